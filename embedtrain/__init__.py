@@ -1,0 +1,1 @@
+"""Train embedding models for dense and multi-vector retrieval."""

@@ -1,0 +1,34 @@
+"""The one exception that means: the user can mend this."""
+
+
+class UserError(ValueError):
+    """A mistake in what the user gave: a recipe, a file, a flag.
+
+    Reads ``<place> <what is wrong>; got <value>. <cure>.`` The command line prints it as one line and
+    exits with code 2; any other exception is our own fault and exits with code 1.
+
+    Args:
+        place: Where the mistake is, as the user would find it: ``recipe.yaml:4``, ``data.jsonl:17``.
+        problem: What is wrong, without the value.
+        got: The value found, shown with ``repr`` and shortened; leave it out where none says more.
+        cure: What to do, an imperative without the final stop.
+    """
+
+    def __init__(self, place: object, problem: str, *, got: object = None, cure: str = "") -> None:
+        value = "" if got is None else f"; got {_shorten(got)}"
+        advice = f" {cure}." if cure else ""
+        super().__init__(f"{place} {problem}{value}.{advice}")
+
+
+def _shorten(value: object, limit: int = 120) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def missing_extra(package: str, extra: str, purpose: str) -> UserError:
+    """The error for an optional dependency that is not installed."""
+    return UserError(
+        package,
+        f"is needed {purpose} but is not installed",
+        cure=f'Run pip install "embedtrain[{extra}]"',
+    )

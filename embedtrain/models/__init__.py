@@ -1,0 +1,1 @@
+"""Encoders: token ids in, embeddings out."""

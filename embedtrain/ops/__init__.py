@@ -1,0 +1,1 @@
+"""Operations with a plain reference, a chunked and a fused form that agree."""

@@ -1,0 +1,1 @@
+"""Lightning around models and objectives."""

@@ -1,0 +1,110 @@
+"""The values that travel between the layers, and the legend of axis names.
+
+Axis names, everywhere in the package: ``queries`` B, ``documents`` N (all candidates of a batch),
+``positives`` P, ``known`` K (known positives of a query), ``texts`` (texts of one side), ``tokens`` T,
+``dim`` D, ``vocabulary`` V.
+
+Documents of a batch are *query-major*: the group of query 0 first, in each group the positives before
+the negatives. Ids are 63-bit hashes of the text that is encoded, so two rows with the same text have the
+same id; -1 fills unused places.
+"""
+
+from dataclasses import dataclass, fields, replace
+from typing import Literal, TypeVar
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+Side = Literal["query", "document"]
+Similarity = Literal["cosine", "dot"]
+
+T = TypeVar("T", bound="Movable")
+
+
+@dataclass(frozen=True)
+class Movable:
+    """A frozen value whose tensors can be moved; Lightning refuses frozen dataclasses without ``to``."""
+
+    def to(self: T, device: torch.device | str, non_blocking: bool = False) -> T:  # noqa: D102
+        moved = {
+            field.name: value.to(device, non_blocking=non_blocking)
+            for field in fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor | Movable)
+        }
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class Texts(Movable):
+    """Token ids of several texts laid end to end: no padding exists until a backbone asks for it."""
+
+    ids: Int64[Tensor, " tokens"]
+    lengths: Int64[Tensor, " texts"]
+
+    def __len__(self) -> int:
+        return self.lengths.numel()
+
+    def select(self, rows: Int64[Tensor, " chosen"]) -> "Texts":
+        """Return the texts at ``rows``, in that order."""
+        starts = self.lengths.cumsum(0) - self.lengths
+        lengths = self.lengths[rows]
+        ends = lengths.cumsum(0)
+        within = torch.arange(int(ends[-1]) if len(rows) else 0, device=self.ids.device)
+        offset = torch.repeat_interleave(starts[rows] - (ends - lengths), lengths)
+        return Texts(self.ids[within + offset], lengths)
+
+
+@dataclass(frozen=True)
+class Relevance(Movable):
+    """What is known about which candidate answers which query; it decides who is a negative of whom.
+
+    ``positives`` holds columns of the candidate axis (``-1`` unused; the first is always used).
+    ``owners`` is the row of the query that brought a candidate into the batch. A candidate whose id is in
+    ``known_positives`` of a query is never that query's negative.
+    """
+
+    query_ids: Int64[Tensor, " queries"]
+    document_ids: Int64[Tensor, " documents"]
+    owners: Int64[Tensor, " documents"]
+    positives: Int64[Tensor, "queries positives"]
+    known_positives: Int64[Tensor, "queries known"]
+    teacher_scores: Float[Tensor, " documents"] | None = None
+
+
+@dataclass(frozen=True)
+class RetrievalBatch(Movable):
+    """Queries and their candidates, each distinct text once.
+
+    ``queries``/``documents`` hold distinct texts; ``query_rows[i]``/``document_rows[j]`` say which of them
+    query ``i``/candidate ``j`` is, so that a text which occurs twice is encoded once.
+    """
+
+    queries: Texts
+    documents: Texts
+    query_rows: Int64[Tensor, " queries"]
+    document_rows: Int64[Tensor, " documents"]
+    relevance: Relevance
+    source: int = 0
+
+
+@dataclass(frozen=True)
+class RetrievalOutputs(Movable):
+    """What a model says about a batch: one embedding per query and per candidate.
+
+    Embeddings are already normalised where the model's similarity is cosine, so the score is their inner
+    product. ``temperature`` is set where the model learns it and then overrides the objective's own.
+    """
+
+    query: Float[Tensor, "queries dim"]
+    document: Float[Tensor, "documents dim"]
+    relevance: Relevance
+    temperature: Float[Tensor, ""] | None = None
+
+
+@dataclass(frozen=True)
+class ObjectiveOutput(Movable):
+    """The loss (a scalar with a graph) and figures for the log (detached scalars)."""
+
+    loss: Float[Tensor, ""]
+    metrics: dict[str, Float[Tensor, ""]]

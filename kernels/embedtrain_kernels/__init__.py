@@ -1,0 +1,1 @@
+"""Triton kernels; they know torch and triton, and nothing of embedtrain."""

@@ -1,0 +1,109 @@
+"""The contract: how a text becomes token ids, and token states a vector.
+
+It is written once, in the recipe, and travels with the weights. Training, mining, evaluation, encoding,
+search and export all read it from there, so no two of them can disagree about a prompt or a length.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, PositiveInt
+
+from embedtrain.types import Side, Similarity, Texts
+
+Pooling = Literal["cls", "mean", "last_token", "weighted_mean", "max"]
+
+
+class TextSide(BaseModel):
+    """What one side, queries or documents, looks like to the backbone."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    prompt: str | None = None
+    """Put before every text; null takes the backbone's own prompt, or none."""
+    length: PositiveInt | None = None
+    """Tokens kept, special tokens included; null takes the backbone's own limit, at most 512."""
+
+
+class Contract(BaseModel):
+    """The resolved contract: nothing is left to a default of some other program."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    pooling: Pooling
+    """How token states become one vector."""
+    similarity: Similarity
+    """``cosine`` normalises the vectors, ``dot`` leaves them."""
+    query_prompt: str
+    document_prompt: str
+    query_length: PositiveInt
+    """Tokens of a query, special tokens included."""
+    document_length: PositiveInt
+    """Tokens of a document, special tokens included."""
+
+    def prompt(self, side: Side) -> str:
+        """Return the text put before every text of ``side``."""
+        return self.query_prompt if side == "query" else self.document_prompt
+
+    def length(self, side: Side) -> int:
+        """Return the number of tokens kept of a text of ``side``."""
+        return self.query_length if side == "query" else self.document_length
+
+
+class Tokenization:
+    """Turns texts into token ids under a contract; the only place where prompts and truncation happen.
+
+    Args:
+        tokenizer: A fast tokenizer of ``transformers``.
+        contract: Gives prompt and length of each side.
+    """
+
+    def __init__(self, tokenizer: Any, contract: Contract) -> None:  # noqa: ANN401 - transformers is untyped
+        self.tokenizer = tokenizer
+        self.contract = contract
+
+    def __call__(self, texts: Sequence[str], side: Side) -> list[NDArray[np.int32]]:
+        """Return the token ids of each text, at most ``contract.length(side)`` of them."""
+        prompt = self.contract.prompt(side)
+        encoded = self.tokenizer(
+            [prompt + text for text in texts],
+            truncation=True,
+            max_length=self.contract.length(side),
+            padding=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )
+        return [np.asarray(ids, dtype=np.int32) for ids in encoded["input_ids"]]
+
+    def encode(self, texts: Sequence[str], side: Side) -> Texts:
+        """Return the texts laid end to end, ready for a model."""
+        return join_texts(self(texts, side))
+
+    def fingerprint(self, side: Side) -> str:
+        """Return a hash that changes when any text of this side could get other token ids."""
+        state = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        state.pop("truncation", None)  # both are set by the last call, not by the user
+        state.pop("padding", None)
+        parts = [
+            json.dumps(state, sort_keys=True),
+            self.tokenizer.truncation_side,
+            self.contract.prompt(side),
+            str(self.contract.length(side)),
+        ]
+        return hashlib.sha256("\x00".join(parts).encode()).hexdigest()
+
+
+def join_texts(ids: Iterable[NDArray[np.integer[Any]]]) -> Texts:
+    """Lay token ids of several texts end to end."""
+    arrays = list(ids)
+    flat = np.concatenate(arrays) if arrays else np.zeros(0)
+    return Texts(
+        torch.from_numpy(flat.astype(np.int64)),
+        torch.tensor([len(array) for array in arrays], dtype=torch.int64),
+    )

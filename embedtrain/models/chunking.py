@@ -1,0 +1,84 @@
+"""Encode many texts with the memory of a few, exactly.
+
+The texts of a batch are sorted by length, cut into chunks of at most so many tokens, encoded one chunk at
+a time and put back in order. With ``rematerialize`` a chunk keeps no activations: the backward pass encodes
+it again (``torch.utils.checkpoint``, dropout replayed). That is gradient caching in one graph with one
+backward, for any objective, and it is exact under every parallel strategy.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from embedtrain.types import Texts
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a batch is run; none of it changes the result.
+
+    Attributes:
+        chunk_tokens: Tokens encoded at once, padding included where there is any.
+        rematerialize: Encode each chunk again in the backward pass instead of keeping its activations.
+    """
+
+    chunk_tokens: int = 16_384
+    rematerialize: bool = False
+
+
+def plan_chunks(
+    lengths: Int64[Tensor, " texts"], chunk_tokens: int, *, padded: bool
+) -> list[Int64[Tensor, " chosen"]]:
+    """Return the rows of each chunk, longest texts first.
+
+    A chunk holds at most ``chunk_tokens`` tokens, counted with padding if ``padded``; a text longer than
+    that is a chunk of its own. Longest first means the largest memory need comes first, not after an hour.
+    """
+    order = torch.argsort(lengths, descending=True, stable=True)
+    chunks, start, tokens = [], 0, 0
+    sizes = lengths[order].tolist()
+    for end, length in enumerate(sizes):
+        needed = (end + 1 - start) * sizes[start] if padded else tokens + length
+        if end > start and needed > chunk_tokens:
+            chunks.append(order[start:end])
+            start, tokens = end, 0
+        tokens += length
+    if sizes:
+        chunks.append(order[start:])
+    return chunks
+
+
+def encode_in_chunks(
+    encode: Callable[[Texts], Float[Tensor, "chosen dim"]],
+    texts: Texts,
+    execution: Execution,
+    *,
+    padded: bool,
+) -> Float[Tensor, "texts dim"]:
+    """Encode ``texts`` chunk by chunk and return the embeddings in the order of the texts.
+
+    Args:
+        encode: Encodes the texts of one chunk, which come sorted by length.
+        texts: At least one text.
+        execution: Chunk size and rematerialisation.
+        padded: Whether ``encode`` pads; only then does padding count against the budget.
+    """
+    lengths = texts.lengths.cpu()
+    chunks = plan_chunks(lengths, execution.chunk_tokens, padded=padded)
+    remember = execution.rematerialize and torch.is_grad_enabled()
+    parts = []
+    for rows in chunks:
+        chunk = texts.select(rows.to(texts.ids.device))
+        if remember:
+            parts.append(checkpoint(encode, chunk, use_reentrant=False))
+        else:
+            parts.append(encode(chunk))
+    order = torch.cat(chunks)
+    inverse = torch.empty_like(order)
+    inverse[order] = torch.arange(len(order))
+    embeddings = torch.cat(parts)
+    return embeddings[inverse.to(embeddings.device)]

@@ -1,0 +1,211 @@
+"""Folder layouts of dense models on disk: what sentence-transformers and plain transformers folders say.
+
+We write the *legacy* sentence-transformers layout: version 5 and 6, text-embeddings-inference and vLLM all
+read it, while the layout that version 6 writes itself is misread by older readers.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import torch
+import transformers
+from pydantic import ValidationError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from embedtrain.contract import Contract, Pooling
+from embedtrain.errors import UserError
+from embedtrain.types import Similarity
+
+CONTRACT_FILE = "embedtrain.json"
+LEGACY_POOLING: dict[Pooling, str] = {
+    "cls": "pooling_mode_cls_token",
+    "mean": "pooling_mode_mean_tokens",
+    "max": "pooling_mode_max_tokens",
+    "weighted_mean": "pooling_mode_weightedmean_tokens",
+    "last_token": "pooling_mode_lasttoken",
+}
+NATIVE_POOLING: dict[str, Pooling] = {
+    "cls": "cls",
+    "mean": "mean",
+    "max": "max",
+    "weightedmean": "weighted_mean",
+    "lasttoken": "last_token",
+}
+DEFAULT_LENGTH = 512
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a folder says about the use of its model; None where it says nothing."""
+
+    contract: Contract | None = None
+    pooling: Pooling | None = None
+    similarity: Similarity | None = None
+    prompts: dict[str, str] | None = None
+    max_length: int | None = None
+    projection: nn.Linear | None = None
+
+
+def read_layout(folder: Path) -> Layout:
+    """Read how a model folder wants to be used.
+
+    Raises:
+        UserError: If it holds modules that a dense encoder cannot express, or files that are not valid.
+    """
+    contract = None
+    if (folder / CONTRACT_FILE).is_file():
+        try:
+            contract = Contract.model_validate(_read_json(folder / CONTRACT_FILE)["contract"])
+        except (ValidationError, KeyError) as error:
+            raise UserError(
+                folder / CONTRACT_FILE, "is not a contract", got=str(error).splitlines()[0]
+            ) from error
+    if not (folder / "modules.json").is_file():
+        return Layout(contract=contract)
+    pooling, projection, normalized = None, None, False
+    for module in _read_json(folder / "modules.json"):
+        kind = module["type"].rsplit(".", 1)[-1]
+        if kind == "Pooling":
+            pooling = _read_pooling(folder / module["path"] / "config.json")
+        elif kind == "Dense":
+            projection = _read_projection(folder / module["path"])
+        elif kind == "Normalize":
+            normalized = True
+        elif kind != "Transformer":
+            raise UserError(
+                folder / "modules.json", "names a module a dense encoder has no use for", got=kind
+            )
+    settings = _read_json(folder / "config_sentence_transformers.json", optional=True)
+    named = settings.get("similarity_fn_name")
+    return Layout(
+        contract=contract,
+        pooling=pooling,
+        similarity="cosine" if normalized or named in (None, "cosine") else "dot",
+        prompts={
+            key: text for key, text in (settings.get("prompts") or {}).items() if text is not None
+        },
+        max_length=_read_json(folder / "sentence_bert_config.json", optional=True).get(
+            "max_seq_length"
+        ),
+        projection=projection,
+    )
+
+
+def write_layout(
+    folder: Path, contract: Contract, width: int, projection: nn.Linear | None
+) -> None:
+    """Write the files beside the transformer that tell readers how to use it.
+
+    Args:
+        folder: Where the transformer and tokenizer were saved.
+        contract: Pooling, similarity, prompts and lengths. Readers know one length only and get the longer.
+        width: Dimension of the token states.
+        projection: A linear layer after pooling, or None.
+    """
+    modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
+    pooling = {"word_embedding_dimension": width, "pooling_mode_mean_sqrt_len_tokens": False}
+    pooling |= {key: name == contract.pooling for name, key in LEGACY_POOLING.items()}
+    _write_json(folder / "1_Pooling" / "config.json", pooling | {"include_prompt": True})
+    if projection is not None:
+        modules.append(("Dense", "2_Dense"))
+        _write_projection(folder / "2_Dense", projection)
+    if contract.similarity == "cosine":
+        name = f"{len(modules)}_Normalize"
+        modules.append(("Normalize", name))
+        # Git and the Hub drop empty folders, and some readers look for it.
+        _write_json(folder / name / "config.json", {})
+    _write_json(
+        folder / "modules.json",
+        [
+            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+            for i, (kind, path) in enumerate(modules)
+        ],
+    )
+    length = max(contract.query_length, contract.document_length)
+    _write_json(
+        folder / "sentence_bert_config.json", {"max_seq_length": length, "do_lower_case": False}
+    )
+    versions = {"sentence_transformers": "5.0.0", "transformers": transformers.__version__}
+    _write_json(
+        folder / "config_sentence_transformers.json",
+        {
+            "model_type": "SentenceTransformer",
+            "__version__": versions | {"pytorch": torch.__version__},
+            "prompts": {"query": contract.query_prompt, "document": contract.document_prompt},
+            "default_prompt_name": None,
+            "similarity_fn_name": contract.similarity,
+        },
+    )
+    _write_json(folder / CONTRACT_FILE, {"kind": "dense", "contract": contract.model_dump()})
+
+
+def _read_pooling(path: Path) -> Pooling:
+    config = _read_json(path)
+    if "pooling_mode" in config:
+        modes = [NATIVE_POOLING.get(config["pooling_mode"], config["pooling_mode"])]
+    else:
+        known = {key: name for name, key in LEGACY_POOLING.items()}
+        flags = [key for key, value in config.items() if key.startswith("pooling_mode") and value]
+        modes = [known.get(key, key) for key in flags]
+    if len(modes) != 1 or modes[0] not in get_args(Pooling):
+        raise UserError(
+            path,
+            "names a pooling that is not offered",
+            got=modes,
+            cure=f"Use one of {get_args(Pooling)}",
+        )
+    if config.get("include_prompt") is False:
+        raise UserError(path, "leaves the prompt out of the pooling, which is not offered")
+    return cast("Pooling", modes[0])
+
+
+def _read_projection(folder: Path) -> nn.Linear:
+    config = _read_json(folder / "config.json")
+    activation = config.get("activation_function", "Identity").rsplit(".", 1)[-1]
+    if activation != "Identity":
+        raise UserError(
+            folder, "has an activation after the projection, which is not offered", got=activation
+        )
+    if not (folder / "model.safetensors").is_file():
+        raise UserError(
+            folder, "has no model.safetensors", cure="Save the projection as safetensors"
+        )
+    layer = nn.Linear(config["in_features"], config["out_features"], bias=config.get("bias", True))
+    weights = load_file(folder / "model.safetensors")
+    layer.load_state_dict({key.removeprefix("linear."): value for key, value in weights.items()})
+    return layer
+
+
+def _write_projection(folder: Path, projection: nn.Linear) -> None:
+    _write_json(
+        folder / "config.json",
+        {
+            "in_features": projection.in_features,
+            "out_features": projection.out_features,
+            "bias": projection.bias is not None,
+            "activation_function": "torch.nn.modules.linear.Identity",
+        },
+    )
+    weights = {
+        f"linear.{key}": value.contiguous() for key, value in projection.state_dict().items()
+    }
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _read_json(path: Path, *, optional: bool = False) -> Any:  # noqa: ANN401 - the caller knows the form
+    if optional and not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(path, "is missing", cure="Copy the whole model folder") from error
+    except ValueError as error:
+        raise UserError(path, "is not valid JSON", got=str(error)) from error
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,112 @@
+"""What a source of training data is: its section of a recipe, its rows, and its identity."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+
+from embedtrain.errors import UserError
+
+Format = Literal["python_docs", "jsonl", "csv", "tsv", "parquet", "beir", "datasets"]
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One query with the documents that answer it and, where known, documents that do not.
+
+    ``scores`` and ``document_ids`` follow the positives, then the negatives; each is empty where the
+    source has none. ``query_id`` is empty where the source has none.
+    """
+
+    query: str
+    positives: tuple[str, ...]
+    negatives: tuple[str, ...] = ()
+    scores: tuple[float, ...] = ()
+    query_id: str = ""
+    document_ids: tuple[str, ...] = ()
+
+
+class Columns(BaseModel):
+    """Names of the columns that hold the parts of an example; left out, common names are looked for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    query: str | None = None
+    """One text. Looked for: query, anchor, question."""
+    positive: tuple[str, ...] | str | None = None
+    """A text or a list of texts; several columns are joined. Looked for: positive, positives, pos,
+    document, passage, answer, positive_passages."""
+    negatives: tuple[str, ...] | str | None = None
+    """A text or a list of texts; several columns are joined. Looked for: negatives, negative, neg,
+    negative_passages, and negative_1, negative_2, ..."""
+    scores: tuple[str, ...] | str | None = None
+    """Teacher scores of the positives, then of the negatives. Looked for: scores, teacher_scores,
+    pos_scores with neg_scores."""
+    id: str | None = None
+    """Id of the query. Looked for: query_id, id, _id."""
+
+
+class SourceConfig(BaseModel):
+    """One source of training data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    path: str
+    """``python_docs``, a file (.jsonl, .csv, .tsv, each also with .gz; .parquet), a glob of such files, a
+    folder of Parquet files, a BEIR folder, a folder saved by ``datasets``, or a Hub id."""
+    split: str = "train"
+    """Split of a BEIR folder, of ``python_docs`` or of a Hub data set; plain files have no splits."""
+    name: str | None = None
+    """Configuration of a Hub data set."""
+    format: Format | None = None
+    """How to read ``path``; found from the path if left out."""
+    columns: Columns = Columns()
+    """Names of the columns, where they are not common ones."""
+    judged_negatives: bool = False
+    """BEIR folders: documents judged 0 or less become negatives."""
+    weight: PositiveFloat | None = None
+    """Share of this source in a mixture, relative to the other sources' weights."""
+    limit: PositiveInt | None = None
+    """Keep the first rows only."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """An opened source: where it is, what its content hashes to, and a way to stream it.
+
+    ``fingerprint`` changes with the content and with every setting that changes the examples; where the
+    data lie and how much they weigh do not enter it. ``length`` is the number of examples, where it is
+    known without reading. ``stream`` starts from the first example at every call.
+    """
+
+    config: SourceConfig
+    place: str
+    fingerprint: str
+    stream: Callable[[], Iterator[Example]]
+    length: int | None = None
+
+    def examples(self) -> Iterator[Example]:
+        """Yield the examples in their fixed order; raise where there is none."""
+        found = False
+        for example in islice(self.stream(), self.config.limit):
+            found = True
+            yield example
+        if not found:
+            raise UserError(
+                self.place, "holds no example", cure="Give a file with at least one row"
+            )
+
+
+def fingerprint_of(config: SourceConfig, content: str) -> str:
+    """Hash what the data say (``content``) together with how the configuration reads them."""
+    settings = config.model_dump_json(exclude={"path", "weight"})
+    return hashlib.sha256(f"{content}\n{settings}".encode()).hexdigest()
+
+
+def limited(length: int, config: SourceConfig) -> int:
+    """Return the number of examples left of ``length`` by ``config.limit``."""
+    return length if config.limit is None else min(length, config.limit)

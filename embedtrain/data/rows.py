@@ -1,0 +1,169 @@
+"""A row with named columns -> :class:`Example`: finds the columns, checks every value."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from embedtrain.data.examples import Columns, Example
+from embedtrain.errors import UserError
+
+QUERY_NAMES = ("query", "anchor", "question")
+POSITIVE_NAMES = (
+    "positive", "positives", "pos", "document", "passage", "answer", "positive_passages",
+)  # fmt: skip
+NEGATIVE_NAMES = ("negatives", "negative", "neg", "negative_passages")
+NUMBERED_NEGATIVE = re.compile(r"(?:negative|neg)_(\d+)")
+SCORE_NAMES = (("scores",), ("teacher_scores",), ("pos_scores", "neg_scores"))
+ID_NAMES = ("query_id", "id", "_id")
+
+Row = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class ChosenColumns:
+    """The columns of one row that hold each part; a part that is absent has no column."""
+
+    query: str
+    positives: tuple[str, ...]
+    negatives: tuple[str, ...]
+    scores: tuple[str, ...]
+    id: str | None
+
+
+def choose_columns(columns: Columns, names: tuple[str, ...], place: str) -> ChosenColumns:
+    """Find the columns of a row whose column names are ``names``."""
+
+    def required(
+        part: str, wanted: tuple[str, ...] | str | None, known: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        given = _several(wanted)
+        found = given or tuple(name for name in known if name in names)[:1]
+        missing = [name for name in found if name not in names]
+        if missing or not found:
+            problem = (
+                f"has no column {missing[0]!r}" if missing else f"has no column for the {part}"
+            )
+            cure = f"Name it in the recipe: columns: {{{part}: ...}}"
+            raise UserError(place, problem, got=list(names), cure=cure)
+        return found
+
+    def optional(
+        part: str, wanted: tuple[str, ...] | str | None, known: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        if wanted is None and not any(name in names for name in known):
+            return ()
+        return required(part, wanted, known)
+
+    numbered = sorted(
+        (int(match[1]), match[0]) for name in names if (match := NUMBERED_NEGATIVE.fullmatch(name))
+    )
+    negatives = optional("negatives", columns.negatives, NEGATIVE_NAMES)
+    scores = next((group for group in SCORE_NAMES if all(name in names for name in group)), ())
+    return ChosenColumns(
+        query=required("query", columns.query, QUERY_NAMES)[0],
+        positives=required("positive", columns.positive, POSITIVE_NAMES),
+        negatives=negatives if columns.negatives else (*negatives, *(name for _, name in numbered)),
+        scores=required("scores", columns.scores, ()) if columns.scores else scores,
+        id=(optional("id", columns.id, ID_NAMES) or (None,))[0],
+    )
+
+
+def _several(wanted: tuple[str, ...] | str | None) -> tuple[str, ...]:
+    return () if wanted is None else (wanted,) if isinstance(wanted, str) else wanted
+
+
+@dataclass(frozen=True)
+class RowReader:
+    """Turns the rows of one source into examples.
+
+    ``only_text`` is for CSV, where a number is written as a text and nothing as an empty one.
+    """
+
+    columns: Columns
+    only_text: bool = False
+    _chosen: dict[tuple[str, ...], ChosenColumns] = field(default_factory=dict)
+
+    def chosen(self, names: tuple[str, ...], place: str) -> ChosenColumns:
+        """Find the columns once for each set of column names: rows of JSON may differ."""
+        if names not in self._chosen:
+            self._chosen[names] = choose_columns(self.columns, names, place)
+        return self._chosen[names]
+
+    def read(self, row: Row, place: str) -> Example:
+        """Check one row; ``place`` is where it stands, for the error."""
+        chosen = self.chosen(tuple(row), place)
+        positives = self._texts(row, chosen.positives, place)
+        negatives = self._texts(row, chosen.negatives, place)
+        if not positives:
+            cure = "Give at least one positive or drop the row"
+            raise UserError(
+                place, "has a query without positives", got=row[chosen.query], cure=cure
+            )
+        scores = [
+            self._score(item, column, place) for column, item in self._items(row, chosen.scores)
+        ]
+        if scores and len(scores) != len(positives) + len(negatives):
+            raise UserError(
+                place,
+                f"has {len(scores)} scores for {len(positives)} positives and {len(negatives)} negatives",
+                cure="Give one score per document, the positives first, or none",
+            )
+        query_id = None if chosen.id is None else row[chosen.id]
+        return Example(
+            query=_text(row[chosen.query], chosen.query, place),
+            positives=tuple(positives),
+            negatives=tuple(negatives),
+            scores=tuple(scores),
+            query_id="" if query_id is None else str(query_id),
+        )
+
+    def _texts(self, row: Row, columns: tuple[str, ...], place: str) -> list[str]:
+        return [_text(item, column, place) for column, item in self._items(row, columns)]
+
+    def _items(self, row: Row, columns: tuple[str, ...]) -> Iterator[tuple[str, object]]:
+        """Yield the values of several columns, lists one item at a time, nothing for no value."""
+        for column in columns:
+            value = row[column]
+            if value is None or (self.only_text and value == ""):
+                continue
+            for item in value if isinstance(value, list) else [value]:
+                yield column, item
+
+    def _score(self, value: object, column: str, place: str) -> float:
+        if self.only_text and isinstance(value, str):
+            with suppress(ValueError):  # reported below, with the text as it stands in the file
+                value = float(value)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"{place} {column}", "must be a number or a list of numbers", got=value)
+        if not math.isfinite(value):
+            raise UserError(
+                f"{place} {column}",
+                "must be finite",
+                got=value,
+                cure="Drop the row or mend the score",
+            )
+        return float(value)
+
+
+def _text(value: object, column: str, place: str) -> str:
+    if isinstance(value, dict) and isinstance(value.get("text"), str):
+        value = join_title(value.get("title"), value["text"])
+    if not isinstance(value, str):
+        raise UserError(
+            f"{place} {column}",
+            "must be a text",
+            got=value,
+            cure="Mend the row or choose another column",
+        )
+    if not value or value.isspace():
+        raise UserError(
+            f"{place} {column}", "is an empty text", cure="Drop the row or give the text"
+        )
+    return value
+
+
+def join_title(title: object, text: str) -> str:
+    """Join a document's title and text by a space, as BEIR does; a missing title adds nothing."""
+    return f"{title} {text}".strip() if title else text.strip()

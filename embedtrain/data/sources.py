@@ -1,0 +1,73 @@
+"""The one door to training data: :func:`open_source` finds out what a path is and opens it."""
+
+from glob import glob, has_magic
+from pathlib import Path
+
+from embedtrain.data.beir import open_beir
+from embedtrain.data.examples import Columns, Example, Format, Progress, Source, SourceConfig
+from embedtrain.data.huggingface import open_datasets
+from embedtrain.data.tabular import open_files
+from embedtrain.errors import UserError
+
+__all__ = ["Columns", "Example", "Progress", "Source", "SourceConfig", "open_source"]
+
+SUFFIXES: dict[str, Format] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+}
+
+
+def open_source(config: SourceConfig) -> Source:
+    """Open a source of training data."""
+    kind = config.format or detect_format(config.path)
+    config = config.model_copy(update={"format": kind})
+    if kind == "beir":
+        return open_beir(config)
+    if kind == "datasets":
+        return open_datasets(config)
+    return open_files(config, matching_files(config.path))
+
+
+def detect_format(path: str) -> Format:
+    """Find the format from the name of a file or the contents of a folder."""
+    if path == "python_docs":
+        return "python_docs"
+    if has_magic(path):
+        return _format_of_name(matching_files(path)[0])
+    place = Path(path)
+    if place.is_dir():
+        if (place / "corpus.jsonl").is_file() or (place / "qrels").is_dir():
+            return "beir"
+        return "parquet" if any(place.glob("*.parquet")) else "datasets"
+    if place.is_file():
+        return _format_of_name(place)
+    if path.count("/") > 1 or path.startswith((".", "/", "~")) or _suffix(place) in SUFFIXES:
+        raise UserError(path, "does not exist", cure="Check the path; a Hub id is user/name")
+    return "datasets"
+
+
+def matching_files(path: str) -> list[Path]:
+    """List the files that a path, a glob or a folder of Parquet files stands for, in sorted order."""
+    if Path(path).is_dir():
+        return sorted(Path(path).glob("*.parquet"))
+    if not has_magic(path) or Path(path).exists():
+        return [Path(path)]
+    found = sorted(Path(name) for name in glob(path, recursive=True))  # noqa: PTH207 - absolute patterns
+    if not found:
+        raise UserError(path, "matches no file", cure="Check the pattern")
+    return found
+
+
+def _suffix(path: Path) -> str:
+    return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+
+
+def _format_of_name(path: Path) -> Format:
+    try:
+        return SUFFIXES[_suffix(path)]
+    except KeyError:
+        cure = "Rename it or name one of jsonl, csv, tsv, parquet as its format"
+        raise UserError(path, "has an unknown ending", got=path.name, cure=cure) from None

@@ -1,0 +1,84 @@
+"""Files of text, line by line, with errors that name the line."""
+
+import gzip
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, cast
+
+from embedtrain.errors import UserError
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """Open a file for reading, through gzip where the name says so."""
+    try:
+        return cast("IO[bytes]", gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+    except FileNotFoundError:
+        raise UserError(path, "does not exist", cure="Check the path") from None
+    except OSError as error:
+        raise UserError(path, f"cannot be read: {error.strerror}") from None
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, int, str]]:
+    """Yield (line number, offset in bytes, line) of a UTF-8 file, line ends kept.
+
+    A byte order mark is dropped.
+    """
+    number, start = 0, 0
+    with open_bytes(path) as file:
+        try:
+            for number, line in enumerate(file, 1):
+                yield number, start, line.decode("utf-8-sig" if number == 1 else "utf-8")
+                start += len(line)
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{path}:{number}",
+                "is not UTF-8",
+                got=error.object[error.start : error.start + 1],
+                cure="Convert the file, for example with iconv -t UTF-8",
+            ) from None
+        except (gzip.BadGzipFile, EOFError) as error:
+            raise UserError(path, f"is not a whole gzip file: {error}") from None
+    if number == 0:
+        raise UserError(path, "is empty", cure="Give a file with at least one row")
+
+
+def read_objects(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
+    """Yield (place, object) of a JSON Lines file; blank lines are passed over."""
+    for number, _, line in read_lines(path):
+        if line.isspace():
+            continue
+        place = f"{path}:{number}"
+        yield place, parse_object(place, line)
+
+
+def parse_object(place: str, line: str) -> dict[str, object]:
+    """Parse one line of JSON that must be an object."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        reason = getattr(error, "msg", str(error))
+        raise UserError(
+            place,
+            f"is not valid JSON ({reason})",
+            got=line.strip(),
+            cure="Write one object per line",
+        ) from None
+    if not isinstance(value, dict):
+        raise UserError(place, "must be a JSON object", got=value, cure="Write one object per line")
+    return value
+
+
+def hash_files(paths: Iterable[Path]) -> str:
+    """Hash the bytes of files, in the order given; names do not enter."""
+    total = hashlib.sha256()
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                total.update(hashlib.file_digest(file, "sha256").digest())
+        except FileNotFoundError:
+            raise UserError(path, "does not exist", cure="Check the path") from None
+        except OSError as error:
+            raise UserError(path, f"cannot be read: {error.strerror}") from None
+    return total.hexdigest()

@@ -1,0 +1,122 @@
+"""From the rows of a step to a batch: each distinct text once, positives and ids beside it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
+
+from embedtrain.contract import join_texts
+from embedtrain.data.examples import SourceConfig
+from embedtrain.data.mixture import Draw
+from embedtrain.data.tokenized import TokenizedSource
+from embedtrain.types import Relevance, RetrievalBatch, Side, Texts
+
+
+class DataConfig(BaseModel):
+    """What to train on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    sources: tuple[SourceConfig, ...] = Field(min_length=1)
+    """Each step draws its batch from one of them."""
+    num_positives: PositiveInt = 1
+    """Positives per query and step; of more, that many are drawn anew at each visit."""
+    num_negatives: int | None = Field(default=None, ge=0)
+    """Hard negatives per query and step, besides in-batch negatives; null takes all a row has."""
+    mixing_exponent: NonNegativeFloat = 1.0
+    """Sources without a weight are drawn in proportion to ``rows ** mixing_exponent``."""
+    cache: str | None = None
+    """Folder of tokenised data; null is ~/.cache/embedtrain, or $EMBEDTRAIN_CACHE."""
+
+
+class BatchBuilder:
+    """Builds the batch of a draw; which positives and negatives a row shows depends on seed and step only.
+
+    Args:
+        sources: The tokenised sources.
+        num_positives: Positives per query.
+        num_negatives: Hard negatives per query, or None for all.
+        seed: Of the choice among a row's positives and negatives.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[TokenizedSource],
+        *,
+        num_positives: int = 1,
+        num_negatives: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.sources = sources
+        self.num_positives = num_positives
+        self.num_negatives = num_negatives
+        self.seed = seed
+
+    def __call__(self, draw: Draw) -> RetrievalBatch:
+        """Return the batch; rows without enough positives or negatives simply bring fewer."""
+        source = self.sources[draw.source]
+        generator = np.random.default_rng([self.seed, 2, draw.step])
+        documents: list[int] = []
+        owners: list[int] = []
+        columns: list[NDArray[np.int64]] = []
+        scores: list[float] = []
+        for owner, row in enumerate(draw.rows.tolist()):
+            group, num_positives, group_scores = self._group(source, row, generator)
+            columns.append(np.arange(num_positives) + len(documents))
+            documents += group
+            owners += [owner] * len(group)
+            scores += group_scores
+        queries = source.rows.values("query", draw.rows.tolist())
+        query_texts, query_rows = _distinct(source, "query", queries)
+        document_texts, document_rows = _distinct(source, "document", np.array(documents))
+        relevance = Relevance(
+            query_ids=torch.from_numpy(source.texts["query"].values("id", queries.tolist())),
+            document_ids=torch.from_numpy(source.texts["document"].values("id", documents)),
+            owners=torch.tensor(owners),
+            positives=_pad(columns),
+            known_positives=_pad([source.known_positives(query) for query in queries.tolist()]),
+            teacher_scores=torch.tensor(scores) if len(scores) == len(documents) else None,
+        )
+        return RetrievalBatch(
+            query_texts, document_texts, query_rows, document_rows, relevance, draw.source
+        )
+
+    def _group(
+        self, source: TokenizedSource, row: int, generator: np.random.Generator
+    ) -> tuple[list[int], int, list[float]]:
+        """Return the documents of one row, positives first, their number, and the teacher's scores."""
+        positives = source.rows.row("positives", row)
+        negatives = source.rows.row("negatives", row)
+        shown = _choose(len(positives), self.num_positives, generator)
+        hidden = _choose(len(negatives), self.num_negatives, generator)
+        scores = source.rows.row("scores", row)
+        kept = np.concatenate([shown, hidden + len(positives)]) if len(scores) else shown[:0]
+        group = [*positives[shown].tolist(), *negatives[hidden].tolist()]
+        return group, len(shown), scores[kept].tolist()
+
+
+def _choose(
+    available: int, wanted: int | None, generator: np.random.Generator
+) -> NDArray[np.int64]:
+    if wanted is None or wanted >= available:
+        return np.arange(available)
+    return np.sort(generator.choice(available, size=wanted, replace=False))
+
+
+def _distinct(
+    source: TokenizedSource, side: Side, indices: NDArray[np.int64]
+) -> tuple[Texts, torch.Tensor]:
+    distinct, rows = np.unique(indices, return_inverse=True)
+    texts = join_texts(source.tokens(side, index) for index in distinct.tolist())
+    return texts, torch.from_numpy(rows.astype(np.int64))
+
+
+def _pad(lists: Sequence[NDArray[np.int64]]) -> torch.Tensor:
+    """Return the lists as rows of a matrix, filled up with -1."""
+    width = max(len(values) for values in lists)
+    padded = np.full((len(lists), width), -1, dtype=np.int64)
+    for row, values in zip(padded, lists, strict=True):
+        row[: len(values)] = values
+    return torch.from_numpy(padded)

@@ -1,0 +1,119 @@
+"""Which rows train at which step: a pure function of seed and step.
+
+No state is kept, so resuming at step 7,000 needs only the number 7,000, every rank computes the same answer
+without a message, and no permutation of a billion rows is ever held in memory.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROUNDS = 6
+
+
+@dataclass(frozen=True)
+class Draw:
+    """The rows of one step: all from one source."""
+
+    step: int
+    source: int
+    rows: NDArray[np.int64]
+
+
+class Mixture:
+    """Draws each step's batch from one source, without replacement within an epoch of that source.
+
+    Args:
+        sizes: Rows of each source.
+        weights: Relative share of steps of each source.
+        batch_size: Rows of a batch.
+        num_steps: Steps that will be asked for.
+        seed: Changes both the order of sources and the order of rows.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        weights: Sequence[float],
+        *,
+        batch_size: int,
+        num_steps: int,
+        seed: int,
+    ) -> None:
+        self.batch_size = batch_size
+        self._permutations = [
+            Permutation(size, seed=seed * 1_000_003 + i) for i, size in enumerate(sizes)
+        ]
+        share = np.asarray(weights, dtype=np.float64)
+        self._source = np.random.default_rng([seed, 1]).choice(
+            len(sizes), size=num_steps, p=share / share.sum()
+        )
+        self._visit = np.zeros(num_steps, dtype=np.int64)
+        for source in range(len(sizes)):
+            chosen = self._source == source
+            self._visit[chosen] = np.arange(chosen.sum())
+
+    def draw(self, step: int) -> Draw:
+        """Return the rows of a step; a batch may span the end of an epoch and the start of the next."""
+        source = int(self._source[step])
+        permutation = self._permutations[source]
+        places = self._visit[step] * self.batch_size + np.arange(self.batch_size)
+        epochs, within = np.divmod(places, permutation.size)
+        rows = np.concatenate(
+            [permutation(within[epochs == epoch], int(epoch)) for epoch in np.unique(epochs)]
+        )
+        return Draw(step, source, rows)
+
+
+def mixture_weights(
+    sizes: Sequence[int], weights: Sequence[float | None], exponent: float
+) -> list[float]:
+    """Return the weight of each source: its own where given, else ``size ** exponent``.
+
+    ``exponent`` 1 draws in proportion to size, 0 equally often; between them small sources are favoured
+    without drowning in repetition.
+    """
+    return [
+        size**exponent if weight is None else weight
+        for size, weight in zip(sizes, weights, strict=True)
+    ]
+
+
+class Permutation:
+    """A pseudo-random permutation of ``range(size)`` in constant memory.
+
+    A Feistel network on the smallest even number of bits that holds ``size``; values outside the range
+    are sent through again until they fall inside (cycle walking), which keeps it one to one.
+    """
+
+    def __init__(self, size: int, seed: int) -> None:
+        self.size = size
+        self._seed = seed
+        self._half = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
+        self._mask = (np.uint64(1) << self._half) - np.uint64(1)
+
+    def __call__(self, places: NDArray[np.int64], epoch: int) -> NDArray[np.int64]:
+        """Return the row at each place of an epoch's order."""
+        keys = np.random.default_rng([self._seed, epoch]).integers(
+            0, 2**63, size=ROUNDS, dtype=np.uint64
+        )
+        values = self._shuffle(places.astype(np.uint64), keys)
+        while (outside := values >= self.size).any():
+            values[outside] = self._shuffle(values[outside], keys)
+        return values.astype(np.int64)
+
+    def _shuffle(self, values: NDArray[np.uint64], keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        left, right = values >> self._half, values & self._mask
+        for key in keys:
+            left, right = right, left ^ (_mix(right + key) & self._mask)
+        mixed: NDArray[np.uint64] = (left << self._half) | right
+        return mixed
+
+
+def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Scramble 64-bit values; the finaliser of splitmix64 (Steele et al., 2014)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

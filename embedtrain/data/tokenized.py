@@ -1,0 +1,216 @@
+"""Tokenise a source once and keep it as memory-mapped Arrow files.
+
+The cache is keyed by the content of the source, the tokenizer, the prompts and the lengths: a second start
+tokenises nothing, a changed prompt tokenises again. Every distinct text is stored once. Neither building
+nor reading needs memory that grows with the source: an SQLite file on disk remembers what was seen.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import groupby, islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from embedtrain.contract import Tokenization
+from embedtrain.data.arrow_columns import ArrowColumns, ArrowWriter
+from embedtrain.data.examples import Example, Source
+from embedtrain.data.seen import Seen
+from embedtrain.errors import UserError
+from embedtrain.types import Side
+
+FORMAT_VERSION = 1
+EXAMPLES_AT_ONCE = 1024
+TEXT_SCHEMA = pa.schema([("id", pa.int64()), ("tokens", pa.list_(pa.int32()))])
+KNOWN_SCHEMA = pa.schema([("documents", pa.list_(pa.int64()))])
+ROW_SCHEMA = pa.schema(
+    [
+        ("query", pa.int64()),
+        ("positives", pa.list_(pa.int64())),
+        ("negatives", pa.list_(pa.int64())),
+        ("scores", pa.list_(pa.float32())),
+    ]
+)
+
+
+def text_id(text: str) -> int:
+    """Return the 63-bit id of a text: equal texts have equal ids, on every machine."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+@dataclass(frozen=True)
+class SourceReport:
+    """What tokenising found, for `check` and the run folder. Lengths are tokens."""
+
+    fingerprint: str
+    num_rows: int
+    num_queries: int
+    num_documents: int
+    query_lengths: tuple[int, ...]
+    """10th, 50th, 90th and 99th percentile, and the mean, of a sample of distinct queries."""
+    document_lengths: tuple[int, ...]
+    query_full_ratio: float
+    """Share of distinct queries that reach the limit: they were cut, or just fit."""
+    document_full_ratio: float
+
+
+class TokenizedSource:
+    """A tokenised source, memory-mapped: rows, and the distinct texts they point to."""
+
+    def __init__(self, folder: Path, place: str) -> None:
+        self.place = place
+        self.texts: dict[Side, ArrowColumns] = {
+            "query": ArrowColumns(folder / "queries.arrow"),
+            "document": ArrowColumns(folder / "documents.arrow"),
+        }
+        self.rows = ArrowColumns(folder / "rows.arrow")
+        self._known = ArrowColumns(folder / "known.arrow")
+        self.report = SourceReport(**json.loads((folder / "report.json").read_text("utf-8")))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def tokens(self, side: Side, index: int) -> NDArray[np.int32]:
+        """Return the token ids of a distinct text."""
+        return self.texts[side].row("tokens", index)
+
+    def known_positives(self, query: int) -> NDArray[np.int64]:
+        """Return the ids of all documents that any row calls positive for this query text."""
+        return self._known.row("documents", query)
+
+
+def tokenize_source(
+    source: Source,
+    tokenization: Tokenization,
+    cache: Path,
+    progress: Callable[[int], None] = lambda _: None,
+) -> TokenizedSource:
+    """Open the cache of ``source``, or build it.
+
+    Args:
+        source: Rows of text.
+        tokenization: Tokenizer and contract.
+        cache: Folder that holds one folder per cache.
+        progress: Called with the number of rows each time some were tokenised.
+
+    Raises:
+        UserError: If a row is not usable; nothing is left behind then.
+    """
+    key = "\n".join(
+        [
+            str(FORMAT_VERSION),
+            source.fingerprint,
+            tokenization.fingerprint("query"),
+            tokenization.fingerprint("document"),
+        ]
+    )
+    folder = cache / "tokenized" / hashlib.sha256(key.encode()).hexdigest()[:32]
+    if not (folder / "report.json").is_file():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix="building-", dir=folder.parent))
+        try:
+            _Builder(source, tokenization, building).build(progress)
+            # Another process may have finished first; its files are the same.
+            if not folder.exists():
+                building.rename(folder)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+    return TokenizedSource(folder, source.place)
+
+
+class _Builder:
+    """Writes the files of one cache."""
+
+    def __init__(self, source: Source, tokenization: Tokenization, folder: Path) -> None:
+        self.source = source
+        self.tokenization = tokenization
+        self.folder = folder
+        self.writers: dict[Side, ArrowWriter] = {
+            "query": ArrowWriter(folder / "queries.arrow", TEXT_SCHEMA),
+            "document": ArrowWriter(folder / "documents.arrow", TEXT_SCHEMA),
+        }
+        self.rows = ArrowWriter(folder / "rows.arrow", ROW_SCHEMA)
+        self.full: dict[Side, int] = {"query": 0, "document": 0}
+
+    def build(self, progress: Callable[[int], None]) -> None:
+        with closing(Seen(self.folder / "seen.sqlite")) as seen:
+            for examples in _blocks(self.source.examples(), EXAMPLES_AT_ONCE):
+                self._add(examples, seen)
+                progress(len(examples))
+            for writer in (*self.writers.values(), self.rows):
+                writer.close()
+            self._write_known(seen)
+        (self.folder / "seen.sqlite").unlink()
+        (self.folder / "report.json").write_text(json.dumps(asdict(self._report())), "utf-8")
+
+    def _add(self, examples: Sequence[Example], seen: Seen) -> None:
+        queries = self._store("query", [example.query for example in examples], seen)
+        texts = [text for example in examples for text in example.positives + example.negatives]
+        documents = iter(self._store("document", texts, seen))
+        known = []
+        for example, query in zip(examples, queries, strict=True):
+            positives = list(islice(documents, len(example.positives)))
+            negatives = list(islice(documents, len(example.negatives)))
+            known += [(query, text_id(text)) for text in example.positives]
+            row = {"query": query, "positives": positives, "negatives": negatives}
+            self.rows.append(row | {"scores": list(example.scores)})
+        seen.add_known(known)
+
+    def _store(self, side: Side, texts: Sequence[str], seen: Seen) -> list[int]:
+        """Return the row of each text, tokenising and writing those not seen before."""
+        ids = [text_id(text) for text in texts]
+        found = seen.rows(side, set(ids))
+        new = {i: text for i, text in zip(ids, texts, strict=True) if i not in found}
+        length = self.tokenization.contract.length(side)
+        for (i, text), tokens in zip(
+            new.items(), self.tokenization(list(new.values()), side), strict=True
+        ):
+            if len(tokens) == 0:
+                raise UserError(self.source.place, "holds a text without tokens", got=text)
+            self.full[side] += len(tokens) >= length
+            found[i] = self.writers[side].append({"id": i, "tokens": tokens})
+        seen.add(side, [(i, found[i]) for i in new])
+        return [found[i] for i in ids]
+
+    def _write_known(self, seen: Seen) -> None:
+        """Write the known positives of each query, in the order of the queries."""
+        writer = ArrowWriter(self.folder / "known.arrow", KNOWN_SCHEMA)
+        for _, pairs in groupby(seen.known(), key=lambda pair: pair[0]):
+            writer.append({"documents": [document for _, document in pairs]})
+        writer.close()
+
+    def _report(self) -> SourceReport:
+        queries, documents = self.writers["query"].num_rows, self.writers["document"].num_rows
+        return SourceReport(
+            fingerprint=self.source.fingerprint,
+            num_rows=self.rows.num_rows,
+            num_queries=queries,
+            num_documents=documents,
+            query_lengths=_length_summary(self.folder / "queries.arrow"),
+            document_lengths=_length_summary(self.folder / "documents.arrow"),
+            query_full_ratio=self.full["query"] / max(queries, 1),
+            document_full_ratio=self.full["document"] / max(documents, 1),
+        )
+
+
+def _length_summary(path: Path, sample: int = 10_000) -> tuple[int, ...]:
+    columns = ArrowColumns(path)
+    chosen = np.linspace(0, len(columns) - 1, min(sample, len(columns))).astype(int)
+    lengths = np.array([len(columns.row("tokens", index)) for index in chosen])
+    return (*np.percentile(lengths, [10, 50, 90, 99]).astype(int).tolist(), round(lengths.mean()))
+
+
+def _blocks(examples: Iterator[Example], size: int) -> Iterator[list[Example]]:
+    yield from iter(partial(_take, examples, size), [])
+
+
+def _take(examples: Iterator[Example], size: int) -> list[Example]:
+    return list(islice(examples, size))

@@ -1,0 +1,166 @@
+"""InfoNCE with the whole score matrix: the definition that every other backend is tested against."""
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from embedtrain.ops.infonce_problem import InfoNCEOutput, InfoNCEProblem
+
+
+def infonce_reference(problem: InfoNCEProblem) -> InfoNCEOutput:
+    """Compute :func:`embedtrain.ops.infonce.infonce` in plain torch, with autograd and no tiles."""
+    query, document = problem.query.to(problem.dtype), problem.document.to(problem.dtype)
+    temperature = problem.temperature[:, None]
+    similarity = query @ document.T
+    positive = (similarity / temperature).gather(1, problem.positives.clamp_min(0))
+    positive = positive.masked_fill(~problem.positive_is_used, -torch.inf)
+    best = positive.detach().amax(1) * problem.temperature.detach()
+
+    eligible = ~_is_positive(problem)
+    if problem.options.negatives == "own":
+        eligible &= _is_own(problem)
+    known = eligible & _is_relevant(problem)
+    suspected = eligible & ~known & _is_suspected(similarity, best, problem)
+    negative = similarity / temperature + _hardness(similarity, problem)
+    negative = negative.masked_fill(~eligible | known | suspected, -torch.inf)
+    loss = _loss([negative, *_other_directions(problem, best)], positive, problem)
+
+    hardest = negative.detach().amax(1) * problem.temperature.detach()
+    gap, has_negative = best - hardest, hardest.isfinite()
+    num_eligible = eligible.sum().clamp_min(1)
+    return InfoNCEOutput(
+        loss=(loss * problem.row_weights).sum(),
+        accuracy=(gap > 0).to(problem.dtype).mean(),
+        margin=gap[has_negative].sum() / has_negative.sum().clamp_min(1),
+        masked_ratio=known.sum().to(problem.dtype) / num_eligible,
+        suspected_ratio=suspected.sum().to(problem.dtype) / num_eligible,
+    )
+
+
+def _loss(
+    negatives: list[Tensor], positive: Float[Tensor, "queries positives"], problem: InfoNCEProblem
+) -> Float[Tensor, " queries"]:
+    """Put the directions together: one partition function, or the mean of one loss per direction."""
+    options, first = problem.options, positive[:, :1]
+    symmetric = "document_to_query" in options.directions
+    several, smoothing = options.several_positives, options.label_smoothing
+    if options.partition == "joint":
+        again = first if symmetric else first[:, :0]
+        return _rows(torch.cat(negatives, 1), positive, again, several, smoothing)
+    losses = [_rows(negatives[0], positive, first[:, :0], several, smoothing)]
+    if symmetric:
+        losses.append(_rows(negatives[1], first, first[:, :0], several, smoothing))
+    return torch.stack(losses).mean(0)
+
+
+def _rows(
+    negative: Float[Tensor, "queries candidates"],
+    positive: Float[Tensor, "queries positives"],
+    again: Float[Tensor, "queries again"],
+    several: str,
+    smoothing: float,
+) -> Float[Tensor, " queries"]:
+    """Loss of each query from its logits; ``again`` is the positive's entry in a second direction."""
+    used = positive.isfinite()
+    if several == "decoupled":
+        losses = []
+        for column in positive.T:
+            alone = column.where(column.isfinite(), 0.0)[:, None]
+            twice = alone[:, : again.shape[1]]
+            losses.append(_rows(negative, alone, twice, "average", smoothing))
+        return (torch.stack(losses, 1) * used).sum(1) / used.sum(1)
+    candidates = torch.cat([negative, positive, again], 1)
+    if several == "any":
+        target = positive.logsumexp(1)
+    else:
+        target = positive.where(used, 0.0).sum(1) / used.sum(1)
+    present = candidates.isfinite()
+    spread = candidates.where(present, 0.0).sum(1) / present.sum(1)
+    return candidates.logsumexp(1) - (1 - smoothing) * target - smoothing * spread
+
+
+def _other_directions(
+    problem: InfoNCEProblem, best: Float[Tensor, " queries"]
+) -> list[Float[Tensor, "queries _"]]:
+    """Logits of the negatives of the directions beside query-to-document."""
+    query, document = problem.query.to(problem.dtype), problem.document.to(problem.dtype)
+    all_query, anchor = problem.all_query.to(problem.dtype), document[problem.positives[:, 0]]
+    blocks = []
+    if "document_to_query" in problem.options.directions:
+        blocks.append((anchor @ all_query.T, _answers(problem)))
+    if "query_to_query" in problem.options.directions:
+        blocks.append((query @ all_query.T, _is_same_query(problem)))
+    if "document_to_document" in problem.options.directions:
+        related = _is_positive(problem) | _is_relevant(problem) | _is_own(problem)
+        blocks.append((anchor @ document.T, related))
+    return [
+        (similarity / problem.temperature[:, None]).masked_fill(
+            excluded | _is_suspected(similarity, best, problem), -torch.inf
+        )
+        for similarity, excluded in blocks
+    ]
+
+
+def _is_positive(problem: InfoNCEProblem) -> Bool[Tensor, "queries documents"]:
+    columns = torch.arange(len(problem.document), device=problem.query.device)
+    return (problem.positives[:, :, None] == columns).any(1)
+
+
+def _contains(
+    ids: Int64[Tensor, "rows ids"], wanted: Int64[Tensor, " columns"]
+) -> Bool[Tensor, "rows columns"]:
+    found = ids.new_zeros(len(ids), len(wanted), dtype=torch.bool)
+    for column in ids.T:
+        found |= (column[:, None] == wanted) & (column[:, None] >= 0)
+    return found
+
+
+def _is_relevant(problem: InfoNCEProblem) -> Bool[Tensor, "queries documents"]:
+    """By id: the document is a known positive of the query or a copy of one of its positives."""
+    if problem.document_ids is None:
+        return torch.zeros_like(_is_positive(problem))
+    return _contains(problem.relevant_ids, problem.document_ids)
+
+
+def _is_own(problem: InfoNCEProblem) -> Bool[Tensor, "queries documents"]:
+    """The query brought the document into the batch."""
+    assert problem.owners is not None
+    return problem.owner_rows[:, None] == problem.owners
+
+
+def _is_same_query(problem: InfoNCEProblem) -> Bool[Tensor, "queries all_queries"]:
+    columns = torch.arange(len(problem.all_query), device=problem.query.device)
+    same = problem.query_rows[:, None] == columns
+    if problem.query_ids is not None and problem.all_query_ids is not None:
+        same |= _contains(problem.query_ids[:, None], problem.all_query_ids)
+    return same
+
+
+def _answers(problem: InfoNCEProblem) -> Bool[Tensor, "queries all_queries"]:
+    """Row i, column k: the first positive of query i also answers query k."""
+    anchor, num_all = problem.positives[:, 0], len(problem.all_query)
+    answers = problem.query.new_zeros(len(anchor), num_all, dtype=torch.bool)
+    answers[:, problem.query_rows] = _is_positive(problem)[:, anchor].T
+    if problem.document_ids is not None and problem.all_relevant_ids is not None:
+        answers |= _contains(problem.all_relevant_ids, problem.document_ids[anchor]).T
+    return answers
+
+
+def _is_suspected(
+    similarity: Float[Tensor, "queries candidates"],
+    best: Float[Tensor, " queries"],
+    problem: InfoNCEProblem,
+) -> Bool[Tensor, "queries candidates"]:
+    """The candidate scores so near the best positive that it may be a positive itself."""
+    return similarity > problem.threshold(best)[:, None]
+
+
+def _hardness(
+    similarity: Float[Tensor, "queries documents"], problem: InfoNCEProblem
+) -> Float[Tensor, "queries documents"]:
+    options = problem.options
+    extra = options.hardness * similarity.detach()
+    if options.hardness == 0.0 or options.hardness_scope == "all":
+        return extra
+    own = _is_own(problem)
+    return extra.where(own if options.hardness_scope == "own" else ~own, 0.0)

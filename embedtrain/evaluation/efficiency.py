@@ -1,0 +1,105 @@
+"""What a model costs: latency, throughput and index size, on a named machine."""
+
+import platform
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import psutil
+import torch
+
+from embedtrain.errors import UserError
+
+Input = TypeVar("Input")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The machine that figures were measured on."""
+
+    cpu: str
+    gpu: str | None
+    num_threads: int
+    """Threads that torch uses."""
+    memory_gib: float
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Seconds for one query at a time, with a warm cache."""
+
+    mean_seconds: float
+    p50_seconds: float
+    p95_seconds: float
+    num_calls: int
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """The cost that stands beside the quality of a model."""
+
+    machine: Machine
+    num_documents: int
+    documents_per_second: float
+    """Encoded in batches, tokenisation included."""
+    query_latency: Latency
+    """From the text of one query to its results."""
+    bytes_per_document: float
+    """In the index, without the text."""
+
+
+def measure_latency(
+    call: Callable[[Input], object],
+    inputs: Sequence[Input],
+    *,
+    num_warmup: int = 20,
+    num_calls: int = 200,
+) -> Latency:
+    """Time calls one by one, after a warm-up that is not counted; inputs are used in turn.
+
+    A call must end with its result on the CPU, or work queued on a GPU is not counted.
+    """
+    if len(inputs) == 0:
+        raise UserError("latency", "needs at least one query", cure="Check the data and its split")
+    supply = cycle(inputs)
+    for query in islice(supply, num_warmup):
+        call(query)
+    seconds = []
+    for query in islice(supply, num_calls):
+        start = time.perf_counter()
+        call(query)
+        seconds.append(time.perf_counter() - start)
+    p50, p95 = np.quantile(seconds, [0.5, 0.95]).tolist()
+    return Latency(float(np.mean(seconds)), p50, p95, num_calls)
+
+
+def measure_throughput(call: Callable[[], Result], num_items: int) -> tuple[Result, float]:
+    """Run a call once and return its result and how many items it did per second."""
+    start = time.perf_counter()
+    result = call()
+    return result, num_items / (time.perf_counter() - start)
+
+
+def describe_machine() -> Machine:
+    """Name the processor, the first GPU if torch sees one, torch's threads and the memory."""
+    return Machine(
+        cpu=_processor_name(),
+        gpu=torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
+        num_threads=torch.get_num_threads(),
+        memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
+    )
+
+
+def _processor_name(description: Path = Path("/proc/cpuinfo")) -> str:
+    """Read the model name that Linux gives; elsewhere what Python knows."""
+    if description.is_file():
+        for line in description.read_text(encoding="utf-8").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name" and value.strip():
+                return value.strip()
+    return platform.processor() or platform.machine()

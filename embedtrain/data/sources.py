@@ -3,13 +3,23 @@
 from glob import glob, has_magic
 from pathlib import Path
 
-from embedtrain.data.beir import open_beir
+from embedtrain.data.beir import RetrievalTask, load_retrieval_task, open_beir
 from embedtrain.data.examples import Columns, Example, Format, Progress, Source, SourceConfig
 from embedtrain.data.huggingface import open_datasets
+from embedtrain.data.python_docs import load_python_docs_task, open_python_docs
 from embedtrain.data.tabular import open_files
 from embedtrain.errors import UserError
 
-__all__ = ["Columns", "Example", "Progress", "Source", "SourceConfig", "open_source"]
+__all__ = [
+    "Columns",
+    "Example",
+    "Progress",
+    "RetrievalTask",
+    "Source",
+    "SourceConfig",
+    "load_task",
+    "open_source",
+]
 
 SUFFIXES: dict[str, Format] = {
     ".jsonl": "jsonl",
@@ -20,15 +30,34 @@ SUFFIXES: dict[str, Format] = {
 }
 
 
-def open_source(config: SourceConfig) -> Source:
-    """Open a source of training data."""
+def open_source(
+    config: SourceConfig, cache: Path | None = None, progress: Progress | None = None
+) -> Source:
+    """Open a source of training data.
+
+    Args:
+        config: What to read, and how.
+        cache: Where pairs made from installed packages are kept; the user's cache folder if left out.
+        progress: Called with (files parsed, files) while such pairs are made.
+    """
     kind = config.format or detect_format(config.path)
     config = config.model_copy(update={"format": kind})
+    if kind == "python_docs":
+        return open_python_docs(config, cache, progress)
     if kind == "beir":
         return open_beir(config)
     if kind == "datasets":
         return open_datasets(config)
     return open_files(config, matching_files(config.path))
+
+
+def load_task(
+    path: str, split: str = "test", cache: Path | None = None, progress: Progress | None = None
+) -> RetrievalTask:
+    """Read a retrieval task for evaluation: a BEIR folder, or ``python_docs``."""
+    if path == "python_docs":
+        return load_python_docs_task(split, cache, progress)
+    return load_retrieval_task(path, split)
 
 
 def detect_format(path: str) -> Format:

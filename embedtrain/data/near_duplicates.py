@@ -1,0 +1,58 @@
+"""Texts that say almost the same: MinHash finds candidates, the exact Jaccard similarity decides."""
+
+import re
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+from datasketch import MinHash, MinHashLSH
+
+NUM_HASHES = 64
+SHINGLE_WORDS = 3
+TEXTS_PER_BLOCK = 4096
+
+WORD = re.compile(r"\w+")
+
+
+def near_duplicates(texts: Sequence[str], threshold: float = 0.8) -> list[int]:
+    """Return for each text the index of the first kept text that it nearly repeats, or its own index.
+
+    Two texts nearly repeat one another if the Jaccard similarity of their sets of three successive words
+    (case and punctuation aside) is ``threshold`` or more. A text is kept if it repeats no kept text before
+    it, so the order decides which of two stays.
+
+    Source: Broder (1997), https://doi.org/10.1109/SEQUEN.1997.666900.
+    """
+    index = MinHashLSH(threshold=threshold, num_perm=NUM_HASHES)
+    kept: dict[int, np.ndarray] = {}
+    originals = []
+    for start in range(0, len(texts), TEXTS_PER_BLOCK):
+        shingles = [shingle_hashes(text) for text in texts[start : start + TEXTS_PER_BLOCK]]
+        hashes = MinHash.bulk(shingles, num_perm=NUM_HASHES, hashfunc=int)
+        for row, (text_shingles, text_hashes) in enumerate(
+            zip(shingles, hashes, strict=True), start
+        ):
+            candidates = sorted(index.query(text_hashes))
+            original = next(
+                (other for other in candidates if jaccard(text_shingles, kept[other]) >= threshold),
+                row,
+            )
+            originals.append(original)
+            if original == row:
+                kept[row] = text_shingles
+                index.insert(row, text_hashes, check_duplication=False)
+    return originals
+
+
+def shingle_hashes(text: str) -> np.ndarray:
+    """Hash every three successive words of a text (all of its words if there are fewer), each once."""
+    words = WORD.findall(text.lower())
+    last = max(1, len(words) - SHINGLE_WORDS + 1)
+    shingles = {zlib.crc32(" ".join(words[i : i + SHINGLE_WORDS]).encode()) for i in range(last)}
+    return np.array(sorted(shingles), dtype=np.uint64)
+
+
+def jaccard(left: np.ndarray, right: np.ndarray) -> float:
+    """Size of the intersection over size of the union of two sets without repetitions."""
+    shared = np.intersect1d(left, right, assume_unique=True).size
+    return float(shared / (left.size + right.size - shared))

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from embedtrain.errors import UserError
 from embedtrain.ops.backend import Backend, load_fused
+from embedtrain.ops.infonce_chunked import infonce_chunked
 from embedtrain.ops.infonce_problem import (
     InfoNCEOptions,
     InfoNCEOutput,
@@ -112,6 +113,7 @@ def infonce(  # the definition of every option stands here, once: longer than 40
         all_query=query if all_query is None else all_query,
         positives=positives,
         temperature=_temperature_rows(temperature, query, dtype),
+        one_temperature=not isinstance(temperature, Tensor) or temperature.numel() == 1,
         row_weights=_row_weights(weights, query, dtype, reduction),
         owner_rows=rows + query_offset,
         query_rows=rows + (query_offset if gathered else 0),
@@ -124,10 +126,15 @@ def infonce(  # the definition of every option stands here, once: longer than 40
         options=options,
     )
     _check(problem)
-    if backend == "fused":
-        output: InfoNCEOutput = load_fused("infonce").infonce_fused(problem)
-        return output
-    return infonce_reference(problem)
+    with torch.autocast(
+        query.device.type, enabled=False
+    ):  # logits in float16 would be the loss of it
+        if backend == "reference":
+            return infonce_reference(problem)
+        if backend == "fused":
+            output: InfoNCEOutput = load_fused("infonce").infonce_fused(problem)
+            return output
+        return infonce_chunked(problem)
 
 
 def _temperature_rows(

@@ -1,6 +1,6 @@
 """What InfoNCE is asked to compute: options, checked inputs, and what it returns."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import torch
@@ -41,6 +41,11 @@ class InfoNCEOptions:
     label_smoothing: float = 0.0
     """Share of the target spread evenly over all candidates, in [0, 1)."""
 
+    @property
+    def has_margin(self) -> bool:
+        """Whether suspected false negatives are left out."""
+        return self.false_negative_margin is not None
+
     def __post_init__(self) -> None:
         place, directions = "infonce options", self.directions
         if "query_to_document" not in directions or len(set(directions)) != len(directions):
@@ -57,6 +62,8 @@ class InfoNCEOptions:
                 got=sorted(one_sided),
                 cure='Use partition="joint"',
             )
+        if self.hardness < 0.0:
+            raise UserError(f"{place}: hardness", "must not be negative", got=self.hardness)
         if not 0.0 <= self.label_smoothing < 1.0:
             raise UserError(
                 f"{place}: label_smoothing", "must lie in [0, 1)", got=self.label_smoothing
@@ -91,6 +98,8 @@ class InfoNCEProblem:
     all_query: Float[Tensor, "all_queries dim"]
     positives: Int64[Tensor, "queries positives"]
     temperature: Float[Tensor, " queries"]
+    one_temperature: bool
+    """Whether all queries have the same temperature."""
     row_weights: Float[Tensor, " queries"]
     """Factor of each query's loss in the total: its weight, divided by the count for a mean."""
     owner_rows: Int64[Tensor, " queries"]
@@ -105,6 +114,18 @@ class InfoNCEProblem:
     all_query_ids: Int64[Tensor, " all_queries"] | None
     all_relevant_ids: Int64[Tensor, "all_queries all_relevant"] | None
     options: InfoNCEOptions
+
+    def detached(self) -> "InfoNCEProblem":
+        """Return the same problem without the graph behind its tensors."""
+        shared = self.all_query is self.query
+        query = self.query.detach()
+        return replace(
+            self,
+            query=query,
+            document=self.document.detach(),
+            all_query=query if shared else self.all_query.detach(),
+            temperature=self.temperature.detach(),
+        )
 
     @property
     def dtype(self) -> torch.dtype:

@@ -5,78 +5,37 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from embedtrain.ops.infonce_problem import InfoNCEOutput, InfoNCEProblem
+from embedtrain.ops.infonce_rows import RowFigures, RowSums, row_losses, summarise
 
 
 def infonce_reference(problem: InfoNCEProblem) -> InfoNCEOutput:
     """Compute :func:`embedtrain.ops.infonce.infonce` in plain torch, with autograd and no tiles."""
     query, document = problem.query.to(problem.dtype), problem.document.to(problem.dtype)
-    temperature = problem.temperature[:, None]
+    temperature, used = problem.temperature, problem.positive_is_used
     similarity = query @ document.T
-    positive = (similarity / temperature).gather(1, problem.positives.clamp_min(0))
-    positive = positive.masked_fill(~problem.positive_is_used, -torch.inf)
-    best = positive.detach().amax(1) * problem.temperature.detach()
+    positives = similarity.gather(1, problem.positives.clamp_min(0))
+    best = positives.detach().masked_fill(~used, -torch.inf).amax(1)
 
     eligible = ~_is_positive(problem)
     if problem.options.negatives == "own":
         eligible &= _is_own(problem)
     known = eligible & _is_relevant(problem)
     suspected = eligible & ~known & _is_suspected(similarity, best, problem)
-    negative = similarity / temperature + _hardness(similarity, problem)
-    negative = negative.masked_fill(~eligible | known | suspected, -torch.inf)
-    loss = _loss([negative, *_other_directions(problem, best)], positive, problem)
+    logits = similarity / temperature[:, None] + _hardness(similarity, problem)
+    logits = logits.masked_fill(~eligible | known | suspected, -torch.inf)
 
-    hardest = negative.detach().amax(1) * problem.temperature.detach()
-    gap, has_negative = best - hardest, hardest.isfinite()
-    num_eligible = eligible.sum().clamp_min(1)
-    return InfoNCEOutput(
-        loss=(loss * problem.row_weights).sum(),
-        accuracy=(gap > 0).to(problem.dtype).mean(),
-        margin=gap[has_negative].sum() / has_negative.sum().clamp_min(1),
-        masked_ratio=known.sum().to(problem.dtype) / num_eligible,
-        suspected_ratio=suspected.sum().to(problem.dtype) / num_eligible,
+    blocks = [logits, *_other_directions(problem, best)]
+    sums = RowSums(
+        negatives=torch.stack([block.logsumexp(1) for block in blocks], 1),
+        positives=positives,
+        temperature=temperature,
+        logits=torch.stack([block.where(block.isfinite(), 0.0).sum(1) for block in blocks], 1),
     )
-
-
-def _loss(
-    negatives: list[Tensor], positive: Float[Tensor, "queries positives"], problem: InfoNCEProblem
-) -> Float[Tensor, " queries"]:
-    """Put the directions together: one partition function, or the mean of one loss per direction."""
-    options, first = problem.options, positive[:, :1]
-    symmetric = "document_to_query" in options.directions
-    several, smoothing = options.several_positives, options.label_smoothing
-    if options.partition == "joint":
-        again = first if symmetric else first[:, :0]
-        return _rows(torch.cat(negatives, 1), positive, again, several, smoothing)
-    losses = [_rows(negatives[0], positive, first[:, :0], several, smoothing)]
-    if symmetric:
-        losses.append(_rows(negatives[1], first, first[:, :0], several, smoothing))
-    return torch.stack(losses).mean(0)
-
-
-def _rows(
-    negative: Float[Tensor, "queries candidates"],
-    positive: Float[Tensor, "queries positives"],
-    again: Float[Tensor, "queries again"],
-    several: str,
-    smoothing: float,
-) -> Float[Tensor, " queries"]:
-    """Loss of each query from its logits; ``again`` is the positive's entry in a second direction."""
-    used = positive.isfinite()
-    if several == "decoupled":
-        losses = []
-        for column in positive.T:
-            alone = column.where(column.isfinite(), 0.0)[:, None]
-            twice = alone[:, : again.shape[1]]
-            losses.append(_rows(negative, alone, twice, "average", smoothing))
-        return (torch.stack(losses, 1) * used).sum(1) / used.sum(1)
-    candidates = torch.cat([negative, positive, again], 1)
-    if several == "any":
-        target = positive.logsumexp(1)
-    else:
-        target = positive.where(used, 0.0).sum(1) / used.sum(1)
-    present = candidates.isfinite()
-    spread = candidates.where(present, 0.0).sum(1) / present.sum(1)
-    return candidates.logsumexp(1) - (1 - smoothing) * target - smoothing * spread
+    counts = torch.stack([block.isfinite().sum(1) for block in blocks], 1).to(problem.dtype)
+    losses = row_losses(sums, counts, used, problem.options)
+    hardest = logits.detach().amax(1) * temperature.detach()
+    figures = RowFigures(best, hardest, eligible.sum(1), known.sum(1), suspected.sum(1))
+    return summarise((losses * problem.row_weights).sum(), figures)
 
 
 def _other_directions(

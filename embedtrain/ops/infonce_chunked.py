@@ -1,0 +1,229 @@
+"""InfoNCE tile by tile: loss and gradients together, no score matrix and no graph per tile."""
+
+from dataclasses import fields, replace
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from embedtrain.ops.infonce_blocks import Block, Chunk, Gradients, add_positive_steps, cut
+from embedtrain.ops.infonce_directions import build_directions
+from embedtrain.ops.infonce_plan import plan_problem
+from embedtrain.ops.infonce_problem import InfoNCEOutput, InfoNCEProblem
+from embedtrain.ops.infonce_rows import RowFigures, RowSums, row_gradients, row_losses, summarise
+from embedtrain.ops.infonce_symmetric import infonce_symmetric
+from embedtrain.ops.infonce_tile import exponentiate, listed_similarity
+
+
+class Wanted(NamedTuple):
+    """Which inputs receive a gradient; work for others is left out."""
+
+    query: bool
+    document: bool
+    all_query: bool
+    temperature: bool
+
+
+class Reduced(NamedTuple):
+    """What a row needs to know of one block; the tile itself holds the exponentials afterwards."""
+
+    maximum: Float[Tensor, " rows"]
+    total: Float[Tensor, " rows"]
+    logits: Float[Tensor, " rows"]
+    number: Float[Tensor, " rows"]
+    suspected: Tensor | None
+    entries: Int64[Tensor, " entries"]
+
+    def drop(self, tile: Float[Tensor, "rows columns"], value: float) -> None:
+        """Overwrite what is no negative."""
+        tile.view(-1).index_fill_(0, self.entries, value)
+        if self.suspected is not None:
+            tile.masked_fill_(self.suspected, value)
+
+
+def infonce_chunked(problem: InfoNCEProblem) -> InfoNCEOutput:
+    """Compute :func:`embedtrain.ops.infonce.infonce` with memory for one tile of scores.
+
+    Each tile is visited once: its rows are complete, so their loss and the gradients follow at once
+    (3 GEMMs per direction). Both directions between queries and documents share their tiles
+    (4 GEMMs, :mod:`embedtrain.ops.infonce_symmetric`).
+    """
+    shared = problem.all_query is problem.query
+    inputs = (
+        problem.query,
+        problem.document,
+        None if shared else problem.all_query,
+        problem.temperature,
+    )
+    wanted = Wanted(
+        *(torch.is_grad_enabled() and i is not None and i.requires_grad for i in inputs)
+    )
+    return InfoNCEOutput(*_ChunkedInfoNCE.apply(*inputs, problem.detached(), wanted))  # type: ignore[no-untyped-call]
+
+
+class _ChunkedInfoNCE(torch.autograd.Function):
+    """Holds the gradients from the forward pass until the backward pass asks for them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - torch documents no type
+        query: Tensor,
+        document: Tensor,
+        all_query: Tensor | None,
+        temperature: Tensor,
+        problem: InfoNCEProblem,
+        wanted: Wanted,
+    ) -> tuple[Tensor, ...]:
+        output, ctx.gradients = loss_and_gradients(problem, wanted)
+        ctx.save_for_backward(query, document, all_query, temperature)
+        ctx.problem, ctx.wanted = problem, wanted
+        ctx.mark_non_differentiable(*output[1:])
+        return tuple(output)
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any,  # noqa: ANN401
+        by_loss: Tensor,
+        *_: Tensor,
+    ) -> tuple[Tensor | None, ...]:
+        inputs = ctx.saved_tensors  # refuses a second backward pass unless the graph was retained
+        gradients = ctx.gradients
+        if gradients is None:
+            _, gradients = loss_and_gradients(ctx.problem, ctx.wanted)
+        ctx.gradients = None
+        results = [
+            getattr(gradients, field.name).mul_(by_loss).to(tensor.dtype) if wanted else None
+            for field, tensor, wanted in zip(fields(Gradients), inputs, ctx.wanted, strict=True)
+        ]
+        return (*results, None, None)
+
+
+def loss_and_gradients(
+    problem: InfoNCEProblem, wanted: Wanted
+) -> tuple[InfoNCEOutput, Gradients | None]:
+    """Compute the output and the gradients of its loss; ``None`` where none is wanted."""
+    plan, gradients = plan_problem(problem), _empty_gradients(problem, wanted)
+    if plan.scheme == "symmetric":
+        return infonce_symmetric(problem, plan.tile_rows, gradients), gradients
+    directions = build_directions(problem, plan.tile_rows)
+    tiles = [
+        problem.query.new_empty(plan.tile_rows * block.width, dtype=problem.dtype)
+        for block in directions.blocks
+    ]
+    visits = [
+        _visit(problem, directions.blocks, tiles, chunk, gradients)
+        for chunk in cut(problem, plan.tile_rows)
+    ]
+    losses, best, hardest, suspected = zip(*visits, strict=True)
+    figures = RowFigures(
+        best=torch.cat(best),
+        hardest=torch.cat(hardest),
+        eligible=directions.eligible,
+        known=directions.known,
+        suspected=torch.cat(suspected),
+    )
+    return summarise(torch.stack(losses).sum(), figures), gradients
+
+
+def _empty_gradients(problem: InfoNCEProblem, wanted: Wanted) -> Gradients | None:
+    if not any(wanted):
+        return None
+    zeros = [
+        torch.zeros_like(tensor, dtype=problem.dtype) if want else None
+        for tensor, want in zip(
+            (problem.query, problem.document, problem.all_query, problem.temperature),
+            wanted,
+            strict=True,
+        )
+    ]
+    gradients = Gradients(*zeros)
+    shared = problem.all_query is problem.query
+    return replace(gradients, all_query=gradients.query) if shared else gradients
+
+
+def _visit(
+    problem: InfoNCEProblem,
+    blocks: list[Block],
+    buffers: list[Tensor],
+    chunk: Chunk,
+    gradients: Gradients | None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Add one chunk's gradients; return its loss and per row best, hardest and number suspected."""
+    rows, options = chunk.rows, problem.options
+    listed, used = problem.positives[rows], problem.positive_is_used[rows]
+    similarity = listed_similarity(chunk.query, problem.document, listed)
+    best = similarity.masked_fill(~used, -torch.inf).amax(1)
+    limit = problem.threshold(best)
+    tiles = [
+        buffer[: len(best) * block.width].view(len(best), block.width)
+        for buffer, block in zip(buffers, blocks, strict=True)
+    ]
+    parts = [
+        _reduce(block, tile, chunk, limit if options.has_margin else None, options.label_smoothing)
+        for block, tile in zip(blocks, tiles, strict=True)
+    ]
+    sums = RowSums(
+        negatives=torch.stack([part.maximum + part.total.log() for part in parts], 1),
+        positives=similarity,
+        temperature=problem.temperature[rows],
+        logits=torch.stack([part.logits for part in parts], 1),
+    )
+    counts = torch.stack([part.number for part in parts], 1)
+    weights = problem.row_weights[rows]
+    if gradients is None:
+        loss = (row_losses(sums, counts, used, options) * weights).sum()
+    else:
+        loss, slopes = row_gradients(sums, counts, used, weights, options)
+        _add_gradients(
+            problem, list(zip(blocks, tiles, parts, strict=True)), chunk, slopes, gradients
+        )
+    hardest = parts[0].maximum / chunk.inverse
+    suspected = parts[0].suspected
+    number = torch.zeros_like(listed[:, 0]) if suspected is None else suspected.sum(1)
+    return loss, best, hardest, number
+
+
+def _reduce(
+    block: Block,
+    tile: Float[Tensor, "rows columns"],
+    chunk: Chunk,
+    limit: Float[Tensor, " rows"] | None,
+    smoothing: float,
+) -> Reduced:
+    """Fill a tile with the exponentials of a block's negatives and return what the rows need."""
+    scale = block.fill(tile, chunk)
+    nothing = torch.zeros_like(scale)
+    result = Reduced(nothing, nothing, nothing, nothing, None, block.excluded(chunk))
+    result.drop(tile, -torch.inf)
+    if limit is not None:
+        result = result._replace(suspected=tile > (limit * scale)[:, None])
+        result.drop(tile, -torch.inf)
+    block.adjust(tile, chunk, scale)
+    if smoothing > 0.0:
+        number = tile.isfinite().sum(1).to(tile.dtype)
+        result.drop(tile, 0.0)
+        result = result._replace(logits=tile.sum(1), number=number)
+        result.drop(tile, -torch.inf)
+    maximum, total = exponentiate(tile)
+    return result._replace(maximum=maximum, total=total)
+
+
+def _add_gradients(
+    problem: InfoNCEProblem,
+    blocks: list[tuple[Block, Tensor, Reduced]],
+    chunk: Chunk,
+    slopes: RowSums,
+    gradients: Gradients,
+) -> None:
+    """Carry the derivatives by the row sums on to embeddings and temperature."""
+    for k, (block, tile, part) in enumerate(blocks):
+        factor = slopes.negatives[:, k] / part.total.clamp_min(1.0)  # 0 only where nothing is left
+        if problem.options.label_smoothing > 0.0:
+            tile.mul_(factor[:, None]).add_(slopes.logits[:, [k]])
+            part.drop(tile, 0.0)
+            factor = torch.ones_like(factor)
+        block.add_steps(tile, chunk, factor * chunk.inverse, gradients)
+    add_positive_steps(problem, chunk, slopes.positives, slopes.temperature, gradients)

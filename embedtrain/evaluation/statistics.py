@@ -137,12 +137,17 @@ def minimum_detectable_difference(
     """Give the true difference that a test at ``level`` would find with probability ``power``.
 
     ``(z(1 - level/2) + z(power)) * SE`` with the standard error of the mean difference observed, by
-    cluster where given. A smaller observed difference says little. Infinite for one query or cluster.
+    cluster where given. A smaller observed difference says little. Needs two queries or clusters.
     """
     totals, sizes = _cluster_totals(differences, clusters)
     num_clusters = len(totals)
     if num_clusters < 2:
-        return math.inf
+        raise UserError(
+            "comparison",
+            "needs at least two queries or clusters",
+            got=num_clusters,
+            cure="Compare on more data",
+        )
     deviations = totals - sizes * (totals.sum() / sizes.sum())
     variance = num_clusters / (num_clusters - 1) * float((deviations**2).sum())
     quantiles = NormalDist().inv_cdf(1 - level / 2) + NormalDist().inv_cdf(power)

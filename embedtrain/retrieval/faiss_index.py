@@ -6,6 +6,7 @@ An index is chosen by a faiss factory string: ``Flat`` (exact), ``SQ8`` (a byte 
 Source: https://github.com/facebookresearch/faiss/wiki/The-index-factory.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,7 @@ def save_index(index: Index, path: Path) -> None:
     """Write an index to a file, which appears only when complete."""
     partial = path.with_name(f"{path.name}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         faiss.write_index(index, str(partial))
         partial.replace(path)
     except (RuntimeError, OSError) as error:
@@ -111,7 +113,8 @@ def save_index(index: Index, path: Path) -> None:
             path, f"cannot be written ({_reason(error)})", cure="Check the folder and free space"
         ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # it is there only if writing failed half-way
+            partial.unlink()
 
 
 def load_index(path: Path) -> Index:

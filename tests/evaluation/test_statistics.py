@@ -143,8 +143,11 @@ def test_the_minimum_detectable_difference_is_found_with_its_power():
     assert np.mean(found) == pytest.approx(0.8, abs=0.03)
 
 
-def test_one_query_detects_nothing():
-    assert minimum_detectable_difference(np.array([0.3])) == float("inf")
+def test_one_query_or_cluster_cannot_be_compared():
+    with pytest.raises(UserError, match="at least two queries or clusters; got 1"):
+        compare_paired(np.array([0.3]), np.array([0.2]))
+    with pytest.raises(UserError, match="at least two queries or clusters; got 1"):
+        compare_paired(np.array([0.3, 0.4]), np.array([0.2, 0.1]), clusters=["a", "a"])
 
 
 def test_holm_multiplies_the_smallest_most_and_stays_monotone():

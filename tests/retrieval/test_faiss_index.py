@@ -123,9 +123,10 @@ def test_a_file_that_is_no_index_is_the_users_mistake(tmp_path):
         load_index(tmp_path / "absent.faiss")
 
 
-def test_a_folder_that_does_not_exist_cannot_be_written_to(tmp_path, documents):
+def test_a_folder_that_cannot_be_made_is_the_users_mistake(tmp_path, documents):
+    (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        save_index(build_index(documents), tmp_path / "absent" / "index.faiss")
+        save_index(build_index(documents), tmp_path / "file" / "index.faiss")
 
 
 def test_nan_and_queries_of_another_model_are_refused(queries, documents):

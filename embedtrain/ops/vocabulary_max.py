@@ -1,0 +1,57 @@
+"""Max-pooled vocabulary logits: which words a text speaks of, as DupMAE and SPLADE ask."""
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from embedtrain.ops.backend import Backend, no_fused_kernel
+from embedtrain.ops.token_maximum import accumulation_dtype, token_maximum
+
+
+def vocabulary_max(
+    hidden: Float[Tensor, "tokens dim"],
+    lengths: Int64[Tensor, " texts"],
+    weight: Float[Tensor, "vocabulary dim"],
+    bias: Float[Tensor, " vocabulary"] | None = None,
+    *,
+    backend: Backend = "auto",
+) -> Float[Tensor, "texts vocabulary"]:
+    r"""For each text and vocabulary entry, the largest logit over the tokens of the text.
+
+    $$\mu_{nv} = \max_{t \in n} \langle h_t, w_v \rangle + b_v$$
+
+    Texts lie end to end: leave out beforehand the tokens that must not take part (padding, ``[CLS]``).
+    A text without tokens gets zeros and no gradient. Ties go to the first token. Logits are float32
+    (float64 for float64 inputs). ``chunked`` never stores the logits of single tokens, only the winner of
+    each text and entry, which alone gets the gradient. ``auto`` is ``chunked``.
+
+    Source: Xiao et al. (2023), https://arxiv.org/abs/2305.02564.
+    """
+    if backend == "fused":
+        raise no_fused_kernel("vocabulary_max")
+    with torch.autocast(hidden.device.type, enabled=False):
+        if backend == "reference":
+            return vocabulary_max_reference(hidden, lengths, weight, bias)
+        filled = lengths > 0
+        values, _ = token_maximum(weight, hidden, lengths[filled])
+        logits = values.T if bias is None else values.T + bias
+        if bool(filled.all()):
+            return logits
+        everything = logits.new_zeros(len(lengths), len(weight))
+        return everything.index_copy(0, filled.nonzero().squeeze(1), logits)
+
+
+def vocabulary_max_reference(
+    hidden: Float[Tensor, "tokens dim"],
+    lengths: Int64[Tensor, " texts"],
+    weight: Float[Tensor, "vocabulary dim"],
+    bias: Float[Tensor, " vocabulary"] | None = None,
+) -> Float[Tensor, "texts vocabulary"]:
+    """Compute :func:`vocabulary_max` in plain torch; this defines it."""
+    dtype = accumulation_dtype(hidden, weight)
+    logits = hidden.to(dtype) @ weight.to(dtype).T
+    if bias is not None:
+        logits = logits + bias
+    empty = logits.new_zeros(len(weight))
+    texts = torch.split_with_sizes(logits, lengths.tolist())
+    return torch.stack([text.max(0).values if len(text) else empty for text in texts])

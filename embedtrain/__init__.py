@@ -1,1 +1,43 @@
-"""Train embedding models for dense and multi-vector retrieval."""
+"""Train embedding models for dense and multi-vector retrieval.
+
+The public names load on first use, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from embedtrain.evaluate import measure
+    from embedtrain.export import export
+    from embedtrain.models.build import load_dense
+    from embedtrain.models.encoding import encode_texts
+    from embedtrain.recipe import load_recipe
+    from embedtrain.train import resume, train
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "encode_texts": "embedtrain.models.encoding",
+    "export": "embedtrain.export",
+    "load_dense": "embedtrain.models.build",
+    "load_recipe": "embedtrain.recipe",
+    "measure": "embedtrain.evaluate",
+    "resume": "embedtrain.train",
+    "train": "embedtrain.train",
+}
+
+__all__ = [
+    "encode_texts",
+    "export",
+    "load_dense",
+    "load_recipe",
+    "measure",
+    "resume",
+    "train",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

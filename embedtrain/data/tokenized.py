@@ -7,8 +7,6 @@ nor reading needs memory that grows with the source: an SQLite file on disk reme
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -22,6 +20,7 @@ from numpy.typing import NDArray
 
 from embedtrain.contract import Tokenization
 from embedtrain.data.arrow_columns import ArrowColumns, ArrowWriter
+from embedtrain.data.cache import build_once
 from embedtrain.data.examples import Example, Source
 from embedtrain.data.seen import Seen
 from embedtrain.errors import UserError
@@ -113,16 +112,7 @@ def tokenize_source(
         ]
     )
     folder = cache / "tokenized" / hashlib.sha256(key.encode()).hexdigest()[:32]
-    if not (folder / "report.json").is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix="building-", dir=folder.parent))
-        try:
-            _Builder(source, tokenization, building).build(progress)
-            # Another process may have finished first; its files are the same.
-            if not folder.exists():
-                building.rename(folder)
-        finally:
-            shutil.rmtree(building, ignore_errors=True)
+    build_once(folder, lambda building: _Builder(source, tokenization, building).build(progress))
     return TokenizedSource(folder, source.place)
 
 

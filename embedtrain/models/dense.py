@@ -107,6 +107,11 @@ class DenseEncoder(nn.Module):
             self.projection.out_features if self.projection else self.backbone.config.hidden_size
         )
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
     def forward(self, batch: RetrievalBatch, execution: Execution) -> RetrievalOutputs:
         """Encode each distinct text of the batch once and lay the embeddings out by query and candidate."""
         queries, documents = batch.queries, batch.documents

@@ -1,1 +1,27 @@
 """Training objectives: one file each, found by their class, no table to edit."""
+
+import importlib
+import pkgutil
+from inspect import isabstract
+from typing import TYPE_CHECKING, Annotated, Union, get_args
+
+from pydantic import Field
+
+from embedtrain.objectives.base import Objective
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    get_args(cls.model_fields["name"].annotation)[0]: cls
+    for cls in Objective.__subclasses__()
+    if not isabstract(cls)
+}
+"""Every objective by its name in a recipe."""
+
+if TYPE_CHECKING:
+    AnyObjective = Objective
+else:
+    AnyObjective = Annotated[Union[tuple(OBJECTIVES.values())], Field(discriminator="name")]  # noqa: UP007
+
+__all__ = ["OBJECTIVES", "AnyObjective", "Objective"]

@@ -1,0 +1,123 @@
+"""The model card: everything in it comes from the run folder, nothing is typed by hand."""
+
+import json
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import yaml
+
+from embedtrain.checkpoint import RunFolder
+from embedtrain.recipe import Recipe, dump_recipe
+from embedtrain.resources import resource
+
+TITLES = {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP"}
+
+
+def render_card(run: RunFolder, recipe: Recipe) -> str:
+    """Return the README.md of the exported model."""
+    template = Template(resource("model_cards").joinpath("template.md").read_text(encoding="utf-8"))
+    evaluation = _read(run.evaluation)
+    environment = _read(run.environment) or {}
+    return template.substitute(
+        metadata=yaml.safe_dump(_metadata(recipe, evaluation), sort_keys=False).strip(),
+        description=recipe.description,
+        backbone=recipe.model.backbone,
+        pooling=recipe.model.pooling,
+        similarity=recipe.model.similarity,
+        query_prompt=json.dumps(recipe.model.query.prompt),
+        query_length=recipe.model.query.length,
+        document_prompt=json.dumps(recipe.model.document.prompt),
+        document_length=recipe.model.document.length,
+        scores=_scores(evaluation),
+        data=_data(recipe, _read(run.data) or []),
+        versions=", ".join(f"{k} {v}" for k, v in environment.get("versions", {}).items()),
+        git_commit=environment.get("git_commit") or "none",
+        recipe=dump_recipe(recipe).strip(),
+    )
+
+
+def _metadata(recipe: Recipe, evaluation: dict[str, Any] | None) -> dict[str, Any]:
+    tags = [
+        "sentence-transformers",
+        "sentence-similarity",
+        "feature-extraction",
+        "dense",
+        "embedtrain",
+    ]
+    metadata: dict[str, Any] = {
+        "library_name": "sentence-transformers",
+        "pipeline_tag": "sentence-similarity",
+        "tags": [*tags, f"loss:{recipe.objective.name}"],  # type: ignore[attr-defined]
+    }
+    if not recipe.model.backbone.startswith(("package:", "/", ".")):
+        metadata["base_model"] = recipe.model.backbone
+    if evaluation is not None:
+        after = evaluation["after"]
+        data = after["data"]
+        metadata["model-index"] = [
+            {
+                "name": "model",
+                "results": [
+                    {
+                        "task": {"type": "retrieval"},
+                        "dataset": {
+                            "type": data["name"],
+                            "name": data["name"],
+                            "split": data["split"],
+                        },
+                        "metrics": [
+                            {"type": name, "value": round(values["value"], 5)}
+                            for name, values in _metrics(after).items()
+                        ],
+                    }
+                ],
+            }
+        ]
+    return metadata
+
+
+def _metrics(result: dict[str, Any]) -> dict[str, dict[str, float]]:
+    return {name: value for name, value in result.items() if "_at_" in name}
+
+
+def _scores(evaluation: dict[str, Any] | None) -> str:
+    if evaluation is None:
+        return "The recipe names no evaluation."
+    before, after = evaluation["before"], evaluation["after"]
+    data = after["data"]
+    lines = [
+        f"Measured on {data['name']} ({data['split']}): {data['num_queries']:,} queries, "
+        f"{data['num_documents']:,} documents, fingerprint `{data['fingerprint'][:16]}`. "
+        "Intervals are 95 % bootstrap intervals over queries; p is a paired sign-flip test.",
+        "",
+        "| Metric | Before | After | Difference | p |",
+        "|---|---|---|---|---|",
+    ]
+    for name, value in _metrics(after).items():
+        kind, _, cutoff = name.partition("_at_")
+        paired = after["comparison"]["metrics"][name]
+        lines.append(
+            f"| {TITLES.get(kind, kind.capitalize())}@{cutoff} | {before[name]['value']:.4f} "
+            f"| {value['value']:.4f} [{value['low']:.4f}, {value['high']:.4f}] "
+            f"| {paired['difference']:+.4f} [{paired['low']:+.4f}, {paired['high']:+.4f}] "
+            f"| {paired['p_value']:.4f} |"
+        )
+    return "\n".join(lines)
+
+
+def _data(recipe: Recipe, reports: list[dict[str, Any]]) -> str:
+    lines = [
+        "| Source | Split | Rows | Distinct documents | Fingerprint |",
+        "|---|---|---|---|---|",
+    ]
+    for source, report in zip(recipe.data.sources, reports, strict=True):
+        lines.append(
+            f"| {source.path} | {source.split} | {report['num_rows']:,} "
+            f"| {report['num_documents']:,} | `{report['fingerprint'][:16]}` |"
+        )
+    return "\n".join(lines)
+
+
+def _read(path: Path) -> Any:  # noqa: ANN401 - JSON
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

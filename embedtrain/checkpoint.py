@@ -1,0 +1,186 @@
+"""The run folder: what a training run leaves behind, and how to find one's way in it."""
+
+import json
+import logging
+import platform
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from embedtrain.errors import UserError
+from embedtrain.models.build import build_dense
+from embedtrain.models.dense import DenseEncoder
+from embedtrain.recipe import Recipe, dump_recipe, load_recipe
+from embedtrain.training.callbacks import BEST, list_checkpoints
+
+logger = logging.getLogger(__name__)
+
+PACKAGES = (
+    "embedtrain",
+    "torch",
+    "transformers",
+    "pytorch-lightning",
+    "datasets",
+    "tokenizers",
+    "numpy",
+)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of a run, by name."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe: every default written out."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """One row of figures per logged step."""
+        return self.path / "metrics.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Whole training states, for resuming."""
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """The exported model."""
+        return self.path / "model"
+
+    @property
+    def evaluation(self) -> Path:
+        """Scores before and after."""
+        return self.path / "evaluation.json"
+
+    @property
+    def before(self) -> Path:
+        """The evaluation before training, kept so that resuming need not measure it again."""
+        return self.path / "before.json"
+
+    @property
+    def data(self) -> Path:
+        """Sizes, lengths and fingerprints of the training data."""
+        return self.path / "data.json"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, machine, git commit and command."""
+        return self.path / "environment.json"
+
+    @property
+    def is_run(self) -> bool:
+        """Whether the folder holds a run at all."""
+        return self.recipe.is_file() and self.checkpoints.is_dir()
+
+
+def create_run(path: Path, recipe: Recipe) -> RunFolder:
+    """Start a run folder.
+
+    Raises:
+        UserError: If the folder exists and is not empty.
+    """
+    run = RunFolder(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(
+            "--output", "exists and is not empty", got=str(path),
+            cure=f"Choose another folder, remove it, or continue it with --resume {path}",
+        )  # fmt: skip
+    run.checkpoints.mkdir(parents=True)
+    run.recipe.write_text(dump_recipe(recipe), encoding="utf-8")
+    run.environment.write_text(json.dumps(_environment(), indent=2) + "\n", encoding="utf-8")
+    return run
+
+
+def open_run(path: Path) -> tuple[RunFolder, Recipe]:
+    """Open an existing run folder.
+
+    Raises:
+        UserError: If it holds no run.
+    """
+    run = RunFolder(path)
+    if not run.is_run:
+        raise UserError(
+            path, "is not a run folder", cure="Give the --output of an `embedtrain train`"
+        )
+    return run, load_recipe(run.recipe)
+
+
+def latest_state(run: RunFolder) -> tuple[Path, dict[str, Any]] | None:
+    """Return the newest checkpoint that can be read, and its content; None if there is none.
+
+    A damaged one is passed over with a warning: the one before it is there for this.
+    """
+    for path in reversed(list_checkpoints(run.checkpoints)):
+        try:
+            return path, _read(path)
+        except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+            logger.warning("%s is damaged (%s); using the one before it", path, error)
+    return None
+
+
+def load_trained(run: RunFolder, recipe: Recipe) -> DenseEncoder:
+    """Return the run's best model: by validation where the recipe validates, else the last one."""
+    best = run.checkpoints / BEST
+    if best.is_file():
+        state = _read(best)
+    else:
+        latest = latest_state(run)
+        if latest is None:
+            raise UserError(run.checkpoints, "holds no checkpoint", cure="Train the run first")
+        state = latest[1]
+    model = build_dense(recipe.model)
+    prefix = "model."
+    model.load_state_dict(
+        {key.removeprefix(prefix): value for key, value in state["state_dict"].items()}
+    )
+    return model
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read a checkpoint as tensors and plain values only: nothing in it can run."""
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    state["state_dict"]
+    return state
+
+
+def _environment() -> dict[str, Any]:
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "unknown"
+    return {
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "machine": platform.platform(),
+        "versions": versions,
+        "git_commit": _git_commit(),
+        "num_threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the folder the command runs in, marked if files were changed."""
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None

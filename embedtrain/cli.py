@@ -1,0 +1,322 @@
+"""The command line: parses, calls a workflow, prints. Heavy imports wait until a command runs."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.markup import escape
+
+from embedtrain.errors import UserError
+
+if TYPE_CHECKING:
+    from embedtrain.check import CheckReport
+    from embedtrain.recipe import Recipe
+
+app = typer.Typer(
+    name="embedtrain",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="Train embedding models for retrieval: exact, fast, one contract, simple.",
+    epilog="Begin with: embedtrain train quickstart --output runs/quickstart",
+)
+
+RecipeArgument = Annotated[
+    str, typer.Argument(help="A YAML file, or the name of a recipe that comes with embedtrain.")
+]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="key.sub=value, values are YAML: trainer.seed=1")
+]
+ModelArgument = Annotated[
+    str,
+    typer.Argument(help="A run's model/ folder, any sentence-transformers folder, or a Hub id."),
+]
+
+
+@app.command(epilog="Example: embedtrain check quickstart trainer.batch_size=128")
+def check(recipe: RecipeArgument, overrides: Overrides = None) -> None:
+    """Validate a recipe and show what it would do, without training."""
+    from embedtrain.check import check as run_check
+
+    _print_report(run_check(_load(recipe, overrides)))
+
+
+@app.command(
+    epilog="Examples: embedtrain train quickstart --output runs/a trainer.steps=50 · "
+    'embedtrain train my.yaml --output runs/b "data.sources=[{path: pairs.jsonl}]" · '
+    "embedtrain train --resume runs/a"
+)
+def train(
+    recipe: Annotated[
+        str | None, typer.Argument(help="A YAML file, or the name of a recipe.")
+    ] = None,
+    overrides: Overrides = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the run; must not exist.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Continue this run exactly where its last checkpoint is.")
+    ] = None,
+) -> None:
+    """Train a recipe: measure, train, measure again, export."""
+    from embedtrain.train import resume as resume_run
+    from embedtrain.train import train as run_train
+
+    if resume is not None:
+        if recipe or overrides or output:
+            raise UserError("--resume", "takes the recipe from the run", cure="Give nothing else")
+        run = resume_run(resume)
+    else:
+        if recipe is None:
+            raise UserError("RECIPE", "is missing", cure="See `embedtrain recipes`")
+        loaded = _load(recipe, overrides)
+        run = run_train(loaded, output or Path("runs") / Path(recipe).stem)
+    _print_run(run.path)
+
+
+@app.command(
+    epilog="Example: embedtrain encode runs/quickstart/model corpus.jsonl --output vectors.npy"
+)
+def encode(
+    model: ModelArgument,
+    texts: Annotated[
+        Path, typer.Argument(help=".jsonl(.gz) with a text column, or a text per line.")
+    ],
+    output: Annotated[
+        Path, typer.Option(help="The .npy file to write: float32, rows as in the input.")
+    ],
+    side: Annotated[
+        Literal["query", "document"], typer.Option(help="Whose prompt and length to use.")
+    ] = "document",
+    column: Annotated[str | None, typer.Option(help="Name of the text column.")] = None,
+) -> None:
+    """Encode a file of texts."""
+    from embedtrain.encode import encode as run_encode
+
+    rows, dim = run_encode(model, texts, output, side=side, column=column)
+    typer.echo(f"{output}: {rows:,} x {dim}")
+
+
+@app.command(
+    epilog='Example: embedtrain search runs/quickstart/model "split a list into chunks of equal size"'
+)
+def search(
+    model: ModelArgument,
+    query: Annotated[str | None, typer.Argument(help="Left out: asks for queries.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="BEIR folder, .jsonl of documents, or python_docs; default: what the run measured."
+        ),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Split of the data.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Results to show.")] = 5,
+) -> None:
+    """Search documents, once or interactively."""
+    from embedtrain.search import Searcher
+
+    searcher = Searcher(model, data, split)
+    if query is not None:
+        _print_hits(searcher, query, top)
+        return
+    typer.echo(f"{len(searcher.texts):,} documents. Empty line ends.", err=True)
+    while (line := _ask()).strip():
+        _print_hits(searcher, line, top)
+
+
+@app.command(
+    epilog="Example: embedtrain evaluate runs/quickstart/model --data scifact --output scifact.json"
+)
+def evaluate(
+    model: ModelArgument,
+    data: Annotated[str, typer.Option(help="A BEIR folder, or python_docs.")],
+    split: Annotated[str, typer.Option(help="Which judgments.")] = "test",
+    output: Annotated[
+        Path | None, typer.Option(help="JSON file with scores and intervals.")
+    ] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="Another model's JSON file, for a paired test.")
+    ] = None,
+) -> None:
+    """Score a model on a retrieval task, with confidence intervals and cost."""
+    from rich.console import Console
+
+    from embedtrain.evaluate import measure
+    from embedtrain.evaluation.report import compare, load_result, result_tables, write_result
+    from embedtrain.models.build import load_dense
+    from embedtrain.prepare import load_task
+
+    reference = load_result(baseline) if baseline else None
+    result = measure(load_dense(model), load_task(data, split), split, "Evaluating")
+    if reference is not None:
+        result = compare(result, reference, str(baseline))
+    if output is not None:
+        write_result(result, output)
+    for table in result_tables(result):
+        Console().print(table)
+
+
+@app.command(epilog="Example: embedtrain export runs/quickstart --output my-model")
+def export(
+    source: Annotated[str, typer.Argument(help="A run folder, a model folder or a Hub id.")],
+    output: Annotated[Path, typer.Option(help="Folder to write.")],
+    overwrite: Annotated[bool, typer.Option(help="Replace the folder if it exists.")] = False,
+) -> None:
+    """Write a model folder that sentence-transformers and transformers load; checked by reloading."""
+    from embedtrain.export import export as run_export
+
+    typer.echo(f"{run_export(source, output, overwrite=overwrite)}: reloaded, same vectors")
+
+
+@app.command(epilog="Example: embedtrain doctor quickstart")
+def doctor(
+    recipe: Annotated[
+        str, typer.Argument(help="A YAML file, or the name of a recipe.")
+    ] = "quickstart",
+    overrides: Overrides = None,
+) -> None:
+    """Prove on this machine that a recipe's gradients are those of the plain loss."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from embedtrain.doctor import diagnose
+
+    diagnosis = diagnose(_load(recipe, overrides))
+    table = Table("Parameters", "Gradient norm", "Relative error")
+    for group in diagnosis.groups:
+        table.add_row(group.name, f"{group.norm:.3g}", f"{group.relative_error:.2e}")
+    Console().print(table)
+    verdict = "within" if diagnosis.healthy else "ABOVE"
+    typer.echo(
+        f"loss {diagnosis.loss:.6f}, plain {diagnosis.plain_loss:.6f}; "
+        f"gradients {verdict} the bound of {diagnosis.bound:.0e}"
+    )
+    if not diagnosis.healthy:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: embedtrain recipes")
+def recipes() -> None:
+    """List the recipes that come with embedtrain."""
+    import yaml
+    from rich.console import Console
+    from rich.table import Table
+
+    from embedtrain.resources import resource
+
+    folder = resource("recipes")
+    table = Table("Recipe", "What it is for")
+    for path in sorted(folder.rglob("*.yaml")):
+        description = yaml.safe_load(path.read_text(encoding="utf-8"))["description"]
+        table.add_row(str(path.relative_to(folder).with_suffix("")), description)
+    Console().print(table)
+
+
+def main() -> None:
+    """Run the command line: exit 0 done, 2 the user's mistake, 130 interrupted, 1 anything else."""
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt as interruption:
+        typer.echo(str(interruption) or "interrupted", err=True)
+        sys.exit(130)
+
+
+def _load(recipe: str, overrides: list[str] | None) -> "Recipe":
+    from embedtrain.recipe import load_recipe
+    from embedtrain.resources import resource
+
+    path = Path(recipe)
+    named = resource("recipes") / f"{recipe}.yaml"
+    if not path.exists() and named.is_file():
+        path = named
+    return load_recipe(path, overrides or ())
+
+
+def _ask() -> str:
+    try:
+        return input("query> ")
+    except EOFError:
+        return ""
+
+
+def _print_hits(searcher: object, query: str, top: int) -> None:
+    from rich.console import Console
+
+    from embedtrain.search import Searcher
+
+    assert isinstance(searcher, Searcher)
+    out = Console(highlight=False)
+    for hit in searcher.search(query, top):
+        out.print(f"[bold]{hit.rank}. {escape(hit.document_id)}[/bold]  [dim]{hit.score:.3f}[/dim]")
+        out.print(f"   {escape(' '.join(hit.text.split())[:300])}")
+
+
+def _print_report(report: "CheckReport") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from embedtrain.recipe import dump_recipe
+
+    out = Console(highlight=False)
+    out.print(escape(dump_recipe(report.recipe)))
+    table = Table(
+        "Source", "Rows", "Queries", "Documents", "Query tokens", "Document tokens", "At limit"
+    )
+    for place, source in report.sources:
+        table.add_row(
+            place,
+            f"{source.num_rows:,}",
+            f"{source.num_queries:,}",
+            f"{source.num_documents:,}",
+            "/".join(map(str, source.query_lengths[:4])),
+            "/".join(map(str, source.document_lengths[:4])),
+            f"{source.query_full_ratio:.1%} / {source.document_full_ratio:.1%}",
+        )
+    out.print(table)
+    out.print(
+        "Tokens: 10/50/90/99 %. At limit: share of queries / documents that were cut or just fit."
+    )
+    estimate, gib = report.estimate, 2**30
+    total = estimate.num_steps * estimate.seconds_per_step
+    out.print(
+        f"{estimate.num_steps:,} steps of {estimate.tokens_per_step:,} tokens: about "
+        f"{estimate.seconds_per_step:.2f} s a step, {total / 60:.0f} minutes (measured on a small batch)"
+    )
+    out.print(
+        f"Memory: {estimate.parameter_bytes / gib:.2f} GiB for weights and optimizer, about "
+        f"{estimate.activation_bytes / gib:.2f} GiB for activations, "
+        f"{estimate.available_bytes / gib:.1f} GiB free (arithmetic)"
+    )
+    if not estimate.fits:
+        out.print(
+            "[bold red]This may not fit.[/] Set trainer.rematerialize=true, lower trainer.chunk_tokens."
+        )
+
+
+def _print_run(path: Path) -> None:
+    from rich.console import Console
+
+    from embedtrain.checkpoint import RunFolder
+    from embedtrain.evaluation.report import EvaluationResult, result_tables
+
+    run, out = RunFolder(path), Console(highlight=False)
+    if run.evaluation.is_file():
+        after = json.loads(run.evaluation.read_text(encoding="utf-8"))["after"]
+        sections = {key: after.pop(key) for key in list(after) if "_at_" not in key}
+        for table in result_tables(EvaluationResult.model_validate({"metrics": after, **sections})):
+            out.print(table)
+    out.print(
+        f"Run folder: [bold]{path}[/bold] (metrics.csv, recipe.yaml, model/ with its model card)"
+    )
+    out.print("Try next:")
+    out.print(f'  embedtrain search {path}/model "split a list into chunks of equal size"')
+    out.print(f"  embedtrain export {path} --output my-model")
+    out.print(f"  embedtrain doctor {path}/recipe.yaml")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""Workflow: does this machine compute the gradients of this recipe exactly?"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from embedtrain.data.batches import BatchBuilder
+from embedtrain.data.mixture import Draw
+from embedtrain.models.build import build_dense
+from embedtrain.models.chunking import Execution
+from embedtrain.models.dense import DenseEncoder
+from embedtrain.objectives.base import Objective
+from embedtrain.prepare import check_batch_size, prepare_sources
+from embedtrain.progress import console
+from embedtrain.recipe import Recipe
+from embedtrain.types import RetrievalBatch
+
+ROWS = 64
+BOUNDS = {"fp32": 1.0e-4, "bf16": 5.0e-2}
+"""Largest relative error of a parameter group's gradient, by precision. Rounding alone stays below; a
+wrong factor, a lost term or logits in bf16 do not."""
+
+Gradients = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class GroupError:
+    """How far the gradient of a group of parameters is from the plain one."""
+
+    name: str
+    relative_error: float
+    norm: float
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the doctor found."""
+
+    plain_loss: float
+    loss: float
+    groups: Sequence[GroupError]
+    bound: float
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every group is within the bound; NaN is not."""
+        return all(group.relative_error <= self.bound for group in self.groups)
+
+
+def diagnose(recipe: Recipe) -> Diagnosis:
+    """Compare the recipe's gradients with the plain ones on its own first 64 rows.
+
+    Plain means float32, one padded batch, no chunks, no rematerialisation, all scores stored. The recipe's
+    way is its chunk size (lowered until there are several chunks), packing, rematerialisation, precision and loss backend. Dropout
+    is off in both: it draws other numbers for other shapes.
+    """
+    torch.manual_seed(recipe.trainer.seed)
+    model = build_dense(recipe.model)
+    sources = prepare_sources(recipe.data, model.tokenization)
+    rows = min(ROWS, recipe.trainer.batch_size)
+    check_batch_size(sources, rows)
+    builder = BatchBuilder(
+        sources, num_positives=recipe.data.num_positives, num_negatives=recipe.data.num_negatives
+    )
+    batch = builder(Draw(0, 0, torch.arange(rows).numpy()))
+    model.eval()
+    console.print(f"Comparing gradients on {rows} rows of {sources[0].place}")
+    return compare_gradients(model, recipe, batch)
+
+
+def compare_gradients(model: DenseEncoder, recipe: Recipe, batch: RetrievalBatch) -> Diagnosis:
+    """Run the plain and the configured path on one batch and compare every group of parameters."""
+    trainer, objective = recipe.trainer, recipe.objective
+    total = int(batch.queries.lengths.sum() + batch.documents.lengths.sum())
+    plain = objective
+    if "backend" in type(objective).model_fields:
+        plain = objective.model_copy(update={"backend": "reference"})
+    with _packing(model, "padded"):
+        plain_loss, expected = _gradients(model, plain, batch, Execution(10 * total), bf16=False)
+    configured = Execution(min(trainer.chunk_tokens, max(1, total // 4)), trainer.rematerialize)
+    bf16 = trainer.precision == "bf16"
+    loss, found = _gradients(model, objective, batch, configured, bf16=bf16)
+    return Diagnosis(plain_loss, loss, _compare(expected, found), BOUNDS[trainer.precision])
+
+
+def _gradients(
+    model: DenseEncoder,
+    objective: Objective,
+    batch: RetrievalBatch,
+    execution: Execution,
+    *,
+    bf16: bool,
+) -> tuple[float, Gradients]:
+    model.zero_grad(set_to_none=True)
+    device = model.device
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        outputs = model(batch.to(device), execution)
+    loss = objective(outputs).loss
+    loss.backward()  # type: ignore[no-untyped-call]
+    gradients = {
+        name: parameter.grad.clone()
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
+    model.zero_grad(set_to_none=True)
+    return loss.item(), gradients
+
+
+def _compare(expected: Gradients, found: Gradients) -> list[GroupError]:
+    """Compare group by group: embeddings, each layer, the rest.
+
+    Adding a constant to all keys of a text changes no attention, so a key's bias has a gradient of exactly
+    zero and what is computed for it is rounding; grouping weighs it by its size.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in expected.keys() | found.keys():
+        groups.setdefault(_group_of(name), []).append(name)
+    errors = []
+    for group, names in sorted(groups.items(), key=lambda item: _natural(item[0])):
+        missing = [name for name in names if name not in expected or name not in found]
+        norm = sum(
+            float(expected[name].double().square().sum()) for name in names if name in expected
+        )
+        if missing:
+            errors.append(GroupError(group, float("inf"), norm**0.5))
+            continue
+        error = sum(
+            float((expected[name].double() - found[name].double()).square().sum()) for name in names
+        )
+        errors.append(GroupError(group, (error / norm) ** 0.5 if norm else error**0.5, norm**0.5))
+    return errors
+
+
+def _group_of(name: str) -> str:
+    parts = name.removeprefix("backbone.").split(".")
+    number = next((i for i, part in enumerate(parts) if part.isdigit()), None)
+    return parts[0] if number is None else ".".join(parts[: number + 1])
+
+
+def _natural(name: str) -> tuple[str, int]:
+    head, _, tail = name.rpartition(".")
+    return (head, int(tail)) if tail.isdigit() else (name, -1)
+
+
+@contextmanager
+def _packing(model: DenseEncoder, packing: str) -> Iterator[nn.Module]:
+    before = model.packing
+    model.packing = packing  # type: ignore[assignment]
+    try:
+        yield model
+    finally:
+        model.packing = before

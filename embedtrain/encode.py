@@ -1,0 +1,88 @@
+"""Workflow: a model and a file of texts become a file of vectors."""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from embedtrain.data.text_lines import read_lines, read_objects
+from embedtrain.errors import UserError
+from embedtrain.models.build import load_dense
+from embedtrain.models.encoding import TEXTS_AT_ONCE, encode_texts
+from embedtrain.progress import progress_bar
+from embedtrain.types import Side
+
+COLUMNS = ("text", "query", "document", "positive", "sentence", "content")
+"""Looked for in this order where the user names no column."""
+
+
+def encode(
+    model: str, texts: Path, output: Path, *, side: Side = "document", column: str | None = None
+) -> tuple[int, int]:
+    """Encode a file of texts into a ``.npy`` file, rows in the order of the input, float32.
+
+    Memory does not grow with the file: texts are read, encoded and written block by block.
+
+    Args:
+        model: Model folder, run's ``model/`` or Hub id.
+        texts: ``.jsonl`` or ``.jsonl.gz``, an object per line; any other file holds a text per line.
+        output: The file to write; it appears whole or not at all.
+        side: Whose prompt and length to use.
+        column: Key of the text; None looks for the usual ones.
+
+    Returns:
+        Number of texts and dimension.
+
+    Raises:
+        UserError: If a line is not usable, with its number.
+    """
+    if output.suffix != ".npy":
+        raise UserError("--output", "must end in .npy", got=str(output), cure="Rename it")
+    total = sum(
+        1 for _ in read_texts(texts, column)
+    )  # also checks every line before the work starts
+    encoder = load_dense(model)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    partial = output.with_suffix(".partial")
+    try:
+        array = np.lib.format.open_memmap(
+            partial, mode="w+", dtype=np.float32, shape=(total, encoder.dim)
+        )
+        with progress_bar(f"Encoding {texts.name}", total) as advance:
+            source = read_texts(texts, column)
+            for start in range(0, total, TEXTS_AT_ONCE):
+                block = list(islice(source, TEXTS_AT_ONCE))
+                out = array[start : start + len(block)]
+                encode_texts(encoder, block, side, out=out, progress=advance)
+        array.flush()
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)
+    return total, encoder.dim
+
+
+def read_texts(path: Path, column: str | None) -> Iterator[str]:
+    """Yield the texts of a file."""
+    if not path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson")):
+        for number, _, line in read_lines(path):
+            yield _checked(line.rstrip("\r\n"), f"{path}:{number}")
+        return
+    for place, row in read_objects(path):
+        key = column or next((name for name in COLUMNS if name in row), None)
+        if key is None or key not in row:
+            raise UserError(
+                place, f"has no column {column or ' or '.join(COLUMNS)}", got=sorted(row),
+                cure="Name it with --column",
+            )  # fmt: skip
+        title = row.get("title") if key == "text" else None  # as in a BEIR corpus
+        yield _checked(row[key], place, title)
+
+
+def _checked(text: object, place: str, title: object = None) -> str:
+    if not isinstance(text, str):
+        raise UserError(place, "holds something other than a text", got=text, cure="Correct it")
+    joined = f"{title} {text}".strip() if isinstance(title, str) else text
+    if not joined.strip():
+        raise UserError(place, "holds an empty text", got=text, cure="Remove the line")
+    return joined

@@ -1,0 +1,64 @@
+"""Workflow: a model becomes scores with intervals, and what they cost."""
+
+from embedtrain.data.sources import RetrievalTask
+from embedtrain.evaluation.efficiency import (
+    Efficiency,
+    describe_machine,
+    measure_latency,
+    measure_throughput,
+)
+from embedtrain.evaluation.metrics import score_ranking
+from embedtrain.evaluation.report import EvaluatedData, EvaluationResult, summarise
+from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.encoding import encode_texts
+from embedtrain.progress import progress_bar
+from embedtrain.retrieval.exact import search_exact
+from embedtrain.training.validation import EncodedTask, rank_task
+
+METRICS = ("ndcg_at_10", "mrr_at_10", "map_at_100", "recall_at_100", "precision_at_10")
+TIMED_QUERIES = 100
+
+
+def measure(
+    model: DenseEncoder, task: RetrievalTask, split: str, title: str, *, efficiency: bool = True
+) -> EvaluationResult:
+    """Score a model on a task.
+
+    Args:
+        model: The encoder.
+        task: Queries, documents, judgments.
+        split: Which judgments the task holds; goes into the result.
+        title: Shown beside the progress bar.
+        efficiency: Time single queries as well.
+    """
+    with progress_bar(f"{title}: encoding", len(task.queries) + len(task.documents)) as advance:
+        queries = encode_texts(model, task.queries, "query", progress=advance)
+        documents, per_second = measure_throughput(
+            lambda: encode_texts(model, task.documents, "document", progress=advance),
+            len(task.documents),
+        )
+    ranking = rank_task(task, EncodedTask(queries, documents))
+
+    def search_one(query: str) -> object:
+        return search_exact(encode_texts(model, [query], "query"), documents, 10)
+
+    cost = None
+    if efficiency:
+        cost = Efficiency(
+            machine=describe_machine(),
+            num_documents=len(task.documents),
+            documents_per_second=per_second,
+            query_latency=measure_latency(search_one, task.queries, num_calls=TIMED_QUERIES),
+            bytes_per_document=documents.nbytes / len(documents),
+        )
+    return summarise(
+        score_ranking(ranking, METRICS),
+        EvaluatedData(
+            name=task.name,
+            split=split,
+            fingerprint=task.fingerprint,
+            num_queries=len(task.queries),
+            num_documents=len(task.documents),
+        ),
+        efficiency=cost,
+    )

@@ -1,0 +1,122 @@
+"""Workflow: a trained model becomes a folder that other libraries load, proven before it is announced."""
+
+import errno
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from embedtrain.checkpoint import RunFolder, load_trained, open_run
+from embedtrain.errors import UserError
+from embedtrain.models.build import load_dense, save_dense
+from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.encoding import encode_texts
+from embedtrain.types import Side
+
+PROBES = (
+    "split a list into chunks of equal size",
+    "How do I read a file line by line?",
+    "naïve café, 東京, Zürich",
+    "x",
+    "The quick brown fox jumps over the lazy dog. " * 3,
+)
+"""Texts whose vectors must survive the round trip; short enough for any length limit to leave alone."""
+MAX_DIFFERENCE = 1e-5
+MIN_COSINE = 0.99999
+
+
+def export(source: str, output: Path, *, overwrite: bool = False) -> Path:
+    """Export a run's best model, or re-export a model folder.
+
+    Args:
+        source: A run folder, a model folder or a Hub id.
+        output: The folder to write; it appears whole or not at all.
+        overwrite: Replace ``output`` if it exists.
+
+    Raises:
+        UserError: If ``output`` exists, the disk is full, or the reloaded vectors differ.
+    """
+    run = RunFolder(Path(source))
+    if run.is_run:
+        run, recipe = open_run(run.path)
+        card = run.model / "README.md"
+        text = card.read_text(encoding="utf-8") if card.is_file() else None
+        return write_model(load_trained(run, recipe), output, card=text, overwrite=overwrite)
+    return write_model(load_dense(source), output, overwrite=overwrite)
+
+
+def write_model(
+    model: DenseEncoder, output: Path, *, card: str | None = None, overwrite: bool = False
+) -> Path:
+    """Write a model folder, reload it in a fresh process, compare, and only then put it in place."""
+    if output.exists() and not overwrite:
+        raise UserError(
+            "--output", "exists", got=str(output), cure="Add --overwrite or choose another"
+        )
+    output.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    try:
+        _write(building, lambda: save_dense(model, building))
+        if card is not None:
+            _write(building, lambda: (building / "README.md").write_text(card, encoding="utf-8"))
+        verify(model, building)
+        if output.exists():
+            shutil.rmtree(output)
+        building.chmod(0o755)
+        building.rename(output)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return output
+
+
+def verify(model: DenseEncoder, folder: Path) -> None:
+    """Compare the model's vectors with those of the folder, loaded in a fresh process.
+
+    The reader is sentence-transformers where it is installed, else embedtrain itself.
+
+    Raises:
+        UserError: If a cosine is below 0.99999 or a coordinate differs by more than 1e-5.
+    """
+    sides: tuple[Side, Side] = ("query", "document")
+    ours = {side: encode_texts(model, PROBES, side) for side in sides}
+    with tempfile.TemporaryDirectory() as scratch:
+        result = Path(scratch) / "vectors.npz"
+        command = [sys.executable, "-m", "embedtrain.reload", str(folder), str(result)]
+        done = subprocess.run(
+            command, input=json.dumps(PROBES), capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise UserError(folder, "cannot be loaded again", got=reason, cure="Please report this")
+        with np.load(result) as loaded:
+            theirs = {side: loaded[side] for side in sides}
+    for side in sides:
+        scale = max(1.0, float(np.abs(ours[side]).max()))
+        difference = float(np.abs(ours[side] - theirs[side]).max()) / scale
+        norms = np.linalg.norm(ours[side], axis=1) * np.linalg.norm(theirs[side], axis=1)
+        cosine = float(((ours[side] * theirs[side]).sum(axis=1) / norms).min())
+        if not (difference <= MAX_DIFFERENCE and cosine >= MIN_COSINE):
+            raise UserError(
+                folder,
+                f"gives other {side} vectors when loaded again",
+                got=f"difference {difference:.2e}, cosine {cosine:.6f}",
+                cure="Please report this",
+            )
+
+
+def _write(folder: Path, write: Callable[[], object]) -> None:
+    try:
+        write()
+    except OSError as error:
+        reason = "No space left on device" if error.errno == errno.ENOSPC else str(error)
+        raise UserError(
+            folder.parent,
+            "cannot be written to",
+            got=reason,
+            cure="Free some space; nothing was changed",
+        ) from error

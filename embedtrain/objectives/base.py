@@ -1,0 +1,21 @@
+"""What every objective is: frozen hyper-parameters and one call from outputs to a loss."""
+
+from abc import ABC, abstractmethod
+
+from pydantic import BaseModel, ConfigDict
+
+from embedtrain.types import ObjectiveOutput, RetrievalOutputs
+
+
+class Objective(BaseModel, ABC):
+    """A training objective. Its fields are the recipe's ``objective:`` section.
+
+    It owns no model, rank, tokenizer or logger: it never encodes, gathers, logs or caches. A subclass is
+    final, declares ``name: Literal["..."]`` and is found by being in this package.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    @abstractmethod
+    def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:
+        """Return the loss of a batch, averaged over its queries, and figures for the log."""

@@ -1,0 +1,86 @@
+r"""InfoNCE: the contrastive loss that nearly all dense retrievers are trained with."""
+
+from typing import Literal
+
+from pydantic import Field, PositiveFloat
+
+from embedtrain.objectives.base import Objective
+from embedtrain.ops.infonce import InfoNCEOptions, infonce
+from embedtrain.types import ObjectiveOutput, RetrievalOutputs
+
+Direction = Literal[
+    "query_to_document", "document_to_query", "query_to_query", "document_to_document"
+]
+
+
+class InfoNCE(Objective):
+    r"""Make each query prefer its positive to every other document of the batch.
+
+    $$\mathcal{L} = -\frac{1}{B} \sum_i \log \frac{\exp(s_{i,p(i)}/\tau)}{\sum_j \exp(s_{ij}/\tau)}$$
+
+    The sum runs over all candidates of the batch, over all ranks, without those whose text is a known
+    positive of query $i$. Every option is defined exactly at :func:`embedtrain.ops.infonce.infonce`.
+
+    Also called in-batch softmax, NT-Xent and MultipleNegativesRankingLoss.
+
+    Source: van den Oord et al. (2018), https://arxiv.org/abs/1807.03748.
+    """
+
+    name: Literal["info_nce"] = "info_nce"
+    temperature: PositiveFloat = 0.05
+    """Divides the scores (no unit). A temperature that the model learns takes its place."""
+    directions: tuple[Direction, ...] = ("query_to_document",)
+    """Add ``document_to_query`` for the symmetric loss; ``query_to_query`` and ``document_to_document``
+    for the improved contrastive loss of GTE."""
+    partition: Literal["joint", "per_direction"] = "joint"
+    """One denominator over all directions, or the mean of one loss per direction."""
+    negatives: Literal["all", "own"] = "all"
+    """Every candidate of the batch, or only the query's own hard negatives."""
+    several_positives: Literal["average", "any", "decoupled"] = "average"
+    """How the positives of one query share its loss."""
+    false_negative_margin: float | None = None
+    """Leave out candidates that score above the positive minus this; null keeps them."""
+    false_negative_margin_kind: Literal["absolute", "relative"] = "absolute"
+    """``relative`` multiplies the margin by the size of the positive's score."""
+    hardness: float = 0.0
+    """Adds ``hardness * similarity`` (no gradient) to the logits of negatives."""
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the target spread evenly over all candidates."""
+    backend: Literal["auto", "reference", "chunked", "fused"] = "auto"
+    """How the loss is computed, never what: ``reference`` stores all scores, the others do not."""
+
+    def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
+        relevance = outputs.relevance
+        result = infonce(
+            outputs.query,
+            outputs.document,
+            relevance.positives,
+            self.temperature if outputs.temperature is None else outputs.temperature,
+            query_ids=relevance.query_ids,
+            document_ids=relevance.document_ids,
+            known_positives=relevance.known_positives,
+            owners=relevance.owners,
+            options=self._options(),
+            backend=self.backend,
+        )
+        metrics = {
+            "accuracy": result.accuracy,
+            "margin": result.margin,
+            "masked_ratio": result.masked_ratio,
+            "suspected_ratio": result.suspected_ratio,
+        }
+        if outputs.temperature is not None:
+            metrics["temperature"] = outputs.temperature.detach()
+        return ObjectiveOutput(result.loss, metrics)
+
+    def _options(self) -> InfoNCEOptions:
+        return InfoNCEOptions(
+            directions=self.directions,
+            partition=self.partition,
+            negatives=self.negatives,
+            several_positives=self.several_positives,
+            false_negative_margin=self.false_negative_margin,
+            false_negative_margin_kind=self.false_negative_margin_kind,
+            hardness=self.hardness,
+            label_smoothing=self.label_smoothing,
+        )

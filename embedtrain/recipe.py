@@ -1,0 +1,223 @@
+"""The recipe: one YAML file that says what a training run is.
+
+Every section's fields are declared by its owner; this file composes them, reads YAML and overrides, and
+turns mistakes into one line that names the place, the value and the cure.
+"""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
+
+from embedtrain.data.batches import DataConfig
+from embedtrain.errors import UserError
+from embedtrain.models.dense import DenseConfig
+from embedtrain.objectives import AnyObjective
+from embedtrain.objectives.info_nce import InfoNCE
+from embedtrain.training.settings import TrainerConfig
+
+Node = yaml.MappingNode | yaml.SequenceNode | yaml.ScalarNode
+
+
+class TaskConfig(BaseModel):
+    """Queries, documents and judgments to measure on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    path: str
+    """A BEIR folder, or ``python_docs``."""
+    split: str = "test"
+    """Which judgments: the name of a file in ``qrels/``."""
+
+
+class ValidationConfig(TaskConfig):
+    """Measure during training and keep the best checkpoint. Never use the split you report."""
+
+    split: str = "dev"
+    every_steps: PositiveInt = 500
+    """Steps between two measurements."""
+
+
+class Recipe(BaseModel):
+    """A training run, whole."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    description: str
+    """One line for `embedtrain recipes`: what it is for."""
+    data: DataConfig
+    model: DenseConfig
+    objective: AnyObjective = InfoNCE()
+    trainer: TrainerConfig
+    validation: ValidationConfig | None = None
+    evaluation: TaskConfig | None = None
+    """Measured before and after training, with confidence intervals and a paired test."""
+
+    @model_validator(mode="after")
+    def _validation_is_not_evaluation(self) -> "Recipe":
+        seen, reported = self.validation, self.evaluation
+        if seen and reported and (seen.path, seen.split) == (reported.path, reported.split):
+            raise ValueError(
+                "validation and evaluation name the same split: the reported score would be chosen, "
+                "not measured"
+            )
+        return self
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe and apply ``key.sub=value`` overrides, whose values are YAML.
+
+    Raises:
+        UserError: At the first mistake, with the line of the file or the text of the override.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UserError(path, "does not exist", cure="See `embedtrain recipes`") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(path, "cannot be read", got=str(error)) from error
+    content = _parse(str(path), text)
+    if not isinstance(content, dict):
+        raise UserError(
+            path,
+            "is not a recipe",
+            got=type(content).__name__,
+            cure="Write keys such as data: and model:",
+        )
+    sources = dict(map(_split_override, overrides))
+    for key, value in sources.items():
+        _set(content, key, value)
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise _first_mistake(error, path, yaml.compose(text), sources) from error
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """Return the recipe as YAML with every default written out."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _parse(place: str, text: str) -> Any:  # noqa: ANN401 - YAML may hold anything
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise UserError(f"{place}{line}", f"is not valid YAML ({problem})") from error
+
+
+def _split_override(text: str) -> tuple[str, Any]:
+    key, found, value = text.partition("=")
+    if not found or not key.strip():
+        raise UserError("override", "is not key=value", got=text, cure="Write trainer.seed=1")
+    return key.strip(), _parse(f"override {key}", value)
+
+
+def _set(content: dict[str, Any], key: str, value: object) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        if content.get(parent) is None:
+            content[parent] = {}
+        if not isinstance(content[parent], dict):
+            raise UserError(
+                f"override {key}", f"goes into {parent}, which has no keys", got=content[parent]
+            )
+        content = content[parent]
+    content[last] = value
+
+
+def _first_mistake(
+    error: ValidationError, path: Path, root: Node | None, overrides: Mapping[str, object]
+) -> UserError:
+    """Describe the first mistake as the user would find it."""
+    details = error.errors()[0]
+    location, kind = details["loc"], details["type"]
+    keys = _keys_in_file(location)
+    name = ".".join(str(key) for key in keys) or "recipe"
+    override = next((text for text in overrides if name.startswith(text)), None)
+    line = f"{path}:{_line(keys, root)}"
+    place = f"override {override}: {name}" if override else f"{line}: {name}"
+    if kind == "extra_forbidden":
+        known = sorted(_known_keys(location[:-1]))
+        close = get_close_matches(str(location[-1]), known, 1)
+        cure = f"Did you mean {close[0]}" if close else f"Known keys: {', '.join(known)}"
+        return UserError(place, "is an unknown key", cure=cure + ("?" if close else ""))
+    if kind == "missing":
+        return UserError(place, "is missing", cure="Add it")
+    if kind == "union_tag_invalid":
+        known = details["ctx"]["expected_tags"].replace("'", "")
+        close = get_close_matches(str(details["ctx"]["tag"]), known.split(", "), 1)
+        cure = f"Did you mean {close[0]}?" if close else f"Choose one of {known}"
+        return UserError(place, "names nothing known", got=details["ctx"]["tag"], cure=cure)
+    got = None if kind == "value_error" and not keys else details["input"]
+    message = details["msg"].removeprefix("Value error, ")
+    return UserError(
+        place, f"is not usable ({message[0].lower()}{message[1:]})", got=got, cure="Correct it"
+    )
+
+
+def _keys_in_file(location: Sequence[str | int]) -> list[str | int]:
+    """Drop from pydantic's location what stands for a union's branch and not for a key."""
+    kept: list[str | int] = []
+    tags = {tag for model in _models() for tag in _tags(model)}
+    for key in location:
+        if not (key in tags and kept and kept[-1] in ("objective", "inner", "model")):
+            kept.append(key)
+    return kept
+
+
+def _line(keys: Sequence[str | int], node: Node | None) -> int:
+    """Return the line of the deepest key that the file has, counted from 1."""
+    line = 1
+    for key in keys:
+        if isinstance(node, yaml.MappingNode):
+            match = [(k, v) for k, v in node.value if k.value == str(key)]
+            if not match:
+                break
+            line, node = match[0][0].start_mark.line + 1, match[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
+            node = node.value[key]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line
+
+
+def _known_keys(location: Sequence[str | int]) -> list[str]:
+    """Return the keys of the section at a pydantic location."""
+    candidates: list[type[BaseModel]] = [Recipe]
+    for key in location:
+        if isinstance(key, int):
+            continue
+        inner = [
+            model
+            for candidate in candidates
+            if key in candidate.model_fields
+            for model in _models_in(candidate.model_fields[key].annotation)
+        ]
+        tagged = [model for model in candidates if key in _tags(model)]
+        candidates = inner or tagged or candidates
+    return [name for candidate in candidates for name in candidate.model_fields]
+
+
+def _models() -> list[type[BaseModel]]:
+    return [
+        model for field in Recipe.model_fields.values() for model in _models_in(field.annotation)
+    ]
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:  # noqa: ANN401 - any annotation
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
+
+
+def _tags(model: type[BaseModel]) -> tuple[str, ...]:
+    field = model.model_fields.get("name") or model.model_fields.get("kind")
+    return get_args(field.annotation) if field else ()

@@ -1,0 +1,97 @@
+"""Workflow: a model answers queries over documents."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from embedtrain.checkpoint import RunFolder
+from embedtrain.data.cache import default_cache
+from embedtrain.encode import read_texts
+from embedtrain.errors import UserError
+from embedtrain.models.build import load_dense
+from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.encoding import encode_texts
+from embedtrain.prepare import load_task
+from embedtrain.progress import progress_bar
+from embedtrain.recipe import load_recipe
+from embedtrain.retrieval.exact import search_exact
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One result of a search."""
+
+    rank: int
+    score: float
+    document_id: str
+    text: str
+
+
+class Searcher:
+    """A model and an encoded corpus.
+
+    Args:
+        model: Model folder, run's ``model/`` or Hub id.
+        data: A BEIR folder, ``python_docs`` or a ``.jsonl`` of documents; None takes what the run that
+            made the model was evaluated on.
+        split: Split of ``data``, where it has splits.
+    """
+
+    def __init__(self, model: str, data: str | None = None, split: str | None = None) -> None:
+        path, split = _find_data(model, data, split)
+        self.model = load_dense(model)
+        if Path(path).is_file():
+            self.texts = list(read_texts(Path(path), None))
+            self.ids = [str(number) for number in range(1, len(self.texts) + 1)]
+        else:
+            task = load_task(path, split)
+            self.texts, self.ids = task.documents, task.document_ids
+        self.embeddings = _encode_once(self.model, self.texts)
+
+    def search(self, query: str, num_results: int = 5) -> list[Hit]:
+        """Return the best documents for a query, best first."""
+        found = search_exact(
+            encode_texts(self.model, [query], "query"), self.embeddings, num_results
+        )
+        pairs = zip(found.indices[0].tolist(), found.scores[0].tolist(), strict=True)
+        return [
+            Hit(rank, score, self.ids[index], self.texts[index])
+            for rank, (index, score) in enumerate(pairs, 1)
+        ]
+
+
+def _find_data(model: str, data: str | None, split: str | None) -> tuple[str, str]:
+    if data is not None:
+        return data, split or "test"
+    run = RunFolder(Path(model).parent)
+    if run.is_run:
+        evaluation = load_recipe(run.recipe).evaluation
+        if evaluation is not None:
+            return evaluation.path, split or evaluation.split
+    raise UserError(
+        "--data",
+        "is missing and the model's run names no evaluation data",
+        cure="Say what to search",
+    )
+
+
+def _encode_once(model: DenseEncoder, texts: list[str]) -> Float32[np.ndarray, "texts dim"]:
+    """Encode a corpus, or map the vectors that this very model gave it before."""
+    key = hashlib.sha256(model.contract.model_dump_json().encode())
+    for parameter in model.parameters():
+        key.update(parameter.detach().cpu().numpy().data)
+    for text in texts:
+        key.update(hashlib.sha256(text.encode()).digest())
+    path = default_cache() / "embeddings" / f"{key.hexdigest()[:32]}.npy"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with progress_bar("Encoding the documents, once", len(texts)) as advance:
+            embeddings = encode_texts(model, texts, "document", progress=advance)
+        partial = path.with_suffix(".partial.npy")
+        np.save(partial, embeddings)
+        partial.replace(path)
+    loaded: Float32[np.ndarray, "texts dim"] = np.load(path, mmap_mode="r")
+    return loaded

@@ -1,0 +1,183 @@
+"""What happens around the steps: checkpoints, validation, a clean stop, the CSV log."""
+
+import csv
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities import rank_zero_only
+
+from embedtrain.data.beir import RetrievalTask
+from embedtrain.evaluation.metrics import mean_scores, score_ranking
+from embedtrain.training.validation import encode_task, rank_task
+
+KEPT = 2
+"""Checkpoints kept: should the newest be damaged, there is one before it."""
+BEST = "best.ckpt"
+
+
+class Checkpoints(pl.Callback):
+    """Saves the whole state every so many steps and at the end, each file whole or not at all."""
+
+    def __init__(self, folder: Path, every_steps: int) -> None:
+        self.folder = folder
+        self.every_steps = every_steps
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
+        """Save if it is time, or if the run is being stopped."""
+        due = trainer.global_step % self.every_steps == 0
+        if due or trainer.should_stop or trainer.global_step == trainer.max_steps:
+            self.save(trainer)
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Save the state now and remove all but the last checkpoints."""
+        save_atomically(trainer, self.folder / f"step-{trainer.global_step:08d}.ckpt")
+        if trainer.is_global_zero:
+            for old in list_checkpoints(self.folder)[:-KEPT]:
+                old.unlink()
+
+
+def save_atomically(trainer: pl.Trainer, path: Path, *, weights_only: bool = False) -> None:
+    """Save under another name first: a kill in the middle leaves no half checkpoint behind."""
+    partial = path.with_suffix(".partial")
+    trainer.save_checkpoint(partial, weights_only=weights_only)
+    if trainer.is_global_zero:
+        partial.replace(path)
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints of a run, oldest first."""
+    return sorted(folder.glob("step-*.ckpt"))
+
+
+class Validation(pl.Callback):
+    """Scores the model on a held-out task every so many steps and keeps the best weights.
+
+    Args:
+        task: Queries, documents, judgments.
+        every_steps: Steps between two measurements.
+        folder: Where the best weights are kept.
+        metric: What is best.
+    """
+
+    def __init__(
+        self, task: RetrievalTask, every_steps: int, folder: Path, metric: str = "ndcg_at_10"
+    ) -> None:
+        self.task = task
+        self.every_steps = every_steps
+        self.folder = folder
+        self.metric = metric
+        self.best = -1.0
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: object) -> None:  # noqa: ANN401
+        """Measure if it is time; the last step is always measured."""
+        if trainer.global_step % self.every_steps and trainer.global_step != trainer.max_steps:
+            return
+        ranking = rank_task(self.task, encode_task(module.model, self.task))
+        scores = mean_scores(score_ranking(ranking, [self.metric, "recall_at_100"]))
+        for logger in trainer.loggers:
+            logger.log_metrics(
+                {f"val/{name}": value for name, value in scores.items()}, trainer.global_step
+            )
+        if scores[self.metric] > self.best:
+            self.best = scores[self.metric]
+            save_atomically(trainer, self.folder / BEST, weights_only=True)
+
+    def state_dict(self) -> dict[str, float]:
+        """Return what a resumed run must know."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Go on with the best score so far."""
+        self.best = state_dict["best"]
+
+
+class CleanStop(pl.Callback):
+    """Ends the run after the current step at Ctrl-C or SIGTERM; a second Ctrl-C ends it at once.
+
+    Stopping between steps is what makes the checkpoint resumable: in the middle of an optimizer step
+    half of the weights would be new.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Take the signals over."""
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._handle)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
+        """Tell the loop to end; the checkpoint callback, which comes later, sees it too."""
+        if self.received is not None:
+            trainer.should_stop = True
+
+    def teardown(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
+        """Give the signals back."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        if self.received is not None:
+            raise KeyboardInterrupt
+        self.received = number
+        os.write(2, b"\nstopping after this step; press Ctrl-C again to stop at once\n")
+
+
+class CsvLog(Logger):
+    """Writes every logged figure to one CSV, a row per step; a resumed run goes on in the same file.
+
+    Args:
+        path: The file.
+        start_step: Rows after this step, left by a run that was killed, are dropped.
+    """
+
+    def __init__(self, path: Path, start_step: int = 0) -> None:
+        super().__init__()
+        self.path = path
+        self._rows: dict[int, dict[str, str]] = {}
+        if path.is_file():
+            with path.open(encoding="utf-8", newline="") as file:
+                for row in csv.DictReader(file):
+                    if int(row["step"]) <= start_step:
+                        self._rows[int(row["step"])] = {k: v for k, v in row.items() if v != ""}
+
+    @property
+    def name(self) -> str:
+        """Lightning wants a name."""
+        return "csv"
+
+    @property
+    def version(self) -> str:
+        """Lightning wants a version."""
+        return ""
+
+    def log_hyperparams(self, *_: object, **__: object) -> None:
+        """Do nothing: the resolved recipe lies beside the log."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Add figures to the row of a step and write the file."""
+        figures = {key: f"{value:.6g}" for key, value in metrics.items() if key != "epoch"}
+        if figures:
+            row = self._rows.setdefault(step or 0, {"step": str(step or 0)})
+            row.update(figures)
+            self._write()
+
+    def _write(self) -> None:
+        header = dict.fromkeys(key for row in self._rows.values() for key in row)
+        partial = self.path.with_suffix(".partial")
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, header, restval="")
+            writer.writeheader()
+            writer.writerows(self._rows[step] for step in sorted(self._rows))
+        partial.replace(self.path)

@@ -1,0 +1,97 @@
+"""The LightningModule: model, gather, objective, log. Nothing else happens in a step."""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from embedtrain.errors import UserError
+from embedtrain.evaluation.diagnostics import effective_rank, mean_norm
+from embedtrain.models.chunking import Execution
+from embedtrain.models.dense import DenseEncoder
+from embedtrain.objectives.base import Objective
+from embedtrain.training.distributed import gather_outputs
+from embedtrain.training.optimizer import build_optimizer, build_schedule
+from embedtrain.training.settings import TrainerConfig
+from embedtrain.types import RetrievalBatch
+
+
+class RetrievalModule(pl.LightningModule):
+    """Trains an encoder on an objective.
+
+    Args:
+        model: The encoder.
+        objective: From outputs to a loss.
+        config: Optimizer, schedule, chunk size.
+        num_steps: Length of the schedule, in optimizer steps.
+    """
+
+    def __init__(
+        self, model: DenseEncoder, objective: Objective, config: TrainerConfig, num_steps: int
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+        self.config = config
+        self.num_steps = num_steps
+        self.execution = Execution(config.chunk_tokens, config.rematerialize)
+
+    def training_step(self, batch: RetrievalBatch, _: int) -> Tensor:
+        """Return the loss of one batch."""
+        outputs = gather_outputs(self.model(batch, self.execution))
+        # Scores at a low temperature need float32: bf16 logits give gradients that are far off.
+        with torch.autocast(self.device.type, enabled=False):
+            result = self.objective(outputs)
+        if self.trainer.global_step % self.config.log_every == 0:
+            self._log_step(result.loss, result.metrics, outputs.query.detach())
+        return result.loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:  # noqa: ARG002
+        """Stop before a NaN reaches the weights."""
+        loss = self.trainer.callback_metrics.get("train/loss")
+        if loss is not None and not torch.isfinite(loss):
+            raise UserError(
+                f"step {self.trainer.global_step}",
+                "has a loss that is not finite",
+                got=float(loss),
+                cure="Lower trainer.learning_rate, or raise the temperature",
+            )
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's own union of forms
+        """Return AdamW and a schedule that advances every step."""
+        optimizer = build_optimizer(self.model, self.config)
+        schedule = build_schedule(optimizer, self.config, self.num_steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the random state, so that a resumed run draws the same dropout masks."""
+        checkpoint["random_state"] = {"cpu": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            checkpoint["random_state"]["cuda"] = torch.cuda.get_rng_state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Hold the random state until the first step: set-up in between draws numbers too."""
+        self._random_state = checkpoint["random_state"]
+
+    def on_train_start(self) -> None:
+        """Put the random state back."""
+        state = getattr(self, "_random_state", None)
+        if state is not None:
+            torch.set_rng_state(state["cpu"])
+            if "cuda" in state and torch.cuda.is_available():
+                torch.cuda.set_rng_state(state["cuda"])
+
+    def _log_step(self, loss: Tensor, metrics: dict[str, Tensor], embeddings: Tensor) -> None:
+        figures = {f"train/{name}": value for name, value in metrics.items()}
+        figures["train/loss"] = loss.detach()
+        figures["train/embedding_norm"] = mean_norm(embeddings)
+        figures["train/effective_rank"] = effective_rank(embeddings)
+        figures["train/learning_rate"] = torch.tensor(
+            self.trainer.optimizers[0].param_groups[0]["lr"]
+        )
+        self.log_dict(figures, batch_size=1)
+        self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=1)

@@ -1,0 +1,45 @@
+"""AdamW and its learning rate."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from embedtrain.training.settings import TrainerConfig
+
+
+def build_optimizer(model: nn.Module, config: TrainerConfig) -> torch.optim.AdamW:
+    """Return AdamW that decays matrices only: norms, biases and temperatures are vectors."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in trained if parameter.ndim >= 2]
+    vectors = [parameter for parameter in trained if parameter.ndim < 2]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    # Fused, it is one pass over the weights instead of a dozen.
+    return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+
+
+def build_schedule(
+    optimizer: torch.optim.Optimizer, config: TrainerConfig, num_steps: int
+) -> LambdaLR:
+    """Return the learning-rate schedule, to be advanced once per optimizer step."""
+    return LambdaLR(optimizer, learning_rate_factor(config, num_steps))
+
+
+def learning_rate_factor(config: TrainerConfig, num_steps: int) -> Callable[[int], float]:
+    """Return the share of the peak learning rate at each step."""
+    warmup = math.ceil(config.warmup_ratio * num_steps)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        done = min(1.0, (step - warmup) / max(1, num_steps - warmup))
+        if config.schedule == "cosine":
+            return 0.5 * (1 + math.cos(math.pi * done))
+        return 1 - done if config.schedule == "linear" else 1.0
+
+    return factor

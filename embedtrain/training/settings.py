@@ -1,0 +1,65 @@
+"""The ``trainer:`` section of a recipe."""
+
+from typing import Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+
+class TrainerConfig(BaseModel):
+    """How long, how fast and with what precision to train. Give ``steps`` or ``epochs``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    steps: PositiveInt | None = None
+    """Optimizer steps."""
+    epochs: PositiveFloat | None = None
+    """Passes over all rows; turned into steps."""
+    batch_size: PositiveInt = Field(default=64, ge=2)
+    """Queries per optimizer step, over all devices; each is a negative source for the others."""
+    chunk_tokens: PositiveInt = 16_384
+    """Tokens encoded at once. Smaller needs less memory and changes no result."""
+    rematerialize: bool = False
+    """Encode each chunk again in the backward pass: memory of one chunk, a third more time, same result."""
+    learning_rate: PositiveFloat = 2.0e-5
+    """Peak, after the warm-up."""
+    weight_decay: NonNegativeFloat = 0.01
+    """Not applied to norms, biases and a learnable temperature."""
+    warmup_ratio: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the steps in which the learning rate rises from 0."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate falls after the warm-up; linear and cosine end at 0."""
+    gradient_clip: NonNegativeFloat = 1.0
+    """Largest global norm of the gradient; 0 is off."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 computes matrix products in bfloat16; weights, norms, scores and the loss stay float32."""
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    """What to compute on; auto takes a GPU where there is one."""
+    seed: int = Field(default=0, ge=0)
+    """Of data order, dropout and new layers."""
+    log_every: PositiveInt = 10
+    """Steps between two lines of the log."""
+    checkpoint_every: PositiveInt = 500
+    """Steps between two checkpoints; the last two are kept."""
+    loggers: tuple[Literal["wandb", "tensorboard"], ...] = ()
+    """Besides metrics.csv, which is always written. WANDB_MODE=offline needs no account."""
+
+    @model_validator(mode="after")
+    def _exactly_one_length(self) -> "TrainerConfig":
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("give either steps or epochs")
+        return self
+
+    def num_steps(self, num_rows: int) -> int:
+        """Return the number of optimizer steps for a data set of ``num_rows`` rows."""
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        return max(1, round(self.epochs * num_rows / self.batch_size))

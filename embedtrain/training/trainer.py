@@ -1,0 +1,61 @@
+"""Lightning's Trainer, set up from a recipe."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import RichProgressBar
+from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+
+from embedtrain.errors import missing_extra
+from embedtrain.training.settings import TrainerConfig
+
+
+def build_trainer(
+    config: TrainerConfig,
+    num_steps: int,
+    *,
+    folder: Path,
+    csv_log: Logger,
+    callbacks: Sequence[pl.Callback],
+) -> pl.Trainer:
+    """Return a Trainer that runs ``num_steps`` steps; saving and validating are left to the callbacks.
+
+    Args:
+        config: Precision, clipping, accelerator, loggers.
+        num_steps: Optimizer steps of the whole run.
+        folder: The run folder.
+        csv_log: The log that is always written.
+        callbacks: In the order in which they shall see the end of a step.
+    """
+    shown = [RichProgressBar(leave=True)] if sys.stderr.isatty() else []
+    return pl.Trainer(
+        max_steps=num_steps,
+        max_epochs=-1,
+        accelerator=config.accelerator,
+        devices=1,
+        precision="bf16-mixed" if config.precision == "bf16" else "32-true",
+        gradient_clip_val=config.gradient_clip or None,
+        log_every_n_steps=1,
+        logger=[csv_log, *(_logger(name, folder) for name in config.loggers)],
+        callbacks=[*callbacks, *shown],
+        default_root_dir=folder,
+        enable_checkpointing=False,
+        enable_progress_bar=bool(shown),
+        enable_model_summary=False,
+        limit_val_batches=0,
+    )
+
+
+def _logger(name: str, folder: Path) -> Logger:
+    settings: dict[str, Any] = {"save_dir": str(folder), "name": folder.name}
+    try:
+        if name == "tensorboard":
+            return TensorBoardLogger(**settings | {"name": "tensorboard", "version": ""})
+        offline = os.environ.get("WANDB_MODE") == "offline"
+        return WandbLogger(**settings, project="embedtrain", offline=offline)
+    except (ModuleNotFoundError, ImportError) as error:
+        raise missing_extra(name, name, f"by trainer.loggers: [{name}]") from error

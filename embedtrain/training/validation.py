@@ -1,0 +1,50 @@
+"""Score a model on a retrieval task: the same few lines for validation and for `embedtrain evaluate`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32
+
+from embedtrain.data.beir import RetrievalTask
+from embedtrain.evaluation.metrics import Ranking, rank_arrays
+from embedtrain.models.chunking import Execution
+from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.encoding import encode_texts
+from embedtrain.retrieval.exact import search_exact
+
+RESULTS = 100
+"""Results kept per query: the deepest cut-off of the reported metrics."""
+
+
+@dataclass(frozen=True)
+class EncodedTask:
+    """The embeddings of a task, in the order of its ids."""
+
+    queries: Float32[np.ndarray, "queries dim"]
+    documents: Float32[np.ndarray, "documents dim"]
+
+
+def encode_task(
+    model: DenseEncoder,
+    task: RetrievalTask,
+    *,
+    execution: Execution | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> EncodedTask:
+    """Encode the queries and the corpus of a task."""
+    return EncodedTask(
+        encode_texts(model, task.queries, "query", execution=execution, progress=progress),
+        encode_texts(model, task.documents, "document", execution=execution, progress=progress),
+    )
+
+
+def rank_task(task: RetrievalTask, encoded: EncodedTask, num_results: int = RESULTS) -> Ranking:
+    """Search the corpus exactly for every query."""
+    found = search_exact(encoded.queries, encoded.documents, num_results)
+    return rank_arrays(task.qrels, task.query_ids, task.document_ids, found.indices, found.scores)
+
+
+def describe(task: RetrievalTask, names: Sequence[str]) -> str:
+    """Return one line that says what is measured."""
+    return f"{task.name}: {len(task.queries)} queries, {len(task.documents)} documents; {', '.join(names)}"

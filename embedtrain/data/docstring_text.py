@@ -26,9 +26,9 @@ SAYS_NOTHING = re.compile(
     r"""\b(?:deprecated|todo|fixme|xxx|boilerplate|auto-?generated|docstring|copyright|licen[cs]ed?
     |unit\s?tests?|test\s(?:case|that|the|if|for)|not\simplemented|placeholder|stub|legacy
     |backwards?[\s-]compatib\w+|do\snot\suse|internal\suse|private\smethod|overrid(?:e|es|den)\b)\b
-    |^(?:see|same\sas|alias|like|wrapper\s(?:for|around)|equivalent\sto|inherit\w*|mixin\sfor|implements?\s`?\w+`?$
-    |initiali[sz]es?\s(?:the|a|an|this|self)|constructor|base\sclass|abstract\sbase|subclass(?:es)?|helper\b
-    |this\s(?:is|was|has|can|may|will|should|corresponds|method|function|class|module|file|property|helper)\b|note\b|warning\b|usage\b|example|return\sself|returns?\sthe\sstring
+    |^(?:see\b|same\sas\b|alias\b|like\s|wrapper\s(?:for|around)|equivalent\sto|inherit\w*|mixin\sfor|implements?\s`?\w+`?$
+    |initiali[sz]es?\s(?:the|a|an|this|self)|constructor\b|base\sclass|abstract\sbase|subclass(?:es)?|helper\b
+    |this\s(?:is|was|has|can|may|will|should|corresponds|method|function|class|module|file|property|helper)\b|note\b|warning\b|usage\b|example|returns?\sself\b|returns?\sthe\sstring
     |[\w,\s]{1,40}\([^)]*\)[^:]{0,12}:|:\w|[\w\s]{1,20}:\s|.*(?:https?://|=)
     |args?\b|param\w*\b|http|import\s|from\s\w+\simport)
     """,
@@ -95,7 +95,7 @@ def is_boilerplate(query: str) -> bool:
 
 
 def shorten(text: str, length: int) -> str:
-    """Cut at the last space before ``length``."""
+    """Cut at the last space before ``length``, in a word only if there is none."""
     if len(text) <= length:
         return text
-    return text[:length].rsplit(maxsplit=1)[0].rstrip()
+    return re.sub(r"\s\S*$", "", text[:length]).rstrip()

@@ -21,6 +21,9 @@ DOCUMENT_LENGTH = 1000
 REST_LENGTH = 40
 BODY_LENGTH = 60
 TRAILING_COMMENT = re.compile(r"(?:^|\s+)#[^'\"]*$")
+LINE_END = re.compile(r"\r\n?|\n")
+"""Python's line ends; ``splitlines`` would also split at form feeds."""
+DEFINITION = re.compile(r"^(?:async )?(?:def|class) \w+")
 DOC_ADDERS = frozenset({"add_docstr", "add_newdoc"})
 
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
@@ -41,10 +44,12 @@ def documented_objects(source: bytes, module: str) -> Iterator[DocumentedObject]
     Raises:
         SyntaxError, ValueError, RecursionError: the file is no Python of this version.
     """
+    if b'"""' not in source and b"'''" not in source:
+        return  # parsing is most of the time, and a docstring on one line has no rest
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # invalid escapes in other people's strings
         tree = ast.parse(source)
-    lines = source.decode("utf-8", errors="replace").splitlines()
+    lines = LINE_END.split(source.decode("utf-8", errors="replace"))
     yield from _walk(tree, public_name(module), lines)
 
 
@@ -57,10 +62,11 @@ def public_name(module: str) -> str:
 def _walk(node: ast.AST, name: str, lines: list[str]) -> Iterator[DocumentedObject]:
     if isinstance(node, Documented) and (found := _describe(node, name, lines)):
         yield found
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return  # what stands inside is local
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            is_local = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-            if not is_local and not (child.name.startswith("__") and child.name.endswith("__")):
+            if not (child.name.startswith("__") and child.name.endswith("__")):
                 yield from _walk(child, f"{name}.{child.name}", lines)
         elif isinstance(child, ast.If | ast.Try):
             yield from _walk(child, name, lines)
@@ -72,7 +78,8 @@ def _describe(node: Documented, name: str, lines: list[str]) -> DocumentedObject
     if not node.body or not isinstance(docstring := _constant(node.body[0]), str):
         return None
     signature, text = split_signature(cleandoc(docstring))
-    query, rest = first_sentence(text)
+    query, prose = first_sentence(text)
+    rest = plain(prose)
     needs_rest = isinstance(node, ast.Module) or name.rpartition(".")[2].startswith("_")
     if len(rest) < REST_LENGTH:
         if needs_rest:
@@ -94,7 +101,6 @@ def _pair(name: str, query: str, signature: str, rest: str) -> DocumentedObject 
     query = plain(query).rstrip(" .:")
     if is_boilerplate(query):
         return None
-    rest = plain(rest)
     if normalize(query) in normalize(rest):
         return None
     document = shorten(f"{name}{signature}\n{rest}", DOCUMENT_LENGTH)
@@ -110,10 +116,7 @@ def signature_of(node: Documented, lines: list[str]) -> str:
     assert not isinstance(node, ast.Module)
     header_lines = lines[node.lineno - 1 : node.body[0].lineno - 1]
     header = " ".join(TRAILING_COMMENT.sub("", line).strip() for line in header_lines)
-    if not header:
-        return ""
-    _, _, text = header.partition(node.name)
-    text = re.sub(r"\s+", " ", text).strip().rstrip(":")
+    text = DEFINITION.sub("", re.sub(r"\s+", " ", header)).strip().rstrip(":")
     text = text.replace("( ", "(").replace(", )", ")").replace(" )", ")")
     return shorten(text, SIGNATURE_LENGTH)
 
@@ -143,7 +146,8 @@ def _added(call: ast.Call, module: str) -> Iterator[DocumentedObject]:
         return
     name = ".".join(path) if "." in path[0] else f"{module}.{'.'.join(path)}"
     signature, text = split_signature(cleandoc(text))
-    query, rest = first_sentence(text)
+    query, prose = first_sentence(text)
+    rest = plain(prose)
     if len(rest) >= REST_LENGTH and (found := _pair(public_name(name), query, signature, rest)):
         yield found
 

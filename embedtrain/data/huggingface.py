@@ -50,7 +50,7 @@ def load_saved(config: SourceConfig) -> Any:  # noqa: ANN401 - datasets is not t
 def load_hub(config: SourceConfig) -> Any:  # noqa: ANN401
     """Load a split of a Hub data set, or of a local folder of data files."""
     import datasets
-    from datasets.exceptions import DatasetNotFoundError
+    from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
     try:
         return datasets.load_dataset(config.path, config.name, split=config.split)
@@ -60,12 +60,11 @@ def load_hub(config: SourceConfig) -> Any:  # noqa: ANN401
         raise UserError(
             config.path, f"is no file, folder or reachable Hub data set ({reason})", cure=cure
         ) from None
-    except ValueError as error:
-        if "split" not in str(error).lower():
+    except (ValueError, RuntimeError, DatasetsError) as error:
+        if "unknown split" not in str(error).lower():
             raise UserError(config.path, f"cannot be loaded by datasets ({error})") from error
-        raise _unknown_split(
-            config, datasets.get_dataset_split_names(config.path, config.name)
-        ) from None
+        found = datasets.get_dataset_split_names(config.path, config.name)
+        raise _unknown_split(config, found) from None
 
 
 def _unknown_split(config: SourceConfig, found: list[str]) -> UserError:

@@ -156,7 +156,8 @@ def stored_pairs(files: Sequence[Path]) -> Iterator[StoredPair]:
 
 def _build(folder: Path, packages: Sequence[PythonPackage], progress: Progress | None) -> None:
     start = time.monotonic()
-    raw, num_unreadable = _extract(packages, progress)
+    modules = [(package.name, *module) for package in packages for module in package.modules()]
+    raw, num_unreadable = _extract(modules, progress)
     splits = curate(raw)
     ids: Counter[str] = Counter()
     for split, pairs in splits.items():
@@ -169,7 +170,7 @@ def _build(folder: Path, packages: Sequence[PythonPackage], progress: Progress |
                 file.write(json.dumps(asdict(stored)) + "\n")
     report = PythonDocsReport(
         num_packages=len(packages),
-        num_files=sum(len(package.files) for package in packages),
+        num_files=len(modules),
         num_unreadable_files=num_unreadable,
         num_raw_pairs=len(raw),
         num_distinct_pairs=sum(map(len, splits.values())),
@@ -183,23 +184,20 @@ def _build(folder: Path, packages: Sequence[PythonPackage], progress: Progress |
 
 
 def _extract(
-    packages: Sequence[PythonPackage], progress: Progress | None
+    modules: Sequence[tuple[str, str, Path]], progress: Progress | None
 ) -> tuple[list[PythonPair], int]:
     """Parse all files; return their pairs and the number of files that could not be parsed."""
     pairs: list[PythonPair] = []
-    num_unreadable = num_done = 0
-    num_files = sum(len(package.files) for package in packages)
+    num_unreadable = 0
     with without_garbage_collection():
-        for package in packages:
-            for module, path in package.files:
-                try:
-                    found = documented_objects(path.read_bytes(), module)
-                    pairs += [PythonPair(package.name, documented) for documented in found]
-                except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-                    num_unreadable += 1
-                num_done += 1
-                if progress:
-                    progress(num_done, num_files)
+        for num_done, (package, module, path) in enumerate(modules, 1):
+            try:
+                found = documented_objects(path.read_bytes(), module)
+                pairs += [PythonPair(package, documented) for documented in found]
+            except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+                num_unreadable += 1
+            if progress:
+                progress(num_done, len(modules))
     return pairs, num_unreadable
 
 

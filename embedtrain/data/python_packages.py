@@ -1,9 +1,12 @@
 """The Python files of the installed packages, found without importing any."""
 
+import os
 import platform
 import re
 import sysconfig
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import Distribution, distributions
 from pathlib import Path, PurePosixPath
 
@@ -20,44 +23,52 @@ SKIPPED_PACKAGES = frozenset({"embedtrain"})
 
 @dataclass(frozen=True)
 class PythonPackage:
-    """An installed distribution: its files by the name under which each is imported."""
+    """An installed distribution; ``list_files`` finds its files only when they are asked for."""
 
     name: str
     version: str
-    files: tuple[tuple[str, Path], ...]
+    list_files: Callable[[], Iterable[tuple[str, Path]]]
+
+    def modules(self) -> list[tuple[str, Path]]:
+        """List the files worth reading, each after the name under which it is imported."""
+        return [
+            (module_name(name), path) for name, path in sorted(self.list_files()) if is_wanted(name)
+        ]
 
 
 def installed_packages(search_path: list[str] | None = None) -> list[PythonPackage]:
     """List the packages on ``search_path``, by name; by default ``sys.path`` and the standard library."""
-    if search_path is None:
-        found, packages = distributions(), [standard_library()]
-    else:
-        found, packages = distributions(path=search_path), []
-    seen = {STANDARD_LIBRARY} | SKIPPED_PACKAGES
+    found = distributions() if search_path is None else distributions(path=search_path)
+    version = platform.python_version()
+    packages = (
+        {}
+        if search_path
+        else {STANDARD_LIBRARY: PythonPackage(STANDARD_LIBRARY, version, standard_library)}
+    )
     for distribution in found:
         name = re.sub(r"[-_.]+", "-", distribution.name or "").lower()
-        if name and name not in seen:  # the first on the path is the one that is imported
-            seen.add(name)
-            packages.append(PythonPackage(name, distribution.version, _files(distribution)))
-    return sorted((package for package in packages if package.files), key=lambda each: each.name)
+        if name and name not in packages and name not in SKIPPED_PACKAGES:
+            # The first of a name on the path is the one that Python imports.
+            packages[name] = PythonPackage(
+                name, distribution.version, partial(_files, distribution)
+            )
+    return [packages[name] for name in sorted(packages)]
 
 
-def standard_library() -> PythonPackage:
-    """Return the modules that come with Python as one package."""
-    folder = Path(sysconfig.get_path("stdlib"))
-    paths = [(path.relative_to(folder).as_posix(), path) for path in folder.rglob("*.py")]
-    return PythonPackage(STANDARD_LIBRARY, platform.python_version(), _modules(paths))
+def standard_library() -> Iterator[tuple[str, Path]]:
+    """Yield the files that come with Python; packages installed among them are not entered."""
+    root = Path(sysconfig.get_path("stdlib"))
+    for folder, names, files in os.walk(root):
+        names[:] = [name for name in names if not SKIPPED_FOLDERS.fullmatch(name)]
+        for file in files:
+            path = Path(folder, file)
+            yield path.relative_to(root).as_posix(), path
 
 
-def _files(distribution: Distribution) -> tuple[tuple[str, Path], ...]:
-    listed = distribution.files or []  # None where the installer wrote no record
-    return _modules(
-        [(path.as_posix(), Path(str(distribution.locate_file(path)))) for path in listed]
-    )
-
-
-def _modules(paths: list[tuple[str, Path]]) -> tuple[tuple[str, Path], ...]:
-    return tuple((module_name(name), path) for name, path in sorted(paths) if is_wanted(name))
+def _files(distribution: Distribution) -> Iterator[tuple[str, Path]]:
+    for path in distribution.files or ():  # None where the installer wrote no record
+        if path.suffix == ".py":
+            yield path.as_posix(), Path(str(distribution.locate_file(path)))
 
 
 def is_wanted(path: str) -> bool:

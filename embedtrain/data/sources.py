@@ -40,8 +40,9 @@ def open_source(
         cache: Where pairs made from installed packages are kept; the user's cache folder if left out.
         progress: Called with (files parsed, files) while such pairs are made.
     """
-    kind = config.format or detect_format(config.path)
-    config = config.model_copy(update={"format": kind})
+    path = str(Path(config.path).expanduser()) if config.path.startswith("~") else config.path
+    kind = config.format or detect_format(path)
+    config = config.model_copy(update={"path": path, "format": kind})
     if kind == "python_docs":
         return open_python_docs(config, cache, progress)
     if kind == "beir":
@@ -57,7 +58,7 @@ def load_task(
     """Read a retrieval task for evaluation: a BEIR folder, or ``python_docs``."""
     if path == "python_docs":
         return load_python_docs_task(split, cache, progress)
-    return load_retrieval_task(path, split)
+    return load_retrieval_task(Path(path).expanduser(), split)
 
 
 def detect_format(path: str) -> Format:
@@ -73,7 +74,7 @@ def detect_format(path: str) -> Format:
         return "parquet" if any(place.glob("*.parquet")) else "datasets"
     if place.is_file():
         return _format_of_name(place)
-    if path.count("/") > 1 or path.startswith((".", "/", "~")) or _suffix(place) in SUFFIXES:
+    if path.count("/") > 1 or path.startswith((".", "/")) or _suffix(place) in SUFFIXES:
         raise UserError(path, "does not exist", cure="Check the path; a Hub id is user/name")
     return "datasets"
 

@@ -4,16 +4,16 @@ import gzip
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, cast
 
 from embedtrain.errors import UserError
 
 
-def open_bytes(path: Path) -> IO[bytes]:
+def open_bytes(path: Path) -> BufferedReader | gzip.GzipFile:
     """Open a file for reading, through gzip where the name says so."""
     try:
-        return cast("IO[bytes]", gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+        return gzip.GzipFile(path) if path.suffix == ".gz" else path.open("rb")
     except FileNotFoundError:
         raise UserError(path, "does not exist", cure="Check the path") from None
     except OSError as error:

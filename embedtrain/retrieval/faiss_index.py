@@ -98,7 +98,8 @@ def measure_recall(
     sample = queries[_sample(len(queries), num_queries, seed)]
     exact = _rescore(sample, documents, search_exact(sample, documents, num_results))
     found = _rescore(sample, documents, search_index(index, sample, num_results))
-    return float(np.mean(found >= exact.min(axis=1, keepdims=True)))
+    hits = found >= exact.min(axis=1, keepdims=True)
+    return float(hits.sum() / exact.size)  # not of found: an index may hold fewer documents
 
 
 def save_index(index: Index, path: Path) -> None:

@@ -1,0 +1,170 @@
+"""Other ranks: the only file that talks to them.
+
+Each rank keeps its own queries and sees the documents of all ranks, its own first: so columns and owners
+of its own rows stay what they were, and no objective needs to know on which rank it runs. A loss is the
+mean over own queries; the backward pass sums the ranks' gradients of each document (one reduce-scatter), and
+the average over ranks that DDP and ZeRO take makes it the gradient of the one big batch. Where ranks hold
+different numbers of queries, multiply the loss by :func:`loss_share`.
+
+Source: the scaling was derived and checked against one process, also for the variants that are wrong;
+without a process group every function here is the identity.
+"""
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from embedtrain.types import Relevance, RetrievalOutputs
+
+# torch 2.13 renamed these and warns of the old names; drop the getattr when it is the oldest supported.
+_all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+_reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+
+ALIGNMENT = 16
+"""Bytes to which each rank's part of a packed collective is rounded up."""
+
+
+class AllQueries(NamedTuple):
+    """The queries of all ranks, own first, under the names that :func:`embedtrain.ops.infonce` uses."""
+
+    all_query: Float[Tensor, "all_queries dim"]
+    all_query_ids: Int64[Tensor, " all_queries"]
+    all_known_positives: Int64[Tensor, "all_queries all_known"]
+
+
+def is_distributed() -> bool:
+    """Whether there are other ranks."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def loss_share(num_queries: int, device: torch.device | str = "cpu") -> float:
+    r"""Return the factor of a rank's mean loss with which the average over ranks is the global mean.
+
+    $W B_r / \sum_s B_s$; 1 where all ranks hold as many queries.
+    """
+    if not is_distributed():
+        return 1.0
+    counts = _gather_numbers([num_queries], torch.device(device))[:, 0]
+    return num_queries * len(counts) / int(counts.sum())
+
+
+def gather_outputs(outputs: RetrievalOutputs) -> RetrievalOutputs:
+    """Let this rank's queries meet the documents of all ranks, own first.
+
+    Embeddings, ids, owners and teacher scores travel in one all-gather (after one of two numbers per rank,
+    because ranks may hold different numbers of documents); the gradients return in one reduce-scatter.
+    Positives of own queries keep their columns; owners of other ranks' documents follow the own queries.
+    """
+    if not is_distributed():
+        return outputs
+    relevance, device = outputs.relevance, outputs.document.device
+    sizes = _gather_numbers([len(outputs.document), len(outputs.query)], device)
+    numbers = [relevance.document_ids, relevance.owners]
+    if relevance.teacher_scores is not None:
+        numbers.append(relevance.teacher_scores.double().view(torch.int64))
+    document, columns = _gather(outputs.document, torch.stack(numbers, 1), sizes[:, 0].tolist())
+    document_ids, owners, *teacher = columns.unbind(1)
+    num_documents, num_queries = _own_first(sizes).unbind(1)
+    owners = owners + (num_queries.cumsum(0) - num_queries).repeat_interleave(num_documents)
+    gathered = replace(relevance, document_ids=document_ids, owners=owners)
+    if relevance.teacher_scores is not None:
+        scores = teacher[0].contiguous().view(torch.float64).to(relevance.teacher_scores.dtype)
+        gathered = replace(gathered, teacher_scores=scores)
+    return replace(outputs, document=document, relevance=gathered)
+
+
+def gather_queries(query: Float[Tensor, "queries dim"], relevance: Relevance) -> AllQueries:
+    """Bring the queries of all ranks together, own first, with gradient.
+
+    For directions whose candidates are queries; call it before or after :func:`gather_outputs`, with
+    this rank's queries.
+    """
+    positives = relevance.positives
+    ids = relevance.document_ids[positives.clamp_min(0)].masked_fill(positives < 0, -1)
+    known = torch.cat([ids, relevance.known_positives], 1)
+    if not is_distributed():
+        return AllQueries(query, relevance.query_ids, known)
+    sizes = _gather_numbers([len(query), known.shape[1]], query.device)
+    widest = int(sizes[:, 1].max())
+    known = torch.nn.functional.pad(known, (0, widest - known.shape[1]), value=-1)
+    numbers = torch.cat([relevance.query_ids[:, None], known], 1)
+    all_query, columns = _gather(query, numbers, sizes[:, 0].tolist())
+    return AllQueries(all_query, columns[:, 0].contiguous(), columns[:, 1:].contiguous())
+
+
+def _gather_numbers(numbers: list[int], device: torch.device) -> Int64[Tensor, "ranks numbers"]:
+    own = torch.tensor(numbers, dtype=torch.int64, device=device)
+    everyone = own.new_empty(dist.get_world_size() * len(numbers))
+    _all_gather(everyone, own)
+    return everyone.view(-1, len(numbers))
+
+
+def _own_first(by_rank: Tensor) -> Tensor:
+    return by_rank.roll(-dist.get_rank(), 0)
+
+
+def _gather(
+    rows: Float[Tensor, "rows dim"], numbers: Int64[Tensor, "rows numbers"], sizes: list[int]
+) -> tuple[Float[Tensor, "all_rows dim"], Int64[Tensor, "all_rows numbers"]]:
+    gathered: tuple[Tensor, Tensor] = _GatherRows.apply(rows, numbers, sizes)  # type: ignore[no-untyped-call]
+    return gathered
+
+
+class _GatherRows(torch.autograd.Function):
+    """All-gather of embeddings and numbers as bytes; the backward pass is one reduce-scatter."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - torch documents no type
+        rows: Tensor,
+        numbers: Tensor,
+        sizes: list[int],
+    ) -> tuple[Tensor, Tensor]:
+        ctx.sizes = sizes
+        most = max(sizes)
+        number_bytes = most * numbers.shape[1] * 8
+        row_bytes = most * rows.shape[1] * rows.element_size()
+        padding = -(number_bytes + row_bytes) % ALIGNMENT
+        own = rows.new_empty(number_bytes + row_bytes + padding, dtype=torch.uint8)
+        for part, values in (
+            (own[:number_bytes], numbers),
+            (own[number_bytes : number_bytes + row_bytes], rows),
+        ):
+            part.view(values.dtype)[: values.numel()] = values.flatten()
+        everyone = own.new_empty(len(sizes), len(own))
+        _all_gather(everyone.view(-1), own)
+        order = _own_first(torch.arange(len(sizes))).tolist()
+        all_numbers = [
+            everyone[rank, :number_bytes].view(torch.int64).view(most, -1)[: sizes[rank]]
+            for rank in order
+        ]
+        all_rows = [
+            everyone[rank, number_bytes : number_bytes + row_bytes]
+            .view(rows.dtype)
+            .view(most, -1)[: sizes[rank]]
+            for rank in order
+        ]
+        result = torch.cat(all_rows), torch.cat(all_numbers)
+        ctx.mark_non_differentiable(result[1])
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any,  # noqa: ANN401
+        gradient: Tensor,
+        _: Tensor,
+    ) -> tuple[Tensor, None, None]:
+        sizes, rank = ctx.sizes, dist.get_rank()
+        own_first = torch.split(gradient, [*sizes[rank:], *sizes[:rank]])
+        by_rank = gradient.new_zeros(len(sizes), max(sizes), gradient.shape[1])
+        for place, part in enumerate(own_first):
+            by_rank[(rank + place) % len(sizes), : len(part)] = part
+        own = torch.empty_like(by_rank[0])
+        _reduce_scatter(own, by_rank.flatten(0, 1))
+        return own[: sizes[rank]], None, None

@@ -6,7 +6,7 @@ import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -89,7 +89,7 @@ def _run(
     sources: list[TokenizedSource],
     start: Start,
 ) -> RunFolder:
-    reports = [asdict(source.report) for source in sources]
+    reports = [source.report.model_dump() for source in sources]
     run.data.write_text(json.dumps(reports, indent=2) + "\n", encoding="utf-8")
     task, split = None, ""
     if recipe.evaluation is not None:
@@ -154,6 +154,7 @@ def _fit(
             csv_log=CsvLog(run.metrics, start.step),
             callbacks=callbacks,
         )
+        model.train()  # loading leaves it in evaluation mode, where dropout is off
         module = RetrievalModule(model, recipe.objective, config, num_steps)
         stream = BatchStream(mixture, builder, start.step, num_steps)
         console.print(f"Training {num_steps - start.step:,} steps of {config.batch_size} queries")

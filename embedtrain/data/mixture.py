@@ -76,7 +76,7 @@ def mixture_weights(
     without drowning in repetition.
     """
     return [
-        size**exponent if weight is None else weight
+        float(size) ** exponent if weight is None else weight
         for size, weight in zip(sizes, weights, strict=True)
     ]
 

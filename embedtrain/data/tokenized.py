@@ -6,10 +6,8 @@ nor reading needs memory that grows with the source: an SQLite file on disk reme
 """
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
@@ -17,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
 from embedtrain.contract import Tokenization
 from embedtrain.data.arrow_columns import ArrowColumns, ArrowWriter
@@ -45,9 +44,10 @@ def text_id(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
-@dataclass(frozen=True)
-class SourceReport:
+class SourceReport(BaseModel):
     """What tokenising found, for `check` and the run folder. Lengths are tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     fingerprint: str
     num_rows: int
@@ -72,7 +72,7 @@ class TokenizedSource:
         }
         self.rows = ArrowColumns(folder / "rows.arrow")
         self._known = ArrowColumns(folder / "known.arrow")
-        self.report = SourceReport(**json.loads((folder / "report.json").read_text("utf-8")))
+        self.report = SourceReport.model_validate_json((folder / "report.json").read_bytes())
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -139,7 +139,7 @@ class _Builder:
                 writer.close()
             self._write_known(seen)
         (self.folder / "seen.sqlite").unlink()
-        (self.folder / "report.json").write_text(json.dumps(asdict(self._report())), "utf-8")
+        (self.folder / "report.json").write_text(self._report().model_dump_json(), "utf-8")
 
     def _add(self, examples: Sequence[Example], seen: Seen) -> None:
         queries = self._store("query", [example.query for example in examples], seen)
@@ -193,7 +193,7 @@ class _Builder:
 
 def _length_summary(path: Path, sample: int = 10_000) -> tuple[int, ...]:
     columns = ArrowColumns(path)
-    chosen = np.linspace(0, len(columns) - 1, min(sample, len(columns))).astype(int)
+    chosen = np.linspace(0, len(columns) - 1, min(sample, len(columns))).astype(int).tolist()
     lengths = np.array([len(columns.row("tokens", index)) for index in chosen])
     return (*np.percentile(lengths, [10, 50, 90, 99]).astype(int).tolist(), round(lengths.mean()))
 

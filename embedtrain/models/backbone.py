@@ -134,7 +134,7 @@ def load_backbone(
         UserError: If the model, its tokenizer or its safetensors file is missing.
     """
     folder = fetch(path)
-    with _quiet(), _user_errors(path):
+    with quiet_transformers(), _user_errors(path):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
         _shape_config(path, config, num_layers, dropout)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
@@ -242,7 +242,7 @@ def _first_line(error: Exception) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Silence loading bars and the report of unused heads; errors still come through."""
     level = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()

@@ -5,7 +5,13 @@ from pathlib import Path
 from torch import nn
 
 from embedtrain.contract import Contract
-from embedtrain.models.backbone import Backbone, ensure_end_token, fetch, load_backbone
+from embedtrain.models.backbone import (
+    Backbone,
+    ensure_end_token,
+    fetch,
+    load_backbone,
+    quiet_transformers,
+)
 from embedtrain.models.dense import DenseConfig, DenseEncoder, Packing
 from embedtrain.models.layout import DEFAULT_LENGTH, Layout, read_layout, write_layout
 
@@ -47,7 +53,8 @@ def save_dense(model: DenseEncoder, folder: Path) -> None:
     """Write the encoder in the layout that sentence-transformers and transformers load."""
     folder.mkdir(parents=True, exist_ok=True)
     model.use_padded_attention()  # the name of the packed attention means nothing to other readers
-    model.backbone.save_pretrained(folder)
+    with quiet_transformers():
+        model.backbone.save_pretrained(folder)
     model.tokenizer.save_pretrained(folder)
     write_layout(folder, model.contract, model.backbone.config.hidden_size, model.projection)
 

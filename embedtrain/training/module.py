@@ -43,20 +43,16 @@ class RetrievalModule(pl.LightningModule):
         # Scores at a low temperature need float32: bf16 logits give gradients that are far off.
         with torch.autocast(self.device.type, enabled=False):
             result = self.objective(outputs)
-        if self.trainer.global_step % self.config.log_every == 0:
-            self._log_step(result.loss, result.metrics, outputs.query.detach())
-        return result.loss
-
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:  # noqa: ARG002
-        """Stop before a NaN reaches the weights."""
-        loss = self.trainer.callback_metrics.get("train/loss")
-        if loss is not None and not torch.isfinite(loss):
+        if not torch.isfinite(result.loss):
             raise UserError(
                 f"step {self.trainer.global_step}",
                 "has a loss that is not finite",
-                got=float(loss),
-                cure="Lower trainer.learning_rate, or raise the temperature",
+                got=result.loss.item(),
+                cure="Lower trainer.learning_rate or raise the temperature",
             )
+        if self.trainer.global_step % self.config.log_every == 0:
+            self._log_step(result.loss, result.metrics, outputs.query)
+        return result.loss
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's own union of forms
         """Return AdamW and a schedule that advances every step."""
@@ -86,12 +82,11 @@ class RetrievalModule(pl.LightningModule):
                 torch.cuda.set_rng_state(state["cuda"])
 
     def _log_step(self, loss: Tensor, metrics: dict[str, Tensor], embeddings: Tensor) -> None:
-        figures = {f"train/{name}": value for name, value in metrics.items()}
-        figures["train/loss"] = loss.detach()
-        figures["train/embedding_norm"] = mean_norm(embeddings)
-        figures["train/effective_rank"] = effective_rank(embeddings)
-        figures["train/learning_rate"] = torch.tensor(
-            self.trainer.optimizers[0].param_groups[0]["lr"]
-        )
-        self.log_dict(figures, batch_size=1)
+        figures = {f"train/{name}": value.item() for name, value in metrics.items()}
+        figures["train/loss"] = loss.item()
+        figures["train/embedding_norm"] = mean_norm(embeddings).item()
+        figures["train/effective_rank"] = effective_rank(embeddings).item()
+        figures["train/learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
+        for logger in self.loggers:
+            logger.log_metrics(figures, self.trainer.global_step)
         self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=1)

@@ -1,0 +1,221 @@
+"""Tiny models built from a config, with a tokenizer trained on a few sentences: nothing is downloaded."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("WANDB_MODE", "offline")
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import (
+    BertConfig,
+    BertModel,
+    LlamaConfig,
+    LlamaModel,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaModel,
+)
+
+WORDS = [
+    "red",
+    "green",
+    "blue",
+    "cat",
+    "dog",
+    "bird",
+    "runs",
+    "jumps",
+    "sleeps",
+    "over",
+    "under",
+    "near",
+    "the",
+    "a",
+    "small",
+    "large",
+    "house",
+    "tree",
+]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """No test reads or writes the user's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["EMBEDTRAIN_CACHE"] = str(folder)
+    return folder
+
+
+def sentence(generator: torch.Generator, length: int) -> str:
+    places = torch.randint(len(WORDS), (length,), generator=generator)
+    return " ".join(WORDS[place] for place in places)
+
+
+@pytest.fixture(scope="session")
+def sentences() -> list[str]:
+    """Sentences of 1 to 12 words, each different."""
+    generator = torch.Generator().manual_seed(0)
+    return list(dict.fromkeys(sentence(generator, 1 + i % 12) for i in range(200)))
+
+
+def train_tokenizer(*, special: list[str], template: str | None) -> Tokenizer:
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    trainer = trainers.WordPieceTrainer(vocab_size=200, special_tokens=special)
+    tokenizer.train_from_iterator([" ".join(WORDS), "query: passage: x y z"], trainer)
+    if template:
+        named = [name for name in special if name in template]
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=template, special_tokens=[(name, tokenizer.token_to_id(name)) for name in named]
+        )
+    return tokenizer
+
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+def save_bert(folder: Path, *, dropout: float = 0.0, layers: int = 2) -> Path:
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=200,
+        hidden_size=32,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+    )
+    BertModel(config).save_pretrained(folder)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=train_tokenizer(special=SPECIAL, template="[CLS] $A [SEP]"),
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_max_length=64,
+    )
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_roberta(folder: Path) -> Path:
+    torch.manual_seed(0)
+    special = ["<s>", "<pad>", "</s>", "[UNK]"]
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=train_tokenizer(special=special, template="<s> $A </s>"),
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        unk_token="[UNK]",
+    )
+    tokenizer.save_pretrained(folder)
+    config = RobertaConfig(
+        vocab_size=200,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=66,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        pad_token_id=1,
+    )
+    RobertaModel(config).save_pretrained(folder)
+    return folder
+
+
+def save_llama(folder: Path) -> Path:
+    torch.manual_seed(0)
+    special = ["<s>", "</s>", "[UNK]"]
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=train_tokenizer(special=special, template=None),
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="[UNK]",
+    )
+    tokenizer.save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=200,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    LlamaModel(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_bert(tmp_path_factory.mktemp("bert")))
+
+
+@pytest.fixture(scope="session")
+def bert_with_dropout(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_bert(tmp_path_factory.mktemp("bert-dropout"), dropout=0.2))
+
+
+@pytest.fixture(scope="session")
+def roberta(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_roberta(tmp_path_factory.mktemp("roberta")))
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_llama(tmp_path_factory.mktemp("llama")))
+
+
+@pytest.fixture
+def write_jsonl(tmp_path: Path) -> Callable[..., Path]:
+    def write(rows: list[dict[str, object]], name: str = "pairs.jsonl") -> Path:
+        path = tmp_path / name
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty rows: a query is some words of its document; some documents repeat."""
+    generator = torch.Generator().manual_seed(1)
+    folder = tmp_path_factory.mktemp("pairs")
+    with (folder / "pairs.jsonl").open("w", encoding="utf-8") as file:
+        for number in range(40):
+            document = sentence(generator, 4 + number % 9) + f" {WORDS[number % 7]}"
+            query = " ".join(document.split()[: 2 + number % 3]) + f" {WORDS[number % 11]}"
+            negative = sentence(generator, 6)
+            row = {"query": query, "positive": document, "negatives": [negative]}
+            file.write(json.dumps(row) + "\n")
+    return folder / "pairs.jsonl"
+
+
+@pytest.fixture(scope="session")
+def beir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BEIR folder of 30 documents and 10 judged queries in the splits dev and test."""
+    generator = torch.Generator().manual_seed(2)
+    folder = tmp_path_factory.mktemp("beir")
+    documents = [sentence(generator, 5 + i % 6) for i in range(30)]
+    (folder / "qrels").mkdir()
+    corpus = [{"_id": f"d{i}", "title": "", "text": text} for i, text in enumerate(documents)]
+    queries = [{"_id": f"q{i}", "text": " ".join(documents[i].split()[:3])} for i in range(10)]
+    for name, rows in (("corpus", corpus), ("queries", queries)):
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    judgments = "".join(f"q{i}\td{i}\t1\n" for i in range(10))
+    for split in ("dev", "test"):
+        header = "query-id\tcorpus-id\tscore\n"
+        (folder / "qrels" / f"{split}.tsv").write_text(header + judgments, encoding="utf-8")
+    return folder

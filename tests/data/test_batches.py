@@ -1,0 +1,87 @@
+import numpy as np
+import pytest
+import torch
+
+from embedtrain.contract import Contract, Tokenization
+from embedtrain.data.batches import BatchBuilder
+from embedtrain.data.examples import SourceConfig
+from embedtrain.data.mixture import Draw
+from embedtrain.data.sources import open_source
+from embedtrain.data.tokenized import text_id, tokenize_source
+from embedtrain.models.backbone import load_backbone
+from embedtrain.objectives.info_nce import InfoNCE
+from embedtrain.types import RetrievalOutputs
+
+CONTRACT = Contract(
+    pooling="mean",
+    similarity="cosine",
+    query_prompt="",
+    document_prompt="",
+    query_length=16,
+    document_length=16,
+)
+ROWS = [
+    {"query": "red cat", "positive": ["cat", "a cat"], "negatives": ["dog", "tree"]},
+    {"query": "blue dog", "positive": ["dog"], "negatives": ["house"]},
+    {"query": "red cat", "positive": ["bird"], "negatives": []},
+]
+
+
+@pytest.fixture
+def source(bert, tmp_path, write_jsonl):
+    tokenization = Tokenization(load_backbone(bert).tokenizer, CONTRACT)
+    return tokenize_source(
+        open_source(SourceConfig(path=str(write_jsonl(ROWS)))), tokenization, tmp_path
+    )
+
+
+def test_groups_are_query_major_with_positives_first(source):
+    batch = BatchBuilder([source], num_positives=2)(Draw(0, 0, np.arange(3)))
+    ids = [text_id(t) for t in ("cat", "a cat", "dog", "tree", "dog", "house", "bird")]
+    assert batch.relevance.document_ids.tolist() == ids
+    assert batch.relevance.owners.tolist() == [0, 0, 0, 0, 1, 1, 2]
+    assert batch.relevance.positives.tolist() == [[0, 1], [4, -1], [6, -1]]
+
+
+def test_each_distinct_text_is_there_once(source):
+    batch = BatchBuilder([source])(Draw(0, 0, np.arange(3)))
+    assert len(batch.queries) == 2
+    assert batch.query_rows[0] == batch.query_rows[2]
+    rows = batch.document_rows[batch.relevance.document_ids == text_id("dog")]
+    assert len(rows) == 2
+    assert rows[0] == rows[1]
+    assert len(batch.documents) == len(set(batch.relevance.document_ids.tolist()))
+
+
+def test_known_positives_reach_the_loss_and_are_no_negatives(source):
+    """Row 2's "bird" answers row 0's query too, and row 0's negative "dog" is row 1's positive."""
+    batch = BatchBuilder([source])(Draw(0, 0, np.arange(3)))
+    num_documents = len(batch.relevance.document_ids)
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(3, 8, generator=generator).double()
+    document = torch.randn(num_documents, 8, generator=generator).double()
+    scores = query @ document.T
+    ids = batch.relevance.document_ids.tolist()
+    known = [{"cat", "a cat", "bird"}, {"dog"}, {"cat", "a cat", "bird"}]
+    expected = 0.0
+    for row, positive in enumerate(batch.relevance.positives[:, 0].tolist()):
+        excluded = {text_id(text) for text in known[row]}
+        kept = [c for c in range(num_documents) if ids[c] not in excluded or c == positive]
+        expected += float(torch.logsumexp(scores[row, kept], 0) - scores[row, positive]) / 3
+    outputs = RetrievalOutputs(query, document, batch.relevance)
+    assert float(InfoNCE(temperature=1.0)(outputs).loss) == pytest.approx(expected, abs=1e-10)
+
+
+def test_the_choice_of_positives_and_negatives_depends_on_the_step_alone(source):
+    builder = BatchBuilder([source], num_positives=1, num_negatives=1, seed=5)
+
+    def shown(step: int) -> list[int]:
+        return builder(Draw(step, 0, np.arange(3))).relevance.document_ids.tolist()
+
+    assert shown(4) == shown(4)
+    assert len({tuple(shown(step)) for step in range(20)}) > 1
+
+
+def test_no_negatives_can_be_asked_for(source):
+    batch = BatchBuilder([source], num_negatives=0)(Draw(0, 0, np.arange(3)))
+    assert batch.relevance.owners.tolist() == [0, 1, 2]

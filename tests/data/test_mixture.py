@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedtrain.data.mixture import Mixture, Permutation, mixture_weights
+
+
+@given(st.integers(1, 3000), st.integers(0, 5), st.integers(0, 3))
+def test_a_permutation_visits_every_row_once(size, seed, epoch):
+    rows = Permutation(size, seed)(np.arange(size), epoch)
+    assert sorted(rows.tolist()) == list(range(size))
+
+
+def test_epochs_and_seeds_shuffle_differently():
+    order = Permutation(1000, 0)(np.arange(1000), 0)
+    assert (order != Permutation(1000, 0)(np.arange(1000), 1)).mean() > 0.9
+    assert (order != Permutation(1000, 1)(np.arange(1000), 0)).mean() > 0.9
+    assert abs(np.corrcoef(order, np.arange(1000))[0, 1]) < 0.1
+
+
+def test_a_permutation_of_a_billion_rows_needs_no_array_of_a_billion():
+    rows = Permutation(10**9, 0)(np.array([0, 1, 10**9 - 1]), 0)
+    assert len(set(rows.tolist())) == 3
+    assert rows.max() < 10**9
+
+
+def test_steps_of_an_epoch_cover_each_row_once_across_the_seam_of_batches():
+    mixture = Mixture([30], [1.0], batch_size=7, num_steps=30, seed=3)
+    rows = np.concatenate([mixture.draw(step).rows for step in range(30)])
+    for epoch in range(7):
+        assert sorted(rows[30 * epoch : 30 * epoch + 30].tolist()) == list(range(30))
+
+
+def test_a_draw_depends_on_the_step_alone():
+    settings = {"batch_size": 8, "num_steps": 50, "seed": 1}
+    first = Mixture([100, 60], [1.0, 1.0], **settings)
+    second = Mixture([100, 60], [1.0, 1.0], **settings)
+    expected = [first.draw(step) for step in range(50)]
+    for step in (40, 3, 17):
+        found = second.draw(step)
+        assert found.source == expected[step].source
+        assert found.rows.tolist() == expected[step].rows.tolist()
+
+
+def test_sources_are_drawn_by_weight():
+    mixture = Mixture([100, 100], [3.0, 1.0], batch_size=2, num_steps=4000, seed=0)
+    share = np.mean([mixture.draw(step).source == 0 for step in range(4000)])
+    assert share == pytest.approx(0.75, abs=0.03)
+
+
+def test_weights_left_out_follow_the_exponent():
+    assert mixture_weights([100, 400], [None, None], 0.5) == [10, 20]
+    assert mixture_weights([100, 400], [None, None], 0.0) == [1, 1]
+    assert mixture_weights([100, 400], [2.0, None], 1.0) == [2.0, 400]

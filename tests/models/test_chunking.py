@@ -1,0 +1,33 @@
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from embedtrain.models.chunking import Execution, encode_in_chunks, plan_chunks
+from embedtrain.types import Texts
+
+lengths_strategy = st.lists(st.integers(1, 60), min_size=1, max_size=50).map(torch.tensor)
+
+
+@given(lengths_strategy, st.integers(1, 200), st.booleans())
+def test_every_text_is_in_one_chunk_within_the_budget_and_longest_come_first(
+    lengths, budget, padded
+):
+    chunks = plan_chunks(lengths, budget, padded=padded)
+    assert sorted(torch.cat(chunks).tolist()) == list(range(len(lengths)))
+    for rows in chunks:
+        size = len(rows) * int(lengths[rows].max()) if padded else int(lengths[rows].sum())
+        assert size <= budget or len(rows) == 1
+    order = lengths[torch.cat(chunks)]
+    assert (order[:-1] >= order[1:]).all()
+
+
+@given(lengths_strategy, st.integers(1, 200))
+def test_the_embeddings_come_back_in_the_order_of_the_texts(lengths, budget):
+    ids = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+
+    def encode(texts: Texts) -> torch.Tensor:
+        starts = texts.lengths.cumsum(0) - texts.lengths
+        return texts.ids[starts][:, None].double()
+
+    found = encode_in_chunks(encode, Texts(ids, lengths), Execution(budget), padded=False)
+    assert found[:, 0].tolist() == list(range(len(lengths)))

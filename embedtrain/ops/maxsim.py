@@ -16,12 +16,14 @@ end to end, which is how the package carries texts. They agree on:
 Source: Khattab and Zaharia (2020), https://arxiv.org/abs/2004.12832.
 """
 
+from types import ModuleType
+
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from embedtrain.errors import UserError
-from embedtrain.ops.backend import Backend, load_fused, no_fused_kernel
+from embedtrain.ops.backend import Backend, load_fused
 from embedtrain.ops.maxsim_pairs import paired_maxsim
 from embedtrain.ops.maxsim_reference import (
     maxsim_grouped_reference,
@@ -44,7 +46,7 @@ def maxsim(
     $$s_{qn} = \sum_{i: m_{qi}} \max_{j: m_{nj}} \langle q_i, d_{nj} \rangle$$
 
     ``chunked`` runs one GEMM over tiles and never stores the similarities; its backward pass gathers the
-    winners (no dense grid, no atomics, always the same bits). ``auto`` is ``chunked``.
+    winners (no dense grid, no atomics, always the same bits). ``auto`` is ``chunked``; ``fused`` needs CUDA.
     Also called sum-of-max and late interaction.
     """
     if backend == "reference":
@@ -72,7 +74,8 @@ def maxsim_packed(
         filled = document_lengths > 0
         lengths = document_lengths[filled]
         if backend == "fused":
-            scores = _fused_scores(query, query_lengths, document, lengths)
+            kernels = _kernels(query, document)
+            scores: Tensor = kernels.maxsim_packed(query, query_lengths, document, lengths)
         else:
             values, _ = token_maximum(query, document, lengths)
             scores = segment_sums(values, query_lengths)
@@ -111,8 +114,6 @@ def maxsim_grouped_packed(
     backend: Backend = "auto",
 ) -> Float[Tensor, " documents"]:
     """Score document ``n`` against query ``owners[n]``; groups may be of any size and in any order."""
-    if backend == "fused":
-        raise no_fused_kernel("maxsim_grouped")
     with torch.autocast(query.device.type, enabled=False):
         if backend == "reference":
             padded, mask = rectangle(query, query_lengths)
@@ -121,9 +122,11 @@ def maxsim_grouped_packed(
                 padded[owners], documents[:, None], mask[owners], document_mask[:, None]
             ).squeeze(1)
         filled = document_lengths > 0
-        scores = paired_maxsim(
-            query, query_lengths, document, document_lengths[filled], owners[filled]
-        )
+        pairs = (query, query_lengths, document, document_lengths[filled], owners[filled])
+        if backend == "fused":
+            scores: Tensor = _kernels(query, document).maxsim_grouped_packed(*pairs)
+        else:
+            scores = paired_maxsim(*pairs)
         return _with_empty_last(scores, filled)
 
 
@@ -143,13 +146,11 @@ def _with_empty_last(scores: Tensor, filled: Tensor) -> Tensor:
     return everything.index_copy(-1, filled.nonzero().squeeze(1), scores)
 
 
-def _fused_scores(
-    query: Tensor, query_lengths: Tensor, document: Tensor, document_lengths: Tensor
-) -> Tensor:
+def _kernels(query: Tensor, document: Tensor) -> ModuleType:
+    """The Triton kernels, if they can run on these tokens."""
     kernels = load_fused("maxsim")
     if reason := kernels.unsupported(query, document):
         raise UserError(
             "maxsim(backend='fused')", "cannot run here", got=reason, cure="Use backend='chunked'"
         )
-    scores: Tensor = kernels.maxsim_packed(query, query_lengths, document, document_lengths)
-    return scores
+    return kernels

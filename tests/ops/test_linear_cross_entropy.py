@@ -74,7 +74,7 @@ def test_it_equals_linear_followed_by_cross_entropy(backend, smoothing, reductio
     weighted=st.booleans(),
     reduction=st.sampled_from(["mean", "sum"]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, derandomize=True)
 def test_chunked_is_as_exact_as_the_reference(
     seed, sizes, ignored, smoothing, biased, weighted, reduction
 ):
@@ -88,10 +88,13 @@ def test_chunked_is_as_exact_as_the_reference(
         exact = loss_and_gradients(*double, **options, backend="reference")
         reference = loss_and_gradients(hidden, weight, labels, bias, **options, backend="reference")
         chunked = loss_and_gradients(hidden, weight, labels, bias, **options, backend="chunked")
-    for truth, earned, value in zip(exact, reference, chunked, strict=True):
-        scale = truth.abs().max() + hidden.abs().max()
-        allowed = (earned - truth).abs().max() + 8 * torch.finfo(value.dtype).eps * scale
-        assert (value - truth).abs().max() <= allowed
+    logits = hidden.abs() @ weight.abs().T + (0 if bias is None else bias.abs())
+    # What the terms of the loss and of the three gradients are made of.
+    sizes = (1 + logits.max(), weight.abs().max(), hidden.abs().max(), 1)
+    rows = len(labels) if reduction == "sum" else 1
+    for truth, size, earned, value in zip(exact, sizes, reference, chunked, strict=False):
+        roundings = 4 * torch.finfo(value.dtype).eps * (size * rows * (1 + logits.max()))
+        assert (value - truth).abs().max() <= (earned - truth).abs().max() + roundings
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

@@ -1,25 +1,26 @@
 """InfoNCE over any number of candidates: the public function, its definition and its backends."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from embedtrain.errors import UserError
 from embedtrain.ops.backend import Backend, load_fused
 from embedtrain.ops.infonce_chunked import infonce_chunked
+from embedtrain.ops.infonce_plan import Plan, plan_problem
 from embedtrain.ops.infonce_problem import (
+    PLAIN,
     InfoNCEOptions,
     InfoNCEOutput,
-    InfoNCEProblem,
     Reduction,
     Temperature,
-    relevant_ids,
+    make_problem,
 )
 from embedtrain.ops.infonce_reference import infonce_reference
+from embedtrain.ops.infonce_ring import Ring, infonce_ring
 
-__all__ = ["InfoNCEOptions", "InfoNCEOutput", "infonce"]
-
-PLAIN = InfoNCEOptions()
+__all__ = ["InfoNCEOptions", "InfoNCEOutput", "Plan", "Ring", "explain", "infonce"]
 
 
 def infonce(  # the definition of every option stands here, once: longer than 40 lines
@@ -40,6 +41,7 @@ def infonce(  # the definition of every option stands here, once: longer than 40
     options: InfoNCEOptions = PLAIN,
     reduction: Reduction = "mean",
     backend: Backend = "auto",
+    ring: Ring | None = None,
 ) -> InfoNCEOutput:
     r"""Make each query prefer its positives to all other candidates of the batch.
 
@@ -92,7 +94,10 @@ def infonce(  # the definition of every option stands here, once: longer than 40
         weights: Weight of each query, without gradient; 1 by default.
         options: Directions, partition, negatives, guards.
         reduction: ``mean`` or ``sum`` over queries.
-        backend: ``auto`` chooses; see :mod:`embedtrain.ops.backend`.
+        backend: ``auto`` chooses ``chunked``; see :mod:`embedtrain.ops.backend`.
+        ring: Brings the documents of other ranks one rank at a time, so that no rank holds all;
+            ``document`` then holds own documents only. Query-to-document without label smoothing;
+            the mean divides by the mean number of queries per rank.
 
     Also called in-batch softmax, NT-Xent, multiple-negatives ranking; CLIP's loss with
     ``document_to_query`` per direction.
@@ -103,32 +108,23 @@ def infonce(  # the definition of every option stands here, once: longer than 40
     https://arxiv.org/abs/2308.03281; margins: Moreira et al. (2024), https://arxiv.org/abs/2407.15831;
     hardness: Lan et al. (2025), https://arxiv.org/abs/2503.04812.
     """
-    gathered = all_query is not None
-    relevant = relevant_ids(positives, document_ids, known_positives)
-    rows = torch.arange(len(query), device=query.device)
-    dtype = torch.float64 if torch.float64 in (query.dtype, document.dtype) else torch.float32
-    problem = InfoNCEProblem(
-        query=query,
-        document=document,
-        all_query=query if all_query is None else all_query,
-        positives=positives,
-        temperature=_temperature_rows(temperature, query, dtype),
-        one_temperature=not isinstance(temperature, Tensor) or temperature.numel() == 1,
-        row_weights=_row_weights(weights, query, dtype, reduction),
-        owner_rows=rows + query_offset,
-        query_rows=rows + (query_offset if gathered else 0),
-        owners=owners,
-        document_ids=document_ids,
-        relevant_ids=relevant,
+    problem = make_problem(
+        *(query, document, positives, temperature),
         query_ids=query_ids,
-        all_query_ids=all_query_ids if gathered else query_ids,
-        all_relevant_ids=all_known_positives if gathered else relevant,
+        document_ids=document_ids,
+        known_positives=known_positives,
+        owners=owners,
+        query_offset=query_offset,
+        all_query=all_query,
+        all_query_ids=all_query_ids,
+        all_known_positives=all_known_positives,
+        weights=weights,
         options=options,
+        reduction=reduction,
     )
-    _check(problem)
-    with torch.autocast(
-        query.device.type, enabled=False
-    ):  # logits in float16 would be the loss of it
+    with torch.autocast(query.device.type, enabled=False):  # no logits in half precision
+        if ring is not None:
+            return infonce_ring(problem, ring, averaged=reduction == "mean")
         if backend == "reference":
             return infonce_reference(problem)
         if backend == "fused":
@@ -137,40 +133,10 @@ def infonce(  # the definition of every option stands here, once: longer than 40
         return infonce_chunked(problem)
 
 
-def _temperature_rows(
-    temperature: Temperature, query: Float[Tensor, "queries dim"], dtype: torch.dtype
-) -> Float[Tensor, " queries"]:
-    if isinstance(temperature, Tensor):
-        return temperature.to(query.device, dtype).expand(len(query))
-    if temperature <= 0.0:
-        raise UserError("infonce: temperature", "must be positive", got=temperature)
-    return torch.full((len(query),), temperature, dtype=dtype, device=query.device)
-
-
-def _row_weights(
-    weights: Tensor | None,
-    query: Float[Tensor, "queries dim"],
-    dtype: torch.dtype,
-    reduction: Reduction,
-) -> Float[Tensor, " queries"]:
-    rows = torch.ones(len(query), dtype=dtype, device=query.device)
-    if weights is not None:
-        rows = weights.detach().to(dtype)
-    return rows / len(query) if reduction == "mean" else rows
-
-
-def _check(problem: InfoNCEProblem) -> None:
-    """Refuse what the options need and the caller did not give."""
-    options = problem.options
-    needs_owners = (
-        options.negatives == "own"
-        or "document_to_document" in options.directions
-        or (options.hardness != 0.0 and options.hardness_scope != "all")
-    )
-    if needs_owners and problem.owners is None:
-        raise UserError(
-            "infonce: owners",
-            "are needed to know which documents a query brought",
-            cure="Pass owners, or use options without own negatives, hardness scopes or "
-            "document_to_document",
-        )
+def explain(*inputs: Any, backend: Backend = "auto", **settings: Any) -> Plan:  # noqa: ANN401
+    """Say how :func:`infonce` would compute the same arguments: scheme, tile, GEMMs, bytes, reason."""
+    problem = make_problem(*inputs, **settings)
+    if backend == "fused":
+        fused: Plan = load_fused("infonce").plan_fused(problem)
+        return fused
+    return plan_problem(problem, dense=backend == "reference")

@@ -1,13 +1,12 @@
 """InfoNCE tile by tile: loss and gradients together, no score matrix and no graph per tile."""
 
-from dataclasses import fields, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from embedtrain.ops.infonce_autograd import Wanted, empty_gradients, with_gradients
 from embedtrain.ops.infonce_blocks import Block, Chunk, Gradients, add_positive_steps, cut
 from embedtrain.ops.infonce_directions import build_directions
 from embedtrain.ops.infonce_plan import plan_problem
@@ -15,15 +14,6 @@ from embedtrain.ops.infonce_problem import InfoNCEOutput, InfoNCEProblem
 from embedtrain.ops.infonce_rows import RowFigures, RowSums, row_gradients, row_losses, summarise
 from embedtrain.ops.infonce_symmetric import infonce_symmetric
 from embedtrain.ops.infonce_tile import exponentiate, listed_similarity
-
-
-class Wanted(NamedTuple):
-    """Which inputs receive a gradient; work for others is left out."""
-
-    query: bool
-    document: bool
-    all_query: bool
-    temperature: bool
 
 
 class Reduced(NamedTuple):
@@ -50,62 +40,14 @@ def infonce_chunked(problem: InfoNCEProblem) -> InfoNCEOutput:
     (3 GEMMs per direction). Both directions between queries and documents share their tiles
     (4 GEMMs, :mod:`embedtrain.ops.infonce_symmetric`).
     """
-    shared = problem.all_query is problem.query
-    inputs = (
-        problem.query,
-        problem.document,
-        None if shared else problem.all_query,
-        problem.temperature,
-    )
-    wanted = Wanted(
-        *(torch.is_grad_enabled() and i is not None and i.requires_grad for i in inputs)
-    )
-    return InfoNCEOutput(*_ChunkedInfoNCE.apply(*inputs, problem.detached(), wanted))  # type: ignore[no-untyped-call]
+    return with_gradients(problem, _loss_and_gradients)
 
 
-class _ChunkedInfoNCE(torch.autograd.Function):
-    """Holds the gradients from the forward pass until the backward pass asks for them."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,  # noqa: ANN401 - torch documents no type
-        query: Tensor,
-        document: Tensor,
-        all_query: Tensor | None,
-        temperature: Tensor,
-        problem: InfoNCEProblem,
-        wanted: Wanted,
-    ) -> tuple[Tensor, ...]:
-        output, ctx.gradients = loss_and_gradients(problem, wanted)
-        ctx.save_for_backward(query, document, all_query, temperature)
-        ctx.problem, ctx.wanted = problem, wanted
-        ctx.mark_non_differentiable(*output[1:])
-        return tuple(output)
-
-    @staticmethod
-    @once_differentiable
-    def backward(
-        ctx: Any,  # noqa: ANN401
-        by_loss: Tensor,
-        *_: Tensor,
-    ) -> tuple[Tensor | None, ...]:
-        inputs = ctx.saved_tensors  # refuses a second backward pass unless the graph was retained
-        gradients = ctx.gradients
-        if gradients is None:
-            _, gradients = loss_and_gradients(ctx.problem, ctx.wanted)
-        ctx.gradients = None
-        results = [
-            getattr(gradients, field.name).mul_(by_loss).to(tensor.dtype) if wanted else None
-            for field, tensor, wanted in zip(fields(Gradients), inputs, ctx.wanted, strict=True)
-        ]
-        return (*results, None, None)
-
-
-def loss_and_gradients(
+def _loss_and_gradients(
     problem: InfoNCEProblem, wanted: Wanted
 ) -> tuple[InfoNCEOutput, Gradients | None]:
     """Compute the output and the gradients of its loss; ``None`` where none is wanted."""
-    plan, gradients = plan_problem(problem), _empty_gradients(problem, wanted)
+    plan, gradients = plan_problem(problem), empty_gradients(problem, wanted)
     if plan.scheme == "symmetric":
         return infonce_symmetric(problem, plan.tile_rows, gradients), gradients
     directions = build_directions(problem, plan.tile_rows)
@@ -126,22 +68,6 @@ def loss_and_gradients(
         suspected=torch.cat(suspected),
     )
     return summarise(torch.stack(losses).sum(), figures), gradients
-
-
-def _empty_gradients(problem: InfoNCEProblem, wanted: Wanted) -> Gradients | None:
-    if not any(wanted):
-        return None
-    zeros = [
-        torch.zeros_like(tensor, dtype=problem.dtype) if want else None
-        for tensor, want in zip(
-            (problem.query, problem.document, problem.all_query, problem.temperature),
-            wanted,
-            strict=True,
-        )
-    ]
-    gradients = Gradients(*zeros)
-    shared = problem.all_query is problem.query
-    return replace(gradients, all_query=gradients.query) if shared else gradients
 
 
 def _visit(

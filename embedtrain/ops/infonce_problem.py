@@ -70,6 +70,9 @@ class InfoNCEOptions:
             )
 
 
+PLAIN = InfoNCEOptions()
+
+
 class InfoNCEOutput(NamedTuple):
     """The loss, and figures for the log that cost no further pass over the scores.
 
@@ -130,8 +133,7 @@ class InfoNCEProblem:
     @property
     def dtype(self) -> torch.dtype:
         """The type of logits and sums: float64 where an input has it, float32 otherwise."""
-        tensors = (self.query, self.document, self.all_query)
-        return torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+        return self.temperature.dtype
 
     @property
     def positive_is_used(self) -> Bool[Tensor, "queries positives"]:
@@ -147,7 +149,51 @@ class InfoNCEProblem:
         return best - margin * (best.abs() if relative else 1.0)
 
 
-def relevant_ids(
+def make_problem(
+    query: Float[Tensor, "queries dim"],
+    document: Float[Tensor, "documents dim"],
+    positives: Int64[Tensor, "queries positives"],
+    temperature: Temperature,
+    *,
+    query_ids: Int64[Tensor, " queries"] | None = None,
+    document_ids: Int64[Tensor, " documents"] | None = None,
+    known_positives: Int64[Tensor, "queries known"] | None = None,
+    owners: Int64[Tensor, " documents"] | None = None,
+    query_offset: int = 0,
+    all_query: Float[Tensor, "all_queries dim"] | None = None,
+    all_query_ids: Int64[Tensor, " all_queries"] | None = None,
+    all_known_positives: Int64[Tensor, "all_queries all_known"] | None = None,
+    weights: Float[Tensor, " queries"] | None = None,
+    options: InfoNCEOptions = PLAIN,
+    reduction: Reduction = "mean",
+) -> InfoNCEProblem:
+    """Check the arguments of :func:`embedtrain.ops.infonce.infonce` and fill in what they leave open."""
+    gathered = all_query is not None
+    relevant = _relevant_ids(positives, document_ids, known_positives)
+    rows = torch.arange(len(query), device=query.device)
+    dtype = torch.float64 if torch.float64 in (query.dtype, document.dtype) else torch.float32
+    _check(options, owners)
+    return InfoNCEProblem(
+        query=query,
+        document=document,
+        all_query=query if all_query is None else all_query,
+        positives=positives,
+        temperature=_temperature_rows(temperature, query, dtype),
+        one_temperature=not isinstance(temperature, Tensor) or temperature.numel() == 1,
+        row_weights=_row_weights(weights, query, dtype, reduction),
+        owner_rows=rows + query_offset,
+        query_rows=rows + (query_offset if gathered else 0),
+        owners=owners,
+        document_ids=document_ids,
+        relevant_ids=relevant,
+        query_ids=query_ids,
+        all_query_ids=all_query_ids if gathered else query_ids,
+        all_relevant_ids=all_known_positives if gathered else relevant,
+        options=options,
+    )
+
+
+def _relevant_ids(
     positives: Int64[Tensor, "queries positives"],
     document_ids: Int64[Tensor, " documents"] | None,
     known_positives: Int64[Tensor, "queries known"] | None,
@@ -160,3 +206,39 @@ def relevant_ids(
     ids = ids.sort(dim=1).values
     repeated = ids[:, 1:] == ids[:, :-1]
     return torch.cat([ids[:, :1], ids[:, 1:].masked_fill(repeated, -1)], dim=1)
+
+
+def _temperature_rows(
+    temperature: Temperature, query: Float[Tensor, "queries dim"], dtype: torch.dtype
+) -> Float[Tensor, " queries"]:
+    if isinstance(temperature, Tensor):
+        return temperature.to(query.device, dtype).expand(len(query))
+    if temperature <= 0.0:
+        raise UserError("infonce: temperature", "must be positive", got=temperature)
+    return torch.full((len(query),), temperature, dtype=dtype, device=query.device)
+
+
+def _row_weights(
+    weights: Tensor | None,
+    query: Float[Tensor, "queries dim"],
+    dtype: torch.dtype,
+    reduction: Reduction,
+) -> Float[Tensor, " queries"]:
+    rows = torch.ones(len(query), dtype=dtype, device=query.device)
+    if weights is not None:
+        rows = weights.detach().to(dtype)
+    return rows / len(query) if reduction == "mean" else rows
+
+
+def _check(options: InfoNCEOptions, owners: Int64[Tensor, " documents"] | None) -> None:
+    needs_owners = (
+        options.negatives == "own"
+        or "document_to_document" in options.directions
+        or (options.hardness != 0.0 and options.hardness_scope != "all")
+    )
+    if needs_owners and owners is None:
+        raise UserError(
+            "infonce: owners",
+            "are needed to know which documents a query brought",
+            cure="Pass owners, or leave out own negatives, hardness scopes and document_to_document",
+        )

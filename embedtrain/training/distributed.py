@@ -11,11 +11,12 @@ without a process group every function here is the identity.
 """
 
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -26,7 +27,7 @@ _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_t
 _reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
 
 ALIGNMENT = 16
-"""Bytes to which each rank's part of a packed collective is rounded up."""
+"""Bytes to which each tensor of a packed message is rounded up."""
 
 
 class AllQueries(NamedTuple):
@@ -126,32 +127,16 @@ class _GatherRows(torch.autograd.Function):
         sizes: list[int],
     ) -> tuple[Tensor, Tensor]:
         ctx.sizes = sizes
-        most = max(sizes)
-        number_bytes = most * numbers.shape[1] * 8
-        row_bytes = most * rows.shape[1] * rows.element_size()
-        padding = -(number_bytes + row_bytes) % ALIGNMENT
-        own = rows.new_empty(number_bytes + row_bytes + padding, dtype=torch.uint8)
-        for part, values in (
-            (own[:number_bytes], numbers),
-            (own[number_bytes : number_bytes + row_bytes], rows),
-        ):
-            part.view(values.dtype)[: values.numel()] = values.flatten()
+        own = _pack([numbers, rows], max(sizes))
         everyone = own.new_empty(len(sizes), len(own))
         _all_gather(everyone.view(-1), own)
         order = _own_first(torch.arange(len(sizes))).tolist()
-        all_numbers = [
-            everyone[rank, :number_bytes].view(torch.int64).view(most, -1)[: sizes[rank]]
-            for rank in order
+        parts = [
+            _unpack(everyone[rank], [numbers, rows], max(sizes), sizes[rank]) for rank in order
         ]
-        all_rows = [
-            everyone[rank, number_bytes : number_bytes + row_bytes]
-            .view(rows.dtype)
-            .view(most, -1)[: sizes[rank]]
-            for rank in order
-        ]
-        result = torch.cat(all_rows), torch.cat(all_numbers)
-        ctx.mark_non_differentiable(result[1])
-        return result
+        all_numbers, all_rows = (torch.cat(part) for part in zip(*parts, strict=True))
+        ctx.mark_non_differentiable(all_numbers)
+        return all_rows, all_numbers
 
     @staticmethod
     @once_differentiable
@@ -168,3 +153,70 @@ class _GatherRows(torch.autograd.Function):
         own = torch.empty_like(by_rank[0])
         _reduce_scatter(own, by_rank.flatten(0, 1))
         return own[: sizes[rank]], None, None
+
+
+class DocumentRing(NamedTuple):
+    """Passes documents from rank to rank for :func:`embedtrain.ops.infonce.infonce` (its ``ring``)."""
+
+    sizes: list[int]
+    """Number of documents of each visiting shard, own first."""
+    mean_queries: float
+    """Number of queries per rank, on average over ranks."""
+
+    def shift(self, visit: int, tensors: list[Tensor]) -> list[Tensor]:
+        """Send shard ``visit`` to the next rank and receive the following one, as one message."""
+        rank, ranks = dist.get_rank(), len(self.sizes)
+        sent = _pack(tensors, max(self.sizes))
+        received = torch.empty_like(sent)
+        messages = [
+            dist.P2POp(dist.isend, sent, (rank + 1) % ranks),
+            dist.P2POp(dist.irecv, received, (rank - 1) % ranks),
+        ]
+        for message in dist.batch_isend_irecv(messages):
+            message.wait()
+        size = self.sizes[(visit + 1) % ranks]
+        return _unpack(received, tensors, max(self.sizes), size)
+
+
+def document_ring(
+    num_documents: int, num_queries: int, device: torch.device
+) -> DocumentRing | None:
+    """Return the ring that takes the place of :func:`gather_outputs`; ``None`` where a rank is alone.
+
+    No rank ever holds the documents of all, at the price of sending each shard around twice.
+    """
+    if not is_distributed():
+        return None
+    sizes = _gather_numbers([num_documents, num_queries], device)
+    ranks, rank = len(sizes), dist.get_rank()
+    visiting = [int(sizes[(rank - visit) % ranks, 0]) for visit in range(ranks)]
+    return DocumentRing(visiting, int(sizes[:, 1].sum()) / ranks)
+
+
+def _pack(tensors: list[Tensor], most: int) -> UInt8[Tensor, " bytes"]:
+    """Lay tensors with as many rows each behind one another as bytes, with room for ``most`` rows."""
+    packed = tensors[0].new_empty(_spans(tensors, most)[-1].stop, dtype=torch.uint8)
+    for tensor, room in zip(tensors, _unpack(packed, tensors, most, len(tensors[0])), strict=True):
+        room.copy_(tensor)
+    return packed
+
+
+def _unpack(
+    packed: UInt8[Tensor, " bytes"], like: list[Tensor], most: int, rows: int
+) -> list[Tensor]:
+    """Return views of packed tensors of the types and widths of ``like``, ``rows`` rows each."""
+    return [
+        packed[span][: most * _row_bytes(tensor)]
+        .view(tensor.dtype)
+        .view(most, *tensor.shape[1:])[:rows]
+        for tensor, span in zip(like, _spans(like, most), strict=True)
+    ]
+
+
+def _spans(tensors: list[Tensor], most: int) -> list[slice]:
+    ends = list(accumulate(-(-most * _row_bytes(t) // ALIGNMENT) * ALIGNMENT for t in tensors))
+    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _row_bytes(tensor: Tensor) -> int:
+    return tensor.shape[1:].numel() * tensor.element_size()

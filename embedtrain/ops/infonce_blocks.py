@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -44,6 +44,7 @@ class Chunk:
     """One over the temperature."""
 
 
+@runtime_checkable
 class Block(Protocol):
     """The negatives of one direction."""
 

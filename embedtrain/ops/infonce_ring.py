@@ -9,7 +9,7 @@ Source: the ring of Cheng et al. (2024), Inf-CL, https://arxiv.org/abs/2410.1724
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int64
@@ -26,6 +26,7 @@ from embedtrain.ops.infonce_rows import RowFigures, RowSums, row_gradients, row_
 from embedtrain.ops.infonce_tile import exponentiate, listed_similarity
 
 
+@runtime_checkable
 class Ring(Protocol):
     """Passes shards on; every rank calls :meth:`shift` as often as there are ranks, per visit of all."""
 

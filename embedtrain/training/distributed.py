@@ -72,11 +72,11 @@ def gather_outputs(outputs: RetrievalOutputs) -> RetrievalOutputs:
     document_ids, owners, *teacher = columns.unbind(1)
     num_documents, num_queries = _own_first(sizes).unbind(1)
     owners = owners + (num_queries.cumsum(0) - num_queries).repeat_interleave(num_documents)
-    gathered = replace(relevance, document_ids=document_ids, owners=owners)
-    if relevance.teacher_scores is not None:
-        scores = teacher[0].contiguous().view(torch.float64).to(relevance.teacher_scores.dtype)
-        gathered = replace(gathered, teacher_scores=scores)
-    return replace(outputs, document=document, relevance=gathered)
+    scores = relevance.teacher_scores
+    if scores is not None:
+        scores = teacher[0].contiguous().view(torch.float64).to(scores.dtype)
+    relevance = replace(relevance, document_ids=document_ids, owners=owners, teacher_scores=scores)
+    return replace(outputs, document=document, relevance=relevance)
 
 
 def gather_queries(query: Float[Tensor, "queries dim"], relevance: Relevance) -> AllQueries:

@@ -5,7 +5,6 @@ import zlib
 from collections.abc import Sequence
 
 import numpy as np
-from datasketch import MinHash, MinHashLSH
 
 THRESHOLD = 0.8
 NUM_BANDS, HASHES_PER_BAND = 12, 5
@@ -25,6 +24,8 @@ def near_duplicates(texts: Sequence[str]) -> list[int]:
 
     Source: Broder (1997), https://doi.org/10.1109/SEQUEN.1997.666900.
     """
+    from datasketch import MinHash, MinHashLSH  # imports scipy, half a second
+
     num_hashes = NUM_BANDS * HASHES_PER_BAND
     index = MinHashLSH(num_perm=num_hashes, params=(NUM_BANDS, HASHES_PER_BAND))
     kept: dict[int, np.ndarray] = {}

@@ -157,8 +157,9 @@ def stored_pairs(files: Sequence[Path]) -> Iterator[StoredPair]:
 def _build(folder: Path, packages: Sequence[PythonPackage], progress: Progress | None) -> None:
     start = time.monotonic()
     modules = [(package.name, *module) for package in packages for module in package.modules()]
-    raw, num_unreadable = _extract(modules, progress)
-    splits = curate(raw)
+    with without_garbage_collection():
+        raw, num_unreadable = _extract(modules, progress)
+        splits = curate(raw)
     ids: Counter[str] = Counter()
     for split, pairs in splits.items():
         with (folder / f"{split}.jsonl").open("w", encoding="utf-8") as file:
@@ -189,21 +190,20 @@ def _extract(
     """Parse all files; return their pairs and the number of files that could not be parsed."""
     pairs: list[PythonPair] = []
     num_unreadable = 0
-    with without_garbage_collection():
-        for num_done, (package, module, path) in enumerate(modules, 1):
-            try:
-                found = documented_objects(path.read_bytes(), module)
-                pairs += [PythonPair(package, documented) for documented in found]
-            except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-                num_unreadable += 1
-            if progress:
-                progress(num_done, len(modules))
+    for num_done, (package, module, path) in enumerate(modules, 1):
+        try:
+            found = documented_objects(path.read_bytes(), module)
+            pairs += [PythonPair(package, documented) for documented in found]
+        except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+            num_unreadable += 1
+        if progress:
+            progress(num_done, len(modules))
     return pairs, num_unreadable
 
 
 @contextmanager
 def without_garbage_collection() -> Iterator[None]:
-    """Halve the time of parsing: syntax trees are millions of objects without cycles."""
+    """Halve the time of parsing: syntax trees and hashes are millions of objects without cycles."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,20 +1,37 @@
-.PHONY: check format lint types imports test
+.PHONY: check format imports lint quickstart setup test types
+
+VENV ?= .venv
+BIN := $(VENV)/bin/
+
+# torch 2.13.0 stands first and alone: asked for later, pip could take a build with gigabytes of CUDA.
+define install
+	test -x $(BIN)python || python3 -m venv $(VENV)
+	$(BIN)pip install --quiet -c constraints.txt torch==2.13.0
+	$(BIN)pip install --quiet -c constraints.txt -e '.[$(1)]'
+endef
+
+quickstart:  ## install, then train, measure and export a model on real text
+	$(call install,quickstart)
+	$(BIN)embedtrain train quickstart --output runs/quickstart
+
+setup:  ## install what the tests need
+	$(call install,dev)
 
 check: lint types imports test  ## everything CI asks, cheapest failure first; edits nothing
 
 lint:
-	ruff format --check .
-	ruff check .
+	$(BIN)ruff format --check .
+	$(BIN)ruff check .
 
 types:
-	mypy
+	$(BIN)mypy
 
 imports:
-	lint-imports
+	$(BIN)lint-imports
 
 test:
-	pytest -q
+	$(BIN)pytest -q
 
 format:  ## the only target that edits files
-	ruff format .
-	ruff check --fix .
+	$(BIN)ruff format .
+	$(BIN)ruff check --fix .

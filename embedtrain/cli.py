@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.markup import escape
 
-from embedtrain.errors import UserError
+from embedtrain.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
     from embedtrain.check import CheckReport
@@ -220,7 +220,7 @@ def main() -> None:
     except UserError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt as interruption:
+    except (Interrupted, KeyboardInterrupt) as interruption:
         typer.echo(str(interruption) or "interrupted", err=True)
         sys.exit(130)
 

@@ -32,3 +32,7 @@ def missing_extra(package: str, extra: str, purpose: str) -> UserError:
         f"is needed {purpose} but is not installed",
         cure=f'Run pip install "embedtrain[{extra}]"',
     )
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: somebody asked for it
+    """Work was stopped by a signal, in good order: what was done so far is saved."""

@@ -19,7 +19,7 @@ from embedtrain.objectives import AnyObjective
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.training.settings import TrainerConfig
 
-Node = yaml.MappingNode | yaml.SequenceNode | yaml.ScalarNode
+Node = yaml.Node
 
 
 class TaskConfig(BaseModel):

@@ -18,6 +18,7 @@ from embedtrain.contract import TextSide
 from embedtrain.data.batches import BatchBuilder
 from embedtrain.data.mixture import Mixture, mixture_weights
 from embedtrain.data.tokenized import TokenizedSource
+from embedtrain.errors import Interrupted
 from embedtrain.evaluate import measure
 from embedtrain.evaluation.report import compare, load_result, write_result
 from embedtrain.export import write_model
@@ -30,10 +31,6 @@ from embedtrain.training.callbacks import Checkpoints, CleanStop, CsvLog, Valida
 from embedtrain.training.datamodule import BatchStream, RetrievalData
 from embedtrain.training.module import RetrievalModule
 from embedtrain.training.trainer import build_trainer
-
-
-class Interrupted(Exception):  # noqa: N818 - not an error: somebody asked for it
-    """The run was stopped by a signal; its checkpoint is saved."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +155,13 @@ def _fit(
         module = RetrievalModule(model, recipe.objective, config, num_steps)
         stream = BatchStream(mixture, builder, start.step, num_steps)
         console.print(f"Training {num_steps - start.step:,} steps of {config.batch_size} queries")
-        trainer.fit(module, RetrievalData(stream), ckpt_path=start.checkpoint, weights_only=True)
+        try:
+            trainer.fit(
+                module, RetrievalData(stream), ckpt_path=start.checkpoint, weights_only=True
+            )
+        except SystemExit as exit_:
+            # Lightning turns the second Ctrl-C into exit code 1.
+            raise KeyboardInterrupt from exit_
     if stop.received is not None and trainer.global_step < num_steps:
         raise Interrupted(
             f"stopped at step {trainer.global_step} of {num_steps} by "

@@ -148,6 +148,9 @@ def load_backbone(
         )
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise UserError(path, "has no fast tokenizer", cure="Save one as tokenizer.json")
+    if tokenizer.pad_token is None:
+        # Decoders often have none. Nothing here depends on which token it is, but readers of exports do.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # never used here, and an unused parameter stops DDP
     return Backbone(model, tokenizer, path)

@@ -47,7 +47,7 @@ def contents(source):
     for row in range(len(source)):
         query = int(source.rows.values("query", [row])[0])
         lists = [source.rows.row(name, row).tolist() for name in ("positives", "negatives")]
-        tokens = [source.tokens("document", index).tolist() for index in sum(lists, [])]
+        tokens = [source.tokens("document", index).tolist() for index in lists[0] + lists[1]]
         known = source.known_positives(query).tolist()
         found.append((query, lists, source.tokens("query", query).tolist(), tokens, known))
     return found

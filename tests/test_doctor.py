@@ -1,0 +1,58 @@
+import pytest
+import torch
+
+from embedtrain import doctor
+from embedtrain.doctor import diagnose
+from embedtrain.models.dense import DenseEncoder
+from embedtrain.recipe import load_recipe
+
+
+@pytest.fixture
+def recipe(tmp_path, bert_with_dropout, pairs):
+    path = tmp_path / "r.yaml"
+    path.write_text(
+        f"""\
+description: Tiny.
+data: {{sources: [{{path: {pairs}}}]}}
+model: {{backbone: {bert_with_dropout}, learn_temperature: 0.05}}
+trainer: {{steps: 2, batch_size: 32, chunk_tokens: 64, rematerialize: true}}
+"""
+    )
+    return path
+
+
+def test_the_configured_path_is_exact_and_every_group_is_shown(recipe):
+    diagnosis = diagnose(load_recipe(recipe))
+    assert diagnosis.healthy
+    names = [group.name for group in diagnosis.groups]
+    assert names == ["embeddings", "encoder.layer.0", "encoder.layer.1", "log_temperature"]
+    assert all(group.norm > 0 for group in diagnosis.groups)
+    assert diagnosis.loss == pytest.approx(diagnosis.plain_loss, rel=1e-5)
+
+
+def test_bf16_stays_within_its_own_bound_and_differs_from_float32(recipe):
+    diagnosis = diagnose(load_recipe(recipe, ["trainer.precision=bf16"]))
+    assert diagnosis.healthy
+    assert max(group.relative_error for group in diagnosis.groups) > 1e-4
+
+
+def test_a_wrong_gradient_is_found(recipe, monkeypatch):
+    right = DenseEncoder._encode_packed
+
+    def wrong(self, texts):
+        embeddings = right(self, texts)
+        return embeddings * 1.001 - 0.001 * embeddings.detach()
+
+    monkeypatch.setattr(DenseEncoder, "_encode_packed", wrong)
+    assert not diagnose(load_recipe(recipe)).healthy
+
+
+def test_a_nan_is_not_healthy():
+    groups = [doctor.GroupError("a", float("nan"), 1.0)]
+    assert not doctor.Diagnosis(1.0, float("nan"), groups, 1e-4).healthy
+
+
+def test_a_parameter_without_gradient_is_found():
+    expected = {"a.weight": torch.ones(2), "b.weight": torch.ones(2)}
+    errors = doctor._compare(expected, {"a.weight": torch.ones(2)})
+    assert [error.relative_error for error in errors] == [0.0, float("inf")]

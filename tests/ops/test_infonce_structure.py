@@ -116,7 +116,7 @@ def test_a_tile_keeps_to_the_budget_and_is_not_too_thin(monkeypatch):
 
     for num_queries in (100, 16_384, 65_536):
         tile_rows, num_bytes = rows(num_queries, num_queries)
-        assert num_bytes <= 64 << 20
+        assert num_bytes <= 48 << 20
         assert tile_rows >= min(num_queries, 128)
     assert rows(1_024, 4_000_000)[0] == 128
 

@@ -26,7 +26,7 @@ CUDA_TILE = 2**26
 """Logits held at once elsewhere: 256 MiB of float32."""
 
 
-def linear_cross_entropy(
+def linear_cross_entropy(  # every option is defined here, once: longer than 40 lines
     hidden: Float[Tensor, "tokens dim"],
     weight: Float[Tensor, "vocabulary dim"],
     labels: Int64[Tensor, " tokens"],
@@ -135,7 +135,7 @@ def _row_factors(
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,  # noqa: ANN401
+        ctx: Any,  # noqa: ANN401 - torch documents no type
         hidden: Tensor,
         weight: Tensor,
         bias: Tensor | None,

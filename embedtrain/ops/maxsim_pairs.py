@@ -39,7 +39,7 @@ def paired_maxsim(
 class _PairedMaxsim(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,  # noqa: ANN401
+        ctx: Any,  # noqa: ANN401 - torch documents no type
         query: Tensor,
         query_lengths: Tensor,
         document: Tensor,

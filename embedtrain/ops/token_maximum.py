@@ -123,6 +123,7 @@ def token_maximum(
         lengths: The number of tokens of each text, at least 1.
         top_k: How many tokens, over all texts, count as near to a row.
     """
+    assert int(lengths.sum()) == len(tokens), "lengths do not add up to the tokens"
     wanted = torch.is_grad_enabled() and (rows.requires_grad or tokens.requires_grad)
     result: tuple[Tensor, Tensor] = _TokenMaximum.apply(  # type: ignore[no-untyped-call]
         rows, tokens, lengths, top_k, wanted
@@ -133,7 +134,7 @@ def token_maximum(
 class _TokenMaximum(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,  # noqa: ANN401
+        ctx: Any,  # noqa: ANN401 - torch documents no type
         rows: Tensor,
         tokens: Tensor,
         lengths: Tensor,
@@ -163,7 +164,7 @@ class _TokenMaximum(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - torch documents no type
         rows, tokens, lengths, winners = ctx.saved_tensors
         dtype = gradient.dtype
         row_values, token_values = rows.to(dtype), tokens.to(dtype)
@@ -173,16 +174,21 @@ class _TokenMaximum(torch.autograd.Function):
         step = max(1, ENTRIES // max(1, len(rows)))
         for begin in range(0, len(lengths), step):
             texts = slice(begin, begin + step)
-            weights = gradient[:, texts].flatten()
-            winner = (winners[:, texts] + starts[texts]).flatten()
-            row = torch.arange(len(rows), device=rows.device)
-            row = row.repeat_interleave(len(starts[texts]))
+            weights = gradient[:, texts].contiguous()
+            winner = winners[:, texts] + starts[texts]
             if row_gradient is not None:
-                row_gradient += sum_weighted_rows(token_values, winner, row, weights, len(rows))
+                row_gradient += F.embedding_bag(
+                    winner, token_values, mode="sum", per_sample_weights=weights
+                )
             if token_gradient is not None:
                 first, last = int(starts[begin]), ends[min(begin + step, len(ends)) - 1]
+                row = torch.arange(len(rows), device=rows.device)[:, None].expand_as(winner)
                 token_gradient[first:last] = sum_weighted_rows(
-                    row_values, row, winner - first, weights, last - first
+                    row_values,
+                    row.flatten(),
+                    winner.flatten() - first,
+                    weights.flatten(),
+                    last - first,
                 )
         return (
             None if row_gradient is None else row_gradient.to(rows.dtype),

@@ -138,6 +138,14 @@ def test_a_batch_without_labels_costs_nothing_and_moves_nothing(backend):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_rows_without_any_weight_cost_nothing(backend):
+    row_weights = torch.zeros(13)
+    loss, *gradients = loss_and_gradients(*example(6), row_weights=row_weights, backend=backend)
+    assert loss.item() == 0.0
+    assert not any(gradient.any() for gradient in gradients)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_row_of_weight_two_counts_as_two_rows(backend):
     hidden, weight, labels, bias = example(6, ignored=0.0)
     row_weights = torch.ones(len(labels))

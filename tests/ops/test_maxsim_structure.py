@@ -63,10 +63,10 @@ def pooled(backend="chunked"):
     return vocabulary_max(hidden, lengths, weight, random(VOCABULARY), backend=backend).sum()
 
 
-def labelled(backend="chunked", ignored=0):
+def labelled(backend="chunked", ignored=0, frozen_head=False):
     labels = torch.arange(256) % VOCABULARY
     labels[:ignored] = -100
-    hidden, weight = random(256, DIM), random(VOCABULARY, DIM)
+    hidden, weight = random(256, DIM), random(VOCABULARY, DIM).requires_grad_(not frozen_head)
     return linear_cross_entropy(hidden, weight, labels, random(VOCABULARY), backend=backend)
 
 
@@ -103,6 +103,10 @@ def test_forward_and_backward_run_exactly_this_many_gemms(operation, expected):
 
 def test_unlabelled_rows_are_dropped_before_the_first_gemm():
     assert count_gemms(labelled, ignored=192) == 3 / 4
+
+
+def test_a_frozen_head_saves_its_gemm():
+    assert count_gemms(labelled, frozen_head=True) == 2
 
 
 def test_the_loss_alone_needs_one_gemm():

@@ -14,7 +14,7 @@ from embedtrain.objectives.base import Objective
 from embedtrain.training.distributed import gather_outputs
 from embedtrain.training.optimizer import build_optimizer, build_schedule
 from embedtrain.training.settings import TrainerConfig
-from embedtrain.types import RetrievalBatch
+from embedtrain.types import RetrievalBatch, RetrievalOutputs
 
 
 class RetrievalModule(pl.LightningModule):
@@ -51,7 +51,7 @@ class RetrievalModule(pl.LightningModule):
                 cure="Lower trainer.learning_rate or raise the temperature",
             )
         if self.trainer.global_step % self.config.log_every == 0:
-            self._log_step(result.loss, result.metrics, outputs.query)
+            self._log_step(result.loss, result.metrics, outputs)
         return result.loss
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's own union of forms
@@ -81,12 +81,41 @@ class RetrievalModule(pl.LightningModule):
             if "cuda" in state and torch.cuda.is_available():
                 torch.cuda.set_rng_state(state["cuda"])
 
-    def _log_step(self, loss: Tensor, metrics: dict[str, Tensor], embeddings: Tensor) -> None:
+    def _log_step(
+        self, loss: Tensor, metrics: dict[str, Tensor], outputs: RetrievalOutputs
+    ) -> None:
+        embeddings = outputs.query.detach()
         figures = {f"train/{name}": value.item() for name, value in metrics.items()}
         figures["train/loss"] = loss.item()
         figures["train/embedding_norm"] = mean_norm(embeddings).item()
         figures["train/effective_rank"] = effective_rank(embeddings).item()
+        figures["train/suspected_false_negatives"] = suspected_false_negatives(outputs).item()
         figures["train/learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
         for logger in self.loggers:
             logger.log_metrics(figures, self.trainer.global_step)
         self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=1)
+
+
+@torch.no_grad()
+def suspected_false_negatives(
+    outputs: RetrievalOutputs, ratio: float = 0.95, num_queries: int = 256
+) -> Tensor:
+    """Return the share of negatives that score above ``ratio`` times the positive's score.
+
+    Documents so close to the positive often answer the query as well. Known positives do not count. Only the
+    first queries of the batch are looked at, so that no B x B matrix is stored.
+
+    Source: the threshold is NV-Retriever's, Moreira et al. (2024), https://arxiv.org/abs/2407.15831.
+    """
+    relevance = outputs.relevance
+    query = outputs.query[:num_queries].float()
+    scores = query @ outputs.document.float().T
+    positive = scores.gather(1, relevance.positives[: len(query), :1])
+    ids = relevance.document_ids
+    own = ids[relevance.positives[: len(query)].clamp_min(0)]
+    known = torch.cat([own, relevance.known_positives[: len(query)]], dim=1)
+    negative = torch.ones_like(scores, dtype=torch.bool)
+    for column in known.unbind(1):
+        negative &= ids != column[:, None]
+    threshold = positive - (1 - ratio) * positive.abs()
+    return ((scores > threshold) & negative).sum() / negative.sum().clamp_min(1)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from embedtrain.ops.exponentials import exponentiate
 from embedtrain.ops.infonce_autograd import Wanted, empty_gradients, with_gradients
 from embedtrain.ops.infonce_blocks import Block, Chunk, Gradients, add_positive_steps, cut
 from embedtrain.ops.infonce_directions import build_directions
@@ -13,7 +14,7 @@ from embedtrain.ops.infonce_plan import plan_problem
 from embedtrain.ops.infonce_problem import InfoNCEOutput, InfoNCEProblem
 from embedtrain.ops.infonce_rows import RowFigures, RowSums, row_gradients, row_losses, summarise
 from embedtrain.ops.infonce_symmetric import infonce_symmetric
-from embedtrain.ops.infonce_tile import exponentiate, listed_similarity
+from embedtrain.ops.infonce_tile import listed_similarity
 
 
 class Reduced(NamedTuple):

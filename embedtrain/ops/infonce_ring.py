@@ -16,6 +16,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from embedtrain.errors import UserError
+from embedtrain.ops.exponentials import exponentiate
 from embedtrain.ops.infonce_autograd import Wanted, empty_gradients, with_gradients
 from embedtrain.ops.infonce_blocks import Chunk, Gradients, TileBlock, add_positive_steps, cut
 from embedtrain.ops.infonce_directions import filled
@@ -23,7 +24,7 @@ from embedtrain.ops.infonce_pairs import match
 from embedtrain.ops.infonce_plan import tile_rows
 from embedtrain.ops.infonce_problem import InfoNCEOutput, InfoNCEProblem
 from embedtrain.ops.infonce_rows import RowFigures, RowSums, row_gradients, row_losses, summarise
-from embedtrain.ops.infonce_tile import exponentiate, listed_similarity
+from embedtrain.ops.infonce_tile import listed_similarity
 
 
 @runtime_checkable

@@ -1,4 +1,4 @@
-"""The heavy steps of InfoNCE on one tile of logits; the only place where a device could differ."""
+"""The heavy steps of InfoNCE on one tile of logits."""
 
 import torch
 from jaxtyping import Float, Int64
@@ -13,19 +13,6 @@ def fill_tile(
 ) -> None:
     """Write the logits ``scale * <anchor, candidate>`` (one GEMM)."""
     torch.mm(anchor * scale[:, None], candidate.T, out=tile)
-
-
-def exponentiate(
-    tile: Float[Tensor, "rows columns"],
-) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
-    """Replace logits by ``exp(logit - row maximum)``; return the maximum and the sum of each row.
-
-    A row of -inf alone gets the maximum -inf and the sum 0.
-    """
-    maximum = tile.amax(1)
-    finite = maximum.clamp_min(torch.finfo(tile.dtype).min)
-    tile.sub_(finite[:, None]).exp_()
-    return maximum, tile.sum(1)
 
 
 def anchor_step(

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from embedtrain.ops.backend import Backend, no_fused_kernel
+from embedtrain.ops.exponentials import exponentiate
 from embedtrain.ops.token_maximum import accumulation_dtype
 
 Reduction = Literal["mean", "sum"]
@@ -226,8 +227,7 @@ def _losses_and_residuals(
     expected = (1 - label_smoothing) * label_logits
     if label_smoothing:
         expected += label_smoothing * logits.mean(1)
-    largest = logits.amax(1)
-    normaliser = logits.sub_(largest[:, None]).exp_().sum(1)
+    largest, normaliser = exponentiate(logits)
     losses = largest + normaliser.log() - expected
     logits.scatter_add_(1, labels[:, None], (label_smoothing - 1) * normaliser[:, None])
     if label_smoothing:

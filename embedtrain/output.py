@@ -1,0 +1,77 @@
+"""What the command line prints on standard output."""
+
+import json
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from embedtrain.check import CheckReport
+from embedtrain.checkpoint import RunFolder
+from embedtrain.evaluation.report import EvaluationResult, result_tables
+from embedtrain.recipe import dump_recipe
+from embedtrain.search import Searcher
+
+
+def print_hits(searcher: Searcher, query: str, top: int) -> None:
+    """Print the best documents for a query."""
+    out = Console(highlight=False)
+    for hit in searcher.search(query, top):
+        out.print(f"[bold]{hit.rank}. {escape(hit.document_id)}[/bold]  [dim]{hit.score:.3f}[/dim]")
+        out.print(f"   {escape(' '.join(hit.text.split())[:300])}")
+
+
+def print_report(report: CheckReport) -> None:
+    """Print recipe, data report and estimate."""
+    out = Console(highlight=False)
+    out.print(escape(dump_recipe(report.recipe)))
+    table = Table(
+        "Source", "Rows", "Queries", "Documents", "Query tokens", "Document tokens", "At limit"
+    )
+    for place, source in report.sources:
+        table.add_row(
+            place,
+            f"{source.num_rows:,}",
+            f"{source.num_queries:,}",
+            f"{source.num_documents:,}",
+            "/".join(map(str, source.query_lengths[:4])),
+            "/".join(map(str, source.document_lengths[:4])),
+            f"{source.query_full_ratio:.1%} / {source.document_full_ratio:.1%}",
+        )
+    out.print(table)
+    out.print(
+        "Tokens: 10/50/90/99 %. At limit: share of queries / documents that were cut or just fit."
+    )
+    estimate, gib = report.estimate, 2**30
+    total = estimate.num_steps * estimate.seconds_per_step
+    out.print(
+        f"{estimate.num_steps:,} steps of {estimate.tokens_per_step:,} tokens: about "
+        f"{estimate.seconds_per_step:.2f} s a step, {total / 60:.0f} minutes (measured on a small batch)"
+    )
+    out.print(
+        f"Memory: {estimate.parameter_bytes / gib:.2f} GiB for weights and optimizer, about "
+        f"{estimate.activation_bytes / gib:.2f} GiB for activations, "
+        f"{estimate.available_bytes / gib:.1f} GiB free (arithmetic)"
+    )
+    if not estimate.fits:
+        out.print(
+            "[bold red]This may not fit.[/] Set trainer.rematerialize=true, lower trainer.chunk_tokens."
+        )
+
+
+def print_run(path: Path) -> None:
+    """Print the scores of a run and what to try next."""
+    run, out = RunFolder(path), Console(highlight=False)
+    if run.evaluation.is_file():
+        after = json.loads(run.evaluation.read_text(encoding="utf-8"))["after"]
+        sections = {key: after.pop(key) for key in list(after) if "_at_" not in key}
+        for table in result_tables(EvaluationResult.model_validate({"metrics": after, **sections})):
+            out.print(table)
+    out.print(
+        f"Run folder: [bold]{path}[/bold] (metrics.csv, recipe.yaml, model/ with its model card)"
+    )
+    out.print("Try next:")
+    out.print(f'  embedtrain search {path}/model "split a list into chunks of equal size"')
+    out.print(f"  embedtrain export {path} --output my-model")
+    out.print(f"  embedtrain doctor {path}/recipe.yaml")

@@ -17,7 +17,7 @@ def exponentiate(
     A row of -inf alone gets the maximum -inf and the sum 0. On CUDA one Triton kernel reads the tile twice
     and writes it once, where plain torch takes four passes.
     """
-    kernel = _kernel(tile.device) if tile.is_cuda else None
+    kernel = _kernel(tile.device)
     if kernel is not None and tile.dtype == torch.float32 and tile.numel():
         maximum, total = kernel.exponentiate(tile)
         return maximum, total
@@ -30,6 +30,8 @@ def exponentiate(
 @cache
 def _kernel(device: torch.device) -> ModuleType | None:
     """Return the kernel's module where Triton is installed and the device was checked for."""
+    if device.type != "cuda":
+        return None
     try:
         availability = import_module("embedtrain_kernels.availability")
         found = availability.architecture(device)

@@ -1,0 +1,137 @@
+"""MaxSim in Triton kernels: similarities live in registers only; importing this module needs Triton.
+
+Beyond inputs and gradients: the scores, and four bytes for the winner of each query token of each pair where
+a gradient is wanted. The backward pass sorts the winners and sums rows, so that the same bits come out on
+every run.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from embedtrain_kernels.availability import architecture, interpreting
+from embedtrain_kernels.configurations import Tile, maxsim_tile
+from embedtrain_kernels.maxsim import Pairs, document_gradient, maxsim_scores, query_gradient
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+DTYPES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
+
+
+def unsupported(
+    query: Float[Tensor, "query_tokens dim"], document: Float[Tensor, "document_tokens dim"]
+) -> str:
+    """Say what the kernels lack for these tokens; empty if nothing."""
+    if query.device.type != "cuda" and not interpreting():
+        return f"device {query.device}"
+    if architecture(query.device) is None:
+        return "an architecture without checked tiles"
+    if query.dtype != document.dtype or query.dtype not in DTYPES:
+        return f"types {query.dtype} and {document.dtype}"
+    dim = query.shape[1]
+    return f"dim {dim}" if dim % 16 != 0 or _tile(query) is None else ""
+
+
+def maxsim_packed(
+    query: Float[Tensor, "query_tokens dim"],
+    query_lengths: Int64[Tensor, " queries"],
+    document: Float[Tensor, "document_tokens dim"],
+    document_lengths: Int64[Tensor, " documents"],
+) -> Float[Tensor, "queries documents"]:
+    """Score every query against every document; documents must not be empty."""
+    num_queries, num_documents = len(query_lengths), len(document_lengths)
+    queries = torch.arange(num_queries, device=query.device, dtype=torch.int32)
+    documents = torch.arange(num_documents, device=query.device, dtype=torch.int32)
+    # Document-major: programs that run together read the same document from the cache.
+    scores = _scores(
+        query,
+        query_lengths,
+        document,
+        document_lengths,
+        queries.repeat(num_documents),
+        documents.repeat_interleave(num_queries, output_size=num_queries * num_documents),
+    )
+    return scores.view(num_documents, num_queries).T
+
+
+def maxsim_grouped_packed(
+    query: Float[Tensor, "query_tokens dim"],
+    query_lengths: Int64[Tensor, " queries"],
+    document: Float[Tensor, "document_tokens dim"],
+    document_lengths: Int64[Tensor, " documents"],
+    owners: Int64[Tensor, " documents"],
+) -> Float[Tensor, " documents"]:
+    """Score document ``n`` against query ``owners[n]``; documents must not be empty."""
+    documents = torch.arange(len(document_lengths), device=query.device, dtype=torch.int32)
+    return _scores(
+        query, query_lengths, document, document_lengths, owners.int().contiguous(), documents
+    )
+
+
+def _scores(
+    query: Tensor,
+    query_lengths: Tensor,
+    document: Tensor,
+    document_lengths: Tensor,
+    pair_query: Tensor,
+    pair_document: Tensor,
+) -> Tensor:
+    pairs = Pairs(
+        query=pair_query,
+        document=pair_document,
+        query_starts=F.pad(query_lengths.cumsum(0), (1, 0)).int(),
+        document_starts=F.pad(document_lengths.cumsum(0), (1, 0)).int(),
+        longest=int(query_lengths.max()) if len(query_lengths) else 0,
+    )
+    wanted = torch.is_grad_enabled() and (query.requires_grad or document.requires_grad)
+    scores: Tensor = _FusedMaxsim.apply(query, document, pairs, wanted)  # type: ignore[no-untyped-call]
+    return scores
+
+
+def _tile(query: Tensor) -> Tile | None:
+    found = architecture(query.device)
+    if found is None:
+        return None
+    tile: Tile | None = maxsim_tile(found, DTYPES[query.dtype], query.shape[1])
+    return tile
+
+
+def _rows(tokens: Tensor) -> Tensor:
+    """Lay rows out as the kernels were compiled for: 16 bytes at a time."""
+    aligned = tokens.stride(1) == 1 and tokens.stride(0) % 16 == 0 and tokens.data_ptr() % 16 == 0
+    return tokens if aligned else tokens.clone(memory_format=torch.contiguous_format)
+
+
+class _FusedMaxsim(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - torch documents no type
+        query: Tensor,
+        document: Tensor,
+        pairs: Pairs,
+        wanted: bool,
+    ) -> Tensor:
+        tile = _tile(query)
+        assert tile is not None
+        scores: Tensor
+        sides = (_rows(query), _rows(document))
+        scores, winners = maxsim_scores(*sides, pairs, tile, save_winners=wanted)
+        ctx.pairs = pairs
+        ctx.save_for_backward(query, document, winners)
+        return scores
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any,  # noqa: ANN401
+        gradient: Tensor,
+    ) -> tuple[Tensor | None, ...]:
+        query, document, winners = ctx.saved_tensors
+        arguments = (_rows(query), _rows(document), ctx.pairs, winners, gradient.contiguous())
+        return (
+            query_gradient(*arguments) if ctx.needs_input_grad[0] else None,
+            document_gradient(*arguments) if ctx.needs_input_grad[1] else None,
+            None,
+            None,
+        )

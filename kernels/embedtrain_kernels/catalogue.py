@@ -1,0 +1,193 @@
+"""Every kernel in every form that a launch may ask for, so that all of them can be compiled beforehand.
+
+Importing this module needs Triton. A new kernel is a new function here; ``scripts/check_kernels.py`` finds
+the rest.
+"""
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from embedtrain_kernels import maxsim, softmax
+from embedtrain_kernels.availability import ARCHITECTURES
+from embedtrain_kernels.configurations import (
+    HALF,
+    MASKS,
+    MAXSIM_DIM,
+    Tile,
+    infonce_tiles,
+    maxsim_tile,
+    split_dim,
+)
+from embedtrain_kernels.infonce_backward import infonce_backward
+from embedtrain_kernels.infonce_forward import infonce_forward
+from embedtrain_kernels.maxsim_kernels import maxsim_backward, maxsim_forward
+from embedtrain_kernels.softmax_kernels import exponentiate_rows
+
+MATRIX_UNITS = {80: "mma", 90: "wgmma", 100: "tcgen05"}
+"""The tensor-core instructions that each architecture was built for."""
+
+DTYPES = (*HALF, "fp32")
+DIMS = (64, 128, 256, 384, 512)
+EMBEDDINGS = {"query", "document", "own", "stream", "source"}
+INT64 = {"order", "pointers", "text_of_row"}
+INT32 = {
+    *("labels", "relevant", "document_ids", "row_suspected", "winners", "pair_query"),
+    *("pair_document", "query_starts", "document_starts"),
+}
+UNALIGNED = {"longest", "row_stride"}
+"""Whole numbers that a kernel must not be specialised for; ``num_*`` and ``*_per_split`` are others."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One kernel with everything that is fixed at compile time."""
+
+    kernel: Any
+    architecture: int
+    dtype: str
+    constants: dict[str, Any]
+    launch: dict[str, int]
+    label: str
+    """What tells it from the other entries of its kernel."""
+    instruction: str | None = None
+    """The tensor-core instruction it must contain."""
+    reduced: bool = False
+    """Whether the test suite compiles it, too."""
+
+    @property
+    def name(self) -> str:
+        """Return a name that no other entry has."""
+        place = f"sm_{self.architecture} {self.dtype}"
+        return f"{self.kernel.fn.__name__} {place} {self.label}".strip()
+
+    def signature(self) -> dict[str, str]:
+        """Return the type of every parameter, in order."""
+        return {name: self._type(name) for name in inspect.signature(self.kernel.fn).parameters}
+
+    def attributes(self) -> dict[tuple[int], list[list[Any]]]:
+        """Say which parameters are multiples of 16, as the launches make sure they are."""
+        aligned = {}
+        for place, (name, kind) in enumerate(self.signature().items()):
+            if kind.startswith("*") or (name.endswith("_stride") and name not in UNALIGNED):
+                aligned[(place,)] = [["tt.divisibility", 16]]
+        return aligned
+
+    def _type(self, name: str) -> str:
+        if name in self.constants:
+            return "constexpr"
+        if name in UNALIGNED or name.startswith("num_") or name.endswith(("_stride", "_per_split")):
+            return "i32"
+        own_type = name in EMBEDDINGS or (name == "out" and self.kernel is maxsim_backward)
+        if own_type:
+            return f"*{self.dtype}"
+        return "*i64" if name in INT64 else "*i32" if name in INT32 else "*fp32"
+
+
+def entries() -> Iterator[Entry]:
+    """Yield all entries of all kernels."""
+    for architecture, dtype in product(ARCHITECTURES, DTYPES):
+        yield from _infonce(architecture, dtype)
+        yield from _maxsim(architecture, dtype)
+    for architecture in ARCHITECTURES:
+        yield Entry(
+            exponentiate_rows,
+            architecture,
+            "fp32",
+            {"block_columns": softmax.BLOCK},
+            {"num_warps": 8, "maxnreg": 255},
+            "",
+            reduced=architecture == 90,
+        )
+
+
+def _infonce(architecture: int, dtype: str) -> Iterator[Entry]:
+    for dim, (masks, form), columns in product(DIMS, MASKS.items(), (False, True)):
+        tiles = infonce_tiles(architecture, dtype, dim)
+        # float16 compiles to the same instructions as bfloat16: its fullest form stands for the rest.
+        if tiles is None or (dtype == "fp16" and masks != "all"):
+            continue
+        label = f"d={dim} masks={masks} columns={'yes' if columns else 'no'}"
+        constants = dict(zip(("num_labels", "num_relevant", "has_ceiling"), form, strict=True))
+        constants |= {"has_columns": columns, "dim": dim}
+        constants["has_ceiling"] &= not columns  # a ceiling belongs to one direction
+        picked = dtype == "bf16" and masks == "all" and columns
+        yield _tiled(
+            infonce_forward,
+            architecture,
+            dtype,
+            tiles[0],
+            {**constants, "block_depth": tiles[0].depth},
+            label,
+            reduced=picked and (architecture, dim) in {(80, 512), (90, 384), (100, 128)},
+        )
+        low, high = split_dim(dim)
+        for own in ("queries", "documents"):
+            yield _tiled(
+                infonce_backward,
+                architecture,
+                dtype,
+                tiles[1],
+                {**constants, "own_queries": own == "queries", "low": low, "high": high},
+                f"{label} own={own}",
+                reduced=picked and (architecture, dim, own) == (90, 384, "queries"),
+            )
+
+
+def _maxsim(architecture: int, dtype: str) -> Iterator[Entry]:
+    for dim, save_winners in product((64, 128, MAXSIM_DIM), (False, True)):
+        tile = maxsim_tile(architecture, dtype, dim)
+        if tile is None:
+            continue
+        padded = maxsim.padded(dim)
+        constants = {"dim": dim, "padded_dim": padded, "save_winners": save_winners}
+        picked = dtype == "bf16" and dim == 128 and architecture == 90
+        label = f"d={dim} winners={'yes' if save_winners else 'no'}"
+        yield _tiled(
+            maxsim_forward,
+            architecture,
+            dtype,
+            tile,
+            constants,
+            label,
+            reduced=picked and save_winners,
+        )
+        # Whose tokens are owned takes the place of what is saved.
+        constants = {"dim": dim, "padded_dim": padded, "own_queries": save_winners}
+        yield Entry(
+            maxsim_backward,
+            architecture,
+            dtype,
+            {**constants, "block_rows": maxsim.ENTRIES},
+            {"num_warps": 4, "maxnreg": 255},
+            f"d={dim} own={'queries' if save_winners else 'documents'}",
+            reduced=picked and save_winners,
+        )
+
+
+def _tiled(
+    kernel: Any,  # noqa: ANN401 - a compiled function of Triton, which has no public type
+    architecture: int,
+    dtype: str,
+    tile: Tile,
+    constants: dict[str, Any],
+    label: str,
+    *,
+    reduced: bool,
+) -> Entry:
+    """Make the entry of a kernel that multiplies matrices."""
+    instruction = MATRIX_UNITS[architecture]
+    if tile.rows < 64 or (dtype == "fp32" and architecture > 80):
+        instruction = "mma"
+    return Entry(
+        kernel,
+        architecture,
+        dtype,
+        {**constants, **tile.constants()},
+        tile.launch(),
+        f"{label} tile={tile.rows}x{tile.columns}",
+        instruction,
+        reduced,
+    )

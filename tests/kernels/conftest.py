@@ -1,0 +1,121 @@
+"""One set of kernel tests, three ways to run it.
+
+``TRITON_INTERPRET=1 pytest tests/kernels``: Triton's interpreter on CPU tensors, in a process of its own
+because Triton reads the variable when it is imported; ``test_interpreter.py`` does this in the usual run.
+``pytest -m gpu tests/kernels``: the compiled kernels on a CUDA device. Plain ``pytest``: neither.
+"""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+
+INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
+MARGIN = 64  # elements before and after a buffer; keeps its alignment
+
+
+def pytest_collection_modifyitems(config, items):
+    """Drop what belongs to the other process, without a line of `skipped` for each."""
+    wanted, dropped = [], []
+    for item in items:
+        parameters = getattr(item, "callspec", None)
+        needs = parameters.params.get("device") if parameters else None
+        alien = needs == "interpreter" and not INTERPRETING
+        alien |= INTERPRETING and item.path.name in {"test_interpreter.py", "test_check_kernels.py"}
+        (dropped if alien and item.path.parent.name == "kernels" else wanted).append(item)
+    config.hook.pytest_deselected(items=dropped)
+    items[:] = wanted
+
+
+@pytest.fixture(params=["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request):
+    return torch.device("cpu" if request.param == "interpreter" else "cuda")
+
+
+def poison(dtype):
+    return float("nan") if dtype.is_floating_point else 0x7F7F7F
+
+
+class Guard:
+    """Hands out tensors with poison around them and remembers to look whether it was overwritten."""
+
+    def __init__(self):
+        self.buffers = []
+
+    def around(self, tensor, gap=0):
+        """A copy of ``tensor`` inside a poisoned buffer, its rows ``gap`` elements apart."""
+        shape = (*tensor.shape[:-1], tensor.shape[-1] + gap) if tensor.dim() else (1,)
+        buffer = torch.full(
+            (int(np.prod(shape)) + 2 * MARGIN,),
+            poison(tensor.dtype),
+            dtype=tensor.dtype,
+            device=tensor.device,
+        )
+        inner = buffer[MARGIN : len(buffer) - MARGIN].view(shape)
+        inner = inner[..., : tensor.shape[-1]] if tensor.dim() else inner[0]
+        inside = torch.zeros_like(buffer, dtype=torch.bool)
+        window = inside[MARGIN : len(buffer) - MARGIN].view(shape)
+        (window[..., : tensor.shape[-1]] if tensor.dim() else window[0]).fill_(True)
+        self.buffers.append((buffer, inside))
+        return inner.copy_(tensor)
+
+    def empty(self, *size, dtype=torch.float32, device="cpu"):
+        shape = size[0] if len(size) == 1 and not isinstance(size[0], int) else size
+        return self.around(torch.full(tuple(shape), poison(dtype), dtype=dtype, device=device))
+
+    def check(self):
+        for buffer, inside in self.buffers:
+            outside = buffer[~inside]
+            intact = (
+                outside.isnan() if buffer.is_floating_point() else outside == poison(buffer.dtype)
+            )
+            assert intact.all(), "a kernel wrote outside its buffer"
+
+
+@pytest.fixture
+def guard(monkeypatch):
+    """Poison around every buffer that a launch allocates; checked when the test ends."""
+    found = Guard()
+    monkeypatch.setattr(torch, "empty", found.empty)
+    monkeypatch.setattr(
+        torch,
+        "empty_like",
+        lambda like: found.empty(*like.shape, dtype=like.dtype, device=like.device),
+    )
+    yield found
+    found.check()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def exact_bfloat16():
+    """Teach the interpreter bfloat16: it multiplies raw bits and truncates (triton 3.7, issue 11584)."""
+    if not INTERPRETING:
+        yield
+        return
+    import triton.language as tl
+    from triton.runtime import interpreter
+
+    builder = interpreter.InterpreterBuilder
+    dot, truncate = builder.create_dot, builder.create_fp_trunc
+
+    def widen(handle):
+        if handle.dtype.scalar != tl.bfloat16:
+            return handle
+        bits = handle.data.astype(np.uint32) << 16
+        return interpreter.TensorHandle(bits.view(np.float32), tl.float32)
+
+    def rounding_dot(self, left, right, *rest):
+        return dot(self, widen(left), widen(right), *rest)
+
+    def rounding_truncate(self, handle, kind):
+        if handle.dtype.scalar != tl.float32 or kind.scalar != tl.bfloat16:
+            return truncate(self, handle, kind)
+        bits = np.ascontiguousarray(handle.data, dtype=np.float32).view(np.uint32)
+        nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+        return interpreter.TensorHandle(nearest.astype(np.uint16), tl.bfloat16)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(builder, "create_dot", rounding_dot)
+        patch.setattr(builder, "create_fp_trunc", rounding_truncate)
+        yield

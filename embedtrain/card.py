@@ -50,7 +50,8 @@ def _metadata(recipe: Recipe, evaluation: dict[str, Any] | None) -> dict[str, An
         "pipeline_tag": "sentence-similarity",
         "tags": [*tags, f"loss:{recipe.objective.name}"],  # type: ignore[attr-defined]
     }
-    if not recipe.model.backbone.startswith(("package:", "/", ".")):
+    backbone = recipe.model.backbone
+    if not backbone.startswith("package:") and not Path(backbone).expanduser().exists():
         metadata["base_model"] = recipe.model.backbone
     if evaluation is not None:
         after = evaluation["after"]

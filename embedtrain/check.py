@@ -12,9 +12,8 @@ from embedtrain.data.tokenized import SourceReport
 from embedtrain.models.build import build_dense
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense import DenseEncoder
-from embedtrain.prepare import check_batch_size, prepare_sources
+from embedtrain.prepare import prepare, with_contract
 from embedtrain.recipe import Recipe
-from embedtrain.train import with_contract
 from embedtrain.types import Texts
 
 PROBE_TOKENS = 2048
@@ -55,10 +54,9 @@ def check(recipe: Recipe) -> CheckReport:
     Raises:
         UserError: For whatever would stop `embedtrain train`.
     """
-    model = build_dense(recipe.model)
+    model = build_dense(recipe.model, recipe.trainer.accelerator)
     recipe = with_contract(recipe, model)
-    sources = prepare_sources(recipe.data, model.tokenization)
-    check_batch_size(sources, recipe.trainer.batch_size)
+    sources = prepare(recipe, model.tokenization).sources
     builder = BatchBuilder(
         sources, num_positives=recipe.data.num_positives, num_negatives=recipe.data.num_negatives
     )

@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -83,21 +84,33 @@ class RunFolder:
         return self.recipe.is_file() and self.checkpoints.is_dir()
 
 
+def refuse_existing(path: Path) -> None:
+    """Refuse a run folder that exists and is not empty."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(
+            "--output",
+            "exists and is not empty",
+            got=str(path),
+            cure=f"Choose another folder, remove it, or continue it with --resume {path}",
+        )
+
+
 def create_run(path: Path, recipe: Recipe) -> RunFolder:
     """Start a run folder.
 
     Raises:
         UserError: If the folder exists and is not empty.
     """
+    refuse_existing(path)
     run = RunFolder(path)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    try:
+        run.checkpoints.mkdir(parents=True)
+        run.environment.write_text(json.dumps(_environment(), indent=2) + "\n", encoding="utf-8")
+        run.recipe.write_text(dump_recipe(recipe), encoding="utf-8")
+    except OSError as error:
         raise UserError(
-            "--output", "exists and is not empty", got=str(path),
-            cure=f"Choose another folder, remove it, or continue it with --resume {path}",
-        )  # fmt: skip
-    run.checkpoints.mkdir(parents=True)
-    run.recipe.write_text(dump_recipe(recipe), encoding="utf-8")
-    run.environment.write_text(json.dumps(_environment(), indent=2) + "\n", encoding="utf-8")
+            path, f"cannot be written ({error.strerror})", cure="Check the folder"
+        ) from error
     return run
 
 
@@ -123,7 +136,7 @@ def latest_state(run: RunFolder) -> tuple[Path, dict[str, Any]] | None:
     for path in reversed(list_checkpoints(run.checkpoints)):
         try:
             return path, _read(path)
-        except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        except (RuntimeError, EOFError, OSError, ValueError, KeyError, UnpicklingError) as error:
             logger.warning("%s is damaged (%s); using the one before it", path, error)
     return None
 
@@ -138,7 +151,7 @@ def load_trained(run: RunFolder, recipe: Recipe) -> DenseEncoder:
         if latest is None:
             raise UserError(run.checkpoints, "holds no checkpoint", cure="Train the run first")
         state = latest[1]
-    model = build_dense(recipe.model)
+    model = build_dense(recipe.model, recipe.trainer.accelerator)
     prefix = "model."
     model.load_state_dict(
         {key.removeprefix(prefix): value for key, value in state["state_dict"].items()}

@@ -148,7 +148,14 @@ def evaluate(
     from embedtrain.prepare import load_task
 
     reference = load_result(baseline) if baseline else None
-    result = measure(load_dense(model), load_task(data, split), split, "Evaluating")
+    task = load_task(data, split)
+    if reference is not None and reference.data.fingerprint != task.fingerprint:
+        raise UserError(
+            baseline,
+            "was measured on other data",
+            cure="Evaluate the baseline on the same data and split",
+        )
+    result = measure(load_dense(model), task, split, "Evaluating")
     if reference is not None:
         result = compare(result, reference, str(baseline))
     if output is not None:

@@ -58,7 +58,7 @@ def diagnose(recipe: Recipe) -> Diagnosis:
     is off in both: it draws other numbers for other shapes.
     """
     torch.manual_seed(recipe.trainer.seed)
-    model = build_dense(recipe.model)
+    model = build_dense(recipe.model, recipe.trainer.accelerator)
     sources = prepare_sources(recipe.data, model.tokenization)
     rows = min(ROWS, recipe.trainer.batch_size)
     check_batch_size(sources, rows)

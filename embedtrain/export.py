@@ -6,10 +6,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
 
 from embedtrain.checkpoint import RunFolder, load_trained, open_run
 from embedtrain.errors import UserError
@@ -58,20 +60,39 @@ def write_model(
         raise UserError(
             "--output", "exists", got=str(output), cure="Add --overwrite or choose another"
         )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    with _disk_errors(output.parent):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     try:
-        _write(building, lambda: save_dense(model, building))
-        if card is not None:
-            _write(building, lambda: (building / "README.md").write_text(card, encoding="utf-8"))
+        with _disk_errors(output.parent):
+            save_dense(model, building)
+            if card is not None:
+                (building / "README.md").write_text(card, encoding="utf-8")
         verify(model, building)
-        if output.exists():
-            shutil.rmtree(output)
-        building.chmod(0o755)
-        building.rename(output)
+        with _disk_errors(output.parent):
+            building.chmod(0o755)
+            _put_in_place(building, output)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return output
+
+
+def _put_in_place(building: Path, output: Path) -> None:
+    """Rename the new folder to its name; the old one is moved away first and removed last."""
+    if not output.exists():
+        building.rename(output)
+        return
+    old = building.with_name(building.name + "-old")
+    output.rename(old)
+    try:
+        building.rename(output)
+    except OSError:
+        old.rename(output)
+        raise
+    if old.is_dir():
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        old.unlink()
 
 
 def verify(model: DenseEncoder, folder: Path) -> None:
@@ -118,14 +139,14 @@ def _short_probes(model: DenseEncoder) -> list[str]:
     return [text for text, ids in zip(PROBES, tokens, strict=True) if len(ids) < limit] or ["x"]
 
 
-def _write(folder: Path, write: Callable[[], object]) -> None:
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """Turn what a full or read-only disk raises into one line."""
     try:
-        write()
-    except OSError as error:
-        reason = "No space left on device" if error.errno == errno.ENOSPC else str(error)
+        yield
+    except (OSError, SafetensorError) as error:
+        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
+        reason = "No space left on device" if full else str(error)
         raise UserError(
-            folder.parent,
-            "cannot be written to",
-            got=reason,
-            cure="Free some space; nothing was changed",
+            folder, "cannot be written to", got=reason, cure="Free some space; nothing was changed"
         ) from error

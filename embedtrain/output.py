@@ -31,7 +31,7 @@ def print_report(report: CheckReport) -> None:
     )
     for place, source in report.sources:
         table.add_row(
-            place,
+            escape(place),
             f"{source.num_rows:,}",
             f"{source.num_queries:,}",
             f"{source.num_documents:,}",

@@ -1,15 +1,56 @@
 """Open and tokenise what a recipe trains and measures on, with a progress bar for each."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from embedtrain.contract import Tokenization
+from embedtrain.contract import TextSide, Tokenization
 from embedtrain.data.batches import DataConfig
 from embedtrain.data.cache import default_cache
 from embedtrain.data.sources import RetrievalTask, open_source
 from embedtrain.data.sources import load_task as read_task
 from embedtrain.data.tokenized import TokenizedSource, tokenize_source
 from embedtrain.errors import UserError
+from embedtrain.models.dense import DenseEncoder
 from embedtrain.progress import progress_bar
+from embedtrain.recipe import Recipe
+from embedtrain.training.trainer import check_loggers
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything a recipe reads."""
+
+    sources: list[TokenizedSource]
+    validation: RetrievalTask | None
+    evaluation: RetrievalTask | None
+
+
+def prepare(recipe: Recipe, tokenization: Tokenization) -> Prepared:
+    """Open all that a recipe names, so that a mistake shows before any work starts.
+
+    Raises:
+        UserError: If data, a task, the batch size or a missing extra would stop the run later.
+    """
+    check_loggers(recipe.trainer)
+    cache = cache_of(recipe.data)
+    tasks = [
+        None if task is None else load_task(task.path, task.split, cache)
+        for task in (recipe.validation, recipe.evaluation)
+    ]
+    sources = prepare_sources(recipe.data, tokenization)
+    check_batch_size(sources, recipe.trainer.batch_size)
+    return Prepared(sources, *tasks)
+
+
+def with_contract(recipe: Recipe, model: DenseEncoder) -> Recipe:
+    """Write the contract that the model resolved into the recipe: the run folder leaves nothing open."""
+    contract = model.contract
+    sides = {
+        "query": TextSide(prompt=contract.query_prompt, length=contract.query_length),
+        "document": TextSide(prompt=contract.document_prompt, length=contract.document_length),
+    }
+    resolved = {"pooling": contract.pooling, "similarity": contract.similarity}
+    return recipe.model_copy(update={"model": recipe.model.model_copy(update=sides | resolved)})
 
 
 def cache_of(config: DataConfig) -> Path:
@@ -29,14 +70,14 @@ def prepare_sources(config: DataConfig, tokenization: Tokenization) -> list[Toke
     return sources
 
 
-def load_task(path: str, split: str) -> RetrievalTask:
+def load_task(path: str, split: str, cache: Path | None = None) -> RetrievalTask:
     """Read a retrieval task."""
     with progress_bar(f"Reading {path} {split}", None) as advance:
-        return read_task(path, split, progress=lambda *_: advance(1))
+        return read_task(path, split, cache, lambda *_: advance(1))
 
 
 def check_batch_size(sources: list[TokenizedSource], batch_size: int) -> None:
-    """Refuse a batch that would hold a row twice.
+    """Refuse a batch that no epoch could fill without repeating a row.
 
     Raises:
         UserError: If a source has fewer rows than a batch.

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, markup=False)
 """Messages and bars go to standard error: standard output is for results."""
 
 
@@ -27,5 +28,5 @@ def progress_bar(title: str, total: int | None) -> Iterator[Callable[[int], None
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as bars:
-        task = bars.add_task(title, total=total)
+        task = bars.add_task(escape(title), total=total)
         yield lambda done: bars.advance(task, done)

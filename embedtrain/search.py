@@ -81,6 +81,7 @@ def _find_data(model: str, data: str | None, split: str | None) -> tuple[str, st
 def _encode_once(model: DenseEncoder, texts: list[str]) -> Float32[np.ndarray, "texts dim"]:
     """Encode a corpus, or map the vectors that this very model gave it before."""
     key = hashlib.sha256(model.contract.model_dump_json().encode())
+    key.update(model.tokenization.fingerprint("document").encode())
     for parameter in model.parameters():
         key.update(parameter.detach().cpu().numpy().data)
     for text in texts:

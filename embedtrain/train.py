@@ -13,18 +13,23 @@ import pytorch_lightning as pl
 import torch
 
 from embedtrain.card import render_card
-from embedtrain.checkpoint import RunFolder, create_run, latest_state, load_trained, open_run
-from embedtrain.contract import TextSide
+from embedtrain.checkpoint import (
+    RunFolder,
+    create_run,
+    latest_state,
+    load_trained,
+    open_run,
+    refuse_existing,
+)
 from embedtrain.data.batches import BatchBuilder
 from embedtrain.data.mixture import Mixture, mixture_weights
-from embedtrain.data.tokenized import TokenizedSource
-from embedtrain.errors import Interrupted
+from embedtrain.errors import Interrupted, UserError
 from embedtrain.evaluate import measure
 from embedtrain.evaluation.report import compare, load_result, write_result
 from embedtrain.export import write_model
 from embedtrain.models.build import build_dense
 from embedtrain.models.dense import DenseEncoder
-from embedtrain.prepare import check_batch_size, load_task, prepare_sources
+from embedtrain.prepare import Prepared, prepare, with_contract
 from embedtrain.progress import console
 from embedtrain.recipe import Recipe
 from embedtrain.training.callbacks import Checkpoints, CleanStop, CsvLog, Validation
@@ -48,12 +53,15 @@ def train(recipe: Recipe, output: Path) -> RunFolder:
         UserError: If the recipe, the data or the output folder is not usable.
         Interrupted: If a signal stopped it.
     """
+    refuse_existing(output)
     torch.manual_seed(recipe.trainer.seed)
-    model = build_dense(recipe.model)
+    model = build_dense(recipe.model, recipe.trainer.accelerator)
     recipe = with_contract(recipe, model)
-    sources = prepare_sources(recipe.data, model.tokenization)
-    check_batch_size(sources, recipe.trainer.batch_size)
-    return _run(create_run(output, recipe), recipe, model, sources, Start())
+    prepared = prepare(recipe, model.tokenization)
+    run = create_run(output, recipe)
+    reports = [source.report.model_dump() for source in prepared.sources]
+    run.data.write_text(json.dumps(reports, indent=2) + "\n", encoding="utf-8")
+    return _run(run, recipe, model, prepared, Start())
 
 
 def resume(path: Path) -> RunFolder:
@@ -61,43 +69,43 @@ def resume(path: Path) -> RunFolder:
     run, recipe = open_run(path)
     found = latest_state(run)
     torch.manual_seed(recipe.trainer.seed)
-    model = build_dense(recipe.model)
-    sources = prepare_sources(recipe.data, model.tokenization)
+    model = build_dense(recipe.model, recipe.trainer.accelerator)
+    prepared = prepare(recipe, model.tokenization)
+    _refuse_other_data(run, prepared)
     start = Start() if found is None else Start(found[1]["global_step"], found[0])
     console.print(f"Resuming {path} at step {start.step}")
-    return _run(run, recipe, model, sources, start)
+    return _run(run, recipe, model, prepared, start)
 
 
-def with_contract(recipe: Recipe, model: DenseEncoder) -> Recipe:
-    """Write the contract that the model resolved into the recipe: the run folder leaves nothing open."""
-    contract = model.contract
-    sides = {
-        "query": TextSide(prompt=contract.query_prompt, length=contract.query_length),
-        "document": TextSide(prompt=contract.document_prompt, length=contract.document_length),
-    }
-    resolved = {"pooling": contract.pooling, "similarity": contract.similarity}
-    return recipe.model_copy(update={"model": recipe.model.model_copy(update=sides | resolved)})
+def _refuse_other_data(run: RunFolder, prepared: Prepared) -> None:
+    """Refuse to continue on rows or a task that changed: it would not be the same run."""
+    found = [source.report.fingerprint for source in prepared.sources]
+    if run.data.is_file():
+        stored = json.loads(run.data.read_text(encoding="utf-8"))
+        if found != [report["fingerprint"] for report in stored]:
+            raise UserError(
+                run.path,
+                "was started on other training data",
+                cure="Restore them or start a new run",
+            )
+    if run.before.is_file() and prepared.evaluation is not None:
+        measured = load_result(run.before).data.fingerprint
+        if measured != prepared.evaluation.fingerprint:
+            raise UserError(
+                run.path,
+                "was measured on other data before",
+                cure="Restore them or start a new run",
+            )
 
 
 def _run(
-    run: RunFolder,
-    recipe: Recipe,
-    model: DenseEncoder,
-    sources: list[TokenizedSource],
-    start: Start,
+    run: RunFolder, recipe: Recipe, model: DenseEncoder, prepared: Prepared, start: Start
 ) -> RunFolder:
-    reports = [source.report.model_dump() for source in sources]
-    run.data.write_text(json.dumps(reports, indent=2) + "\n", encoding="utf-8")
-    task, split = None, ""
-    if recipe.evaluation is not None:
-        split = recipe.evaluation.split
-        task = load_task(recipe.evaluation.path, split)
-        if not run.before.is_file():
-            write_result(measure(model, task, split, "Before training"), run.before)
-    random_state = torch.get_rng_state()
+    task, split = prepared.evaluation, recipe.evaluation.split if recipe.evaluation else ""
+    if task is not None and not run.before.is_file():
+        write_result(measure(model, task, split, "Before training"), run.before)
     torch.manual_seed(recipe.trainer.seed)  # whether "before" was measured must not change the run
-    _fit(run, recipe, model, sources, start)
-    torch.set_rng_state(random_state)
+    _fit(run, recipe, model, prepared, start)
     trained = load_trained(run, recipe)
     if task is not None:
         before = load_result(run.before)
@@ -111,13 +119,10 @@ def _run(
 
 
 def _fit(
-    run: RunFolder,
-    recipe: Recipe,
-    model: DenseEncoder,
-    sources: list[TokenizedSource],
-    start: Start,
+    run: RunFolder, recipe: Recipe, model: DenseEncoder, prepared: Prepared, start: Start
 ) -> None:
     """Run the steps from ``start`` to the end."""
+    sources = prepared.sources
     config = recipe.trainer
     sizes = [len(source) for source in sources]
     num_steps = config.num_steps(sum(sizes))
@@ -139,9 +144,9 @@ def _fit(
     )
     stop = CleanStop()
     callbacks: list[pl.Callback] = [stop]
-    if recipe.validation is not None:
-        held_out = load_task(recipe.validation.path, recipe.validation.split)
-        callbacks.append(Validation(held_out, recipe.validation.every_steps, run.checkpoints))
+    if recipe.validation is not None and prepared.validation is not None:
+        every = recipe.validation.every_steps
+        callbacks.append(Validation(prepared.validation, every, run.checkpoints))
     callbacks.append(Checkpoints(run.checkpoints, config.checkpoint_every))
     with _quiet_lightning():
         trainer = build_trainer(
@@ -181,6 +186,8 @@ def _quiet_lightning() -> Iterator[None]:
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         # Lightning 2.6 builds a pytree LeafSpec the way torch 2.13 deprecates.
         warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
-        yield
-    for log, level in zip(loggers, levels, strict=True):
-        log.setLevel(level)
+        try:
+            yield
+        finally:
+            for log, level in zip(loggers, levels, strict=True):
+                log.setLevel(level)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from embedtrain import export as export_module
 from embedtrain.errors import UserError
@@ -60,6 +61,7 @@ def test_the_layout_is_the_legacy_one_with_prompts(bert, tmp_path):
         "document": "",
     }
     assert read("sentence_bert_config.json")["max_seq_length"] == 64
+    assert read("tokenizer.json")["truncation"] is None
     assert read("config.json").get("_attn_implementation") is None
 
 
@@ -81,14 +83,21 @@ def test_a_folder_that_gives_other_vectors_is_not_announced(bert, tmp_path):
         verify(model, tmp_path / "m")
 
 
-def test_a_full_disk_leaves_neither_a_half_export_nor_a_loss(bert, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_a_full_disk_leaves_neither_a_half_export_nor_a_loss(error, bert, tmp_path, monkeypatch):
     model = encoder(bert)
     old = tmp_path / "model"
     old.mkdir()
     (old / "precious").touch()
 
     def full(*_, **__):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise error
 
     monkeypatch.setattr(export_module, "save_dense", full)
     with pytest.raises(UserError, match=r"No space left on device.*nothing was changed"):

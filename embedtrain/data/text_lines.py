@@ -65,9 +65,22 @@ def parse_object(place: str, line: str) -> dict[str, object]:
             got=line.strip(),
             cure="Write one object per line",
         ) from None
+    if "\\u" in line and not _is_encodable(value):
+        raise UserError(
+            place, "holds half of a surrogate pair", got=line.strip(), cure="Mend the text"
+        )
     if not isinstance(value, dict):
         raise UserError(place, "must be a JSON object", got=value, cure="Write one object per line")
     return value
+
+
+def _is_encodable(value: object) -> bool:
+    """Whether all text in ``value`` is Unicode; JSON can spell half of a pair, as scraped data does."""
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def hash_files(paths: Iterable[Path]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from huggingface_hub import snapshot_download
@@ -41,6 +41,7 @@ class Backbone:
     model: Any
     tokenizer: Any
     path: str
+    folder: Path
 
     @property
     def width(self) -> int:
@@ -51,6 +52,20 @@ class Backbone:
     def max_length(self) -> int:
         """Tokens the position embeddings allow."""
         return max_length(self.model.config)
+
+
+def preferred_device(accelerator: Literal["auto", "cpu", "gpu"] = "auto") -> torch.device:
+    """Return the device to compute on: a CUDA GPU where there is one, unless the CPU is asked for.
+
+    Raises:
+        UserError: If a GPU is asked for and torch sees none.
+    """
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise UserError(
+            "trainer.accelerator", "asks for a GPU and torch sees none", cure="Use auto"
+        )
+    use_gpu = accelerator != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda" if use_gpu else "cpu")
 
 
 def max_length(config: Any) -> int:  # noqa: ANN401 - transformers is untyped
@@ -66,10 +81,11 @@ def position_offset(config: Any) -> int:  # noqa: ANN401 - transformers is untyp
     return config.pad_token_id + 1 if config.model_type.startswith(families) else 0
 
 
-def fetch(path: str) -> Path:
+def fetch(path: str, *, with_code: bool = False) -> Path:
     """Return the local folder of a model: a folder, ``package:NAME/FOLDER``, or a Hub id (downloaded).
 
-    Only configuration, tokenizer and safetensors files are downloaded: no pickle, no code.
+    Only configuration, tokenizer and safetensors files are downloaded: no pickle, and code only if the user
+    asked for it.
 
     Raises:
         UserError: If there is no such folder, package or repository, or it lacks something vital.
@@ -84,13 +100,13 @@ def fetch(path: str) -> Path:
                 "is not a model folder",
                 cure="Give an existing folder or a Hub id such as org/name",
             )
-        folder = _download(path)
+        folder = _download(path, with_code)
     _check_folder(path, folder)
     return folder
 
 
-def _download(repository: str) -> Path:
-    patterns = ["*.json", "*.safetensors", "*.txt", "*.model"]
+def _download(repository: str, with_code: bool) -> Path:
+    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", *(["*.py"] if with_code else [])]
     try:
         return Path(snapshot_download(repository, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
@@ -133,7 +149,7 @@ def load_backbone(
     Raises:
         UserError: If the model, its tokenizer or its safetensors file is missing.
     """
-    folder = fetch(path)
+    folder = fetch(path, with_code=trust_remote_code)
     with quiet_transformers(), _user_errors(path):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
         _shape_config(path, config, num_layers, dropout)
@@ -153,7 +169,7 @@ def load_backbone(
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # never used here, and an unused parameter stops DDP
-    return Backbone(model, tokenizer, path)
+    return Backbone(model, tokenizer, path, folder)
 
 
 def ensure_end_token(tokenizer: Any) -> None:  # noqa: ANN401 - transformers is untyped
@@ -199,7 +215,11 @@ def _shape_config(path: str, config: Any, num_layers: int | None, dropout: float
 
 
 def _has_sdpa(config: Any) -> bool:  # noqa: ANN401 - transformers is untyped
-    return bool(getattr(AutoModel._model_mapping[type(config)], "_supports_sdpa", False))  # noqa: SLF001
+    try:
+        model = AutoModel._model_mapping[type(config)]  # noqa: SLF001 - no public look-up
+    except KeyError:  # code from a repository: let transformers decide
+        return False
+    return bool(getattr(model, "_supports_sdpa", False))
 
 
 def _check_folder(path: str, folder: Path) -> None:

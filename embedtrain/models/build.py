@@ -1,6 +1,7 @@
 """From a config or a folder to an encoder that is ready to use."""
 
 from pathlib import Path
+from typing import Literal
 
 from torch import nn
 
@@ -8,27 +9,31 @@ from embedtrain.contract import Contract
 from embedtrain.models.backbone import (
     Backbone,
     ensure_end_token,
-    fetch,
     load_backbone,
+    preferred_device,
     quiet_transformers,
 )
 from embedtrain.models.dense import DenseConfig, DenseEncoder, Packing
 from embedtrain.models.layout import DEFAULT_LENGTH, Layout, read_layout, write_layout
 
+Accelerator = Literal["auto", "cpu", "gpu"]
 
-def build_dense(config: DenseConfig) -> DenseEncoder:
+
+def build_dense(config: DenseConfig, accelerator: Accelerator = "auto") -> DenseEncoder:
     """Load the backbone that a recipe names and put the encoder around it.
 
     What the recipe leaves null is taken from the backbone's folder, then from the defaults: mean pooling,
-    cosine, no prompts, at most 512 tokens.
+    cosine, no prompts, at most 512 tokens. The encoder is put on a GPU where there is one, unless
+    ``accelerator`` says otherwise.
     """
+    device = preferred_device(accelerator)
     backbone = load_backbone(
         config.backbone,
         num_layers=config.num_layers,
         dropout=config.dropout,
         trust_remote_code=config.trust_remote_code,
     )
-    layout = read_layout(fetch(config.backbone))
+    layout = read_layout(backbone.folder)
     contract = resolve_contract(config, layout, backbone)
     if contract.pooling == "last_token":
         ensure_end_token(backbone.tokenizer)
@@ -41,7 +46,7 @@ def build_dense(config: DenseConfig) -> DenseEncoder:
         projection,
         packing=config.packing,
         learn_temperature=config.learn_temperature,
-    )
+    ).to(device)
 
 
 def load_dense(path: str, *, packing: Packing = "auto") -> DenseEncoder:
@@ -53,6 +58,9 @@ def save_dense(model: DenseEncoder, folder: Path) -> None:
     """Write the encoder in the layout that sentence-transformers and transformers load."""
     folder.mkdir(parents=True, exist_ok=True)
     model.use_padded_attention()  # the name of the packed attention means nothing to other readers
+    backend = model.tokenizer.backend_tokenizer
+    backend.no_truncation()  # left over from the last call; readers of the file would obey it
+    backend.no_padding()
     with quiet_transformers():
         model.backbone.save_pretrained(folder)
     model.tokenizer.save_pretrained(folder)

@@ -71,6 +71,10 @@ def read_layout(folder: Path) -> Layout:
         if kind == "Pooling":
             pooling = _read_pooling(folder / module["path"] / "config.json")
         elif kind == "Dense":
+            if projection is not None:
+                raise UserError(
+                    folder / "modules.json", "names two projections, which is not offered"
+                )
             projection = _read_projection(folder / module["path"])
         elif kind == "Normalize":
             normalized = True

@@ -126,6 +126,13 @@ class CleanStop(pl.Callback):
             signal.signal(number, handler)
         self._previous.clear()
 
+    def on_exception(
+        self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """Give the signals back; Lightning calls no teardown after an exception."""
+        del exception
+        self.teardown(trainer, module, "fit")
+
     def _handle(self, number: int, _: FrameType | None) -> None:
         if self.received is not None:
             raise KeyboardInterrupt

@@ -43,6 +43,8 @@ class RetrievalModule(pl.LightningModule):
         # Scores at a low temperature need float32: bf16 logits give gradients that are far off.
         with torch.autocast(self.device.type, enabled=False):
             result = self.objective(outputs)
+            if self.trainer.global_step % self.config.log_every == 0:
+                self._log_step(result.loss, result.metrics, outputs)
         if not torch.isfinite(result.loss):
             raise UserError(
                 f"step {self.trainer.global_step}",
@@ -50,8 +52,6 @@ class RetrievalModule(pl.LightningModule):
                 got=result.loss.item(),
                 cure="Lower trainer.learning_rate or raise the temperature",
             )
-        if self.trainer.global_step % self.config.log_every == 0:
-            self._log_step(result.loss, result.metrics, outputs)
         return result.loss
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's own union of forms
@@ -62,6 +62,20 @@ class RetrievalModule(pl.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,  # noqa: ARG002
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,  # noqa: ARG002
+    ) -> None:
+        """Clip the global norm ourselves.
+
+        Lightning 2.6 refuses to with a fused optimizer under mixed precision, because of float16's loss
+        scaling, which bf16 does not have.
+        """
+        if gradient_clip_val:
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the random state, so that a resumed run draws the same dropout masks."""
@@ -112,7 +126,8 @@ def suspected_false_negatives(
     scores = query @ outputs.document.float().T
     positive = scores.gather(1, relevance.positives[: len(query), :1])
     ids = relevance.document_ids
-    own = ids[relevance.positives[: len(query)].clamp_min(0)]
+    columns = relevance.positives[: len(query)]
+    own = ids[columns.clamp_min(0)].masked_fill(columns < 0, -1)
     known = torch.cat([own, relevance.known_positives[: len(query)]], dim=1)
     negative = torch.ones_like(scores, dtype=torch.bool)
     for column in known.unbind(1):

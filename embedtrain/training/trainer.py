@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from embedtrain.errors import missing_extra
+from embedtrain.models.backbone import preferred_device
 from embedtrain.training.settings import TrainerConfig
 
 
@@ -35,7 +37,7 @@ def build_trainer(
     return pl.Trainer(
         max_steps=num_steps,
         max_epochs=-1,
-        accelerator=config.accelerator,
+        accelerator="gpu" if preferred_device(config.accelerator).type == "cuda" else "cpu",
         devices=1,
         precision="bf16-mixed" if config.precision == "bf16" else "32-true",
         gradient_clip_val=config.gradient_clip or None,
@@ -50,12 +52,16 @@ def build_trainer(
     )
 
 
+def check_loggers(config: TrainerConfig) -> None:
+    """Raise a UserError now if a logger that the recipe wants is not installed."""
+    for name in config.loggers:
+        if find_spec(name) is None:
+            raise missing_extra(name, name, f"by trainer.loggers: [{name}]")
+
+
 def _logger(name: str, folder: Path) -> Logger:
     settings: dict[str, Any] = {"save_dir": str(folder), "name": folder.name}
-    try:
-        if name == "tensorboard":
-            return TensorBoardLogger(**settings | {"name": "tensorboard", "version": ""})
-        offline = os.environ.get("WANDB_MODE") == "offline"
-        return WandbLogger(**settings, project="embedtrain", offline=offline)
-    except (ModuleNotFoundError, ImportError) as error:
-        raise missing_extra(name, name, f"by trainer.loggers: [{name}]") from error
+    if name == "tensorboard":
+        return TensorBoardLogger(**settings | {"name": "tensorboard", "version": ""})
+    offline = os.environ.get("WANDB_MODE") == "offline"
+    return WandbLogger(**settings, project="embedtrain", offline=offline)

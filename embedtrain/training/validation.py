@@ -1,6 +1,6 @@
 """Score a model on a retrieval task: the same few lines for validation and for `embedtrain evaluate`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,8 +43,3 @@ def rank_task(task: RetrievalTask, encoded: EncodedTask, num_results: int = RESU
     """Search the corpus exactly for every query."""
     found = search_exact(encoded.queries, encoded.documents, num_results)
     return rank_arrays(task.qrels, task.query_ids, task.document_ids, found.indices, found.scores)
-
-
-def describe(task: RetrievalTask, names: Sequence[str]) -> str:
-    """Return one line that says what is measured."""
-    return f"{task.name}: {len(task.queries)} queries, {len(task.documents)} documents; {', '.join(names)}"

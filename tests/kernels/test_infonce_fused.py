@@ -83,6 +83,14 @@ def test_two_positives_equal_the_reference(device, several, directions):
     assert_as_good_as_reference(example(device, group=3, positives=2), options=options)
 
 
+@pytest.mark.parametrize("architecture", [80, 100])
+def test_the_tiles_of_other_architectures_give_the_same_numbers(device, monkeypatch, architecture):
+    if device.type == "cuda":
+        pytest.skip("a device runs the tiles of its own architecture")
+    monkeypatch.setattr("embedtrain.ops.infonce_fused.architecture", lambda device: architecture)
+    assert_as_good_as_reference(example(device, dim=96), options=SYMMETRIC)
+
+
 def test_a_temperature_for_each_query_gets_its_own_gradient(device):
     inputs = example(device)
     inputs["temperature"] = torch.linspace(0.05, 0.5, len(inputs["query"]), device=device)

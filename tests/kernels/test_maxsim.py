@@ -78,6 +78,12 @@ def test_ties_go_to_the_first_token(device, guard, small_tile):
     assert not document.grad[1:].any()
 
 
+def test_the_empty_places_of_a_tile_do_not_beat_a_negative_similarity(device, guard, small_tile):
+    query, length = torch.ones(1, 16, device=device), torch.tensor([1], device=device)
+    document, tokens = -torch.ones(3, 16, device=device), torch.tensor([3], device=device)
+    assert maxsim_packed(query, length, document, tokens, backend="fused").item() == -16.0
+
+
 def test_without_a_wanted_gradient_no_winner_is_stored(device, guard, monkeypatch):
     saved = []
     plain = maxsim_fused.maxsim_scores

@@ -165,6 +165,7 @@ def test_mistakes_exit_with_2_and_one_line_and_write_nothing(
     (tmp_path / "column.jsonl").write_text('{"q": "a", "d": "b"}\n')
     (tmp_path / "latin.jsonl").write_bytes(b'{"query": "caf\xe9", "positive": "b"}\n')
     (tmp_path / "nan.jsonl").write_text('{"query": "a", "positive": "b", "scores": [NaN]}\n')
+    (tmp_path / "surrogate.jsonl").write_text('{"query": "a \\ud83d", "positive": "b"}\n')
     (tmp_path / "few.jsonl").write_text('{"query": "a", "positive": "b"}\n')
     cases = [
         ("unknown key", ["train", recipe, "trainer.step=3"]),
@@ -174,6 +175,9 @@ def test_mistakes_exit_with_2_and_one_line_and_write_nothing(
         ("latin.jsonl:1 is not UTF-8", with_data(recipe, tmp_path / "latin.jsonl")),
         ("nan", with_data(recipe, tmp_path / "nan.jsonl")),
         ("is more than the 1 rows", with_data(recipe, tmp_path / "few.jsonl")),
+        ("does not exist", ["train", recipe, "validation={path: ./none, split: dev}"]),
+        ("does not exist", ["train", recipe, "evaluation={path: ./none}"]),
+        ("half of a surrogate pair", with_data(recipe, tmp_path / "surrogate.jsonl")),
         ("split", ["evaluate", bert, "--data", beir, "--split", "none"]),
         ("is not a run folder", ["train", "--resume", tmp_path]),
         ("RECIPE is missing", ["train"]),

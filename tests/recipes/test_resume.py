@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from embedtrain.errors import UserError
 from embedtrain.recipe import load_recipe
 from embedtrain.train import resume, train
 from embedtrain.training.callbacks import list_checkpoints
@@ -135,6 +136,39 @@ def test_rematerialised_training_ends_with_the_same_weights(recipe, tmp_path, on
     )
     for name, value in ours.items():
         assert torch.allclose(value, theirs[name], atol=2e-4), name
+
+
+def test_bf16_trains_and_resumes_to_the_same_bits(recipe, tmp_path, one_thread):
+    overrides = ["trainer.precision=bf16", "trainer.steps=6"]
+    train(load_recipe(recipe, overrides), tmp_path / "unbroken")
+    assert run_and_signal(recipe, tmp_path / "run", 5, "SIGKILL", *overrides) == -signal.SIGKILL
+    resume(tmp_path / "run")
+    assert_same_weights(tmp_path / "run", tmp_path / "unbroken")
+
+
+def test_two_sources_validation_and_a_projection_resume_to_the_same_bits(
+    recipe, pairs, beir, tmp_path, one_thread
+):
+    overrides = [
+        f"data.sources=[{{path: {pairs}, weight: 2.0}}, {{path: {pairs}, limit: 20}}]",
+        "data.num_negatives=1",
+        "model.projection=8",
+        f"validation={{path: {beir}, split: dev, every_steps: 3}}",
+    ]
+    train(load_recipe(recipe, overrides), tmp_path / "unbroken")
+    assert run_and_signal(recipe, tmp_path / "run", 7, "SIGKILL", *overrides) == -signal.SIGKILL
+    resume(tmp_path / "run")
+    assert_same_weights(tmp_path / "run", tmp_path / "unbroken")
+
+
+def test_a_run_is_not_continued_on_other_rows(recipe, pairs, tmp_path, one_thread):
+    data = tmp_path / "pairs.jsonl"
+    lines = pairs.read_text().splitlines(keepends=True)
+    data.write_text("".join(lines))
+    train(load_recipe(recipe, [f"data.sources=[{{path: {data}}}]"]), tmp_path / "run")
+    data.write_text("".join(lines[:-1]))
+    with pytest.raises(UserError, match="was started on other training data"):
+        resume(tmp_path / "run")
 
 
 def test_resuming_waits_for_nothing_when_the_run_is_complete(unbroken):

@@ -1,5 +1,6 @@
 """Measure one step of work per process: CPU time and peak memory that no other variant has touched."""
 
+import ctypes
 import json
 import os
 import statistics
@@ -23,6 +24,7 @@ class Measurement(NamedTuple):
 
 def measure_step(step: Callable[[], object]) -> Measurement:
     """Run a step once and measure it; the caller has warmed up the libraries with a small one."""
+    ctypes.CDLL(None).malloc_trim(0)  # memory freed before must not serve the step unseen
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
     before, start = _resident("VmRSS"), time.process_time()
     step()

@@ -124,12 +124,10 @@ def _loss_and_gradients(
 def _start(problem: InfoNCEProblem, ring: Ring) -> RingState:
     most, dim = max(ring.sizes), problem.query.shape[1]
     rows = tile_rows(len(problem.query), most, dim, problem.dtype.itemsize)
-    similarity = torch.cat(
-        [
-            listed_similarity(chunk.query, problem.document, problem.positives[chunk.rows])
-            for chunk in cut(problem, rows)
-        ]
-    )
+    similarity = problem.temperature.new_empty(problem.positives.shape)
+    for chunk in cut(problem, rows):
+        listed = problem.positives[chunk.rows]
+        similarity[chunk.rows] = listed_similarity(chunk.query, problem.document, listed)
     best = similarity.masked_fill(~problem.positive_is_used, -torch.inf).amax(1)
     tiles = similarity.new_empty(rows * most)
     return RingState(problem, ring, tiles, rows, similarity, problem.threshold(best))

@@ -88,17 +88,17 @@ def _first_visit(
     """Return the positives' similarities, the hardest logits, and log-sums of rows and columns."""
     maximum = tiles.buffer.new_full((tiles.block.width,), torch.finfo(problem.dtype).min)
     total = torch.zeros_like(maximum)
-    visits = []
+    similarity = maximum.new_empty(problem.positives.shape)
+    hardest, by_row = torch.empty_like(problem.temperature), torch.empty_like(problem.temperature)
     for chunk in cut(problem, tile_rows):
-        tile = tiles.logits(chunk)
-        listed = problem.positives[chunk.rows]
-        similarity = listed_similarity(chunk.query, problem.document, listed)
-        parts = torch.split(tile, CACHED_ROWS)
-        visits.append((similarity, tile.amax(1), torch.cat([part.logsumexp(1) for part in parts])))
+        tile, rows = tiles.logits(chunk), chunk.rows
+        listed = problem.positives[rows]
+        similarity[rows] = listed_similarity(chunk.query, problem.document, listed)
+        hardest[rows] = tile.amax(1)
+        by_row[rows] = torch.cat([part.logsumexp(1) for part in torch.split(tile, CACHED_ROWS)])
         previous = maximum
         maximum = torch.maximum(previous, tile.amax(0))
         total.mul_((previous - maximum).exp_()).add_(tile.sub_(maximum).exp_().sum(0))
-    similarity, hardest, by_row = (torch.cat(parts) for parts in zip(*visits, strict=True))
     return similarity, hardest, by_row, maximum + total.log()
 
 

@@ -241,8 +241,10 @@ def test_two_backward_passes_through_one_graph_give_the_same_gradients(make_batc
     query = batch["query"].requires_grad_()
     loss = infonce(**batch, temperature=0.2).loss
     (first,) = torch.autograd.grad(2 * loss, query, retain_graph=True)
+    expected = first.clone()
     (second,) = torch.autograd.grad(2 * loss, query)
-    assert torch.equal(first, second)
+    assert torch.equal(second, expected)
+    assert torch.equal(first, expected)
     with pytest.raises(RuntimeError, match="second time"):
         torch.autograd.grad(loss, query)
 

@@ -8,7 +8,7 @@ from embedtrain.data.examples import Example
 from embedtrain.data.sources import SourceConfig, load_task, open_source
 from embedtrain.errors import UserError
 
-SHARED = Path("/work/shared/data/retrieval")
+SHARED = Path(__file__).resolve().parents[3] / "shared/data/retrieval"
 
 CORPUS = [
     {"_id": "d1", "title": "First", "text": "one"},

@@ -19,7 +19,7 @@ from embedtrain.evaluation.metrics import (
     tied_boundary_ratio,
 )
 
-GOLDEN = Path("/work/shared/data/reference/trec_eval")
+GOLDEN = Path(__file__).resolve().parents[3] / "shared/data/reference/trec_eval"
 TREC_NAMES = {
     "ndcg_at": "ndcg_cut",
     "map_at": "map_cut",

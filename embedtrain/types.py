@@ -35,6 +35,17 @@ class Movable:
         return replace(self, **moved)
 
 
+def token_places(
+    lengths: Int64[Tensor, " texts"], rows: Int64[Tensor, " chosen"]
+) -> tuple[Int64[Tensor, " tokens"], Int64[Tensor, " chosen"]]:
+    """Return where the tokens of the texts at ``rows`` lie among all tokens, and those texts' lengths."""
+    starts = lengths.cumsum(0) - lengths
+    chosen = lengths[rows]
+    ends = chosen.cumsum(0)
+    within = torch.arange(int(ends[-1]) if len(rows) else 0, device=lengths.device)
+    return within + torch.repeat_interleave(starts[rows] - (ends - chosen), chosen), chosen
+
+
 @dataclass(frozen=True)
 class Texts(Movable):
     """Token ids of several texts laid end to end: no padding exists until a backbone asks for it."""
@@ -47,12 +58,8 @@ class Texts(Movable):
 
     def select(self, rows: Int64[Tensor, " chosen"]) -> "Texts":
         """Return the texts at ``rows``, in that order."""
-        starts = self.lengths.cumsum(0) - self.lengths
-        lengths = self.lengths[rows]
-        ends = lengths.cumsum(0)
-        within = torch.arange(int(ends[-1]) if len(rows) else 0, device=self.ids.device)
-        offset = torch.repeat_interleave(starts[rows] - (ends - lengths), lengths)
-        return Texts(self.ids[within + offset], lengths)
+        places, lengths = token_places(self.lengths, rows)
+        return Texts(self.ids[places], lengths)
 
 
 @dataclass(frozen=True)
@@ -89,15 +96,36 @@ class RetrievalBatch(Movable):
 
 
 @dataclass(frozen=True)
-class RetrievalOutputs(Movable):
-    """What a model says about a batch: one embedding per query and per candidate.
+class TokenEmbeddings(Movable):
+    """Several vectors per text, laid end to end: what late interaction compares. No padding exists."""
 
-    Embeddings are already normalised where the model's similarity is cosine, so the score is their inner
-    product. ``temperature`` is set where the model learns it and then overrides the objective's own.
+    tokens: Float[Tensor, "tokens dim"]
+    lengths: Int64[Tensor, " texts"]
+
+    def __len__(self) -> int:
+        return self.lengths.numel()
+
+    def select(self, rows: Int64[Tensor, " chosen"]) -> "TokenEmbeddings":
+        """Return the texts at ``rows``, in that order."""
+        places, lengths = token_places(self.lengths, rows)
+        return TokenEmbeddings(self.tokens[places], lengths)
+
+
+Embeddings = Float[Tensor, "_ _"] | TokenEmbeddings
+"""What a model makes of texts: one vector each (shape [texts, dim]), or several."""
+
+
+@dataclass(frozen=True)
+class RetrievalOutputs(Movable):
+    """What a model says about a batch: the embeddings of each query and of each candidate.
+
+    They are already normalised where the model's similarity is cosine; :mod:`embedtrain.ops.similarity`
+    scores them, whichever kind they are. ``temperature`` is set where the model learns it and then
+    overrides the objective's own.
     """
 
-    query: Float[Tensor, "queries dim"]
-    document: Float[Tensor, "documents dim"]
+    query: Float[Tensor, "queries dim"] | TokenEmbeddings
+    document: Float[Tensor, "documents dim"] | TokenEmbeddings
     relevance: Relevance
     temperature: Float[Tensor, ""] | None = None
 

@@ -34,8 +34,9 @@ class InfoNCE(Objective):
     for the improved contrastive loss of GTE."""
     partition: Literal["joint", "per_direction"] = "joint"
     """One denominator over all directions, or the mean of one loss per direction."""
-    negatives: Literal["all", "own"] = "all"
-    """Every candidate of the batch, or only the query's own hard negatives."""
+    negatives: Literal["all", "own", "others"] = "all"
+    """Every candidate of the batch, only the query's own hard negatives, or only documents that other
+    queries brought (ColBERT v2's in-batch term)."""
     several_positives: Literal["average", "any", "decoupled"] = "average"
     """How the positives of one query share its loss."""
     false_negative_margin: float | None = None

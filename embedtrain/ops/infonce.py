@@ -57,7 +57,8 @@ def infonce(  # the definition of every option stands here, once: longer than 40
     $\sum w$, lets the mean over ranks equal the mean over the whole batch.
 
     **Negatives.** All documents but $P_i$ and those whose id equals the id of one of $P_i$ or stands in row
-    i of ``known_positives``; ``negatives="own"`` keeps only those whose owner is query i. With
+    i of ``known_positives``; ``negatives="own"`` keeps only those whose owner is query i, ``"others"`` only
+    those whose owner is another query (ColBERT v2's in-batch term). With
     ``false_negative_margin`` m, candidates of every direction whose similarity exceeds
     $b_i - m$ (``absolute``) or $b_i - m |b_i|$ (``relative``) are left out too, $b_i$ being the similarity of the
     best positive.

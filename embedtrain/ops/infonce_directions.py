@@ -68,6 +68,9 @@ def all_documents(
         own = match(problem.owner_rows[:, None], problem.owners, chunk_rows)
         hardness = 0.0 if options.hardness_scope == "own" else options.hardness
         exception = (options.hardness - 2 * hardness, own)
+    if options.negatives == "others":
+        assert problem.owners is not None
+        matches = (*matches, match(problem.owner_rows[:, None], problem.owners, chunk_rows))
     always = filled(problem)
     block = TileBlock("query", "document", document, document, always, matches, hardness, exception)
     eligible = len(document) - used.sum(1)
@@ -75,6 +78,9 @@ def all_documents(
     if problem.document_ids is not None:
         has_id = problem.document_ids[always] >= 0
         known = matches[0].counts.sum(1) - (has_id & used).sum(1)
+    if options.negatives == "others":
+        _, own_eligible, own_known = _own_negatives(problem, chunk_rows)
+        eligible, known = eligible - own_eligible, known - own_known
     return block, eligible, known
 
 

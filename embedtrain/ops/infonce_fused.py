@@ -63,7 +63,7 @@ def unsupported(problem: InfoNCEProblem) -> str:
         "no query or no document": 0 in (queries, len(problem.document)),
         f"{counts[0]} positives and {counts[1]} relevant ids": masks_for(*counts, ceiling=True)
         is None,
-        "own negatives": options.negatives == "own",
+        "own negatives kept apart": options.negatives != "all",
         "hardness": options.hardness != 0.0,
         "label smoothing": options.label_smoothing != 0.0,
         "these directions": _symmetric(problem) and plan_problem(problem).scheme != "symmetric",

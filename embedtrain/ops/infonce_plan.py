@@ -86,7 +86,7 @@ def _symmetry_obstacle(problem: InfoNCEProblem) -> str:
     obstacles = {
         "gathered queries": problem.all_query is not problem.query,
         "a temperature per query": not problem.one_temperature,
-        "own negatives": options.negatives == "own",
+        "own negatives kept apart": options.negatives != "all",
         "a false-negative margin": options.has_margin,
         "hardness": options.hardness != 0.0,
         "label smoothing": options.label_smoothing != 0.0,

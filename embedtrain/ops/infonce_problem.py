@@ -26,8 +26,9 @@ class InfoNCEOptions:
     """Whose scores enter the softmax; must hold ``query_to_document``."""
     partition: Literal["joint", "per_direction"] = "joint"
     """One denominator over all directions, or the mean of one loss per direction."""
-    negatives: Literal["all", "own"] = "all"
-    """Every candidate of the batch, or only those that the query itself brought (``owners``)."""
+    negatives: Literal["all", "own", "others"] = "all"
+    """Every candidate of the batch, only those that the query itself brought (``owners``), or only
+    those that other queries brought."""
     several_positives: Literal["average", "any", "decoupled"] = "average"
     """How the positives of one query share its loss."""
     false_negative_margin: float | None = None
@@ -232,7 +233,7 @@ def _row_weights(
 
 def _check(options: InfoNCEOptions, owners: Int64[Tensor, " documents"] | None) -> None:
     needs_owners = (
-        options.negatives == "own"
+        options.negatives != "all"
         or "document_to_document" in options.directions
         or (options.hardness != 0.0 and options.hardness_scope != "all")
     )

@@ -1,5 +1,7 @@
 """InfoNCE with the whole score matrix: the definition that every other backend is tested against."""
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
@@ -8,23 +10,41 @@ from embedtrain.ops.infonce_problem import InfoNCEOutput, InfoNCEProblem
 from embedtrain.ops.infonce_rows import RowFigures, RowSums, row_losses, summarise
 
 
-def infonce_reference(problem: InfoNCEProblem) -> InfoNCEOutput:
-    """Compute :func:`embedtrain.ops.infonce.infonce` in plain torch, with autograd and no tiles."""
-    query, document = problem.query.to(problem.dtype), problem.document.to(problem.dtype)
+class Scores(NamedTuple):
+    """What is compared: inner products, or scores that come from elsewhere such as MaxSim."""
+
+    query_to_document: Float[Tensor, "queries documents"]
+    document_to_query: Float[Tensor, "queries all_queries"] | None = None
+    """Each query's first positive against all queries."""
+    query_to_query: Float[Tensor, "queries all_queries"] | None = None
+    document_to_document: Float[Tensor, "queries documents"] | None = None
+    """Each query's first positive against all documents."""
+
+
+def infonce_reference(problem: InfoNCEProblem, scores: Scores | None = None) -> InfoNCEOutput:
+    """Compute :func:`embedtrain.ops.infonce.infonce` in plain torch, with autograd and no tiles.
+
+    Args:
+        problem: Embeddings, positives, ids and options.
+        scores: Takes the place of the inner products of the embeddings, which then may be empty.
+    """
+    if scores is None:
+        scores = _inner_products(problem)
     temperature, used = problem.temperature, problem.positive_is_used
-    similarity = query @ document.T
+    similarity = scores.query_to_document
     positives = similarity.gather(1, problem.positives.clamp_min(0))
     best = positives.detach().masked_fill(~used, -torch.inf).amax(1)
 
     eligible = ~_is_positive(problem)
-    if problem.options.negatives == "own":
-        eligible &= _is_own(problem)
+    if problem.options.negatives != "all":
+        own = _is_own(problem)
+        eligible &= own if problem.options.negatives == "own" else ~own
     known = eligible & _is_relevant(problem)
     suspected = eligible & ~known & _is_suspected(similarity, best, problem)
     logits = similarity / temperature[:, None] + _hardness(similarity, problem)
     logits = logits.masked_fill(~eligible | known | suspected, -torch.inf)
 
-    blocks = [logits, *_other_directions(problem, best)]
+    blocks = [logits, *_other_directions(problem, scores, best)]
     sums = RowSums(
         negatives=torch.stack([block.logsumexp(1) for block in blocks], 1),
         positives=positives,
@@ -38,20 +58,30 @@ def infonce_reference(problem: InfoNCEProblem) -> InfoNCEOutput:
     return summarise((losses * problem.row_weights).sum(), figures)
 
 
-def _other_directions(
-    problem: InfoNCEProblem, best: Float[Tensor, " queries"]
-) -> list[Float[Tensor, "queries _"]]:
-    """Logits of the negatives of the directions beside query-to-document."""
+def _inner_products(problem: InfoNCEProblem) -> Scores:
     query, document = problem.query.to(problem.dtype), problem.document.to(problem.dtype)
     all_query, anchor = problem.all_query.to(problem.dtype), document[problem.positives[:, 0]]
+    directions = problem.options.directions
+    return Scores(
+        query_to_document=query @ document.T,
+        document_to_query=anchor @ all_query.T if "document_to_query" in directions else None,
+        query_to_query=query @ all_query.T if "query_to_query" in directions else None,
+        document_to_document=anchor @ document.T if "document_to_document" in directions else None,
+    )
+
+
+def _other_directions(
+    problem: InfoNCEProblem, scores: Scores, best: Float[Tensor, " queries"]
+) -> list[Float[Tensor, "queries _"]]:
+    """Logits of the negatives of the directions beside query-to-document."""
     blocks = []
-    if "document_to_query" in problem.options.directions:
-        blocks.append((anchor @ all_query.T, _answers(problem)))
-    if "query_to_query" in problem.options.directions:
-        blocks.append((query @ all_query.T, _is_same_query(problem)))
-    if "document_to_document" in problem.options.directions:
+    if scores.document_to_query is not None:
+        blocks.append((scores.document_to_query, _answers(problem)))
+    if scores.query_to_query is not None:
+        blocks.append((scores.query_to_query, _is_same_query(problem)))
+    if scores.document_to_document is not None:
         related = _is_positive(problem) | _is_relevant(problem) | _is_own(problem)
-        blocks.append((anchor @ document.T, related))
+        blocks.append((scores.document_to_document, related))
     return [
         (similarity / problem.temperature[:, None]).masked_fill(
             excluded | _is_suspected(similarity, best, problem), -torch.inf

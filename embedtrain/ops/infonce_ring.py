@@ -85,7 +85,7 @@ def infonce_ring(problem: InfoNCEProblem, ring: Ring, *, averaged: bool) -> Info
     options = problem.options
     obstacles = {
         "other directions": options.directions != ("query_to_document",),
-        "own negatives, which need no ring": options.negatives == "own",
+        "own negatives kept apart": options.negatives != "all",
         "hardness for some negatives": options.hardness != 0.0 and options.hardness_scope != "all",
         "label smoothing": options.label_smoothing != 0.0,
     }

@@ -24,6 +24,7 @@ CASES = {
     "symmetric": SYMMETRIC,
     "joint": InfoNCEOptions(directions=EVERY_DIRECTION),
     "own": InfoNCEOptions(negatives="own"),
+    "others": InfoNCEOptions(negatives="others"),
     "guarded": InfoNCEOptions(false_negative_margin=0.1, label_smoothing=0.1),
 }
 
@@ -41,7 +42,7 @@ directions = st.sampled_from(
 some_options = st.fixed_dictionaries(
     {
         "directions": directions,
-        "negatives": st.sampled_from(["all", "all", "own"]),
+        "negatives": st.sampled_from(["all", "all", "own", "others"]),
         "several_positives": st.sampled_from(["average", "any", "decoupled"]),
         "false_negative_margin": st.sampled_from([None, None, 0.1, -0.1]),
         "false_negative_margin_kind": st.sampled_from(["absolute", "relative"]),

@@ -16,7 +16,7 @@ EVERY_DIRECTION = (
 )
 OTHERS = {
     "several_positives": ["average", "any", "decoupled"],
-    "negatives": ["all", "own"],
+    "negatives": ["all", "own", "others"],
     "guard": [None, ("absolute", 0.1), ("relative", 0.3)],
     "hardness": [(0.0, "all"), (2.0, "all"), (2.0, "own"), (2.0, "in_batch")],
     "label_smoothing": [0.0, 0.2],
@@ -47,6 +47,10 @@ class ByHand:
     def answers(self, i: int, j: int) -> bool:
         return j in self.positives[i] or self.ids[j] in self.relevant[i]
 
+    def is_candidate(self, i: int, j: int) -> bool:
+        own = self.owners[j] == i
+        return {"all": True, "own": own, "others": not own}[self.options.negatives]
+
     def similarity(self, a: list[float], b: list[float]) -> float:
         return math.fsum(x * y for x, y in zip(a, b, strict=True))
 
@@ -63,8 +67,7 @@ class ByHand:
             "query_to_document": {
                 j: self.similarity(query, self.document[j])
                 for j in documents
-                if not self.answers(i, j)
-                and (self.options.negatives == "all" or self.owners[j] == i)
+                if not self.answers(i, j) and self.is_candidate(i, j)
             },
             "document_to_query": {
                 k: self.similarity(anchor, self.query[k])

@@ -1,0 +1,1 @@
+"""Hard negatives: candidates from several searches, without false negatives."""

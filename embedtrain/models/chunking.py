@@ -3,7 +3,9 @@
 The texts of a batch are sorted by length, cut into chunks of at most so many tokens, encoded one chunk at
 a time and put back in order. With ``rematerialize`` a chunk keeps no activations: the backward pass encodes
 it again (``torch.utils.checkpoint``, dropout replayed). That is gradient caching in one graph with one
-backward, for any objective, and it is exact under every parallel strategy.
+backward, for any objective, and it is exact under every parallel strategy. Two things make it cheaper than
+encoding twice: the last chunk keeps its activations (its backward pass comes first, so the peak stays
+that of one chunk), and the others recall what is dear to compute (:mod:`embedtrain.models.recall`).
 """
 
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from embedtrain.models.recall import recall_contexts
 from embedtrain.types import Texts
 
 
@@ -73,8 +76,8 @@ def encode_in_chunks(
     parts = []
     for rows in chunks:
         chunk = texts.select(rows.to(texts.ids.device))
-        if remember:
-            parts.append(checkpoint(encode, chunk, use_reentrant=False))
+        if remember and rows is not chunks[-1]:
+            parts.append(checkpoint(encode, chunk, use_reentrant=False, context_fn=recall_contexts))
         else:
             parts.append(encode(chunk))
     order = torch.cat(chunks)

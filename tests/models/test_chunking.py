@@ -31,3 +31,18 @@ def test_the_embeddings_come_back_in_the_order_of_the_texts(lengths, budget):
 
     found = encode_in_chunks(encode, Texts(ids, lengths), Execution(budget), padded=False)
     assert found[:, 0].tolist() == list(range(len(lengths)))
+
+
+def test_rematerialisation_encodes_all_chunks_but_the_last_again():
+    weight = torch.ones(1, dtype=torch.float64, requires_grad=True)
+    calls = []
+
+    def encode(texts: Texts) -> torch.Tensor:
+        calls.append(len(texts))
+        return weight * texts.lengths[:, None].double() * weight
+
+    texts = Texts(torch.zeros(12, dtype=torch.int64), torch.tensor([4, 4, 4]))
+    execution = Execution(4, rematerialize=True)
+    encode_in_chunks(encode, texts, execution, padded=False).sum().backward()
+    assert len(calls) == 3 + 2
+    assert weight.grad.item() == 2 * 12

@@ -12,6 +12,7 @@ same id; -1 fills unused places.
 from dataclasses import dataclass, fields, replace
 from typing import Literal, TypeVar
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -97,10 +98,18 @@ class RetrievalBatch(Movable):
 
 @dataclass(frozen=True)
 class TokenEmbeddings(Movable):
-    """Several vectors per text, laid end to end: what late interaction compares. No padding exists."""
+    """Several vectors per text, laid end to end: what late interaction compares. No padding exists.
+
+    ``ids`` says which token, or which word where words are compared, each vector stands for. ``cls`` is
+    one more vector per text whose inner product is added to the score (ColBERTer). With ``exact_match``
+    vectors of different ids have similarity 0.
+    """
 
     tokens: Float[Tensor, "tokens dim"]
     lengths: Int64[Tensor, " texts"]
+    ids: Int64[Tensor, " tokens"] | None = None
+    cls: Float[Tensor, "texts cls_dim"] | None = None
+    exact_match: bool = False
 
     def __len__(self) -> int:
         return self.lengths.numel()
@@ -108,7 +117,56 @@ class TokenEmbeddings(Movable):
     def select(self, rows: Int64[Tensor, " chosen"]) -> "TokenEmbeddings":
         """Return the texts at ``rows``, in that order."""
         places, lengths = token_places(self.lengths, rows)
-        return TokenEmbeddings(self.tokens[places], lengths)
+        return TokenEmbeddings(
+            self.tokens[places],
+            lengths,
+            None if self.ids is None else self.ids[places],
+            None if self.cls is None else self.cls[rows],
+            self.exact_match,
+        )
+
+
+@dataclass(frozen=True)
+class TokenVectors:
+    """:class:`TokenEmbeddings` as arrays, which may be memory-mapped: a corpus, or its queries."""
+
+    values: Float[np.ndarray, "tokens dim"]
+    lengths: Int64[np.ndarray, " texts"]
+    ids: Int64[np.ndarray, " tokens"] | None = None
+    cls: Float[np.ndarray, "texts cls_dim"] | None = None
+    exact_match: bool = False
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the vectors take; ids count only where scores need them."""
+        ids = self.ids.nbytes if self.ids is not None and self.exact_match else 0
+        return self.values.nbytes + ids + (0 if self.cls is None else self.cls.nbytes)
+
+    def part(self, start: int, stop: int) -> "TokenVectors":
+        """Return the texts from ``start`` to ``stop``, without copying."""
+        before = int(self.lengths[:start].sum())
+        tokens = slice(before, before + int(self.lengths[start:stop].sum()))
+        return TokenVectors(
+            self.values[tokens],
+            self.lengths[start:stop],
+            None if self.ids is None else self.ids[tokens],
+            None if self.cls is None else self.cls[start:stop],
+            self.exact_match,
+        )
+
+    def tensors(self, device: torch.device | str = "cpu") -> TokenEmbeddings:
+        """Return the vectors as float32 tensors."""
+        ids, cls = self.ids, self.cls
+        return TokenEmbeddings(
+            torch.from_numpy(np.array(self.values, dtype=np.float32)).to(device),
+            torch.from_numpy(np.array(self.lengths)).to(device),
+            None if ids is None else torch.from_numpy(np.array(ids)).to(device),
+            None if cls is None else torch.from_numpy(np.array(cls, np.float32)).to(device),
+            self.exact_match,
+        )
 
 
 Embeddings = Float[Tensor, "_ _"] | TokenEmbeddings

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from embedtrain import cli_mine
 from embedtrain.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ app = typer.Typer(
     help="Train embedding models for retrieval: exact, fast, one contract, simple.",
     epilog="Begin with: embedtrain train quickstart --output runs/quickstart",
 )
+
+app.command(epilog=cli_mine.MINE_EXAMPLE)(cli_mine.mine)
 
 RecipeArgument = Annotated[
     str, typer.Argument(help="A YAML file, or the name of a recipe that comes with embedtrain.")

@@ -10,6 +10,7 @@ from rich.table import Table
 from embedtrain.check import CheckReport
 from embedtrain.checkpoint import RunFolder
 from embedtrain.evaluation.report import EvaluationResult, result_tables
+from embedtrain.mining.output import MiningFolder
 from embedtrain.recipe import dump_recipe
 from embedtrain.search import Searcher
 
@@ -75,3 +76,29 @@ def print_run(path: Path) -> None:
     out.print(f'  embedtrain search {path}/model "split a list into chunks of equal size"')
     out.print(f"  embedtrain export {path} --output my-model")
     out.print(f"  embedtrain doctor {path}/recipe.yaml")
+
+
+def print_mining(folder: MiningFolder) -> None:
+    """Print what mining found and why it left candidates out."""
+    out = Console(highlight=False)
+    manifest = json.loads(folder.manifest.read_text(encoding="utf-8"))
+    outcome = manifest["outcome"]
+    table = Table("Kept out because", "Documents", title="Candidates left out")
+    for reason, count in outcome["dropped"].items():
+        table.add_row(reason, f"{count:,}")
+    out.print(table)
+    for source in manifest["sources"]:
+        if "recall" in source:
+            found = f"recall@{source['recall_depth']} {source['recall']:.4f} of the exact search"
+            out.print(f"{source['name']}: {escape(source['index'])} {found}")
+    shares = ", ".join(
+        f"{count:,} {name}" for name, count in outcome["negatives_by_source"].items()
+    )
+    out.print(
+        f"{outcome['num_queries']:,} queries, {outcome['num_negatives']:,} negatives ({shares}); "
+        f"{outcome['short_ratio']:.1%} of the queries found too few; negatives score "
+        f"{outcome['mean_score_ratio']:.3f} of their positive on average"
+    )
+    out.print(
+        f"Train on [bold]{folder.training}[/bold]; read {folder.suspects} for what was kept out."
+    )

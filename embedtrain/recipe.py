@@ -80,7 +80,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise UserError(path, "does not exist", cure="See `embedtrain recipes`") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(path, "cannot be read", got=str(error)) from error
-    content = _parse(str(path), text)
+    content = parse_yaml(str(path), text)
     if not isinstance(content, dict):
         raise UserError(
             path,
@@ -88,9 +88,9 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
             got=type(content).__name__,
             cure="Write keys such as data: and model:",
         )
-    sources = dict(map(_split_override, overrides))
+    sources = dict(map(split_override, overrides))
     for key, value in sources.items():
-        _set(content, key, value)
+        set_key(content, key, value)
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
@@ -102,7 +102,8 @@ def dump_recipe(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _parse(place: str, text: str) -> Any:  # noqa: ANN401 - YAML may hold anything
+def parse_yaml(place: str, text: str) -> Any:  # noqa: ANN401 - YAML may hold anything
+    """Parse YAML; ``place`` is named in the error."""
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -112,14 +113,16 @@ def _parse(place: str, text: str) -> Any:  # noqa: ANN401 - YAML may hold anythi
         raise UserError(f"{place}{line}", f"is not valid YAML ({problem})") from error
 
 
-def _split_override(text: str) -> tuple[str, Any]:
+def split_override(text: str) -> tuple[str, Any]:
+    """Split ``key.sub=value`` and parse the value as YAML."""
     key, found, value = text.partition("=")
     if not found or not key.strip():
         raise UserError("override", "is not key=value", got=text, cure="Write trainer.seed=1")
-    return key.strip(), _parse(f"override {key}", value)
+    return key.strip(), parse_yaml(f"override {key}", value)
 
 
-def _set(content: dict[str, Any], key: str, value: object) -> None:
+def set_key(content: dict[str, Any], key: str, value: object) -> None:
+    """Set ``key.sub`` in nested dictionaries, making those that are missing."""
     *parents, last = key.split(".")
     for parent in parents:
         if content.get(parent) is None:

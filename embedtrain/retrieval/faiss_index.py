@@ -43,7 +43,7 @@ def build_index(
     try:
         index = faiss.index_factory(documents.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
         if parameters:
-            faiss.ParameterSpace().set_index_parameters(index, parameters)
+            set_parameters(index, parameters)
         if not index.is_trained:
             index.train(_load(documents[_sample(len(documents), TRAINING_ROWS, seed)]))
     except RuntimeError as error:
@@ -56,6 +56,11 @@ def build_index(
     for start in range(0, len(documents), ROWS_PER_BLOCK):
         index.add(_load(documents[start : start + ROWS_PER_BLOCK]))
     return index
+
+
+def set_parameters(index: Index, parameters: str) -> None:
+    """Set how an index searches: ``nprobe=32``, ``efSearch=128``."""
+    faiss.ParameterSpace().set_index_parameters(index, parameters)
 
 
 def search_index(

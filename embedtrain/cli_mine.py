@@ -1,0 +1,52 @@
+"""The commands that make training data with models: mine."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from embedtrain.errors import UserError
+
+
+def mine(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="The teacher, whose scores decide: a run's model/ folder, any "
+            "sentence-transformers folder, or a Hub id."
+        ),
+    ],
+    data: Annotated[
+        str, typer.Option(help="A BEIR folder, python_docs, or a file of training rows.")
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(help="Folder to write: negatives.jsonl, train.jsonl, suspects.md, manifest."),
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="key.sub=value: num_negatives=7 depth=200 rule.kind=margin sampling.kind=uniform "
+            '"sources=[{kind: dense, quota: 3}, {kind: bm25}]" shortfall=random_fill'
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(help="Which judgments, where there are splits.")] = "train",
+) -> None:
+    """Mine hard negatives and keep false ones out; started again, it goes on where it was."""
+    from embedtrain.mine import mine as run_mine
+    from embedtrain.mining.settings import MiningConfig
+    from embedtrain.output import print_mining
+    from embedtrain.sections import read_section
+
+    if output.is_file():
+        raise UserError("--output", "is a file", got=str(output), cure="Name a folder")
+    print_mining(
+        run_mine(model, data, output, read_section(MiningConfig, overrides or ()), split=split)
+    )
+
+
+MINE_EXAMPLE = (
+    "Example: embedtrain mine runs/a/model --data scifact --output mined num_negatives=7 "
+    '"sources=[{kind: dense, quota: 3}, {kind: bm25}]" '
+    '&& embedtrain train my.yaml "data.sources=[{path: mined/train.jsonl}]"'
+)

@@ -1,0 +1,75 @@
+"""Cross-encoders: a sequence classifier reads query and document together and says how relevant it is."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+
+from embedtrain.errors import UserError
+from embedtrain.models.backbone import preferred_device, quiet_transformers
+
+
+class CrossEncoder:
+    """A sequence classifier with one output, or with two of which the second means relevant.
+
+    Args:
+        path: Folder or Hub id.
+        batch_size: Pairs scored at once.
+        max_length: Tokens of a pair; the longer text is cut first. None takes the model's limit.
+    """
+
+    def __init__(self, path: str, *, batch_size: int = 32, max_length: int | None = None) -> None:
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        try:
+            with quiet_transformers():
+                self.tokenizer: Any = AutoTokenizer.from_pretrained(path)
+                self.model: Any = AutoModelForSequenceClassification.from_pretrained(
+                    path, use_safetensors=True
+                )
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                "cross-encoder",
+                f"cannot be loaded ({reason})",
+                got=path,
+                cure="Give a sequence-classification model with safetensors weights",
+            ) from error
+        if self.model.config.num_labels > 2:
+            raise UserError(
+                path, "has more than two classes", got=self.model.config.num_labels,
+                cure="Give a model that scores relevance",
+            )  # fmt: skip
+        self.batch_size = batch_size
+        limit = getattr(self.model.config, "max_position_embeddings", 512)
+        self.max_length = max_length or min(self.tokenizer.model_max_length, limit)
+        self.device = preferred_device("auto")
+        self.model.to(self.device).eval()
+
+    @torch.no_grad()
+    def logits(self, pairs: Sequence[tuple[str, str]]) -> Float64[np.ndarray, " pairs"]:
+        """Score pairs: log-odds of being relevant. Longest pairs first, so that batches hold no padding.
+
+        A pair's batch depends only on the pairs given, so equal calls give equal bits.
+        """
+        order = sorted(range(len(pairs)), key=lambda row: -sum(map(len, pairs[row])))
+        scores = np.empty(len(pairs))
+        for start in range(0, len(order), self.batch_size):
+            rows = order[start : start + self.batch_size]
+            inputs = self.tokenizer(
+                [pairs[row][0] for row in rows],
+                [pairs[row][1] for row in rows],
+                truncation="longest_first",
+                max_length=self.max_length,
+                padding=True,
+                return_tensors="pt",
+            ).to(self.device)
+            logits = self.model(**inputs).logits.double().cpu().numpy()
+            scores[rows] = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
+        return scores
+
+    def probabilities(self, pairs: Sequence[tuple[str, str]]) -> Float64[np.ndarray, " pairs"]:
+        """Return the probability of each pair to be relevant."""
+        return 1 / (1 + np.exp(-self.logits(pairs)))

@@ -1,0 +1,92 @@
+"""Embeddings of many texts, computed once per weights, memory-mapped, and resumed after a kill."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from embedtrain.mining.shards import Shard, wait_for
+from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.encoding import TEXTS_AT_ONCE, encode_texts
+from embedtrain.progress import progress_bar
+from embedtrain.types import Side
+
+
+def model_key(model: DenseEncoder) -> str:
+    """Hash the weights and the contract: any changed weight, prompt or length gives another key."""
+    key = hashlib.sha256(model.contract.model_dump_json().encode())
+    for side in ("query", "document"):
+        key.update(model.tokenization.fingerprint(side).encode())
+    for name, parameter in sorted(model.state_dict().items()):
+        key.update(name.encode())
+        values = parameter.detach().cpu().contiguous().view(-1)
+        key.update(values.view(torch.uint8).numpy().data)
+    return key.hexdigest()
+
+
+def embed_once(
+    model: DenseEncoder,
+    key: str,
+    texts: Sequence[str],
+    side: Side,
+    cache: Path,
+    *,
+    shard: Shard | None = None,
+    precision: str = "fp32",
+) -> Float32[np.ndarray, "texts dim"]:
+    """Return the embeddings of ``texts`` mapped from a file; what the file lacks is encoded first.
+
+    Blocks of texts are encoded one by one, each marked when it is done, so that a killed run goes on with
+    the next block and ends with the same bytes. Ranks share the blocks.
+
+    Args:
+        model: The encoder.
+        key: Its :func:`model_key`.
+        texts: In a fixed order.
+        side: Whose prompt and length to use.
+        cache: Folder of caches.
+        shard: This process among several; the only one if None.
+        precision: ``bf16`` encodes under autocast.
+    """
+    shard = shard or Shard()
+    digest = hashlib.sha256(f"{key}\n{side}\n{precision}".encode())
+    for text in texts:
+        digest.update(hashlib.sha256(text.encode()).digest())
+    folder = cache / "embeddings" / digest.hexdigest()[:32]
+    path = folder / "vectors.npy"
+    _allocate(path, len(texts), model.dim)
+    marks = [folder / f"{start:012d}.done" for start in range(0, len(texts), TEXTS_AT_ONCE)]
+    todo = [n for n, mark in enumerate(marks) if shard.takes(n) and not mark.exists()]
+    if todo:
+        array = np.load(path, mmap_mode="r+")
+        autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16")
+        total = sum(len(texts[n * TEXTS_AT_ONCE : (n + 1) * TEXTS_AT_ONCE]) for n in todo)
+        with progress_bar(f"Encoding {side} texts", total) as advance, autocast:
+            for number in todo:
+                block = slice(number * TEXTS_AT_ONCE, (number + 1) * TEXTS_AT_ONCE)
+                encode_texts(model, texts[block], side, out=array[block], progress=advance)
+                array.flush()
+                marks[number].touch()
+    wait_for(marks)
+    embeddings: Float32[np.ndarray, "texts dim"] = np.load(path, mmap_mode="r")
+    return embeddings
+
+
+def _allocate(path: Path, rows: int, dim: int) -> None:
+    """Make an empty array file; where ranks race, one wins and the others use its file."""
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{os.getpid()}.partial")
+    try:
+        np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=(rows, dim)).flush()
+        if not path.exists():
+            os.link(partial, path)
+    except FileExistsError:
+        pass  # another rank was faster
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,210 @@
+"""Files of a mining: parts while it runs, then negatives, training rows and a manifest."""
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from embedtrain.errors import UserError
+from embedtrain.mining.miner import RANDOM, MinedQuery
+from embedtrain.mining.settings import MiningConfig
+from embedtrain.mining.shards import Shard, wait_for
+from embedtrain.mining.task import MiningTask
+
+
+@dataclass(frozen=True)
+class MiningFolder:
+    """The output folder of a mining, by name."""
+
+    path: Path
+
+    @property
+    def negatives(self) -> Path:
+        """Ids, ranks, scores and sources of each query's negatives."""
+        return self.path / "negatives.jsonl"
+
+    @property
+    def training(self) -> Path:
+        """The same as texts: a source for ``embedtrain train``."""
+        return self.path / "train.jsonl"
+
+    @property
+    def suspects(self) -> Path:
+        """A sample of suspected false negatives, to be read by a person."""
+        return self.path / "suspects.md"
+
+    @property
+    def manifest(self) -> Path:
+        """What was mined, how, and with what outcome; written last."""
+        return self.path / "manifest.json"
+
+    @property
+    def parts(self) -> Path:
+        """What is finished so far; removed at the end."""
+        return self.path / "parts"
+
+    def part(self, number: int) -> Path:
+        """One block of queries."""
+        return self.parts / f"{number:06d}.jsonl"
+
+    def is_complete(self, fingerprint: str) -> bool:
+        """Tell whether this very mining was finished before.
+
+        Raises:
+            UserError: If another one was.
+        """
+        if not self.manifest.is_file():
+            return False
+        stored = json.loads(self.manifest.read_text(encoding="utf-8")).get("fingerprint")
+        self._refuse_other(stored, fingerprint)
+        return True
+
+    def begin(self, fingerprint: str, shard: Shard) -> None:
+        """Make the folder, or go on with what it holds of this very mining.
+
+        Raises:
+            UserError: If it holds parts of another one.
+        """
+        mark = self.parts / "fingerprint"
+        if shard.is_first and not mark.is_file():
+            try:
+                self.parts.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                problem = f"cannot be written ({error.strerror})"
+                raise UserError(self.path, problem, cure="Check the folder") from error
+            write_atomically(mark, [fingerprint])
+        wait_for([mark])
+        self._refuse_other(mark.read_text(encoding="utf-8"), fingerprint)
+
+    def _refuse_other(self, found: object, fingerprint: str) -> None:
+        if found != fingerprint:
+            raise UserError(
+                self.path,
+                "was mined with other settings, data or weights",
+                cure="Choose another --output or remove the folder",
+            )
+
+
+def write_atomically(path: Path, lines: Sequence[str] | Iterator[str]) -> None:
+    """Write a file that appears only when complete."""
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(lines)
+    partial.replace(path)
+
+
+def write_part(path: Path, queries: Sequence[MinedQuery]) -> None:
+    """Write the block of queries that one search covered."""
+    write_atomically(path, [json.dumps(query) + "\n" for query in queries])
+
+
+@dataclass
+class Tally:
+    """Figures of the manifest, summed up while the files are written."""
+
+    num_queries: int = 0
+    num_dropped_queries: int = 0
+    num_short_queries: int = 0
+    num_negatives: int = 0
+    num_scored_pairs: int = 0
+    ratio_sum: float = 0.0
+    dropped: Counter[str] = field(default_factory=Counter)
+    sources: Counter[str] = field(default_factory=Counter)
+
+    def add(self, query: MinedQuery, wanted: int) -> None:
+        """Count a query."""
+        self.num_queries += 1
+        found = [negative for negative in query["neg"] if negative["source"] != RANDOM]
+        self.num_short_queries += len({negative["id"] for negative in found}) < wanted
+        self.num_negatives += len(query["neg"])
+        self.dropped.update(query["dropped"])
+        self.sources.update(negative["source"] for negative in query["neg"])
+        lowest = min(positive["score"] for positive in query["pos"])
+        if lowest > 0:
+            self.num_scored_pairs += len(query["neg"])
+            self.ratio_sum += sum(negative["score"] / lowest for negative in query["neg"])
+
+    def report(self) -> dict[str, Any]:
+        """Return the figures by name."""
+        return {
+            "num_queries": self.num_queries,
+            "num_dropped_queries": self.num_dropped_queries,
+            "num_negatives": self.num_negatives,
+            "short_ratio": round(self.num_short_queries / max(self.num_queries, 1), 6),
+            "mean_score_ratio": round(self.ratio_sum / max(self.num_scored_pairs, 1), 6),
+            "negatives_by_source": dict(sorted(self.sources.items())),
+            "dropped": dict(sorted(self.dropped.items())),
+        }
+
+
+def join_parts(
+    folder: MiningFolder, num_parts: int, config: MiningConfig, task: MiningTask
+) -> tuple[Tally, list[MinedQuery]]:
+    """Write negatives and training rows; return the figures and the queries that have suspects.
+
+    Of the latter only ``config.num_suspects`` are kept, chosen by a seeded hash of their ids.
+    """
+    tally = Tally()
+    row_of_query = {query_id: row for row, query_id in enumerate(task.query_ids)}
+    row_of_document = {document_id: row for row, document_id in enumerate(task.document_ids)}
+    shown: list[tuple[bytes, MinedQuery]] = []
+    with _open(folder.negatives) as ids, _open(folder.training) as texts:
+        for query in _read_parts(folder, num_parts):
+            if query["suspects"]:
+                name = f"{config.seed}|{query['qid']}".encode()
+                shown.append((hashlib.blake2b(name, digest_size=8).digest(), query))
+                shown = sorted(shown, key=lambda item: item[0])[: config.num_suspects]
+            if config.shortfall == "drop" and len(query["neg"]) < config.num_negatives:
+                tally.num_dropped_queries += 1
+                continue
+            tally.add(query, config.num_negatives)
+            line = {key: query[key] for key in ("qid", "pos", "neg", "dropped")}  # type: ignore[literal-required]
+            ids.write(json.dumps(line) + "\n")
+            row = _training_row(query, task, row_of_query, row_of_document)
+            texts.write(json.dumps(row, ensure_ascii=False) + "\n")
+    for path in (folder.negatives, folder.training):
+        path.with_name(f"{path.name}.partial").replace(path)
+    return tally, [query for _, query in shown]
+
+
+def remove_parts(folder: MiningFolder) -> None:
+    """Remove what only a run that goes on needs."""
+    shutil.rmtree(folder.parts)
+
+
+def _open(path: Path) -> TextIO:
+    return path.with_name(f"{path.name}.partial").open("w", encoding="utf-8", newline="\n")
+
+
+def _read_parts(folder: MiningFolder, num_parts: int) -> Iterator[MinedQuery]:
+    for number in range(num_parts):
+        with folder.part(number).open(encoding="utf-8") as file:
+            for line in file:
+                yield json.loads(line)
+
+
+def _training_row(
+    query: MinedQuery,
+    task: MiningTask,
+    row_of_query: dict[str, int],
+    row_of_document: dict[str, int],
+) -> dict[str, object]:
+    positives, negatives = query["pos"], query["neg"]
+    both = [*positives, *negatives]
+
+    def texts(found: Sequence[Any]) -> list[str]:
+        return [task.documents[row_of_document[document["id"]]] for document in found]
+
+    return {
+        "query_id": query["qid"],
+        "query": task.queries[row_of_query[query["qid"]]],
+        "positives": texts(positives),
+        "negatives": texts(negatives),
+        "positive_ids": [document["id"] for document in positives],
+        "negative_ids": [document["id"] for document in negatives],
+        "scores": [document["score"] for document in both],
+    }

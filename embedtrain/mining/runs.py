@@ -1,0 +1,101 @@
+"""Candidates from a ranking that some other system made: a TREC run file or JSON."""
+
+import json
+import math
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, PositiveFloat
+
+from embedtrain.data.text_lines import hash_files, read_lines
+from embedtrain.errors import UserError
+from embedtrain.mining.search import CandidateSource, pad_rows
+from embedtrain.mining.task import MiningTask
+
+
+class RunSearch(BaseModel):
+    """Candidates listed in a file.
+
+    TREC lines ``query Q0 document rank score tag``, or JSON ``{query: {document: score}}``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    kind: Literal["run"] = "run"
+    path: str
+    """The file; ``.json`` is read as JSON, anything else as TREC lines."""
+    quota: PositiveFloat = 1.0
+    """Share of the candidates, relative to the other sources'."""
+
+
+def open_run(config: RunSearch, name: str, task: MiningTask) -> CandidateSource:
+    """Read a run; queries it does not list get no candidates from it."""
+    path = Path(config.path)
+    run = _read_json(path) if path.suffix == ".json" else _read_trec(path)
+    row_of = {document_id: row for row, document_id in enumerate(task.document_ids)}
+    ranked: dict[str, NDArray[np.int64]] = {}
+    for query_id, scores in run.items():
+        unknown = next((document for document in scores if document not in row_of), None)
+        if unknown is not None:
+            raise UserError(
+                f"{path} query {query_id}",
+                "names a document that the data lack",
+                got=unknown,
+                cure="Give the run of this corpus",
+            )
+        rows = sorted((-score, row_of[document]) for document, score in scores.items())
+        ranked[query_id] = np.array([row for _, row in rows], dtype=np.int64)
+    if not any(query_id in ranked for query_id in task.query_ids):
+        raise UserError(path, "lists none of the queries", cure="Give the run of these queries")
+    nothing = np.zeros(0, dtype=np.int64)
+
+    def search(rows: NDArray[np.int64], depth: int) -> NDArray[np.int64]:
+        ids = [task.query_ids[row] for row in rows.tolist()]
+        return pad_rows([ranked.get(query_id, nothing)[:depth] for query_id in ids])
+
+    return CandidateSource(name, config.quota, search, {"kind": "run", "hash": hash_files([path])})
+
+
+def _read_trec(path: Path) -> dict[str, dict[str, float]]:
+    run: dict[str, dict[str, float]] = {}
+    for number, _, line in read_lines(path):
+        cells = line.split()
+        if not cells:
+            continue
+        place = f"{path}:{number}"
+        if len(cells) != 6:
+            cure = "Write query, Q0, document, rank, score and tag"
+            raise UserError(place, f"has {len(cells)} cells instead of 6", got=line, cure=cure)
+        run.setdefault(cells[0], {})[cells[2]] = _score(cells[4], place)
+    return run
+
+
+def _read_json(path: Path) -> dict[str, dict[str, float]]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(path, "does not exist", cure="Check the path") from None
+    except ValueError as error:
+        raise UserError(path, f"is not valid JSON ({error})") from None
+    cure = "Write {query: {document: score}}"
+    if not isinstance(content, dict):
+        raise UserError(path, "must be an object", got=content, cure=cure)
+    for query_id, scores in content.items():
+        if not isinstance(scores, dict):
+            raise UserError(f"{path} {query_id}", "must be an object", got=scores, cure=cure)
+    return {
+        query_id: {document: _score(value, f"{path} {query_id}") for document, value in scores.items()}
+        for query_id, scores in content.items()
+    }  # fmt: skip
+
+
+def _score(value: object, place: str) -> float:
+    try:
+        score = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise UserError(place, "must have a number as its score", got=value) from None
+    if not math.isfinite(score):
+        raise UserError(place, "has a score that is not finite", got=value)
+    return score

@@ -1,0 +1,99 @@
+"""What is mined: queries, their positives, and the documents among which negatives are sought."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedtrain.data.examples import SourceConfig
+from embedtrain.data.sources import RetrievalTask, detect_format, load_task, open_source
+from embedtrain.data.tokenized import text_id
+from embedtrain.errors import UserError
+
+
+@dataclass(frozen=True)
+class MiningTask:
+    """Queries and documents; ``positives`` holds the rows of the documents that answer each query."""
+
+    name: str
+    query_ids: list[str]
+    queries: list[str]
+    document_ids: list[str]
+    documents: list[str]
+    positives: list[NDArray[np.int64]]
+    fingerprint: str
+
+
+def load_mining_task(path: str, split: str = "train", cache: Path | None = None) -> MiningTask:
+    """Read a BEIR folder, ``python_docs``, or any other source of training data.
+
+    Of a training source, the corpus is all documents that it names, positives and negatives, each text once;
+    rows with the same query become one query with all their positives.
+    """
+    path = str(Path(path).expanduser()) if path.startswith("~") else path
+    if detect_format(path) in ("beir", "python_docs"):
+        return from_retrieval_task(load_task(path, split, cache))
+    return _from_source(SourceConfig(path=path, split=split))
+
+
+def from_retrieval_task(task: RetrievalTask) -> MiningTask:
+    """Take documents judged 1 or more as positives; documents without text are left out."""
+    rows = [row for row, text in enumerate(task.documents) if text.strip()]
+    document_ids = [task.document_ids[row] for row in rows]
+    row_of = {document_id: row for row, document_id in enumerate(document_ids)}
+    positives = []
+    for query_id in task.query_ids:
+        judged = task.qrels[query_id].items()
+        found = [row_of[name] for name, grade in judged if grade >= 1 and name in row_of]
+        if not found:
+            place = f"{task.name} query {query_id}"
+            raise UserError(place, "has no positive with a text", cure="Drop its judgments")
+        positives.append(np.array(found, dtype=np.int64))
+    return MiningTask(
+        name=task.name,
+        query_ids=task.query_ids,
+        queries=task.queries,
+        document_ids=document_ids,
+        documents=[task.documents[row] for row in rows],
+        positives=positives,
+        fingerprint=_fingerprint(task.fingerprint, document_ids),
+    )
+
+
+def _from_source(config: SourceConfig) -> MiningTask:
+    source = open_source(config)
+    document_rows: dict[str, int] = {}
+    document_ids: list[str] = []
+    query_ids: dict[str, str] = {}
+    positives: dict[str, dict[int, None]] = {}
+    for example in source.examples():
+        texts = example.positives + example.negatives
+        names: Sequence[str] = example.document_ids or [f"{text_id(text):x}" for text in texts]
+        for text, name in zip(texts, names, strict=True):
+            if text not in document_rows:
+                document_rows[text] = len(document_ids)
+                document_ids.append(name)
+        query_ids.setdefault(example.query, example.query_id or f"{text_id(example.query):x}")
+        known = positives.setdefault(example.query, {})
+        known.update(dict.fromkeys(document_rows[text] for text in example.positives))
+    for what, ids in (("queries", list(query_ids.values())), ("documents", document_ids)):
+        if len(set(ids)) < len(ids):
+            raise UserError(
+                source.place, f"gives two different {what} one id", cure="Make the ids unique"
+            )
+    return MiningTask(
+        name=Path(config.path).name,
+        query_ids=list(query_ids.values()),
+        queries=list(query_ids),
+        document_ids=document_ids,
+        documents=list(document_rows),
+        positives=[np.array(list(rows), dtype=np.int64) for rows in positives.values()],
+        fingerprint=_fingerprint(source.fingerprint, document_ids),
+    )
+
+
+def _fingerprint(content: str, document_ids: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join([content, *document_ids]).encode()).hexdigest()

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int64
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from embedtrain.errors import UserError
+from embedtrain.retrieval.ranking import best_columns, merge_candidates, no_candidates
 
 SCORES_PER_BLOCK = 2**22
 """Scores held at once (16 MiB in float32)."""
@@ -46,21 +47,15 @@ def search_exact(
         _load(queries[start : start + query_block], device)
         for start in range(0, len(queries), query_block)
     ]
-    best = [_no_candidates(len(block), device) for block in query_blocks]
+    best = [no_candidates(len(block), device) for block in query_blocks]
     for start in range(0, len(documents), block_size):
         block = _load(documents[start : start + block_size], device)
         for number, query_embeddings in enumerate(query_blocks):
-            found = _best_columns(query_embeddings @ block.T, num_results)
-            best[number] = _merge(best[number], found, start, num_results)
+            found = best_columns(query_embeddings @ block.T, num_results)
+            best[number] = merge_candidates(best[number], found, start, num_results)
     scores = torch.cat([candidates.scores for candidates in best])
     indices = torch.cat([candidates.indices for candidates in best])
     return SearchResult(indices.cpu().numpy(), scores.cpu().numpy())
-
-
-@dataclass(frozen=True)
-class _Candidates:
-    scores: Float32[Tensor, "queries results"]
-    indices: Int64[Tensor, "queries results"]
 
 
 def _check(
@@ -89,57 +84,3 @@ def _load(
         # A copy: torch warns of read-only memory, which is what a mapped file is.
         embeddings = torch.from_numpy(np.array(embeddings, dtype=np.float32))
     return embeddings.detach().to(device, torch.float32)
-
-
-def _no_candidates(num_queries: int, device: torch.device | str) -> _Candidates:
-    return _Candidates(
-        torch.empty(num_queries, 0, device=device),
-        torch.empty(num_queries, 0, dtype=torch.int64, device=device),
-    )
-
-
-def _best_columns(scores: Float32[Tensor, "queries documents"], num_results: int) -> _Candidates:
-    """Choose the best columns of each row, ordered by descending score, then ascending column."""
-    num_columns = scores.shape[1]
-    if num_results >= num_columns:
-        columns = torch.arange(num_columns, device=scores.device).expand_as(scores)
-    else:
-        # One more than wanted: where the last two are equal, topk may have kept any of the tied columns.
-        values, columns = scores.topk(num_results + 1, dim=1)
-        tied = values[:, -1] == values[:, -2]
-        columns = columns[:, :-1]
-        if tied.any():
-            columns[tied] = _lowest_columns(scores[tied], values[tied, -1:], num_results)
-        columns = columns.sort(dim=1).values
-    ordered = scores.gather(1, columns).sort(dim=1, descending=True, stable=True)
-    if ordered.values[:, 0].isnan().any():  # sort and topk put NaN first
-        raise UserError(
-            "search", "met a score that is NaN", cure="Check the embeddings for NaN and infinity"
-        )
-    return _Candidates(ordered.values, columns.gather(1, ordered.indices))
-
-
-def _lowest_columns(
-    scores: Float32[Tensor, "queries documents"],
-    boundary: Float32[Tensor, "queries 1"],
-    num_results: int,
-) -> Int64[Tensor, "queries results"]:
-    """Choose all columns above the boundary and fill up with the first ones that equal it."""
-    above = scores > boundary
-    equal = scores == boundary
-    wanted = num_results - above.sum(dim=1, keepdim=True)
-    chosen: Bool[Tensor, "queries documents"] = above | (
-        equal & (equal.cumsum(dim=1, dtype=torch.int32) <= wanted)
-    )
-    return chosen.nonzero()[:, 1].view(len(scores), num_results)
-
-
-def _merge(
-    best: _Candidates, found: _Candidates, first_index: int, num_results: int
-) -> _Candidates:
-    """Join the best so far with those of a later block; a stable sort keeps the lower index first."""
-    scores = torch.cat([best.scores, found.scores], dim=1)
-    indices = torch.cat([best.indices, found.indices + first_index], dim=1)
-    ordered = scores.sort(dim=1, descending=True, stable=True)
-    kept = ordered.indices[:, :num_results]
-    return _Candidates(ordered.values[:, :num_results], indices.gather(1, kept))

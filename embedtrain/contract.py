@@ -55,6 +55,64 @@ class Contract(BaseModel):
         return self.query_length if side == "query" else self.document_length
 
 
+class LateInteractionContract(BaseModel):
+    """The resolved contract of a model with several vectors per text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    similarity: Similarity
+    """``cosine`` normalises every vector, ``dot`` leaves them; texts are compared by MaxSim."""
+    query_prompt: str
+    """Marker and prompt of a query, such as ``"[Q] "``; a marker is one token."""
+    document_prompt: str
+    query_length: PositiveInt
+    """Tokens of a query, special tokens and expansion included."""
+    document_length: PositiveInt
+    markers: tuple[str, ...] = ()
+    """Texts at the start of the prompts that the tokenizer must keep as one token."""
+    query_expansion: bool = True
+    """Fill queries up to their length with mask tokens, which the model turns into further terms."""
+    attend_to_expansion: bool = False
+    """Let other tokens look at the expansion."""
+    skiplist: tuple[str, ...] = ()
+    """Words, usually punctuation, whose vectors documents do not keep."""
+    query_tokens: PositiveInt | None = None
+    """Keep only so many vectors of a query, from its first token; null keeps all."""
+    document_tokens: PositiveInt | None = None
+    """Keep only so many vectors of a document, from its first token (ME-BERT); null keeps all."""
+    dim: PositiveInt = 128
+    """Dimension of a vector."""
+    truncate: bool = False
+    """``dim`` cuts the projection's vectors (before normalisation) instead of being its width."""
+    pool_factor: PositiveInt = 1
+    """Merge similar document tokens until one in so many is left."""
+    binary: bool = False
+    """Documents keep only the signs of their vectors, scaled to length 1."""
+    words: bool = False
+    """One vector per distinct whole word instead of one per token (ColBERTer)."""
+    gate: bool = False
+    """Documents drop the words that a learned gate closes."""
+    exact_match: bool = False
+    """Only equal words are similar; with ``dim: 1`` a learned lexical index (Uni-ColBERTer)."""
+    cls_dim: PositiveInt | None = None
+    """Add the inner product of one vector per text, from the first token, to the score."""
+
+    def prompt(self, side: Side) -> str:
+        """Return the text put before every text of ``side``."""
+        return self.query_prompt if side == "query" else self.document_prompt
+
+    def length(self, side: Side) -> int:
+        """Return the number of tokens kept of a text of ``side``."""
+        return self.query_length if side == "query" else self.document_length
+
+    def first_tokens(self, side: Side) -> int | None:
+        """Return how many tokens of a text keep a vector; None for all."""
+        return self.query_tokens if side == "query" else self.document_tokens
+
+
+AnyContract = Contract | LateInteractionContract
+
+
 class Tokenization:
     """Turns texts into token ids under a contract; the only place where prompts and truncation happen.
 
@@ -63,7 +121,7 @@ class Tokenization:
         contract: Gives prompt and length of each side.
     """
 
-    def __init__(self, tokenizer: Any, contract: Contract) -> None:  # noqa: ANN401 - transformers is untyped
+    def __init__(self, tokenizer: Any, contract: AnyContract) -> None:  # noqa: ANN401 - transformers is untyped
         self.tokenizer = tokenizer
         self.contract = contract
 

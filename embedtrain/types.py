@@ -186,6 +186,8 @@ class RetrievalOutputs(Movable):
     document: Float[Tensor, "documents dim"] | TokenEmbeddings
     relevance: Relevance
     temperature: Float[Tensor, ""] | None = None
+    similarity: Similarity = "cosine"
+    """Whether the vectors are normalised; what shortens them has to know."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from embedtrain.models.backbone import (
     preferred_device,
     quiet_transformers,
 )
-from embedtrain.models.dense import DenseConfig, DenseEncoder, Packing
+from embedtrain.models.dense import DenseConfig, DenseEncoder
+from embedtrain.models.encoder import Packing
 from embedtrain.models.layout import DEFAULT_LENGTH, Layout, read_layout, write_layout
 
 Accelerator = Literal["auto", "cpu", "gpu"]

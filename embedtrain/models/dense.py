@@ -1,7 +1,6 @@
 """Dense encoder: one vector per text."""
 
-import logging
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -9,18 +8,12 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
-from embedtrain.contract import Contract, Pooling, TextSide, Tokenization
-from embedtrain.errors import UserError
-from embedtrain.models.backbone import Backbone, position_offset
+from embedtrain.contract import Contract, Pooling, TextSide
+from embedtrain.models.backbone import Backbone
 from embedtrain.models.chunking import Execution, encode_in_chunks
-from embedtrain.models.packed_attention import NAME as PACKED
-from embedtrain.models.packed_attention import length_groups
-from embedtrain.models.pooling import pack_states, pool, positions
-from embedtrain.types import RetrievalBatch, RetrievalOutputs, Similarity, Texts
-
-logger = logging.getLogger(__name__)
-
-Packing = Literal["auto", "packed", "padded"]
+from embedtrain.models.encoder import Packing, TextEncoder
+from embedtrain.models.pooling import pool
+from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side, Similarity, Texts
 
 
 class DenseConfig(BaseModel):
@@ -51,20 +44,18 @@ class DenseConfig(BaseModel):
     """Run modelling code from the model's repository. Only for repositories you trust."""
 
 
-class DenseEncoder(nn.Module):
+class DenseEncoder(TextEncoder):
     """Backbone, pooling, optional projection, normalisation: texts in, one vector each out.
 
     Args:
         backbone: Model and tokenizer.
         contract: Pooling, similarity, prompts and lengths.
         projection: A linear layer after pooling, or None.
-        packing: ``packed``, ``padded``, or ``auto``, which packs on CPU if a check of this very
-            backbone shows that it gives the same states.
+        packing: As for :class:`embedtrain.models.encoder.TextEncoder`.
         learn_temperature: Start value of a learnable temperature, or None.
-
-    Raises:
-        UserError: If a length exceeds the backbone's positions, or ``packed`` is not exact for it.
     """
+
+    contract: Contract
 
     def __init__(
         self,
@@ -75,30 +66,8 @@ class DenseEncoder(nn.Module):
         packing: Packing = "auto",
         learn_temperature: float | None = None,
     ) -> None:
-        super().__init__()
-        for side in ("query", "document"):
-            if contract.length(side) > backbone.max_length:
-                raise UserError(
-                    f"model.{side}.length",
-                    f"is more than the {backbone.max_length} tokens that {backbone.path} has positions for",
-                    got=contract.length(side),
-                    cure="Lower it",
-                )
-        self.backbone: Any = backbone.model
-        self._padded_attention: str = backbone.model.config._attn_implementation  # noqa: SLF001 - no getter
-        self.tokenizer = backbone.tokenizer
-        self.contract = contract
+        super().__init__(backbone, contract, packing=packing, learn_temperature=learn_temperature)
         self.projection = projection
-        start = torch.tensor([learn_temperature or 1.0]).log()
-        # Shape [1], not []: DeepSpeed cannot broadcast 0-dimensional parameters.
-        self.log_temperature = nn.Parameter(start) if learn_temperature else None
-        self.packing: Packing = packing
-        self._packed_is_exact: bool | None = None
-
-    @property
-    def tokenization(self) -> Tokenization:
-        """Texts to token ids, under this model's contract."""
-        return Tokenization(self.tokenizer, self.contract)
 
     @property
     def dim(self) -> int:
@@ -106,11 +75,6 @@ class DenseEncoder(nn.Module):
         return int(
             self.projection.out_features if self.projection else self.backbone.config.hidden_size
         )
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.parameters()).device
 
     def forward(self, batch: RetrievalBatch, execution: Execution) -> RetrievalOutputs:
         """Encode each distinct text of the batch once and lay the embeddings out by query and candidate."""
@@ -120,27 +84,27 @@ class DenseEncoder(nn.Module):
         )
         embeddings = self.embed(together, execution)
         query, document = torch.split(embeddings, [len(queries), len(documents)])
-        temperature = None if self.log_temperature is None else self.log_temperature.exp()[0]
         return RetrievalOutputs(
             query=query[batch.query_rows],
             document=document[batch.document_rows],
             relevance=batch.relevance,
-            temperature=temperature,
+            temperature=self.temperature,
+            similarity=self.contract.similarity,
         )
 
-    def embed(self, texts: Texts, execution: Execution) -> Float[Tensor, "texts dim"]:
+    def embed(
+        self,
+        texts: Texts,
+        execution: Execution,
+        side: Side = "document",  # noqa: ARG002 - both sides are pooled alike
+    ) -> Float[Tensor, "texts dim"]:
         """Return one vector per text, in float32 at least, normalised if the similarity is cosine."""
-        if int(texts.lengths.min()) == 0:
-            raise UserError("a text", "has no tokens", cure="Remove empty texts")
-        packed = self._packs(texts.ids.device)
-        encode = self._encode_packed if packed else self._encode_padded
+        packed = self.packs(texts)
+
+        def encode(chunk: Texts) -> Float[Tensor, "texts dim"]:
+            return self._head(self.states(chunk, packed=packed), chunk)
+
         return encode_in_chunks(encode, texts, execution, padded=not packed)
-
-    def _encode_packed(self, texts: Texts) -> Float[Tensor, "texts dim"]:
-        return self._head(self._packed_states(texts), texts)
-
-    def _encode_padded(self, texts: Texts) -> Float[Tensor, "texts dim"]:
-        return self._head(self._padded_states(texts), texts)
 
     def _head(
         self, states: Float[Tensor, "tokens width"], texts: Texts
@@ -150,75 +114,3 @@ class DenseEncoder(nn.Module):
             pooled = self.projection(pooled)
             pooled = pooled.float() if pooled.dtype == torch.bfloat16 else pooled
         return F.normalize(pooled, dim=-1) if self.contract.similarity == "cosine" else pooled
-
-    def _packed_states(self, texts: Texts) -> Float[Tensor, "tokens width"]:
-        """Run the backbone over the texts laid end to end; they must be sorted by length."""
-        self._use_attention(PACKED)
-        places = positions(texts.lengths) + position_offset(self.backbone.config)
-        output = self.backbone(
-            input_ids=texts.ids[None],
-            position_ids=places[None],
-            sequence_groups=length_groups(texts.lengths.tolist()),
-            use_cache=False,
-        )
-        states: Tensor = output.last_hidden_state[0]
-        return states
-
-    def _padded_states(self, texts: Texts) -> Float[Tensor, "tokens width"]:
-        """Run the backbone over right-padded texts and drop the padding again."""
-        self._use_attention(self._padded_attention)
-        width = int(texts.lengths.max())
-        mask = torch.arange(width, device=texts.ids.device) < texts.lengths[:, None]
-        ids = torch.full(mask.shape, self.tokenizer.pad_token_id or 0, device=texts.ids.device)
-        ids[mask] = texts.ids
-        output = self.backbone(input_ids=ids, attention_mask=mask.long(), use_cache=False)
-        return pack_states(output.last_hidden_state, mask)[0]
-
-    def use_padded_attention(self) -> None:
-        """Put the backbone back on the attention it was loaded with; encoding switches when it needs to."""
-        self._use_attention(self._padded_attention)
-
-    def _use_attention(self, name: str) -> None:
-        if self.backbone.config._attn_implementation != name:  # noqa: SLF001 - no getter
-            self.backbone.set_attn_implementation(name)
-
-    def _packs(self, device: torch.device) -> bool:
-        """Decide, once, whether to pack; an explicit wish that cannot be met is an error."""
-        if self.packing == "padded" or (self.packing == "auto" and device.type != "cpu"):
-            return False
-        if self._packed_is_exact is None:
-            self._packed_is_exact = self._check_packing(device)
-            logger.info("packing: %s", "packed" if self._packed_is_exact else "padded")
-        if self.packing == "packed" and not self._packed_is_exact:
-            raise UserError(
-                "model.packing", "packed is not exact for this backbone", cure="Use auto or padded"
-            )
-        return self._packed_is_exact
-
-    @torch.no_grad()
-    def _check_packing(self, device: torch.device) -> bool:
-        """Compare packed with padded states on random tokens, longer than any attention window.
-
-        Backbones differ in what they make of positions and masks; a wrong guess would be silent.
-        """
-        limit = max(self.contract.query_length, self.contract.document_length)
-        lengths = torch.tensor(sorted({limit, min(limit, 19), min(limit, 7)}, reverse=True))
-        lengths = torch.cat([lengths, lengths[-1:]]).to(device)
-        generator = torch.Generator().manual_seed(0)
-        total, vocabulary = int(lengths.sum()), self.backbone.config.vocab_size
-        ids = torch.randint(0, vocabulary, (total,), generator=generator).to(device)
-        ids[ids == (self.tokenizer.pad_token_id or 0)] = vocabulary - 1
-        texts = Texts(ids, lengths)
-        training = self.backbone.training
-        self.backbone.eval()
-        try:
-            with torch.autocast(device.type, enabled=False):
-                padded = self._padded_states(texts)
-                packed = self._packed_states(texts)
-        except (TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
-            logger.info("packing is not possible with this backbone: %s", error)
-            return False
-        finally:
-            self.backbone.train(training)
-        scale = padded.abs().max()
-        return bool((packed - padded).abs().max() <= 1e-4 * scale)

@@ -18,9 +18,15 @@ from transformers import AttentionInterface
 NAME = "embedtrain_packed"
 
 
-def length_groups(lengths: Sequence[int]) -> list[tuple[int, int]]:
-    """Return ``(number of texts, length)`` of each run of equally long texts."""
-    return [(len(list(run)), length) for length, run in groupby(lengths)]
+def length_groups(
+    lengths: Sequence[int], attended: Sequence[int] | None = None
+) -> list[tuple[int, int, int]]:
+    """Return ``(number of texts, length, attended)`` of each run of equally long texts.
+
+    ``attended`` tokens of a text, from its first, are looked at; the others only look.
+    """
+    pairs = zip(lengths, lengths if attended is None else attended, strict=True)
+    return [(len(list(run)), *pair) for pair, run in groupby(pairs)]
 
 
 def packed_attention(
@@ -30,7 +36,7 @@ def packed_attention(
     value: Float[Tensor, "1 key_heads tokens head_dim"],
     _attention_mask: Tensor | None,
     *,
-    sequence_groups: list[tuple[int, int]],
+    sequence_groups: list[tuple[int, int, int]],
     scaling: float | None = None,
     dropout: float = 0.0,
     **_: Any,  # noqa: ANN401 - transformers passes what other backends need
@@ -44,16 +50,18 @@ def packed_attention(
     on_cpu = query.device.type == "cpu"
     if on_cpu and dtype == torch.bfloat16:
         query, key, value = query.float(), key.float(), value.float()
-    sizes = [count * length for count, length in sequence_groups]
+    sizes = [count * length for count, length, _ in sequence_groups]
     # One split per tensor: its backward is one concatenation, where slices would each fill a whole zero tensor.
     parts = zip(
         *(torch.split(x[0].transpose(0, 1), sizes) for x in (query, key, value)), strict=True
     )
     heads, head_dim = query.shape[1], query.shape[3]
-    attended = []
+    results = []
     with torch.autocast(query.device.type, enabled=not on_cpu and torch.is_autocast_enabled()):
-        for (count, length), part in zip(sequence_groups, parts, strict=True):
+        for (count, length, attended), part in zip(sequence_groups, parts, strict=True):
             q, k, v = (x.reshape(count, length, -1, head_dim).transpose(1, 2) for x in part)
+            if attended < length:
+                k, v = k[:, :, :attended], v[:, :, :attended]
             out = F.scaled_dot_product_attention(
                 q,
                 k,
@@ -63,8 +71,8 @@ def packed_attention(
                 is_causal=bool(getattr(module, "is_causal", False)),
                 enable_gqa=k.shape[1] != heads,
             )
-            attended.append(out.transpose(1, 2).reshape(count * length, heads, head_dim))
-    return torch.cat(attended).to(dtype)[None], None
+            results.append(out.transpose(1, 2).reshape(count * length, heads, head_dim))
+    return torch.cat(results).to(dtype)[None], None
 
 
 AttentionInterface.register(NAME, packed_attention)

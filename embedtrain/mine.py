@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from embedtrain.data.cache import default_cache
 from embedtrain.data.near_duplicates import near_duplicates
 from embedtrain.data.sources import load_task
-from embedtrain.data.text_lines import hash_files
 from embedtrain.errors import UserError
 from embedtrain.mining.bm25 import Bm25Search, open_bm25
 from embedtrain.mining.cross_encoder import CrossEncoder
@@ -164,7 +163,9 @@ def _filters(
         task=task,
         identities=identities,
         clusters=clusters,
-        row_of_text={text_digest(task.documents[row]): row for row in np.unique(identities)},
+        row_of_text={
+            text_digest(task.documents[row]): row for row in np.unique(identities).tolist()
+        },
         guarded=guarded.identities,
         teacher=encoded.score,
         guide=guide,
@@ -242,7 +243,7 @@ def _finish(
         "guard": guard,
         "outcome": tally.report(),
         "sha256": {
-            path.name: hash_files([path])
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
             for path in (folder.negatives, folder.training, folder.suspects)
         },
         "environment": {

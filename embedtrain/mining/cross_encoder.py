@@ -72,4 +72,5 @@ class CrossEncoder:
 
     def probabilities(self, pairs: Sequence[tuple[str, str]]) -> Float64[np.ndarray, " pairs"]:
         """Return the probability of each pair to be relevant."""
-        return 1 / (1 + np.exp(-self.logits(pairs)))
+        probabilities: Float64[np.ndarray, " pairs"] = 1 / (1 + np.exp(-self.logits(pairs)))
+        return probabilities

@@ -162,7 +162,7 @@ def join_parts(
                 tally.num_dropped_queries += 1
                 continue
             tally.add(query, config.num_negatives)
-            line = {key: query[key] for key in ("qid", "pos", "neg", "dropped")}  # type: ignore[literal-required]
+            line = {key: query[key] for key in ("qid", "pos", "neg", "dropped")}
             ids.write(json.dumps(line) + "\n")
             row = _training_row(query, task, row_of_query, row_of_document)
             texts.write(json.dumps(row, ensure_ascii=False) + "\n")

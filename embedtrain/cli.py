@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 
 app.command(epilog=cli_mine.MINE_EXAMPLE)(cli_mine.mine)
+app.command(epilog=cli_mine.SCORE_EXAMPLE)(cli_mine.score)
 
 RecipeArgument = Annotated[
     str, typer.Argument(help="A YAML file, or the name of a recipe that comes with embedtrain.")

@@ -1,7 +1,7 @@
-"""The commands that make training data with models: mine."""
+"""The commands that make training data with models: mine and score."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -45,6 +45,36 @@ def mine(
     )
 
 
+def score(
+    teacher: Annotated[
+        str, typer.Argument(help="A cross-encoder or a dense model: a folder or a Hub id.")
+    ],
+    data: Annotated[
+        str, typer.Option(help="Training rows, such as the train.jsonl of `embedtrain mine`.")
+    ],
+    output: Annotated[Path, typer.Option(help="The .jsonl file to write, with a column scores.")],
+    split: Annotated[
+        str, typer.Option(help="Split of the data, where there are splits.")
+    ] = "train",
+    kind: Annotated[
+        Literal["cross_encoder", "dense"] | None,
+        typer.Option(help="What the teacher is; left out: as its config.json says."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pairs scored at once.")] = 32,
+) -> None:
+    """Let a teacher score each query's documents, for distillation; a killed run goes on."""
+    from embedtrain.data.examples import SourceConfig
+    from embedtrain.score import score as run_score
+
+    config = SourceConfig(path=data, split=split)
+    rows = run_score(teacher, config, output, kind=kind, batch_size=batch_size)
+    typer.echo(f"{output}: {rows:,} rows with scores")
+
+
+SCORE_EXAMPLE = (
+    "Example: embedtrain score cross-encoder/ms-marco-MiniLM-L6-v2 --data mined/train.jsonl "
+    "--output scored.jsonl"
+)
 MINE_EXAMPLE = (
     "Example: embedtrain mine runs/a/model --data scifact --output mined num_negatives=7 "
     '"sources=[{kind: dense, quota: 3}, {kind: bm25}]" '

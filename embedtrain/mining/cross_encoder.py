@@ -1,5 +1,6 @@
 """Cross-encoders: a sequence classifier reads query and document together and says how relevant it is."""
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from jaxtyping import Float64
 
 from embedtrain.errors import UserError
+from embedtrain.mining.embedding_cache import hash_state
 from embedtrain.models.backbone import preferred_device, quiet_transformers
 
 
@@ -47,6 +49,14 @@ class CrossEncoder:
         self.max_length = max_length or min(self.tokenizer.model_max_length, limit)
         self.device = preferred_device("auto")
         self.model.to(self.device).eval()
+
+    def key(self) -> str:
+        """Return a hash of the weights, the tokenizer and the length."""
+        tokenizer = self.tokenizer.backend_tokenizer
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        identity = f"{tokenizer.to_str()}\n{self.max_length}"
+        return hash_state(self.model, hashlib.sha256(identity.encode()))
 
     @torch.no_grad()
     def logits(self, pairs: Sequence[tuple[str, str]]) -> Float64[np.ndarray, " pairs"]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float32
+from torch import nn
 
 from embedtrain.mining.shards import Shard, wait_for
 from embedtrain.models.dense import DenseEncoder
@@ -21,10 +22,15 @@ def model_key(model: DenseEncoder) -> str:
     key = hashlib.sha256(model.contract.model_dump_json().encode())
     for side in ("query", "document"):
         key.update(model.tokenization.fingerprint(side).encode())
-    for name, parameter in sorted(model.state_dict().items()):
+    return hash_state(model, key)
+
+
+def hash_state(model: nn.Module, key: "hashlib._Hash") -> str:
+    """Add all weights and buffers, by name, to a hash and return its digest."""
+    for name, values in sorted(model.state_dict().items()):
         key.update(name.encode())
-        values = parameter.detach().cpu().contiguous().view(-1)
-        key.update(values.view(torch.uint8).numpy().data)
+        flat = values.detach().cpu().contiguous().view(-1)
+        key.update(flat.view(torch.uint8).numpy().data)
     return key.hexdigest()
 
 

@@ -1,0 +1,104 @@
+"""Folders that hold a late-interaction index: ``.npy`` files, faiss files and one JSON manifest."""
+
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from embedtrain.errors import UserError
+from embedtrain.types import TokenVectors
+
+MANIFEST = "index.json"
+FORMAT = 1
+"""Raised when a folder of an older version can no longer be read."""
+ARRAYS = ("values", "lengths", "ids", "cls")
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """Give a folder to fill; it takes the place of ``folder`` once the block ends without an error.
+
+    An index that was there before is replaced, and stays complete until then. Anything else that is there
+    is left alone.
+    """
+    if folder.exists() and not (folder / MANIFEST).is_file() and any(folder.iterdir()):
+        raise UserError(
+            folder, "holds other files than an index", cure="Name a new or an empty folder"
+        )
+    partial, old = (folder.with_name(f"{folder.name}.{end}") for end in ("partial", "old"))
+    try:
+        for left_over in (partial, old):
+            shutil.rmtree(left_over, ignore_errors=True)
+        partial.mkdir(parents=True)
+        yield partial
+        if folder.exists():
+            folder.rename(old)
+        partial.rename(folder)
+    except OSError as error:
+        raise UserError(
+            folder, f"cannot be written ({error.strerror})", cure="Check the folder and free space"
+        ) from error
+    finally:
+        for left_over in (partial, old):
+            shutil.rmtree(left_over, ignore_errors=True)
+
+
+def write_manifest(folder: Path, kind: str, content: Mapping[str, Any]) -> None:
+    """Say what the folder holds."""
+    text = json.dumps({"format": FORMAT, "kind": kind, **content}, indent=2, allow_nan=False)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def read_manifest(folder: Path, kind: str | None = None) -> dict[str, Any]:
+    """Read what a folder says of itself; ``kind`` refuses an index of another kind."""
+    try:
+        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            folder, f"is not a saved index (no readable {MANIFEST})", cure="Build the index again"
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise UserError(
+            folder / MANIFEST,
+            f"is not of format {FORMAT}",
+            got=content.get("format") if isinstance(content, dict) else content,
+            cure="Build the index again with this version",
+        )
+    if kind is not None and content.get("kind") != kind:
+        raise UserError(
+            folder,
+            f"does not hold an index of kind {kind}",
+            got=content.get("kind"),
+            cure="Load it as the kind that it is",
+        )
+    return content
+
+
+def write_vectors(folder: Path, vectors: TokenVectors) -> None:
+    """Write vectors as one ``.npy`` file for each array; memory-mapped ones are copied in pieces."""
+    for name in ARRAYS:
+        array = getattr(vectors, name)
+        if array is not None:
+            np.save(folder / f"{name}.npy", array, allow_pickle=False)
+
+
+def read_vectors(folder: Path, *, exact_match: bool) -> TokenVectors:
+    """Map the vectors of a folder into memory, read-only."""
+    arrays = {name: read_array(folder / f"{name}.npy") for name in ARRAYS[:2]}
+    optional = {
+        name: read_array(path) for name in ARRAYS[2:] if (path := folder / f"{name}.npy").is_file()
+    }
+    return TokenVectors(**arrays, **optional, exact_match=exact_match)
+
+
+def read_array(path: Path) -> np.ndarray:
+    """Map one array into memory, read-only; a missing or damaged file is the user's mistake."""
+    try:
+        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(path, f"cannot be read ({error})", cure="Build the index again") from error
+    return array

@@ -174,6 +174,16 @@ Embeddings = Float[Tensor, "_ _"] | TokenEmbeddings
 
 
 @dataclass(frozen=True)
+class AllQueries(Movable):
+    """The queries of all ranks, own first, for objectives whose candidates are queries."""
+
+    embeddings: Float[Tensor, "all_queries dim"] | TokenEmbeddings
+    ids: Int64[Tensor, " all_queries"]
+    known_positives: Int64[Tensor, "all_queries known"]
+    """Ids of the documents that answer each query, those in the batch included."""
+
+
+@dataclass(frozen=True)
 class RetrievalOutputs(Movable):
     """What a model says about a batch: the embeddings of each query and of each candidate.
 
@@ -188,6 +198,8 @@ class RetrievalOutputs(Movable):
     temperature: Float[Tensor, ""] | None = None
     similarity: Similarity = "cosine"
     """Whether the vectors are normalised; what shortens them has to know."""
+    all_queries: AllQueries | None = None
+    """Set where several ranks train and the objective asked for it."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,11 @@ class Objective(BaseModel, ABC):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
+    @property
+    def needs_all_queries(self) -> bool:
+        """Whether queries are candidates too, so that those of other ranks must be brought."""
+        return False
+
     @abstractmethod
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:
         """Return the loss of a batch, averaged over its queries, and figures for the log."""

@@ -22,9 +22,15 @@ def all_scores(
     This stores the scores: use :func:`embedtrain.ops.infonce.infonce` where they are only summed up.
     """
     if isinstance(query, TokenEmbeddings) and isinstance(document, TokenEmbeddings):
-        return maxsim_packed(
-            query.tokens, query.lengths, document.tokens, document.lengths, backend=backend
-        )
+        if query.exact_match:
+            scores = exact_match_scores(query, document)
+        else:
+            scores = maxsim_packed(
+                query.tokens, query.lengths, document.tokens, document.lengths, backend=backend
+            )
+        if query.cls is None or document.cls is None:
+            return scores
+        return scores + all_scores(query.cls, document.cls)
     queries, documents = _vectors(query, document)
     with torch.autocast(queries.device.type, enabled=False):
         return queries @ documents.T
@@ -39,17 +45,62 @@ def pair_scores(
 ) -> Float[Tensor, " documents"]:
     """Score document ``n`` against query ``owners[n]`` only, as distillation and reranking do."""
     if isinstance(query, TokenEmbeddings) and isinstance(document, TokenEmbeddings):
-        return maxsim_grouped_packed(
-            query.tokens,
-            query.lengths,
-            document.tokens,
-            document.lengths,
-            owners,
-            backend=backend,
-        )
+        if query.exact_match:
+            columns = torch.arange(len(document), device=owners.device)
+            scores = exact_match_scores(query, document)[owners, columns]
+        else:
+            scores = maxsim_grouped_packed(
+                query.tokens,
+                query.lengths,
+                document.tokens,
+                document.lengths,
+                owners,
+                backend=backend,
+            )
+        if query.cls is None or document.cls is None:
+            return scores
+        return scores + pair_scores(query.cls, document.cls, owners)
     queries, documents = _vectors(query, document)
     with torch.autocast(queries.device.type, enabled=False):
         return (queries[owners] * documents).sum(1)
+
+
+def exact_match_scores(
+    query: TokenEmbeddings, document: TokenEmbeddings
+) -> Float[Tensor, "queries documents"]:
+    r"""Score by equal words only: a MaxSim whose similarities of different ids are 0.
+
+    $$s_{qn} = \sum_i \max_j [w_i = w_{nj}]\, \langle q_i, d_{nj} \rangle$$
+
+    A query word that a document lacks adds 0, and a negative similarity loses to the document's other
+    words, which have 0. Ids are distinct within a text, so each pair has one match at most: matches are
+    joined by sorted ids, and no similarity of different words is computed.
+
+    Source: Hofstätter et al. (2022), https://arxiv.org/abs/2203.13088 (Uni-ColBERTer).
+    """
+    assert query.ids is not None
+    assert document.ids is not None
+    ordered, order = document.ids.sort()
+    first = torch.searchsorted(ordered, query.ids)
+    counts = torch.searchsorted(ordered, query.ids, right=True) - first
+    matched_query = torch.arange(len(query.ids), device=counts.device).repeat_interleave(counts)
+    within = torch.arange(len(matched_query), device=counts.device)
+    within = within - (counts.cumsum(0) - counts)[matched_query]
+    matched_document = order[first[matched_query] + within]
+    owner = text_of_token(document.lengths)[matched_document]
+    with torch.autocast(query.tokens.device.type, enabled=False):
+        queries, documents = _vectors(query.tokens, document.tokens)
+        similarity = (queries[matched_query] * documents[matched_document]).sum(1)
+        alone = document.lengths[owner] == 1
+        similarity = torch.where(alone, similarity, similarity.clamp_min(0))
+        scores = similarity.new_zeros(len(query) * len(document))
+        place = text_of_token(query.lengths)[matched_query] * len(document) + owner
+        return scores.index_add(0, place, similarity).view(len(query), len(document))
+
+
+def text_of_token(lengths: Int64[Tensor, " texts"]) -> Int64[Tensor, " tokens"]:
+    """Return which text each token belongs to."""
+    return torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
 
 
 def take(embeddings: Embeddings, rows: Int64[Tensor, " chosen"]) -> Embeddings:

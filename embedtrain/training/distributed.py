@@ -20,7 +20,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from embedtrain.types import Relevance, RetrievalOutputs
+from embedtrain.types import AllQueries, Embeddings, RetrievalOutputs, TokenEmbeddings
 
 # torch 2.13 renamed these and warns of the old names; drop the getattr when it is the oldest supported.
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
@@ -28,14 +28,6 @@ _reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_sc
 
 ALIGNMENT = 16
 """Bytes to which each tensor of a packed message is rounded up."""
-
-
-class AllQueries(NamedTuple):
-    """The queries of all ranks, own first, under the names that :func:`embedtrain.ops.infonce` uses."""
-
-    all_query: Float[Tensor, "all_queries dim"]
-    all_query_ids: Int64[Tensor, " all_queries"]
-    all_known_positives: Int64[Tensor, "all_queries all_known"]
 
 
 def is_distributed() -> bool:
@@ -54,48 +46,89 @@ def loss_share(num_queries: int, device: torch.device | str = "cpu") -> float:
     return num_queries * len(counts) / int(counts.sum())
 
 
-def gather_outputs(outputs: RetrievalOutputs) -> RetrievalOutputs:
+def gather_outputs(outputs: RetrievalOutputs, *, with_queries: bool = False) -> RetrievalOutputs:
     """Let this rank's queries meet the documents of all ranks, own first.
 
-    Embeddings, ids, owners and teacher scores travel in one all-gather (after one of two numbers per rank,
-    because ranks may hold different numbers of documents); the gradients return in one reduce-scatter.
-    Positives of own queries keep their columns; owners of other ranks' documents follow the own queries.
+    Embeddings, ids, owners and teacher scores travel in one all-gather (after one of a few numbers per
+    rank, because ranks may hold different numbers of documents and tokens); the gradients return in one
+    reduce-scatter. Positives of own queries keep their columns; owners of other ranks' documents follow the
+    own queries. The vectors that ColBERTer adds to each text travel in a second pair.
+
+    Args:
+        outputs: Of this rank.
+        with_queries: Bring the queries of all ranks as well, at the price of another pair.
     """
     if not is_distributed():
         return outputs
-    relevance, device = outputs.relevance, outputs.document.device
-    sizes = _gather_numbers([len(outputs.document), len(outputs.query)], device)
+    relevance, device = outputs.relevance, outputs.relevance.owners.device
+    sizes = _sizes(outputs.document, len(outputs.query))
     numbers = [relevance.document_ids, relevance.owners]
     if relevance.teacher_scores is not None:
         numbers.append(relevance.teacher_scores.double().view(torch.int64))
-    document, columns = _gather(outputs.document, torch.stack(numbers, 1), sizes[:, 0].tolist())
+    document, columns = _gather_texts(outputs.document, torch.stack(numbers, 1), sizes)
     document_ids, owners, *teacher = columns.unbind(1)
-    num_documents, num_queries = _own_first(sizes).unbind(1)
+    num_documents, _, num_queries = _own_first(sizes).unbind(1)
     owners = owners + (num_queries.cumsum(0) - num_queries).repeat_interleave(num_documents)
     scores = relevance.teacher_scores
     if scores is not None:
-        scores = teacher[0].contiguous().view(torch.float64).to(scores.dtype)
+        scores = teacher[0].contiguous().view(torch.float64).to(device, scores.dtype)
+    everyone = gather_queries(outputs) if with_queries else None
     relevance = replace(relevance, document_ids=document_ids, owners=owners, teacher_scores=scores)
-    return replace(outputs, document=document, relevance=relevance)
+    return replace(outputs, document=document, relevance=relevance, all_queries=everyone)
 
 
-def gather_queries(query: Float[Tensor, "queries dim"], relevance: Relevance) -> AllQueries:
+def gather_queries(outputs: RetrievalOutputs) -> AllQueries:
     """Bring the queries of all ranks together, own first, with gradient.
 
-    For directions whose candidates are queries; call it before or after :func:`gather_outputs`, with
-    this rank's queries.
+    For directions whose candidates are queries; ``outputs`` are this rank's, before they are gathered.
     """
+    query, relevance = outputs.query, outputs.relevance
     positives = relevance.positives
     ids = relevance.document_ids[positives.clamp_min(0)].masked_fill(positives < 0, -1)
     known = torch.cat([ids, relevance.known_positives], 1)
     if not is_distributed():
         return AllQueries(query, relevance.query_ids, known)
-    sizes = _gather_numbers([len(query), known.shape[1]], query.device)
-    widest = int(sizes[:, 1].max())
+    sizes = _sizes(query, known.shape[1])
+    widest = int(sizes[:, 2].max())
     known = torch.nn.functional.pad(known, (0, widest - known.shape[1]), value=-1)
     numbers = torch.cat([relevance.query_ids[:, None], known], 1)
-    all_query, columns = _gather(query, numbers, sizes[:, 0].tolist())
+    all_query, columns = _gather_texts(query, numbers, sizes)
     return AllQueries(all_query, columns[:, 0].contiguous(), columns[:, 1:].contiguous())
+
+
+def _sizes(embeddings: Embeddings, further: int) -> Int64[Tensor, "ranks 3"]:
+    """Gather each rank's number of texts, of vectors, and one more number."""
+    tokens = embeddings.tokens if isinstance(embeddings, TokenEmbeddings) else embeddings
+    return _gather_numbers([len(embeddings), len(tokens), further], tokens.device)
+
+
+def _gather_texts(
+    embeddings: Embeddings, numbers: Int64[Tensor, "texts numbers"], sizes: Int64[Tensor, "ranks 3"]
+) -> tuple[Embeddings, Int64[Tensor, "all_texts numbers"]]:
+    """Gather embeddings of either kind and the numbers of their texts."""
+    if isinstance(embeddings, Tensor):
+        return _gather(embeddings, numbers, sizes[:, 0].tolist())
+    texts = torch.arange(len(embeddings), device=numbers.device)
+    text = texts.repeat_interleave(embeddings.lengths)
+    ids = torch.full_like(text, -1) if embeddings.ids is None else embeddings.ids
+    # Numbers of texts travel beside each of their tokens: a few bytes more, and no second message.
+    beside = torch.cat([text[:, None], ids[:, None], numbers[text]], 1)
+    tokens, columns = _gather(embeddings.tokens, beside, sizes[:, 1].tolist())
+    num_texts, num_tokens, _ = _own_first(sizes).unbind(1)
+    first_text = (num_texts.cumsum(0) - num_texts).repeat_interleave(num_tokens)
+    lengths = torch.bincount(columns[:, 0] + first_text, minlength=int(num_texts.sum()))
+    assert int(lengths.min()) > 0, "every text has a vector"
+    cls = embeddings.cls
+    if cls is not None:
+        cls, _ = _gather(cls, texts[:, None], sizes[:, 0].tolist())
+    gathered = TokenEmbeddings(
+        tokens,
+        lengths,
+        None if embeddings.ids is None else columns[:, 1].contiguous(),
+        cls,
+        embeddings.exact_match,
+    )
+    return gathered, columns[lengths.cumsum(0) - lengths, 2:]
 
 
 def _gather_numbers(numbers: list[int], device: torch.device) -> Int64[Tensor, "ranks numbers"]:

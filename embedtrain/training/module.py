@@ -11,10 +11,11 @@ from embedtrain.evaluation.diagnostics import effective_rank, mean_norm
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense import DenseEncoder
 from embedtrain.objectives.base import Objective
+from embedtrain.ops.similarity import all_scores, take
 from embedtrain.training.distributed import gather_outputs
 from embedtrain.training.optimizer import build_optimizer, build_schedule
 from embedtrain.training.settings import TrainerConfig
-from embedtrain.types import RetrievalBatch, RetrievalOutputs
+from embedtrain.types import RetrievalBatch, RetrievalOutputs, TokenEmbeddings
 
 
 class RetrievalModule(pl.LightningModule):
@@ -39,7 +40,9 @@ class RetrievalModule(pl.LightningModule):
 
     def training_step(self, batch: RetrievalBatch, _: int) -> Tensor:
         """Return the loss of one batch."""
-        outputs = gather_outputs(self.model(batch, self.execution))
+        outputs = gather_outputs(
+            self.model(batch, self.execution), with_queries=self.objective.needs_all_queries
+        )
         # Scores at a low temperature need float32: bf16 logits give gradients that are far off.
         with torch.autocast(self.device.type, enabled=False):
             result = self.objective(outputs)
@@ -98,7 +101,8 @@ class RetrievalModule(pl.LightningModule):
     def _log_step(
         self, loss: Tensor, metrics: dict[str, Tensor], outputs: RetrievalOutputs
     ) -> None:
-        embeddings = outputs.query.detach()
+        query = outputs.query
+        embeddings = (query if isinstance(query, Tensor) else query.tokens).detach()
         figures = {f"train/{name}": value.item() for name, value in metrics.items()}
         figures["train/loss"] = loss.item()
         figures["train/embedding_norm"] = mean_norm(embeddings).item()
@@ -122,13 +126,15 @@ def suspected_false_negatives(
     Source: the threshold is NV-Retriever's, Moreira et al. (2024), https://arxiv.org/abs/2407.15831.
     """
     relevance = outputs.relevance
-    query = outputs.query[:num_queries].float()
-    scores = query @ outputs.document.float().T
-    positive = scores.gather(1, relevance.positives[: len(query), :1])
-    ids = relevance.document_ids
-    columns = relevance.positives[: len(query)]
+    if isinstance(outputs.query, TokenEmbeddings):
+        num_queries = min(num_queries, 16)  # each score costs as much as dozens of dense ones
+    num_queries = min(num_queries, len(outputs.query))
+    rows = torch.arange(num_queries, device=relevance.owners.device)
+    scores = all_scores(take(outputs.query, rows), outputs.document)
+    ids, columns = relevance.document_ids, relevance.positives[:num_queries]
+    positive = scores.gather(1, columns[:, :1])
     own = ids[columns.clamp_min(0)].masked_fill(columns < 0, -1)
-    known = torch.cat([own, relevance.known_positives[: len(query)]], dim=1)
+    known = torch.cat([own, relevance.known_positives[:num_queries]], dim=1)
     negative = torch.ones_like(scores, dtype=torch.bool)
     for column in known.unbind(1):
         negative &= ids != column[:, None]

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import torch.multiprocessing as mp
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.ops import infonce_plan
 from embedtrain.ops.infonce import InfoNCEOptions, infonce
 from embedtrain.training import distributed
@@ -21,7 +23,7 @@ from embedtrain.training.distributed import (
     gather_queries,
     loss_share,
 )
-from embedtrain.types import Relevance, RetrievalOutputs
+from embedtrain.types import Relevance, RetrievalOutputs, TokenEmbeddings
 
 GROUP = 3
 EVERY_DIRECTION = (
@@ -155,10 +157,14 @@ def own_rows(sizes: list[int]) -> tuple[int, int]:
 def check_gathered(sizes: list[int], options: InfoNCEOptions, expected: tuple) -> None:
     encoder, (first, last) = Encoder(), own_rows(sizes)
     outputs = encoder(*batch(sum(sizes), first, last))
+    gathered = gather_outputs(outputs, with_queries=len(options.directions) > 1)
     queries = {}
-    if len(options.directions) > 1:
-        queries = gather_queries(outputs.query, outputs.relevance)._asdict()
-    gathered = gather_outputs(outputs)
+    if gathered.all_queries is not None:
+        queries = {
+            "all_query": gathered.all_queries.embeddings,
+            "all_query_ids": gathered.all_queries.ids,
+            "all_known_positives": gathered.all_queries.known_positives,
+        }
     loss = loss_of(gathered, options, **queries) * loss_share(last - first)
     loss.backward()
     found = average_over_ranks(loss, encoder.weight.grad, encoder.temperature.grad)
@@ -227,7 +233,7 @@ def check_collectives(monkeypatch: pytest.MonkeyPatch) -> None:
     loss.backward()
     names, sizes = zip(*calls, strict=True)
     assert names == ("_all_gather", "_all_gather", "_reduce_scatter")
-    assert sizes[0] == 2  # how many documents and queries this rank holds
+    assert sizes[0] == 3  # how many documents, vectors and queries this rank holds
 
 
 def test_any_number_of_tiles_costs_one_gather_and_one_reduce_scatter(monkeypatch):
@@ -272,4 +278,74 @@ def test_one_process_without_a_group_gathers_nothing():
     assert gather_outputs(outputs) is outputs
     assert loss_share(4) == 1.0
     assert document_ring(12, 4, torch.device("cpu")) is None
-    assert gather_queries(outputs.query, outputs.relevance).all_query is outputs.query
+    assert gather_queries(outputs).embeddings is outputs.query
+
+
+TOKENS = 4
+
+
+class TokenEncoder(Encoder):
+    """Several vectors per text: text ``n`` has ``1 + n % 3``, however the batch is cut."""
+
+    def forward(self, query: torch.Tensor, document: torch.Tensor, relevance: Relevance):
+        query, document = (self.tokens(rows) for rows in (query, document))
+        return RetrievalOutputs(query, document, relevance, self.temperature)
+
+    def tokens(self, rows: torch.Tensor) -> TokenEmbeddings:
+        lengths = 1 + (rows[:, 0].abs() * 1000).long() % TOKENS
+        ids = torch.arange(int(lengths.sum()))
+        turned = rows.repeat_interleave(lengths, 0).clone()
+        within = ids - (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
+        turned[:, 0] += within
+        cls = F.normalize(rows @ self.weight.T, dim=1)[:, :2]
+        return TokenEmbeddings(F.normalize(turned @ self.weight.T, dim=1), lengths, within, cls)
+
+
+SYMMETRIC = InfoNCE(directions=("query_to_document", "document_to_query"))
+
+
+def check_tokens(sizes: list[int]) -> None:
+    objectives = (InfoNCE(), InfoNCE(negatives="others"), InfoNCE(negatives="own"), SYMMETRIC)
+    for objective in objectives:
+        whole = TokenEncoder()
+        loss = objective(whole(*batch(sum(sizes)))).loss
+        loss.backward()
+        expected = loss.detach(), whole.weight.grad, whole.temperature.grad
+        encoder, (first, last) = TokenEncoder(), own_rows(sizes)
+        outputs = encoder(*batch(sum(sizes), first, last))
+        gathered = gather_outputs(outputs, with_queries=objective.needs_all_queries)
+        loss = objective(gathered).loss * loss_share(last - first)
+        loss.backward()
+        found = average_over_ranks(loss, encoder.weight.grad, encoder.temperature.grad)
+        for one, many in zip(expected, found, strict=True):
+            torch.testing.assert_close(many, one, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("sizes", [[4, 4], [1, 4, 2, 3]], ids=["2 even", "4 uneven"])
+def test_ranks_train_late_interaction_like_one_process(sizes):
+    on_ranks(len(sizes), check_tokens, sizes)
+
+
+def check_token_collectives(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    for name in ("_all_gather", "_reduce_scatter"):
+        original = getattr(distributed, name)
+
+        def counted(*arguments, name=name, original=original):
+            calls.append(name)
+            original(*arguments)
+
+        monkeypatch.setattr(distributed, name, counted)
+    encoder, (first, last) = TokenEncoder(), own_rows([4, 4])
+    outputs = encoder(*batch(8, first, last))
+    outputs = replace(
+        outputs,
+        query=replace(outputs.query, cls=None),
+        document=replace(outputs.document, cls=None),
+    )
+    InfoNCE()(gather_outputs(outputs)).loss.backward()
+    assert calls == ["_all_gather", "_all_gather", "_reduce_scatter"]
+
+
+def test_late_interaction_costs_one_gather_and_one_reduce_scatter(monkeypatch):
+    on_ranks(2, check_token_collectives, monkeypatch)

@@ -63,3 +63,15 @@ def best_by_sorting(scores, num_results):
     """The best columns and their scores; equal scores by the lower column."""
     order = np.argsort(-scores, axis=1, kind="stable")[:, :num_results]
     return order, np.take_along_axis(scores, order, axis=1)
+
+
+def topical_tokens(num_texts, dim, seed, length=40, topic=0.8):
+    """Texts of unit vectors that share a direction, as the tokens of a real text do."""
+    rng = np.random.default_rng(seed)
+    topics, values = rng.normal(size=(num_texts, 1, dim)), rng.normal(size=(num_texts, length, dim))
+    topics, values = (x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (topics, values))
+    values = topic * topics + values
+    values = values / np.linalg.norm(values, axis=-1, keepdims=True)
+    return TokenVectors(
+        values.reshape(-1, dim).astype(np.float32), np.full(num_texts, length, dtype=np.int64)
+    )

@@ -184,7 +184,7 @@ def check_search(queries: TokenVectors, documents: TokenVectors, num_results: in
         raise UserError("search", "num_results must be at least 1", got=num_results)
     for what, of_queries, of_documents in (
         ("tokens of one dimension", queries.values.shape[1], documents.values.shape[1]),
-        ("cls vectors of one dimension", _cls_dim(queries), _cls_dim(documents)),
+        ("cls vectors of one dimension", cls_dim(queries), cls_dim(documents)),
         ("one setting of exact_match", queries.exact_match, documents.exact_match),
     ):
         if of_queries != of_documents:
@@ -196,5 +196,6 @@ def check_search(queries: TokenVectors, documents: TokenVectors, num_results: in
             )
 
 
-def _cls_dim(vectors: TokenVectors) -> int:
+def cls_dim(vectors: TokenVectors) -> int:
+    """Return the numbers of a text's ``cls`` vector, 0 without one."""
     return 0 if vectors.cls is None else vectors.cls.shape[1]

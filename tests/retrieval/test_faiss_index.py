@@ -141,3 +141,9 @@ def test_nan_and_queries_of_another_model_are_refused(queries, documents):
         search_index(build_index(documents), queries[:, :8], 5)
     with pytest.raises(UserError, match="hold NaN"):
         build_index(np.full((3, 4), np.nan, np.float32))
+
+
+def test_the_bytes_of_an_index_are_those_of_its_file(tmp_path, documents):
+    index = build_index(documents, "HNSW8")
+    save_index(index, tmp_path / "index.faiss")
+    assert faiss_index.index_bytes(index) == (tmp_path / "index.faiss").stat().st_size

@@ -22,7 +22,8 @@ class ScoreRule(BaseModel):
 
     Margins are in units of the teacher's similarity: those of cosine mean nothing for MaxSim or dot products.
 
-    Source: NV-Retriever, Moreira et al. (2024), https://arxiv.org/abs/2407.15831.
+    Source: NV-Retriever, Moreira et al. (2024), https://arxiv.org/abs/2407.15831; ``adaptive``:
+    LG-ANNA-Embedding (2025), https://arxiv.org/abs/2506.07438.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)

@@ -1,14 +1,12 @@
 r"""InfoNCE: the contrastive loss that nearly all dense retrievers are trained with."""
 
-from typing import Any, Literal, cast
+from typing import Literal
 
 from pydantic import Field, PositiveFloat
-from torch import Tensor
 
 from embedtrain.objectives.base import Objective
-from embedtrain.ops.infonce import InfoNCEOptions, InfoNCEOutput, infonce
-from embedtrain.ops.infonce_scores import infonce_of_scores
-from embedtrain.ops.similarity import all_scores, take
+from embedtrain.ops.contrast import contrast
+from embedtrain.ops.infonce_problem import InfoNCEOptions
 from embedtrain.types import ObjectiveOutput, RetrievalOutputs
 
 Direction = Literal[
@@ -54,7 +52,8 @@ class InfoNCE(Objective):
     """How the loss is computed, never what: ``reference`` stores all scores, the others do not."""
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
-        result = self._compare(outputs)
+        temperature = self.temperature if outputs.temperature is None else outputs.temperature
+        result = contrast(outputs, temperature, self._options(), self.backend)
         metrics = {
             "accuracy": result.accuracy,
             "margin": result.margin,
@@ -69,37 +68,6 @@ class InfoNCE(Objective):
     def needs_all_queries(self) -> bool:
         """Queries are candidates of documents and of other queries."""
         return self.directions != ("query_to_document",)
-
-    def _compare(self, outputs: RetrievalOutputs) -> InfoNCEOutput:
-        relevance, everyone = outputs.relevance, outputs.all_queries
-        temperature = self.temperature if outputs.temperature is None else outputs.temperature
-        shared: dict[str, Any] = {
-            "query_ids": relevance.query_ids,
-            "document_ids": relevance.document_ids,
-            "known_positives": relevance.known_positives,
-            "owners": relevance.owners,
-            "all_query_ids": None if everyone is None else everyone.ids,
-            "all_known_positives": None if everyone is None else everyone.known_positives,
-            "options": self._options(),
-        }
-        if isinstance(outputs.query, Tensor) and isinstance(outputs.document, Tensor):
-            return infonce(
-                outputs.query,
-                outputs.document,
-                relevance.positives,
-                temperature,
-                all_query=None if everyone is None else cast("Tensor", everyone.embeddings),
-                backend=self.backend,
-                **shared,
-            )
-        transposed = None
-        if everyone is not None:
-            anchors = take(outputs.document, relevance.positives[:, 0])
-            transposed = all_scores(everyone.embeddings, anchors, backend=self.backend).T
-        scores = all_scores(outputs.query, outputs.document, backend=self.backend)
-        return infonce_of_scores(
-            scores, relevance.positives, temperature, transposed=transposed, **shared
-        )
 
     def _options(self) -> InfoNCEOptions:
         return InfoNCEOptions(

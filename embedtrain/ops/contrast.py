@@ -1,0 +1,52 @@
+"""InfoNCE of a batch's outputs, whether a text has one vector or several."""
+
+from typing import Any, cast
+
+from torch import Tensor
+
+from embedtrain.ops.backend import Backend
+from embedtrain.ops.infonce import infonce
+from embedtrain.ops.infonce_problem import InfoNCEOptions, InfoNCEOutput, Temperature
+from embedtrain.ops.infonce_scores import infonce_of_scores
+from embedtrain.ops.similarity import all_scores, take
+from embedtrain.types import RetrievalOutputs
+
+
+def contrast(
+    outputs: RetrievalOutputs,
+    temperature: Temperature,
+    options: InfoNCEOptions,
+    backend: Backend = "auto",
+) -> InfoNCEOutput:
+    """Compute :func:`embedtrain.ops.infonce.infonce`, which defines every option, from outputs.
+
+    Dense scores are never stored; those of late interaction are.
+    """
+    relevance, everyone = outputs.relevance, outputs.all_queries
+    shared: dict[str, Any] = {
+        "query_ids": relevance.query_ids,
+        "document_ids": relevance.document_ids,
+        "known_positives": relevance.known_positives,
+        "owners": relevance.owners,
+        "all_query_ids": None if everyone is None else everyone.ids,
+        "all_known_positives": None if everyone is None else everyone.known_positives,
+        "options": options,
+    }
+    if isinstance(outputs.query, Tensor) and isinstance(outputs.document, Tensor):
+        return infonce(
+            outputs.query,
+            outputs.document,
+            relevance.positives,
+            temperature,
+            all_query=None if everyone is None else cast("Tensor", everyone.embeddings),
+            backend=backend,
+            **shared,
+        )
+    transposed = None
+    if everyone is not None:
+        anchors = take(outputs.document, relevance.positives[:, 0])
+        transposed = all_scores(everyone.embeddings, anchors, backend=backend).T
+    scores = all_scores(outputs.query, outputs.document, backend=backend)
+    return infonce_of_scores(
+        scores, relevance.positives, temperature, transposed=transposed, **shared
+    )

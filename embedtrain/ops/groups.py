@@ -1,0 +1,98 @@
+"""The scores of each query with the documents it brought, beside the teacher's: what distillation compares."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from embedtrain.errors import UserError
+from embedtrain.ops.similarity import pair_scores, take
+from embedtrain.types import RetrievalOutputs
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Own queries in rows, the documents that each brought side by side; 0 where there is none.
+
+    ``columns`` says which candidate of the batch stands where, -1 for none.
+    """
+
+    columns: Int64[Tensor, "queries group"]
+    scores: Float[Tensor, "queries group"]
+    positives: Bool[Tensor, "queries group"]
+
+    @property
+    def mask(self) -> Bool[Tensor, "queries group"]:
+        """Where there is a document."""
+        return self.columns >= 0
+
+    @property
+    def negatives(self) -> Bool[Tensor, "queries group"]:
+        """Where there is a document that is no positive."""
+        return self.mask & ~self.positives
+
+
+def group_columns(
+    owners: Int64[Tensor, " documents"], num_queries: int
+) -> Int64[Tensor, "queries group"]:
+    """Return the columns of the documents that each of this process's queries brought, -1 unused."""
+    own = (owners < num_queries).nonzero()[:, 0]
+    own = own[owners[own].argsort(stable=True)]
+    counts = torch.bincount(owners[own], minlength=num_queries)
+    within = torch.arange(len(own), device=owners.device)
+    within = within - (counts.cumsum(0) - counts).repeat_interleave(counts)
+    columns = owners.new_full((num_queries, int(counts.max())), -1)
+    columns[owners[own], within] = own
+    return columns
+
+
+def score_groups(outputs: RetrievalOutputs) -> Groups:
+    """Score each query with the documents it brought; other ranks' documents play no part."""
+    relevance = outputs.relevance
+    columns = group_columns(relevance.owners, len(outputs.query))
+    used = columns >= 0
+    owners = used.nonzero()[:, 0]
+    found = pair_scores(outputs.query, take(outputs.document, columns[used]), owners)
+    scores = found.new_zeros(columns.shape).index_put(
+        (used.nonzero()[:, 0], used.nonzero()[:, 1]), found
+    )
+    positives = (columns[:, :, None] == relevance.positives[:, None]).any(2) & used
+    return Groups(columns, scores, positives)
+
+
+def teacher_groups(outputs: RetrievalOutputs, groups: Groups) -> Float[Tensor, "queries group"]:
+    """Return the teacher's scores in the places of the groups' documents, in the type of the scores.
+
+    Raises:
+        UserError: If the rows of the batch have none.
+    """
+    teacher = outputs.relevance.teacher_scores
+    if teacher is None:
+        raise UserError(
+            "objective",
+            "learns from a teacher's scores and the rows have none",
+            cure="Add them with `embedtrain score`, or name their column in data.sources",
+        )
+    laid_out = teacher[groups.columns.clamp_min(0)].to(groups.scores.dtype)
+    return laid_out.masked_fill(~groups.mask, 0.0)
+
+
+def masked_log_softmax(
+    logits: Float[Tensor, "queries group"], mask: Bool[Tensor, "queries group"]
+) -> Float[Tensor, "queries group"]:
+    """Return log-probabilities over the places of ``mask``; 0 elsewhere, with no gradient there."""
+    lowest = torch.finfo(logits.dtype).min
+    return logits.masked_fill(~mask, lowest).log_softmax(1).masked_fill(~mask, 0.0)
+
+
+def mean_divergence(
+    student: Float[Tensor, "queries group"],
+    teacher: Float[Tensor, "queries group"],
+    mask: Bool[Tensor, "queries group"],
+) -> Float[Tensor, ""]:
+    """Return the mean over queries of KL(teacher, student) of logits, over the places of ``mask``."""
+    expected = masked_log_softmax(teacher, mask)
+    found = masked_log_softmax(student, mask)
+    probability = expected.exp().masked_fill(~mask, 0.0)
+    return (probability * (expected - found)).sum(1).mean()

@@ -1,0 +1,56 @@
+"""Losses that need every score of a query at once: a few queries at a time, forgotten in between."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from embedtrain.ops.similarity import take
+from embedtrain.types import Embeddings, RetrievalOutputs
+
+SCORES_AT_ONCE = 2**22
+"""Scores held for one block of queries (16 MiB in float32)."""
+
+
+RowLoss = Callable[[Embeddings, Embeddings, Tensor], Tensor]
+"""Gives the loss of each of some queries, from their embeddings, all documents, and the queries' rows."""
+
+
+def mean_over_queries(
+    outputs: RetrievalOutputs, loss: RowLoss, *, scores_at_once: int = SCORES_AT_ONCE
+) -> Float[Tensor, ""]:
+    """Average a loss over queries, holding the scores of one block of queries at a time.
+
+    The backward pass computes each block again, so that memory does not grow with the number of queries.
+    """
+    num_queries = len(outputs.query)
+    size = max(1, scores_at_once // max(1, len(outputs.document)))
+    losses = []
+    every = torch.arange(num_queries, device=outputs.relevance.owners.device)
+    for start in range(0, num_queries, size):
+        rows = every[start : start + size]
+        block = take(outputs.query, rows)
+        losses.append(checkpoint(loss, block, outputs.document, rows, use_reentrant=False))
+    return torch.cat(losses).sum() / num_queries
+
+
+def candidate_masks(
+    outputs: RetrievalOutputs, rows: Int64[Tensor, " chosen"]
+) -> tuple[Bool[Tensor, "chosen documents"], Bool[Tensor, "chosen documents"]]:
+    """Return which candidates are positives and which are negatives of the queries at ``rows``.
+
+    Neither are documents with the id of a positive, or of a known positive, as in InfoNCE.
+    """
+    relevance = outputs.relevance
+    columns = relevance.positives[rows]
+    ids = relevance.document_ids
+    positive = torch.zeros(len(rows), len(ids) + 1, dtype=torch.bool, device=ids.device)
+    positive = positive.scatter(1, columns.masked_fill(columns < 0, len(ids)), True)[:, :-1]
+    answers = ids[columns.clamp_min(0)].masked_fill(columns < 0, -1)
+    known = torch.cat([answers, relevance.known_positives[rows]], 1)
+    negative = ~positive
+    for column in known.unbind(1):
+        negative &= ids != column[:, None]
+    return positive, negative

@@ -1,0 +1,124 @@
+"""What holds for every objective of distillation: chunks, rematerialising and ranks change nothing."""
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from objective_toys import GROUP, embed, number, relevance_of
+
+from embedtrain.models.build import load_dense
+from embedtrain.models.chunking import Execution
+from embedtrain.objectives.kl_distillation import KLDistillation
+from embedtrain.objectives.margin_mse import MarginMSE
+from embedtrain.objectives.pair import Pair
+from embedtrain.objectives.pointwise_distillation import PointwiseDistillation
+from embedtrain.objectives.rank_net import RankNet
+from embedtrain.objectives.soft_infonce import SoftInfoNCE
+from embedtrain.objectives.soft_top_k import SoftTopK
+from embedtrain.training.distributed import gather_outputs
+from embedtrain.types import RetrievalBatch, RetrievalOutputs, TokenEmbeddings
+
+EVERY = [
+    KLDistillation(temperature=0.2),
+    KLDistillation(temperature=0.2, candidates="batch"),
+    MarginMSE(scale=5.0),
+    SoftInfoNCE(temperature=0.2),
+    RankNet(weights="ndcg"),
+    SoftTopK(k=3, temperature=0.3),
+    Pair(alpha=0.3, temperature=0.2),
+    PointwiseDistillation(),
+]
+NAMES = [f"{objective.name} {number}" for number, objective in enumerate(EVERY)]
+
+
+@pytest.mark.parametrize("objective", EVERY, ids=NAMES)
+def test_chunks_that_are_encoded_again_give_the_plain_gradients(objective, bert, sentences):
+    model = load_dense(bert).double()
+    texts = sentences[:30]
+    queries, documents = (
+        model.tokenization.encode(part, side)
+        for part, side in ((texts[:6], "query"), (texts[6:], "document"))
+    )
+    batch = RetrievalBatch(queries, documents, torch.arange(6), torch.arange(24), relevance_of(6))
+    found = []
+    for execution in (Execution(10_000), Execution(20, rematerialize=True)):
+        model.zero_grad()
+        result = objective(model(batch, execution))
+        result.loss.backward()
+        gradients = {
+            name: value.grad.clone()
+            for name, value in model.named_parameters()
+            if value.grad is not None
+        }
+        found.append((result.loss.detach(), gradients))
+    (plain_loss, plain), (chunked_loss, chunked) = found
+    torch.testing.assert_close(chunked_loss, plain_loss, rtol=1e-12, atol=1e-12)
+    assert plain.keys() == chunked.keys()
+    assert max(number(value.norm()) for value in plain.values()) > 1e-6
+    for name, value in plain.items():
+        torch.testing.assert_close(chunked[name], value, rtol=1e-9, atol=1e-11)
+
+
+def encode(weight: torch.Tensor, inputs: torch.Tensor | TokenEmbeddings):
+    if isinstance(inputs, TokenEmbeddings):
+        return replace(inputs, tokens=inputs.tokens.detach() @ weight)
+    return inputs.detach() @ weight
+
+
+def loss_and_gradient(objective, kind: str, rank: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the loss of six queries, or of the three that a rank holds, and the weight's gradient."""
+    weight = torch.eye(6, dtype=torch.float64) + 0.1
+    weight.requires_grad_()
+    relevance = relevance_of(6)
+    query, document = embed(6, kind, 0), embed(6 * GROUP, kind, 1)
+    if rank is not None:
+        queries = torch.arange(3) + 3 * rank
+        documents = torch.arange(3 * GROUP) + 3 * GROUP * rank
+        select = lambda x, rows: x.select(rows) if isinstance(x, TokenEmbeddings) else x[rows]  # noqa: E731
+        query, document = select(query, queries), select(document, documents)
+        relevance = replace(
+            relevance,
+            query_ids=relevance.query_ids[queries],
+            document_ids=relevance.document_ids[documents],
+            owners=relevance.owners[documents] - 3 * rank,
+            positives=relevance.positives[queries] - 3 * GROUP * rank,
+            known_positives=relevance.known_positives[queries],
+            teacher_scores=relevance.teacher_scores[documents],
+        )
+    outputs = RetrievalOutputs(encode(weight, query), encode(weight, document), relevance)
+    loss = objective(gather_outputs(outputs)).loss
+    loss.backward()
+    return loss.detach(), weight.grad
+
+
+def compare_with_one_process(rank: int, store: str) -> None:
+    torch.set_num_threads(1)
+    expected = [
+        loss_and_gradient(objective, kind, None)
+        for objective in EVERY
+        for kind in ("dense", "late_interaction")
+    ]
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+    try:
+        found = [
+            loss_and_gradient(objective, kind, rank)
+            for objective in EVERY
+            for kind in ("dense", "late_interaction")
+        ]
+        for mine, one in zip(found, expected, strict=True):
+            for value, whole in zip(mine, one, strict=True):
+                dist.all_reduce(value)
+                torch.testing.assert_close(value / 2, whole, rtol=1e-9, atol=1e-10)
+    finally:
+        dist.destroy_process_group()
+
+
+def test_two_ranks_train_like_one_process():
+    with tempfile.TemporaryDirectory() as folder:
+        mp.start_processes(
+            compare_with_one_process, (str(Path(folder) / "store"),), nprocs=2, start_method="fork"
+        )

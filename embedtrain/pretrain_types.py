@@ -13,9 +13,6 @@ from torch import Tensor
 
 from embedtrain.types import Movable, Texts
 
-DecoderInput = Literal["none", "own", "partner"]
-"""What a decoder rebuilds: nothing, the encoder's own text, or another span of the same document."""
-
 
 @dataclass(frozen=True)
 class Masking:
@@ -108,6 +105,15 @@ class Labelled(Movable):
 
 
 @dataclass(frozen=True)
+class LabelledHead(Movable):
+    """Labelled states of another model, and the output matrix of its own head."""
+
+    labelled: Labelled
+    weight: Float[Tensor, "vocabulary dim"]
+    bias: Float[Tensor, " vocabulary"] | None
+
+
+@dataclass(frozen=True)
 class WordBag(Movable):
     """States of all ordinary tokens behind the head's transform, and the words of each untouched text.
 
@@ -130,7 +136,9 @@ class PretrainOutputs(Movable):
     encoder: Labelled
     vectors: Float[Tensor, "texts width"]
     decoder: Labelled | None = None
+    shuffled: Labelled | None = None
+    """What the decoder makes of the vectors of other texts; for the log only."""
     words: WordBag | None = None
-    generator_loss: Float[Tensor, ""] | None = None
+    generator: LabelledHead | None = None
     figures: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
     """For the log only."""

@@ -137,6 +137,7 @@ def load_backbone(
     num_layers: int | None = None,
     dropout: float | None = None,
     trust_remote_code: bool = False,
+    loader: Any = AutoModel,  # noqa: ANN401 - transformers is untyped
 ) -> Backbone:
     """Load a backbone in float32 from a Hub id, a local folder or ``package:NAME/FOLDER``.
 
@@ -145,6 +146,7 @@ def load_backbone(
         num_layers: Keep only the first layers; null keeps all.
         dropout: Replaces every dropout ratio of the config; null keeps them.
         trust_remote_code: Run modelling code from the repository. Only if the user asked for it.
+        loader: Which of transformers' Auto classes loads it; one with a head gives it with its head.
 
     Raises:
         UserError: If the model, its tokenizer or its safetensors file is missing.
@@ -154,7 +156,7 @@ def load_backbone(
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
         _shape_config(path, config, num_layers, dropout)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        model = AutoModel.from_pretrained(
+        model = loader.from_pretrained(
             folder,
             config=config,
             dtype=torch.float32,

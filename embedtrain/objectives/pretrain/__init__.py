@@ -1,0 +1,30 @@
+"""Pre-training objectives: one file each, found by their class, no table to edit."""
+
+import importlib
+import pkgutil
+from inspect import isabstract
+from typing import TYPE_CHECKING, Annotated, Union, get_args
+
+from pydantic import Field
+
+from embedtrain.objectives.pretrain.base import PretrainObjective
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
+PRETRAIN_OBJECTIVES: dict[str, type[PretrainObjective]] = {
+    get_args(cls.model_fields["name"].annotation)[0]: cls
+    for cls in PretrainObjective.__subclasses__()
+    if not isabstract(cls)
+}
+"""Every pre-training objective by its name in a recipe."""
+
+if TYPE_CHECKING:
+    AnyPretrainObjective = PretrainObjective
+else:
+    AnyPretrainObjective = Annotated[
+        Union[tuple(PRETRAIN_OBJECTIVES.values())],  # noqa: UP007
+        Field(discriminator="name"),
+    ]
+
+__all__ = ["PRETRAIN_OBJECTIVES", "AnyPretrainObjective", "PretrainObjective"]

@@ -177,11 +177,8 @@ def check_documents(documents: TokenVectors) -> TokenVectors:
 
 
 def check_search(queries: TokenVectors, documents: TokenVectors, num_results: int) -> None:
-    """Refuse a search that cannot be done."""
-    if len(queries) == 0:
-        raise UserError("search", "has no queries", cure="Give at least one of the queries")
-    if num_results < 1:
-        raise UserError("search", "num_results must be at least 1", got=num_results)
+    """Refuse a search of queries that do not fit the documents, or one for nothing."""
+    check_wanted(queries, num_results)
     for what, of_queries, of_documents in (
         ("tokens of one dimension", queries.values.shape[1], documents.values.shape[1]),
         ("cls vectors of one dimension", cls_dim(queries), cls_dim(documents)),
@@ -194,6 +191,14 @@ def check_search(queries: TokenVectors, documents: TokenVectors, num_results: in
                 got=of_queries,
                 cure="Encode both with the same model",
             )
+
+
+def check_wanted(queries: TokenVectors, num_results: int) -> None:
+    """Refuse a search for nothing."""
+    if len(queries) == 0:
+        raise UserError("search", "has no queries", cure="Give at least one of the queries")
+    if num_results < 1:
+        raise UserError("search", "num_results must be at least 1", got=num_results)
 
 
 def cls_dim(vectors: TokenVectors) -> int:

@@ -172,6 +172,17 @@ def test_more_candidates_find_more(topical):
     assert recalls[0] < recalls[1] < recalls[2] == 1.0
 
 
+def test_cls_vectors_weigh_as_much_as_in_the_exact_score():
+    random = np.random.default_rng(0)
+    queries, documents = (
+        replace(whole_tokens(4, 5, seed), cls=random.normal(size=(4, 3))) for seed in (0, 1)
+    )
+    encoder = Encoder.draw(FixedDimensionalSearch(repetitions=3, bits=2, inner_dim=None), 5)
+    scores = encoder.with_cls(queries, "query") @ encoder.with_cls(documents, "document").T
+    tokens = encoder.encode(queries, "query") @ encoder.encode(documents, "document").T / 3
+    np.testing.assert_allclose(scores, tokens + queries.cls @ documents.cls.T, atol=1e-4)
+
+
 def test_cls_vectors_choose_candidates_too():
     random = np.random.default_rng(0)
     documents = TokenVectors(

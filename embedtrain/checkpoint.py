@@ -18,6 +18,7 @@ from embedtrain.models.build import build_dense
 from embedtrain.models.dense import DenseEncoder
 from embedtrain.recipe import Recipe, dump_recipe, load_recipe
 from embedtrain.training.callbacks import BEST, list_checkpoints
+from embedtrain.training.fitting import Places
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,11 @@ class RunFolder:
     def environment(self) -> Path:
         """Versions, machine, git commit and command."""
         return self.path / "environment.json"
+
+    @property
+    def places(self) -> Places:
+        """What training writes."""
+        return Places(self.path, self.metrics, self.checkpoints)
 
     @property
     def is_run(self) -> bool:

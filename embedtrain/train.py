@@ -1,12 +1,6 @@
 """Workflow: a recipe becomes a run folder with a trained, measured and exported model."""
 
 import json
-import logging
-import signal
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -23,7 +17,7 @@ from embedtrain.checkpoint import (
 )
 from embedtrain.data.batches import BatchBuilder
 from embedtrain.data.mixture import Mixture, mixture_weights
-from embedtrain.errors import Interrupted, UserError
+from embedtrain.errors import UserError
 from embedtrain.evaluate import measure
 from embedtrain.evaluation.report import compare, load_result, write_result
 from embedtrain.export import write_model
@@ -32,18 +26,10 @@ from embedtrain.models.dense import DenseEncoder
 from embedtrain.prepare import Prepared, prepare, with_contract
 from embedtrain.progress import console
 from embedtrain.recipe import Recipe
-from embedtrain.training.callbacks import Checkpoints, CleanStop, CsvLog, Validation
-from embedtrain.training.datamodule import BatchStream, RetrievalData
+from embedtrain.training.callbacks import Validation
+from embedtrain.training.datamodule import BatchStream
+from embedtrain.training.fitting import Start, fit
 from embedtrain.training.module import RetrievalModule
-from embedtrain.training.trainer import build_trainer
-
-
-@dataclass(frozen=True)
-class Start:
-    """Where training begins: at step 0, or behind a checkpoint."""
-
-    step: int = 0
-    checkpoint: Path | None = None
 
 
 def train(recipe: Recipe, output: Path) -> RunFolder:
@@ -142,52 +128,11 @@ def _fit(
         num_negatives=recipe.data.num_negatives,
         seed=config.seed,
     )
-    stop = CleanStop()
-    callbacks: list[pl.Callback] = [stop]
+    callbacks: list[pl.Callback] = []
     if recipe.validation is not None and prepared.validation is not None:
         every = recipe.validation.every_steps
         callbacks.append(Validation(prepared.validation, every, run.checkpoints))
-    callbacks.append(Checkpoints(run.checkpoints, config.checkpoint_every))
-    with _quiet_lightning():
-        trainer = build_trainer(
-            config,
-            num_steps,
-            folder=run.path,
-            csv_log=CsvLog(run.metrics, start.step),
-            callbacks=callbacks,
-        )
-        model.train()  # loading leaves it in evaluation mode, where dropout is off
-        module = RetrievalModule(model, recipe.objective, config, num_steps)
-        stream = BatchStream(mixture, builder, start.step, num_steps)
-        console.print(f"Training {num_steps - start.step:,} steps of {config.batch_size} queries")
-        try:
-            trainer.fit(
-                module, RetrievalData(stream), ckpt_path=start.checkpoint, weights_only=True
-            )
-        except SystemExit as exit_:
-            # Lightning turns the second Ctrl-C into exit code 1.
-            raise KeyboardInterrupt from exit_
-    if stop.received is not None and trainer.global_step < num_steps:
-        raise Interrupted(
-            f"stopped at step {trainer.global_step} of {num_steps} by "
-            f"{signal.Signals(stop.received).name}; continue with: embedtrain train --resume {run.path}"
-        )
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's advice about things decided on purpose out of the user's terminal."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.pytorch")]
-    levels = [log.level for log in loggers]
-    for log in loggers:
-        log.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        # One process reads ready-made batches from a memory-mapped file: workers would only add copies.
-        warnings.filterwarnings("ignore", ".*does not have many workers.*")
-        # Lightning 2.6 builds a pytree LeafSpec the way torch 2.13 deprecates.
-        warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
-        try:
-            yield
-        finally:
-            for log, level in zip(loggers, levels, strict=True):
-                log.setLevel(level)
+    module = RetrievalModule(model, recipe.objective, config, num_steps)
+    stream = BatchStream(mixture, builder, start.step, num_steps)
+    console.print(f"Training {num_steps - start.step:,} steps of {config.batch_size} queries")
+    fit(module, stream, config, start=start, places=run.places, callbacks=callbacks)

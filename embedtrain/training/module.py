@@ -1,10 +1,12 @@
-"""The LightningModule: model, gather, objective, log. Nothing else happens in a step."""
+"""The LightningModules: model, gather, objective, log. Nothing else happens in a step."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from embedtrain.errors import UserError
 from embedtrain.evaluation.diagnostics import effective_rank, mean_norm
@@ -18,44 +20,50 @@ from embedtrain.training.settings import TrainerConfig
 from embedtrain.types import RetrievalBatch, RetrievalOutputs, TokenEmbeddings
 
 
-class RetrievalModule(pl.LightningModule):
-    """Trains an encoder on an objective.
+class TrainedModule(pl.LightningModule, ABC):
+    """What every kind of training shares: optimizer, clipping, random state, log. A subclass gives the step.
 
     Args:
-        model: The encoder.
-        objective: From outputs to a loss.
+        model: What is trained.
         config: Optimizer, schedule, chunk size.
         num_steps: Length of the schedule, in optimizer steps.
     """
 
-    def __init__(
-        self, model: DenseEncoder, objective: Objective, config: TrainerConfig, num_steps: int
-    ) -> None:
+    def __init__(self, model: nn.Module, config: TrainerConfig, num_steps: int) -> None:
         super().__init__()
         self.model = model
-        self.objective = objective
         self.config = config
         self.num_steps = num_steps
         self.execution = Execution(config.chunk_tokens, config.rematerialize)
 
-    def training_step(self, batch: RetrievalBatch, _: int) -> Tensor:
+    @abstractmethod
+    def training_step(self, batch: Any, index: int) -> Tensor:  # noqa: ANN401 - of its own kind
         """Return the loss of one batch."""
-        outputs = gather_outputs(
-            self.model(batch, self.execution), with_queries=self.objective.needs_all_queries
-        )
-        # Scores at a low temperature need float32: bf16 logits give gradients that are far off.
-        with torch.autocast(self.device.type, enabled=False):
-            result = self.objective(outputs)
-            if self.trainer.global_step % self.config.log_every == 0:
-                self._log_step(result.loss, result.metrics, outputs)
-        if not torch.isfinite(result.loss):
+
+    @property
+    def logs_now(self) -> bool:
+        """Whether this step writes a line of the log."""
+        return bool(self.trainer.global_step % self.config.log_every == 0)
+
+    def log_figures(self, loss: Tensor, figures: Mapping[str, float]) -> None:
+        """Write a line of the log."""
+        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+        line = {"loss": loss.item()} | dict(figures) | {"learning_rate": rate}
+        for logger in self.loggers:
+            logger.log_metrics(
+                {f"train/{name}": value for name, value in line.items()}, self.trainer.global_step
+            )
+        self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=1)
+
+    def refuse_bad_loss(self, loss: Tensor, cure: str) -> None:
+        """Stop at a loss that is not finite: whatever it would train is lost already."""
+        if not torch.isfinite(loss):
             raise UserError(
                 f"step {self.trainer.global_step}",
                 "has a loss that is not finite",
-                got=result.loss.item(),
-                cure="Lower trainer.learning_rate or raise the temperature",
+                got=loss.item(),
+                cure=cure,
             )
-        return result.loss
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's own union of forms
         """Return AdamW and a schedule that advances every step."""
@@ -98,20 +106,46 @@ class RetrievalModule(pl.LightningModule):
             if "cuda" in state and torch.cuda.is_available():
                 torch.cuda.set_rng_state(state["cuda"])
 
+
+class RetrievalModule(TrainedModule):
+    """Trains an encoder on an objective.
+
+    Args:
+        model: The encoder.
+        objective: From outputs to a loss.
+        config: Optimizer, schedule, chunk size.
+        num_steps: Length of the schedule, in optimizer steps.
+    """
+
+    def __init__(
+        self, model: DenseEncoder, objective: Objective, config: TrainerConfig, num_steps: int
+    ) -> None:
+        super().__init__(model, config, num_steps)
+        self.objective = objective
+
+    def training_step(self, batch: RetrievalBatch, _: int) -> Tensor:
+        """Return the loss of one batch."""
+        outputs = gather_outputs(
+            self.model(batch, self.execution), with_queries=self.objective.needs_all_queries
+        )
+        # Scores at a low temperature need float32: bf16 logits give gradients that are far off.
+        with torch.autocast(self.device.type, enabled=False):
+            result = self.objective(outputs)
+            if self.logs_now:
+                self._log_step(result.loss, result.metrics, outputs)
+        self.refuse_bad_loss(result.loss, "Lower trainer.learning_rate or raise the temperature")
+        return result.loss
+
     def _log_step(
         self, loss: Tensor, metrics: dict[str, Tensor], outputs: RetrievalOutputs
     ) -> None:
         query = outputs.query
         embeddings = (query if isinstance(query, Tensor) else query.tokens).detach()
-        figures = {f"train/{name}": value.item() for name, value in metrics.items()}
-        figures["train/loss"] = loss.item()
-        figures["train/embedding_norm"] = mean_norm(embeddings).item()
-        figures["train/effective_rank"] = effective_rank(embeddings).item()
-        figures["train/suspected_false_negatives"] = suspected_false_negatives(outputs).item()
-        figures["train/learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
-        for logger in self.loggers:
-            logger.log_metrics(figures, self.trainer.global_step)
-        self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=1)
+        figures = {name: value.item() for name, value in metrics.items()}
+        figures["embedding_norm"] = mean_norm(embeddings).item()
+        figures["effective_rank"] = effective_rank(embeddings).item()
+        figures["suspected_false_negatives"] = suspected_false_negatives(outputs).item()
+        self.log_figures(loss, figures)
 
 
 @torch.no_grad()

@@ -1,0 +1,101 @@
+"""Run the steps of a training run: the one place that starts Lightning's loop."""
+
+import logging
+import signal
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from embedtrain.errors import Interrupted
+from embedtrain.training.callbacks import Checkpoints, CleanStop, CsvLog
+from embedtrain.training.datamodule import BatchStream, StreamData
+from embedtrain.training.settings import TrainerConfig
+from embedtrain.training.trainer import build_trainer
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where training begins: at step 0, or behind a checkpoint."""
+
+    step: int = 0
+    checkpoint: Path | None = None
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a run keeps what training writes."""
+
+    run: Path
+    metrics: Path
+    checkpoints: Path
+
+
+def fit(
+    module: pl.LightningModule,
+    stream: BatchStream[Any],
+    config: TrainerConfig,
+    *,
+    start: Start,
+    places: Places,
+    callbacks: Sequence[pl.Callback] = (),
+) -> None:
+    """Run the steps of ``stream`` and save checkpoints.
+
+    Args:
+        module: What a step does.
+        stream: The batches from ``start`` to the last step.
+        config: Precision, loggers, checkpoints.
+        start: The step to begin with, and the state to begin from.
+        places: Files and folders to write.
+        callbacks: Called before the checkpoint of a step is saved.
+
+    Raises:
+        Interrupted: If a signal stopped it; a checkpoint is there.
+    """
+    num_steps = stream.stop
+    stop = CleanStop()
+    checkpoints = Checkpoints(places.checkpoints, config.checkpoint_every)
+    with _quiet_lightning():
+        trainer = build_trainer(
+            config,
+            num_steps,
+            folder=places.run,
+            csv_log=CsvLog(places.metrics, start.step),
+            callbacks=[stop, *callbacks, checkpoints],
+        )
+        module.train()  # loading leaves it in evaluation mode, where dropout is off
+        try:
+            trainer.fit(module, StreamData(stream), ckpt_path=start.checkpoint, weights_only=True)
+        except SystemExit as exit_:
+            # Lightning turns the second Ctrl-C into exit code 1.
+            raise KeyboardInterrupt from exit_
+    if stop.received is not None and trainer.global_step < num_steps:
+        raise Interrupted(
+            f"stopped at step {trainer.global_step} of {num_steps} by "
+            f"{signal.Signals(stop.received).name}; continue with: "
+            f"embedtrain train --resume {places.run}"
+        )
+
+
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
+    """Keep Lightning's advice about things decided on purpose out of the user's terminal."""
+    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning.pytorch")]
+    levels = [log.level for log in loggers]
+    for log in loggers:
+        log.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        # One process reads ready-made batches from a memory-mapped file: workers would only add copies.
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        # Lightning 2.6 builds a pytree LeafSpec the way torch 2.13 deprecates.
+        warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
+        try:
+            yield
+        finally:
+            for log, level in zip(loggers, levels, strict=True):
+                log.setLevel(level)

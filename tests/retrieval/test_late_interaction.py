@@ -1,6 +1,7 @@
 """Exact late-interaction search against loops over all pairs."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -59,6 +60,37 @@ def test_a_negative_similarity_is_not_beaten_by_padding():
     result = ExactIndex(documents).search(queries, 2)
     assert result.indices.tolist() == [[1, 0]]
     np.testing.assert_allclose(result.scores, [[-0.5, -1.0]])
+
+
+def test_cls_vectors_add_their_inner_product():
+    random = np.random.default_rng(0)
+    queries, documents = (
+        replace(whole_tokens(size, 4, size), cls=random.integers(-2, 3, (size, 3)).astype(float))
+        for size in (5, 30)
+    )
+    truth = maxsim_in_loops(queries, documents) + queries.cls @ documents.cls.T
+    indices, scores = best_by_sorting(truth, 7)
+    result = ExactIndex(documents, block_tokens=20).search(queries, 7)
+    np.testing.assert_array_equal(result.indices, indices)
+    np.testing.assert_array_equal(result.scores, scores)
+
+
+def test_exact_match_compares_equal_words_only(tmp_path):
+    queries = TokenVectors(
+        np.array([[1], [2], [4]], np.float32), np.array([3]), np.array([7, 8, 9]), exact_match=True
+    )
+    documents = TokenVectors(
+        np.array([[5], [-3], [10], [1], [1]], np.float32),
+        np.array([2, 1, 2]),
+        np.array([7, 8, 5, 9, 8]),
+        exact_match=True,
+    )
+    ExactIndex(documents).save(tmp_path / "index")
+    for index in (ExactIndex(documents), ExactIndex.load(tmp_path / "index")):
+        result = index.search(queries, 3)
+        # 2 * 1 + 4 * 1; 1 * 5, where -3 loses to another word's 0; nothing in common.
+        assert result.indices.tolist() == [[2, 0, 1]]
+        assert result.scores.tolist() == [[6.0, 5.0, 0.0]]
 
 
 def test_a_saved_index_is_mapped_from_its_files_and_finds_the_same(tmp_path):

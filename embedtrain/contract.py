@@ -82,8 +82,6 @@ class LateInteractionContract(BaseModel):
     """Keep only so many vectors of a document, from its first token (ME-BERT); null keeps all."""
     dim: PositiveInt = 128
     """Dimension of a vector."""
-    truncate: bool = False
-    """``dim`` cuts the projection's vectors (before normalisation) instead of being its width."""
     pool_factor: PositiveInt = 1
     """Merge similar document tokens until one in so many is left."""
     binary: bool = False
@@ -94,8 +92,17 @@ class LateInteractionContract(BaseModel):
     """Documents drop the words that a learned gate closes."""
     exact_match: bool = False
     """Only equal words are similar; with ``dim: 1`` a learned lexical index (Uni-ColBERTer)."""
+    word_dim: PositiveInt | None = None
+    """Dimension of the vectors that words are averaged and gated in, where ``dim`` is smaller."""
     cls_dim: PositiveInt | None = None
     """Add the inner product of one vector per text, from the first token, to the score."""
+
+    @property
+    def is_portable(self) -> bool:
+        """Whether PyLate and sentence-transformers can express it: they compute the same vectors."""
+        own = (self.words, self.gate, self.exact_match, self.binary, self.cls_dim, self.word_dim)
+        first = (self.query_tokens, self.document_tokens)
+        return not any((*own, *first)) and self.pool_factor == 1 and self.similarity == "cosine"
 
     def prompt(self, side: Side) -> str:
         """Return the text put before every text of ``side``."""

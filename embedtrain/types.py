@@ -102,7 +102,8 @@ class TokenEmbeddings(Movable):
 
     ``ids`` says which token, or which word where words are compared, each vector stands for. ``cls`` is
     one more vector per text whose inner product is added to the score (ColBERTer). With ``exact_match``
-    vectors of different ids have similarity 0.
+    vectors of different ids have similarity 0. ``gates`` are the factors that a learned gate gave each
+    vector; training pays for them, scores do not need them.
     """
 
     tokens: Float[Tensor, "tokens dim"]
@@ -110,6 +111,7 @@ class TokenEmbeddings(Movable):
     ids: Int64[Tensor, " tokens"] | None = None
     cls: Float[Tensor, "texts cls_dim"] | None = None
     exact_match: bool = False
+    gates: Float[Tensor, " tokens"] | None = None
 
     def __len__(self) -> int:
         return self.lengths.numel()
@@ -123,6 +125,7 @@ class TokenEmbeddings(Movable):
             None if self.ids is None else self.ids[places],
             None if self.cls is None else self.cls[rows],
             self.exact_match,
+            None if self.gates is None else self.gates[places],
         )
 
 
@@ -198,6 +201,8 @@ class RetrievalOutputs(Movable):
     temperature: Float[Tensor, ""] | None = None
     similarity: Similarity = "cosine"
     """Whether the vectors are normalised; what shortens them has to know."""
+    gate: Float[Tensor, ""] | None = None
+    """Mean of the gates of this rank's documents, where the model has any (ColBERTer)."""
     all_queries: AllQueries | None = None
     """Set where several ranks train and the objective asked for it."""
 

@@ -101,12 +101,20 @@ def fetch(path: str, *, with_code: bool = False) -> Path:
                 cure="Give an existing folder or a Hub id such as org/name",
             )
         folder = _download(path, with_code)
-    _check_folder(path, folder)
+    own = folder / "backbone"  # where models lie that only embedtrain can express
+    _check_folder(path, own if own.is_dir() else folder)
     return folder
 
 
 def _download(repository: str, with_code: bool) -> Path:
-    patterns = ["*.json", "*.safetensors", "*.txt", "*.model", *(["*.py"] if with_code else [])]
+    patterns = [
+        "*.json",
+        "*.safetensors",
+        "*.txt",
+        "*.model",
+        "*.metadata",
+        *(["*.py"] if with_code else []),
+    ]
     try:
         return Path(snapshot_download(repository, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:

@@ -9,15 +9,56 @@ from embedtrain.contract import Contract
 from embedtrain.models.backbone import (
     Backbone,
     ensure_end_token,
+    fetch,
     load_backbone,
     preferred_device,
     quiet_transformers,
 )
+from embedtrain.models.build_late import (
+    build_late_interaction,
+    load_late_interaction,
+    save_late_interaction,
+)
 from embedtrain.models.dense import DenseConfig, DenseEncoder
-from embedtrain.models.encoder import Packing
+from embedtrain.models.encoder import Packing, TextEncoder
+from embedtrain.models.late_interaction import LateInteractionConfig, LateInteractionEncoder
+from embedtrain.models.late_layout import is_late_interaction
 from embedtrain.models.layout import DEFAULT_LENGTH, Layout, read_layout, write_layout
 
 Accelerator = Literal["auto", "cpu", "gpu"]
+
+
+EncoderConfig = DenseConfig | LateInteractionConfig
+
+
+def build_encoder(config: EncoderConfig, accelerator: Accelerator = "auto") -> TextEncoder:
+    """Load the backbone that a recipe names and put the encoder of its kind around it.
+
+    What the recipe leaves null is taken from the backbone's folder, then from the defaults. The encoder is
+    put on a GPU where there is one, unless ``accelerator`` says otherwise.
+    """
+    if isinstance(config, DenseConfig):
+        return build_dense(config, accelerator)
+    folder = fetch(config.backbone, with_code=config.trust_remote_code)
+    return build_late_interaction(config, preferred_device(accelerator), folder)
+
+
+def load_encoder(path: str, *, packing: Packing = "auto") -> TextEncoder:
+    """Load a model folder or Hub id as it says it is: one vector per text, or several."""
+    folder = fetch(path)
+    if is_late_interaction(folder):
+        return load_late_interaction(path, folder, preferred_device("auto"), packing)
+    return load_dense(path, packing=packing)
+
+
+def save_encoder(model: TextEncoder, folder: Path) -> None:
+    """Write the encoder in the layout that other libraries load, where they can express it."""
+    if isinstance(model, LateInteractionEncoder):
+        save_late_interaction(model, folder)
+    elif isinstance(model, DenseEncoder):
+        save_dense(model, folder)
+    else:
+        raise TypeError(f"no layout for {type(model).__name__}")
 
 
 def build_dense(config: DenseConfig, accelerator: Accelerator = "auto") -> DenseEncoder:

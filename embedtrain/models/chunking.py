@@ -10,6 +10,7 @@ that of one chunk), and the others recall what is dear to compute (:mod:`embedtr
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int64
@@ -17,7 +18,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from embedtrain.models.recall import recall_contexts
-from embedtrain.types import Texts
+from embedtrain.types import Texts, TokenEmbeddings
+
+Encoded = TypeVar("Encoded")
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,33 @@ def encode_in_chunks(
         execution: Chunk size and rematerialisation.
         padded: Whether ``encode`` pads; only then does padding count against the budget.
     """
-    lengths = texts.lengths.cpu()
-    chunks = plan_chunks(lengths, execution.chunk_tokens, padded=padded)
+    parts, inverse = _run(encode, texts, execution, padded=padded)
+    embeddings: Tensor = torch.cat(parts)
+    return embeddings[inverse.to(embeddings.device)]
+
+
+def encode_tokens_in_chunks(
+    encode: Callable[[Texts], TokenEmbeddings], texts: Texts, execution: Execution, *, padded: bool
+) -> TokenEmbeddings:
+    """Do what :func:`encode_in_chunks` does where a text has several vectors."""
+    parts, inverse = _run(encode, texts, execution, padded=padded)
+    ids, cls, gates = (
+        None if getattr(parts[0], name) is None else torch.cat([getattr(p, name) for p in parts])
+        for name in ("ids", "cls", "gates")
+    )
+    tokens = torch.cat([part.tokens for part in parts])
+    lengths = torch.cat([part.lengths for part in parts])
+    together = TokenEmbeddings(tokens, lengths, ids, cls, parts[0].exact_match, gates)
+    return together.select(inverse.to(lengths.device))
+
+
+def _run(
+    encode: Callable[[Texts], Encoded], texts: Texts, execution: Execution, *, padded: bool
+) -> tuple[list[Encoded], Int64[Tensor, " texts"]]:
+    """Encode all chunks; return their results and where each text stands among them."""
+    chunks = plan_chunks(texts.lengths.cpu(), execution.chunk_tokens, padded=padded)
     remember = execution.rematerialize and torch.is_grad_enabled()
-    parts = []
+    parts: list[Encoded] = []
     for rows in chunks:
         chunk = texts.select(rows.to(texts.ids.device))
         if remember and rows is not chunks[-1]:
@@ -83,5 +109,4 @@ def encode_in_chunks(
     order = torch.cat(chunks)
     inverse = torch.empty_like(order)
     inverse[order] = torch.arange(len(order))
-    embeddings = torch.cat(parts)
-    return embeddings[inverse.to(embeddings.device)]
+    return parts, inverse

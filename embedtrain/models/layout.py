@@ -58,7 +58,7 @@ def read_layout(folder: Path) -> Layout:
     contract = None
     if (folder / CONTRACT_FILE).is_file():
         try:
-            contract = Contract.model_validate(_read_json(folder / CONTRACT_FILE)["contract"])
+            contract = Contract.model_validate(read_json(folder / CONTRACT_FILE)["contract"])
         except (ValidationError, KeyError) as error:
             raise UserError(
                 folder / CONTRACT_FILE, "is not a contract", got=str(error).splitlines()[0]
@@ -66,7 +66,7 @@ def read_layout(folder: Path) -> Layout:
     if not (folder / "modules.json").is_file():
         return Layout(contract=contract)
     pooling, projection, normalized = None, None, False
-    for module in _read_json(folder / "modules.json"):
+    for module in read_json(folder / "modules.json"):
         kind = module["type"].rsplit(".", 1)[-1]
         if kind == "Pooling":
             pooling = _read_pooling(folder / module["path"] / "config.json")
@@ -75,14 +75,14 @@ def read_layout(folder: Path) -> Layout:
                 raise UserError(
                     folder / "modules.json", "names two projections, which is not offered"
                 )
-            projection = _read_projection(folder / module["path"])
+            projection = read_projection(folder / module["path"])
         elif kind == "Normalize":
             normalized = True
         elif kind != "Transformer":
             raise UserError(
                 folder / "modules.json", "names a module a dense encoder has no use for", got=kind
             )
-    settings = _read_json(folder / "config_sentence_transformers.json", optional=True)
+    settings = read_json(folder / "config_sentence_transformers.json", optional=True)
     named = settings.get("similarity_fn_name")
     return Layout(
         contract=contract,
@@ -91,7 +91,7 @@ def read_layout(folder: Path) -> Layout:
         prompts={
             key: text for key, text in (settings.get("prompts") or {}).items() if text is not None
         },
-        max_length=_read_json(folder / "sentence_bert_config.json", optional=True).get(
+        max_length=read_json(folder / "sentence_bert_config.json", optional=True).get(
             "max_seq_length"
         ),
         projection=projection,
@@ -112,16 +112,16 @@ def write_layout(
     modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
     pooling = {"word_embedding_dimension": width, "pooling_mode_mean_sqrt_len_tokens": False}
     pooling |= {key: name == contract.pooling for name, key in LEGACY_POOLING.items()}
-    _write_json(folder / "1_Pooling" / "config.json", pooling | {"include_prompt": True})
+    write_json(folder / "1_Pooling" / "config.json", pooling | {"include_prompt": True})
     if projection is not None:
         modules.append(("Dense", "2_Dense"))
-        _write_projection(folder / "2_Dense", projection)
+        write_projection(folder / "2_Dense", projection)
     if contract.similarity == "cosine":
         name = f"{len(modules)}_Normalize"
         modules.append(("Normalize", name))
         # Git and the Hub drop empty folders, and some readers look for it.
-        _write_json(folder / name / "config.json", {})
-    _write_json(
+        write_json(folder / name / "config.json", {})
+    write_json(
         folder / "modules.json",
         [
             {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
@@ -129,11 +129,11 @@ def write_layout(
         ],
     )
     length = max(contract.query_length, contract.document_length)
-    _write_json(
+    write_json(
         folder / "sentence_bert_config.json", {"max_seq_length": length, "do_lower_case": False}
     )
     versions = {"sentence_transformers": "5.0.0", "transformers": transformers.__version__}
-    _write_json(
+    write_json(
         folder / "config_sentence_transformers.json",
         {
             "model_type": "SentenceTransformer",
@@ -143,11 +143,11 @@ def write_layout(
             "similarity_fn_name": contract.similarity,
         },
     )
-    _write_json(folder / CONTRACT_FILE, {"kind": "dense", "contract": contract.model_dump()})
+    write_json(folder / CONTRACT_FILE, {"kind": "dense", "contract": contract.model_dump()})
 
 
 def _read_pooling(path: Path) -> Pooling:
-    config = _read_json(path)
+    config = read_json(path)
     if "pooling_mode" in config:
         modes = [NATIVE_POOLING.get(config["pooling_mode"], config["pooling_mode"])]
     else:
@@ -166,8 +166,9 @@ def _read_pooling(path: Path) -> Pooling:
     return cast("Pooling", modes[0])
 
 
-def _read_projection(folder: Path) -> nn.Linear:
-    config = _read_json(folder / "config.json")
+def read_projection(folder: Path) -> nn.Linear:
+    """Read a linear layer in the layout of sentence-transformers' ``Dense``."""
+    config = read_json(folder / "config.json")
     activation = config.get("activation_function", "Identity").rsplit(".", 1)[-1]
     if activation != "Identity":
         raise UserError(
@@ -183,14 +184,16 @@ def _read_projection(folder: Path) -> nn.Linear:
     return layer
 
 
-def _write_projection(folder: Path, projection: nn.Linear) -> None:
-    _write_json(
+def write_projection(folder: Path, projection: nn.Linear, **settings: object) -> None:
+    """Write a linear layer in the layout of sentence-transformers' ``Dense``, with further settings."""
+    write_json(
         folder / "config.json",
         {
             "in_features": projection.in_features,
             "out_features": projection.out_features,
             "bias": projection.bias is not None,
             "activation_function": "torch.nn.modules.linear.Identity",
+            **settings,
         },
     )
     weights = {
@@ -199,7 +202,8 @@ def _write_projection(folder: Path, projection: nn.Linear) -> None:
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def _read_json(path: Path, *, optional: bool = False) -> Any:  # noqa: ANN401 - the caller knows the form
+def read_json(path: Path, *, optional: bool = False) -> Any:  # noqa: ANN401 - the caller knows the form
+    """Read a JSON file; an optional one that is missing reads as an empty object."""
     if optional and not path.is_file():
         return {}
     try:
@@ -210,6 +214,7 @@ def _read_json(path: Path, *, optional: bool = False) -> Any:  # noqa: ANN401 - 
         raise UserError(path, "is not valid JSON", got=str(error)) from error
 
 
-def _write_json(path: Path, content: object) -> None:
+def write_json(path: Path, content: object) -> None:
+    """Write a JSON file, making its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

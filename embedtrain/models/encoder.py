@@ -109,7 +109,9 @@ class TextEncoder(nn.Module, ABC):
             attended: How many tokens of each text, from its first, others may look at; None for all.
             packed: Whether to compute without padding.
         """
-        return self._packed_states(texts, attended) if packed else self._padded_states(texts, attended)
+        return (
+            self._packed_states(texts, attended) if packed else self._padded_states(texts, attended)
+        )
 
     def _packed_states(
         self, texts: Texts, attended: Tensor | None = None

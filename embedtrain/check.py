@@ -6,14 +6,16 @@ from dataclasses import dataclass
 import psutil
 import torch
 
+from embedtrain.check_pretrain import PretrainCheck, check_pretraining
 from embedtrain.data.batches import BatchBuilder
 from embedtrain.data.mixture import Draw
 from embedtrain.data.tokenized import SourceReport
-from embedtrain.models.build import build_dense
+from embedtrain.models.build import build_encoder
 from embedtrain.models.chunking import Execution
-from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.encoder import TextEncoder
 from embedtrain.prepare import prepare, with_contract
-from embedtrain.recipe import Recipe
+from embedtrain.pretrain_recipe import PretrainRecipe
+from embedtrain.recipe import AnyRecipe, Recipe
 from embedtrain.types import Texts
 
 PROBE_TOKENS = 2048
@@ -48,13 +50,15 @@ class CheckReport:
     estimate: Estimate
 
 
-def check(recipe: Recipe) -> CheckReport:
+def check(recipe: AnyRecipe) -> CheckReport | PretrainCheck:
     """Load the model, tokenise the data, measure one small step; train nothing.
 
     Raises:
         UserError: For whatever would stop `embedtrain train`.
     """
-    model = build_dense(recipe.model, recipe.trainer.accelerator)
+    if isinstance(recipe, PretrainRecipe):
+        return check_pretraining(recipe)
+    model = build_encoder(recipe.model, recipe.trainer.accelerator)
     recipe = with_contract(recipe, model)
     sources = prepare(recipe, model.tokenization).sources
     builder = BatchBuilder(
@@ -71,7 +75,7 @@ def check(recipe: Recipe) -> CheckReport:
     )
 
 
-def _estimate(model: DenseEncoder, recipe: Recipe, texts: Texts, num_rows: int) -> Estimate:
+def _estimate(model: TextEncoder, recipe: Recipe, texts: Texts, num_rows: int) -> Estimate:
     trainer = recipe.trainer
     tokens = int(texts.lengths.sum())
     kept = min(tokens, trainer.chunk_tokens) if trainer.rematerialize else tokens
@@ -88,7 +92,7 @@ def _estimate(model: DenseEncoder, recipe: Recipe, texts: Texts, num_rows: int) 
     )
 
 
-def activations_per_token(model: DenseEncoder) -> int:
+def activations_per_token(model: TextEncoder) -> int:
     """Count the numbers that a transformer keeps per token for its backward pass.
 
     Per layer: queries, keys, values, attention output, two norms with their inputs and two residual sums
@@ -100,7 +104,7 @@ def activations_per_token(model: DenseEncoder) -> int:
     return int(config.num_hidden_layers * (9 * config.hidden_size + 2 * inner))
 
 
-def _seconds_per_token(model: DenseEncoder, texts: Texts, *, bf16: bool) -> float:
+def _seconds_per_token(model: TextEncoder, texts: Texts, *, bf16: bool) -> float:
     """Time a forward and backward pass over some of the batch's texts."""
     order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(0))
     within = texts.lengths[order].cumsum(0) <= PROBE_TOKENS

@@ -14,9 +14,12 @@ from typing import Any
 import torch
 
 from embedtrain.errors import UserError
-from embedtrain.models.build import build_dense
-from embedtrain.models.dense import DenseEncoder
-from embedtrain.recipe import Recipe, dump_recipe, load_recipe
+from embedtrain.models.build import build_encoder
+from embedtrain.models.encoder import TextEncoder
+from embedtrain.models.masked_autoencoder import MaskedAutoencoder
+from embedtrain.models.pretraining import build_masked_autoencoder
+from embedtrain.pretrain_recipe import PretrainRecipe
+from embedtrain.recipe import AnyRecipe, Recipe, dump_recipe, load_recipe
 from embedtrain.training.callbacks import BEST, list_checkpoints
 from embedtrain.training.fitting import Places
 
@@ -60,6 +63,11 @@ class RunFolder:
         return self.path / "model"
 
     @property
+    def decoder(self) -> Path:
+        """The decoder of a pre-training run, to go on with."""
+        return self.path / "decoder"
+
+    @property
     def evaluation(self) -> Path:
         """Scores before and after."""
         return self.path / "evaluation.json"
@@ -101,7 +109,7 @@ def refuse_existing(path: Path) -> None:
         )
 
 
-def create_run(path: Path, recipe: Recipe) -> RunFolder:
+def create_run(path: Path, recipe: AnyRecipe) -> RunFolder:
     """Start a run folder.
 
     Raises:
@@ -120,7 +128,7 @@ def create_run(path: Path, recipe: Recipe) -> RunFolder:
     return run
 
 
-def open_run(path: Path) -> tuple[RunFolder, Recipe]:
+def open_run(path: Path) -> tuple[RunFolder, AnyRecipe]:
     """Open an existing run folder.
 
     Raises:
@@ -132,6 +140,19 @@ def open_run(path: Path) -> tuple[RunFolder, Recipe]:
             path, "is not a run folder", cure="Give the --output of an `embedtrain train`"
         )
     return run, load_recipe(run.recipe)
+
+
+def refuse_other_data(run: RunFolder, fingerprints: list[str]) -> None:
+    """Refuse to continue on rows that changed: it would not be the same run."""
+    if not run.data.is_file():
+        return
+    stored = json.loads(run.data.read_text(encoding="utf-8"))
+    if fingerprints != [report["fingerprint"] for report in stored]:
+        raise UserError(
+            run.path,
+            "was started on other training data",
+            cure="Restore them or start a new run",
+        )
 
 
 def latest_state(run: RunFolder) -> tuple[Path, dict[str, Any]] | None:
@@ -147,7 +168,7 @@ def latest_state(run: RunFolder) -> tuple[Path, dict[str, Any]] | None:
     return None
 
 
-def load_trained(run: RunFolder, recipe: Recipe) -> DenseEncoder:
+def load_trained(run: RunFolder, recipe: Recipe) -> TextEncoder:
     """Return the run's best model: by validation where the recipe validates, else the last one."""
     best = run.checkpoints / BEST
     if best.is_file():
@@ -157,12 +178,31 @@ def load_trained(run: RunFolder, recipe: Recipe) -> DenseEncoder:
         if latest is None:
             raise UserError(run.checkpoints, "holds no checkpoint", cure="Train the run first")
         state = latest[1]
-    model = build_dense(recipe.model, recipe.trainer.accelerator)
+    model = build_encoder(recipe.model, recipe.trainer.accelerator)
     prefix = "model."
     model.load_state_dict(
         {key.removeprefix(prefix): value for key, value in state["state_dict"].items()}
     )
     return model
+
+
+def build_pretrained(recipe: PretrainRecipe) -> MaskedAutoencoder:
+    """Return the model that a pre-training recipe starts from."""
+    torch.manual_seed(recipe.trainer.seed)
+    return build_masked_autoencoder(
+        recipe.model, recipe.objective.computation, recipe.data.length, recipe.trainer.accelerator
+    )
+
+
+def load_pretrained(run: RunFolder, recipe: PretrainRecipe) -> MaskedAutoencoder:
+    """Return the model of a pre-training run's newest checkpoint."""
+    found = latest_state(run)
+    if found is None:
+        raise UserError(run.checkpoints, "holds no checkpoint", cure="Train the run first")
+    model = build_pretrained(recipe)
+    weights = found[1]["state_dict"]
+    model.load_state_dict({key.removeprefix("model."): value for key, value in weights.items()})
+    return model.eval()
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from embedtrain import cli_mine
 from embedtrain.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
-    from embedtrain.recipe import Recipe
+    from embedtrain.recipe import AnyRecipe
 
 app = typer.Typer(
     name="embedtrain",
@@ -148,7 +148,7 @@ def evaluate(
 
     from embedtrain.evaluate import measure
     from embedtrain.evaluation.report import compare, load_result, result_tables, write_result
-    from embedtrain.models.build import load_dense
+    from embedtrain.models.build import load_encoder
     from embedtrain.prepare import load_task
 
     reference = load_result(baseline) if baseline else None
@@ -159,7 +159,7 @@ def evaluate(
             "was measured on other data",
             cure="Evaluate the baseline on the same data and split",
         )
-    result = measure(load_dense(model), task, split, "Evaluating")
+    result = measure(load_encoder(model), task, split, "Evaluating")
     if reference is not None:
         result = compare(result, reference, str(baseline))
     if output is not None:
@@ -192,8 +192,9 @@ def doctor(
     from rich.table import Table
 
     from embedtrain.doctor import diagnose
+    from embedtrain.recipe import refuse_pretraining
 
-    diagnosis = diagnose(_load(recipe, overrides))
+    diagnosis = diagnose(refuse_pretraining(_load(recipe, overrides), recipe))
     table = Table("Parameters", "Gradient norm", "Relative error")
     for group in diagnosis.groups:
         table.add_row(group.name, f"{group.norm:.3g}", f"{group.relative_error:.2e}")
@@ -236,7 +237,7 @@ def main() -> None:
         sys.exit(130)
 
 
-def _load(recipe: str, overrides: list[str] | None) -> "Recipe":
+def _load(recipe: str, overrides: list[str] | None) -> "AnyRecipe":
     from embedtrain.recipe import load_recipe
     from embedtrain.resources import resource
 

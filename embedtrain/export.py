@@ -6,18 +6,21 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
 
-from embedtrain.checkpoint import RunFolder, load_trained, open_run
+from embedtrain.checkpoint import RunFolder, load_pretrained, load_trained, open_run
 from embedtrain.errors import UserError
-from embedtrain.models.build import load_dense, save_dense
-from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.build import load_encoder, save_encoder
+from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.encoding import encode_texts
+from embedtrain.models.pretraining import save_decoder, save_masked_autoencoder
+from embedtrain.pretrain_card import render_pretrain_card
+from embedtrain.pretrain_recipe import PretrainRecipe
 from embedtrain.types import Side
 
 PROBES = (
@@ -46,16 +49,26 @@ def export(source: str, output: Path, *, overwrite: bool = False) -> Path:
     run = RunFolder(Path(source))
     if run.is_run:
         run, recipe = open_run(run.path)
+        if isinstance(recipe, PretrainRecipe):
+            return export_pretrained(run, recipe, output, overwrite=overwrite)
         card = run.model / "README.md"
         text = card.read_text(encoding="utf-8") if card.is_file() else None
         return write_model(load_trained(run, recipe), output, card=text, overwrite=overwrite)
-    return write_model(load_dense(source), output, overwrite=overwrite)
+    return write_model(load_encoder(source), output, overwrite=overwrite)
 
 
 def write_model(
-    model: DenseEncoder, output: Path, *, card: str | None = None, overwrite: bool = False
+    model: TextEncoder,
+    output: Path,
+    *,
+    card: str | None = None,
+    overwrite: bool = False,
+    save: Callable[[Path], None] | None = None,
 ) -> Path:
-    """Write a model folder, reload it in a fresh process, compare, and only then put it in place."""
+    """Write a model folder, reload it in a fresh process, compare, and only then put it in place.
+
+    ``save`` writes the files where more than the encoder is to be kept.
+    """
     if output.exists() and not overwrite:
         raise UserError(
             "--output", "exists", got=str(output), cure="Add --overwrite or choose another"
@@ -65,7 +78,10 @@ def write_model(
         building = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     try:
         with _disk_errors(output.parent):
-            save_dense(model, building)
+            if save is None:
+                save_encoder(model, building)
+            else:
+                save(building)
             if card is not None:
                 (building / "README.md").write_text(card, encoding="utf-8")
         verify(model, building)
@@ -75,6 +91,29 @@ def write_model(
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return output
+
+
+def export_pretrained(
+    run: RunFolder, recipe: PretrainRecipe, output: Path, *, overwrite: bool = False
+) -> Path:
+    """Write the encoder of a pre-training run, with its head where a later stage needs it.
+
+    The decoder goes to ``decoder/`` of the run folder.
+
+    Raises:
+        UserError: If there is no checkpoint, ``output`` exists, or the reloaded vectors differ.
+    """
+    model = load_pretrained(run, recipe)
+    save_decoder(model, run.decoder)
+    return write_model(
+        model.encoder,
+        output,
+        card=render_pretrain_card(run, recipe),
+        overwrite=overwrite,
+        save=lambda folder: save_masked_autoencoder(
+            model, folder, with_head=recipe.objective.keeps_head
+        ),
+    )
 
 
 def _put_in_place(building: Path, output: Path) -> None:
@@ -95,7 +134,7 @@ def _put_in_place(building: Path, output: Path) -> None:
         old.unlink()
 
 
-def verify(model: DenseEncoder, folder: Path) -> None:
+def verify(model: TextEncoder, folder: Path) -> None:
     """Compare the model's vectors with those of the folder, loaded in a fresh process.
 
     The reader is sentence-transformers where it is installed, else embedtrain itself.
@@ -131,7 +170,7 @@ def verify(model: DenseEncoder, folder: Path) -> None:
             )
 
 
-def _short_probes(model: DenseEncoder) -> list[str]:
+def _short_probes(model: TextEncoder) -> list[str]:
     """Return the probes that no limit cuts: readers know one limit, and we may have two."""
     shorter: Side = min(("query", "document"), key=model.contract.length)
     tokens = model.tokenization(PROBES, shorter)

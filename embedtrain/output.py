@@ -8,10 +8,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from embedtrain.check import CheckReport
+from embedtrain.check_pretrain import PretrainCheck
 from embedtrain.checkpoint import RunFolder
 from embedtrain.evaluation.report import EvaluationResult, result_tables
 from embedtrain.mining.output import MiningFolder
-from embedtrain.recipe import dump_recipe
+from embedtrain.output_pretrain import print_pretrain_check, print_pretrain_run
+from embedtrain.pretrain_recipe import PretrainRecipe
+from embedtrain.recipe import dump_recipe, load_recipe
 from embedtrain.search import Searcher
 
 
@@ -23,8 +26,11 @@ def print_hits(searcher: Searcher, query: str, top: int) -> None:
         out.print(f"   {escape(' '.join(hit.text.split())[:300])}")
 
 
-def print_report(report: CheckReport) -> None:
+def print_report(report: CheckReport | PretrainCheck) -> None:
     """Print recipe, data report and estimate."""
+    if isinstance(report, PretrainCheck):
+        print_pretrain_check(report)
+        return
     out = Console(highlight=False)
     out.print(escape(dump_recipe(report.recipe)))
     table = Table(
@@ -64,6 +70,9 @@ def print_report(report: CheckReport) -> None:
 def print_run(path: Path) -> None:
     """Print the scores of a run and what to try next."""
     run, out = RunFolder(path), Console(highlight=False)
+    if isinstance(load_recipe(run.recipe), PretrainRecipe):
+        print_pretrain_run(path)
+        return
     if run.evaluation.is_file():
         after = json.loads(run.evaluation.read_text(encoding="utf-8"))["after"]
         sections = {key: after.pop(key) for key in list(after) if "_at_" not in key}

@@ -7,19 +7,43 @@ turns mistakes into one line that names the place, the value and the cure.
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    PositiveInt,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from embedtrain.data.batches import DataConfig
 from embedtrain.errors import UserError
 from embedtrain.models.dense import DenseConfig
+from embedtrain.models.late_interaction import LateInteractionConfig
 from embedtrain.objectives import AnyObjective
 from embedtrain.objectives.info_nce import InfoNCE
+from embedtrain.pretrain_recipe import PretrainRecipe
 from embedtrain.training.settings import TrainerConfig
 
 Node = yaml.Node
+
+
+def _kind(model: object) -> str:
+    """Return which kind of encoder a recipe's ``model:`` section describes: dense, unless it says so."""
+    if isinstance(model, dict):
+        return str(model.get("kind", "dense"))
+    return str(getattr(model, "kind", "dense"))
+
+
+EncoderConfig = Annotated[
+    Annotated[DenseConfig, Tag("dense")]
+    | Annotated[LateInteractionConfig, Tag("late_interaction")],
+    Discriminator(_kind),
+]
 
 
 class TaskConfig(BaseModel):
@@ -49,7 +73,7 @@ class Recipe(BaseModel):
     description: str
     """One line for `embedtrain recipes`: what it is for."""
     data: DataConfig
-    model: DenseConfig
+    model: EncoderConfig
     objective: AnyObjective = InfoNCE()
     trainer: TrainerConfig
     validation: ValidationConfig | None = None
@@ -67,8 +91,13 @@ class Recipe(BaseModel):
         return self
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+AnyRecipe = Recipe | PretrainRecipe
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> AnyRecipe:
     """Read a recipe and apply ``key.sub=value`` overrides, whose values are YAML.
+
+    With ``model.kind: masked_autoencoder`` it is a recipe of pre-training.
 
     Raises:
         UserError: At the first mistake, with the line of the file or the text of the override.
@@ -91,13 +120,36 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     sources = dict(map(split_override, overrides))
     for key, value in sources.items():
         set_key(content, key, value)
+    model = content.get("model")
+    pretrains = isinstance(model, dict) and model.get("kind") == "masked_autoencoder"
+    form: type[AnyRecipe] = PretrainRecipe if pretrains else Recipe
     try:
-        return Recipe.model_validate(content)
+        return form.model_validate(content)
     except ValidationError as error:
-        raise _first_mistake(error, path, yaml.compose(text), sources) from error
+        raise _first_mistake(error, path, yaml.compose(text), sources, form) from error
 
 
-def dump_recipe(recipe: Recipe) -> str:
+def load_retrieval_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe that is not one of pre-training.
+
+    Raises:
+        UserError: At the first mistake, or if it is one of pre-training.
+    """
+    return refuse_pretraining(load_recipe(path, overrides), path)
+
+
+def refuse_pretraining(recipe: AnyRecipe, place: object) -> Recipe:
+    """Return the recipe, or say that pre-training has nothing to measure or search."""
+    if isinstance(recipe, PretrainRecipe):
+        raise UserError(
+            place,
+            "is a recipe of pre-training, which this command has no use for",
+            cure="Fine-tune the encoder first",
+        )
+    return recipe
+
+
+def dump_recipe(recipe: AnyRecipe) -> str:
     """Return the recipe as YAML with every default written out."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
@@ -136,18 +188,22 @@ def set_key(content: dict[str, Any], key: str, value: object) -> None:
 
 
 def _first_mistake(
-    error: ValidationError, path: Path, root: Node | None, overrides: Mapping[str, object]
+    error: ValidationError,
+    path: Path,
+    root: Node | None,
+    overrides: Mapping[str, object],
+    form: type[AnyRecipe],
 ) -> UserError:
     """Describe the first mistake as the user would find it."""
     details = error.errors()[0]
     location, kind = details["loc"], details["type"]
-    keys = _keys_in_file(location)
+    keys = _keys_in_file(location, form)
     name = ".".join(str(key) for key in keys) or "recipe"
     override = next((text for text in overrides if name.startswith(text)), None)
     line = f"{path}:{_line(keys, root)}"
     place = f"override {override}: {name}" if override else f"{line}: {name}"
     if kind == "extra_forbidden":
-        known = sorted(_known_keys(location[:-1]))
+        known = sorted(_known_keys(location[:-1], form))
         close = get_close_matches(str(location[-1]), known, 1)
         cure = f"Did you mean {close[0]}" if close else f"Known keys: {', '.join(known)}"
         return UserError(place, "is an unknown key", cure=cure + ("?" if close else ""))
@@ -165,10 +221,10 @@ def _first_mistake(
     )
 
 
-def _keys_in_file(location: Sequence[str | int]) -> list[str | int]:
+def _keys_in_file(location: Sequence[str | int], form: type[AnyRecipe]) -> list[str | int]:
     """Drop from pydantic's location what stands for a union's branch and not for a key."""
     kept: list[str | int] = []
-    tags = {tag for model in _models() for tag in _tags(model)}
+    tags = {tag for model in _models(form) for tag in _tags(model)}
     for key in location:
         if not (key in tags and kept and kept[-1] in ("objective", "inner", "model")):
             kept.append(key)
@@ -192,9 +248,9 @@ def _line(keys: Sequence[str | int], node: Node | None) -> int:
     return line
 
 
-def _known_keys(location: Sequence[str | int]) -> list[str]:
+def _known_keys(location: Sequence[str | int], form: type[AnyRecipe]) -> list[str]:
     """Return the keys of the section at a pydantic location."""
-    candidates: list[type[BaseModel]] = [Recipe]
+    candidates: list[type[BaseModel]] = [form]
     for key in location:
         if isinstance(key, int):
             continue
@@ -209,10 +265,8 @@ def _known_keys(location: Sequence[str | int]) -> list[str]:
     return [name for candidate in candidates for name in candidate.model_fields]
 
 
-def _models() -> list[type[BaseModel]]:
-    return [
-        model for field in Recipe.model_fields.values() for model in _models_in(field.annotation)
-    ]
+def _models(form: type[AnyRecipe]) -> list[type[BaseModel]]:
+    return [model for field in form.model_fields.values() for model in _models_in(field.annotation)]
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:  # noqa: ANN401 - any annotation

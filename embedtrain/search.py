@@ -11,12 +11,12 @@ from embedtrain.checkpoint import RunFolder
 from embedtrain.data.cache import default_cache
 from embedtrain.encode import read_texts
 from embedtrain.errors import UserError
-from embedtrain.models.build import load_dense
-from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.build import load_encoder
+from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.encoding import encode_texts
 from embedtrain.prepare import load_task
 from embedtrain.progress import progress_bar
-from embedtrain.recipe import load_recipe
+from embedtrain.recipe import load_retrieval_recipe
 from embedtrain.retrieval.exact import search_exact
 
 
@@ -42,7 +42,7 @@ class Searcher:
 
     def __init__(self, model: str, data: str | None = None, split: str | None = None) -> None:
         path, split = _find_data(model, data, split)
-        self.model = load_dense(model)
+        self.model = load_encoder(model)
         if Path(path).is_file():
             self.texts = list(read_texts(Path(path), None))
             self.ids = [str(number) for number in range(1, len(self.texts) + 1)]
@@ -68,7 +68,7 @@ def _find_data(model: str, data: str | None, split: str | None) -> tuple[str, st
         return data, split or "test"
     run = RunFolder(Path(model).parent)
     if run.is_run:
-        evaluation = load_recipe(run.recipe).evaluation
+        evaluation = load_retrieval_recipe(run.recipe).evaluation
         if evaluation is not None:
             return evaluation.path, split or evaluation.split
     raise UserError(
@@ -78,7 +78,7 @@ def _find_data(model: str, data: str | None, split: str | None) -> tuple[str, st
     )
 
 
-def _encode_once(model: DenseEncoder, texts: list[str]) -> Float32[np.ndarray, "texts dim"]:
+def _encode_once(model: TextEncoder, texts: list[str]) -> Float32[np.ndarray, "texts dim"]:
     """Encode a corpus, or map the vectors that this very model gave it before."""
     key = hashlib.sha256(model.contract.model_dump_json().encode())
     key.update(model.tokenization.fingerprint("document").encode())

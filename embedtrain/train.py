@@ -14,6 +14,7 @@ from embedtrain.checkpoint import (
     load_trained,
     open_run,
     refuse_existing,
+    refuse_other_data,
 )
 from embedtrain.data.batches import BatchBuilder
 from embedtrain.data.mixture import Mixture, mixture_weights
@@ -21,27 +22,31 @@ from embedtrain.errors import UserError
 from embedtrain.evaluate import measure
 from embedtrain.evaluation.report import compare, load_result, write_result
 from embedtrain.export import write_model
-from embedtrain.models.build import build_dense
-from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.build import build_encoder
+from embedtrain.models.encoder import TextEncoder
 from embedtrain.prepare import Prepared, prepare, with_contract
+from embedtrain.pretrain import pretrain, resume_pretraining
+from embedtrain.pretrain_recipe import PretrainRecipe
 from embedtrain.progress import console
-from embedtrain.recipe import Recipe
+from embedtrain.recipe import AnyRecipe, Recipe
 from embedtrain.training.callbacks import Validation
 from embedtrain.training.datamodule import BatchStream
 from embedtrain.training.fitting import Start, fit
 from embedtrain.training.module import RetrievalModule
 
 
-def train(recipe: Recipe, output: Path) -> RunFolder:
-    """Train a recipe from the beginning.
+def train(recipe: AnyRecipe, output: Path) -> RunFolder:
+    """Train or pre-train a recipe from the beginning.
 
     Raises:
         UserError: If the recipe, the data or the output folder is not usable.
         Interrupted: If a signal stopped it.
     """
+    if isinstance(recipe, PretrainRecipe):
+        return pretrain(recipe, output)
     refuse_existing(output)
     torch.manual_seed(recipe.trainer.seed)
-    model = build_dense(recipe.model, recipe.trainer.accelerator)
+    model = build_encoder(recipe.model, recipe.trainer.accelerator)
     recipe = with_contract(recipe, model)
     prepared = prepare(recipe, model.tokenization)
     run = create_run(output, recipe)
@@ -53,9 +58,11 @@ def train(recipe: Recipe, output: Path) -> RunFolder:
 def resume(path: Path) -> RunFolder:
     """Continue a run from its newest checkpoint, exactly as if it had never stopped."""
     run, recipe = open_run(path)
+    if isinstance(recipe, PretrainRecipe):
+        return resume_pretraining(run, recipe)
     found = latest_state(run)
     torch.manual_seed(recipe.trainer.seed)
-    model = build_dense(recipe.model, recipe.trainer.accelerator)
+    model = build_encoder(recipe.model, recipe.trainer.accelerator)
     prepared = prepare(recipe, model.tokenization)
     _refuse_other_data(run, prepared)
     start = Start() if found is None else Start(found[1]["global_step"], found[0])
@@ -65,15 +72,7 @@ def resume(path: Path) -> RunFolder:
 
 def _refuse_other_data(run: RunFolder, prepared: Prepared) -> None:
     """Refuse to continue on rows or a task that changed: it would not be the same run."""
-    found = [source.report.fingerprint for source in prepared.sources]
-    if run.data.is_file():
-        stored = json.loads(run.data.read_text(encoding="utf-8"))
-        if found != [report["fingerprint"] for report in stored]:
-            raise UserError(
-                run.path,
-                "was started on other training data",
-                cure="Restore them or start a new run",
-            )
+    refuse_other_data(run, [source.report.fingerprint for source in prepared.sources])
     if run.before.is_file() and prepared.evaluation is not None:
         measured = load_result(run.before).data.fingerprint
         if measured != prepared.evaluation.fingerprint:
@@ -85,7 +84,7 @@ def _refuse_other_data(run: RunFolder, prepared: Prepared) -> None:
 
 
 def _run(
-    run: RunFolder, recipe: Recipe, model: DenseEncoder, prepared: Prepared, start: Start
+    run: RunFolder, recipe: Recipe, model: TextEncoder, prepared: Prepared, start: Start
 ) -> RunFolder:
     task, split = prepared.evaluation, recipe.evaluation.split if recipe.evaluation else ""
     if task is not None and not run.before.is_file():
@@ -105,7 +104,7 @@ def _run(
 
 
 def _fit(
-    run: RunFolder, recipe: Recipe, model: DenseEncoder, prepared: Prepared, start: Start
+    run: RunFolder, recipe: Recipe, model: TextEncoder, prepared: Prepared, start: Start
 ) -> None:
     """Run the steps from ``start`` to the end."""
     sources = prepared.sources

@@ -11,6 +11,7 @@ from jaxtyping import Float32
 from torch import nn
 
 from embedtrain.mining.shards import Shard, wait_for
+from embedtrain.models.chunking import Execution
 from embedtrain.models.dense import DenseEncoder
 from embedtrain.models.encoding import TEXTS_AT_ONCE, encode_texts
 from embedtrain.progress import progress_bar
@@ -70,11 +71,15 @@ def embed_once(
     if todo:
         array = np.load(path, mmap_mode="r+")
         autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16")
+        # On a CPU a small chunk stays in the cache and needs little memory.
+        run = Execution(chunk_tokens=4096 if model.device.type == "cpu" else 65_536)
         total = sum(len(texts[n * TEXTS_AT_ONCE : (n + 1) * TEXTS_AT_ONCE]) for n in todo)
         with progress_bar(f"Encoding {side} texts", total) as advance, autocast:
             for number in todo:
                 block = slice(number * TEXTS_AT_ONCE, (number + 1) * TEXTS_AT_ONCE)
-                encode_texts(model, texts[block], side, out=array[block], progress=advance)
+                encode_texts(
+                    model, texts[block], side, execution=run, out=array[block], progress=advance
+                )
                 array.flush()
                 marks[number].touch()
     wait_for(marks)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from embedtrain import cli_mine
+from embedtrain import cli_mine, cli_tokenizer
 from embedtrain.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ app = typer.Typer(
 
 app.command(epilog=cli_mine.MINE_EXAMPLE)(cli_mine.mine)
 app.command(epilog=cli_mine.SCORE_EXAMPLE)(cli_mine.score)
+app.command(epilog=cli_tokenizer.EXAMPLE)(cli_tokenizer.tokenizer)
 
 RecipeArgument = Annotated[
     str, typer.Argument(help="A YAML file, or the name of a recipe that comes with embedtrain.")

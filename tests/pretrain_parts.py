@@ -72,8 +72,8 @@ def masked_batch(
     special = (ids == CLS) | (ids == SEP)
     words = Words.find(texts, ~special, special)
     ordinary = torch.arange(FIRST_WORD, vocabulary)
-    encoder_masked = mask_words(words, masking.encoder_ratio, generator)[0]
-    decoder_masked = mask_words(words, masking.decoder_ratio, generator)[0]
+    encoder_masked = mask_words(words, masking.encoder_ratio, generator)[:, 0]
+    decoder_masked = mask_words(words, masking.decoder_ratio, generator)[:, 0]
     if masking.superset:
         decoder_masked = extend_mask(
             words, encoder_masked, masking.encoder_ratio, masking.decoder_ratio, generator
@@ -84,7 +84,7 @@ def masked_batch(
         longest = max(lengths)
         draws = mask_words_independently(
             words, masking.decoder_ratio, generator, num_draws=longest
-        ).T.contiguous()
+        )
         places = torch.cat([torch.arange(length) for length in lengths])
     partners = torch.arange(len(lengths))
     return MaskedBatch(

@@ -178,7 +178,7 @@ class MaskedBatchBuilder:
         masking, ids = self.masking, texts.ids
         special = self.frame.special[ids]
         words = Words.find(texts, word_starts, special)
-        encoder_masked = mask_words(words, masking.encoder_ratio, generator)[0]
+        encoder_masked = mask_words(words, masking.encoder_ratio, generator)[:, 0]
         draws, picks = self._draw_by_position(texts, words, generator)
         decoder_masked = self._decoder_mask(words, encoder_masked, generator)
 
@@ -208,7 +208,7 @@ class MaskedBatchBuilder:
             return extend_mask(
                 words, encoder_masked, masking.encoder_ratio, masking.decoder_ratio, generator
             )
-        return mask_words(words, masking.decoder_ratio, generator)[0]
+        return mask_words(words, masking.decoder_ratio, generator)[:, 0]
 
     def _draw_by_position(
         self, texts: Texts, words: Words, generator: torch.Generator
@@ -227,7 +227,7 @@ class MaskedBatchBuilder:
         else:
             draws = mask_words(words, masking.decoder_ratio, generator, num_draws=masking.num_draws)
             picks = torch.randint(masking.num_draws, (num_tokens,), generator=generator)
-        return draws.T.contiguous(), picks
+        return draws.contiguous(), picks
 
     def _pair(
         self, source: SpanSource, row: int, entropy: np.random.Generator

@@ -6,6 +6,7 @@ special tokens belong to none and are never hidden. Nothing here loops over toke
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
@@ -50,16 +51,17 @@ class Words:
             torch.bincount(owner, minlength=len(texts)),
         )
 
-    def tokens(self, chosen: Bool[Tensor, "draws words"]) -> Bool[Tensor, "draws tokens"]:
+    def tokens(self, chosen: Bool[Tensor, "words draws"]) -> Bool[Tensor, "tokens draws"]:
         """Return the tokens of the chosen words."""
-        nothing = torch.zeros(len(chosen), 1, dtype=torch.bool)
-        # Place -1, the last, stands for the special tokens.
-        return torch.cat([chosen, nothing], 1)[:, self.of_token]
+        if len(chosen) == 0:
+            return chosen.new_zeros(len(self.of_token), chosen.shape[1])
+        found = chosen.index_select(0, self.of_token.clamp_min(0))
+        return found.masked_fill_((self.of_token < 0)[:, None], False)
 
 
 def mask_words(
     words: Words, ratio: float, generator: torch.Generator, *, num_draws: int = 1
-) -> Bool[Tensor, "draws tokens"]:
+) -> Bool[Tensor, "tokens draws"]:
     r"""Hide whole words of each text until ``ratio`` of its ordinary tokens are hidden.
 
     A text's words come in a random order; a word that would exceed the budget of $p\,n$ tokens is hidden with
@@ -80,10 +82,10 @@ def mask_words_by_keys(
     ratio: float,
     keys: Float64[Tensor, "draws words"],
     lots: Float64[Tensor, "draws words"],
-) -> Bool[Tensor, "draws tokens"]:
+) -> Bool[Tensor, "tokens draws"]:
     """Hide words as :func:`mask_words` does; ``keys`` order them, ``lots`` decide about the last."""
     if ratio == 0:
-        return words.tokens(torch.zeros_like(keys, dtype=torch.bool))
+        return words.tokens(torch.zeros_like(keys.T, dtype=torch.bool))
     order = (keys + words.texts).argsort(dim=1)  # keys below 1: words stay within their text
     sizes = words.sizes[order]
     ends = sizes.cumsum(1)
@@ -92,15 +94,22 @@ def mask_words_by_keys(
     budget = (ratio * counts.double())[words.texts]
     sorted_lots = lots.gather(1, order)
     hidden = (before + sorted_lots * sizes < budget) | (before == 0)
-    return words.tokens(torch.zeros_like(hidden).scatter(1, order, hidden))
+    return words.tokens(torch.zeros_like(hidden).scatter(1, order, hidden).T)
 
 
 def mask_words_independently(
     words: Words, ratio: float, generator: torch.Generator, *, num_draws: int = 1
-) -> Bool[Tensor, "draws tokens"]:
-    """Hide each word with probability ``ratio``, whatever happens to the others; possibly none."""
-    lots = torch.rand(num_draws, len(words.sizes), generator=generator)
-    return words.tokens(lots < ratio)
+) -> Bool[Tensor, "tokens draws"]:
+    """Hide each word with probability ``ratio``, whatever happens to the others; possibly none.
+
+    Millions of draws are wanted for one batch, so they come as 16-bit numbers from a generator of numpy's
+    that ``generator`` seeds: several times faster, and ``ratio`` is rounded to 1/65,536.
+    """
+    seed = int(torch.randint(2**62, (1,), generator=generator))
+    lots = np.random.default_rng(seed).integers(
+        0, 2**16, size=(len(words.sizes), num_draws), dtype=np.uint16
+    )
+    return words.tokens(torch.from_numpy(lots < round(ratio * 2**16)))
 
 
 def extend_mask(
@@ -117,7 +126,7 @@ def extend_mask(
     Source: SimLM, Wang et al. (2022), https://arxiv.org/abs/2207.02578.
     """
     extra = (union_ratio - ratio) / (1 - ratio)
-    return masked | mask_words_independently(words, extra, generator)[0]
+    return masked | mask_words_independently(words, extra, generator)[:, 0]
 
 
 def corrupt(

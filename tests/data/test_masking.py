@@ -56,8 +56,8 @@ def test_the_worked_mask():
     words = words_of(["SWWwWS"])
     keys = torch.tensor([[0.9, 0.5, 0.1]], dtype=torch.float64)
     low, high = (torch.full((1, 3), lot, dtype=torch.float64) for lot in (0.49, 0.5))
-    in_by_lot = mask_words_by_keys(words, 0.5, keys, low)[0].int().tolist()
-    out_by_lot = mask_words_by_keys(words, 0.5, keys, high)[0].int().tolist()
+    in_by_lot = mask_words_by_keys(words, 0.5, keys, low)[:, 0].int().tolist()
+    out_by_lot = mask_words_by_keys(words, 0.5, keys, high)[:, 0].int().tolist()
     assert in_by_lot == [0, 0, 1, 1, 1, 0]
     assert out_by_lot == [0, 0, 0, 0, 1, 0]
 
@@ -68,8 +68,8 @@ def test_masks_hide_whole_words_and_no_special_token():
         mask_words(words, 0.3, seeded(), num_draws=8),
         mask_words_independently(words, 0.3, seeded(), num_draws=8),
     ):
-        assert not mask[:, words.of_token < 0].any()
-        for draw in mask:
+        assert not mask[words.of_token < 0].any()
+        for draw in mask.unbind(1):
             hidden = torch.bincount(words.of_token[draw], minlength=len(words.sizes))
             assert ((hidden == 0) | (hidden == words.sizes)).all()
 
@@ -78,9 +78,9 @@ def test_every_text_with_a_word_hides_one_and_draws_differ():
     words = random_words()
     mask = mask_words(words, 0.15, seeded(), num_draws=16)
     owner = texts_of_tokens(words)
-    for draw in mask:
+    for draw in mask.unbind(1):
         assert (torch.bincount(owner[draw], minlength=64) > 0).equal(words.num_tokens > 0)
-    assert not mask[0].equal(mask[1])
+    assert not mask[:, 0].equal(mask[:, 1])
 
 
 @pytest.mark.parametrize("ratio", [0.15, 0.3, 0.5])
@@ -90,7 +90,7 @@ def test_the_expected_share_of_hidden_tokens_is_the_ratio(ratio):
     for draw in (mask_words, mask_words_independently):
         share = draw(words, ratio, seeded(), num_draws=500).sum() / (500 * total)
         assert abs(share - ratio) < 0.01
-    budgeted = mask_words(words, ratio, seeded(), num_draws=500).view(500, 8, -1).sum(2)
+    budgeted = mask_words(words, ratio, seeded(), num_draws=500).view(8, -1, 500).sum(1)
     assert (budgeted - ratio * 40).abs().max() < 3  # the largest word
 
 
@@ -108,7 +108,7 @@ def test_masks_equal_a_loop_over_words():
                 if before == 0 or before + lots[draw, word].item() * size < budget:
                     expected[words.of_token == word] = True
                 before += size
-        assert mask[draw].equal(expected)
+        assert mask[:, draw].equal(expected)
 
 
 def test_the_same_seed_draws_the_same_masks():
@@ -119,7 +119,7 @@ def test_the_same_seed_draws_the_same_masks():
 
 def test_an_extended_mask_contains_the_first_and_has_the_union_ratio():
     words = words_of(["S" + "WwWWwwWWWw" * 20 + "S"] * 50)
-    first = mask_words(words, 0.3, seeded())[0]
+    first = mask_words(words, 0.3, seeded())[:, 0]
     both = extend_mask(words, first, 0.3, 0.5, seeded(1))
     assert (both | first).equal(both)
     assert abs(both.sum() / words.num_tokens.sum() - 0.5) < 0.02

@@ -8,10 +8,32 @@ from typing import Any
 import yaml
 
 from embedtrain.checkpoint import RunFolder
+from embedtrain.models.dense import DenseConfig
+from embedtrain.models.late_interaction import LateInteractionConfig
 from embedtrain.recipe import Recipe, dump_recipe
 from embedtrain.resources import resource
 
 TITLES = {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP"}
+
+
+USE = {
+    "dense": """from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("path/to/this/folder")
+queries = model.encode_query(["how do I read a file line by line?"])
+documents = model.encode_document(["for line in open(path): ..."])
+print(model.similarity(queries, documents))""",
+    "late_interaction": """from embedtrain.models.build import load_encoder
+from embedtrain.models.encoding import encode_texts
+
+model = load_encoder("path/to/this/folder")
+queries = encode_texts(model, ["how do I read a file line by line?"], "query")
+documents = encode_texts(model, ["for line in open(path): ..."], "document")
+
+# Where the folder holds a modules.json, PyLate and sentence-transformers 6 load it too:
+# sentence_transformers.multi_vector_encoder.MultiVectorEncoder("path/to/this/folder")""",
+}
+"""How to load a model of each kind."""
 
 
 def render_card(run: RunFolder, recipe: Recipe) -> str:
@@ -23,8 +45,9 @@ def render_card(run: RunFolder, recipe: Recipe) -> str:
         metadata=yaml.safe_dump(_metadata(recipe, evaluation), sort_keys=False).strip(),
         description=recipe.description,
         backbone=recipe.model.backbone,
-        pooling=recipe.model.pooling,
+        pooling=_pooling(recipe.model),
         similarity=recipe.model.similarity,
+        use=USE[recipe.model.kind],
         query_prompt=json.dumps(recipe.model.query.prompt),
         query_length=recipe.model.query.length,
         document_prompt=json.dumps(recipe.model.document.prompt),
@@ -37,16 +60,24 @@ def render_card(run: RunFolder, recipe: Recipe) -> str:
     )
 
 
+def _pooling(model: DenseConfig | LateInteractionConfig) -> str:
+    if isinstance(model, DenseConfig):
+        return str(model.pooling)
+    return f"none: late interaction (MaxSim), {model.dim} dimensions per vector"
+
+
 def _metadata(recipe: Recipe, evaluation: dict[str, Any] | None) -> dict[str, Any]:
+    late = isinstance(recipe.model, LateInteractionConfig)
     tags = [
+        *(["ColBERT", "PyLate"] if late else []),
         "sentence-transformers",
         "sentence-similarity",
         "feature-extraction",
-        "dense",
+        "late-interaction" if late else "dense",
         "embedtrain",
     ]
     metadata: dict[str, Any] = {
-        "library_name": "sentence-transformers",
+        "library_name": "PyLate" if late else "sentence-transformers",
         "pipeline_tag": "sentence-similarity",
         "tags": [*tags, f"loss:{recipe.objective.name}"],  # type: ignore[attr-defined]
     }

@@ -115,7 +115,8 @@ def _seconds_per_token(model: TextEncoder, texts: Texts, *, bf16: bool) -> float
         start = time.perf_counter()
         with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
             embeddings = model.embed(probe.to(model.device), Execution(PROBE_TOKENS))
-        embeddings.square().sum().backward()  # type: ignore[no-untyped-call]
+        vectors = embeddings if isinstance(embeddings, torch.Tensor) else embeddings.tokens
+        vectors.square().sum().backward()  # type: ignore[no-untyped-call]
         seconds.append(time.perf_counter() - start)
     model.zero_grad(set_to_none=True)
     return min(seconds) / int(probe.lengths.sum())

@@ -9,9 +9,9 @@ from torch import nn
 
 from embedtrain.data.batches import BatchBuilder
 from embedtrain.data.mixture import Draw
-from embedtrain.models.build import build_dense
+from embedtrain.models.build import build_encoder
 from embedtrain.models.chunking import Execution
-from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.encoder import TextEncoder
 from embedtrain.objectives.base import Objective
 from embedtrain.prepare import check_batch_size, prepare_sources
 from embedtrain.progress import console
@@ -58,7 +58,7 @@ def diagnose(recipe: Recipe) -> Diagnosis:
     is off in both: it draws other numbers for other shapes.
     """
     torch.manual_seed(recipe.trainer.seed)
-    model = build_dense(recipe.model, recipe.trainer.accelerator)
+    model = build_encoder(recipe.model, recipe.trainer.accelerator)
     sources = prepare_sources(recipe.data, model.tokenization)
     rows = min(ROWS, recipe.trainer.batch_size)
     check_batch_size(sources, rows)
@@ -71,7 +71,7 @@ def diagnose(recipe: Recipe) -> Diagnosis:
     return compare_gradients(model, recipe, batch)
 
 
-def compare_gradients(model: DenseEncoder, recipe: Recipe, batch: RetrievalBatch) -> Diagnosis:
+def compare_gradients(model: TextEncoder, recipe: Recipe, batch: RetrievalBatch) -> Diagnosis:
     """Run the plain and the configured path on one batch and compare every group of parameters."""
     trainer, objective = recipe.trainer, recipe.objective
     total = int(batch.queries.lengths.sum() + batch.documents.lengths.sum())
@@ -87,7 +87,7 @@ def compare_gradients(model: DenseEncoder, recipe: Recipe, batch: RetrievalBatch
 
 
 def _gradients(
-    model: DenseEncoder,
+    model: TextEncoder,
     objective: Objective,
     batch: RetrievalBatch,
     execution: Execution,
@@ -146,7 +146,7 @@ def _natural(name: str) -> tuple[str, int]:
 
 
 @contextmanager
-def _packing(model: DenseEncoder, packing: str) -> Iterator[nn.Module]:
+def _packing(model: TextEncoder, packing: str) -> Iterator[nn.Module]:
     before = model.packing
     model.packing = packing  # type: ignore[assignment]
     try:

@@ -1,17 +1,22 @@
 """Workflow: a model and a file of texts become a file of vectors."""
 
+import shutil
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from embedtrain.contract import LateInteractionContract
 from embedtrain.data.text_lines import read_lines, read_objects
 from embedtrain.errors import UserError
-from embedtrain.models.build import load_dense
+from embedtrain.models.build import load_encoder
+from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.encoding import TEXTS_AT_ONCE, encode_texts
 from embedtrain.progress import progress_bar
-from embedtrain.types import Side
+from embedtrain.types import Side, TokenVectors
 
 COLUMNS = ("text", "query", "document", "positive", "sentence", "content")
 """Looked for in this order where the user names no column."""
@@ -22,7 +27,8 @@ def encode(
 ) -> tuple[int, int]:
     """Encode a file of texts into a ``.npy`` file, rows in the order of the input, float32.
 
-    Memory does not grow with the file: texts are read, encoded and written block by block.
+    Memory does not grow with the file: texts are read, encoded and written block by block. A late-interaction
+    model gives one row per token; ``.lengths.npy`` beside the output then says how many each text has.
 
     Args:
         model: Model folder, run's ``model/`` or Hub id.
@@ -42,8 +48,11 @@ def encode(
     total = sum(
         1 for _ in read_texts(texts, column)
     )  # also checks every line before the work starts
-    encoder = load_dense(model)
+    encoder = load_encoder(model)
     output.parent.mkdir(parents=True, exist_ok=True)
+    if not isinstance(encoder, DenseEncoder):
+        _encode_tokens(encoder, texts, output, side, column, total)
+        return total, encoder.dim
     partial = output.with_suffix(".partial")
     try:
         array = np.lib.format.open_memmap(
@@ -60,6 +69,42 @@ def encode(
     finally:
         partial.unlink(missing_ok=True)
     return total, encoder.dim
+
+
+def _encode_tokens(
+    encoder: TextEncoder, texts: Path, output: Path, side: Side, column: str | None, total: int
+) -> None:
+    """Write the vectors of all texts end to end, and beside them ``.lengths.npy``, how many each text has."""
+    contract = encoder.contract
+    if isinstance(contract, LateInteractionContract) and (contract.cls_dim or contract.exact_match):
+        raise UserError(
+            "--output",
+            "cannot hold the vectors of a model that also has word ids or a vector per text",
+            cure="Use `embedtrain search` or `embedtrain evaluate`, which keep them together",
+        )
+    lengths_file = output.with_suffix(".lengths.npy")
+    raw, partial = output.with_suffix(".raw"), output.with_suffix(".partial")
+    lengths: list[NDArray[np.int64]] = []
+    try:
+        with raw.open("wb") as file, progress_bar(f"Encoding {texts.name}", total) as advance:
+            source = read_texts(texts, column)
+            while block := list(islice(source, TEXTS_AT_ONCE)):
+                vectors = encode_texts(encoder, block, side, progress=advance)
+                assert isinstance(vectors, TokenVectors)
+                file.write(np.ascontiguousarray(vectors.values, dtype=np.float32).data)
+                lengths.append(vectors.lengths)
+        shape = (int(np.concatenate(lengths).sum()), encoder.dim)
+        with partial.open("wb") as file, raw.open("rb") as vectors_file:
+            np.lib.format.write_array_header_1_0(
+                file, {"descr": "<f4", "fortran_order": False, "shape": shape}
+            )
+            shutil.copyfileobj(vectors_file, file)
+        with lengths_file.open("wb") as file:
+            np.save(file, np.concatenate(lengths))
+        partial.replace(output)
+    finally:
+        raw.unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
 
 
 def read_texts(path: Path, column: str | None) -> Iterator[str]:

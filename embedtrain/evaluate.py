@@ -9,10 +9,10 @@ from embedtrain.evaluation.efficiency import (
 )
 from embedtrain.evaluation.metrics import score_ranking
 from embedtrain.evaluation.report import EvaluatedData, EvaluationResult, summarise
-from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.encoding import encode_texts
 from embedtrain.progress import progress_bar
-from embedtrain.retrieval.exact import search_exact
+from embedtrain.retrieval.search import search
 from embedtrain.training.validation import EncodedTask, rank_task
 
 METRICS = ("ndcg_at_10", "mrr_at_10", "map_at_100", "recall_at_100", "precision_at_10")
@@ -20,7 +20,7 @@ TIMED_QUERIES = 100
 
 
 def measure(
-    model: DenseEncoder, task: RetrievalTask, split: str, title: str, *, efficiency: bool = True
+    model: TextEncoder, task: RetrievalTask, split: str, title: str, *, efficiency: bool = True
 ) -> EvaluationResult:
     """Score a model on a task.
 
@@ -40,7 +40,7 @@ def measure(
     ranking = rank_task(task, EncodedTask(queries, documents))
 
     def search_one(query: str) -> object:
-        return search_exact(encode_texts(model, [query], "query"), documents, 10)
+        return search(encode_texts(model, [query], "query"), documents, 10)
 
     cost = None
     if efficiency:

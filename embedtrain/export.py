@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from embedtrain.checkpoint import RunFolder, load_pretrained, load_trained, open_run
@@ -21,6 +22,7 @@ from embedtrain.models.encoding import encode_texts
 from embedtrain.models.pretraining import save_decoder, save_masked_autoencoder
 from embedtrain.pretrain_card import render_pretrain_card
 from embedtrain.pretrain_recipe import PretrainRecipe
+from embedtrain.reload import as_arrays
 from embedtrain.types import Side
 
 PROBES = (
@@ -144,7 +146,7 @@ def verify(model: TextEncoder, folder: Path) -> None:
     """
     sides: tuple[Side, Side] = ("query", "document")
     probes = _short_probes(model)
-    ours = {side: encode_texts(model, probes, side) for side in sides}
+    ours = {side: as_arrays(encode_texts(model, probes, side)) for side in sides}
     with tempfile.TemporaryDirectory() as scratch:
         result = Path(scratch) / "vectors.npz"
         command = [sys.executable, "-m", "embedtrain.reload", str(folder), str(result)]
@@ -155,19 +157,31 @@ def verify(model: TextEncoder, folder: Path) -> None:
             reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise UserError(folder, "cannot be loaded again", got=reason, cure="Please report this")
         with np.load(result) as loaded:
-            theirs = {side: loaded[side] for side in sides}
+            theirs = {
+                side: [loaded[f"{side}{number}"] for number in range(len(ours[side]))]
+                for side in sides
+            }
     for side in sides:
-        scale = max(1.0, float(np.abs(ours[side]).max()))
-        difference = float(np.abs(ours[side] - theirs[side]).max()) / scale
-        norms = np.linalg.norm(ours[side], axis=1) * np.linalg.norm(theirs[side], axis=1)
-        cosine = float(((ours[side] * theirs[side]).sum(axis=1) / norms).min())
-        if not (difference <= MAX_DIFFERENCE and cosine >= MIN_COSINE):
-            raise UserError(
-                folder,
-                f"gives other {side} vectors when loaded again",
-                got=f"difference {difference:.2e}, cosine {cosine:.6f}",
-                cure="Please report this",
-            )
+        for one, other in zip(ours[side], theirs[side], strict=True):
+            if found := _difference(one, other):
+                raise UserError(
+                    folder,
+                    f"gives other {side} vectors when loaded again",
+                    got=found,
+                    cure="Please report this",
+                )
+
+
+def _difference(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> str:
+    """Say by how much vectors differ; empty if by no more than rounding."""
+    if ours.shape != theirs.shape:
+        return f"shape {theirs.shape}, not {ours.shape}"
+    difference = float(np.abs(ours - theirs).max()) / max(1.0, float(np.abs(ours).max()))
+    norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+    cosine = float(((ours * theirs).sum(axis=1)[norms > 0] / norms[norms > 0]).min(initial=1.0))
+    if difference <= MAX_DIFFERENCE and cosine >= MIN_COSINE:
+        return ""
+    return f"difference {difference:.2e}, cosine {cosine:.6f}"
 
 
 def _short_probes(model: TextEncoder) -> list[str]:

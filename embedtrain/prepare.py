@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedtrain.contract import TextSide, Tokenization
+from embedtrain.contract import Contract, TextSide, Tokenization
 from embedtrain.data.batches import DataConfig
 from embedtrain.data.cache import default_cache
 from embedtrain.data.sources import RetrievalTask, open_source
 from embedtrain.data.sources import load_task as read_task
 from embedtrain.data.tokenized import TokenizedSource, tokenize_source
 from embedtrain.errors import UserError
-from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.encoder import TextEncoder
 from embedtrain.progress import progress_bar
 from embedtrain.recipe import Recipe
 from embedtrain.training.trainer import check_loggers
@@ -42,14 +42,27 @@ def prepare(recipe: Recipe, tokenization: Tokenization) -> Prepared:
     return Prepared(sources, *tasks)
 
 
-def with_contract(recipe: Recipe, model: DenseEncoder) -> Recipe:
+def with_contract(recipe: Recipe, model: TextEncoder) -> Recipe:
     """Write the contract that the model resolved into the recipe: the run folder leaves nothing open."""
-    contract = model.contract
+    contract, markers = model.contract, {"query": "", "document": ""}
+    resolved: dict[str, object] = {"similarity": contract.similarity}
+    if isinstance(contract, Contract):
+        resolved["pooling"] = contract.pooling
+    else:
+        markers = dict(zip(markers, contract.markers or ("", ""), strict=True))
+        resolved |= {f"{side}_marker": marker for side, marker in markers.items()}
+        names = ("dim", "query_expansion", "attend_to_expansion", "skiplist")
+        resolved |= {name: getattr(contract, name) for name in names}
     sides = {
-        "query": TextSide(prompt=contract.query_prompt, length=contract.query_length),
-        "document": TextSide(prompt=contract.document_prompt, length=contract.document_length),
+        "query": TextSide(
+            prompt=contract.query_prompt.removeprefix(markers["query"]),
+            length=contract.query_length,
+        ),
+        "document": TextSide(
+            prompt=contract.document_prompt.removeprefix(markers["document"]),
+            length=contract.document_length,
+        ),
     }
-    resolved = {"pooling": contract.pooling, "similarity": contract.similarity}
     return recipe.model_copy(update={"model": recipe.model.model_copy(update=sides | resolved)})
 
 

@@ -27,6 +27,7 @@ from embedtrain.models.late_interaction import LateInteractionConfig
 from embedtrain.objectives import AnyObjective
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.pretrain_recipe import PretrainRecipe
+from embedtrain.training.refresh import RefreshConfig
 from embedtrain.training.settings import TrainerConfig
 
 Node = yaml.Node
@@ -76,6 +77,8 @@ class Recipe(BaseModel):
     model: EncoderConfig
     objective: AnyObjective = InfoNCE()
     trainer: TrainerConfig
+    refresh: RefreshConfig | None = None
+    """Mine new negatives with the model in training; null keeps those of ``data.sources``."""
     validation: ValidationConfig | None = None
     evaluation: TaskConfig | None = None
     """Measured before and after training, with confidence intervals and a paired test."""

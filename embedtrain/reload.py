@@ -11,31 +11,62 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+
+from embedtrain.types import Side, TokenVectors
 
 
 def main(folder: str, result: str) -> None:
     """Encode the texts as queries and as documents and save both."""
     texts = json.load(sys.stdin)
-    if importlib.util.find_spec("sentence_transformers") is not None:
-        vectors = _with_sentence_transformers(folder, texts)
-    else:
+    late = (Path(folder) / "config_sentence_transformers.json").is_file() and "ColBERT" in (
+        Path(folder) / "config_sentence_transformers.json"
+    ).read_text(encoding="utf-8")
+    own = not (Path(folder) / "modules.json").is_file()
+    if own or importlib.util.find_spec("sentence_transformers") is None:
         vectors = _with_embedtrain(folder, texts)
-    np.savez(Path(result), query=vectors[0], document=vectors[1])
+    elif late:
+        vectors = _with_multi_vector_encoder(folder, texts)
+    else:
+        vectors = _with_sentence_transformers(folder, texts)
+    named = {
+        f"{side}{number}": array
+        for side, arrays in zip(("query", "document"), vectors, strict=True)
+        for number, array in enumerate(arrays)
+    }
+    np.savez(Path(result), allow_pickle=False, **named)
 
 
-def _with_sentence_transformers(folder: str, texts: Sequence[str]) -> list[np.ndarray]:
+def as_arrays(vectors: NDArray[np.float32] | TokenVectors) -> list[NDArray[np.float32]]:
+    """Return what must survive a round trip: one vector per text, or those of all tokens."""
+    if isinstance(vectors, np.ndarray):
+        return [vectors]
+    return [vectors.values] if vectors.cls is None else [vectors.values, vectors.cls]
+
+
+def _with_sentence_transformers(folder: str, texts: Sequence[str]) -> list[list[np.ndarray]]:
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(folder, device="cpu")
-    return [np.asarray(model.encode_query(texts)), np.asarray(model.encode_document(texts))]
+    both = (model.encode_query(texts), model.encode_document(texts))
+    return [[np.asarray(vectors)] for vectors in both]
 
 
-def _with_embedtrain(folder: str, texts: Sequence[str]) -> list[np.ndarray]:
-    from embedtrain.models.build import load_dense
+def _with_multi_vector_encoder(folder: str, texts: Sequence[str]) -> list[list[np.ndarray]]:
+    from sentence_transformers.multi_vector_encoder import MultiVectorEncoder
+
+    model = MultiVectorEncoder(folder, device="cpu")
+    both = (model.encode_query(texts), model.encode_document(texts))
+    return [[np.concatenate([np.asarray(text) for text in side])] for side in both]
+
+
+def _with_embedtrain(folder: str, texts: Sequence[str]) -> list[list[np.ndarray]]:
+    from embedtrain.models.build import load_encoder
     from embedtrain.models.encoding import encode_texts
 
-    model = load_dense(folder, packing="padded")
-    return [encode_texts(model, texts, "query"), encode_texts(model, texts, "document")]
+    model = load_encoder(folder, packing="padded")
+    sides: tuple[Side, Side] = ("query", "document")
+    return [as_arrays(encode_texts(model, texts, side)) for side in sides]
 
 
 if __name__ == "__main__":

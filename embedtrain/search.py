@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
+from numpy.typing import NDArray
 
 from embedtrain.checkpoint import RunFolder
 from embedtrain.data.cache import default_cache
@@ -17,7 +17,10 @@ from embedtrain.models.encoding import encode_texts
 from embedtrain.prepare import load_task
 from embedtrain.progress import progress_bar
 from embedtrain.recipe import load_retrieval_recipe
-from embedtrain.retrieval.exact import search_exact
+from embedtrain.retrieval.index_folder import MANIFEST
+from embedtrain.retrieval.late_interaction import ExactIndex
+from embedtrain.retrieval.search import search
+from embedtrain.types import TokenVectors
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,7 @@ class Searcher:
 
     def search(self, query: str, num_results: int = 5) -> list[Hit]:
         """Return the best documents for a query, best first."""
-        found = search_exact(
-            encode_texts(self.model, [query], "query"), self.embeddings, num_results
-        )
+        found = search(encode_texts(self.model, [query], "query"), self.embeddings, num_results)
         pairs = zip(found.indices[0].tolist(), found.scores[0].tolist(), strict=True)
         return [
             Hit(rank, score, self.ids[index], self.texts[index])
@@ -78,7 +79,7 @@ def _find_data(model: str, data: str | None, split: str | None) -> tuple[str, st
     )
 
 
-def _encode_once(model: TextEncoder, texts: list[str]) -> Float32[np.ndarray, "texts dim"]:
+def _encode_once(model: TextEncoder, texts: list[str]) -> NDArray[np.float32] | TokenVectors:
     """Encode a corpus, or map the vectors that this very model gave it before."""
     key = hashlib.sha256(model.contract.model_dump_json().encode())
     key.update(model.tokenization.fingerprint("document").encode())
@@ -86,13 +87,20 @@ def _encode_once(model: TextEncoder, texts: list[str]) -> Float32[np.ndarray, "t
         key.update(parameter.detach().cpu().numpy().data)
     for text in texts:
         key.update(hashlib.sha256(text.encode()).digest())
-    path = default_cache() / "embeddings" / f"{key.hexdigest()[:32]}.npy"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with progress_bar("Encoding the documents, once", len(texts)) as advance:
-            embeddings = encode_texts(model, texts, "document", progress=advance)
-        partial = path.with_suffix(".partial.npy")
-        np.save(partial, embeddings)
-        partial.replace(path)
-    loaded: Float32[np.ndarray, "texts dim"] = np.load(path, mmap_mode="r")
-    return loaded
+    folder = default_cache() / "embeddings" / key.hexdigest()[:32]
+    array, index = folder.with_suffix(".npy"), folder / MANIFEST
+    if index.is_file():
+        return ExactIndex.load(folder).documents
+    if array.is_file():
+        mapped: NDArray[np.float32] = np.load(array, mmap_mode="r")
+        return mapped
+    array.parent.mkdir(parents=True, exist_ok=True)
+    with progress_bar("Encoding the documents, once", len(texts)) as advance:
+        vectors = encode_texts(model, texts, "document", progress=advance)
+    if isinstance(vectors, TokenVectors):
+        ExactIndex(vectors).save(folder)
+    else:
+        partial = array.with_suffix(".partial.npy")
+        np.save(partial, vectors)
+        partial.replace(array)
+    return vectors

@@ -1,6 +1,7 @@
 """Workflow: a recipe becomes a run folder with a trained, measured and exported model."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -17,22 +18,28 @@ from embedtrain.checkpoint import (
     refuse_other_data,
 )
 from embedtrain.data.batches import BatchBuilder
+from embedtrain.data.examples import SourceConfig
 from embedtrain.data.mixture import Mixture, mixture_weights
+from embedtrain.data.sources import open_source
+from embedtrain.data.tokenized import TokenizedSource, tokenize_source
 from embedtrain.errors import UserError
 from embedtrain.evaluate import measure
 from embedtrain.evaluation.report import compare, load_result, write_result
 from embedtrain.export import write_model
+from embedtrain.mining.task import load_mining_task
 from embedtrain.models.build import build_encoder
 from embedtrain.models.encoder import TextEncoder
-from embedtrain.prepare import Prepared, prepare, with_contract
+from embedtrain.prepare import Prepared, cache_of, check_batch_size, prepare, with_contract
 from embedtrain.pretrain import pretrain, resume_pretraining
 from embedtrain.pretrain_recipe import PretrainRecipe
 from embedtrain.progress import console
 from embedtrain.recipe import AnyRecipe, Recipe
+from embedtrain.remine import RefreshedBatches
 from embedtrain.training.callbacks import Validation
 from embedtrain.training.datamodule import BatchStream
 from embedtrain.training.fitting import Start, fit
 from embedtrain.training.module import RetrievalModule
+from embedtrain.training.refresh import LateStream, RefreshConfig
 
 
 def train(recipe: AnyRecipe, output: Path) -> RunFolder:
@@ -113,25 +120,61 @@ def _fit(
     num_steps = config.num_steps(sum(sizes))
     if start.step >= num_steps:
         return
-    weights = [source.weight for source in recipe.data.sources]
-    mixture = Mixture(
-        sizes,
-        mixture_weights(sizes, weights, recipe.data.mixing_exponent),
-        batch_size=config.batch_size,
-        num_steps=num_steps,
-        seed=config.seed,
-    )
-    builder = BatchBuilder(
-        sources,
-        num_positives=recipe.data.num_positives,
-        num_negatives=recipe.data.num_negatives,
-        seed=config.seed,
-    )
+    mixture, builder = _plan(recipe, sources, num_steps, config.seed)
     callbacks: list[pl.Callback] = []
     if recipe.validation is not None and prepared.validation is not None:
         every = recipe.validation.every_steps
         callbacks.append(Validation(prepared.validation, every, run.checkpoints))
     module = RetrievalModule(model, recipe.objective, config, num_steps)
     stream = BatchStream(mixture, builder, start.step, num_steps)
+    if recipe.refresh is not None:
+        late = _refreshed(run, recipe, recipe.refresh, model, (mixture, builder), num_steps)
+        stream = LateStream(mixture, late, start.step, num_steps)
     console.print(f"Training {num_steps - start.step:,} steps of {config.batch_size} queries")
     fit(module, stream, config, start=start, places=run.places, callbacks=callbacks)
+
+
+def _plan(
+    recipe: Recipe, sources: Sequence[TokenizedSource], num_steps: int, seed: int
+) -> tuple[Mixture, BatchBuilder]:
+    """Return which rows train at which step, and what makes a batch of them."""
+    sizes = [len(source) for source in sources]
+    weights = [source.weight for source in recipe.data.sources[: len(sources)]]
+    mixture = Mixture(
+        sizes,
+        mixture_weights(sizes, weights, recipe.data.mixing_exponent),
+        batch_size=recipe.trainer.batch_size,
+        num_steps=num_steps,
+        seed=seed,
+    )
+    builder = BatchBuilder(
+        sources,
+        num_positives=recipe.data.num_positives,
+        num_negatives=recipe.data.num_negatives,
+        seed=recipe.trainer.seed,
+    )
+    return mixture, builder
+
+
+def _refreshed(
+    run: RunFolder,
+    recipe: Recipe,
+    config: RefreshConfig,
+    model: TextEncoder,
+    first: tuple[Mixture, BatchBuilder],
+    num_steps: int,
+) -> RefreshedBatches:
+    """Return the batches of a run that mines for itself."""
+    cache = cache_of(recipe.data)
+
+    def tokenize(rows: Path) -> TokenizedSource:
+        source = open_source(SourceConfig(path=str(rows)), cache)
+        return tokenize_source(source, model.tokenization, cache)
+
+    def plan(source: TokenizedSource, version: int) -> tuple[Mixture, BatchBuilder]:
+        check_batch_size([source], recipe.trainer.batch_size)
+        return _plan(recipe, [source], num_steps, recipe.trainer.seed + version)
+
+    task = load_mining_task(config.path, config.split, cache)
+    folder = run.path / "negatives"
+    return RefreshedBatches(config, model, task, folder, first=first, plan=plan, tokenize=tokenize)

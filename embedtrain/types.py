@@ -203,6 +203,8 @@ class RetrievalOutputs(Movable):
     """Whether the vectors are normalised; what shortens them has to know."""
     gate: Float[Tensor, ""] | None = None
     """Mean of the gates of this rank's documents, where the model has any (ColBERTer)."""
+    cls_share: Float[Tensor, ""] | None = None
+    """The weight that ``query.cls`` carries already, where the model has one (ColBERTer)."""
     all_queries: AllQueries | None = None
     """Set where several ranks train and the objective asked for it."""
 

@@ -37,13 +37,13 @@ def test_bf16_stays_within_its_own_bound_and_differs_from_float32(recipe):
 
 
 def test_a_wrong_gradient_is_found(recipe, monkeypatch):
-    right = DenseEncoder._encode_packed
+    right = DenseEncoder._packed_states
 
-    def wrong(self, texts):
-        embeddings = right(self, texts)
-        return embeddings * 1.001 - 0.001 * embeddings.detach()
+    def wrong(self, texts, attended=None):
+        states = right(self, texts, attended)
+        return states * 1.001 - 0.001 * states.detach()
 
-    monkeypatch.setattr(DenseEncoder, "_encode_packed", wrong)
+    monkeypatch.setattr(DenseEncoder, "_packed_states", wrong)
     assert not diagnose(load_recipe(recipe)).healthy
 
 

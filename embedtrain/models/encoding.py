@@ -1,23 +1,24 @@
 """Encode any number of texts with bounded memory: a corpus, the queries of a task, one query."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, overload
 
 import numpy as np
 import torch
-from jaxtyping import Float32
 from numpy.typing import NDArray
 
 from embedtrain.errors import UserError
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense import DenseEncoder
-from embedtrain.types import Side
+from embedtrain.models.encoder import TextEncoder
+from embedtrain.types import Embeddings, Side, TokenEmbeddings, TokenVectors
 
 TEXTS_AT_ONCE = 4096
 """Texts tokenised and sorted by length together: enough to fill chunks with equal lengths."""
 
 
-@torch.no_grad()
+@overload
 def encode_texts(
     model: DenseEncoder,
     texts: Sequence[str],
@@ -25,8 +26,29 @@ def encode_texts(
     *,
     execution: Execution | None = None,
     out: NDArray[Any] | None = None,
+    progress: Callable[[int], None] = ...,
+) -> NDArray[np.float32]: ...
+@overload
+def encode_texts(
+    model: TextEncoder,
+    texts: Sequence[str],
+    side: Side,
+    *,
+    execution: Execution | None = None,
+    out: NDArray[Any] | None = None,
+    progress: Callable[[int], None] = ...,
+) -> NDArray[np.float32] | TokenVectors: ...
+
+
+def encode_texts(
+    model: TextEncoder,
+    texts: Sequence[str],
+    side: Side,
+    *,
+    execution: Execution | None = None,
+    out: NDArray[Any] | None = None,
     progress: Callable[[int], None] = lambda _: None,
-) -> Float32[np.ndarray, "texts dim"]:
+) -> NDArray[np.float32] | TokenVectors:
     """Encode texts under the model's own contract, in evaluation mode.
 
     Args:
@@ -34,15 +56,38 @@ def encode_texts(
         texts: Texts without prompts.
         side: Decides prompt and length.
         execution: Chunk size; the default suits one CPU or one GPU.
-        out: Array to fill, such as a memory-mapped file; a new one if None.
+        out: Array to fill, such as a memory-mapped file; a new one if None. For one vector per text.
         progress: Called with the number of texts each time some are done.
+
+    Returns:
+        An array of shape [texts, dim], or the vectors of all tokens where a text has several.
 
     Raises:
         UserError: If a text is empty or not finite embeddings come out.
     """
-    execution = execution or Execution(chunk_tokens=16_384)
+    blocks = encode_blocks(model, texts, side, execution=execution, progress=progress)
+    if not isinstance(model, DenseEncoder):
+        return join_blocks([block for block in blocks if isinstance(block, TokenEmbeddings)])
     if out is None:
         out = np.empty((len(texts), model.dim), dtype=np.float32)
+    start = 0
+    for block in blocks:
+        assert isinstance(block, torch.Tensor)
+        out[start : start + len(block)] = block.numpy()
+        start += len(block)
+    return out
+
+
+def encode_blocks(
+    model: TextEncoder,
+    texts: Sequence[str],
+    side: Side,
+    *,
+    execution: Execution | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Iterator[Embeddings]:
+    """Yield the embeddings of a few thousand texts at a time, in float32 on the CPU."""
+    execution = execution or Execution(chunk_tokens=16_384)
     training = model.training
     model.eval()
     try:
@@ -50,16 +95,39 @@ def encode_texts(
             block = texts[start : start + TEXTS_AT_ONCE]
             _refuse_empty(block, side, start)
             tokens = model.tokenization.encode(block, side).to(model.device)
-            embeddings = model.embed(tokens, execution).float().cpu().numpy()
-            if not np.isfinite(embeddings).all():
+            with torch.no_grad():  # a decorator would leave a generator that is paused without it
+                embeddings = _float32(model.embed(tokens, execution, side))
+            vectors = embeddings if isinstance(embeddings, torch.Tensor) else embeddings.tokens
+            if not vectors.isfinite().all():
                 raise UserError(
                     f"{side} embeddings", "are not finite", cure="The weights hold NaN: train again"
                 )
-            out[start : start + len(block)] = embeddings
+            yield embeddings
             progress(len(block))
     finally:
         model.train(training)
-    return out
+
+
+def join_blocks(blocks: Sequence[TokenEmbeddings]) -> TokenVectors:
+    """Lay the vectors of several blocks of texts end to end as arrays."""
+    arrays = [
+        None
+        if getattr(blocks[0], name) is None
+        else np.concatenate([getattr(b, name) for b in blocks])
+        for name in ("tokens", "lengths", "ids", "cls")
+    ]
+    values, lengths, ids, cls = arrays
+    assert values is not None
+    assert lengths is not None
+    return TokenVectors(values, lengths, ids, cls, blocks[0].exact_match)
+
+
+def _float32(embeddings: Embeddings) -> Embeddings:
+    if isinstance(embeddings, TokenEmbeddings):
+        moved = embeddings.to("cpu")
+        cls = None if moved.cls is None else moved.cls.float()
+        return replace(moved, tokens=moved.tokens.float(), cls=cls, gates=None)
+    return embeddings.float().cpu()
 
 
 def _refuse_empty(texts: Sequence[str], side: Side, start: int) -> None:

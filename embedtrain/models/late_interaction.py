@@ -149,6 +149,7 @@ class LateInteractionEncoder(TextEncoder):
             temperature=self.temperature,
             similarity=self.contract.similarity,
             gate=None if document.gates is None else document.gates.mean(),
+            cls_share=None if self.heads.fusion is None else self.heads.fusion_weight()[0],
         )
 
     def embed(self, texts: Texts, execution: Execution, side: Side = "document") -> TokenEmbeddings:

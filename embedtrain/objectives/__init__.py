@@ -23,5 +23,7 @@ if TYPE_CHECKING:
     AnyObjective = Objective
 else:
     AnyObjective = Annotated[Union[tuple(OBJECTIVES.values())], Field(discriminator="name")]  # noqa: UP007
+    for _objective in OBJECTIVES.values():  # those that hold others could not know them before
+        _objective.model_rebuild(_types_namespace={"AnyObjective": AnyObjective})
 
 __all__ = ["OBJECTIVES", "AnyObjective", "Objective"]

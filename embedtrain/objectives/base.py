@@ -1,6 +1,7 @@
 """What every objective is: frozen hyper-parameters and one call from outputs to a loss."""
 
 from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
@@ -24,3 +25,8 @@ class Objective(BaseModel, ABC):
     @abstractmethod
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:
         """Return the loss of a batch, averaged over its queries, and figures for the log."""
+
+
+if TYPE_CHECKING:
+    AnyObjective = Objective
+    """What an objective that holds others writes, in quotes, as their type: any of the package."""

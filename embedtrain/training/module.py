@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from embedtrain.errors import UserError
 from embedtrain.evaluation.diagnostics import effective_rank, mean_norm
 from embedtrain.models.chunking import Execution
-from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.encoder import TextEncoder
 from embedtrain.objectives.base import Objective
 from embedtrain.ops.similarity import all_scores, take
 from embedtrain.training.distributed import gather_outputs
@@ -118,7 +118,7 @@ class RetrievalModule(TrainedModule):
     """
 
     def __init__(
-        self, model: DenseEncoder, objective: Objective, config: TrainerConfig, num_steps: int
+        self, model: TextEncoder, objective: Objective, config: TrainerConfig, num_steps: int
     ) -> None:
         super().__init__(model, config, num_steps)
         self.objective = objective

@@ -9,9 +9,10 @@ from jaxtyping import Float32
 from embedtrain.data.beir import RetrievalTask
 from embedtrain.evaluation.metrics import Ranking, rank_arrays
 from embedtrain.models.chunking import Execution
-from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.encoding import encode_texts
-from embedtrain.retrieval.exact import search_exact
+from embedtrain.retrieval.search import search
+from embedtrain.types import TokenVectors
 
 RESULTS = 100
 """Results kept per query: the deepest cut-off of the reported metrics."""
@@ -21,12 +22,12 @@ RESULTS = 100
 class EncodedTask:
     """The embeddings of a task, in the order of its ids."""
 
-    queries: Float32[np.ndarray, "queries dim"]
-    documents: Float32[np.ndarray, "documents dim"]
+    queries: Float32[np.ndarray, "queries dim"] | TokenVectors
+    documents: Float32[np.ndarray, "documents dim"] | TokenVectors
 
 
 def encode_task(
-    model: DenseEncoder,
+    model: TextEncoder,
     task: RetrievalTask,
     *,
     execution: Execution | None = None,
@@ -41,5 +42,5 @@ def encode_task(
 
 def rank_task(task: RetrievalTask, encoded: EncodedTask, num_results: int = RESULTS) -> Ranking:
     """Search the corpus exactly for every query."""
-    found = search_exact(encoded.queries, encoded.documents, num_results)
+    found = search(encoded.queries, encoded.documents, num_results)
     return rank_arrays(task.qrels, task.query_ids, task.document_ids, found.indices, found.scores)

@@ -1,0 +1,26 @@
+"""Exact search, whether a text has one vector or several."""
+
+import numpy as np
+from jaxtyping import Float
+
+from embedtrain.errors import UserError
+from embedtrain.retrieval.exact import SearchResult, search_exact
+from embedtrain.retrieval.late_interaction import ExactIndex
+from embedtrain.types import TokenVectors
+
+
+def search(
+    queries: Float[np.ndarray, "queries dim"] | TokenVectors,
+    documents: Float[np.ndarray, "documents dim"] | TokenVectors,
+    num_results: int,
+) -> SearchResult:
+    """Return the best documents of each query, best first, ties by lower row number."""
+    if isinstance(queries, TokenVectors) and isinstance(documents, TokenVectors):
+        return ExactIndex(documents).search(queries, num_results)
+    if isinstance(queries, TokenVectors) or isinstance(documents, TokenVectors):
+        raise UserError(
+            "search",
+            "needs vectors of one kind on both sides",
+            cure="Encode queries and documents with the same model",
+        )
+    return search_exact(queries, documents, num_results)

@@ -1,0 +1,74 @@
+from dataclasses import replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from objective_toys import random_outputs
+from pydantic import ValidationError
+
+from embedtrain.errors import UserError
+from embedtrain.objectives.info_nce import InfoNCE
+from embedtrain.objectives.kl_distillation import KLDistillation
+from embedtrain.objectives.matryoshka import Matryoshka
+from embedtrain.types import RetrievalOutputs, TokenEmbeddings
+
+KINDS = ("dense", "late_interaction")
+
+
+def shortened(outputs: RetrievalOutputs, dim: int) -> RetrievalOutputs:
+    def cut(side: torch.Tensor | TokenEmbeddings) -> torch.Tensor | TokenEmbeddings:
+        if isinstance(side, TokenEmbeddings):
+            return replace(side, tokens=F.normalize(side.tokens[:, :dim], dim=1))
+        return F.normalize(side[:, :dim], dim=1)
+
+    return replace(outputs, query=cut(outputs.query), document=cut(outputs.document))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("inner", [InfoNCE(), KLDistillation()], ids=["info_nce", "kl"])
+def test_the_loss_is_the_weighted_sum_over_normalised_prefixes(kind, inner) -> None:
+    outputs = random_outputs(kind)
+    found = Matryoshka(inner=inner, dims=(6, 3, 2), weights=(1.0, 0.5, 0.25))(outputs).loss
+    expected = sum(
+        weight * inner(shortened(outputs, dim)).loss
+        for dim, weight in ((6, 1.0), (3, 0.5), (2, 0.25))
+    )
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_full_size_alone_is_the_inner_objective() -> None:
+    outputs = random_outputs("dense")
+    torch.testing.assert_close(
+        Matryoshka(inner=InfoNCE(), dims=(6,))(outputs).loss, InfoNCE()(outputs).loss
+    )
+
+
+def test_prefixes_of_a_dot_product_model_are_not_normalised() -> None:
+    outputs = replace(random_outputs("dense"), similarity="dot")
+    cut = replace(outputs, query=outputs.query[:, :2], document=outputs.document[:, :2])
+    torch.testing.assert_close(
+        Matryoshka(inner=InfoNCE(), dims=(2,))(outputs).loss, InfoNCE()(cut).loss
+    )
+
+
+def test_heads_are_taken_apart_as_they_are() -> None:
+    outputs = random_outputs("late_interaction")
+    second = replace(
+        outputs,
+        query=replace(outputs.query, tokens=outputs.query.tokens[:, 4:]),
+        document=replace(outputs.document, tokens=outputs.document.tokens[:, 4:]),
+    )
+    result = Matryoshka(inner=InfoNCE(), dims=(4, 2), mode="heads")(outputs)
+    torch.testing.assert_close(result.metrics["loss_2"], InfoNCE()(second).loss.detach())
+
+
+@pytest.mark.parametrize(("mode", "dims"), [("prefix", (7,)), ("heads", (4, 1))])
+def test_sizes_the_model_lacks_are_refused(mode, dims) -> None:
+    with pytest.raises(UserError, match=r"objective\.dims"):
+        Matryoshka(inner=InfoNCE(), dims=dims, mode=mode)(random_outputs("dense"))
+
+
+@pytest.mark.parametrize("settings", [{"dims": (4, 4)}, {"dims": (4, 2), "weights": (1.0,)}])
+def test_sizes_that_contradict_each_other_are_refused(settings) -> None:
+    with pytest.raises(ValidationError):
+        Matryoshka(inner=InfoNCE(), **settings)

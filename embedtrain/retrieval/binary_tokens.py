@@ -1,6 +1,6 @@
 r"""Document tokens as signs, one bit for each number, against queries of floats.
 
-$$s(q, d) = \sum_i \max_j \langle q_i, b_j \rangle / \sqrt{D}, \quad b = +1 \text{ where } x > 0,
+$$s(q, d) = \sum_i \max_j \langle q_i, b_j \rangle / \sqrt{D}, \quad b = +1 \text{ where } x \ge 0,
 \text{ else } -1$$
 
 ``D / 8`` bytes a token, a 32nd of float32. Dividing by the square root gives a token the length 1.
@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float, Float32, Int64, UInt8
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
+from embedtrain.errors import UserError
 from embedtrain.retrieval.exact import SearchResult
 from embedtrain.retrieval.index_folder import (
     new_folder,
@@ -70,11 +71,13 @@ class BinaryTokens:
 
 
 def pack_signs(vectors: TokenVectors) -> BinaryTokens:
-    """Keep one bit of each number, set where it is positive; vectors may be mapped from a file."""
-    blocks = [
-        np.packbits(vectors.part(start, stop).values > 0, axis=1)
-        for start, stop in cut_blocks(vectors.lengths, BLOCK_TOKENS)
-    ]
+    """Keep one bit of each number, set where it is not negative; vectors may be mapped from a file."""
+    blocks = []
+    for start, stop in cut_blocks(vectors.lengths, BLOCK_TOKENS):
+        values = vectors.part(start, stop).values
+        if np.isnan(values).any():  # it would become a sign like any other
+            raise UserError("documents", "hold NaN", cure="Check the model and its input")
+        blocks.append(np.packbits(values >= 0, axis=1))
     return BinaryTokens(
         np.concatenate(blocks),
         vectors.values.shape[1],

@@ -32,7 +32,7 @@ def test_a_token_takes_one_bit_for_each_number():
 @pytest.mark.parametrize("block_tokens", [1, 10, 2**16])
 def test_scores_are_those_of_the_signs_over_the_root_of_the_dimension(dim, block_tokens):
     queries, documents = whole_tokens(4, dim, 0), whole_tokens(30, dim, 1, shortest=0)
-    signs = np.where(documents.values > 0, 1.0, -1.0).astype(np.float32)
+    signs = np.where(documents.values >= 0, 1.0, -1.0).astype(np.float32)
     truth = maxsim_in_loops(queries, replace(documents, values=signs))
     truth[:, documents.lengths > 0] /= np.sqrt(dim)
     result = BinarySearch(block_tokens=block_tokens).build(documents).search(queries, 30)
@@ -44,13 +44,13 @@ def test_scores_are_those_of_the_signs_over_the_root_of_the_dimension(dim, block
 
 def test_by_hand():
     assert unpack_signs(np.array([[0b10100000]], np.uint8), 4).tolist() == [[0.5, -0.5, 0.5, -0.5]]
-    packed = pack_signs(TokenVectors(np.array([[3.0, -0.0, 0.1, -2.0]]), np.array([1])))
+    packed = pack_signs(TokenVectors(np.array([[3.0, -0.1, 0.0, -2.0]]), np.array([1])))
     assert packed.signs.tolist() == [[0b10100000]]
 
 
 def test_vectors_that_are_signs_already_keep_their_scores():
     documents = unit_tokens(20, 16, 0)
-    signs = np.where(documents.values > 0, 0.25, -0.25).astype(np.float32)
+    signs = np.where(documents.values >= 0, 0.25, -0.25).astype(np.float32)
     exact = ExactIndex(replace(documents, values=signs)).search(unit_tokens(3, 16, 1), 5)
     found = BinarySearch().build(documents).search(unit_tokens(3, 16, 1), 5)
     np.testing.assert_array_equal(found.indices, exact.indices)
@@ -98,6 +98,13 @@ def test_a_saved_index_is_mapped_from_its_files_and_finds_the_same(tmp_path, exa
     expected, found = index.search(queries, 5), loaded.search(queries, 5)
     np.testing.assert_array_equal(found.indices, expected.indices)
     np.testing.assert_array_equal(found.scores, expected.scores)
+
+
+def test_a_nan_is_not_taken_for_a_sign():
+    documents = whole_tokens(3, 8, 0)
+    documents.values[2, 5] = np.nan
+    with pytest.raises(UserError, match="documents hold NaN"):
+        BinarySearch().build(documents)
 
 
 def test_queries_of_another_dimension_are_refused():

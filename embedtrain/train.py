@@ -26,7 +26,7 @@ from embedtrain.errors import UserError
 from embedtrain.evaluate import measure
 from embedtrain.evaluation.report import compare, load_result, write_result
 from embedtrain.export import write_model
-from embedtrain.mining.task import load_mining_task
+from embedtrain.mining.task import MiningTask, load_mining_task
 from embedtrain.models.build import build_encoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.prepare import Prepared, cache_of, check_batch_size, prepare, with_contract
@@ -39,7 +39,7 @@ from embedtrain.training.callbacks import Validation
 from embedtrain.training.datamodule import BatchStream
 from embedtrain.training.fitting import Start, fit
 from embedtrain.training.module import RetrievalModule
-from embedtrain.training.refresh import LateStream, RefreshConfig
+from embedtrain.training.refresh import LateStream
 
 
 def train(recipe: AnyRecipe, output: Path) -> RunFolder:
@@ -94,10 +94,12 @@ def _run(
     run: RunFolder, recipe: Recipe, model: TextEncoder, prepared: Prepared, start: Start
 ) -> RunFolder:
     task, split = prepared.evaluation, recipe.evaluation.split if recipe.evaluation else ""
+    refresh = recipe.refresh
+    mined = None if refresh is None else load_mining_task(refresh.path, refresh.split)
     if task is not None and not run.before.is_file():
         write_result(measure(model, task, split, "Before training"), run.before)
     torch.manual_seed(recipe.trainer.seed)  # whether "before" was measured must not change the run
-    _fit(run, recipe, model, prepared, start)
+    _fit(run, recipe, model, prepared, start, mined)
     trained = load_trained(run, recipe)
     if task is not None:
         before = load_result(run.before)
@@ -111,9 +113,14 @@ def _run(
 
 
 def _fit(
-    run: RunFolder, recipe: Recipe, model: TextEncoder, prepared: Prepared, start: Start
+    run: RunFolder,
+    recipe: Recipe,
+    model: TextEncoder,
+    prepared: Prepared,
+    start: Start,
+    mined: MiningTask | None,
 ) -> None:
-    """Run the steps from ``start`` to the end."""
+    """Run the steps from ``start`` to the end; ``mined`` is what a refresh mines."""
     sources = prepared.sources
     config = recipe.trainer
     sizes = [len(source) for source in sources]
@@ -127,8 +134,8 @@ def _fit(
         callbacks.append(Validation(prepared.validation, every, run.checkpoints))
     module = RetrievalModule(model, recipe.objective, config, num_steps)
     stream = BatchStream(mixture, builder, start.step, num_steps)
-    if recipe.refresh is not None:
-        late = _refreshed(run, recipe, recipe.refresh, model, (mixture, builder), num_steps)
+    if mined is not None:
+        late = _refreshed(run, recipe, mined, model, (mixture, builder), num_steps)
         stream = LateStream(mixture, late, start.step, num_steps)
     console.print(f"Training {num_steps - start.step:,} steps of {config.batch_size} queries")
     fit(module, stream, config, start=start, places=run.places, callbacks=callbacks)
@@ -159,7 +166,7 @@ def _plan(
 def _refreshed(
     run: RunFolder,
     recipe: Recipe,
-    config: RefreshConfig,
+    task: MiningTask,
     model: TextEncoder,
     first: tuple[Mixture, BatchBuilder],
     num_steps: int,
@@ -175,6 +182,8 @@ def _refreshed(
         check_batch_size([source], recipe.trainer.batch_size)
         return _plan(recipe, [source], num_steps, recipe.trainer.seed + version)
 
-    task = load_mining_task(config.path, config.split, cache)
+    assert recipe.refresh is not None
     folder = run.path / "negatives"
-    return RefreshedBatches(config, model, task, folder, first=first, plan=plan, tokenize=tokenize)
+    return RefreshedBatches(
+        recipe.refresh, model, task, folder, first=first, plan=plan, tokenize=tokenize
+    )

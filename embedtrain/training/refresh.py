@@ -1,0 +1,55 @@
+"""Mining again while training: the settings, and batches that are built at the step that needs them."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, PositiveInt
+
+from embedtrain.data.mixture import Mixture
+from embedtrain.mining.settings import MiningConfig
+from embedtrain.training.datamodule import BatchStream
+
+Batch = TypeVar("Batch")
+
+
+class RefreshConfig(BaseModel):
+    """Mine new negatives with the model itself every so many steps (ANCE).
+
+    Until the first refresh, training reads ``data.sources``, whose negatives should come from another search
+    such as BM25; after it, the rows mined last.
+
+    Source: Xiong et al. (2021), https://arxiv.org/abs/2007.00808.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    path: str
+    """What is mined: a BEIR folder, ``python_docs``, or a file of training rows."""
+    split: str = "train"
+    """Which judgments, where there are splits."""
+    every_steps: PositiveInt
+    """Steps between two minings; the model of that very step mines."""
+    mining: MiningConfig = MiningConfig()
+    """As for ``embedtrain mine``; its ``epoch`` counts the refreshes."""
+
+
+class LateStream(BatchStream[Batch]):
+    """Yields promises of batches: Lightning fetches one ahead, when the weights are those of a step before.
+
+    Args:
+        mixture: Which rows train at which step, until the first refresh.
+        build: Makes the batch of a step; called when the step begins.
+        start: First step.
+        stop: Last step, exclusive.
+    """
+
+    def __init__(
+        self, mixture: Mixture, build: Callable[[int], Batch], start: int, stop: int
+    ) -> None:
+        super().__init__(mixture, lambda draw: build(draw.step), start, stop)
+        self.build = build
+
+    def __iter__(self) -> Iterator[Any]:
+        for step in range(self.start, self.stop):
+            yield partial(self.build, step)

@@ -11,8 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from embedtrain.data.batches import BatchBuilder
+from embedtrain.data.mixture import Mixture
 from embedtrain.errors import UserError
 from embedtrain.mining.embedding_cache import model_key
+from embedtrain.mining.task import load_mining_task
 from embedtrain.models.build import build_encoder
 from embedtrain.recipe import load_recipe
 from embedtrain.remine import RefreshedBatches
@@ -113,15 +116,16 @@ def test_a_killed_run_mines_and_learns_the_same(recipe, unbroken, tmp_path, kill
         )
 
 
-def test_a_run_whose_mined_rows_are_gone_is_not_continued(recipe, tmp_path):
+def test_a_run_whose_mined_rows_are_gone_is_not_continued(recipe, beir, tmp_path):
+    loaded = load_recipe(recipe)
     batches = RefreshedBatches(
-        load_recipe(recipe).refresh,
-        None,
-        None,
+        loaded.refresh,
+        build_encoder(loaded.model),
+        load_mining_task(str(beir), "test"),
         tmp_path,
-        first=(None, None),
-        plan=lambda *_: None,
-        tokenize=lambda _: None,
+        first=(Mixture([10], [1.0], batch_size=2, num_steps=9, seed=0), BatchBuilder([])),
+        plan=lambda *_: pytest.fail("nothing to plan"),
+        tokenize=lambda _: pytest.fail("nothing to read"),
     )
     with pytest.raises(UserError, match="cannot go on with the rows it was trained on"):
         batches(5)

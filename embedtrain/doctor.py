@@ -113,8 +113,11 @@ def _compare(expected: Gradients, found: Gradients) -> list[GroupError]:
     """Compare group by group: embeddings, each layer, the rest.
 
     Adding a constant to all keys of a text changes no attention, so a key's bias has a gradient of exactly
-    zero and what is computed for it is rounding; grouping weighs it by its size.
+    zero and what is computed for it is rounding; grouping weighs it by its size. For the same reason a group
+    whose gradient nearly cancels, such as a learned temperature's one number, is measured against a
+    hundredth of the whole gradient's norm where its own is smaller.
     """
+    whole = sum(float(value.double().square().sum()) for value in expected.values())
     groups: dict[str, list[str]] = {}
     for name in expected.keys() | found.keys():
         groups.setdefault(_group_of(name), []).append(name)
@@ -130,7 +133,8 @@ def _compare(expected: Gradients, found: Gradients) -> list[GroupError]:
         error = sum(
             float((expected[name].double() - found[name].double()).square().sum()) for name in names
         )
-        errors.append(GroupError(group, (error / norm) ** 0.5 if norm else error**0.5, norm**0.5))
+        scale = max(norm, 1e-4 * whole)
+        errors.append(GroupError(group, (error / scale) ** 0.5 if scale else error**0.5, norm**0.5))
     return errors
 
 

@@ -56,3 +56,10 @@ def test_a_parameter_without_gradient_is_found():
     expected = {"a.weight": torch.ones(2), "b.weight": torch.ones(2)}
     errors = doctor._compare(expected, {"a.weight": torch.ones(2)})
     assert [error.relative_error for error in errors] == [0.0, float("inf")]
+
+
+def test_a_gradient_that_nearly_cancels_is_measured_against_the_whole():
+    expected = {"a.weight": torch.tensor([10.0]), "b": torch.tensor([1e-3])}
+    found = {"a.weight": torch.tensor([10.0]), "b": torch.tensor([1.01e-3])}
+    errors = {error.name: error.relative_error for error in doctor._compare(expected, found)}
+    assert errors["b"] == pytest.approx(1e-5 / 0.1, rel=1e-3)

@@ -47,7 +47,8 @@ def mine(
 
 def score(
     teacher: Annotated[
-        str, typer.Argument(help="A cross-encoder or a dense model: a folder or a Hub id.")
+        str,
+        typer.Argument(help="A cross-encoder, or an encoder of either kind: a folder or a Hub id."),
     ],
     data: Annotated[
         str, typer.Option(help="Training rows, such as the train.jsonl of `embedtrain mine`.")
@@ -57,7 +58,7 @@ def score(
         str, typer.Option(help="Split of the data, where there are splits.")
     ] = "train",
     kind: Annotated[
-        Literal["cross_encoder", "dense"] | None,
+        Literal["cross_encoder", "encoder"] | None,
         typer.Option(help="What the teacher is; left out: as its config.json says."),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs scored at once.")] = 32,

@@ -15,9 +15,7 @@ from embedtrain.data.cache import default_cache
 from embedtrain.data.near_duplicates import near_duplicates
 from embedtrain.data.sources import load_task
 from embedtrain.errors import UserError
-from embedtrain.mining.bm25 import Bm25Search, open_bm25
 from embedtrain.mining.cross_encoder import CrossEncoder
-from embedtrain.mining.dense import DenseSearch, EncodedPairs, encode_task, open_dense
 from embedtrain.mining.filters import Filters
 from embedtrain.mining.identity import cluster_rows, first_rows, text_digest
 from embedtrain.mining.miner import Miner
@@ -29,13 +27,13 @@ from embedtrain.mining.output import (
     write_part,
 )
 from embedtrain.mining.report import render_suspects
-from embedtrain.mining.runs import open_run
-from embedtrain.mining.search import CandidateSource
+from embedtrain.mining.search import CandidateSource, EncodedTask
 from embedtrain.mining.settings import MiningConfig
 from embedtrain.mining.shards import Shard, current_shard, wait_for
+from embedtrain.mining.sources import encode_task, open_sources
 from embedtrain.mining.task import MiningTask, from_retrieval_task, load_mining_task
-from embedtrain.models.build import load_dense
-from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.build import load_encoder
+from embedtrain.models.encoder import TextEncoder
 from embedtrain.progress import progress_bar
 
 QUERIES_PER_PART = 1024
@@ -76,11 +74,11 @@ def mine(
         UserError: If data, models or settings are not usable.
     """
     task = load_mining_task(data, split, cache)
-    return mine_task(load_dense(model), task, output, config, cache=cache)
+    return mine_task(load_encoder(model), task, output, config, cache=cache)
 
 
 def mine_task(
-    model: DenseEncoder,
+    model: TextEncoder,
     task: MiningTask,
     output: Path,
     config: MiningConfig,
@@ -114,34 +112,10 @@ def mine_task(
     return folder
 
 
-def open_sources(
-    config: MiningConfig, encoded: EncodedPairs, task: MiningTask, cache: Path, shard: Shard
-) -> list[CandidateSource]:
-    """Make the searches that the settings name; several of one kind are numbered."""
-    opened: list[CandidateSource] = []
-    for source in config.sources:
-        before = sum(known.name.split(":")[0] == source.kind for known in opened)
-        name = f"{source.kind}:{before + 1}" if before else source.kind
-        if isinstance(source, DenseSearch):
-            other = encoded
-            if source.model is not None:
-                student = load_dense(source.model)
-                other = encode_task(student, task, cache, shard, config.precision)
-            found = open_dense(
-                source, name, other, config.depth, cache=cache, seed=config.seed, shard=shard
-            )
-            opened.append(found)
-        elif isinstance(source, Bm25Search):
-            opened.append(open_bm25(source, name, task))
-        else:
-            opened.append(open_run(source, name, task))
-    return opened
-
-
 def _filters(
     config: MiningConfig,
     task: MiningTask,
-    encoded: EncodedPairs,
+    encoded: EncodedTask,
     identities: NDArray[np.int64],
     guarded: Guarded,
     cache: Path,
@@ -153,7 +127,7 @@ def _filters(
             clusters = cluster_rows(task.documents, cache)
     guide = cross_encoder = None
     if config.guide is not None:
-        guide_model = load_dense(config.guide.model)
+        guide_model = load_encoder(config.guide.model)
         guide = encode_task(guide_model, task, cache, shard, config.precision).score
     if config.cross_encoder is not None:
         check = config.cross_encoder
@@ -209,7 +183,7 @@ def _apply_guard(
 
 
 def _fingerprint(
-    config: MiningConfig, task: MiningTask, encoded: EncodedPairs, sources: list[CandidateSource]
+    config: MiningConfig, task: MiningTask, encoded: EncodedTask, sources: list[CandidateSource]
 ) -> str:
     parts = [config.model_dump(mode="json"), task.fingerprint, encoded.key]
     content = json.dumps([*parts, [source.report for source in sources]], sort_keys=True)
@@ -221,7 +195,7 @@ def _finish(
     num_parts: int,
     config: MiningConfig,
     task: MiningTask,
-    model: DenseEncoder,
+    model: TextEncoder,
     sources: list[CandidateSource],
     guard: dict[str, Any],
     fingerprint: str,

@@ -16,12 +16,14 @@ from embedtrain.data.examples import Example, Source, SourceConfig
 from embedtrain.data.sources import open_source
 from embedtrain.errors import UserError
 from embedtrain.mining.cross_encoder import CrossEncoder
-from embedtrain.mining.embedding_cache import embed_once, model_key
-from embedtrain.mining.search import pad_rows, pair_products
-from embedtrain.models.build import load_dense
+from embedtrain.mining.search import pad_rows
+from embedtrain.mining.shards import Shard
+from embedtrain.mining.sources import encode_task
+from embedtrain.mining.task import MiningTask
+from embedtrain.models.build import load_encoder
 from embedtrain.progress import progress_bar
 
-TeacherKind = Literal["cross_encoder", "dense"]
+TeacherKind = Literal["cross_encoder", "encoder"]
 ScoreExamples = Callable[[Sequence[Example]], list[NDArray[np.float64]]]
 """Gives each example the scores of its positives, then of its negatives."""
 
@@ -52,7 +54,7 @@ def score(
     goes on behind the last whole block of rows and ends with the same bytes.
 
     Args:
-        teacher: A sequence classifier, or a dense model; folder or Hub id.
+        teacher: A sequence classifier, or an encoder of either kind; folder or Hub id.
         data: Training rows; those mined by ``embedtrain mine`` are a good choice.
         output: A ``.jsonl`` file, itself a source of training rows.
         kind: What the teacher is; None finds out from its ``config.json``.
@@ -91,7 +93,7 @@ def score(
 def detect_kind(teacher: str) -> TeacherKind:
     """Tell a sequence classifier from an encoder by the architecture that its config names."""
     if teacher.startswith("package:"):
-        return "dense"
+        return "encoder"
     from transformers import AutoConfig
 
     try:
@@ -102,7 +104,7 @@ def detect_kind(teacher: str) -> TeacherKind:
             "teacher", f"cannot be read ({reason})", got=teacher, cure="Give a folder or Hub id"
         ) from error
     classifier = any(name.endswith("ForSequenceClassification") for name in names)
-    return "cross_encoder" if classifier else "dense"
+    return "cross_encoder" if classifier else "encoder"
 
 
 def open_cross_encoder(teacher: str, batch_size: int) -> Teacher:
@@ -119,26 +121,32 @@ def open_cross_encoder(teacher: str, batch_size: int) -> Teacher:
 
 def open_encoder(teacher: str, source: Source, cache: Path) -> Teacher:
     """Score pairs by the similarity of embeddings; each distinct text is encoded once, and kept."""
-    model = load_dense(teacher)
-    key = model_key(model)
     queries: dict[str, int] = {}
     documents: dict[str, int] = {}
     for example in source.examples():
         queries.setdefault(example.query, len(queries))
         for text in _documents(example):
             documents.setdefault(text, len(documents))
-    query_embeddings = embed_once(model, key, list(queries), "query", cache)
-    document_embeddings = embed_once(model, key, list(documents), "document", cache)
+    task = MiningTask(
+        name=source.place,
+        query_ids=[],
+        queries=list(queries),
+        document_ids=[],
+        documents=list(documents),
+        positives=[],
+        fingerprint=source.fingerprint,
+    )
+    encoded = encode_task(load_encoder(teacher), task, cache, Shard(), "fp32")
 
     def score_examples(examples: Sequence[Example]) -> list[NDArray[np.float64]]:
         rows = np.array([queries[example.query] for example in examples])
         lists = [
             np.array([documents[text] for text in _documents(example)]) for example in examples
         ]
-        scores = pair_products(query_embeddings[rows], document_embeddings, pad_rows(lists))
+        scores = encoded.score(rows, pad_rows(lists))
         return [row[: len(own)] for row, own in zip(scores, lists, strict=True)]
 
-    return Teacher(score_examples, key)
+    return Teacher(score_examples, encoded.key)
 
 
 def _documents(example: Example) -> tuple[str, ...]:

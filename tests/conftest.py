@@ -177,6 +177,25 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(save_llama(tmp_path_factory.mktemp("llama")))
 
 
+@pytest.fixture(scope="session")
+def late_interaction(bert: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny late-interaction model of eight dimensions per token."""
+    from embedtrain.models.build import build_encoder, save_encoder
+    from embedtrain.models.late_interaction import LateInteractionConfig
+
+    folder = tmp_path_factory.mktemp("late-interaction")
+    torch.manual_seed(0)
+    config = LateInteractionConfig(
+        kind="late_interaction",
+        backbone=bert,
+        dim=8,
+        query={"length": 12},
+        document={"length": 16},
+    )
+    save_encoder(build_encoder(config), folder)
+    return str(folder)
+
+
 @pytest.fixture
 def write_jsonl(tmp_path: Path) -> Callable[..., Path]:
     def write(rows: list[dict[str, object]], name: str = "pairs.jsonl") -> Path:

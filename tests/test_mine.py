@@ -201,6 +201,34 @@ def test_a_training_file_is_mined_among_its_own_documents(bert, pairs, tmp_path)
     assert any(set(row["negatives"]) & texts for row in rows), "other queries' positives"
 
 
+@pytest.mark.parametrize("index", [{"name": "exact"}, {"name": "fde"}])
+def test_late_interaction_mines_resumes_and_searches_an_index(
+    late_interaction, beir, tmp_path, index, monkeypatch
+):
+    monkeypatch.setattr("embedtrain.mining.token_cache.TEXTS_AT_ONCE", 8)
+    source = {"kind": "late_interaction", "index": index, "min_recall": 0.5}
+    config = MiningConfig.model_validate(
+        {"sources": [source], "num_negatives": 3, "rule": {"kind": "margin", "margin": 0.01}}
+    )
+    folder = mine(late_interaction, str(beir), tmp_path / "out", config, split="test")
+    rows = rows_of(folder.negatives)
+    for row in rows:
+        scores = [negative["score"] for negative in row["neg"]]
+        assert scores == sorted(scores, reverse=True)
+        assert all(score < row["pos"][0]["score"] for score in scores)
+    assert sum(len(row["neg"]) for row in rows) == 30
+    default = MiningConfig(num_negatives=3, rule=config.rule)
+    plain = mine(late_interaction, str(beir), tmp_path / "plain", default, split="test")
+    if index["name"] == "exact":
+        assert bytes_of(plain.path) == bytes_of(folder.path)
+
+
+def test_a_source_of_the_other_kind_of_model_is_refused(late_interaction, beir, tmp_path):
+    config = MiningConfig.model_validate({"sources": [{"kind": "dense"}]})
+    with pytest.raises(UserError, match="searches with a model of the other kind"):
+        mine(late_interaction, str(beir), tmp_path / "out", config, split="test")
+
+
 def test_queries_that_repeat_a_guarded_one_are_dropped(bert, beir, tmp_path):
     guard = {"path": str(beir), "split": "dev", "exclude_positives": True}
     config = MiningConfig.model_validate({"guard": guard})

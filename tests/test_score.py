@@ -13,8 +13,9 @@ from embedtrain.data.examples import SourceConfig
 from embedtrain.data.sources import open_source
 from embedtrain.errors import UserError
 from embedtrain.mining.cross_encoder import CrossEncoder
-from embedtrain.models.build import load_dense
+from embedtrain.models.build import load_dense, load_encoder
 from embedtrain.models.encoding import encode_texts
+from embedtrain.ops.similarity import all_scores
 from embedtrain.score import detect_kind, score
 
 
@@ -33,7 +34,7 @@ def examples_of(path):
 
 
 def test_dense_scores_are_inner_products_in_the_order_of_the_documents(bert, pairs, tmp_path):
-    assert detect_kind(bert) == "dense"
+    assert detect_kind(bert) == "encoder"
     rows = score(bert, SourceConfig(path=str(pairs)), tmp_path / "scored.jsonl")
     before, after = examples_of(pairs), examples_of(tmp_path / "scored.jsonl")
     assert rows == len(before) == len(after)
@@ -47,6 +48,16 @@ def test_dense_scores_are_inner_products_in_the_order_of_the_documents(bert, pai
         query = encode_texts(model, [old.query], "query")
         documents = encode_texts(model, [*old.positives, *old.negatives], "document")
         assert new.scores == pytest.approx((documents @ query[0]).tolist(), abs=2e-6)
+
+
+def test_late_interaction_scores_are_maxsim(late_interaction, pairs, tmp_path):
+    score(late_interaction, SourceConfig(path=str(pairs)), tmp_path / "scored.jsonl")
+    model = load_encoder(late_interaction)
+    for example in examples_of(tmp_path / "scored.jsonl")[:3]:
+        texts = [*example.positives, *example.negatives]
+        query = encode_texts(model, [example.query], "query").tensors()
+        expected = all_scores(query, encode_texts(model, texts, "document").tensors())
+        assert example.scores == pytest.approx(expected[0].tolist(), abs=2e-5)
 
 
 def test_cross_encoder_scores_do_not_depend_on_their_batch(cross_encoder, pairs, tmp_path):

@@ -74,7 +74,7 @@ class EncodedPairs:
         return best_first(found, self.score(rows, found), depth)
 
 
-def encode_task(
+def encode_vectors(
     model: DenseEncoder, task: MiningTask, cache: Path, shard: Shard, precision: str
 ) -> EncodedPairs:
     """Encode a task under a model, or map what the cache has of it."""

@@ -13,12 +13,13 @@ from torch import nn
 from embedtrain.mining.shards import Shard, wait_for
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.encoding import TEXTS_AT_ONCE, encode_texts
 from embedtrain.progress import progress_bar
 from embedtrain.types import Side
 
 
-def model_key(model: DenseEncoder) -> str:
+def model_key(model: TextEncoder) -> str:
     """Hash the weights and the contract: any changed weight, prompt or length gives another key."""
     key = hashlib.sha256(model.contract.model_dump_json().encode())
     for side in ("query", "document"):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
@@ -29,6 +30,24 @@ class CandidateSource:
     quota: float
     search: SearchFunction
     report: dict[str, object]
+
+
+@runtime_checkable
+class EncodedTask(Protocol):
+    """The queries and documents of a task under one model: searches exactly, and scores any pair."""
+
+    @property
+    def key(self) -> str:
+        """A hash of weights, contract and precision."""
+        ...
+
+    def score(self, rows: NDArray[np.int64], documents: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Score each query with each of its candidates, in float64; -inf for unused places."""
+        ...
+
+    def search(self, rows: NDArray[np.int64], depth: int) -> NDArray[np.int64]:
+        """Return the best documents; ordered by scores in float64, equal ones by document row."""
+        ...
 
 
 def pair_products(

@@ -6,11 +6,12 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
 from embedtrain.mining.bm25 import Bm25Search
 from embedtrain.mining.dense import DenseSearch
+from embedtrain.mining.late_interaction import TokensSearch
 from embedtrain.mining.rules import ScoreRule
 from embedtrain.mining.runs import RunSearch
 from embedtrain.mining.sampling import Sampling
 
-Search = Annotated[DenseSearch | Bm25Search | RunSearch, Field(discriminator="kind")]
+Search = Annotated[DenseSearch | TokensSearch | Bm25Search | RunSearch, Field(discriminator="kind")]
 
 
 class Guide(BaseModel):
@@ -22,7 +23,7 @@ class Guide(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     model: str
-    """Model folder or Hub id of a dense model."""
+    """Model folder or Hub id of an encoder."""
     margin: float = 0.0
     """Keep out what scores above the lowest positive minus this, in the guide's similarity."""
 
@@ -62,8 +63,9 @@ class MiningConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    sources: tuple[Search, ...] = Field(default=(DenseSearch(),), min_length=1)
-    """Where candidates come from: ``dense``, ``bm25`` or ``run``, each with a ``quota``."""
+    sources: tuple[Search, ...] | None = Field(default=None, min_length=1)
+    """Where candidates come from: ``dense``, ``late_interaction``, ``bm25`` or ``run``, each with a
+    ``quota``; null searches exactly with the teacher."""
     depth: PositiveInt = 200
     """Candidates per query and source."""
     skip_ranks: NonNegativeInt = 0

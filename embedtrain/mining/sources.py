@@ -1,0 +1,75 @@
+"""The searches that the settings of a mining name, opened."""
+
+from pathlib import Path
+
+from embedtrain.errors import UserError
+from embedtrain.mining.bm25 import Bm25Search, open_bm25
+from embedtrain.mining.dense import DenseSearch, EncodedPairs, encode_vectors, open_dense
+from embedtrain.mining.late_interaction import (
+    EncodedTokens,
+    TokensSearch,
+    encode_tokens,
+    open_late_interaction,
+)
+from embedtrain.mining.runs import open_run
+from embedtrain.mining.search import CandidateSource, EncodedTask
+from embedtrain.mining.settings import MiningConfig, Search
+from embedtrain.mining.shards import Shard
+from embedtrain.mining.task import MiningTask
+from embedtrain.models.build import load_encoder
+from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.encoder import TextEncoder
+from embedtrain.models.late_interaction import LateInteractionEncoder
+
+
+def encode_task(
+    model: TextEncoder, task: MiningTask, cache: Path, shard: Shard, precision: str
+) -> EncodedTask:
+    """Encode a task under a model of either kind, or map what the cache has of it."""
+    if isinstance(model, LateInteractionEncoder):
+        return encode_tokens(model, task, cache, shard, precision)
+    assert isinstance(model, DenseEncoder)
+    return encode_vectors(model, task, cache, shard, precision)
+
+
+def open_sources(
+    config: MiningConfig, teacher: EncodedTask, task: MiningTask, cache: Path, shard: Shard
+) -> list[CandidateSource]:
+    """Make the searches that the settings name; several of one kind are numbered."""
+    dense = isinstance(teacher, EncodedPairs)
+    opened: list[CandidateSource] = []
+    for source in config.sources or (DenseSearch() if dense else TokensSearch(),):
+        before = sum(known.name.split(":")[0] == source.kind for known in opened)
+        name = f"{source.kind}:{before + 1}" if before else source.kind
+        if isinstance(source, DenseSearch | TokensSearch):
+            encoded = teacher
+            if source.model is not None:
+                student = load_encoder(source.model)
+                encoded = encode_task(student, task, cache, shard, config.precision)
+            opened.append(_open_model(config, source, name, encoded, cache, shard))
+        elif isinstance(source, Bm25Search):
+            opened.append(open_bm25(source, name, task))
+        else:
+            opened.append(open_run(source, name, task))
+    return opened
+
+
+def _open_model(
+    config: MiningConfig,
+    source: Search,
+    name: str,
+    encoded: EncodedTask,
+    cache: Path,
+    shard: Shard,
+) -> CandidateSource:
+    """Search with a model, which must be of the kind that the source says."""
+    depth, seed = config.depth, config.seed
+    if isinstance(source, DenseSearch) and isinstance(encoded, EncodedPairs):
+        return open_dense(source, name, encoded, depth, cache=cache, seed=seed, shard=shard)
+    if isinstance(source, TokensSearch) and isinstance(encoded, EncodedTokens):
+        return open_late_interaction(source, name, encoded, depth, seed)
+    raise UserError(
+        f"sources: {name}",
+        "searches with a model of the other kind",
+        cure="Use kind: dense for one vector per text, kind: late_interaction for several",
+    )

@@ -11,13 +11,13 @@ from scipy.spatial.distance import pdist
 from token_toys import texts_of, topical_tokens, unit_tokens, whole_tokens
 
 from embedtrain.errors import UserError
-from embedtrain.retrieval import token_pooling
+from embedtrain.ops.token_clusters import pooled_labels
+from embedtrain.ops import token_clusters
 from embedtrain.retrieval.token_frequency import TokenFrequencies
 from embedtrain.retrieval.token_pooling import (
     keep_first,
     keep_rarest,
     pool_tokens,
-    pooled_labels,
 )
 from embedtrain.types import TokenVectors
 
@@ -102,13 +102,13 @@ def test_equal_tokens_are_joined_before_others():
 
 def test_a_long_text_is_clustered_in_parts_within_the_same_budget(monkeypatch):
     linked = []
-    cluster = token_pooling._cluster
+    cluster = token_clusters._cluster
 
     def watched(vectors, num_clusters):
         linked.append(len(vectors))
         return cluster(vectors, num_clusters)
 
-    monkeypatch.setattr(token_pooling, "_cluster", watched)
+    monkeypatch.setattr(token_clusters, "_cluster", watched)
     labels = pooled_labels(normals(1200), 7)
     assert max(linked) <= 512
     assert sum(linked) == 1199

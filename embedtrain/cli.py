@@ -70,10 +70,14 @@ def train(
     if resume is not None:
         if recipe or overrides or output:
             raise UserError("--resume", "takes the recipe from the run", cure="Give nothing else")
+        if cli_mine.resume_stages(resume):
+            return
         run = resume_run(resume)
     else:
         if recipe is None:
             raise UserError("RECIPE", "is missing", cure="See `embedtrain recipes`")
+        if cli_mine.train_stages(_find(recipe), overrides, output):
+            return
         loaded = _load(recipe, overrides)
         run = run_train(loaded, output or Path("runs") / Path(recipe).stem)
     print_run(run.path)
@@ -240,13 +244,17 @@ def main() -> None:
 
 def _load(recipe: str, overrides: list[str] | None) -> "AnyRecipe":
     from embedtrain.recipe import load_recipe
+
+    return load_recipe(_find(recipe), overrides or ())
+
+
+def _find(recipe: str) -> Path:
+    """Return the file that a recipe's name stands for."""
     from embedtrain.resources import resource
 
     path = Path(recipe)
     named = resource("recipes") / f"{recipe}.yaml"
-    if not path.exists() and named.is_file():
-        path = named
-    return load_recipe(path, overrides or ())
+    return named if not path.exists() and named.is_file() else path
 
 
 def _ask() -> str:

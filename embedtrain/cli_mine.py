@@ -1,4 +1,4 @@
-"""The commands that make training data with models: mine and score."""
+"""The commands that make training data with models, mine and score, and recipes of several stages."""
 
 from pathlib import Path
 from typing import Annotated, Literal
@@ -6,6 +6,29 @@ from typing import Annotated, Literal
 import typer
 
 from embedtrain.errors import UserError
+
+
+def train_stages(recipe: Path, overrides: list[str] | None, output: Path | None) -> bool:
+    """Run a recipe of several stages; False if it is a plain one."""
+    from embedtrain.output import print_pipeline
+    from embedtrain.pipeline import is_pipeline, load_pipeline, run_pipeline
+
+    if not is_pipeline(recipe):
+        return False
+    pipeline = load_pipeline(recipe, overrides or ())
+    print_pipeline(run_pipeline(pipeline, output or Path("runs") / recipe.stem))
+    return True
+
+
+def resume_stages(output: Path) -> bool:
+    """Go on with a run of several stages; False if it is a plain one."""
+    from embedtrain.output import print_pipeline
+    from embedtrain.pipeline import RECIPE, resume_pipeline
+
+    if not (output / RECIPE).is_file():
+        return False
+    print_pipeline(resume_pipeline(output))
+    return True
 
 
 def mine(

@@ -10,9 +10,10 @@ from rich.table import Table
 from embedtrain.check import CheckReport
 from embedtrain.check_pretrain import PretrainCheck
 from embedtrain.checkpoint import RunFolder
-from embedtrain.evaluation.report import EvaluationResult, result_tables
+from embedtrain.evaluation.report import EvaluationResult, load_result, result_tables
 from embedtrain.mining.output import MiningFolder
 from embedtrain.output_pretrain import print_pretrain_check, print_pretrain_run
+from embedtrain.pipeline import load_pipeline
 from embedtrain.pretrain_recipe import PretrainRecipe
 from embedtrain.recipe import dump_recipe, load_recipe
 from embedtrain.search import Searcher
@@ -111,3 +112,13 @@ def print_mining(folder: MiningFolder) -> None:
     out.print(
         f"Train on [bold]{folder.training}[/bold]; read {folder.suspects} for what was kept out."
     )
+
+
+def print_pipeline(output: Path) -> None:
+    """Print what each stage left, and the scores of those that evaluate."""
+    out = Console(highlight=False)
+    for stage in load_pipeline(output / "pipeline.yaml").stages:
+        out.print(f"[bold]{stage.name}[/bold]: {output / stage.name}")
+        if stage.evaluate is not None:
+            for table in result_tables(load_result(output / stage.name / "scores.json")):
+                out.print(table)

@@ -120,6 +120,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> AnyRecipe:
             got=type(content).__name__,
             cure="Write keys such as data: and model:",
         )
+    if "stages" in content:
+        raise UserError(path, "has several stages", cure="Only `embedtrain train` runs them")
     sources = dict(map(split_override, overrides))
     for key, value in sources.items():
         set_key(content, key, value)

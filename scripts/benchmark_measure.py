@@ -37,11 +37,13 @@ def _resident(field: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":"))
 
 
-def in_subprocess(script: Path, arguments: Sequence[object]) -> dict[str, float]:
+def in_subprocess(
+    script: Path, arguments: Sequence[object], python: str = sys.executable
+) -> dict[str, float]:
     """Run ``script`` with one thread and return the JSON object it prints last."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     finished = subprocess.run(
-        [sys.executable, str(script), *map(str, arguments)],
+        [python, str(script), *map(str, arguments)],
         env=environment,
         check=True,
         capture_output=True,

@@ -2,20 +2,22 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
 from embedtrain.data.batches import BatchBuilder
 from embedtrain.data.mixture import Draw
+from embedtrain.guide import encode_guide
 from embedtrain.models.build import build_encoder
 from embedtrain.models.chunking import Execution
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.objectives.base import Objective
-from embedtrain.prepare import check_batch_size, prepare_sources
+from embedtrain.prepare import cache_of, check_batch_size, prepare_sources
 from embedtrain.progress import console
 from embedtrain.recipe import Recipe
+from embedtrain.training.guide import Guide
 from embedtrain.types import RetrievalBatch
 
 ROWS = 64
@@ -68,10 +70,15 @@ def diagnose(recipe: Recipe) -> Diagnosis:
     batch = builder(Draw(0, 0, torch.arange(rows).numpy()))
     model.eval()
     console.print(f"Comparing gradients on {rows} rows of {sources[0].place}")
-    return compare_gradients(model, recipe, batch)
+    guide = None
+    if recipe.guide is not None:
+        guide = encode_guide(recipe.guide, recipe.data.sources, cache_of(recipe.data))
+    return compare_gradients(model, recipe, batch, guide)
 
 
-def compare_gradients(model: TextEncoder, recipe: Recipe, batch: RetrievalBatch) -> Diagnosis:
+def compare_gradients(
+    model: TextEncoder, recipe: Recipe, batch: RetrievalBatch, guide: Guide | None = None
+) -> Diagnosis:
     """Run the plain and the configured path on one batch and compare every group of parameters."""
     trainer, objective = recipe.trainer, recipe.objective
     total = int(batch.queries.lengths.sum() + batch.documents.lengths.sum())
@@ -79,10 +86,12 @@ def compare_gradients(model: TextEncoder, recipe: Recipe, batch: RetrievalBatch)
     if "backend" in type(objective).model_fields:
         plain = objective.model_copy(update={"backend": "reference"})
     with _packing(model, "padded"):
-        plain_loss, expected = _gradients(model, plain, batch, Execution(10 * total), bf16=False)
+        plain_loss, expected = _gradients(
+            model, plain, batch, Execution(10 * total), guide=guide, bf16=False
+        )
     configured = Execution(min(trainer.chunk_tokens, max(1, total // 4)), trainer.rematerialize)
     bf16 = trainer.precision == "bf16"
-    loss, found = _gradients(model, objective, batch, configured, bf16=bf16)
+    loss, found = _gradients(model, objective, batch, configured, guide=guide, bf16=bf16)
     return Diagnosis(plain_loss, loss, _compare(expected, found), BOUNDS[trainer.precision])
 
 
@@ -92,12 +101,15 @@ def _gradients(
     batch: RetrievalBatch,
     execution: Execution,
     *,
+    guide: Guide | None,
     bf16: bool,
 ) -> tuple[float, Gradients]:
     model.zero_grad(set_to_none=True)
     device = model.device
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         outputs = model(batch.to(device), execution)
+    if guide is not None:
+        outputs = replace(outputs, guide=guide(outputs))
     loss = objective(outputs).loss
     loss.backward()  # type: ignore[no-untyped-call]
     gradients = {

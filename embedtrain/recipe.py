@@ -27,6 +27,7 @@ from embedtrain.models.late_interaction import LateInteractionConfig
 from embedtrain.objectives import AnyObjective
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.pretrain_recipe import PretrainRecipe
+from embedtrain.training.guide import GuideConfig
 from embedtrain.training.refresh import RefreshConfig
 from embedtrain.training.settings import TrainerConfig
 
@@ -77,11 +78,22 @@ class Recipe(BaseModel):
     model: EncoderConfig
     objective: AnyObjective = InfoNCE()
     trainer: TrainerConfig
+    guide: GuideConfig | None = None
+    """A second model that judges the batch, for objectives that use one."""
     refresh: RefreshConfig | None = None
     """Mine new negatives with the model in training; null keeps those of ``data.sources``."""
     validation: ValidationConfig | None = None
     evaluation: TaskConfig | None = None
     """Measured before and after training, with confidence intervals and a paired test."""
+
+    @model_validator(mode="after")
+    def _guide_is_used(self) -> "Recipe":
+        if self.objective.uses_guide != (self.guide is not None):
+            needs = "needs" if self.objective.uses_guide else "has no use for"
+            raise ValueError(f"objective {self.objective.name} {needs} guide: {{model: ...}}")  # type: ignore[attr-defined]
+        if self.guide is not None and self.refresh is not None:
+            raise ValueError("a guide knows the texts of data.sources only: drop guide or refresh")
+        return self
 
     @model_validator(mode="after")
     def _validation_is_not_evaluation(self) -> "Recipe":

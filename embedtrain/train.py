@@ -26,6 +26,7 @@ from embedtrain.errors import UserError
 from embedtrain.evaluate import measure
 from embedtrain.evaluation.report import compare, load_result, write_result
 from embedtrain.export import write_model
+from embedtrain.guide import encode_guide
 from embedtrain.mining.task import MiningTask, load_mining_task
 from embedtrain.models.build import build_encoder
 from embedtrain.models.encoder import TextEncoder
@@ -132,7 +133,10 @@ def _fit(
     if recipe.validation is not None and prepared.validation is not None:
         every = recipe.validation.every_steps
         callbacks.append(Validation(prepared.validation, every, run.checkpoints))
-    module = RetrievalModule(model, recipe.objective, config, num_steps)
+    guide = None
+    if recipe.guide is not None:
+        guide = encode_guide(recipe.guide, recipe.data.sources, cache_of(recipe.data))
+    module = RetrievalModule(model, recipe.objective, config, num_steps, guide)
     stream = BatchStream(mixture, builder, start.step, num_steps)
     if mined is not None:
         late = _refreshed(run, recipe, mined, model, (mixture, builder), num_steps)

@@ -187,6 +187,16 @@ class AllQueries(Movable):
 
 
 @dataclass(frozen=True)
+class GuideEmbeddings(Movable):
+    """What another model, which is not trained, makes of the queries and candidates of a batch."""
+
+    query: Float[Tensor, "queries guide_dim"]
+    document: Float[Tensor, "documents guide_dim"]
+    all_query: Float[Tensor, "all_queries guide_dim"]
+    """The queries of all ranks where they were gathered, else ``query`` again."""
+
+
+@dataclass(frozen=True)
 class RetrievalOutputs(Movable):
     """What a model says about a batch: the embeddings of each query and of each candidate.
 
@@ -207,6 +217,8 @@ class RetrievalOutputs(Movable):
     """The weight that ``query.cls`` carries already, where the model has one (ColBERTer)."""
     all_queries: AllQueries | None = None
     """Set where several ranks train and the objective asked for it."""
+    guide: GuideEmbeddings | None = None
+    """Set where the recipe names a guide."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,11 @@ class Objective(BaseModel, ABC):
         """Whether queries are candidates too, so that those of other ranks must be brought."""
         return False
 
+    @property
+    def uses_guide(self) -> bool:
+        """Whether it needs the embeddings of a guide, a second model that is not trained."""
+        return False
+
     @abstractmethod
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:
         """Return the loss of a batch, averaged over its queries, and figures for the log."""

@@ -41,6 +41,11 @@ class ColBERTer(Objective):
         """Whether the inner objective needs them."""
         return self.inner.needs_all_queries
 
+    @property
+    def uses_guide(self) -> bool:
+        """Whether the inner objective uses one."""
+        return self.inner.uses_guide
+
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         result = self.inner(outputs)
         loss, metrics = result.loss, dict(result.metrics)

@@ -52,6 +52,11 @@ class Matryoshka(Objective):
         """Whether the inner objective needs them."""
         return self.inner.needs_all_queries
 
+    @property
+    def uses_guide(self) -> bool:
+        """Whether the inner objective uses one."""
+        return self.inner.uses_guide
+
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         weights = self.weights or (1.0,) * len(self.dims)
         losses: list[Tensor] = []

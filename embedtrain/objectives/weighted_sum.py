@@ -36,6 +36,11 @@ class WeightedSum(Objective):
         """Whether a term needs them."""
         return any(objective.needs_all_queries for objective in self.objectives)
 
+    @property
+    def uses_guide(self) -> bool:
+        """Whether a term uses one."""
+        return any(objective.uses_guide for objective in self.objectives)
+
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         weights = self.weights or (1.0,) * len(self.objectives)
         results = [objective(outputs) for objective in self.objectives]

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -15,6 +16,7 @@ from embedtrain.models.encoder import TextEncoder
 from embedtrain.objectives.base import Objective
 from embedtrain.ops.similarity import all_scores, take
 from embedtrain.training.distributed import gather_outputs
+from embedtrain.training.guide import Guide
 from embedtrain.training.optimizer import build_optimizer, build_schedule
 from embedtrain.training.settings import TrainerConfig
 from embedtrain.types import RetrievalBatch, RetrievalOutputs, TokenEmbeddings
@@ -115,19 +117,28 @@ class RetrievalModule(TrainedModule):
         objective: From outputs to a loss.
         config: Optimizer, schedule, chunk size.
         num_steps: Length of the schedule, in optimizer steps.
+        guide: A second model's view of a batch, or None.
     """
 
     def __init__(
-        self, model: TextEncoder, objective: Objective, config: TrainerConfig, num_steps: int
+        self,
+        model: TextEncoder,
+        objective: Objective,
+        config: TrainerConfig,
+        num_steps: int,
+        guide: Guide | None = None,
     ) -> None:
         super().__init__(model, config, num_steps)
         self.objective = objective
+        self.guide = guide
 
     def training_step(self, batch: RetrievalBatch, _: int) -> Tensor:
         """Return the loss of one batch."""
         outputs = gather_outputs(
             self.model(batch, self.execution), with_queries=self.objective.needs_all_queries
         )
+        if self.guide is not None:
+            outputs = replace(outputs, guide=self.guide(outputs))
         # Scores at a low temperature need float32: bf16 logits give gradients that are far off.
         with torch.autocast(self.device.type, enabled=False):
             result = self.objective(outputs)

@@ -12,6 +12,8 @@ from objective_toys import GROUP, embed, number, relevance_of
 
 from embedtrain.models.build import load_dense
 from embedtrain.models.chunking import Execution
+from embedtrain.objectives.embedding_distillation import EmbeddingDistillation
+from embedtrain.objectives.gist import GIST
 from embedtrain.objectives.kl_distillation import KLDistillation
 from embedtrain.objectives.margin_mse import MarginMSE
 from embedtrain.objectives.pair import Pair
@@ -20,7 +22,7 @@ from embedtrain.objectives.rank_net import RankNet
 from embedtrain.objectives.soft_infonce import SoftInfoNCE
 from embedtrain.objectives.soft_top_k import SoftTopK
 from embedtrain.training.distributed import gather_outputs
-from embedtrain.types import RetrievalBatch, RetrievalOutputs, TokenEmbeddings
+from embedtrain.types import GuideEmbeddings, RetrievalBatch, RetrievalOutputs, TokenEmbeddings
 
 EVERY = [
     KLDistillation(temperature=0.2),
@@ -31,6 +33,8 @@ EVERY = [
     SoftTopK(k=3, temperature=0.3),
     Pair(alpha=0.3, temperature=0.2),
     PointwiseDistillation(),
+    GIST(directions=("query_to_document",), temperature=0.2, margin=0.1),
+    EmbeddingDistillation(kind="similarity"),
 ]
 NAMES = [f"{objective.name} {number}" for number, objective in enumerate(EVERY)]
 
@@ -47,7 +51,7 @@ def test_chunks_that_are_encoded_again_give_the_plain_gradients(objective, bert,
     found = []
     for execution in (Execution(10_000), Execution(20, rematerialize=True)):
         model.zero_grad()
-        result = objective(model(batch, execution))
+        result = objective(guided(model(batch, execution)))
         result.loss.backward()
         gradients = {
             name: value.grad.clone()
@@ -61,6 +65,18 @@ def test_chunks_that_are_encoded_again_give_the_plain_gradients(objective, bert,
     assert max(number(value.norm()) for value in plain.values()) > 1e-6
     for name, value in plain.items():
         torch.testing.assert_close(chunked[name], value, rtol=1e-9, atol=1e-11)
+
+
+def guided(outputs: RetrievalOutputs) -> RetrievalOutputs:
+    """A guide whose vectors follow from the ids, as those of stored vectors do."""
+
+    def vectors(ids: torch.Tensor) -> torch.Tensor:
+        places = torch.arange(4, dtype=torch.float64)
+        return torch.sin(ids.double()[:, None] * (places + 1.0)) / 2
+
+    relevance = outputs.relevance
+    query, document = vectors(relevance.query_ids), vectors(relevance.document_ids)
+    return replace(outputs, guide=GuideEmbeddings(query, document, query))
 
 
 def encode(weight: torch.Tensor, inputs: torch.Tensor | TokenEmbeddings):
@@ -90,7 +106,7 @@ def loss_and_gradient(objective, kind: str, rank: int | None) -> tuple[torch.Ten
             teacher_scores=relevance.teacher_scores[documents],
         )
     outputs = RetrievalOutputs(encode(weight, query), encode(weight, document), relevance)
-    loss = objective(gather_outputs(outputs)).loss
+    loss = objective(guided(gather_outputs(outputs))).loss
     loss.backward()
     return loss.detach(), weight.grad
 

@@ -1,0 +1,44 @@
+"""Encode all texts of the training data with a guide, before training."""
+
+from pathlib import Path
+
+import numpy as np
+
+from embedtrain.data.examples import SourceConfig
+from embedtrain.data.sources import open_source
+from embedtrain.data.tokenized import text_id
+from embedtrain.errors import UserError
+from embedtrain.mining.embedding_cache import embed_once, model_key
+from embedtrain.models.build import load_encoder
+from embedtrain.models.dense import DenseEncoder
+from embedtrain.training.guide import Guide, GuideConfig, StoredVectors
+from embedtrain.types import Side
+
+
+def encode_guide(config: GuideConfig, sources: tuple[SourceConfig, ...], cache: Path) -> Guide:
+    """Return the guide's vectors of every distinct text; memory holds the texts while it encodes.
+
+    Raises:
+        UserError: If the guide gives several vectors per text.
+    """
+    model = load_encoder(config.model)
+    if not isinstance(model, DenseEncoder):
+        raise UserError(
+            "guide.model", "gives several vectors per text", got=config.model,
+            cure="Name a model of one vector per text",
+        )  # fmt: skip
+    texts: dict[Side, dict[int, str]] = {"query": {}, "document": {}}
+    for source in sources:
+        for example in open_source(source, cache).examples():
+            texts["query"].setdefault(text_id(example.query), example.query)
+            for text in example.positives + example.negatives:
+                texts["document"].setdefault(text_id(text), text)
+    key = model_key(model)
+
+    def store(side: Side) -> StoredVectors:
+        ids = np.array(list(texts[side]), dtype=np.int64)
+        values = embed_once(model, key, list(texts[side].values()), side, cache)
+        order = np.argsort(ids)
+        return StoredVectors(ids[order], order, values)
+
+    return Guide(store("query"), store("document"))

@@ -1,0 +1,57 @@
+"""A guide: embeddings of a second model for every text of the training data, looked up by text id."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int64
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from embedtrain.types import GuideEmbeddings, RetrievalOutputs
+
+
+class GuideConfig(BaseModel):
+    """A second model that judges the batch and is not trained; it encodes the data once, before training."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    model: str
+    """Model folder or Hub id, with its own tokenizer, prompts and lengths; one vector per text."""
+
+
+@dataclass(frozen=True)
+class StoredVectors:
+    """Vectors mapped from a file, found by the ids of their texts.
+
+    ``ids`` is sorted; ``rows[i]`` is where the vector of ``ids[i]`` stands.
+    """
+
+    ids: Int64[np.ndarray, " texts"]
+    rows: Int64[np.ndarray, " texts"]
+    values: Float32[np.ndarray, "texts dim"]
+
+    def look_up(self, ids: Int64[Tensor, " wanted"]) -> Float[Tensor, "wanted dim"]:
+        """Return the vectors of texts; all of them must be there."""
+        wanted = ids.cpu().numpy()
+        places = np.searchsorted(self.ids, wanted).clip(max=len(self.ids) - 1)
+        assert (self.ids[places] == wanted).all(), "every text of the data was encoded"
+        return torch.from_numpy(np.array(self.values[self.rows[places]])).to(ids.device)
+
+
+@dataclass(frozen=True)
+class Guide:
+    """The guide's vectors of all queries and documents; every rank holds them, so none are gathered."""
+
+    queries: StoredVectors
+    documents: StoredVectors
+
+    def __call__(self, outputs: RetrievalOutputs) -> GuideEmbeddings:
+        """Return the guide's view of a batch, gathered or not."""
+        relevance, everyone = outputs.relevance, outputs.all_queries
+        query = self.queries.look_up(relevance.query_ids)
+        return GuideEmbeddings(
+            query,
+            self.documents.look_up(relevance.document_ids),
+            query if everyone is None else self.queries.look_up(everyone.ids),
+        )

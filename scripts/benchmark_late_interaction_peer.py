@@ -45,8 +45,8 @@ LOSSES = {"pylate": pylate_loss, "sentence-transformers": sentence_transformers_
 
 def main() -> None:
     """Measure one step on all pairs, after a small one."""
-    library, cached, folder, pairs_file = sys.argv[1:]
-    loss_of, tokenize = LOSSES[library](folder, cached=bool(int(cached)))
+    library, mode, folder, pairs_file = sys.argv[1:]
+    loss_of, tokenize = LOSSES[library](folder, cached=mode == "saving")
     for module in loss_of.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -58,7 +58,8 @@ def main() -> None:
         features = [tokenize([pair[place] for pair in pairs], place == 0) for place in (0, 1)]
 
         def step() -> None:
-            loss = loss_of(features, None)
+            with torch.autocast("cpu", torch.bfloat16, enabled=mode == "bf16"):
+                loss = loss_of(features, None)
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()

@@ -16,6 +16,13 @@ from embedtrain.resources import resource
 TITLES = {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP"}
 
 
+WITH_EMBEDTRAIN = """from embedtrain.models.build import load_encoder
+from embedtrain.models.encoding import encode_texts
+
+model = load_encoder("path/to/this/folder")
+queries = encode_texts(model, ["how do I read a file line by line?"], "query")
+documents = encode_texts(model, ["for line in open(path): ..."], "document")"""
+
 USE = {
     "dense": """from sentence_transformers import SentenceTransformer
 
@@ -23,12 +30,11 @@ model = SentenceTransformer("path/to/this/folder")
 queries = model.encode_query(["how do I read a file line by line?"])
 documents = model.encode_document(["for line in open(path): ..."])
 print(model.similarity(queries, documents))""",
-    "late_interaction": """from embedtrain.models.build import load_encoder
-from embedtrain.models.encoding import encode_texts
+    "unified": f"""{WITH_EMBEDTRAIN}
+print(queries @ documents.T)
 
-model = load_encoder("path/to/this/folder")
-queries = encode_texts(model, ["how do I read a file line by line?"], "query")
-documents = encode_texts(model, ["for line in open(path): ..."], "document")
+# sentence-transformers has no module for the coordinates of words and refuses this folder.""",
+    "late_interaction": f"""{WITH_EMBEDTRAIN}
 
 # Where the folder holds a modules.json, PyLate and sentence-transformers 6 load it too:
 # sentence_transformers.multi_vector_encoder.MultiVectorEncoder("path/to/this/folder")""",
@@ -47,7 +53,7 @@ def render_card(run: RunFolder, recipe: Recipe) -> str:
         backbone=recipe.model.backbone,
         pooling=_pooling(recipe.model),
         similarity=recipe.model.similarity,
-        use=USE[recipe.model.kind],
+        use=USE[_form(recipe.model)],
         query_prompt=json.dumps(recipe.model.query.prompt),
         query_length=recipe.model.query.length,
         document_prompt=json.dumps(recipe.model.document.prompt),
@@ -60,24 +66,35 @@ def render_card(run: RunFolder, recipe: Recipe) -> str:
     )
 
 
+def _form(model: DenseConfig | LateInteractionConfig) -> str:
+    unified = isinstance(model, DenseConfig) and model.words is not None
+    return "unified" if unified else model.kind
+
+
 def _pooling(model: DenseConfig | LateInteractionConfig) -> str:
     if isinstance(model, DenseConfig):
-        return str(model.pooling)
+        words = model.words
+        if words is None:
+            return str(model.pooling)
+        size = words.dim or "all vocabulary"
+        return f"{model.pooling}, and {size} coordinates for words (DupMAE)"
     return f"none: late interaction (MaxSim), {model.dim} dimensions per vector"
 
 
 def _metadata(recipe: Recipe, evaluation: dict[str, Any] | None) -> dict[str, Any]:
-    late = isinstance(recipe.model, LateInteractionConfig)
+    form = _form(recipe.model)
+    late = form == "late_interaction"
+    library = {"late_interaction": "PyLate", "unified": "embedtrain"}
     tags = [
         *(["ColBERT", "PyLate"] if late else []),
-        "sentence-transformers",
+        *(["sentence-transformers"] if form != "unified" else []),
         "sentence-similarity",
         "feature-extraction",
         "late-interaction" if late else "dense",
         "embedtrain",
     ]
     metadata: dict[str, Any] = {
-        "library_name": "PyLate" if late else "sentence-transformers",
+        "library_name": library.get(form, "sentence-transformers"),
         "pipeline_tag": "sentence-similarity",
         "tags": [*tags, f"loss:{recipe.objective.name}"],  # type: ignore[attr-defined]
     }

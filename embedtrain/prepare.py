@@ -10,6 +10,7 @@ from embedtrain.data.sources import RetrievalTask, open_source
 from embedtrain.data.sources import load_task as read_task
 from embedtrain.data.tokenized import TokenizedSource, tokenize_source
 from embedtrain.errors import UserError
+from embedtrain.models.dense import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.progress import progress_bar
 from embedtrain.recipe import Recipe
@@ -48,6 +49,8 @@ def with_contract(recipe: Recipe, model: TextEncoder) -> Recipe:
     resolved: dict[str, object] = {"similarity": contract.similarity}
     if isinstance(contract, Contract):
         resolved["pooling"] = contract.pooling
+        if isinstance(model, DenseEncoder) and model.words is not None:
+            resolved["words"] = model.words.config
     else:
         markers = dict(zip(markers, contract.markers or ("", ""), strict=True))
         resolved |= {f"{side}_marker": marker for side, marker in markers.items()}

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from embedtrain.models.layout import is_own_layout
 from embedtrain.types import Side, TokenVectors
 
 
@@ -22,7 +23,7 @@ def main(folder: str, result: str) -> None:
     late = (Path(folder) / "config_sentence_transformers.json").is_file() and "ColBERT" in (
         Path(folder) / "config_sentence_transformers.json"
     ).read_text(encoding="utf-8")
-    own = not (Path(folder) / "modules.json").is_file()
+    own = not (Path(folder) / "modules.json").is_file() or is_own_layout(Path(folder))
     if own or importlib.util.find_spec("sentence_transformers") is None:
         vectors = _with_embedtrain(folder, texts)
     elif late:

@@ -6,6 +6,7 @@ from typing import Literal
 from torch import nn
 
 from embedtrain.contract import Contract
+from embedtrain.errors import UserError
 from embedtrain.models.backbone import (
     Backbone,
     ensure_end_token,
@@ -23,7 +24,15 @@ from embedtrain.models.dense import DenseConfig, DenseEncoder
 from embedtrain.models.encoder import Packing, TextEncoder
 from embedtrain.models.late_interaction import LateInteractionConfig, LateInteractionEncoder
 from embedtrain.models.late_layout import is_late_interaction
-from embedtrain.models.layout import DEFAULT_LENGTH, Layout, read_layout, write_layout
+from embedtrain.models.layout import (
+    DEFAULT_LENGTH,
+    Layout,
+    read_layout,
+    write_layout,
+    write_unified_layout,
+)
+from embedtrain.models.masked_language_model import has_language_head, load_masked_language_model
+from embedtrain.models.words import WordPart, WordsConfig
 
 Accelerator = Literal["auto", "cpu", "gpu"]
 
@@ -69,13 +78,19 @@ def build_dense(config: DenseConfig, accelerator: Accelerator = "auto") -> Dense
     ``accelerator`` says otherwise.
     """
     device = preferred_device(accelerator)
-    backbone = load_backbone(
-        config.backbone,
-        num_layers=config.num_layers,
-        dropout=config.dropout,
-        trust_remote_code=config.trust_remote_code,
+    layout = read_layout(fetch(config.backbone, with_code=config.trust_remote_code))
+    wanted = config.words or layout.words
+    words = None if wanted is None else _build_words(config, wanted)
+    backbone = (
+        words.language.backbone
+        if words is not None
+        else load_backbone(
+            config.backbone,
+            num_layers=config.num_layers,
+            dropout=config.dropout,
+            trust_remote_code=config.trust_remote_code,
+        )
     )
-    layout = read_layout(backbone.folder)
     contract = resolve_contract(config, layout, backbone)
     if contract.pooling == "last_token":
         ensure_end_token(backbone.tokenizer)
@@ -88,7 +103,28 @@ def build_dense(config: DenseConfig, accelerator: Accelerator = "auto") -> Dense
         projection,
         packing=config.packing,
         learn_temperature=config.learn_temperature,
+        words=words,
     ).to(device)
+
+
+def _build_words(config: DenseConfig, words: WordsConfig) -> WordPart:
+    """Load the backbone with its masked-language head, which tells words from states."""
+    folder = fetch(config.backbone)
+    if not has_language_head(folder):
+        raise UserError(
+            "model.words",
+            "needs a backbone with a masked-language head",
+            got=config.backbone,
+            cure="Pre-train with dupmae or mlm, whose runs keep it",
+        )
+    if config.trust_remote_code:
+        raise UserError("model.trust_remote_code", "does not go with words", cure="Leave it out")
+    language = load_masked_language_model(
+        config.backbone, num_layers=config.num_layers, dropout=config.dropout
+    )
+    part = WordPart(language, words)
+    part.load(folder)
+    return part
 
 
 def load_dense(path: str, *, packing: Packing = "auto") -> DenseEncoder:
@@ -103,9 +139,14 @@ def save_dense(model: DenseEncoder, folder: Path) -> None:
     backend = model.tokenizer.backend_tokenizer
     backend.no_truncation()  # left over from the last call; readers of the file would obey it
     backend.no_padding()
+    model.tokenizer.save_pretrained(folder)
+    if model.words is not None:
+        with quiet_transformers():
+            model.words.save(folder)
+        write_unified_layout(folder, model.contract, model.words.config, model.projection)
+        return
     with quiet_transformers():
         model.backbone.save_pretrained(folder)
-    model.tokenizer.save_pretrained(folder)
     write_layout(folder, model.contract, model.backbone.config.hidden_size, model.projection)
 
 

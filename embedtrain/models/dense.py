@@ -13,6 +13,7 @@ from embedtrain.models.backbone import Backbone
 from embedtrain.models.chunking import Execution, encode_in_chunks
 from embedtrain.models.encoder import Packing, TextEncoder
 from embedtrain.models.pooling import pool
+from embedtrain.models.words import WordPart, WordsConfig
 from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side, Similarity, Texts
 
 
@@ -32,6 +33,8 @@ class DenseConfig(BaseModel):
     document: TextSide = TextSide()
     projection: PositiveInt | None = None
     """Dimension of a linear layer after pooling; null: as the folder says, else none."""
+    words: WordsConfig | None = None
+    """Coordinates for words beside the vector (DupMAE); null: as the folder says, else none."""
     num_layers: PositiveInt | None = None
     """Keep only the first layers of the backbone; null keeps all."""
     dropout: float | None = Field(default=None, ge=0, lt=1)
@@ -53,6 +56,7 @@ class DenseEncoder(TextEncoder):
         projection: A linear layer after pooling, or None.
         packing: As for :class:`embedtrain.models.encoder.TextEncoder`.
         learn_temperature: Start value of a learnable temperature, or None.
+        words: Coordinates for words that follow those of the vector, or None.
     """
 
     contract: Contract
@@ -65,16 +69,18 @@ class DenseEncoder(TextEncoder):
         *,
         packing: Packing = "auto",
         learn_temperature: float | None = None,
+        words: WordPart | None = None,
     ) -> None:
         super().__init__(backbone, contract, packing=packing, learn_temperature=learn_temperature)
         self.projection = projection
+        self.words = words
 
     @property
     def dim(self) -> int:
         """Dimension of the embeddings."""
-        return int(
-            self.projection.out_features if self.projection else self.backbone.config.hidden_size
-        )
+        width = self.backbone.config.hidden_size
+        vector = int(self.projection.out_features if self.projection else width)
+        return vector if self.words is None else vector + self.words.dim
 
     def forward(self, batch: RetrievalBatch, execution: Execution) -> RetrievalOutputs:
         """Encode each distinct text of the batch once and lay the embeddings out by query and candidate."""
@@ -113,4 +119,6 @@ class DenseEncoder(TextEncoder):
         if self.projection is not None:
             pooled = self.projection(pooled)
             pooled = pooled.float() if pooled.dtype == torch.bfloat16 else pooled
+        if self.words is not None:
+            pooled = torch.cat([pooled, self.words(states, texts.lengths)], 1)
         return F.normalize(pooled, dim=-1) if self.contract.similarity == "cosine" else pooled

@@ -17,6 +17,7 @@ from torch import nn
 
 from embedtrain.contract import Contract, Pooling
 from embedtrain.errors import UserError
+from embedtrain.models.words import WordsConfig
 from embedtrain.types import Similarity
 
 CONTRACT_FILE = "embedtrain.json"
@@ -35,6 +36,8 @@ NATIVE_POOLING: dict[str, Pooling] = {
     "lasttoken": "last_token",
 }
 DEFAULT_LENGTH = 512
+UNIFIED = "embedtrain.UnifiedEmbedding"
+"""What ``modules.json`` names where a vector has coordinates for words; no such class can be imported."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,7 @@ class Layout:
     prompts: dict[str, str] | None = None
     max_length: int | None = None
     projection: nn.Linear | None = None
+    words: WordsConfig | None = None
 
 
 def read_layout(folder: Path) -> Layout:
@@ -65,23 +69,9 @@ def read_layout(folder: Path) -> Layout:
             ) from error
     if not (folder / "modules.json").is_file():
         return Layout(contract=contract)
-    pooling, projection, normalized = None, None, False
-    for module in read_json(folder / "modules.json"):
-        kind = module["type"].rsplit(".", 1)[-1]
-        if kind == "Pooling":
-            pooling = _read_pooling(folder / module["path"] / "config.json")
-        elif kind == "Dense":
-            if projection is not None:
-                raise UserError(
-                    folder / "modules.json", "names two projections, which is not offered"
-                )
-            projection = read_projection(folder / module["path"])
-        elif kind == "Normalize":
-            normalized = True
-        elif kind != "Transformer":
-            raise UserError(
-                folder / "modules.json", "names a module a dense encoder has no use for", got=kind
-            )
+    if is_own_layout(folder):
+        return _read_unified(folder, contract)
+    pooling, projection, normalized = _read_modules(folder)
     settings = read_json(folder / "config_sentence_transformers.json", optional=True)
     named = settings.get("similarity_fn_name")
     return Layout(
@@ -144,6 +134,60 @@ def write_layout(
         },
     )
     write_json(folder / CONTRACT_FILE, {"kind": "dense", "contract": contract.model_dump()})
+
+
+def _read_modules(folder: Path) -> tuple[Pooling | None, nn.Linear | None, bool]:
+    """Return what sentence-transformers' modules say: pooling, projection, and whether vectors are normalised."""
+    pooling, projection, normalized = None, None, False
+    for module in read_json(folder / "modules.json"):
+        kind = module["type"].rsplit(".", 1)[-1]
+        if kind == "Pooling":
+            pooling = _read_pooling(folder / module["path"] / "config.json")
+        elif kind == "Dense":
+            if projection is not None:
+                raise UserError(
+                    folder / "modules.json", "names two projections, which is not offered"
+                )
+            projection = read_projection(folder / module["path"])
+        elif kind == "Normalize":
+            normalized = True
+        elif kind != "Transformer":
+            raise UserError(
+                folder / "modules.json", "names a module a dense encoder has no use for", got=kind
+            )
+    return pooling, projection, normalized
+
+
+def is_own_layout(folder: Path) -> bool:
+    """Whether a folder holds a dense model that sentence-transformers cannot express."""
+    modules = read_json(folder / "modules.json", optional=True)
+    return any(module["type"] == UNIFIED for module in modules)
+
+
+def write_unified_layout(
+    folder: Path, contract: Contract, words: WordsConfig, projection: nn.Linear | None
+) -> None:
+    """Write what only embedtrain reads: a vector with coordinates for words.
+
+    sentence-transformers has no module for them and would load the rest as another model without a word; the
+    name in ``modules.json``, which it cannot import, makes it stop instead.
+    """
+    if projection is not None:
+        write_projection(folder / "projection", projection)
+    modules = [{"idx": 0, "name": "0", "path": "", "type": UNIFIED}]
+    write_json(folder / "modules.json", modules)
+    content = {"kind": "dense", "contract": contract.model_dump(), "words": words.model_dump()}
+    write_json(folder / CONTRACT_FILE, content)
+
+
+def _read_unified(folder: Path, contract: Contract | None) -> Layout:
+    words = WordsConfig.model_validate(read_json(folder / CONTRACT_FILE)["words"])
+    place = folder / "projection"
+    return Layout(
+        contract=contract,
+        projection=read_projection(place) if place.is_dir() else None,
+        words=words,
+    )
 
 
 def _read_pooling(path: Path) -> Pooling:

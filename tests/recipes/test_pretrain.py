@@ -270,3 +270,38 @@ def test_every_objective_has_a_recipe():
 
     found = [load_recipe(path) for path in sorted(resource("recipes").glob("pretrain/*.yaml"))]
     assert {recipe.objective.name for recipe in found} == set(PRETRAIN_OBJECTIVES)
+
+
+def test_the_unified_embedding_is_trained_searched_and_exported(runs, recipe, beir, tmp_path):
+    """DupMAE's head goes on working: vector and words are tuned together and survive the export."""
+    overrides = [
+        f"model.backbone={runs['dupmae'] / 'model'}",
+        "model.projection=8",
+        "model.words={kept: 20, dim: 16}",
+        "trainer.steps=4",
+        f"evaluation={{path: {beir}}}",
+    ]
+    run = train(load_recipe(recipe, overrides), tmp_path / "run")
+    model = load_dense(str(run.model))
+    assert encode_texts(model, ["the cat runs"], "query").shape == (1, 8 + 16)
+    from embedtrain.search import Searcher
+
+    assert len(Searcher(str(run.model), str(beir), "test").search("the cat", 3)) == 3
+    before = load_file(runs["dupmae"] / "model" / "model.safetensors")
+    after = load_file(run.model / "model.safetensors")
+    head = "cls.predictions.transform.dense.weight"
+    assert not torch.equal(before[head], after[head])
+
+
+def test_an_exported_unified_embedding_is_reloaded_by_embedtrain_itself(
+    runs, recipe, tmp_path, monkeypatch
+):
+    monkeypatch.undo()
+    overrides = [
+        f"model.backbone={runs['dupmae'] / 'model'}", "model.words={dim: 16}", "trainer.steps=1",
+    ]  # fmt: skip
+    run = train(load_recipe(recipe, overrides), tmp_path / "run")
+    assert (run.model / "words.safetensors").is_file()
+    resolved = load_recipe(run.recipe)
+    assert resolved.model.words.dim == 16
+    assert "16 coordinates for words" in (run.model / "README.md").read_text()

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
+from embedtrain.data.corpus import CorpusConfig
 from embedtrain.data.examples import SourceConfig
 from embedtrain.errors import UserError
 from embedtrain.evaluate import measure
@@ -19,6 +20,7 @@ from embedtrain.progress import console
 from embedtrain.recipe import load_recipe, parse_yaml, set_key, split_override
 from embedtrain.score import TeacherKind, score
 from embedtrain.train import resume, train
+from embedtrain.train_tokenizer import TokenizerKind, train_tokenizer
 
 REFERENCE = "stage:"
 RECIPE = "pipeline.yaml"
@@ -65,26 +67,36 @@ class EvaluateStage(BaseModel):
     """``stage:NAME/scores.json`` of an earlier evaluation, for a paired test."""
 
 
+class TokenizerStage(BaseModel):
+    """As ``embedtrain tokenizer``; its folder is the tokenizer: ``stage:NAME``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    sources: tuple[CorpusConfig, ...] = Field(min_length=1)
+    kind: TokenizerKind = "bpe"
+    vocabulary_size: PositiveInt = 30_000
+    lowercase: bool = True
+
+
 class Stage(BaseModel):
-    """One step of the work. Exactly one of ``train``, ``mine``, ``score`` and ``evaluate``."""
+    """One step of the work: ``tokenizer``, ``train``, ``mine``, ``score`` or ``evaluate``, and only one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
     """Its folder inside the output, and what ``stage:NAME/...`` of later stages means."""
+    tokenizer: TokenizerStage | None = None
     train: dict[str, Any] | None = None
-    """A whole recipe without its description."""
+    """A whole recipe without its description; one of pre-training as well."""
     mine: MineStage | None = None
     score: ScoreStage | None = None
     evaluate: EvaluateStage | None = None
 
     @model_validator(mode="after")
     def _does_one_thing(self) -> "Stage":
-        if (
-            sum(part is not None for part in (self.train, self.mine, self.score, self.evaluate))
-            != 1
-        ):
-            raise ValueError("give exactly one of train, mine, score and evaluate")
+        parts = (self.tokenizer, self.train, self.mine, self.score, self.evaluate)
+        if sum(part is not None for part in parts) != 1:
+            raise ValueError("give exactly one of tokenizer, train, mine, score and evaluate")
         return self
 
 
@@ -191,6 +203,15 @@ def resume_pipeline(output: Path) -> Path:
 
 def _run_stage(stage: Stage, output: Path) -> None:
     folder = output / stage.name
+    if stage.tokenizer is not None and not folder.is_dir():
+        made = stage.tokenizer
+        train_tokenizer(
+            made.sources,
+            folder,
+            kind=made.kind,
+            vocabulary_size=made.vocabulary_size,
+            lowercase=made.lowercase,
+        )
     if stage.train is not None:
         _train(output / "recipes" / f"{stage.name}.yaml", folder)
     if stage.mine is not None:

@@ -18,6 +18,7 @@ from embedtrain.errors import UserError
 from embedtrain.export import export
 from embedtrain.models.build import load_dense
 from embedtrain.models.encoding import encode_texts
+from embedtrain.pipeline import load_pipeline, resume_pipeline, run_pipeline
 from embedtrain.pretrain_recipe import PretrainRecipe
 from embedtrain.recipe import load_recipe, load_retrieval_recipe
 from embedtrain.resources import resource
@@ -305,3 +306,25 @@ def test_an_exported_unified_embedding_is_reloaded_by_embedtrain_itself(
     resolved = load_recipe(run.recipe)
     assert resolved.model.words.dim == 16
     assert "16 coordinates for words" in (run.model / "README.md").read_text()
+
+
+def test_tokenizer_pretraining_fine_tuning_and_scores_are_stages_of_one_run(
+    corpus, pairs, beir, tmp_path
+):
+    path = resource("recipes") / "smoke" / "pretrain_then_contrastive.yaml"
+    overrides = [
+        f"tokenizer.sources=[{{path: {corpus}}}]",
+        f"pretrain.data.sources=[{{path: {corpus}}}]",
+        f"contrastive.data.sources=[{{path: {pairs}}}]",
+        f"scores.path={beir}",
+    ]
+    run = tmp_path / "run"
+    run_pipeline(load_pipeline(path, overrides), run)
+    written = run / "scores" / "scores.json"
+    assert "ndcg_at_10" in json.loads(written.read_text())
+    assert load_recipe(run / "contrastive" / "recipe.yaml").model.pooling == "cls"
+    before = (run / "contrastive" / "model" / "model.safetensors").stat().st_mtime_ns
+    (run / "scores" / "scores.json").unlink()
+    resume_pipeline(run)
+    assert written.is_file()
+    assert (run / "contrastive" / "model" / "model.safetensors").stat().st_mtime_ns == before

@@ -45,6 +45,8 @@ class Contract(BaseModel):
     """Tokens of a query, special tokens included."""
     document_length: PositiveInt
     """Tokens of a document, special tokens included."""
+    document_model: str = ""
+    """Folder of the model that encodes documents, where only queries were tuned; empty: this model."""
 
     def prompt(self, side: Side) -> str:
         """Return the text put before every text of ``side``."""

@@ -27,6 +27,7 @@ from embedtrain.models.late_interaction import LateInteractionConfig
 from embedtrain.objectives import AnyObjective
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.pretrain_recipe import PretrainRecipe
+from embedtrain.training.frozen_documents import FrozenDocumentsConfig
 from embedtrain.training.guide import GuideConfig
 from embedtrain.training.refresh import RefreshConfig
 from embedtrain.training.settings import TrainerConfig
@@ -80,6 +81,8 @@ class Recipe(BaseModel):
     trainer: TrainerConfig
     guide: GuideConfig | None = None
     """A second model that judges the batch, for objectives that use one."""
+    frozen_documents: FrozenDocumentsConfig | None = None
+    """Train the encoder of queries only; null trains both sides."""
     refresh: RefreshConfig | None = None
     """Mine new negatives with the model in training; null keeps those of ``data.sources``."""
     validation: ValidationConfig | None = None
@@ -91,8 +94,13 @@ class Recipe(BaseModel):
         if self.objective.uses_guide != (self.guide is not None):
             needs = "needs" if self.objective.uses_guide else "has no use for"
             raise ValueError(f"objective {self.objective.name} {needs} guide: {{model: ...}}")  # type: ignore[attr-defined]
-        if self.guide is not None and self.refresh is not None:
-            raise ValueError("a guide knows the texts of data.sources only: drop guide or refresh")
+        live = self.frozen_documents is not None and self.frozen_documents.live_negatives
+        if self.guide is not None and (self.refresh is not None or live):
+            raise ValueError(
+                "a guide knows the texts of data.sources only: drop guide, refresh or live_negatives"
+            )
+        if self.frozen_documents is not None and self.refresh is not None:
+            raise ValueError("frozen documents are mined by live_negatives: drop refresh")
         return self
 
     @model_validator(mode="after")

@@ -26,6 +26,7 @@ from embedtrain.errors import UserError
 from embedtrain.evaluate import measure
 from embedtrain.evaluation.report import compare, load_result, write_result
 from embedtrain.export import write_model
+from embedtrain.freeze import encode_documents, keep_document_model, refuse_query_model
 from embedtrain.guide import encode_guide
 from embedtrain.mining.task import MiningTask, load_mining_task
 from embedtrain.models.build import build_encoder
@@ -55,6 +56,7 @@ def train(recipe: AnyRecipe, output: Path) -> RunFolder:
     refuse_existing(output)
     torch.manual_seed(recipe.trainer.seed)
     model = build_encoder(recipe.model, recipe.trainer.accelerator)
+    refuse_query_model(model, recipe)
     recipe = with_contract(recipe, model)
     prepared = prepare(recipe, model.tokenization)
     run = create_run(output, recipe)
@@ -95,6 +97,8 @@ def _run(
     run: RunFolder, recipe: Recipe, model: TextEncoder, prepared: Prepared, start: Start
 ) -> RunFolder:
     task, split = prepared.evaluation, recipe.evaluation.split if recipe.evaluation else ""
+    if recipe.frozen_documents is not None:
+        keep_document_model(run, model)
     refresh = recipe.refresh
     mined = None if refresh is None else load_mining_task(refresh.path, refresh.split)
     if task is not None and not run.before.is_file():
@@ -102,6 +106,7 @@ def _run(
     torch.manual_seed(recipe.trainer.seed)  # whether "before" was measured must not change the run
     _fit(run, recipe, model, prepared, start, mined)
     trained = load_trained(run, recipe)
+    trained.contract = model.contract  # it may name another model for documents
     if task is not None:
         before = load_result(run.before)
         after = compare(measure(trained, task, split, "After training"), before, "before training")
@@ -136,7 +141,10 @@ def _fit(
     guide = None
     if recipe.guide is not None:
         guide = encode_guide(recipe.guide, recipe.data.sources, cache_of(recipe.data))
-    module = RetrievalModule(model, recipe.objective, config, num_steps, guide)
+    frozen = None
+    if recipe.frozen_documents is not None:
+        frozen = encode_documents(run, recipe, recipe.frozen_documents)
+    module = RetrievalModule(model, recipe.objective, config, num_steps, guide, frozen)
     stream = BatchStream(mixture, builder, start.step, num_steps)
     if mined is not None:
         late = _refreshed(run, recipe, mined, model, (mixture, builder), num_steps)

@@ -166,6 +166,7 @@ def resolve_contract(config: DenseConfig, layout: Layout, backbone: Backbone) ->
         "document_prompt": stated.document_prompt if stated else document_prompt,
         "query_length": stated.query_length if stated else length,
         "document_length": stated.document_length if stated else length,
+        "document_model": stated.document_model if stated else "",
     }
     recipe = {
         "pooling": config.pooling,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, overload
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from embedtrain.errors import UserError
+from embedtrain.models.build import load_encoder
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
@@ -88,6 +90,8 @@ def encode_blocks(
 ) -> Iterator[Embeddings]:
     """Yield the embeddings of a few thousand texts at a time, in float32 on the CPU."""
     execution = execution or Execution(chunk_tokens=16_384)
+    if side == "document" and isinstance(model, DenseEncoder) and model.contract.document_model:
+        model = _document_model(model.contract.document_model)
     training = model.training
     model.eval()
     try:
@@ -106,6 +110,12 @@ def encode_blocks(
             progress(len(block))
     finally:
         model.train(training)
+
+
+@lru_cache(maxsize=1)
+def _document_model(path: str) -> TextEncoder:
+    """Load the model that encodes the documents of one that was tuned for queries only."""
+    return load_encoder(path)
 
 
 def join_blocks(blocks: Sequence[TokenEmbeddings]) -> TokenVectors:

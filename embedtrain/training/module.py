@@ -16,6 +16,7 @@ from embedtrain.models.encoder import TextEncoder
 from embedtrain.objectives.base import Objective
 from embedtrain.ops.similarity import all_scores, take
 from embedtrain.training.distributed import gather_outputs
+from embedtrain.training.frozen_documents import FrozenDocuments
 from embedtrain.training.guide import Guide
 from embedtrain.training.optimizer import build_optimizer, build_schedule
 from embedtrain.training.settings import TrainerConfig
@@ -118,6 +119,7 @@ class RetrievalModule(TrainedModule):
         config: Optimizer, schedule, chunk size.
         num_steps: Length of the schedule, in optimizer steps.
         guide: A second model's view of a batch, or None.
+        frozen: Documents that were encoded before training, or None to train both sides.
     """
 
     def __init__(
@@ -127,16 +129,20 @@ class RetrievalModule(TrainedModule):
         config: TrainerConfig,
         num_steps: int,
         guide: Guide | None = None,
+        frozen: FrozenDocuments | None = None,
     ) -> None:
         super().__init__(model, config, num_steps)
         self.objective = objective
         self.guide = guide
+        self.frozen = frozen
 
     def training_step(self, batch: RetrievalBatch, _: int) -> Tensor:
         """Return the loss of one batch."""
-        outputs = gather_outputs(
-            self.model(batch, self.execution), with_queries=self.objective.needs_all_queries
-        )
+        if self.frozen is None:
+            outputs = self.model(batch, self.execution)
+        else:
+            outputs = self.frozen(self.model, batch, self.execution)
+        outputs = gather_outputs(outputs, with_queries=self.objective.needs_all_queries)
         if self.guide is not None:
             outputs = replace(outputs, guide=self.guide(outputs))
         # Scores at a low temperature need float32: bf16 logits give gradients that are far off.

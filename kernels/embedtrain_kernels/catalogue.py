@@ -137,7 +137,7 @@ def _infonce(architecture: int, dtype: str) -> Iterator[Entry]:
 
 
 def _maxsim(architecture: int, dtype: str) -> Iterator[Entry]:
-    for dim, save_winners in product((64, 128, MAXSIM_DIM), (False, True)):
+    for dim, save_winners in product((64, 128, MAXSIM_DIM[True]), (False, True)):
         tile = maxsim_tile(architecture, dtype, dim)
         if tile is None:
             continue

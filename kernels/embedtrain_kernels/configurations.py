@@ -64,9 +64,9 @@ INFONCE_BACKWARD: dict[tuple[int, bool], dict[int, Tile]] = {
         512: Tile(64, 32, 0, 8, 2),
     },
     (100, True): {256: Tile(64, 64, 0, 8, 2), 512: Tile(64, 32, 0, 8, 2)},
-    (80, False): {128: Tile(64, 32, 0, 8, 2, "tf32x3")},
-    (90, False): {128: Tile(64, 32, 0, 8, 2, "tf32x3")},
-    (100, False): {128: Tile(64, 32, 0, 8, 2, "tf32x3")},
+    (80, False): {128: Tile(32, 32, 0, 8, 2, "tf32x3")},
+    (90, False): {128: Tile(32, 32, 0, 8, 2, "tf32x3")},
+    (100, False): {128: Tile(32, 32, 0, 8, 2, "tf32x3")},
 }
 """As above, then by the largest dim that the tile serves."""
 
@@ -74,19 +74,20 @@ MAXSIM: dict[tuple[int, bool], Tile] = {
     (80, True): Tile(128, 32, 0, 4, 2),
     (90, True): Tile(128, 32, 0, 4, 2),
     (100, True): Tile(128, 32, 0, 4, 2),
-    (80, False): Tile(64, 32, 0, 4, 2, "tf32x3"),
-    (90, False): Tile(64, 32, 0, 4, 2, "tf32x3"),
-    (100, False): Tile(64, 32, 0, 4, 2, "tf32x3"),
+    (80, False): Tile(32, 16, 0, 4, 2, "tf32x3"),
+    (90, False): Tile(32, 16, 0, 4, 2, "tf32x3"),
+    (100, False): Tile(32, 16, 0, 4, 2, "tf32x3"),
 }
 """Keyed as above; rows are document tokens, columns query tokens."""
 
-MAXSIM_DIM = 256
-"""Largest size of a token's embedding."""
+MAXSIM_DIM = {True: 256, False: 128}
+"""Largest size of a token's embedding in 16 bits and in float32, which spills registers beyond."""
 
 
 def maxsim_tile(architecture: int, dtype: str, dim: int) -> Tile | None:
     """Return the tile, or ``None`` where it would not fit; arguments as in :func:`infonce_tiles`."""
-    return MAXSIM.get((architecture, dtype in HALF)) if dim <= MAXSIM_DIM else None
+    half = dtype in HALF
+    return MAXSIM.get((architecture, half)) if dim <= MAXSIM_DIM[half] else None
 
 
 def masks_for(num_labels: int, num_relevant: int, *, ceiling: bool) -> str | None:

@@ -92,9 +92,11 @@ def frame_of(tokenizer: Any, vocabulary_size: int, place: str) -> Frame:  # noqa
             cure="Take the tokenizer and the model from one place",
         )
     backend = tokenizer.backend_tokenizer
+    backend.no_truncation()  # some tokenizers are saved with fixed padding
+    backend.no_padding()
     bare = backend.encode("a", add_special_tokens=False).ids
     whole = backend.encode("a", add_special_tokens=True).ids
-    where = next(i for i in range(len(whole)) if whole[i : i + len(bare)] == bare)
+    where = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), 0)
     if where == 0:
         raise UserError(
             place,

@@ -135,3 +135,12 @@ def test_a_tokenizer_that_cannot_serve_is_refused(tokenizer, llama, tmp_path):
     )
     with pytest.raises(UserError, match="puts no token before a text"):
         frame_of(bare, 200, "llama")
+
+
+def test_a_tokenizer_saved_with_padding_is_framed_like_any_other(tokenizer, bert):
+    padding = AutoTokenizer.from_pretrained(bert)
+    padding.backend_tokenizer.enable_padding(length=20)
+    padding.backend_tokenizer.enable_truncation(10)
+    ours, theirs = frame_of(padding, 200, "bert"), frame_of(tokenizer, 200, "bert")
+    assert ours.prefix.tolist() == theirs.prefix.tolist()
+    assert ours.suffix.tolist() == theirs.suffix.tolist()

@@ -14,7 +14,6 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Discriminator,
-    PositiveInt,
     Tag,
     ValidationError,
     model_validator,
@@ -30,7 +29,7 @@ from embedtrain.pretrain_recipe import PretrainRecipe
 from embedtrain.training.frozen_documents import FrozenDocumentsConfig
 from embedtrain.training.guide import GuideConfig
 from embedtrain.training.refresh import RefreshConfig
-from embedtrain.training.settings import TrainerConfig
+from embedtrain.training.settings import TaskConfig, TrainerConfig, ValidationConfig
 
 Node = yaml.Node
 
@@ -47,25 +46,6 @@ EncoderConfig = Annotated[
     | Annotated[LateInteractionConfig, Tag("late_interaction")],
     Discriminator(_kind),
 ]
-
-
-class TaskConfig(BaseModel):
-    """Queries, documents and judgments to measure on."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    path: str
-    """A BEIR folder, or ``python_docs``."""
-    split: str = "test"
-    """Which judgments: the name of a file in ``qrels/``."""
-
-
-class ValidationConfig(TaskConfig):
-    """Measure during training and keep the best checkpoint. Never use the split you report."""
-
-    split: str = "dev"
-    every_steps: PositiveInt = 500
-    """Steps between two measurements."""
 
 
 class Recipe(BaseModel):

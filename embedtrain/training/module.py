@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from embedtrain.errors import UserError
 from embedtrain.evaluation.diagnostics import effective_rank, mean_norm
 from embedtrain.models.chunking import Execution
+from embedtrain.models.dense import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.objectives.base import Objective
 from embedtrain.ops.similarity import all_scores, take
@@ -141,6 +142,7 @@ class RetrievalModule(TrainedModule):
         if self.frozen is None:
             outputs = self.model(batch, self.execution)
         else:
+            assert isinstance(self.model, DenseEncoder)
             outputs = self.frozen(self.model, batch, self.execution)
         outputs = gather_outputs(outputs, with_queries=self.objective.needs_all_queries)
         if self.guide is not None:

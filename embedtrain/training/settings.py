@@ -1,4 +1,4 @@
-"""The ``trainer:`` section of a recipe."""
+"""The sections ``trainer:``, ``validation:`` and ``evaluation:`` of a recipe."""
 
 from typing import Literal
 
@@ -63,3 +63,22 @@ class TrainerConfig(BaseModel):
             return self.steps
         assert self.epochs is not None
         return max(1, round(self.epochs * num_rows / self.batch_size))
+
+
+class TaskConfig(BaseModel):
+    """Queries, documents and judgments to measure on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    path: str
+    """A BEIR folder, or ``python_docs``."""
+    split: str = "test"
+    """Which judgments: the name of a file in ``qrels/``."""
+
+
+class ValidationConfig(TaskConfig):
+    """Measure during training and keep the best checkpoint. Never use the split you report."""
+
+    split: str = "dev"
+    every_steps: PositiveInt = 500
+    """Steps between two measurements."""

@@ -12,6 +12,7 @@ from objective_toys import GROUP, embed, number, relevance_of
 
 from embedtrain.models.build import load_dense
 from embedtrain.models.chunking import Execution
+from embedtrain.objectives.d2llm import D2LLM
 from embedtrain.objectives.embedding_distillation import EmbeddingDistillation
 from embedtrain.objectives.gist import GIST
 from embedtrain.objectives.kl_distillation import KLDistillation
@@ -35,6 +36,7 @@ EVERY = [
     PointwiseDistillation(),
     GIST(directions=("query_to_document",), temperature=0.2, margin=0.1),
     EmbeddingDistillation(kind="similarity"),
+    D2LLM(temperature=0.5),
 ]
 NAMES = [f"{objective.name} {number}" for number, objective in enumerate(EVERY)]
 

@@ -1,0 +1,142 @@
+r"""D2LLM's imitation of an LLM that scores pairs: contrast, rank and feature imitation."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int64
+from pydantic import NonNegativeFloat, PositiveFloat
+from torch import Tensor
+from torch.nn import functional as F
+
+from embedtrain.errors import UserError
+from embedtrain.objectives.base import Objective
+from embedtrain.ops.contrast import contrast
+from embedtrain.ops.groups import Groups, masked_log_softmax, score_groups, teacher_groups
+from embedtrain.ops.infonce_problem import InfoNCEOptions
+from embedtrain.ops.row_blocks import SCORES_AT_ONCE, candidate_masks, mean_over_queries
+from embedtrain.ops.similarity import all_scores
+from embedtrain.types import Embeddings, ObjectiveOutput, RetrievalOutputs, TokenEmbeddings
+
+
+class D2LLM(Objective):
+    r"""Imitate a teacher's judgments of a query's hard negatives, and their order against easy ones.
+
+    With logits $z = s/\tau$ and the teacher's probability $t = \sigma(\text{score})$ of relevance,
+
+    $$\mathcal{L} = \mathcal{L}_\mathrm{InfoNCE} + \alpha \mathcal{L}_H + \beta \mathcal{L}_R + \gamma \mathcal{L}_E + \eta \mathcal{L}_F$$
+
+    - $\mathcal{L}_H$: cross-entropy of the first positive in the softmax of $w z$ over the query's own documents,
+      $w = t$ for positives and $1 - t$ for negatives: doubtful negatives count less,
+    - $\mathcal{L}_R$: $1 - \mathrm{Pearson}(z, t)$ over the query's own documents,
+    - $\mathcal{L}_E$: $\mathrm{mean}_{k,j}\; t_k\, (-\log \sigma(z_k - z_j))$: a query's own negatives k come before those of
+      other queries j, the more so the more the teacher likes them (it gives other queries' documents 0),
+    - $\mathcal{L}_F$: mean squared difference between the cosine Gram matrices of the query's own documents under
+      the student and under the guide; with $\eta = 0$ no guide is needed.
+
+    The paper's interaction head is not part of it: z is the similarity that search uses, and the features are the
+    documents' embeddings. InfoNCE is averaged over queries, not divided by $B^2$.
+
+    Source: Liao et al. (2024), https://arxiv.org/abs/2406.17262.
+    """
+
+    name: Literal["d2llm"] = "d2llm"
+    temperature: PositiveFloat = 0.05
+    """Divides the scores. A temperature that the model learns takes its place."""
+    hard_weight: NonNegativeFloat = 1.0
+    """alpha."""
+    rank_weight: NonNegativeFloat = 1.0
+    """beta."""
+    easy_weight: NonNegativeFloat = 0.01
+    """gamma."""
+    feature_weight: NonNegativeFloat = 0.0
+    """eta, 0.001 in the paper; needs ``guide:`` and one vector per text."""
+    backend: Literal["auto", "reference", "chunked", "fused"] = "auto"
+    """How InfoNCE is computed, never what."""
+
+    @property
+    def uses_guide(self) -> bool:
+        """Only features do."""
+        return self.feature_weight > 0
+
+    def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
+        temperature = self.temperature if outputs.temperature is None else outputs.temperature
+        groups = score_groups(outputs)
+        logits = groups.scores / temperature
+        teacher = torch.sigmoid(teacher_groups(outputs, groups)).masked_fill(~groups.mask, 0.0)
+        contrasted = contrast(outputs, temperature, InfoNCEOptions(), self.backend)
+        parts = {
+            "contrast": contrasted.loss,
+            "hard": self.hard_weight * _hard(outputs, groups, logits, teacher),
+            "rank": self.rank_weight * _rank(groups, logits, teacher),
+        }
+        if self.easy_weight:
+            parts["easy"] = self.easy_weight * _easy(outputs, groups, logits, teacher, temperature)
+        if self.feature_weight:
+            parts["feature"] = self.feature_weight * _feature(outputs, groups)
+        metrics = {name: value.detach() for name, value in parts.items()}
+        return ObjectiveOutput(torch.stack(list(parts.values())).sum(), metrics)
+
+
+def _hard(outputs: RetrievalOutputs, groups: Groups, logits: Tensor, teacher: Tensor) -> Tensor:
+    weights = torch.where(groups.positives, teacher, 1 - teacher)
+    first = groups.columns == outputs.relevance.positives[:, :1]
+    return -(masked_log_softmax(weights * logits, groups.mask) * first).sum(1).mean()
+
+
+def _rank(groups: Groups, logits: Tensor, teacher: Tensor) -> Tensor:
+    """Return the mean of 1 - Pearson; a query whose documents are all alike costs 0."""
+    mask = groups.mask.to(logits.dtype)
+    count = mask.sum(1, keepdim=True)
+    ours, theirs = (
+        (values - (values * mask).sum(1, keepdim=True) / count) * mask
+        for values in (logits, teacher)
+    )
+    spread = ours.square().sum(1) * theirs.square().sum(1)
+    defined = spread > 0
+    # The root is taken of 1 where it is not defined: its gradient at 0 is infinite.
+    correlation = (ours * theirs).sum(1) / spread.masked_fill(~defined, 1.0).sqrt()
+    return ((1 - correlation) * defined).mean()
+
+
+def _easy(
+    outputs: RetrievalOutputs,
+    groups: Groups,
+    logits: Tensor,
+    teacher: Tensor,
+    temperature: float | Tensor,
+) -> Tensor:
+    owners = outputs.relevance.owners
+
+    def loss(
+        query: Embeddings, document: Embeddings, rows: Int64[Tensor, " chosen"]
+    ) -> Float[Tensor, " chosen"]:
+        _, negative = candidate_masks(outputs, rows)
+        easy = negative & (owners != rows[:, None])
+        scores = all_scores(query, document) / temperature
+        hard = groups.negatives[rows]
+        pairs = F.softplus(scores[:, None] - logits[rows][:, :, None])
+        pairs = teacher[rows][:, :, None] * pairs * (hard[:, :, None] & easy[:, None])
+        count = hard.sum(1) * easy.sum(1)
+        return pairs.sum((1, 2)) / count.clamp_min(1)
+
+    block = max(1, SCORES_AT_ONCE // logits.shape[1])
+    return mean_over_queries(outputs, loss, scores_at_once=block)
+
+
+def _feature(outputs: RetrievalOutputs, groups: Groups) -> Tensor:
+    guide, document = outputs.guide, outputs.document
+    if guide is None or isinstance(document, TokenEmbeddings):
+        raise UserError(
+            "objective.feature_weight",
+            "needs a guide and one vector per text",
+            cure="Add guide: {model: ...} to a dense recipe, or set it to 0",
+        )
+    rows = groups.columns.clamp_min(0)
+    both = (groups.mask[:, :, None] & groups.mask[:, None]).to(document.dtype)
+
+    def gram(embeddings: Tensor) -> Tensor:
+        units = F.normalize(embeddings[rows], dim=-1)
+        return units @ units.transpose(1, 2)
+
+    difference = gram(document) - gram(guide.document.to(document.dtype))
+    return ((difference.square() * both).sum((1, 2)) / both.sum((1, 2))).mean()

@@ -17,6 +17,8 @@ from embedtrain.pretrain_types import Computation, MaskedBatch
 from embedtrain.types import Texts
 
 DECODER_FILE = "decoder.safetensors"
+DROPOUTS = ("hidden_dropout_prob", "mlp_dropout", "dropout")
+"""What BERT and RoBERTa, ModernBERT, and DistilBERT call the dropout of states; the decoder takes the same."""
 
 
 class DecoderConfig(BaseModel):
@@ -47,7 +49,7 @@ def build_decoder(
         settings.num_attention_heads,
         inner or 4 * width,
         config.num_layers or (1 if enhanced else 2),
-        getattr(settings, "hidden_dropout_prob", 0.0),
+        next((getattr(settings, name) for name in DROPOUTS if hasattr(settings, name)), 0.0),
         0 if places_known else num_positions,
     )
     if config.start == "last_layers":

@@ -239,7 +239,9 @@ def _figures(chunks: list[MaskedBatch]) -> dict[str, Tensor]:
     marks = {
         "masked_ratio": torch.cat([chunk.encoder_masked for chunk in chunks]),
         "encoder_changed_ratio": torch.cat([chunk.encoder_ids for chunk in chunks]) != ids,
-        "decoder_changed_ratio": torch.cat([chunk.decoder_ids for chunk in chunks]) != ids,
     }
+    if any(bool(chunk.decoder_masked.any()) for chunk in chunks):
+        decoder_ids = torch.cat([chunk.decoder_ids for chunk in chunks])
+        marks["decoder_changed_ratio"] = decoder_ids != ids
     ordinary = (~special).sum().clamp_min(1)
     return {name: marked.sum() / ordinary for name, marked in marks.items()}

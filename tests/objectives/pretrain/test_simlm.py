@@ -40,6 +40,7 @@ def test_a_frozen_generator_has_no_loss_and_stays_in_evaluation_mode(bert, tmp_p
     objective(out).loss.backward()
     assert out.generator is None
     assert gradients(model) == []
+    assert not any(p.requires_grad for p in model.generator.parameters())
     assert not model.generator.language.training
     assert model.language.training
 

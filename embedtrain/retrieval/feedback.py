@@ -97,53 +97,58 @@ def expand_queries(
 ) -> TokenVectors:
     """Add weighted centroids to each query; their ids are those of the tokens they stand for."""
     check_search(queries, documents, 1)
-    frequencies = TokenFrequencies.count(documents)
-    texts, lengths, ids = [], [], []
-    for number, found in enumerate(first.indices):
+    centroids = [
+        _cluster(select_texts(documents, row[row >= 0]), feedback)
+        for row in first.indices[:, : feedback.num_documents]
+    ]
+    ids = _ids_of(np.concatenate(centroids), documents, feedback, token_index)
+    idf = TokenFrequencies.count(documents).inverse(ids)
+    idf[np.isin(ids, (-1, *feedback.ignored_ids))] = -np.inf
+    values, all_ids, lengths, start = [], [], [], 0
+    for number, found in enumerate(centroids):
+        places = slice(start, start + len(found))
+        start += len(found)
+        order = np.argsort(-idf[places], kind="stable")[: feedback.num_expansions]
+        kept = order[np.isfinite(idf[places][order])]
+        weights = (feedback.beta * idf[places][kept]).astype(np.float32)
         query = queries.part(number, number + 1)
-        relevant = found[: feedback.num_documents]
-        chosen = select_texts(documents, relevant[relevant >= 0])
-        added, added_ids = _expansions(chosen, documents, frequencies, feedback, token_index)
-        texts += [np.asarray(query.values, dtype=np.float32), added]
-        lengths.append(len(query.values) + len(added))
+        values += [np.asarray(query.values, dtype=np.float32), found[kept] * weights[:, None]]
         if query.ids is not None:
-            ids += [query.ids, added_ids]
+            all_ids += [query.ids, ids[places][kept]]
+        lengths.append(len(query.values) + len(kept))
     return replace(
         queries,
-        values=np.concatenate(texts),
+        values=np.concatenate(values),
         lengths=np.array(lengths, dtype=np.int64),
-        ids=np.concatenate(ids) if ids else None,
+        ids=np.concatenate(all_ids) if all_ids else None,
     )
 
 
-def _expansions(
-    relevant: TokenVectors,
+def _ids_of(
+    centroids: Float32[np.ndarray, "centroids dim"],
     documents: TokenVectors,
-    frequencies: TokenFrequencies,
     feedback: Feedback,
     token_index: Index | None,
-) -> tuple[Float32[np.ndarray, "kept dim"], Int64[np.ndarray, " kept"]]:
-    """Return the weighted centroids that are added to one query, rarest first, and their ids."""
-    if len(relevant.values) == 0:
-        return np.zeros((0, relevant.values.shape[1]), np.float32), np.zeros(0, np.int64)
-    centroids = _cluster(np.asarray(relevant.values, dtype=np.float32), feedback)
+) -> Int64[np.ndarray, " centroids"]:
+    """Return the id that most tokens near each centroid have; -1 where there is none."""
+    if documents.ids is None:
+        raise UserError("feedback", "needs ids of the documents' tokens", cure="Encode with ids")
+    ids = np.full(len(centroids), -1, dtype=np.int64)
+    if len(centroids) == 0:
+        return ids
     if token_index is None:
         neighbors = search_exact(centroids, documents.values, feedback.num_neighbors).indices
     else:
         neighbors = search_index(token_index, centroids, feedback.num_neighbors).indices
-    assert documents.ids is not None
-    ids = np.array([_commonest(documents.ids[row[row >= 0]]) for row in neighbors], dtype=np.int64)
-    idf = frequencies.inverse(ids)
-    order = np.argsort(-idf, kind="stable")
-    kept = order[~np.isin(ids[order], (-1, *feedback.ignored_ids))][: feedback.num_expansions]
-    weights = (feedback.beta * idf[kept]).astype(np.float32)
-    return centroids[kept] * weights[:, None], ids[kept]
+    for place, row in enumerate(neighbors):
+        if (row >= 0).any():
+            ids[place] = _commonest(documents.ids[row[row >= 0]])
+    return ids
 
 
-def _cluster(
-    tokens: Float32[np.ndarray, "tokens dim"], feedback: Feedback
-) -> Float32[np.ndarray, "clusters dim"]:
-    """Find the centroids of tokens; as many tokens as clusters are centroids themselves."""
+def _cluster(texts: TokenVectors, feedback: Feedback) -> Float32[np.ndarray, "clusters dim"]:
+    """Find the centroids of all tokens; as many tokens as clusters are centroids themselves."""
+    tokens = np.asarray(texts.values, dtype=np.float32)
     if not np.isfinite(tokens).all():
         raise UserError("documents", "hold NaN or infinity", cure="Check the model and its input")
     if len(tokens) <= feedback.num_clusters:
@@ -163,8 +168,6 @@ def _cluster(
 
 
 def _commonest(ids: Int64[np.ndarray, " neighbors"]) -> int:
-    """Return the id that occurs most often, the nearest of equals; -1 if there is none."""
-    if len(ids) == 0:
-        return -1
+    """Return the id that occurs most often, the nearest of equals."""
     distinct, first, counts = np.unique(ids, return_index=True, return_counts=True)
     return int(distinct[np.lexsort((first, -counts))[0]])

@@ -127,7 +127,7 @@ def test_a_query_that_found_nothing_stays_as_it_is():
 
 def test_what_cannot_be_expanded_is_refused():
     documents = unit_tokens(3, 4, 0)
-    with pytest.raises(UserError, match="need ids"):
+    with pytest.raises(UserError, match="feedback needs ids"):
         expand_queries(documents, replace(documents, ids=None), found([0]), Feedback())
     with pytest.raises(ValidationError, match="num_expansions must not be larger"):
         Feedback(num_expansions=30)

@@ -118,6 +118,19 @@ def test_an_index_of_tokens_finds_the_same_neighbors(corpus):
     np.testing.assert_array_equal(by_index.indices, direct.indices)
 
 
+def test_each_query_is_expanded_by_its_own_documents(corpus):
+    queries, documents, _ = corpus
+    first = ExactIndex(documents).search(queries, 3)
+    feedback = Feedback(num_clusters=4, num_expansions=3)
+    together = expand_queries(queries, documents, first, feedback)
+    for number in (0, 7, 19):
+        own = SearchResult(first.indices[[number]], first.scores[[number]])
+        alone = expand_queries(queries.part(number, number + 1), documents, own, feedback)
+        np.testing.assert_allclose(
+            alone.values, together.part(number, number + 1).values, atol=1e-6
+        )
+
+
 def test_a_query_that_found_nothing_stays_as_it_is():
     queries, documents = whole_tokens(2, 4, 0), whole_tokens(5, 4, 1)
     longer = expand_queries(queries, documents, found([-1, -1], [0, -1]), Feedback())

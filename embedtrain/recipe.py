@@ -32,6 +32,8 @@ from embedtrain.training.refresh import RefreshConfig
 from embedtrain.training.settings import TaskConfig, TrainerConfig, ValidationConfig
 
 Node = yaml.Node
+PRETRAINS = "masked_autoencoder"
+"""The kind of model whose recipe is one of pre-training."""
 
 
 def _kind(model: object) -> str:
@@ -126,7 +128,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> AnyRecipe:
     for key, value in sources.items():
         set_key(content, key, value)
     model = content.get("model")
-    pretrains = isinstance(model, dict) and model.get("kind") == "masked_autoencoder"
+    pretrains = isinstance(model, dict) and model.get("kind") == PRETRAINS
     form: type[AnyRecipe] = PretrainRecipe if pretrains else Recipe
     try:
         return form.model_validate(content)
@@ -216,6 +218,7 @@ def _first_mistake(
         return UserError(place, "is missing", cure="Add it")
     if kind == "union_tag_invalid":
         known = details["ctx"]["expected_tags"].replace("'", "")
+        known += f", {PRETRAINS}" if keys == ["model"] else ""
         close = get_close_matches(str(details["ctx"]["tag"]), known.split(", "), 1)
         cure = f"Did you mean {close[0]}?" if close else f"Choose one of {known}"
         return UserError(place, "names nothing known", got=details["ctx"]["tag"], cure=cure)

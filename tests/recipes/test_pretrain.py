@@ -256,6 +256,11 @@ def test_mistakes_are_named(smoke, tmp_path, overrides, message):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_misspelt_kind_is_told_from_all_kinds(recipe):
+    with pytest.raises(UserError, match=r"Did you mean masked_autoencoder\?"):
+        load_recipe(recipe, ["model.kind=masked_autoencode"])
+
+
 def test_pairs_are_refused_where_they_do_nothing(smoke):
     with pytest.raises(UserError, match=r"data\.pairs is of no use to the objective mlm"):
         smoke("mlm", "data.pairs=nearby")

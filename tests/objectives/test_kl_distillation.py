@@ -38,6 +38,7 @@ def test_one_candidate_teaches_nothing():
 def test_in_the_batch_it_is_the_cross_entropy_of_a_teacher_that_knows_nothing_of_others(kind):
     outputs = random_outputs(kind)
     relevance = outputs.relevance
+    relevance.known_positives[3, 0] = relevance.document_ids[3 * GROUP + 2]  # an own negative
     loss = KLDistillation(temperature=0.3, candidates="batch")(outputs).loss
     scores = all_scores(outputs.query, outputs.document) / 0.3
     expected = []

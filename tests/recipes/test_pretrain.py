@@ -203,6 +203,15 @@ def test_bf16_and_other_families_train(smoke, tmp_path):
         assert float(metrics(tmp_path / family)[-1]["val/loss"]) > 0
 
 
+def test_neither_held_out_losses_nor_the_log_change_a_run(runs, smoke, tmp_path):
+    overrides = ["validation.every_steps=100", "trainer.log_every=3"]
+    train(smoke("simlm", *overrides), tmp_path / "run")
+    ours, theirs = (
+        load_file(run / "model" / "model.safetensors") for run in (tmp_path / "run", runs["simlm"])
+    )
+    assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
+
+
 def test_a_run_is_not_continued_on_other_text(smoke, corpus, tmp_path):
     data = tmp_path / "corpus.jsonl"
     lines = corpus.read_text().splitlines(keepends=True)

@@ -10,6 +10,8 @@ from transformers import (
     DistilBertForMaskedLM,
     ElectraConfig,
     ElectraForMaskedLM,
+    XLMRobertaConfig,
+    XLMRobertaForMaskedLM,
 )
 
 from embedtrain.errors import UserError
@@ -19,9 +21,24 @@ from embedtrain.models.masked_language_model import (
     load_masked_language_model,
 )
 
+FAMILIES = ("bert", "roberta", "xlm-roberta", "modernbert", "distilbert")
+
 
 def language_model(bert: str, family: str) -> MaskedLanguageModel:
     torch.manual_seed(0)
+    if family == "xlm-roberta":
+        config = XLMRobertaConfig(
+            vocab_size=103,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=64,
+            max_position_embeddings=66,
+            pad_token_id=1,
+        )
+        return MaskedLanguageModel(
+            XLMRobertaForMaskedLM(config), AutoTokenizer.from_pretrained(bert), "xlm-roberta"
+        )
     if family != "distilbert":
         return build_masked_language_model(bert, architecture(family))
     config = DistilBertConfig(
@@ -31,7 +48,7 @@ def language_model(bert: str, family: str) -> MaskedLanguageModel:
     return MaskedLanguageModel(DistilBertForMaskedLM(config), tokenizer, "distilbert")
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "modernbert", "distilbert"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_the_parts_give_the_logits_of_the_whole(bert, family):
     model = language_model(bert, family).eval()
     torch.nn.init.normal_(model.bias)
@@ -41,7 +58,7 @@ def test_the_parts_give_the_logits_of_the_whole(bert, family):
     assert torch.allclose(logits, model.model(input_ids=ids).logits[0], atol=1e-5)
 
 
-@pytest.mark.parametrize("family", ["bert", "roberta", "modernbert", "distilbert"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_embeddings_are_those_of_the_encoder(bert, family):
     model = language_model(bert, family).eval()
     ids, places = torch.randint(5, 103, (7,)), torch.arange(7)

@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 from mining_toys import make_task
+from token_toys import maxsim_in_loops, unit_tokens
 
 from embedtrain.errors import UserError
 from embedtrain.mining.bm25 import Bm25Search, open_bm25
 from embedtrain.mining.dense import DenseSearch, EncodedPairs, open_dense
+from embedtrain.mining.late_interaction import EncodedTokens
 from embedtrain.mining.runs import RunSearch, open_run
 from embedtrain.mining.search import best_rows
 from embedtrain.mining.shards import Shard
@@ -93,3 +95,16 @@ def test_mistakes_in_a_run_are_named(tmp_path, line, problem):
     (tmp_path / "run.trec").write_text(line + "\n")
     with pytest.raises(UserError, match=problem):
         open_run(RunSearch(path=str(tmp_path / "run.trec")), "run", task)
+
+
+def test_token_vectors_are_searched_and_scored_by_maxsim():
+    encoded = EncodedTokens("key", unit_tokens(6, 4, 0, length=3), unit_tokens(60, 4, 1))
+    expected = maxsim_in_loops(encoded.queries, encoded.documents)
+    rows = np.array([4, 1])
+    order = np.argsort(-expected[rows], axis=1, kind="stable")[:, :5]
+    assert (encoded.search(rows, 5) == order).all()
+    chosen = np.array([[7, -1, 3], [59, 0, 0]])
+    scores = encoded.score(rows, chosen)
+    assert scores[0, 1] == -np.inf
+    assert np.allclose(scores[0, [0, 2]], expected[4, [7, 3]])
+    assert np.allclose(scores[1], expected[1, [59, 0, 0]])

@@ -148,7 +148,7 @@ class BinaryIndex:
     @classmethod
     def load(cls, folder: Path, device: torch.device | str = "cpu") -> "BinaryIndex":
         """Map a saved index into memory."""
-        manifest = read_manifest(folder, "binary")
+        manifest = read_manifest(folder, "binary", "dim", "exact_match")
         optional = {
             name: read_array(path)
             for name in OPTIONAL

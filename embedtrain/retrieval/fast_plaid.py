@@ -112,7 +112,7 @@ class FastPlaidIndex:
     @classmethod
     def load(cls, folder: Path, device: torch.device | str = "cpu") -> "FastPlaidIndex":
         """Open a saved index, which needs write access for fast-plaid's lock."""
-        manifest = read_manifest(folder, "fast_plaid")
+        manifest = read_manifest(folder, "fast_plaid", "settings", "num_documents")
         settings = FastPlaidSearch.model_validate(manifest["settings"])
         place = folder / PLAID_FOLDER
         return cls(place, _open(place, device), manifest["num_documents"], settings)

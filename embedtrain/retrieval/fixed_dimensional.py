@@ -245,7 +245,7 @@ class FixedDimensionalIndex:
     @classmethod
     def load(cls, folder: Path, device: torch.device | str = "cpu") -> "FixedDimensionalIndex":
         """Map a saved index into memory; draws that are not those of the index are refused."""
-        manifest = read_manifest(folder, "fde")
+        manifest = read_manifest(folder, "fde", "settings", "digest")
         arrays = {
             name: np.array(read_array(path))
             for name in ("planes", "signs", "places")

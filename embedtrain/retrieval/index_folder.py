@@ -53,8 +53,14 @@ def write_manifest(folder: Path, kind: str, content: Mapping[str, Any]) -> None:
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
-def read_manifest(folder: Path, kind: str | None = None) -> dict[str, Any]:
-    """Read what a folder says of itself; ``kind`` refuses an index of another kind."""
+def read_manifest(folder: Path, kind: str | None = None, *needed: str) -> dict[str, Any]:
+    """Read what a folder says of itself.
+
+    Args:
+        folder: The folder of an index.
+        kind: Refuses an index of another kind.
+        needed: Keys that must be there.
+    """
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -74,6 +80,10 @@ def read_manifest(folder: Path, kind: str | None = None) -> dict[str, Any]:
             f"does not hold an index of kind {kind}",
             got=content.get("kind"),
             cure="Load it as the kind that it is",
+        )
+    if missing := [key for key in ("kind", *needed) if key not in content]:
+        raise UserError(
+            folder / MANIFEST, f"lacks {', '.join(missing)}", cure="Build the index again"
         )
     return content
 

@@ -100,7 +100,7 @@ class ExactIndex:
     @classmethod
     def load(cls, folder: Path, device: torch.device | str = "cpu") -> "ExactIndex":
         """Map a saved index into memory."""
-        manifest = read_manifest(folder, "exact")
+        manifest = read_manifest(folder, "exact", "exact_match")
         return cls(
             check_documents(read_vectors(folder, exact_match=manifest["exact_match"])),
             device=device,

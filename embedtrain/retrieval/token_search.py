@@ -149,7 +149,7 @@ class TokenIndex:
     @classmethod
     def load(cls, folder: Path, device: torch.device | str = "cpu") -> "TokenIndex":
         """Map a saved index into memory."""
-        manifest = read_manifest(folder, "tokens")
+        manifest = read_manifest(folder, "tokens", "num_tokens", "num_candidates")
         documents = check_documents(read_vectors(folder, exact_match=False))
         index = load_index(folder / FAISS_FILE)
         return cls(documents, index, manifest["num_tokens"], manifest["num_candidates"], device)
@@ -185,7 +185,7 @@ class XtrIndex:
     def load(cls, folder: Path, device: torch.device | str = "cpu") -> "XtrIndex":
         """Read a saved index; ``device`` is not used, since faiss searches."""
         del device
-        manifest = read_manifest(folder, "xtr")
+        manifest = read_manifest(folder, "xtr", "num_tokens")
         lengths = read_array(folder / "lengths.npy")
         return cls(lengths, load_index(folder / FAISS_FILE), manifest["num_tokens"])
 

@@ -1,5 +1,6 @@
 """Every kind of index through one door."""
 
+import json
 import logging
 from dataclasses import replace
 
@@ -101,6 +102,16 @@ def test_settings_with_an_unknown_name_or_key_are_refused():
         parse(name="plaid")
     with pytest.raises(ValidationError, match="Extra inputs"):
         parse(name="fde", repetition=3)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_manifest_that_lacks_something_is_the_users_mistake(tmp_path, kind):
+    index, _ = build_late_interaction_index(whole_tokens(9, 4, 0), parse(name=kind))
+    index.save(tmp_path / "x")
+    manifest = tmp_path / "x" / "index.json"
+    manifest.write_text(json.dumps({"format": 1, "kind": kind}))
+    with pytest.raises(UserError, match=r"index\.json lacks"):
+        load_late_interaction_index(tmp_path / "x")
 
 
 def test_a_folder_of_an_unknown_kind_is_refused(tmp_path):

@@ -73,6 +73,11 @@ def score(
     else:
         opened = open_encoder(teacher, source, cache or default_cache())
     fingerprint = hashlib.sha256(f"{source.fingerprint}\n{opened.key}".encode()).hexdigest()
+    return _write(opened, source, output, fingerprint)
+
+
+def _write(teacher: Teacher, source: Source, output: Path, fingerprint: str) -> int:
+    """Score block after block into a file that gets its name at the end; return the number of rows."""
     partial, mark = output.with_suffix(".partial"), output.with_suffix(".fingerprint")
     output.parent.mkdir(parents=True, exist_ok=True)
     num_done = _begin(partial, mark, fingerprint)
@@ -81,7 +86,7 @@ def score(
         with partial.open("a", encoding="utf-8", newline="\n") as file:
             examples = islice(source.examples(), num_done, None)
             while block := list(islice(examples, EXAMPLES_PER_BLOCK)):
-                file.writelines(_lines(block, opened.score(block)))
+                file.writelines(_lines(block, teacher.score(block)))
                 file.flush()
                 num_done += len(block)
                 advance(len(block))

@@ -137,6 +137,27 @@ def equal_ratio(ours: dict[str, list[str]], theirs: dict[str, list[str]]) -> flo
     return sum(ours.get(query) == texts for query, texts in theirs.items()) / max(len(theirs), 1)
 
 
+def compare(best: dict[str, dict], num_documents: int, num_queries: int) -> dict[str, float]:
+    """Return the figures of the report, by the names that the JSON file has."""
+    theirs = best["sentence_transformers"]
+    figures = {
+        "num_documents": num_documents,
+        "num_queries": num_queries,
+        "speedup": theirs["seconds"] / best["embedtrain_bf16"]["seconds"],
+        "speedup_fp32": theirs["seconds"] / best["embedtrain"]["seconds"],
+        "memory_ratio": best["embedtrain_bf16"]["peak_bytes"] / theirs["peak_bytes"],
+        "memory_ratio_fp32": best["embedtrain"]["peak_bytes"] / theirs["peak_bytes"],
+        "equal_ids_ratio_fp32": equal_ratio(best["embedtrain"]["negatives"], theirs["negatives"]),
+        "equal_ids_ratio_bf16": equal_ratio(
+            best["embedtrain_bf16"]["negatives"], theirs["negatives"]
+        ),
+    }
+    for name in CONTESTANTS:
+        figures[f"seconds_{name}"] = best[name]["seconds"]
+        figures[f"peak_mib_{name}"] = best[name]["peak_bytes"] / 2**20
+    return figures
+
+
 def main() -> None:
     """Run the contestants in turns and print the comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -164,22 +185,7 @@ def main() -> None:
                 found["seconds"] = min(found["seconds"], before["seconds"])
                 found["peak_bytes"] = max(found["peak_bytes"], before["peak_bytes"])
                 best[name] = found
-    theirs = best["sentence_transformers"]
-    figures = {
-        "num_documents": len(documents),
-        "num_queries": len(positives),
-        "speedup": theirs["seconds"] / best["embedtrain_bf16"]["seconds"],
-        "speedup_fp32": theirs["seconds"] / best["embedtrain"]["seconds"],
-        "memory_ratio": best["embedtrain_bf16"]["peak_bytes"] / theirs["peak_bytes"],
-        "memory_ratio_fp32": best["embedtrain"]["peak_bytes"] / theirs["peak_bytes"],
-        "equal_ids_ratio_fp32": equal_ratio(best["embedtrain"]["negatives"], theirs["negatives"]),
-        "equal_ids_ratio_bf16": equal_ratio(
-            best["embedtrain_bf16"]["negatives"], theirs["negatives"]
-        ),
-    }
-    for name in CONTESTANTS:
-        figures[f"seconds_{name}"] = best[name]["seconds"]
-        figures[f"peak_mib_{name}"] = best[name]["peak_bytes"] / 2**20
+    figures = compare(best, len(documents), len(positives))
     for name, value in figures.items():
         print(f"{name:34} {value:,.4g}" if isinstance(value, float) else f"{name:34} {value:,}")
     if arguments.json:

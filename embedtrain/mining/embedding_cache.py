@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -70,22 +70,33 @@ def embed_once(
     marks = [folder / f"{start:012d}.done" for start in range(0, len(texts), TEXTS_AT_ONCE)]
     todo = [n for n, mark in enumerate(marks) if shard.takes(n) and not mark.exists()]
     if todo:
-        array = np.load(path, mmap_mode="r+")
-        autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16")
-        # On a CPU a small chunk stays in the cache and needs little memory.
-        run = Execution(chunk_tokens=4096 if model.device.type == "cpu" else 65_536)
-        total = sum(len(texts[n * TEXTS_AT_ONCE : (n + 1) * TEXTS_AT_ONCE]) for n in todo)
-        with progress_bar(f"Encoding {side} texts", total) as advance, autocast:
-            for number in todo:
-                block = slice(number * TEXTS_AT_ONCE, (number + 1) * TEXTS_AT_ONCE)
-                encode_texts(
-                    model, texts[block], side, execution=run, out=array[block], progress=advance
-                )
-                array.flush()
-                marks[number].touch()
+        _encode(model, texts, side, path, {number: marks[number] for number in todo}, precision)
     wait_for(marks)
     embeddings: Float32[np.ndarray, "texts dim"] = np.load(path, mmap_mode="r")
     return embeddings
+
+
+def _encode(
+    model: DenseEncoder,
+    texts: Sequence[str],
+    side: Side,
+    path: Path,
+    marks: Mapping[int, Path],
+    precision: str,
+) -> None:
+    """Encode some blocks into the file and mark each when it is done."""
+    array = np.load(path, mmap_mode="r+")
+    autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16")
+    # On a CPU a small chunk stays in the cache and needs little memory.
+    run = Execution(chunk_tokens=4096 if model.device.type == "cpu" else 65_536)
+    blocks = {n: slice(n * TEXTS_AT_ONCE, (n + 1) * TEXTS_AT_ONCE) for n in marks}
+    total = sum(len(texts[block]) for block in blocks.values())
+    with progress_bar(f"Encoding {side} texts", total) as advance, autocast:
+        for number, block in blocks.items():
+            out = array[block]
+            encode_texts(model, texts[block], side, execution=run, out=out, progress=advance)
+            array.flush()
+            marks[number].touch()
 
 
 def _allocate(path: Path, rows: int, dim: int) -> None:

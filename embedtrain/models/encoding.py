@@ -65,7 +65,8 @@ def encode_texts(
         An array of shape [texts, dim], or the vectors of all tokens where a text has several.
 
     Raises:
-        UserError: If a text is empty or not finite embeddings come out.
+        UserError: If a query is empty, a document has no token at all (not even a special one), or not
+            finite embeddings come out.
     """
     blocks = encode_blocks(model, texts, side, execution=execution, progress=progress)
     if not isinstance(model, DenseEncoder):
@@ -97,7 +98,10 @@ def encode_blocks(
     try:
         for start in range(0, len(texts), TEXTS_AT_ONCE):
             block = texts[start : start + TEXTS_AT_ONCE]
-            _refuse_empty(block, side, start)
+            if (
+                side == "query"
+            ):  # a corpus may hold empty documents: their special tokens stand for them
+                _refuse_empty(block, start)
             tokens = model.tokenization.encode(block, side).to(model.device)
             with torch.no_grad():  # a decorator would leave a generator that is paused without it
                 embeddings = _float32(model.embed(tokens, execution, side))
@@ -140,7 +144,7 @@ def _float32(embeddings: Embeddings) -> Embeddings:
     return embeddings.float().cpu()
 
 
-def _refuse_empty(texts: Sequence[str], side: Side, start: int) -> None:
-    for row, text in enumerate(texts, start + 1):
+def _refuse_empty(queries: Sequence[str], start: int) -> None:
+    for row, text in enumerate(queries, start + 1):
         if not text.strip():
-            raise UserError(f"{side} {row}", "is empty", got=text, cure="Remove it")
+            raise UserError(f"query {row}", "is empty", got=text, cure="Remove it")

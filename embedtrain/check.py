@@ -78,14 +78,15 @@ def check(recipe: AnyRecipe) -> CheckReport | PretrainCheck:
 def _estimate(model: TextEncoder, recipe: Recipe, texts: Texts, num_rows: int) -> Estimate:
     trainer = recipe.trainer
     tokens = int(texts.lengths.sum())
-    kept = min(tokens, trainer.chunk_tokens) if trainer.rematerialize else tokens
+    again = float(trainer.rematerialize)
+    kept = max(min(tokens, trainer.chunk_tokens), round((1 - again) * tokens))
     seconds = _seconds_per_token(model, texts, bf16=trainer.precision == "bf16") * tokens
     parameters = sum(parameter.numel() for parameter in model.parameters())
     width = 2 if trainer.precision == "bf16" else 4
     return Estimate(
         num_steps=trainer.num_steps(num_rows),
         tokens_per_step=tokens,
-        seconds_per_step=seconds * (4 / 3 if trainer.rematerialize else 1),
+        seconds_per_step=seconds * (1 + again / 4),
         parameter_bytes=16 * parameters,
         activation_bytes=kept * activations_per_token(model) * width,
         available_bytes=_available_bytes(),

@@ -29,11 +29,13 @@ class Execution:
 
     Attributes:
         chunk_tokens: Tokens encoded at once, padding included where there is any.
-        rematerialize: Encode each chunk again in the backward pass instead of keeping its activations.
+        rematerialize: Encode chunks again in the backward pass instead of keeping their activations: all of
+            them (True, or 1), none (False, or 0), or the share of them that memory asks for, first chunks
+            first. The last chunk never needs it.
     """
 
     chunk_tokens: int = 16_384
-    rematerialize: bool = False
+    rematerialize: bool | float = False
 
 
 def plan_chunks(
@@ -98,11 +100,11 @@ def _run(
 ) -> tuple[list[Encoded], Int64[Tensor, " texts"]]:
     """Encode all chunks; return their results and where each text stands among them."""
     chunks = plan_chunks(texts.lengths.cpu(), execution.chunk_tokens, padded=padded)
-    remember = execution.rematerialize and torch.is_grad_enabled()
+    again = round(execution.rematerialize * len(chunks)) if torch.is_grad_enabled() else 0
     parts: list[Encoded] = []
-    for rows in chunks:
+    for number, rows in enumerate(chunks, 1):
         chunk = texts.select(rows.to(texts.ids.device))
-        if remember and rows is not chunks[-1]:
+        if number <= again and number < len(chunks):
             parts.append(checkpoint(encode, chunk, use_reentrant=False, context_fn=recall_contexts))
         else:
             parts.append(encode(chunk))

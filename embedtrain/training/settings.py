@@ -1,6 +1,6 @@
 """The sections ``trainer:``, ``validation:`` and ``evaluation:`` of a recipe."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     BaseModel,
@@ -26,8 +26,9 @@ class TrainerConfig(BaseModel):
     """Queries per optimizer step, over all devices; each is a negative source for the others."""
     chunk_tokens: PositiveInt = 16_384
     """Tokens encoded at once. Smaller needs less memory and changes no result."""
-    rematerialize: bool = False
-    """Encode each chunk again in the backward pass: memory of one chunk, a third more time, same result."""
+    rematerialize: bool | Annotated[float, Field(ge=0, le=1)] = False
+    """Encode chunks again in the backward pass: memory of one chunk, a quarter more time, same result. A number
+    between 0 and 1 does so for that share of the chunks only."""
     learning_rate: PositiveFloat = 2.0e-5
     """Peak, after the warm-up."""
     weight_decay: NonNegativeFloat = 0.01

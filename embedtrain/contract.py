@@ -19,6 +19,10 @@ from embedtrain.types import Side, Similarity, Texts
 Pooling = Literal["cls", "mean", "last_token", "weighted_mean", "max"]
 
 
+TEXTS_PER_CALL = 256
+"""Texts given to the tokenizer at once: it keeps about 100 bytes per token until it is done, cut ones too."""
+
+
 class TextSide(BaseModel):
     """What one side, queries or documents, looks like to the backbone."""
 
@@ -136,6 +140,12 @@ class Tokenization:
 
     def __call__(self, texts: Sequence[str], side: Side) -> list[NDArray[np.int32]]:
         """Return the token ids of each text, at most ``contract.length(side)`` of them."""
+        found: list[NDArray[np.int32]] = []
+        for start in range(0, len(texts), TEXTS_PER_CALL):
+            found += self._tokenise(texts[start : start + TEXTS_PER_CALL], side)
+        return found
+
+    def _tokenise(self, texts: Sequence[str], side: Side) -> list[NDArray[np.int32]]:
         prompt = self.contract.prompt(side)
         encoded = self.tokenizer(
             [prompt + text for text in texts],

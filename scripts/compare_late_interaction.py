@@ -5,7 +5,7 @@
 Trains a dense model, a late-interaction model and ColBERTer from the same weights on the same rows for as
 many steps, measures them on retrieval sets with intervals and paired tests, and writes
 ``comparison.json`` (quality), ``storage.json`` (bytes per document against nDCG@10 of every compressed form)
-and ``storage.png``. Models that are there already are not trained again.
+and ``storage.png``. Models and sets that are there already are not done again.
 """
 
 import argparse
@@ -99,7 +99,7 @@ def recipe_of(kind: str, arguments: argparse.Namespace) -> dict[str, object]:
 
 def trained(kind: str, arguments: argparse.Namespace) -> Path:
     """Train a model, unless that was done before; return its folder."""
-    run = arguments.output / kind
+    run: Path = arguments.output / kind
     if not (run / "model").is_dir():
         path = arguments.output / f"{kind}.yaml"
         path.write_text(yaml.safe_dump(recipe_of(kind, arguments)), encoding="utf-8")
@@ -184,6 +184,31 @@ def plot(storage: dict[str, list[dict[str, Any]]], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
+def read(path: Path) -> dict[str, Any]:
+    """Return what an earlier call measured."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def print_tables(comparison: dict[str, Any], storage: dict[str, Any]) -> None:
+    """Print quality and storage of every set."""
+    quality = Table("Set", "Dense", "Late interaction", "Difference [95 %]", "p")
+    sizes = Table("Set", "Form", "Bytes per document", "nDCG@10")
+    for name, found in comparison.items():
+        means = (found[kind] for kind in ("dense", "late_interaction"))
+        paired = found["late_interaction_over_dense"]
+        quality.add_row(
+            name,
+            *(f"{m['value']:.4f} [{m['low']:.4f}, {m['high']:.4f}]" for m in means),
+            f"{paired['difference']:+.4f} [{paired['low']:+.4f}, {paired['high']:+.4f}]",
+            f"{paired['p_value']:.4f}",
+        )
+        for row in storage[name]:
+            size, score = row["bytes_per_document"], row["ndcg_at_10"]
+            sizes.add_row(name, row["form"], f"{size:,.0f}", f"{score:.4f}")
+    Console().print(quality)
+    Console().print(sizes)
+
+
 def main() -> None:
     """Train, measure, print and write the tables."""
     parser = argparse.ArgumentParser(
@@ -199,28 +224,16 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     folders = {kind: trained(kind, arguments) for kind in MODELS}
-    quality = Table("Set", "Dense", "Late interaction", "Difference [95 %]", "p")
-    sizes = Table("Set", "Form", "Bytes per document", "nDCG@10")
-    comparison: dict[str, dict[str, Any]] = {}
-    storage: dict[str, list[dict[str, Any]]] = {}
-    for name in arguments.sets:
+    comparison: dict[str, Any] = read(arguments.output / "comparison.json")
+    storage: dict[str, Any] = read(arguments.output / "storage.json")
+    for name in (name for name in arguments.sets if name not in storage):
         plain, forms = measure(name, folders, arguments)
         dense, late = (values_of(plain[kind].scores) for kind in ("dense", "late_interaction"))
-        paired = compare_paired(late, dense)
         means = {kind: bootstrap_interval(values_of(form.scores)) for kind, form in plain.items()}
         comparison[name] = {
             **{kind: asdict(interval) for kind, interval in means.items()},
-            "late_interaction_over_dense": asdict(paired),
+            "late_interaction_over_dense": asdict(compare_paired(late, dense)),
         }
-        quality.add_row(
-            name,
-            *(
-                f"{means[kind].value:.4f} [{means[kind].low:.4f}, {means[kind].high:.4f}]"
-                for kind in ("dense", "late_interaction")
-            ),
-            f"{paired.difference:+.4f} [{paired.low:+.4f}, {paired.high:+.4f}]",
-            f"{paired.p_value:.4f}",
-        )
         storage[name] = [
             {
                 "form": form.name,
@@ -229,16 +242,11 @@ def main() -> None:
             }
             for form in forms
         ]
-        for row in storage[name]:
-            sizes.add_row(
-                name, row["form"], f"{row['bytes_per_document']:,.0f}", f"{row['ndcg_at_10']:.4f}"
-            )
         for file, content in (("comparison", comparison), ("storage", storage)):
             text = json.dumps(content, indent=2) + "\n"
             (arguments.output / f"{file}.json").write_text(text, encoding="utf-8")
     plot(storage, arguments.output / "storage.png")
-    Console().print(quality)
-    Console().print(sizes)
+    print_tables(comparison, storage)
 
 
 if __name__ == "__main__":

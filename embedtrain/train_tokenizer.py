@@ -69,26 +69,26 @@ def train_tokenizer(
             "--vocabulary-size", f"is less than {SMALLEST}", got=vocabulary_size, cure="Raise it"
         )
     tokenizer, trainer = _blank(kind, vocabulary_size, lowercase)
-    count = 0
-
-    def texts() -> Iterator[str]:
-        nonlocal count
-        for config in corpora:
-            with progress_bar(f"Reading {config.path}", None) as advance:
-                for _, text in open_corpus(config).documents():
-                    count += bool(text.strip())
-                    advance(1)
-                    yield text
-
-    tokenizer.train_from_iterator(texts(), trainer)
-    if count == 0:
-        raise UserError(corpora[0].path, "holds no text", cure="Give a corpus")
+    tokenizer.train_from_iterator(_texts(corpora), trainer)
     ends = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends
     )
     _save(tokenizer, output, max_length)
     return int(tokenizer.get_vocab_size())
+
+
+def _texts(corpora: Sequence[CorpusConfig]) -> Iterator[str]:
+    """Yield all texts, and complain if none holds anything."""
+    found = False
+    for config in corpora:
+        with progress_bar(f"Reading {config.path}", None) as advance:
+            for _, text in open_corpus(config).documents():
+                found |= bool(text.strip())
+                advance(1)
+                yield text
+    if not found:
+        raise UserError(corpora[0].path, "holds no text", cure="Give a corpus")
 
 
 def _save(tokenizer: Tokenizer, output: Path, max_length: int) -> None:

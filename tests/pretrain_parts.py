@@ -82,9 +82,7 @@ def masked_batch(
     if masking.by_position:
         decoder_masked = torch.zeros_like(special)
         longest = max(lengths)
-        draws = mask_words_independently(
-            words, masking.decoder_ratio, generator, num_draws=longest
-        )
+        draws = mask_words_independently(words, masking.decoder_ratio, generator, num_draws=longest)
         places = torch.cat([torch.arange(length) for length in lengths])
     partners = torch.arange(len(lengths))
     return MaskedBatch(

@@ -107,10 +107,8 @@ class MaskedAutoencoder(nn.Module):
         """
         packed = self.encoder.packs(batch.texts)
         run = _remembering if execution.rematerialize and torch.is_grad_enabled() else _plainly
-        lengths = batch.texts.lengths.cpu()
-        # A decoder pads, so padding counts then.
-        padded = not packed or self.decoder is not None
-        rows = plan_chunks(lengths, execution.chunk_tokens, padded=padded)
+        pads = not packed or self.decoder is not None  # a decoder always does
+        rows = plan_chunks(batch.texts.lengths.cpu(), execution.chunk_tokens, padded=pads)
         chunks = [batch.select(chosen.to(batch.texts.ids.device)) for chosen in rows]
         guesses = None
         if self.generator is not None:
@@ -124,13 +122,11 @@ class MaskedAutoencoder(nn.Module):
         if self.decoder is not None and diagnose and len(batch) > 2:
             with torch.no_grad(), torch.random.fork_rng():
                 shuffled = self._decode_all(chunks, encoded, vectors.roll(2, 0), _plainly)
+        labels = [chunk.texts.ids[self._encoder_labels(chunk)] for chunk in chunks]
         return PretrainOutputs(
             weight=self.language.weight,
             bias=self.language.bias,
-            encoder=Labelled(
-                torch.cat([part.hidden for part in encoded]),
-                torch.cat([chunk.texts.ids[self._encoder_labels(chunk)] for chunk in chunks]),
-            ),
+            encoder=Labelled(torch.cat([part.hidden for part in encoded]), torch.cat(labels)),
             vectors=vectors,
             decoder=decoder,
             shuffled=shuffled,

@@ -56,10 +56,8 @@ def build_masked_autoencoder(
     generator = None
     if config.generator is not None:
         generator = _build_generator(config.generator, language, contract, config.backbone)
-    model = MaskedAutoencoder(
-        language, contract, computation, config.decoder, generator, packing=config.packing
-    )
-    return model.to(device)
+    parts = language, contract, computation, config.decoder, generator
+    return MaskedAutoencoder(*parts, packing=config.packing).to(device)
 
 
 def save_masked_autoencoder(model: MaskedAutoencoder, folder: Path, *, with_head: bool) -> None:

@@ -57,6 +57,7 @@ def fit(
     Raises:
         Interrupted: If a signal stopped it; a checkpoint is there.
     """
+    # Longer than 40 lines for its arguments' sake; it is one thing from beginning to end.
     num_steps = stream.stop
     stop = CleanStop()
     checkpoints = Checkpoints(places.checkpoints, config.checkpoint_every)

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -52,3 +53,36 @@ def command(arguments: Sequence[object]) -> list[str]:
 
 def environment() -> dict[str, str]:
     return os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="session")
+def corpus(sentences: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fifty documents of eight sentences to pre-train on."""
+    path = tmp_path_factory.mktemp("text") / "corpus.jsonl"
+    documents = [". ".join(sentences[i : i + 8]) + "." for i in range(0, 200, 4)]
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
+    return path
+
+
+@pytest.fixture(scope="session")
+def on_corpus(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Overrides that put a recipe of pre-training on the corpus and a tokenizer of it."""
+    from embedtrain.data.corpus import CorpusConfig
+    from embedtrain.train_tokenizer import train_tokenizer
+
+    folder = tmp_path_factory.mktemp("tokenizer") / "tok"
+    train_tokenizer([CorpusConfig(path=str(corpus))], folder, vocabulary_size=300)
+    return [f"data.sources=[{{path: {corpus}}}]", f"model.backbone={folder}"]
+
+
+@pytest.fixture(scope="session")
+def smoke(on_corpus: list[str]) -> Callable[..., object]:
+    """Load a smoke recipe of pre-training on the corpus."""
+    from embedtrain.recipe import load_recipe
+    from embedtrain.resources import resource
+
+    def load(name: str, *overrides: str) -> object:
+        path = resource("recipes") / "smoke" / f"pretrain_{name}.yaml"
+        return load_recipe(path, [*on_corpus, *overrides])
+
+    return load

@@ -19,11 +19,9 @@ from embedtrain.export import export
 from embedtrain.models.build import load_dense
 from embedtrain.models.encoding import encode_texts
 from embedtrain.pipeline import load_pipeline, resume_pipeline, run_pipeline
-from embedtrain.pretrain_recipe import PretrainRecipe
-from embedtrain.recipe import load_recipe, load_retrieval_recipe
+from embedtrain.recipe import load_recipe
 from embedtrain.resources import resource
 from embedtrain.train import resume, train
-from embedtrain.train_tokenizer import train_tokenizer
 from embedtrain.training.callbacks import list_checkpoints
 
 NAMES = ("condenser", "cot_mae", "dupmae", "mlm", "retromae", "simlm")
@@ -57,38 +55,6 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def corpus(sentences, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("text") / "corpus.jsonl"
-    documents = [". ".join(sentences[i : i + 8]) + "." for i in range(0, 200, 4)]
-    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
-    return path
-
-
-@pytest.fixture(scope="module")
-def tokenizer(corpus, tmp_path_factory) -> Path:
-    from embedtrain.data.corpus import CorpusConfig
-
-    folder = tmp_path_factory.mktemp("tokenizer") / "tok"
-    train_tokenizer([CorpusConfig(path=str(corpus))], folder, vocabulary_size=300)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def smoke(corpus, tokenizer):
-    """Load a smoke recipe on the tiny corpus."""
-
-    def load(name: str, *overrides: str) -> PretrainRecipe:
-        path = resource("recipes") / "smoke" / f"pretrain_{name}.yaml"
-        return load_recipe(path, settings(corpus, tokenizer, *overrides))
-
-    return load
-
-
-def settings(corpus, tokenizer, *overrides: str) -> list[str]:
-    return [f"data.sources=[{{path: {corpus}}}]", f"model.backbone={tokenizer}", *overrides]
 
 
 @pytest.fixture(scope="module")
@@ -150,13 +116,13 @@ def test_pretraining_goes_on_from_encoder_and_decoder_of_a_run(runs, smoke, tmp_
 
 
 @pytest.mark.parametrize("name", ["dupmae", "simlm", "cot_mae"])
-def test_a_killed_run_resumes_to_the_same_bits(runs, corpus, tokenizer, tmp_path, name):
+def test_a_killed_run_resumes_to_the_same_bits(runs, on_corpus, tmp_path, name):
     """With dropout, sampling by a generator, held-out losses and diagnoses in between."""
     script = KILL_AT.format(
         step=6,
         recipe=str(resource("recipes") / "smoke" / f"pretrain_{name}.yaml"),
         output=str(tmp_path / "run"),
-        overrides=settings(corpus, tokenizer),
+        overrides=on_corpus,
     )
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -238,53 +204,6 @@ def test_an_export_gives_the_same_vectors_in_a_fresh_process(runs, tmp_path, mon
         for path in (folder, runs["dupmae"] / "model")
     )
     assert (ours == theirs).all()
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (["trainer.batch_size=7"], "trainer.batch_size must be even"),
-        (["data.spans=pack"], "needs several spans of a document"),
-        (
-            ["trainer.batch_size=1000"],
-            r"trainer.batch_size needs 500 documents of two spans; .* has",
-        ),
-        (["data.length=3"], "data.length leaves 1 tokens of a text"),
-        (["data.length=65"], "data.length is more than the 64 tokens"),
-        (["objective.mask=1"], r"objective\.mask is an unknown key"),
-        (
-            ["objective.name=retromay"],
-            r"names nothing known; got 'retromay'\. Did you mean retromae",
-        ),
-        (["model.poolin=cls"], r"model\.poolin is an unknown key\. Did you mean pooling\?"),
-    ],
-)
-def test_mistakes_are_named(smoke, tmp_path, overrides, message):
-    with pytest.raises(UserError, match=message):
-        train(smoke("cot_mae", *overrides), tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_misspelt_kind_is_told_from_all_kinds(recipe):
-    with pytest.raises(UserError, match=r"Did you mean masked_autoencoder\?"):
-        load_recipe(recipe, ["model.kind=masked_autoencode"])
-
-
-def test_pairs_are_refused_where_they_do_nothing(smoke):
-    with pytest.raises(UserError, match=r"data\.pairs is of no use to the objective mlm"):
-        smoke("mlm", "data.pairs=nearby")
-
-
-def test_commands_that_search_refuse_a_recipe_of_pretraining():
-    with pytest.raises(UserError, match="is a recipe of pre-training"):
-        load_retrieval_recipe(resource("recipes") / "pretrain" / "retromae.yaml")
-
-
-def test_every_objective_has_a_recipe():
-    from embedtrain.objectives.pretrain import PRETRAIN_OBJECTIVES
-
-    found = [load_recipe(path) for path in sorted(resource("recipes").glob("pretrain/*.yaml"))]
-    assert {recipe.objective.name for recipe in found} == set(PRETRAIN_OBJECTIVES)
 
 
 def test_the_unified_embedding_is_trained_searched_and_exported(runs, recipe, beir, tmp_path):

@@ -46,6 +46,8 @@ def test_rematerialisation_encodes_all_chunks_but_the_last_again():
     encode_in_chunks(encode, texts, execution, padded=False).sum().backward()
     assert len(calls) == 3 + 2
     calls.clear()
-    encode_in_chunks(encode, texts, Execution(4, rematerialize=1 / 3), padded=False).sum().backward()
+    encode_in_chunks(
+        encode, texts, Execution(4, rematerialize=1 / 3), padded=False
+    ).sum().backward()
     assert len(calls) == 3 + 1
     assert weight.grad.item() == 2 * 2 * 12

@@ -11,8 +11,8 @@ from scipy.spatial.distance import pdist
 from token_toys import texts_of, topical_tokens, unit_tokens, whole_tokens
 
 from embedtrain.errors import UserError
-from embedtrain.ops.token_clusters import pooled_labels
 from embedtrain.ops import token_clusters
+from embedtrain.ops.token_clusters import pooled_labels
 from embedtrain.retrieval.token_frequency import TokenFrequencies
 from embedtrain.retrieval.token_pooling import (
     keep_first,

@@ -1,19 +1,10 @@
 """Several gloo processes against one process with the whole batch, in float64."""
 
-import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
-
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
-import torch.nn.functional as F
+from rank_toys import GROUP, Encoder, average_over_ranks, batch, on_ranks, own_rows
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.ops import infonce_plan
 from embedtrain.ops.infonce import InfoNCEOptions, infonce
 from embedtrain.training import distributed
@@ -23,9 +14,8 @@ from embedtrain.training.distributed import (
     gather_queries,
     loss_share,
 )
-from embedtrain.types import Relevance, RetrievalOutputs, TokenEmbeddings
+from embedtrain.types import RetrievalOutputs
 
-GROUP = 3
 EVERY_DIRECTION = (
     "query_to_document",
     "document_to_query",
@@ -50,72 +40,6 @@ OPTIONS = {
 }
 
 
-def _child(rank: int, ranks: int, store: str, work: Callable, arguments: tuple) -> None:
-    torch.set_num_threads(1)  # a forked child must not enter an OpenMP region with more
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
-    try:
-        work(*arguments)
-    finally:
-        dist.destroy_process_group()
-
-
-def on_ranks(ranks: int, work: Callable, *arguments: object) -> None:
-    """Run ``work`` in forked processes; an assertion that fails in one of them fails here."""
-    with tempfile.TemporaryDirectory() as folder:
-        started = mp.start_processes(
-            _child,
-            (ranks, str(Path(folder) / "store"), work, arguments),
-            nprocs=ranks,
-            start_method="fork",
-            join=False,
-        )
-        deadline = time.monotonic() + 60
-        while not started.join(timeout=0.1):
-            if time.monotonic() > deadline:
-                for process in started.processes:
-                    process.kill()
-                pytest.fail("the ranks wait for each other")
-
-
-class Encoder(torch.nn.Module):
-    """Stands for a model: its gradients are what ranks must agree on."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        weight = torch.randn(5, 6, generator=generator, dtype=torch.float64)
-        self.weight = torch.nn.Parameter(weight)
-        self.temperature = torch.nn.Parameter(torch.tensor(0.3, dtype=torch.float64))
-
-    def forward(self, query: torch.Tensor, document: torch.Tensor, relevance: Relevance):
-        encode = lambda rows: F.normalize(rows @ self.weight.T, dim=1)  # noqa: E731
-        return RetrievalOutputs(encode(query), encode(document), relevance, self.temperature)
-
-
-def batch(num_queries: int, first: int = 0, last: int | None = None):
-    """Return the part of a batch that a rank holds; ids coincide now and then, also between ranks."""
-    generator = torch.Generator().manual_seed(1)
-    last = num_queries if last is None else last
-    own, candidates = slice(first, last), slice(first * GROUP, last * GROUP)
-    query = torch.randn(num_queries, 6, generator=generator, dtype=torch.float64)
-    document = torch.randn(num_queries * GROUP, 6, generator=generator, dtype=torch.float64)
-    document_ids = torch.randint(0, 2 * num_queries, (num_queries * GROUP,), generator=generator)
-    known = torch.randint(-1, 2 * num_queries, (num_queries, 2), generator=generator)
-    teacher = torch.randn(num_queries * GROUP, generator=generator)
-    numbers = torch.arange(num_queries)
-    positives = (numbers[own, None] - first) * GROUP + torch.tensor([0, 1])
-    positives[numbers[own] % 2 == 0, 1] = -1
-    relevance = Relevance(
-        query_ids=(numbers % max(num_queries - 1, 1))[own],
-        document_ids=document_ids[candidates],
-        owners=numbers.repeat_interleave(GROUP)[candidates] - first,
-        positives=positives,
-        known_positives=known[own],
-        teacher_scores=teacher[candidates],
-    )
-    return query[own], document[candidates], relevance
-
-
 def loss_of(outputs: RetrievalOutputs, options: InfoNCEOptions, **more: object) -> torch.Tensor:
     relevance = outputs.relevance
     return infonce(
@@ -138,20 +62,6 @@ def one_process(num_queries: int, options: InfoNCEOptions) -> tuple[torch.Tensor
     loss = loss_of(encoder(query, document, relevance), options, backend="reference")
     loss.backward()
     return loss.detach(), encoder.weight.grad, encoder.temperature.grad
-
-
-def average_over_ranks(*tensors: torch.Tensor) -> list[torch.Tensor]:
-    """Do what DDP does to gradients."""
-    results = [tensor.detach().clone() for tensor in tensors]
-    for result in results:
-        dist.all_reduce(result)
-        result.div_(dist.get_world_size())
-    return results
-
-
-def own_rows(sizes: list[int]) -> tuple[int, int]:
-    rank = dist.get_rank()
-    return sum(sizes[:rank]), sum(sizes[: rank + 1])
 
 
 def check_gathered(sizes: list[int], options: InfoNCEOptions, expected: tuple) -> None:
@@ -279,73 +189,3 @@ def test_one_process_without_a_group_gathers_nothing():
     assert loss_share(4) == 1.0
     assert document_ring(12, 4, torch.device("cpu")) is None
     assert gather_queries(outputs).embeddings is outputs.query
-
-
-TOKENS = 4
-
-
-class TokenEncoder(Encoder):
-    """Several vectors per text: text ``n`` has ``1 + n % 3``, however the batch is cut."""
-
-    def forward(self, query: torch.Tensor, document: torch.Tensor, relevance: Relevance):
-        query, document = (self.tokens(rows) for rows in (query, document))
-        return RetrievalOutputs(query, document, relevance, self.temperature)
-
-    def tokens(self, rows: torch.Tensor) -> TokenEmbeddings:
-        lengths = 1 + (rows[:, 0].abs() * 1000).long() % TOKENS
-        ids = torch.arange(int(lengths.sum()))
-        turned = rows.repeat_interleave(lengths, 0).clone()
-        within = ids - (lengths.cumsum(0) - lengths).repeat_interleave(lengths)
-        turned[:, 0] += within
-        cls = F.normalize(rows @ self.weight.T, dim=1)[:, :2]
-        return TokenEmbeddings(F.normalize(turned @ self.weight.T, dim=1), lengths, within, cls)
-
-
-SYMMETRIC = InfoNCE(directions=("query_to_document", "document_to_query"))
-
-
-def check_tokens(sizes: list[int]) -> None:
-    objectives = (InfoNCE(), InfoNCE(negatives="others"), InfoNCE(negatives="own"), SYMMETRIC)
-    for objective in objectives:
-        whole = TokenEncoder()
-        loss = objective(whole(*batch(sum(sizes)))).loss
-        loss.backward()
-        expected = loss.detach(), whole.weight.grad, whole.temperature.grad
-        encoder, (first, last) = TokenEncoder(), own_rows(sizes)
-        outputs = encoder(*batch(sum(sizes), first, last))
-        gathered = gather_outputs(outputs, with_queries=objective.needs_all_queries)
-        loss = objective(gathered).loss * loss_share(last - first)
-        loss.backward()
-        found = average_over_ranks(loss, encoder.weight.grad, encoder.temperature.grad)
-        for one, many in zip(expected, found, strict=True):
-            torch.testing.assert_close(many, one, rtol=1e-12, atol=1e-12)
-
-
-@pytest.mark.parametrize("sizes", [[4, 4], [1, 4, 2, 3]], ids=["2 even", "4 uneven"])
-def test_ranks_train_late_interaction_like_one_process(sizes):
-    on_ranks(len(sizes), check_tokens, sizes)
-
-
-def check_token_collectives(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-    for name in ("_all_gather", "_reduce_scatter"):
-        original = getattr(distributed, name)
-
-        def counted(*arguments, name=name, original=original):
-            calls.append(name)
-            original(*arguments)
-
-        monkeypatch.setattr(distributed, name, counted)
-    encoder, (first, last) = TokenEncoder(), own_rows([4, 4])
-    outputs = encoder(*batch(8, first, last))
-    outputs = replace(
-        outputs,
-        query=replace(outputs.query, cls=None),
-        document=replace(outputs.document, cls=None),
-    )
-    InfoNCE()(gather_outputs(outputs)).loss.backward()
-    assert calls == ["_all_gather", "_all_gather", "_reduce_scatter"]
-
-
-def test_late_interaction_costs_one_gather_and_one_reduce_scatter(monkeypatch):
-    on_ranks(2, check_token_collectives, monkeypatch)

@@ -120,3 +120,27 @@ def test_what_a_folder_cannot_give_is_refused(bert, tmp_path, settings, message)
     save_encoder(encoder(bert), tmp_path / "model")
     with pytest.raises(UserError, match=message):
         encoder(tmp_path / "model", **settings)
+
+
+NATIVE = """
+import sys
+from sentence_transformers.multi_vector_encoder import MultiVectorEncoder
+for folder in sys.argv[1:]:
+    MultiVectorEncoder(folder, device="cpu").save_pretrained(folder + "-native")
+"""
+
+
+def test_what_sentence_transformers_writes_itself_is_read_with_the_same_vectors(bert, tmp_path):
+    pytest.importorskip("sentence_transformers.multi_vector_encoder")
+    names = ("plain", "skipping", "attended", "unexpanded", "prompted")
+    models = {name: encoder(bert, **PORTABLE[name]) for name in names}
+    for name, model in models.items():
+        save_encoder(model, tmp_path / name)
+    folders = [str(tmp_path / name) for name in names]
+    subprocess.run([sys.executable, "-c", NATIVE, *folders], check=True)
+    for name, model in models.items():
+        loaded = load_encoder(str(tmp_path / f"{name}-native")).eval()
+        for side in ("query", "document"):
+            ours, theirs = embed(model, TEXTS, side), embed(loaded, TEXTS, side)
+            assert theirs.lengths.tolist() == ours.lengths.tolist(), (name, side)
+            torch.testing.assert_close(theirs.tokens, ours.tokens, atol=1e-5, rtol=1e-5)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,16 @@ from embedtrain.mining.shards import Shard
 from embedtrain.mining.task import load_mining_task
 from embedtrain.models import encoding
 from embedtrain.models.build import load_dense
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """A killed child runs on one thread; what it is compared with must round alike."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
 
 OUTPUTS = ("negatives.jsonl", "train.jsonl", "suspects.md")
 CONFIG = MiningConfig.model_validate(

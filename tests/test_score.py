@@ -2,6 +2,7 @@ import json
 import multiprocessing
 import os
 import signal
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -17,6 +18,15 @@ from embedtrain.models.build import load_dense, load_encoder
 from embedtrain.models.encoding import encode_texts
 from embedtrain.ops.similarity import all_scores
 from embedtrain.score import detect_kind, score
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """A killed child runs on one thread; what it is compared with must round alike."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from embedtrain.resources import resource
 SMOKE = resource("recipes") / "smoke/mine_then_train.yaml"
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def one_thread():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

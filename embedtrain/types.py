@@ -212,13 +212,33 @@ class RetrievalOutputs(Movable):
     similarity: Similarity = "cosine"
     """Whether the vectors are normalised; what shortens them has to know."""
     gate: Float[Tensor, ""] | None = None
-    """Mean of the gates of this rank's documents, where the model has any (ColBERTer)."""
+    """Mean gate of each query's documents, averaged over this rank's queries (ColBERTer)."""
     cls_share: Float[Tensor, ""] | None = None
     """The weight that ``query.cls`` carries already, where the model has one (ColBERTer)."""
     all_queries: AllQueries | None = None
     """Set where several ranks train and the objective asked for it."""
     guide: GuideEmbeddings | None = None
     """Set where the recipe names a guide."""
+    exits: tuple[int, ...] = ()
+    """Layers whose vectors stand side by side in every embedding, deepest last; empty for one vector."""
+
+    def at_exit(self, place: int) -> "RetrievalOutputs":
+        """Return the outputs of one of ``exits`` alone, by its place among them; all of it where none are."""
+        if not self.exits:
+            return self
+
+        def cut(embeddings: Float[Tensor, "_ _"] | TokenEmbeddings) -> Float[Tensor, "_ _"]:
+            assert isinstance(embeddings, Tensor)
+            return embeddings.chunk(len(self.exits), dim=1)[place]
+
+        everyone = self.all_queries
+        return replace(
+            self,
+            query=cut(self.query),
+            document=cut(self.document),
+            all_queries=everyone and replace(everyone, embeddings=cut(everyone.embeddings)),
+            exits=(),
+        )
 
 
 @dataclass(frozen=True)

@@ -37,18 +37,25 @@ class Execution:
     chunk_tokens: int = 16_384
     rematerialize: bool | float = False
 
+    def num_recomputed(self, num_chunks: int) -> int:
+        """Return how many chunks, from the first, the backward pass encodes again."""
+        if not torch.is_grad_enabled():
+            return 0
+        return min(round(self.rematerialize * num_chunks), num_chunks - 1)
+
 
 def plan_chunks(
-    lengths: Int64[Tensor, " texts"], chunk_tokens: int, *, padded: bool
+    lengths: Int64[Tensor, " texts"], chunk_tokens: int, *, padded: bool, least: int = 0
 ) -> list[Int64[Tensor, " chosen"]]:
     """Return the rows of each chunk, longest texts first.
 
-    A chunk holds at most ``chunk_tokens`` tokens, counted with padding if ``padded``; a text longer than
-    that is a chunk of its own. Longest first means the largest memory need comes first, not after an hour.
+    A chunk holds at most ``chunk_tokens`` tokens, counted with padding if ``padded``, and each text as at
+    least ``least`` (queries are expanded); a text longer than that is a chunk of its own. Longest first
+    means the largest memory need comes first, not after an hour.
     """
     order = torch.argsort(lengths, descending=True, stable=True)
     chunks, start, tokens = [], 0, 0
-    sizes = lengths[order].tolist()
+    sizes = lengths[order].clamp_min(least).tolist()
     for end, length in enumerate(sizes):
         needed = (end + 1 - start) * sizes[start] if padded else tokens + length
         if end > start and needed > chunk_tokens:
@@ -81,10 +88,18 @@ def encode_in_chunks(
 
 
 def encode_tokens_in_chunks(
-    encode: Callable[[Texts], TokenEmbeddings], texts: Texts, execution: Execution, *, padded: bool
+    encode: Callable[[Texts], TokenEmbeddings],
+    texts: Texts,
+    execution: Execution,
+    *,
+    padded: bool,
+    least: int = 0,
 ) -> TokenEmbeddings:
-    """Do what :func:`encode_in_chunks` does where a text has several vectors."""
-    parts, inverse = _run(encode, texts, execution, padded=padded)
+    """Do what :func:`encode_in_chunks` does where a text has several vectors.
+
+    ``least`` is the length to which ``encode`` expands shorter texts.
+    """
+    parts, inverse = _run(encode, texts, execution, padded=padded, least=least)
     ids, cls, gates = (
         None if getattr(parts[0], name) is None else torch.cat([getattr(p, name) for p in parts])
         for name in ("ids", "cls", "gates")
@@ -96,15 +111,20 @@ def encode_tokens_in_chunks(
 
 
 def _run(
-    encode: Callable[[Texts], Encoded], texts: Texts, execution: Execution, *, padded: bool
+    encode: Callable[[Texts], Encoded],
+    texts: Texts,
+    execution: Execution,
+    *,
+    padded: bool,
+    least: int = 0,
 ) -> tuple[list[Encoded], Int64[Tensor, " texts"]]:
     """Encode all chunks; return their results and where each text stands among them."""
-    chunks = plan_chunks(texts.lengths.cpu(), execution.chunk_tokens, padded=padded)
-    again = round(execution.rematerialize * len(chunks)) if torch.is_grad_enabled() else 0
+    chunks = plan_chunks(texts.lengths.cpu(), execution.chunk_tokens, padded=padded, least=least)
+    again = execution.num_recomputed(len(chunks))
     parts: list[Encoded] = []
     for number, rows in enumerate(chunks, 1):
         chunk = texts.select(rows.to(texts.ids.device))
-        if number <= again and number < len(chunks):
+        if number <= again:
             parts.append(checkpoint(encode, chunk, use_reentrant=False, context_fn=recall_contexts))
         else:
             parts.append(encode(chunk))

@@ -12,6 +12,7 @@ from embedtrain.contract import LateInteractionContract, TextSide
 from embedtrain.models.backbone import Backbone
 from embedtrain.models.chunking import Execution, encode_tokens_in_chunks
 from embedtrain.models.encoder import Packing, TextEncoder
+from embedtrain.models.gates import mean_gate, open_only
 from embedtrain.models.pooling import positions
 from embedtrain.models.token_heads import TokenHeads, straight_through_sign
 from embedtrain.models.token_pooling import pool_embeddings
@@ -93,6 +94,10 @@ class LateInteractionConfig(BaseModel):
             raise ValueError("words need query_expansion: false: mask tokens are no words")
         if self.words and self.similarity == "cosine":
             raise ValueError("words need similarity: dot: their length is what the gate learns")
+        if self.words and (self.pool_factor > 1 or self.binary):
+            raise ValueError(
+                "words are neither pooled nor made binary: leave pool_factor and binary"
+            )
         if self.head_dims and (self.words or (self.dim and self.dim not in self.head_dims)):
             raise ValueError("dim must be one of head_dims, which words do not offer")
         return self
@@ -142,20 +147,21 @@ class LateInteractionEncoder(TextEncoder):
         """
         query = self._embed(batch.queries, execution, "query", every_head=True)
         document = self._embed(batch.documents, execution, "document", every_head=True)
+        document = document.select(batch.document_rows)
         return RetrievalOutputs(
             query=query.select(batch.query_rows),
-            document=document.select(batch.document_rows),
+            document=document,
             relevance=batch.relevance,
             temperature=self.temperature,
             similarity=self.contract.similarity,
-            gate=None if document.gates is None else document.gates.mean(),
+            gate=mean_gate(document, batch.relevance.owners, len(batch.query_rows)),
             cls_share=None if self.heads.fusion is None else self.heads.fusion_weight()[0],
         )
 
     def embed(self, texts: Texts, execution: Execution, side: Side = "document") -> TokenEmbeddings:
         """Return the vectors of the texts' kept tokens, in float32 at least; words a gate closes are dropped."""
         embeddings = self._embed(texts, execution, side, every_head=False)
-        return embeddings if embeddings.gates is None else _open_only(embeddings)
+        return embeddings if embeddings.gates is None else open_only(embeddings)
 
     def _embed(
         self, texts: Texts, execution: Execution, side: Side, *, every_head: bool
@@ -167,12 +173,19 @@ class LateInteractionEncoder(TextEncoder):
             states = self.states(expanded, attended, packed=packed)
             return self._head(states, expanded, side, every_head=every_head)
 
-        return encode_tokens_in_chunks(encode, texts, execution, padded=not packed)
+        return encode_tokens_in_chunks(
+            encode, texts, execution, padded=not packed, least=self.least_length(side)
+        )
+
+    def least_length(self, side: Side) -> int:
+        """Return the length to which shorter texts of ``side`` are expanded; 0 for documents."""
+        expands = side == "query" and self.contract.query_expansion
+        return self.contract.query_length if expands else 0
 
     def _expand(self, texts: Texts, side: Side) -> tuple[Texts, Int64[Tensor, " texts"] | None]:
         """Fill queries up with mask tokens; return which tokens others may look at as well."""
         contract = self.contract
-        if side == "document" or not contract.query_expansion:
+        if not self.least_length(side):
             return texts, None
         columns = torch.arange(contract.query_length, device=texts.ids.device)
         real = columns < texts.lengths[:, None]
@@ -257,18 +270,3 @@ def skipped_ids(tokenizer: Any, words: tuple[str, ...]) -> list[int]:  # noqa: A
     """
     ids = [tokenizer.convert_tokens_to_ids(word) for word in words]
     return [i for i in ids if i is not None and i != tokenizer.unk_token_id]
-
-
-def _open_only(embeddings: TokenEmbeddings) -> TokenEmbeddings:
-    """Drop the vectors whose gate is closed; a text that would lose all keeps its first."""
-    assert embeddings.gates is not None
-    text = torch.arange(len(embeddings), device=embeddings.lengths.device)
-    text = text.repeat_interleave(embeddings.lengths)
-    kept = embeddings.gates > 0
-    num_open = torch.zeros_like(embeddings.lengths).index_add_(0, text, kept.long())
-    kept |= (positions(embeddings.lengths) == 0) & (num_open[text] == 0)
-    lengths = torch.zeros_like(embeddings.lengths).index_add_(0, text, kept.long())
-    ids = None if embeddings.ids is None else embeddings.ids[kept]
-    return TokenEmbeddings(
-        embeddings.tokens[kept], lengths, ids, embeddings.cls, embeddings.exact_match
-    )

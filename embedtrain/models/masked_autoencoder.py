@@ -106,22 +106,25 @@ class MaskedAutoencoder(nn.Module):
                 is says whether the vectors are used.
         """
         packed = self.encoder.packs(batch.texts)
-        run = _remembering if execution.rematerialize and torch.is_grad_enabled() else _plainly
         pads = not packed or self.decoder is not None  # a decoder always does
         rows = plan_chunks(batch.texts.lengths.cpu(), execution.chunk_tokens, padded=pads)
         chunks = [batch.select(chosen.to(batch.texts.ids.device)) for chosen in rows]
         guesses = None
         if self.generator is not None:
             chunks, guesses = self.generator.fill(chunks)
-        encoded = [run(lambda chunk: self._encode(chunk, packed), chunk) for chunk in chunks]
+        again = execution.num_recomputed(len(chunks))
+        encoded = [
+            _run(lambda chunk: self._encode(chunk, packed), number < again, chunk)
+            for number, chunk in enumerate(chunks)
+        ]
         order = torch.cat(rows).to(batch.texts.ids.device)
         vectors = _in_order(torch.cat([part.vectors for part in encoded]), order)
         decoder, shuffled = None, None
         if self.decoder is not None:
-            decoder = self._decode_all(chunks, encoded, vectors, run)
+            decoder = self._decode_all(chunks, encoded, vectors, again)
         if self.decoder is not None and diagnose and len(batch) > 2:
             with torch.no_grad(), torch.random.fork_rng():
-                shuffled = self._decode_all(chunks, encoded, vectors.roll(2, 0), _plainly)
+                shuffled = self._decode_all(chunks, encoded, vectors.roll(2, 0), 0)
         labels = [chunk.texts.ids[self._encoder_labels(chunk)] for chunk in chunks]
         return PretrainOutputs(
             weight=self.language.weight,
@@ -164,12 +167,12 @@ class MaskedAutoencoder(nn.Module):
         chunks: list[MaskedBatch],
         encoded: list[_Encoded],
         vectors: Float[Tensor, "texts dim"],
-        run: Callable[..., Tensor],
+        again: int,
     ) -> Labelled:
         hidden, labels = [], []
-        for chunk, part in zip(chunks, encoded, strict=True):
+        for number, (chunk, part) in enumerate(zip(chunks, encoded, strict=True)):
             inputs = chunk, vectors[chunk.partners], part.early
-            hidden.append(run(self._decode, *inputs))
+            hidden.append(_run(self._decode, number < again, *inputs))
             labels.append(chunk.texts.ids[decoder_labels(self.computation, chunk)])
         return Labelled(torch.cat(hidden), torch.cat(labels))
 
@@ -199,11 +202,10 @@ class MaskedAutoencoder(nn.Module):
         )
 
 
-def _plainly(function: Callable[..., T], *inputs: object) -> T:
-    return function(*inputs)
-
-
-def _remembering(function: Callable[..., T], *inputs: object) -> T:
+def _run(function: Callable[..., T], recomputed: bool, *inputs: object) -> T:
+    """Call ``function``; ``recomputed`` keeps no activations and calls it again in the backward pass."""
+    if not recomputed:
+        return function(*inputs)
     result: T = checkpoint(function, *inputs, use_reentrant=False)
     return result
 

@@ -18,10 +18,10 @@ class ColBERTer(Objective):
     r"""Train words, the vector of the whole text and the gate that drops words together.
 
     $$\mathcal{L} = \mathcal{L}_\mathrm{inner}(s) + \omega\, \mathcal{L}_\mathrm{inner}(s_\mathrm{cls})
-    + \lambda \frac{1}{n} \sum_w g_w$$
+    + \lambda\, \mathrm{mean}_i\, \mathrm{mean}_{d \in D_i}\, \mathrm{mean}_{w \in d}\, g_w$$
 
     where $s$ fuses both scores, $s_\mathrm{cls}$ is the inner product of the vectors of the whole texts
-    and $g_w \ge 0$ are the gates of the batch's document words. Raising $\lambda$ drops more words. Let the
+    and $g_w \ge 0$ are the gates of the words of query $i$'s documents $D_i$. Raising $\lambda$ drops more words. Let the
     model train for a while before the gate has to pay: train with ``gate_l1: 0`` first and continue.
 
     Source: Hofstätter et al. (2022), https://arxiv.org/abs/2203.13088. The right size of $\lambda$ depends

@@ -8,14 +8,15 @@ from embedtrain.types import Texts
 lengths_strategy = st.lists(st.integers(1, 60), min_size=1, max_size=50).map(torch.tensor)
 
 
-@given(lengths_strategy, st.integers(1, 200), st.booleans())
+@given(lengths_strategy, st.integers(1, 200), st.booleans(), st.integers(0, 40))
 def test_every_text_is_in_one_chunk_within_the_budget_and_longest_come_first(
-    lengths, budget, padded
+    lengths, budget, padded, least
 ):
-    chunks = plan_chunks(lengths, budget, padded=padded)
+    chunks = plan_chunks(lengths, budget, padded=padded, least=least)
     assert sorted(torch.cat(chunks).tolist()) == list(range(len(lengths)))
     for rows in chunks:
-        size = len(rows) * int(lengths[rows].max()) if padded else int(lengths[rows].sum())
+        sizes = lengths[rows].clamp_min(least)
+        size = len(rows) * int(sizes.max()) if padded else int(sizes.sum())
         assert size <= budget or len(rows) == 1
     order = lengths[torch.cat(chunks)]
     assert (order[:-1] >= order[1:]).all()

@@ -146,6 +146,7 @@ def test_chunks_and_rematerialisation_change_neither_loss_nor_gradients(bert, na
         "whole": WHOLE,
         "chunks": Execution(30),
         "again": Execution(30, rematerialize=True),
+        "half": Execution(30, rematerialize=0.5),
     }.items():
         model = autoencoder(bert, name, double=True)
         model.generator = None  # its samples would differ
@@ -156,7 +157,7 @@ def test_chunks_and_rematerialisation_change_neither_loss_nor_gradients(bert, na
         }
         results[key] = (output.loss, gradients)
     loss, gradients = results["whole"]
-    for other in ("chunks", "again"):
+    for other in ("chunks", "again", "half"):
         assert torch.allclose(results[other][0], loss, rtol=1e-12)
         assert results[other][1].keys() == gradients.keys()
         for key, gradient in gradients.items():
@@ -268,3 +269,18 @@ def test_training_makes_the_decoder_use_the_vectors(bert):
     )
     assert right < 0.5
     assert wrong > right + 1
+
+
+def test_a_share_of_rematerialisation_encodes_that_many_chunks_again(bert):
+    batch = masked_batch(objective_of("retromae").masking, [9, 24, 5, 16, 16, 3])
+
+    def num_encoded(share: float) -> int:
+        model, calls = autoencoder(bert, "retromae"), []
+        model.encoder.backbone.register_forward_hook(lambda *_: calls.append(1))
+        objective_of("retromae")(model(batch, Execution(30, share))).loss.backward()
+        return len(calls)
+
+    chunks = num_encoded(0.0)
+    assert chunks == 6
+    assert num_encoded(0.5) == chunks + 3
+    assert num_encoded(1.0) == chunks + chunks - 1

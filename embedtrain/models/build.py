@@ -22,12 +22,14 @@ from embedtrain.models.build_late import (
 )
 from embedtrain.models.dense import DenseConfig, DenseEncoder
 from embedtrain.models.encoder import Packing, TextEncoder
+from embedtrain.models.exits import Exits
 from embedtrain.models.late_interaction import LateInteractionConfig, LateInteractionEncoder
 from embedtrain.models.late_layout import is_late_interaction
 from embedtrain.models.layout import (
     DEFAULT_LENGTH,
     Layout,
     read_layout,
+    write_exit_heads,
     write_layout,
     write_unified_layout,
 )
@@ -104,7 +106,28 @@ def build_dense(config: DenseConfig, accelerator: Accelerator = "auto") -> Dense
         packing=config.packing,
         learn_temperature=config.learn_temperature,
         words=words,
+        exits=_build_exits(config, layout, backbone),
     ).to(device)
+
+
+def _build_exits(config: DenseConfig, layout: Layout, backbone: Backbone) -> Exits | None:
+    """Return the layers that are trained besides the last, with the heads that the folder has for them."""
+    layers = config.exits or tuple(layout.exit_heads)
+    if not layers:
+        return None
+    total = backbone.model.config.num_hidden_layers
+    if layers[-1] >= total:
+        raise UserError(
+            "model.exits",
+            f"must lie below the last of the {total} layers",
+            got=layers[-1],
+            cure="The last layer is always trained: leave it out",
+        )
+    if config.exit_heads:
+        assert config.projection is not None
+        heads = [nn.Linear(backbone.width, config.projection, bias=False) for _ in layers]
+        return Exits(layers, tuple(heads))
+    return Exits(layers, tuple(layout.exit_heads[layer] for layer in layers if layout.exit_heads))
 
 
 def _build_words(config: DenseConfig, words: WordsConfig) -> WordPart:
@@ -148,6 +171,8 @@ def save_dense(model: DenseEncoder, folder: Path) -> None:
     with quiet_transformers():
         model.backbone.save_pretrained(folder)
     write_layout(folder, model.contract, model.backbone.config.hidden_size, model.projection)
+    if model.exits is not None:
+        write_exit_heads(folder, model.exits)
 
 
 def resolve_contract(config: DenseConfig, layout: Layout, backbone: Backbone) -> Contract:

@@ -5,13 +5,14 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from embedtrain.contract import Contract, Pooling, TextSide
 from embedtrain.models.backbone import Backbone
 from embedtrain.models.chunking import Execution, encode_in_chunks
 from embedtrain.models.encoder import Packing, TextEncoder
+from embedtrain.models.exits import Exits
 from embedtrain.models.pooling import pool
 from embedtrain.models.words import WordPart, WordsConfig
 from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side, Similarity, Texts
@@ -35,6 +36,10 @@ class DenseConfig(BaseModel):
     """Dimension of a linear layer after pooling; null: as the folder says, else none."""
     words: WordsConfig | None = None
     """Coordinates for words beside the vector (DupMAE); null: as the folder says, else none."""
+    exits: tuple[PositiveInt, ...] = ()
+    """Layers, counted from 1, whose states are trained as embeddings too, besides the last; ascending."""
+    exit_heads: bool = False
+    """Give each exit a projection of its own, of ``projection`` dimensions; else all share the model's."""
     num_layers: PositiveInt | None = None
     """Keep only the first layers of the backbone; null keeps all."""
     dropout: float | None = Field(default=None, ge=0, lt=1)
@@ -45,6 +50,16 @@ class DenseConfig(BaseModel):
     """``packed`` computes no padding, ``padded`` pads each chunk, ``auto`` packs on CPU where it is exact."""
     trust_remote_code: bool = False
     """Run modelling code from the model's repository. Only for repositories you trust."""
+
+    @model_validator(mode="after")
+    def _exits_are_plain(self) -> "DenseConfig":
+        if list(self.exits) != sorted(set(self.exits)):
+            raise ValueError("exits must ascend")
+        if self.exits and self.words is not None:
+            raise ValueError("exits have no coordinates for words: drop exits or words")
+        if self.exit_heads and not (self.exits and self.projection):
+            raise ValueError("exit_heads needs exits and projection, the dimension of each head")
+        return self
 
 
 class DenseEncoder(TextEncoder):
@@ -57,6 +72,7 @@ class DenseEncoder(TextEncoder):
         packing: As for :class:`embedtrain.models.encoder.TextEncoder`.
         learn_temperature: Start value of a learnable temperature, or None.
         words: Coordinates for words that follow those of the vector, or None.
+        exits: Layers that are trained as embeddings too, or None.
     """
 
     contract: Contract
@@ -70,10 +86,12 @@ class DenseEncoder(TextEncoder):
         packing: Packing = "auto",
         learn_temperature: float | None = None,
         words: WordPart | None = None,
+        exits: Exits | None = None,
     ) -> None:
         super().__init__(backbone, contract, packing=packing, learn_temperature=learn_temperature)
         self.projection = projection
         self.words = words
+        self.exits = exits
 
     @property
     def dim(self) -> int:
@@ -82,13 +100,19 @@ class DenseEncoder(TextEncoder):
         vector = int(self.projection.out_features if self.projection else width)
         return vector if self.words is None else vector + self.words.dim
 
+    @property
+    def num_layers(self) -> int:
+        """Layers of the backbone."""
+        return int(self.backbone.config.num_hidden_layers)
+
     def forward(self, batch: RetrievalBatch, execution: Execution) -> RetrievalOutputs:
         """Encode each distinct text of the batch once and lay the embeddings out by query and candidate."""
         queries, documents = batch.queries, batch.documents
         together = Texts(
             torch.cat([queries.ids, documents.ids]), torch.cat([queries.lengths, documents.lengths])
         )
-        embeddings = self.embed(together, execution)
+        layers = () if self.exits is None else self.exits.layers
+        embeddings = self._embed(together, execution, layers)
         query, document = torch.split(embeddings, [len(queries), len(documents)])
         return RetrievalOutputs(
             query=query[batch.query_rows],
@@ -96,6 +120,7 @@ class DenseEncoder(TextEncoder):
             relevance=batch.relevance,
             temperature=self.temperature,
             similarity=self.contract.similarity,
+            exits=(*layers, self.num_layers) if layers else (),
         )
 
     def embed(
@@ -105,19 +130,33 @@ class DenseEncoder(TextEncoder):
         side: Side = "document",  # noqa: ARG002 - both sides are pooled alike
     ) -> Float[Tensor, "texts dim"]:
         """Return one vector per text, in float32 at least, normalised if the similarity is cosine."""
+        return self._embed(texts, execution)
+
+    def _embed(
+        self, texts: Texts, execution: Execution, layers: tuple[int, ...] = ()
+    ) -> Float[Tensor, "texts dim"]:
+        """Return one vector per text, those of ``layers`` side by side before it."""
         packed = self.packs(texts)
 
         def encode(chunk: Texts) -> Float[Tensor, "texts dim"]:
-            return self._head(self.states(chunk, packed=packed), chunk)
+            states = self.states(chunk, packed=packed, layers=layers)
+            parts = states.chunk(len(layers) + 1, dim=1)
+            vectors = [
+                self._head(part, chunk, layer)
+                for part, layer in zip(parts, (*layers, None), strict=True)
+            ]
+            return torch.cat(vectors, dim=1) if layers else vectors[0]
 
         return encode_in_chunks(encode, texts, execution, padded=not packed)
 
     def _head(
-        self, states: Float[Tensor, "tokens width"], texts: Texts
+        self, states: Float[Tensor, "tokens width"], texts: Texts, layer: int | None = None
     ) -> Float[Tensor, "texts dim"]:
         pooled = pool(states, texts.lengths, self.contract.pooling)
-        if self.projection is not None:
-            pooled = self.projection(pooled)
+        own = None if self.exits is None or layer is None else self.exits.head(layer)
+        projection = own or self.projection
+        if projection is not None:
+            pooled = projection(pooled)
             pooled = pooled.float() if pooled.dtype == torch.bfloat16 else pooled
         if self.words is not None:
             pooled = torch.cat([pooled, self.words(states, texts.lengths)], 1)

@@ -12,6 +12,7 @@ from embedtrain.contract import AnyContract, Tokenization
 from embedtrain.errors import UserError
 from embedtrain.models.backbone import Backbone, position_offset
 from embedtrain.models.chunking import Execution
+from embedtrain.models.exits import exit_states
 from embedtrain.models.packed_attention import NAME as PACKED
 from embedtrain.models.packed_attention import length_groups
 from embedtrain.models.pooling import pack_states, positions
@@ -100,7 +101,12 @@ class TextEncoder(nn.Module, ABC):
         return self._packs(texts.ids.device)
 
     def states(
-        self, texts: Texts, attended: Int64[Tensor, " texts"] | None = None, *, packed: bool
+        self,
+        texts: Texts,
+        attended: Int64[Tensor, " texts"] | None = None,
+        *,
+        packed: bool,
+        layers: tuple[int, ...] = (),
     ) -> Float[Tensor, "tokens width"]:
         """Run the backbone and return the states of all tokens, laid end to end.
 
@@ -108,13 +114,14 @@ class TextEncoder(nn.Module, ABC):
             texts: Sorted by length where they are packed.
             attended: How many tokens of each text, from its first, others may look at; None for all.
             packed: Whether to compute without padding.
+            layers: Also return the states that a backbone of so many layers would give, side by side
+                before those of the whole one.
         """
-        return (
-            self._packed_states(texts, attended) if packed else self._padded_states(texts, attended)
-        )
+        run = self._packed_states if packed else self._padded_states
+        return run(texts, attended, layers)
 
     def _packed_states(
-        self, texts: Texts, attended: Tensor | None = None
+        self, texts: Texts, attended: Tensor | None = None, layers: tuple[int, ...] = ()
     ) -> Float[Tensor, "tokens width"]:
         self._use_attention(PACKED)
         places = positions(texts.lengths) + position_offset(self.backbone.config)
@@ -124,12 +131,12 @@ class TextEncoder(nn.Module, ABC):
             position_ids=places[None],
             sequence_groups=length_groups(texts.lengths.tolist(), seen.tolist()),
             use_cache=False,
+            output_hidden_states=bool(layers),
         )
-        states: Tensor = output.last_hidden_state[0]
-        return states
+        return exit_states(self.backbone, output, layers)[0]
 
     def _padded_states(
-        self, texts: Texts, attended: Tensor | None = None
+        self, texts: Texts, attended: Tensor | None = None, layers: tuple[int, ...] = ()
     ) -> Float[Tensor, "tokens width"]:
         self._use_attention(self._padded_attention)
         width = int(texts.lengths.max())
@@ -138,8 +145,13 @@ class TextEncoder(nn.Module, ABC):
         seen = mask if attended is None else columns < attended[:, None]
         ids = torch.full(mask.shape, self.tokenizer.pad_token_id or 0, device=texts.ids.device)
         ids[mask] = texts.ids
-        output = self.backbone(input_ids=ids, attention_mask=seen.long(), use_cache=False)
-        return pack_states(output.last_hidden_state, mask)[0]
+        output = self.backbone(
+            input_ids=ids,
+            attention_mask=seen.long(),
+            use_cache=False,
+            output_hidden_states=bool(layers),
+        )
+        return pack_states(exit_states(self.backbone, output, layers), mask)[0]
 
     def use_padded_attention(self) -> None:
         """Put the backbone back on the attention it was loaded with; encoding switches when it needs to."""

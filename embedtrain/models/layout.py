@@ -5,7 +5,8 @@ read it, while the layout that version 6 writes itself is misread by older reade
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -17,6 +18,7 @@ from torch import nn
 
 from embedtrain.contract import Contract, Pooling
 from embedtrain.errors import UserError
+from embedtrain.models.exits import Exits
 from embedtrain.models.words import WordsConfig
 from embedtrain.types import Similarity
 
@@ -36,6 +38,7 @@ NATIVE_POOLING: dict[str, Pooling] = {
     "lasttoken": "last_token",
 }
 DEFAULT_LENGTH = 512
+EXIT_HEADS = "exit_heads"
 UNIFIED = "embedtrain.UnifiedEmbedding"
 """What ``modules.json`` names where a vector has coordinates for words; no such class can be imported."""
 
@@ -51,6 +54,7 @@ class Layout:
     max_length: int | None = None
     projection: nn.Linear | None = None
     words: WordsConfig | None = None
+    exit_heads: Mapping[int, nn.Linear] = field(default_factory=dict)
 
 
 def read_layout(folder: Path) -> Layout:
@@ -85,6 +89,7 @@ def read_layout(folder: Path) -> Layout:
             "max_seq_length"
         ),
         projection=projection,
+        exit_heads=_read_exit_heads(folder),
     )
 
 
@@ -134,6 +139,18 @@ def write_layout(
         },
     )
     write_json(folder / CONTRACT_FILE, {"kind": "dense", "contract": contract.model_dump()})
+
+
+def write_exit_heads(folder: Path, exits: Exits) -> None:
+    """Keep the projections of earlier layers, which other readers pass over: they use the last layer."""
+    for layer in exits.layers:
+        if (head := exits.head(layer)) is not None:
+            write_projection(folder / EXIT_HEADS / str(layer), head)
+
+
+def _read_exit_heads(folder: Path) -> dict[int, nn.Linear]:
+    places = sorted((folder / EXIT_HEADS).glob("[0-9]*"), key=lambda place: int(place.name))
+    return {int(place.name): read_projection(place) for place in places}
 
 
 def _read_modules(folder: Path) -> tuple[Pooling | None, nn.Linear | None, bool]:

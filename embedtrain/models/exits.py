@@ -1,0 +1,101 @@
+"""Layers of a backbone whose states are embeddings too: to train them, and to cut a model off there."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from embedtrain.errors import UserError
+
+FINAL_NORMS = ("final_norm", "norm", "ln_f", "final_layer_norm")
+"""What backbones call a norm that follows the last layer only (ModernBERT, Llama, GPT-2, OPT)."""
+
+
+def exit_states(
+    backbone: Any,  # noqa: ANN401 - transformers is untyped
+    output: Any,  # noqa: ANN401
+    layers: tuple[int, ...],
+) -> Float[Tensor, "texts tokens width"]:
+    """Return the states after each of ``layers`` and after the last layer, side by side.
+
+    They are those of a backbone that has no further layers: a norm that follows the last layer follows
+    each of them.
+    """
+    last: Tensor = output.last_hidden_state
+    if not layers:
+        return last
+    norm = final_norm(backbone)
+    states = [output.hidden_states[layer] for layer in layers]
+    return torch.cat([*(state if norm is None else norm(state) for state in states), last], dim=-1)
+
+
+def final_norm(backbone: Any) -> nn.Module | None:  # noqa: ANN401 - transformers is untyped
+    """Return the norm behind the last layer; None where each layer ends with its own."""
+    beside = {name: child for owner, _ in _stacks(backbone) for name, child in owner.named_children()}
+    return next((beside[name] for name in FINAL_NORMS if name in beside), None)
+
+
+def keep_layers(backbone: Any, kept: Sequence[int]) -> None:  # noqa: ANN401 - transformers is untyped
+    """Drop all layers of a backbone but those of the places ``kept``, which are counted from 0."""
+    config = backbone.config
+    for owner, name in _stacks(backbone):
+        layers = getattr(owner, name)
+        setattr(owner, name, nn.ModuleList(layers[place] for place in kept))
+    config.num_hidden_layers = len(kept)
+    if getattr(config, "layer_types", None):
+        config.layer_types = [config.layer_types[place] for place in kept]
+
+
+def _stacks(backbone: Any) -> list[tuple[nn.Module, str]]:  # noqa: ANN401 - transformers is untyped
+    """Return the modules that hold the backbone's layers, and under which names."""
+    total = backbone.config.num_hidden_layers
+    return [
+        (owner, name)
+        for owner in backbone.modules()
+        for name, child in owner.named_children()
+        if isinstance(child, nn.ModuleList) and len(child) == total
+    ]
+
+
+class Exits(nn.Module):
+    """Which layers are trained as embeddings besides the last, and the projection of each.
+
+    Args:
+        layers: Counted from 1, without the last.
+        heads: One linear layer per exit; empty where exits share the model's own.
+    """
+
+    def __init__(self, layers: tuple[int, ...], heads: tuple[nn.Linear, ...] = ()) -> None:
+        super().__init__()
+        self.layers = layers
+        self.heads = nn.ModuleDict(
+            {str(layer): head for layer, head in zip(layers, heads, strict=bool(heads))}
+        )
+
+    def head(self, layer: int) -> nn.Linear | None:
+        """Return the projection of its own that an exit has; None where it shares the model's."""
+        return self.heads[str(layer)] if str(layer) in self.heads else None  # type: ignore[return-value]
+
+
+def cut_projection(
+    projection: nn.Linear | None, width: int, dim: int, like: Tensor
+) -> nn.Linear:
+    """Return a projection to the first ``dim`` dimensions of what there was; it computes the same numbers."""
+    size = width if projection is None else projection.out_features
+    if not 1 <= dim <= size:
+        raise UserError(
+            "--dim", f"is not between 1 and the model's {size} dimensions", got=dim, cure="Lower it"
+        )
+    bias = projection is not None and projection.bias is not None
+    in_features = width if projection is None else projection.in_features
+    shorter = nn.Linear(in_features, dim, bias=bias).to(like.device, like.dtype)
+    with torch.no_grad():
+        if projection is None:
+            shorter.weight.copy_(torch.eye(dim, width))
+        else:
+            shorter.weight.copy_(projection.weight[:dim])
+            if projection.bias is not None:
+                shorter.bias.copy_(projection.bias[:dim])
+    return shorter

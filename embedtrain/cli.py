@@ -152,7 +152,8 @@ def evaluate(
     from rich.console import Console
 
     from embedtrain.evaluate import measure
-    from embedtrain.evaluation.report import compare, load_result, result_tables, write_result
+    from embedtrain.evaluation.report import compare, result_tables
+    from embedtrain.evaluation.result import load_result, write_result
     from embedtrain.models.build import load_encoder
     from embedtrain.prepare import load_task
 

@@ -8,7 +8,8 @@ from embedtrain.evaluation.efficiency import (
     measure_throughput,
 )
 from embedtrain.evaluation.metrics import score_ranking
-from embedtrain.evaluation.report import EvaluatedData, EvaluationResult, summarise
+from embedtrain.evaluation.report import summarise
+from embedtrain.evaluation.result import EvaluatedData, EvaluationResult
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.encoding import encode_texts
 from embedtrain.progress import progress_bar

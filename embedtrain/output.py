@@ -10,7 +10,8 @@ from rich.table import Table
 from embedtrain.check import CheckReport
 from embedtrain.check_pretrain import PretrainCheck
 from embedtrain.checkpoint import RunFolder
-from embedtrain.evaluation.report import EvaluationResult, load_result, result_tables
+from embedtrain.evaluation.report import result_tables
+from embedtrain.evaluation.result import load_result, parse_result
 from embedtrain.mining.output import MiningFolder
 from embedtrain.output_pretrain import print_pretrain_check, print_pretrain_run
 from embedtrain.pipeline import load_pipeline
@@ -76,8 +77,7 @@ def print_run(path: Path) -> None:
         return
     if run.evaluation.is_file():
         after = json.loads(run.evaluation.read_text(encoding="utf-8"))["after"]
-        sections = {key: after.pop(key) for key in list(after) if "_at_" not in key}
-        for table in result_tables(EvaluationResult.model_validate({"metrics": after, **sections})):
+        for table in result_tables(parse_result(after)):
             out.print(table)
     out.print(
         f"Run folder: [bold]{path}[/bold] (metrics.csv, recipe.yaml, model/ with its model card)"

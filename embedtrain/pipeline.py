@@ -11,7 +11,8 @@ from embedtrain.data.corpus import CorpusConfig
 from embedtrain.data.examples import SourceConfig
 from embedtrain.errors import UserError
 from embedtrain.evaluate import measure
-from embedtrain.evaluation.report import compare, load_result, write_result
+from embedtrain.evaluation.report import compare
+from embedtrain.evaluation.result import load_result, write_result
 from embedtrain.mine import mine
 from embedtrain.mining.settings import MiningConfig
 from embedtrain.models.build import load_encoder

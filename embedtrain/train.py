@@ -24,7 +24,8 @@ from embedtrain.data.sources import open_source
 from embedtrain.data.tokenized import TokenizedSource, tokenize_source
 from embedtrain.errors import UserError
 from embedtrain.evaluate import measure
-from embedtrain.evaluation.report import compare, load_result, write_result
+from embedtrain.evaluation.report import compare
+from embedtrain.evaluation.result import load_result, write_result
 from embedtrain.export import write_model
 from embedtrain.freeze import encode_documents, keep_document_model, refuse_query_model
 from embedtrain.guide import encode_guide

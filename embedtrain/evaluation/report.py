@@ -1,18 +1,9 @@
-"""The result of an evaluation: what its JSON file holds, how it is compared with another and shown.
+"""Results of evaluations: summarised, compared with a baseline, and shown as tables."""
 
-In the file each metric is a key of its own, ``{"ndcg_at_10": {"value": v, "low": l, "high": h}, ...}``,
-beside the sections ``data``, ``efficiency``, ``comparison`` and ``per_query``, names that no metric has.
-"""
-
-import json
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
 from io import StringIO
-from pathlib import Path
-from typing import Any, NoReturn
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -21,6 +12,16 @@ from rich.table import Table
 from embedtrain.errors import UserError
 from embedtrain.evaluation.efficiency import Efficiency
 from embedtrain.evaluation.metrics import PerQuery
+from embedtrain.evaluation.result import (
+    BaselineComparison,
+    EvaluatedData,
+    EvaluatedModel,
+    EvaluationResult,
+    Predictions,
+)
+from embedtrain.evaluation.set_metrics import as_arrays, set_metric
+from embedtrain.evaluation.set_statistics import NUM_RESAMPLES as NUM_SET_RESAMPLES
+from embedtrain.evaluation.set_statistics import bootstrap_metric, compare_metric
 from embedtrain.evaluation.statistics import (
     NUM_RESAMPLES,
     Interval,
@@ -29,79 +30,48 @@ from embedtrain.evaluation.statistics import (
     compare_paired,
 )
 
-SECTIONS = ("data", "efficiency", "comparison", "per_query")
-CURE = "Write one with embedtrain evaluate MODEL --data DIR --output FILE.json"
-
-
-class EvaluatedData(BaseModel):
-    """The data that a model was evaluated on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    name: str
-    split: str
-    fingerprint: str
-    """A hash of the queries, documents and judgments: results can be compared where it is equal."""
-    num_queries: int
-    num_documents: int
-
-
-class BaselineComparison(BaseModel):
-    """Paired tests of every metric that result and baseline share."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    baseline: str
-    """The baseline's file or name."""
-    metrics: dict[str, PairedComparison]
-
-
-class EvaluationResult(BaseModel):
-    """Scores with 95 % intervals, the score of each query, and what they were measured on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-    metrics: dict[str, Interval]
-    data: EvaluatedData
-    efficiency: Efficiency | None = None
-    comparison: BaselineComparison | None = None
-    per_query: PerQuery
-
-    @model_validator(mode="after")
-    def _check_names(self) -> "EvaluationResult":
-        if not self.metrics:
-            raise ValueError("holds no metric")
-        if reserved := set(self.metrics) & set(SECTIONS):
-            raise ValueError(f"the metric {min(reserved)} has the name of a section")
-        if missing := set(self.metrics) - set(self.per_query):
-            raise ValueError(f"the metric {min(missing)} has no scores per query")
-        return self
-
-    def to_json(self) -> dict[str, Any]:
-        """Lay the result out as in its file: metrics first, absent sections left out, queries last."""
-        dumped = self.model_dump(mode="json")
-        sections = {name: dumped[name] for name in SECTIONS if dumped[name] is not None}
-        return {**dumped["metrics"], **sections}
-
 
 def summarise(
     per_query: PerQuery,
     data: EvaluatedData,
     *,
+    model: EvaluatedModel | None = None,
     efficiency: Efficiency | None = None,
+    predictions: Predictions | None = None,
+    set_metrics: tuple[str, ...] = (),
     clusters: Mapping[str, str] | None = None,
     num_resamples: int = NUM_RESAMPLES,
 ) -> EvaluationResult:
-    """Average the scores of the queries and add bootstrap intervals, by cluster where queries have one."""
-    metrics = {
-        name: bootstrap_interval(
+    """Average the scores of the queries and add bootstrap intervals, by cluster where queries have one.
+
+    ``set_metrics`` are computed from ``predictions`` and stand before the others.
+    """
+    metrics: dict[str, Interval] = {}
+    if predictions is not None:
+        items = list(predictions.predicted)
+        arrays = as_arrays(predictions.predicted, predictions.expected, items)
+        for name in set_metrics:
+            metrics[name] = bootstrap_metric(
+                set_metric(name, *arrays),
+                len(items),
+                clusters=_labels(clusters, items),
+                num_resamples=min(num_resamples, NUM_SET_RESAMPLES),
+            )
+    for name, values in per_query.items():
+        metrics[name] = bootstrap_interval(
             np.array(list(values.values()), dtype=np.float64),
-            clusters=None if clusters is None else [clusters[query] for query in values],
+            clusters=_labels(clusters, values),
             num_resamples=num_resamples,
         )
-        for name, values in per_query.items()
-    }
-    return EvaluationResult(metrics=metrics, data=data, efficiency=efficiency, per_query=per_query)
+    return EvaluationResult(
+        metrics=metrics,
+        data=data,
+        model=model,
+        efficiency=efficiency,
+        per_query=per_query,
+        predictions=predictions,
+        clusters=None if clusters is None else dict(clusters),
+    )
 
 
 def compare(
@@ -112,53 +82,52 @@ def compare(
     clusters: Mapping[str, str] | None = None,
     num_resamples: int = NUM_RESAMPLES,
 ) -> EvaluationResult:
-    """Add a paired comparison with a baseline that was measured on the same data and queries."""
+    """Add a paired comparison with a baseline that was measured on the same data and queries.
+
+    Without ``clusters`` those that the result was summarised with are used.
+    """
     _check_comparable(result, baseline, baseline_name)
+    clusters = result.clusters if clusters is None else clusters
     comparisons = {}
-    for name, values in result.per_query.items():
-        if name not in baseline.per_query:
-            continue
-        queries = list(values)
-        comparisons[name] = compare_paired(
-            np.array([values[query] for query in queries], dtype=np.float64),
-            np.array([baseline.per_query[name][query] for query in queries], dtype=np.float64),
-            clusters=None if clusters is None else [clusters[query] for query in queries],
-            num_resamples=num_resamples,
-        )
+    for name in result.metrics:
+        if name in result.per_query and name in baseline.per_query:
+            values = result.per_query[name]
+            comparisons[name] = compare_paired(
+                np.array(list(values.values()), dtype=np.float64),
+                np.array([baseline.per_query[name][query] for query in values], dtype=np.float64),
+                clusters=_labels(clusters, values),
+                num_resamples=num_resamples,
+            )
+        elif name in baseline.metrics:
+            comparisons[name] = _compare_sets(name, result, baseline, clusters, num_resamples)
     comparison = BaselineComparison(baseline=baseline_name, metrics=comparisons)
     return result.model_copy(update={"comparison": comparison})
 
 
-def write_result(result: EvaluationResult, path: Path) -> None:
-    """Write a result to its JSON file, which appears only when complete."""
-    partial = path.with_name(f"{path.name}.partial")
-    text = json.dumps(result.to_json(), indent=2, allow_nan=False)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(
-            path, f"cannot be written ({error.strerror})", cure="Check the folder and free space"
-        ) from error
-    finally:
-        with suppress(OSError):  # it is there only if writing failed half-way
-            partial.unlink()
+def _compare_sets(
+    name: str,
+    result: EvaluationResult,
+    baseline: EvaluationResult,
+    clusters: Mapping[str, str] | None,
+    num_resamples: int,
+) -> PairedComparison:
+    assert result.predictions is not None
+    assert baseline.predictions is not None
+    items = list(result.predictions.predicted)
+    scores = [
+        set_metric(name, *as_arrays(one.predicted, result.predictions.expected, items))
+        for one in (result.predictions, baseline.predictions)
+    ]
+    return compare_metric(
+        *scores,
+        len(items),
+        clusters=_labels(clusters, items),
+        num_resamples=min(num_resamples, NUM_SET_RESAMPLES),
+    )
 
 
-def load_result(path: Path) -> EvaluationResult:
-    """Read a result that :func:`write_result` wrote; anything else is the user's mistake."""
-    content = _read_object(path)
-    sections = {name: content.pop(name) for name in SECTIONS if name in content}
-    try:
-        return EvaluationResult.model_validate({"metrics": content, **sections})
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])).removeprefix("metrics.")
-        reason = f"{place}: {first['msg']}" if place else first["msg"]
-        raise UserError(
-            path, f"is not the result of an evaluation ({reason})", cure=CURE
-        ) from error
+def _labels(clusters: Mapping[str, str] | None, items: Iterable[str]) -> list[str] | None:
+    return None if clusters is None else [clusters[item] for item in items]
 
 
 def result_tables(result: EvaluationResult, *, markdown: bool = False) -> list[Table]:
@@ -191,16 +160,16 @@ def _check_comparable(
             got=_describe(baseline.data),
             cure="Evaluate the baseline on the same data and split",
         )
-    shared = [name for name in result.per_query if name in baseline.per_query]
+    shared = [name for name in result.metrics if name in baseline.metrics]
     if not shared:
         raise UserError(
             baseline_name,
             "shares no metric with this result",
-            got=", ".join(baseline.per_query),
-            cure=f"Evaluate the baseline with {', '.join(result.per_query)}",
+            got=", ".join(baseline.metrics),
+            cure=f"Evaluate the baseline with {', '.join(result.metrics)}",
         )
     for name in shared:
-        if odd := result.per_query[name].keys() ^ baseline.per_query[name].keys():
+        if odd := _items(result, name) ^ _items(baseline, name):
             raise UserError(
                 baseline_name,
                 f"was measured on other queries ({len(odd)} are in only one of the two)",
@@ -209,28 +178,14 @@ def _check_comparable(
             )
 
 
+def _items(result: EvaluationResult, name: str) -> set[str]:
+    if name in result.per_query:
+        return set(result.per_query[name])
+    return set() if result.predictions is None else set(result.predictions.predicted)
+
+
 def _describe(data: EvaluatedData) -> str:
     return f"{data.name} {data.split} (fingerprint {data.fingerprint[:12]})"
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-    except OSError as error:
-        raise UserError(path, f"cannot be read ({error.strerror})", cure=CURE) from error
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path}:{error.lineno}", f"is not JSON ({error.msg})", cure=CURE
-        ) from error
-    except ValueError as error:
-        raise UserError(path, f"is not JSON ({error})", cure=CURE) from error
-    if not isinstance(content, dict):
-        raise UserError(path, "is not a JSON object", got=type(content).__name__, cure=CURE)
-    return content
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 def _quality_table(result: EvaluationResult, style: box.Box) -> Table:
@@ -272,4 +227,6 @@ def _efficiency_table(efficiency: Efficiency, style: box.Box) -> Table:
 def _title(name: str) -> str:
     kind, _, cutoff = name.partition("_at_")
     titles = {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP"}
-    return f"{titles.get(kind, kind.capitalize())}@{cutoff}" if cutoff else name
+    if not cutoff:
+        return name.replace("_", " ").capitalize()
+    return f"{titles.get(kind, kind.capitalize())}@{cutoff}"

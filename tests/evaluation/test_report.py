@@ -9,15 +9,8 @@ from rich.console import Console
 
 from embedtrain.errors import UserError
 from embedtrain.evaluation.efficiency import Efficiency, Latency, Machine
-from embedtrain.evaluation.report import (
-    EvaluatedData,
-    compare,
-    load_result,
-    render_text,
-    result_tables,
-    summarise,
-    write_result,
-)
+from embedtrain.evaluation.report import compare, render_text, result_tables, summarise
+from embedtrain.evaluation.result import EvaluatedData, load_result, write_result
 from embedtrain.evaluation.statistics import bootstrap_interval, compare_paired
 
 EFFICIENCY = Efficiency(

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from embedtrain.checkpoint import RunFolder
+from embedtrain.contract import AnyContract, LateInteractionContract
 from embedtrain.models.dense import DenseConfig
 from embedtrain.models.late_interaction import LateInteractionConfig
 from embedtrain.recipe import Recipe, dump_recipe
@@ -34,26 +35,37 @@ print(model.similarity(queries, documents))""",
 print(queries @ documents.T)
 
 # sentence-transformers has no module for the coordinates of words and refuses this folder.""",
-    "late_interaction": f"""{WITH_EMBEDTRAIN}
+    "late_interaction": """from sentence_transformers.multi_vector_encoder import MultiVectorEncoder
 
-# Where the folder holds a modules.json, PyLate and sentence-transformers 6 load it too:
-# sentence_transformers.multi_vector_encoder.MultiVectorEncoder("path/to/this/folder")""",
+model = MultiVectorEncoder("path/to/this/folder")  # or pylate.models.ColBERT
+queries = model.encode_query(["how do I read a file line by line?"])
+documents = model.encode_document(["for line in open(path): ..."])""",
+    "own_late_interaction": f"""{WITH_EMBEDTRAIN}
+
+# PyLate and sentence-transformers have no module for what this model does with its vectors and
+# refuse the folder.""",
 }
-"""How to load a model of each kind."""
+"""How to load a model of each form."""
+LOADED_BY = {
+    "dense": ["sentence-transformers"],
+    "late_interaction": ["PyLate", "ColBERT", "sentence-transformers"],
+}
+"""The Hub's names of the libraries that load a model of each form, first the one to name; else only we do."""
 
 
-def render_card(run: RunFolder, recipe: Recipe) -> str:
+def render_card(run: RunFolder, recipe: Recipe, contract: AnyContract) -> str:
     """Return the README.md of the exported model."""
+    form = _form(recipe.model, contract)
     template = Template(resource("model_cards").joinpath("template.md").read_text(encoding="utf-8"))
     evaluation = _read(run.evaluation)
     environment = _read(run.environment) or {}
     return template.substitute(
-        metadata=yaml.safe_dump(_metadata(recipe, evaluation), sort_keys=False).strip(),
+        metadata=yaml.safe_dump(_metadata(recipe, form, evaluation), sort_keys=False).strip(),
         description=recipe.description,
         backbone=recipe.model.backbone,
         pooling=_pooling(recipe.model),
         similarity=recipe.model.similarity,
-        use=USE[_form(recipe.model)],
+        use=USE[form],
         query_prompt=json.dumps(recipe.model.query.prompt),
         query_length=recipe.model.query.length,
         document_prompt=json.dumps(recipe.model.document.prompt),
@@ -66,9 +78,11 @@ def render_card(run: RunFolder, recipe: Recipe) -> str:
     )
 
 
-def _form(model: DenseConfig | LateInteractionConfig) -> str:
-    unified = isinstance(model, DenseConfig) and model.words is not None
-    return "unified" if unified else model.kind
+def _form(model: DenseConfig | LateInteractionConfig, contract: AnyContract) -> str:
+    """Say who can load the model: a folder must not claim a library that would refuse it."""
+    if isinstance(contract, LateInteractionContract):
+        return "late_interaction" if contract.is_portable else "own_late_interaction"
+    return "unified" if isinstance(model, DenseConfig) and model.words is not None else "dense"
 
 
 def _pooling(model: DenseConfig | LateInteractionConfig) -> str:
@@ -81,20 +95,18 @@ def _pooling(model: DenseConfig | LateInteractionConfig) -> str:
     return f"none: late interaction (MaxSim), {model.dim} dimensions per vector"
 
 
-def _metadata(recipe: Recipe, evaluation: dict[str, Any] | None) -> dict[str, Any]:
-    form = _form(recipe.model)
-    late = form == "late_interaction"
-    library = {"late_interaction": "PyLate", "unified": "embedtrain"}
+def _metadata(recipe: Recipe, form: str, evaluation: dict[str, Any] | None) -> dict[str, Any]:
+    late = form.endswith("late_interaction")
+    loaders = LOADED_BY.get(form, [])
     tags = [
-        *(["ColBERT", "PyLate"] if late else []),
-        *(["sentence-transformers"] if form != "unified" else []),
+        *loaders,
         "sentence-similarity",
         "feature-extraction",
         "late-interaction" if late else "dense",
         "embedtrain",
     ]
     metadata: dict[str, Any] = {
-        "library_name": library.get(form, "sentence-transformers"),
+        "library_name": loaders[0] if loaders else "embedtrain",
         "pipeline_tag": "sentence-similarity",
         "tags": [*tags, f"loss:{recipe.objective.name}"],  # type: ignore[attr-defined]
     }

@@ -84,6 +84,7 @@ def _encode_tokens(
         )
     lengths_file = output.with_suffix(".lengths.npy")
     raw, partial = output.with_suffix(".raw"), output.with_suffix(".partial")
+    partial_lengths = output.with_suffix(".lengths.partial")
     lengths: list[NDArray[np.int64]] = []
     try:
         with raw.open("wb") as file, progress_bar(f"Encoding {texts.name}", total) as advance:
@@ -99,12 +100,13 @@ def _encode_tokens(
                 file, {"descr": "<f4", "fortran_order": False, "shape": shape}
             )
             shutil.copyfileobj(vectors_file, file)
-        with lengths_file.open("wb") as file:
+        with partial_lengths.open("wb") as file:
             np.save(file, np.concatenate(lengths))
+        partial_lengths.replace(lengths_file)
         partial.replace(output)
     finally:
-        raw.unlink(missing_ok=True)
-        partial.unlink(missing_ok=True)
+        for leftover in (raw, partial, partial_lengths):
+            leftover.unlink(missing_ok=True)
 
 
 def read_texts(path: Path, column: str | None) -> Iterator[str]:

@@ -115,7 +115,7 @@ def _run(
         partial = run.evaluation.with_suffix(".partial")
         partial.write_text(json.dumps(both, indent=2) + "\n", encoding="utf-8")
         partial.replace(run.evaluation)
-    write_model(trained, run.model, card=render_card(run, recipe), overwrite=True)
+    write_model(trained, run.model, card=render_card(run, recipe, trained.contract), overwrite=True)
     return run
 
 

@@ -1,0 +1,58 @@
+"""What a model card says about who can load the folder."""
+
+import pytest
+import yaml
+
+from embedtrain.card import render_card
+from embedtrain.checkpoint import RunFolder
+from embedtrain.contract import Contract, LateInteractionContract
+from embedtrain.recipe import Recipe
+
+TEXTS = {"query_prompt": "", "document_prompt": "", "query_length": 8, "document_length": 8}
+LATE = LateInteractionContract(similarity="cosine", **TEXTS)
+FORMS = {
+    "dense": ({}, Contract(pooling="mean", similarity="cosine", **TEXTS)),
+    "unified": (
+        {"words": {"kept": 4}},
+        Contract(pooling="cls", similarity="dot", **TEXTS),
+    ),
+    "late interaction": ({"kind": "late_interaction"}, LATE),
+    "binary": (
+        {"kind": "late_interaction", "binary": True},
+        LATE.model_copy(update={"binary": True}),
+    ),
+}
+
+
+def metadata(tmp_path, model, contract):
+    recipe = Recipe.model_validate(
+        {
+            "description": "A toy.",
+            "data": {"sources": [{"path": "pairs.jsonl"}]},
+            "model": {"backbone": "some/backbone", **model},
+            "objective": {"name": "info_nce"},
+            "trainer": {"steps": 1},
+        }
+    )
+    (tmp_path / "data.json").write_text(
+        '[{"num_rows": 1, "num_documents": 1, "fingerprint": "0123456789abcdef"}]'
+    )
+    card = render_card(RunFolder(tmp_path), recipe, contract)
+    return card, yaml.safe_load(card.split("---")[1])
+
+
+@pytest.mark.parametrize(
+    ("form", "library", "others"),
+    [
+        ("dense", "sentence-transformers", True),
+        ("unified", "embedtrain", False),
+        ("late interaction", "PyLate", True),
+        ("binary", "embedtrain", False),
+    ],
+)
+def test_a_card_claims_only_libraries_that_load_the_folder(tmp_path, form, library, others):
+    card, found = metadata(tmp_path, *FORMS[form])
+    assert found["library_name"] == library
+    assert ("sentence-transformers" in found["tags"]) == others
+    assert ("from sentence_transformers" in card) == others
+    assert ("load_encoder" in card) != others

@@ -32,7 +32,7 @@ class DataConfig(BaseModel):
 
 
 class BatchBuilder:
-    """Builds the batch of a draw; which positives and negatives a row shows depends on seed and step only.
+    """Builds the batch of a draw; which positives and negatives a row shows depends on seed, step and place only.
 
     Args:
         sources: The tokenised sources.
@@ -57,18 +57,19 @@ class BatchBuilder:
     def __call__(self, draw: Draw) -> RetrievalBatch:
         """Return the batch; rows without enough positives or negatives simply bring fewer."""
         source = self.sources[draw.source]
-        generator = np.random.default_rng([self.seed, 2, draw.step])
         documents: list[int] = []
         owners: list[int] = []
         columns: list[NDArray[np.int64]] = []
         scores: list[float] = []
-        for owner, row in enumerate(draw.rows.tolist()):
-            group, num_positives, group_scores = self._group(source, row, generator)
+        rows = draw.rows[draw.places.start : draw.places.stop].tolist()
+        for owner, (place, row) in enumerate(zip(draw.places, rows, strict=True)):
+            entropy = [self.seed, 2, draw.step, place]
+            group, num_positives, group_scores = self._group(source, row, entropy)
             columns.append(np.arange(num_positives) + len(documents))
             documents += group
             owners += [owner] * len(group)
             scores += group_scores
-        queries = source.rows.values("query", draw.rows.tolist())
+        queries = source.rows.values("query", rows)
         query_texts, query_rows = _distinct(source, "query", queries)
         document_texts, document_rows = _distinct(source, "document", np.array(documents))
         relevance = Relevance(
@@ -84,25 +85,25 @@ class BatchBuilder:
         )
 
     def _group(
-        self, source: TokenizedSource, row: int, generator: np.random.Generator
+        self, source: TokenizedSource, row: int, entropy: list[int]
     ) -> tuple[list[int], int, list[float]]:
         """Return the documents of one row, positives first, their number, and the teacher's scores."""
         positives = source.rows.row("positives", row)
         negatives = source.rows.row("negatives", row)
-        shown = _choose(len(positives), self.num_positives, generator)
-        hidden = _choose(len(negatives), self.num_negatives, generator)
+        shown = _choose(len(positives), self.num_positives, [*entropy, 0])
+        hidden = _choose(len(negatives), self.num_negatives, [*entropy, 1])
         scores = source.rows.row("scores", row)
         kept = np.concatenate([shown, hidden + len(positives)]) if len(scores) else shown[:0]
         group = [*positives[shown].tolist(), *negatives[hidden].tolist()]
         return group, len(shown), scores[kept].tolist()
 
 
-def _choose(
-    available: int, wanted: int | None, generator: np.random.Generator
-) -> NDArray[np.int64]:
+def _choose(available: int, wanted: int | None, entropy: list[int]) -> NDArray[np.int64]:
+    """Choose some of a row's texts; a generator of its own lets ranks build their rows alone."""
     if wanted is None or wanted >= available:
         return np.arange(available)
-    return np.sort(generator.choice(available, size=wanted, replace=False))
+    chosen = np.random.default_rng(entropy).choice(available, size=wanted, replace=False)
+    return np.sort(chosen)
 
 
 def _distinct(

@@ -1,7 +1,7 @@
 """From the rows of a step to a masked batch: a pure function of seed and step."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -142,9 +142,24 @@ class MaskedBatchBuilder:
         self.size = size
         self.pairs: PairKind = pairs
         self.seed = seed
+        self._last: tuple[tuple[int, int], MaskedBatch] | None = None
 
     def __call__(self, draw: Draw) -> MaskedBatch:
-        """Return the batch; masks depend on seed and step only."""
+        """Return the batch; masks depend on seed and step only.
+
+        Masks of a step are drawn together, so a part is cut out of the whole batch.
+        """
+        if draw.bounds is None:
+            return self._whole(draw)
+        key = draw.step, draw.source
+        if self._last is None or self._last[0] != key:
+            self._last = key, self._whole(draw)
+        per_row = 2 if self.masking.pairs else 1
+        first, last = (per_row * bound for bound in draw.bounds)
+        part = self._last[1].select(torch.arange(first, last))
+        return replace(part, partners=part.partners - first)
+
+    def _whole(self, draw: Draw) -> MaskedBatch:
         source = self.sources[draw.source]
         entropy = np.random.default_rng([self.seed, 3, draw.step])
         if self.masking.pairs:

@@ -5,7 +5,7 @@ without a message, and no permutation of a billion rows is ever held in memory.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,27 @@ ROUNDS = 6
 
 @dataclass(frozen=True)
 class Draw:
-    """The rows of one step: all from one source."""
+    """The rows of one step: all from one source.
+
+    ``bounds`` are the first and the last row (exclusive) of the part that is to be built; None builds all.
+    What is drawn for a row depends on its place in the step alone, never on how the step is cut.
+    """
 
     step: int
     source: int
     rows: NDArray[np.int64]
+    bounds: tuple[int, int] | None = None
+
+    @property
+    def places(self) -> range:
+        """Where the rows to be built stand in the step."""
+        return range(*(self.bounds or (0, len(self.rows))))
+
+    def part(self, number: int, parts: int) -> "Draw":
+        """Return one of ``parts`` parts that differ by one row at most."""
+        first, rows = self.places.start, len(self.places)
+        bounds = (first + rows * number // parts, first + rows * (number + 1) // parts)
+        return replace(self, bounds=bounds)
 
 
 class Mixture:

@@ -1,6 +1,7 @@
 """The stream of batches: a pure function of the step, so resuming is starting at another number."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import pytorch_lightning as pl
@@ -11,20 +12,47 @@ from embedtrain.data.mixture import Draw, Mixture
 Batch = TypeVar("Batch")
 
 
+@dataclass(frozen=True)
+class Cut:
+    """How a step's rows are cut: into micro-batches one after another, each among ranks."""
+
+    micro_batches: int = 1
+    rank: int = 0
+    ranks: int = 1
+
+
 class BatchStream(IterableDataset[Batch]):
-    """The batches from step ``start`` to step ``stop``; ``builder`` makes one of a step's rows."""
+    """The batches from step ``start`` to step ``stop``.
+
+    Args:
+        mixture: Which rows train at which step.
+        builder: Makes a batch of a step's rows, or of a part of them.
+        start: First step.
+        stop: Last step, exclusive.
+        cut: Which part of each step this rank gets, and in how many pieces.
+    """
 
     def __init__(
-        self, mixture: Mixture, builder: Callable[[Draw], Batch], start: int, stop: int
+        self,
+        mixture: Mixture,
+        builder: Callable[[Draw], Batch],
+        start: int,
+        stop: int,
+        cut: Cut = Cut(),  # noqa: B008 - frozen
     ) -> None:
         self.mixture = mixture
         self.builder = builder
         self.start = start
         self.stop = stop
+        self.cut = cut
 
     def __iter__(self) -> Iterator[Batch]:
+        cut = self.cut
         for step in range(self.start, self.stop):
-            yield self.builder(self.mixture.draw(step))
+            whole = self.mixture.draw(step)
+            for number in range(cut.micro_batches):
+                micro_batch = whole.part(number, cut.micro_batches)
+                yield self.builder(micro_batch.part(cut.rank, cut.ranks))
 
 
 class StreamData(pl.LightningDataModule):

@@ -85,3 +85,14 @@ def test_the_choice_of_positives_and_negatives_depends_on_the_step_alone(source)
 def test_no_negatives_can_be_asked_for(source):
     batch = BatchBuilder([source], num_negatives=0)(Draw(0, 0, np.arange(3)))
     assert batch.relevance.owners.tolist() == [0, 1, 2]
+
+
+def test_parts_of_a_step_show_the_positives_and_negatives_of_the_whole(source):
+    builder = BatchBuilder([source], num_positives=1, num_negatives=1, seed=5)
+    whole = Draw(7, 0, np.array([2, 0, 1, 2, 0]))
+    parts = [builder(whole.part(number, 3)).relevance for number in range(3)]
+    together = builder(whole).relevance
+    for name in ("query_ids", "document_ids"):
+        joined = torch.cat([getattr(part, name) for part in parts])
+        assert joined.equal(getattr(together, name))
+    assert [len(part.query_ids) for part in parts] == [1, 2, 2]

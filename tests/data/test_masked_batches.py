@@ -144,3 +144,16 @@ def test_a_tokenizer_saved_with_padding_is_framed_like_any_other(tokenizer, bert
     ours, theirs = frame_of(padding, 200, "bert"), frame_of(tokenizer, 200, "bert")
     assert ours.prefix.tolist() == theirs.prefix.tolist()
     assert ours.suffix.tolist() == theirs.suffix.tolist()
+
+
+@pytest.mark.parametrize("pairs", [False, True])
+def test_parts_of_a_step_are_cut_out_of_the_whole_batch(build, pairs):
+    builder = build(Masking(0.3, 0.5, by_position=True, pairs=pairs))
+    whole, parts = builder(draw(2, 7)), [builder(draw(2, 7).part(rank, 3)) for rank in range(3)]
+    assert [len(part) for part in parts] == ([4, 4, 6] if pairs else [2, 2, 3])
+    for name in ("encoder_ids", "encoder_masked", "decoder_masked", "decoder_draws"):
+        joined = torch.cat([getattr(part, name) for part in parts])
+        assert joined.equal(getattr(whole, name))
+    starts = np.cumsum([0] + [len(part) for part in parts])
+    partners = [part.partners + int(start) for part, start in zip(parts, starts, strict=False)]
+    assert torch.cat(partners).equal(whole.partners)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedtrain.data.mixture import Mixture, Permutation, mixture_weights
+from embedtrain.data.mixture import Draw, Mixture, Permutation, mixture_weights
 
 
 @given(st.integers(1, 3000), st.integers(0, 5), st.integers(0, 3))
@@ -53,3 +53,16 @@ def test_weights_left_out_follow_the_exponent():
     assert mixture_weights([100, 400], [None, None], 0.5) == [10, 20]
     assert mixture_weights([100, 400], [None, None], 0.0) == [1, 1]
     assert mixture_weights([100, 400], [2.0, None], 1.0) == [2.0, 400]
+
+
+@given(st.integers(1, 40), st.integers(1, 5), st.integers(1, 4))
+def test_parts_of_parts_cover_each_row_of_a_step_once_and_are_even(rows, micro_batches, ranks):
+    draw = Draw(0, 0, np.arange(rows))
+    sizes, places = [], []
+    for number in range(micro_batches):
+        micro_batch = draw.part(number, micro_batches)
+        parts = [micro_batch.part(rank, ranks) for rank in range(ranks)]
+        sizes = [len(part.places) for part in parts]
+        assert max(sizes) - min(sizes) <= 1
+        places += [place for part in parts for place in part.places]
+    assert places == list(range(rows))

@@ -21,6 +21,7 @@ from embedtrain.models.dense import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.encoding import encode_texts
 from embedtrain.models.pretraining import save_decoder, save_masked_autoencoder
+from embedtrain.models.shrink import shrink
 from embedtrain.pretrain_card import render_pretrain_card
 from embedtrain.pretrain_recipe import PretrainRecipe
 from embedtrain.reload import as_arrays
@@ -38,18 +39,31 @@ MAX_DIFFERENCE = 1e-5
 MIN_COSINE = 0.99999
 
 
-def export(source: str, output: Path, *, overwrite: bool = False) -> Path:
+def export(
+    source: str,
+    output: Path,
+    *,
+    overwrite: bool = False,
+    layer: int | None = None,
+    dim: int | None = None,
+) -> Path:
     """Export a run's best model, or re-export a model folder.
 
     Args:
         source: A run folder, a model folder or a Hub id.
         output: The folder to write; it appears whole or not at all.
         overwrite: Replace ``output`` if it exists.
+        layer: End the model at this layer, counted from 1.
+        dim: Keep the first dimensions only.
 
     Raises:
-        UserError: If ``output`` exists, the disk is full, or the reloaded vectors differ.
+        UserError: If ``output`` exists, there is no such layer or dimension, the disk is full, or the
+            reloaded vectors differ.
     """
     run = RunFolder(Path(source))
+    if layer is not None or dim is not None:
+        model = shrink(_load(run, source), layer=layer, dim=dim)
+        return write_model(model, output, overwrite=overwrite)  # the card speaks of the whole model
     if run.is_run:
         run, recipe = open_run(run.path)
         if isinstance(recipe, PretrainRecipe):
@@ -58,6 +72,16 @@ def export(source: str, output: Path, *, overwrite: bool = False) -> Path:
         text = card.read_text(encoding="utf-8") if card.is_file() else None
         return write_model(load_trained(run, recipe), output, card=text, overwrite=overwrite)
     return write_model(load_encoder(source), output, overwrite=overwrite)
+
+
+def _load(run: RunFolder, source: str) -> TextEncoder:
+    """Return the model of a run, which may be one of pre-training, or of a folder."""
+    if not run.is_run:
+        return load_encoder(source)
+    run, recipe = open_run(run.path)
+    if isinstance(recipe, PretrainRecipe):
+        return load_encoder(str(run.model))
+    return load_trained(run, recipe)
 
 
 def write_model(

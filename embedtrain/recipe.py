@@ -86,6 +86,15 @@ class Recipe(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _exits_are_used(self) -> "Recipe":
+        exits = isinstance(self.model, DenseConfig) and bool(self.model.exits)
+        if self.objective.uses_exits != exits:
+            raise ValueError("objective multi_exit and model.exits, its layers, need each other")
+        if exits and self.frozen_documents is not None:
+            raise ValueError("frozen documents have the last layer's vectors only: drop exits")
+        return self
+
+    @model_validator(mode="after")
     def _validation_is_not_evaluation(self) -> "Recipe":
         seen, reported = self.validation, self.evaluation
         if seen and reported and (seen.path, seen.split) == (reported.path, reported.split):

@@ -99,7 +99,7 @@ def build_dense(config: DenseConfig, accelerator: Accelerator = "auto") -> Dense
     projection = layout.projection
     if config.projection is not None:
         projection = nn.Linear(backbone.width, config.projection, bias=False)
-    return DenseEncoder(
+    encoder = DenseEncoder(
         backbone,
         contract,
         projection,
@@ -108,6 +108,9 @@ def build_dense(config: DenseConfig, accelerator: Accelerator = "auto") -> Dense
         words=words,
         exits=_build_exits(config, layout, backbone),
     ).to(device)
+    if config.projection is None:
+        encoder.truncate_dim = layout.truncate_dim
+    return encoder
 
 
 def _build_exits(config: DenseConfig, layout: Layout, backbone: Backbone) -> Exits | None:
@@ -170,7 +173,8 @@ def save_dense(model: DenseEncoder, folder: Path) -> None:
         return
     with quiet_transformers():
         model.backbone.save_pretrained(folder)
-    write_layout(folder, model.contract, model.backbone.config.hidden_size, model.projection)
+    width = model.backbone.config.hidden_size
+    write_layout(folder, model.contract, width, model.projection, model.truncate_dim)
     if model.exits is not None:
         write_exit_heads(folder, model.exits)
 

@@ -92,6 +92,8 @@ class DenseEncoder(TextEncoder):
         self.projection = projection
         self.words = words
         self.exits = exits
+        self.truncate_dim: int | None = None
+        """Dimensions that were kept of the trained ones, where an export cut some off."""
 
     @property
     def dim(self) -> int:

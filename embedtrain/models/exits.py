@@ -7,8 +7,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from embedtrain.errors import UserError
-
 FINAL_NORMS = ("final_norm", "norm", "ln_f", "final_layer_norm")
 """What backbones call a norm that follows the last layer only (ModernBERT, Llama, GPT-2, OPT)."""
 
@@ -33,7 +31,9 @@ def exit_states(
 
 def final_norm(backbone: Any) -> nn.Module | None:  # noqa: ANN401 - transformers is untyped
     """Return the norm behind the last layer; None where each layer ends with its own."""
-    beside = {name: child for owner, _ in _stacks(backbone) for name, child in owner.named_children()}
+    beside = {
+        name: child for owner, _ in _stacks(backbone) for name, child in owner.named_children()
+    }
     return next((beside[name] for name in FINAL_NORMS if name in beside), None)
 
 
@@ -76,26 +76,4 @@ class Exits(nn.Module):
 
     def head(self, layer: int) -> nn.Linear | None:
         """Return the projection of its own that an exit has; None where it shares the model's."""
-        return self.heads[str(layer)] if str(layer) in self.heads else None  # type: ignore[return-value]
-
-
-def cut_projection(
-    projection: nn.Linear | None, width: int, dim: int, like: Tensor
-) -> nn.Linear:
-    """Return a projection to the first ``dim`` dimensions of what there was; it computes the same numbers."""
-    size = width if projection is None else projection.out_features
-    if not 1 <= dim <= size:
-        raise UserError(
-            "--dim", f"is not between 1 and the model's {size} dimensions", got=dim, cure="Lower it"
-        )
-    bias = projection is not None and projection.bias is not None
-    in_features = width if projection is None else projection.in_features
-    shorter = nn.Linear(in_features, dim, bias=bias).to(like.device, like.dtype)
-    with torch.no_grad():
-        if projection is None:
-            shorter.weight.copy_(torch.eye(dim, width))
-        else:
-            shorter.weight.copy_(projection.weight[:dim])
-            if projection.bias is not None:
-                shorter.bias.copy_(projection.bias[:dim])
-    return shorter
+        return dict(self.heads.items()).get(str(layer))  # type: ignore[return-value]

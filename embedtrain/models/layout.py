@@ -55,6 +55,7 @@ class Layout:
     projection: nn.Linear | None = None
     words: WordsConfig | None = None
     exit_heads: Mapping[int, nn.Linear] = field(default_factory=dict)
+    truncate_dim: int | None = None
 
 
 def read_layout(folder: Path) -> Layout:
@@ -90,11 +91,16 @@ def read_layout(folder: Path) -> Layout:
         ),
         projection=projection,
         exit_heads=_read_exit_heads(folder),
+        truncate_dim=settings.get("truncate_dim"),
     )
 
 
 def write_layout(
-    folder: Path, contract: Contract, width: int, projection: nn.Linear | None
+    folder: Path,
+    contract: Contract,
+    width: int,
+    projection: nn.Linear | None,
+    truncate_dim: int | None = None,
 ) -> None:
     """Write the files beside the transformer that tell readers how to use it.
 
@@ -103,6 +109,8 @@ def write_layout(
         contract: Pooling, similarity, prompts and lengths. Readers know one length only and get the longer.
         width: Dimension of the token states.
         projection: A linear layer after pooling, or None.
+        truncate_dim: How many of the trained dimensions it keeps, where it drops some. Readers need not obey
+            it: the projection gives no more.
     """
     modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
     pooling = {"word_embedding_dimension": width, "pooling_mode_mean_sqrt_len_tokens": False}
@@ -127,6 +135,7 @@ def write_layout(
     write_json(
         folder / "sentence_bert_config.json", {"max_seq_length": length, "do_lower_case": False}
     )
+    truncated = {} if truncate_dim is None else {"truncate_dim": truncate_dim}
     versions = {"sentence_transformers": "5.0.0", "transformers": transformers.__version__}
     write_json(
         folder / "config_sentence_transformers.json",
@@ -136,6 +145,7 @@ def write_layout(
             "prompts": {"query": contract.query_prompt, "document": contract.document_prompt},
             "default_prompt_name": None,
             "similarity_fn_name": contract.similarity,
+            **truncated,
         },
     )
     write_json(folder / CONTRACT_FILE, {"kind": "dense", "contract": contract.model_dump()})

@@ -27,6 +27,11 @@ class Objective(BaseModel, ABC):
         """Whether it needs the embeddings of a guide, a second model that is not trained."""
         return False
 
+    @property
+    def uses_exits(self) -> bool:
+        """Whether it compares the vectors of several layers (``model.exits``)."""
+        return False
+
     @abstractmethod
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:
         """Return the loss of a batch, averaged over its queries, and figures for the log."""

@@ -21,9 +21,12 @@ class Matryoshka(Objective):
 
     $$\mathcal{L} = \sum_m w_m\, \mathcal{L}_\mathrm{inner}(x_{1:m} / \lVert x_{1:m} \rVert)$$
 
-    Every prefix is normalised by itself where the model's similarity is cosine. With ``mode: heads`` the
-    sizes are separate projections of a late-interaction model (``model.head_dims``, in that order), of which
-    one is used later.
+    Every prefix is normalised by itself where the model's similarity is cosine. The full size is one of them,
+    with weight 1 where ``dims`` lacks it. With ``mode: heads`` the sizes are separate projections of a
+    late-interaction model (``model.head_dims``, in that order), of which one is used later.
+
+    Each size runs the inner objective as it is, so one that stores no scores stores none here; a single pass
+    in which each size's inner products continue those of a smaller one was measured, and was slower.
 
     Source: Kusupati et al. (2022), https://arxiv.org/abs/2205.13147; separate heads: Jha et al. (2024),
     https://arxiv.org/abs/2408.16672 (jina-colbert-v2).
@@ -33,9 +36,14 @@ class Matryoshka(Objective):
     inner: "AnyObjective"
     """The objective that every size is trained on."""
     dims: tuple[PositiveInt, ...] = Field(min_length=1)
-    """Sizes. Add the full dimension if it is to be trained as well, which it nearly always is."""
+    """Sizes of the prefixes, besides the full one."""
     weights: tuple[PositiveFloat, ...] = ()
     """One per size; 1 each by default."""
+    full_size: bool = True
+    """Train the full size as well, where ``dims`` lacks it."""
+    num_sampled: PositiveInt | None = None
+    """Train the full size and so many of the others at each step, drawn from the batch's own ids: alike on
+    every rank and when resumed. Null trains all."""
     mode: Literal["prefix", "heads"] = "prefix"
     """Cut one vector, or take separate projections apart."""
 
@@ -45,6 +53,10 @@ class Matryoshka(Objective):
             raise ValueError("weights needs one number per size in dims")
         if len(set(self.dims)) != len(self.dims):
             raise ValueError("dims holds a size twice")
+        if self.num_sampled is not None and self.mode == "heads":
+            raise ValueError("num_sampled draws prefixes: heads are all trained")
+        if self.inner.uses_exits:
+            raise ValueError("multi_exit goes around matryoshka, not into it")
         return self
 
     @property
@@ -58,26 +70,59 @@ class Matryoshka(Objective):
         return self.inner.uses_guide
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
-        weights = self.weights or (1.0,) * len(self.dims)
+        width = _width(outputs.query)
         losses: list[Tensor] = []
         metrics: dict[str, Tensor] = {}
-        for place, (dim, weight) in enumerate(zip(self.dims, weights, strict=True)):
-            result = self.inner(self._at(outputs, place))
+        for dim, weight in self._sizes(outputs, width):
+            result = self.inner(self._at(outputs, dim))
             losses.append(weight * result.loss)
             metrics |= {f"{name}_{dim}": value for name, value in result.metrics.items()}
             metrics[f"loss_{dim}"] = result.loss.detach()
         return ObjectiveOutput(torch.stack(losses).sum(), metrics)
 
-    def _at(self, outputs: RetrievalOutputs, place: int) -> RetrievalOutputs:
+    def _sizes(self, outputs: RetrievalOutputs, width: int) -> list[tuple[int, float]]:
+        """Return the sizes that this batch trains, with their weights, the full one first."""
+        self._check(width)
+        sizes = list(zip(self.dims, self.weights or (1.0,) * len(self.dims), strict=True))
+        if self.mode == "heads":
+            return sizes
+        full = [size for size in sizes if size[0] == width]
+        if self.full_size and not full:
+            full = [(width, 1.0)]
+        shorter = [size for size in sizes if size[0] != width]
+        if self.num_sampled is not None and self.num_sampled < len(shorter):
+            # A sum of ids does not depend on the order in which a rank holds the documents.
+            generator = torch.Generator().manual_seed(int(outputs.relevance.document_ids.sum()))
+            drawn = torch.randperm(len(shorter), generator=generator)[: self.num_sampled]
+            shorter = [shorter[place] for place in sorted(drawn.tolist())]
+        return full + shorter
+
+    def _check(self, width: int) -> None:
+        if self.mode == "heads" and width != sum(self.dims):
+            raise UserError(
+                "objective.dims",
+                f"are not the model's head_dims, which have {width} dimensions together",
+                got=self.dims,
+                cure="Name the same sizes in the same order",
+            )
+        if max(self.dims) > width:
+            raise UserError(
+                "objective.dims",
+                f"holds more than the model's {width} dimensions",
+                got=max(self.dims),
+                cure="Lower it",
+            )
+
+    def _at(self, outputs: RetrievalOutputs, dim: int) -> RetrievalOutputs:
         """Return the outputs at one size."""
         everyone = outputs.all_queries
         normalize = outputs.similarity == "cosine" and self.mode == "prefix"
 
         def cut(embeddings: Embeddings) -> Embeddings:
             if isinstance(embeddings, TokenEmbeddings):
-                tokens = self._columns(embeddings.tokens, place, normalize=normalize)
+                tokens = self._columns(embeddings.tokens, dim, normalize=normalize)
                 return replace(embeddings, tokens=tokens)
-            return self._columns(embeddings, place, normalize=normalize)
+            return self._columns(embeddings, dim, normalize=normalize)
 
         return replace(
             outputs,
@@ -86,22 +131,14 @@ class Matryoshka(Objective):
             all_queries=everyone and replace(everyone, embeddings=cut(everyone.embeddings)),
         )
 
-    def _columns(self, vectors: Tensor, place: int, *, normalize: bool) -> Tensor:
-        width, dim = vectors.shape[1], self.dims[place]
+    def _columns(self, vectors: Tensor, dim: int, *, normalize: bool) -> Tensor:
         if self.mode == "heads":
-            if width != sum(self.dims):
-                raise UserError(
-                    "objective.dims",
-                    f"are not the model's head_dims, which have {width} dimensions together",
-                    got=self.dims,
-                    cure="Name the same sizes in the same order",
-                )
-            return torch.split(vectors, list(self.dims), dim=1)[place]
-        if dim > width:
-            raise UserError(
-                "objective.dims",
-                f"holds more than the model's {width} dimensions",
-                got=dim,
-                cure="Lower it",
-            )
+            return torch.split(vectors, list(self.dims), dim=1)[self.dims.index(dim)]
+        if dim == vectors.shape[1]:
+            return vectors
         return F.normalize(vectors[:, :dim], dim=1) if normalize else vectors[:, :dim]
+
+
+def _width(embeddings: Embeddings) -> int:
+    vectors = embeddings.tokens if isinstance(embeddings, TokenEmbeddings) else embeddings
+    return vectors.shape[1]

@@ -41,6 +41,11 @@ class WeightedSum(Objective):
         """Whether a term uses one."""
         return any(objective.uses_guide for objective in self.objectives)
 
+    @property
+    def uses_exits(self) -> bool:
+        """Whether a term does."""
+        return any(objective.uses_exits for objective in self.objectives)
+
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         weights = self.weights or (1.0,) * len(self.objectives)
         results = [objective(outputs) for objective in self.objectives]

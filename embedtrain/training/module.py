@@ -158,6 +158,7 @@ class RetrievalModule(TrainedModule):
     def _log_step(
         self, loss: Tensor, metrics: dict[str, Tensor], outputs: RetrievalOutputs
     ) -> None:
+        outputs = outputs.at_exit(-1)
         query = outputs.query
         embeddings = (query if isinstance(query, Tensor) else query.tokens).detach()
         figures = {name: value.item() for name, value in metrics.items()}

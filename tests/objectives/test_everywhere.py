@@ -15,8 +15,10 @@ from embedtrain.models.chunking import Execution
 from embedtrain.objectives.d2llm import D2LLM
 from embedtrain.objectives.embedding_distillation import EmbeddingDistillation
 from embedtrain.objectives.gist import GIST
+from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.objectives.kl_distillation import KLDistillation
 from embedtrain.objectives.margin_mse import MarginMSE
+from embedtrain.objectives.matryoshka import Matryoshka
 from embedtrain.objectives.pair import Pair
 from embedtrain.objectives.pointwise_distillation import PointwiseDistillation
 from embedtrain.objectives.rank_net import RankNet
@@ -37,6 +39,7 @@ EVERY = [
     GIST(directions=("query_to_document",), temperature=0.2, margin=0.1),
     EmbeddingDistillation(kind="similarity"),
     D2LLM(temperature=0.5),
+    Matryoshka(inner=InfoNCE(temperature=0.2), dims=(4, 3, 2), num_sampled=2),
 ]
 NAMES = [f"{objective.name} {number}" for number, objective in enumerate(EVERY)]
 

@@ -47,8 +47,39 @@ def test_prefixes_of_a_dot_product_model_are_not_normalised() -> None:
     outputs = replace(random_outputs("dense"), similarity="dot")
     cut = replace(outputs, query=outputs.query[:, :2], document=outputs.document[:, :2])
     torch.testing.assert_close(
-        Matryoshka(inner=InfoNCE(), dims=(2,))(outputs).loss, InfoNCE()(cut).loss
+        Matryoshka(inner=InfoNCE(), dims=(2,), full_size=False)(outputs).loss, InfoNCE()(cut).loss
     )
+
+
+def test_the_full_size_is_trained_where_the_sizes_lack_it() -> None:
+    outputs = random_outputs("dense")
+    torch.testing.assert_close(
+        Matryoshka(inner=InfoNCE(), dims=(2,), weights=(0.5,))(outputs).loss,
+        Matryoshka(inner=InfoNCE(), dims=(6, 2), weights=(1.0, 0.5))(outputs).loss,
+    )
+
+
+def test_the_last_coordinates_learn_from_the_sizes_that_hold_them_only() -> None:
+    outputs = random_outputs("dense")
+    loss = Matryoshka(inner=InfoNCE(), dims=(3, 2), full_size=False)(outputs).loss
+    (gradient,) = torch.autograd.grad(loss, outputs.query)
+    assert not gradient[:, 3:].any()
+    assert gradient[:, :3].any()
+
+
+def test_sampled_sizes_follow_from_the_batch_and_keep_the_full_one() -> None:
+    outputs = random_outputs("dense")
+    objective = Matryoshka(inner=InfoNCE(), dims=(6, 4, 3, 2), num_sampled=1)
+    drawn = set()
+    for shift in range(20):
+        ids = outputs.relevance.document_ids + shift
+        moved = replace(outputs, relevance=replace(outputs.relevance, document_ids=ids))
+        sizes = {name for name in objective(moved).metrics if name.startswith("loss_")}
+        assert len(sizes) == 2
+        assert "loss_6" in sizes
+        assert sizes == {name for name in objective(moved).metrics if name.startswith("loss_")}
+        drawn |= sizes
+    assert drawn == {"loss_6", "loss_4", "loss_3", "loss_2"}
 
 
 def test_heads_are_taken_apart_as_they_are() -> None:

@@ -86,6 +86,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=32, help="texts per step")
     parser.add_argument("--length", type=int, default=64, help="tokens of a text")
     parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument("--precision", default="bf16", choices=["bf16", "fp32"])
     parser.add_argument("--pooling", default="cls", choices=["cls", "mean"])
     parser.add_argument("--tune-steps", type=int, default=200)
     parser.add_argument("--tune-batch-size", type=int, default=64)
@@ -137,6 +138,7 @@ def pretrain(
             "checkpoint_every": 200,
             "log_every": 50,
             "seed": seed,
+            "precision": arguments.precision,
         },
         "validation": {"num_texts": 128, "every_steps": 500},
     }
@@ -158,6 +160,7 @@ def fine_tune(model: Path, seed: int, run: Path, arguments: argparse.Namespace) 
             "batch_size": arguments.tune_batch_size,
             "learning_rate": arguments.tune_learning_rate,
             "seed": seed,
+            "precision": arguments.precision,
         },
     }
     recipe = resource("recipes") / "dense" / "info_nce.yaml"

@@ -102,6 +102,8 @@ class Labelled(Movable):
 
     hidden: Float[Tensor, "labelled dim"]
     labels: Int64[Tensor, " labelled"]
+    weight: float = 1.0
+    """Of the mean over these labels among the means of all ranks."""
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,8 @@ class WordBag(Movable):
     bag_texts: Int64[Tensor, " pairs"]
     bag_ids: Int64[Tensor, " pairs"]
     num_tokens: Int64[Tensor, " texts"]
+    weight: float = 1.0
+    """Of the mean over these texts among the means of all ranks."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,10 @@ from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
 from embedtrain.data.beir import RetrievalTask
+from embedtrain.errors import UserError
 from embedtrain.evaluation.metrics import mean_scores, score_ranking
+from embedtrain.training.ranks import any_rank, own_shard
+from embedtrain.training.trained_module import TrainedModule
 from embedtrain.training.validation import encode_task, rank_task
 
 KEPT = 2
@@ -29,8 +32,12 @@ class Checkpoints(pl.Callback):
         self.folder = folder
         self.every_steps = every_steps
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, _: object, __: object, ___: object, number: int
+    ) -> None:
         """Save if it is time, or if the run is being stopped."""
+        if not ends_step(trainer, number):
+            return
         due = trainer.global_step % self.every_steps == 0
         if due or trainer.should_stop or trainer.global_step == trainer.max_steps:
             self.save(trainer)
@@ -43,12 +50,32 @@ class Checkpoints(pl.Callback):
                 old.unlink()
 
 
+def ends_step(trainer: pl.Trainer, number: int) -> bool:
+    """Whether the micro-batch of this number is the last one of an optimizer step."""
+    return bool((number + 1) % trainer.accumulate_grad_batches == 0)
+
+
 def save_atomically(trainer: pl.Trainer, path: Path, *, weights_only: bool = False) -> None:
-    """Save under another name first: a kill in the middle leaves no half checkpoint behind."""
+    """Save under another name first: a kill in the middle leaves no half checkpoint behind.
+
+    Raises:
+        UserError: If it cannot be written; the checkpoints before it are untouched.
+    """
     partial = path.with_suffix(".partial")
-    trainer.save_checkpoint(partial, weights_only=weights_only)
-    if trainer.is_global_zero:
-        partial.replace(path)
+    try:
+        trainer.save_checkpoint(partial, weights_only=weights_only)
+        if trainer.is_global_zero:
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+            partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UserError(
+            path,
+            f"cannot be written ({error.strerror or error})",
+            cure="Make room and continue from the checkpoint before it with "
+            f"embedtrain train --resume {trainer.default_root_dir}",
+        ) from error
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
@@ -75,8 +102,17 @@ class Validation(pl.Callback):
         self.metric = metric
         self.best = -1.0
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: object) -> None:  # noqa: ANN401
-        """Measure if it is time; the last step is always measured."""
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        module: Any,  # noqa: ANN401 - a plain LightningModule to Lightning
+        _: object,
+        __: object,
+        number: int,
+    ) -> None:
+        """Measure if it is time; the last step is always measured. Every rank does, as weights may be shared."""
+        if not ends_step(trainer, number):
+            return
         if trainer.global_step % self.every_steps and trainer.global_step != trainer.max_steps:
             return
         ranking = rank_task(self.task, encode_task(module.model, self.task))
@@ -85,7 +121,7 @@ class Validation(pl.Callback):
             logger.log_metrics(
                 {f"val/{name}": value for name, value in scores.items()}, trainer.global_step
             )
-        if scores[self.metric] > self.best:
+        if any_rank([own_shard().is_first and scores[self.metric] > self.best])[0]:
             self.best = scores[self.metric]
             save_atomically(trainer, self.folder / BEST, weights_only=True)
 
@@ -107,6 +143,7 @@ class CleanStop(pl.Callback):
 
     def __init__(self) -> None:
         self.received: int | None = None
+        self.stopped = False
         self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:  # noqa: ARG002
@@ -115,10 +152,15 @@ class CleanStop(pl.Callback):
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, self._handle)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
-        """Tell the loop to end; the checkpoint callback, which comes later, sees it too."""
-        if self.received is not None:
-            trainer.should_stop = True
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: TrainedModule, _: object, __: object, number: int
+    ) -> None:
+        """Tell the loop of every rank to end; the checkpoint callback, which comes later, sees it too."""
+        module.refuse_bad_loss()
+        if not ends_step(trainer, number):
+            return
+        if any_rank([self.received is not None])[0]:
+            self.stopped = trainer.should_stop = True
 
     def teardown(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
         """Give the signals back."""

@@ -38,7 +38,7 @@ class BatchStream(IterableDataset[Batch]):
         builder: Callable[[Draw], Batch],
         start: int,
         stop: int,
-        cut: Cut = Cut(),  # noqa: B008 - frozen
+        cut: Cut = Cut(),
     ) -> None:
         self.mixture = mixture
         self.builder = builder

@@ -42,7 +42,7 @@ def loss_share(num_queries: int, device: torch.device | str = "cpu") -> float:
     """
     if not is_distributed():
         return 1.0
-    counts = _gather_numbers([num_queries], torch.device(device))[:, 0]
+    counts = gather_numbers([num_queries], torch.device(device))[:, 0]
     return num_queries * len(counts) / int(counts.sum())
 
 
@@ -99,7 +99,7 @@ def gather_queries(outputs: RetrievalOutputs) -> AllQueries:
 def _sizes(embeddings: Embeddings, further: int) -> Int64[Tensor, "ranks 3"]:
     """Gather each rank's number of texts, of vectors, and one more number."""
     tokens = embeddings.tokens if isinstance(embeddings, TokenEmbeddings) else embeddings
-    return _gather_numbers([len(embeddings), len(tokens), further], tokens.device)
+    return gather_numbers([len(embeddings), len(tokens), further], tokens.device)
 
 
 def _gather_texts(
@@ -131,7 +131,8 @@ def _gather_texts(
     return gathered, columns[lengths.cumsum(0) - lengths, 2:]
 
 
-def _gather_numbers(numbers: list[int], device: torch.device) -> Int64[Tensor, "ranks numbers"]:
+def gather_numbers(numbers: list[int], device: torch.device) -> Int64[Tensor, "ranks numbers"]:
+    """Return a few numbers of every rank."""
     own = torch.tensor(numbers, dtype=torch.int64, device=device)
     everyone = own.new_empty(dist.get_world_size() * len(numbers))
     _all_gather(everyone, own)
@@ -220,7 +221,7 @@ def document_ring(
     """
     if not is_distributed():
         return None
-    sizes = _gather_numbers([num_documents, num_queries], device)
+    sizes = gather_numbers([num_documents, num_queries], device)
     ranks, rank = len(sizes), dist.get_rank()
     visiting = [int(sizes[(rank - visit) % ranks, 0]) for visit in range(ranks)]
     return DocumentRing(visiting, int(sizes[:, 1].sum()) / ranks)

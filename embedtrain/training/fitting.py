@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 
 from embedtrain.errors import Interrupted
 from embedtrain.training.callbacks import Checkpoints, CleanStop, CsvLog
@@ -69,16 +70,21 @@ def fit(
             csv_log=CsvLog(places.metrics, start.step),
             callbacks=[stop, *callbacks, checkpoints],
         )
+        if start.checkpoint is not None:  # before a strategy shards the weights
+            state = torch.load(start.checkpoint, map_location="cpu", weights_only=True)
+            module.load_state_dict(state["state_dict"])
         module.train()  # loading leaves it in evaluation mode, where dropout is off
         try:
             trainer.fit(module, StreamData(stream), ckpt_path=start.checkpoint, weights_only=True)
         except SystemExit as exit_:
             # Lightning turns the second Ctrl-C into exit code 1.
             raise KeyboardInterrupt from exit_
-    if stop.received is not None and trainer.global_step < num_steps:
+    if stop.stopped and trainer.global_step < num_steps:
+        by = "a signal to another rank"
+        if stop.received is not None:
+            by = signal.Signals(stop.received).name
         raise Interrupted(
-            f"stopped at step {trainer.global_step} of {num_steps} by "
-            f"{signal.Signals(stop.received).name}; continue with: "
+            f"stopped at step {trainer.global_step} of {num_steps} by {by}; continue with: "
             f"embedtrain train --resume {places.run}"
         )
 

@@ -1,17 +1,11 @@
-"""The LightningModules: model, gather, objective, log. Nothing else happens in a step."""
+"""The step of retrieval: model, gather, objective, log. Nothing else happens in it."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from embedtrain.errors import UserError
 from embedtrain.evaluation.diagnostics import effective_rank, mean_norm
-from embedtrain.models.chunking import Execution
 from embedtrain.models.dense import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.objectives.base import Objective
@@ -19,96 +13,10 @@ from embedtrain.ops.similarity import all_scores, take
 from embedtrain.training.distributed import gather_outputs
 from embedtrain.training.frozen_documents import FrozenDocuments
 from embedtrain.training.guide import Guide
-from embedtrain.training.optimizer import build_optimizer, build_schedule
+from embedtrain.training.ranks import own_shard
 from embedtrain.training.settings import TrainerConfig
+from embedtrain.training.trained_module import TrainedModule
 from embedtrain.types import RetrievalBatch, RetrievalOutputs, TokenEmbeddings
-
-
-class TrainedModule(pl.LightningModule, ABC):
-    """What every kind of training shares: optimizer, clipping, random state, log. A subclass gives the step.
-
-    Args:
-        model: What is trained.
-        config: Optimizer, schedule, chunk size.
-        num_steps: Length of the schedule, in optimizer steps.
-    """
-
-    def __init__(self, model: nn.Module, config: TrainerConfig, num_steps: int) -> None:
-        super().__init__()
-        self.model = model
-        self.config = config
-        self.num_steps = num_steps
-        self.execution = Execution(config.chunk_tokens, config.rematerialize)
-
-    @abstractmethod
-    def training_step(self, batch: Any, index: int) -> Tensor:  # noqa: ANN401 - of its own kind
-        """Return the loss of one batch."""
-
-    @property
-    def logs_now(self) -> bool:
-        """Whether this step writes a line of the log."""
-        return bool(self.trainer.global_step % self.config.log_every == 0)
-
-    def log_figures(self, loss: Tensor, figures: Mapping[str, float]) -> None:
-        """Write a line of the log."""
-        rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-        line = {"loss": loss.item()} | dict(figures) | {"learning_rate": rate}
-        for logger in self.loggers:
-            logger.log_metrics(
-                {f"train/{name}": value for name, value in line.items()}, self.trainer.global_step
-            )
-        self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=1)
-
-    def refuse_bad_loss(self, loss: Tensor, cure: str) -> None:
-        """Stop at a loss that is not finite: whatever it would train is lost already."""
-        if not torch.isfinite(loss):
-            raise UserError(
-                f"step {self.trainer.global_step}",
-                "has a loss that is not finite",
-                got=loss.item(),
-                cure=cure,
-            )
-
-    def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's own union of forms
-        """Return AdamW and a schedule that advances every step."""
-        optimizer = build_optimizer(self.model, self.config)
-        schedule = build_schedule(optimizer, self.config, self.num_steps)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: torch.optim.Optimizer,  # noqa: ARG002
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,  # noqa: ARG002
-    ) -> None:
-        """Clip the global norm ourselves.
-
-        Lightning 2.6 refuses to with a fused optimizer under mixed precision, because of float16's loss
-        scaling, which bf16 does not have.
-        """
-        if gradient_clip_val:
-            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the random state, so that a resumed run draws the same dropout masks."""
-        checkpoint["random_state"] = {"cpu": torch.get_rng_state()}
-        if torch.cuda.is_available():
-            checkpoint["random_state"]["cuda"] = torch.cuda.get_rng_state()
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Hold the random state until the first step: set-up in between draws numbers too."""
-        self._random_state = checkpoint["random_state"]
-
-    def on_train_start(self) -> None:
-        """Put the random state back."""
-        state = getattr(self, "_random_state", None)
-        if state is not None:
-            torch.set_rng_state(state["cpu"])
-            if "cuda" in state and torch.cuda.is_available():
-                torch.cuda.set_rng_state(state["cuda"])
 
 
 class RetrievalModule(TrainedModule):
@@ -122,6 +30,8 @@ class RetrievalModule(TrainedModule):
         guide: A second model's view of a batch, or None.
         frozen: Documents that were encoded before training, or None to train both sides.
     """
+
+    cure = "Lower trainer.learning_rate or raise the temperature"
 
     def __init__(
         self,
@@ -137,23 +47,24 @@ class RetrievalModule(TrainedModule):
         self.guide = guide
         self.frozen = frozen
 
-    def training_step(self, batch: RetrievalBatch, _: int) -> Tensor:
+    def loss(self, batch: RetrievalBatch) -> Tensor:
         """Return the loss of one batch."""
-        if self.frozen is None:
-            outputs = self.model(batch, self.execution)
-        else:
-            assert isinstance(self.model, DenseEncoder)
-            outputs = self.frozen(self.model, batch, self.execution)
+        with self.computing():
+            if self.frozen is None:
+                outputs = self.model(batch, self.execution)
+            else:
+                assert isinstance(self.model, DenseEncoder)
+                outputs = self.frozen(self.model, batch, self.execution)
         outputs = gather_outputs(outputs, with_queries=self.objective.needs_all_queries)
         if self.guide is not None:
             outputs = replace(outputs, guide=self.guide(outputs))
-        # Scores at a low temperature need float32: bf16 logits give gradients that are far off.
-        with torch.autocast(self.device.type, enabled=False):
-            result = self.objective(outputs)
-            if self.logs_now:
-                self._log_step(result.loss, result.metrics, outputs)
-        self.refuse_bad_loss(result.loss, "Lower trainer.learning_rate or raise the temperature")
-        return result.loss
+        # Outside of autocast: scores at a low temperature need float32, bf16 logits give gradients far off.
+        result = self.objective(outputs)
+        share = len(outputs.query) * own_shard().ranks / self.config.micro_batch
+        loss = result.loss * share  # the ranks' mean is then that over all queries
+        if self.logs_now:
+            self._log_step(loss, result.metrics, outputs)
+        return loss
 
     def _log_step(
         self, loss: Tensor, metrics: dict[str, Tensor], outputs: RetrievalOutputs

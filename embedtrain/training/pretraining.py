@@ -12,8 +12,10 @@ from embedtrain.models.masked_autoencoder import MaskedAutoencoder
 from embedtrain.objectives.pretrain import PretrainObjective
 from embedtrain.objectives.pretrain.base import token_loss
 from embedtrain.pretrain_types import MaskedBatch, PretrainOutputs
-from embedtrain.training.module import TrainedModule
+from embedtrain.training.callbacks import ends_step
+from embedtrain.training.label_shares import weigh_by_labels
 from embedtrain.training.settings import TrainerConfig
+from embedtrain.training.trained_module import TrainedModule
 from embedtrain.types import ObjectiveOutput
 
 
@@ -31,6 +33,7 @@ class PretrainModule(TrainedModule):
     """
 
     model: MaskedAutoencoder
+    cure = "Lower trainer.learning_rate"
 
     def __init__(
         self,
@@ -42,19 +45,19 @@ class PretrainModule(TrainedModule):
         super().__init__(model, config, num_steps)
         self.objective = objective
 
-    def training_step(self, batch: MaskedBatch, _: int) -> Tensor:
+    def loss(self, batch: MaskedBatch) -> Tensor:
         """Return the loss of one batch."""
-        outputs = self.model(batch, self.execution, diagnose=self.logs_now)
-        with torch.autocast(self.device.type, enabled=False):
-            result = self.objective(outputs)
-            if self.logs_now:
-                figures = loss_figures(result, outputs)
-                figures |= {name: value.item() for name, value in outputs.figures.items()}
-                vectors = outputs.vectors.detach().float()
-                figures["vector_norm"] = mean_norm(vectors).item()
-                figures["effective_rank"] = effective_rank(vectors).item()
-                self.log_figures(result.loss, figures)
-        self.refuse_bad_loss(result.loss, "Lower trainer.learning_rate")
+        with self.computing():
+            outputs = self.model(batch, self.execution, diagnose=self.logs_now)
+        outputs = weigh_by_labels(outputs)
+        result = self.objective(outputs)
+        if self.logs_now:
+            figures = loss_figures(result, outputs)
+            figures |= {name: value.item() for name, value in outputs.figures.items()}
+            vectors = outputs.vectors.detach().float()
+            figures["vector_norm"] = mean_norm(vectors).item()
+            figures["effective_rank"] = effective_rank(vectors).item()
+            self.log_figures(result.loss, figures)
         return result.loss
 
     @torch.no_grad()
@@ -95,8 +98,17 @@ class HeldOut(pl.Callback):  # type: ignore[misc]  # Lightning is not analysed
         self.batches = batches
         self.every_steps = every_steps
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *_: object) -> None:  # noqa: ANN401
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        module: Any,  # noqa: ANN401 - a plain LightningModule to Lightning
+        _: object,
+        __: object,
+        number: int,
+    ) -> None:
         """Measure if it is time."""
+        if not ends_step(trainer, number):
+            return
         if trainer.global_step % self.every_steps and trainer.global_step != trainer.max_steps:
             return
         figures = module.held_out_figures(self.batches)

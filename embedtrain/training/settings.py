@@ -12,6 +12,8 @@ from pydantic import (
     model_validator,
 )
 
+Strategy = Literal["auto", "single", "ddp", "deepspeed_1", "deepspeed_2", "deepspeed_3", "fsdp"]
+
 
 class TrainerConfig(BaseModel):
     """How long, how fast and with what precision to train. Give ``steps`` or ``epochs``."""
@@ -39,10 +41,26 @@ class TrainerConfig(BaseModel):
     """How the learning rate falls after the warm-up; linear and cosine end at 0."""
     gradient_clip: NonNegativeFloat = 1.0
     """Largest global norm of the gradient; 0 is off."""
+    accumulate: PositiveInt = 1
+    """Micro-batches per optimizer step, one after another; each holds its share of ``batch_size`` and only its
+    own negatives, and the gradient is the mean over them."""
+    gradient_checkpointing: bool = False
+    """Keep one activation per layer and compute the rest again in the backward pass, inside each chunk."""
+    activation_offload: bool = False
+    """Keep activations in main memory between the forward and the backward pass; slow, for a GPU only."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 computes matrix products in bfloat16; weights, norms, scores and the loss stay float32."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     """What to compute on; auto takes a GPU where there is one."""
+    strategy: Strategy = "auto"
+    """How several devices share the work; auto is ddp, or single on one device. deepspeed_1 shards the state of
+    the optimizer, deepspeed_2 also the gradients, deepspeed_3 and fsdp also the weights. Same result."""
+    offload: bool = False
+    """Keep the optimizer's state in main memory and step there (deepspeed_1, 2 and 3)."""
+    devices: PositiveInt = 1
+    """Processes on each machine, one per GPU; on CPU as many as are wanted."""
+    nodes: PositiveInt = 1
+    """Machines; for more than one, start the command with torchrun on each."""
     seed: int = Field(default=0, ge=0)
     """Of data order, dropout and new layers."""
     log_every: PositiveInt = 10
@@ -57,6 +75,41 @@ class TrainerConfig(BaseModel):
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("give either steps or epochs")
         return self
+
+    @model_validator(mode="after")
+    def _batch_can_be_cut(self) -> "TrainerConfig":
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size {self.batch_size} is no multiple of accumulate {self.accumulate}"
+            )
+        if self.micro_batch < self.num_ranks:
+            raise ValueError(
+                f"a micro-batch of {self.micro_batch} cannot be shared by {self.num_ranks} devices"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _strategy_can_do_it(self) -> "TrainerConfig":
+        if self.strategy == "single" and self.num_ranks > 1:
+            raise ValueError("strategy single has one device; give ddp, deepspeed_* or fsdp")
+        if self.offload and not self.strategy.startswith("deepspeed"):
+            raise ValueError("offload needs strategy deepspeed_1, deepspeed_2 or deepspeed_3")
+        return self
+
+    @property
+    def num_ranks(self) -> int:
+        """Processes that train together."""
+        return self.devices * self.nodes
+
+    @property
+    def micro_batch(self) -> int:
+        """Queries whose documents are negatives of one another."""
+        return self.batch_size // self.accumulate
+
+    @property
+    def shares_work(self) -> bool:
+        """Whether processes are started that talk to each other, be it only one."""
+        return self.num_ranks > 1 or self.strategy not in ("auto", "single")
 
     def num_steps(self, num_rows: int) -> int:
         """Return the number of optimizer steps for a data set of ``num_rows`` rows."""

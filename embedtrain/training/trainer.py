@@ -10,10 +10,12 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.plugins.environments import TorchElasticEnvironment
 
 from embedtrain.errors import missing_extra
 from embedtrain.models.backbone import preferred_device
 from embedtrain.training.settings import TrainerConfig
+from embedtrain.training.strategies import build_strategy
 
 
 def build_trainer(
@@ -38,8 +40,13 @@ def build_trainer(
         max_steps=num_steps,
         max_epochs=-1,
         accelerator="gpu" if preferred_device(config.accelerator).type == "cuda" else "cpu",
-        devices=1,
-        precision="bf16-mixed" if config.precision == "bf16" else "32-true",
+        devices=config.devices,
+        num_nodes=config.nodes,
+        strategy=build_strategy(config),
+        # Ours or torchrun's, every rank is started from outside and finds its number in the environment.
+        plugins=[TorchElasticEnvironment()] if config.shares_work else None,
+        precision="32-true",  # the module computes in bf16 where it is asked to
+        accumulate_grad_batches=config.accumulate,
         gradient_clip_val=config.gradient_clip or None,
         log_every_n_steps=1,
         logger=[csv_log, *(_logger(name, folder) for name in config.loggers)],

@@ -41,8 +41,9 @@ class PretrainObjective(BaseModel, ABC):
 
 
 def token_loss(outputs: PretrainOutputs, labelled: Labelled) -> Float[Tensor, ""]:
-    """Return the mean cross-entropy of the language head at labelled tokens; 0 if there are none."""
-    return linear_cross_entropy(labelled.hidden, outputs.weight, labelled.labels, outputs.bias)
+    """Return the weighted mean cross-entropy of the head at labelled tokens; 0 if there are none."""
+    mean = linear_cross_entropy(labelled.hidden, outputs.weight, labelled.labels, outputs.bias)
+    return mean * labelled.weight
 
 
 def reconstruction(outputs: PretrainOutputs) -> ObjectiveOutput:

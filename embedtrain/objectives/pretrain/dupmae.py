@@ -79,4 +79,4 @@ def bag_of_words(outputs: PretrainOutputs) -> tuple[Float[Tensor, ""], Float[Ten
     largest = pooled.detach().topk(max(1, int(num_words.max())), dim=1).values
     threshold = largest.gather(1, (num_words - 1).clamp_min(0)[:, None])[:, 0]
     found = (named.detach() >= threshold[words.bag_texts]).sum()
-    return losses.sum() / len(pooled), found / max(1, len(named))
+    return words.weight * losses.sum() / len(pooled), found / max(1, len(named))

@@ -53,5 +53,6 @@ class SimLM(PretrainObjective):
         own = linear_cross_entropy(
             head.labelled.hidden, head.weight, head.labelled.labels, head.bias
         )
+        own = own * head.labelled.weight
         metrics = restored.metrics | {"generator_loss": own.detach()}
         return replace(restored, loss=restored.loss + self.generator_weight * own, metrics=metrics)

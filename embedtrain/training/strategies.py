@@ -1,0 +1,133 @@
+"""How several devices share the work: Lightning's strategies, on CPU as well, with one form of checkpoint.
+
+Whatever shards weights, gradients or the optimizer's state, a checkpoint holds them whole, in the form that one
+process writes: so it can be resumed with another strategy or another number of ranks, and nothing has to be
+converted before export.
+"""
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from pytorch_lightning.strategies import (
+    DDPStrategy,
+    ModelParallelStrategy,
+    ParallelStrategy,
+    Strategy,
+)
+from torch import nn
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+from embedtrain.errors import UserError, missing_extra
+from embedtrain.training.ranks import own_shard
+from embedtrain.training.settings import TrainerConfig
+
+
+def check_strategy(config: TrainerConfig, *, pretrains: bool, refreshes: bool = False) -> None:
+    """Raise a UserError now for what a strategy cannot do.
+
+    Args:
+        config: The settings.
+        pretrains: Whether a masked autoencoder is trained.
+        refreshes: Whether the run mines its own negatives.
+    """
+    name = config.strategy
+    if name.startswith("deepspeed") and find_spec("deepspeed") is None:
+        raise missing_extra("deepspeed", "deepspeed", f"by trainer.strategy: {name}")
+    if name == "deepspeed_3" and pretrains:
+        raise UserError(
+            "trainer.strategy",
+            "does not fit a masked autoencoder, whose loss reads the word embeddings outside of their module",
+            got=name,
+            cure="Use fsdp, which shards weights as well, or deepspeed_2",
+        )
+    if refreshes and (config.shares_work or config.accumulate > 1):
+        raise UserError(
+            "refresh",
+            "mines with the model of one device and one batch per step",
+            got=f"{config.num_ranks} devices, accumulate {config.accumulate}",
+            cure="Train on one device, or mine between two runs with a recipe of several stages",
+        )
+    if config.activation_offload and not torch.cuda.is_available():
+        raise UserError(
+            "trainer.activation_offload",
+            "moves activations from a GPU to main memory, and there is no GPU",
+            got=True,
+            cure="Use rematerialize",
+        )
+
+
+def shards_weights(config: TrainerConfig) -> bool:
+    """Whether a forward pass fetches weights from other ranks, which then must run as many of them."""
+    return config.strategy in ("deepspeed_3", "fsdp")
+
+
+def build_strategy(config: TrainerConfig) -> Strategy | str:
+    """Return Lightning's strategy for the settings."""
+    name = config.strategy
+    if not config.shares_work:
+        return "auto"
+    if name == "fsdp":
+        return FullySharded(
+            data_parallel_size=config.num_ranks,
+            tensor_parallel_size=1,
+            save_distributed_checkpoint=False,
+        )
+    if name.startswith("deepspeed"):
+        from embedtrain.training.deepspeed import ZeroStrategy
+
+        return ZeroStrategy(int(name[-1]), offload=config.offload)
+    return DDPStrategy()
+
+
+def shard_model(model: nn.Module, strategy: Strategy) -> None:
+    """Shard a model in place where the strategy leaves that to the module: each layer, then the rest."""
+    if not isinstance(strategy, FullySharded):
+        return
+    mesh = strategy.device_mesh["data_parallel"]
+    for part in list(model.modules()):
+        if isinstance(part, nn.ModuleList):
+            for layer in part:
+                fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+    if hasattr(model, "embed"):
+        register_fsdp_forward_method(model, "embed")
+
+
+class FullySharded(ModelParallelStrategy):  # type: ignore[misc]  # Lightning is not analysed
+    """FSDP2: every rank holds a part of each weight and fetches the rest layer by layer."""
+
+    @property
+    def lightning_restore_optimizer(self) -> bool:
+        """Restored from the whole checkpoint, below."""
+        return True
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> Any:  # noqa: ANN401
+        """Read the whole checkpoint; each rank takes its part."""
+        return ParallelStrategy.load_checkpoint(self, checkpoint_path, weights_only)
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        """Do nothing: the weights were loaded before they were sharded."""
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        """Give each rank its part of the moments."""
+        from torch.distributed.tensor import distribute_tensor
+
+        for optimizer, stored in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            state = {}
+            for number, values in stored["state"].items():
+                like = parameters[number]
+                state[number] = {
+                    key: distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
+                    if value.ndim
+                    else value
+                    for key, value in values.items()
+                }
+            optimizer.load_state_dict({"state": state, "param_groups": stored["param_groups"]})
+
+
+def gathers_checkpoint(strategy: Strategy) -> bool:
+    """Whether only the first rank holds what a checkpoint is made of."""
+    return isinstance(strategy, FullySharded) and own_shard().ranks > 1

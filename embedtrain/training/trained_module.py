@@ -1,0 +1,157 @@
+"""What every kind of training shares: the step's random state, precision, optimizer, clipping and log."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from embedtrain.errors import UserError
+from embedtrain.models.chunking import Execution
+from embedtrain.training.bad_batch import save_batch
+from embedtrain.training.optimizer import build_optimizer, build_schedule
+from embedtrain.training.ranks import any_rank, average, own_shard
+from embedtrain.training.settings import TrainerConfig
+from embedtrain.training.strategies import shard_model
+
+
+class TrainedModule(pl.LightningModule, ABC):
+    """What every kind of training shares; a subclass gives the loss of a batch.
+
+    Args:
+        model: What is trained.
+        config: Optimizer, schedule, chunk size.
+        num_steps: Length of the schedule, in optimizer steps.
+    """
+
+    cure: str
+    """What to do about a loss that is not finite."""
+
+    def __init__(self, model: nn.Module, config: TrainerConfig, num_steps: int) -> None:
+        super().__init__()
+        self.model = model
+        self.config = config
+        self.num_steps = num_steps
+        self.execution = Execution(config.chunk_tokens, config.rematerialize)
+        self._bad: tuple[float, Path] | None = None
+        self._micro_batch = 0
+        self._sharded = False
+        if config.gradient_checkpointing:
+            keep_one_activation_per_layer(model)
+
+    @abstractmethod
+    def loss(self, batch: Any) -> Tensor:  # noqa: ANN401 - of its own kind
+        """Return the loss of one batch, weighted so that the mean over ranks is that of all their rows."""
+
+    def training_step(self, batch: Any, index: int) -> Tensor:  # noqa: ANN401 - of its own kind
+        """Return the loss of a micro-batch.
+
+        Dropout depends on seed, step, micro-batch and rank alone, so a resumed run draws the same.
+        """
+        self._micro_batch = index % self.config.accumulate
+        torch.manual_seed(step_seed(self.config.seed, self.trainer.global_step, self._micro_batch))
+        loss = self.loss(batch)
+        if not torch.isfinite(loss.detach()):
+            step = self.trainer.global_step
+            folder = Path(self.trainer.default_root_dir)
+            self._bad = loss.item(), save_batch(batch, folder, step, own_shard().rank)
+            if own_shard().ranks == 1:
+                self.refuse_bad_loss()
+        return loss
+
+    def refuse_bad_loss(self) -> None:
+        """Stop, all ranks together, at a loss that is not finite: whatever it would train is lost already."""
+        if any_rank([self._bad is not None])[0]:
+            value, path = self._bad or (None, "the ranks that saw it have saved the batch")
+            raise UserError(
+                f"step {self.trainer.global_step}",
+                f"has a loss that is not finite (batch: {path})",
+                got=value,
+                cure=self.cure,
+            )
+
+    @property
+    def logs_now(self) -> bool:
+        """Whether this step writes a line of the log."""
+        due = self.trainer.global_step % self.config.log_every == 0
+        return bool(due and self._micro_batch == 0)
+
+    def log_figures(self, loss: Tensor, figures: Mapping[str, float]) -> None:
+        """Write a line of the log, with the means over ranks."""
+        line = average({"loss": loss.item()} | dict(figures))
+        line["learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
+        for logger in self.loggers:
+            logger.log_metrics(
+                {f"train/{name}": value for name, value in line.items()}, self.trainer.global_step
+            )
+        self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=1)
+
+    def configure_model(self) -> None:
+        """Shard the model where the strategy leaves that to us; Lightning may call this twice."""
+        if not self._sharded:
+            shard_model(self.model, self.trainer.strategy)
+            self._sharded = True
+
+    def computing(self) -> ExitStack:
+        """Return the context in which the model runs: precision, and where activations wait."""
+        stack = ExitStack()
+        bf16 = self.config.precision == "bf16"
+        stack.enter_context(torch.autocast(self.device.type, torch.bfloat16, enabled=bf16))
+        if self.config.activation_offload:
+            stack.enter_context(
+                torch.autograd.graph.save_on_cpu(pin_memory=self.device.type == "cuda")
+            )
+        return stack
+
+    def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's own union of forms
+        """Return AdamW and a schedule that advances every step."""
+        optimizer = build_optimizer(self.model, self.config)
+        schedule = build_schedule(optimizer, self.config, self.num_steps)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,  # noqa: ARG002
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,  # noqa: ARG002
+    ) -> None:
+        """Clip the global norm ourselves; DeepSpeed, which holds the gradients, does so itself.
+
+        Lightning 2.6 refuses to with a fused optimizer under mixed precision, because of float16's loss
+        scaling, which bf16 does not have.
+        """
+        if gradient_clip_val and not self.config.strategy.startswith("deepspeed"):
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+
+
+def step_seed(seed: int, step: int, micro_batch: int) -> int:
+    """Mix the numbers that dropout depends on, and this rank's, into one."""
+    entropy = [seed, 4, step, micro_batch, own_shard().rank]
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def keep_one_activation_per_layer(model: nn.Module) -> None:
+    """Switch transformers' own gradient checkpointing on in every backbone of a model.
+
+    Raises:
+        UserError: If the backbone does not know it.
+    """
+    backbones = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
+    for backbone in backbones:
+        if not backbone.supports_gradient_checkpointing:
+            raise UserError(
+                "trainer.gradient_checkpointing",
+                "is not possible with this backbone",
+                got=type(backbone).__name__,
+                cure="Use rematerialize, which works with every backbone",
+            )
+        backbone.gradient_checkpointing_enable({"use_reentrant": False})

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from embedtrain import cli_mine, cli_tokenizer
+from embedtrain import cli_evaluate, cli_mine, cli_tokenizer
 from embedtrain.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ app = typer.Typer(
     epilog="Begin with: embedtrain train quickstart --output runs/quickstart",
 )
 
+app.command(epilog=cli_evaluate.EVALUATE_EXAMPLE)(cli_evaluate.evaluate)
 app.command(epilog=cli_mine.MINE_EXAMPLE)(cli_mine.mine)
 app.command(epilog=cli_mine.SCORE_EXAMPLE)(cli_mine.score)
 app.command(epilog=cli_tokenizer.EXAMPLE)(cli_tokenizer.tokenizer)
@@ -134,56 +135,19 @@ def search(
         print_hits(searcher, line, top)
 
 
-@app.command(
-    epilog="Example: embedtrain evaluate runs/quickstart/model --data scifact --output scifact.json"
-)
-def evaluate(
-    model: ModelArgument,
-    data: Annotated[str, typer.Option(help="A BEIR folder, or python_docs.")],
-    split: Annotated[str, typer.Option(help="Which judgments.")] = "test",
-    output: Annotated[
-        Path | None, typer.Option(help="JSON file with scores and intervals.")
-    ] = None,
-    baseline: Annotated[
-        Path | None, typer.Option(help="Another model's JSON file, for a paired test.")
-    ] = None,
-) -> None:
-    """Score a model on a retrieval task, with confidence intervals and cost."""
-    from rich.console import Console
-
-    from embedtrain.evaluate import measure
-    from embedtrain.evaluation.report import compare, result_tables
-    from embedtrain.evaluation.result import load_result, write_result
-    from embedtrain.models.build import load_encoder
-    from embedtrain.prepare import load_task
-
-    reference = load_result(baseline) if baseline else None
-    task = load_task(data, split)
-    if reference is not None and reference.data.fingerprint != task.fingerprint:
-        raise UserError(
-            baseline,
-            "was measured on other data",
-            cure="Evaluate the baseline on the same data and split",
-        )
-    result = measure(load_encoder(model), task, split, "Evaluating")
-    if reference is not None:
-        result = compare(result, reference, str(baseline))
-    if output is not None:
-        write_result(result, output)
-    for table in result_tables(result):
-        Console().print(table)
-
-
 @app.command(epilog="Example: embedtrain export runs/quickstart --output my-model")
 def export(
     source: Annotated[str, typer.Argument(help="A run folder, a model folder or a Hub id.")],
     output: Annotated[Path, typer.Option(help="Folder to write.")],
     overwrite: Annotated[bool, typer.Option(help="Replace the folder if it exists.")] = False,
+    layer: Annotated[int | None, typer.Option(help="End the model at this layer, from 1.")] = None,
+    dim: Annotated[int | None, typer.Option(help="Keep the first dimensions only.")] = None,
 ) -> None:
     """Write a model folder that sentence-transformers and transformers load; checked by reloading."""
     from embedtrain.export import export as run_export
 
-    typer.echo(f"{run_export(source, output, overwrite=overwrite)}: reloaded, same vectors")
+    written = run_export(source, output, overwrite=overwrite, layer=layer, dim=dim)
+    typer.echo(f"{written}: reloaded, same vectors")
 
 
 @app.command(epilog="Example: embedtrain doctor quickstart")

@@ -114,12 +114,13 @@ def _compare_sets(
     assert result.predictions is not None
     assert baseline.predictions is not None
     items = list(result.predictions.predicted)
-    scores = [
+    score, reference = (
         set_metric(name, *as_arrays(one.predicted, result.predictions.expected, items))
         for one in (result.predictions, baseline.predictions)
-    ]
+    )
     return compare_metric(
-        *scores,
+        score,
+        reference,
         len(items),
         clusters=_labels(clusters, items),
         num_resamples=min(num_resamples, NUM_SET_RESAMPLES),

@@ -1,0 +1,40 @@
+"""What a model costs on a corpus: encoding speed, latency of a query, bytes of the index."""
+
+from embedtrain.data.sources import RetrievalTask
+from embedtrain.evaluation.efficiency import (
+    Efficiency,
+    describe_machine,
+    measure_latency,
+    measure_throughput,
+)
+from embedtrain.models.encoding import encode_texts
+from embedtrain.retrieval.search import search
+from embedtrain.tasks.subject import Subject
+
+TIMED_QUERIES = 100
+TIMED_DOCUMENTS = 512
+
+
+def measure_cost(subject: Subject, task: RetrievalTask) -> Efficiency:
+    """Time a model on a task whose vectors are in the cache.
+
+    Documents are timed on a sample spread evenly over the corpus, which is encoded once more; a query from
+    its text to its results over the whole corpus, by exact search.
+    """
+    step = max(1, len(task.documents) // TIMED_DOCUMENTS)
+    sample = task.documents[::step][:TIMED_DOCUMENTS]
+    _, per_second = measure_throughput(
+        lambda: encode_texts(subject.model, sample, "document"), len(sample)
+    )
+    documents = subject.encode(task.documents, "document")
+
+    def search_one(query: str) -> object:
+        return search(encode_texts(subject.model, [query], "query"), documents, 10)
+
+    return Efficiency(
+        machine=describe_machine(),
+        num_documents=len(task.documents),
+        documents_per_second=per_second,
+        query_latency=measure_latency(search_one, task.queries, num_calls=TIMED_QUERIES),
+        bytes_per_document=documents.nbytes / len(documents),
+    )

@@ -1,0 +1,160 @@
+"""Workflow: a model and data of any kind of task become result files; what was done before is kept."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedtrain.cost import measure_cost
+from embedtrain.data.cache import default_cache
+from embedtrain.errors import UserError
+from embedtrain.evaluation.metrics import Run
+from embedtrain.evaluation.report import compare, summarise
+from embedtrain.evaluation.result import EvaluationResult, load_result, write_result
+from embedtrain.models.build import load_encoder
+from embedtrain.progress import console
+from embedtrain.tasks.base import Task
+from embedtrain.tasks.discovery import open_task
+from embedtrain.tasks.retrieval import Retrieval
+from embedtrain.tasks.subject import Subject
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user wants evaluated."""
+
+    data: Sequence[str]
+    """Files and folders; see :func:`embedtrain.tasks.files.find_files`."""
+    split: str | None = None
+    task: str | None = None
+    """Kind of task; None finds out."""
+    clusters: str | None = None
+    """Column of labels of queries or items that are not independent."""
+    baseline: Path | None = None
+    """Another model's result file, or folder of them, for a paired test."""
+    efficiency: bool = True
+    """Time retrieval as well."""
+
+
+def evaluate_tasks(model: str, wish: Wish, output: Path | None = None) -> list[EvaluationResult]:
+    """Evaluate a model on each piece of data and return the results in that order.
+
+    Args:
+        model: Model folder, run's ``model/`` or Hub id.
+        wish: Data, split and statistics.
+        output: A ``.json`` file for one task, or a folder of ``<name>.<split>.json`` for any number; in it
+            tasks that this model has done already are not done again. Rankings go beside a result, in
+            TREC's format.
+
+    Raises:
+        UserError: If data or output cannot be used; all data is opened before the work starts.
+    """
+    if not wish.data:
+        raise UserError("--data", "is missing", cure="Name a file or folder")
+    tasks = [open_task(path, wish.split, wish.task) for path in wish.data]
+    places = _places(tasks, output)
+    baselines = [_load_baseline(task, wish.baseline) for task in tasks]
+    subject = Subject(load_encoder(model), model, default_cache())
+    results = []
+    for task, place, baseline in zip(tasks, places, baselines, strict=True):
+        result = _resume(subject, task, place)
+        if result is None:
+            result, run = evaluate_task(subject, task, wish)
+            if place is not None and run:
+                write_run(run, place.with_suffix(".trec"), subject.key[:12])
+        if baseline is not None:
+            result = compare(result, baseline, str(wish.baseline))
+        if place is not None:
+            write_result(result, place)
+        results.append(result)
+    return results
+
+
+def evaluate_task(subject: Subject, task: Task, wish: Wish) -> tuple[EvaluationResult, Run]:
+    """Run one task and add intervals, by cluster where the user names a column; return its ranking too."""
+    outcome = task.run(subject)
+    cost = None
+    if wish.efficiency and isinstance(task, Retrieval):
+        cost = measure_cost(subject, task.task)
+    labels = None
+    if wish.clusters is not None:
+        labels = task.clusters(wish.clusters)
+        labels = {item: labels[item] for item in task.texts}
+    result = summarise(
+        outcome.per_query,
+        task.data,
+        model=subject.identity(),
+        efficiency=cost,
+        predictions=outcome.predictions,
+        set_metrics=outcome.set_metrics,
+        clusters=labels,
+    )
+    return result, outcome.run
+
+
+def write_run(run: Run, path: Path, tag: str) -> None:
+    """Write a ranking in TREC's format, which :func:`read_run` and trec_eval read."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        for query, found in run.items():
+            ordered = sorted(found.items(), key=lambda pair: -pair[1])
+            for rank, (document, score) in enumerate(ordered, 1):
+                file.write(f"{query}\tQ0\t{document}\t{rank}\t{score!r}\t{tag}\n")
+
+
+def read_run(path: Path) -> dict[str, dict[str, float]]:
+    """Read a ranking that :func:`write_run` wrote."""
+    run: dict[str, dict[str, float]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        query, _, document, _, score, _ = line.split("\t")
+        run.setdefault(query, {})[document] = float(score)
+    return run
+
+
+def _places(tasks: Sequence[Task], output: Path | None) -> list[Path | None]:
+    """Return the file that each result goes to."""
+    if output is None:
+        return [None] * len(tasks)
+    if output.suffix == ".json":
+        if len(tasks) > 1:
+            raise UserError(
+                "--output", "is one file for several tasks", got=str(output), cure="Name a folder"
+            )
+        return [output]
+    if output.is_file():
+        raise UserError("--output", "is a file", got=str(output), cure="Name a folder or a .json")
+    places = [output / f"{task.data.name}.{task.data.split}.json" for task in tasks]
+    if len(set(places)) < len(places):
+        twice = next(place for place in places if places.count(place) > 1)
+        raise UserError("--data", "names two tasks of one name and split", got=twice.stem)
+    return list(places)
+
+
+def _resume(subject: Subject, task: Task, place: Path | None) -> EvaluationResult | None:
+    """Return what this very model did on this very data before; never another model's."""
+    if place is None or place.suffix != ".json" or not place.is_file():
+        return None
+    try:
+        found = load_result(place)
+    except UserError:
+        return None  # no result of ours: the new one replaces it, as a file named by the user always was
+    same_data = found.data == task.data
+    if found.model is not None and same_data and found.model == subject.identity():
+        console.print(f"{place}: done before, by the same weights on the same data")
+        return found.model_copy(update={"comparison": None})
+    return None
+
+
+def _load_baseline(task: Task, baseline: Path | None) -> EvaluationResult | None:
+    if baseline is None:
+        return None
+    place = baseline
+    if baseline.is_dir():
+        place = baseline / f"{task.data.name}.{task.data.split}.json"
+    result = load_result(place)
+    if result.data.fingerprint != task.data.fingerprint:
+        raise UserError(
+            place,
+            "was measured on other data",
+            cure="Evaluate the baseline on the same data and split",
+        )
+    return result

@@ -1,0 +1,41 @@
+"""Finds the kinds of tasks in this folder, and the kind that data is of."""
+
+from functools import lru_cache
+from importlib import import_module
+from pkgutil import iter_modules
+
+import embedtrain.tasks
+from embedtrain.errors import UserError
+from embedtrain.tasks.base import Task
+from embedtrain.tasks.files import find_files
+
+
+@lru_cache(maxsize=1)
+def task_kinds() -> dict[str, type[Task]]:
+    """Return every kind of task by its name: each subclass of :class:`Task` in a file of this folder."""
+    for module in iter_modules(embedtrain.tasks.__path__):
+        import_module(f"embedtrain.tasks.{module.name}")
+    return {kind.kind: kind for kind in sorted(Task.__subclasses__(), key=lambda kind: kind.kind)}
+
+
+def open_task(path: str, split: str | None = None, kind: str | None = None) -> Task:
+    """Open the data of a path as the kind of task it looks like, or as ``kind``.
+
+    Raises:
+        UserError: If it looks like none, or is not what its kind needs.
+    """
+    files, kinds = find_files(path, split), task_kinds()
+    if kind is not None:
+        if kind not in kinds:
+            raise UserError("--task", "is unknown", got=kind, cure=f"Use {', '.join(kinds)}")
+        return kinds[kind].open(files)
+    for candidate in kinds.values():
+        if candidate.recognises(files):
+            return candidate.open(files)
+    forms = "; ".join(f"{name}: {found.needs}" for name, found in kinds.items())
+    raise UserError(
+        files.path,
+        "looks like no task",
+        got=sorted(files.columns) or None,
+        cure=f"Give one of these: {forms}",
+    )

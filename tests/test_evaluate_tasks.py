@@ -1,0 +1,134 @@
+"""The workflow behind `embedtrain evaluate`: several tasks, resumed, compared, from the command line."""
+
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from embedtrain import evaluate_tasks as workflow
+from embedtrain.cli import app
+from embedtrain.errors import UserError
+from embedtrain.evaluate_tasks import Wish, evaluate_tasks, read_run
+from embedtrain.evaluation.metrics import score_run
+from embedtrain.evaluation.result import load_result
+from embedtrain.models.build import load_encoder, save_encoder
+from embedtrain.prepare import load_task
+from embedtrain.tasks.retrieval import METRICS
+from embedtrain.tasks.subject import Subject
+
+
+@pytest.fixture
+def sts(write_jsonl, sentences):
+    rows = [
+        {"sentence1": one, "sentence2": other, "score": len(one), "topic": one.split()[0]}
+        for one, other in zip(sentences[:40], sentences[40:80], strict=True)
+    ]
+    return str(write_jsonl(rows, "pairs.dev.jsonl"))
+
+
+def test_several_tasks_go_into_a_folder_and_an_interrupted_evaluation_goes_on(
+    bert, beir, sts, tmp_path, monkeypatch
+):
+    output, done = tmp_path / "scores", []
+    wish = Wish([str(beir), sts], efficiency=False)
+    real = workflow.evaluate_task
+
+    def stop_at_the_second(subject, task, wish):
+        done.append(task.kind)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        return real(subject, task, wish)
+
+    monkeypatch.setattr(workflow, "evaluate_task", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_tasks(bert, wish, output)
+    results = evaluate_tasks(bert, wish, output)
+    assert done == ["retrieval", "sts", "sts"], "the first task was not done again"
+    assert sorted(path.name for path in output.iterdir()) == [
+        f"{beir.name}.test.json",
+        f"{beir.name}.test.trec",
+        "pairs.dev.json",
+    ]
+    assert load_result(output / "pairs.dev.json") == results[1]
+    assert set(results[1].predictions.predicted) == {str(number) for number in range(1, 41)}
+
+
+def test_per_query_scores_are_recomputed_from_the_ranking_file(bert, beir, tmp_path):
+    (result,) = evaluate_tasks(bert, Wish([str(beir)], efficiency=False), tmp_path / "a.json")
+    run = read_run(tmp_path / "a.trec")
+    task = load_task(str(beir), "test")
+    assert score_run(task.qrels, run, METRICS) == result.per_query
+
+
+def test_another_checkpoint_is_measured_anew_in_the_same_file(bert, sts, tmp_path):
+    model = load_encoder(bert)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    save_encoder(model, tmp_path / "other")
+    output = tmp_path / "a.json"
+    (first,) = evaluate_tasks(bert, Wish([sts]), output)
+    (second,) = evaluate_tasks(str(tmp_path / "other"), Wish([sts]), output)
+    assert first.model.weights != second.model.weights
+    assert first.metrics != second.metrics
+    assert load_result(output) == second
+
+
+def test_a_baseline_is_compared_whether_it_is_a_file_or_a_folder(bert, beir, sts, tmp_path):
+    wish = Wish([str(beir), sts], efficiency=False)
+    evaluate_tasks(bert, wish, tmp_path / "before")
+    again = Wish([str(beir), sts], efficiency=False, baseline=tmp_path / "before")
+    for result in evaluate_tasks(bert, again, tmp_path / "after"):
+        for paired in result.comparison.metrics.values():
+            assert (paired.difference, paired.p_value) == (0.0, 1.0)
+    other = Wish([sts], baseline=tmp_path / "before" / f"{beir.name}.test.json")
+    with pytest.raises(UserError, match="was measured on other data"):
+        evaluate_tasks(bert, other)
+
+
+def test_clusters_come_from_a_column_and_stay_in_the_result(bert, sts, sentences):
+    (plain,) = evaluate_tasks(bert, Wish([sts]))
+    (clustered,) = evaluate_tasks(bert, Wish([sts], clusters="topic"))
+    assert clustered.clusters["1"] == sentences[0].split()[0]
+    assert clustered.metrics["spearman"].value == plain.metrics["spearman"].value
+    assert clustered.metrics["spearman"].low != plain.metrics["spearman"].low
+    with pytest.raises(UserError, match="has no column subject"):
+        evaluate_tasks(bert, Wish([sts], clusters="subject"))
+
+
+def test_late_interaction_does_every_task_that_compares_texts(
+    late_interaction, beir, sts, write_jsonl, sentences
+):
+    rows = [{"sentence1": text, "sentence2": text} for text in sentences[:5]]
+    bitext = str(write_jsonl(rows, "bitext.jsonl"))
+    results = evaluate_tasks(late_interaction, Wish([str(beir), sts, bitext]))
+    assert [result.data.task for result in results] == ["retrieval", "sts", "bitext_mining"]
+    assert results[0].efficiency.bytes_per_document > 8 * 4
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [("one.json", "is one file for several tasks"), ("file", "is a file; got")],
+)
+def test_an_output_that_cannot_hold_the_results_is_refused_before_any_work(
+    output, message, bert, beir, sts, tmp_path, monkeypatch
+):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(workflow, "load_encoder", lambda _: pytest.fail("loaded a model"))
+    with pytest.raises(UserError, match=message):
+        evaluate_tasks(bert, Wish([str(beir), sts]), tmp_path / output)
+    with pytest.raises(UserError, match="two tasks of one name"):
+        evaluate_tasks(bert, Wish([sts, sts]), tmp_path / "folder")
+    with pytest.raises(UserError, match="--data is missing"):
+        evaluate_tasks(bert, Wish([]))
+
+
+def test_the_command_line_takes_several_tasks_and_prints_a_table_of_each(bert, beir, sts, tmp_path):
+    arguments = ["evaluate", bert, "--data", str(beir), "--data", sts, "--no-efficiency"]
+    done = CliRunner().invoke(app, [*arguments, "--output", str(tmp_path / "scores")])
+    assert done.exit_code == 0, done.output
+    for shown in ("nDCG@10", "Spearman", "pairs dev"):
+        assert shown in done.output
+    content = json.loads((tmp_path / "scores" / "pairs.dev.json").read_text())
+    assert content["model"]["weights"] == Subject(load_encoder(bert), "", tmp_path).key

@@ -178,9 +178,8 @@ def _tiled(
     reduced: bool,
 ) -> Entry:
     """Make the entry of a kernel that multiplies matrices."""
-    instruction = MATRIX_UNITS[architecture]
-    if tile.rows < 64 or (dtype == "fp32" and architecture > 80):
-        instruction = "mma"
+    # The instructions of Hopper and Blackwell take 64 rows at least.
+    instruction = MATRIX_UNITS[architecture] if tile.rows >= 64 else "mma"
     return Entry(
         kernel,
         architecture,

@@ -65,15 +65,15 @@ INFONCE_BACKWARD: dict[tuple[int, bool], dict[int, Tile]] = {
     },
     (100, True): {256: Tile(64, 64, 0, 8, 2), 512: Tile(64, 32, 0, 8, 2)},
     (80, False): {128: Tile(32, 32, 0, 8, 2, "tf32x3")},
-    (90, False): {128: Tile(32, 32, 0, 8, 2, "tf32x3")},
-    (100, False): {128: Tile(32, 32, 0, 8, 2, "tf32x3")},
+    (90, False): {128: Tile(16, 32, 0, 4, 2, "tf32x3")},
+    (100, False): {128: Tile(16, 32, 0, 4, 2, "tf32x3")},
 }
 """As above, then by the largest dim that the tile serves."""
 
 MAXSIM: dict[tuple[int, bool], Tile] = {
     (80, True): Tile(128, 32, 0, 4, 2),
     (90, True): Tile(128, 32, 0, 4, 2),
-    (100, True): Tile(128, 32, 0, 4, 2),
+    (100, True): Tile(128, 32, 0, 8, 2),
     (80, False): Tile(32, 16, 0, 4, 2, "tf32x3"),
     (90, False): Tile(32, 16, 0, 4, 2, "tf32x3"),
     (100, False): Tile(32, 16, 0, 4, 2, "tf32x3"),

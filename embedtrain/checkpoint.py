@@ -5,6 +5,7 @@ import logging
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -128,8 +129,8 @@ def create_run(path: Path, recipe: AnyRecipe) -> RunFolder:
     return run
 
 
-def open_run(path: Path) -> tuple[RunFolder, AnyRecipe]:
-    """Open an existing run folder.
+def open_run(path: Path, overrides: Sequence[str] = ()) -> tuple[RunFolder, AnyRecipe]:
+    """Open an existing run folder; ``overrides`` change its recipe for this time.
 
     Raises:
         UserError: If it holds no run.
@@ -139,7 +140,7 @@ def open_run(path: Path) -> tuple[RunFolder, AnyRecipe]:
         raise UserError(
             path, "is not a run folder", cure="Give the --output of an `embedtrain train`"
         )
-    return run, load_recipe(run.recipe)
+    return run, load_recipe(run.recipe, overrides)
 
 
 def refuse_other_data(run: RunFolder, fingerprints: list[str]) -> None:
@@ -159,12 +160,20 @@ def latest_state(run: RunFolder) -> tuple[Path, dict[str, Any]] | None:
     """Return the newest checkpoint that can be read, and its content; None if there is none.
 
     A damaged one is passed over with a warning: the one before it is there for this.
+
+    Raises:
+        UserError: If there are some and all are damaged.
     """
-    for path in reversed(list_checkpoints(run.checkpoints)):
+    found = list_checkpoints(run.checkpoints)
+    for path in reversed(found):
         try:
             return path, _read(path)
         except (RuntimeError, EOFError, OSError, ValueError, KeyError, UnpicklingError) as error:
             logger.warning("%s is damaged (%s); using the one before it", path, error)
+    if found:
+        raise UserError(
+            run.checkpoints, "holds damaged checkpoints only", cure="Start the run again"
+        )
     return None
 
 

@@ -8,6 +8,7 @@ import typer
 
 from embedtrain import cli_evaluate, cli_mine, cli_tokenizer
 from embedtrain.errors import Interrupted, UserError
+from embedtrain.training.launcher import INTERRUPTED, RankDied, report_failure, speaks
 
 if TYPE_CHECKING:
     from embedtrain.recipe import AnyRecipe
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 
 app.command(epilog=cli_evaluate.EVALUATE_EXAMPLE)(cli_evaluate.evaluate)
+app.command(epilog=cli_evaluate.COMPARE_EXAMPLE)(cli_evaluate.compare)
 app.command(epilog=cli_mine.MINE_EXAMPLE)(cli_mine.mine)
 app.command(epilog=cli_mine.SCORE_EXAMPLE)(cli_mine.score)
 app.command(epilog=cli_tokenizer.EXAMPLE)(cli_tokenizer.tokenizer)
@@ -69,11 +71,14 @@ def train(
     from embedtrain.train import train as run_train
 
     if resume is not None:
-        if recipe or overrides or output:
-            raise UserError("--resume", "takes the recipe from the run", cure="Give nothing else")
-        if cli_mine.resume_stages(resume):
+        changes = [*([recipe] if recipe else []), *(overrides or ())]
+        if output or (recipe and "=" not in recipe):
+            raise UserError(
+                "--resume", "takes the recipe from the run", cure="Give trainer.key=value at most"
+            )
+        if not changes and cli_mine.resume_stages(resume):
             return
-        run = resume_run(resume)
+        run = resume_run(resume, changes)
     else:
         if recipe is None:
             raise UserError("RECIPE", "is missing", cure="See `embedtrain recipes`")
@@ -81,7 +86,8 @@ def train(
             return
         loaded = _load(recipe, overrides)
         run = run_train(loaded, output or Path("runs") / Path(recipe).stem)
-    print_run(run.path)
+    if speaks():
+        print_run(run.path)
 
 
 @app.command(
@@ -200,11 +206,17 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except UserError as error:
-        typer.echo(f"error: {error}", err=True)
+        if not report_failure(str(error)):
+            typer.echo(f"error: {error}", err=True)
         sys.exit(2)
+    except RankDied as death:
+        typer.echo(f"error: {death}", err=True)
+        sys.exit(1)
     except (Interrupted, KeyboardInterrupt) as interruption:
-        typer.echo(str(interruption) or "interrupted", err=True)
-        sys.exit(130)
+        message = str(interruption) or "interrupted"
+        if not report_failure(message):
+            typer.echo(message, err=True)
+        sys.exit(INTERRUPTED)
 
 
 def _load(recipe: str, overrides: list[str] | None) -> "AnyRecipe":

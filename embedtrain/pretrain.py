@@ -1,6 +1,7 @@
 """Workflow: a pre-training recipe becomes a run folder with an encoder that any later stage starts from."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from embedtrain.checkpoint import (
     build_pretrained,
     create_run,
     latest_state,
+    open_run,
     refuse_existing,
     refuse_other_data,
 )
@@ -26,9 +28,12 @@ from embedtrain.models.masked_autoencoder import MaskedAutoencoder
 from embedtrain.pretrain_recipe import PretrainRecipe
 from embedtrain.pretrain_types import MaskedBatch
 from embedtrain.progress import console, progress_bar
+from embedtrain.together import begin, go_on
 from embedtrain.training.datamodule import BatchStream
-from embedtrain.training.fitting import Start, fit
+from embedtrain.training.fitting import Start, fit, own_cut
 from embedtrain.training.pretraining import HeldOut, PretrainModule
+from embedtrain.training.ranks import first_rank_first, on_first_rank
+from embedtrain.training.strategies import check_strategy
 from embedtrain.training.trainer import check_loggers
 
 HELD_OUT_STEP = 2**31
@@ -115,23 +120,48 @@ def pretrain(recipe: PretrainRecipe, output: Path) -> RunFolder:
         UserError: If the recipe, the text or the output folder is not usable.
         Interrupted: If a signal stopped it.
     """
+    check_strategy(recipe.trainer, pretrains=True)
+    if begin(recipe.trainer, lambda: _begin(recipe, output)):
+        return resume_pretraining(*_opened(output))
+    return _run(*_begin(recipe, output), Start())
+
+
+def _begin(
+    recipe: PretrainRecipe, output: Path
+) -> tuple[RunFolder, MaskedAutoencoder, PretrainData]:
+    """Check everything and make the run folder."""
     refuse_existing(output)
     model = build_pretrained(recipe)
     data = prepare_text(recipe, model)
     run = create_run(output, recipe)
     reports = [source.report.model_dump() for source in data.sources]
     run.data.write_text(json.dumps(reports, indent=2) + "\n", encoding="utf-8")
-    return _run(run, model, data, Start())
+    return run, model, data
 
 
-def resume_pretraining(run: RunFolder, recipe: PretrainRecipe) -> RunFolder:
+def _opened(output: Path) -> tuple[RunFolder, PretrainRecipe]:
+    run, recipe = open_run(output)
+    assert isinstance(recipe, PretrainRecipe)
+    return run, recipe
+
+
+def resume_pretraining(
+    run: RunFolder, recipe: PretrainRecipe, overrides: Sequence[str] = ()
+) -> RunFolder:
     """Continue a run from its newest checkpoint, exactly as if it had never stopped."""
+    check_strategy(recipe.trainer, pretrains=True)
+    return go_on(run, recipe.trainer, lambda: _resume(run, recipe), overrides)
+
+
+def _resume(run: RunFolder, recipe: PretrainRecipe) -> RunFolder:
     found = latest_state(run)
     model = build_pretrained(recipe)
-    data = prepare_text(recipe, model)
+    with first_rank_first():
+        data = prepare_text(recipe, model)
     refuse_other_data(run, [source.report.fingerprint for source in data.sources])
     start = Start() if found is None else Start(found[1]["global_step"], found[0])
-    console.print(f"Resuming {run.path} at step {start.step}")
+    if start.step:
+        console.print(f"Resuming {run.path} at step {start.step}")
     return _run(run, model, data, start)
 
 
@@ -194,9 +224,10 @@ def _run(run: RunFolder, model: MaskedAutoencoder, data: PretrainData, start: St
         callbacks: list[pl.Callback] = []
         if recipe.validation is not None:
             callbacks.append(HeldOut(data.held_out(), recipe.validation.every_steps))
-        stream = BatchStream(data.mixture, data.builder, start.step, data.num_steps)
+        cut = own_cut(recipe.trainer)
+        stream = BatchStream(data.mixture, data.builder, start.step, data.num_steps, cut)
         left = data.num_steps - start.step
         console.print(f"Pre-training {left:,} steps of {recipe.trainer.batch_size} texts")
         fit(module, stream, recipe.trainer, start=start, places=run.places, callbacks=callbacks)
-    export_pretrained(run, recipe, run.model, overwrite=True)
+    on_first_rank(lambda: export_pretrained(run, recipe, run.model, overwrite=True))
     return run

@@ -18,6 +18,7 @@ from embedtrain.checkpoint import (
     refuse_other_data,
 )
 from embedtrain.data.batches import BatchBuilder
+from embedtrain.data.beir import RetrievalTask
 from embedtrain.data.examples import SourceConfig
 from embedtrain.data.mixture import Mixture, mixture_weights
 from embedtrain.data.sources import open_source
@@ -38,11 +39,14 @@ from embedtrain.pretrain_recipe import PretrainRecipe
 from embedtrain.progress import console
 from embedtrain.recipe import AnyRecipe, Recipe
 from embedtrain.remine import RefreshedBatches
+from embedtrain.together import begin, check_overrides, go_on
 from embedtrain.training.callbacks import Validation
 from embedtrain.training.datamodule import BatchStream
-from embedtrain.training.fitting import Start, fit
+from embedtrain.training.fitting import Start, fit, own_cut
 from embedtrain.training.module import RetrievalModule
+from embedtrain.training.ranks import first_rank_first, on_first_rank
 from embedtrain.training.refresh import LateStream
+from embedtrain.training.strategies import check_strategy
 
 
 def train(recipe: AnyRecipe, output: Path) -> RunFolder:
@@ -54,6 +58,14 @@ def train(recipe: AnyRecipe, output: Path) -> RunFolder:
     """
     if isinstance(recipe, PretrainRecipe):
         return pretrain(recipe, output)
+    check_strategy(recipe.trainer, pretrains=False, refreshes=recipe.refresh is not None)
+    if begin(recipe.trainer, lambda: _begin(recipe, output)):
+        return resume(output)
+    return _run(*_begin(recipe, output), Start())
+
+
+def _begin(recipe: Recipe, output: Path) -> tuple[RunFolder, Recipe, TextEncoder, Prepared]:
+    """Check everything and make the run folder."""
     refuse_existing(output)
     torch.manual_seed(recipe.trainer.seed)
     model = build_encoder(recipe.model, recipe.trainer.accelerator)
@@ -63,21 +75,34 @@ def train(recipe: AnyRecipe, output: Path) -> RunFolder:
     run = create_run(output, recipe)
     reports = [source.report.model_dump() for source in prepared.sources]
     run.data.write_text(json.dumps(reports, indent=2) + "\n", encoding="utf-8")
-    return _run(run, recipe, model, prepared, Start())
+    return run, recipe, model, prepared
 
 
-def resume(path: Path) -> RunFolder:
-    """Continue a run from its newest checkpoint, exactly as if it had never stopped."""
-    run, recipe = open_run(path)
+def resume(path: Path, overrides: Sequence[str] = ()) -> RunFolder:
+    """Continue a run from its newest checkpoint, exactly as if it had never stopped.
+
+    Args:
+        path: The run folder.
+        overrides: Changes of how it is executed, such as ``trainer.devices=4``.
+    """
+    check_overrides(path, overrides)
+    run, recipe = open_run(path, overrides)
     if isinstance(recipe, PretrainRecipe):
-        return resume_pretraining(run, recipe)
+        return resume_pretraining(run, recipe, overrides)
+    check_strategy(recipe.trainer, pretrains=False, refreshes=recipe.refresh is not None)
+    return go_on(run, recipe.trainer, lambda: _resume(run, recipe), overrides)
+
+
+def _resume(run: RunFolder, recipe: Recipe) -> RunFolder:
     found = latest_state(run)
     torch.manual_seed(recipe.trainer.seed)
     model = build_encoder(recipe.model, recipe.trainer.accelerator)
-    prepared = prepare(recipe, model.tokenization)
+    with first_rank_first():
+        prepared = prepare(recipe, model.tokenization)
     _refuse_other_data(run, prepared)
     start = Start() if found is None else Start(found[1]["global_step"], found[0])
-    console.print(f"Resuming {path} at step {start.step}")
+    if start.step:
+        console.print(f"Resuming {run.path} at step {start.step}")
     return _run(run, recipe, model, prepared, start)
 
 
@@ -99,13 +124,26 @@ def _run(
 ) -> RunFolder:
     task, split = prepared.evaluation, recipe.evaluation.split if recipe.evaluation else ""
     if recipe.frozen_documents is not None:
-        keep_document_model(run, model)
+        with first_rank_first():
+            keep_document_model(run, model)
     refresh = recipe.refresh
     mined = None if refresh is None else load_mining_task(refresh.path, refresh.split)
-    if task is not None and not run.before.is_file():
-        write_result(measure(model, task, split, "Before training"), run.before)
+
+    def measure_before() -> None:
+        if task is not None and not run.before.is_file():
+            write_result(measure(model, task, split, "Before training"), run.before)
+
+    on_first_rank(measure_before)
     torch.manual_seed(recipe.trainer.seed)  # whether "before" was measured must not change the run
     _fit(run, recipe, model, prepared, start, mined)
+    on_first_rank(lambda: _finish(run, recipe, model, task, split))
+    return run
+
+
+def _finish(
+    run: RunFolder, recipe: Recipe, model: TextEncoder, task: RetrievalTask | None, split: str
+) -> None:
+    """Measure the trained model and export it."""
     trained = load_trained(run, recipe)
     trained.contract = model.contract  # it may name another model for documents
     if task is not None:
@@ -116,7 +154,6 @@ def _run(
         partial.write_text(json.dumps(both, indent=2) + "\n", encoding="utf-8")
         partial.replace(run.evaluation)
     write_model(trained, run.model, card=render_card(run, recipe, trained.contract), overwrite=True)
-    return run
 
 
 def _fit(
@@ -139,14 +176,14 @@ def _fit(
     if recipe.validation is not None and prepared.validation is not None:
         every = recipe.validation.every_steps
         callbacks.append(Validation(prepared.validation, every, run.checkpoints))
-    guide = None
-    if recipe.guide is not None:
-        guide = encode_guide(recipe.guide, recipe.data.sources, cache_of(recipe.data))
-    frozen = None
-    if recipe.frozen_documents is not None:
-        frozen = encode_documents(run, recipe, recipe.frozen_documents)
+    guide = frozen = None
+    with first_rank_first():
+        if recipe.guide is not None:
+            guide = encode_guide(recipe.guide, recipe.data.sources, cache_of(recipe.data))
+        if recipe.frozen_documents is not None:
+            frozen = encode_documents(run, recipe, recipe.frozen_documents)
     module = RetrievalModule(model, recipe.objective, config, num_steps, guide, frozen)
-    stream = BatchStream(mixture, builder, start.step, num_steps)
+    stream = BatchStream(mixture, builder, start.step, num_steps, own_cut(config))
     if mined is not None:
         late = _refreshed(run, recipe, mined, model, (mixture, builder), num_steps)
         stream = LateStream(mixture, late, start.step, num_steps)

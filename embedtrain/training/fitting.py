@@ -14,7 +14,8 @@ import torch
 
 from embedtrain.errors import Interrupted
 from embedtrain.training.callbacks import Checkpoints, CleanStop, CsvLog
-from embedtrain.training.datamodule import BatchStream, StreamData
+from embedtrain.training.datamodule import BatchStream, Cut, StreamData
+from embedtrain.training.ranks import own_shard
 from embedtrain.training.settings import TrainerConfig
 from embedtrain.training.trainer import build_trainer
 
@@ -87,6 +88,12 @@ def fit(
             f"stopped at step {trainer.global_step} of {num_steps} by {by}; continue with: "
             f"embedtrain train --resume {places.run}"
         )
+
+
+def own_cut(config: TrainerConfig) -> Cut:
+    """Return which part of each step this rank trains on."""
+    shard = own_shard()
+    return Cut(config.accumulate, shard.rank, shard.ranks)
 
 
 @contextmanager

@@ -77,6 +77,11 @@ def report_failure(message: str) -> bool:
     return True
 
 
+def speaks() -> bool:
+    """Whether this process tells the user how the work ended."""
+    return REPORT not in os.environ and os.environ.get("RANK", "0") == "0"
+
+
 def _start(
     arguments: Sequence[str], environment: dict[str, str], logs: Path, rank: int
 ) -> subprocess.Popen[bytes]:

@@ -90,6 +90,9 @@ class Recipe(BaseModel):
         exits = isinstance(self.model, DenseConfig) and bool(self.model.exits)
         if self.objective.uses_exits != exits:
             raise ValueError("objective multi_exit and model.exits, its layers, need each other")
+        classifies = isinstance(self.model, DenseConfig) and self.model.pair_classes is not None
+        if self.objective.uses_pair_classifier != classifies:
+            raise ValueError("objective pair_classification and model.pair_classes need each other")
         if exits and self.frozen_documents is not None:
             raise ValueError("frozen documents have the last layer's vectors only: drop exits")
         return self

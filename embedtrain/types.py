@@ -219,6 +219,8 @@ class RetrievalOutputs(Movable):
     """Set where several ranks train and the objective asked for it."""
     guide: GuideEmbeddings | None = None
     """Set where the recipe names a guide."""
+    pair_classifier: Float[Tensor, "classes features"] | None = None
+    """Weights of a classifier of pairs, where the model trains one (``model.pair_classes``)."""
     exits: tuple[int, ...] = ()
     """Layers whose vectors stand side by side in every embedding, deepest last; empty for one vector."""
 

@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, model_validator
 
 from embedtrain.errors import UserError
 
@@ -36,16 +36,19 @@ class Columns(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     query: str | None = None
-    """One text. Looked for: query, anchor, question."""
+    """One text. Looked for: query, anchor, question, sentence1."""
     positive: tuple[str, ...] | str | None = None
     """A text or a list of texts; several columns are joined. Looked for: positive, positives, pos,
-    document, passage, answer, positive_passages."""
+    document, passage, answer, positive_passages, sentence2."""
     negatives: tuple[str, ...] | str | None = None
     """A text or a list of texts; several columns are joined. Looked for: negatives, negative, neg,
     negative_passages, and negative_1, negative_2, ..."""
     scores: tuple[str, ...] | str | None = None
     """Teacher scores of the positives, then of the negatives. Looked for: scores, teacher_scores,
-    pos_scores with neg_scores."""
+    pos_scores with neg_scores, and score where the texts are sentence1 and sentence2."""
+    label: str | None = None
+    """A class instead of scores: a number, or a text, which is numbered in the order of its first row. It
+    becomes the score of all of the row's documents."""
     id: str | None = None
     """Id of the query. Looked for: query_id, id, _id."""
 
@@ -72,6 +75,16 @@ class SourceConfig(BaseModel):
     """Share of this source in a mixture, relative to the other sources' weights."""
     limit: PositiveInt | None = None
     """Keep the first rows only."""
+    score_range: tuple[float, float] | None = None
+    """Lowest and highest score of the data, which become 0 and 1; null leaves scores as they are."""
+
+    @model_validator(mode="after")
+    def _scores_ascend(self) -> "SourceConfig":
+        if self.score_range is not None and self.score_range[0] >= self.score_range[1]:
+            raise ValueError("score_range is the lowest, then the highest score")
+        if self.columns.label is not None and (self.columns.scores or self.score_range):
+            raise ValueError("a label takes the place of scores: drop scores and score_range")
+        return self
 
 
 @dataclass(frozen=True)
@@ -103,7 +116,12 @@ class Source:
 
 def fingerprint_of(config: SourceConfig, content: str) -> str:
     """Hash what the data say (``content``) together with how the configuration reads them."""
-    settings = config.model_dump_json(exclude={"path", "weight"})
+    unused: dict[str, Any] = {"path": True, "weight": True}
+    if config.score_range is None:  # sources from before it was known keep their hash
+        unused["score_range"] = True
+    if config.columns.label is None:
+        unused["columns"] = {"label"}
+    settings = config.model_dump_json(exclude=unused)
     return hashlib.sha256(f"{content}\n{settings}".encode()).hexdigest()
 
 

@@ -15,7 +15,7 @@ def open_datasets(config: SourceConfig) -> Source:
     folder = Path(config.path)
     data = load_saved(config) if is_saved(folder) else load_hub(config)
     place = f"{config.path} [{config.split}]"
-    reader = RowReader(config.columns)
+    reader = RowReader(config.columns, score_range=config.score_range)
 
     def stream() -> Iterator[Example]:
         for number, row in enumerate(data, 1):

@@ -9,13 +9,16 @@ from dataclasses import dataclass, field
 from embedtrain.data.examples import Columns, Example
 from embedtrain.errors import UserError
 
-QUERY_NAMES = ("query", "anchor", "question")
+QUERY_NAMES = ("query", "anchor", "question", "sentence1")
 POSITIVE_NAMES = (
     "positive", "positives", "pos", "document", "passage", "answer", "positive_passages",
+    "sentence2",
 )  # fmt: skip
 NEGATIVE_NAMES = ("negatives", "negative", "neg", "negative_passages")
 NUMBERED_NEGATIVE = re.compile(r"(?:negative|neg)_(\d+)")
 SCORE_NAMES = (("scores",), ("teacher_scores",), ("pos_scores", "neg_scores"))
+LARGEST_CLASS = 2**24
+"""From here on float32, in which scores are kept, does not tell whole numbers apart."""
 ID_NAMES = ("query_id", "id", "_id")
 
 Row = Mapping[str, object]
@@ -30,6 +33,7 @@ class ChosenColumns:
     negatives: tuple[str, ...]
     scores: tuple[str, ...]
     id: str | None
+    label: str | None = None
 
 
 def choose_columns(columns: Columns, names: tuple[str, ...], place: str) -> ChosenColumns:
@@ -60,12 +64,19 @@ def choose_columns(columns: Columns, names: tuple[str, ...], place: str) -> Chos
         (int(match[1]), match[0]) for name in names if (match := NUMBERED_NEGATIVE.fullmatch(name))
     )
     negatives = optional("negatives", columns.negatives, NEGATIVE_NAMES)
-    scores = next((group for group in SCORE_NAMES if all(name in names for name in group)), ())
+    known_scores = (*SCORE_NAMES, ("score",)) if "sentence2" in names else SCORE_NAMES
+    scores = next((group for group in known_scores if all(name in names for name in group)), ())
+    label = required("label", columns.label, ())[0] if columns.label else None
     return ChosenColumns(
         query=required("query", columns.query, QUERY_NAMES)[0],
         positives=required("positive", columns.positive, POSITIVE_NAMES),
         negatives=negatives if columns.negatives else (*negatives, *(name for _, name in numbered)),
-        scores=required("scores", columns.scores, ()) if columns.scores else scores,
+        scores=required("scores", columns.scores, ())
+        if columns.scores
+        else ()
+        if label
+        else scores,
+        label=label,
         id=(optional("id", columns.id, ID_NAMES) or (None,))[0],
     )
 
@@ -78,11 +89,14 @@ def _several(wanted: tuple[str, ...] | str | None) -> tuple[str, ...]:
 class RowReader:
     """Turns the rows of one source into examples.
 
-    ``only_text`` is for CSV, where a number is written as a text and nothing as an empty one.
+    ``only_text`` is for CSV, where a number is written as a text and nothing as an empty one; ``score_range``
+    is that of :class:`embedtrain.data.examples.SourceConfig`.
     """
 
     columns: Columns
     only_text: bool = False
+    score_range: tuple[float, float] | None = None
+    _classes: dict[str, int] = field(default_factory=dict)
     _chosen: dict[tuple[str, ...], ChosenColumns] = field(default_factory=dict)
 
     def chosen(self, names: tuple[str, ...], place: str) -> ChosenColumns:
@@ -104,6 +118,9 @@ class RowReader:
         scores = [
             self._score(item, column, place) for column, item in self._items(row, chosen.scores)
         ]
+        if chosen.label is not None:
+            scores = [self._class(row[chosen.label], f"{place} {chosen.label}")]
+            scores *= len(positives) + len(negatives)
         if scores and len(scores) != len(positives) + len(negatives):
             raise UserError(
                 place,
@@ -144,7 +161,25 @@ class RowReader:
                 got=value,
                 cure="Drop the row or mend the score",
             )
-        return float(value)
+        if self.score_range is None:
+            return float(value)
+        low, high = self.score_range
+        if not low <= value <= high:
+            raise UserError(
+                f"{place} {column}",
+                "lies outside score_range",
+                got=value,
+                cure="Correct data.sources",
+            )
+        return (value - low) / (high - low)
+
+    def _class(self, value: object, place: str) -> float:
+        """Return the number of a class: its own, or that of its first row."""
+        if isinstance(value, str) and value.strip():
+            return float(self._classes.setdefault(value, len(self._classes)))
+        if isinstance(value, int) and abs(value) < LARGEST_CLASS:
+            return float(value)
+        raise UserError(place, "must be a text or a whole number", got=value)
 
 
 def _text(value: object, column: str, place: str) -> str:

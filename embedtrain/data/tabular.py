@@ -16,7 +16,7 @@ ROWS_PER_BLOCK = 1024
 def open_files(config: SourceConfig, paths: list[Path]) -> Source:
     """Open files of one format, read one after the other in the order given."""
     kind = config.format
-    reader = RowReader(config.columns, only_text=kind in {"csv", "tsv"})
+    reader = RowReader(config.columns, kind in {"csv", "tsv"}, config.score_range)
 
     def rows() -> Iterator[tuple[str, Row]]:
         for path in paths:

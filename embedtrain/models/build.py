@@ -10,7 +10,6 @@ from embedtrain.errors import UserError
 from embedtrain.models.backbone import (
     Backbone,
     ensure_end_token,
-    fetch,
     load_backbone,
     preferred_device,
     quiet_transformers,
@@ -23,6 +22,7 @@ from embedtrain.models.build_late import (
 from embedtrain.models.dense import DenseConfig, DenseEncoder
 from embedtrain.models.encoder import Packing, TextEncoder
 from embedtrain.models.exits import Exits
+from embedtrain.models.fetching import fetch
 from embedtrain.models.late_interaction import LateInteractionConfig, LateInteractionEncoder
 from embedtrain.models.late_layout import is_late_interaction
 from embedtrain.models.layout import (
@@ -91,6 +91,8 @@ def build_dense(config: DenseConfig, accelerator: Accelerator = "auto") -> Dense
             num_layers=config.num_layers,
             dropout=config.dropout,
             trust_remote_code=config.trust_remote_code,
+            attention=config.attention,
+            lora=config.lora,
         )
     )
     contract = resolve_contract(config, layout, backbone)
@@ -107,10 +109,12 @@ def build_dense(config: DenseConfig, accelerator: Accelerator = "auto") -> Dense
         learn_temperature=config.learn_temperature,
         words=words,
         exits=_build_exits(config, layout, backbone),
-    ).to(device)
+    )
+    if config.pair_classes is not None:
+        encoder.add_pair_classifier(config.pair_classes)
     if config.projection is None:
         encoder.truncate_dim = layout.truncate_dim
-    return encoder
+    return encoder.to(device)
 
 
 def _build_exits(config: DenseConfig, layout: Layout, backbone: Backbone) -> Exits | None:
@@ -143,8 +147,9 @@ def _build_words(config: DenseConfig, words: WordsConfig) -> WordPart:
             got=config.backbone,
             cure="Pre-train with dupmae or mlm, whose runs keep it",
         )
-    if config.trust_remote_code:
-        raise UserError("model.trust_remote_code", "does not go with words", cure="Leave it out")
+    for name in ("trust_remote_code", "attention", "lora"):
+        if getattr(config, name):
+            raise UserError(f"model.{name}", "does not go with words", cure="Leave it out")
     language = load_masked_language_model(
         config.backbone, num_layers=config.num_layers, dropout=config.dropout
     )

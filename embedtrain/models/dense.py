@@ -9,10 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, m
 from torch import Tensor, nn
 
 from embedtrain.contract import Contract, Pooling, TextSide
-from embedtrain.models.backbone import Backbone
+from embedtrain.models.backbone import Attention, Backbone
 from embedtrain.models.chunking import Execution, encode_in_chunks
 from embedtrain.models.encoder import Packing, TextEncoder
 from embedtrain.models.exits import Exits
+from embedtrain.models.lora import LoraConfig
 from embedtrain.models.pooling import pool
 from embedtrain.models.words import WordPart, WordsConfig
 from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side, Similarity, Texts
@@ -40,8 +41,14 @@ class DenseConfig(BaseModel):
     """Layers, counted from 1, whose states are trained as embeddings too, besides the last; ascending."""
     exit_heads: bool = False
     """Give each exit a projection of its own, of ``projection`` dimensions; else all share the model's."""
+    pair_classes: PositiveInt | None = Field(default=None, ge=2)
+    """Train a classifier of pairs of texts for the objective pair_classification; exports leave it out."""
     num_layers: PositiveInt | None = None
     """Keep only the first layers of the backbone; null keeps all."""
+    attention: Attention | None = None
+    """Let a decoder's tokens look at all others (bidirectional) or at earlier ones; null: as it was trained."""
+    lora: LoraConfig | None = None
+    """Train low-rank adapters and freeze the backbone; exports hold the sum of both."""
     dropout: float | None = Field(default=None, ge=0, lt=1)
     """Replaces the backbone's dropout ratios; null keeps them. Attention dropout is slow on CPU."""
     learn_temperature: PositiveFloat | None = None
@@ -92,8 +99,14 @@ class DenseEncoder(TextEncoder):
         self.projection = projection
         self.words = words
         self.exits = exits
+        self.pair_classifier: nn.Linear | None = None
+        """Weights that only training uses; see :meth:`add_pair_classifier`."""
         self.truncate_dim: int | None = None
         """Dimensions that were kept of the trained ones, where an export cut some off."""
+
+    def add_pair_classifier(self, num_classes: int) -> None:
+        """Add what the objective pair_classification trains beside the vectors."""
+        self.pair_classifier = nn.Linear(3 * self.dim, num_classes, bias=False)
 
     @property
     def dim(self) -> int:
@@ -122,6 +135,7 @@ class DenseEncoder(TextEncoder):
             relevance=batch.relevance,
             temperature=self.temperature,
             similarity=self.contract.similarity,
+            pair_classifier=None if self.pair_classifier is None else self.pair_classifier.weight,
             exits=(*layers, self.num_layers) if layers else (),
         )
 

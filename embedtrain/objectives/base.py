@@ -32,6 +32,11 @@ class Objective(BaseModel, ABC):
         """Whether it compares the vectors of several layers (``model.exits``)."""
         return False
 
+    @property
+    def uses_pair_classifier(self) -> bool:
+        """Whether it trains a classifier of pairs (``model.pair_classes``)."""
+        return False
+
     @abstractmethod
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:
         """Return the loss of a batch, averaged over its queries, and figures for the log."""

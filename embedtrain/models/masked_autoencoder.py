@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from embedtrain.contract import Contract
-from embedtrain.models.chunking import Execution, plan_chunks
+from embedtrain.errors import UserError
+from embedtrain.models.chunking import Execution, plan_together
 from embedtrain.models.decoder import Decoder
 from embedtrain.models.decoding import DecoderConfig, build_decoder, decode, decoder_labels
 from embedtrain.models.dense import DenseEncoder
@@ -107,7 +108,14 @@ class MaskedAutoencoder(nn.Module):
         """
         packed = self.encoder.packs(batch.texts)
         pads = not packed or self.decoder is not None  # a decoder always does
-        rows = plan_chunks(batch.texts.lengths.cpu(), execution.chunk_tokens, padded=pads)
+        rows, idle = plan_together(batch.texts.lengths.cpu(), execution, padded=pads)
+        if idle:
+            raise UserError(
+                "trainer.chunk_tokens",
+                "cuts this rank's texts into fewer chunks than another's",
+                got=execution.chunk_tokens,
+                cure="Raise it",
+            )
         chunks = [batch.select(chosen.to(batch.texts.ids.device)) for chosen in rows]
         guesses = None
         if self.generator is not None:

@@ -41,6 +41,11 @@ class ZeroStrategy(DeepSpeedStrategy):  # type: ignore[misc]  # Lightning is not
         )
         self.stage = stage
 
+    def setup_precision_plugin(self) -> None:
+        """Leave batches as they are: Lightning's own would look for floats in them to convert."""
+        super().setup_precision_plugin()
+        self.precision_plugin.convert_input = _same
+
     def setup_environment(self) -> None:
         """Meet the other ranks; Lightning's own refuses CPUs."""
         DDPStrategy.setup_environment(self)
@@ -117,6 +122,7 @@ class ZeroStrategy(DeepSpeedStrategy):  # type: ignore[misc]  # Lightning is not
         """Collect AdamW's moments in the form that one process would store."""
         from deepspeed.utils import safe_get_full_optimizer_state
 
+        self._link_moments(optimizer)
         groups, parameters = self._numbered(optimizer)
         steps = [float(state["step"]) for state in optimizer.optimizer.state.values() if state]
         state: dict[int, dict[str, Tensor]] = {}
@@ -143,12 +149,23 @@ class ZeroStrategy(DeepSpeedStrategy):  # type: ignore[misc]  # Lightning is not
         for flat in self._flat_parameters(optimizer):
             moments = {key: torch.zeros_like(flat) for key in MOMENTS}
             optimizer.optimizer.state[flat] = {"step": step.clone()} | moments
-        if self.stage < 3:
-            optimizer._lazy_init_hp_params_optimizer_state()  # noqa: SLF001 - done at a first step only
+        self._link_moments(optimizer)
         for number, parameter in enumerate(parameters):
             for key in MOMENTS:
                 value = stored["state"][number][key].to(parameter.device)
                 safe_set_full_optimizer_state(parameter, value, key)
+
+    def _link_moments(self, optimizer: Any) -> None:  # noqa: ANN401
+        """Tell each weight where its moments are.
+
+        DeepSpeed 0.19 does so after the first group's first step, when the other groups have none yet.
+        """
+        if self.stage < 3:
+            from deepspeed.utils import lazy_init_hp_params_optimizer_state
+
+            flat = optimizer.single_partition_of_fp32_groups
+            for members, part in zip(optimizer.bit16_groups, flat, strict=True):
+                lazy_init_hp_params_optimizer_state(members, part, optimizer.optimizer.state)
 
     def _flat_parameters(self, optimizer: Any) -> list[Tensor]:  # noqa: ANN401
         """Return what the optimizer inside really steps: this rank's part, laid out flat."""
@@ -169,3 +186,7 @@ class ZeroStrategy(DeepSpeedStrategy):  # type: ignore[misc]  # Lightning is not
             settings = {key: value for key, value in group.items() if key != "params"}
             groups.append(settings | {"params": list(numbers)})
         return groups, parameters
+
+
+def _same(batch: Any) -> Any:  # noqa: ANN401 - of any kind
+    return batch

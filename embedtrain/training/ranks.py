@@ -108,6 +108,15 @@ def any_rank(flags: Sequence[bool]) -> list[bool]:
     return [bool(number) for number in numbers]
 
 
+def largest(number: int) -> int:
+    """Return the largest of the ranks' numbers."""
+    if own_shard().ranks == 1:
+        return number
+    numbers = torch.tensor([number])
+    dist.all_reduce(numbers, dist.ReduceOp.MAX, group=_waiting[0] if _waiting else None)
+    return int(numbers)
+
+
 def average(figures: Mapping[str, float]) -> dict[str, float]:
     """Return the mean of each figure over the ranks that have it."""
     if own_shard().ranks == 1:

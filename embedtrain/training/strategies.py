@@ -18,9 +18,9 @@ from pytorch_lightning.strategies import (
 )
 from torch import nn
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from embedtrain.errors import UserError, missing_extra
-from embedtrain.training.ranks import own_shard
 from embedtrain.training.settings import TrainerConfig
 
 
@@ -103,6 +103,19 @@ class FullySharded(ModelParallelStrategy):  # type: ignore[misc]  # Lightning is
         """Restored from the whole checkpoint, below."""
         return True
 
+    def optimizer_state(self, optimizer: Any) -> dict[str, Any]:  # noqa: ANN401
+        """Collect AdamW's moments in the form that one process would store."""
+        optimizer = getattr(optimizer, "_optimizer", optimizer)
+        stored = optimizer.state_dict()
+        state = {
+            number: {
+                key: value.full_tensor().cpu() if isinstance(value, DTensor) else value
+                for key, value in values.items()
+            }
+            for number, values in stored["state"].items()
+        }
+        return {"state": state, "param_groups": stored["param_groups"]}
+
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> Any:  # noqa: ANN401
         """Read the whole checkpoint; each rank takes its part."""
         return ParallelStrategy.load_checkpoint(self, checkpoint_path, weights_only)
@@ -112,8 +125,6 @@ class FullySharded(ModelParallelStrategy):  # type: ignore[misc]  # Lightning is
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Give each rank its part of the moments."""
-        from torch.distributed.tensor import distribute_tensor
-
         for optimizer, stored in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             state = {}
@@ -126,8 +137,3 @@ class FullySharded(ModelParallelStrategy):  # type: ignore[misc]  # Lightning is
                     for key, value in values.items()
                 }
             optimizer.load_state_dict({"state": state, "param_groups": stored["param_groups"]})
-
-
-def gathers_checkpoint(strategy: Strategy) -> bool:
-    """Whether only the first rank holds what a checkpoint is made of."""
-    return isinstance(strategy, FullySharded) and own_shard().ranks > 1

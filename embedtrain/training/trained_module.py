@@ -14,11 +14,12 @@ from transformers import PreTrainedModel
 
 from embedtrain.errors import UserError
 from embedtrain.models.chunking import Execution
+from embedtrain.models.lora import refuse_missing, without_frozen
 from embedtrain.training.bad_batch import save_batch
 from embedtrain.training.optimizer import build_optimizer, build_schedule
-from embedtrain.training.ranks import any_rank, average, own_shard
+from embedtrain.training.ranks import any_rank, average, largest, own_shard
 from embedtrain.training.settings import TrainerConfig
-from embedtrain.training.strategies import shard_model
+from embedtrain.training.strategies import shard_model, shards_weights
 
 
 class TrainedModule(pl.LightningModule, ABC):
@@ -38,7 +39,8 @@ class TrainedModule(pl.LightningModule, ABC):
         self.model = model
         self.config = config
         self.num_steps = num_steps
-        self.execution = Execution(config.chunk_tokens, config.rematerialize)
+        agree = largest if shards_weights(config) and config.num_ranks > 1 else None
+        self.execution = Execution(config.chunk_tokens, config.rematerialize, agree)
         self._bad: tuple[float, Path] | None = None
         self._micro_batch = 0
         self._sharded = False
@@ -97,6 +99,19 @@ class TrainedModule(pl.LightningModule, ABC):
         if not self._sharded:
             shard_model(self.model, self.trainer.strategy)
             self._sharded = True
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave the weights of a frozen backbone out: they are read from where they came from."""
+        checkpoint["state_dict"] = without_frozen(self, checkpoint["state_dict"])
+
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:  # noqa: ANN401 - torch's named tuple
+        """Load weights; those of a frozen backbone may be missing, whatever ``strict`` says of others."""
+        result = super().load_state_dict(state_dict, strict=False, assign=assign)
+        if strict:
+            refuse_missing(self, result.missing_keys, result.unexpected_keys)
+        return result
 
     def computing(self) -> ExitStack:
         """Return the context in which the model runs: precision, and where activations wait."""

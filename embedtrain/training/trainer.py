@@ -45,7 +45,7 @@ def build_trainer(
         strategy=build_strategy(config),
         # Ours or torchrun's, every rank is started from outside and finds its number in the environment.
         plugins=[TorchElasticEnvironment()] if config.shares_work else None,
-        precision="32-true",  # the module computes in bf16 where it is asked to
+        precision="32-true",  # the module itself computes in bf16 where it is asked to
         accumulate_grad_batches=config.accumulate,
         gradient_clip_val=config.gradient_clip or None,
         log_every_n_steps=1,

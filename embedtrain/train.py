@@ -171,7 +171,7 @@ def _fit(
     num_steps = config.num_steps(sum(sizes))
     if start.step >= num_steps:
         return
-    mixture, builder = _plan(recipe, sources, num_steps, config.seed)
+    mixture, builder = plan_batches(recipe, sources, num_steps, config.seed)
     callbacks: list[pl.Callback] = []
     if recipe.validation is not None and prepared.validation is not None:
         every = recipe.validation.every_steps
@@ -191,7 +191,7 @@ def _fit(
     fit(module, stream, config, start=start, places=run.places, callbacks=callbacks)
 
 
-def _plan(
+def plan_batches(
     recipe: Recipe, sources: Sequence[TokenizedSource], num_steps: int, seed: int
 ) -> tuple[Mixture, BatchBuilder]:
     """Return which rows train at which step, and what makes a batch of them."""
@@ -230,7 +230,7 @@ def _refreshed(
 
     def plan(source: TokenizedSource, version: int) -> tuple[Mixture, BatchBuilder]:
         check_batch_size([source], recipe.trainer.batch_size)
-        return _plan(recipe, [source], num_steps, recipe.trainer.seed + version)
+        return plan_batches(recipe, [source], num_steps, recipe.trainer.seed + version)
 
     assert recipe.refresh is not None
     folder = run.path / "negatives"

@@ -127,18 +127,30 @@ def search(
     ] = None,
     split: Annotated[str | None, typer.Option(help="Split of the data.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Results to show.")] = 5,
+    like: Annotated[
+        list[Path] | None,
+        typer.Option(help="File of texts that results should be like, instead of a query."),
+    ] = None,
+    unlike: Annotated[
+        list[Path] | None, typer.Option(help="File of texts that they should be unlike.")
+    ] = None,
 ) -> None:
     """Search documents, once or interactively."""
     from embedtrain.output import print_hits
     from embedtrain.search import Searcher
 
     searcher = Searcher(model, data, split)
+    if like or unlike:
+        if query is not None:
+            raise UserError("--like", "takes the place of a query", cure="Give one of them")
+        print_hits(searcher.search_sets(like or [], unlike or [], top))
+        return
     if query is not None:
-        print_hits(searcher, query, top)
+        print_hits(searcher.search(query, top))
         return
     typer.echo(f"{len(searcher.texts):,} documents. Empty line ends.", err=True)
     while (line := _ask()).strip():
-        print_hits(searcher, line, top)
+        print_hits(searcher.search(line, top))
 
 
 @app.command(epilog="Example: embedtrain export runs/quickstart --output my-model")

@@ -1,6 +1,7 @@
 """What the command line prints on standard output."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -17,13 +18,13 @@ from embedtrain.output_pretrain import print_pretrain_check, print_pretrain_run
 from embedtrain.pipeline import load_pipeline
 from embedtrain.pretrain_recipe import PretrainRecipe
 from embedtrain.recipe import dump_recipe, load_recipe
-from embedtrain.search import Searcher
+from embedtrain.search import Hit
 
 
-def print_hits(searcher: Searcher, query: str, top: int) -> None:
-    """Print the best documents for a query."""
+def print_hits(hits: Sequence[Hit]) -> None:
+    """Print what a search found."""
     out = Console(highlight=False)
-    for hit in searcher.search(query, top):
+    for hit in hits:
         out.print(f"[bold]{hit.rank}. {escape(hit.document_id)}[/bold]  [dim]{hit.score:.3f}[/dim]")
         out.print(f"   {escape(' '.join(hit.text.split())[:300])}")
 

@@ -1,6 +1,7 @@
 """Workflow: a model answers queries over documents."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,14 +13,17 @@ from embedtrain.data.cache import default_cache
 from embedtrain.encode import read_texts
 from embedtrain.errors import UserError
 from embedtrain.models.build import load_encoder
+from embedtrain.models.dense import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.encoding import encode_texts
 from embedtrain.prepare import load_task
 from embedtrain.progress import progress_bar
 from embedtrain.recipe import load_retrieval_recipe
+from embedtrain.retrieval.exact import SearchResult
 from embedtrain.retrieval.index_folder import MANIFEST
 from embedtrain.retrieval.late_interaction import ExactIndex
 from embedtrain.retrieval.search import search
+from embedtrain.retrieval.sets import set_query
 from embedtrain.types import TokenVectors
 
 
@@ -56,7 +60,28 @@ class Searcher:
 
     def search(self, query: str, num_results: int = 5) -> list[Hit]:
         """Return the best documents for a query, best first."""
-        found = search(encode_texts(self.model, [query], "query"), self.embeddings, num_results)
+        vector = encode_texts(self.model, [query], "query")
+        return self._hits(search(vector, self.embeddings, num_results))
+
+    def search_sets(
+        self, like: Sequence[Path], unlike: Sequence[Path] = (), num_results: int = 5
+    ) -> list[Hit]:
+        """Return the documents that are like the texts of some files and unlike those of others.
+
+        Raises:
+            UserError: If there is no file of texts, or a text has several vectors.
+        """
+        if not isinstance(self.model, DenseEncoder):
+            raise UserError("--like", "needs a model with one vector per text")
+
+        def encode(path: Path) -> NDArray[np.float32]:
+            assert isinstance(self.model, DenseEncoder)
+            return encode_texts(self.model, list(read_texts(path, None)), "document")
+
+        vector = set_query([encode(path) for path in like], [encode(path) for path in unlike])
+        return self._hits(search(vector, self.embeddings, num_results))
+
+    def _hits(self, found: SearchResult) -> list[Hit]:
         pairs = zip(found.indices[0].tolist(), found.scores[0].tolist(), strict=True)
         return [
             Hit(rank, score, self.ids[index], self.texts[index])

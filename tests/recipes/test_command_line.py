@@ -102,6 +102,21 @@ def test_search_answers_once_and_interactively(embedtrain, run_folder):
     assert asked.stdout.count("1. d") == 2
 
 
+def test_search_with_sets_finds_what_the_first_have_and_the_second_lack(
+    in_process, run_folder, tmp_path
+):
+    (tmp_path / "like.txt").write_text("red cat\nred bird\n")
+    (tmp_path / "unlike.txt").write_text("red bird\n")
+    sets = ["--like", tmp_path / "like.txt", "--unlike", tmp_path / "unlike.txt", "--top", "2"]
+    model = run_folder / "model"
+    found = in_process(["search", model, *sets])
+    assert found[0] == 0, found
+    code, error = in_process(["search", model, "red cat", *sets])
+    assert code == 2
+    assert "takes the place of a query" in error
+    assert in_process(["search", model, "--unlike", tmp_path / "like.txt"])[0] == 2
+
+
 def test_check_shows_recipe_data_and_estimate_and_leaves_no_run(embedtrain, recipe, tmp_path):
     done = embedtrain(["check", recipe], cwd=tmp_path)
     assert done.returncode == 0, done.stderr

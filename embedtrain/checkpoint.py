@@ -17,6 +17,7 @@ import torch
 from embedtrain.errors import UserError
 from embedtrain.models.build import build_encoder
 from embedtrain.models.encoder import TextEncoder
+from embedtrain.models.lora import load_trained_weights, merge_lora, save_adapter
 from embedtrain.models.masked_autoencoder import MaskedAutoencoder
 from embedtrain.models.pretraining import build_masked_autoencoder
 from embedtrain.pretrain_recipe import PretrainRecipe
@@ -67,6 +68,11 @@ class RunFolder:
     def decoder(self) -> Path:
         """The decoder of a pre-training run, to go on with."""
         return self.path / "decoder"
+
+    @property
+    def adapter(self) -> Path:
+        """The adapters alone, where a frozen backbone was trained with some; in peft's files."""
+        return self.path / "adapter"
 
     @property
     def evaluation(self) -> Path:
@@ -178,7 +184,10 @@ def latest_state(run: RunFolder) -> tuple[Path, dict[str, Any]] | None:
 
 
 def load_trained(run: RunFolder, recipe: Recipe) -> TextEncoder:
-    """Return the run's best model: by validation where the recipe validates, else the last one."""
+    """Return the run's best model: by validation where the recipe validates, else the last one.
+
+    Adapters are folded into the weights, and kept beside in ``adapter/``.
+    """
     best = run.checkpoints / BEST
     if best.is_file():
         state = _read(best)
@@ -189,9 +198,12 @@ def load_trained(run: RunFolder, recipe: Recipe) -> TextEncoder:
         state = latest[1]
     model = build_encoder(recipe.model, recipe.trainer.accelerator)
     prefix = "model."
-    model.load_state_dict(
-        {key.removeprefix(prefix): value for key, value in state["state_dict"].items()}
+    load_trained_weights(
+        model, {key.removeprefix(prefix): value for key, value in state["state_dict"].items()}
     )
+    if recipe.model.lora is not None:
+        save_adapter(model.backbone, recipe.model.lora, recipe.model.backbone, run.adapter)
+        merge_lora(model.backbone)
     return model
 
 

@@ -22,10 +22,10 @@ from rich.table import Table
 
 from embedtrain.contract import TextSide, join_texts
 from embedtrain.data.sources import load_task
-from embedtrain.models.backbone import fetch
 from embedtrain.models.build import build_dense
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense import DenseConfig, DenseEncoder
+from embedtrain.models.fetching import fetch
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.types import Relevance, RetrievalBatch
 

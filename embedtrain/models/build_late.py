@@ -53,6 +53,8 @@ def build_late_interaction(
         num_layers=config.num_layers,
         dropout=config.dropout,
         trust_remote_code=config.trust_remote_code,
+        attention=config.attention,
+        lora=config.lora,
     )
     contract = resolve_late_contract(config, layout, backbone)
     add_markers(backbone, contract.markers)

@@ -127,7 +127,7 @@ class DenseEncoder(TextEncoder):
             torch.cat([queries.ids, documents.ids]), torch.cat([queries.lengths, documents.lengths])
         )
         layers = () if self.exits is None else self.exits.layers
-        embeddings = self._embed(together, execution, layers)
+        embeddings = self.embed_layers(together, execution, layers)
         query, document = torch.split(embeddings, [len(queries), len(documents)])
         return RetrievalOutputs(
             query=query[batch.query_rows],
@@ -146,12 +146,12 @@ class DenseEncoder(TextEncoder):
         side: Side = "document",  # noqa: ARG002 - both sides are pooled alike
     ) -> Float[Tensor, "texts dim"]:
         """Return one vector per text, in float32 at least, normalised if the similarity is cosine."""
-        return self._embed(texts, execution)
+        return self.embed_layers(texts, execution)
 
-    def _embed(
+    def embed_layers(
         self, texts: Texts, execution: Execution, layers: tuple[int, ...] = ()
     ) -> Float[Tensor, "texts dim"]:
-        """Return one vector per text, those of ``layers`` side by side before it."""
+        """Return one vector per text as :meth:`embed` does, those of ``layers`` side by side before it."""
         packed = self.packs(texts)
 
         def encode(chunk: Texts) -> Float[Tensor, "texts dim"]:

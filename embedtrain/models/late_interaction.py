@@ -9,10 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, m
 from torch import Tensor
 
 from embedtrain.contract import LateInteractionContract, TextSide
-from embedtrain.models.backbone import Backbone
+from embedtrain.models.backbone import Attention, Backbone
 from embedtrain.models.chunking import Execution, encode_tokens_in_chunks
 from embedtrain.models.encoder import Packing, TextEncoder
 from embedtrain.models.gates import mean_gate, open_only
+from embedtrain.models.lora import LoraConfig
 from embedtrain.models.pooling import positions
 from embedtrain.models.token_heads import TokenHeads, straight_through_sign
 from embedtrain.models.token_pooling import pool_embeddings
@@ -77,6 +78,10 @@ class LateInteractionConfig(BaseModel):
     """Add a vector of the whole text, of the first token, with a learned weight (ColBERTer)."""
     num_layers: PositiveInt | None = None
     """Keep only the first layers of the backbone; null keeps all."""
+    attention: Attention | None = None
+    """Let a decoder's tokens look at all others (bidirectional) or at earlier ones; null: as it was trained."""
+    lora: LoraConfig | None = None
+    """Train low-rank adapters and freeze the backbone; exports hold the sum of both."""
     dropout: float | None = Field(default=None, ge=0, lt=1)
     """Replaces the backbone's dropout ratios; null keeps them. Attention dropout is slow on CPU."""
     learn_temperature: PositiveFloat | None = None

@@ -39,6 +39,7 @@ def packed_attention(
     sequence_groups: list[tuple[int, int, int]],
     scaling: float | None = None,
     dropout: float = 0.0,
+    is_causal: bool | None = None,
     **_: Any,  # noqa: ANN401 - transformers passes what other backends need
 ) -> tuple[Float[Tensor, "1 tokens heads head_dim"], None]:
     """Attend within each text; the signature is that of transformers' attention functions.
@@ -47,6 +48,8 @@ def packed_attention(
     attention is several times slower than the float32 one.
     """
     dtype = query.dtype
+    if is_causal is None:  # a decoder that was told otherwise says so with each call
+        is_causal = bool(getattr(module, "is_causal", False))
     on_cpu = query.device.type == "cpu"
     if on_cpu and dtype == torch.bfloat16:
         query, key, value = query.float(), key.float(), value.float()
@@ -68,7 +71,7 @@ def packed_attention(
                 v,
                 dropout_p=dropout,
                 scale=scaling,
-                is_causal=bool(getattr(module, "is_causal", False)),
+                is_causal=is_causal,
                 enable_gqa=k.shape[1] != heads,
             )
             results.append(out.transpose(1, 2).reshape(count * length, heads, head_dim))

@@ -6,7 +6,8 @@ import pytest
 from hub_stub import HubStub
 
 from embedtrain.errors import UserError
-from embedtrain.models.backbone import ensure_end_token, fetch, load_backbone
+from embedtrain.models.backbone import ensure_end_token, load_backbone
+from embedtrain.models.fetching import fetch
 
 LOAD = """
 from embedtrain.models.build import load_dense

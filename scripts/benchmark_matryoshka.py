@@ -19,6 +19,7 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -27,13 +28,13 @@ from embedtrain.data.beir import RetrievalTask
 from embedtrain.data.sources import load_task
 from embedtrain.evaluation.metrics import score_ranking
 from embedtrain.models.build import build_dense
+from embedtrain.models.chunking import Execution
 from embedtrain.models.dense import DenseConfig, DenseEncoder
-from embedtrain.models.encoding import encode_texts
-from embedtrain.models.shrink import shrink
 from embedtrain.recipe import load_recipe
 from embedtrain.resources import resource
 from embedtrain.train import train
 from embedtrain.training.validation import EncodedTask, rank_task
+from embedtrain.types import Side
 
 INNER = {"name": "info_nce", "temperature": 0.05}
 SHARES = (1, 2, 4, 8, 16)
@@ -99,23 +100,32 @@ def tasks_of(arguments: argparse.Namespace) -> list[RetrievalTask]:
 
 
 def measure(folder: str, layers: Sequence[int], tasks: Sequence[RetrievalTask]) -> Scores:
-    """Return nDCG@10 of a model that ends at each layer, at each size."""
-    scores: Scores = {task.name: {} for task in tasks}
-    for layer in layers:
-        model = shrink(build_dense(DenseConfig(backbone=folder)), layer=layer)
-        for task in tasks:
-            encoded = encode(model, task)
-            for share in SHARES:
-                value = ndcg(task, encoded, model.dim // share)
-                scores[task.name][f"{layer}/{share}"] = value
+    """Return nDCG@10 of a model that ends at each layer, at each size; each text is encoded once."""
+    model = build_dense(DenseConfig(backbone=folder)).eval()
+    scores: Scores = {}
+    for task in tasks:
+        queries = encode(model, task.queries, "query", layers[:-1])
+        documents = encode(model, task.documents, "document", layers[:-1])
+        scores[task.name] = {
+            f"{layer}/{share}": ndcg(task, EncodedTask(*both), model.dim // share)
+            for layer, *both in zip(layers, queries, documents, strict=True)
+            for share in SHARES
+        }
     return scores
 
 
-def encode(model: DenseEncoder, task: RetrievalTask) -> EncodedTask:
-    """Encode a task; a prefix of a whole vector is what a model cut to it gives before normalising."""
-    return EncodedTask(
-        encode_texts(model, task.queries, "query"), encode_texts(model, task.documents, "document")
-    )
+@torch.no_grad()
+def encode(
+    model: DenseEncoder, texts: Sequence[str], side: Side, layers: Sequence[int]
+) -> list[NDArray[np.float32]]:
+    """Encode texts at some layers and the last; a prefix is what a model cut to it gives before normalising."""
+    blocks = [
+        model.embed_layers(
+            model.tokenization.encode(texts[start : start + 4096], side), Execution(), tuple(layers)
+        )
+        for start in range(0, len(texts), 4096)
+    ]
+    return [part.numpy() for part in torch.cat(blocks).chunk(len(layers) + 1, dim=1)]
 
 
 def ndcg(task: RetrievalTask, encoded: EncodedTask, dim: int) -> float:

@@ -25,7 +25,7 @@ def test_the_first_dimensions_of_an_exit_are_what_the_whole_model_gives(bert, pr
     model = build_dense(config).eval()
     tokens = model.tokenization.encode(TEXTS, "document")
     with torch.no_grad():
-        both = model._embed(tokens, Execution(), (1,))
+        both = model.embed_layers(tokens, Execution(), (1,))
     expected = torch.nn.functional.normalize(both[:, :7], dim=1)
     small = shrink(model, layer=1, dim=7)
     assert (small.num_layers, small.dim) == (1, 7)

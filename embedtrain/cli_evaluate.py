@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
+from embedtrain.errors import UserError
+
 EVALUATE_EXAMPLE = (
     "Examples: embedtrain evaluate runs/quickstart/model --data scifact --output scifact.json · "
     "embedtrain evaluate my-model --data scifact --data sts/stsb-en --data banking77.test.jsonl "
-    "--output scores"
+    "--output scores · embedtrain evaluate my-model --mteb SciFact --data SciFact=scifact --output mteb"
 )
 
 
@@ -20,11 +22,12 @@ def evaluate(
         ),
     ],
     data: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
-            help="A BEIR folder, python_docs, or .jsonl rows of any kind of task; may be repeated."
+            help="A BEIR folder, python_docs, or .jsonl rows of any kind of task; may be repeated. "
+            "With --mteb, TASK=PATH replaces the Hub's data of a task."
         ),
-    ],
+    ] = None,
     split: Annotated[
         str | None, typer.Option(help="Which split of the data; test if left out.")
     ] = None,
@@ -47,17 +50,62 @@ def evaluate(
     efficiency: Annotated[
         bool, typer.Option(help="Time encoding and search of retrieval as well.")
     ] = True,
+    mteb: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='A benchmark ("MTEB(eng, v2)") or task of mteb, or "local" for only the --data given; '
+            "--output is then a folder."
+        ),
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="With --mteb: JSON of prompts by mteb's names.")
+    ] = None,
 ) -> None:
     """Score a model on tasks of any kind, with confidence intervals and cost."""
     from rich.console import Console
 
+    if mteb:
+        _evaluate_mteb(model, mteb, data or [], split, task, prompts, output, baseline or clusters)
+        return
+    if prompts is not None:
+        raise UserError("--prompts", "is for --mteb only", cure="The contract has the prompts")
+
     from embedtrain.evaluate_tasks import Wish, evaluate_tasks
     from embedtrain.evaluation.report import result_tables
 
-    wish = Wish(data, split, task, clusters, baseline, efficiency)
+    wish = Wish(data or [], split, task, clusters, baseline, efficiency)
     for result in evaluate_tasks(model, wish, output):
         for table in result_tables(result):
             Console().print(table)
+
+
+def _evaluate_mteb(
+    model: str,
+    names: list[str],
+    data: list[str],
+    split: str | None,
+    task: str | None,
+    prompts: Path | None,
+    output: Path | None,
+    refused: object,
+) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from embedtrain.evaluate_mteb import MtebWish, evaluate_mteb
+
+    if refused:
+        raise UserError(
+            "--mteb",
+            "does not go with --baseline and --clusters",
+            cure="Use embedtrain compare on the scores/ folders",
+        )
+    if output is None or output.suffix == ".json":
+        raise UserError("--output", "must be a folder with --mteb", got=output and str(output))
+    table = Table("task", "subset", "split", "metric", "score")
+    for score in evaluate_mteb(model, MtebWish(names, data, split, task, prompts), output):
+        table.add_row(score.task, score.subset, score.split, score.metric, f"{score.value:.4f}")
+    Console().print(table)
 
 
 COMPARE_EXAMPLE = (

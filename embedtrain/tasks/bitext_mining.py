@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from jaxtyping import Int64
 
+from embedtrain.evaluation.metrics import PerQuery
 from embedtrain.tasks.base import Outcome, Task
 from embedtrain.tasks.files import TaskFiles, item_ids, read_rows
 from embedtrain.tasks.sts import pair_texts
@@ -46,15 +48,7 @@ class BitextMining(Task):
             1,
             "symmetric",
         ).indices[:, 0]
-        right = found == np.arange(len(found))
-        named = np.bincount(found, minlength=len(found))
-        f1 = np.where(right, 2 / (1 + named), 0.0)
-        return Outcome(
-            {
-                "f1": dict(zip(self.ids, f1.tolist(), strict=True)),
-                "accuracy": dict(zip(self.ids, right.astype(float).tolist(), strict=True)),
-            }
-        )
+        return Outcome(bitext_scores(found, self.ids))
 
     @property
     def item_file(self) -> Path:
@@ -65,3 +59,14 @@ class BitextMining(Task):
     def texts(self) -> dict[str, str]:
         """Item to both sentences."""
         return pair_texts(self.ids, self.rows)
+
+
+def bitext_scores(found: Int64[np.ndarray, " pairs"], items: list[str]) -> PerQuery:
+    """Score the row that was found for each row; its own is the right one."""
+    right = found == np.arange(len(found))
+    named = np.bincount(found, minlength=len(found))
+    f1 = np.where(right, 2 / (1 + named), 0.0)
+    return {
+        "f1": dict(zip(items, f1.tolist(), strict=True)),
+        "accuracy": dict(zip(items, right.astype(float).tolist(), strict=True)),
+    }

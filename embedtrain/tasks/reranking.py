@@ -60,11 +60,11 @@ class Reranking(Task):
             if not row["positive"]:
                 raise _without_positive(files.path, name)
             candidates[name] = {
-                f"{side}-{number}": _text(text, files.path, name)
+                f"{name}-{side}-{number}": _text(text, files.path, name)
                 for side in ("positive", "negative")
                 for number, text in enumerate(row[side], 1)
             }
-            qrels[name] = {key: int(key.startswith("positive")) for key in candidates[name]}
+            qrels[name] = {f"{name}-positive-{n}": 1 for n in range(1, len(row["positive"]) + 1)}
         data = files.described("reranking", len(rows), sum(map(len, candidates.values())))
         queries = {name: row["query"] for name, row in zip(ids, rows, strict=True)}
         return cls(data, files.path, queries, candidates, qrels)

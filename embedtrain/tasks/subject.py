@@ -65,7 +65,7 @@ class Subject:
         model, key = self.model, self.key
         if role == "symmetric":
             model, key = symmetric_view(model), f"{key} symmetric"
-        side: Literal["query", "document"] = "document" if role == "document" else "query"
+        side: Literal["query", "document"] = "query" if role == "query" else "document"
         if isinstance(model, DenseEncoder):
             return embed_once(model, key, texts, side, self.cache)
         assert isinstance(model, LateInteractionEncoder)
@@ -148,7 +148,7 @@ def _pair_scores(
 
 
 def symmetric_view(model: TextEncoder) -> TextEncoder:
-    """Return the model, the same weights, with the query's prompt and the longer of its two lengths.
+    """Return the model, the same weights, whose documents get the query's prompt and the longer length.
 
     A query length of a few words would cut the documents that are to be clustered or classified. Late
     interaction is left alone: its query length is also the number of its expansion tokens.
@@ -156,7 +156,20 @@ def symmetric_view(model: TextEncoder) -> TextEncoder:
     contract = model.contract
     if not isinstance(contract, Contract):
         return model
-    length = max(contract.query_length, contract.document_length)
+    return _with_contract(
+        model,
+        document_prompt=contract.query_prompt,
+        document_length=max(contract.query_length, contract.document_length),
+        document_model="",  # texts are compared with their like, so one model encodes them all
+    )
+
+
+def with_prompts(model: TextEncoder, query: str, document: str) -> TextEncoder:
+    """Return the model, the same weights, with other prompts."""
+    return _with_contract(model, query_prompt=query, document_prompt=document)
+
+
+def _with_contract(model: TextEncoder, **changes: object) -> TextEncoder:
     view = copy.copy(model)
-    view.contract = contract.model_copy(update={"query_length": length})
+    view.contract = model.contract.model_copy(update=changes)
     return view

@@ -1,5 +1,6 @@
 """Do the work of a run in this process, or in as many as its recipe asks for."""
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -38,7 +39,8 @@ def go_on(
 ) -> RunFolder:
     """Call ``work`` here if this is a rank or alone, else start the ranks, which call it."""
     if must_launch(config):
-        launch(["train", "--resume", str(run.path), *overrides], config.devices, run.path)
+        command = [sys.executable, "-m", "embedtrain.cli", "train", "--resume", str(run.path)]
+        launch([*command, *overrides], config.devices, run.path)
         return run
     with joined(config.accelerator):
         return work()

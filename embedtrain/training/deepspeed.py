@@ -136,7 +136,10 @@ class ZeroStrategy(DeepSpeedStrategy):  # type: ignore[misc]  # Lightning is not
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Give each rank its part of the moments."""
-        from deepspeed.utils import safe_set_full_optimizer_state
+        from deepspeed.utils import (
+            safe_set_full_optimizer_state,
+            safe_set_local_optimizer_state,
+        )
 
         (stored,) = checkpoint["optimizer_states"]
         (optimizer,) = self.optimizers
@@ -153,7 +156,20 @@ class ZeroStrategy(DeepSpeedStrategy):  # type: ignore[misc]  # Lightning is not
         for number, parameter in enumerate(parameters):
             for key in MOMENTS:
                 value = stored["state"][number][key].to(parameter.device)
-                safe_set_full_optimizer_state(parameter, value, key)
+                if self.stage < 3:
+                    safe_set_full_optimizer_state(parameter, value, key)
+                else:
+                    safe_set_local_optimizer_state(parameter, self._own_part(parameter, value), key)
+
+    def _own_part(self, parameter: nn.Parameter, value: Tensor) -> Tensor:
+        """Return this rank's part of a moment; a weight smaller than the ranks are many has empty parts.
+
+        DeepSpeed 0.19 fails on those when it is given the whole.
+        """
+        size = parameter.ds_tensor.ds_numel
+        room = size * self.world_size - value.numel()
+        padded = nn.functional.pad(value.flatten(), (0, room))
+        return padded.narrow(0, size * self.global_rank, size)
 
     def _link_moments(self, optimizer: Any) -> None:  # noqa: ANN401
         """Tell each weight where its moments are.

@@ -4,7 +4,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -33,8 +32,8 @@ class RankDied(Exception):  # noqa: N818 - reads as what happened
     """A rank was killed or failed; the others were ended."""
 
 
-def launch(arguments: Sequence[str], num_ranks: int, run: Path) -> None:
-    """Run ``embedtrain`` with ``arguments`` in ``num_ranks`` processes and wait for them.
+def launch(command: Sequence[str], num_ranks: int, run: Path) -> None:
+    """Run a command in ``num_ranks`` processes and wait for them.
 
     The first rank writes to this terminal, the others into ``ranks/`` of the run folder. SIGTERM and
     Ctrl-C are passed on, so that all ranks save a checkpoint together and end.
@@ -59,7 +58,7 @@ def launch(arguments: Sequence[str], num_ranks: int, run: Path) -> None:
                 own = {name: str(value) for name, value in numbers.items()}
                 own[REPORT] = str(report)
                 environment = os.environ | _threads(num_ranks) | address | own
-                processes.append(_start(arguments, environment, logs, rank))
+                processes.append(_start(command, environment, logs, rank))
             failed = _wait(processes)
         finally:
             for process in processes:
@@ -83,9 +82,8 @@ def speaks() -> bool:
 
 
 def _start(
-    arguments: Sequence[str], environment: dict[str, str], logs: Path, rank: int
+    command: Sequence[str], environment: dict[str, str], logs: Path, rank: int
 ) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "embedtrain.cli", *arguments]
     # A session of its own: Ctrl-C reaches this process alone, which passes it on once.
     if rank == 0:
         return subprocess.Popen(command, env=environment, start_new_session=True)

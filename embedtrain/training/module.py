@@ -1,5 +1,6 @@
 """The step of retrieval: model, gather, objective, log. Nothing else happens in it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -24,11 +25,12 @@ class RetrievalModule(TrainedModule):
 
     Args:
         model: The encoder.
-        objective: From outputs to a loss.
+        objectives: From outputs to a loss; one for each source of batches, or one for all.
         config: Optimizer, schedule, chunk size.
         num_steps: Length of the schedule, in optimizer steps.
         guide: A second model's view of a batch, or None.
         frozen: Documents that were encoded before training, or None to train both sides.
+        batch_sizes: Queries of each source's steps, over all devices; those of ``config`` if left out.
     """
 
     cure = "Lower trainer.learning_rate or raise the temperature"
@@ -36,14 +38,16 @@ class RetrievalModule(TrainedModule):
     def __init__(
         self,
         model: TextEncoder,
-        objective: Objective,
+        objectives: Sequence[Objective],
         config: TrainerConfig,
         num_steps: int,
         guide: Guide | None = None,
         frozen: FrozenDocuments | None = None,
+        batch_sizes: Sequence[int] = (),
     ) -> None:
         super().__init__(model, config, num_steps)
-        self.objective = objective
+        self.objectives = objectives
+        self.batch_sizes = batch_sizes
         self.guide = guide
         self.frozen = frozen
 
@@ -55,12 +59,16 @@ class RetrievalModule(TrainedModule):
             else:
                 assert isinstance(self.model, DenseEncoder)
                 outputs = self.frozen(self.model, batch, self.execution)
-        outputs = gather_outputs(outputs, with_queries=self.objective.needs_all_queries)
+        objective = self.objectives[batch.source if len(self.objectives) > 1 else 0]
+        outputs = gather_outputs(outputs, with_queries=objective.needs_all_queries)
         if self.guide is not None:
             outputs = replace(outputs, guide=self.guide(outputs))
         # Outside of autocast: scores at a low temperature need float32, bf16 logits give gradients far off.
-        result = self.objective(outputs)
-        share = len(outputs.query) * own_shard().ranks / self.config.micro_batch
+        result = objective(outputs)
+        whole = self.config.micro_batch
+        if self.batch_sizes:
+            whole = self.batch_sizes[batch.source] // self.config.accumulate
+        share = len(outputs.query) * own_shard().ranks / whole
         loss = result.loss * share  # the ranks' mean is then that over all queries
         if self.logs_now:
             self._log_step(loss, result.metrics, outputs)

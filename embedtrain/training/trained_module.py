@@ -135,7 +135,7 @@ class TrainedModule(pl.LightningModule, ABC):
 
     def configure_gradient_clipping(
         self,
-        optimizer: torch.optim.Optimizer,  # noqa: ARG002
+        optimizer: object,  # noqa: ARG002
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,  # noqa: ARG002
     ) -> None:
@@ -169,4 +169,7 @@ def keep_one_activation_per_layer(model: nn.Module) -> None:
                 got=type(backbone).__name__,
                 cure="Use rematerialize, which works with every backbone",
             )
-        backbone.gradient_checkpointing_enable({"use_reentrant": False})
+        # transformers 5.23 renamed it; drop the getattr when that is the oldest supported.
+        name = "activation_checkpointing_enable"
+        enable = getattr(backbone, name, None) or backbone.gradient_checkpointing_enable
+        enable({"use_reentrant": False})

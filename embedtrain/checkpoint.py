@@ -5,12 +5,14 @@ import logging
 import platform
 import subprocess
 import sys
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from zipfile import BadZipFile
 
 import torch
 
@@ -174,7 +176,15 @@ def latest_state(run: RunFolder) -> tuple[Path, dict[str, Any]] | None:
     for path in reversed(found):
         try:
             return path, _read(path)
-        except (RuntimeError, EOFError, OSError, ValueError, KeyError, UnpicklingError) as error:
+        except (
+            RuntimeError,
+            EOFError,
+            OSError,
+            ValueError,
+            KeyError,
+            UnpicklingError,
+            BadZipFile,
+        ) as error:
             logger.warning("%s is damaged (%s); using the one before it", path, error)
     if found:
         raise UserError(
@@ -227,7 +237,14 @@ def load_pretrained(run: RunFolder, recipe: PretrainRecipe) -> MaskedAutoencoder
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Read a checkpoint as tensors and plain values only: nothing in it can run."""
+    """Read a checkpoint as tensors and plain values only: nothing in it can run.
+
+    torch does not compare the checksums that it writes; here a flipped bit is found.
+    """
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"{damaged} does not have its checksum")
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     state["state_dict"]
     return state

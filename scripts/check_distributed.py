@@ -48,7 +48,7 @@ def check(case: Case, toys: Path, alone: dict[Case, dict[str, Any]]) -> dict[str
     if reference not in alone:
         alone[reference] = train_case(reference, toys)
     start = time.perf_counter()
-    found = on_ranks(case.ranks, train_case, case, toys)
+    found = on_ranks(case.ranks, train_case, case, toys, patience=1800)
     micro_batches = STEPS * case.accumulate
     names = [name for name, _ in found["traffic"]]
     return asdict(case) | {
@@ -74,9 +74,14 @@ def cached_loss_messages(case: Case) -> int:
     return mini_batches * (1 + 2)
 
 
+def case_of(row: dict[str, Any]) -> Case:
+    """Return the case that a row of the table is about."""
+    return Case(**{name: row[name] for name in Case.__dataclass_fields__})
+
+
 def print_row(row: dict[str, Any]) -> None:
     """Print one line of the table."""
-    scheme = Case(**{name: row[name] for name in Case.__dataclass_fields__}).scheme
+    scheme = case_of(row).scheme
     verdict = "ok" if row["relative_error"] <= row["bound"] else "WRONG"
     print(
         f"{row['strategy']:12} {row['model']:17} {row['ranks']:5} {scheme:30} "
@@ -92,7 +97,9 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--strategies", default=",".join(STRATEGIES))
     parser.add_argument("--ranks", default="1,2,4")
-    parser.add_argument("--json", type=Path, help="write the table there")
+    parser.add_argument(
+        "--json", type=Path, help="write the table there; what it holds is not run again"
+    )
     arguments = parser.parse_args(argv)
     arguments.models = arguments.models.split(",")
     arguments.strategies = arguments.strategies.split(",")
@@ -109,10 +116,16 @@ def main(argv: list[str] | None = None) -> int:
         f"{'scatters':>8} {'bytes/batch':>12} {'cached loss':>12}"
     )
     rows: list[dict[str, Any]] = []
+    if arguments.json and arguments.json.is_file():
+        rows = json.loads(arguments.json.read_text(encoding="utf-8"))
+    known = {case_of(row): row for row in rows}
     with tempfile.TemporaryDirectory() as folder:
         toys, alone = Path(folder), {}
         write_toys(toys)
         for case in cases(arguments):
+            if case in known:
+                print_row(known[case])
+                continue
             rows.append(check(case, toys, alone))
             print_row(rows[-1])
             if arguments.json:

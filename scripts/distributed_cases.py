@@ -64,7 +64,7 @@ class Case:
 
 
 def _chunk_tokens(case: Case) -> int:
-    return (60 if case.model == "masked" else 24) if case.chunked else 100_000
+    return (60 if case.model == "masked" else 40) if case.chunked else 100_000
 
 
 def recipe_of(case: Case, toys: Path) -> AnyRecipe:
@@ -117,7 +117,7 @@ def module_of(
         model = build_encoder(recipe.model, "cpu")
         sources = prepare(recipe, model.tokenization).sources
         mixture, builder = plan_batches(recipe, sources, STEPS, 0)
-        module = RetrievalModule(model, recipe.objective, config, STEPS)
+        module = RetrievalModule(model, recipe.objectives, config, STEPS)
     else:
         model = build_pretrained(recipe)
         data = prepare_text(recipe, model)

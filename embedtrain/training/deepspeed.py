@@ -4,6 +4,7 @@ Lightning 2.6 restricts DeepSpeed to GPUs in three places, none of which has a r
 are overridden here. Its own checkpoints are folders of pickles bound to a number of ranks; these are not.
 """
 
+import logging
 import os
 from argparse import Namespace
 from collections.abc import Mapping
@@ -54,6 +55,8 @@ class ZeroStrategy(DeepSpeedStrategy):  # type: ignore[misc]  # Lightning is not
         """Use the group that was joined; Lightning's own wants GPU numbers."""
         import deepspeed.ops
 
+        # Under rematerialisation it warns that it does not know the type of our outputs, at every start.
+        logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
         # It serves tensor-parallel inference alone, and building it takes half a minute.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         self.set_world_ranks()
@@ -161,7 +164,7 @@ class ZeroStrategy(DeepSpeedStrategy):  # type: ignore[misc]  # Lightning is not
                 else:
                     safe_set_local_optimizer_state(parameter, self._own_part(parameter, value), key)
 
-    def _own_part(self, parameter: nn.Parameter, value: Tensor) -> Tensor:
+    def _own_part(self, parameter: Any, value: Tensor) -> Tensor:  # noqa: ANN401 - DeepSpeed's
         """Return this rank's part of a moment; a weight smaller than the ranks are many has empty parts.
 
         DeepSpeed 0.19 fails on those when it is given the whole.

@@ -254,6 +254,7 @@ def _forward_panel(
         num_queries=len(query),
         num_documents=len(document),
         documents_per_split=per_split,
+        num_dims=query.shape[1],
         query_stride=query.stride(0),
         document_stride=document.stride(0),
         dim=query.shape[1],

@@ -11,7 +11,7 @@ import triton.language as tl
 from embedtrain_kernels.tiles import answers, label_hits
 
 
-@triton.jit(do_not_specialize=["num_queries", "num_documents", "documents_per_split"])
+@triton.jit(do_not_specialize=["num_queries", "num_documents", "documents_per_split", "num_dims"])
 def infonce_forward(
     query: tl.tensor,
     document: tl.tensor,
@@ -28,6 +28,7 @@ def infonce_forward(
     num_queries: tl.tensor,
     num_documents: tl.tensor,
     documents_per_split: tl.tensor,
+    num_dims: tl.tensor,
     query_stride: tl.tensor,
     document_stride: tl.tensor,
     dim: tl.constexpr,
@@ -45,7 +46,8 @@ def infonce_forward(
     ``row_*`` are ``[splits, queries]``: ``program_id(1)`` takes one range of the documents. With
     ``has_columns`` the same tile of scores also gives maximum and sum over these queries for every
     document: ``column_*`` are ``[row blocks, documents]``. Labels are left out of all of them, so that the
-    caller has the hardest negative and adds the positives exactly.
+    caller has the hardest negative and adds the positives exactly. ``num_dims`` is ``dim`` as a number of the
+    launch: a loop whose end is known is unrolled, and Triton 3.9 then spills registers for the addresses.
     """
     rows = tl.program_id(0) * block_rows + tl.arange(0, block_rows)
     depth = tl.arange(0, block_depth)
@@ -64,7 +66,7 @@ def infonce_forward(
         column_inside = columns < last
         document_row = document + columns[None, :].to(tl.int64) * document_stride
         scores = tl.zeros([block_rows, block_columns], tl.float32)
-        for begin in range(0, dim, block_depth):
+        for begin in range(0, num_dims, block_depth):
             places = begin + depth
             left = tl.load(
                 query_row + places[None, :],

@@ -64,7 +64,8 @@ def check(recipe: AnyRecipe) -> CheckReport | PretrainCheck:
     builder = BatchBuilder(
         sources, num_positives=recipe.data.num_positives, num_negatives=recipe.data.num_negatives
     )
-    batch = builder(Draw(0, 0, torch.arange(recipe.trainer.batch_size).numpy()))
+    size = recipe.data.batch_sizes(recipe.trainer.batch_size)[0]
+    batch = builder(Draw(0, 0, torch.arange(size).numpy()))
     lengths = torch.cat([batch.queries.lengths, batch.documents.lengths])
     ids = torch.cat([batch.queries.ids, batch.documents.ids])
     num_rows = sum(len(source) for source in sources)

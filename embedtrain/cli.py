@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from embedtrain import cli_evaluate, cli_mine, cli_tokenizer
+from embedtrain import cli_evaluate, cli_export, cli_mine, cli_tokenizer
 from embedtrain.errors import Interrupted, UserError
 from embedtrain.training.launcher import INTERRUPTED, RankDied, report_failure, speaks
 
@@ -25,6 +25,7 @@ app = typer.Typer(
 
 app.command(epilog=cli_evaluate.EVALUATE_EXAMPLE)(cli_evaluate.evaluate)
 app.command(epilog=cli_evaluate.COMPARE_EXAMPLE)(cli_evaluate.compare)
+app.command(epilog=cli_export.EXAMPLE)(cli_export.export)
 app.command(epilog=cli_mine.MINE_EXAMPLE)(cli_mine.mine)
 app.command(epilog=cli_mine.SCORE_EXAMPLE)(cli_mine.score)
 app.command(epilog=cli_tokenizer.EXAMPLE)(cli_tokenizer.tokenizer)
@@ -38,6 +39,10 @@ Overrides = Annotated[
 ModelArgument = Annotated[
     str,
     typer.Argument(help="A run's model/ folder, any sentence-transformers folder, or a Hub id."),
+]
+
+InstructionOption = Annotated[
+    str | None, typer.Option(help="Use the prompts of this one of the model's instructions.")
 ]
 
 
@@ -105,11 +110,12 @@ def encode(
         Literal["query", "document"], typer.Option(help="Whose prompt and length to use.")
     ] = "document",
     column: Annotated[str | None, typer.Option(help="Name of the text column.")] = None,
+    instruction: InstructionOption = None,
 ) -> None:
     """Encode a file of texts."""
     from embedtrain.encode import encode as run_encode
 
-    rows, dim = run_encode(model, texts, output, side=side, column=column)
+    rows, dim = run_encode(model, texts, output, side=side, column=column, instruction=instruction)
     typer.echo(f"{output}: {rows:,} x {dim}")
 
 
@@ -134,12 +140,13 @@ def search(
     unlike: Annotated[
         list[Path] | None, typer.Option(help="File of texts that they should be unlike.")
     ] = None,
+    instruction: InstructionOption = None,
 ) -> None:
     """Search documents, once or interactively."""
     from embedtrain.output import print_hits
     from embedtrain.search import Searcher
 
-    searcher = Searcher(model, data, split)
+    searcher = Searcher(model, data, split, instruction)
     if like or unlike:
         if query is not None:
             raise UserError("--like", "takes the place of a query", cure="Give one of them")
@@ -151,21 +158,6 @@ def search(
     typer.echo(f"{len(searcher.texts):,} documents. Empty line ends.", err=True)
     while (line := _ask()).strip():
         print_hits(searcher.search(line, top))
-
-
-@app.command(epilog="Example: embedtrain export runs/quickstart --output my-model")
-def export(
-    source: Annotated[str, typer.Argument(help="A run folder, a model folder or a Hub id.")],
-    output: Annotated[Path, typer.Option(help="Folder to write.")],
-    overwrite: Annotated[bool, typer.Option(help="Replace the folder if it exists.")] = False,
-    layer: Annotated[int | None, typer.Option(help="End the model at this layer, from 1.")] = None,
-    dim: Annotated[int | None, typer.Option(help="Keep the first dimensions only.")] = None,
-) -> None:
-    """Write a model folder that sentence-transformers and transformers load; checked by reloading."""
-    from embedtrain.export import export as run_export
-
-    written = run_export(source, output, overwrite=overwrite, layer=layer, dim=dim)
-    typer.echo(f"{written}: reloaded, same vectors")
 
 
 @app.command(epilog="Example: embedtrain doctor quickstart")

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
+from embedtrain.errors import UserError
 from embedtrain.types import Side, Similarity, Texts
 
 Pooling = Literal["cls", "mean", "last_token", "weighted_mean", "max"]
@@ -34,6 +35,60 @@ class TextSide(BaseModel):
     """Tokens kept, special tokens included; null takes the backbone's own limit, at most 512."""
 
 
+Template = Literal["instruct", "tart", "plain"]
+
+
+class Demonstration(BaseModel):
+    """An example of the task: a query and a document that answers it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    query: str
+    document: str
+
+
+class Instruction(BaseModel):
+    """A task in words, put before its queries."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    text: str
+    """What is asked, such as "Given a claim, find documents that refute it"."""
+    template: Template = "instruct"
+    """``instruct``: "Instruct: TEXT", a new line, "Query: " (E5-Mistral, LG-ANNA). ``tart``: TEXT and the
+    separator token. ``plain``: TEXT as it is."""
+    examples: tuple[Demonstration, ...] = ()
+    """Demonstrations before the query (LG-ANNA, few-shot); documents never get them. For ``instruct``."""
+    both_sides: bool = False
+    """Put the text before documents as well: for tasks that compare texts of one kind."""
+
+    def query_prompt(self, separator: str) -> str:
+        """Return what stands before a query; ``separator`` is the tokenizer's separator token."""
+        shown = "".join(
+            f"{self._head(separator)}{example.query}\nPassage: {example.document}\n\n"
+            for example in self.examples
+        )
+        return shown + self._head(separator)
+
+    def document_prompt(self, separator: str, default: str) -> str:
+        """Return what stands before a document; ``default`` is the model's own prompt."""
+        return self._head(separator) if self.both_sides else default
+
+    def _head(self, separator: str) -> str:
+        if self.template == "tart":
+            return f"{self.text} {separator} "
+        return f"Instruct: {self.text}\nQuery: " if self.template == "instruct" else self.text
+
+
+class TaskPrompts(BaseModel):
+    """What an instruction puts before texts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    query: str
+    document: str
+
+
 class Contract(BaseModel):
     """The resolved contract: nothing is left to a default of some other program."""
 
@@ -51,6 +106,27 @@ class Contract(BaseModel):
     """Tokens of a document, special tokens included."""
     document_model: str = ""
     """Folder of the model that encodes documents, where only queries were tuned; empty: this model."""
+    instructions: dict[str, TaskPrompts] = {}
+    """Prompts of tasks, by name, that take the place of the two prompts where a command names them."""
+
+    def under(self, instruction: str | None) -> "Contract":
+        """Return the contract with the prompts of an instruction; None changes nothing.
+
+        Raises:
+            UserError: If the model knows no instruction of that name.
+        """
+        if instruction is None:
+            return self
+        if instruction not in self.instructions:
+            raise UserError(
+                "--instruction",
+                "is none that the model knows",
+                got=instruction,
+                cure=f"Choose from: {', '.join(self.instructions) or 'none'}",
+            )
+        prompts = self.instructions[instruction]
+        changed = {"query_prompt": prompts.query, "document_prompt": prompts.document}
+        return self.model_copy(update=changed)
 
     def prompt(self, side: Side) -> str:
         """Return the text put before every text of ``side``."""

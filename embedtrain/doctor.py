@@ -62,8 +62,8 @@ def diagnose(recipe: Recipe) -> Diagnosis:
     torch.manual_seed(recipe.trainer.seed)
     model = build_encoder(recipe.model, recipe.trainer.accelerator)
     sources = prepare_sources(recipe.data, model.tokenization)
-    rows = min(ROWS, recipe.trainer.batch_size)
-    check_batch_size(sources, rows)
+    rows = min(ROWS, recipe.data.batch_sizes(recipe.trainer.batch_size)[0])
+    check_batch_size(sources[:1], [rows])
     builder = BatchBuilder(
         sources, num_positives=recipe.data.num_positives, num_negatives=recipe.data.num_negatives
     )
@@ -80,7 +80,7 @@ def compare_gradients(
     model: TextEncoder, recipe: Recipe, batch: RetrievalBatch, guide: Guide | None = None
 ) -> Diagnosis:
     """Run the plain and the configured path on one batch and compare every group of parameters."""
-    trainer, objective = recipe.trainer, recipe.objective
+    trainer, objective = recipe.trainer, recipe.objectives[0]
     total = int(batch.queries.lengths.sum() + batch.documents.lengths.sum())
     plain = objective
     if "backend" in type(objective).model_fields:

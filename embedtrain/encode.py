@@ -23,7 +23,13 @@ COLUMNS = ("text", "query", "document", "positive", "sentence", "content")
 
 
 def encode(
-    model: str, texts: Path, output: Path, *, side: Side = "document", column: str | None = None
+    model: str,
+    texts: Path,
+    output: Path,
+    *,
+    side: Side = "document",
+    column: str | None = None,
+    instruction: str | None = None,
 ) -> tuple[int, int]:
     """Encode a file of texts into a ``.npy`` file, rows in the order of the input, float32.
 
@@ -36,6 +42,7 @@ def encode(
         output: The file to write; it appears whole or not at all.
         side: Whose prompt and length to use.
         column: Key of the text; None looks for the usual ones.
+        instruction: Name of one of the model's, whose prompts take the place of the usual ones.
 
     Returns:
         Number of texts and dimension.
@@ -48,7 +55,7 @@ def encode(
     total = sum(
         1 for _ in read_texts(texts, column)
     )  # also checks every line before the work starts
-    encoder = load_encoder(model)
+    encoder = load_encoder(model, instruction=instruction)
     output.parent.mkdir(parents=True, exist_ok=True)
     if not isinstance(encoder, DenseEncoder):
         _encode_tokens(encoder, texts, output, side, column, total)

@@ -46,6 +46,7 @@ def export(
     overwrite: bool = False,
     layer: int | None = None,
     dim: int | None = None,
+    instruction: str | None = None,
 ) -> Path:
     """Export a run's best model, or re-export a model folder.
 
@@ -55,14 +56,16 @@ def export(
         overwrite: Replace ``output`` if it exists.
         layer: End the model at this layer, counted from 1.
         dim: Keep the first dimensions only.
+        instruction: Put the prompts of this one of the model's in the place of the usual ones.
 
     Raises:
         UserError: If ``output`` exists, there is no such layer or dimension, the disk is full, or the
             reloaded vectors differ.
     """
     run = RunFolder(Path(source))
-    if layer is not None or dim is not None:
+    if layer is not None or dim is not None or instruction is not None:
         model = shrink(_load(run, source), layer=layer, dim=dim)
+        model.contract = model.contract.under(instruction)
         return write_model(model, output, overwrite=overwrite)  # the card speaks of the whole model
     if run.is_run:
         run, recipe = open_run(run.path)
@@ -71,7 +74,9 @@ def export(
         card = run.model / "README.md"
         text = card.read_text(encoding="utf-8") if card.is_file() else None
         return write_model(load_trained(run, recipe), output, card=text, overwrite=overwrite)
-    return write_model(load_encoder(source), output, overwrite=overwrite)
+    card = Path(source) / "README.md"  # the same model, so its card stays true
+    text = card.read_text(encoding="utf-8") if card.is_file() else None
+    return write_model(load_encoder(source), output, card=text, overwrite=overwrite)
 
 
 def _load(run: RunFolder, source: str) -> TextEncoder:

@@ -14,6 +14,7 @@ from embedtrain.models.dense import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.progress import progress_bar
 from embedtrain.recipe import Recipe
+from embedtrain.training.sources import TrainingData
 from embedtrain.training.trainer import check_loggers
 
 
@@ -39,7 +40,7 @@ def prepare(recipe: Recipe, tokenization: Tokenization) -> Prepared:
         for task in (recipe.validation, recipe.evaluation)
     ]
     sources = prepare_sources(recipe.data, tokenization)
-    check_batch_size(sources, recipe.trainer.batch_size)
+    check_batch_size(sources, recipe.data.batch_sizes(recipe.trainer.batch_size))
     return Prepared(sources, *tasks)
 
 
@@ -74,7 +75,7 @@ def cache_of(config: DataConfig) -> Path:
     return Path(config.cache).expanduser() if config.cache else default_cache()
 
 
-def prepare_sources(config: DataConfig, tokenization: Tokenization) -> list[TokenizedSource]:
+def prepare_sources(config: TrainingData, tokenization: Tokenization) -> list[TokenizedSource]:
     """Return the tokenised sources of a recipe, from the cache where it has them."""
     cache = cache_of(config)
     sources = []
@@ -82,8 +83,17 @@ def prepare_sources(config: DataConfig, tokenization: Tokenization) -> list[Toke
         with progress_bar(f"Reading {source_config.path}", None) as advance:
             source = open_source(source_config, cache, lambda *_, advance=advance: advance(1))
         with progress_bar(f"Tokenising {source.place}", source.length) as advance:
-            sources.append(tokenize_source(source, tokenization, cache, advance))
+            under = _under_instruction(tokenization, source_config.instruction)
+            sources.append(tokenize_source(source, under, cache, advance))
     return sources
+
+
+def _under_instruction(tokenization: Tokenization, name: str | None) -> Tokenization:
+    """Return the tokenization with the prompts that a source's instruction asks for."""
+    contract = tokenization.contract
+    if name is None or not isinstance(contract, Contract):
+        return tokenization
+    return Tokenization(tokenization.tokenizer, contract.under(name))
 
 
 def load_task(path: str, split: str, cache: Path | None = None) -> RetrievalTask:
@@ -92,13 +102,13 @@ def load_task(path: str, split: str, cache: Path | None = None) -> RetrievalTask
         return read_task(path, split, cache, lambda *_: advance(1))
 
 
-def check_batch_size(sources: list[TokenizedSource], batch_size: int) -> None:
+def check_batch_size(sources: list[TokenizedSource], batch_sizes: list[int]) -> None:
     """Refuse a batch that no epoch could fill without repeating a row.
 
     Raises:
         UserError: If a source has fewer rows than a batch.
     """
-    for source in sources:
+    for source, batch_size in zip(sources, batch_sizes, strict=True):
         if len(source) < batch_size:
             raise UserError(
                 "trainer.batch_size",

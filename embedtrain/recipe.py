@@ -19,17 +19,17 @@ from pydantic import (
     model_validator,
 )
 
-from embedtrain.data.batches import DataConfig
 from embedtrain.errors import UserError
 from embedtrain.models.dense import DenseConfig
 from embedtrain.models.late_interaction import LateInteractionConfig
-from embedtrain.objectives import AnyObjective
+from embedtrain.objectives import AnyObjective, Objective
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.pretrain_recipe import PretrainRecipe
 from embedtrain.training.frozen_documents import FrozenDocumentsConfig
 from embedtrain.training.guide import GuideConfig
 from embedtrain.training.refresh import RefreshConfig
 from embedtrain.training.settings import TaskConfig, TrainerConfig, ValidationConfig
+from embedtrain.training.sources import TrainingData, check_instructions, check_objectives
 
 Node = yaml.Node
 PRETRAINS = "masked_autoencoder"
@@ -57,7 +57,7 @@ class Recipe(BaseModel):
 
     description: str
     """One line for `embedtrain recipes`: what it is for."""
-    data: DataConfig
+    data: TrainingData
     model: EncoderConfig
     objective: AnyObjective = InfoNCE()
     trainer: TrainerConfig
@@ -71,11 +71,15 @@ class Recipe(BaseModel):
     evaluation: TaskConfig | None = None
     """Measured before and after training, with confidence intervals and a paired test."""
 
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What the steps of each source are trained on."""
+        return tuple(source.objective or self.objective for source in self.data.sources)
+
     @model_validator(mode="after")
-    def _guide_is_used(self) -> "Recipe":
-        if self.objective.uses_guide != (self.guide is not None):
-            needs = "needs" if self.objective.uses_guide else "has no use for"
-            raise ValueError(f"objective {self.objective.name} {needs} guide: {{model: ...}}")  # type: ignore[attr-defined]
+    def _parts_fit(self) -> "Recipe":
+        check_objectives(self.objectives, self.model, guide=self.guide is not None)
+        check_instructions(self.data, self.model)
         live = self.frozen_documents is not None and self.frozen_documents.live_negatives
         if self.guide is not None and (self.refresh is not None or live):
             raise ValueError(
@@ -83,18 +87,13 @@ class Recipe(BaseModel):
             )
         if self.frozen_documents is not None and self.refresh is not None:
             raise ValueError("frozen documents are mined by live_negatives: drop refresh")
-        return self
-
-    @model_validator(mode="after")
-    def _exits_are_used(self) -> "Recipe":
-        exits = isinstance(self.model, DenseConfig) and bool(self.model.exits)
-        if self.objective.uses_exits != exits:
-            raise ValueError("objective multi_exit and model.exits, its layers, need each other")
-        classifies = isinstance(self.model, DenseConfig) and self.model.pair_classes is not None
-        if self.objective.uses_pair_classifier != classifies:
-            raise ValueError("objective pair_classification and model.pair_classes need each other")
-        if exits and self.frozen_documents is not None:
+        if self.frozen_documents is not None and any(o.uses_exits for o in self.objectives):
             raise ValueError("frozen documents have the last layer's vectors only: drop exits")
+        for size in self.data.batch_sizes(self.trainer.batch_size):
+            if size % self.trainer.accumulate:
+                raise ValueError(
+                    f"a source's batch_size {size} is no multiple of trainer.accumulate"
+                )
         return self
 
     @model_validator(mode="after")

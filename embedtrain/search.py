@@ -45,11 +45,18 @@ class Searcher:
         data: A BEIR folder, ``python_docs`` or a ``.jsonl`` of documents; None takes what the run that
             made the model was evaluated on.
         split: Split of ``data``, where it has splits.
+        instruction: Name of one of the model's, whose prompts take the place of the usual ones.
     """
 
-    def __init__(self, model: str, data: str | None = None, split: str | None = None) -> None:
+    def __init__(
+        self,
+        model: str,
+        data: str | None = None,
+        split: str | None = None,
+        instruction: str | None = None,
+    ) -> None:
         path, split = _find_data(model, data, split)
-        self.model = load_encoder(model)
+        self.model = load_encoder(model, instruction=instruction)
         if Path(path).is_file():
             self.texts = list(read_texts(Path(path), None))
             self.ids = [str(number) for number in range(1, len(self.texts) + 1)]

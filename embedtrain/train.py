@@ -168,7 +168,7 @@ def _fit(
     sources = prepared.sources
     config = recipe.trainer
     sizes = [len(source) for source in sources]
-    num_steps = config.num_steps(sum(sizes))
+    num_steps = config.num_steps(rows_of_steps(recipe, sizes))
     if start.step >= num_steps:
         return
     mixture, builder = plan_batches(recipe, sources, num_steps, config.seed)
@@ -182,7 +182,9 @@ def _fit(
             guide = encode_guide(recipe.guide, recipe.data.sources, cache_of(recipe.data))
         if recipe.frozen_documents is not None:
             frozen = encode_documents(run, recipe, recipe.frozen_documents)
-    module = RetrievalModule(model, recipe.objective, config, num_steps, guide, frozen)
+    module = RetrievalModule(
+        model, recipe.objectives, config, num_steps, guide, frozen, mixture.batch_sizes
+    )
     stream = BatchStream(mixture, builder, start.step, num_steps, own_cut(config))
     if mined is not None:
         late = _refreshed(run, recipe, mined, model, (mixture, builder), num_steps)
@@ -191,16 +193,25 @@ def _fit(
     fit(module, stream, config, start=start, places=run.places, callbacks=callbacks)
 
 
+def rows_of_steps(recipe: Recipe, sizes: Sequence[int]) -> int:
+    """Return the rows of all sources, counted in steps of ``trainer.batch_size``: steps may be of other sizes."""
+    batch_sizes = recipe.data.batch_sizes(recipe.trainer.batch_size)
+    steps = sum(size / batch for size, batch in zip(sizes, batch_sizes, strict=True))
+    return round(steps * recipe.trainer.batch_size)
+
+
 def plan_batches(
     recipe: Recipe, sources: Sequence[TokenizedSource], num_steps: int, seed: int
 ) -> tuple[Mixture, BatchBuilder]:
     """Return which rows train at which step, and what makes a batch of them."""
     sizes = [len(source) for source in sources]
     weights = [source.weight for source in recipe.data.sources[: len(sources)]]
+    batch_sizes = recipe.data.batch_sizes(recipe.trainer.batch_size)[: len(sources)]
+    full = [size / batch for size, batch in zip(sizes, batch_sizes, strict=True)]
     mixture = Mixture(
         sizes,
-        mixture_weights(sizes, weights, recipe.data.mixing_exponent),
-        batch_size=recipe.trainer.batch_size,
+        mixture_weights(full, weights, recipe.data.mixing_exponent),
+        batch_size=batch_sizes,
         num_steps=num_steps,
         seed=seed,
     )
@@ -229,7 +240,7 @@ def _refreshed(
         return tokenize_source(source, model.tokenization, cache)
 
     def plan(source: TokenizedSource, version: int) -> tuple[Mixture, BatchBuilder]:
-        check_batch_size([source], recipe.trainer.batch_size)
+        check_batch_size([source], [recipe.trainer.batch_size])
         return plan_batches(recipe, [source], num_steps, recipe.trainer.seed + version)
 
     assert recipe.refresh is not None

@@ -26,7 +26,7 @@ class DataConfig(BaseModel):
     num_negatives: int | None = Field(default=None, ge=0)
     """Hard negatives per query and step, besides in-batch negatives; null takes all a row has."""
     mixing_exponent: NonNegativeFloat = 1.0
-    """Sources without a weight are drawn in proportion to ``rows ** mixing_exponent``."""
+    """Sources without a weight are drawn in proportion to ``batches ** mixing_exponent``."""
     cache: str | None = None
     """Folder of tokenised data; null is ~/.cache/embedtrain, or $EMBEDTRAIN_CACHE."""
 

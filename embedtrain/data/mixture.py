@@ -44,7 +44,7 @@ class Mixture:
     Args:
         sizes: Rows of each source.
         weights: Relative share of steps of each source.
-        batch_size: Rows of a batch.
+        batch_size: Rows of a batch, of each source where they differ.
         num_steps: Steps that will be asked for.
         seed: Changes both the order of sources and the order of rows.
     """
@@ -54,11 +54,12 @@ class Mixture:
         sizes: Sequence[int],
         weights: Sequence[float],
         *,
-        batch_size: int,
+        batch_size: int | Sequence[int],
         num_steps: int,
         seed: int,
     ) -> None:
-        self.batch_size = batch_size
+        several = [batch_size] * len(sizes) if isinstance(batch_size, int) else batch_size
+        self.batch_sizes = list(several)
         self._permutations = [
             Permutation(size, seed=seed * 1_000_003 + i) for i, size in enumerate(sizes)
         ]
@@ -75,7 +76,8 @@ class Mixture:
         """Return the rows of a step; a batch may span the end of an epoch and the start of the next."""
         source = int(self._source[step])
         permutation = self._permutations[source]
-        places = self._visit[step] * self.batch_size + np.arange(self.batch_size)
+        size = self.batch_sizes[source]
+        places = self._visit[step] * size + np.arange(size)
         epochs, within = np.divmod(places, permutation.size)
         rows = np.concatenate(
             [permutation(within[epochs == epoch], int(epoch)) for epoch in np.unique(epochs)]
@@ -84,9 +86,9 @@ class Mixture:
 
 
 def mixture_weights(
-    sizes: Sequence[int], weights: Sequence[float | None], exponent: float
+    sizes: Sequence[float | int], weights: Sequence[float | None], exponent: float
 ) -> list[float]:
-    """Return the weight of each source: its own where given, else ``size ** exponent``.
+    """Return the weight of each source: its own where given, else ``size ** exponent``, sizes in batches.
 
     ``exponent`` 1 draws in proportion to size, 0 equally often; between them small sources are favoured
     without drowning in repetition.

@@ -1,11 +1,12 @@
 """From a config or a folder to an encoder that is ready to use."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 from torch import nn
 
-from embedtrain.contract import Contract
+from embedtrain.contract import Contract, TaskPrompts
 from embedtrain.errors import UserError
 from embedtrain.models.backbone import (
     Backbone,
@@ -54,12 +55,21 @@ def build_encoder(config: EncoderConfig, accelerator: Accelerator = "auto") -> T
     return build_late_interaction(config, preferred_device(accelerator), folder)
 
 
-def load_encoder(path: str, *, packing: Packing = "auto") -> TextEncoder:
-    """Load a model folder or Hub id as it says it is: one vector per text, or several."""
+def load_encoder(
+    path: str, *, packing: Packing = "auto", instruction: str | None = None
+) -> TextEncoder:
+    """Load a model folder or Hub id as it says it is: one vector per text, or several.
+
+    ``instruction`` names one of the contract's, whose prompts then take the place of the usual ones.
+    """
     folder = fetch(path)
+    if instruction is not None and is_late_interaction(folder):
+        raise UserError("--instruction", "is for models with one vector per text")
     if is_late_interaction(folder):
         return load_late_interaction(path, folder, preferred_device("auto"), packing)
-    return load_dense(path, packing=packing)
+    model = load_dense(path, packing=packing)
+    model.contract = model.contract.under(instruction)
+    return model
 
 
 def save_encoder(model: TextEncoder, folder: Path) -> None:
@@ -211,4 +221,31 @@ def resolve_contract(config: DenseConfig, layout: Layout, backbone: Backbone) ->
         "document_length": config.document.length,
     }
     chosen = {key: value for key, value in recipe.items() if value is not None}
-    return Contract.model_validate(folder | chosen)
+    contract = Contract.model_validate(folder | chosen)
+    separator = backbone.tokenizer.sep_token or ""
+    own = {
+        name: TaskPrompts(
+            query=instruction.query_prompt(separator),
+            document=instruction.document_prompt(separator, contract.document_prompt),
+        )
+        for name, instruction in config.instructions.items()
+    }
+    _refuse_long_prompts(own, contract, backbone)
+    known = (stated.instructions if stated else {}) | own
+    return contract.model_copy(update={"instructions": known})
+
+
+def _refuse_long_prompts(
+    instructions: Mapping[str, TaskPrompts], contract: Contract, backbone: Backbone
+) -> None:
+    """Refuse an instruction that leaves no room for a text."""
+    for name, prompts in instructions.items():
+        for side, prompt in (("query", prompts.query), ("document", prompts.document)):
+            length = len(backbone.tokenizer(prompt)["input_ids"])
+            limit = contract.query_length if side == "query" else contract.document_length
+            if length >= limit:
+                raise UserError(
+                    f"model.instructions.{name}",
+                    f"takes {length} tokens of a {side}, of which {limit} are kept",
+                    cure=f"Raise model.{side}.length, or shorten it",
+                )

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from embedtrain.contract import Contract, Pooling, TextSide
+from embedtrain.contract import Contract, Instruction, Pooling, TextSide
 from embedtrain.models.backbone import Attention, Backbone
 from embedtrain.models.chunking import Execution, encode_in_chunks
 from embedtrain.models.encoder import Packing, TextEncoder
@@ -33,6 +33,8 @@ class DenseConfig(BaseModel):
     """Null: as the sentence-transformers folder says, else cosine."""
     query: TextSide = TextSide()
     document: TextSide = TextSide()
+    instructions: dict[str, Instruction] = {}
+    """Tasks by name, for ``data.sources`` and for ``--instruction``; those of the folder are kept."""
     projection: PositiveInt | None = None
     """Dimension of a linear layer after pooling; null: as the folder says, else none."""
     words: WordsConfig | None = None

@@ -142,7 +142,11 @@ def write_layout(
         {
             "model_type": "SentenceTransformer",
             "__version__": versions | {"pytorch": torch.__version__},
-            "prompts": {"query": contract.query_prompt, "document": contract.document_prompt},
+            "prompts": {
+                "query": contract.query_prompt,
+                "document": contract.document_prompt,
+                **{name: prompts.query for name, prompts in contract.instructions.items()},
+            },
             "default_prompt_name": None,
             "similarity_fn_name": contract.similarity,
             **truncated,

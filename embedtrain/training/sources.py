@@ -1,0 +1,73 @@
+"""Sources of training data with an objective, a batch size and an instruction of their own."""
+
+from collections.abc import Sequence
+
+from pydantic import Field
+
+from embedtrain.data.batches import DataConfig
+from embedtrain.data.examples import SourceConfig
+from embedtrain.models.dense import DenseConfig
+from embedtrain.models.late_interaction import LateInteractionConfig
+from embedtrain.objectives import AnyObjective, Objective
+
+
+class TrainingSource(SourceConfig):
+    """One source of training data; each step trains on one of them, on all ranks."""
+
+    objective: AnyObjective | None = None
+    """What its steps are trained on; null takes the recipe's objective."""
+    batch_size: int | None = Field(default=None, ge=2)
+    """Queries of its steps; null takes ``trainer.batch_size``."""
+    instruction: str | None = None
+    """Name in ``model.instructions``; null uses the model's own prompts."""
+
+
+class TrainingData(DataConfig):
+    """What to train on."""
+
+    sources: tuple[TrainingSource, ...] = Field(min_length=1)
+    """Each step draws its batch from one of them."""
+
+    def batch_sizes(self, default: int) -> list[int]:
+        """Return the queries of each source's steps."""
+        return [source.batch_size or default for source in self.sources]
+
+
+def check_objectives(
+    objectives: Sequence[Objective],
+    model: DenseConfig | LateInteractionConfig,
+    *,
+    guide: bool,
+) -> None:
+    """Refuse objectives and models that lack what the other brings.
+
+    Raises:
+        ValueError: Naming what is missing or unused.
+    """
+    used = any(objective.uses_guide for objective in objectives)
+    if used != guide:
+        needs = "needs" if used else "has no use for"
+        name = objectives[0].name if len(objectives) == 1 else "of the sources"  # type: ignore[attr-defined]
+        raise ValueError(f"objective {name} {needs} guide: {{model: ...}}")
+    dense = model if isinstance(model, DenseConfig) else None
+    exits = dense is not None and bool(dense.exits)
+    if {objective.uses_exits for objective in objectives} != {exits}:
+        raise ValueError("objective multi_exit and model.exits, its layers, need each other")
+    classes = dense is not None and dense.pair_classes is not None
+    if any(objective.uses_pair_classifier for objective in objectives) != classes:
+        raise ValueError("objective pair_classification and model.pair_classes need each other")
+
+
+def check_instructions(data: TrainingData, model: DenseConfig | LateInteractionConfig) -> None:
+    """Refuse instructions that the model does not define.
+
+    Raises:
+        ValueError: Naming the instruction.
+    """
+    known = model.instructions if isinstance(model, DenseConfig) else {}
+    for source in data.sources:
+        if source.instruction is not None and source.instruction not in known:
+            raise ValueError(
+                f"data.sources name the instruction {source.instruction!r}, which is not one of "
+                f"model.instructions ({', '.join(known) or 'none'})"
+            )

@@ -49,7 +49,7 @@ def test_a_crash_names_the_file_with_the_traceback(tmp_path):
 
 
 def test_the_mistake_that_a_rank_reports_is_told_once(tmp_path):
-    with pytest.raises(UserError, match="^step 7 has a loss that is not finite$"):
+    with pytest.raises(UserError, match=r"^step 7 has a loss that is not finite$"):
         run(
             tmp_path,
             "open(report, 'w').write('step 7 has a loss that is not finite'); sys.exit(2)",

@@ -223,12 +223,11 @@ def test_the_command_line_starts_ranks_and_says_how_to_go_on_when_one_is_killed(
         while not list_checkpoints(folder / "checkpoints") and time.monotonic() < deadline:
             time.sleep(0.02)
         children = subprocess.run(
-            ["ps", "--ppid", str(started.pid), "-o", "pid="], capture_output=True, text=True
-        )
             ["ps", "--ppid", str(started.pid), "-o", "pid="],
             capture_output=True,
             text=True,
             check=True,
+        )
         _, errors = started.communicate(timeout=240)
     assert started.returncode == 1
     last = errors.strip().splitlines()[-1]

@@ -228,6 +228,7 @@ def test_the_command_line_starts_ranks_and_says_how_to_go_on_when_one_is_killed(
             text=True,
             check=True,
         )
+        os.kill(int(children.stdout.split()[1]), signal.SIGKILL)
         _, errors = started.communicate(timeout=240)
     assert started.returncode == 1
     last = errors.strip().splitlines()[-1]

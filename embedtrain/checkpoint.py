@@ -232,7 +232,13 @@ def load_pretrained(run: RunFolder, recipe: PretrainRecipe) -> MaskedAutoencoder
         raise UserError(run.checkpoints, "holds no checkpoint", cure="Train the run first")
     model = build_pretrained(recipe)
     weights = found[1]["state_dict"]
-    model.load_state_dict({key.removeprefix("model."): value for key, value in weights.items()})
+    load_trained_weights(
+        model, {key.removeprefix("model."): value for key, value in weights.items()}
+    )
+    if recipe.model.lora is not None:
+        language = model.language.model
+        save_adapter(language, recipe.model.lora, recipe.model.backbone, run.adapter)
+        merge_lora(language)
     return model.eval()
 
 

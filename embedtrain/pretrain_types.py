@@ -46,6 +46,7 @@ class Computation:
         query_norm: The enhanced decoder's queries pass through the norm of the embeddings (DupMAE's code).
         bag_of_words: States of all ordinary tokens are wanted, to pool them over the vocabulary.
         generator: Masked tokens are replaced by samples of a small language model.
+        shifted: A token is predicted from the state before it, as a decoder's head has learned to.
         early_layer: The plain decoder gets the token states behind this share of the layers, not embeddings.
     """
 
@@ -55,6 +56,7 @@ class Computation:
     query_norm: bool = False
     bag_of_words: bool = False
     generator: bool = False
+    shifted: bool = False
     early_layer: float | None = None
 
 

@@ -187,7 +187,8 @@ def _check_attention(model: Any, wanted: Attention) -> None:  # noqa: ANN401 - t
     training = model.training
     model.eval()
     first, other = (
-        model(input_ids=x, use_cache=False).last_hidden_state[0, 0] for x in (ids, changed)
+        model.base_model(input_ids=x, use_cache=False).last_hidden_state[0, 0]
+        for x in (ids, changed)
     )
     model.train(training)
     found = "causal" if torch.equal(first, other) else "bidirectional"

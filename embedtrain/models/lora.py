@@ -11,16 +11,17 @@ https://arxiv.org/abs/2402.09353; Dettmers et al. (2023), QLoRA, https://arxiv.o
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import peft
 import torch
-from peft.tuners.lora import LoraLayer
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from embedtrain.errors import UserError, missing_extra
+
+if TYPE_CHECKING:
+    from peft.tuners.lora import LoraLayer
 
 WEIGHTS_FILE = "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -77,7 +78,14 @@ def add_lora(backbone: Any, config: LoraConfig) -> None:  # noqa: ANN401 - trans
     Raises:
         UserError: If no layer has such a name, or ``start`` holds an adapter of another shape.
     """
-    linear = [name for name, layer in backbone.named_modules() if isinstance(layer, nn.Linear)]
+    import peft  # takes a second, which commands without adapters need not pay
+
+    head = backbone.get_output_embeddings()
+    linear = [
+        name
+        for name, layer in backbone.named_modules()
+        if isinstance(layer, nn.Linear) and layer is not head
+    ]
     chosen = [
         name
         for name in linear
@@ -108,8 +116,10 @@ def add_lora(backbone: Any, config: LoraConfig) -> None:  # noqa: ANN401 - trans
         _load_adapter(backbone, Path(config.start))
 
 
-def adapted_layers(model: nn.Module) -> Iterator[tuple[str, LoraLayer]]:
+def adapted_layers(model: nn.Module) -> Iterator[tuple[str, "LoraLayer"]]:
     """Yield the layers that have an adapter, with their names."""
+    from peft.tuners.lora import LoraLayer
+
     for name, layer in model.named_modules():
         if isinstance(layer, LoraLayer):
             yield name, layer
@@ -117,6 +127,8 @@ def adapted_layers(model: nn.Module) -> Iterator[tuple[str, LoraLayer]]:
 
 def save_adapter(backbone: Any, config: LoraConfig, base: str, folder: Path) -> None:  # noqa: ANN401
     """Write the adapter alone, in the files that peft and transformers read."""
+    import peft
+
     folder.mkdir(parents=True, exist_ok=True)
     weights = peft.get_peft_model_state_dict(backbone, state_dict=dict(backbone.state_dict()))
     save_file(
@@ -137,6 +149,8 @@ def save_adapter(backbone: Any, config: LoraConfig, base: str, folder: Path) -> 
 
 
 def _load_adapter(backbone: Any, folder: Path) -> None:  # noqa: ANN401
+    import peft
+
     if not (folder / WEIGHTS_FILE).is_file():
         raise UserError(
             "model.lora.start",
@@ -162,12 +176,11 @@ def _load_adapter(backbone: Any, folder: Path) -> None:  # noqa: ANN401
 
 def merge_lora(backbone: Any) -> None:  # noqa: ANN401
     """Fold the adapters into plain float32 layers, in place: what is left is an ordinary backbone."""
+    adapted = dict(adapted_layers(backbone))
     for name, layer in list(backbone.named_modules()):
-        quantized = type(layer).__name__ == "Linear4bit"
-        if not isinstance(layer, LoraLayer) and not (quantized and not _is_base(name)):
-            continue
-        owner = backbone.get_submodule(name.rpartition(".")[0])
-        setattr(owner, name.rpartition(".")[2], _plain(layer))
+        if name in adapted or (_in_four_bits(layer) and not name.endswith(".base_layer")):
+            owner = backbone.get_submodule(name.rpartition(".")[0])
+            setattr(owner, name.rpartition(".")[2], _plain(layer, adapted=name in adapted))
     for parameter in backbone.parameters():
         parameter.data = parameter.data.float()
         parameter.requires_grad_(True)
@@ -179,14 +192,13 @@ def merge_lora(backbone: Any) -> None:  # noqa: ANN401
         backbone.hf_quantizer = None
 
 
-def _is_base(name: str) -> bool:
-    return name.endswith(".base_layer")
+def _in_four_bits(layer: nn.Module) -> bool:
+    return type(layer).__name__ == "Linear4bit"  # bitsandbytes need not be installed
 
 
 @torch.no_grad()
-def _plain(layer: Any) -> nn.Linear:  # noqa: ANN401 - of peft or bitsandbytes
+def _plain(layer: Any, *, adapted: bool) -> nn.Linear:  # noqa: ANN401 - of peft or bitsandbytes
     """Return the linear layer that computes what ``layer`` does."""
-    adapted = isinstance(layer, LoraLayer)
     base: Any = layer.get_base_layer() if adapted else layer
     weight = _full_weight(base)
     if adapted:
@@ -210,7 +222,7 @@ def _full_weight(base: Any) -> Tensor:  # noqa: ANN401
     bitsandbytes packs weights in several ways and again at the first call; what it makes of the unit matrix
     does not depend on that.
     """
-    if type(base).__name__ != "Linear4bit":
+    if not _in_four_bits(base):
         return base.weight.float()
     unit = torch.eye(base.in_features, device=base.weight.device)
     offset = 0.0 if base.bias is None else base.bias.float()

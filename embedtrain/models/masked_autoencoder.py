@@ -17,12 +17,14 @@ from torch.utils.checkpoint import checkpoint
 
 from embedtrain.contract import Contract
 from embedtrain.errors import UserError
+from embedtrain.models.backbone import Attention
 from embedtrain.models.chunking import Execution, plan_together
 from embedtrain.models.decoder import Decoder
 from embedtrain.models.decoding import DecoderConfig, build_decoder, decode, decoder_labels
 from embedtrain.models.dense import DenseEncoder
 from embedtrain.models.encoder import Packing
 from embedtrain.models.generator import Generator, GeneratorConfig
+from embedtrain.models.lora import LoraConfig
 from embedtrain.models.masked_language_model import Architecture, MaskedLanguageModel
 from embedtrain.models.pooling import pool, positions
 from embedtrain.pretrain_types import Computation, Labelled, MaskedBatch, PretrainOutputs, WordBag
@@ -47,6 +49,12 @@ class MaskedAutoencoderConfig(BaseModel):
     """Keep only the first layers of the backbone; null keeps all."""
     dropout: float | None = Field(default=None, ge=0, lt=1)
     """Replaces the backbone's dropout ratios; null keeps them. Attention dropout is slow on CPU."""
+    attention: Attention | None = None
+    """Let a decoder's tokens look at all others (bidirectional) or at earlier ones; null: as it was trained."""
+    lora: LoraConfig | None = None
+    """Train low-rank adapters and freeze the rest; exports hold the sum of both."""
+    mask_token: str | None = None
+    """Stands for hidden tokens where the tokenizer has no mask token: one it knows, such as ``_``."""
     decoder: DecoderConfig = DecoderConfig()
     generator: GeneratorConfig | None = None
     """SimLM: the small language model that fills the masked places."""
@@ -163,6 +171,8 @@ class MaskedAutoencoder(nn.Module):
                 hook.remove()
         vectors = pool(states, texts.lengths, self.encoder.contract.pooling)
         labelled = self._encoder_labels(chunk)
+        if self.computation.shifted:
+            labelled = labelled.roll(-1)
         if not self.computation.bag_of_words:
             hidden = self.language.transform(states[labelled])
             return _Encoded(hidden, vectors, None, _packed(early, texts, packed))
@@ -191,7 +201,9 @@ class MaskedAutoencoder(nn.Module):
         return decode(self.decoder, self.language, self.computation, chunk, vectors, early)
 
     def _encoder_labels(self, chunk: MaskedBatch) -> Bool[Tensor, " tokens"]:
-        return ~chunk.special if self.computation.all_tokens else chunk.encoder_masked
+        labels = ~chunk.special if self.computation.all_tokens else chunk.encoder_masked
+        # The first token has no state before it: the one there belongs to another text.
+        return labels & (positions(chunk.texts.lengths) > 0) if self.computation.shifted else labels
 
     def _word_bag(self, chunks: list[MaskedBatch], encoded: list[_Encoded]) -> WordBag:
         """Collect the states of all ordinary tokens and the distinct words of each untouched text."""

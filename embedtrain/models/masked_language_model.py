@@ -2,9 +2,11 @@
 
 The head's logits are ``transform(states) @ weight.T + bias``; they are never computed here, so that losses
 can do so in tiles, on labelled tokens only. BERT, RoBERTa, XLM-R, CamemBERT, DistilBERT and ModernBERT are
-known; each family names its parts differently, and this file alone knows how.
+known, and decoders, whose head is the matrix alone; each family names its parts differently, and this file
+alone knows how.
 """
 
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -15,16 +17,19 @@ from jaxtyping import Float, Int64
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from safetensors import safe_open
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from embedtrain.errors import UserError
 from embedtrain.models.backbone import (
+    Attention,
     Backbone,
     load_backbone,
     max_length,
     position_offset,
     quiet_transformers,
 )
+from embedtrain.models.fetching import fetch
+from embedtrain.models.lora import LoraConfig
 
 logger = logging.getLogger(__name__)
 
@@ -160,13 +165,24 @@ class MaskedLanguageModel(nn.Module):
 
 
 def load_masked_language_model(
-    path: str, *, num_layers: int | None = None, dropout: float | None = None
+    path: str,
+    *,
+    num_layers: int | None = None,
+    dropout: float | None = None,
+    attention: Attention | None = None,
+    lora: LoraConfig | None = None,
 ) -> MaskedLanguageModel:
-    """Load an encoder with its masked-language head; a folder without one gets a new one, which is logged."""
+    """Load an encoder or decoder with its head; a folder without one gets a new one, which is logged."""
+    family = json.loads((fetch(path) / "config.json").read_text(encoding="utf-8"))["model_type"]
     backbone = load_backbone(
-        path, num_layers=num_layers, dropout=dropout, loader=AutoModelForMaskedLM
+        path,
+        num_layers=num_layers,
+        dropout=dropout,
+        attention=attention,
+        lora=lora,
+        loader=AutoModelForCausalLM if family in DECODERS else AutoModelForMaskedLM,
     )
-    if not has_language_head(backbone.folder):
+    if family not in DECODERS and not has_language_head(backbone.folder):
         logger.warning("%s has no masked-language head; it starts with random weights", path)
     model = MaskedLanguageModel(backbone.model, backbone.tokenizer, path)
     _check_sizes(model)
@@ -260,6 +276,9 @@ def _distilbert_transform(model: Any, states: Tensor) -> Tensor:  # noqa: ANN401
     return normed
 
 
+DECODERS = ("gemma", "llama", "mistral", "qwen2", "qwen3")
+"""Families whose logits are the states times the matrix, nothing between and nothing after."""
+
 _TRANSFORMS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "bert": lambda model, states: model.cls.predictions.transform(states),
     "modernbert": lambda model, states: model.head(states),
@@ -267,4 +286,5 @@ _TRANSFORMS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "xlm-roberta": _roberta_transform,
     "camembert": _roberta_transform,
     "distilbert": _distilbert_transform,
+    **dict.fromkeys(DECODERS, lambda _, states: states),
 }

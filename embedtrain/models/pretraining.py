@@ -40,11 +40,17 @@ def build_masked_autoencoder(
     _refuse_unused(config, computation)
     if config.architecture is None:
         language = load_masked_language_model(
-            config.backbone, num_layers=config.num_layers, dropout=config.dropout
+            config.backbone,
+            num_layers=config.num_layers,
+            dropout=config.dropout,
+            attention=config.attention,
+            lora=config.lora,
         )
     else:
         language = build_masked_language_model(config.backbone, config.architecture)
     _check_length(language, length)
+    if config.mask_token is not None:
+        _set_mask_token(language, config.mask_token)
     contract = Contract(
         pooling=config.pooling,
         similarity="cosine",
@@ -92,12 +98,37 @@ def _refuse_unused(config: MaskedAutoencoderConfig, computation: Computation) ->
         raise UserError("model.generator", "is of no use to this objective", cure="Leave it out")
     if config.decoder != DecoderConfig() and computation.decoder == "none":
         raise UserError("model.decoder", "is of no use to this objective", cure="Leave it out")
+    decodes = computation.decoder != "none" or computation.bag_of_words or computation.generator
+    if config.lora is not None and decodes:
+        raise UserError(
+            "model.lora",
+            "goes with the objectives mlm and mntp only: others train the whole encoder",
+            cure="Leave it out",
+        )
+    if config.architecture is not None and (config.attention or config.lora):
+        raise UserError(
+            "model.architecture",
+            "starts from random weights, which must all be trained, in both directions",
+            cure="Leave out model.attention and model.lora",
+        )
     if config.architecture is not None and (config.num_layers or config.dropout is not None):
         raise UserError(
             "model.architecture",
             "already says how many layers and how much dropout there are",
             cure="Leave out model.num_layers and model.dropout",
         )
+
+
+def _set_mask_token(language: MaskedLanguageModel, token: str) -> None:
+    """Let a token that the tokenizer knows stand for hidden ones; its embedding learns to."""
+    if token not in language.tokenizer.get_vocab():
+        raise UserError(
+            "model.mask_token",
+            "is not in the tokenizer's vocabulary",
+            got=token,
+            cure="Choose a token that it knows and texts seldom hold, such as _",
+        )
+    language.tokenizer.mask_token = token
 
 
 def _check_length(language: MaskedLanguageModel, length: int) -> None:

@@ -85,8 +85,11 @@ def read_data(files: AdapterFiles, config: AdaptConfig) -> AdapterData:
         raise UserError(
             "--pairs", "is missing", cure="Give it, or dims=[...] for an adapter without labels"
         )
-    tensors = (F.normalize(torch.from_numpy(array), dim=1) for array in (queries, documents))
-    return AdapterData(*tensors, pairs)
+    return AdapterData(
+        F.normalize(torch.from_numpy(queries), dim=1),
+        F.normalize(torch.from_numpy(documents), dim=1),
+        pairs,
+    )
 
 
 def read_vectors(path: Path) -> NDArray[np.float32]:

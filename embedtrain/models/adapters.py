@@ -1,6 +1,7 @@
 """Small transforms of vectors that some other model gave: trained without that model, applied without torch."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,11 @@ from embedtrain.types import Side
 
 AdapterKind = Literal["low_rank", "linear", "mlp"]
 Activation = Literal["identity", "tanh", "relu"]
-FORMULAS = {"identity": lambda x: x, "tanh": np.tanh, "relu": lambda x: np.maximum(x, 0)}
+FORMULAS: dict[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]] = {
+    "identity": lambda x: x,
+    "tanh": np.tanh,
+    "relu": lambda x: np.maximum(x, 0),
+}
 ARRAYS, DESCRIPTION = "adapter.safetensors", "adapter.json"
 
 

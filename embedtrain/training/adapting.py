@@ -132,8 +132,9 @@ def reciprocal_rank(
     documents = adapted(adapters, "document", data.documents)
     values = []
     for dim in dims or (queries.shape[1],):
-        short = [F.normalize(vectors[:, :dim], dim=1).numpy() for vectors in (queries, documents)]
-        found = search_exact(*short, min(10, len(documents))).indices.tolist()
+        short = F.normalize(queries[:, :dim], dim=1).numpy()
+        candidates = F.normalize(documents[:, :dim], dim=1).numpy()
+        found = search_exact(short, candidates, min(10, len(candidates))).indices.tolist()
         for row, ranking in zip(rows, found, strict=True):
             hits = (1 / rank for rank, hit in enumerate(ranking, 1) if hit in answers[row])
             values.append(next(hits, 0.0))

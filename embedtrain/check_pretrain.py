@@ -10,8 +10,10 @@ from embedtrain.data.mixture import Draw
 from embedtrain.data.spans import SpanReport
 from embedtrain.models.chunking import Execution
 from embedtrain.models.masked_autoencoder import MaskedAutoencoder
+from embedtrain.plan import plan_pretraining
 from embedtrain.pretrain import PretrainData, prepare_text
 from embedtrain.pretrain_recipe import PretrainRecipe
+from embedtrain.training.planner import Plan
 
 PROBE_TOKENS = 2048
 """Tokens of the measured step: a second or two on a CPU."""
@@ -27,6 +29,7 @@ class PretrainCheck:
     num_steps: int
     tokens_per_step: int
     seconds_per_step: float
+    plan: Plan
 
 
 def check_pretraining(recipe: PretrainRecipe) -> PretrainCheck:
@@ -46,6 +49,7 @@ def check_pretraining(recipe: PretrainRecipe) -> PretrainCheck:
         data.num_steps,
         tokens,
         _seconds_per_token(model, data) * tokens,
+        plan_pretraining(recipe.trainer, model, tokens // recipe.trainer.num_ranks),
     )
 
 

@@ -18,6 +18,7 @@ from embedtrain.prepare import cache_of, check_batch_size, prepare_sources
 from embedtrain.progress import console
 from embedtrain.recipe import Recipe
 from embedtrain.training.guide import Guide
+from embedtrain.training.trained_module import keep_one_activation_per_layer
 from embedtrain.types import RetrievalBatch
 
 ROWS = 64
@@ -56,7 +57,7 @@ def diagnose(recipe: Recipe) -> Diagnosis:
     """Compare the recipe's gradients with the plain ones on its own first 64 rows.
 
     Plain means float32, one padded batch, no chunks, no rematerialisation, all scores stored. The recipe's
-    way is its chunk size (lowered until there are several chunks), packing, rematerialisation, precision and loss backend. Dropout
+    way is its chunk size (lowered until there are several chunks), packing, rematerialisation, gradient checkpointing, precision and loss backend. Dropout
     is off in both: it draws other numbers for other shapes.
     """
     torch.manual_seed(recipe.trainer.seed)
@@ -89,7 +90,10 @@ def compare_gradients(
         plain_loss, expected = _gradients(
             model, plain, batch, Execution(10 * total), guide=guide, bf16=False
         )
-    configured = Execution(min(trainer.chunk_tokens, max(1, total // 4)), trainer.rematerialize)
+    wanted = total if trainer.chunk_tokens == "auto" else trainer.chunk_tokens
+    configured = Execution(min(wanted, max(1, total // 4)), trainer.rematerialize)
+    if trainer.gradient_checkpointing:
+        keep_one_activation_per_layer(model)
     bf16 = trainer.precision == "bf16"
     loss, found = _gradients(model, objective, batch, configured, guide=guide, bf16=bf16)
     return Diagnosis(plain_loss, loss, _compare(expected, found), BOUNDS[trainer.precision])

@@ -16,6 +16,7 @@ from embedtrain.evaluation.result import load_result, parse_result
 from embedtrain.mining.output import MiningFolder
 from embedtrain.output_pretrain import print_pretrain_check, print_pretrain_run
 from embedtrain.pipeline import load_pipeline
+from embedtrain.plan import describe
 from embedtrain.pretrain_recipe import PretrainRecipe
 from embedtrain.recipe import dump_recipe, load_recipe
 from embedtrain.search import Hit
@@ -53,18 +54,14 @@ def print_report(report: CheckReport | PretrainCheck) -> None:
     out.print(
         "Tokens: 10/50/90/99 %. At limit: share of queries / documents that were cut or just fit."
     )
-    estimate, gib = report.estimate, 2**30
+    estimate = report.estimate
     total = estimate.num_steps * estimate.seconds_per_step
     out.print(
         f"{estimate.num_steps:,} steps of {estimate.tokens_per_step:,} tokens: about "
         f"{estimate.seconds_per_step:.2f} s a step, {total / 60:.0f} minutes (measured on a small batch)"
     )
-    out.print(
-        f"Memory: {estimate.parameter_bytes / gib:.2f} GiB for weights and optimizer, about "
-        f"{estimate.activation_bytes / gib:.2f} GiB for activations, "
-        f"{estimate.available_bytes / gib:.1f} GiB free (arithmetic)"
-    )
-    if not estimate.fits:
+    out.print(describe(estimate.plan))
+    if not estimate.plan.fits:
         out.print(
             "[bold red]This may not fit.[/] Set trainer.rematerialize=true, lower trainer.chunk_tokens."
         )

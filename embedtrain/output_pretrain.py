@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from embedtrain.check_pretrain import PretrainCheck
+from embedtrain.plan import describe
 from embedtrain.recipe import dump_recipe
 
 
@@ -33,6 +34,7 @@ def print_pretrain_check(report: PretrainCheck) -> None:
         f"{report.tokens_per_step:,} tokens: about {report.seconds_per_step:.2f} s a step, "
         f"{minutes:.0f} minutes (measured on a small batch)"
     )
+    out.print(describe(report.plan))
 
 
 def print_pretrain_run(path: Path) -> None:

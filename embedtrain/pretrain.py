@@ -25,6 +25,7 @@ from embedtrain.data.spans import SpanSource, tokenize_corpus
 from embedtrain.errors import UserError
 from embedtrain.export import export_pretrained
 from embedtrain.models.masked_autoencoder import MaskedAutoencoder
+from embedtrain.plan import announce, plan_pretraining
 from embedtrain.pretrain_recipe import PretrainRecipe
 from embedtrain.pretrain_types import MaskedBatch
 from embedtrain.progress import console, progress_bar
@@ -220,11 +221,14 @@ def _run(run: RunFolder, model: MaskedAutoencoder, data: PretrainData, start: St
     recipe = data.recipe
     torch.manual_seed(recipe.trainer.seed)
     if start.step < data.num_steps:
-        module = PretrainModule(model, recipe.objective, recipe.trainer, data.num_steps)
+        cut = own_cut(recipe.trainer)
+        first = data.mixture.draw(start.step).part(0, cut.micro_batches).part(cut.rank, cut.ranks)
+        tokens = int(data.builder(first).texts.lengths.sum())
+        trainer = announce(recipe.trainer, plan_pretraining(recipe.trainer, model, tokens))
+        module = PretrainModule(model, recipe.objective, trainer, data.num_steps)
         callbacks: list[pl.Callback] = []
         if recipe.validation is not None:
             callbacks.append(HeldOut(data.held_out(), recipe.validation.every_steps))
-        cut = own_cut(recipe.trainer)
         stream = BatchStream(data.mixture, data.builder, start.step, data.num_steps, cut)
         left = data.num_steps - start.step
         console.print(f"Pre-training {left:,} steps of {recipe.trainer.batch_size} texts")

@@ -33,6 +33,7 @@ from embedtrain.guide import encode_guide
 from embedtrain.mining.task import MiningTask, load_mining_task
 from embedtrain.models.build import build_encoder
 from embedtrain.models.encoder import TextEncoder
+from embedtrain.plan import announce, plan_retrieval
 from embedtrain.prepare import Prepared, cache_of, check_batch_size, prepare, with_contract
 from embedtrain.pretrain import pretrain, resume_pretraining
 from embedtrain.pretrain_recipe import PretrainRecipe
@@ -172,6 +173,9 @@ def _fit(
     if start.step >= num_steps:
         return
     mixture, builder = plan_batches(recipe, sources, num_steps, config.seed)
+    cut = own_cut(config)
+    first = builder(mixture.draw(start.step).part(0, cut.micro_batches).part(cut.rank, cut.ranks))
+    config = announce(config, plan_retrieval(config, model, first))
     callbacks: list[pl.Callback] = []
     if recipe.validation is not None and prepared.validation is not None:
         every = recipe.validation.every_steps
@@ -185,7 +189,7 @@ def _fit(
     module = RetrievalModule(
         model, recipe.objectives, config, num_steps, guide, frozen, mixture.batch_sizes
     )
-    stream = BatchStream(mixture, builder, start.step, num_steps, own_cut(config))
+    stream = BatchStream(mixture, builder, start.step, num_steps, cut)
     if mined is not None:
         late = _refreshed(run, recipe, mined, model, (mixture, builder), num_steps)
         stream = LateStream(mixture, late, start.step, num_steps)

@@ -108,6 +108,8 @@ def _quiet_lightning() -> Iterator[None]:
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         # Lightning 2.6 builds a pytree LeafSpec the way torch 2.13 deprecates.
         warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)
+        # DeepSpeed runs the backward pass itself, so ours, which can be done again, is not called.
+        warnings.filterwarnings("ignore", ".*backward.* hook but it will be ignored.*")
         try:
             yield
         finally:

@@ -53,12 +53,7 @@ class RetrievalModule(TrainedModule):
 
     def loss(self, batch: RetrievalBatch) -> Tensor:
         """Return the loss of one batch."""
-        with self.computing():
-            if self.frozen is None:
-                outputs = self.model(batch, self.execution)
-            else:
-                assert isinstance(self.model, DenseEncoder)
-                outputs = self.frozen(self.model, batch, self.execution)
+        outputs = self.within_memory(lambda: self._encode(batch))
         objective = self.objectives[batch.source if len(self.objectives) > 1 else 0]
         outputs = gather_outputs(outputs, with_queries=objective.needs_all_queries)
         if self.guide is not None:
@@ -73,6 +68,14 @@ class RetrievalModule(TrainedModule):
         if self.logs_now:
             self._log_step(loss, result.metrics, outputs)
         return loss
+
+    def _encode(self, batch: RetrievalBatch) -> RetrievalOutputs:
+        with self.computing():
+            if self.frozen is not None:
+                assert isinstance(self.model, DenseEncoder)
+                return self.frozen(self.model, batch, self.execution)
+            outputs: RetrievalOutputs = self.model(batch, self.execution)
+            return outputs
 
     def _log_step(
         self, loss: Tensor, metrics: dict[str, Tensor], outputs: RetrievalOutputs

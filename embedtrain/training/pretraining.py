@@ -47,9 +47,13 @@ class PretrainModule(TrainedModule):
 
     def loss(self, batch: MaskedBatch) -> Tensor:
         """Return the loss of one batch."""
-        with self.computing():
-            outputs = self.model(batch, self.execution, diagnose=self.logs_now)
-        outputs = weigh_by_labels(outputs)
+
+        def run() -> PretrainOutputs:
+            with self.computing():
+                outputs: PretrainOutputs = self.model(batch, self.execution, diagnose=self.logs_now)
+            return outputs
+
+        outputs = weigh_by_labels(self.within_memory(run))
         result = self.objective(outputs)
         if self.logs_now:
             figures = loss_figures(result, outputs)

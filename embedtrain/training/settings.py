@@ -26,8 +26,9 @@ class TrainerConfig(BaseModel):
     """Passes over all rows; turned into steps."""
     batch_size: PositiveInt = Field(default=64, ge=2)
     """Queries per optimizer step, over all devices; each is a negative source for the others."""
-    chunk_tokens: PositiveInt = 16_384
-    """Tokens encoded at once. Smaller needs less memory and changes no result."""
+    chunk_tokens: PositiveInt | Literal["auto"] = 16_384
+    """Tokens encoded at once. Smaller needs less memory and changes no result; auto plans the most that fit.
+    Where memory runs out all the same, the batch is done again with half as many."""
     rematerialize: bool | Annotated[float, Field(ge=0, le=1)] = False
     """Encode chunks again in the backward pass: memory of one chunk, a quarter more time, same result. A number
     between 0 and 1 does so for that share of the chunks only."""

@@ -1,10 +1,11 @@
 """What every kind of training shares: the step's random state, precision, optimizer, clipping and log."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pytorch_lightning as pl
@@ -15,11 +16,17 @@ from transformers import PreTrainedModel
 from embedtrain.errors import UserError
 from embedtrain.models.chunking import Execution
 from embedtrain.models.lora import refuse_missing, without_frozen
+from embedtrain.progress import console
 from embedtrain.training.bad_batch import save_batch
 from embedtrain.training.optimizer import build_optimizer, build_schedule
 from embedtrain.training.ranks import any_rank, average, largest, own_shard
 from embedtrain.training.settings import TrainerConfig
 from embedtrain.training.strategies import shard_model, shards_weights
+from embedtrain.types import Texts
+
+FEWEST_TOKENS = 16
+"""Chunks are not halved below this."""
+T = TypeVar("T")
 
 
 class TrainedModule(pl.LightningModule, ABC):
@@ -39,10 +46,12 @@ class TrainedModule(pl.LightningModule, ABC):
         self.model = model
         self.config = config
         self.num_steps = num_steps
+        assert config.chunk_tokens != "auto", "planned before"
         agree = largest if shards_weights(config) and config.num_ranks > 1 else None
         self.execution = Execution(config.chunk_tokens, config.rematerialize, agree)
         self._bad: tuple[float, Path] | None = None
         self._micro_batch = 0
+        self._batch: Any = None
         self._sharded = False
         if config.gradient_checkpointing:
             keep_one_activation_per_layer(model)
@@ -57,8 +66,11 @@ class TrainedModule(pl.LightningModule, ABC):
         Dropout depends on seed, step, micro-batch and rank alone, so a resumed run draws the same.
         """
         self._micro_batch = index % self.config.accumulate
-        torch.manual_seed(step_seed(self.config.seed, self.trainer.global_step, self._micro_batch))
-        loss = self.loss(batch)
+        self._batch = batch
+        if own_shard().ranks > 1:
+            loss = self.loss(batch)
+        else:
+            loss = self.within_memory(lambda: self.loss(batch))
         if not torch.isfinite(loss.detach()):
             step = self.trainer.global_step
             folder = Path(self.trainer.default_root_dir)
@@ -66,6 +78,69 @@ class TrainedModule(pl.LightningModule, ABC):
             if own_shard().ranks == 1:
                 self.refuse_bad_loss()
         return loss
+
+    def within_memory(self, work: Callable[[], T]) -> T:
+        """Do a part of the step; where memory runs out on any rank, all do it again with half the chunk."""
+        while True:
+            torch.manual_seed(
+                step_seed(self.config.seed, self.trainer.global_step, self._micro_batch)
+            )
+            problem, results = "", []
+            try:
+                results.append(work())
+            except torch.OutOfMemoryError as error:
+                if self.execution.agree is not None:  # the others wait for this rank's weights
+                    raise self._out_of_memory(error) from error
+                problem = first_line(error)
+            if not any_rank([bool(problem)])[0]:
+                return results[0]
+            results.clear()
+            self._halve_chunks(problem)
+
+    def backward(self, loss: Tensor, *arguments: object, **settings: object) -> None:
+        """Run the backward pass; on one device a batch that runs out of memory here is done again as well."""
+        while True:
+            try:
+                super().backward(loss, *arguments, **settings)
+            except torch.OutOfMemoryError as error:
+                if own_shard().ranks > 1 or self._micro_batch:  # gradients of others are in already
+                    raise self._out_of_memory(error) from error
+                problem = first_line(error)
+            else:
+                return
+            loss.detach_()  # lets go of what is left of the graph
+            self.zero_grad()
+            self._halve_chunks(problem)
+            again = self.within_memory(lambda: self.loss(self._batch))
+            loss = again / self.config.accumulate
+
+    def _halve_chunks(self, problem: str) -> None:
+        texts = [part for part in vars(self._batch).values() if isinstance(part, Texts)]
+        tokens = max(int(part.lengths.sum()) for part in texts)
+        chunk = largest(min(self.execution.chunk_tokens, tokens)) // 2
+        if chunk < FEWEST_TOKENS:
+            raise UserError(
+                f"step {self.trainer.global_step}",
+                f"runs out of memory even with {2 * chunk} tokens at once",
+                got=problem,
+                cure="Lower trainer.batch_size, use more devices or a strategy that shards more",
+            )
+        self.execution = replace(self.execution, chunk_tokens=chunk, rematerialize=True)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        console.print(
+            f"Step {self.trainer.global_step} ran out of memory; it is done again, and training goes on, "
+            f"with {chunk:,} tokens at once, each chunk encoded again in the backward pass"
+        )
+
+    def _out_of_memory(self, error: Exception) -> UserError:
+        return UserError(
+            f"step {self.trainer.global_step}",
+            f"runs out of memory on rank {own_shard().rank} where it cannot be done again",
+            got=first_line(error),
+            cure=f"Continue with embedtrain train --resume {self.trainer.default_root_dir} "
+            f"trainer.rematerialize=true trainer.chunk_tokens={self.execution.chunk_tokens // 2}",
+        )
 
     def refuse_bad_loss(self) -> None:
         """Stop, all ranks together, at a loss that is not finite: whatever it would train is lost already."""
@@ -146,6 +221,11 @@ class TrainedModule(pl.LightningModule, ABC):
         """
         if gradient_clip_val and not self.config.strategy.startswith("deepspeed"):
             torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error, or its name."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def step_seed(seed: int, step: int, micro_batch: int) -> int:

@@ -1,0 +1,127 @@
+"""Plans of memory, and steps that are done again when it runs out all the same."""
+
+import os
+
+import pytest
+import torch
+from distributed_cases import Case, on_ranks, relative_error, train_case
+
+from embedtrain.errors import UserError
+from embedtrain.models.dense import DenseEncoder
+from embedtrain.training.planner import Shape, plan_memory
+from embedtrain.training.settings import TrainerConfig
+
+GIB = 2**30
+SHAPE = Shape(
+    parameters=100_000_000,
+    trained=100_000_000,
+    per_token=100_000,
+    per_token_checkpointed=20_000,
+    tokens=50_000,
+    vectors=1_000_000,
+)
+
+
+def plan(available=80 * GIB, device="cuda", **settings):
+    return plan_memory(TrainerConfig(steps=1, **settings), SHAPE, available, device)
+
+
+def test_a_plan_adds_up_by_hand():
+    found = plan(rematerialize=True, chunk_tokens=10_000)
+    assert found.weights == found.gradients == 400_000_000
+    assert found.optimizer == 800_000_000
+    assert found.activations == 10_000 * 100_000 * 4
+    assert found.vectors == 2 * 4 * 1_000_000
+    assert found.total == sum(found.parts.values())
+
+
+def test_without_rematerialisation_all_tokens_keep_their_activations():
+    assert plan(chunk_tokens=1000).activations == 50_000 * 100_000 * 4
+    assert plan(chunk_tokens=1000, rematerialize=0.5).activations == 25_000 * 100_000 * 4
+
+
+def test_precision_checkpointing_and_sharding_lower_what_they_should():
+    whole = plan(chunk_tokens=1000)
+    assert plan(chunk_tokens=1000, precision="bf16").activations == whole.activations // 2
+    lean = plan(chunk_tokens=1000, gradient_checkpointing=True)
+    assert lean.activations == whole.activations // 5
+    assert plan(devices=8).weights == whole.weights
+    assert plan(devices=8, strategy="fsdp").weights == whole.weights // 8
+    two = plan(devices=8, strategy="deepspeed_2")
+    assert (two.weights, two.gradients) == (whole.weights, whole.gradients // 8)
+    assert plan(strategy="deepspeed_1", offload=True).optimizer == 0
+
+
+def test_auto_takes_the_largest_chunk_that_fits():
+    settings = {"chunk_tokens": "auto", "rematerialize": True}
+    assert plan(**settings).chunk_tokens == 65_536
+    tight = plan(available=4 * GIB, **settings)
+    assert tight.fits
+    assert not plan(available=4 * GIB, rematerialize=True, chunk_tokens=2 * tight.chunk_tokens).fits
+    hopeless = plan(available=1 * GIB, **settings)
+    assert (hopeless.chunk_tokens, hopeless.fits) == (256, False)
+    assert plan(device="cpu", **settings).chunk_tokens == 16_384
+
+
+def small_memory(most: int, moment: str = "forward"):
+    """Let the model run out of memory in chunks of more than so many tokens."""
+    states = DenseEncoder.states
+
+    def guarded(self, texts, *arguments, **settings):
+        full = len(texts.ids) > most
+        if full and moment == "forward":
+            raise torch.OutOfMemoryError("no room")
+        found = states(self, texts, *arguments, **settings)
+        return Full.apply(found) if full else found
+
+    DenseEncoder.states = guarded
+    return states
+
+
+class Full(torch.autograd.Function):
+    """Passes values on and runs out of memory in the backward pass."""
+
+    @staticmethod
+    def forward(ctx, value):
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise torch.OutOfMemoryError("no room in the backward pass")
+
+
+@pytest.mark.parametrize("moment", ["forward", "backward"])
+def test_a_batch_that_runs_out_of_memory_is_done_again_in_smaller_chunks(
+    moment, toys, alone, capsys
+):
+    case = Case(double=True).alone
+    expected = alone(case)
+    states = small_memory(30, moment)
+    try:
+        found = train_case(case, toys)
+    finally:
+        DenseEncoder.states = states
+    assert relative_error(found, expected) < 1e-9
+    assert found["losses"] == expected["losses"]
+    assert "Step 0 ran out of memory; it is done again" in capsys.readouterr().err
+
+
+def train_with_one_small_rank(case, toys):
+    if os.environ["RANK"] == "1":
+        small_memory(30)
+    return train_case(case, toys)
+
+
+def test_ranks_agree_to_do_a_batch_again_when_one_runs_out_of_memory(toys, alone):
+    case = Case(double=True, uneven=True)
+    found = on_ranks(2, train_with_one_small_rank, case, toys)
+    assert relative_error(found, alone(case)) < 1e-9
+
+
+def test_a_batch_that_never_fits_ends_with_advice(toys):
+    states = small_memory(0)
+    try:
+        with pytest.raises(UserError, match="runs out of memory even with"):
+            train_case(Case().alone, toys)
+    finally:
+        DenseEncoder.states = states

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from embedtrain import cli_adapt, cli_evaluate, cli_export, cli_mine, cli_tokenizer
+from embedtrain import cli_adapt, cli_evaluate, cli_export, cli_merge, cli_mine, cli_tokenizer
 from embedtrain.errors import Interrupted, UserError
 from embedtrain.training.launcher import INTERRUPTED, RankDied, report_failure, speaks
 
@@ -27,6 +27,7 @@ app.command(epilog=cli_adapt.EXAMPLE)(cli_adapt.adapt)
 app.command(epilog=cli_evaluate.EVALUATE_EXAMPLE)(cli_evaluate.evaluate)
 app.command(epilog=cli_evaluate.COMPARE_EXAMPLE)(cli_evaluate.compare)
 app.command(epilog=cli_export.EXAMPLE)(cli_export.export)
+app.command(epilog=cli_merge.EXAMPLE)(cli_merge.merge)
 app.command(epilog=cli_mine.MINE_EXAMPLE)(cli_mine.mine)
 app.command(epilog=cli_mine.SCORE_EXAMPLE)(cli_mine.score)
 app.command(epilog=cli_tokenizer.EXAMPLE)(cli_tokenizer.tokenizer)

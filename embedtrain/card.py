@@ -34,7 +34,7 @@ print(model.similarity(queries, documents))""",
     "unified": f"""{WITH_EMBEDTRAIN}
 print(queries @ documents.T)
 
-# sentence-transformers has no module for the coordinates of words and refuses this folder.""",
+# sentence-transformers has no module for what this model does and refuses this folder.""",
     "late_interaction": """from sentence_transformers.multi_vector_encoder import MultiVectorEncoder
 
 model = MultiVectorEncoder("path/to/this/folder")  # or pylate.models.ColBERT
@@ -82,7 +82,9 @@ def _form(model: DenseConfig | LateInteractionConfig, contract: AnyContract) -> 
     """Say who can load the model: a folder must not claim a library that would refuse it."""
     if isinstance(contract, LateInteractionContract):
         return "late_interaction" if contract.is_portable else "own_late_interaction"
-    return "unified" if isinstance(model, DenseConfig) and model.words is not None else "dense"
+    assert isinstance(model, DenseConfig)
+    own = model.words is not None or model.layer_pooling is not None
+    return "unified" if own or contract.echo or contract.prepend is not None else "dense"
 
 
 def _pooling(model: DenseConfig | LateInteractionConfig) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 
 from embedtrain.errors import UserError
 from embedtrain.types import Side, Similarity, Texts
@@ -89,6 +89,17 @@ class TaskPrompts(BaseModel):
     document: str
 
 
+class TokenPrepending(BaseModel):
+    """Show a causal model a summary of the whole text, from one layer on to another."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    start: NonNegativeInt = 1
+    """The first layer, counted from 0, before which the placeholder gets the last token's state."""
+    stop: PositiveInt = 7
+    """The layer at which that ends."""
+
+
 class Contract(BaseModel):
     """The resolved contract: nothing is left to a default of some other program."""
 
@@ -106,6 +117,10 @@ class Contract(BaseModel):
     """Tokens of a document, special tokens included."""
     document_model: str = ""
     """Folder of the model that encodes documents, where only queries were tuned; empty: this model."""
+    echo: bool = False
+    """Show each text twice and pool the second time, whose tokens have seen all of it."""
+    prepend: TokenPrepending | None = None
+    """Put a summary of the text before its tokens, in some of the layers."""
     instructions: dict[str, TaskPrompts] = {}
     """Prompts of tasks, by name, that take the place of the two prompts where a command names them."""
 

@@ -26,14 +26,16 @@ from embedtrain.models.exits import Exits
 from embedtrain.models.fetching import fetch
 from embedtrain.models.late_interaction import LateInteractionConfig, LateInteractionEncoder
 from embedtrain.models.late_layout import is_late_interaction
+from embedtrain.models.layer_pooling import LayerPooling
 from embedtrain.models.layout import (
     DEFAULT_LENGTH,
     Layout,
     read_layout,
     write_exit_heads,
     write_layout,
-    write_unified_layout,
+    write_own_layout,
 )
+from embedtrain.models.look_ahead import refuse_no_room
 from embedtrain.models.masked_language_model import has_language_head, load_masked_language_model
 from embedtrain.models.words import WordPart, WordsConfig
 
@@ -106,6 +108,7 @@ def build_dense(config: DenseConfig, accelerator: Accelerator = "auto") -> Dense
         )
     )
     contract = resolve_contract(config, layout, backbone)
+    refuse_no_room(contract, backbone)
     if contract.pooling == "last_token":
         ensure_end_token(backbone.tokenizer)
     projection = layout.projection
@@ -119,6 +122,7 @@ def build_dense(config: DenseConfig, accelerator: Accelerator = "auto") -> Dense
         learn_temperature=config.learn_temperature,
         words=words,
         exits=_build_exits(config, layout, backbone),
+        layer_pooling=_build_layer_pooling(config, layout, backbone),
     )
     if config.pair_classes is not None:
         encoder.add_pair_classifier(config.pair_classes)
@@ -181,10 +185,8 @@ def save_dense(model: DenseEncoder, folder: Path) -> None:
     backend.no_truncation()  # left over from the last call; readers of the file would obey it
     backend.no_padding()
     model.tokenizer.save_pretrained(folder)
-    if model.words is not None:
-        with quiet_transformers():
-            model.words.save(folder)
-        write_unified_layout(folder, model.contract, model.words.config, model.projection)
+    if not model.is_portable:
+        _save_own(model, folder)
         return
     with quiet_transformers():
         model.backbone.save_pretrained(folder)
@@ -192,6 +194,36 @@ def save_dense(model: DenseEncoder, folder: Path) -> None:
     write_layout(folder, model.contract, width, model.projection, model.truncate_dim)
     if model.exits is not None:
         write_exit_heads(folder, model.exits)
+
+
+def _save_own(model: DenseEncoder, folder: Path) -> None:
+    """Write a model that sentence-transformers cannot express, so that it does not misread it."""
+    words, layers = model.words, model.layer_pooling
+    with quiet_transformers():
+        if words is not None:
+            words.save(folder)
+        else:
+            model.backbone.save_pretrained(folder)
+    if layers is not None:
+        layers.save(folder)
+    write_own_layout(
+        folder,
+        model.contract,
+        model.projection,
+        words=None if words is None else words.config,
+        layer_pooling=None if layers is None else layers.config,
+    )
+
+
+def _build_layer_pooling(
+    config: DenseConfig, layout: Layout, backbone: Backbone
+) -> LayerPooling | None:
+    wanted = config.layer_pooling or layout.layer_pooling
+    if wanted is None:
+        return None
+    pooling = LayerPooling(backbone.width, backbone.model.config.num_hidden_layers, wanted)
+    pooling.load(backbone.folder)
+    return pooling
 
 
 def resolve_contract(config: DenseConfig, layout: Layout, backbone: Backbone) -> Contract:
@@ -211,6 +243,8 @@ def resolve_contract(config: DenseConfig, layout: Layout, backbone: Backbone) ->
         "query_length": stated.query_length if stated else length,
         "document_length": stated.document_length if stated else length,
         "document_model": stated.document_model if stated else "",
+        "echo": stated.echo if stated else False,
+        "prepend": stated.prepend if stated else None,
     }
     recipe = {
         "pooling": config.pooling,
@@ -219,6 +253,8 @@ def resolve_contract(config: DenseConfig, layout: Layout, backbone: Backbone) ->
         "document_prompt": config.document.prompt,
         "query_length": config.query.length,
         "document_length": config.document.length,
+        "echo": config.echo,
+        "prepend": config.prepend,
     }
     chosen = {key: value for key, value in recipe.items() if value is not None}
     contract = Contract.model_validate(folder | chosen)

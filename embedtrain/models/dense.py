@@ -1,5 +1,7 @@
 """Dense encoder: one vector per text."""
 
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -8,11 +10,13 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from embedtrain.contract import Contract, Instruction, Pooling, TextSide
+from embedtrain.contract import Contract, Instruction, Pooling, TextSide, TokenPrepending
 from embedtrain.models.backbone import Attention, Backbone
 from embedtrain.models.chunking import Execution, encode_in_chunks
 from embedtrain.models.encoder import Packing, TextEncoder
 from embedtrain.models.exits import Exits
+from embedtrain.models.layer_pooling import LayerPooling, LayerPoolingConfig
+from embedtrain.models.look_ahead import prepending, twice, with_placeholder
 from embedtrain.models.lora import LoraConfig
 from embedtrain.models.pooling import pool
 from embedtrain.models.words import WordPart, WordsConfig
@@ -37,6 +41,12 @@ class DenseConfig(BaseModel):
     """Tasks by name, for ``data.sources`` and for ``--instruction``; those of the folder are kept."""
     projection: PositiveInt | None = None
     """Dimension of a linear layer after pooling; null: as the folder says, else none."""
+    layer_pooling: LayerPoolingConfig | None = None
+    """Learned attention over the pooled states of all layers; null: as the folder says, else none."""
+    echo: bool | None = None
+    """Show each text twice and pool the second time, for causal backbones; null: as the folder says, else no."""
+    prepend: TokenPrepending | None = None
+    """Put a summary of the text before its tokens (token prepending), for causal backbones; null: as above."""
     words: WordsConfig | None = None
     """Coordinates for words beside the vector (DupMAE); null: as the folder says, else none."""
     exits: tuple[PositiveInt, ...] = ()
@@ -68,6 +78,10 @@ class DenseConfig(BaseModel):
             raise ValueError("exits have no coordinates for words: drop exits or words")
         if self.exit_heads and not (self.exits and self.projection):
             raise ValueError("exit_heads needs exits and projection, the dimension of each head")
+        if self.echo and self.prepend is not None:
+            raise ValueError("echo and prepend do the same in two ways: drop one")
+        if self.layer_pooling is not None and (self.exits or self.words is not None):
+            raise ValueError("layer_pooling takes all layers for one vector: drop exits and words")
         return self
 
 
@@ -82,6 +96,7 @@ class DenseEncoder(TextEncoder):
         learn_temperature: Start value of a learnable temperature, or None.
         words: Coordinates for words that follow those of the vector, or None.
         exits: Layers that are trained as embeddings too, or None.
+        layer_pooling: Attention over the pooled states of all layers, or None.
     """
 
     contract: Contract
@@ -96,11 +111,13 @@ class DenseEncoder(TextEncoder):
         learn_temperature: float | None = None,
         words: WordPart | None = None,
         exits: Exits | None = None,
+        layer_pooling: LayerPooling | None = None,
     ) -> None:
         super().__init__(backbone, contract, packing=packing, learn_temperature=learn_temperature)
         self.projection = projection
         self.words = words
         self.exits = exits
+        self.layer_pooling = layer_pooling
         self.pair_classifier: nn.Linear | None = None
         """Weights that only training uses; see :meth:`add_pair_classifier`."""
         self.truncate_dim: int | None = None
@@ -116,6 +133,12 @@ class DenseEncoder(TextEncoder):
         width = self.backbone.config.hidden_size
         vector = int(self.projection.out_features if self.projection else width)
         return vector if self.words is None else vector + self.words.dim
+
+    @property
+    def is_portable(self) -> bool:
+        """Whether sentence-transformers can express it: it computes the same vectors."""
+        own = self.words is not None or self.layer_pooling is not None
+        return not (own or self.contract.echo or self.contract.prepend is not None)
 
     @property
     def num_layers(self) -> int:
@@ -155,9 +178,13 @@ class DenseEncoder(TextEncoder):
     ) -> Float[Tensor, "texts dim"]:
         """Return one vector per text as :meth:`embed` does, those of ``layers`` side by side before it."""
         packed = self.packs(texts)
+        if self.contract.echo:
+            execution = replace(execution, chunk_tokens=max(1, execution.chunk_tokens // 2))
 
         def encode(chunk: Texts) -> Float[Tensor, "texts dim"]:
-            states = self.states(chunk, packed=packed, layers=layers)
+            if self.layer_pooling is not None:
+                return self._pool_layers(self.layer_pooling, chunk, packed=packed)
+            states = self._own_states(chunk, packed=packed, layers=layers)
             parts = states.chunk(len(layers) + 1, dim=1)
             vectors = [
                 self._head(part, chunk, layer)
@@ -167,15 +194,49 @@ class DenseEncoder(TextEncoder):
 
         return encode_in_chunks(encode, texts, execution, padded=not packed)
 
+    def _own_states(
+        self, texts: Texts, *, packed: bool, layers: tuple[int, ...]
+    ) -> Float[Tensor, "tokens width"]:
+        """Return the states of the texts' tokens, whatever else the backbone is shown beside them."""
+        contract = self.contract
+        shown, own = texts, None
+        if contract.echo:
+            shown, own = twice(texts)
+        elif contract.prepend is not None:
+            shown, own = with_placeholder(texts, self.tokenizer.eos_token_id)
+        with ExitStack() as stack:
+            if contract.prepend is not None:
+                stack.enter_context(
+                    prepending(self.backbone, contract.prepend, shown.lengths, packed=packed)
+                )
+            states = self.states(shown, packed=packed, layers=layers)
+        return states if own is None else states[own]
+
+    def _pool_layers(
+        self, pooling: LayerPooling, texts: Texts, *, packed: bool
+    ) -> Float[Tensor, "texts dim"]:
+        every = tuple(range(1, self.num_layers))
+        states = self._own_states(texts, packed=packed, layers=every)
+        parts = states.chunk(len(every) + 1, dim=1)
+        pooled = [pool(part, texts.lengths, self.contract.pooling) for part in parts]
+        return self._finish(pooling(torch.stack(pooled, dim=1)), self.projection)
+
+    def _finish(
+        self, pooled: Float[Tensor, "texts width"], projection: nn.Linear | None
+    ) -> Float[Tensor, "texts dim"]:
+        if projection is not None:
+            pooled = projection(pooled)
+            pooled = pooled.float() if pooled.dtype == torch.bfloat16 else pooled
+        return F.normalize(pooled, dim=-1) if self.contract.similarity == "cosine" else pooled
+
     def _head(
         self, states: Float[Tensor, "tokens width"], texts: Texts, layer: int | None = None
     ) -> Float[Tensor, "texts dim"]:
         pooled = pool(states, texts.lengths, self.contract.pooling)
         own = None if self.exits is None or layer is None else self.exits.head(layer)
-        projection = own or self.projection
-        if projection is not None:
-            pooled = projection(pooled)
+        if self.words is None:
+            return self._finish(pooled, own or self.projection)
+        if self.projection is not None:
+            pooled = self.projection(pooled)
             pooled = pooled.float() if pooled.dtype == torch.bfloat16 else pooled
-        if self.words is not None:
-            pooled = torch.cat([pooled, self.words(states, texts.lengths)], 1)
-        return F.normalize(pooled, dim=-1) if self.contract.similarity == "cosine" else pooled
+        return self._finish(torch.cat([pooled, self.words(states, texts.lengths)], 1), None)

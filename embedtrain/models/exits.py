@@ -32,7 +32,7 @@ def exit_states(
 def final_norm(backbone: Any) -> nn.Module | None:  # noqa: ANN401 - transformers is untyped
     """Return the norm behind the last layer; None where each layer ends with its own."""
     beside = {
-        name: child for owner, _ in _stacks(backbone) for name, child in owner.named_children()
+        name: child for owner, _ in layer_stacks(backbone) for name, child in owner.named_children()
     }
     return next((beside[name] for name in FINAL_NORMS if name in beside), None)
 
@@ -40,7 +40,7 @@ def final_norm(backbone: Any) -> nn.Module | None:  # noqa: ANN401 - transformer
 def keep_layers(backbone: Any, kept: Sequence[int]) -> None:  # noqa: ANN401 - transformers is untyped
     """Drop all layers of a backbone but those of the places ``kept``, which are counted from 0."""
     config = backbone.config
-    for owner, name in _stacks(backbone):
+    for owner, name in layer_stacks(backbone):
         layers = getattr(owner, name)
         setattr(owner, name, nn.ModuleList(layers[place] for place in kept))
     config.num_hidden_layers = len(kept)
@@ -48,7 +48,7 @@ def keep_layers(backbone: Any, kept: Sequence[int]) -> None:  # noqa: ANN401 - t
         config.layer_types = [config.layer_types[place] for place in kept]
 
 
-def _stacks(backbone: Any) -> list[tuple[nn.Module, str]]:  # noqa: ANN401 - transformers is untyped
+def layer_stacks(backbone: Any) -> list[tuple[nn.Module, str]]:  # noqa: ANN401 - transformers is untyped
     """Return the modules that hold the backbone's layers, and under which names."""
     total = backbone.config.num_hidden_layers
     return [

@@ -12,13 +12,14 @@ from typing import Any, cast, get_args
 
 import torch
 import transformers
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from embedtrain.contract import Contract, Pooling
 from embedtrain.errors import UserError
 from embedtrain.models.exits import Exits
+from embedtrain.models.layer_pooling import LayerPoolingConfig
 from embedtrain.models.words import WordsConfig
 from embedtrain.types import Similarity
 
@@ -54,6 +55,7 @@ class Layout:
     max_length: int | None = None
     projection: nn.Linear | None = None
     words: WordsConfig | None = None
+    layer_pooling: LayerPoolingConfig | None = None
     exit_heads: Mapping[int, nn.Linear] = field(default_factory=dict)
     truncate_dim: int | None = None
 
@@ -195,29 +197,32 @@ def is_own_layout(folder: Path) -> bool:
     return any(module["type"] == UNIFIED for module in modules)
 
 
-def write_unified_layout(
-    folder: Path, contract: Contract, words: WordsConfig, projection: nn.Linear | None
+def write_own_layout(
+    folder: Path, contract: Contract, projection: nn.Linear | None, **parts: BaseModel | None
 ) -> None:
-    """Write what only embedtrain reads: a vector with coordinates for words.
+    """Write what only embedtrain reads, such as a vector with coordinates for words.
 
-    sentence-transformers has no module for them and would load the rest as another model without a word; the
-    name in ``modules.json``, which it cannot import, makes it stop instead.
+    sentence-transformers has no module for it and would load the rest as another model without a word; the
+    name in ``modules.json`` makes it stop instead. ``parts`` are the configs of what is stored beside.
     """
     if projection is not None:
         write_projection(folder / "projection", projection)
     modules = [{"idx": 0, "name": "0", "path": "", "type": UNIFIED}]
     write_json(folder / "modules.json", modules)
-    content = {"kind": "dense", "contract": contract.model_dump(), "words": words.model_dump()}
+    content = {"kind": "dense", "contract": contract.model_dump()}
+    content |= {name: part.model_dump() for name, part in parts.items() if part is not None}
     write_json(folder / CONTRACT_FILE, content)
 
 
 def _read_unified(folder: Path, contract: Contract | None) -> Layout:
-    words = WordsConfig.model_validate(read_json(folder / CONTRACT_FILE)["words"])
+    content = read_json(folder / CONTRACT_FILE)
+    words, layers = content.get("words"), content.get("layer_pooling")
     place = folder / "projection"
     return Layout(
         contract=contract,
         projection=read_projection(place) if place.is_dir() else None,
-        words=words,
+        words=None if words is None else WordsConfig.model_validate(words),
+        layer_pooling=None if layers is None else LayerPoolingConfig.model_validate(layers),
     )
 
 

@@ -96,11 +96,12 @@ def _on_the_arc(first: Tensor, second: Tensor, share: float) -> Tensor:
     lengths = first.norm() * second.norm()
     if lengths == 0:
         return (1 - share) * first + share * second
-    angle = ((first * second).sum() / lengths).clamp(-1, 1).arccos()
+    angle: Tensor = ((first * second).sum() / lengths).clamp(-1, 1).arccos()
     if angle.sin() < 1e-6:  # the same direction: the arc is a line; opposite ones have no one arc
         return (1 - share) * first + share * second
-    arc: Tensor = ((1 - share) * angle).sin() * first + (share * angle).sin() * second
-    return arc / angle.sin()
+    arc = ((1 - share) * angle).sin() * first + (share * angle).sin() * second
+    mixed: Tensor = arc / angle.sin()
+    return mixed
 
 
 def _check(

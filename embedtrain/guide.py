@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float32
+from torch import Tensor
 
 from embedtrain.data.examples import SourceConfig
 from embedtrain.data.sources import open_source
@@ -11,8 +13,12 @@ from embedtrain.errors import UserError
 from embedtrain.mining.embedding_cache import embed_once, model_key
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense import DenseEncoder
-from embedtrain.training.guide import Guide, GuideConfig, StoredVectors
+from embedtrain.progress import console
+from embedtrain.training.guide import Guide, GuideConfig, StoredVectors, principal_components
 from embedtrain.types import Side
+
+SAMPLE = 40_000
+"""Documents that principal components are found on."""
 
 
 def encode_guide(config: GuideConfig, sources: tuple[SourceConfig, ...], cache: Path) -> Guide:
@@ -41,4 +47,22 @@ def encode_guide(config: GuideConfig, sources: tuple[SourceConfig, ...], cache: 
         order = np.argsort(ids)
         return StoredVectors(ids[order], order, values)
 
-    return Guide(store("query"), store("document"))
+    queries, documents = store("query"), store("document")
+    return Guide(queries, documents, _components(config, documents))
+
+
+def _components(config: GuideConfig, documents: StoredVectors) -> Float32[Tensor, "_ _"] | None:
+    """Find the directions that the guide shows, on its first documents."""
+    if config.dim is None:
+        return None
+    sample = np.array(documents.values[:SAMPLE])
+    if config.dim > min(sample.shape):
+        raise UserError(
+            "guide.dim",
+            f"is more than {sample.shape[0]} vectors of {sample.shape[1]} dimensions have",
+            got=config.dim,
+            cure="Lower it",
+        )
+    found, share = principal_components(sample, config.dim)
+    console.print(f"{config.dim} components of the guide hold {share:.1%} of its variance")
+    return found

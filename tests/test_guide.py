@@ -60,3 +60,49 @@ def test_a_guide_that_nothing_uses_is_refused_and_so_is_its_lack(bert, pairs, tm
     (tmp_path / "b.yaml").write_text(text + "objective: {name: gist}\n")
     with pytest.raises(UserError, match="objective gist needs guide"):
         load_recipe(tmp_path / "b.yaml")
+
+
+def test_a_guide_shows_the_components_that_vary_most(bert, pairs, tmp_path):
+    from dataclasses import replace
+
+    from objective_toys import random_outputs
+
+    source = SourceConfig(path=str(pairs))
+    whole = encode_guide(GuideConfig(model=bert), (source,), tmp_path)
+    guide = encode_guide(GuideConfig(model=bert, dim=5), (source,), tmp_path)
+    values = np.array(whole.documents.values, dtype=np.float64)
+    _, _, axes = np.linalg.svd(values - values.mean(0), full_matrices=False)
+    found = guide.components.numpy()
+    assert np.allclose(np.abs((found * axes[:5]).sum(1)), 1, atol=1e-3)  # up to their signs
+    ids = torch.from_numpy(whole.documents.ids[:5].copy())
+    outputs = random_outputs(num_queries=2)
+    relevance = replace(
+        outputs.relevance,
+        query_ids=torch.from_numpy(whole.queries.ids[:2].copy()),
+        document_ids=ids.repeat(2)[:8],
+    )
+    shown = guide(replace(outputs, relevance=relevance)).document
+    expected = whole.documents.look_up(ids.repeat(2)[:8]) @ guide.components.T
+    torch.testing.assert_close(shown, torch.nn.functional.normalize(expected, dim=1))
+
+
+def test_components_hold_the_share_of_variance_they_say_and_all_are_an_isometry():
+    from embedtrain.training.guide import principal_components
+
+    vectors = np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)
+    vectors[:, 0] *= 3
+    components, share = principal_components(vectors, 1)
+    assert abs(share - np.var(vectors @ components[0].numpy()) / vectors.var(0).sum()) < 1e-4
+    every, share = principal_components(vectors, 6)
+    assert abs(share - 1) < 1e-9
+    turned = vectors @ every.numpy().T
+    assert np.allclose(turned @ turned.T, vectors @ vectors.T, atol=1e-3)
+
+
+def test_more_components_than_dimensions_are_refused(bert, pairs, tmp_path):
+    import pytest
+
+    from embedtrain.errors import UserError
+
+    with pytest.raises(UserError, match=r"guide\.dim"):
+        encode_guide(GuideConfig(model=bert, dim=33), (SourceConfig(path=str(pairs)),), tmp_path)

@@ -22,7 +22,7 @@ from embedtrain.models.build_late import (
 )
 from embedtrain.models.dense import DenseConfig, DenseEncoder
 from embedtrain.models.encoder import Packing, TextEncoder
-from embedtrain.models.exits import Exits
+from embedtrain.models.exits import Exits, keep_layers
 from embedtrain.models.fetching import fetch
 from embedtrain.models.late_interaction import LateInteractionConfig, LateInteractionEncoder
 from embedtrain.models.late_layout import is_late_interaction
@@ -107,6 +107,8 @@ def build_dense(config: DenseConfig, accelerator: Accelerator = "auto") -> Dense
             lora=config.lora,
         )
     )
+    if config.kept_layers:
+        _drop_layers(config, backbone)
     contract = resolve_contract(config, layout, backbone)
     refuse_no_room(contract, backbone)
     if contract.pooling == "last_token":
@@ -129,6 +131,18 @@ def build_dense(config: DenseConfig, accelerator: Accelerator = "auto") -> Dense
     if config.projection is None:
         encoder.truncate_dim = layout.truncate_dim
     return encoder.to(device)
+
+
+def _drop_layers(config: DenseConfig, backbone: Backbone) -> None:
+    total = backbone.model.config.num_hidden_layers
+    if config.kept_layers[-1] > total:
+        raise UserError(
+            "model.kept_layers",
+            f"names more than the {total} layers of {config.backbone}",
+            got=config.kept_layers,
+            cure="Count from 1",
+        )
+    keep_layers(backbone.model, [layer - 1 for layer in config.kept_layers])
 
 
 def _build_exits(config: DenseConfig, layout: Layout, backbone: Backbone) -> Exits | None:

@@ -57,6 +57,8 @@ class DenseConfig(BaseModel):
     """Train a classifier of pairs of texts for the objective pair_classification; exports leave it out."""
     num_layers: PositiveInt | None = None
     """Keep only the first layers of the backbone; null keeps all."""
+    kept_layers: tuple[PositiveInt, ...] = ()
+    """Keep these layers of the backbone, counted from 1: a small model that starts from parts of a large one."""
     attention: Attention | None = None
     """Let a decoder's tokens look at all others (bidirectional) or at earlier ones; null: as it was trained."""
     lora: LoraConfig | None = None
@@ -74,6 +76,10 @@ class DenseConfig(BaseModel):
     def _exits_are_plain(self) -> "DenseConfig":
         if list(self.exits) != sorted(set(self.exits)):
             raise ValueError("exits must ascend")
+        if self.kept_layers and (self.num_layers is not None or self.words is not None):
+            raise ValueError("kept_layers goes with neither num_layers nor words")
+        if list(self.kept_layers) != sorted(set(self.kept_layers)):
+            raise ValueError("kept_layers must ascend")
         if self.exits and self.words is not None:
             raise ValueError("exits have no coordinates for words: drop exits or words")
         if self.exit_heads and not (self.exits and self.projection):

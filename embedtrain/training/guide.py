@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Float32, Int64
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, PositiveInt
 from torch import Tensor
 
 from embedtrain.types import GuideEmbeddings, RetrievalOutputs
@@ -18,6 +19,8 @@ class GuideConfig(BaseModel):
 
     model: str
     """Model folder or Hub id, with its own tokenizer, prompts and lengths; one vector per text."""
+    dim: PositiveInt | None = None
+    """Show so many principal components of its vectors instead of the vectors (projective distillation)."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,37 @@ class Guide:
 
     queries: StoredVectors
     documents: StoredVectors
+    components: Float32[Tensor, "components dim"] | None = None
+    """Directions that vectors are projected on, then normalised; None shows them whole."""
 
     def __call__(self, outputs: RetrievalOutputs) -> GuideEmbeddings:
         """Return the guide's view of a batch, gathered or not."""
         relevance, everyone = outputs.relevance, outputs.all_queries
-        query = self.queries.look_up(relevance.query_ids)
+        query = self._show(self.queries.look_up(relevance.query_ids))
         return GuideEmbeddings(
             query,
-            self.documents.look_up(relevance.document_ids),
-            query if everyone is None else self.queries.look_up(everyone.ids),
+            self._show(self.documents.look_up(relevance.document_ids)),
+            query if everyone is None else self._show(self.queries.look_up(everyone.ids)),
         )
+
+    def _show(self, vectors: Float[Tensor, "texts dim"]) -> Float[Tensor, "texts shown"]:
+        if self.components is None:
+            return vectors
+        return F.normalize(vectors @ self.components.T.to(vectors.device), dim=1)
+
+
+def principal_components(
+    vectors: Float32[np.ndarray, "texts dim"], count: int
+) -> tuple[Float32[Tensor, "components dim"], float]:
+    """Return the directions in which vectors vary most, and the share of their variance that lies in them.
+
+    Means are taken away to find the directions, and left in when vectors are projected on them.
+
+    Source: Zhao et al. (2022), https://arxiv.org/abs/2203.13240 (homomorphic projective distillation).
+    """
+    centred = torch.from_numpy(np.array(vectors, dtype=np.float64))
+    centred = centred - centred.mean(0)
+    variances, directions = torch.linalg.eigh(centred.T @ centred)
+    largest = directions.T.flip(0)[:count]
+    share = float(variances[-count:].sum() / variances.sum())
+    return largest.float().contiguous(), share

@@ -127,3 +127,14 @@ def test_two_ranks_train_exits_like_one_process(bert, sentences):
 def test_the_last_layer_and_layers_that_do_not_exist_are_refused(bert):
     with pytest.raises(UserError, match=r"model\.exits"):
         build_dense(DenseConfig(backbone=bert, exits=(1, 2)))
+
+
+def test_kept_layers_are_those_of_the_large_model_in_their_order(bert):
+    whole = load_dense(bert)
+    small = build_dense(DenseConfig(backbone=bert, kept_layers=(2,)))
+    assert small.num_layers == 1
+    expected = whole.backbone.encoder.layer[1].state_dict()
+    for name, value in small.backbone.encoder.layer[0].state_dict().items():
+        assert value.equal(expected[name])
+    with pytest.raises(UserError, match=r"model\.kept_layers"):
+        build_dense(DenseConfig(backbone=bert, kept_layers=(1, 3)))

@@ -2,11 +2,19 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedtrain import cli_adapt, cli_evaluate, cli_export, cli_merge, cli_mine, cli_tokenizer
+from embedtrain import (
+    cli_adapt,
+    cli_encode,
+    cli_evaluate,
+    cli_export,
+    cli_merge,
+    cli_mine,
+    cli_tokenizer,
+)
 from embedtrain.errors import Interrupted, UserError
 from embedtrain.training.launcher import INTERRUPTED, RankDied, report_failure, speaks
 
@@ -28,6 +36,7 @@ app.command(epilog=cli_evaluate.EVALUATE_EXAMPLE)(cli_evaluate.evaluate)
 app.command(epilog=cli_evaluate.COMPARE_EXAMPLE)(cli_evaluate.compare)
 app.command(epilog=cli_export.EXAMPLE)(cli_export.export)
 app.command(epilog=cli_merge.EXAMPLE)(cli_merge.merge)
+app.command(epilog=cli_encode.EXAMPLE)(cli_encode.encode)
 app.command(epilog=cli_mine.MINE_EXAMPLE)(cli_mine.mine)
 app.command(epilog=cli_mine.SCORE_EXAMPLE)(cli_mine.score)
 app.command(epilog=cli_tokenizer.EXAMPLE)(cli_tokenizer.tokenizer)
@@ -95,30 +104,6 @@ def train(
         run = run_train(loaded, output or Path("runs") / Path(recipe).stem)
     if speaks():
         print_run(run.path)
-
-
-@app.command(
-    epilog="Example: embedtrain encode runs/quickstart/model corpus.jsonl --output vectors.npy"
-)
-def encode(
-    model: ModelArgument,
-    texts: Annotated[
-        Path, typer.Argument(help=".jsonl(.gz) with a text column, or a text per line.")
-    ],
-    output: Annotated[
-        Path, typer.Option(help="The .npy file to write: float32, rows as in the input.")
-    ],
-    side: Annotated[
-        Literal["query", "document"], typer.Option(help="Whose prompt and length to use.")
-    ] = "document",
-    column: Annotated[str | None, typer.Option(help="Name of the text column.")] = None,
-    instruction: InstructionOption = None,
-) -> None:
-    """Encode a file of texts."""
-    from embedtrain.encode import encode as run_encode
-
-    rows, dim = run_encode(model, texts, output, side=side, column=column, instruction=instruction)
-    typer.echo(f"{output}: {rows:,} x {dim}")
 
 
 @app.command(

@@ -25,6 +25,9 @@ def export(
     instruction: Annotated[
         str | None, typer.Option(help="Make the prompts of this instruction the usual ones.")
     ] = None,
+    onnx: Annotated[
+        bool, typer.Option(help="Add onnx/embedding.onnx: from token ids to finished vectors.")
+    ] = False,
     push: Annotated[
         str | None,
         typer.Option(help="org/name on the Hub: says what an upload would do; see --confirm."),
@@ -42,6 +45,10 @@ def export(
     cut = {"layer": layer, "dim": dim}
     written = run_export(source, output, overwrite=overwrite, instruction=instruction, **cut)
     typer.echo(f"{written}: reloaded, same vectors")
+    if onnx:
+        from embedtrain.export_onnx import export_onnx
+
+        typer.echo(f"{export_onnx(written)}: same vectors through onnxruntime")
     if push is not None:
         _push(written, push, confirm=confirm, public=public)
 

@@ -1,0 +1,207 @@
+r"""Search over vectors that were cut, or stored as bytes or bits; queries stay floats.
+
+The order is: cut, normalise again where the similarity is cosine, then quantise. A byte stands for
+$\min_i + (c + \frac12)(\max_i - \min_i) / 256$ of its own dimension, so codes are not multiplied with each
+other: a float query meets the values that the codes stand for. Bits find candidates by Hamming distance, which
+are scored again by the query's floats against the signs.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import faiss
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, UInt8
+from pydantic import BaseModel, ConfigDict, PositiveInt
+
+from embedtrain.errors import UserError
+from embedtrain.retrieval.binary_tokens import BinaryIndex, BinarySearch
+from embedtrain.retrieval.exact import SearchResult, search_exact
+from embedtrain.retrieval.late_interaction import ExactIndex
+from embedtrain.retrieval.search import search
+from embedtrain.types import TokenVectors
+
+Vectors = Float32[np.ndarray, "_ _"] | TokenVectors
+LEVELS = 256
+
+
+@runtime_checkable
+class CompressedIndex(Protocol):
+    """Documents that can be searched, and the bytes that this takes."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of what is stored."""
+        ...
+
+    def search(self, queries: Any, num_results: int) -> SearchResult:  # noqa: ANN401 - of either kind
+        """Return the best documents of each query."""
+        ...
+
+
+class Compression(BaseModel):
+    """How vectors are made smaller after the model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    dim: PositiveInt | None = None
+    """Keep the first dimensions only; null keeps all."""
+    quantize: Literal["int8", "binary"] | None = None
+    """Store document vectors as a byte or a bit per number."""
+    rescore: PositiveInt = 4
+    """Candidates per result wanted that ``binary`` scores again; late interaction scores all."""
+
+    def cut(self, vectors: Vectors, *, normalized: bool) -> Vectors:
+        """Keep the first dimensions, of length 1 again where they were.
+
+        Raises:
+            UserError: If there are fewer dimensions.
+        """
+        if self.dim is None:
+            return vectors
+        values = vectors.values if isinstance(vectors, TokenVectors) else vectors
+        if self.dim > values.shape[1]:
+            raise UserError(
+                "--dim", f"is more than the {values.shape[1]} dimensions there are", got=self.dim
+            )
+        kept = np.array(values[:, : self.dim], dtype=np.float32)
+        if normalized:
+            kept /= np.linalg.norm(kept, axis=1, keepdims=True).clip(min=np.finfo(np.float32).tiny)
+        if not isinstance(vectors, TokenVectors):
+            return kept
+        return TokenVectors(kept, vectors.lengths, vectors.ids, vectors.cls, vectors.exact_match)
+
+    def index(self, documents: Vectors) -> CompressedIndex:
+        """Store cut documents as this says."""
+        if isinstance(documents, TokenVectors):
+            return _token_index(documents, self.quantize)
+        if self.quantize == "int8":
+            return ByteIndex(*quantize_bytes(documents))
+        if self.quantize == "binary":
+            return SignIndex(np.packbits(documents >= 0, axis=1), documents.shape[1], self.rescore)
+        return FloatIndex(documents)
+
+
+@dataclass(frozen=True)
+class FloatIndex:
+    """The vectors as they are."""
+
+    documents: Float[np.ndarray, "documents dim"]
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the vectors."""
+        return self.documents.nbytes
+
+    def search(self, queries: Vectors, num_results: int) -> SearchResult:
+        """Return the best documents of each query."""
+        return search(queries, self.documents, num_results)
+
+
+@dataclass(frozen=True)
+class ByteIndex:
+    """A byte per number and the range of each dimension."""
+
+    codes: UInt8[np.ndarray, "documents dim"]
+    lowest: Float32[np.ndarray, " dim"]
+    step: Float32[np.ndarray, " dim"]
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of codes and ranges."""
+        return self.codes.nbytes + self.lowest.nbytes + self.step.nbytes
+
+    def search(self, queries: Vectors, num_results: int) -> SearchResult:
+        """Score every document by the values that its codes stand for."""
+        values = dequantize_bytes(self.codes, self.lowest, self.step)
+        return search(queries, values, num_results)
+
+
+@dataclass(frozen=True)
+class SignIndex:
+    """A bit per number; candidates by Hamming distance, scored again by the query's floats."""
+
+    signs: UInt8[np.ndarray, "documents bytes"]
+    dim: int
+    rescore: int
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the bits."""
+        return self.signs.nbytes
+
+    def search(self, queries: Vectors, num_results: int) -> SearchResult:
+        """Return the best of each query's candidates; ties by lower index."""
+        assert isinstance(queries, np.ndarray)
+        index = faiss.IndexBinaryFlat(self.signs.shape[1] * 8)
+        index.add(self.signs)
+        wanted = min(self.rescore * num_results, len(self.signs))
+        _, candidates = index.search(np.packbits(queries >= 0, axis=1), wanted)
+        found = [
+            self._rescore(query, np.sort(rows), num_results)
+            for query, rows in zip(queries, candidates, strict=True)
+        ]
+        return SearchResult(
+            np.stack([indices for indices, _ in found]), np.stack([scores for _, scores in found])
+        )
+
+    def _rescore(
+        self, query: np.ndarray, rows: np.ndarray, num_results: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        bits = np.unpackbits(self.signs[rows], axis=1, count=self.dim)
+        signs = np.where(bits, np.float32(1), np.float32(-1)) / np.float32(self.dim**0.5)
+        best = search_exact(torch.from_numpy(query[None]), torch.from_numpy(signs), num_results)
+        return rows[best.indices[0]].astype(np.int64), best.scores[0]
+
+
+def quantize_bytes(
+    values: Float[np.ndarray, "rows dim"],
+) -> tuple[UInt8[np.ndarray, "rows dim"], Float32[np.ndarray, " dim"], Float32[np.ndarray, " dim"]]:
+    """Return a code for each number, the lowest value and the step of each dimension."""
+    lowest, highest = values.min(axis=0), values.max(axis=0)
+    step = np.maximum((highest - lowest) / LEVELS, np.finfo(np.float32).tiny).astype(np.float32)
+    codes = np.clip(np.floor((values - lowest) / step), 0, LEVELS - 1).astype(np.uint8)
+    return codes, lowest.astype(np.float32), step
+
+
+def dequantize_bytes(
+    codes: UInt8[np.ndarray, "rows dim"],
+    lowest: Float32[np.ndarray, " dim"],
+    step: Float32[np.ndarray, " dim"],
+) -> Float32[np.ndarray, "rows dim"]:
+    """Return the middle of the range that each code stands for."""
+    values: Float32[np.ndarray, "rows dim"] = lowest + (codes + np.float32(0.5)) * step
+    return values
+
+
+@dataclass(frozen=True)
+class ByteTokenIndex:
+    """Late interaction over bytes: all tokens share one range per dimension."""
+
+    tokens: ExactIndex
+    """The values that the codes stand for."""
+    num_bytes: int
+
+    def search(self, queries: TokenVectors, num_results: int) -> SearchResult:
+        """Score every document."""
+        return self.tokens.search(queries, num_results)
+
+
+def _token_index(
+    documents: TokenVectors, quantize: str | None
+) -> ByteTokenIndex | BinaryIndex | ExactIndex:
+    if quantize == "binary":
+        return BinarySearch().build(documents)
+    if quantize is None:
+        return ExactIndex(documents)
+    codes, lowest, step = quantize_bytes(documents.values)
+    values = TokenVectors(
+        dequantize_bytes(codes, lowest, step),
+        documents.lengths,
+        documents.ids,
+        documents.cls,
+        documents.exact_match,
+    )
+    beside = documents.nbytes - documents.values.nbytes
+    return ByteTokenIndex(ExactIndex(values), codes.nbytes + lowest.nbytes + step.nbytes + beside)

@@ -1,0 +1,91 @@
+"""Cut and quantised vectors against loops and against the floats they stand for."""
+
+import numpy as np
+import pytest
+
+from embedtrain.errors import UserError
+from embedtrain.retrieval.compression import Compression, dequantize_bytes, quantize_bytes
+from embedtrain.retrieval.search import search
+from embedtrain.types import TokenVectors
+
+
+def unit(rng, rows, dim=32):
+    values = rng.normal(size=(rows, dim)).astype(np.float32)
+    return values / np.linalg.norm(values, axis=1, keepdims=True)
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    return unit(rng, 7), unit(rng, 90)
+
+
+def tokens(rng, texts, length=5, dim=16):
+    return TokenVectors(unit(rng, texts * length, dim), np.full(texts, length))
+
+
+def test_without_compression_nothing_changes(data):
+    queries, documents = data
+    index = Compression().index(documents)
+    assert index.num_bytes == documents.nbytes
+    assert (index.search(queries, 9).indices == search(queries, documents, 9).indices).all()
+    assert Compression().cut(documents, normalized=True) is documents
+
+
+def test_cut_vectors_have_length_1_again_where_they_had(data):
+    cut = Compression(dim=8).cut(data[1], normalized=True)
+    assert cut.shape == (90, 8)
+    assert np.allclose(np.linalg.norm(cut, axis=1), 1)
+    assert np.allclose(cut, data[1][:, :8] / np.linalg.norm(data[1][:, :8], axis=1)[:, None])
+    assert (Compression(dim=8).cut(data[1], normalized=False) == data[1][:, :8]).all()
+    several = Compression(dim=4).cut(tokens(np.random.default_rng(1), 3), normalized=True)
+    assert several.values.shape == (15, 4)
+    with pytest.raises(UserError, match="more than the 32 dimensions there are; got 64"):
+        Compression(dim=64).cut(data[1], normalized=True)
+
+
+def test_a_byte_stands_for_the_middle_of_its_range(data):
+    codes, lowest, step = quantize_bytes(data[1])
+    values = dequantize_bytes(codes, lowest, step)
+    assert (np.abs(values - data[1]) <= step / 2 + 1e-6).all()
+    assert codes.min() == 0
+    assert codes.max() == 255
+
+
+def test_bytes_rank_nearly_as_floats_do_in_a_quarter_of_the_space(data):
+    queries, documents = data
+    index = Compression(quantize="int8").index(documents)
+    assert index.num_bytes == documents.size + 2 * 4 * 32
+    found, truth = index.search(queries, 5), search(queries, documents, 5)
+    assert np.mean(found.indices == truth.indices) > 0.9
+    assert np.allclose(found.scores, truth.scores, atol=0.01)
+
+
+def test_bits_with_every_candidate_rescored_are_exact_over_the_signs(data):
+    queries, documents = data
+    index = Compression(quantize="binary", rescore=90).index(documents)
+    assert index.num_bytes == documents.size // 8
+    signs = np.where(documents >= 0, 1, -1).astype(np.float32) / np.float32(32**0.5)
+    truth = search(queries, signs, 5)
+    found = index.search(queries, 5)
+    assert (found.indices == truth.indices).all()
+    assert np.allclose(found.scores, truth.scores)
+
+
+def test_few_candidates_are_the_nearest_by_hamming_distance(data):
+    queries, documents = data
+    index = Compression(quantize="binary", rescore=1).index(documents)
+    for query, found in zip(queries, index.search(queries, 3).indices, strict=True):
+        distances = ((query >= 0) != (documents >= 0)).sum(axis=1)
+        assert sorted(distances[found]) == sorted(distances)[:3]
+
+
+@pytest.mark.parametrize(("quantize", "share"), [("int8", 0.3), ("binary", 0.1)])
+def test_tokens_are_quantised_too(quantize, share):
+    rng = np.random.default_rng(2)
+    queries, documents = tokens(rng, 4), tokens(rng, 60)
+    index = Compression(quantize=quantize).index(documents)
+    assert index.num_bytes < share * documents.nbytes
+    truth, found = search(queries, documents, 20), index.search(queries, 20)
+    overlap = [len(set(a) & set(b)) for a, b in zip(truth.indices, found.indices, strict=True)]
+    assert np.mean(overlap) > (18 if quantize == "int8" else 9)

@@ -61,7 +61,8 @@ INFONCE_BACKWARD: dict[tuple[int, bool], dict[int, Tile]] = {
     (90, True): {
         128: Tile(128, 64, 0, 8, 2),
         256: Tile(64, 64, 0, 8, 2),
-        512: Tile(64, 32, 0, 8, 2),
+        384: Tile(64, 32, 0, 8, 2),
+        512: Tile(64, 16, 0, 8, 2),
     },
     (100, True): {256: Tile(64, 64, 0, 8, 2), 512: Tile(64, 32, 0, 8, 2)},
     (80, False): {128: Tile(32, 32, 0, 8, 2, "tf32x3")},

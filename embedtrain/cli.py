@@ -13,6 +13,7 @@ from embedtrain import (
     cli_export,
     cli_merge,
     cli_mine,
+    cli_static,
     cli_tokenizer,
 )
 from embedtrain.errors import Interrupted, UserError
@@ -39,6 +40,7 @@ app.command(epilog=cli_merge.EXAMPLE)(cli_merge.merge)
 app.command(epilog=cli_encode.EXAMPLE)(cli_encode.encode)
 app.command(epilog=cli_mine.MINE_EXAMPLE)(cli_mine.mine)
 app.command(epilog=cli_mine.SCORE_EXAMPLE)(cli_mine.score)
+app.command(epilog=cli_static.EXAMPLE)(cli_static.static)
 app.command(epilog=cli_tokenizer.EXAMPLE)(cli_tokenizer.tokenizer)
 
 RecipeArgument = Annotated[

@@ -6,6 +6,8 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from embedtrain.contract import LateInteractionContract
@@ -38,7 +40,8 @@ def encode(
 
     Args:
         model: Model folder, run's ``model/`` or Hub id.
-        texts: ``.jsonl`` or ``.jsonl.gz``, an object per line; any other file holds a text per line.
+        texts: ``.jsonl`` or ``.jsonl.gz``, an object per line, or ``.parquet``; any other file holds a text
+            per line.
         output: The file to write; it appears whole or not at all.
         side: Whose prompt and length to use.
         column: Key of the text; None looks for the usual ones.
@@ -118,6 +121,9 @@ def _encode_tokens(
 
 def read_texts(path: Path, column: str | None) -> Iterator[str]:
     """Yield the texts of a file."""
+    if path.suffix == ".parquet":
+        yield from _parquet_texts(path, column)
+        return
     if not path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson")):
         for number, _, line in read_lines(path):
             yield _checked(line.rstrip("\r\n"), f"{path}:{number}")
@@ -131,6 +137,26 @@ def read_texts(path: Path, column: str | None) -> Iterator[str]:
             )  # fmt: skip
         title = row.get("title") if key == "text" else None  # as in a BEIR corpus
         yield _checked(row[key], place, title)
+
+
+def _parquet_texts(path: Path, column: str | None) -> Iterator[str]:
+    try:
+        file = pq.ParquetFile(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(path, "is no Parquet file", got=str(error), cure="Check it") from error
+    names = file.schema_arrow.names
+    key = column or next((name for name in COLUMNS if name in names), None)
+    if key not in names:
+        raise UserError(
+            path, f"has no column {column or ' or '.join(COLUMNS)}", got=names,
+            cure="Name it with --column",
+        )  # fmt: skip
+    titled = [key, "title"] if key == "text" and "title" in names else [key]
+    number = 0
+    for batch in file.iter_batches(columns=titled):
+        for row in batch.to_pylist():
+            number += 1
+            yield _checked(row[key], f"{path}: row {number}", row.get("title"))
 
 
 def _checked(text: object, place: str, title: object = None) -> str:

@@ -29,7 +29,7 @@ from embedtrain.mining.output import (
 from embedtrain.mining.report import render_suspects
 from embedtrain.mining.search import CandidateSource, EncodedTask
 from embedtrain.mining.settings import MiningConfig
-from embedtrain.mining.shards import Shard, current_shard, wait_for
+from embedtrain.mining.shards import Shard, current_shard, use_own_device, wait_for
 from embedtrain.mining.sources import encode_task, open_sources
 from embedtrain.mining.task import MiningTask, from_retrieval_task, load_mining_task
 from embedtrain.models.build import load_encoder
@@ -73,6 +73,7 @@ def mine(
     Raises:
         UserError: If data, models or settings are not usable.
     """
+    use_own_device()
     task = load_mining_task(data, split, cache)
     return mine_task(load_encoder(model), task, output, config, cache=cache)
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 POLL_SECONDS = 0.2
 
 
@@ -29,6 +31,12 @@ class Shard:
 def current_shard() -> Shard:
     """Read the rank from the environment that torchrun sets."""
     return Shard(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+
+
+def use_own_device() -> None:
+    """Let each process of a machine compute on a GPU of its own, where there are any."""
+    if "LOCAL_RANK" in os.environ and torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
 
 
 def wait_for(paths: Sequence[Path]) -> None:

@@ -1,0 +1,71 @@
+"""The command that encodes texts."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from embedtrain.errors import UserError
+
+EXAMPLE = (
+    "Examples: embedtrain encode runs/quickstart/model corpus.jsonl --output vectors.npy · "
+    "torchrun --nproc-per-node 8 -m embedtrain.cli encode runs/quickstart/model corpus/ --output vectors/"
+)
+
+
+def encode(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A run's model/ folder, any sentence-transformers folder, or a Hub id."
+        ),
+    ],
+    texts: Annotated[
+        Path,
+        typer.Argument(
+            help=".jsonl(.gz) or .parquet with a text column, a text per line, or a folder of such files."
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            help="A .npy file to write, float32, rows as in the input; or a folder of shards, which "
+            "several processes write together and a killed run goes on with."
+        ),
+    ],
+    side: Annotated[
+        Literal["query", "document"], typer.Option(help="Whose prompt and length to use.")
+    ] = "document",
+    column: Annotated[str | None, typer.Option(help="Name of the text column.")] = None,
+    instruction: Annotated[
+        str | None, typer.Option(help="Encode with one of the model's named instructions.")
+    ] = None,
+    form: Annotated[
+        Literal["npy", "parquet"], typer.Option("--format", help="Of the shards in a folder.")
+    ] = "npy",
+    rows_per_shard: Annotated[int, typer.Option(min=1, help="Texts of a shard.")] = 16_384,
+) -> None:
+    """Encode texts, from one file or a folder, into one file or a folder."""
+    if output.suffix != ".npy":
+        from embedtrain.encode_shards import encode_shards, report
+
+        done = encode_shards(
+            model, texts, output, side=side, column=column, instruction=instruction, form=form,
+            rows_per_shard=rows_per_shard,
+        )  # fmt: skip
+        report(done, output)
+        return
+    from embedtrain.encode import encode as run_encode
+    from embedtrain.mining.shards import current_shard
+
+    if current_shard().ranks > 1 or texts.is_dir():
+        raise UserError(
+            "--output",
+            "is one file, which several processes or files cannot fill",
+            got=str(output),
+            cure="Name a folder",
+        )
+    if form != "npy":
+        raise UserError("--format", "is of shards", got=form, cure="Name a folder as --output")
+    rows, dim = run_encode(model, texts, output, side=side, column=column, instruction=instruction)
+    typer.echo(f"{output}: {rows:,} x {dim}")

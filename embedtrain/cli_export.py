@@ -25,6 +25,10 @@ def export(
     instruction: Annotated[
         str | None, typer.Option(help="Make the prompts of this instruction the usual ones.")
     ] = None,
+    results: Annotated[
+        list[Path] | None,
+        typer.Option(help="Result files of this model, or folders of them, for the card."),
+    ] = None,
     onnx: Annotated[
         bool, typer.Option(help="Add onnx/embedding.onnx: from token ids to finished vectors.")
     ] = False,
@@ -45,12 +49,30 @@ def export(
     cut = {"layer": layer, "dim": dim}
     written = run_export(source, output, overwrite=overwrite, instruction=instruction, **cut)
     typer.echo(f"{written}: reloaded, same vectors")
+    if results:
+        _add_results(written, results)
     if onnx:
         from embedtrain.export_onnx import export_onnx
 
         typer.echo(f"{export_onnx(written)}: same vectors through onnxruntime")
     if push is not None:
         _push(written, push, confirm=confirm, public=public)
+
+
+def _add_results(folder: Path, paths: list[Path]) -> None:
+    from embedtrain.card_results import add_results, load_results
+    from embedtrain.mining.embedding_cache import model_key
+    from embedtrain.models.build import load_encoder
+
+    card = folder / "README.md"
+    if not card.is_file():
+        raise UserError(
+            "--results", "need a card", cure="Export from the run folder, which has one"
+        )
+    found = load_results(paths)
+    weights = model_key(load_encoder(str(folder)))
+    card.write_text(add_results(card.read_text("utf-8"), found, weights), encoding="utf-8")
+    typer.echo(f"{card}: {len(found)} further evaluations")
 
 
 def _push(folder: Path, repository: str, *, confirm: bool, public: bool) -> None:

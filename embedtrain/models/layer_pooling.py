@@ -75,7 +75,8 @@ class LayerPooling(nn.Module):
         return mean.float() if mean.dtype == torch.bfloat16 else mean
 
     def _by_head(self, rows: Tensor) -> Tensor:
-        return rows.unflatten(-1, (self.config.num_heads, -1)).transpose(1, 2)
+        heads = rows.reshape(*rows.shape[:-1], self.config.num_heads, self.config.head_dim)
+        return heads.transpose(1, 2)
 
     def save(self, folder: Path) -> None:
         """Write the weights."""

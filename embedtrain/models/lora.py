@@ -223,7 +223,8 @@ def _full_weight(base: Any) -> Tensor:  # noqa: ANN401
     does not depend on that.
     """
     if not _in_four_bits(base):
-        return base.weight.float()
+        plain: Tensor = base.weight.float()
+        return plain
     unit = torch.eye(base.in_features, device=base.weight.device)
     offset = 0.0 if base.bias is None else base.bias.float()
     full: Tensor = base(unit).float() - offset

@@ -83,7 +83,8 @@ def _form(model: DenseConfig | LateInteractionConfig, contract: AnyContract) -> 
     if isinstance(contract, LateInteractionContract):
         return "late_interaction" if contract.is_portable else "own_late_interaction"
     assert isinstance(model, DenseConfig)
-    own = model.words is not None or model.layer_pooling is not None
+    gated = model.query_gate is not None and model.query_gate.at_inference
+    own = model.words is not None or model.layer_pooling is not None or gated
     return "unified" if own or contract.echo or contract.prepend is not None else "dense"
 
 

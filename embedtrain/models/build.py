@@ -1,12 +1,10 @@
 """From a config or a folder to an encoder that is ready to use."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 from torch import nn
 
-from embedtrain.contract import Contract, TaskPrompts
 from embedtrain.errors import UserError
 from embedtrain.models.backbone import (
     Backbone,
@@ -22,21 +20,22 @@ from embedtrain.models.build_late import (
 )
 from embedtrain.models.dense import DenseConfig, DenseEncoder
 from embedtrain.models.encoder import Packing, TextEncoder
+from embedtrain.models.exit_heads import read_exit_heads, write_exit_heads
 from embedtrain.models.exits import Exits, keep_layers
 from embedtrain.models.fetching import fetch
 from embedtrain.models.late_interaction import LateInteractionConfig, LateInteractionEncoder
 from embedtrain.models.late_layout import is_late_interaction
 from embedtrain.models.layer_pooling import LayerPooling
 from embedtrain.models.layout import (
-    DEFAULT_LENGTH,
     Layout,
     read_layout,
-    write_exit_heads,
     write_layout,
     write_own_layout,
 )
 from embedtrain.models.look_ahead import refuse_no_room
 from embedtrain.models.masked_language_model import has_language_head, load_masked_language_model
+from embedtrain.models.query_gate import QueryGate
+from embedtrain.models.resolving import resolve_contract
 from embedtrain.models.words import WordPart, WordsConfig
 
 Accelerator = Literal["auto", "cpu", "gpu"]
@@ -123,9 +122,10 @@ def build_dense(config: DenseConfig, accelerator: Accelerator = "auto") -> Dense
         packing=config.packing,
         learn_temperature=config.learn_temperature,
         words=words,
-        exits=_build_exits(config, layout, backbone),
+        exits=_build_exits(config, backbone),
         layer_pooling=_build_layer_pooling(config, layout, backbone),
     )
+    encoder.query_gate = _build_query_gate(config, layout, encoder)
     if config.pair_classes is not None:
         encoder.add_pair_classifier(config.pair_classes)
     if config.projection is None:
@@ -145,9 +145,32 @@ def _drop_layers(config: DenseConfig, backbone: Backbone) -> None:
     keep_layers(backbone.model, [layer - 1 for layer in config.kept_layers])
 
 
-def _build_exits(config: DenseConfig, layout: Layout, backbone: Backbone) -> Exits | None:
+def _build_query_gate(
+    config: DenseConfig, layout: Layout, encoder: DenseEncoder
+) -> QueryGate | None:
+    """Return the gate that the recipe asks for or the folder has."""
+    wanted = config.query_gate or layout.query_gate
+    if wanted is None:
+        return None
+    if encoder.contract.similarity != "cosine":
+        raise UserError(
+            "model.query_gate", "needs vectors that are normalised", cure="Set similarity: cosine"
+        )
+    gate = QueryGate(
+        wanted,
+        vocabulary=len(encoder.tokenizer),
+        width=int(encoder.backbone.config.hidden_size),
+        dim=encoder.dim,
+        special_ids=list(encoder.tokenizer.all_special_ids),
+    )
+    gate.load(fetch(config.backbone))
+    return gate
+
+
+def _build_exits(config: DenseConfig, backbone: Backbone) -> Exits | None:
     """Return the layers that are trained besides the last, with the heads that the folder has for them."""
-    layers = config.exits or tuple(layout.exit_heads)
+    stored = read_exit_heads(backbone.folder)
+    layers = config.exits or tuple(stored)
     if not layers:
         return None
     total = backbone.model.config.num_hidden_layers
@@ -162,7 +185,7 @@ def _build_exits(config: DenseConfig, layout: Layout, backbone: Backbone) -> Exi
         assert config.projection is not None
         heads = [nn.Linear(backbone.width, config.projection, bias=False) for _ in layers]
         return Exits(layers, tuple(heads))
-    return Exits(layers, tuple(layout.exit_heads[layer] for layer in layers if layout.exit_heads))
+    return Exits(layers, tuple(stored[layer] for layer in layers if stored))
 
 
 def _build_words(config: DenseConfig, words: WordsConfig) -> WordPart:
@@ -220,12 +243,16 @@ def _save_own(model: DenseEncoder, folder: Path) -> None:
             model.backbone.save_pretrained(folder)
     if layers is not None:
         layers.save(folder)
+    gate = model.query_gate if model.gates_queries else None
+    if gate is not None:
+        gate.save(folder)
     write_own_layout(
         folder,
         model.contract,
         model.projection,
         words=None if words is None else words.config,
         layer_pooling=None if layers is None else layers.config,
+        query_gate=None if gate is None else gate.config,
     )
 
 
@@ -238,64 +265,3 @@ def _build_layer_pooling(
     pooling = LayerPooling(backbone.width, backbone.model.config.num_hidden_layers, wanted)
     pooling.load(backbone.folder)
     return pooling
-
-
-def resolve_contract(config: DenseConfig, layout: Layout, backbone: Backbone) -> Contract:
-    """Fill what the recipe leaves open from the folder, then from the defaults."""
-    stated = layout.contract
-    prompts = layout.prompts or {}
-    limit = min(backbone.max_length, DEFAULT_LENGTH)
-    length = min(layout.max_length or limit, backbone.max_length)
-    document_prompt = next(
-        (prompts[key] for key in ("document", "passage", "corpus") if key in prompts), ""
-    )
-    folder = {
-        "pooling": stated.pooling if stated else layout.pooling or "mean",
-        "similarity": stated.similarity if stated else layout.similarity or "cosine",
-        "query_prompt": stated.query_prompt if stated else prompts.get("query", ""),
-        "document_prompt": stated.document_prompt if stated else document_prompt,
-        "query_length": stated.query_length if stated else length,
-        "document_length": stated.document_length if stated else length,
-        "document_model": stated.document_model if stated else "",
-        "echo": stated.echo if stated else False,
-        "prepend": stated.prepend if stated else None,
-    }
-    recipe = {
-        "pooling": config.pooling,
-        "similarity": config.similarity,
-        "query_prompt": config.query.prompt,
-        "document_prompt": config.document.prompt,
-        "query_length": config.query.length,
-        "document_length": config.document.length,
-        "echo": config.echo,
-        "prepend": config.prepend,
-    }
-    chosen = {key: value for key, value in recipe.items() if value is not None}
-    contract = Contract.model_validate(folder | chosen)
-    separator = backbone.tokenizer.sep_token or ""
-    own = {
-        name: TaskPrompts(
-            query=instruction.query_prompt(separator),
-            document=instruction.document_prompt(separator, contract.document_prompt),
-        )
-        for name, instruction in config.instructions.items()
-    }
-    _refuse_long_prompts(own, contract, backbone)
-    known = (stated.instructions if stated else {}) | own
-    return contract.model_copy(update={"instructions": known})
-
-
-def _refuse_long_prompts(
-    instructions: Mapping[str, TaskPrompts], contract: Contract, backbone: Backbone
-) -> None:
-    """Refuse an instruction that leaves no room for a text."""
-    for name, prompts in instructions.items():
-        for side, prompt in (("query", prompts.query), ("document", prompts.document)):
-            length = len(backbone.tokenizer(prompt)["input_ids"])
-            limit = contract.query_length if side == "query" else contract.document_length
-            if length >= limit:
-                raise UserError(
-                    f"model.instructions.{name}",
-                    f"takes {length} tokens of a {side}, of which {limit} are kept",
-                    cure=f"Raise model.{side}.length, or shorten it",
-                )

@@ -19,6 +19,7 @@ from embedtrain.models.layer_pooling import LayerPooling, LayerPoolingConfig
 from embedtrain.models.look_ahead import prepending, twice, with_placeholder
 from embedtrain.models.lora import LoraConfig
 from embedtrain.models.pooling import pool
+from embedtrain.models.query_gate import QueryGate, QueryGateConfig
 from embedtrain.models.words import WordPart, WordsConfig
 from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side, Similarity, Texts
 
@@ -41,6 +42,8 @@ class DenseConfig(BaseModel):
     """Tasks by name, for ``data.sources`` and for ``--instruction``; those of the folder are kept."""
     projection: PositiveInt | None = None
     """Dimension of a linear layer after pooling; null: as the folder says, else none."""
+    query_gate: QueryGateConfig | None = None
+    """Let the words of a query choose among its coordinates (LexSemBridge); null: as the folder says."""
     layer_pooling: LayerPoolingConfig | None = None
     """Learned attention over the pooled states of all layers; null: as the folder says, else none."""
     echo: bool | None = None
@@ -88,6 +91,8 @@ class DenseConfig(BaseModel):
             raise ValueError("echo and prepend do the same in two ways: drop one")
         if self.layer_pooling is not None and (self.exits or self.words is not None):
             raise ValueError("layer_pooling takes all layers for one vector: drop exits and words")
+        if self.query_gate and (self.exits or self.words or self.layer_pooling):
+            raise ValueError("query_gate goes with none of exits, words and layer_pooling")
         return self
 
 
@@ -124,6 +129,8 @@ class DenseEncoder(TextEncoder):
         self.words = words
         self.exits = exits
         self.layer_pooling = layer_pooling
+        self.query_gate: QueryGate | None = None
+        """What multiplies the coordinates of queries, or None."""
         self.pair_classifier: nn.Linear | None = None
         """Weights that only training uses; see :meth:`add_pair_classifier`."""
         self.truncate_dim: int | None = None
@@ -143,8 +150,13 @@ class DenseEncoder(TextEncoder):
     @property
     def is_portable(self) -> bool:
         """Whether sentence-transformers can express it: it computes the same vectors."""
-        own = self.words is not None or self.layer_pooling is not None
+        own = self.words is not None or self.layer_pooling is not None or self.gates_queries
         return not (own or self.contract.echo or self.contract.prepend is not None)
+
+    @property
+    def gates_queries(self) -> bool:
+        """Whether queries pass a gate that is kept after training."""
+        return self.query_gate is not None and self.query_gate.config.at_inference
 
     @property
     def num_layers(self) -> int:
@@ -160,6 +172,8 @@ class DenseEncoder(TextEncoder):
         layers = () if self.exits is None else self.exits.layers
         embeddings = self.embed_layers(together, execution, layers)
         query, document = torch.split(embeddings, [len(queries), len(documents)])
+        if self.query_gate is not None:
+            query, document = query.chunk(2, dim=1)[1], document.chunk(2, dim=1)[0]
         return RetrievalOutputs(
             query=query[batch.query_rows],
             document=document[batch.document_rows],
@@ -174,15 +188,22 @@ class DenseEncoder(TextEncoder):
         self,
         texts: Texts,
         execution: Execution,
-        side: Side = "document",  # noqa: ARG002 - both sides are pooled alike
+        side: Side = "document",
     ) -> Float[Tensor, "texts dim"]:
         """Return one vector per text, in float32 at least, normalised if the similarity is cosine."""
-        return self.embed_layers(texts, execution)
+        vectors = self.embed_layers(texts, execution)
+        if self.query_gate is None:
+            return vectors
+        plain, gated = vectors.chunk(2, dim=1)
+        return gated if side == "query" and (self.gates_queries or self.training) else plain
 
     def embed_layers(
         self, texts: Texts, execution: Execution, layers: tuple[int, ...] = ()
     ) -> Float[Tensor, "texts dim"]:
-        """Return one vector per text as :meth:`embed` does, those of ``layers`` side by side before it."""
+        """Return one vector per text as :meth:`embed` does, those of ``layers`` side by side before it.
+
+        With a query gate the plain vector comes first, then the gated one.
+        """
         packed = self.packs(texts)
         if self.contract.echo:
             execution = replace(execution, chunk_tokens=max(1, execution.chunk_tokens // 2))
@@ -196,7 +217,9 @@ class DenseEncoder(TextEncoder):
                 self._head(part, chunk, layer)
                 for part, layer in zip(parts, (*layers, None), strict=True)
             ]
-            return torch.cat(vectors, dim=1) if layers else vectors[0]
+            if self.query_gate is not None:
+                vectors.append(self.query_gate(vectors[0], states, chunk))
+            return torch.cat(vectors, dim=1) if len(vectors) > 1 else vectors[0]
 
         return encode_in_chunks(encode, texts, execution, padded=not packed)
 

@@ -5,8 +5,7 @@ read it, while the layout that version 6 writes itself is misread by older reade
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
@@ -18,8 +17,8 @@ from torch import nn
 
 from embedtrain.contract import Contract, Pooling
 from embedtrain.errors import UserError
-from embedtrain.models.exits import Exits
 from embedtrain.models.layer_pooling import LayerPoolingConfig
+from embedtrain.models.query_gate import QueryGateConfig
 from embedtrain.models.words import WordsConfig
 from embedtrain.types import Similarity
 
@@ -39,7 +38,6 @@ NATIVE_POOLING: dict[str, Pooling] = {
     "lasttoken": "last_token",
 }
 DEFAULT_LENGTH = 512
-EXIT_HEADS = "exit_heads"
 UNIFIED = "embedtrain.UnifiedEmbedding"
 """What ``modules.json`` names where a vector has coordinates for words; no such class can be imported."""
 
@@ -56,7 +54,7 @@ class Layout:
     projection: nn.Linear | None = None
     words: WordsConfig | None = None
     layer_pooling: LayerPoolingConfig | None = None
-    exit_heads: Mapping[int, nn.Linear] = field(default_factory=dict)
+    query_gate: QueryGateConfig | None = None
     truncate_dim: int | None = None
 
 
@@ -92,7 +90,6 @@ def read_layout(folder: Path) -> Layout:
             "max_seq_length"
         ),
         projection=projection,
-        exit_heads=_read_exit_heads(folder),
         truncate_dim=settings.get("truncate_dim"),
     )
 
@@ -157,18 +154,6 @@ def write_layout(
     write_json(folder / CONTRACT_FILE, {"kind": "dense", "contract": contract.model_dump()})
 
 
-def write_exit_heads(folder: Path, exits: Exits) -> None:
-    """Keep the projections of earlier layers, which other readers pass over: they use the last layer."""
-    for layer in exits.layers:
-        if (head := exits.head(layer)) is not None:
-            write_projection(folder / EXIT_HEADS / str(layer), head)
-
-
-def _read_exit_heads(folder: Path) -> dict[int, nn.Linear]:
-    places = sorted((folder / EXIT_HEADS).glob("[0-9]*"), key=lambda place: int(place.name))
-    return {int(place.name): read_projection(place) for place in places}
-
-
 def _read_modules(folder: Path) -> tuple[Pooling | None, nn.Linear | None, bool]:
     """Return what sentence-transformers' modules say: pooling, projection, and whether vectors are normalised."""
     pooling, projection, normalized = None, None, False
@@ -216,13 +201,14 @@ def write_own_layout(
 
 def _read_unified(folder: Path, contract: Contract | None) -> Layout:
     content = read_json(folder / CONTRACT_FILE)
-    words, layers = content.get("words"), content.get("layer_pooling")
+    words, layers, gate = (content.get(name) for name in ("words", "layer_pooling", "query_gate"))
     place = folder / "projection"
     return Layout(
         contract=contract,
         projection=read_projection(place) if place.is_dir() else None,
         words=None if words is None else WordsConfig.model_validate(words),
         layer_pooling=None if layers is None else LayerPoolingConfig.model_validate(layers),
+        query_gate=None if gate is None else QueryGateConfig.model_validate(gate),
     )
 
 

@@ -24,7 +24,7 @@ def shrink(model: TextEncoder, *, layer: int | None = None, dim: int | None = No
     Raises:
         UserError: If the model has no such layer or dimension, or is not one of one vector per text.
     """
-    if not isinstance(model, DenseEncoder) or model.words is not None:
+    if not isinstance(model, DenseEncoder) or not model.is_portable:
         raise UserError(
             "--layer and --dim",
             "cut models with one plain vector per text only",

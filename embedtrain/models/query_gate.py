@@ -1,0 +1,112 @@
+r"""Token-aware query gates: the words of a query decide which coordinates of its vector count.
+
+With e the vector of a query, $v \in R^V$ a weight for each vocabulary entry that occurs in it, and W, b learned,
+
+$$e' = \mathrm{normalise}\left(\mathrm{softmax}(W v + b) \odot e\right)$$
+
+Documents keep e. ``slr`` gives each entry that occurs one learned number, ``llr`` the largest of $\max(0, a^\top h_t + c)$
+over its places. The vocabulary is never laid out: $W v$ is a sum of the columns of the entries that occur.
+
+Source: LexSemBridge, https://github.com/Jasaxion/LexSemBridge. Its released code trains with the gate and then saves
+and evaluates the model without it; here both are offered, and what is saved is what was asked for.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from embedtrain.types import Texts
+
+WEIGHTS_FILE = "query_gate.safetensors"
+
+
+class QueryGateConfig(BaseModel):
+    """A gate on query vectors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    kind: Literal["slr", "llr"] = "slr"
+    """``slr``: which entries occur; ``llr``: how much each matters, learned from its state."""
+    at_inference: bool = True
+    """Keep the gate in the exported model; false exports the plain model that the gate trained."""
+
+
+class QueryGate(nn.Module):
+    """The gate; it begins uniform, as if it were not there.
+
+    Args:
+        config: Which gate.
+        vocabulary: Entries of the tokenizer.
+        width: Dimension of token states.
+        dim: Dimension of vectors.
+        special_ids: Entries that carry no word, such as the separator.
+    """
+
+    special: Tensor
+
+    def __init__(
+        self,
+        config: QueryGateConfig,
+        *,
+        vocabulary: int,
+        width: int,
+        dim: int,
+        special_ids: list[int],
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.columns = nn.Parameter(torch.zeros(vocabulary, dim))
+        self.bias = nn.Parameter(torch.zeros(dim))
+        # Shape [1], not []: DeepSpeed cannot broadcast 0-dimensional parameters.
+        self.scale = nn.Parameter(torch.ones(1)) if config.kind == "slr" else None
+        self.token_weight = nn.Linear(width, 1) if config.kind == "llr" else None
+        special = torch.zeros(vocabulary, dtype=torch.bool)
+        special[special_ids] = True
+        self.register_buffer("special", special, persistent=False)
+
+    def forward(
+        self,
+        vectors: Float[Tensor, "texts dim"],
+        states: Float[Tensor, "tokens width"],
+        texts: Texts,
+    ) -> Float[Tensor, "texts dim"]:
+        """Return gated and normalised vectors of texts, from their tokens' states laid end to end."""
+        factors = self.factors(states, texts)
+        return F.normalize(factors.to(vectors.dtype) * vectors, dim=1)
+
+    def factors(
+        self, states: Float[Tensor, "tokens width"], texts: Texts
+    ) -> Float[Tensor, "texts dim"]:
+        """Return the softmax that each coordinate is multiplied with; each text's sum to 1."""
+        size = len(self.special)
+        owner = torch.arange(len(texts), device=texts.ids.device).repeat_interleave(texts.lengths)
+        wanted = ~self.special[texts.ids]
+        pairs = (owner * size + texts.ids)[wanted]
+        keys, entry = torch.unique(pairs, return_inverse=True)
+        if self.token_weight is None:
+            assert self.scale is not None
+            weights = self.scale.expand(len(keys))
+        else:
+            found = F.relu(self.token_weight(states[wanted])[:, 0])
+            weights = found.new_zeros(len(keys)).scatter_reduce(0, entry, found, "amax")
+        added = weights[:, None] * self.columns[keys % size]
+        summed = added.new_zeros(len(texts), added.shape[1]).index_add(0, keys // size, added)
+        return (
+            (summed.float() if summed.dtype == torch.bfloat16 else summed).add(self.bias).softmax(1)
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write the weights beside the backbone."""
+        weights = {name: value.contiguous() for name, value in self.state_dict().items()}
+        save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+
+    def load(self, folder: Path) -> None:
+        """Read the weights back, where the folder has them."""
+        if (folder / WEIGHTS_FILE).is_file():
+            self.load_state_dict(load_file(folder / WEIGHTS_FILE))

@@ -3,7 +3,9 @@
 The public names load on first use, so that importing the package costs nothing.
 """
 
+import os
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +15,10 @@ if TYPE_CHECKING:
     from embedtrain.models.encoding import encode_texts
     from embedtrain.recipe import load_recipe
     from embedtrain.train import resume, train
+
+if not any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg")):
+    # Where deepspeed is installed, accelerate imports it, and without a GPU it warns at every command.
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 __version__ = "0.1.0"
 

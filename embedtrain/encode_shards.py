@@ -99,8 +99,10 @@ def encode_shards(
     _check(encoder, output)
     shard = current_shard()
     output.mkdir(parents=True, exist_ok=True)
-    settings = {"model": model_key(encoder), "side": side, "column": column, "format": form}
-    settings |= {"rows_per_shard": rows_per_shard, "texts": str(texts)}
+    settings: dict[str, object] = {
+        "model": model_key(encoder), "side": side, "column": column, "format": form,
+        "rows_per_shard": rows_per_shard, "texts": str(texts),
+    }  # fmt: skip
     if shard.is_first:
         _write_plan(output, settings, _files(texts), column)
     wait_for([output / PLAN])
@@ -184,7 +186,8 @@ def _write_plan(
         raise UserError(
             "--output", "exists and is not empty", got=str(output), cure="Name another folder"
         )
-    size, parts, before = int(str(settings["rows_per_shard"])), [], 0
+    size, before = int(str(settings["rows_per_shard"])), 0
+    parts: list[dict[str, object]] = []
     for file in files:
         rows = sum(1 for _ in read_texts(file, column))
         for first in range(0, rows, size):

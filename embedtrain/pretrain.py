@@ -176,7 +176,11 @@ def prepare_text(recipe: PretrainRecipe, model: MaskedAutoencoder) -> PretrainDa
     data = recipe.data
     cache = Path(data.cache).expanduser() if data.cache else default_cache()
     tokenizer = model.language.tokenizer
-    frame = frame_of(tokenizer, len(model.language.weight), "model.backbone")
+    shifted = (
+        recipe.objective.computation.shifted
+    )  # a decoder's own texts may begin without a token
+    size = len(model.language.weight)
+    frame = frame_of(tokenizer, size, "model.backbone", first_token=not shifted)
     size = data.length - frame.num_special
     if size < data.min_tokens:
         raise UserError(

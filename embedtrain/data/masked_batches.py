@@ -72,8 +72,20 @@ class Frame:
         return (~self.special).nonzero().squeeze(1)
 
 
-def frame_of(tokenizer: Any, vocabulary_size: int, place: str) -> Frame:  # noqa: ANN401 - untyped
+def frame_of(
+    tokenizer: Any,  # noqa: ANN401 - untyped
+    vocabulary_size: int,
+    place: str,
+    *,
+    first_token: bool = True,
+) -> Frame:
     """Find what a tokenizer puts around a text.
+
+    Args:
+        tokenizer: A fast tokenizer of ``transformers``.
+        vocabulary_size: Rows of the model's embedding matrix.
+        place: Where the tokenizer is named, for errors.
+        first_token: Whether the model needs a special token before the text, to stand for it.
 
     Raises:
         UserError: If it has no mask token, no first token that could stand for the text, or more tokens than
@@ -97,7 +109,7 @@ def frame_of(tokenizer: Any, vocabulary_size: int, place: str) -> Frame:  # noqa
     bare = backend.encode("a", add_special_tokens=False).ids
     whole = backend.encode("a", add_special_tokens=True).ids
     where = next((i for i in range(len(whole)) if whole[i : i + len(bare)] == bare), 0)
-    if where == 0:
+    if where == 0 and (first_token or whole[: len(bare)] != bare):
         raise UserError(
             place,
             "has a tokenizer that puts no token before a text, so none can stand for the text",

@@ -1,5 +1,6 @@
 """Adapters from the recipe to the exported model: small checkpoints, exact resume, plain exports."""
 
+import json
 import shutil
 
 import pytest
@@ -8,7 +9,9 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModel
 
+from embedtrain.pretrain import pretrain
 from embedtrain.recipe import load_recipe
+from embedtrain.resources import resource
 from embedtrain.train import resume, train
 from embedtrain.training.callbacks import list_checkpoints
 
@@ -54,3 +57,24 @@ def test_a_resumed_run_ends_with_the_same_weights(run, tmp_path):
     resume(again)
     ours, theirs = (load_file(p / "model" / "model.safetensors") for p in (again, run))
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_a_decoder_learns_to_look_both_ways_and_then_to_retrieve(corpus, recipe, llama, tmp_path):
+    mntp = load_recipe(
+        resource("recipes") / "llm" / "mntp.yaml",
+        [
+            f"data.sources=[{{path: {corpus}}}]",
+            "data.length=24",
+            f"model.backbone={llama}",
+            "model.mask_token='[UNK]'",
+            "model.lora={rank: 2}",
+            "trainer={steps: 4, batch_size: 8, learning_rate: 1.0e-3, log_every: 1}",
+            "validation=null",
+        ],
+    )
+    first = pretrain(mntp, tmp_path / "mntp")
+    assert json.loads((first.model / "config.json").read_text())["is_causal"] is False
+    assert (first.adapter / "adapter_model.safetensors").is_file()
+    overrides = [*LORA, f"model.backbone={first.model}", "model.attention=null"]
+    second = train(load_recipe(recipe, overrides), tmp_path / "run")
+    assert json.loads((second.model / "config.json").read_text())["is_causal"] is False

@@ -35,6 +35,7 @@ app = typer.Typer(
 app.command(epilog=cli_adapt.EXAMPLE)(cli_adapt.adapt)
 app.command(epilog=cli_evaluate.EVALUATE_EXAMPLE)(cli_evaluate.evaluate)
 app.command(epilog=cli_evaluate.COMPARE_EXAMPLE)(cli_evaluate.compare)
+app.command(epilog=cli_evaluate.PARETO_EXAMPLE)(cli_evaluate.pareto)
 app.command(epilog=cli_export.EXAMPLE)(cli_export.export)
 app.command(epilog=cli_merge.EXAMPLE)(cli_merge.merge)
 app.command(epilog=cli_encode.EXAMPLE)(cli_encode.encode)

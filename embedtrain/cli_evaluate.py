@@ -1,7 +1,7 @@
 """The commands that measure and compare models."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -50,6 +50,19 @@ def evaluate(
     efficiency: Annotated[
         bool, typer.Option(help="Time encoding and search of retrieval as well.")
     ] = True,
+    dim: Annotated[int | None, typer.Option(help="Keep the first dimensions of vectors.")] = None,
+    quantize: Annotated[
+        Literal["int8", "binary"] | None,
+        typer.Option(
+            help="Store a byte or a bit per number of a document; binary is scored again."
+        ),
+    ] = None,
+    rescore: Annotated[
+        int, typer.Option(min=1, help="Candidates per result that binary scores again.")
+    ] = 4,
+    price: Annotated[
+        float | None, typer.Option(min=0, help="Price of an hour of this machine, for the costs.")
+    ] = None,
     mteb: Annotated[
         list[str] | None,
         typer.Option(
@@ -62,18 +75,22 @@ def evaluate(
     ] = None,
 ) -> None:
     """Score a model on tasks of any kind, with confidence intervals and cost."""
+    # Longer than others: most of its lines are its options.
     from rich.console import Console
 
     if mteb:
-        _evaluate_mteb(model, mteb, data or [], split, task, prompts, output, baseline or clusters)
+        refused = baseline or clusters or dim or quantize or price
+        _evaluate_mteb(model, mteb, data or [], split, task, prompts, output, refused)
         return
     if prompts is not None:
         raise UserError("--prompts", "is for --mteb only", cure="The contract has the prompts")
 
     from embedtrain.evaluate_tasks import Wish, evaluate_tasks
     from embedtrain.evaluation.report import result_tables
+    from embedtrain.retrieval.compression import Compression
 
-    wish = Wish(data or [], split, task, clusters, baseline, efficiency)
+    compression = Compression(dim=dim, quantize=quantize, rescore=rescore)
+    wish = Wish(data or [], split, task, clusters, baseline, efficiency, compression, price)
     for result in evaluate_tasks(model, wish, output):
         for table in result_tables(result):
             Console().print(table)
@@ -97,7 +114,7 @@ def _evaluate_mteb(
     if refused:
         raise UserError(
             "--mteb",
-            "does not go with --baseline and --clusters",
+            "does not go with --baseline, --clusters, --dim, --quantize and --price",
             cure="Use embedtrain compare on the scores/ folders",
         )
     if output is None or output.suffix == ".json":
@@ -145,3 +162,29 @@ def compare(
     if plot is not None:
         plot_comparison(rows, systems[0].name, plot)
     Console().print(comparison_table(rows, systems[0].name))
+
+
+PARETO_EXAMPLE = (
+    "Example: embedtrain pareto float.json int8.json binary.json --plot pareto.svg --cost bytes"
+)
+
+
+def pareto(
+    results: Annotated[list[Path], typer.Argument(help="Result files of one retrieval task.")],
+    metric: Annotated[
+        str | None, typer.Option(help="Metric of quality; the main one if left out.")
+    ] = None,
+    cost: Annotated[
+        Literal["bytes", "latency", "encoding"], typer.Option(help="What the plot sets it against.")
+    ] = "bytes",
+    plot: Annotated[Path | None, typer.Option(help="Picture to write: .svg, .png or .pdf.")] = None,
+) -> None:
+    """Show quality beside cost, and which results none beats on both."""
+    from rich.console import Console
+
+    from embedtrain.evaluation.pareto import load_points, pareto_table, plot_pareto
+
+    chosen, points = load_points(results, metric)
+    if plot is not None:
+        plot_pareto(points, chosen, cost, plot)
+    Console().print(pareto_table(points, chosen))

@@ -6,16 +6,19 @@ from embedtrain.evaluation.efficiency import (
     describe_machine,
     measure_latency,
     measure_throughput,
+    peak_memory,
+    price_work,
 )
 from embedtrain.models.encoding import encode_texts
-from embedtrain.retrieval.search import search
 from embedtrain.tasks.subject import Subject
 
 TIMED_QUERIES = 100
 TIMED_DOCUMENTS = 512
 
 
-def measure_cost(subject: Subject, task: RetrievalTask) -> Efficiency:
+def measure_cost(
+    subject: Subject, task: RetrievalTask, price_per_hour: float | None = None
+) -> Efficiency:
     """Time a model on a task whose vectors are in the cache.
 
     Documents are timed on a sample spread evenly over the corpus, which is encoded once more; a query from
@@ -26,15 +29,21 @@ def measure_cost(subject: Subject, task: RetrievalTask) -> Efficiency:
     _, per_second = measure_throughput(
         lambda: encode_texts(subject.model, sample, "document"), len(sample)
     )
-    documents = subject.encode(task.documents, "document")
+    index = subject.compression.index(subject.encode(task.documents, "document"))
+    normalized = subject.model.contract.similarity == "cosine"
 
     def search_one(query: str) -> object:
-        return search(encode_texts(subject.model, [query], "query"), documents, 10)
+        vectors = encode_texts(subject.model, [query], "query")
+        return index.search(subject.compression.cut(vectors, normalized=normalized), 10)
 
+    latency = measure_latency(search_one, task.queries, num_calls=TIMED_QUERIES)
     return Efficiency(
         machine=describe_machine(),
         num_documents=len(task.documents),
         documents_per_second=per_second,
-        query_latency=measure_latency(search_one, task.queries, num_calls=TIMED_QUERIES),
-        bytes_per_document=documents.nbytes / len(documents),
+        query_latency=latency,
+        bytes_per_document=index.num_bytes / len(task.documents),
+        index_bytes=index.num_bytes,
+        peak_memory_bytes=peak_memory(),
+        price=None if price_per_hour is None else price_work(price_per_hour, per_second, latency),
     )

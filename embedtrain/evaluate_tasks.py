@@ -1,7 +1,7 @@
 """Workflow: a model and data of any kind of task become result files; what was done before is kept."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from embedtrain.cost import measure_cost
@@ -12,6 +12,7 @@ from embedtrain.evaluation.report import compare, summarise
 from embedtrain.evaluation.result import EvaluationResult, load_result, write_result
 from embedtrain.models.build import load_encoder
 from embedtrain.progress import console
+from embedtrain.retrieval.compression import Compression
 from embedtrain.tasks.base import Task
 from embedtrain.tasks.discovery import open_task
 from embedtrain.tasks.retrieval import Retrieval
@@ -33,6 +34,10 @@ class Wish:
     """Another model's result file, or folder of them, for a paired test."""
     efficiency: bool = True
     """Time retrieval as well."""
+    compression: Compression = field(default_factory=Compression)
+    """How vectors are cut and, in retrieval, stored."""
+    price_per_hour: float | None = None
+    """Of the machine that is timed, in any currency."""
 
 
 def evaluate_tasks(model: str, wish: Wish, output: Path | None = None) -> list[EvaluationResult]:
@@ -53,7 +58,8 @@ def evaluate_tasks(model: str, wish: Wish, output: Path | None = None) -> list[E
     tasks = [open_task(path, wish.split, wish.task) for path in wish.data]
     places = _places(tasks, output)
     baselines = [_load_baseline(task, wish.baseline) for task in tasks]
-    subject = Subject(load_encoder(model), model, default_cache())
+    _check_compression(tasks, wish.compression)
+    subject = Subject(load_encoder(model), model, default_cache(), wish.compression)
     results = []
     for task, place, baseline in zip(tasks, places, baselines, strict=True):
         result = _resume(subject, task, place)
@@ -74,7 +80,7 @@ def evaluate_task(subject: Subject, task: Task, wish: Wish) -> tuple[EvaluationR
     outcome = task.run(subject)
     cost = None
     if wish.efficiency and isinstance(task, Retrieval):
-        cost = measure_cost(subject, task.task)
+        cost = measure_cost(subject, task.task, wish.price_per_hour)
     labels = None
     if wish.clusters is not None:
         labels = task.clusters(wish.clusters)
@@ -108,6 +114,17 @@ def read_run(path: Path) -> dict[str, dict[str, float]]:
         query, _, document, _, score, _ = line.split("\t")
         run.setdefault(query, {})[document] = float(score)
     return run
+
+
+def _check_compression(tasks: Sequence[Task], compression: Compression) -> None:
+    odd = [task.data.name for task in tasks if not isinstance(task, Retrieval)]
+    if compression.quantize is not None and odd:
+        raise UserError(
+            "--quantize",
+            "is for indexes of retrieval, which this task has none of",
+            got=odd[0],
+            cure="Leave out the task or the flag; --dim works for every task",
+        )
 
 
 def _places(tasks: Sequence[Task], output: Path | None) -> list[Path | None]:

@@ -14,6 +14,7 @@ from embedtrain.evaluation.metrics import score_run
 from embedtrain.evaluation.result import load_result
 from embedtrain.models.build import load_encoder, save_encoder
 from embedtrain.prepare import load_task
+from embedtrain.retrieval.compression import Compression
 from embedtrain.tasks.retrieval import METRICS
 from embedtrain.tasks.subject import Subject
 
@@ -122,6 +123,38 @@ def test_an_output_that_cannot_hold_the_results_is_refused_before_any_work(
         evaluate_tasks(bert, Wish([sts, sts]), tmp_path / "folder")
     with pytest.raises(UserError, match="--data is missing"):
         evaluate_tasks(bert, Wish([]))
+
+
+@pytest.mark.parametrize("kind", ["bert", "late_interaction"])
+def test_cut_and_quantised_vectors_are_evaluated_and_never_taken_for_whole_ones(
+    kind, request, beir, tmp_path
+):
+    model, place = request.getfixturevalue(kind), tmp_path / "a.json"
+    results = []
+    for compression in (
+        Compression(),
+        Compression(quantize="int8"),
+        Compression(quantize="binary", rescore=30),
+        Compression(dim=8, quantize="int8"),
+    ):
+        wish = Wish([str(beir)], compression=compression, price_per_hour=1.0)
+        results += evaluate_tasks(model, wish, place)
+    sizes = [result.efficiency.bytes_per_document for result in results]
+    assert sizes[0] > sizes[1] > sizes[2]
+    assert sizes[3] <= sizes[1]
+    scores = [result.metrics["ndcg_at_10"].value for result in results]
+    assert scores[1] == pytest.approx(scores[0], abs=0.1)
+    assert results[2].model.settings == {"quantize": "binary", "rescore": 30}
+    assert results[0].efficiency.price.per_million_documents > 0
+    assert load_result(place) == results[3]
+
+
+def test_quantised_indexes_are_for_retrieval_and_cut_vectors_for_all(bert, sts):
+    (cut,) = evaluate_tasks(bert, Wish([sts], compression=Compression(dim=4)))
+    (whole,) = evaluate_tasks(bert, Wish([sts]))
+    assert cut.metrics["spearman"] != whole.metrics["spearman"]
+    with pytest.raises(UserError, match="--quantize is for indexes of retrieval"):
+        evaluate_tasks(bert, Wish([sts], compression=Compression(quantize="int8")))
 
 
 def test_the_command_line_takes_several_tasks_and_prints_a_table_of_each(bert, beir, sts, tmp_path):

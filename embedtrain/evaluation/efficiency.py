@@ -1,6 +1,7 @@
 """What a model costs: latency, throughput and index size, on a named machine."""
 
 import platform
+import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,18 @@ class Latency:
     p50_seconds: float
     p95_seconds: float
     num_calls: int
+    p99_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a machine costs, and what follows from that; units are those of the price."""
+
+    per_hour: float
+    per_million_documents: float
+    """To encode them, in batches."""
+    per_million_queries: float
+    """To answer them one after the other."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,10 @@ class Efficiency:
     """From the text of one query to its results."""
     bytes_per_document: float
     """In the index, without the text."""
+    index_bytes: int | None = None
+    peak_memory_bytes: int | None = None
+    """Most memory that the process has held: on the GPU where there is one, else resident."""
+    price: Price | None = None
 
 
 def measure_latency(
@@ -74,8 +91,8 @@ def measure_latency(
         start = time.perf_counter()
         call(query)
         seconds.append(time.perf_counter() - start)
-    p50, p95 = np.quantile(seconds, [0.5, 0.95]).tolist()
-    return Latency(float(np.mean(seconds)), p50, p95, num_calls)
+    p50, p95, p99 = np.quantile(seconds, [0.5, 0.95, 0.99]).tolist()
+    return Latency(float(np.mean(seconds)), p50, p95, num_calls, p99)
 
 
 def measure_throughput(call: Callable[[], Result], num_items: int) -> tuple[Result, float]:
@@ -83,6 +100,23 @@ def measure_throughput(call: Callable[[], Result], num_items: int) -> tuple[Resu
     start = time.perf_counter()
     result = call()
     return result, num_items / (time.perf_counter() - start)
+
+
+def price_work(per_hour: float, documents_per_second: float, latency: Latency) -> Price:
+    """Turn the price of an hour of the machine into that of a million documents and queries."""
+    return Price(
+        per_hour,
+        per_hour / 3600 * 1e6 / documents_per_second,
+        per_hour / 3600 * 1e6 * latency.mean_seconds,
+    )
+
+
+def peak_memory() -> int:
+    """Return the most bytes that this process has held so far."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def describe_machine() -> Machine:

@@ -221,7 +221,17 @@ def _efficiency_table(efficiency: Efficiency, style: box.Box) -> Table:
     table.add_row("encoding", f"{efficiency.documents_per_second:,.1f} documents/s")
     table.add_row("query, median", f"{1000 * latency.p50_seconds:,.2f} ms")
     table.add_row("query, 95th percentile", f"{1000 * latency.p95_seconds:,.2f} ms")
+    if latency.p99_seconds is not None:
+        table.add_row("query, 99th percentile", f"{1000 * latency.p99_seconds:,.2f} ms")
     table.add_row("index", f"{efficiency.bytes_per_document:,.0f} bytes/document")
+    if efficiency.peak_memory_bytes is not None:
+        table.add_row("memory, peak", f"{efficiency.peak_memory_bytes / 2**30:,.2f} GiB")
+    if (price := efficiency.price) is not None:
+        table.add_row(
+            f"at {price.per_hour:g} an hour, million documents",
+            f"{price.per_million_documents:,.2f}",
+        )
+        table.add_row("million queries, one by one", f"{price.per_million_queries:,.2f}")
     return table
 
 

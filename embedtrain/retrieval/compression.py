@@ -11,7 +11,6 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import faiss
 import numpy as np
-import torch
 from jaxtyping import Float, Float32, UInt8
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
@@ -151,7 +150,7 @@ class SignIndex:
     ) -> tuple[np.ndarray, np.ndarray]:
         bits = np.unpackbits(self.signs[rows], axis=1, count=self.dim)
         signs = np.where(bits, np.float32(1), np.float32(-1)) / np.float32(self.dim**0.5)
-        best = search_exact(torch.from_numpy(query[None]), torch.from_numpy(signs), num_results)
+        best = search_exact(query[None], signs, num_results)
         return rows[best.indices[0]].astype(np.int64), best.scores[0]
 
 

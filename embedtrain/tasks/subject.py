@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -21,8 +21,8 @@ from embedtrain.models.dense import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.late_interaction import LateInteractionEncoder
 from embedtrain.ops.similarity import pair_scores
+from embedtrain.retrieval.compression import Compression
 from embedtrain.retrieval.exact import SearchResult
-from embedtrain.retrieval.search import search
 from embedtrain.types import TokenEmbeddings, TokenVectors
 
 Vectors = Float32[np.ndarray, "texts dim"] | TokenVectors
@@ -40,11 +40,13 @@ class Subject:
         name: Where it came from; goes into results.
         cache: Folder of caches. Vectors are kept there by a hash of weights, contract and texts, so an
             evaluation that was killed goes on, and no two checkpoints share any.
+        compression: How vectors are cut and, in retrieval, stored.
     """
 
     model: TextEncoder
     name: str
     cache: Path
+    compression: Compression = field(default_factory=Compression)
 
     @property
     def is_dense(self) -> bool:
@@ -58,10 +60,15 @@ class Subject:
 
     def identity(self) -> EvaluatedModel:
         """Name the model by its hash."""
-        return EvaluatedModel(name=self.name, weights=self.key)
+        settings = self.compression.model_dump(exclude_defaults=True)
+        return EvaluatedModel(name=self.name, weights=self.key, settings=settings)
 
     def encode(self, texts: Sequence[str], role: Role) -> Vectors:
-        """Return the vectors of texts, from the cache where it has them."""
+        """Return the vectors of texts, from the cache where it has them, cut where that is wished."""
+        normalized = self.model.contract.similarity == "cosine"
+        return self.compression.cut(self._encode_whole(texts, role), normalized=normalized)
+
+    def _encode_whole(self, texts: Sequence[str], role: Role) -> Vectors:
         model, key = self.model, self.key
         if role == "symmetric":
             model, key = symmetric_view(model), f"{key} symmetric"
@@ -98,7 +105,8 @@ class Subject:
         """
         other: Role = "symmetric" if role == "symmetric" and self.is_dense else "document"
         first = self.encode(queries, role if self.is_dense else "query")
-        return search(first, self.encode(documents, other), num_results)
+        index = self.compression.index(self.encode(documents, other))
+        return index.search(first, num_results)
 
     def similarities(
         self, first: Sequence[str], second: Sequence[str]

@@ -8,10 +8,13 @@ import torch
 
 from embedtrain.errors import UserError
 from embedtrain.evaluation.efficiency import (
+    Latency,
     _processor_name,
     describe_machine,
     measure_latency,
     measure_throughput,
+    peak_memory,
+    price_work,
 )
 
 
@@ -33,6 +36,7 @@ def test_latency_is_of_the_calls_after_the_warm_up(clock):
     assert latency.p50_seconds == pytest.approx(51.0)
     assert latency.p95_seconds == pytest.approx(96.0)
     assert latency.mean_seconds == pytest.approx(51.0)
+    assert latency.p99_seconds == pytest.approx(100.0)
     assert latency.num_calls == 101
 
 
@@ -68,3 +72,15 @@ def test_the_processor_is_named_with_and_without_the_file_of_linux(tmp_path):
     description.write_text("processor\t: 0\nmodel name\t: Fast CPU 9000\n")
     assert _processor_name(description) == "Fast CPU 9000"
     assert _processor_name(tmp_path / "absent") == (platform.processor() or platform.machine())
+
+
+def test_a_price_per_hour_becomes_that_of_a_million():
+    price = price_work(3.6, documents_per_second=500.0, latency=Latency(0.02, 0.02, 0.03, 10))
+    assert price.per_million_documents == pytest.approx(2.0)
+    assert price.per_million_queries == pytest.approx(20.0)
+
+
+def test_peak_memory_is_that_of_this_process_and_never_falls():
+    before = peak_memory()
+    assert before > 10 * 2**20
+    assert peak_memory() >= before

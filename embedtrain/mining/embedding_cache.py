@@ -88,7 +88,7 @@ def _encode(
     array = np.load(path, mmap_mode="r+")
     autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16")
     # On a CPU a small chunk stays in the cache and needs little memory.
-    run = Execution(chunk_tokens=4096 if model.device.type == "cpu" else 65_536)
+    run = Execution(chunk_tokens=2048 if model.device.type == "cpu" else 65_536)
     blocks = {n: slice(n * TEXTS_AT_ONCE, (n + 1) * TEXTS_AT_ONCE) for n in marks}
     total = sum(len(texts[block]) for block in blocks.values())
     with progress_bar(f"Encoding {side} texts", total) as advance, autocast:

@@ -64,18 +64,18 @@ def choose_columns(columns: Columns, names: tuple[str, ...], place: str) -> Chos
         (int(match[1]), match[0]) for name in names if (match := NUMBERED_NEGATIVE.fullmatch(name))
     )
     negatives = optional("negatives", columns.negatives, NEGATIVE_NAMES)
-    known_scores = (*SCORE_NAMES, ("score",)) if "sentence2" in names else SCORE_NAMES
+    query = required("query", columns.query, QUERY_NAMES)[0]
+    positive = required("positive", columns.positive, POSITIVE_NAMES)
+    known_scores = (*SCORE_NAMES, ("score",)) if positive == ("sentence2",) else SCORE_NAMES
     scores = next((group for group in known_scores if all(name in names for name in group)), ())
     label = required("label", columns.label, ())[0] if columns.label else None
+    if columns.scores:
+        scores = required("scores", columns.scores, ())
     return ChosenColumns(
-        query=required("query", columns.query, QUERY_NAMES)[0],
-        positives=required("positive", columns.positive, POSITIVE_NAMES),
+        query=query,
+        positives=positive,
         negatives=negatives if columns.negatives else (*negatives, *(name for _, name in numbered)),
-        scores=required("scores", columns.scores, ())
-        if columns.scores
-        else ()
-        if label
-        else scores,
+        scores=() if label else scores,
         label=label,
         id=(optional("id", columns.id, ID_NAMES) or (None,))[0],
     )

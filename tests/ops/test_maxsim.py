@@ -1,12 +1,8 @@
-from types import ModuleType
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedtrain.errors import UserError
-from embedtrain.ops import maxsim as module
 from embedtrain.ops import token_maximum
 from embedtrain.ops.maxsim import (
     maxsim,
@@ -277,38 +273,3 @@ def test_repeating_gives_the_same_bits(function, small_tiles):
     runs = [scores_and_gradients(function, *arguments) for _ in range(3)]
     for run in runs[1:]:
         assert all(torch.equal(a, b) for a, b in zip(runs[0], run, strict=True))
-
-
-@pytest.mark.parametrize("function", [maxsim, maxsim_grouped])
-def test_fused_is_refused_where_it_cannot_run(function, monkeypatch):
-    kernels = ModuleType("kernels")
-    kernels.unsupported = lambda query, document: "device cpu"
-    monkeypatch.setattr(module, "load_fused", lambda operation: kernels)
-    arguments = example(13, group=2 if function is maxsim_grouped else None)
-    with pytest.raises(UserError, match="cannot run here; got 'device cpu'"):
-        function(*arguments, backend="fused")
-
-
-@pytest.mark.parametrize("function", [maxsim, maxsim_grouped])
-def test_fused_kernels_are_given_only_documents_with_tokens(function, monkeypatch):
-    seen = []
-
-    def record(packed):
-        def run(query, query_lengths, document, document_lengths, *owners):
-            seen.append(document_lengths)
-            return packed(query, query_lengths, document, document_lengths, *owners)
-
-        return run
-
-    kernels = ModuleType("kernels")
-    kernels.unsupported = lambda query, document: ""
-    kernels.maxsim_packed = record(maxsim_packed)
-    kernels.maxsim_grouped_packed = record(maxsim_grouped_packed)
-    monkeypatch.setattr(module, "load_fused", lambda operation: kernels)
-    query, document, query_mask, document_mask = example(
-        14, group=2 if function is maxsim_grouped else None
-    )
-    document_mask[1] = False
-    fused = function(query, document, query_mask, document_mask, backend="fused")
-    assert torch.equal(fused, function(query, document, query_mask, document_mask))
-    assert seen[0].all()

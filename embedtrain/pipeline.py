@@ -22,6 +22,7 @@ from embedtrain.recipe import load_recipe, parse_yaml, set_key, split_override
 from embedtrain.score import TeacherKind, score
 from embedtrain.train import resume, train
 from embedtrain.train_tokenizer import TokenizerKind, train_tokenizer
+from embedtrain.training.ranks import is_rank
 
 REFERENCE = "stage:"
 RECIPE = "pipeline.yaml"
@@ -172,6 +173,12 @@ def run_pipeline(pipeline: Pipeline, output: Path) -> Path:
         UserError: If a stage is not usable, or the folder holds another pipeline.
         Interrupted: If a signal stopped it.
     """
+    if is_rank():
+        raise UserError(
+            "torchrun",
+            "cannot run a recipe of several stages, whose stages start ranks themselves",
+            cure="Run it without torchrun and set trainer.devices of its stages",
+        )
     text = yaml.safe_dump(pipeline.model_dump(mode="json", exclude_none=True), sort_keys=False)
     mark = output / RECIPE
     if mark.is_file() and mark.read_text(encoding="utf-8") != text:

@@ -59,10 +59,19 @@ def train(recipe: AnyRecipe, output: Path) -> RunFolder:
     """
     if isinstance(recipe, PretrainRecipe):
         return pretrain(recipe, output)
-    check_strategy(recipe.trainer, pretrains=False, refreshes=recipe.refresh is not None)
+    _check_strategy(recipe)
     if begin(recipe.trainer, lambda: _begin(recipe, output)):
         return resume(output)
     return _run(*_begin(recipe, output), Start())
+
+
+def _check_strategy(recipe: Recipe) -> None:
+    check_strategy(
+        recipe.trainer,
+        pretrains=False,
+        refreshes=recipe.refresh is not None,
+        batch_sizes=recipe.data.batch_sizes(recipe.trainer.batch_size),
+    )
 
 
 def _begin(recipe: Recipe, output: Path) -> tuple[RunFolder, Recipe, TextEncoder, Prepared]:
@@ -90,7 +99,7 @@ def resume(path: Path, overrides: Sequence[str] = ()) -> RunFolder:
     run, recipe = open_run(path, overrides)
     if isinstance(recipe, PretrainRecipe):
         return resume_pretraining(run, recipe, overrides)
-    check_strategy(recipe.trainer, pretrains=False, refreshes=recipe.refresh is not None)
+    _check_strategy(recipe)
     return go_on(run, recipe.trainer, lambda: _resume(run, recipe), overrides)
 
 

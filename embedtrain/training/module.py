@@ -65,6 +65,9 @@ class RetrievalModule(TrainedModule):
             whole = self.batch_sizes[batch.source] // self.config.accumulate
         share = len(outputs.query) * own_shard().ranks / whole
         loss = result.loss * share  # the ranks' mean is then that over all queries
+        if outputs.temperature is not None:
+            # An objective without a temperature still gives it a gradient, for which DDP waits.
+            loss = loss + 0 * outputs.temperature
         if self.logs_now:
             self._log_step(loss, result.metrics, outputs)
         return loss

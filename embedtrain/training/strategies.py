@@ -5,7 +5,7 @@ process writes: so it can be resumed with another strategy or another number of 
 converted before export.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -24,15 +24,30 @@ from embedtrain.errors import UserError, missing_extra
 from embedtrain.training.settings import TrainerConfig
 
 
-def check_strategy(config: TrainerConfig, *, pretrains: bool, refreshes: bool = False) -> None:
+def check_strategy(
+    config: TrainerConfig,
+    *,
+    pretrains: bool,
+    refreshes: bool = False,
+    batch_sizes: Sequence[int] = (),
+) -> None:
     """Raise a UserError now for what a strategy cannot do.
 
     Args:
         config: The settings.
         pretrains: Whether a masked autoencoder is trained.
         refreshes: Whether the run mines its own negatives.
+        batch_sizes: Of sources that have their own.
     """
     name = config.strategy
+    for size in batch_sizes:
+        if size % config.accumulate or size // config.accumulate < config.num_ranks:
+            raise UserError(
+                "data.sources: batch_size",
+                f"cannot be cut into {config.accumulate} micro-batches for {config.num_ranks} devices",
+                got=size,
+                cure="Make it a multiple of trainer.accumulate, with a query for each device",
+            )
     if name.startswith("deepspeed") and find_spec("deepspeed") is None:
         raise missing_extra("deepspeed", "deepspeed", f"by trainer.strategy: {name}")
     if name == "deepspeed_3" and pretrains:

@@ -21,6 +21,8 @@ CASES = [
     Case("dense", "ddp", 4, **HARD, double=True),
     Case("late_interaction", "ddp", 2, **HARD, double=True),
     Case("masked", "ddp", 4, **HARD, double=True),
+    # An objective that does not use the temperature that the model learns.
+    Case("dense", "ddp", 2, uneven=True, double=True, objective="{name: triplet}"),
     Case("dense", "fsdp", 2, **HARD, double=True),
     Case("masked", "fsdp", 2, **HARD, double=True),
     pytest.param(Case("dense", "deepspeed_1", 2, **HARD), marks=needs_deepspeed),
@@ -106,6 +108,8 @@ def test_what_a_strategy_cannot_train_is_refused_before_it_starts():
         check_strategy(TrainerConfig(steps=1, strategy="deepspeed_3"), pretrains=True)
     with pytest.raises(UserError, match="one device and one batch per step"):
         check_strategy(TrainerConfig(steps=1, devices=2), pretrains=False, refreshes=True)
+    with pytest.raises(UserError, match="cannot be cut into 2 micro-batches"):
+        check_strategy(TrainerConfig(steps=1, accumulate=2), pretrains=False, batch_sizes=[64, 9])
     with pytest.raises(UserError, match="there is no GPU"):
         check_strategy(TrainerConfig(steps=1, activation_offload=True), pretrains=False)
 

@@ -67,7 +67,9 @@ def choose_columns(columns: Columns, names: tuple[str, ...], place: str) -> Chos
     query = required("query", columns.query, QUERY_NAMES)[0]
     positive = required("positive", columns.positive, POSITIVE_NAMES)
     known_scores = (*SCORE_NAMES, ("score",)) if positive == ("sentence2",) else SCORE_NAMES
-    scores = next((group for group in known_scores if all(name in names for name in group)), ())
+    scores: tuple[str, ...] = next(
+        (group for group in known_scores if all(name in names for name in group)), ()
+    )
     label = required("label", columns.label, ())[0] if columns.label else None
     if columns.scores:
         scores = required("scores", columns.scores, ())

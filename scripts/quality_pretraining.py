@@ -81,16 +81,17 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--limit", type=int, help="documents of each text file")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--tokenizer", default="bpe", choices=["bpe", "wordpiece", "unigram"])
-    parser.add_argument("--vocabulary-size", type=int, default=8000)
-    parser.add_argument("--steps", type=int, default=1500, help="of pre-training")
+    parser.add_argument("--vocabulary-size", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=2000, help="of pre-training")
     parser.add_argument("--batch-size", type=int, default=32, help="texts per step")
-    parser.add_argument("--length", type=int, default=64, help="tokens of a text")
-    parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument("--length", type=int, default=48, help="tokens of a text")
+    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
+    parser.add_argument("--dropout", type=float, default=0.0, help="none: few steps, no repeats")
     parser.add_argument("--precision", default="bf16", choices=["bf16", "fp32"])
     parser.add_argument("--pooling", default="cls", choices=["cls", "mean"])
     parser.add_argument("--tune-steps", type=int, default=200)
     parser.add_argument("--tune-batch-size", type=int, default=64)
-    parser.add_argument("--tune-length", type=int, default=64, help="tokens of a document")
+    parser.add_argument("--tune-length", type=int, default=48, help="tokens of a document")
     parser.add_argument("--tune-learning-rate", type=float, default=3e-4)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--json", type=Path)
@@ -129,7 +130,13 @@ def pretrain(
         "data.sources": sources,
         "data.length": arguments.length,
         "model.backbone": str(arguments.output / "tokenizer"),
-        "model.architecture": {"family": "bert", "num_layers": 4, "width": 256, "num_heads": 4},
+        "model.architecture": {
+            "family": "bert",
+            "num_layers": 4,
+            "width": 256,
+            "num_heads": 4,
+            "dropout": arguments.dropout,
+        },
         "model.pooling": arguments.pooling,
         "trainer": {
             "steps": 1 if method == "none" else arguments.steps,

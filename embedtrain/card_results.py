@@ -35,7 +35,7 @@ def add_results(card: str, results: Sequence[EvaluationResult], weights: str) ->
                 cure="Evaluate this very model again",
             )
     parsed = ModelCard(card)
-    metadata = parsed.data.to_dict()
+    metadata = parsed.data.to_dict()  # type: ignore[no-untyped-call]
     index = metadata.setdefault("model-index", [{"name": "model", "results": []}])[0]
     known = {_place(_entry(result)) for result in results}
     kept = [entry for entry in index["results"] if _place(entry) not in known]

@@ -13,6 +13,7 @@ from embedtrain import (
     cli_export,
     cli_merge,
     cli_mine,
+    cli_probe,
     cli_static,
     cli_tokenizer,
 )
@@ -36,7 +37,9 @@ app.command(epilog=cli_adapt.EXAMPLE)(cli_adapt.adapt)
 app.command(epilog=cli_evaluate.EVALUATE_EXAMPLE)(cli_evaluate.evaluate)
 app.command(epilog=cli_evaluate.COMPARE_EXAMPLE)(cli_evaluate.compare)
 app.command(epilog=cli_evaluate.PARETO_EXAMPLE)(cli_evaluate.pareto)
+app.command(epilog=cli_evaluate.REPORT_EXAMPLE)(cli_evaluate.report)
 app.command(epilog=cli_export.EXAMPLE)(cli_export.export)
+app.command(epilog=cli_probe.EXAMPLE)(cli_probe.probe)
 app.command(epilog=cli_merge.EXAMPLE)(cli_merge.merge)
 app.command(epilog=cli_encode.EXAMPLE)(cli_encode.encode)
 app.command(epilog=cli_mine.MINE_EXAMPLE)(cli_mine.mine)

@@ -188,3 +188,27 @@ def pareto(
     if plot is not None:
         plot_pareto(points, chosen, cost, plot)
     Console().print(pareto_table(points, chosen))
+
+
+REPORT_EXAMPLE = (
+    "Examples: embedtrain report runs/quickstart --output quickstart.html · "
+    "embedtrain report mine.json --baseline base.json --data scifact --output mine.html"
+)
+
+
+def report(
+    sources: Annotated[
+        list[Path], typer.Argument(help="A run folder, or result files; queries are of the first.")
+    ],
+    output: Annotated[Path, typer.Option(help="The .html file to write; JSON goes beside it.")],
+    baseline: Annotated[
+        Path | None, typer.Option(help="Another model's result file, for wins and losses.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="The data of the first result, for the texts of its queries.")
+    ] = None,
+) -> None:
+    """Write one HTML page about a run or about results; it needs no network."""
+    from embedtrain.report import write_report
+
+    typer.echo(write_report(sources, output, baseline=baseline, data=data))

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils._validators import validate_repo_id
 
 from embedtrain.errors import UserError
 from embedtrain.models.fetching import first_line
@@ -74,8 +74,7 @@ def check_card(path: Path) -> None:
         card = ModelCard(path.read_text(encoding="utf-8"))
     except (ValueError, TypeError, KeyError, yaml.YAMLError) as error:
         raise UserError(path, "is no valid card", got=first_line(error)) from error
-    stated = card.data.to_dict()
-    if "model-index" in stated and not card.data.eval_results:
+    if "model-index" in card.content and not getattr(card.data, "eval_results", None):
         raise UserError(path, "has a model-index that the Hub cannot read", cure="Export it again")
 
 

@@ -161,8 +161,8 @@ class OnnxEncoder:
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
         """Pad texts on the right, or fill queries up with mask tokens where the contract expands them."""
         contract = self.contract
-        late = isinstance(contract, LateInteractionContract)
-        expands = late and side == "query" and contract.query_expansion
+        late = contract if isinstance(contract, LateInteractionContract) else None
+        expands = late is not None and side == "query" and late.query_expansion
         width = contract.query_length if expands else max(map(len, ids))
         filler = self.tokenizer.mask_token_id if expands else self.tokenizer.pad_token_id or 0
         padded = np.full((len(ids), width), filler, dtype=np.int64)
@@ -171,7 +171,7 @@ class OnnxEncoder:
             padded[row, : len(one)] = one
             attended[row, : len(one)] = 1
         kept = np.ones(padded.shape, dtype=bool) if expands else attended > 0
-        if expands and contract.attend_to_expansion:
+        if expands and late is not None and late.attend_to_expansion:
             attended[:] = 1
         return padded, attended, kept
 

@@ -1,0 +1,62 @@
+"""The command that probes a model."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXAMPLE = (
+    "Examples: embedtrain probe my-model passkey --length 128 --length 512 · "
+    "embedtrain probe my-model perturbations --data scifact"
+)
+
+
+def probe(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A run's model/ folder, any sentence-transformers folder, or a Hub id."
+        ),
+    ],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROBE", help="passkey, limit, instructions, perturbations, overlap or space."
+        ),
+    ],
+    data: Annotated[Path | None, typer.Option(help="Data, where the probe needs some.")] = None,
+    length: Annotated[
+        list[int] | None, typer.Option(min=20, help="Words of a text; may be repeated.")
+    ] = None,
+    size: Annotated[int, typer.Option(min=2, help="Texts that the probe makes or draws.")] = 50,
+    seed: Annotated[int, typer.Option(help="Of the texts that are made.")] = 0,
+    output: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+) -> None:
+    """Probe what a model can and cannot do."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from embedtrain.data.cache import default_cache
+    from embedtrain.models.build import load_encoder
+    from embedtrain.probes.base import ProbeWish
+    from embedtrain.probes.discovery import run_probe
+    from embedtrain.tasks.subject import Subject
+
+    wish = ProbeWish(data=data, size=size, seed=seed)
+    if length:
+        wish = ProbeWish(data=data, size=size, seed=seed, lengths=tuple(length))
+    subject = Subject(load_encoder(model), model, default_cache())
+    findings = run_probe(name, subject, wish)
+    table = Table(name, "metric", "value")
+    for finding in findings:
+        table.add_row(finding.setting, finding.metric, f"{finding.value:.4f}")
+    if output is not None:
+        content = {
+            "model": subject.identity().model_dump(),
+            "probe": name,
+            "findings": [vars(finding) for finding in findings],
+        }
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    Console().print(table)

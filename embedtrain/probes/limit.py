@@ -1,0 +1,132 @@
+"""LIMIT: every pair of a few documents is the answer to some query, which vectors of few dimensions cannot tell.
+
+Source: Weller et al. (2025), https://arxiv.org/abs/2508.21038; names and attributes are made here, so figures
+are near, not equal, to those of the published set.
+"""
+
+from itertools import combinations, islice
+from statistics import fmean
+from typing import ClassVar
+
+import numpy as np
+
+from embedtrain.evaluation.metrics import score_run
+from embedtrain.probes.base import Finding, Probe, ProbeWish
+from embedtrain.tasks.retrieval import as_run
+from embedtrain.tasks.subject import Subject
+
+CORE = 46
+"""Documents that hold all answers: 1,035 pairs, of which the first 1,000 are asked for."""
+QUERIES = 1000
+LIKES = 46
+"""Things that a distractor likes, about as many as a document of the core does."""
+FIRST = [
+    "apple",
+    "brick",
+    "cedar",
+    "daisy",
+    "ember",
+    "fjord",
+    "grape",
+    "hazel",
+    "ivory",
+    "jelly",
+    "koala",
+    "lemon",
+    "mango",
+    "nutmeg",
+    "olive",
+    "pearl",
+    "quilt",
+    "raven",
+    "sugar",
+    "tulip",
+    "umber",
+    "viola",
+    "wheat",
+    "xenon",
+    "yucca",
+    "zebra",
+    "maple",
+    "acorn",
+    "birch",
+    "coral",
+]
+SECOND = [
+    "books",
+    "boats",
+    "cakes",
+    "clocks",
+    "coins",
+    "dolls",
+    "drums",
+    "films",
+    "flags",
+    "games",
+    "gloves",
+    "hats",
+    "jokes",
+    "kites",
+    "lamps",
+    "maps",
+    "masks",
+    "mugs",
+    "pens",
+    "plants",
+    "poems",
+    "rings",
+    "rugs",
+    "shoes",
+    "songs",
+    "stamps",
+    "stories",
+    "teas",
+    "toys",
+    "trains",
+    "trees",
+    "vases",
+    "walls",
+    "wines",
+    "yarns",
+]
+METRICS = ("recall_at_2", "recall_at_10", "recall_at_100")
+
+
+class Limit(Probe):
+    """Ask who likes each of 1,000 things; exactly two documents of ``size`` or more answer each query."""
+
+    name: ClassVar[str] = "limit"
+
+    @classmethod
+    def run(cls, subject: Subject, wish: ProbeWish) -> list[Finding]:
+        """Search among all documents."""
+        queries, documents, qrels = make_limit(max(CORE, wish.size), wish.seed)
+        ids = [str(number) for number in range(len(documents))]
+        found = subject.search(list(queries.values()), documents, 100, "query")
+        scores = score_run(qrels, as_run(list(queries), ids, found), METRICS)
+        setting = f"{len(documents):,} documents"
+        return [Finding(setting, name, fmean(scores[name].values())) for name in METRICS]
+
+
+def make_limit(
+    num_documents: int, seed: int
+) -> tuple[dict[str, str], list[str], dict[str, dict[str, int]]]:
+    """Make queries, documents and judgments; documents behind the first 46 answer none."""
+    rng = np.random.Generator(np.random.PCG64(seed))
+    things = [f"{one} {other}" for one in FIRST for other in SECOND]
+    rng.shuffle(things)
+    asked, others = things[:QUERIES], things[QUERIES:]
+    likes: list[list[str]] = [[] for _ in range(CORE)]
+    qrels: dict[str, dict[str, int]] = {}
+    pairs = list(islice(combinations(range(CORE), 2), QUERIES))
+    for number, (thing, pair) in enumerate(zip(asked, pairs, strict=True)):
+        for document in pair:
+            likes[document].append(thing)
+        qrels[str(number)] = {str(document): 1 for document in pair}
+    for _ in range(num_documents - CORE):
+        likes.append(rng.choice(others, size=min(LIKES, len(others)), replace=False).tolist())
+    documents = []
+    for number, liked in enumerate(likes):
+        order = rng.permutation(len(liked))
+        documents.append(f"Person {number} likes {', '.join(liked[place] for place in order)}.")
+    return {str(n): f"Who likes {thing}?" for n, thing in enumerate(asked)}, documents, qrels

@@ -1,0 +1,76 @@
+"""Overlap of training and test: texts that a model may have seen, counted exactly and by word 13-grams."""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import ClassVar
+
+from embedtrain.data.examples import SourceConfig
+from embedtrain.data.sources import open_source
+from embedtrain.errors import UserError
+from embedtrain.mining.identity import text_digest
+from embedtrain.probes.base import Finding, Probe, ProbeWish
+from embedtrain.tasks.discovery import open_task
+from embedtrain.tasks.retrieval import Retrieval
+from embedtrain.tasks.subject import Subject
+
+WORDS = 13
+
+
+class Overlap(Probe):
+    """Say what share of a test set stands in the training split of the same BEIR folder.
+
+    A text counts as seen when it equals a training text after normalisation, or shares 13 words in a row
+    with one. Documents that both splits judge are one corpus; queries are what should not be shared.
+    """
+
+    name: ClassVar[str] = "overlap"
+    needs_data: ClassVar[str] = "a BEIR folder with qrels/train.tsv and qrels/test.tsv"
+
+    @classmethod
+    def run(cls, subject: Subject, wish: ProbeWish) -> list[Finding]:  # noqa: ARG003 - only of data
+        """Compare the queries of test with those of train, and the documents that both judge relevant."""
+        task = open_task(str(wish.data), kind="retrieval")
+        assert isinstance(task, Retrieval)
+        source = open_source(SourceConfig(path=str(wish.data), split="train"))
+        examples = list(source.stream())
+        if not examples:
+            raise UserError(wish.data, "has no training rows")
+        documents = dict(zip(task.task.document_ids, task.task.documents, strict=True))
+        judged = [
+            documents[one]
+            for labels in task.task.qrels.values()
+            for one, label in labels.items()
+            if label >= 1
+        ]
+        pairs = {
+            "queries": (task.task.queries, [example.query for example in examples]),
+            "relevant documents": (judged, [text for one in examples for text in one.positives]),
+        }
+        findings = []
+        for name, (test, train) in pairs.items():
+            equal, shared = seen_share(test, train)
+            setting = f"{len(test)} {name} of test"
+            findings += [
+                Finding(setting, "equal", equal),
+                Finding(setting, "shares_13_words", shared),
+            ]
+        return findings
+
+
+def seen_share(test: list[str], train: Iterable[str]) -> tuple[float, float]:
+    """Return the share of texts that equal a training text, and of those that share 13 words with one."""
+    equal, grams = set(), set()
+    for text in train:
+        equal.add(text_digest(text))
+        grams.update(word_grams(text))
+    return (
+        sum(text_digest(text) in equal for text in test) / len(test),
+        sum(any(gram in grams for gram in word_grams(text)) for text in test) / len(test),
+    )
+
+
+def word_grams(text: str) -> Iterator[int]:
+    """Yield a hash of every 13 words in a row, lower case, without punctuation."""
+    words = re.findall(r"\w+", text.lower())
+    for start in range(len(words) - WORDS + 1):
+        yield hash(tuple(words[start : start + WORDS]))

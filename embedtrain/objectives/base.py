@@ -18,24 +18,31 @@ class Objective(BaseModel, ABC):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     @property
+    def inner_objectives(self) -> tuple["Objective", ...]:
+        """The objectives among its fields, which it calls: whatever one of them needs, it needs too."""
+        values = [getattr(self, name) for name in type(self).model_fields]
+        several = [value if isinstance(value, tuple) else (value,) for value in values]
+        return tuple(one for value in several for one in value if isinstance(one, Objective))
+
+    @property
     def needs_all_queries(self) -> bool:
         """Whether queries are candidates too, so that those of other ranks must be brought."""
-        return False
+        return any(inner.needs_all_queries for inner in self.inner_objectives)
 
     @property
     def uses_guide(self) -> bool:
         """Whether it needs the embeddings of a guide, a second model that is not trained."""
-        return False
+        return any(inner.uses_guide for inner in self.inner_objectives)
 
     @property
     def uses_exits(self) -> bool:
         """Whether it compares the vectors of several layers (``model.exits``)."""
-        return False
+        return any(inner.uses_exits for inner in self.inner_objectives)
 
     @property
     def uses_pair_classifier(self) -> bool:
         """Whether it trains a classifier of pairs (``model.pair_classes``)."""
-        return False
+        return any(inner.uses_pair_classifier for inner in self.inner_objectives)
 
     @abstractmethod
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:

@@ -36,16 +36,6 @@ class ColBERTer(Objective):
     gate_l1: NonNegativeFloat = 0.0
     """Price of an open gate."""
 
-    @property
-    def needs_all_queries(self) -> bool:
-        """Whether the inner objective needs them."""
-        return self.inner.needs_all_queries
-
-    @property
-    def uses_guide(self) -> bool:
-        """Whether the inner objective uses one."""
-        return self.inner.uses_guide
-
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         result = self.inner(outputs)
         loss, metrics = result.loss, dict(result.metrics)

@@ -59,16 +59,6 @@ class Matryoshka(Objective):
             raise ValueError("multi_exit goes around matryoshka, not into it")
         return self
 
-    @property
-    def needs_all_queries(self) -> bool:
-        """Whether the inner objective needs them."""
-        return self.inner.needs_all_queries
-
-    @property
-    def uses_guide(self) -> bool:
-        """Whether the inner objective uses one."""
-        return self.inner.uses_guide
-
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         width = _width(outputs.query)
         losses: list[Tensor] = []

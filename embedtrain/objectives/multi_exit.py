@@ -56,16 +56,6 @@ class MultiExit(Objective):
     """t."""
 
     @property
-    def needs_all_queries(self) -> bool:
-        """Whether the inner objective needs them."""
-        return self.inner.needs_all_queries
-
-    @property
-    def uses_guide(self) -> bool:
-        """Whether the inner objective uses one."""
-        return self.inner.uses_guide
-
-    @property
     def uses_exits(self) -> bool:
         """It does."""
         return True

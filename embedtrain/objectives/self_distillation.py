@@ -45,16 +45,6 @@ class SelfDistillation(Objective):
     cls_temperature: PositiveFloat = 0.05
     """Of the inner product of the whole texts' vectors."""
 
-    @property
-    def needs_all_queries(self) -> bool:
-        """Whether the inner objective needs them."""
-        return self.inner.needs_all_queries
-
-    @property
-    def uses_guide(self) -> bool:
-        """Whether the inner objective uses one."""
-        return self.inner.uses_guide
-
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         result = self.inner(outputs)
         share = 1.0 if outputs.cls_share is None else outputs.cls_share

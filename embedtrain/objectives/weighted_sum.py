@@ -31,26 +31,6 @@ class WeightedSum(Objective):
             raise ValueError("weights needs one number per term in objectives")
         return self
 
-    @property
-    def needs_all_queries(self) -> bool:
-        """Whether a term needs them."""
-        return any(objective.needs_all_queries for objective in self.objectives)
-
-    @property
-    def uses_guide(self) -> bool:
-        """Whether a term uses one."""
-        return any(objective.uses_guide for objective in self.objectives)
-
-    @property
-    def uses_exits(self) -> bool:
-        """Whether a term does."""
-        return any(objective.uses_exits for objective in self.objectives)
-
-    @property
-    def uses_pair_classifier(self) -> bool:
-        """Whether a term does."""
-        return any(objective.uses_pair_classifier for objective in self.objectives)
-
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         weights = self.weights or (1.0,) * len(self.objectives)
         results = [objective(outputs) for objective in self.objectives]

@@ -42,6 +42,7 @@ def export(
     ] = False,
 ) -> None:
     """Write a model folder that sentence-transformers and transformers load; checked by reloading."""
+    # Longer than others: half of its lines are its options.
     from embedtrain.export import export as run_export
 
     if push is None and (confirm or public):

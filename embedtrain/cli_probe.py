@@ -34,6 +34,7 @@ def probe(
     output: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
 ) -> None:
     """Probe what a model can and cannot do."""
+    # Longer than others: half of its lines are its options.
     from rich.console import Console
     from rich.table import Table
 

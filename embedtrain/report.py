@@ -200,9 +200,9 @@ def _queries(
     if isinstance(task, Retrieval) and run.is_file():
         suspects = find_suspects(task, read_run(run))[:SHOWN]
         note = "Documents without a judgment that score above every document judged relevant."
-        rows = [(one.query, one.document, one.positive, one.margin) for one in suspects]
+        pairs = [(one.query, one.document, one.positive, one.margin) for one in suspects]
         headings = ("query", "document found", "document judged relevant", "margin")
-        sections.append(("Suspected label errors", [paragraph(note), table(headings, rows)]))
+        sections.append(("Suspected label errors", [paragraph(note), table(headings, pairs)]))
         facts["suspected_label_errors"] = [asdict(one) for one in suspects]
     return sections, facts
 

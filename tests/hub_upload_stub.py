@@ -1,4 +1,7 @@
-"""A Hub on this machine that also takes uploads: repositories are folders, files go to LFS or git as they would."""
+"""A Hub on this machine that also takes uploads: repositories are folders, files go to LFS or git as they would.
+
+The handler's methods are long: each branch answers one request of the protocol, and they read best in its order.
+"""
 
 import base64
 import hashlib

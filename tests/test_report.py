@@ -115,7 +115,7 @@ def test_markup_in_texts_stays_text(tmp_path):
     path = tmp_path / "x.html"
     nasty = "<script>alert(1)</script>"
     path.write_text(page(nasty, [(nasty, [paragraph(nasty), table((nasty, "n"), [(nasty, 1)])])]))
-    assert read(path).texts.count(nasty) == 5
+    assert read(path).texts.count(nasty) == 6
 
 
 def test_wrong_sources_are_the_users_mistake(scores, beir, tmp_path, write_jsonl):

@@ -46,17 +46,9 @@ def summarise(
 
     ``set_metrics`` are computed from ``predictions`` and stand before the others.
     """
-    metrics: dict[str, Interval] = {}
+    metrics = {}
     if predictions is not None:
-        items = list(predictions.predicted)
-        arrays = as_arrays(predictions.predicted, predictions.expected, items)
-        for name in set_metrics:
-            metrics[name] = bootstrap_metric(
-                set_metric(name, *arrays),
-                len(items),
-                clusters=_labels(clusters, items),
-                num_resamples=min(num_resamples, NUM_SET_RESAMPLES),
-            )
+        metrics = _summarise_sets(predictions, set_metrics, clusters, num_resamples)
     for name, values in per_query.items():
         metrics[name] = bootstrap_interval(
             np.array(list(values.values()), dtype=np.float64),
@@ -72,6 +64,25 @@ def summarise(
         predictions=predictions,
         clusters=None if clusters is None else dict(clusters),
     )
+
+
+def _summarise_sets(
+    predictions: Predictions,
+    names: tuple[str, ...],
+    clusters: Mapping[str, str] | None,
+    num_resamples: int,
+) -> dict[str, Interval]:
+    items = list(predictions.predicted)
+    arrays = as_arrays(predictions.predicted, predictions.expected, items)
+    return {
+        name: bootstrap_metric(
+            set_metric(name, *arrays),
+            len(items),
+            clusters=_labels(clusters, items),
+            num_resamples=min(num_resamples, NUM_SET_RESAMPLES),
+        )
+        for name in names
+    }
 
 
 def compare(

@@ -59,7 +59,8 @@ class Overlap(Probe):
 
 def seen_share(test: list[str], train: Iterable[str]) -> tuple[float, float]:
     """Return the share of texts that equal a training text, and of those that share 13 words with one."""
-    equal, grams = set(), set()
+    equal: set[bytes] = set()
+    grams: set[int] = set()
     for text in train:
         equal.add(text_digest(text))
         grams.update(word_grams(text))

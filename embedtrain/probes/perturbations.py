@@ -58,9 +58,11 @@ class Rule:
 
 
 def contract(text: str, _: np.random.Generator) -> str:
-    """Write the contractions of English."""
+    """Write the contractions of English; the first letter stays as it is."""
     for long, short in CONTRACTIONS.items():
-        text = re.sub(rf"\b{long}\b", short, text, flags=re.IGNORECASE)
+        text = re.sub(
+            rf"\b({long[0]}){long[1:]}\b", rf"\g<1>{short[1:]}", text, flags=re.IGNORECASE
+        )
     return text
 
 

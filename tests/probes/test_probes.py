@@ -81,7 +81,8 @@ def test_robustness_is_the_mean_of_the_worst_instruction_of_each_question():
 
 def test_rules_change_texts_a_little_and_the_same_way_each_time():
     text = "What is the pass key, and it is not here?"
-    assert contract(text, None) == "what's the pass key, and it's not here?"
+    short = contract(text, np.random.default_rng(0))
+    assert short == "What's the pass key, and it isn't here?"
     once = mistype("Strasse", np.random.default_rng(3))
     assert sorted(once) == sorted("Strasse")
     assert (once[0], once[-1]) == ("S", "e")

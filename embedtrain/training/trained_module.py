@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from embedtrain.errors import UserError
 from embedtrain.models.chunking import Execution
+from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.lora import refuse_missing, without_frozen
 from embedtrain.progress import console
 from embedtrain.training.bad_batch import save_batch
@@ -53,6 +54,8 @@ class TrainedModule(pl.LightningModule, ABC):
         self._micro_batch = 0
         self._batch: Any = None
         self._sharded = False
+        if shards_weights(config):
+            decide_packing(model)
         if config.gradient_checkpointing:
             keep_one_activation_per_layer(model)
 
@@ -232,6 +235,17 @@ def step_seed(seed: int, step: int, micro_batch: int) -> int:
     """Mix the numbers that dropout depends on, and this rank's, into one."""
     entropy = [seed, 4, step, micro_batch, own_shard().rank]
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def decide_packing(model: nn.Module) -> None:
+    """Let every encoder find out now whether packing is exact: the check runs the backbone.
+
+    Later, where weights are sharded, a rank that has encoded before would leave the others alone with it.
+    """
+    for part in model.modules():
+        if isinstance(part, TextEncoder):
+            one = torch.ones(1, dtype=torch.int64, device=part.device)
+            part.packs(Texts(one, one))
 
 
 def keep_one_activation_per_layer(model: nn.Module) -> None:

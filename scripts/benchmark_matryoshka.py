@@ -184,7 +184,7 @@ def plot(results: dict[str, list[Scores]], depth: int, width: int, path: Path) -
     names = list(next(iter(results.values()))[0])
     figure, axes = plt.subplots(len(names), 2, figsize=(9, 3 * len(names)), squeeze=False)
     for row, name in zip(axes, names, strict=True):
-        for arm, runs in results.items():
+        for number, (arm, runs) in enumerate(results.items()):
             sizes = [(width // share, f"{depth}/{share}") for share in SHARES]
             layers = [(layer, f"{layer}/1") for layer in range(1, depth + 1)]
             for axis, points in zip(row, (sizes, layers), strict=True):
@@ -193,13 +193,14 @@ def plot(results: dict[str, list[Scores]], depth: int, width: int, path: Path) -
                     continue
                 values = np.array([[run[name][key] for run in runs] for _, key in known])
                 places = [x for x, _ in known]
-                axis.plot(places, values.mean(1), marker="o", label=NAMES[arm])
-                axis.fill_between(places, values.min(1), values.max(1), alpha=0.2)
+                colour = f"C{number}"  # the same in both panels
+                axis.plot(places, values.mean(1), marker="o", label=NAMES[arm], color=colour)
+                axis.fill_between(places, values.min(1), values.max(1), alpha=0.2, color=colour)
         row[0].set(xscale="log", xlabel="dimensions", ylabel=f"nDCG@10, {name}")
         row[0].set_xticks([width // share for share in SHARES])
         row[0].get_xaxis().set_major_formatter(mpl.ticker.ScalarFormatter())
         row[0].minorticks_off()
-        row[1].set(xlabel="layers")
+        row[1].set(xlabel="layers", xticks=range(1, depth + 1))
         row[0].legend()
     figure.tight_layout()
     figure.savefig(path, dpi=150)

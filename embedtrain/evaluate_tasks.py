@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from embedtrain.cost import measure_cost
+from embedtrain.data.beir import beir_files
+from embedtrain.data.beir_index import BeirIndex
 from embedtrain.data.cache import default_cache
 from embedtrain.errors import UserError
 from embedtrain.evaluation.metrics import Run
 from embedtrain.evaluation.report import compare, summarise
 from embedtrain.evaluation.result import EvaluationResult, load_result, write_result
 from embedtrain.models.build import load_encoder
+from embedtrain.probes.overlap import seen_share
 from embedtrain.progress import console
 from embedtrain.retrieval.compression import Compression
 from embedtrain.tasks.base import Task
@@ -94,7 +97,26 @@ def evaluate_task(subject: Subject, task: Task, wish: Wish) -> tuple[EvaluationR
         set_metrics=outcome.set_metrics,
         clusters=labels,
     )
-    return result, outcome.run
+    return result.model_copy(update={"train_overlap": train_overlap(task)}), outcome.run
+
+
+def train_overlap(task: Task) -> dict[str, float] | None:
+    """Compare the queries of a retrieval task with those of the training split in its folder, if it has one.
+
+    A training split that cannot be read is said, and does not stop the evaluation of another split.
+    """
+    if not isinstance(task, Retrieval) or task.data.split == "train" or not task.files.is_beir:
+        return None
+    if not (task.files.path / "qrels" / "train.tsv").is_file():
+        return None
+    try:
+        with BeirIndex(beir_files(task.files.path, "train")) as index:
+            training = [index.query(judgments.query_id) for judgments in index.judged_queries()]
+    except UserError as error:
+        console.print(f"the overlap with the training split was not measured: {error}")
+        return None
+    equal, shared = seen_share(task.task.queries, training)
+    return {"equal_queries": equal, "queries_sharing_13_words": shared}
 
 
 def write_run(run: Run, path: Path, tag: str) -> None:

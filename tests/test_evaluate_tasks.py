@@ -1,6 +1,7 @@
 """The workflow behind `embedtrain evaluate`: several tasks, resumed, compared, from the command line."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from embedtrain.cli import app
 from embedtrain.errors import UserError
 from embedtrain.evaluate_tasks import Wish, evaluate_tasks, read_run
 from embedtrain.evaluation.metrics import score_run
+from embedtrain.evaluation.report import render_text
 from embedtrain.evaluation.result import load_result
 from embedtrain.models.build import load_encoder, save_encoder
 from embedtrain.prepare import load_task
@@ -147,6 +149,21 @@ def test_cut_and_quantised_vectors_are_evaluated_and_never_taken_for_whole_ones(
     assert results[2].model.settings == {"quantize": "binary", "rescore": 30}
     assert results[0].efficiency.price.per_million_documents > 0
     assert load_result(place) == results[3]
+
+
+def test_the_overlap_with_the_training_split_beside_is_measured_by_default(bert, beir, tmp_path):
+    folder = shutil.copytree(beir, tmp_path / "beir")
+    wish = Wish([str(folder)], efficiency=False)
+    assert evaluate_tasks(bert, wish)[0].train_overlap is None
+    train = folder / "qrels" / "train.tsv"
+    train.write_text("query-id\tcorpus-id\tscore\nq0\td5\t1\nq3\td3\t1\n")
+    (result,) = evaluate_tasks(bert, wish, tmp_path / "a.json")
+    assert result.train_overlap == {"equal_queries": 0.2, "queries_sharing_13_words": 0.0}
+    shown = " ".join(render_text(result).split())
+    assert "20.0% of the queries are in the training split" in shown
+    assert load_result(tmp_path / "a.json") == result
+    train.write_text("query-id\tcorpus-id\tscore\nnobody\td5\t1\n")
+    assert evaluate_tasks(bert, wish)[0].train_overlap is None, "said, and no reason to stop"
 
 
 def test_quantised_indexes_are_for_retrieval_and_cut_vectors_for_all(bert, sts):

@@ -203,6 +203,9 @@ def _describe(data: EvaluatedData) -> str:
 def _quality_table(result: EvaluationResult, style: box.Box) -> Table:
     comparison = result.comparison
     caption = "95 % intervals in brackets"
+    if result.train_overlap is not None:
+        share = result.train_overlap["equal_queries"]
+        caption += f"; {share:.1%} of the queries are in the training split"
     headings = [escape(f"{result.data.name} {result.data.split}")]
     if comparison is not None:
         caption += f"; baseline: {escape(comparison.baseline)}"

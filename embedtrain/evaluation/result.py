@@ -19,6 +19,7 @@ from embedtrain.evaluation.statistics import Interval, PairedComparison
 SECTIONS = (
     "data",
     "model",
+    "train_overlap",
     "efficiency",
     "comparison",
     "per_query",
@@ -85,6 +86,8 @@ class EvaluationResult(BaseModel):
     metrics: dict[str, Interval]
     data: EvaluatedData
     model: EvaluatedModel | None = None
+    train_overlap: dict[str, float] | None = None
+    """Share of the queries that equal one of the training split beside them, or share 13 words with one."""
     efficiency: Efficiency | None = None
     comparison: BaselineComparison | None = None
     per_query: PerQuery

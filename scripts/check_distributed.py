@@ -24,6 +24,8 @@ from distributed_cases import STEPS, Case, on_ranks, relative_error, train_case
 from distributed_toys import write_toys
 
 BOUNDS = {True: 1.0e-9, False: 1.0e-5}
+TOKENS_BOUND = 5.0e-5
+"""For late interaction in float32: the best of nearly equal tokens changes with rounding, alone as well."""
 STRATEGIES = ("ddp", "deepspeed_1", "deepspeed_2", "deepspeed_3", "fsdp")
 MODELS = ("dense", "late_interaction", "masked")
 QUERIES = {False: 8, True: 7}
@@ -53,13 +55,20 @@ def check(case: Case, toys: Path, alone: dict[Case, dict[str, Any]]) -> dict[str
     names = [name for name, _ in found["traffic"]]
     return asdict(case) | {
         "relative_error": relative_error(found, alone[reference]),
-        "bound": BOUNDS[case.double],
+        "bound": bound_of(case),
         "gathers": (names.count("all_gather") - micro_batches * bool(names)) / micro_batches,
         "scatters": names.count("reduce_scatter") / micro_batches,
         "bytes": sum(size for _, size in found["traffic"]) / micro_batches,
         "cached_loss": cached_loss_messages(case),
         "seconds": time.perf_counter() - start,
     }
+
+
+def bound_of(case: Case) -> float:
+    """Return the largest relative error that rounding explains."""
+    if case.model == "late_interaction" and not case.double:
+        return TOKENS_BOUND
+    return BOUNDS[case.double]
 
 
 def cached_loss_messages(case: Case) -> int:

@@ -64,7 +64,7 @@ class Case:
 
 
 def _chunk_tokens(case: Case) -> int:
-    return (60 if case.model == "masked" else 40) if case.chunked else 100_000
+    return (90 if case.model == "masked" else 40) if case.chunked else 100_000
 
 
 def recipe_of(case: Case, toys: Path) -> AnyRecipe:

@@ -73,9 +73,13 @@ def check_strategy(
         )
 
 
-def shards_weights(config: TrainerConfig) -> bool:
-    """Whether a forward pass fetches weights from other ranks, which then must run as many of them."""
-    return config.strategy in ("deepspeed_3", "fsdp")
+def needs_equal_chunks(config: TrainerConfig) -> bool:
+    """Whether all ranks must run as many chunks.
+
+    Where weights are sharded, each forward pass fetches them from the others. ZeRO 2 sends gradients in the
+    order in which they are done, which differs with the number of chunks: unequal ones are silently mixed up.
+    """
+    return config.strategy in ("deepspeed_2", "deepspeed_3", "fsdp")
 
 
 def build_strategy(config: TrainerConfig) -> Strategy | str:

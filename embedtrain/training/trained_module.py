@@ -22,7 +22,7 @@ from embedtrain.training.bad_batch import save_batch
 from embedtrain.training.optimizer import build_optimizer, build_schedule
 from embedtrain.training.ranks import any_rank, average, largest, own_shard
 from embedtrain.training.settings import TrainerConfig
-from embedtrain.training.strategies import shard_model, shards_weights
+from embedtrain.training.strategies import needs_equal_chunks, shard_model
 from embedtrain.types import Texts
 
 FEWEST_TOKENS = 16
@@ -48,13 +48,13 @@ class TrainedModule(pl.LightningModule, ABC):
         self.config = config
         self.num_steps = num_steps
         assert config.chunk_tokens != "auto", "planned before"
-        agree = largest if shards_weights(config) and config.num_ranks > 1 else None
+        agree = largest if needs_equal_chunks(config) and config.num_ranks > 1 else None
         self.execution = Execution(config.chunk_tokens, config.rematerialize, agree)
         self._bad: tuple[float, Path] | None = None
         self._micro_batch = 0
         self._batch: Any = None
         self._sharded = False
-        if shards_weights(config):
+        if needs_equal_chunks(config):
             decide_packing(model)
         if config.gradient_checkpointing:
             keep_one_activation_per_layer(model)
@@ -92,7 +92,7 @@ class TrainedModule(pl.LightningModule, ABC):
             try:
                 results.append(work())
             except torch.OutOfMemoryError as error:
-                if self.execution.agree is not None:  # the others wait for this rank's weights
+                if self.execution.agree is not None:  # the others wait for this rank's chunks
                     raise self._out_of_memory(error) from error
                 problem = first_line(error)
             if not any_rank([bool(problem)])[0]:

@@ -4,6 +4,7 @@ import importlib.util
 
 import pytest
 import torch
+from check_distributed import bound_of
 from distributed_cases import Case, on_ranks, relative_error, train_case
 from pydantic import ValidationError
 
@@ -28,6 +29,8 @@ CASES = [
     pytest.param(Case("dense", "deepspeed_1", 2, **HARD), marks=needs_deepspeed),
     pytest.param(Case("late_interaction", "deepspeed_2", 2, **HARD), marks=needs_deepspeed),
     pytest.param(Case("masked", "deepspeed_2", 2, **HARD), marks=needs_deepspeed),
+    # Ranks whose texts would make unequal chunks: ZeRO 2 mixed up their gradients.
+    pytest.param(Case("dense", "deepspeed_2", 4, **HARD), marks=needs_deepspeed),
     pytest.param(Case("dense", "deepspeed_3", 2, uneven=True, chunked=True), marks=needs_deepspeed),
 ]
 
@@ -35,7 +38,7 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.model}-{case.strategy}")
 def test_ranks_train_as_one_process_does(case, toys, alone):
     found = on_ranks(case.ranks, train_case, case, toys)
-    assert relative_error(found, alone(case)) <= (1e-9 if case.double else 1e-5)
+    assert relative_error(found, alone(case)) <= bound_of(case)
     assert found["losses"] == pytest.approx(alone(case)["losses"], rel=1e-5)
 
 

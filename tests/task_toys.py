@@ -22,4 +22,4 @@ class WrittenSubject(Subject):
 
 
 def written(bert: str, vectors: dict) -> WrittenSubject:
-    return WrittenSubject(load_encoder(bert), "toy", Path("unused"), vectors)
+    return WrittenSubject(load_encoder(bert), "toy", Path("unused"), vectors=vectors)

@@ -67,12 +67,12 @@ def contract(text: str, _: np.random.Generator) -> str:
 
 
 def mistype(text: str, generator: np.random.Generator) -> str:
-    """Exchange two neighbouring letters inside one word of four letters or more."""
+    """Exchange two neighbouring letters inside a word of four letters or more, its ends kept."""
     words = list(re.finditer(r"[^\W\d_]{4,}", text))
     if not words:
         return text
     word = words[int(generator.integers(len(words)))]
-    place = word.start() + 1 + int(generator.integers(len(word[0]) - 2))
+    place = word.start() + 1 + int(generator.integers(len(word[0]) - 3))
     return text[:place] + text[place + 1] + text[place] + text[place + 2 :]
 
 

@@ -46,6 +46,13 @@ def encode(
     rows_per_shard: Annotated[int, typer.Option(min=1, help="Texts of a shard.")] = 16_384,
 ) -> None:
     """Encode texts, from one file or a folder, into one file or a folder."""
+    if output.suffix not in ("", ".npy") and not output.is_dir():
+        raise UserError(
+            "--output",
+            "must end in .npy, or have no ending where it is to be a folder of shards",
+            got=str(output),
+            cure="Rename it",
+        )
     if output.suffix != ".npy":
         from embedtrain.encode_shards import encode_shards, report
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     BertConfig,
@@ -22,6 +23,10 @@ from transformers import (
     RobertaConfig,
     RobertaModel,
 )
+
+# A busy machine takes longer now and then: no test is about time.
+settings.register_profile("any_machine", deadline=None)
+settings.load_profile("any_machine")
 
 WORDS = [
     "red",

@@ -58,7 +58,9 @@ def files(sentences, tmp_path, monkeypatch):
         lines = "".join(json.dumps(row | changes) + "\n" for row in rows)
         (tmp_path / f"{name}.jsonl").write_text(lines)
 
-    for name in ("sts", "nli", "intents", "sets", "texts", "glosses"):
+    similar = [{key: row[key] for key in ("sentence1", "sentence2", "score")} for row in rows]
+    (tmp_path / "sts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in similar))
+    for name in ("nli", "intents", "sets", "texts", "glosses"):
         write(name)
     for name in ("triplets", "forum", "wiki"):
         write(name, negatives=sentences[100:101])

@@ -3,6 +3,7 @@
 import pytest
 
 from embedtrain.errors import UserError
+from embedtrain.pretrain_recipe import PretrainRecipe
 from embedtrain.recipe import load_recipe, load_retrieval_recipe
 from embedtrain.resources import resource
 from embedtrain.train import train
@@ -51,5 +52,10 @@ def test_commands_that_search_refuse_a_recipe_of_pretraining():
 def test_every_objective_has_a_recipe():
     from embedtrain.objectives.pretrain import PRETRAIN_OBJECTIVES
 
-    found = [load_recipe(path) for path in sorted(resource("recipes").glob("pretrain/*.yaml"))]
+    paths = [
+        path
+        for folder in ("pretrain", "llm")
+        for path in (resource("recipes") / folder).glob("*.yaml")
+    ]
+    found = [recipe for recipe in map(load_recipe, paths) if isinstance(recipe, PretrainRecipe)]
     assert {recipe.objective.name for recipe in found} == set(PRETRAIN_OBJECTIVES)

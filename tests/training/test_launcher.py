@@ -63,6 +63,8 @@ open('{tmp_path}/ready' + str(rank), 'w')
 time.sleep(60)
 """
 
+    before = signal.getsignal(signal.SIGTERM)
+
     def stop():
         while not all((tmp_path / f"ready{rank}").exists() for rank in range(2)):
             time.sleep(0.05)
@@ -73,7 +75,7 @@ time.sleep(60)
     with pytest.raises(Interrupted, match="stopped at step 3"):
         run(tmp_path, program)
     thread.join()
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_rank_reports_to_whoever_started_it(tmp_path, monkeypatch):

@@ -164,4 +164,4 @@ def _add_nothing(part: Encoded, idle: Encoded) -> Encoded:
     """Let the backward pass reach what an idle chunk computed, with a gradient of zero."""
     if isinstance(part, TokenEmbeddings) and isinstance(idle, TokenEmbeddings):
         return replace(part, tokens=part.tokens + 0 * idle.tokens.sum())
-    return part + 0 * idle.sum()  # type: ignore[operator, attr-defined, no-any-return]
+    return part + 0 * idle.sum()  # type: ignore[attr-defined, no-any-return]

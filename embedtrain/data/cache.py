@@ -23,9 +23,10 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     building = Path(tempfile.mkdtemp(prefix="building-", dir=folder.parent))
     try:
         build(building)
-        # Another process may have finished first; what it built is the same.
-        if not folder.exists():
-            building.rename(folder)
+        building.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # another process may have finished first; what it built is the same
+            raise
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return folder

@@ -47,3 +47,13 @@ def test_of_two_builds_at_once_the_first_to_finish_stays(tmp_path):
 
     assert build_once(target, build) == target
     assert [path.name for path in target.iterdir()] == ["first"]
+
+
+def test_what_another_process_finished_first_is_taken(tmp_path):
+    def build(folder):
+        (folder / "a").write_text("ours", "utf-8")
+        (tmp_path / "target").mkdir()
+        (tmp_path / "target/a").write_text("theirs", "utf-8")
+
+    assert (build_once(tmp_path / "target", build) / "a").read_text("utf-8") == "theirs"
+    assert list(tmp_path.iterdir()) == [tmp_path / "target"]

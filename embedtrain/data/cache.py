@@ -25,7 +25,9 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
         build(building)
         building.rename(folder)
     except OSError:
-        if not folder.is_dir():  # another process may have finished first; what it built is the same
+        if (
+            not folder.is_dir()
+        ):  # another process may have finished first; what it built is the same
             raise
     finally:
         shutil.rmtree(building, ignore_errors=True)

@@ -5,7 +5,9 @@
 
 Every case trains a tiny model on gloo processes with AdamW, whose epsilon is raised so that wrong factors show,
 writes the run's own checkpoint and compares it with that of one plain process. Strategies that can compute in
-float64 must agree to 1e-9, DeepSpeed, which computes in float32, to 1e-5. The messages of the loss are counted.
+float64 must agree to 1e-9, DeepSpeed, which computes in float32, to 1e-5. Late interaction does not always: one
+process in float32 is itself up to 1e-5 away from float64 there, for the best of nearly equal tokens changes with
+rounding. Its rows beyond the bound are shown as such. The messages of the loss are counted.
 """
 
 import argparse
@@ -24,8 +26,6 @@ from distributed_cases import STEPS, Case, on_ranks, relative_error, train_case
 from distributed_toys import write_toys
 
 BOUNDS = {True: 1.0e-9, False: 1.0e-5}
-TOKENS_BOUND = 5.0e-5
-"""For late interaction in float32: the best of nearly equal tokens changes with rounding, alone as well."""
 STRATEGIES = ("ddp", "deepspeed_1", "deepspeed_2", "deepspeed_3", "fsdp")
 MODELS = ("dense", "late_interaction", "masked")
 QUERIES = {False: 8, True: 7}
@@ -55,20 +55,13 @@ def check(case: Case, toys: Path, alone: dict[Case, dict[str, Any]]) -> dict[str
     names = [name for name, _ in found["traffic"]]
     return asdict(case) | {
         "relative_error": relative_error(found, alone[reference]),
-        "bound": bound_of(case),
+        "bound": BOUNDS[case.double],
         "gathers": (names.count("all_gather") - micro_batches * bool(names)) / micro_batches,
         "scatters": names.count("reduce_scatter") / micro_batches,
         "bytes": sum(size for _, size in found["traffic"]) / micro_batches,
         "cached_loss": cached_loss_messages(case),
         "seconds": time.perf_counter() - start,
     }
-
-
-def bound_of(case: Case) -> float:
-    """Return the largest relative error that rounding explains."""
-    if case.model == "late_interaction" and not case.double:
-        return TOKENS_BOUND
-    return BOUNDS[case.double]
 
 
 def cached_loss_messages(case: Case) -> int:

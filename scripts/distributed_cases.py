@@ -192,7 +192,7 @@ def train_case(
 
 
 def relative_error(found: dict[str, Any], expected: dict[str, Any]) -> float:
-    """Return the largest error of weights and first moments, relative to how far training moved them.
+    """Return the larger error of all weights and of all first moments, relative to their size.
 
     A moment is proportional to the gradient, so that a factor that AdamW hides in the weights shows.
     """

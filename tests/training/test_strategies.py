@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 import torch
-from check_distributed import bound_of
+from check_distributed import BOUNDS
 from distributed_cases import Case, on_ranks, relative_error, train_case
 from pydantic import ValidationError
 
@@ -38,7 +38,7 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.model}-{case.strategy}")
 def test_ranks_train_as_one_process_does(case, toys, alone):
     found = on_ranks(case.ranks, train_case, case, toys)
-    assert relative_error(found, alone(case)) <= bound_of(case)
+    assert relative_error(found, alone(case)) <= BOUNDS[case.double]
     assert found["losses"] == pytest.approx(alone(case)["losses"], rel=1e-5)
 
 

@@ -98,7 +98,6 @@ def encode_shards(
     encoder = load_encoder(model, instruction=instruction)
     _check(encoder, output)
     shard = current_shard()
-    output.mkdir(parents=True, exist_ok=True)
     settings: dict[str, object] = {
         "model": model_key(encoder), "side": side, "column": column, "format": form,
         "rows_per_shard": rows_per_shard, "texts": str(texts),
@@ -182,7 +181,7 @@ def _write_plan(
     """Count the rows of all files and cut them into parts; also checks every row before work starts."""
     if (output / PLAN).is_file():
         return
-    if any(output.iterdir()):
+    if output.is_dir() and any(output.iterdir()):
         raise UserError(
             "--output", "exists and is not empty", got=str(output), cure="Name another folder"
         )
@@ -196,6 +195,7 @@ def _write_plan(
             before += num_rows
     sizes = {str(file): file.stat().st_size for file in files}
     content = {"settings": settings, "files": sizes, "parts": parts}
+    output.mkdir(parents=True, exist_ok=True)  # a text that is not usable leaves nothing behind
     _write(output / PLAN, json.dumps(content, indent=1) + "\n")
 
 

@@ -12,9 +12,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from embedtrain.errors import UserError
+from embedtrain.long_inputs import LongInputs
 from embedtrain.types import Side, Similarity, Texts
 
 Pooling = Literal["cls", "mean", "last_token", "weighted_mean", "max"]
@@ -123,6 +124,8 @@ class Contract(BaseModel):
     """Put a summary of the text before its tokens, in some of the layers."""
     instructions: dict[str, TaskPrompts] = {}
     """Prompts of tasks, by name, that take the place of the two prompts where a command names them."""
+    long_inputs: LongInputs | None = Field(default=None, exclude_if=lambda value: value is None)
+    """How positions go on behind those that the model was trained on, where they do."""
 
     def under(self, instruction: str | None) -> "Contract":
         """Return the contract with the prompts of an instruction; None changes nothing.
@@ -193,13 +196,16 @@ class LateInteractionContract(BaseModel):
     """Dimension of the vectors that words are averaged and gated in, where ``dim`` is smaller."""
     cls_dim: PositiveInt | None = None
     """Add the inner product of one vector per text, from the first token, to the score."""
+    long_inputs: LongInputs | None = Field(default=None, exclude_if=lambda value: value is None)
+    """How positions go on behind those that the model was trained on, where they do."""
 
     @property
     def is_portable(self) -> bool:
         """Whether PyLate and sentence-transformers can express it: they compute the same vectors."""
         own = (self.words, self.gate, self.exact_match, self.binary, self.cls_dim, self.word_dim)
         first = (self.query_tokens, self.document_tokens)
-        return not any((*own, *first)) and self.pool_factor == 1 and self.similarity == "cosine"
+        positions = self.long_inputs is not None and not self.long_inputs.in_weights
+        return not any((*own, *first, positions)) and self.pool_factor == 1 and self.similarity == "cosine"
 
     def prompt(self, side: Side) -> str:
         """Return the text put before every text of ``side``."""

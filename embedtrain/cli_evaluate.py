@@ -1,11 +1,14 @@
 """The commands that measure and compare models."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from embedtrain.errors import UserError
+
+if TYPE_CHECKING:
+    from embedtrain.evaluate_mteb import MtebWish
 
 EVALUATE_EXAMPLE = (
     "Examples: embedtrain evaluate runs/quickstart/model --data scifact --output scifact.json · "
@@ -73,14 +76,20 @@ def evaluate(
     prompts: Annotated[
         Path | None, typer.Option(help="With --mteb: JSON of prompts by mteb's names.")
     ] = None,
+    instruction: Annotated[
+        str | None, typer.Option(help="Use the prompts of this one of the model's instructions.")
+    ] = None,
 ) -> None:
     """Score a model on tasks of any kind, with confidence intervals and cost."""
     # Longer than others: most of its lines are its options.
     from rich.console import Console
 
     if mteb:
+        from embedtrain.evaluate_mteb import MtebWish
+
         refused = baseline or clusters or dim or quantize or price
-        _evaluate_mteb(model, mteb, data or [], split, task, prompts, output, refused)
+        mteb_wish = MtebWish(mteb, data or [], split, task, prompts, instruction=instruction)
+        _evaluate_mteb(model, mteb_wish, output, refused)
         return
     if prompts is not None:
         raise UserError("--prompts", "is for --mteb only", cure="The contract has the prompts")
@@ -90,26 +99,19 @@ def evaluate(
     from embedtrain.retrieval.compression import Compression
 
     compression = Compression(dim=dim, quantize=quantize, rescore=rescore)
-    wish = Wish(data or [], split, task, clusters, baseline, efficiency, compression, price)
+    wish = Wish(
+        data or [], split, task, clusters, baseline, efficiency, compression, price, instruction
+    )
     for result in evaluate_tasks(model, wish, output):
         for table in result_tables(result):
             Console().print(table)
 
 
-def _evaluate_mteb(
-    model: str,
-    names: list[str],
-    data: list[str],
-    split: str | None,
-    task: str | None,
-    prompts: Path | None,
-    output: Path | None,
-    refused: object,
-) -> None:
+def _evaluate_mteb(model: str, wish: "MtebWish", output: Path | None, refused: object) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from embedtrain.evaluate_mteb import MtebWish, evaluate_mteb
+    from embedtrain.evaluate_mteb import evaluate_mteb
 
     if refused:
         raise UserError(
@@ -120,7 +122,7 @@ def _evaluate_mteb(
     if output is None or output.suffix == ".json":
         raise UserError("--output", "must be a folder with --mteb", got=output and str(output))
     table = Table("task", "subset", "split", "metric", "score")
-    for score in evaluate_mteb(model, MtebWish(names, data, split, task, prompts), output):
+    for score in evaluate_mteb(model, wish, output):
         table.add_row(score.task, score.subset, score.split, score.metric, f"{score.value:.4f}")
     Console().print(table)
 

@@ -35,6 +35,8 @@ class MtebWish:
     """A JSON file of prompts that replace the contract's, by mteb's names."""
     options: dict[str, Any] = field(default_factory=dict)
     """Passed to mteb's encode, such as the batch size of its loaders."""
+    instruction: str | None = None
+    """Name of one of the model's, whose prompts are the usual ones then; ``prompts`` still go before them."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ def evaluate_mteb(model: str, wish: MtebWish, output: Path) -> list[MtebScore]:
 
     prompts = _read_prompts(wish.prompts)
     tasks = find_tasks(wish)
-    subject = Subject(load_encoder(model), model, default_cache())
+    encoder = load_encoder(model, instruction=wish.instruction)
+    subject = Subject(encoder, model, default_cache(), instruction=wish.instruction)
     adapter = as_mteb_model(subject, prompts)
     _check_kinds(tasks, subject)
     scores: list[MtebScore] = []
@@ -172,9 +175,9 @@ def _run(adapter: Any, task: Any, output: Path, wish: MtebWish) -> list[MtebScor
             cure=f"Give the data as files with --data {name}=PATH",
         ) from error
     scores = result.task_results[0].scores
-    identity = EvaluatedModel(
-        name=adapter.subject.name, weights=adapter.subject.key, settings={"revision": meta.revision}
-    )
+    identity = adapter.subject.identity()
+    settings = identity.settings | {"revision": meta.revision}
+    identity = identity.model_copy(update={"settings": settings})
     _write_ours(task, predictions, scores, output / "scores" / str(meta.revision), identity)
     return [
         MtebScore(name, one["hf_subset"], split, main, float(one["main_score"]))

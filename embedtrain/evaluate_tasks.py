@@ -41,6 +41,8 @@ class Wish:
     """How vectors are cut and, in retrieval, stored."""
     price_per_hour: float | None = None
     """Of the machine that is timed, in any currency."""
+    instruction: str | None = None
+    """Name of one of the model's, whose prompts take the place of the usual ones."""
 
 
 def evaluate_tasks(model: str, wish: Wish, output: Path | None = None) -> list[EvaluationResult]:
@@ -62,7 +64,8 @@ def evaluate_tasks(model: str, wish: Wish, output: Path | None = None) -> list[E
     places = _places(tasks, output)
     baselines = [_load_baseline(task, wish.baseline) for task in tasks]
     _check_compression(tasks, wish.compression)
-    subject = Subject(load_encoder(model), model, default_cache(), wish.compression)
+    encoder = load_encoder(model, instruction=wish.instruction)
+    subject = Subject(encoder, model, default_cache(), wish.compression, wish.instruction)
     results = []
     for task, place, baseline in zip(tasks, places, baselines, strict=True):
         result = _resume(subject, task, place)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +15,8 @@ from embedtrain.evaluate_tasks import Wish, evaluate_tasks, read_run
 from embedtrain.evaluation.metrics import score_run
 from embedtrain.evaluation.report import render_text
 from embedtrain.evaluation.result import load_result
-from embedtrain.models.build import load_encoder, save_encoder
+from embedtrain.models.build import build_dense, load_encoder, save_encoder
+from embedtrain.models.dense import DenseConfig
 from embedtrain.prepare import load_task
 from embedtrain.retrieval.compression import Compression
 from embedtrain.tasks.retrieval import METRICS
@@ -182,3 +184,22 @@ def test_the_command_line_takes_several_tasks_and_prints_a_table_of_each(bert, b
         assert shown in done.output
     content = json.loads((tmp_path / "scores" / "pairs.dev.json").read_text())
     assert content["model"]["weights"] == Subject(load_encoder(bert), "", tmp_path).key
+
+
+def test_an_instruction_is_chosen_at_evaluation_time_and_stands_in_the_result(bert, sts, tmp_path):
+    shown = {"text": "near near", "template": "plain", "both_sides": True}
+    model = build_dense(DenseConfig(backbone=bert, instructions={"alike": shown}))
+    folder = str(tmp_path / "model")
+    save_encoder(model, Path(folder))
+    model.contract = model.contract.under("alike")
+    save_encoder(model, tmp_path / "always")
+    output = tmp_path / "scores" / "a.json"
+    (plain,) = evaluate_tasks(folder, Wish([sts]), output)
+    command = ["evaluate", folder, "--data", sts, "--output", str(output), "--instruction", "alike"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    under, (always,) = load_result(output), evaluate_tasks(str(tmp_path / "always"), Wish([sts]))
+    assert under.metrics == always.metrics
+    assert under.metrics != plain.metrics
+    assert under.model.settings == {"instruction": "alike"}
+    with pytest.raises(UserError, match="Choose from: alike"):
+        evaluate_tasks(folder, Wish([sts], instruction="other"))

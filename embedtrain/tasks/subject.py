@@ -19,11 +19,14 @@ from embedtrain.mining.shards import Shard
 from embedtrain.mining.token_cache import embed_tokens_once
 from embedtrain.models.dense import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
+from embedtrain.models.interaction import interaction_of, refuse_interaction
 from embedtrain.models.late_interaction import LateInteractionEncoder
+from embedtrain.ops.interaction import interaction_pairs
 from embedtrain.ops.similarity import pair_scores
 from embedtrain.retrieval.compression import Compression
 from embedtrain.retrieval.exact import SearchResult
-from embedtrain.types import TokenEmbeddings, TokenVectors
+from embedtrain.retrieval.search import search
+from embedtrain.types import Interaction, TokenEmbeddings, TokenVectors
 
 Vectors = Float32[np.ndarray, "texts dim"] | TokenVectors
 Role = Literal["query", "document", "symmetric"]
@@ -41,12 +44,14 @@ class Subject:
         cache: Folder of caches. Vectors are kept there by a hash of weights, contract and texts, so an
             evaluation that was killed goes on, and no two checkpoints share any.
         compression: How vectors are cut and, in retrieval, stored.
+        instruction: Name of the instruction that the model was loaded under; goes into results.
     """
 
     model: TextEncoder
     name: str
     cache: Path
     compression: Compression = field(default_factory=Compression)
+    instruction: str | None = None
 
     @property
     def is_dense(self) -> bool:
@@ -61,6 +66,8 @@ class Subject:
     def identity(self) -> EvaluatedModel:
         """Name the model by its hash."""
         settings = self.compression.model_dump(exclude_defaults=True)
+        if self.instruction is not None:
+            settings["instruction"] = self.instruction
         return EvaluatedModel(name=self.name, weights=self.key, settings=settings)
 
     def encode(self, texts: Sequence[str], role: Role) -> Vectors:
@@ -105,8 +112,13 @@ class Subject:
         """
         other: Role = "symmetric" if role == "symmetric" and self.is_dense else "document"
         first = self.encode(queries, role if self.is_dense else "query")
-        index = self.compression.index(self.encode(documents, other))
-        return index.search(first, num_results)
+        vectors = self.encode(documents, other)
+        interaction = interaction_of(self.model)
+        if self.compression != Compression():
+            refuse_interaction(self.model, "--dim and --quantize")
+        elif interaction is not None:
+            return search(first, vectors, num_results, interaction)
+        return self.compression.index(vectors).search(first, num_results)
 
     def similarities(
         self, first: Sequence[str], second: Sequence[str]
@@ -120,6 +132,8 @@ class Subject:
             one, other = (self.encode(texts, "symmetric") for texts in (first, second))
             assert isinstance(one, np.ndarray)
             assert isinstance(other, np.ndarray)
+            if (interaction := interaction_of(self.model)) is not None:
+                return _interaction_similarities(interaction, one, other)
             products: Float64[np.ndarray, " pairs"] = np.vecdot(
                 one.astype(np.float64), other.astype(np.float64)
             )
@@ -144,6 +158,23 @@ class Subject:
         ]
         per_vector: Float64[np.ndarray, " pairs"] = np.concatenate(scores) / asked.lengths
         return per_vector
+
+
+@torch.no_grad()
+def _interaction_similarities(
+    interaction: Interaction,
+    first: Float32[np.ndarray, "pairs dim"],
+    second: Float32[np.ndarray, "pairs dim"],
+) -> Float64[np.ndarray, " pairs"]:
+    """Return the mean of both orders, for neither text of a pair is the query."""
+    one, other = torch.from_numpy(first.copy()), torch.from_numpy(second.copy())
+    cpu, rows = interaction.to("cpu"), torch.arange(len(first))
+    both = [
+        interaction_pairs(cpu, query, document, rows, "similarity")
+        for query, document in ((one, other), (other, one))
+    ]
+    values: Float64[np.ndarray, " pairs"] = torch.stack(both).double().mean(0).numpy()
+    return values
 
 
 def _pair_scores(

@@ -13,7 +13,8 @@ from embedtrain.errors import UserError
 from embedtrain.evaluate_mteb import MtebWish, evaluate_mteb, find_tasks
 from embedtrain.evaluate_tasks import Wish, evaluate_tasks
 from embedtrain.evaluation.result import load_result
-from embedtrain.models.build import load_encoder, save_encoder
+from embedtrain.models.build import build_dense, load_encoder, save_encoder
+from embedtrain.models.dense import DenseConfig
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -190,3 +191,15 @@ def test_the_command_line_runs_tasks_of_mteb(bert, data, tmp_path):
         assert message in str(refused.exception)
     alone = ["evaluate", bert, "--data", str(data / "beir"), "--prompts", "x.json"]
     assert "--mteb only" in str(CliRunner().invoke(app, alone).exception)
+
+
+def test_an_instruction_of_the_model_is_the_usual_prompt_in_mteb_too(bert, data, tmp_path):
+    shown = {"text": "red house tree: ", "template": "plain"}
+    model = build_dense(DenseConfig(backbone=bert, instructions={"find": shown}))
+    save_encoder(model, tmp_path / "model")
+    wish = MtebWish(["local"], [str(data / "beir")], instruction="find")
+    evaluate_mteb(str(tmp_path / "model"), wish, tmp_path / "out")
+    summary = json.loads((tmp_path / "out" / "mteb.json").read_text())
+    assert summary["prompts"]["beir"] == ["red house tree: ", ""]
+    (score,) = (tmp_path / "out" / "scores").rglob("*.json")
+    assert load_result(score).model.settings["instruction"] == "find"

@@ -1,0 +1,27 @@
+"""Let a loaded encoder take longer texts than it was trained on."""
+
+from embedtrain.contract import Contract
+from embedtrain.errors import UserError
+from embedtrain.long_inputs import LongInputs
+from embedtrain.models.encoder import TextEncoder
+from embedtrain.models.long_positions import lengthen
+
+
+def lengthen_encoder(model: TextEncoder, wish: LongInputs | None) -> TextEncoder:
+    """Change an encoder so that its documents may have ``wish.length`` tokens; None changes nothing.
+
+    Raises:
+        UserError: If its backbone cannot be lengthened so, or its documents belong to another model.
+    """
+    if wish is None:
+        return model
+    if isinstance(model.contract, Contract) and model.contract.document_model:
+        raise UserError(
+            "--long-inputs",
+            "is of documents, which another model encodes here",
+            got=model.contract.document_model,
+            cure="Lengthen that model",
+        )
+    model.contract = lengthen(model.backbone, model.contract, wish, "--long-inputs")
+    model.read_long_inputs()
+    return model

@@ -18,6 +18,7 @@ from embedtrain.models.late_layout import (
     read_late_layout,
     write_late_layout,
 )
+from embedtrain.models.long_positions import lengthen
 from embedtrain.models.token_heads import TokenHeads
 
 DEFAULTS: dict[str, Any] = {
@@ -80,7 +81,10 @@ def load_late_interaction(
 def resolve_late_contract(
     config: LateInteractionConfig, layout: LateLayout, backbone: Backbone
 ) -> LateInteractionContract:
-    """Fill what the recipe leaves open from the folder, then from the defaults."""
+    """Fill what the recipe leaves open from the folder, then from the defaults.
+
+    Where the recipe asks for longer inputs, the backbone is changed as far as weights can express them.
+    """
     folder = layout.contract.model_dump() if layout.contract else dict(layout.settings)
     said_markers = folder.get("markers")
     fallback = said_markers if said_markers is not None else MARKERS
@@ -114,11 +118,21 @@ def resolve_late_contract(
     chosen = {key: value for key, value in recipe.items() if value is not None}
     settings = DEFAULTS | width | folder | chosen | prompts
     settings |= {"markers": tuple(markers) if any(markers) else (), "query_expansion": expansion}
-    limit = backbone.max_length
+    known = folder.get("long_inputs")
+    limit = max(backbone.max_length, known["length"] if known else 0)
     for key in ("query_length", "document_length"):
         if key not in chosen:
             settings[key] = min(settings[key], limit)
-    return LateInteractionContract.model_validate(settings)
+    contract = LateInteractionContract.model_validate(settings)
+    if config.long_inputs is None:
+        return contract
+    return lengthen(
+        backbone.model,
+        contract,
+        config.long_inputs,
+        "model.long_inputs",
+        length=config.document.length,
+    )
 
 
 def _expands(config: LateInteractionConfig, folder: dict[str, Any], backbone: Backbone) -> bool:

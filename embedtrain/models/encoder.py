@@ -10,12 +10,22 @@ from torch import Tensor, nn
 
 from embedtrain.contract import AnyContract, Tokenization
 from embedtrain.errors import UserError
+from embedtrain.long_inputs import LongInputs
 from embedtrain.models.backbone import Backbone, position_offset
 from embedtrain.models.chunking import Execution
 from embedtrain.models.exits import exit_states
+from embedtrain.models.long_positions import (
+    long_positions,
+    refuse_own_positions,
+    take_fractions,
+    token_types,
+)
 from embedtrain.models.packed_attention import NAME as PACKED
 from embedtrain.models.packed_attention import length_groups
 from embedtrain.models.pooling import pack_states, positions
+from embedtrain.models.self_extend import NAME as SELF_EXTEND
+from embedtrain.models.self_extend import Extension, extension
+from embedtrain.models.word_table import WordTable
 from embedtrain.types import Embeddings, RetrievalBatch, RetrievalOutputs, Side, Texts
 
 logger = logging.getLogger(__name__)
@@ -48,13 +58,15 @@ class TextEncoder(nn.Module, ABC):
         learn_temperature: float | None = None,
     ) -> None:
         super().__init__()
+        long = contract.long_inputs
+        limit = backbone.max_length if long is None or long.in_weights else long.length
         for side in ("query", "document"):
-            if contract.length(side) > backbone.max_length:
+            if contract.length(side) > limit:
                 raise UserError(
                     f"model.{side}.length",
-                    f"is more than the {backbone.max_length} tokens that {backbone.path} has positions for",
+                    f"is more than the {limit} tokens that {backbone.path} has positions for",
                     got=contract.length(side),
-                    cure="Lower it",
+                    cure="Lower it, or set model.long_inputs",
                 )
         self.backbone: Any = backbone.model
         self._padded_attention: str = backbone.model.config._attn_implementation  # noqa: SLF001 - no getter
@@ -65,6 +77,31 @@ class TextEncoder(nn.Module, ABC):
         self.log_temperature = nn.Parameter(start) if learn_temperature else None
         self.packing: Packing = packing
         self._packed_is_exact: bool | None = None
+        self._extension: Extension | None = None
+        self.read_long_inputs()
+
+    def read_long_inputs(self) -> None:
+        """Get ready for the positions that the contract asks for.
+
+        Raises:
+            UserError: If the backbone does not go by positions that it is given.
+        """
+        wish = self.own_positions
+        if wish is None:
+            return
+        self._packed_is_exact = None
+        if wish.method == "self_extend":
+            self._extension = extension(self.backbone, wish, "model.long_inputs")
+        else:
+            self.use_padded_attention()
+            take_fractions(self.backbone)
+            refuse_own_positions(self.backbone, "model.long_inputs")
+
+    @property
+    def own_positions(self) -> LongInputs | None:
+        """What gives tokens their positions, where weights and config do not."""
+        wish = self.contract.long_inputs
+        return None if wish is None or wish.in_weights else wish
 
     @property
     def tokenization(self) -> Tokenization:
@@ -96,6 +133,8 @@ class TextEncoder(nn.Module, ABC):
 
     def packs(self, texts: Texts) -> bool:
         """Whether these texts will be encoded without padding."""
+        if isinstance(self.backbone, WordTable):
+            return True  # no token looks at another, and a text may have none
         if int(texts.lengths.min()) == 0:
             raise UserError("a text", "has no tokens", cure="Remove empty texts")
         return self._packs(texts.ids.device)
@@ -117,23 +156,35 @@ class TextEncoder(nn.Module, ABC):
             layers: Also return the states that a backbone of so many layers would give, side by side
                 before those of the whole one.
         """
+        if isinstance(self.backbone, WordTable):
+            return self.backbone(texts.ids)
         run = self._packed_states if packed else self._padded_states
         return run(texts, attended, layers)
 
     def _packed_states(
         self, texts: Texts, attended: Tensor | None = None, layers: tuple[int, ...] = ()
     ) -> Float[Tensor, "tokens width"]:
-        self._use_attention(PACKED)
-        places = positions(texts.lengths) + position_offset(self.backbone.config)
+        self._use_attention(PACKED if self._extension is None else SELF_EXTEND)
         seen = texts.lengths if attended is None else attended
+        more: dict[str, Any] = {"position_ids": self._places(texts)[None]}
+        if self._extension is not None:
+            more["extension"] = self._extension
+        elif self.own_positions is not None:
+            more |= token_types(self.backbone, texts.ids[None])
         output = self.backbone(
             input_ids=texts.ids[None],
-            position_ids=places[None],
             sequence_groups=length_groups(texts.lengths.tolist(), seen.tolist()),
             use_cache=False,
             output_hidden_states=bool(layers),
+            **more,
         )
         return exit_states(self.backbone, output, layers)[0]
+
+    def _places(self, texts: Texts) -> Tensor:
+        """Return the position of each token, as the backbone counts; it may be a fraction."""
+        wish, lengths = self.own_positions, texts.lengths
+        places = positions(lengths) if wish is None else long_positions(lengths, wish)
+        return places + position_offset(self.backbone.config)
 
     def _padded_states(
         self, texts: Texts, attended: Tensor | None = None, layers: tuple[int, ...] = ()
@@ -145,11 +196,18 @@ class TextEncoder(nn.Module, ABC):
         seen = mask if attended is None else columns < attended[:, None]
         ids = torch.full(mask.shape, self.tokenizer.pad_token_id or 0, device=texts.ids.device)
         ids[mask] = texts.ids
+        more = {}
+        if self.own_positions is not None:
+            places = self._places(texts)
+            grid = torch.zeros(mask.shape, dtype=places.dtype, device=places.device)
+            grid[mask] = places
+            more = {"position_ids": grid, **token_types(self.backbone, ids)}
         output = self.backbone(
             input_ids=ids,
             attention_mask=seen.long(),
             use_cache=False,
             output_hidden_states=bool(layers),
+            **more,
         )
         return pack_states(exit_states(self.backbone, output, layers), mask)[0]
 
@@ -163,14 +221,16 @@ class TextEncoder(nn.Module, ABC):
 
     def _packs(self, device: torch.device) -> bool:
         """Decide, once, whether to pack; an explicit wish that cannot be met is an error."""
-        if self.packing == "padded" or (self.packing == "auto" and device.type != "cpu"):
+        packing = self.packing if self._extension is None else "packed"  # where it is written
+        if packing == "padded" or (packing == "auto" and device.type != "cpu"):
             return False
         if self._packed_is_exact is None:
             self._packed_is_exact = self._check_packing(device)
             logger.info("packing: %s", "packed" if self._packed_is_exact else "padded")
-        if self.packing == "packed" and not self._packed_is_exact:
+        if packing == "packed" and not self._packed_is_exact:
+            place = "model.packing" if self._extension is None else "model.long_inputs"
             raise UserError(
-                "model.packing", "packed is not exact for this backbone", cure="Use auto or padded"
+                place, "packed is not exact for this backbone", cure="Use auto or another method"
             )
         return self._packed_is_exact
 
@@ -181,6 +241,8 @@ class TextEncoder(nn.Module, ABC):
         Backbones differ in what they make of positions and masks; a wrong guess would be silent.
         """
         limit = max(self.contract.length("query"), self.contract.length("document"))
+        if self._extension is not None:
+            limit = min(limit, self._extension.wish.known_window)  # padding knows no longer ones
         lengths = torch.tensor(sorted({limit, min(limit, 19), min(limit, 7)}, reverse=True))
         lengths = torch.cat([lengths, lengths[-1:]]).to(device)
         generator = torch.Generator().manual_seed(0)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, m
 from torch import Tensor
 
 from embedtrain.contract import LateInteractionContract, TextSide
+from embedtrain.long_inputs import LongInputs
 from embedtrain.models.backbone import Attention, Backbone
 from embedtrain.models.chunking import Execution, encode_tokens_in_chunks
 from embedtrain.models.encoder import Packing, TextEncoder
@@ -76,6 +77,8 @@ class LateInteractionConfig(BaseModel):
     """Dimension in which words are averaged and gated before a layer reduces them to ``dim``."""
     cls_dim: PositiveInt | None = None
     """Add a vector of the whole text, of the first token, with a learned weight (ColBERTer)."""
+    long_inputs: LongInputs | None = None
+    """Positions for texts beyond those that the backbone was trained on; null: as the folder says."""
     num_layers: PositiveInt | None = None
     """Keep only the first layers of the backbone; null keeps all."""
     attention: Attention | None = None

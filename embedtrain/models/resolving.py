@@ -7,10 +7,14 @@ from embedtrain.errors import UserError
 from embedtrain.models.backbone import Backbone
 from embedtrain.models.dense import DenseConfig
 from embedtrain.models.layout import DEFAULT_LENGTH, Layout
+from embedtrain.models.long_positions import lengthen
 
 
 def resolve_contract(config: DenseConfig, layout: Layout, backbone: Backbone) -> Contract:
-    """Fill what the recipe leaves open from the folder, then from the defaults."""
+    """Fill what the recipe leaves open from the folder, then from the defaults.
+
+    Where the recipe asks for longer inputs, the backbone is changed as far as weights can express them.
+    """
     stated = layout.contract
     prompts = layout.prompts or {}
     limit = min(backbone.max_length, DEFAULT_LENGTH)
@@ -28,6 +32,7 @@ def resolve_contract(config: DenseConfig, layout: Layout, backbone: Backbone) ->
         "document_model": stated.document_model if stated else "",
         "echo": stated.echo if stated else False,
         "prepend": stated.prepend if stated else None,
+        "long_inputs": stated.long_inputs if stated else None,
     }
     recipe = {
         "pooling": config.pooling,
@@ -41,6 +46,14 @@ def resolve_contract(config: DenseConfig, layout: Layout, backbone: Backbone) ->
     }
     chosen = {key: value for key, value in recipe.items() if value is not None}
     contract = Contract.model_validate(folder | chosen)
+    if config.long_inputs is not None:
+        contract = lengthen(
+            backbone.model,
+            contract,
+            config.long_inputs,
+            "model.long_inputs",
+            length=config.document.length,
+        )
     separator = backbone.tokenizer.sep_token or ""
     own = {
         name: TaskPrompts(

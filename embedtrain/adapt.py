@@ -15,6 +15,7 @@ from embedtrain.export import write_model
 from embedtrain.models.adapters import VectorAdapter, save_adapters
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.interaction import refuse_interaction
 from embedtrain.models.layout import write_projection
 from embedtrain.training.adapting import AdaptConfig, AdapterData, Adapters, train_adapters
 
@@ -133,6 +134,7 @@ def read_pairs(path: Path, num_queries: int, num_documents: int) -> NDArray[np.i
 def _encoder(model: str, config: AdaptConfig, dim: int) -> DenseEncoder:
     """Load the model that is to give adapted vectors, and refuse what it cannot express."""
     encoder = load_encoder(model)
+    refuse_interaction(encoder, "--model")
     if not isinstance(encoder, DenseEncoder) or encoder.words is not None:
         raise UserError("--model", "must have one plain vector per text", got=model)
     if encoder.dim != dim or encoder.contract.similarity != "cosine":

@@ -84,7 +84,8 @@ def _form(model: DenseConfig | LateInteractionConfig, contract: AnyContract) -> 
         return "late_interaction" if contract.is_portable else "own_late_interaction"
     assert isinstance(model, DenseConfig)
     gated = model.query_gate is not None and model.query_gate.at_inference
-    own = model.words is not None or model.layer_pooling is not None or gated
+    parts = (model.words, model.layer_pooling, model.attention_pooling, model.interaction)
+    own = gated or any(part is not None for part in parts)
     return "unified" if own or contract.echo or contract.prepend is not None else "dense"
 
 

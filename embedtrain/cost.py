@@ -10,6 +10,8 @@ from embedtrain.evaluation.efficiency import (
     price_work,
 )
 from embedtrain.models.encoding import encode_texts
+from embedtrain.models.interaction import interaction_of
+from embedtrain.retrieval.search import search
 from embedtrain.tasks.subject import Subject
 
 TIMED_QUERIES = 100
@@ -29,11 +31,15 @@ def measure_cost(
     _, per_second = measure_throughput(
         lambda: encode_texts(subject.model, sample, "document"), len(sample)
     )
-    index = subject.compression.index(subject.encode(task.documents, "document"))
+    interaction = interaction_of(subject.model)
+    documents = subject.encode(task.documents, "document")
+    index = subject.compression.index(documents)
     normalized = subject.model.contract.similarity == "cosine"
 
     def search_one(query: str) -> object:
         vectors = encode_texts(subject.model, [query], "query")
+        if interaction is not None:
+            return search(vectors, documents, 10, interaction)
         return index.search(subject.compression.cut(vectors, normalized=normalized), 10)
 
     latency = measure_latency(search_one, task.queries, num_calls=TIMED_QUERIES)

@@ -12,6 +12,7 @@ from embedtrain.evaluation.report import summarise
 from embedtrain.evaluation.result import EvaluatedData, EvaluationResult
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.encoding import encode_texts
+from embedtrain.models.interaction import interaction_of
 from embedtrain.progress import progress_bar
 from embedtrain.retrieval.search import search
 from embedtrain.training.validation import EncodedTask, rank_task
@@ -38,10 +39,11 @@ def measure(
             lambda: encode_texts(model, task.documents, "document", progress=advance),
             len(task.documents),
         )
-    ranking = rank_task(task, EncodedTask(queries, documents))
+    interaction = interaction_of(model)
+    ranking = rank_task(task, EncodedTask(queries, documents, interaction))
 
     def search_one(query: str) -> object:
-        return search(encode_texts(model, [query], "query"), documents, 10)
+        return search(encode_texts(model, [query], "query"), documents, 10, interaction)
 
     cost = None
     if efficiency:

@@ -13,6 +13,7 @@ from embedtrain.errors import UserError
 from embedtrain.mining.embedding_cache import embed_once, model_key
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.interaction import refuse_interaction
 from embedtrain.progress import console
 from embedtrain.training.guide import Guide, GuideConfig, StoredVectors, principal_components
 from embedtrain.types import Side
@@ -33,6 +34,7 @@ def encode_guide(config: GuideConfig, sources: tuple[SourceConfig, ...], cache: 
             "guide.model", "gives several vectors per text", got=config.model,
             cure="Name a model of one vector per text",
         )  # fmt: skip
+    refuse_interaction(model, "guide.model")
     texts: dict[Side, dict[int, str]] = {"query": {}, "document": {}}
     for source in sources:
         for example in open_source(source, cache).examples():

@@ -16,6 +16,7 @@ from embedtrain.models.build import load_encoder
 from embedtrain.models.dense import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.encoding import encode_texts
+from embedtrain.models.interaction import interaction_of
 from embedtrain.prepare import load_task
 from embedtrain.progress import progress_bar
 from embedtrain.recipe import load_retrieval_recipe
@@ -68,7 +69,8 @@ class Searcher:
     def search(self, query: str, num_results: int = 5) -> list[Hit]:
         """Return the best documents for a query, best first."""
         vector = encode_texts(self.model, [query], "query")
-        return self._hits(search(vector, self.embeddings, num_results))
+        interaction = interaction_of(self.model)
+        return self._hits(search(vector, self.embeddings, num_results, interaction))
 
     def search_sets(
         self, like: Sequence[Path], unlike: Sequence[Path] = (), num_results: int = 5
@@ -78,8 +80,8 @@ class Searcher:
         Raises:
             UserError: If there is no file of texts, or a text has several vectors.
         """
-        if not isinstance(self.model, DenseEncoder):
-            raise UserError("--like", "needs a model with one vector per text")
+        if not isinstance(self.model, DenseEncoder) or self.model.interaction is not None:
+            raise UserError("--like", "needs a model with one vector per text and inner products")
 
         def encode(path: Path) -> NDArray[np.float32]:
             assert isinstance(self.model, DenseEncoder)

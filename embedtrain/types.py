@@ -197,6 +197,21 @@ class GuideEmbeddings(Movable):
 
 
 @dataclass(frozen=True)
+class Interaction(Movable):
+    """Weights of a network that scores two vectors together; :mod:`embedtrain.ops.interaction` defines it."""
+
+    hidden: Float[Tensor, "hidden both_dims"]
+    hidden_bias: Float[Tensor, " hidden"]
+    retrieval: Float[Tensor, "features hidden"]
+    retrieval_bias: Float[Tensor, " features"]
+    similarity: Float[Tensor, "features hidden"]
+    similarity_bias: Float[Tensor, " features"]
+    output: Float[Tensor, " features"]
+    shortlist: int | None = None
+    """Documents that inner products propose in a search; None scores all."""
+
+
+@dataclass(frozen=True)
 class RetrievalOutputs(Movable):
     """What a model says about a batch: the embeddings of each query and of each candidate.
 
@@ -221,6 +236,8 @@ class RetrievalOutputs(Movable):
     """Set where the recipe names a guide."""
     pair_classifier: Float[Tensor, "classes features"] | None = None
     """Weights of a classifier of pairs, where the model trains one (``model.pair_classes``)."""
+    interaction: Interaction | None = None
+    """Set where the model scores pairs by a network (``model.interaction``)."""
     exits: tuple[int, ...] = ()
     """Layers whose vectors stand side by side in every embedding, deepest last; empty for one vector."""
 

@@ -19,6 +19,7 @@ from embedtrain.mining.task import MiningTask
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
+from embedtrain.models.interaction import refuse_interaction
 from embedtrain.models.late_interaction import LateInteractionEncoder
 
 
@@ -26,6 +27,7 @@ def encode_task(
     model: TextEncoder, task: MiningTask, cache: Path, shard: Shard, precision: str
 ) -> EncodedTask:
     """Encode a task under a model of either kind, or map what the cache has of it."""
+    refuse_interaction(model, "mining and scoring")
     if isinstance(model, LateInteractionEncoder):
         return encode_tokens(model, task, cache, shard, precision)
     assert isinstance(model, DenseEncoder)

@@ -7,7 +7,7 @@ read it, while the layout that version 6 writes itself is misread by older reade
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, TypeVar, cast, get_args
 
 import torch
 import transformers
@@ -17,6 +17,8 @@ from torch import nn
 
 from embedtrain.contract import Contract, Pooling
 from embedtrain.errors import UserError
+from embedtrain.models.attention_pooling import AttentionPoolingConfig
+from embedtrain.models.interaction import InteractionConfig
 from embedtrain.models.layer_pooling import LayerPoolingConfig
 from embedtrain.models.query_gate import QueryGateConfig
 from embedtrain.models.words import WordsConfig
@@ -37,6 +39,7 @@ NATIVE_POOLING: dict[str, Pooling] = {
     "weightedmean": "weighted_mean",
     "lasttoken": "last_token",
 }
+Part = TypeVar("Part", bound=BaseModel)
 DEFAULT_LENGTH = 512
 UNIFIED = "embedtrain.UnifiedEmbedding"
 """What ``modules.json`` names where a vector has coordinates for words; no such class can be imported."""
@@ -55,6 +58,8 @@ class Layout:
     words: WordsConfig | None = None
     layer_pooling: LayerPoolingConfig | None = None
     query_gate: QueryGateConfig | None = None
+    attention_pooling: AttentionPoolingConfig | None = None
+    interaction: InteractionConfig | None = None
     truncate_dim: int | None = None
 
 
@@ -169,7 +174,7 @@ def _read_modules(folder: Path) -> tuple[Pooling | None, nn.Linear | None, bool]
             projection = read_projection(folder / module["path"])
         elif kind == "Normalize":
             normalized = True
-        elif kind != "Transformer":
+        elif kind not in ("Transformer", "StaticEmbedding"):
             raise UserError(
                 folder / "modules.json", "names a module a dense encoder has no use for", got=kind
             )
@@ -201,14 +206,19 @@ def write_own_layout(
 
 def _read_unified(folder: Path, contract: Contract | None) -> Layout:
     content = read_json(folder / CONTRACT_FILE)
-    words, layers, gate = (content.get(name) for name in ("words", "layer_pooling", "query_gate"))
     place = folder / "projection"
+
+    def part(name: str, kind: type[Part]) -> Part | None:
+        return None if content.get(name) is None else kind.model_validate(content[name])
+
     return Layout(
         contract=contract,
         projection=read_projection(place) if place.is_dir() else None,
-        words=None if words is None else WordsConfig.model_validate(words),
-        layer_pooling=None if layers is None else LayerPoolingConfig.model_validate(layers),
-        query_gate=None if gate is None else QueryGateConfig.model_validate(gate),
+        words=part("words", WordsConfig),
+        layer_pooling=part("layer_pooling", LayerPoolingConfig),
+        query_gate=part("query_gate", QueryGateConfig),
+        attention_pooling=part("attention_pooling", AttentionPoolingConfig),
+        interaction=part("interaction", InteractionConfig),
     )
 
 

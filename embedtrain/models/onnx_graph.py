@@ -178,8 +178,8 @@ class OnnxEncoder:
 
 def _graph(model: TextEncoder) -> tuple[nn.Module, list[str]]:
     if isinstance(model, DenseEncoder):
-        if model.words is not None:
-            raise _inexpressible("coordinates for words")
+        if not model.is_portable:
+            raise _inexpressible("more than pooled, projected and normalised token states")
         if model.contract.document_model:
             raise _inexpressible("documents of another model")
         return DenseGraph(model), ["embeddings"]

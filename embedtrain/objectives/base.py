@@ -44,6 +44,12 @@ class Objective(BaseModel, ABC):
         """Whether it trains a classifier of pairs (``model.pair_classes``)."""
         return any(inner.uses_pair_classifier for inner in self.inner_objectives)
 
+    @property
+    def uses_interaction(self) -> bool:
+        """Whether it can score by a network (``model.interaction``) in place of the inner product."""
+        inner = self.inner_objectives
+        return bool(inner) and all(one.uses_interaction for one in inner)
+
     @abstractmethod
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:
         """Return the loss of a batch, averaged over its queries, and figures for the log."""

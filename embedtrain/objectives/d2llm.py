@@ -1,5 +1,6 @@
 r"""D2LLM's imitation of an LLM that scores pairs: contrast, rank and feature imitation."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -10,12 +11,26 @@ from torch.nn import functional as F
 
 from embedtrain.errors import UserError
 from embedtrain.objectives.base import Objective
+from embedtrain.ops.backend import Backend
 from embedtrain.ops.contrast import contrast
 from embedtrain.ops.groups import Groups, masked_log_softmax, score_groups, teacher_groups
 from embedtrain.ops.infonce_problem import InfoNCEOptions
+from embedtrain.ops.infonce_scores import infonce_of_scores
+from embedtrain.ops.interaction import (
+    InteractionTask,
+    interaction_features,
+    interaction_pairs,
+    interaction_scores,
+)
 from embedtrain.ops.row_blocks import SCORES_AT_ONCE, candidate_masks, mean_over_queries
-from embedtrain.ops.similarity import all_scores
-from embedtrain.types import Embeddings, ObjectiveOutput, RetrievalOutputs, TokenEmbeddings
+from embedtrain.ops.similarity import all_scores, pair_scores
+from embedtrain.types import (
+    Embeddings,
+    Interaction,
+    ObjectiveOutput,
+    RetrievalOutputs,
+    TokenEmbeddings,
+)
 
 
 class D2LLM(Objective):
@@ -33,8 +48,10 @@ class D2LLM(Objective):
     - $\mathcal{L}_F$: mean squared difference between the cosine Gram matrices of the query's own documents under
       the student and under the guide; with $\eta = 0$ no guide is needed.
 
-    The paper's interaction head is not part of it: z is the similarity that search uses, and the features are the
-    documents' embeddings. InfoNCE is averaged over queries, not divided by $B^2$.
+    The score s is that of the model's interaction head where it has one (``model.interaction``, with
+    ``model.attention_pooling`` the paper's whole scorer; its temperature is 1), and the features are that head's
+    last layer; else s is the similarity that search uses, and the features are the documents' embeddings.
+    InfoNCE is averaged over queries, not divided by $B^2$.
 
     Source: Liao et al. (2024), https://arxiv.org/abs/2406.17262.
     """
@@ -50,7 +67,9 @@ class D2LLM(Objective):
     """gamma."""
     feature_weight: NonNegativeFloat = 0.0
     """eta, 0.001 in the paper; needs ``guide:`` and one vector per text."""
-    backend: Literal["auto", "reference", "chunked", "fused"] = "auto"
+    task: InteractionTask = "retrieval"
+    """Which branch of the interaction head is trained; sources may differ in it (``data.sources: [{objective: ...}]``)."""
+    backend: Backend = "auto"
     """How InfoNCE is computed, never what."""
 
     @property
@@ -58,23 +77,79 @@ class D2LLM(Objective):
         """Only features do."""
         return self.feature_weight > 0
 
+    @property
+    def uses_interaction(self) -> bool:
+        """It does."""
+        return True
+
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
+        scorer = _Scorer(outputs.interaction, self.task)
         temperature = self.temperature if outputs.temperature is None else outputs.temperature
-        groups = score_groups(outputs)
+        groups = score_groups(outputs, scorer.pairs)
         logits = groups.scores / temperature
         teacher = torch.sigmoid(teacher_groups(outputs, groups)).masked_fill(~groups.mask, 0.0)
-        contrasted = contrast(outputs, temperature, InfoNCEOptions(), self.backend)
         parts = {
-            "contrast": contrasted.loss,
+            "contrast": _contrast(outputs, scorer, temperature, self.backend),
             "hard": self.hard_weight * _hard(outputs, groups, logits, teacher),
             "rank": self.rank_weight * _rank(groups, logits, teacher),
         }
         if self.easy_weight:
-            parts["easy"] = self.easy_weight * _easy(outputs, groups, logits, teacher, temperature)
+            parts["easy"] = self.easy_weight * _easy(
+                outputs, groups, logits, teacher, scorer, temperature
+            )
         if self.feature_weight:
-            parts["feature"] = self.feature_weight * _feature(outputs, groups)
+            parts["feature"] = self.feature_weight * _feature(outputs, groups, scorer)
         metrics = {name: value.detach() for name, value in parts.items()}
         return ObjectiveOutput(torch.stack(list(parts.values())).sum(), metrics)
+
+
+@dataclass(frozen=True)
+class _Scorer:
+    """How queries and documents are scored: by the model's head where it has one, else by similarity."""
+
+    head: Interaction | None
+    task: InteractionTask
+
+    def all(self, query: Embeddings, document: Embeddings) -> Tensor:
+        if self.head is None:
+            return all_scores(query, document)
+        return interaction_scores(self.head, _vectors(query), _vectors(document), self.task)
+
+    def pairs(self, query: Embeddings, document: Embeddings, owners: Tensor) -> Tensor:
+        if self.head is None:
+            return pair_scores(query, document, owners)
+        vectors = _vectors(query), _vectors(document)
+        return interaction_pairs(self.head, *vectors, owners, self.task)
+
+    def at_once(self) -> int:
+        """Return how many scores are computed together; the head holds its hidden layer for each."""
+        return SCORES_AT_ONCE if self.head is None else SCORES_AT_ONCE // len(self.head.hidden_bias)
+
+
+def _vectors(embeddings: Embeddings) -> Tensor:
+    assert isinstance(embeddings, Tensor), "model.interaction is part of dense models"
+    return embeddings
+
+
+def _contrast(
+    outputs: RetrievalOutputs, scorer: _Scorer, temperature: float | Tensor, backend: Backend
+) -> Tensor:
+    if scorer.head is None:
+        return contrast(outputs, temperature, InfoNCEOptions(), backend).loss
+    relevance = outputs.relevance
+
+    def loss(query: Embeddings, document: Embeddings, rows: Int64[Tensor, " chosen"]) -> Tensor:
+        found = infonce_of_scores(
+            scorer.all(query, document),
+            relevance.positives[rows],
+            temperature,
+            document_ids=relevance.document_ids,
+            known_positives=relevance.known_positives[rows],
+            reduction="sum",
+        )
+        return found.loss[None]
+
+    return mean_over_queries(outputs, loss, scores_at_once=scorer.at_once())
 
 
 def _hard(outputs: RetrievalOutputs, groups: Groups, logits: Tensor, teacher: Tensor) -> Tensor:
@@ -103,6 +178,7 @@ def _easy(
     groups: Groups,
     logits: Tensor,
     teacher: Tensor,
+    scorer: _Scorer,
     temperature: float | Tensor,
 ) -> Tensor:
     owners = outputs.relevance.owners
@@ -112,18 +188,18 @@ def _easy(
     ) -> Float[Tensor, " chosen"]:
         _, negative = candidate_masks(outputs, rows)
         easy = negative & (owners != rows[:, None])
-        scores = all_scores(query, document) / temperature
+        scores = scorer.all(query, document) / temperature
         hard = groups.negatives[rows]
         pairs = F.softplus(scores[:, None] - logits[rows][:, :, None])
         pairs = teacher[rows][:, :, None] * pairs * (hard[:, :, None] & easy[:, None])
         count = hard.sum(1) * easy.sum(1)
         return pairs.sum((1, 2)) / count.clamp_min(1)
 
-    block = max(1, SCORES_AT_ONCE // logits.shape[1])
+    block = max(1, min(SCORES_AT_ONCE // logits.shape[1], scorer.at_once()))
     return mean_over_queries(outputs, loss, scores_at_once=block)
 
 
-def _feature(outputs: RetrievalOutputs, groups: Groups) -> Tensor:
+def _feature(outputs: RetrievalOutputs, groups: Groups, scorer: _Scorer) -> Tensor:
     guide, document = outputs.guide, outputs.document
     if guide is None or isinstance(document, TokenEmbeddings):
         raise UserError(
@@ -133,10 +209,18 @@ def _feature(outputs: RetrievalOutputs, groups: Groups) -> Tensor:
         )
     rows = groups.columns.clamp_min(0)
     both = (groups.mask[:, :, None] & groups.mask[:, None]).to(document.dtype)
-
-    def gram(embeddings: Tensor) -> Tensor:
-        units = F.normalize(embeddings[rows], dim=-1)
-        return units @ units.transpose(1, 2)
-
-    difference = gram(document) - gram(guide.document.to(document.dtype))
+    features = document[rows]
+    if scorer.head is not None:
+        owners = torch.arange(len(rows), device=rows.device).repeat_interleave(rows.shape[1])
+        query = _vectors(outputs.query)
+        found = interaction_features(
+            scorer.head, query, features.flatten(0, 1), owners, scorer.task
+        )
+        features = found.unflatten(0, rows.shape)
+    difference = _gram(features) - _gram(guide.document.to(document.dtype)[rows])
     return ((difference.square() * both).sum((1, 2)) / both.sum((1, 2))).mean()
+
+
+def _gram(features: Float[Tensor, "queries group dim"]) -> Float[Tensor, "queries group group"]:
+    units = F.normalize(features, dim=-1)
+    return units @ units.transpose(1, 2)

@@ -1,5 +1,6 @@
 """The scores of each query with the documents it brought, beside the teacher's: what distillation compares."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -47,13 +48,17 @@ def group_columns(
     return columns
 
 
-def score_groups(outputs: RetrievalOutputs) -> Groups:
-    """Score each query with the documents it brought; other ranks' documents play no part."""
+def score_groups(outputs: RetrievalOutputs, score: Callable[..., Tensor] = pair_scores) -> Groups:
+    """Score each query with the documents it brought; other ranks' documents play no part.
+
+    ``score`` takes queries, documents and each document's query, as
+    :func:`embedtrain.ops.similarity.pair_scores` does.
+    """
     relevance = outputs.relevance
     columns = group_columns(relevance.owners, len(outputs.query))
     used = columns >= 0
     owners = used.nonzero()[:, 0]
-    found = pair_scores(outputs.query, take(outputs.document, columns[used]), owners)
+    found = score(outputs.query, take(outputs.document, columns[used]), owners)
     scores = found.new_zeros(columns.shape).index_put(
         (used.nonzero()[:, 0], used.nonzero()[:, 1]), found
     )

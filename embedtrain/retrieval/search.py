@@ -5,16 +5,21 @@ from jaxtyping import Float
 
 from embedtrain.errors import UserError
 from embedtrain.retrieval.exact import SearchResult, search_exact
+from embedtrain.retrieval.interaction import search_interaction
 from embedtrain.retrieval.late_interaction import ExactIndex
-from embedtrain.types import TokenVectors
+from embedtrain.types import Interaction, TokenVectors
 
 
 def search(
     queries: Float[np.ndarray, "queries dim"] | TokenVectors,
     documents: Float[np.ndarray, "documents dim"] | TokenVectors,
     num_results: int,
+    interaction: Interaction | None = None,
 ) -> SearchResult:
-    """Return the best documents of each query, best first, ties by lower row number."""
+    """Return the best documents of each query, best first, ties by lower row number.
+
+    ``interaction`` scores pairs of vectors in place of the inner product.
+    """
     if isinstance(queries, TokenVectors) and isinstance(documents, TokenVectors):
         return ExactIndex(documents).search(queries, num_results)
     if isinstance(queries, TokenVectors) or isinstance(documents, TokenVectors):
@@ -23,4 +28,6 @@ def search(
             "needs vectors of one kind on both sides",
             cure="Encode queries and documents with the same model",
         )
+    if interaction is not None:
+        return search_interaction(interaction, queries, documents, num_results)
     return search_exact(queries, documents, num_results)

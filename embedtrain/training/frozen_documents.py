@@ -10,6 +10,7 @@ from torch import Tensor
 
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.interaction import interaction_of
 from embedtrain.retrieval.exact import search_exact
 from embedtrain.training.guide import StoredVectors
 from embedtrain.types import Relevance, RetrievalBatch, RetrievalOutputs
@@ -56,6 +57,7 @@ class FrozenDocuments:
             relevance=relevance,
             temperature=model.temperature,
             similarity=model.contract.similarity,
+            interaction=interaction_of(model),
         )
 
     def with_live_negatives(

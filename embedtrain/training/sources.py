@@ -56,6 +56,9 @@ def check_objectives(
     classes = dense is not None and dense.pair_classes is not None
     if any(objective.uses_pair_classifier for objective in objectives) != classes:
         raise ValueError("objective pair_classification and model.pair_classes need each other")
+    interaction = dense is not None and dense.interaction is not None
+    if interaction and not all(objective.uses_interaction for objective in objectives):
+        raise ValueError("model.interaction needs an objective that trains it: d2llm")
 
 
 def check_instructions(data: TrainingData, model: DenseConfig | LateInteractionConfig) -> None:

@@ -11,8 +11,9 @@ from embedtrain.evaluation.metrics import Ranking, rank_arrays
 from embedtrain.models.chunking import Execution
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.encoding import encode_texts
+from embedtrain.models.interaction import interaction_of
 from embedtrain.retrieval.search import search
-from embedtrain.types import TokenVectors
+from embedtrain.types import Interaction, TokenVectors
 
 RESULTS = 100
 """Results kept per query: the deepest cut-off of the reported metrics."""
@@ -24,6 +25,8 @@ class EncodedTask:
 
     queries: Float32[np.ndarray, "queries dim"] | TokenVectors
     documents: Float32[np.ndarray, "documents dim"] | TokenVectors
+    interaction: Interaction | None = None
+    """What scores pairs of vectors, where it is not the inner product."""
 
 
 def encode_task(
@@ -37,10 +40,11 @@ def encode_task(
     return EncodedTask(
         encode_texts(model, task.queries, "query", execution=execution, progress=progress),
         encode_texts(model, task.documents, "document", execution=execution, progress=progress),
+        interaction_of(model),
     )
 
 
 def rank_task(task: RetrievalTask, encoded: EncodedTask, num_results: int = RESULTS) -> Ranking:
     """Search the corpus exactly for every query."""
-    found = search(encoded.queries, encoded.documents, num_results)
+    found = search(encoded.queries, encoded.documents, num_results, encoded.interaction)
     return rank_arrays(task.qrels, task.query_ids, task.document_ids, found.indices, found.scores)

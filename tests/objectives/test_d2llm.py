@@ -3,11 +3,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from objective_toys import number, outputs_of_scores, random_outputs
+from objective_toys import GROUP, number, outputs_of_scores, random_outputs
 
 from embedtrain.errors import UserError
+from embedtrain.models.interaction import InteractionConfig, InteractionHead
 from embedtrain.objectives.d2llm import D2LLM
 from embedtrain.objectives.info_nce import InfoNCE
+from embedtrain.ops.interaction import interaction_features, interaction_scores
 from embedtrain.types import GuideEmbeddings
 
 ALONE = {"hard_weight": 0.0, "rank_weight": 0.0, "easy_weight": 0.0}
@@ -52,6 +54,64 @@ def test_own_negatives_are_put_before_those_of_others_as_the_teacher_likes_them(
     # Query 0 scores the other's documents 0, and its own negative 0.5 with t = 1/2; query 1 has t = 0.
     expected = 0.5 * math.log1p(math.exp(-0.5)) / 2
     assert number(result.metrics["easy"]) == pytest.approx(expected)
+
+
+def with_head(outputs, hidden=5):
+    torch.manual_seed(3)
+    head = InteractionHead(6, InteractionConfig(hidden=hidden)).double()
+    return replace(outputs, interaction=head.weights), head
+
+
+def test_with_a_head_every_loss_is_that_of_its_scores():
+    """Scores of the head, laid out as inner products: both must cost the same."""
+    outputs, head = with_head(random_outputs())
+    settings = {"temperature": 1.0, "easy_weight": 0.3}
+    found = D2LLM(**settings)(outputs)
+    scores = interaction_scores(head.weights, outputs.query, outputs.document)
+    same = replace(
+        outputs,
+        query=torch.eye(len(scores), dtype=torch.float64),
+        document=scores.T.contiguous(),
+        interaction=None,
+    )
+    expected = D2LLM(**settings)(same)
+    assert number(found.loss) == pytest.approx(number(expected.loss))
+    for name, value in expected.metrics.items():
+        assert number(found.metrics[name]) == pytest.approx(number(value)), name
+
+
+def test_blocks_of_queries_give_the_loss_and_gradients_of_all_at_once(monkeypatch):
+    results = []
+    for scores_at_once in (2**22, 1):
+        monkeypatch.setattr("embedtrain.objectives.d2llm.SCORES_AT_ONCE", scores_at_once)
+        outputs, head = with_head(random_outputs())
+        loss = D2LLM(temperature=1.0)(outputs).loss
+        loss.backward()
+        results.append(
+            [loss.detach(), outputs.query.grad, head.hidden.weight.grad, head.output.grad]
+        )
+    for whole, parts in zip(*results, strict=True):
+        torch.testing.assert_close(parts, whole)
+
+
+def test_the_task_chooses_the_branch_that_learns():
+    outputs, head = with_head(random_outputs())
+    D2LLM(temperature=1.0, task="similarity")(outputs).loss.backward()
+    assert head.retrieval.weight.grad is None
+    assert head.similarity.weight.grad.abs().max() > 0
+
+
+def test_features_of_a_head_are_compared_pair_by_pair():
+    outputs, head = with_head(random_outputs(), hidden=6)
+    rows = torch.arange(5).repeat_interleave(GROUP)
+    features = interaction_features(head.weights, outputs.query, outputs.document, rows).detach()
+    guide = GuideEmbeddings(outputs.query.detach(), 2 * features, outputs.query.detach())
+    settings = ALONE | {"feature_weight": 1.0, "temperature": 1.0}
+    met = D2LLM(**settings)(replace(outputs, guide=guide)).metrics["feature"]
+    assert number(met) == pytest.approx(0, abs=1e-12)
+    other = replace(guide, document=features.roll(1, 0))
+    missed = D2LLM(**settings)(replace(outputs, guide=other)).metrics["feature"]
+    assert number(missed) > 1e-4
 
 
 def test_features_need_a_guide():

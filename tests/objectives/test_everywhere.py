@@ -12,6 +12,7 @@ from objective_toys import GROUP, embed, number, relevance_of
 
 from embedtrain.models.build import load_dense
 from embedtrain.models.chunking import Execution
+from embedtrain.models.interaction import InteractionConfig, InteractionHead
 from embedtrain.objectives.angle import AnglE
 from embedtrain.objectives.contrastive import Contrastive
 from embedtrain.objectives.cosent import CoSENT
@@ -63,7 +64,10 @@ EVERY = [
     LabelledPositives(inner=InfoNCE(temperature=0.2), threshold=0.0),
     AnglE(scale=5.0),
 ]
-KINDS = {"angle": ("dense",)}  # the others score late interaction as well
+KINDS = {  # the others score late interaction as well
+    "angle": ("dense",),
+    "d2llm": ("dense", "late_interaction", "interaction"),
+}
 NAMES = [f"{objective.name} {number}" for number, objective in enumerate(EVERY)]
 
 
@@ -118,6 +122,8 @@ def loss_and_gradient(objective, kind: str, rank: int | None) -> tuple[torch.Ten
     weight = torch.eye(6, dtype=torch.float64) + 0.1
     weight.requires_grad_()
     relevance = relevance_of(6)
+    head = interaction_head() if kind == "interaction" else None
+    kind = "dense" if head else kind
     query, document = embed(6, kind, 0), embed(6 * GROUP, kind, 1)
     if rank is not None:
         queries = torch.arange(3) + 3 * rank
@@ -134,10 +140,21 @@ def loss_and_gradient(objective, kind: str, rank: int | None) -> tuple[torch.Ten
             teacher_scores=relevance.teacher_scores[documents],
         )
     outputs = RetrievalOutputs(encode(weight, query), encode(weight, document), relevance)
+    outputs = replace(outputs, interaction=head.weights if head else None)
     gathered = gather_outputs(outputs, with_queries=objective.needs_all_queries)
     loss = objective(guided(gathered)).loss
     loss.backward()
-    return loss.detach(), weight.grad
+    of_head = (
+        [value.grad.flatten() for value in head.parameters() if value.grad is not None]
+        if head
+        else []
+    )
+    return loss.detach(), torch.cat([weight.grad.flatten(), *of_head])
+
+
+def interaction_head() -> InteractionHead:
+    torch.manual_seed(3)
+    return InteractionHead(6, InteractionConfig(hidden=5)).double()
 
 
 def compare_with_one_process(rank: int, store: str) -> None:

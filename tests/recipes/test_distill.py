@@ -1,0 +1,148 @@
+"""The recipes of distillation on a tiny model: they train and export, and D2LLM's scorer is used from end to end."""
+
+from importlib import import_module
+
+import pytest
+import torch
+
+from embedtrain.doctor import diagnose
+from embedtrain.errors import UserError
+from embedtrain.evaluate import measure
+from embedtrain.evaluate_tasks import Wish, evaluate_tasks
+from embedtrain.export_onnx import export_onnx
+from embedtrain.mine import mine
+from embedtrain.mining.settings import MiningConfig
+from embedtrain.models.build import load_encoder
+from embedtrain.models.encoding import encode_texts
+from embedtrain.ops.interaction import interaction_scores
+from embedtrain.pipeline import is_pipeline
+from embedtrain.prepare import load_task
+from embedtrain.recipe import load_recipe
+from embedtrain.resources import resource
+from embedtrain.search import Searcher
+from embedtrain.train import train
+
+FOLDER = resource("recipes") / "distill"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml") if not is_pipeline(path))
+SMALL = [
+    "trainer.epochs=null",
+    "trainer.steps=2",
+    "trainer.batch_size=8",
+    "trainer.chunk_tokens=64",
+    "trainer.precision=fp32",
+    "trainer.log_every=1",
+    "model.query.length=12",
+    "model.document.length=16",
+]
+CHANGES = {
+    "d2llm_interaction": [
+        "model.attention_pooling={num_heads: 4}",
+        "model.interaction={hidden: 16}",
+    ],
+    "embedding": ["model.projection=32"],
+    "projective": ["model.kept_layers=[2]", "model.projection=8", "guide.dim=8"],
+    "self_distillation": ["model.dim=8", "model.cls_dim=8"],
+}
+
+
+@pytest.fixture
+def scored(write_jsonl, sentences):
+    """Rows with a positive, two negatives and a teacher's scores."""
+    rows = [
+        {
+            "query": " ".join(text.split()[:2]),
+            "positive": text,
+            "negatives": [sentences[(number + step) % len(sentences)] for step in (3, 7)],
+            "scores": [3.0, 1.0, -1.0],
+        }
+        for number, text in enumerate(sentences[:40])
+    ]
+    return write_jsonl(rows, "scored.jsonl")
+
+
+@pytest.fixture
+def make(scored, bert, llama, tmp_path, monkeypatch):
+    """Load a recipe for a tiny model; a recipe of adapters gets a decoder."""
+    monkeypatch.setattr(import_module("embedtrain.export"), "verify", lambda *_: None)
+
+    def make(name, *further):
+        path = FOLDER / f"{name}.yaml"
+        backbone = llama if "lora:" in path.read_text() else bert
+        overrides = [f"data.sources=[{{path: {scored}}}]", f"model.backbone={backbone}"]
+        overrides += [f"guide.model={bert}"] if "guide:" in path.read_text() else []
+        return load_recipe(path, [*SMALL, *overrides, *CHANGES.get(name, []), *further])
+
+    return make
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_trains_on_a_tiny_model(name, make, tmp_path):
+    run = train(make(name), tmp_path / "run")
+    rows = (run.path / "metrics.csv").read_text().splitlines()
+    assert len(rows) == 3
+    assert (run.model / "embedtrain.json").is_file()
+
+
+@pytest.fixture
+def d2llm(make, tmp_path):
+    return train(make("d2llm_interaction"), tmp_path / "run").model
+
+
+def test_chunks_give_the_gradients_of_pooling_and_head_too(make):
+    diagnosis = diagnose(make("d2llm_interaction", "model.lora.frozen=float32"))  # bf16 rounds
+    assert diagnosis.healthy, diagnosis
+    trained = {group.name: group.norm for group in diagnosis.groups}
+    assert any("attention_pooling" in name for name in trained), trained
+    assert any("interaction" in name for name in trained), trained
+
+
+def test_evaluation_and_search_rank_by_the_head(d2llm, beir):
+    model = load_encoder(str(d2llm))
+    task = load_task(str(beir), "test")
+    queries, documents = (
+        torch.from_numpy(encode_texts(model, texts, side))
+        for texts, side in ((task.queries, "query"), (task.documents, "document"))
+    )
+    with torch.no_grad():
+        scores = interaction_scores(model.interaction.weights, queries, documents)
+    best = {task.document_ids[row] for row in scores[0].topk(3).indices.tolist()}
+    hits = Searcher(str(d2llm), str(beir), "test").search(task.queries[0], 3)
+    assert {hit.document_id for hit in hits} == best
+    assert best != {
+        task.document_ids[row] for row in (queries[0] @ documents.T).topk(3).indices.tolist()
+    }
+    found = measure(model, task, "test", "test", efficiency=False)
+    again = evaluate_tasks(str(d2llm), Wish([str(beir)], "test"))[0]
+    first, second = found.metrics["ndcg_at_10"].value, again.metrics["ndcg_at_10"].value
+    assert first == pytest.approx(second)
+
+
+def test_similarity_does_not_depend_on_which_text_comes_first(d2llm, write_jsonl, sentences):
+    rows = [
+        {"sentence1": a, "sentence2": b, "score": number % 6}
+        for number, (a, b) in enumerate(zip(sentences[:20], sentences[20:40], strict=True))
+    ]
+    swapped = [row | {"sentence1": row["sentence2"], "sentence2": row["sentence1"]} for row in rows]
+    results = [
+        evaluate_tasks(str(d2llm), Wish([str(write_jsonl(lines, f"{name}.jsonl"))], task="sts"))[0]
+        for name, lines in (("there", rows), ("back", swapped))
+    ]
+    first, second = (
+        {key: value.value for key, value in found.metrics.items()} for found in results
+    )
+    assert first == pytest.approx(second)
+
+
+def test_commands_that_compare_inner_products_refuse_it(d2llm, beir, tmp_path):
+    with pytest.raises(UserError, match="compares inner products"):
+        mine(str(d2llm), str(beir), tmp_path / "mined", MiningConfig(num_negatives=1), split="test")
+    assert not (tmp_path / "mined").exists()
+    with pytest.raises(UserError, match="--onnx has no graph"):
+        export_onnx(d2llm)
+
+
+def test_an_objective_that_leaves_the_head_untrained_is_refused(make):
+    recipe = make("d2llm_interaction").model_dump()
+    recipe["objective"] = {"name": "info_nce"}
+    with pytest.raises(ValueError, match="needs an objective that trains it"):
+        type(make("kl")).model_validate(recipe)

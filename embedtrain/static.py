@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat
 
 from embedtrain.encode import read_texts
 from embedtrain.errors import UserError
+from embedtrain.export import write_model
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense import DenseEncoder
 from embedtrain.models.encoding import encode_texts
@@ -18,8 +19,8 @@ from embedtrain.models.static import (
     choose_words,
     contextual_rows,
     distil,
-    save_static,
     sentence_components,
+    words_encoder,
 )
 from embedtrain.progress import console, progress_bar
 
@@ -104,7 +105,7 @@ def make_static(
             seed=config.seed,
         )
     figures["correlation"] = _agreement(bag_vectors(rows, probe_bags), expected)
-    save_static(output, words, rows)
+    write_model(words_encoder(words, rows), output)
     return figures
 
 

@@ -6,15 +6,15 @@ import torch
 from sentence_transformers import SentenceTransformer
 
 from embedtrain.errors import UserError
-from embedtrain.models.build import load_dense
+from embedtrain.models.build import load_dense, save_encoder
 from embedtrain.models.static import (
     Words,
     bag_vectors,
     contextual_rows,
     distil,
-    save_static,
     sentence_components,
     similarity_loss,
+    words_encoder,
 )
 from embedtrain.static import StaticConfig, make_static
 
@@ -104,7 +104,7 @@ def test_distillation_brings_the_table_nearer_to_the_teacher():
 def test_the_folder_loads_in_sentence_transformers_and_gives_the_same_vectors(tmp_path):
     words, rows, _ = toy()
     rows[0] = 0
-    save_static(tmp_path, words, rows)
+    save_encoder(words_encoder(words, rows), tmp_path)
     theirs = SentenceTransformer(str(tmp_path), device="cpu").encode(["W1 w2, w3", "w5"])
     ours = torch.nn.functional.normalize(bag_vectors(rows, words.bags(["W1 w2, w3", "w5"])), dim=1)
     np.testing.assert_allclose(theirs, ours.numpy(), atol=1e-6)

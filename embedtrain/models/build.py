@@ -18,11 +18,17 @@ from embedtrain.models.build_late import (
     load_late_interaction,
     save_late_interaction,
 )
+from embedtrain.models.build_parts import (
+    build_exits,
+    build_query_gate,
+    build_words,
+    drop_layers,
+)
+from embedtrain.models.build_static import build_static, save_static
 from embedtrain.models.dense import DenseConfig, DenseEncoder
 from embedtrain.models.encoder import Packing, TextEncoder
-from embedtrain.models.exit_heads import read_exit_heads, write_exit_heads
-from embedtrain.models.exits import Exits, keep_layers
-from embedtrain.models.fetching import fetch
+from embedtrain.models.exit_heads import write_exit_heads
+from embedtrain.models.fetching import fetch, static_folder
 from embedtrain.models.late_interaction import LateInteractionConfig, LateInteractionEncoder
 from embedtrain.models.late_layout import is_late_interaction
 from embedtrain.models.layer_pooling import LayerPooling
@@ -33,10 +39,8 @@ from embedtrain.models.layout import (
     write_own_layout,
 )
 from embedtrain.models.look_ahead import refuse_no_room
-from embedtrain.models.masked_language_model import has_language_head, load_masked_language_model
-from embedtrain.models.query_gate import QueryGate
 from embedtrain.models.resolving import resolve_contract
-from embedtrain.models.words import WordPart, WordsConfig
+from embedtrain.models.word_table import WordTable
 
 Accelerator = Literal["auto", "cpu", "gpu"]
 
@@ -91,9 +95,12 @@ def build_dense(config: DenseConfig, accelerator: Accelerator = "auto") -> Dense
     ``accelerator`` says otherwise.
     """
     device = preferred_device(accelerator)
-    layout = read_layout(fetch(config.backbone, with_code=config.trust_remote_code))
+    folder = fetch(config.backbone, with_code=config.trust_remote_code)
+    if static_folder(folder) is not None:
+        return build_static(config).to(device)
+    layout = read_layout(folder)
     wanted = config.words or layout.words
-    words = None if wanted is None else _build_words(config, wanted)
+    words = None if wanted is None else build_words(config, wanted)
     backbone = (
         words.language.backbone
         if words is not None
@@ -107,7 +114,7 @@ def build_dense(config: DenseConfig, accelerator: Accelerator = "auto") -> Dense
         )
     )
     if config.kept_layers:
-        _drop_layers(config, backbone)
+        drop_layers(config, backbone)
     contract = resolve_contract(config, layout, backbone)
     refuse_no_room(contract, backbone)
     if contract.pooling == "last_token":
@@ -122,10 +129,10 @@ def build_dense(config: DenseConfig, accelerator: Accelerator = "auto") -> Dense
         packing=config.packing,
         learn_temperature=config.learn_temperature,
         words=words,
-        exits=_build_exits(config, backbone),
+        exits=build_exits(config, backbone),
         layer_pooling=_build_layer_pooling(config, layout, backbone),
     )
-    encoder.query_gate = _build_query_gate(config, layout, encoder)
+    encoder.query_gate = build_query_gate(config, layout, encoder)
     if config.pair_classes is not None:
         encoder.add_pair_classifier(config.pair_classes)
     if config.projection is None:
@@ -133,80 +140,8 @@ def build_dense(config: DenseConfig, accelerator: Accelerator = "auto") -> Dense
     return encoder.to(device)
 
 
-def _drop_layers(config: DenseConfig, backbone: Backbone) -> None:
-    total = backbone.model.config.num_hidden_layers
-    if config.kept_layers[-1] > total:
-        raise UserError(
-            "model.kept_layers",
-            f"names more than the {total} layers of {config.backbone}",
-            got=config.kept_layers,
-            cure="Count from 1",
-        )
-    keep_layers(backbone.model, [layer - 1 for layer in config.kept_layers])
 
 
-def _build_query_gate(
-    config: DenseConfig, layout: Layout, encoder: DenseEncoder
-) -> QueryGate | None:
-    """Return the gate that the recipe asks for or the folder has."""
-    wanted = config.query_gate or layout.query_gate
-    if wanted is None:
-        return None
-    if encoder.contract.similarity != "cosine":
-        raise UserError(
-            "model.query_gate", "needs vectors that are normalised", cure="Set similarity: cosine"
-        )
-    gate = QueryGate(
-        wanted,
-        vocabulary=len(encoder.tokenizer),
-        width=int(encoder.backbone.config.hidden_size),
-        dim=encoder.dim,
-        special_ids=list(encoder.tokenizer.all_special_ids),
-    )
-    gate.load(fetch(config.backbone))
-    return gate
-
-
-def _build_exits(config: DenseConfig, backbone: Backbone) -> Exits | None:
-    """Return the layers that are trained besides the last, with the heads that the folder has for them."""
-    stored = read_exit_heads(backbone.folder)
-    layers = config.exits or tuple(stored)
-    if not layers:
-        return None
-    total = backbone.model.config.num_hidden_layers
-    if layers[-1] >= total:
-        raise UserError(
-            "model.exits",
-            f"must lie below the last of the {total} layers",
-            got=layers[-1],
-            cure="The last layer is always trained: leave it out",
-        )
-    if config.exit_heads:
-        assert config.projection is not None
-        heads = [nn.Linear(backbone.width, config.projection, bias=False) for _ in layers]
-        return Exits(layers, tuple(heads))
-    return Exits(layers, tuple(stored[layer] for layer in layers if stored))
-
-
-def _build_words(config: DenseConfig, words: WordsConfig) -> WordPart:
-    """Load the backbone with its masked-language head, which tells words from states."""
-    folder = fetch(config.backbone)
-    if not has_language_head(folder):
-        raise UserError(
-            "model.words",
-            "needs a backbone with a masked-language head",
-            got=config.backbone,
-            cure="Pre-train with dupmae or mlm, whose runs keep it",
-        )
-    for name in ("trust_remote_code", "attention", "lora"):
-        if getattr(config, name):
-            raise UserError(f"model.{name}", "does not go with words", cure="Leave it out")
-    language = load_masked_language_model(
-        config.backbone, num_layers=config.num_layers, dropout=config.dropout
-    )
-    part = WordPart(language, words)
-    part.load(folder)
-    return part
 
 
 def load_dense(path: str, *, packing: Packing = "auto") -> DenseEncoder:
@@ -217,6 +152,9 @@ def load_dense(path: str, *, packing: Packing = "auto") -> DenseEncoder:
 def save_dense(model: DenseEncoder, folder: Path) -> None:
     """Write the encoder in the layout that sentence-transformers and transformers load."""
     folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(model.backbone, WordTable):
+        save_static(model, folder)
+        return
     model.use_padded_attention()  # the name of the packed attention means nothing to other readers
     backend = model.tokenizer.backend_tokenizer
     backend.no_truncation()  # left over from the last call; readers of the file would obey it

@@ -30,9 +30,22 @@ def fetch(path: str, *, with_code: bool = False) -> Path:
                 cure="Give an existing folder or a Hub id such as org/name",
             )
         folder = _download(path, with_code)
+    if static_folder(folder) is not None:
+        return folder
     own = folder / "backbone"  # where models lie that only embedtrain can express
     _check_folder(path, own if own.is_dir() else folder)
     return folder
+
+
+def static_folder(folder: Path) -> Path | None:
+    """Return where a sentence-transformers folder keeps a table of words; None if it has a transformer."""
+    path = folder / "modules.json"
+    try:
+        first = json.loads(path.read_text(encoding="utf-8"))[0] if path.is_file() else {}
+    except (ValueError, LookupError):
+        return None  # reported by whoever reads the modules
+    named = isinstance(first, dict) and str(first.get("type", "")).endswith(".StaticEmbedding")
+    return folder / first.get("path", "") if named else None
 
 
 def _download(repository: str, with_code: bool) -> Path:

@@ -32,7 +32,8 @@ def pool(
     if pooling == "max":
         return torch.segment_reduce(states, "max", lengths=lengths)
     if pooling == "mean":
-        return torch.segment_reduce(states, "mean", lengths=lengths)
+        # A text without any word, which only a table of words can meet, gets zeros.
+        return torch.segment_reduce(states, "mean", lengths=lengths, initial=0)
     weights = positions(lengths).to(states.dtype) + 1
     total = lengths.to(states.dtype) * (lengths + 1) / 2
     return torch.segment_reduce(states * weights[:, None], "sum", lengths=lengths) / total[:, None]

@@ -10,14 +10,14 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor
 
 from embedtrain.contract import join_texts
+from embedtrain.models.build_static import static_encoder
 from embedtrain.models.chunking import plan_chunks
-from embedtrain.models.dense import DenseEncoder
-from embedtrain.models.layout import write_json
+from embedtrain.models.dense import DenseConfig, DenseEncoder
+from embedtrain.models.word_table import table_backbone
 from embedtrain.types import Texts
 
 UNKNOWN = "[UNK]"
@@ -194,22 +194,7 @@ def distil(
     return table.detach()
 
 
-def save_static(folder: Path, words: Words, rows: Float[Tensor, "words dim"]) -> None:
-    """Write the table as sentence-transformers' ``StaticEmbedding``, followed by normalisation."""
-    place = folder / "0_StaticEmbedding"
-    place.mkdir(parents=True, exist_ok=True)
-    weights = {"embedding.weight": rows.contiguous()}
-    save_file(weights, place / "model.safetensors", metadata={"format": "pt"})
-    words.tokenizer.save(str(place / "tokenizer.json"))
-    write_json(folder / "1_Normalize" / "config.json", {})
-    modules = [("StaticEmbedding", "0_StaticEmbedding"), ("Normalize", "1_Normalize")]
-    write_json(
-        folder / "modules.json",
-        [
-            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-            for i, (kind, path) in enumerate(modules)
-        ],
-    )
-    settings = {"model_type": "SentenceTransformer", "similarity_fn_name": "cosine", "prompts": {}}
-    versions = {"__version__": {"sentence_transformers": "5.0.0"}}
-    write_json(folder / "config_sentence_transformers.json", settings | versions)
+def words_encoder(words: Words, rows: Float[Tensor, "words dim"]) -> DenseEncoder:
+    """Return the table as an encoder: ready to use, to train on, and to save."""
+    backbone = table_backbone(rows, words.tokenizer, "words", Path())
+    return static_encoder(backbone, DenseConfig(backbone="words"))

@@ -255,6 +255,10 @@ def keep_one_activation_per_layer(model: nn.Module) -> None:
         UserError: If the backbone does not know it.
     """
     backbones = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
+    if not backbones:
+        raise UserError(
+            "trainer.gradient_checkpointing", "has no layers to act on", cure="Leave it out"
+        )
     for backbone in backbones:
         if not backbone.supports_gradient_checkpointing:
             raise UserError(

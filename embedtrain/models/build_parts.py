@@ -1,0 +1,91 @@
+"""Parts of a dense encoder that its recipe asks for or its folder has."""
+
+from torch import nn
+
+from embedtrain.errors import UserError
+from embedtrain.models.backbone import Backbone
+from embedtrain.models.dense import DenseConfig, DenseEncoder
+from embedtrain.models.exit_heads import read_exit_heads
+from embedtrain.models.exits import Exits, keep_layers
+from embedtrain.models.fetching import fetch
+from embedtrain.models.layout import Layout
+from embedtrain.models.masked_language_model import has_language_head, load_masked_language_model
+from embedtrain.models.query_gate import QueryGate
+from embedtrain.models.words import WordPart, WordsConfig
+
+
+def drop_layers(config: DenseConfig, backbone: Backbone) -> None:
+    """Keep the layers that the recipe names."""
+    total = backbone.model.config.num_hidden_layers
+    if config.kept_layers[-1] > total:
+        raise UserError(
+            "model.kept_layers",
+            f"names more than the {total} layers of {config.backbone}",
+            got=config.kept_layers,
+            cure="Count from 1",
+        )
+    keep_layers(backbone.model, [layer - 1 for layer in config.kept_layers])
+
+
+def build_query_gate(
+    config: DenseConfig, layout: Layout, encoder: DenseEncoder
+) -> QueryGate | None:
+    """Return the gate that the recipe asks for or the folder has."""
+    wanted = config.query_gate or layout.query_gate
+    if wanted is None:
+        return None
+    if encoder.contract.similarity != "cosine":
+        raise UserError(
+            "model.query_gate", "needs vectors that are normalised", cure="Set similarity: cosine"
+        )
+    gate = QueryGate(
+        wanted,
+        vocabulary=len(encoder.tokenizer),
+        width=int(encoder.backbone.config.hidden_size),
+        dim=encoder.dim,
+        special_ids=list(encoder.tokenizer.all_special_ids),
+    )
+    gate.load(fetch(config.backbone))
+    return gate
+
+
+def build_exits(config: DenseConfig, backbone: Backbone) -> Exits | None:
+    """Return the layers that are trained besides the last, with the heads that the folder has for them."""
+    stored = read_exit_heads(backbone.folder)
+    layers = config.exits or tuple(stored)
+    if not layers:
+        return None
+    total = backbone.model.config.num_hidden_layers
+    if layers[-1] >= total:
+        raise UserError(
+            "model.exits",
+            f"must lie below the last of the {total} layers",
+            got=layers[-1],
+            cure="The last layer is always trained: leave it out",
+        )
+    if config.exit_heads:
+        assert config.projection is not None
+        heads = [nn.Linear(backbone.width, config.projection, bias=False) for _ in layers]
+        return Exits(layers, tuple(heads))
+    return Exits(layers, tuple(stored[layer] for layer in layers if stored))
+
+
+def build_words(config: DenseConfig, words: WordsConfig) -> WordPart:
+    """Load the backbone with its masked-language head, which tells words from states."""
+    folder = fetch(config.backbone)
+    if not has_language_head(folder):
+        raise UserError(
+            "model.words",
+            "needs a backbone with a masked-language head",
+            got=config.backbone,
+            cure="Pre-train with dupmae or mlm, whose runs keep it",
+        )
+    for name in ("trust_remote_code", "attention", "lora"):
+        if getattr(config, name):
+            raise UserError(f"model.{name}", "does not go with words", cure="Leave it out")
+    language = load_masked_language_model(
+        config.backbone, num_layers=config.num_layers, dropout=config.dropout
+    )
+    part = WordPart(language, words)
+    part.load(folder)
+    return part

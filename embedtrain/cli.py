@@ -17,7 +17,9 @@ from embedtrain import (
     cli_static,
     cli_tokenizer,
 )
+from embedtrain.cli_options import LongInputsOption
 from embedtrain.errors import Interrupted, UserError
+from embedtrain.long_inputs import parse_long_inputs
 from embedtrain.training.launcher import INTERRUPTED, RankDied, report_failure, speaks
 
 if TYPE_CHECKING:
@@ -134,12 +136,13 @@ def search(
         list[Path] | None, typer.Option(help="File of texts that they should be unlike.")
     ] = None,
     instruction: InstructionOption = None,
+    long_inputs: LongInputsOption = None,
 ) -> None:
     """Search documents, once or interactively."""
     from embedtrain.output import print_hits
     from embedtrain.search import Searcher
 
-    searcher = Searcher(model, data, split, instruction)
+    searcher = Searcher(model, data, split, instruction, parse_long_inputs(long_inputs))
     if like or unlike:
         if query is not None:
             raise UserError("--like", "takes the place of a query", cure="Give one of them")

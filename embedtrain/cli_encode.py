@@ -5,7 +5,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from embedtrain.cli_options import LongInputsOption
 from embedtrain.errors import UserError
+from embedtrain.long_inputs import parse_long_inputs
 
 EXAMPLE = (
     "Examples: embedtrain encode runs/quickstart/model corpus.jsonl --output vectors.npy · "
@@ -44,8 +46,10 @@ def encode(
         Literal["npy", "parquet"], typer.Option("--format", help="Of the shards in a folder.")
     ] = "npy",
     rows_per_shard: Annotated[int, typer.Option(min=1, help="Texts of a shard.")] = 16_384,
+    long_inputs: LongInputsOption = None,
 ) -> None:
     """Encode texts, from one file or a folder, into one file or a folder."""
+    longer = parse_long_inputs(long_inputs)
     if output.suffix not in ("", ".npy") and not output.is_dir():
         raise UserError(
             "--output",
@@ -58,7 +62,7 @@ def encode(
 
         done = encode_shards(
             model, texts, output, side=side, column=column, instruction=instruction, form=form,
-            rows_per_shard=rows_per_shard,
+            rows_per_shard=rows_per_shard, long_inputs=longer,
         )  # fmt: skip
         report(done, output)
         return
@@ -74,5 +78,7 @@ def encode(
         )
     if form != "npy":
         raise UserError("--format", "is of shards", got=form, cure="Name a folder as --output")
-    rows, dim = run_encode(model, texts, output, side=side, column=column, instruction=instruction)
+    rows, dim = run_encode(
+        model, texts, output, side=side, column=column, instruction=instruction, long_inputs=longer
+    )
     typer.echo(f"{output}: {rows:,} x {dim}")

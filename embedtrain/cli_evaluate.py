@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from embedtrain.cli_options import LongInputsOption
 from embedtrain.errors import UserError
+from embedtrain.long_inputs import parse_long_inputs
 
 if TYPE_CHECKING:
     from embedtrain.evaluate_mteb import MtebWish
@@ -79,16 +81,20 @@ def evaluate(
     instruction: Annotated[
         str | None, typer.Option(help="Use the prompts of this one of the model's instructions.")
     ] = None,
+    long_inputs: LongInputsOption = None,
 ) -> None:
     """Score a model on tasks of any kind, with confidence intervals and cost."""
     # Longer than others: most of its lines are its options.
     from rich.console import Console
 
+    longer = parse_long_inputs(long_inputs)
     if mteb:
         from embedtrain.evaluate_mteb import MtebWish
 
         refused = baseline or clusters or dim or quantize or price
-        mteb_wish = MtebWish(mteb, data or [], split, task, prompts, instruction=instruction)
+        mteb_wish = MtebWish(
+            mteb, data or [], split, task, prompts, instruction=instruction, long_inputs=longer
+        )
         _evaluate_mteb(model, mteb_wish, output, refused)
         return
     if prompts is not None:
@@ -100,8 +106,9 @@ def evaluate(
 
     compression = Compression(dim=dim, quantize=quantize, rescore=rescore)
     wish = Wish(
-        data or [], split, task, clusters, baseline, efficiency, compression, price, instruction
-    )
+        data or [], split, task, clusters, baseline, efficiency, compression, price, instruction,
+        longer,
+    )  # fmt: skip
     for result in evaluate_tasks(model, wish, output):
         for table in result_tables(result):
             Console().print(table)

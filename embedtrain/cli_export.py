@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from embedtrain.cli_options import LongInputsOption
 from embedtrain.errors import UserError
+from embedtrain.long_inputs import parse_long_inputs
 
 if TYPE_CHECKING:
     from embedtrain.hub import Upload
@@ -25,6 +27,7 @@ def export(
     instruction: Annotated[
         str | None, typer.Option(help="Make the prompts of this instruction the usual ones.")
     ] = None,
+    long_inputs: LongInputsOption = None,
     results: Annotated[
         list[Path] | None,
         typer.Option(help="Result files of this model, or folders of them, for the card."),
@@ -47,8 +50,10 @@ def export(
 
     if push is None and (confirm or public):
         raise UserError("--confirm and --public", "are for --push", cure="Add --push org/name")
-    cut = {"layer": layer, "dim": dim}
-    written = run_export(source, output, overwrite=overwrite, instruction=instruction, **cut)
+    written = run_export(
+        source, output, overwrite=overwrite, layer=layer, dim=dim, instruction=instruction,
+        long_inputs=parse_long_inputs(long_inputs),
+    )  # fmt: skip
     typer.echo(f"{written}: reloaded, same vectors")
     if results:
         _add_results(written, results)

@@ -6,8 +6,12 @@ from typing import Annotated
 
 import typer
 
+from embedtrain.cli_options import LongInputsOption
+from embedtrain.long_inputs import parse_long_inputs
+
 EXAMPLE = (
     "Examples: embedtrain probe my-model passkey --length 128 --length 512 · "
+    "embedtrain probe my-model passkey --length 1500 --long-inputs grouped:2048 · "
     "embedtrain probe my-model perturbations --data scifact"
 )
 
@@ -32,6 +36,7 @@ def probe(
     size: Annotated[int, typer.Option(min=2, help="Texts that the probe makes or draws.")] = 50,
     seed: Annotated[int, typer.Option(help="Of the texts that are made.")] = 0,
     output: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    long_inputs: LongInputsOption = None,
 ) -> None:
     """Probe what a model can and cannot do."""
     # Longer than others: half of its lines are its options.
@@ -40,6 +45,7 @@ def probe(
 
     from embedtrain.data.cache import default_cache
     from embedtrain.models.build import load_encoder
+    from embedtrain.models.lengthening import lengthen_encoder
     from embedtrain.probes.base import ProbeWish
     from embedtrain.probes.discovery import run_probe
     from embedtrain.tasks.subject import Subject
@@ -47,7 +53,8 @@ def probe(
     wish = ProbeWish(data=data, size=size, seed=seed)
     if length:
         wish = ProbeWish(data=data, size=size, seed=seed, lengths=tuple(length))
-    subject = Subject(load_encoder(model), model, default_cache())
+    encoder = lengthen_encoder(load_encoder(model), parse_long_inputs(long_inputs))
+    subject = Subject(encoder, model, default_cache())
     findings = run_probe(name, subject, wish)
     table = Table(name, "metric", "value")
     for finding in findings:

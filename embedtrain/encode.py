@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from embedtrain.contract import LateInteractionContract
 from embedtrain.data.text_lines import read_lines, read_objects
 from embedtrain.errors import UserError
+from embedtrain.long_inputs import LongInputs
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.encoding import TEXTS_AT_ONCE, encode_texts
+from embedtrain.models.lengthening import lengthen_encoder
 from embedtrain.progress import progress_bar
 from embedtrain.types import Side, TokenVectors
 
@@ -32,6 +34,7 @@ def encode(
     side: Side = "document",
     column: str | None = None,
     instruction: str | None = None,
+    long_inputs: LongInputs | None = None,
 ) -> tuple[int, int]:
     """Encode a file of texts into a ``.npy`` file, rows in the order of the input, float32.
 
@@ -46,6 +49,7 @@ def encode(
         side: Whose prompt and length to use.
         column: Key of the text; None looks for the usual ones.
         instruction: Name of one of the model's, whose prompts take the place of the usual ones.
+        long_inputs: How documents may be longer than the model was trained on.
 
     Returns:
         Number of texts and dimension.
@@ -58,7 +62,7 @@ def encode(
     total = sum(
         1 for _ in read_texts(texts, column)
     )  # also checks every line before the work starts
-    encoder = load_encoder(model, instruction=instruction)
+    encoder = lengthen_encoder(load_encoder(model, instruction=instruction), long_inputs)
     output.parent.mkdir(parents=True, exist_ok=True)
     if not isinstance(encoder, DenseEncoder):
         _encode_tokens(encoder, texts, output, side, column, total)

@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 from embedtrain.contract import LateInteractionContract
 from embedtrain.encode import read_texts
 from embedtrain.errors import UserError
+from embedtrain.long_inputs import LongInputs
 from embedtrain.mining.embedding_cache import model_key
 from embedtrain.mining.shards import current_shard, use_own_device, wait_for
 from embedtrain.models.build import load_encoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.encoding import TEXTS_AT_ONCE, encode_texts
+from embedtrain.models.lengthening import lengthen_encoder
 from embedtrain.progress import console
 from embedtrain.types import Side, TokenVectors
 
@@ -73,6 +75,7 @@ def encode_shards(
     instruction: str | None = None,
     form: Format = "npy",
     rows_per_shard: int = ROWS_PER_SHARD,
+    long_inputs: LongInputs | None = None,
 ) -> Throughput:
     """Encode a file, or all files of a folder in the order of their names, into a folder of shards.
 
@@ -89,13 +92,14 @@ def encode_shards(
         instruction: Name of one of the model's, whose prompts take the place of the usual ones.
         form: Of the shards.
         rows_per_shard: Texts of a shard at most.
+        long_inputs: How documents may be longer than the model was trained on.
 
     Raises:
         UserError: If a text is not usable, or the folder holds something else.
     """
     start = time.perf_counter()
     use_own_device()
-    encoder = load_encoder(model, instruction=instruction)
+    encoder = lengthen_encoder(load_encoder(model, instruction=instruction), long_inputs)
     _check(encoder, output)
     shard = current_shard()
     settings: dict[str, object] = {

@@ -10,8 +10,10 @@ from typing import Any
 from embedtrain.data.cache import default_cache
 from embedtrain.errors import UserError, missing_extra
 from embedtrain.evaluation.result import EvaluatedModel, write_result
+from embedtrain.long_inputs import LongInputs
 from embedtrain.models.build import load_encoder
 from embedtrain.models.layout import read_json
+from embedtrain.models.lengthening import lengthen_encoder
 from embedtrain.progress import console
 from embedtrain.tasks.discovery import open_task
 from embedtrain.tasks.subject import Subject
@@ -37,6 +39,8 @@ class MtebWish:
     """Passed to mteb's encode, such as the batch size of its loaders."""
     instruction: str | None = None
     """Name of one of the model's, whose prompts are the usual ones then; ``prompts`` still go before them."""
+    long_inputs: LongInputs | None = None
+    """How documents may be longer than the model was trained on."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ def evaluate_mteb(model: str, wish: MtebWish, output: Path) -> list[MtebScore]:
     prompts = _read_prompts(wish.prompts)
     tasks = find_tasks(wish)
     encoder = load_encoder(model, instruction=wish.instruction)
+    encoder = lengthen_encoder(encoder, wish.long_inputs)
     subject = Subject(encoder, model, default_cache(), instruction=wish.instruction)
     adapter = as_mteb_model(subject, prompts)
     _check_kinds(tasks, subject)

@@ -12,7 +12,9 @@ from embedtrain.errors import UserError
 from embedtrain.evaluation.metrics import Run
 from embedtrain.evaluation.report import compare, summarise
 from embedtrain.evaluation.result import EvaluationResult, load_result, write_result
+from embedtrain.long_inputs import LongInputs
 from embedtrain.models.build import load_encoder
+from embedtrain.models.lengthening import lengthen_encoder
 from embedtrain.probes.overlap import seen_share
 from embedtrain.progress import console
 from embedtrain.retrieval.compression import Compression
@@ -43,6 +45,8 @@ class Wish:
     """Of the machine that is timed, in any currency."""
     instruction: str | None = None
     """Name of one of the model's, whose prompts take the place of the usual ones."""
+    long_inputs: LongInputs | None = None
+    """How documents may be longer than the model was trained on."""
 
 
 def evaluate_tasks(model: str, wish: Wish, output: Path | None = None) -> list[EvaluationResult]:
@@ -65,6 +69,7 @@ def evaluate_tasks(model: str, wish: Wish, output: Path | None = None) -> list[E
     baselines = [_load_baseline(task, wish.baseline) for task in tasks]
     _check_compression(tasks, wish.compression)
     encoder = load_encoder(model, instruction=wish.instruction)
+    encoder = lengthen_encoder(encoder, wish.long_inputs)
     subject = Subject(encoder, model, default_cache(), wish.compression, wish.instruction)
     results = []
     for task, place, baseline in zip(tasks, places, baselines, strict=True):

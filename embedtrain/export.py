@@ -16,10 +16,12 @@ from safetensors import SafetensorError
 
 from embedtrain.checkpoint import RunFolder, load_pretrained, load_trained, open_run
 from embedtrain.errors import UserError
+from embedtrain.long_inputs import LongInputs
 from embedtrain.models.build import load_encoder, save_encoder
 from embedtrain.models.dense import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.encoding import encode_texts
+from embedtrain.models.lengthening import lengthen_weights
 from embedtrain.models.pretraining import save_decoder, save_masked_autoencoder
 from embedtrain.models.shrink import shrink
 from embedtrain.pretrain_card import render_pretrain_card
@@ -47,6 +49,7 @@ def export(
     layer: int | None = None,
     dim: int | None = None,
     instruction: str | None = None,
+    long_inputs: LongInputs | None = None,
 ) -> Path:
     """Export a run's best model, or re-export a model folder.
 
@@ -57,15 +60,20 @@ def export(
         layer: End the model at this layer, counted from 1.
         dim: Keep the first dimensions only.
         instruction: Put the prompts of this one of the model's in the place of the usual ones.
+        long_inputs: Write positions for longer texts into weights and config, for texts of any length.
 
     Raises:
-        UserError: If ``output`` exists, there is no such layer or dimension, the disk is full, or the
-            reloaded vectors differ.
+        UserError: If ``output`` exists, there is no such layer or dimension, plain files cannot express the
+            longer positions, the disk is full, or the reloaded vectors differ.
     """
     run = RunFolder(Path(source))
-    if layer is not None or dim is not None or instruction is not None:
-        model = shrink(_load(run, source), layer=layer, dim=dim)
-        model.contract = model.contract.under(instruction)
+    changes = (layer, dim, instruction, long_inputs)
+    if any(change is not None for change in changes):
+        model = _load(run, source)
+        if layer is not None or dim is not None or instruction is not None:
+            model = shrink(model, layer=layer, dim=dim)
+            model.contract = model.contract.under(instruction)
+        lengthen_weights(model, long_inputs)
         return write_model(model, output, overwrite=overwrite)  # the card speaks of the whole model
     if run.is_run:
         run, recipe = open_run(run.path)

@@ -84,12 +84,14 @@ class LongInputs(BaseModel):
         return ceil((self.length - self.near) / (self.known_window - self.near))
 
 
-def parse_long_inputs(text: str) -> LongInputs:
-    """Read ``METHOD:LENGTH``, the form of the command line.
+def parse_long_inputs(text: str | None) -> LongInputs | None:
+    """Read ``METHOD:LENGTH``, the form of the command line; None stays None.
 
     Raises:
         UserError: If it is not of that form.
     """
+    if text is None:
+        return None
     method, _, length = text.partition(":")
     try:
         return LongInputs.model_validate({"method": method, "length": length})

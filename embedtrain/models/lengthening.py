@@ -25,3 +25,24 @@ def lengthen_encoder(model: TextEncoder, wish: LongInputs | None) -> TextEncoder
     model.contract = lengthen(model.backbone, model.contract, wish, "--long-inputs")
     model.read_long_inputs()
     return model
+
+
+def lengthen_weights(model: TextEncoder, wish: LongInputs | None) -> None:
+    """Change weights and config of an encoder so that every reader of them has the longer positions.
+
+    Texts within the window get other positions too, but for the method recurrent.
+
+    Raises:
+        UserError: If no weights or config can express it.
+    """
+    if wish is None:
+        return
+    if wish.method == "self_extend":
+        raise UserError(
+            "--long-inputs",
+            "cannot be written as plain files, which have one position for a token",
+            got=wish.method,
+            cure="Use ntk or interpolated, or give it to evaluate, encode and search",
+        )
+    written = wish if wish.in_weights else wish.model_copy(update={"keep_short": False})
+    lengthen_encoder(model, written)

@@ -12,11 +12,13 @@ from embedtrain.checkpoint import RunFolder
 from embedtrain.data.cache import default_cache
 from embedtrain.encode import read_texts
 from embedtrain.errors import UserError
+from embedtrain.long_inputs import LongInputs
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.encoding import encode_texts
 from embedtrain.models.interaction import interaction_of
+from embedtrain.models.lengthening import lengthen_encoder
 from embedtrain.prepare import load_task
 from embedtrain.progress import progress_bar
 from embedtrain.recipe import load_retrieval_recipe
@@ -47,6 +49,7 @@ class Searcher:
             made the model was evaluated on.
         split: Split of ``data``, where it has splits.
         instruction: Name of one of the model's, whose prompts take the place of the usual ones.
+        long_inputs: How documents may be longer than the model was trained on.
     """
 
     def __init__(
@@ -55,9 +58,10 @@ class Searcher:
         data: str | None = None,
         split: str | None = None,
         instruction: str | None = None,
+        long_inputs: LongInputs | None = None,
     ) -> None:
         path, split = _find_data(model, data, split)
-        self.model = load_encoder(model, instruction=instruction)
+        self.model = lengthen_encoder(load_encoder(model, instruction=instruction), long_inputs)
         if Path(path).is_file():
             self.texts = list(read_texts(Path(path), None))
             self.ids = [str(number) for number in range(1, len(self.texts) + 1)]

@@ -6,6 +6,7 @@ from typing import Literal
 from torch import nn
 
 from embedtrain.errors import UserError
+from embedtrain.models.attention_pooling import AttentionPooling
 from embedtrain.models.backbone import (
     Backbone,
     ensure_end_token,
@@ -20,6 +21,7 @@ from embedtrain.models.build_late import (
 )
 from embedtrain.models.build_parts import (
     build_exits,
+    build_language,
     build_query_gate,
     build_words,
     drop_layers,
@@ -29,6 +31,7 @@ from embedtrain.models.dense import DenseConfig, DenseEncoder
 from embedtrain.models.encoder import Packing, TextEncoder
 from embedtrain.models.exit_heads import write_exit_heads
 from embedtrain.models.fetching import fetch, static_folder
+from embedtrain.models.interaction import InteractionHead
 from embedtrain.models.late_interaction import LateInteractionConfig, LateInteractionEncoder
 from embedtrain.models.late_layout import is_late_interaction
 from embedtrain.models.layer_pooling import LayerPooling
@@ -99,11 +102,10 @@ def build_dense(config: DenseConfig, accelerator: Accelerator = "auto") -> Dense
     if static_folder(folder) is not None:
         return build_static(config).to(device)
     layout = read_layout(folder)
-    wanted = config.words or layout.words
-    words = None if wanted is None else build_words(config, wanted)
+    language = build_language(config, layout)
     backbone = (
-        words.language.backbone
-        if words is not None
+        language.backbone
+        if language is not None
         else load_backbone(
             config.backbone,
             num_layers=config.num_layers,
@@ -128,20 +130,20 @@ def build_dense(config: DenseConfig, accelerator: Accelerator = "auto") -> Dense
         projection,
         packing=config.packing,
         learn_temperature=config.learn_temperature,
-        words=words,
+        words=build_words(config, layout, language),
         exits=build_exits(config, backbone),
         layer_pooling=_build_layer_pooling(config, layout, backbone),
     )
-    encoder.query_gate = build_query_gate(config, layout, encoder)
+    encoder.query_gate = build_query_gate(config, layout, encoder, language)
+    encoder.attention_pooling = _build_attention_pooling(config, layout, backbone)
+    if (interaction := config.interaction or layout.interaction) is not None:
+        encoder.interaction = InteractionHead(encoder.dim, interaction)
+        encoder.interaction.load(backbone.folder)
     if config.pair_classes is not None:
         encoder.add_pair_classifier(config.pair_classes)
     if config.projection is None:
         encoder.truncate_dim = layout.truncate_dim
     return encoder.to(device)
-
-
-
-
 
 
 def load_dense(path: str, *, packing: Packing = "auto") -> DenseEncoder:
@@ -173,25 +175,50 @@ def save_dense(model: DenseEncoder, folder: Path) -> None:
 
 def _save_own(model: DenseEncoder, folder: Path) -> None:
     """Write a model that sentence-transformers cannot express, so that it does not misread it."""
-    words, layers = model.words, model.layer_pooling
+    words, gate = model.words, model.query_gate
     with quiet_transformers():
         if words is not None:
             words.save(folder)
+        elif gate is not None and gate.language is not None:
+            gate.language.model.save_pretrained(folder)
         else:
             model.backbone.save_pretrained(folder)
-    if layers is not None:
-        layers.save(folder)
-    gate = model.query_gate if model.gates_queries else None
-    if gate is not None:
-        gate.save(folder)
+    parts = {
+        "layer_pooling": model.layer_pooling,
+        "query_gate": gate if model.gates_queries else None,
+        "attention_pooling": model.attention_pooling,
+        "interaction": model.interaction,
+    }
+    for part in parts.values():
+        if part is not None:
+            part.save(folder)
     write_own_layout(
         folder,
         model.contract,
         model.projection,
         words=None if words is None else words.config,
-        layer_pooling=None if layers is None else layers.config,
-        query_gate=None if gate is None else gate.config,
+        **{name: None if part is None else part.config for name, part in parts.items()},
     )
+
+
+def _build_attention_pooling(
+    config: DenseConfig, layout: Layout, backbone: Backbone
+) -> AttentionPooling | None:
+    """Return the pooling that the recipe asks for or the folder has."""
+    wanted = config.attention_pooling or layout.attention_pooling
+    if wanted is None:
+        return None
+    width = int(backbone.model.config.hidden_size)
+    if width % wanted.num_heads:
+        raise UserError(
+            "model.attention_pooling.num_heads",
+            f"must divide the backbone's width, {width}",
+            got=wanted.num_heads,
+            cure="Choose a divisor",
+        )
+    pooling = AttentionPooling(width, wanted)
+    pooling.load(backbone.folder)
+    return pooling
 
 
 def _build_layer_pooling(

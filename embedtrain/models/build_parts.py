@@ -9,9 +9,13 @@ from embedtrain.models.exit_heads import read_exit_heads
 from embedtrain.models.exits import Exits, keep_layers
 from embedtrain.models.fetching import fetch
 from embedtrain.models.layout import Layout
-from embedtrain.models.masked_language_model import has_language_head, load_masked_language_model
+from embedtrain.models.masked_language_model import (
+    MaskedLanguageModel,
+    has_language_head,
+    load_masked_language_model,
+)
 from embedtrain.models.query_gate import QueryGate
-from embedtrain.models.words import WordPart, WordsConfig
+from embedtrain.models.words import WordPart
 
 
 def drop_layers(config: DenseConfig, backbone: Backbone) -> None:
@@ -27,8 +31,36 @@ def drop_layers(config: DenseConfig, backbone: Backbone) -> None:
     keep_layers(backbone.model, [layer - 1 for layer in config.kept_layers])
 
 
+def build_language(config: DenseConfig, layout: Layout) -> MaskedLanguageModel | None:
+    """Load the backbone with its masked-language head, where coordinates for words or a gate need it."""
+    gate = config.query_gate or layout.query_gate
+    if config.words or layout.words:
+        place = "model.words"
+    elif gate is not None and gate.kind == "clr":
+        place = "model.query_gate"
+    else:
+        return None
+    if not has_language_head(fetch(config.backbone)):
+        raise UserError(
+            place,
+            "needs a backbone with a masked-language head",
+            got=config.backbone,
+            cure="Pre-train with dupmae or mlm, whose runs keep it",
+        )
+    for name in ("trust_remote_code", "attention", "lora"):
+        if getattr(config, name):
+            what = place.removeprefix("model.")
+            raise UserError(f"model.{name}", f"does not go with {what}", cure="Leave it out")
+    return load_masked_language_model(
+        config.backbone, num_layers=config.num_layers, dropout=config.dropout
+    )
+
+
 def build_query_gate(
-    config: DenseConfig, layout: Layout, encoder: DenseEncoder
+    config: DenseConfig,
+    layout: Layout,
+    encoder: DenseEncoder,
+    language: MaskedLanguageModel | None,
 ) -> QueryGate | None:
     """Return the gate that the recipe asks for or the folder has."""
     wanted = config.query_gate or layout.query_gate
@@ -40,10 +72,11 @@ def build_query_gate(
         )
     gate = QueryGate(
         wanted,
-        vocabulary=len(encoder.tokenizer),
+        vocabulary=len(encoder.tokenizer) if language is None else len(language.weight),
         width=int(encoder.backbone.config.hidden_size),
         dim=encoder.dim,
         special_ids=list(encoder.tokenizer.all_special_ids),
+        language=language,
     )
     gate.load(fetch(config.backbone))
     return gate
@@ -70,22 +103,14 @@ def build_exits(config: DenseConfig, backbone: Backbone) -> Exits | None:
     return Exits(layers, tuple(stored[layer] for layer in layers if stored))
 
 
-def build_words(config: DenseConfig, words: WordsConfig) -> WordPart:
-    """Load the backbone with its masked-language head, which tells words from states."""
-    folder = fetch(config.backbone)
-    if not has_language_head(folder):
-        raise UserError(
-            "model.words",
-            "needs a backbone with a masked-language head",
-            got=config.backbone,
-            cure="Pre-train with dupmae or mlm, whose runs keep it",
-        )
-    for name in ("trust_remote_code", "attention", "lora"):
-        if getattr(config, name):
-            raise UserError(f"model.{name}", "does not go with words", cure="Leave it out")
-    language = load_masked_language_model(
-        config.backbone, num_layers=config.num_layers, dropout=config.dropout
-    )
-    part = WordPart(language, words)
-    part.load(folder)
+def build_words(
+    config: DenseConfig, layout: Layout, language: MaskedLanguageModel | None
+) -> WordPart | None:
+    """Return the coordinates for words that the recipe asks for or the folder has."""
+    wanted = config.words or layout.words
+    if wanted is None:
+        return None
+    assert language is not None
+    part = WordPart(language, wanted)
+    part.load(fetch(config.backbone))
     return part

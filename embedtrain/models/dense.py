@@ -11,10 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, m
 from torch import Tensor, nn
 
 from embedtrain.contract import Contract, Instruction, Pooling, TextSide, TokenPrepending
+from embedtrain.long_inputs import LongInputs
+from embedtrain.models.attention_pooling import AttentionPooling, AttentionPoolingConfig
 from embedtrain.models.backbone import Attention, Backbone
 from embedtrain.models.chunking import Execution, encode_in_chunks
 from embedtrain.models.encoder import Packing, TextEncoder
 from embedtrain.models.exits import Exits
+from embedtrain.models.interaction import InteractionConfig, InteractionHead
 from embedtrain.models.layer_pooling import LayerPooling, LayerPoolingConfig
 from embedtrain.models.look_ahead import prepending, twice, with_placeholder
 from embedtrain.models.lora import LoraConfig
@@ -46,10 +49,16 @@ class DenseConfig(BaseModel):
     """Let the words of a query choose among its coordinates (LexSemBridge); null: as the folder says."""
     layer_pooling: LayerPoolingConfig | None = None
     """Learned attention over the pooled states of all layers; null: as the folder says, else none."""
+    attention_pooling: AttentionPoolingConfig | None = None
+    """Pool tokens by a learned seed (PMA), whatever ``pooling`` says; null: as the folder says, else not."""
+    interaction: InteractionConfig | None = None
+    """Score pairs by a network of their vectors (D2LLM); null: as the folder says, else inner products."""
     echo: bool | None = None
     """Show each text twice and pool the second time, for causal backbones; null: as the folder says, else no."""
     prepend: TokenPrepending | None = None
     """Put a summary of the text before its tokens (token prepending), for causal backbones; null: as above."""
+    long_inputs: LongInputs | None = None
+    """Positions for texts beyond those that the backbone was trained on; null: as the folder says."""
     words: WordsConfig | None = None
     """Coordinates for words beside the vector (DupMAE); null: as the folder says, else none."""
     exits: tuple[PositiveInt, ...] = ()
@@ -91,8 +100,16 @@ class DenseConfig(BaseModel):
             raise ValueError("echo and prepend do the same in two ways: drop one")
         if self.layer_pooling is not None and (self.exits or self.words is not None):
             raise ValueError("layer_pooling takes all layers for one vector: drop exits and words")
+        return self
+
+    @model_validator(mode="after")
+    def _heads_go_together(self) -> "DenseConfig":
         if self.query_gate and (self.exits or self.words or self.layer_pooling):
             raise ValueError("query_gate goes with none of exits, words and layer_pooling")
+        if self.attention_pooling and self.layer_pooling:
+            raise ValueError("attention_pooling and layer_pooling pool in two ways: drop one")
+        if self.interaction and (self.exits or self.query_gate):
+            raise ValueError("interaction goes with neither exits nor query_gate")
         return self
 
 
@@ -131,6 +148,10 @@ class DenseEncoder(TextEncoder):
         self.layer_pooling = layer_pooling
         self.query_gate: QueryGate | None = None
         """What multiplies the coordinates of queries, or None."""
+        self.attention_pooling: AttentionPooling | None = None
+        """What pools token states in place of the contract's pooling, or None."""
+        self.interaction: InteractionHead | None = None
+        """What scores pairs of vectors in place of the inner product, or None."""
         self.pair_classifier: nn.Linear | None = None
         """Weights that only training uses; see :meth:`add_pair_classifier`."""
         self.truncate_dim: int | None = None
@@ -150,7 +171,9 @@ class DenseEncoder(TextEncoder):
     @property
     def is_portable(self) -> bool:
         """Whether sentence-transformers can express it: it computes the same vectors."""
-        own = self.words is not None or self.layer_pooling is not None or self.gates_queries
+        parts = (self.words, self.layer_pooling, self.attention_pooling, self.interaction)
+        parts += (self.own_positions,)
+        own = self.gates_queries or any(part is not None for part in parts)
         return not (own or self.contract.echo or self.contract.prepend is not None)
 
     @property
@@ -181,6 +204,7 @@ class DenseEncoder(TextEncoder):
             temperature=self.temperature,
             similarity=self.contract.similarity,
             pair_classifier=None if self.pair_classifier is None else self.pair_classifier.weight,
+            interaction=None if self.interaction is None else self.interaction.weights,
             exits=(*layers, self.num_layers) if layers else (),
         )
 
@@ -214,7 +238,7 @@ class DenseEncoder(TextEncoder):
             states = self._own_states(chunk, packed=packed, layers=layers)
             parts = states.chunk(len(layers) + 1, dim=1)
             vectors = [
-                self._head(part, chunk, layer)
+                self.head(part, chunk, layer)
                 for part, layer in zip(parts, (*layers, None), strict=True)
             ]
             if self.query_gate is not None:
@@ -258,10 +282,14 @@ class DenseEncoder(TextEncoder):
             pooled = pooled.float() if pooled.dtype == torch.bfloat16 else pooled
         return F.normalize(pooled, dim=-1) if self.contract.similarity == "cosine" else pooled
 
-    def _head(
+    def head(
         self, states: Float[Tensor, "tokens width"], texts: Texts, layer: int | None = None
     ) -> Float[Tensor, "texts dim"]:
-        pooled = pool(states, texts.lengths, self.contract.pooling)
+        """Return the vectors of texts, or of parts of them, from the states of their tokens."""
+        if self.attention_pooling is not None:
+            pooled: Tensor = self.attention_pooling(states, texts.lengths)
+        else:
+            pooled = pool(states, texts.lengths, self.contract.pooling)
         own = None if self.exits is None or layer is None else self.exits.head(layer)
         if self.words is None:
             return self._finish(pooled, own or self.projection)

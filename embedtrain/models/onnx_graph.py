@@ -21,6 +21,7 @@ from embedtrain.errors import UserError, missing_extra
 from embedtrain.models.dense import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.late_interaction import LateInteractionEncoder
+from embedtrain.models.word_table import WordTable
 from embedtrain.types import Side
 
 OPSET = 20
@@ -178,7 +179,7 @@ class OnnxEncoder:
 
 def _graph(model: TextEncoder) -> tuple[nn.Module, list[str]]:
     if isinstance(model, DenseEncoder):
-        if not model.is_portable:
+        if not model.is_portable or isinstance(model.backbone, WordTable):
             raise _inexpressible("more than pooled, projected and normalised token states")
         if model.contract.document_model:
             raise _inexpressible("documents of another model")

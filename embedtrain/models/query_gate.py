@@ -5,7 +5,9 @@ With e the vector of a query, $v \in R^V$ a weight for each vocabulary entry tha
 $$e' = \mathrm{normalise}\left(\mathrm{softmax}(W v + b) \odot e\right)$$
 
 Documents keep e. ``slr`` gives each entry that occurs one learned number, ``llr`` the largest of $\max(0, a^\top h_t + c)$
-over its places. The vocabulary is never laid out: $W v$ is a sum of the columns of the entries that occur.
+over its places. There the vocabulary is never laid out: $W v$ is a sum of the columns of the entries that occur.
+``clr`` takes all entries that the masked-language head expects of the query's first token,
+$v = \log(1 + \max(0, z_1))$ with $z_1$ its logits, so that words count which the query does not hold.
 
 Source: LexSemBridge, https://github.com/Jasaxion/LexSemBridge. Its released code trains with the gate and then saves
 and evaluates the model without it; here both are offered, and what is saved is what was asked for.
@@ -21,6 +23,7 @@ from pydantic import BaseModel, ConfigDict
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from embedtrain.models.masked_language_model import MaskedLanguageModel
 from embedtrain.types import Texts
 
 WEIGHTS_FILE = "query_gate.safetensors"
@@ -31,8 +34,9 @@ class QueryGateConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    kind: Literal["slr", "llr"] = "slr"
-    """``slr``: which entries occur; ``llr``: how much each matters, learned from its state."""
+    kind: Literal["slr", "llr", "clr"] = "slr"
+    """``slr``: which entries occur; ``llr``: how much each matters, learned from its state; ``clr``: which the
+    masked-language head expects, for backbones that kept it."""
     at_inference: bool = True
     """Keep the gate in the exported model; false exports the plain model that the gate trained."""
 
@@ -46,6 +50,7 @@ class QueryGate(nn.Module):
         width: Dimension of token states.
         dim: Dimension of vectors.
         special_ids: Entries that carry no word, such as the separator.
+        language: The encoder with its head, for ``clr``; it shares the encoder's weights.
     """
 
     special: Tensor
@@ -58,9 +63,11 @@ class QueryGate(nn.Module):
         width: int,
         dim: int,
         special_ids: list[int],
+        language: MaskedLanguageModel | None = None,
     ) -> None:
         super().__init__()
         self.config = config
+        self.language = language
         self.columns = nn.Parameter(torch.zeros(vocabulary, dim))
         self.bias = nn.Parameter(torch.zeros(dim))
         # Shape [1], not []: DeepSpeed cannot broadcast 0-dimensional parameters.
@@ -84,6 +91,29 @@ class QueryGate(nn.Module):
         self, states: Float[Tensor, "tokens width"], texts: Texts
     ) -> Float[Tensor, "texts dim"]:
         """Return the softmax that each coordinate is multiplied with; each text's sum to 1."""
+        if self.language is not None:
+            summed = self._expected(self.language, states, texts) @ self.columns
+        else:
+            summed = self._occurring(states, texts)
+        return (
+            (summed.float() if summed.dtype == torch.bfloat16 else summed).add(self.bias).softmax(1)
+        )
+
+    def _expected(
+        self,
+        language: MaskedLanguageModel,
+        states: Float[Tensor, "tokens width"],
+        texts: Texts,
+    ) -> Float[Tensor, "texts vocabulary"]:
+        """Return what the head expects in the place of each text's first token."""
+        first = states[texts.lengths.cumsum(0) - texts.lengths]
+        logits = F.linear(language.transform(first), language.weight, language.bias)
+        return logits.relu().log1p()
+
+    def _occurring(
+        self, states: Float[Tensor, "tokens width"], texts: Texts
+    ) -> Float[Tensor, "texts dim"]:
+        """Return the sum of the columns of the entries that occur in each text, each with its weight."""
         size = len(self.special)
         owner = torch.arange(len(texts), device=texts.ids.device).repeat_interleave(texts.lengths)
         wanted = ~self.special[texts.ids]
@@ -96,17 +126,18 @@ class QueryGate(nn.Module):
             found = F.relu(self.token_weight(states[wanted])[:, 0])
             weights = found.new_zeros(len(keys)).scatter_reduce(0, entry, found, "amax")
         added = weights[:, None] * self.columns[keys % size]
-        summed = added.new_zeros(len(texts), added.shape[1]).index_add(0, keys // size, added)
-        return (
-            (summed.float() if summed.dtype == torch.bfloat16 else summed).add(self.bias).softmax(1)
-        )
+        return added.new_zeros(len(texts), added.shape[1]).index_add(0, keys // size, added)
 
     def save(self, folder: Path) -> None:
-        """Write the weights beside the backbone."""
-        weights = {name: value.contiguous() for name, value in self.state_dict().items()}
+        """Write the weights beside the backbone, with which the head of ``clr`` is saved."""
+        weights = {
+            name: value.contiguous()
+            for name, value in self.state_dict().items()
+            if not name.startswith("language.")
+        }
         save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
 
     def load(self, folder: Path) -> None:
         """Read the weights back, where the folder has them."""
         if (folder / WEIGHTS_FILE).is_file():
-            self.load_state_dict(load_file(folder / WEIGHTS_FILE))
+            self.load_state_dict(load_file(folder / WEIGHTS_FILE), strict=False)

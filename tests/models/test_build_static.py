@@ -18,6 +18,7 @@ from embedtrain.models.build import build_dense, load_dense, load_encoder, save_
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense import DenseConfig, DenseEncoder
 from embedtrain.models.encoding import encode_texts
+from embedtrain.models.onnx_graph import save_onnx
 from embedtrain.models.static import Words, bag_vectors, words_encoder
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.training.trained_module import keep_one_activation_per_layer
@@ -165,6 +166,12 @@ def test_what_only_a_transformer_has_is_refused_by_name(folder, field, value):
 def test_gradient_checkpointing_has_nothing_to_keep(folder):
     with pytest.raises(UserError, match="gradient_checkpointing"):
         keep_one_activation_per_layer(load_dense(folder))
+
+
+def test_there_is_no_graph_of_a_table(folder, tmp_path):
+    pytest.importorskip("onnxscript")
+    with pytest.raises(UserError, match="--onnx has no graph"):
+        save_onnx(load_dense(folder), tmp_path)
 
 
 def test_a_damaged_folder_is_refused_in_a_line(folder):

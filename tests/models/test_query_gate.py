@@ -4,6 +4,7 @@ import pytest
 import torch
 from objective_toys import relevance_of
 from pydantic import ValidationError
+from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from embedtrain.errors import UserError
 from embedtrain.models.build import build_dense, load_dense, save_encoder
@@ -17,6 +18,21 @@ from embedtrain.types import RetrievalBatch
 TEXTS = ["red cat", "cat red", "red red cat", "the small dog runs"]
 
 
+KINDS = ["slr", "llr", "clr"]
+
+
+@pytest.fixture(scope="module")
+def bert(bert, tmp_path_factory):
+    """The tiny model with a masked-language head, as pre-training keeps it."""
+    folder = tmp_path_factory.mktemp("with-head")
+    torch.manual_seed(0)
+    model = AutoModelForMaskedLM.from_pretrained(bert)
+    torch.nn.init.normal_(model.get_output_embeddings().bias)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(bert).save_pretrained(folder)
+    return str(folder)
+
+
 def gated(bert: str, kind: str = "slr", *, trained: bool = True, **gate: object) -> DenseEncoder:
     torch.manual_seed(0)
     model = build_dense(DenseConfig(backbone=bert, query_gate={"kind": kind, **gate}))
@@ -26,7 +42,7 @@ def gated(bert: str, kind: str = "slr", *, trained: bool = True, **gate: object)
     return model.eval()
 
 
-@pytest.mark.parametrize("kind", ["slr", "llr"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_new_gate_changes_nothing(bert, kind):
     model, plain = gated(bert, kind, trained=False), load_dense(bert).eval()
     for side in ("query", "document"):
@@ -34,7 +50,7 @@ def test_a_new_gate_changes_nothing(bert, kind):
         torch.testing.assert_close(found, torch.from_numpy(encode_texts(plain, TEXTS, side)))
 
 
-@pytest.mark.parametrize("kind", ["slr", "llr"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_documents_keep_their_vectors_and_queries_do_not(bert, kind):
     model, plain = gated(bert, kind), load_dense(bert).eval()
     documents = torch.from_numpy(encode_texts(plain, TEXTS, "document"))
@@ -76,8 +92,30 @@ def test_it_equals_the_vocabulary_vector_laid_out(bert, kind):
     torch.testing.assert_close(gate.factors(states, tokens), torch.stack(expected))
 
 
-def test_a_folder_gives_the_same_gated_vectors_and_no_other_reader_loads_it(bert, tmp_path):
-    model = gated(bert, "llr")
+def test_clr_asks_the_masked_language_head_about_the_first_token(bert):
+    model = gated(bert, "clr")
+    language = AutoModelForMaskedLM.from_pretrained(bert).eval()
+    plain = torch.from_numpy(encode_texts(load_dense(bert).eval(), TEXTS, "query"))
+    found = torch.from_numpy(encode_texts(model, TEXTS, "query"))
+    for text, vector, gated_vector in zip(TEXTS, plain, found, strict=True):
+        ids = torch.tensor(model.tokenizer(text)["input_ids"])[None]
+        with torch.no_grad():
+            expected = language(input_ids=ids).logits[0, 0].relu().log1p()
+        factors = (expected @ model.query_gate.columns + model.query_gate.bias).softmax(0)
+        together = torch.nn.functional.normalize(factors * vector, dim=0)
+        torch.testing.assert_close(gated_vector, together.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_clr_trains_the_head_as_well(bert, sentences):
+    model = gated(bert, "clr").train()
+    tokens = model.tokenization.encode(sentences[:6], "query")
+    model.embed(tokens, Execution(), "query")[:, 0].sum().backward()
+    assert model.query_gate.language.model.cls.predictions.transform.dense.weight.grad.any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_folder_gives_the_same_gated_vectors_and_no_other_reader_loads_it(bert, kind, tmp_path):
+    model = gated(bert, kind)
     save_encoder(model, tmp_path)
     assert is_own_layout(tmp_path)
     loaded = load_dense(str(tmp_path)).eval()
@@ -85,8 +123,9 @@ def test_a_folder_gives_the_same_gated_vectors_and_no_other_reader_loads_it(bert
         assert (encode_texts(loaded, TEXTS, side) == encode_texts(model, TEXTS, side)).all()
 
 
-def test_a_gate_for_training_only_is_not_in_the_folder_nor_in_evaluation(bert, tmp_path):
-    model = gated(bert, at_inference=False)
+@pytest.mark.parametrize("kind", ["slr", "clr"])
+def test_a_gate_for_training_only_is_not_in_the_folder_nor_in_evaluation(bert, kind, tmp_path):
+    model = gated(bert, kind, at_inference=False)
     plain = encode_texts(load_dense(bert).eval(), TEXTS, "query")
     assert abs(encode_texts(model, TEXTS, "query") - plain).max() < 1e-6
     save_encoder(model, tmp_path)
@@ -98,8 +137,9 @@ def test_a_gate_for_training_only_is_not_in_the_folder_nor_in_evaluation(bert, t
     assert (trained - torch.from_numpy(plain)).abs().max() > 0.05
 
 
-def test_chunks_that_are_encoded_again_give_the_plain_gradients(bert, sentences):
-    model = gated(bert, "llr").double()
+@pytest.mark.parametrize("kind", ["llr", "clr"])
+def test_chunks_that_are_encoded_again_give_the_plain_gradients(bert, kind, sentences):
+    model = gated(bert, kind).double()
     queries = model.tokenization.encode(sentences[:6], "query")
     documents = model.tokenization.encode(sentences[40:64], "document")
     rows = torch.arange(6), torch.arange(24)
@@ -122,3 +162,12 @@ def test_what_a_gate_does_not_go_with_is_refused(bert):
         DenseConfig(backbone=bert, query_gate={}, exits=(1,))
     with pytest.raises(UserError, match=r"model\.query_gate needs"):
         build_dense(DenseConfig(backbone=bert, query_gate={}, similarity="dot"))
+    with pytest.raises(UserError, match=r"model\.lora does not go with query_gate"):
+        build_dense(DenseConfig(backbone=bert, query_gate={"kind": "clr"}, lora={}))
+
+
+def test_clr_without_a_head_is_refused(llama):
+    with pytest.raises(
+        UserError, match=r"model\.query_gate needs a backbone with a masked-language"
+    ):
+        build_dense(DenseConfig(backbone=llama, query_gate={"kind": "clr"}))

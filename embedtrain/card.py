@@ -9,7 +9,7 @@ import yaml
 
 from embedtrain.checkpoint import RunFolder
 from embedtrain.contract import AnyContract, LateInteractionContract
-from embedtrain.models.dense import DenseConfig
+from embedtrain.models.dense_config import DenseConfig
 from embedtrain.models.late_interaction import LateInteractionConfig
 from embedtrain.recipe import Recipe, dump_recipe
 from embedtrain.resources import resource
@@ -92,10 +92,11 @@ def _form(model: DenseConfig | LateInteractionConfig, contract: AnyContract) -> 
 def _pooling(model: DenseConfig | LateInteractionConfig) -> str:
     if isinstance(model, DenseConfig):
         words = model.words
+        pooling = "attention of a learned seed (PMA)" if model.attention_pooling else model.pooling
         if words is None:
-            return str(model.pooling)
+            return str(pooling)
         size = words.dim or "all vocabulary"
-        return f"{model.pooling}, and {size} coordinates for words (DupMAE)"
+        return f"{pooling}, and {size} coordinates for words (DupMAE)"
     return f"none: late interaction (MaxSim), {model.dim} dimensions per vector"
 
 

@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from embedtrain.errors import UserError
-from embedtrain.models.dense import DenseConfig
+from embedtrain.models.dense_config import DenseConfig
 from embedtrain.models.late_interaction import LateInteractionConfig
 from embedtrain.objectives import AnyObjective, Objective
 from embedtrain.objectives.info_nce import InfoNCE

@@ -29,7 +29,8 @@ from embedtrain.data.sources import load_task
 from embedtrain.evaluation.metrics import score_ranking
 from embedtrain.models.build import build_dense
 from embedtrain.models.chunking import Execution
-from embedtrain.models.dense import DenseConfig, DenseEncoder
+from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.dense_config import DenseConfig
 from embedtrain.recipe import load_recipe
 from embedtrain.resources import resource
 from embedtrain.train import train

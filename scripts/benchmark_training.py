@@ -24,7 +24,8 @@ from embedtrain.contract import TextSide, join_texts
 from embedtrain.data.sources import load_task
 from embedtrain.models.build import build_dense
 from embedtrain.models.chunking import Execution
-from embedtrain.models.dense import DenseConfig, DenseEncoder
+from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.dense_config import DenseConfig
 from embedtrain.models.fetching import fetch
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.types import Relevance, RetrievalBatch

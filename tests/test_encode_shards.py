@@ -37,7 +37,7 @@ def folder(sentences, tmp_path):
 @pytest.fixture
 def model(bert, tmp_path):
     from embedtrain.models.build import build_encoder, save_encoder
-    from embedtrain.models.dense import DenseConfig
+    from embedtrain.models.dense_config import DenseConfig
 
     save_encoder(build_encoder(DenseConfig(backbone=bert), "cpu"), tmp_path / "model")
     return str(tmp_path / "model")

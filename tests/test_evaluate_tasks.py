@@ -16,7 +16,7 @@ from embedtrain.evaluation.metrics import score_run
 from embedtrain.evaluation.report import render_text
 from embedtrain.evaluation.result import load_result
 from embedtrain.models.build import build_dense, load_encoder, save_encoder
-from embedtrain.models.dense import DenseConfig
+from embedtrain.models.dense_config import DenseConfig
 from embedtrain.prepare import load_task
 from embedtrain.retrieval.compression import Compression
 from embedtrain.tasks.retrieval import METRICS

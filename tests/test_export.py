@@ -15,7 +15,7 @@ from embedtrain import export as export_module
 from embedtrain.errors import UserError
 from embedtrain.export import export, verify, write_model
 from embedtrain.models.build import build_dense, load_dense, save_dense
-from embedtrain.models.dense import DenseConfig
+from embedtrain.models.dense_config import DenseConfig
 from embedtrain.models.encoding import encode_texts
 
 TEXTS = ["red cat", "a large blue dog runs over the tree", "x"]

@@ -12,7 +12,7 @@ from embedtrain.errors import UserError
 from embedtrain.export_onnx import check_onnx, export_onnx
 from embedtrain.models import onnx_graph
 from embedtrain.models.build import build_dense, build_encoder, save_dense, save_encoder
-from embedtrain.models.dense import DenseConfig
+from embedtrain.models.dense_config import DenseConfig
 from embedtrain.models.late_interaction import LateInteractionConfig
 from embedtrain.models.onnx_graph import pool_padded
 from embedtrain.models.pooling import pack_states, pool

@@ -13,7 +13,7 @@ from embedtrain.cli import app
 from embedtrain.errors import UserError
 from embedtrain.hub import plan_push, push
 from embedtrain.models.build import build_dense, load_dense, save_dense
-from embedtrain.models.dense import DenseConfig
+from embedtrain.models.dense_config import DenseConfig
 from embedtrain.models.encoding import encode_texts
 
 # huggingface_hub 2.4 uploads bytes in a way that its own HTTP client warns of.

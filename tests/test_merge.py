@@ -6,7 +6,7 @@ import torch
 from embedtrain.errors import UserError
 from embedtrain.merge import MergeWish, merge
 from embedtrain.models.build import build_dense, load_encoder, save_encoder
-from embedtrain.models.dense import DenseConfig
+from embedtrain.models.dense_config import DenseConfig
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from embedtrain.models.build import build_dense, save_dense
-from embedtrain.models.dense import DenseConfig
+from embedtrain.models.dense_config import DenseConfig
 from embedtrain.release import loading_problems
 
 TEI, VLLM = "text-embeddings-inference", "vLLM"

@@ -27,7 +27,8 @@ from embedtrain.models.build_parts import (
     drop_layers,
 )
 from embedtrain.models.build_static import build_static, save_static
-from embedtrain.models.dense import DenseConfig, DenseEncoder
+from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.dense_config import DenseConfig
 from embedtrain.models.encoder import Packing, TextEncoder
 from embedtrain.models.exit_heads import write_exit_heads
 from embedtrain.models.fetching import fetch, static_folder

@@ -4,7 +4,8 @@ from torch import nn
 
 from embedtrain.errors import UserError
 from embedtrain.models.backbone import Backbone
-from embedtrain.models.dense import DenseConfig, DenseEncoder
+from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.dense_config import DenseConfig
 from embedtrain.models.exit_heads import read_exit_heads
 from embedtrain.models.exits import Exits, keep_layers
 from embedtrain.models.fetching import fetch

@@ -8,7 +8,8 @@ from torch import nn
 from embedtrain.contract import Contract
 from embedtrain.errors import UserError
 from embedtrain.models.backbone import Backbone
-from embedtrain.models.dense import DenseConfig, DenseEncoder
+from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.dense_config import DenseConfig
 from embedtrain.models.layout import (
     CONTRACT_FILE,
     Layout,

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from embedtrain.contract import Contract, TaskPrompts
 from embedtrain.errors import UserError
 from embedtrain.models.backbone import Backbone
-from embedtrain.models.dense import DenseConfig
+from embedtrain.models.dense_config import DenseConfig
 from embedtrain.models.layout import DEFAULT_LENGTH, Layout
 from embedtrain.models.long_positions import lengthen
 

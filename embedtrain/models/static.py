@@ -16,7 +16,8 @@ from torch import Tensor
 from embedtrain.contract import join_texts
 from embedtrain.models.build_static import static_encoder
 from embedtrain.models.chunking import plan_chunks
-from embedtrain.models.dense import DenseConfig, DenseEncoder
+from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.dense_config import DenseConfig
 from embedtrain.models.word_table import table_backbone
 from embedtrain.types import Texts
 

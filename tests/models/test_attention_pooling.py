@@ -9,7 +9,7 @@ from embedtrain.errors import UserError
 from embedtrain.models.attention_pooling import AttentionPooling, AttentionPoolingConfig
 from embedtrain.models.build import build_dense, load_dense, save_dense
 from embedtrain.models.chunking import Execution
-from embedtrain.models.dense import DenseConfig
+from embedtrain.models.dense_config import DenseConfig
 
 LENGTHS = torch.tensor([3, 1, 5])
 

@@ -16,7 +16,8 @@ from embedtrain.errors import UserError
 from embedtrain.evaluate_tasks import Wish, evaluate_tasks
 from embedtrain.models.build import build_dense, load_dense, load_encoder, save_encoder
 from embedtrain.models.chunking import Execution
-from embedtrain.models.dense import DenseConfig, DenseEncoder
+from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.dense_config import DenseConfig
 from embedtrain.models.encoding import encode_texts
 from embedtrain.models.onnx_graph import save_onnx
 from embedtrain.models.static import Words, bag_vectors, words_encoder

@@ -20,7 +20,7 @@ from transformers import (
 
 from embedtrain.models.build import build_dense, load_dense, save_dense
 from embedtrain.models.chunking import Execution
-from embedtrain.models.dense import DenseConfig
+from embedtrain.models.dense_config import DenseConfig
 from embedtrain.models.lora import LoraConfig, adapted_layers, merge_lora
 
 FAMILIES = {

@@ -7,7 +7,8 @@ from embedtrain.data.mixture import Draw
 from embedtrain.errors import UserError
 from embedtrain.models.build import build_dense
 from embedtrain.models.chunking import Execution
-from embedtrain.models.dense import DenseConfig, DenseEncoder
+from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.dense_config import DenseConfig
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.types import Relevance, RetrievalBatch
 

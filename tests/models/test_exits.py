@@ -8,7 +8,8 @@ from transformers import ModernBertConfig, ModernBertModel
 from embedtrain.errors import UserError
 from embedtrain.models.build import build_dense, load_dense
 from embedtrain.models.chunking import Execution
-from embedtrain.models.dense import DenseConfig, DenseEncoder
+from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.dense_config import DenseConfig
 from embedtrain.models.exits import final_norm, keep_layers
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.objectives.matryoshka import Matryoshka

@@ -5,7 +5,7 @@ import torch
 
 from embedtrain.models.build import build_dense, load_dense, save_dense
 from embedtrain.models.chunking import Execution
-from embedtrain.models.dense import DenseConfig
+from embedtrain.models.dense_config import DenseConfig
 from embedtrain.models.layer_pooling import LayerPooling, LayerPoolingConfig
 
 SMALL = LayerPoolingConfig(num_latents=4, num_heads=2, head_dim=8)

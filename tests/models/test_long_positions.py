@@ -13,7 +13,7 @@ from embedtrain.errors import UserError
 from embedtrain.long_inputs import LongInputs, parse_long_inputs
 from embedtrain.models.build import build_encoder, load_encoder, save_encoder
 from embedtrain.models.chunking import Execution
-from embedtrain.models.dense import DenseConfig
+from embedtrain.models.dense_config import DenseConfig
 from embedtrain.models.encoding import encode_texts
 from embedtrain.models.late_interaction import LateInteractionConfig
 from embedtrain.models.lengthening import lengthen_encoder

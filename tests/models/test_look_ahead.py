@@ -7,7 +7,7 @@ from embedtrain.contract import TokenPrepending
 from embedtrain.errors import UserError
 from embedtrain.models.build import build_dense, load_dense, save_dense
 from embedtrain.models.chunking import Execution
-from embedtrain.models.dense import DenseConfig
+from embedtrain.models.dense_config import DenseConfig
 from embedtrain.models.look_ahead import twice, with_placeholder
 from embedtrain.types import Texts
 

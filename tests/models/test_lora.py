@@ -9,7 +9,7 @@ from embedtrain.errors import UserError
 from embedtrain.models.backbone import _check_attention, load_backbone
 from embedtrain.models.build import build_dense, load_dense, save_dense
 from embedtrain.models.chunking import Execution
-from embedtrain.models.dense import DenseConfig
+from embedtrain.models.dense_config import DenseConfig
 from embedtrain.models.lora import (
     LoraConfig,
     adapted_layers,

@@ -9,7 +9,8 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from embedtrain.errors import UserError
 from embedtrain.models.build import build_dense, load_dense, save_encoder
 from embedtrain.models.chunking import Execution
-from embedtrain.models.dense import DenseConfig, DenseEncoder
+from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.dense_config import DenseConfig
 from embedtrain.models.encoding import encode_texts
 from embedtrain.models.layout import is_own_layout
 from embedtrain.objectives.info_nce import InfoNCE

@@ -9,7 +9,7 @@ from embedtrain.errors import UserError
 from embedtrain.export import export
 from embedtrain.models.build import build_dense, load_dense, load_encoder, save_encoder
 from embedtrain.models.chunking import Execution
-from embedtrain.models.dense import DenseConfig
+from embedtrain.models.dense_config import DenseConfig
 from embedtrain.models.encoding import encode_texts
 from embedtrain.models.shrink import shrink
 

@@ -9,7 +9,8 @@ from embedtrain.contract import TextSide
 from embedtrain.errors import UserError
 from embedtrain.models.build import build_dense, load_dense, save_dense
 from embedtrain.models.chunking import Execution
-from embedtrain.models.dense import DenseConfig, DenseEncoder
+from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.dense_config import DenseConfig
 from embedtrain.models.pretraining import save_masked_autoencoder
 from embedtrain.models.words import WordPart, WordsConfig
 

@@ -14,7 +14,7 @@ from embedtrain.evaluate_mteb import MtebWish, evaluate_mteb, find_tasks
 from embedtrain.evaluate_tasks import Wish, evaluate_tasks
 from embedtrain.evaluation.result import load_result
 from embedtrain.models.build import build_dense, load_encoder, save_encoder
-from embedtrain.models.dense import DenseConfig
+from embedtrain.models.dense_config import DenseConfig
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

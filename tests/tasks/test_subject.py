@@ -2,7 +2,7 @@ import numpy as np
 import torch
 
 from embedtrain.models.build import build_dense, load_encoder
-from embedtrain.models.dense import DenseConfig
+from embedtrain.models.dense_config import DenseConfig
 from embedtrain.models.encoding import encode_texts
 from embedtrain.tasks.subject import Subject, symmetric_view
 

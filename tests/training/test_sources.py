@@ -11,7 +11,7 @@ from embedtrain.contract import Demonstration, Instruction
 from embedtrain.data.mixture import Mixture
 from embedtrain.errors import UserError
 from embedtrain.models.build import build_dense, load_encoder, save_encoder
-from embedtrain.models.dense import DenseConfig
+from embedtrain.models.dense_config import DenseConfig
 from embedtrain.prepare import prepare_sources
 from embedtrain.recipe import load_recipe
 from embedtrain.train import rows_of_steps, train

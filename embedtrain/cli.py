@@ -17,7 +17,7 @@ from embedtrain import (
     cli_static,
     cli_tokenizer,
 )
-from embedtrain.cli_options import LongInputsOption
+from embedtrain.cli_options import LateChunksOption, LongInputsOption
 from embedtrain.errors import Interrupted, UserError
 from embedtrain.long_inputs import parse_long_inputs
 from embedtrain.training.launcher import INTERRUPTED, RankDied, report_failure, speaks
@@ -137,12 +137,14 @@ def search(
     ] = None,
     instruction: InstructionOption = None,
     long_inputs: LongInputsOption = None,
+    late_chunks: LateChunksOption = None,
 ) -> None:
     """Search documents, once or interactively."""
     from embedtrain.output import print_hits
     from embedtrain.search import Searcher
 
-    searcher = Searcher(model, data, split, instruction, parse_long_inputs(long_inputs))
+    longer = parse_long_inputs(long_inputs)
+    searcher = Searcher(model, data, split, instruction, longer, late_chunks)
     if like or unlike:
         if query is not None:
             raise UserError("--like", "takes the place of a query", cure="Give one of them")

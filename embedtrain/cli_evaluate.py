@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from embedtrain.cli_options import LongInputsOption
+from embedtrain.cli_options import LateChunksOption, LongInputsOption
 from embedtrain.errors import UserError
 from embedtrain.long_inputs import parse_long_inputs
 
@@ -82,6 +82,7 @@ def evaluate(
         str | None, typer.Option(help="Use the prompts of this one of the model's instructions.")
     ] = None,
     long_inputs: LongInputsOption = None,
+    late_chunks: LateChunksOption = None,
 ) -> None:
     """Score a model on tasks of any kind, with confidence intervals and cost."""
     # Longer than others: most of its lines are its options.
@@ -91,7 +92,7 @@ def evaluate(
     if mteb:
         from embedtrain.evaluate_mteb import MtebWish
 
-        refused = baseline or clusters or dim or quantize or price
+        refused = baseline or clusters or dim or quantize or price or late_chunks
         mteb_wish = MtebWish(
             mteb, data or [], split, task, prompts, instruction=instruction, long_inputs=longer
         )
@@ -107,7 +108,7 @@ def evaluate(
     compression = Compression(dim=dim, quantize=quantize, rescore=rescore)
     wish = Wish(
         data or [], split, task, clusters, baseline, efficiency, compression, price, instruction,
-        longer,
+        longer, late_chunks,
     )  # fmt: skip
     for result in evaluate_tasks(model, wish, output):
         for table in result_tables(result):
@@ -123,7 +124,7 @@ def _evaluate_mteb(model: str, wish: "MtebWish", output: Path | None, refused: o
     if refused:
         raise UserError(
             "--mteb",
-            "does not go with --baseline, --clusters, --dim, --quantize and --price",
+            "does not go with --baseline, --clusters, --dim, --quantize, --price and --late-chunks",
             cure="Use embedtrain compare on the scores/ folders",
         )
     if output is None or output.suffix == ".json":

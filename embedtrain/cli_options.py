@@ -12,3 +12,11 @@ LongInputsOption = Annotated[
         "Methods: grouped, interpolated, recurrent, ntk, self_extend.",
     ),
 ]
+LateChunksOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Give documents a vector per chunk of so many tokens at most, made after the document was "
+        "read whole (late chunking).",
+    ),
+]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from embedtrain.cli_options import LongInputsOption
+from embedtrain.cli_options import LateChunksOption, LongInputsOption
 from embedtrain.long_inputs import parse_long_inputs
 
 EXAMPLE = (
@@ -37,6 +37,7 @@ def probe(
     seed: Annotated[int, typer.Option(help="Of the texts that are made.")] = 0,
     output: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
     long_inputs: LongInputsOption = None,
+    late_chunks: LateChunksOption = None,
 ) -> None:
     """Probe what a model can and cannot do."""
     # Longer than others: half of its lines are its options.
@@ -45,6 +46,7 @@ def probe(
 
     from embedtrain.data.cache import default_cache
     from embedtrain.models.build import load_encoder
+    from embedtrain.models.late_chunking import chunk_late
     from embedtrain.models.lengthening import lengthen_encoder
     from embedtrain.probes.base import ProbeWish
     from embedtrain.probes.discovery import run_probe
@@ -54,7 +56,7 @@ def probe(
     if length:
         wish = ProbeWish(data=data, size=size, seed=seed, lengths=tuple(length))
     encoder = lengthen_encoder(load_encoder(model), parse_long_inputs(long_inputs))
-    subject = Subject(encoder, model, default_cache())
+    subject = Subject(chunk_late(encoder, late_chunks), model, default_cache())
     findings = run_probe(name, subject, wish)
     table = Table(name, "metric", "value")
     for finding in findings:

@@ -14,6 +14,7 @@ from embedtrain.evaluation.report import compare, summarise
 from embedtrain.evaluation.result import EvaluationResult, load_result, write_result
 from embedtrain.long_inputs import LongInputs
 from embedtrain.models.build import load_encoder
+from embedtrain.models.late_chunking import chunk_late
 from embedtrain.models.lengthening import lengthen_encoder
 from embedtrain.probes.overlap import seen_share
 from embedtrain.progress import console
@@ -47,6 +48,8 @@ class Wish:
     """Name of one of the model's, whose prompts take the place of the usual ones."""
     long_inputs: LongInputs | None = None
     """How documents may be longer than the model was trained on."""
+    late_chunks: int | None = None
+    """Tokens of a chunk, where documents are found by their best chunk."""
 
 
 def evaluate_tasks(model: str, wish: Wish, output: Path | None = None) -> list[EvaluationResult]:
@@ -68,8 +71,10 @@ def evaluate_tasks(model: str, wish: Wish, output: Path | None = None) -> list[E
     places = _places(tasks, output)
     baselines = [_load_baseline(task, wish.baseline) for task in tasks]
     _check_compression(tasks, wish.compression)
+    if wish.late_chunks is not None:
+        _check_retrieval(tasks, "--late-chunks", "is for documents of retrieval", "")
     encoder = load_encoder(model, instruction=wish.instruction)
-    encoder = lengthen_encoder(encoder, wish.long_inputs)
+    encoder = chunk_late(lengthen_encoder(encoder, wish.long_inputs), wish.late_chunks)
     subject = Subject(encoder, model, default_cache(), wish.compression, wish.instruction)
     results = []
     for task, place, baseline in zip(tasks, places, baselines, strict=True):
@@ -147,13 +152,20 @@ def read_run(path: Path) -> dict[str, dict[str, float]]:
 
 
 def _check_compression(tasks: Sequence[Task], compression: Compression) -> None:
+    if compression.quantize is not None:
+        _check_retrieval(
+            tasks, "--quantize", "is for indexes of retrieval", "; --dim works for all"
+        )
+
+
+def _check_retrieval(tasks: Sequence[Task], flag: str, purpose: str, advice: str) -> None:
     odd = [task.data.name for task in tasks if not isinstance(task, Retrieval)]
-    if compression.quantize is not None and odd:
+    if odd:
         raise UserError(
-            "--quantize",
-            "is for indexes of retrieval, which this task has none of",
+            flag,
+            f"{purpose}, which this task has none of",
             got=odd[0],
-            cure="Leave out the task or the flag; --dim works for every task",
+            cure=f"Leave out the task or the flag{advice}",
         )
 
 

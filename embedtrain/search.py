@@ -18,6 +18,7 @@ from embedtrain.models.dense import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.encoding import encode_texts
 from embedtrain.models.interaction import interaction_of
+from embedtrain.models.late_chunking import chunk_late
 from embedtrain.models.lengthening import lengthen_encoder
 from embedtrain.prepare import load_task
 from embedtrain.progress import progress_bar
@@ -50,6 +51,7 @@ class Searcher:
         split: Split of ``data``, where it has splits.
         instruction: Name of one of the model's, whose prompts take the place of the usual ones.
         long_inputs: How documents may be longer than the model was trained on.
+        late_chunks: Tokens of a chunk, where documents are found by their best chunk.
     """
 
     def __init__(
@@ -59,9 +61,11 @@ class Searcher:
         split: str | None = None,
         instruction: str | None = None,
         long_inputs: LongInputs | None = None,
+        late_chunks: int | None = None,
     ) -> None:
         path, split = _find_data(model, data, split)
-        self.model = lengthen_encoder(load_encoder(model, instruction=instruction), long_inputs)
+        encoder = lengthen_encoder(load_encoder(model, instruction=instruction), long_inputs)
+        self.model = chunk_late(encoder, late_chunks)
         if Path(path).is_file():
             self.texts = list(read_texts(Path(path), None))
             self.ids = [str(number) for number in range(1, len(self.texts) + 1)]

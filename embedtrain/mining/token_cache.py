@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from embedtrain.mining.shards import Shard, wait_for
+from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.encoding import TEXTS_AT_ONCE, encode_texts
-from embedtrain.models.late_interaction import LateInteractionEncoder
 from embedtrain.progress import progress_bar
 from embedtrain.retrieval.index_folder import (
     ARRAYS,
@@ -24,7 +24,7 @@ from embedtrain.types import Side, TokenVectors
 
 
 def embed_tokens_once(
-    model: LateInteractionEncoder,
+    model: TextEncoder,
     key: str,
     texts: Sequence[str],
     side: Side,

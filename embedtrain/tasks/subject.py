@@ -20,7 +20,6 @@ from embedtrain.mining.token_cache import embed_tokens_once
 from embedtrain.models.dense import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.interaction import interaction_of, refuse_interaction
-from embedtrain.models.late_interaction import LateInteractionEncoder
 from embedtrain.ops.interaction import interaction_pairs
 from embedtrain.ops.similarity import pair_scores
 from embedtrain.retrieval.compression import Compression
@@ -82,7 +81,6 @@ class Subject:
         side: Literal["query", "document"] = "query" if role == "query" else "document"
         if isinstance(model, DenseEncoder):
             return embed_once(model, key, texts, side, self.cache)
-        assert isinstance(model, LateInteractionEncoder)
         return embed_tokens_once(
             model, key, texts, side, self.cache, shard=Shard(), precision="fp32"
         )

@@ -25,7 +25,9 @@ def run(*arguments):
 
 
 def found_share(model, cache):
-    found = Subject(model, "x", cache).search([f"{key} " * 40 for key in KEYS], DOCUMENTS, 1, "query")
+    found = Subject(model, "x", cache).search(
+        [f"{key} " * 40 for key in KEYS], DOCUMENTS, 1, "query"
+    )
     return float(np.mean(found.indices[:, 0] == np.arange(len(KEYS))))
 
 

@@ -85,7 +85,7 @@ def _form(model: DenseConfig | LateInteractionConfig, contract: AnyContract) -> 
     assert isinstance(model, DenseConfig)
     gated = model.query_gate is not None and model.query_gate.at_inference
     parts = (model.words, model.layer_pooling, model.attention_pooling, model.interaction)
-    own = gated or any(part is not None for part in parts)
+    own = gated or contract.spans == "mlp" or any(part is not None for part in parts)
     return "unified" if own or contract.echo or contract.prepend is not None else "dense"
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from embedtrain.cli_options import LongInputsOption
+from embedtrain.cli_options import LateChunksOption, LongInputsOption
 from embedtrain.errors import UserError
 from embedtrain.long_inputs import parse_long_inputs
 
@@ -47,9 +47,28 @@ def encode(
     ] = "npy",
     rows_per_shard: Annotated[int, typer.Option(min=1, help="Texts of a shard.")] = 16_384,
     long_inputs: LongInputsOption = None,
+    late_chunks: LateChunksOption = None,
+    spans: Annotated[
+        bool, typer.Option(help="A vector for each of a row's spans, [[start, end], ...].")
+    ] = False,
 ) -> None:
     """Encode texts, from one file or a folder, into one file or a folder."""
+    if spans:
+        if form != "npy" or output.suffix != ".npy" or texts.is_dir() or long_inputs or late_chunks:
+            raise UserError(
+                "--spans",
+                "goes from one file to one .npy file, without --format, --long-inputs and --late-chunks",
+                got=str(output),
+                cure="Leave the others out",
+            )
+        _encode_spans(model, texts, output, side, column, instruction)
+        return
     longer = parse_long_inputs(long_inputs)
+    if late_chunks and (side == "query" or output.suffix != ".npy"):
+        raise UserError(
+            "--late-chunks", "is for documents that go into one .npy file", got=str(output),
+            cure="Leave out --side query, and let --output end in .npy",
+        )  # fmt: skip
     if output.suffix not in ("", ".npy") and not output.is_dir():
         raise UserError(
             "--output",
@@ -79,6 +98,26 @@ def encode(
     if form != "npy":
         raise UserError("--format", "is of shards", got=form, cure="Name a folder as --output")
     rows, dim = run_encode(
-        model, texts, output, side=side, column=column, instruction=instruction, long_inputs=longer
-    )
+        model, texts, output, side=side, column=column, instruction=instruction, long_inputs=longer,
+        late_chunks=late_chunks,
+    )  # fmt: skip
     typer.echo(f"{output}: {rows:,} x {dim}")
+
+
+def _encode_spans(
+    model: str,
+    texts: Path,
+    output: Path,
+    side: Literal["query", "document"],
+    column: str | None,
+    instruction: str | None,
+) -> None:
+    from embedtrain.encode_spans import encode_spans
+    from embedtrain.mining.shards import current_shard
+
+    if current_shard().ranks > 1:
+        raise UserError("--spans", "runs in one process", cure="Start it without torchrun")
+    rows, dim = encode_spans(
+        model, texts, output, side=side, column=column, instruction=instruction
+    )
+    typer.echo(f"{output}: {rows:,} spans x {dim}")

@@ -16,9 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from embedtrain.errors import UserError
 from embedtrain.long_inputs import LongInputs
+from embedtrain.marked_spans import is_marked, tokenise_marked
 from embedtrain.types import Side, Similarity, Texts
 
 Pooling = Literal["cls", "mean", "last_token", "weighted_mean", "max"]
+SpanVectors = Literal["mean", "mlp"]
 
 
 TEXTS_PER_CALL = 256
@@ -126,6 +128,10 @@ class Contract(BaseModel):
     """Prompts of tasks, by name, that take the place of the two prompts where a command names them."""
     long_inputs: LongInputs | None = Field(default=None, exclude_if=lambda value: value is None)
     """How positions go on behind those that the model was trained on, where they do."""
+    spans: SpanVectors | None = Field(default=None, exclude_if=lambda value: value is None)
+    """A text may have a marked span, whose tokens alone are pooled; ``mlp`` transforms their mean."""
+    late_chunks: PositiveInt | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Tokens of a chunk at most, where a document has a vector per chunk (late chunking)."""
 
     def under(self, instruction: str | None) -> "Contract":
         """Return the contract with the prompts of an instruction; None changes nothing.
@@ -205,7 +211,11 @@ class LateInteractionContract(BaseModel):
         own = (self.words, self.gate, self.exact_match, self.binary, self.cls_dim, self.word_dim)
         first = (self.query_tokens, self.document_tokens)
         positions = self.long_inputs is not None and not self.long_inputs.in_weights
-        return not any((*own, *first, positions)) and self.pool_factor == 1 and self.similarity == "cosine"
+        return (
+            not any((*own, *first, positions))
+            and self.pool_factor == 1
+            and self.similarity == "cosine"
+        )
 
     def prompt(self, side: Side) -> str:
         """Return the text put before every text of ``side``."""
@@ -243,11 +253,15 @@ class Tokenization:
         return found
 
     def _tokenise(self, texts: Sequence[str], side: Side) -> list[NDArray[np.int32]]:
-        prompt = self.contract.prompt(side)
+        prompt, length = self.contract.prompt(side), self.contract.length(side)
+        if any(map(is_marked, texts)):
+            if not isinstance(self.contract, Contract) or self.contract.spans is None:
+                raise UserError("a text", "has a span", got=texts[0], cure="Set model.spans")
+            return tokenise_marked(self.tokenizer, texts, prompt, length, f"model.{side}.length")
         encoded = self.tokenizer(
             [prompt + text for text in texts],
             truncation=True,
-            max_length=self.contract.length(side),
+            max_length=length,
             padding=False,
             return_attention_mask=False,
             return_token_type_ids=False,

@@ -1,7 +1,7 @@
 """Workflow: a model and a file of texts become a file of vectors."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from embedtrain.contract import LateInteractionContract
 from embedtrain.data.text_lines import read_lines, read_objects
+from embedtrain.encode_chunks import write_chunk_spans
 from embedtrain.errors import UserError
 from embedtrain.long_inputs import LongInputs
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.encoding import TEXTS_AT_ONCE, encode_texts
+from embedtrain.models.late_chunking import LateChunkEncoder, chunk_late
 from embedtrain.models.lengthening import lengthen_encoder
 from embedtrain.progress import progress_bar
 from embedtrain.types import Side, TokenVectors
@@ -35,6 +37,7 @@ def encode(
     column: str | None = None,
     instruction: str | None = None,
     long_inputs: LongInputs | None = None,
+    late_chunks: int | None = None,
 ) -> tuple[int, int]:
     """Encode a file of texts into a ``.npy`` file, rows in the order of the input, float32.
 
@@ -50,6 +53,8 @@ def encode(
         column: Key of the text; None looks for the usual ones.
         instruction: Name of one of the model's, whose prompts take the place of the usual ones.
         long_inputs: How documents may be longer than the model was trained on.
+        late_chunks: Tokens of a chunk, where a document gets a row per chunk; ``.lengths.npy`` says how many,
+            ``.chunks.jsonl`` where they stand.
 
     Returns:
         Number of texts and dimension.
@@ -62,18 +67,29 @@ def encode(
     total = sum(
         1 for _ in read_texts(texts, column)
     )  # also checks every line before the work starts
-    encoder = lengthen_encoder(load_encoder(model, instruction=instruction), long_inputs)
+    longer = lengthen_encoder(load_encoder(model, instruction=instruction), long_inputs)
+    encoder = chunk_late(longer, late_chunks)
     output.parent.mkdir(parents=True, exist_ok=True)
     if not isinstance(encoder, DenseEncoder):
         _encode_tokens(encoder, texts, output, side, column, total)
+        if isinstance(encoder, LateChunkEncoder):
+            write_chunk_spans(encoder, read_texts(texts, column), output)
         return total, encoder.dim
+    write_vectors(encoder, read_texts(texts, column), total, output, side)
+    return total, encoder.dim
+
+
+def write_vectors(
+    encoder: DenseEncoder, texts: Iterable[str], total: int, output: Path, side: Side
+) -> None:
+    """Encode so many texts, block by block, into a file that appears whole or not at all."""
     partial = output.with_suffix(".partial")
     try:
         array = np.lib.format.open_memmap(
             partial, mode="w+", dtype=np.float32, shape=(total, encoder.dim)
         )
-        with progress_bar(f"Encoding {texts.name}", total) as advance:
-            source = read_texts(texts, column)
+        source = iter(texts)
+        with progress_bar(f"Encoding for {output.name}", total) as advance:
             for start in range(0, total, TEXTS_AT_ONCE):
                 block = list(islice(source, TEXTS_AT_ONCE))
                 out = array[start : start + len(block)]
@@ -82,7 +98,6 @@ def encode(
         partial.replace(output)
     finally:
         partial.unlink(missing_ok=True)
-    return total, encoder.dim
 
 
 def _encode_tokens(
@@ -133,14 +148,20 @@ def read_texts(path: Path, column: str | None) -> Iterator[str]:
             yield _checked(line.rstrip("\r\n"), f"{path}:{number}")
         return
     for place, row in read_objects(path):
-        key = column or next((name for name in COLUMNS if name in row), None)
-        if key is None or key not in row:
-            raise UserError(
-                place, f"has no column {column or ' or '.join(COLUMNS)}", got=sorted(row),
-                cure="Name it with --column",
-            )  # fmt: skip
+        key = text_column(row, column, place)
         title = row.get("title") if key == "text" else None  # as in a BEIR corpus
         yield _checked(row[key], place, title)
+
+
+def text_column(row: Mapping[str, object], column: str | None, place: str) -> str:
+    """Return the name of the column that holds a row's text."""
+    key = column or next((name for name in COLUMNS if name in row), None)
+    if key is None or key not in row:
+        raise UserError(
+            place, f"has no column {column or ' or '.join(COLUMNS)}", got=sorted(row),
+            cure="Name it with --column",
+        )  # fmt: skip
+    return key
 
 
 def _parquet_texts(path: Path, column: str | None) -> Iterator[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from embedtrain.data.examples import Columns, Example
 from embedtrain.errors import UserError
+from embedtrain.marked_spans import mark
 
 QUERY_NAMES = ("query", "anchor", "question", "sentence1")
 POSITIVE_NAMES = (
@@ -186,7 +187,7 @@ class RowReader:
 
 def _text(value: object, column: str, place: str) -> str:
     if isinstance(value, dict) and isinstance(value.get("text"), str):
-        value = join_title(value.get("title"), value["text"])
+        value = _of_fields(value["text"], value, f"{place} {column}")
     if not isinstance(value, str):
         raise UserError(
             f"{place} {column}",
@@ -199,6 +200,16 @@ def _text(value: object, column: str, place: str) -> str:
             f"{place} {column}", "is an empty text", cure="Drop the row or give the text"
         )
     return value
+
+
+def _of_fields(text: str, fields: Mapping[str, object], place: str) -> str:
+    """Return a text with its title before it, or with its span marked."""
+    span, title = fields.get("span"), fields.get("title")
+    if span is None:
+        return join_title(title, text)
+    if title:
+        raise UserError(place, "has a span and a title", got=title, cure="Put both into the text")
+    return mark(text, span, f"{place} span")
 
 
 def join_title(title: object, text: str) -> str:

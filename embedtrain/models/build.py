@@ -23,6 +23,7 @@ from embedtrain.models.build_parts import (
     build_exits,
     build_language,
     build_query_gate,
+    build_span_mlp,
     build_words,
     drop_layers,
 )
@@ -137,6 +138,7 @@ def build_dense(config: DenseConfig, accelerator: Accelerator = "auto") -> Dense
     )
     encoder.query_gate = build_query_gate(config, layout, encoder, language)
     encoder.attention_pooling = _build_attention_pooling(config, layout, backbone)
+    encoder.span_mlp = build_span_mlp(encoder, backbone)
     if (interaction := config.interaction or layout.interaction) is not None:
         encoder.interaction = InteractionHead(encoder.dim, interaction)
         encoder.interaction.load(backbone.folder)
@@ -190,7 +192,7 @@ def _save_own(model: DenseEncoder, folder: Path) -> None:
         "attention_pooling": model.attention_pooling,
         "interaction": model.interaction,
     }
-    for part in parts.values():
+    for part in (*parts.values(), model.span_mlp):
         if part is not None:
             part.save(folder)
     write_own_layout(

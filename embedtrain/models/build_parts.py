@@ -16,6 +16,7 @@ from embedtrain.models.masked_language_model import (
     load_masked_language_model,
 )
 from embedtrain.models.query_gate import QueryGate
+from embedtrain.models.span_pooling import SpanMlp
 from embedtrain.models.words import WordPart
 
 
@@ -81,6 +82,33 @@ def build_query_gate(
     )
     gate.load(fetch(config.backbone))
     return gate
+
+
+def build_span_mlp(encoder: DenseEncoder, backbone: Backbone) -> SpanMlp | None:
+    """Return what transforms the vectors of spans, and refuse what spans do not go with."""
+    contract = encoder.contract
+    if contract.spans is None:
+        return None
+    if contract.pooling != "mean":
+        raise UserError(
+            "model.pooling", "must be mean with model.spans", got=contract.pooling,
+            cure="Set pooling: mean",
+        )  # fmt: skip
+    parts = {
+        "words": encoder.words,
+        "exits": encoder.exits,
+        "layer_pooling": encoder.layer_pooling,
+        "query_gate": encoder.query_gate,
+        "attention_pooling": encoder.attention_pooling,
+    }
+    other = next((name for name, part in parts.items() if part is not None), None)
+    if other is not None:
+        raise UserError("model.spans", f"does not go with {other}", cure="Drop one of them")
+    if contract.spans == "mean":
+        return None
+    mlp = SpanMlp(backbone.width)
+    mlp.load(backbone.folder)
+    return mlp
 
 
 def build_exits(config: DenseConfig, backbone: Backbone) -> Exits | None:

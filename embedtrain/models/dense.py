@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from embedtrain.contract import Contract
 from embedtrain.models.attention_pooling import AttentionPooling
 from embedtrain.models.backbone import Backbone
-from embedtrain.models.chunking import Execution, encode_in_chunks
+from embedtrain.models.chunking import Execution, encode_in_chunks, encode_tokens_in_chunks
 from embedtrain.models.encoder import Packing, TextEncoder
 from embedtrain.models.exits import Exits
 from embedtrain.models.interaction import InteractionHead
@@ -19,8 +19,9 @@ from embedtrain.models.layer_pooling import LayerPooling
 from embedtrain.models.look_ahead import prepending, twice, with_placeholder
 from embedtrain.models.pooling import pool
 from embedtrain.models.query_gate import QueryGate
+from embedtrain.models.span_pooling import SpanMlp, merge_spans, pool_spans
 from embedtrain.models.words import WordPart
-from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side, Texts
+from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side, Texts, TokenEmbeddings
 
 
 class DenseEncoder(TextEncoder):
@@ -60,6 +61,8 @@ class DenseEncoder(TextEncoder):
         """What multiplies the coordinates of queries, or None."""
         self.attention_pooling: AttentionPooling | None = None
         """What pools token states in place of the contract's pooling, or None."""
+        self.span_mlp: SpanMlp | None = None
+        """What transforms the mean of a span's states, or None."""
         self.interaction: InteractionHead | None = None
         """What scores pairs of vectors in place of the inner product, or None."""
         self.pair_classifier: nn.Linear | None = None
@@ -82,8 +85,8 @@ class DenseEncoder(TextEncoder):
     def is_portable(self) -> bool:
         """Whether sentence-transformers can express it: it computes the same vectors."""
         parts = (self.words, self.layer_pooling, self.attention_pooling, self.interaction)
-        parts += (self.own_positions,)
-        own = self.gates_queries or any(part is not None for part in parts)
+        more = (self.own_positions, self.span_mlp)
+        own = self.gates_queries or any(part is not None for part in (*parts, *more))
         return not (own or self.contract.echo or self.contract.prepend is not None)
 
     @property
@@ -141,6 +144,8 @@ class DenseEncoder(TextEncoder):
         packed = self.packs(texts)
         if self.contract.echo:
             execution = replace(execution, chunk_tokens=max(1, execution.chunk_tokens // 2))
+        if self.contract.spans is not None:
+            return self._embed_spans(texts, execution, packed=packed)
 
         def encode(chunk: Texts) -> Float[Tensor, "texts dim"]:
             if self.layer_pooling is not None:
@@ -156,6 +161,24 @@ class DenseEncoder(TextEncoder):
             return torch.cat(vectors, dim=1) if len(vectors) > 1 else vectors[0]
 
         return encode_in_chunks(encode, texts, execution, padded=not packed)
+
+    def _embed_spans(
+        self, texts: Texts, execution: Execution, *, packed: bool
+    ) -> Float[Tensor, "texts dim"]:
+        """Return the vector of each text's span; texts that differ in it alone are encoded once."""
+        merged, places = merge_spans(texts)
+
+        def states(plain: Texts) -> Float[Tensor, "tokens width"]:
+            return self._own_states(plain, packed=packed, layers=())
+
+        def finish(pooled: Float[Tensor, "spans width"]) -> Float[Tensor, "spans dim"]:
+            changed = pooled if self.span_mlp is None else self.span_mlp(pooled)
+            return self._finish(changed, self.projection)
+
+        def encode(chunk: Texts) -> TokenEmbeddings:
+            return pool_spans(chunk, states, finish)
+
+        return encode_tokens_in_chunks(encode, merged, execution, padded=not packed).tokens[places]
 
     def _own_states(
         self, texts: Texts, *, packed: bool, layers: tuple[int, ...]

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
-from embedtrain.contract import Instruction, Pooling, TextSide, TokenPrepending
+from embedtrain.contract import Instruction, Pooling, SpanVectors, TextSide, TokenPrepending
 from embedtrain.long_inputs import LongInputs
 from embedtrain.models.attention_pooling import AttentionPoolingConfig
 from embedtrain.models.backbone import Attention
@@ -49,6 +49,9 @@ class DenseConfig(BaseModel):
     """Put a summary of the text before its tokens (token prepending), for causal backbones; null: as above."""
     long_inputs: LongInputs | None = None
     """Positions for texts beyond those that the backbone was trained on; null: as the folder says."""
+    spans: SpanVectors | None = None
+    """Give vectors to marked spans of texts: the ``mean`` of their tokens, or an ``mlp`` behind it; null: as the
+    folder says, else whole texts only."""
     words: WordsConfig | None = None
     """Coordinates for words beside the vector (DupMAE); null: as the folder says, else none."""
     exits: tuple[PositiveInt, ...] = ()

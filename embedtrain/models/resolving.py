@@ -33,6 +33,7 @@ def resolve_contract(config: DenseConfig, layout: Layout, backbone: Backbone) ->
         "echo": stated.echo if stated else False,
         "prepend": stated.prepend if stated else None,
         "long_inputs": stated.long_inputs if stated else None,
+        "spans": stated.spans if stated else None,
     }
     recipe = {
         "pooling": config.pooling,
@@ -43,6 +44,7 @@ def resolve_contract(config: DenseConfig, layout: Layout, backbone: Backbone) ->
         "document_length": config.document.length,
         "echo": config.echo,
         "prepend": config.prepend,
+        "spans": config.spans,
     }
     chosen = {key: value for key, value in recipe.items() if value is not None}
     contract = Contract.model_validate(folder | chosen)

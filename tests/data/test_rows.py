@@ -3,6 +3,7 @@ import pytest
 from embedtrain.data.examples import Columns, Example
 from embedtrain.data.rows import RowReader, choose_columns, join_title
 from embedtrain.errors import UserError
+from embedtrain.marked_spans import mark
 
 
 def read(row, only_text=False, **columns):
@@ -139,3 +140,14 @@ def test_classes_are_numbered_by_first_row_and_numbers_stay():
         reader.read({"text": "a", "label": 0.5}, "x:1")
     with pytest.raises(UserError, match=r"columns: \{label"):
         reader.read({"text": "a"}, "x:1")
+
+
+def test_a_text_may_be_an_object_with_a_span():
+    value = {"text": "the red cat", "span": [[0, 3], [8, 11]]}
+    example = read({"query": value, "positive": ["red", value | {"span": None}]})
+    assert example.query == mark("the red cat", [[0, 3], [8, 11]])
+    assert example.positives == ("red", "the red cat")
+    with pytest.raises(UserError, match=r"^f.jsonl:3 query span does not ascend"):
+        read({"query": value | {"span": [3, 50]}, "positive": "red"})
+    with pytest.raises(UserError, match=r"^f.jsonl:3 query has a span and a title"):
+        read({"query": value | {"title": "A"}, "positive": "red"})

@@ -35,6 +35,7 @@ from embedtrain.objectives.rank_net import RankNet
 from embedtrain.objectives.set_contrast import SetContrast
 from embedtrain.objectives.soft_infonce import SoftInfoNCE
 from embedtrain.objectives.soft_top_k import SoftTopK
+from embedtrain.objectives.supervised_contrast import SupervisedContrast
 from embedtrain.objectives.triplet import Triplet
 from embedtrain.training.distributed import gather_outputs
 from embedtrain.types import GuideEmbeddings, RetrievalBatch, RetrievalOutputs, TokenEmbeddings
@@ -61,6 +62,7 @@ EVERY = [
     Triplet(distance="similarity"),
     MultiSimilarity(),
     SetContrast(temperature=0.2),
+    SupervisedContrast(temperature=0.2),
     LabelledPositives(inner=InfoNCE(temperature=0.2), threshold=0.0),
     AnglE(scale=5.0),
 ]

@@ -12,6 +12,7 @@ from embedtrain.data.mixture import Draw
 from embedtrain.guide import encode_guide
 from embedtrain.models.build import build_encoder
 from embedtrain.models.chunking import Execution
+from embedtrain.models.compiling import compile_layers
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.objectives.base import Objective
 from embedtrain.prepare import cache_of, check_batch_size, prepare_sources
@@ -57,8 +58,9 @@ def diagnose(recipe: Recipe) -> Diagnosis:
     """Compare the recipe's gradients with the plain ones on its own first 64 rows.
 
     Plain means float32, one padded batch, no chunks, no rematerialisation, all scores stored. The recipe's
-    way is its chunk size (lowered until there are several chunks), packing, rematerialisation, gradient checkpointing, precision and loss backend. Dropout
-    is off in both: it draws other numbers for other shapes.
+    way is its chunk size (lowered until there are several chunks), packing, rematerialisation, gradient
+    checkpointing, compiled layers, precision and loss backend. Dropout is off in both: it draws other numbers
+    for other shapes.
     """
     torch.manual_seed(recipe.trainer.seed)
     model = build_encoder(recipe.model, recipe.trainer.accelerator)
@@ -91,9 +93,12 @@ def compare_gradients(
             model, plain, batch, Execution(10 * total), guide=guide, bf16=False
         )
     wanted = total if trainer.chunk_tokens == "auto" else trainer.chunk_tokens
-    configured = Execution(min(wanted, max(1, total // 4)), trainer.rematerialize)
+    chunk = min(wanted, max(1, total // 4))
+    configured = Execution(chunk, trainer.rematerialize, recall=not trainer.compile)
     if trainer.gradient_checkpointing:
         keep_one_activation_per_layer(model)
+    if trainer.compile:
+        compile_layers(model)
     bf16 = trainer.precision == "bf16"
     loss, found = _gradients(model, objective, batch, configured, guide=guide, bf16=bf16)
     return Diagnosis(plain_loss, loss, _compare(expected, found), BOUNDS[trainer.precision])

@@ -15,6 +15,7 @@ EXECUTION = (
     "activation_offload",
     "checkpoint_every",
     "chunk_tokens",
+    "compile",
     "devices",
     "gradient_checkpointing",
     "nodes",

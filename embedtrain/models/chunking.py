@@ -15,7 +15,7 @@ from typing import TypeVar
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, noop_context_fn
 
 from embedtrain.models.recall import recall_contexts
 from embedtrain.types import Texts, TokenEmbeddings
@@ -34,11 +34,14 @@ class Execution:
             first. The last chunk never needs it.
         agree: From this process's number of chunks to the number that all processes run. Where weights are
             sharded, each chunk fetches them from the others, so all must run as many.
+        recall: Keep a little of each chunk that is encoded again (:mod:`embedtrain.models.recall`). False where
+            layers are compiled: what they compute inside cannot be kept.
     """
 
     chunk_tokens: int = 16_384
     rematerialize: bool | float = False
     agree: Callable[[int], int] | None = None
+    recall: bool = True
 
     def num_recomputed(self, num_chunks: int) -> int:
         """Return how many chunks, from the first, the backward pass encodes again."""
@@ -148,7 +151,8 @@ def _run(
     for number, rows in enumerate(chunks, 1):
         chunk = texts.select(rows.to(texts.ids.device))
         if number <= again:
-            parts.append(checkpoint(encode, chunk, use_reentrant=False, context_fn=recall_contexts))
+            contexts = recall_contexts if execution.recall else noop_context_fn
+            parts.append(checkpoint(encode, chunk, use_reentrant=False, context_fn=contexts))
         else:
             parts.append(encode(chunk))
     for _ in range(idle):

@@ -47,6 +47,9 @@ class TrainerConfig(BaseModel):
     own negatives, and the gradient is the mean over them."""
     gradient_checkpointing: bool = False
     """Keep one activation per layer and compute the rest again in the backward pass, inside each chunk."""
+    compile: bool = False
+    """Compile each layer by torch.compile (single and ddp). Chunks are padded then, which costs on CPU what
+    compiling gains; the first steps take minutes."""
     activation_offload: bool = False
     """Keep activations in main memory between the forward and the backward pass; slow, for a GPU only."""
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -93,6 +96,10 @@ class TrainerConfig(BaseModel):
     def _strategy_can_do_it(self) -> "TrainerConfig":
         if self.strategy == "single" and self.num_ranks > 1:
             raise ValueError("strategy single has one device; give ddp, deepspeed_* or fsdp")
+        if self.compile and (self.strategy == "fsdp" or self.strategy.startswith("deepspeed")):
+            raise ValueError("compile needs strategy single or ddp")
+        if self.compile and self.gradient_checkpointing:
+            raise ValueError("compile goes with rematerialize, not with gradient_checkpointing")
         if self.offload and not self.strategy.startswith("deepspeed"):
             raise ValueError("offload needs strategy deepspeed_1, deepspeed_2 or deepspeed_3")
         return self

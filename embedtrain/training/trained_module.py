@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from embedtrain.errors import UserError
 from embedtrain.models.chunking import Execution
+from embedtrain.models.compiling import compile_layers
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.lora import refuse_missing, without_frozen
 from embedtrain.progress import console
@@ -49,7 +50,9 @@ class TrainedModule(pl.LightningModule, ABC):
         self.num_steps = num_steps
         assert config.chunk_tokens != "auto", "planned before"
         agree = largest if needs_equal_chunks(config) and config.num_ranks > 1 else None
-        self.execution = Execution(config.chunk_tokens, config.rematerialize, agree)
+        self.execution = Execution(
+            config.chunk_tokens, config.rematerialize, agree, recall=not config.compile
+        )
         self._bad: tuple[float, Path] | None = None
         self._micro_batch = 0
         self._batch: Any = None
@@ -58,6 +61,8 @@ class TrainedModule(pl.LightningModule, ABC):
             decide_packing(model)
         if config.gradient_checkpointing:
             keep_one_activation_per_layer(model)
+        if config.compile:
+            compile_layers(model)
 
     @abstractmethod
     def loss(self, batch: Any) -> Tensor:  # noqa: ANN401 - of its own kind

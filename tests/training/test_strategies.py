@@ -96,6 +96,8 @@ def test_options_train_under_zero_as_alone(settings, toys):
     [
         ({"strategy": "single", "devices": 2}, "single has one device"),
         ({"offload": True}, "offload needs strategy deepspeed"),
+        ({"compile": True, "strategy": "fsdp", "devices": 2}, "needs strategy single or ddp"),
+        ({"compile": True, "gradient_checkpointing": True}, "compile goes with rematerialize"),
         ({"batch_size": 9, "accumulate": 2}, "no multiple of accumulate"),
         ({"batch_size": 4, "devices": 8}, "cannot be shared by 8 devices"),
         ({"strategy": "zero"}, "deepspeed_3"),

@@ -157,7 +157,8 @@ class TextEncoder(nn.Module, ABC):
                 before those of the whole one.
         """
         if isinstance(self.backbone, WordTable):
-            return self.backbone(texts.ids)
+            rows: Tensor = self.backbone(texts.ids)
+            return rows
         run = self._packed_states if packed else self._padded_states
         return run(texts, attended, layers)
 

@@ -62,7 +62,7 @@ def merge_spans(texts: Texts) -> tuple[Texts, Int64[Tensor, " texts"]]:
     A token of the result holds its id and, from bit 31 on, one bit for each span it is in. Places count all
     spans of the first text of the result, then those of the second.
     """
-    rows = texts.ids.cpu().split(texts.lengths.tolist())
+    rows = torch.split(texts.ids.cpu(), texts.lengths.tolist())
     groups: list[list[int]] = []
     open_groups: dict[bytes, list[int]] = {}
     for number, ids in enumerate(rows):

@@ -27,12 +27,10 @@ class WordTable(nn.Module):
     def __init__(self, rows: Float[Tensor, "words dim"], unknown: int | None = None) -> None:
         super().__init__()
         silent = unknown is not None and not rows[unknown].any()
-        self.rows = nn.Embedding.from_pretrained(
-            rows.float(), freeze=False, padding_idx=unknown if silent else None
-        )
-        self.config = PretrainedConfig(
-            vocab_size=rows.shape[0], hidden_size=rows.shape[1], num_hidden_layers=0
-        )
+        words, dim = rows.shape
+        self.rows = nn.Embedding(words, dim, padding_idx=unknown if silent else None)
+        self.rows.weight = nn.Parameter(rows.float())
+        self.config = PretrainedConfig(vocab_size=words, hidden_size=dim, num_hidden_layers=0)
 
     def forward(self, ids: Int64[Tensor, " tokens"]) -> Float[Tensor, "tokens dim"]:
         """Return the row of each token."""

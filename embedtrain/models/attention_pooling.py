@@ -11,16 +11,14 @@ https://arxiv.org/abs/2406.17262 (D2LLM), which pools a language model so.
 """
 
 import math
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from pydantic import BaseModel, ConfigDict, PositiveInt
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-WEIGHTS_FILE = "attention_pooling.safetensors"
+from embedtrain.models.saved_part import SavedPart
 
 
 class AttentionPoolingConfig(BaseModel):
@@ -32,13 +30,15 @@ class AttentionPoolingConfig(BaseModel):
     """Must divide the width of the backbone."""
 
 
-class AttentionPooling(nn.Module):
+class AttentionPooling(SavedPart):
     """A seed that attends to token states, laid end to end without padding.
 
     Args:
         width: Dimension of the states; a multiple of the number of heads.
         config: Number of heads.
     """
+
+    weights_file = "attention_pooling.safetensors"
 
     def __init__(self, width: int, config: AttentionPoolingConfig) -> None:
         super().__init__()
@@ -73,13 +73,3 @@ class AttentionPooling(nn.Module):
         pooled = self.norm(self.seed + (summed / total[:, :, None]).flatten(1))
         pooled = self.output_norm(pooled + F.relu(self.output(pooled)))
         return pooled.float() if pooled.dtype == torch.bfloat16 else pooled
-
-    def save(self, folder: Path) -> None:
-        """Write the weights beside the backbone."""
-        weights = {name: value.contiguous() for name, value in self.state_dict().items()}
-        save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
-
-    def load(self, folder: Path) -> None:
-        """Read the weights back, where the folder has them."""
-        if (folder / WEIGHTS_FILE).is_file():
-            self.load_state_dict(load_file(folder / WEIGHTS_FILE))

@@ -1,16 +1,12 @@
 """The interaction head of a dense model: a small network that scores two vectors together (D2LLM)."""
 
-from pathlib import Path
-
 import torch
 from pydantic import BaseModel, ConfigDict, PositiveInt
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from embedtrain.errors import UserError
+from embedtrain.models.saved_part import SavedPart
 from embedtrain.types import Interaction
-
-WEIGHTS_FILE = "interaction.safetensors"
 
 
 class InteractionConfig(BaseModel):
@@ -44,13 +40,15 @@ def refuse_interaction(model: nn.Module, place: str) -> None:
         )
 
 
-class InteractionHead(nn.Module):
+class InteractionHead(SavedPart):
     """The network of :mod:`embedtrain.ops.interaction`.
 
     Args:
         dim: Dimension of the vectors.
         config: Sizes.
     """
+
+    weights_file = "interaction.safetensors"
 
     def __init__(self, dim: int, config: InteractionConfig) -> None:
         super().__init__()
@@ -73,13 +71,3 @@ class InteractionHead(nn.Module):
             output=self.output,
             shortlist=self.config.shortlist,
         )
-
-    def save(self, folder: Path) -> None:
-        """Write the weights beside the backbone."""
-        weights = {name: value.contiguous() for name, value in self.state_dict().items()}
-        save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
-
-    def load(self, folder: Path) -> None:
-        """Read the weights back, where the folder has them."""
-        if (folder / WEIGHTS_FILE).is_file():
-            self.load_state_dict(load_file(folder / WEIGHTS_FILE))

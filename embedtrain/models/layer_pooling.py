@@ -13,16 +13,13 @@ and attention is 16 times as wide as the backbone, more than many backbones have
 by default.
 """
 
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, PositiveInt
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-WEIGHTS_FILE = "layer_pooling.safetensors"
+from embedtrain.models.saved_part import SavedPart
 
 
 class LayerPoolingConfig(BaseModel):
@@ -35,7 +32,7 @@ class LayerPoolingConfig(BaseModel):
     head_dim: PositiveInt = 64
 
 
-class LayerPooling(nn.Module):
+class LayerPooling(SavedPart):
     """Latents that attend to the layers' vectors.
 
     Args:
@@ -43,6 +40,8 @@ class LayerPooling(nn.Module):
         num_layers: Layers of the backbone.
         config: Sizes.
     """
+
+    weights_file = "layer_pooling.safetensors"
 
     def __init__(self, width: int, num_layers: int, config: LayerPoolingConfig) -> None:
         super().__init__()
@@ -77,13 +76,3 @@ class LayerPooling(nn.Module):
     def _by_head(self, rows: Tensor) -> Tensor:
         heads = rows.reshape(*rows.shape[:-1], self.config.num_heads, self.config.head_dim)
         return heads.transpose(1, 2)
-
-    def save(self, folder: Path) -> None:
-        """Write the weights."""
-        weights = {name: value.contiguous() for name, value in self.state_dict().items()}
-        save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
-
-    def load(self, folder: Path) -> None:
-        """Read the weights, where the folder has some."""
-        if (folder / WEIGHTS_FILE).is_file():
-            self.load_state_dict(load_file(folder / WEIGHTS_FILE))

@@ -13,20 +13,17 @@ Source: LexSemBridge, https://github.com/Jasaxion/LexSemBridge. Its released cod
 and evaluates the model without it; here both are offered, and what is saved is what was asked for.
 """
 
-from pathlib import Path
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from embedtrain.models.masked_language_model import MaskedLanguageModel
+from embedtrain.models.saved_part import SavedPart
 from embedtrain.types import Texts
-
-WEIGHTS_FILE = "query_gate.safetensors"
 
 
 class QueryGateConfig(BaseModel):
@@ -41,7 +38,7 @@ class QueryGateConfig(BaseModel):
     """Keep the gate in the exported model; false exports the plain model that the gate trained."""
 
 
-class QueryGate(nn.Module):
+class QueryGate(SavedPart):
     """The gate; it begins uniform, as if it were not there.
 
     Args:
@@ -52,6 +49,9 @@ class QueryGate(nn.Module):
         special_ids: Entries that carry no word, such as the separator.
         language: The encoder with its head, for ``clr``; it shares the encoder's weights.
     """
+
+    weights_file = "query_gate.safetensors"
+    shared = ("language.",)
 
     special: Tensor
 
@@ -127,17 +127,3 @@ class QueryGate(nn.Module):
             weights = found.new_zeros(len(keys)).scatter_reduce(0, entry, found, "amax")
         added = weights[:, None] * self.columns[keys % size]
         return added.new_zeros(len(texts), added.shape[1]).index_add(0, keys // size, added)
-
-    def save(self, folder: Path) -> None:
-        """Write the weights beside the backbone, with which the head of ``clr`` is saved."""
-        weights = {
-            name: value.contiguous()
-            for name, value in self.state_dict().items()
-            if not name.startswith("language.")
-        }
-        save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
-
-    def load(self, folder: Path) -> None:
-        """Read the weights back, where the folder has them."""
-        if (folder / WEIGHTS_FILE).is_file():
-            self.load_state_dict(load_file(folder / WEIGHTS_FILE), strict=False)

@@ -9,31 +9,31 @@ Source: Chen et al. (2023), Sub-Sentence Encoder, https://arxiv.org/abs/2311.043
 """
 
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from embedtrain.marked_spans import IN_SPAN
 from embedtrain.models.pooling import pool
+from embedtrain.models.saved_part import SavedPart
 from embedtrain.types import Texts, TokenEmbeddings
 
-WEIGHTS_FILE = "span_mlp.safetensors"
 FIRST_BIT = 31
 """Where the bits begin that say which spans a token is in; ids lie below."""
 MOST_SPANS = 32
 """Spans of a text that are encoded together: the bits that are left of 64."""
 
 
-class SpanMlp(nn.Module):
+class SpanMlp(SavedPart):
     """Two layers behind the mean of a span.
 
     Args:
         width: Dimension of token states, and of the result.
     """
+
+    weights_file = "span_mlp.safetensors"
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -44,16 +44,6 @@ class SpanMlp(nn.Module):
         """Return the transformed means, in float32 at least."""
         changed: Tensor = self.outer(F.relu(self.inner(pooled)))
         return changed.float() if changed.dtype == torch.bfloat16 else changed
-
-    def save(self, folder: Path) -> None:
-        """Write the weights beside the backbone."""
-        weights = {name: value.contiguous() for name, value in self.state_dict().items()}
-        save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
-
-    def load(self, folder: Path) -> None:
-        """Read the weights back, where the folder has them."""
-        if (folder / WEIGHTS_FILE).is_file():
-            self.load_state_dict(load_file(folder / WEIGHTS_FILE))
 
 
 def merge_spans(texts: Texts) -> tuple[Texts, Int64[Tensor, " texts"]]:

@@ -12,7 +12,8 @@ from embedtrain.long_inputs import parse_long_inputs
 EXAMPLE = (
     "Examples: embedtrain probe my-model passkey --length 128 --length 512 · "
     "embedtrain probe my-model passkey --length 1500 --long-inputs grouped:2048 · "
-    "embedtrain probe my-model perturbations --data scifact"
+    "embedtrain probe my-model perturbations --data scifact · "
+    "embedtrain probe my-model sticky-tokens --data stsb-en.test.jsonl --size 200"
 )
 
 
@@ -26,7 +27,8 @@ def probe(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="PROBE", help="passkey, limit, instructions, perturbations, overlap or space."
+            metavar="PROBE",
+            help="passkey, limit, instructions, perturbations, overlap, space or sticky-tokens.",
         ),
     ],
     data: Annotated[Path | None, typer.Option(help="Data, where the probe needs some.")] = None,

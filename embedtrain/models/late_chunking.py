@@ -29,6 +29,7 @@ from embedtrain.models.backbone import Backbone
 from embedtrain.models.chunking import Execution, encode_tokens_in_chunks
 from embedtrain.models.dense import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
+from embedtrain.models.special_ends import special_ends
 from embedtrain.models.whole_words import WholeWords
 from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side, Texts, TokenEmbeddings
 
@@ -78,7 +79,8 @@ class LateChunkEncoder(TextEncoder):
     def __init__(self, model: DenseEncoder, chunk_length: int) -> None:
         contract = model.contract
         plain = contract.pooling == "mean" and not (contract.echo or contract.prepend)
-        own = (model.words, model.layer_pooling, model.attention_pooling, model.interaction)
+        pooling = (model.layer_pooling, model.attention_pooling)
+        own = (*pooling, model.words, model.interaction, model.span_mlp)
         gated = model.gates_queries or contract.document_model
         if not plain or gated or any(part is not None for part in own):
             raise UserError(
@@ -94,7 +96,7 @@ class LateChunkEncoder(TextEncoder):
         self.dense = model
         self.chunk_length = chunk_length
         self.words = WholeWords(model.tokenizer)
-        self.num_before, self.num_behind = _special_ends(model)
+        self.num_before, self.num_behind = special_ends(model.tokenizer, contract.document_prompt)
         self.room = contract.document_length - self.num_before - self.num_behind
         if self.room < 2:
             raise UserError(
@@ -237,10 +239,9 @@ class LateChunkEncoder(TextEncoder):
         states: list[Tensor] = []
         for batch in _batches([len(piece) for piece in pieces], execution.chunk_tokens):
             some = pieces[batch]
-            texts = Texts(
-                torch.cat(some), torch.tensor([len(piece) for piece in some]).to(some[0].device)
-            )
-            found = self.dense.states(texts, packed=packed).split([len(piece) for piece in some])
+            lengths = [len(piece) for piece in some]
+            texts = Texts(torch.cat(some), torch.tensor(lengths, device=some[0].device))
+            found = torch.split(self.dense.states(texts, packed=packed), lengths)
             states += [
                 state[first:end] for state, (first, end) in zip(found, kept[batch], strict=True)
             ]
@@ -263,7 +264,7 @@ def chunk_late(model: TextEncoder, chunk_length: int | None) -> TextEncoder:
 
 
 def _split(texts: Texts) -> tuple[Tensor, ...]:
-    return texts.ids.split(texts.lengths.tolist())
+    return torch.split(texts.ids, texts.lengths.tolist())
 
 
 def _batches(lengths: list[int], most: int) -> list[slice]:
@@ -275,17 +276,3 @@ def _batches(lengths: list[int], most: int) -> list[slice]:
             found.append(slice(start, place))
             start, widest = place, length
     return [*found, slice(start, len(lengths))]
-
-
-def _special_ends(model: DenseEncoder) -> tuple[int, int]:
-    """Return how many tokens stand before and behind the text of a document: special ones and the prompt."""
-    prompt = model.contract.document_prompt
-    found = model.tokenizer(
-        f"{prompt}a", return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False
-    )
-    text = [
-        place
-        for place, (_, end) in enumerate(found["offset_mapping"])
-        if end > len(prompt) and not found["special_tokens_mask"][place]
-    ]
-    return text[0], len(found["input_ids"]) - text[-1] - 1

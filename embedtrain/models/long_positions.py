@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from embedtrain.contract import AnyContract
+from embedtrain.contract import Contract, LateInteractionContract
 from embedtrain.errors import UserError
 from embedtrain.long_inputs import LongInputs
 from embedtrain.models.backbone import max_length, position_offset
@@ -19,7 +19,7 @@ TABLE = "position_embeddings"
 """What the families with learned positions call their table."""
 ROTARY = "rotary_emb"
 
-AnyContractT = TypeVar("AnyContractT", bound=AnyContract)
+AnyContractT = TypeVar("AnyContractT", Contract, LateInteractionContract)
 
 
 def lengthen(
@@ -76,7 +76,8 @@ def lengthen(
             cure="Choose another backbone",
         )
     changes = {"long_inputs": known, "document_length": length or wish.length}
-    return contract.model_copy(update=changes)
+    lengthened: AnyContractT = contract.model_copy(update=changes)
+    return lengthened
 
 
 def _keeps_short(wish: LongInputs) -> bool:
@@ -209,10 +210,11 @@ def _lengthen_table(backbone: Any, wish: LongInputs, place: str) -> None:  # noq
         "recurrent": places % window,
         "interpolated": places / wish.factor,
     }[wish.method]
-    asked = FractionalPositions.from_pretrained(table.weight.detach()[first : first + window])
-    weight = torch.cat([table.weight.detach()[:first], asked(rows)])
-    new = nn.Embedding(*weight.shape, padding_idx=table.padding_idx, device="meta")
-    new.weight = nn.Parameter(weight, requires_grad=table.weight.requires_grad)
+    old = table.weight.detach()
+    asked = FractionalPositions(window, old.shape[1], _weight=old[first : first + window])
+    weight = torch.cat([old[:first], asked(rows)])
+    new = nn.Embedding(len(weight), old.shape[1], padding_idx=table.padding_idx, device="meta")
+    new.weight = nn.Parameter(weight.detach(), requires_grad=table.weight.requires_grad)
     setattr(owner, TABLE, new)
     backbone.config.max_position_embeddings = len(weight)
     for name, buffer in list(owner.named_buffers(recurse=False)):

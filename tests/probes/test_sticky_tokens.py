@@ -50,7 +50,7 @@ def trial_of(model, path, size=20):
     return Trial(model, read_sentences(path, model, size), np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("kind", ["bert", "llama", "late_interaction"])
+@pytest.mark.parametrize("kind", ["bert", "llama"])
 def test_a_planted_token_is_found_first(kind, request, texts, cache):
     path = request.getfixturevalue(kind)
     wish = ProbeWish(data=texts, size=12)
@@ -63,6 +63,19 @@ def test_a_planted_token_is_found_first(kind, request, texts, cache):
     assert all(0 <= share <= 1 for share in shares)
     usual = run_probe("sticky-tokens", Subject(plant(path, planted=False), "x", cache), wish)
     assert usual[2].setting != f"1. {PLANTED!r}"
+
+
+def test_late_interaction_is_probed_by_its_own_similarity(late_interaction, texts, cache):
+    subject = Subject(load_encoder(late_interaction), "x", cache)
+    findings, again = (
+        run_probe("sticky-tokens", subject, ProbeWish(data=texts, size=8)) for _ in range(2)
+    )
+    assert findings == again
+    assert len(findings) == 2 + 2 * 10
+    trial = trial_of(subject.model, texts)
+    assert trial.similarities.max() <= 1 + 1e-6  # a mean over vectors of the best cosine
+    same = np.arange(3)
+    assert trial._similarities(trial.vectors, same, same) == pytest.approx([1, 1, 1], abs=1e-6)
 
 
 def test_the_score_weighs_falls_against_rises():

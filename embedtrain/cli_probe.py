@@ -28,7 +28,7 @@ def probe(
         str,
         typer.Argument(
             metavar="PROBE",
-            help="passkey, limit, instructions, perturbations, overlap, space or sticky-tokens.",
+            help="passkey, limit, instructions, perturbations, overlap, space, sticky-tokens or dapr.",
         ),
     ],
     data: Annotated[Path | None, typer.Option(help="Data, where the probe needs some.")] = None,

@@ -78,11 +78,7 @@ class LateChunkEncoder(TextEncoder):
 
     def __init__(self, model: DenseEncoder, chunk_length: int) -> None:
         contract = model.contract
-        plain = contract.pooling == "mean" and not (contract.echo or contract.prepend)
-        pooling = (model.layer_pooling, model.attention_pooling)
-        own = (*pooling, model.words, model.interaction, model.span_mlp)
-        gated = model.gates_queries or contract.document_model
-        if not plain or gated or any(part is not None for part in own):
+        if not pools_plain_means(model):
             raise UserError(
                 "--late-chunks",
                 "needs a model whose vectors are means of token states, and nothing more",
@@ -246,6 +242,15 @@ class LateChunkEncoder(TextEncoder):
                 state[first:end] for state, (first, end) in zip(found, kept[batch], strict=True)
             ]
         return torch.cat(states)
+
+
+def pools_plain_means(model: DenseEncoder) -> bool:
+    """Whether the model's vectors are means of its own token states, projected and normalised at most."""
+    contract = model.contract
+    own = (model.words, model.layer_pooling, model.attention_pooling, model.interaction)
+    shown = contract.echo or contract.prepend or contract.document_model or contract.spans
+    gated = model.gates_queries or any(part is not None for part in own)
+    return contract.pooling == "mean" and not shown and not gated
 
 
 def chunk_late(model: TextEncoder, chunk_length: int | None) -> TextEncoder:

@@ -43,7 +43,7 @@ def test_every_probe_takes_models_of_either_kind(name, kind, request, trained, c
 
 def test_every_probe_of_the_folder_is_found():
     assert set(probe_kinds()) == {
-        *("instructions", "limit", "overlap", "passkey", "perturbations", "space"),
+        *("dapr", "instructions", "limit", "overlap", "passkey", "perturbations", "space"),
         "sticky-tokens",
     }
 

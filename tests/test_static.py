@@ -38,6 +38,19 @@ def test_a_row_is_the_mean_over_places_of_the_mean_over_sub_tokens(bert):
     assert not rows[0].any()
 
 
+def test_texts_without_a_word_that_is_still_looked_at_are_not_encoded(bert, monkeypatch):
+    model, words, encoded = load_dense(bert).eval(), Words(["red", "runs"]), []
+    run = model.states
+    monkeypatch.setattr(
+        model, "states", lambda texts, **rest: encoded.append(len(texts)) or run(texts, **rest)
+    )
+    block = [f"red {word}" for word in ("cat", "dog")] * 512
+    rows = contextual_rows(model, [*block, "red tree", "the cat", "red runs"], words, per_word=2)
+    assert sum(encoded) == 1024 + 1, "of the second block only the text with the new word"
+    alone = contextual_rows(model, [*block, "red runs"], words, per_word=2)
+    torch.testing.assert_close(rows, alone)
+
+
 def test_the_order_of_words_and_unknown_ones_change_nothing():
     words = Words(["red", "cat", "dog"])
     rows = torch.randn(4, 6)

@@ -85,7 +85,10 @@ def contextual_rows(
             _words_of_tokens(text, offsets, words)
             for text, offsets in zip(block, encoded["offset_mapping"], strict=True)
         ]
-        for chunk in plan_chunks(together.lengths, CHUNK_TOKENS, padded=True):
+        wanting = [bool((counts[torch.from_numpy(seen)] < per_word).any()) for _, _, seen in places]
+        useful = torch.tensor(wanting).nonzero()[:, 0]
+        for chosen in plan_chunks(together.lengths[useful], CHUNK_TOKENS, padded=True):
+            chunk = useful[chosen]
             states = model.states(together.select(chunk).to(model.device), packed=False).cpu()
             owner, share, seen = _join(places, chunk)
             wanted = (owner > 0) & (counts[owner] < per_word)

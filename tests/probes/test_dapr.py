@@ -70,7 +70,8 @@ def test_a_passage_that_does_not_name_its_subject_needs_its_document(folder, ber
         *("late chunking", "passage, fused with BM25 of documents"),
     ]
     assert found["title + passage", "passage_ndcg_at_10"] != alone
-    assert found["passage, fused with BM25 of documents", "document_ndcg_at_10"] == 1
+    fused = found["passage, fused with BM25 of documents", "document_ndcg_at_10"]
+    assert fused > found["passage", "document_ndcg_at_10"]
     assert all(0 <= value <= 1 for value in found.values())
 
 
@@ -121,7 +122,7 @@ def test_ranks_are_fused_as_the_formula_says():
 
 def test_documents_are_judged_and_scored_by_their_best_passage():
     owner = {"a": "1", "b": "1", "c": "2"}
-    assert document_qrels({"q": {"a": 1, "b": 2, "c": 0}}, owner) == {"q": {"1": 2, "2": 0}}
+    assert document_qrels({"q": {"b": 2, "a": 1, "c": 0}}, owner) == {"q": {"1": 2, "2": 0}}
     assert document_run({"q": {"a": 0.1, "b": -0.3, "c": -0.2}}, owner) == {
         "q": {"1": 0.1, "2": -0.2}
     }

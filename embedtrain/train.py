@@ -32,6 +32,7 @@ from embedtrain.freeze import encode_documents, keep_document_model, refuse_quer
 from embedtrain.guide import encode_guide
 from embedtrain.mining.task import MiningTask, load_mining_task
 from embedtrain.models.build import build_encoder
+from embedtrain.models.dense_config import DenseConfig
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.plan import announce, plan_retrieval
 from embedtrain.prepare import Prepared, cache_of, check_batch_size, prepare, with_contract
@@ -69,6 +70,8 @@ def _check_strategy(recipe: Recipe) -> None:
     check_strategy(
         recipe.trainer,
         pretrains=False,
+        has_interaction=isinstance(recipe.model, DenseConfig)
+        and recipe.model.interaction is not None,
         refreshes=recipe.refresh is not None,
         batch_sizes=recipe.data.batch_sizes(recipe.trainer.batch_size),
     )

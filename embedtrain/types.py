@@ -210,6 +210,11 @@ class Interaction(Movable):
     shortlist: int | None = None
     """Documents that inner products propose in a search; None scores all."""
 
+    def total(self) -> Float[Tensor, ""]:
+        """Return the sum of all weights."""
+        values = [getattr(self, field.name) for field in fields(self)]
+        return torch.stack([value.sum() for value in values if isinstance(value, Tensor)]).sum()
+
 
 @dataclass(frozen=True)
 class RetrievalOutputs(Movable):

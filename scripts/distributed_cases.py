@@ -63,6 +63,29 @@ class Case:
         return ", ".join([*words, "uneven" if self.uneven else "even"])
 
 
+@dataclass(frozen=True)
+class Head:
+    """What a dense model has besides, and the objective that trains it."""
+
+    model: dict[str, Any]
+    objective: dict[str, Any]
+
+
+HEADS = {
+    "lora": Head({"lora": {"rank": 4, "alpha": 8}}, {"name": "info_nce"}),
+    "interaction": Head(
+        {
+            "interaction": {"hidden": 16},
+            "attention_pooling": {"num_heads": 4},
+            "learn_temperature": None,
+        },
+        {"name": "d2llm", "temperature": 1.0, "rank_weight": 0.0},  # two documents correlate by +-1
+    ),
+    "pair_classes": Head({"pair_classes": 3}, {"name": "pair_classification"}),
+}
+"""Models with parts whose weights are frozen, or that the loss reads outside of the encoder."""
+
+
 def _chunk_tokens(case: Case) -> int:
     return (90 if case.model == "masked" else 40) if case.chunked else 100_000
 
@@ -96,15 +119,20 @@ def recipe_of(case: Case, toys: Path) -> AnyRecipe:
             "objective": yaml.safe_load(case.objective or "{name: retromae}"),
         }  # fmt: skip
     else:
+        head = HEADS.get(case.model)
+        file = "pairs.jsonl" if head is None else "scored.jsonl"
         content |= {
-            "data": {"sources": [{"path": str(toys / "pairs.jsonl")}], "cache": cache},
+            "data": {"sources": [{"path": str(toys / file)}], "cache": cache},
             # MaxSim adds up the similarities of a dozen tokens, so its temperature is usually 1.
             "model": {
-                "kind": case.model,
+                "kind": "dense" if head else case.model,
                 "backbone": backbone,
                 "learn_temperature": 1.0 if case.model == "late_interaction" else 0.3,
             },
         }
+        if head is not None:
+            content["model"] |= head.model
+            content["objective"] = head.objective
         if case.objective:
             content["objective"] = yaml.safe_load(case.objective)
     path = toys / f"recipe-{os.getpid()}.yaml"

@@ -69,6 +69,10 @@ def write_toys(folder: Path) -> None:
                 "negatives": [sentence(3 + number % 9)],
             }
             file.write(json.dumps(row) + "\n")
+    rows = [json.loads(line) for line in (folder / "pairs.jsonl").read_text().splitlines()]
+    for number, row in enumerate(rows):  # a teacher's scores; the first doubles as a class
+        row["scores"] = [float(number % 3), float((7 * number) % 5 - 2)]
+    (folder / "scored.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with (folder / "corpus.jsonl").open("w", encoding="utf-8") as file:
         for _ in range(40):
             text = ". ".join(sentence(4 + place) for place in range(6))

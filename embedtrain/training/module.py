@@ -68,6 +68,8 @@ class RetrievalModule(TrainedModule):
         if outputs.temperature is not None:
             # An objective without a temperature still gives it a gradient, for which DDP waits.
             loss = loss + 0 * outputs.temperature
+        if outputs.interaction is not None:  # nor does a step train both of its branches
+            loss = loss + 0 * outputs.interaction.total()
         if self.logs_now:
             self._log_step(loss, result.metrics, outputs)
         return loss

@@ -28,6 +28,7 @@ def check_strategy(
     config: TrainerConfig,
     *,
     pretrains: bool,
+    has_interaction: bool = False,
     refreshes: bool = False,
     batch_sizes: Sequence[int] = (),
 ) -> None:
@@ -36,6 +37,7 @@ def check_strategy(
     Args:
         config: The settings.
         pretrains: Whether a masked autoencoder is trained.
+        has_interaction: Whether a network scores pairs of vectors.
         refreshes: Whether the run mines its own negatives.
         batch_sizes: Of sources that have their own.
     """
@@ -54,6 +56,13 @@ def check_strategy(
         raise UserError(
             "trainer.strategy",
             "does not fit a masked autoencoder, whose loss reads the word embeddings outside of their module",
+            got=name,
+            cure="Use fsdp, which shards weights as well, or deepspeed_2",
+        )
+    if name == "deepspeed_3" and has_interaction:
+        raise UserError(
+            "trainer.strategy",
+            "does not fit model.interaction, whose weights the loss reads outside of the model",
             got=name,
             cure="Use fsdp, which shards weights as well, or deepspeed_2",
         )

@@ -91,6 +91,30 @@ def test_options_train_under_zero_as_alone(settings, toys):
     assert relative_error(on_ranks(2, train_case, case, toys), expected) <= bound
 
 
+@needs_deepspeed
+@pytest.mark.parametrize(
+    ("model", "strategy"),
+    [
+        ("lora", "ddp"),
+        ("lora", "deepspeed_3"),
+        ("lora", "fsdp"),
+        ("interaction", "ddp"),
+        ("interaction", "deepspeed_2"),
+        ("interaction", "fsdp"),
+        ("pair_classes", "deepspeed_3"),
+        ("pair_classes", "fsdp"),
+    ],
+)
+def test_frozen_backbones_and_heads_outside_the_encoder_train_as_alone(model, strategy, toys):
+    double = not strategy.startswith("deepspeed")
+    case = Case(model, strategy, chunked=True, double=double)
+    torch.set_num_threads(1)
+    expected = train_case(case.alone, toys)
+    assert relative_error(on_ranks(2, train_case, case, toys), expected) <= (
+        1e-9 if double else 1e-5
+    )
+
+
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
@@ -113,6 +137,10 @@ def test_what_a_strategy_cannot_train_is_refused_before_it_starts():
         check_strategy(TrainerConfig(steps=1, strategy="deepspeed_3"), pretrains=True)
     with pytest.raises(UserError, match="one device and one batch per step"):
         check_strategy(TrainerConfig(steps=1, devices=2), pretrains=False, refreshes=True)
+    with pytest.raises(UserError, match=r"does not fit model\.interaction"):
+        check_strategy(
+            TrainerConfig(steps=1, strategy="deepspeed_3"), pretrains=False, has_interaction=True
+        )
     with pytest.raises(UserError, match="cannot be cut into 2 micro-batches"):
         check_strategy(TrainerConfig(steps=1, accumulate=2), pretrains=False, batch_sizes=[64, 9])
     with pytest.raises(UserError, match="there is no GPU"):

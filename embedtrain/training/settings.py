@@ -48,8 +48,8 @@ class TrainerConfig(BaseModel):
     gradient_checkpointing: bool = False
     """Keep one activation per layer and compute the rest again in the backward pass, inside each chunk."""
     compile: bool = False
-    """Compile each layer by torch.compile (single and ddp). Chunks are padded then, which costs on CPU what
-    compiling gains; the first steps take minutes."""
+    """Compile each layer by torch.compile (single and ddp). Chunks are padded then, and the first
+    steps take long."""
     activation_offload: bool = False
     """Keep activations in main memory between the forward and the backward pass; slow, for a GPU only."""
     precision: Literal["fp32", "bf16"] = "fp32"

@@ -254,9 +254,10 @@ class Tokenization:
 
     def _tokenise(self, texts: Sequence[str], side: Side) -> list[NDArray[np.int32]]:
         prompt, length = self.contract.prompt(side), self.contract.length(side)
-        if any(map(is_marked, texts)):
+        marked = next(filter(is_marked, texts), None)
+        if marked is not None:
             if not isinstance(self.contract, Contract) or self.contract.spans is None:
-                raise UserError("a text", "has a span", got=texts[0], cure="Set model.spans")
+                raise UserError("a text", "has a span", got=marked, cure="Set model.spans")
             return tokenise_marked(self.tokenizer, texts, prompt, length, f"model.{side}.length")
         encoded = self.tokenizer(
             [prompt + text for text in texts],

@@ -96,5 +96,5 @@ def test_a_span_that_is_cut_off_or_that_nothing_pools_is_refused(bert):
     short = build_dense(DenseConfig(backbone=bert, spans="mean", query={"length": 6}))
     with pytest.raises(UserError, match=r"the span 'small dog' lies behind the 6 tokens.*query"):
         short.tokenization([TEXT, mark(TEXT, [25, 34])], "query")
-    with pytest.raises(UserError, match=r"has a span.*Set model\.spans"):
-        load_dense(bert).tokenization([TEXT, mark(TEXT, [25, 34])], "query")
+    with pytest.raises(UserError, match=r"has a span; got .*small.*Set model\.spans"):
+        load_dense(bert).tokenization(["red", mark(TEXT, [25, 34])], "query")

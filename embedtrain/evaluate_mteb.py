@@ -12,6 +12,7 @@ from embedtrain.errors import UserError, missing_extra
 from embedtrain.evaluation.result import EvaluatedModel, write_result
 from embedtrain.long_inputs import LongInputs
 from embedtrain.models.build import load_encoder
+from embedtrain.models.interaction import refuse_interaction
 from embedtrain.models.layout import read_json
 from embedtrain.models.lengthening import lengthen_encoder
 from embedtrain.progress import console
@@ -72,6 +73,7 @@ def evaluate_mteb(model: str, wish: MtebWish, output: Path) -> list[MtebScore]:
     prompts = _read_prompts(wish.prompts)
     tasks = find_tasks(wish)
     encoder = load_encoder(model, instruction=wish.instruction)
+    refuse_interaction(encoder, "--mteb")  # mteb multiplies the vectors of most kinds of tasks itself
     encoder = lengthen_encoder(encoder, wish.long_inputs)
     subject = Subject(encoder, model, default_cache(), instruction=wish.instruction)
     adapter = as_mteb_model(subject, prompts)

@@ -1,19 +1,18 @@
 """Bitext mining: find the translation of each sentence among those of all others."""
 
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Int64
 
 from embedtrain.evaluation.metrics import PerQuery
-from embedtrain.tasks.base import Outcome, Task
-from embedtrain.tasks.files import TaskFiles, item_ids, read_rows
-from embedtrain.tasks.sts import pair_texts
+from embedtrain.tasks.base import Outcome
+from embedtrain.tasks.files import TaskFiles
+from embedtrain.tasks.sentence_pairs import SentencePairs
 from embedtrain.tasks.subject import Subject
 
 
-class BitextMining(Task):
+class BitextMining(SentencePairs):
     r"""Search for each ``sentence1`` the nearest ``sentence2``.
 
     ``f1`` is MTEB's: the F1 of each sentence as a class of its own, $2 / (1 + n)$ for a translation that
@@ -23,42 +22,17 @@ class BitextMining(Task):
     kind: ClassVar[str] = "bitext_mining"
     needs: ClassVar[str] = "rows {sentence1, sentence2}, translations of each other"
 
-    def __init__(self, files: TaskFiles, rows: list[dict[str, Any]]) -> None:
-        self.files = files
-        self.rows = rows
-        self.ids = item_ids(files.path, rows)
-        self.data = files.described("bitext_mining", len(rows), len(rows))
+    columns: ClassVar = {}
 
     @classmethod
     def recognises(cls, files: TaskFiles) -> bool:
         """Whether rows hold two sentences and no judgment."""
-        found = files.columns
-        return {"sentence1", "sentence2"} <= found and not {"score", "label"} & found
-
-    @classmethod
-    def open(cls, files: TaskFiles) -> "BitextMining":
-        """Read the pairs."""
-        return cls(files, read_rows(files.path, {"sentence1": str, "sentence2": str}))
+        return super().recognises(files) and not {"score", "label"} & files.columns
 
     def run(self, subject: Subject) -> Outcome:
         """Search the nearest sentence of the other language."""
-        found = subject.search(
-            [row["sentence1"] for row in self.rows],
-            [row["sentence2"] for row in self.rows],
-            1,
-            "symmetric",
-        ).indices[:, 0]
-        return Outcome(bitext_scores(found, self.ids))
-
-    @property
-    def item_file(self) -> Path:
-        """The file of the pairs."""
-        return self.files.path
-
-    @property
-    def texts(self) -> dict[str, str]:
-        """Item to both sentences."""
-        return pair_texts(self.ids, self.rows)
+        found = subject.search(*self.sentences, 1, "symmetric")
+        return Outcome(bitext_scores(found.indices[:, 0], self.ids))
 
 
 def bitext_scores(found: Int64[np.ndarray, " pairs"], items: list[str]) -> PerQuery:

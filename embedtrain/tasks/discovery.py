@@ -1,8 +1,10 @@
 """Finds the kinds of tasks in this folder, and the kind that data is of."""
 
+from collections.abc import Iterator
 from functools import lru_cache
 from importlib import import_module
 from pkgutil import iter_modules
+from typing import Any
 
 import embedtrain.tasks
 from embedtrain.errors import UserError
@@ -12,10 +14,18 @@ from embedtrain.tasks.files import find_files
 
 @lru_cache(maxsize=1)
 def task_kinds() -> dict[str, type[Task]]:
-    """Return every kind of task by its name: each subclass of :class:`Task` in a file of this folder."""
+    """Return every kind of task by its name: each subclass of :class:`Task` with one, in a file of this folder."""
     for module in iter_modules(embedtrain.tasks.__path__):
         import_module(f"embedtrain.tasks.{module.name}")
-    return {kind.kind: kind for kind in sorted(Task.__subclasses__(), key=lambda kind: kind.kind)}
+    found = {kind.kind: kind for kind in _subclasses(Task) if "kind" in vars(kind)}
+    return dict(sorted(found.items()))
+
+
+def _subclasses(kind: type[Any]) -> Iterator[type[Any]]:
+    """Yield all subclasses, those of subclasses included: some only hold what others share."""
+    for one in kind.__subclasses__():
+        yield one
+        yield from _subclasses(one)
 
 
 def open_task(path: str, split: str | None = None, kind: str | None = None) -> Task:

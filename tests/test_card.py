@@ -16,6 +16,24 @@ FORMS = {
         {"words": {"kept": 4}},
         Contract(pooling="cls", similarity="dot", **TEXTS),
     ),
+    "own positions": (
+        {},
+        Contract(
+            pooling="mean",
+            similarity="cosine",
+            long_inputs={"method": "grouped", "length": 64, "window": 8, "keep_short": True},
+            **TEXTS,
+        ),
+    ),
+    "positions in the weights": (
+        {},
+        Contract(
+            pooling="mean",
+            similarity="cosine",
+            long_inputs={"method": "grouped", "length": 64, "window": 8, "keep_short": False},
+            **TEXTS,
+        ),
+    ),
     "late interaction": ({"kind": "late_interaction"}, LATE),
     "binary": (
         {"kind": "late_interaction", "binary": True},
@@ -46,6 +64,8 @@ def metadata(tmp_path, model, contract):
     [
         ("dense", "sentence-transformers", True),
         ("unified", "embedtrain", False),
+        ("own positions", "embedtrain", False),
+        ("positions in the weights", "sentence-transformers", True),
         ("late interaction", "PyLate", True),
         ("binary", "embedtrain", False),
     ],

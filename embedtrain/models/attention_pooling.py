@@ -70,6 +70,6 @@ class AttentionPooling(SavedPart):
         total = weights.new_zeros(len(lengths), heads).index_add(0, owner, weights)
         summed = value.new_zeros(len(lengths), *value.shape[1:])
         summed = summed.index_add(0, owner, weights[:, :, None] * value)
-        pooled = self.norm(self.seed + (summed / total[:, :, None]).flatten(1))
+        pooled: Tensor = self.norm(self.seed + (summed / total[:, :, None]).flatten(1))
         pooled = self.output_norm(pooled + F.relu(self.output(pooled)))
         return pooled.float() if pooled.dtype == torch.bfloat16 else pooled

@@ -19,7 +19,7 @@ TABLE = "position_embeddings"
 """What the families with learned positions call their table."""
 ROTARY = "rotary_emb"
 
-AnyContractT = TypeVar("AnyContractT", Contract, LateInteractionContract)
+AnyContractT = TypeVar("AnyContractT", bound=Contract | LateInteractionContract)
 
 
 def lengthen(
@@ -76,7 +76,8 @@ def lengthen(
             cure="Choose another backbone",
         )
     changes = {"long_inputs": known, "document_length": length or wish.length}
-    lengthened: AnyContractT = contract.model_copy(update=changes)
+    # model_copy returns the class it is called on, which the union of two hides from mypy
+    lengthened: AnyContractT = contract.model_copy(update=changes)  # type: ignore[assignment]
     return lengthened
 
 

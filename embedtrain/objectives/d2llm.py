@@ -216,7 +216,7 @@ def _feature(outputs: RetrievalOutputs, groups: Groups, scorer: _Scorer) -> Tens
         found = interaction_features(
             scorer.head, query, features.flatten(0, 1), owners, scorer.task
         )
-        features = found.unflatten(0, rows.shape)
+        features = found.reshape(*rows.shape, -1)
     difference = _gram(features) - _gram(guide.document.to(document.dtype)[rows])
     return ((difference.square() * both).sum((1, 2)) / both.sum((1, 2))).mean()
 

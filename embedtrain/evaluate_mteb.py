@@ -73,7 +73,8 @@ def evaluate_mteb(model: str, wish: MtebWish, output: Path) -> list[MtebScore]:
     prompts = _read_prompts(wish.prompts)
     tasks = find_tasks(wish)
     encoder = load_encoder(model, instruction=wish.instruction)
-    refuse_interaction(encoder, "--mteb")  # mteb multiplies the vectors of most kinds of tasks itself
+    # mteb multiplies the vectors of most kinds of tasks itself
+    refuse_interaction(encoder, "--mteb")
     encoder = lengthen_encoder(encoder, wish.long_inputs)
     subject = Subject(encoder, model, default_cache(), instruction=wish.instruction)
     adapter = as_mteb_model(subject, prompts)

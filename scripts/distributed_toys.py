@@ -50,7 +50,7 @@ def write_toys(folder: Path) -> None:
     config = BertConfig(
         vocab_size=len(backend.get_vocab()), hidden_size=32, num_hidden_layers=2,
         num_attention_heads=2, intermediate_size=48, max_position_embeddings=64,
-        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, initializer_range=0.2,
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, initializer_range=0.05,
     )  # fmt: skip
     BertModel(config).save_pretrained(folder / "bert")
     tokenizer.save_pretrained(folder / "bert")

@@ -110,36 +110,46 @@ def recipe_of(case: Case, toys: Path) -> AnyRecipe:
         "devices": case.ranks,
     } | (yaml.safe_load(case.trainer or "{}"))
     content: dict[str, Any] = {"description": "tiny", "trainer": trainer}
-    cache, backbone = str(toys / "cache"), str(toys / "bert")
-    if case.model == "masked":
-        size = {"num_layers": 2, "width": 32, "num_heads": 2, "max_length": 64, "dropout": 0.0}
-        content |= {
-            "data": {"sources": [{"path": str(toys / "corpus.jsonl")}], "length": 24, "min_tokens": 2, "cache": cache},
-            "model": {"kind": "masked_autoencoder", "backbone": backbone, "architecture": size},
-            "objective": yaml.safe_load(case.objective or "{name: retromae}"),
-        }  # fmt: skip
-    else:
-        head = HEADS.get(case.model)
-        file = "pairs.jsonl" if head is None else "scored.jsonl"
-        content |= {
-            "data": {"sources": [{"path": str(toys / file)}], "cache": cache},
-            # MaxSim adds up the similarities of a dozen tokens, so its temperature is usually 1.
-            "model": {
-                "kind": "dense" if head else case.model,
-                "backbone": backbone,
-                "learn_temperature": 1.0 if case.model == "late_interaction" else 0.3,
-            },
-        }
-        if head is not None:
-            content["model"] |= head.model
-            content["objective"] = head.objective
-        if case.objective:
-            content["objective"] = yaml.safe_load(case.objective)
+    content |= _pretraining(case, toys) if case.model == "masked" else _retrieval(case, toys)
     path = toys / f"recipe-{os.getpid()}.yaml"
     path.write_text(yaml.safe_dump(content))
     recipe = load_recipe(path)
     path.unlink()
     return recipe
+
+
+def _pretraining(case: Case, toys: Path) -> dict[str, Any]:
+    size = {"num_layers": 2, "width": 32, "num_heads": 2, "max_length": 64, "dropout": 0.0}
+    sources = [{"path": str(toys / "corpus.jsonl")}]
+    return {
+        "data": {"sources": sources, "length": 24, "min_tokens": 2, "cache": str(toys / "cache")},
+        "model": {
+            "kind": "masked_autoencoder",
+            "backbone": str(toys / "bert"),
+            "architecture": size,
+        },
+        "objective": yaml.safe_load(case.objective or "{name: retromae}"),
+    }
+
+
+def _retrieval(case: Case, toys: Path) -> dict[str, Any]:
+    head = HEADS.get(case.model)
+    sources = [{"path": str(toys / ("pairs.jsonl" if head is None else "scored.jsonl"))}]
+    content: dict[str, Any] = {
+        "data": {"sources": sources, "cache": str(toys / "cache")},
+        # MaxSim adds up the similarities of a dozen tokens, so its temperature is usually 1.
+        "model": {
+            "kind": "dense" if head else case.model,
+            "backbone": str(toys / "bert"),
+            "learn_temperature": 1.0 if case.model == "late_interaction" else 0.3,
+        },
+    }
+    if head is not None:
+        content["model"] |= head.model
+        content["objective"] = head.objective
+    if case.objective:
+        content["objective"] = yaml.safe_load(case.objective)
+    return content
 
 
 def module_of(

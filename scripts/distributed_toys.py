@@ -31,6 +31,12 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 def write_toys(folder: Path) -> None:
     """Write a tiny BERT, rows to train on and text to pre-train on."""
+    write_backbone(folder / "bert")
+    write_texts(folder)
+
+
+def write_backbone(folder: Path) -> None:
+    """Write the BERT and its tokenizer."""
     torch.manual_seed(0)
     backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -52,8 +58,12 @@ def write_toys(folder: Path) -> None:
         num_attention_heads=2, intermediate_size=48, max_position_embeddings=64,
         hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, initializer_range=0.05,
     )  # fmt: skip
-    BertModel(config).save_pretrained(folder / "bert")
-    tokenizer.save_pretrained(folder / "bert")
+    BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def write_texts(folder: Path) -> None:
+    """Write pairs, the same pairs with scores, and a corpus."""
     generator = torch.Generator().manual_seed(1)
 
     def sentence(length: int) -> str:

@@ -52,20 +52,8 @@ def check_strategy(
             )
     if name.startswith("deepspeed") and find_spec("deepspeed") is None:
         raise missing_extra("deepspeed", "deepspeed", f"by trainer.strategy: {name}")
-    if name == "deepspeed_3" and pretrains:
-        raise UserError(
-            "trainer.strategy",
-            "does not fit a masked autoencoder, whose loss reads the word embeddings outside of their module",
-            got=name,
-            cure="Use fsdp, which shards weights as well, or deepspeed_2",
-        )
-    if name == "deepspeed_3" and has_interaction:
-        raise UserError(
-            "trainer.strategy",
-            "does not fit model.interaction, whose weights the loss reads outside of the model",
-            got=name,
-            cure="Use fsdp, which shards weights as well, or deepspeed_2",
-        )
+    if name == "deepspeed_3" and (pretrains or has_interaction):
+        _refuse_outside(name, pretrains=pretrains)
     if refreshes and (config.shares_work or config.accumulate > 1):
         raise UserError(
             "refresh",
@@ -80,6 +68,16 @@ def check_strategy(
             got=True,
             cure="Use rematerialize",
         )
+
+
+def _refuse_outside(name: str, *, pretrains: bool) -> None:
+    what = (
+        "does not fit a masked autoencoder, whose loss reads the word embeddings outside of their module"
+        if pretrains
+        else "does not fit model.interaction, whose weights the loss reads outside of the model"
+    )
+    cure = "Use fsdp, which shards weights as well, or deepspeed_2"
+    raise UserError("trainer.strategy", what, got=name, cure=cure)
 
 
 def needs_equal_chunks(config: TrainerConfig) -> bool:

@@ -40,7 +40,8 @@ def found_share(model, cache):
 )
 def test_what_stands_beyond_the_window_is_found(family, method, request, cache):
     path = request.getfixturevalue(family)
-    assert found_share(load_encoder(path), cache) <= 0.2  # all look the same to it
+    alike = encode_texts(load_encoder(path), DOCUMENTS, "document")
+    assert np.abs(alike - alike[0]).max() < 1e-6  # without longer positions it sees no difference
     longer = lengthen_encoder(load_encoder(path), parse_long_inputs(f"{method}:160"))
     assert found_share(longer, cache) > 0.5
 

@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from trained_runs import train_once
 
 from embedtrain.data.beir import RetrievalTask
 from embedtrain.data.sources import load_task
@@ -33,7 +34,6 @@ from embedtrain.models.dense import DenseEncoder
 from embedtrain.models.dense_config import DenseConfig
 from embedtrain.recipe import load_recipe
 from embedtrain.resources import resource
-from embedtrain.train import train
 from embedtrain.training.validation import EncodedTask, rank_task
 from embedtrain.types import Side
 
@@ -79,11 +79,9 @@ def run_arm(arm: str, seed: int, arguments: argparse.Namespace) -> Scores:
             *arguments.overrides,
         ],
     )
-    folder = arguments.output / f"{arm}-{seed}"
-    if not (folder / "model").is_dir():
-        train(recipe, folder)
+    model = train_once(recipe, arguments.output / f"{arm}-{seed}")
     layers = range(1, depth + 1) if arm != "matryoshka" else [depth]
-    scores = measure(str(folder / "model"), layers, tasks_of(arguments))
+    scores = measure(str(model), layers, tasks_of(arguments))
     place.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     return scores
 

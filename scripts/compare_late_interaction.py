@@ -19,6 +19,7 @@ import yaml
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from trained_runs import train_once
 
 from embedtrain.data.beir import RetrievalTask
 from embedtrain.data.sources import load_task
@@ -34,7 +35,6 @@ from embedtrain.retrieval.fixed_dimensional import FixedDimensionalSearch
 from embedtrain.retrieval.late_interaction import ExactIndex
 from embedtrain.retrieval.search import search
 from embedtrain.retrieval.token_pooling import pool_tokens
-from embedtrain.train import train
 from embedtrain.types import TokenVectors
 
 SETS = ("debian-desc", "cranfield", "scifact")
@@ -99,12 +99,9 @@ def recipe_of(kind: str, arguments: argparse.Namespace) -> dict[str, object]:
 
 def trained(kind: str, arguments: argparse.Namespace) -> Path:
     """Train a model, unless that was done before; return its folder."""
-    run: Path = arguments.output / kind
-    if not (run / "model").is_dir():
-        path = arguments.output / f"{kind}.yaml"
-        path.write_text(yaml.safe_dump(recipe_of(kind, arguments)), encoding="utf-8")
-        train(load_recipe(path), run)
-    return run / "model"
+    path = arguments.output / f"{kind}.yaml"
+    path.write_text(yaml.safe_dump(recipe_of(kind, arguments)), encoding="utf-8")
+    return train_once(load_recipe(path), arguments.output / kind)
 
 
 def per_query(task: RetrievalTask, found: SearchResult) -> dict[str, float]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
+from trained_runs import train_once
 
 from embedtrain.data.beir import RetrievalTask
 from embedtrain.data.sources import SourceConfig, load_task, open_source
@@ -28,7 +29,6 @@ from embedtrain.models.build import load_dense
 from embedtrain.models.dense import DenseEncoder
 from embedtrain.models.encoding import encode_texts
 from embedtrain.recipe import Recipe
-from embedtrain.train import train
 from embedtrain.training.validation import encode_task, rank_task
 
 INFO_NCE = {"name": "info_nce", "temperature": 0.05}
@@ -96,10 +96,7 @@ def run(
     """Train and measure, unless the scores are there."""
     place: Path = arguments.output / f"{name}.json"
     if not place.is_file():
-        folder = arguments.output / name
-        if not (folder / "model").is_dir():
-            train(recipe, folder)
-        model = load_dense(str(folder / "model"))
+        model = load_dense(str(train_once(recipe, arguments.output / name)))
         place.write_text(json.dumps(measure(model, arguments, tasks), indent=2) + "\n", "utf-8")
     return json.loads(place.read_text(encoding="utf-8"))
 

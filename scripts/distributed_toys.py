@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 WORDS = [
@@ -38,11 +38,13 @@ def write_toys(folder: Path) -> None:
 def write_backbone(folder: Path) -> None:
     """Write the BERT and its tokenizer."""
     torch.manual_seed(0)
-    backend = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    # Not trained: the trainer's ids change between runs.
+    characters = sorted(set("".join(WORDS)))
+    tokens = [*SPECIAL, *characters, *(f"##{one}" for one in characters), *WORDS]
+    vocabulary = {token: place for place, token in enumerate(dict.fromkeys(tokens))}
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    backend.train_from_iterator(
-        [" ".join(WORDS)], trainers.WordPieceTrainer(vocab_size=120, special_tokens=SPECIAL)
-    )
+    backend.add_special_tokens(SPECIAL)
     ends = [(name, backend.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
     backend.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=ends

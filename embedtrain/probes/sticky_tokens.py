@@ -7,13 +7,15 @@ and .30 by place,
 $$\mathrm{score} = \frac{\overline{\max(-\delta, 0)} + .1\,\overline{[\delta < 0]}}
     {\overline{\max(\delta, 0)} + .05\,\overline{[\delta > 0]} + .01}.$$
 
-All tokens are screened with $n = 8$ in front and behind; the best 2 % get their score, and the best of these
-are verified on further pairs: the share of pairs whose mean distance falls, weighted 4/11, 4/11 and 3/11.
+All tokens are screened with $n = 8$ in front and behind of two texts, and the best fifth of them of all five;
+the best 2 % get their score, and the best of these are verified on further pairs: the share of pairs whose mean
+distance falls, weighted 4/11, 4/11 and 3/11.
 
 Source: Chen et al. (2025), Sticky tokens, https://arxiv.org/abs/2507.18171; the term of the score that
 compares the tokens themselves is left out, and the screening is ours. Tokens are inserted as ids.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -25,6 +27,7 @@ from numpy.typing import NDArray
 from embedtrain.data.text_lines import read_objects
 from embedtrain.errors import UserError
 from embedtrain.models.encoder import TextEncoder
+from embedtrain.models.interaction import refuse_interaction
 from embedtrain.probes.base import Finding, Probe, ProbeWish
 from embedtrain.probes.token_trial import (
     TEXTS_AT_ONCE,
@@ -41,7 +44,10 @@ PLACES = ("front", "behind", "random")
 SCORE_WEIGHTS = (0.35, 0.35, 0.30)
 SHARE_WEIGHTS = (4 / 11, 4 / 11, 3 / 11)
 REPEATS = tuple(range(1, 9))
+FIRST_PAIRS, KEPT_RATIO = 2, 0.2
+"""Pairs that all tokens are screened on, and the share of tokens that is screened on all pairs."""
 SHORTLIST_RATIO = 0.02
+"""Share of all tokens that gets its score."""
 VERIFIED = 10
 """Tokens that are verified and shown."""
 STRONG, WEAK = 1 - 1 / (3 * np.e), 0.816
@@ -51,8 +57,8 @@ STRONG, WEAK = 1 - 1 / (3 * np.e), 0.816
 class StickyTokens(Probe):
     """Find the tokens that make unlike texts alike; ``size`` sentences are drawn from the data.
 
-    Each token of the vocabulary costs ten short texts, and each of the best 2 % 120 more. A
-    late-interaction model is probed by its MaxSim per vector, both ways.
+    Each token of the vocabulary costs four short texts, each of the best fifth ten, and each of the
+    best 2 % 120. A late-interaction model is probed by its MaxSim per vector, both ways.
     """
 
     name: ClassVar[str] = "sticky-tokens"
@@ -62,6 +68,7 @@ class StickyTokens(Probe):
     def run(cls, subject: Subject, wish: ProbeWish) -> list[Finding]:
         """Screen the vocabulary, score the best, verify the best of these."""
         assert wish.data is not None
+        refuse_interaction(subject.model, cls.name)
         rng = np.random.Generator(np.random.PCG64(wish.seed))
         trial = Trial(subject.model, read_sentences(wish.data, subject.model, wish.size), rng)
         tokens = usable_tokens(subject.model)
@@ -91,16 +98,9 @@ def verified_share(trial: Trial, token: int, pairs: list[Pair]) -> float:
 def rank_tokens(trial: Trial, tokens: list[int]) -> dict[int, float]:
     """Screen all tokens and return the scores of the best of them."""
     pairs = trial.unlike_pairs()
-    screened: list[float] = []
-    block = max(1, TEXTS_AT_ONCE // (2 * len(pairs)))
-    with progress_bar("Screening tokens", len(tokens)) as advance:
-        for start in range(0, len(tokens), block):
-            some = tokens[start : start + block]
-            changes = trial.changes(some, pairs, PLACES[:2], REPEATS[-1:])
-            screened += stickiness(changes, (0.5, 0.5)).tolist()
-            advance(len(some))
-    count = max(VERIFIED, round(SHORTLIST_RATIO * len(tokens)))
-    best = [tokens[place] for place in np.argsort(screened)[::-1][:count]]
+    spread = pairs[:: (len(pairs) - 1) // (FIRST_PAIRS - 1)]
+    kept = screen(trial, tokens, spread, math.ceil(KEPT_RATIO * len(tokens)))
+    best = screen(trial, kept, pairs, round(SHORTLIST_RATIO * len(tokens)))
     scores: dict[int, float] = {}
     with progress_bar("Scoring the shortlist", len(best)) as advance:
         for token in best:
@@ -108,6 +108,20 @@ def rank_tokens(trial: Trial, tokens: list[int]) -> dict[int, float]:
             scores[token] = float(stickiness(changes, SCORE_WEIGHTS)[0])
             advance(1)
     return scores
+
+
+def screen(trial: Trial, tokens: list[int], pairs: list[Pair], count: int) -> list[int]:
+    """Return the best tokens by their full number of repeats in front and behind."""
+    screened: list[float] = []
+    block = max(1, TEXTS_AT_ONCE // (2 * len(pairs)))
+    with progress_bar(f"Screening tokens on {len(pairs)} pairs", len(tokens)) as advance:
+        for start in range(0, len(tokens), block):
+            some = tokens[start : start + block]
+            changes = trial.changes(some, pairs, PLACES[:2], REPEATS[-1:])
+            screened += stickiness(changes, (0.5, 0.5)).tolist()
+            advance(len(some))
+    order = np.argsort(-np.asarray(screened), kind="stable")
+    return [tokens[place] for place in order[: max(VERIFIED, count)]]
 
 
 def stickiness(

@@ -5,12 +5,15 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
-from embedtrain.ops.interaction import InteractionTask, interaction_pairs
+from embedtrain.ops.interaction import InteractionTask, interaction_pairs, interaction_scores
 from embedtrain.retrieval.exact import SearchResult, search_exact
 from embedtrain.retrieval.ranking import best_columns, merge_candidates, no_candidates
 from embedtrain.types import Interaction
 
-DOCUMENTS_AT_ONCE = 8192
+DOCUMENTS_AT_ONCE = 256
+"""Few, so that a block meets many queries: its part of the hidden layer is computed once for all of these."""
+HIDDEN_AT_ONCE = 2**22
+"""Coordinates of hidden layers of pairs held at once (16 MiB in float32)."""
 
 
 @torch.no_grad()
@@ -31,55 +34,62 @@ def search_interaction(
         num_results: Results per query; no fewer documents are proposed.
         task: Which branch scores.
     """
-    proposed, shortlist = None, weights.shortlist
-    if shortlist is not None and shortlist < len(documents):
-        found = search_exact(queries, documents, max(shortlist, num_results))
-        proposed = np.sort(found.indices, axis=1)
-    rows = [
-        _search_one(
-            weights,
-            query,
-            documents,
-            None if proposed is None else proposed[row],
-            num_results,
-            task,
-        )
-        for row, query in enumerate(queries)
-    ]
-    return SearchResult(
-        np.concatenate([row.indices for row in rows]), np.concatenate([row.scores for row in rows])
-    )
+    shortlist = weights.shortlist
+    if shortlist is None or shortlist >= len(documents):
+        return _search_all(weights, queries, documents, num_results, task)
+    found = search_exact(queries, documents, max(shortlist, num_results))
+    proposed = np.sort(found.indices, axis=1)
+    return _search_proposed(weights, queries, documents, proposed, num_results, task)
 
 
-def _search_one(
+def _search_all(
     weights: Interaction,
-    query: Float32[np.ndarray, " dim"],
+    queries: Float32[np.ndarray, "queries dim"],
     documents: Float32[np.ndarray, "documents dim"],
-    proposed: Int64[np.ndarray, " candidates"] | None,
     num_results: int,
     task: InteractionTask,
 ) -> SearchResult:
     device = weights.hidden.device
-    asked = torch.from_numpy(np.array(query, dtype=np.float32)).to(device)[None]
-    number = len(documents) if proposed is None else len(proposed)
-    best = no_candidates(1, device)
-    for start in range(0, number, DOCUMENTS_AT_ONCE):
-        part = slice(start, start + DOCUMENTS_AT_ONCE)
-        block = documents[part] if proposed is None else documents[proposed[part]]
-        scores = _score(weights, asked, block, task)
-        best = merge_candidates(best, best_columns(scores[None], num_results), start, num_results)
-    indices = best.indices.cpu().numpy()
+    asked = _load(queries, device).split(_rows_at_once(weights, DOCUMENTS_AT_ONCE))
+    best = [no_candidates(len(block), device) for block in asked]
+    for start in range(0, len(documents), DOCUMENTS_AT_ONCE):
+        block = _load(documents[start : start + DOCUMENTS_AT_ONCE], device)
+        for number, some in enumerate(asked):
+            found = best_columns(interaction_scores(weights, some, block, task), num_results)
+            best[number] = merge_candidates(best[number], found, start, num_results)
     return SearchResult(
-        indices if proposed is None else proposed[indices], best.scores.cpu().numpy()
+        torch.cat([one.indices for one in best]).cpu().numpy(),
+        torch.cat([one.scores for one in best]).cpu().numpy(),
     )
 
 
-def _score(
+def _search_proposed(
     weights: Interaction,
-    query: Tensor,
-    block: Float32[np.ndarray, "block dim"],
+    queries: Float32[np.ndarray, "queries dim"],
+    documents: Float32[np.ndarray, "documents dim"],
+    proposed: Int64[np.ndarray, "queries candidates"],
+    num_results: int,
     task: InteractionTask,
-) -> Tensor:
-    vectors = torch.from_numpy(np.array(block, dtype=np.float32)).to(query.device)
-    owners = torch.zeros(len(vectors), dtype=torch.int64, device=query.device)
-    return interaction_pairs(weights, query, vectors, owners, task)
+) -> SearchResult:
+    device, count = weights.hidden.device, proposed.shape[1]
+    at_once = _rows_at_once(weights, count)
+    indices, scores = [], []
+    for start in range(0, len(queries), at_once):
+        rows = proposed[start : start + at_once]
+        asked = _load(queries[start : start + at_once], device)
+        owners = torch.arange(len(rows), device=device).repeat_interleave(count)
+        candidates = _load(documents[rows.ravel()], device)
+        found = interaction_pairs(weights, asked, candidates, owners, task).view(rows.shape)
+        best = best_columns(found, num_results)
+        indices.append(np.take_along_axis(rows, best.indices.cpu().numpy(), axis=1))
+        scores.append(best.scores.cpu().numpy())
+    return SearchResult(np.concatenate(indices), np.concatenate(scores))
+
+
+def _rows_at_once(weights: Interaction, documents: int) -> int:
+    """Return how many queries meet so many documents each."""
+    return max(1, HIDDEN_AT_ONCE // (documents * len(weights.hidden)))
+
+
+def _load(vectors: Float32[np.ndarray, "texts dim"], device: torch.device) -> Tensor:
+    return torch.from_numpy(np.array(vectors, dtype=np.float32)).to(device)

@@ -23,7 +23,7 @@ def gradients(model, texts, execution):
 
 
 def test_compiled_layers_give_the_gradients_of_plain_ones_for_any_chunks(bert, sentences, tmp_path):
-    model, plain = load_dense(bert), load_dense(bert)
+    model, plain = load_dense(bert).double(), load_dense(bert).double()
     names = list(model.state_dict())
     compile_layers(model)
     torch._dynamo.reset()
@@ -34,7 +34,7 @@ def test_compiled_layers_give_the_gradients_of_plain_ones_for_any_chunks(bert, s
         assert found.keys() == expected.keys()
         whole = torch.stack([value.norm() for value in expected.values()]).norm()
         for name, value in expected.items():
-            assert (found[name] - value).norm() <= 1e-5 * whole, name
+            assert (found[name] - value).norm() <= 1e-11 * whole, name
     graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
     assert graphs <= 4, "compiled anew for other chunks"
     assert list(model.state_dict()) == names

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from pretrain_parts import autoencoder
 from transformers import AutoModel
 
 from embedtrain.contract import TextSide
@@ -11,17 +10,7 @@ from embedtrain.models.build import build_dense, load_dense, save_dense
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense import DenseEncoder
 from embedtrain.models.dense_config import DenseConfig
-from embedtrain.models.pretraining import save_masked_autoencoder
 from embedtrain.models.words import WordPart, WordsConfig
-
-
-@pytest.fixture(scope="module")
-def with_head(bert, tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("dupmae")
-    model = autoencoder(bert, "dupmae")
-    torch.nn.init.normal_(model.language.bias)
-    save_masked_autoencoder(model, folder, with_head=True)
-    return str(folder)
 
 
 def build(folder: str, *, similarity: str = "dot", **words: object) -> DenseEncoder:

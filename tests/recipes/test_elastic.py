@@ -15,7 +15,7 @@ from embedtrain.resources import resource
 from embedtrain.train import train
 
 SMALL = [
-    "model.query.length=32",
+    "model.query.length=40",
     "model.document.length=40",
     "trainer.batch_size=8",
     "trainer.precision=fp32",

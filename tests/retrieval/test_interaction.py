@@ -29,6 +29,7 @@ def vectors():
 def test_the_best_of_all_scores_are_found_in_blocks(weights, vectors, monkeypatch):
     queries, documents = vectors
     monkeypatch.setattr(module, "DOCUMENTS_AT_ONCE", 7)
+    monkeypatch.setattr(module, "HIDDEN_AT_ONCE", 7 * 5 * 2)  # two of the three queries
     found = search(queries, documents, 5, weights)
     with torch.no_grad():
         scores = interaction_scores(weights, *map(torch.from_numpy, vectors)).numpy()
@@ -37,8 +38,12 @@ def test_the_best_of_all_scores_are_found_in_blocks(weights, vectors, monkeypatc
     np.testing.assert_allclose(found.scores, np.take_along_axis(scores, expected, 1), rtol=1e-5)
 
 
-def test_a_shortlist_holds_what_inner_products_propose(weights, vectors):
+@pytest.mark.parametrize("hidden_at_once", [2**22, 8 * 5 * 2, 1])
+def test_a_shortlist_holds_what_inner_products_propose(
+    weights, vectors, hidden_at_once, monkeypatch
+):
     queries, documents = vectors
+    monkeypatch.setattr(module, "HIDDEN_AT_ONCE", hidden_at_once)
     proposed = np.argsort(-(queries @ documents.T), axis=1)[:, :8]
     found = search(queries, documents, 8, replace(weights, shortlist=8))
     np.testing.assert_array_equal(np.sort(found.indices, 1), np.sort(proposed, 1))

@@ -7,6 +7,7 @@ search and export all read it from there, so no two of them can disagree about a
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -254,13 +255,8 @@ class Tokenization:
 
     def _tokenise(self, texts: Sequence[str], side: Side) -> list[NDArray[np.int32]]:
         prompt, length = self.contract.prompt(side), self.contract.length(side)
-        marked = next(filter(is_marked, texts), None)
-        if marked is not None:
-            if not isinstance(self.contract, Contract) or self.contract.spans is None:
-                raise UserError("a text", "has a span", got=marked, cure="Set model.spans")
-            return tokenise_marked(self.tokenizer, texts, prompt, length, f"model.{side}.length")
-        encoded = self.tokenizer(
-            [prompt + text for text in texts],
+        tokenise = partial(
+            self.tokenizer,
             truncation=True,
             max_length=length,
             padding=False,
@@ -268,6 +264,12 @@ class Tokenization:
             return_token_type_ids=False,
             verbose=False,
         )
+        marked = next(filter(is_marked, texts), None)
+        if marked is not None:
+            if not isinstance(self.contract, Contract) or self.contract.spans is None:
+                raise UserError("a text", "has a span", got=marked, cure="Set model.spans")
+            return tokenise_marked(tokenise, texts, prompt, length, f"model.{side}.length")
+        encoded = tokenise([prompt + text for text in texts])
         return [np.asarray(ids, dtype=np.int32) for ids in encoded["input_ids"]]
 
     def encode(self, texts: Sequence[str], side: Side) -> Texts:

@@ -5,7 +5,7 @@ pairs of code points that Unicode sets aside for use inside programs and that no
 sees them: the tokens of the span carry a bit, which a model with ``spans`` reads and takes away.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,7 @@ def unmark(text: str) -> tuple[str, list[Piece]]:
 
 
 def tokenise_marked(
-    tokenizer: Any,  # noqa: ANN401 - transformers is untyped
+    tokenise: Callable[..., Any],
     texts: Sequence[str],
     prompt: str,
     length: int,
@@ -70,20 +70,18 @@ def tokenise_marked(
 
     A token belongs to a span if they share a character.
 
+    Args:
+        tokenise: Calls a tokenizer of ``transformers`` that cuts texts.
+        texts: Any texts, at least one of them marked.
+        prompt: Put before every text.
+        length: Tokens that are kept, for the error.
+        place: The setting that says so, for the error.
+
     Raises:
         UserError: If a span is cut off.
     """
     plain, spans = zip(*map(unmark, texts), strict=True)
-    encoded = tokenizer(
-        [prompt + text for text in plain],
-        truncation=True,
-        max_length=length,
-        padding=False,
-        return_attention_mask=False,
-        return_token_type_ids=False,
-        return_offsets_mapping=True,
-        verbose=False,
-    )
+    encoded = tokenise([prompt + text for text in plain], return_offsets_mapping=True)
     found = []
     for text, pieces, ids, offsets in zip(
         plain, spans, encoded["input_ids"], encoded["offset_mapping"], strict=True

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
 from embedtrain.types import Relevance, RetrievalOutputs
 
@@ -94,3 +95,8 @@ def average_over_ranks(*tensors: torch.Tensor) -> list[torch.Tensor]:
 def own_rows(sizes: list[int]) -> tuple[int, int]:
     rank = dist.get_rank()
     return sum(sizes[:rank]), sum(sizes[: rank + 1])
+
+
+def exported_weights(run: Path) -> dict[str, torch.Tensor]:
+    """Return the weights that a run exported."""
+    return load_file(run / "model" / "model.safetensors")

@@ -50,7 +50,7 @@ def _search_all(
     task: InteractionTask,
 ) -> SearchResult:
     device = weights.hidden.device
-    asked = _load(queries, device).split(_rows_at_once(weights, DOCUMENTS_AT_ONCE))
+    asked = torch.split(_load(queries, device), _rows_at_once(weights, DOCUMENTS_AT_ONCE))
     best = [no_candidates(len(block), device) for block in asked]
     for start in range(0, len(documents), DOCUMENTS_AT_ONCE):
         block = _load(documents[start : start + DOCUMENTS_AT_ONCE], device)

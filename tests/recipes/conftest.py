@@ -2,10 +2,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import torch
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -86,3 +87,45 @@ def smoke(on_corpus: list[str]) -> Callable[..., object]:
         return load_recipe(path, [*on_corpus, *overrides])
 
     return load
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Runs of forked ranks, which have one thread; reloading each export in a fresh process is tested elsewhere."""
+    monkeypatch.setattr("embedtrain.export.verify", lambda *_: None)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def scored(tmp_path_factory: pytest.TempPathFactory, sentences: list[str]) -> Path:
+    """Rows with a positive, two negatives and a teacher's scores."""
+    path = tmp_path_factory.mktemp("scored") / "scored.jsonl"
+    rows = [
+        {
+            "query": " ".join(text.split()[:2]),
+            "positive": text,
+            "negatives": [sentences[(number + step) % len(sentences)] for step in (3, 7)],
+            "scores": [3.0, 1.0, -1.0],
+        }
+        for number, text in enumerate(sentences[:40])
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="session")
+def small() -> list[str]:
+    """Overrides that let a recipe for a GPU train a tiny model in a second."""
+    return [
+        "trainer.epochs=null",
+        "trainer.steps=2",
+        "trainer.batch_size=8",
+        "trainer.chunk_tokens=64",
+        "trainer.precision=fp32",
+        "trainer.log_every=1",
+        "model.query.length=12",
+        "model.document.length=16",
+    ]

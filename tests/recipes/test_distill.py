@@ -24,16 +24,6 @@ from embedtrain.train import train
 
 FOLDER = resource("recipes") / "distill"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml") if not is_pipeline(path))
-SMALL = [
-    "trainer.epochs=null",
-    "trainer.steps=2",
-    "trainer.batch_size=8",
-    "trainer.chunk_tokens=64",
-    "trainer.precision=fp32",
-    "trainer.log_every=1",
-    "model.query.length=12",
-    "model.document.length=16",
-]
 CHANGES = {
     "d2llm_interaction": [
         "model.attention_pooling={num_heads: 4}",
@@ -46,22 +36,7 @@ CHANGES = {
 
 
 @pytest.fixture
-def scored(write_jsonl, sentences):
-    """Rows with a positive, two negatives and a teacher's scores."""
-    rows = [
-        {
-            "query": " ".join(text.split()[:2]),
-            "positive": text,
-            "negatives": [sentences[(number + step) % len(sentences)] for step in (3, 7)],
-            "scores": [3.0, 1.0, -1.0],
-        }
-        for number, text in enumerate(sentences[:40])
-    ]
-    return write_jsonl(rows, "scored.jsonl")
-
-
-@pytest.fixture
-def make(scored, bert, llama, tmp_path, monkeypatch):
+def make(scored, small, bert, llama, tmp_path, monkeypatch):
     """Load a recipe for a tiny model; a recipe of adapters gets a decoder."""
     monkeypatch.setattr(import_module("embedtrain.export"), "verify", lambda *_: None)
 
@@ -70,7 +45,7 @@ def make(scored, bert, llama, tmp_path, monkeypatch):
         backbone = llama if "lora:" in path.read_text() else bert
         overrides = [f"data.sources=[{{path: {scored}}}]", f"model.backbone={backbone}"]
         overrides += [f"guide.model={bert}"] if "guide:" in path.read_text() else []
-        return load_recipe(path, [*SMALL, *overrides, *CHANGES.get(name, []), *further])
+        return load_recipe(path, [*small, *overrides, *CHANGES.get(name, []), *further])
 
     return make
 

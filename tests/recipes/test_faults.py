@@ -19,6 +19,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 from distributed_cases import on_ranks
+from rank_toys import exported_weights
 
 from embedtrain import train as workflow
 from embedtrain.errors import UserError
@@ -28,17 +29,8 @@ from embedtrain.training.callbacks import list_checkpoints
 from embedtrain.training.module import RetrievalModule
 
 KILLS = int(os.environ.get("EMBEDTRAIN_KILLS", "1"))
+pytestmark = pytest.mark.usefixtures("forked")
 SHORT = ["trainer.steps=6", "trainer.checkpoint_every=2", "trainer.devices=2"]
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """Reloading each export in a fresh process is tested elsewhere; forked ranks have one thread."""
-    monkeypatch.setattr("embedtrain.export.verify", lambda *_: None)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def begin(recipe: Path, folder: Path, *overrides: str) -> Path:
@@ -52,12 +44,8 @@ def go_on(folder: Path, fault=lambda: None) -> None:
     workflow.resume(folder)
 
 
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model" / "model.safetensors")
-
-
 def assert_same(folder: Path, other: Path) -> None:
-    ours, theirs = weights(folder), weights(other)
+    ours, theirs = exported_weights(folder), exported_weights(other)
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
     assert (folder / "metrics.csv").read_text() == (other / "metrics.csv").read_text()
@@ -193,11 +181,13 @@ def test_a_flipped_bit_is_found_and_the_checkpoint_before_it_used(recipe, tmp_pa
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
-    expected = weights(tmp_path / "run")
+    expected = exported_weights(tmp_path / "run")
     workflow.resume(tmp_path / "run")
     assert f"{newest} is damaged" in caplog.text
     assert "using the one before it" in caplog.text
-    assert all(torch.equal(v, expected[name]) for name, v in weights(tmp_path / "run").items())
+    assert all(
+        torch.equal(v, expected[name]) for name, v in exported_weights(tmp_path / "run").items()
+    )
     for path in (before, newest):
         path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(UserError, match="holds damaged checkpoints only"):

@@ -98,44 +98,15 @@ def test_doctor_and_check_know_late_interaction(late_recipe):
     command("check", late_recipe)
 
 
-SMALL = [
-    "trainer.epochs=null",
-    "trainer.steps=2",
-    "trainer.batch_size=8",
-    "trainer.chunk_tokens=64",
-    "trainer.precision=fp32",
-    "trainer.log_every=1",
-    "model.document.length=16",
-    "model.query.length=12",
-]
-
-
-@pytest.fixture(scope="module")
-def scored(tmp_path_factory: pytest.TempPathFactory, sentences: list[str]) -> Path:
-    """Rows with a positive, two negatives and a teacher's scores."""
-    path = tmp_path_factory.mktemp("scored") / "scored.jsonl"
-    rows = [
-        {
-            "query": " ".join(text.split()[:2]),
-            "positive": text,
-            "negatives": [sentences[(number + step) % len(sentences)] for step in (3, 7)],
-            "scores": [3.0, 1.0, -1.0],
-        }
-        for number, text in enumerate(sentences[:32])
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
-
-
 RECIPES = sorted(path.stem for path in resource("recipes").joinpath("late_interaction").iterdir())
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name != "quickstart"])
-def test_every_recipe_trains_on_a_tiny_model(name, scored, bert, tmp_path, monkeypatch):
+def test_every_recipe_trains_on_a_tiny_model(name, scored, small, bert, tmp_path, monkeypatch):
     export = import_module("embedtrain.export")  # the name in the package is the function
     monkeypatch.setattr(export, "verify", lambda *_: None)  # proven elsewhere, and slow
     output = tmp_path / "run"
     sources = [f"data.sources=[{{path: {scored}}}]", f"model.backbone={bert}"]
-    command("train", f"late_interaction/{name}", *SMALL, *sources, "--output", output)
+    command("train", f"late_interaction/{name}", *small, *sources, "--output", output)
     assert len((output / "metrics.csv").read_text().splitlines()) == 3
     assert (output / "model" / "embedtrain.json").is_file()

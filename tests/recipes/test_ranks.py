@@ -4,12 +4,11 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 from torch.multiprocessing import ProcessRaisedException
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 from distributed_cases import on_ranks
+from rank_toys import exported_weights
 
 from embedtrain.errors import UserError
 from embedtrain.pipeline import load_pipeline, run_pipeline
@@ -17,24 +16,12 @@ from embedtrain.recipe import load_recipe
 from embedtrain.resources import resource
 from embedtrain.train import resume, train
 
+pytestmark = pytest.mark.usefixtures("forked")
 SHORT = ["trainer.steps=4", "trainer.checkpoint_every=2", "model.dropout=0.0"]
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr("embedtrain.export.verify", lambda *_: None)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model" / "model.safetensors")
-
-
 def assert_close(folder: Path, other: Path) -> None:
-    ours, theirs = weights(folder), weights(other)
+    ours, theirs = exported_weights(folder), exported_weights(other)
     assert ours.keys() == theirs.keys()
     error = sum(float((value - theirs[name]).square().sum()) for name, value in ours.items())
     norm = sum(float(value.square().sum()) for value in theirs.values())

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from embedtrain.errors import UserError
+from embedtrain.models.weights_file import readable_weights
 from embedtrain.types import Side
 
 AdapterKind = Literal["low_rank", "linear", "mlp"]
@@ -136,7 +137,8 @@ def apply_adapter(
             got=vectors.shape[1],
             cure="Use vectors of the same model",
         )
-    arrays = load_file(folder / ARRAYS)
+    with readable_weights(folder / ARRAYS):
+        arrays = load_file(folder / ARRAYS)
     weights = {
         name.removeprefix(f"{side}."): value
         for name, value in arrays.items()

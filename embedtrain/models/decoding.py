@@ -6,13 +6,13 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float
 from pydantic import BaseModel, ConfigDict, PositiveInt
-from safetensors.torch import load_file
 from torch import Tensor
 
 from embedtrain.errors import UserError
 from embedtrain.models.decoder import Decoder, visible_by_position
 from embedtrain.models.masked_language_model import MaskedLanguageModel
 from embedtrain.models.pooling import positions
+from embedtrain.models.weights_file import read_weights
 from embedtrain.pretrain_types import Computation, MaskedBatch
 from embedtrain.types import Texts
 
@@ -70,7 +70,7 @@ def load_decoder(decoder: Decoder, folder: Path) -> None:
             cure="Give random, last_layers or the decoder folder of a run",
         )
     try:
-        decoder.load_state_dict(load_file(path))
+        decoder.load_state_dict(read_weights(path))
     except RuntimeError as error:
         raise UserError(
             "model.decoder.start",

@@ -14,7 +14,7 @@ import torch
 import transformers
 from pydantic import ValidationError
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from embedtrain.contract import LateInteractionContract
@@ -27,6 +27,7 @@ from embedtrain.models.layout import (
     write_projection,
 )
 from embedtrain.models.token_heads import TokenHeads
+from embedtrain.models.weights_file import read_weights, readable_weights
 
 HEADS_FILE = "heads.safetensors"
 BACKBONE_FOLDER = "backbone"
@@ -77,7 +78,7 @@ def read_late_layout(folder: Path) -> LateLayout:
                     folder / CONTRACT_FILE, "is not a contract", got=str(error).splitlines()[0]
                 ) from error
     if (folder / HEADS_FILE).is_file():
-        return LateLayout(contract, {}, load_file(folder / HEADS_FILE))
+        return LateLayout(contract, {}, read_weights(folder / HEADS_FILE))
     if _is_stanford(folder):
         return _read_stanford(folder)
     settings = read_json(folder / "config_sentence_transformers.json", optional=True)
@@ -168,7 +169,8 @@ def _read_stanford(folder: Path) -> LateLayout:
             "has no model.safetensors",
             cure="Save the weights as safetensors; no pickle is loaded",
         )
-    with safe_open(folder / "model.safetensors", framework="pt") as weights:
+    path = folder / "model.safetensors"
+    with readable_weights(path), safe_open(path, framework="pt") as weights:
         if "linear.weight" not in weights.keys():  # noqa: SIM118 - not a mapping
             raise UserError(folder / "model.safetensors", "lacks ColBERT's linear.weight")
         projection = weights.get_tensor("linear.weight")

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast, get_args
 import torch
 import transformers
 from pydantic import BaseModel, ValidationError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from embedtrain.contract import Contract, Pooling
@@ -21,6 +21,7 @@ from embedtrain.models.attention_pooling import AttentionPoolingConfig
 from embedtrain.models.interaction import InteractionConfig
 from embedtrain.models.layer_pooling import LayerPoolingConfig
 from embedtrain.models.query_gate import QueryGateConfig
+from embedtrain.models.weights_file import read_weights
 from embedtrain.models.words import WordsConfig
 from embedtrain.types import Similarity
 
@@ -255,7 +256,7 @@ def read_projection(folder: Path) -> nn.Linear:
             folder, "has no model.safetensors", cure="Save the projection as safetensors"
         )
     layer = nn.Linear(config["in_features"], config["out_features"], bias=config.get("bias", True))
-    weights = load_file(folder / "model.safetensors")
+    weights = read_weights(folder / "model.safetensors")
     layer.load_state_dict({key.removeprefix("linear."): value for key, value in weights.items()})
     return layer
 

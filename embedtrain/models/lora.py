@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from embedtrain.errors import UserError, missing_extra
+from embedtrain.models.weights_file import read_weights
 
 if TYPE_CHECKING:
     from peft.tuners.lora import LoraLayer
@@ -159,7 +160,8 @@ def _load_adapter(backbone: Any, folder: Path) -> None:  # noqa: ANN401
             cure="Give the adapter/ folder of a run",
         )
     weights = {
-        name.removeprefix(PREFIX): value for name, value in load_file(folder / WEIGHTS_FILE).items()
+        name.removeprefix(PREFIX): value
+        for name, value in read_weights(folder / WEIGHTS_FILE).items()
     }
     wanted = peft.get_peft_model_state_dict(backbone)
     shapes, found = ({k: tuple(v.shape) for k, v in w.items()} for w in (wanted, weights))

@@ -30,6 +30,7 @@ from embedtrain.models.backbone import (
 )
 from embedtrain.models.fetching import fetch
 from embedtrain.models.lora import LoraConfig
+from embedtrain.models.weights_file import readable_weights
 
 logger = logging.getLogger(__name__)
 
@@ -249,7 +250,7 @@ def has_language_head(folder: Path) -> bool:
     """Whether the weights of a folder hold a masked-language head."""
     marks = ("cls.predictions.transform.", "lm_head.dense.", "head.dense.", "vocab_transform.")
     for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
+        with readable_weights(path), safe_open(path, framework="pt") as file:
             if any(key.startswith(marks) for key in file.keys()):  # noqa: SIM118 - not a dict
                 return True
     return False

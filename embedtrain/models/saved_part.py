@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import ClassVar
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from embedtrain.errors import UserError
+from embedtrain.models.weights_file import read_weights
 
 
 class SavedPart(nn.Module):
@@ -34,7 +35,7 @@ class SavedPart(nn.Module):
         path = folder / self.weights_file
         if not path.is_file():
             return
-        found, own = load_file(path), self.state_dict()
+        found, own = read_weights(path), self.state_dict()
         sizes = {name: tuple(value.shape) for name, value in found.items()}
         wanted = {
             name: tuple(value.shape)

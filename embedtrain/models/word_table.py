@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from jaxtyping import Float, Int64
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
@@ -11,6 +11,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerFast
 from embedtrain.errors import UserError
 from embedtrain.models.backbone import Backbone
 from embedtrain.models.fetching import fetch, static_folder
+from embedtrain.models.weights_file import read_weights
 
 WEIGHTS = "model.safetensors"
 
@@ -66,7 +67,7 @@ def load_table(path: str) -> Backbone:
     for name in (WEIGHTS, "tokenizer.json"):
         if not (place / name).is_file():
             raise UserError(place, f"has no {name}", cure="Copy the whole model folder")
-    weights = load_file(place / WEIGHTS)
+    weights = read_weights(place / WEIGHTS)
     rows = weights.get("embedding.weight", weights.get("embeddings"))
     if rows is None:
         raise UserError(place / WEIGHTS, "holds no table of words", got=sorted(weights))

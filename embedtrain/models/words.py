@@ -7,11 +7,12 @@ from typing import Literal
 import torch
 from jaxtyping import Float, Int64
 from pydantic import BaseModel, ConfigDict, PositiveInt
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from embedtrain.models.masked_language_model import MaskedLanguageModel
 from embedtrain.models.pooling import positions
+from embedtrain.models.weights_file import read_weights
 from embedtrain.ops.vocabulary_max import vocabulary_max
 
 PROJECTION_FILE = "words.safetensors"
@@ -90,4 +91,4 @@ class WordPart(nn.Module):
     def load(self, folder: Path) -> None:
         """Read the projection back."""
         if self.projection is not None and (folder / PROJECTION_FILE).is_file():
-            self.load_state_dict(load_file(folder / PROJECTION_FILE), strict=False)
+            self.load_state_dict(read_weights(folder / PROJECTION_FILE), strict=False)

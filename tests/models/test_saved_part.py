@@ -34,3 +34,11 @@ def test_weights_of_another_part_are_refused(other, tmp_path):
     Part().save(tmp_path)
     with pytest.raises(UserError, match=r"part\.safetensors does not fit the model; got \["):
         other.load(tmp_path)
+
+
+def test_a_file_that_was_cut_off_is_said_in_a_line(tmp_path):
+    Part().save(tmp_path)
+    path = tmp_path / "part.safetensors"
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(UserError, match=r"part\.safetensors is no whole safetensors file; got "):
+        Part().load(tmp_path)

@@ -6,7 +6,7 @@ import torch
 from objective_toys import relevance_of
 
 from embedtrain.errors import UserError
-from embedtrain.marked_spans import mark, unmark
+from embedtrain.marked_spans import IN_SPAN, mark, unmark
 from embedtrain.models.build import build_dense, load_dense, save_encoder
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense import DenseEncoder
@@ -47,6 +47,13 @@ def test_a_span_is_the_transformed_mean_of_its_tokens_states(bert):
         expected = mlp.outer(torch.relu(mlp.inner(mean)))
         expected = torch.nn.functional.normalize(expected, dim=0).detach()
         torch.testing.assert_close(vector, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_token_that_only_touches_a_span_is_not_in_it(bert):
+    tokenization, text = spanned(bert).tokenization, "query:query"
+    ids = tokenization([mark(text, [5, 6]), mark(text, [0, 6])], "document")
+    inside = [((row & IN_SPAN) > 0).tolist() for row in ids]
+    assert inside == [[False, False, True, False, False], [False, True, True, False, False]]
 
 
 def test_a_span_of_all_tokens_is_the_mean_of_the_sentence(bert):

@@ -1,6 +1,7 @@
 """The detector of sticky tokens: its score by hand, its pairs, and a planted token that it must find."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from embedtrain.models.chunking import Execution
 from embedtrain.models.long_positions import find_table
 from embedtrain.probes.base import ProbeWish
 from embedtrain.probes.discovery import run_probe
-from embedtrain.probes.sticky_tokens import read_sentences, stickiness
+from embedtrain.probes.sticky_tokens import rank_tokens, read_sentences, stickiness
 from embedtrain.probes.token_trial import Trial, mean_token_cosine, usable_tokens
 from embedtrain.tasks.subject import Subject
 
@@ -76,6 +77,23 @@ def test_late_interaction_is_probed_by_its_own_similarity(late_interaction, text
     assert trial.similarities.max() <= 1 + 1e-6  # a mean over vectors of the best cosine
     same = np.arange(3)
     assert trial._similarities(trial.vectors, same, same) == pytest.approx([1, 1, 1], abs=1e-6)
+
+
+def test_all_tokens_meet_two_pairs_and_the_best_fifth_meets_all(bert, texts, monkeypatch):
+    trial = trial_of(load_encoder(bert), texts)
+    tokens, tried = usable_tokens(trial.model), {}
+    changes = trial.changes
+
+    def counted(some, pairs, places, repeats):
+        key = len(pairs), len(places), len(repeats)
+        tried[key] = tried.get(key, 0) + len(some)
+        return changes(some, pairs, places, repeats)
+
+    monkeypatch.setattr(trial, "changes", counted)
+    monkeypatch.setattr("embedtrain.probes.sticky_tokens.VERIFIED", 2)
+    rank_tokens(trial, tokens)
+    fifth, fiftieth = math.ceil(len(tokens) / 5), max(2, round(len(tokens) / 50))
+    assert tried == {(2, 2, 1): len(tokens), (5, 2, 1): fifth, (5, 3, 8): fiftieth}
 
 
 def test_the_score_weighs_falls_against_rises():

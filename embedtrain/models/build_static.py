@@ -58,13 +58,16 @@ def static_encoder(
     projection = whole.projection
     if config.projection is not None:
         projection = nn.Linear(backbone.width, config.projection, bias=False)
-    return DenseEncoder(
+    encoder = DenseEncoder(
         backbone,
         contract.model_copy(update=lengths),
         projection,
         packing=config.packing,
         learn_temperature=config.learn_temperature,
     )
+    if config.projection is None:
+        encoder.truncate_dim = whole.truncate_dim
+    return encoder
 
 
 def save_static(model: DenseEncoder, folder: Path) -> None:
@@ -96,6 +99,7 @@ def save_static(model: DenseEncoder, folder: Path) -> None:
             "prompts": prompts | {name: one.query for name, one in contract.instructions.items()},
             "default_prompt_name": None,
             "similarity_fn_name": contract.similarity,
+            **({} if model.truncate_dim is None else {"truncate_dim": model.truncate_dim}),
         },
     )
     write_json(folder / CONTRACT_FILE, {"kind": "dense", "contract": contract.model_dump()})

@@ -7,6 +7,7 @@ from embedtrain.errors import UserError
 from embedtrain.models.dense import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.exits import keep_layers
+from embedtrain.models.word_table import WordTable
 
 
 def shrink(model: TextEncoder, *, layer: int | None = None, dim: int | None = None) -> DenseEncoder:
@@ -46,7 +47,10 @@ def shrink(model: TextEncoder, *, layer: int | None = None, dim: int | None = No
     model.exits = None
     if dim is not None and dim < model.dim:
         model.truncate_dim = dim
-        model.projection = _first_rows(model, dim)
+        if isinstance(model.backbone, WordTable) and model.projection is None:
+            model.backbone = model.backbone.first_columns(dim)
+        else:
+            model.projection = _first_rows(model, dim)
     return model
 
 

@@ -38,6 +38,13 @@ class WordTable(nn.Module):
         states: Tensor = self.rows(ids)
         return states
 
+    def first_columns(self, dim: int) -> "WordTable":
+        """Return the table of the first dimensions."""
+        rows = self.rows.weight.detach()[:, :dim].clone()
+        shorter = WordTable(rows, None)
+        shorter.rows.padding_idx = self.rows.padding_idx
+        return shorter
+
 
 def table_backbone(
     rows: Float[Tensor, "words dim"], tokenizer: Tokenizer, path: str, folder: Path

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from embedtrain.errors import UserError
 from embedtrain.evaluate_tasks import Wish, evaluate_tasks
+from embedtrain.export import export
 from embedtrain.models.build import build_dense, load_dense, load_encoder, save_encoder
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense import DenseEncoder
@@ -193,3 +194,18 @@ def test_a_damaged_folder_is_refused_in_a_line(folder):
     weights.unlink()
     with pytest.raises(UserError, match=r"has no model\.safetensors"):
         load_dense(folder)
+
+
+def test_a_cut_table_is_narrower_and_says_so(folder, tmp_path):
+    whole = encode_texts(load_dense(folder), TEXTS, "document")
+    small = export(folder, tmp_path / "small", dim=4)
+    expected = whole[:, :4] / np.linalg.norm(whole[:, :4], axis=1, keepdims=True)
+    for path in (small, export(str(small), tmp_path / "again")):
+        assert [part.name for part in sorted(path.iterdir()) if part.is_dir()] == [
+            "0_StaticEmbedding",
+            "1_Normalize",
+        ]
+        settings = json.loads((path / "config_sentence_transformers.json").read_text())
+        assert settings["truncate_dim"] == 4
+        found = SentenceTransformer(str(path), device="cpu").encode(TEXTS)
+        np.testing.assert_allclose(found, expected, atol=1e-6)

@@ -1,7 +1,7 @@
 """Workflow: a model and data of any kind of task become result files; what was done before is kept."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from embedtrain.cost import measure_cost
@@ -9,6 +9,7 @@ from embedtrain.data.beir import beir_files
 from embedtrain.data.beir_index import BeirIndex
 from embedtrain.data.cache import default_cache
 from embedtrain.errors import UserError
+from embedtrain.evaluation.efficiency import Efficiency, describe_machine, price_work
 from embedtrain.evaluation.metrics import Run
 from embedtrain.evaluation.report import compare, summarise
 from embedtrain.evaluation.result import EvaluationResult, load_result, write_result
@@ -78,7 +79,7 @@ def evaluate_tasks(model: str, wish: Wish, output: Path | None = None) -> list[E
     subject = Subject(encoder, model, default_cache(), wish.compression, wish.instruction)
     results = []
     for task, place, baseline in zip(tasks, places, baselines, strict=True):
-        result = _resume(subject, task, place)
+        result = _resume(subject, task, wish, place)
         if result is None:
             result, run = evaluate_task(subject, task, wish)
             if place is not None and run:
@@ -97,10 +98,6 @@ def evaluate_task(subject: Subject, task: Task, wish: Wish) -> tuple[EvaluationR
     cost = None
     if wish.efficiency and isinstance(task, Retrieval):
         cost = measure_cost(subject, task.task, wish.price_per_hour)
-    labels = None
-    if wish.clusters is not None:
-        labels = task.clusters(wish.clusters)
-        labels = {item: labels[item] for item in task.texts}
     result = summarise(
         outcome.per_query,
         task.data,
@@ -108,7 +105,7 @@ def evaluate_task(subject: Subject, task: Task, wish: Wish) -> tuple[EvaluationR
         efficiency=cost,
         predictions=outcome.predictions,
         set_metrics=outcome.set_metrics,
-        clusters=labels,
+        clusters=_labels(task, wish),
     )
     return result.model_copy(update={"train_overlap": train_overlap(task)}), outcome.run
 
@@ -188,19 +185,45 @@ def _places(tasks: Sequence[Task], output: Path | None) -> list[Path | None]:
     return list(places)
 
 
-def _resume(subject: Subject, task: Task, place: Path | None) -> EvaluationResult | None:
-    """Return what this very model did on this very data before; never another model's."""
+def _labels(task: Task, wish: Wish) -> dict[str, str] | None:
+    """Return the label of each item in the column that the user names, or None where he names none."""
+    if wish.clusters is None:
+        return None
+    labels = task.clusters(wish.clusters)
+    return {item: labels[item] for item in task.texts}
+
+
+def _resume(
+    subject: Subject, task: Task, wish: Wish, place: Path | None
+) -> EvaluationResult | None:
+    """Return what this very model did on this very data before, if it holds all that is wished."""
     if place is None or place.suffix != ".json" or not place.is_file():
         return None
     try:
         found = load_result(place)
     except UserError:
         return None  # no result of ours: the new one replaces it, as a file named by the user always was
-    same_data = found.data == task.data
-    if found.model is not None and same_data and found.model == subject.identity():
-        console.print(f"{place}: done before, by the same weights on the same data")
-        return found.model_copy(update={"comparison": None})
-    return None
+    if found.data != task.data or found.model is None or found.model != subject.identity():
+        return None
+    if found.clusters != _labels(task, wish):
+        return None  # its intervals are of other clusters, or of none
+    cost = found.efficiency
+    if wish.efficiency and isinstance(task, Retrieval):
+        cost = _price_again(cost, wish.price_per_hour)
+        if cost is None:
+            return None
+    console.print(f"{place}: done before, by the same weights on the same data")
+    return found.model_copy(update={"comparison": None, "efficiency": cost})
+
+
+def _price_again(cost: Efficiency | None, per_hour: float | None) -> Efficiency | None:
+    """Give a cost that was measured before the price that is wished; None if it must be measured anew."""
+    if cost is None or per_hour is None:
+        return cost
+    if cost.machine != describe_machine():
+        return None  # the price is of this machine
+    price = price_work(per_hour, cost.documents_per_second, cost.query_latency)
+    return replace(cost, price=price)
 
 
 def _load_baseline(task: Task, baseline: Path | None) -> EvaluationResult | None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ from embedtrain import evaluate_tasks as workflow
 from embedtrain.cli import app
 from embedtrain.errors import UserError
 from embedtrain.evaluate_tasks import Wish, evaluate_tasks, read_run
+from embedtrain.evaluation.efficiency import price_work
 from embedtrain.evaluation.metrics import score_run
 from embedtrain.evaluation.report import render_text
-from embedtrain.evaluation.result import load_result
+from embedtrain.evaluation.result import load_result, write_result
 from embedtrain.models.build import build_dense, load_encoder, save_encoder
 from embedtrain.models.dense_config import DenseConfig
 from embedtrain.prepare import load_task
@@ -100,6 +102,64 @@ def test_clusters_come_from_a_column_and_stay_in_the_result(bert, sts, sentences
     assert clustered.metrics["spearman"].low != plain.metrics["spearman"].low
     with pytest.raises(UserError, match="has no column subject"):
         evaluate_tasks(bert, Wish([sts], clusters="subject"))
+
+
+def counted(monkeypatch):
+    """Return a list that grows by one for each task that is done, not taken from a file."""
+    done, real = [], workflow.evaluate_task
+
+    def count(subject, task, wish):
+        done.append(task.data.name)
+        return real(subject, task, wish)
+
+    monkeypatch.setattr(workflow, "evaluate_task", count)
+    return done
+
+
+def test_a_result_with_other_clusters_is_not_taken_for_the_one_that_is_asked_for(
+    bert, sts, tmp_path, monkeypatch
+):
+    done, output = counted(monkeypatch), tmp_path / "a.json"
+    (plain,) = evaluate_tasks(bert, Wish([sts]), output)
+    (clustered,) = evaluate_tasks(bert, Wish([sts], clusters="topic"), output)
+    assert set(clustered.clusters) == set(plain.predictions.predicted)
+    assert clustered.metrics["spearman"].low != plain.metrics["spearman"].low
+    assert load_result(output) == clustered
+    assert evaluate_tasks(bert, Wish([sts], clusters="topic"), output) == [clustered]
+    assert len(done) == 2, "the same column again was taken from the file"
+    assert evaluate_tasks(bert, Wish([sts]), output) == [plain]
+    assert load_result(output) == plain
+
+
+def test_a_result_without_efficiency_is_measured_again_where_it_is_wished(
+    bert, beir, tmp_path, monkeypatch
+):
+    done, output = counted(monkeypatch), tmp_path / "a.json"
+    (bare,) = evaluate_tasks(bert, Wish([str(beir)], efficiency=False), output)
+    assert bare.efficiency is None
+    (timed,) = evaluate_tasks(bert, Wish([str(beir)]), output)
+    assert timed.efficiency is not None
+    assert load_result(output) == timed
+    for efficiency in (True, False):
+        assert evaluate_tasks(bert, Wish([str(beir)], efficiency=efficiency), output) == [timed]
+    assert len(done) == 2
+
+
+def test_a_price_is_worked_out_from_the_times_that_are_kept(bert, beir, tmp_path, monkeypatch):
+    done, output = counted(monkeypatch), tmp_path / "a.json"
+    (timed,) = evaluate_tasks(bert, Wish([str(beir)]), output)
+    for per_hour in (3.0, 6.0):
+        (priced,) = evaluate_tasks(bert, Wish([str(beir)], price_per_hour=per_hour), output)
+        cost = priced.efficiency
+        assert cost.price == price_work(per_hour, cost.documents_per_second, cost.query_latency)
+        assert replace(cost, price=None) == timed.efficiency
+        assert load_result(output) == priced
+    assert len(done) == 1
+    moved = replace(timed.efficiency, machine=replace(timed.efficiency.machine, cpu="another"))
+    write_result(timed.model_copy(update={"efficiency": moved}), output)
+    (here,) = evaluate_tasks(bert, Wish([str(beir)], price_per_hour=3.0), output)
+    assert here.efficiency.machine == timed.efficiency.machine, "the price is of this machine"
+    assert here.efficiency.price.per_hour == 3.0
 
 
 def test_late_interaction_does_every_task_that_compares_texts(

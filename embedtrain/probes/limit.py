@@ -1,7 +1,12 @@
-"""LIMIT: every pair of a few documents is the answer to some query, which vectors of few dimensions cannot tell.
+"""LIMIT: every pair of a few documents is the answer to some query, and vectors hold only so many pairs.
 
-Source: Weller et al. (2025), https://arxiv.org/abs/2508.21038; names and attributes are made here, so figures
-are near, not equal, to those of the published set.
+As in the published set, 1,000 queries ask for pairs of 46 documents, and there are 1,850 attributes; a
+document has 50 of them, there 45 to 50. Names and attributes are made here, and two attributes may share a
+word, so figures are not those of the published set: recall@2 of all-MiniLM-L6-v2 is 0.13 here among 50
+documents and 0.16 there among 46. A low figure does not show that a model has too few dimensions: 46
+documents need few, and most models fail for want of training.
+
+Source: Weller et al. (2025), https://arxiv.org/abs/2508.21038.
 """
 
 from itertools import combinations, islice
@@ -18,8 +23,8 @@ from embedtrain.tasks.subject import Subject
 CORE = 46
 """Documents that hold all answers: 1,035 pairs, of which the first 1,000 are asked for."""
 QUERIES = 1000
-LIKES = 46
-"""Things that a distractor likes, about as many as a document of the core does."""
+LIKES = 50
+"""Things that a person likes."""
 FIRST = [
     "apple",
     "brick",
@@ -51,10 +56,31 @@ FIRST = [
     "acorn",
     "birch",
     "coral",
+    "amber",
+    "basil",
+    "camel",
+    "delta",
+    "eagle",
+    "flint",
+    "ginger",
+    "honey",
+    "indigo",
+    "jade",
+    "kiwi",
+    "lotus",
+    "melon",
+    "night",
+    "onyx",
+    "panda",
+    "robin",
+    "silver",
+    "tiger",
+    "velvet",
 ]
 SECOND = [
     "books",
     "boats",
+    "bowls",
     "cakes",
     "clocks",
     "coins",
@@ -80,6 +106,7 @@ SECOND = [
     "songs",
     "stamps",
     "stories",
+    "tales",
     "teas",
     "toys",
     "trains",
@@ -111,22 +138,24 @@ class Limit(Probe):
 def make_limit(
     num_documents: int, seed: int
 ) -> tuple[dict[str, str], list[str], dict[str, dict[str, int]]]:
-    """Make queries, documents and judgments; documents behind the first 46 answer none."""
+    """Make queries, documents and judgments; documents behind the first 46 answer none.
+
+    Only two documents may like what a query asks for, so everything else that is liked, by a distractor and
+    to fill up a document of the core, is drawn from the 850 things that no query asks for.
+    """
     rng = np.random.Generator(np.random.PCG64(seed))
     things = [f"{one} {other}" for one in FIRST for other in SECOND]
     rng.shuffle(things)
     asked, others = things[:QUERIES], things[QUERIES:]
-    likes: list[list[str]] = [[] for _ in range(CORE)]
+    likes: list[list[str]] = [[] for _ in range(num_documents)]
     qrels: dict[str, dict[str, int]] = {}
     pairs = list(islice(combinations(range(CORE), 2), QUERIES))
     for number, (thing, pair) in enumerate(zip(asked, pairs, strict=True)):
         for document in pair:
             likes[document].append(thing)
         qrels[str(number)] = {str(document): 1 for document in pair}
-    for _ in range(num_documents - CORE):
-        likes.append(rng.choice(others, size=min(LIKES, len(others)), replace=False).tolist())
     documents = []
     for number, liked in enumerate(likes):
-        order = rng.permutation(len(liked))
-        documents.append(f"Person {number} likes {', '.join(liked[place] for place in order)}.")
+        more = rng.choice(others, size=LIKES - len(liked), replace=False)
+        documents.append(f"Person {number} likes {', '.join(rng.permutation([*liked, *more]))}.")
     return {str(n): f"Who likes {thing}?" for n, thing in enumerate(asked)}, documents, qrels

@@ -75,6 +75,20 @@ def test_limit_asks_for_a_thousand_different_pairs_of_46_documents():
         assert holders == set(labels)
 
 
+def test_limit_distractors_share_few_things_and_none_that_is_asked_for():
+    queries, documents, _ = make_limit(246, seed=1)
+    likes = [set(text.partition(" likes ")[2].rstrip(".").split(", ")) for text in documents]
+    assert {len(liked) for liked in likes} == {50}
+    assert len({thing for liked in likes for thing in liked}) == 1850
+    asked = {text.removeprefix("Who likes ").removesuffix("?") for text in queries.values()}
+    assert not any(asked & liked for liked in likes[46:])
+    shared = [len(one & other) for one, other in combinations(likes[46:], 2)]
+    assert np.mean(shared) == pytest.approx(50 * 50 / 850, abs=0.2)
+    assert max(shared) < 15
+    # A document of the core is not told by having less than 50, nor by what no query asks for.
+    assert {len(asked & liked) for liked in likes[:46]} == {37, 38, 45}
+
+
 def test_robustness_is_the_mean_of_the_worst_instruction_of_each_question():
     scores = {"a_1": 1.0, "a_2": 0.5, "b_1": 0.2, "b_2": 0.4}
     assert robustness({"ndcg_at_10": scores}, "ndcg_at_10") == pytest.approx((0.35, 0.525, 2))

@@ -11,6 +11,7 @@ from typing import Any
 from embedtrain.checkpoint import RunFolder
 from embedtrain.errors import UserError
 from embedtrain.evaluate_tasks import read_run
+from embedtrain.evaluation.comparison import system_names
 from embedtrain.evaluation.page import page, paragraph, picture, table
 from embedtrain.evaluation.pareto import LABELS, Cost, Point, load_points
 from embedtrain.evaluation.plots import new_figure
@@ -70,14 +71,15 @@ def write_report(
         title, sections, facts = _of_run(run)
         results = {} if "after" not in facts else {"after": parse_result(dict(facts["after"]))}
     else:
-        results = {path.stem: load_result(path) for path in sources}
-        title, sections, facts = f"Evaluation of {sources[0].stem}", [], {}
+        names = system_names(sources)
+        results = {name: load_result(path) for name, path in zip(names, sources, strict=True)}
+        title, sections, facts = f"Evaluation of {names[0]}", [], {}
     sections += [_scores(name, result) for name, result in results.items()]
     if len(results) > 1:
         sections.append(_quality_and_cost(sources))
     if results:
         first = next(iter(results.values()))
-        more, found = _queries(first, sources[0], baseline, data)
+        more, found = _queries(first, sources, baseline, data)
         sections += more
         facts |= found | {name: result.to_json() for name, result in results.items()}
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -176,7 +178,7 @@ def _drawn(points: Sequence[Point], metric: str, cost: Cost) -> str:
 
 
 def _queries(
-    result: EvaluationResult, source: Path, baseline: Path | None, data: str | None
+    result: EvaluationResult, sources: Sequence[Path], baseline: Path | None, data: str | None
 ) -> tuple[list[Section], dict[str, Any]]:
     """List wins and losses, and documents that look like missing labels."""
     sections: list[Section] = []
@@ -185,18 +187,20 @@ def _queries(
     if task is not None and task.data.fingerprint != result.data.fingerprint:
         raise UserError("--data", "is not what was measured", got=data, cure="Name the same files")
     if baseline is not None:
+        others = [source for source in sources if source != baseline]
+        *_, name = system_names([*others, baseline])
         changes = find_changes(result, load_result(baseline), {} if task is None else task.texts)
-        for name, found in (("Wins", changes[:SHOWN]), ("Losses", changes[::-1][:SHOWN])):
+        for side, found in (("Wins", changes[:SHOWN]), ("Losses", changes[::-1][:SHOWN])):
             kept = [
                 one
                 for one in found
-                if (one.value > one.baseline) == (name == "Wins") and one.value != one.baseline
+                if (one.value > one.baseline) == (side == "Wins") and one.value != one.baseline
             ]
             rows = [(one.item, one.text, one.value, one.baseline) for one in kept]
-            headings = ("query", "text", "this model", baseline.stem)
-            sections.append((f"{name} over {baseline.stem}", [table(headings, rows)]))
-            facts[name.lower()] = [asdict(one) for one in kept]
-    run = source.with_suffix(".trec")
+            headings = ("query", "text", "this model", name)
+            sections.append((f"{side} over {name}", [table(headings, rows)]))
+            facts[side.lower()] = [asdict(one) for one in kept]
+    run = sources[0].with_suffix(".trec")
     if isinstance(task, Retrieval) and run.is_file():
         suspects = find_suspects(task, read_run(run))[:SHOWN]
         note = "Documents without a judgment that score above every document judged relevant."

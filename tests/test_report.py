@@ -89,6 +89,25 @@ def test_a_page_shows_scores_pictures_wins_losses_and_suspects(scores, beir, tmp
     assert all(one["value"] > one["baseline"] for one in facts["wins"])
 
 
+def test_results_of_one_name_in_two_folders_stay_apart(scores, tmp_path):
+    paths = []
+    for name in ("mine", "small", "base"):
+        (tmp_path / name).mkdir()
+        paths.append(shutil.copy(scores / f"{name}.json", tmp_path / name / "beir.test.json"))
+    output = write_report(paths[:2], tmp_path / "page.html", baseline=paths[2])
+    text = " ".join(read(output).texts)
+    for path in paths[:2]:
+        assert f"Scores: {path}" in text
+    assert f"Wins over {paths[2]}" in text
+    facts = json.loads(output.with_suffix(".json").read_text())
+    for path in paths[:2]:
+        assert facts[str(path)] == json.loads(path.read_text())
+    write_report([scores / "mine.json", paths[1]], output, baseline=paths[1])
+    text = " ".join(read(output).texts)
+    assert "Scores: beir.test" in text
+    assert "Wins over beir.test" in text, "the baseline keeps the name that its scores have"
+
+
 def test_an_unjudged_document_above_every_positive_is_a_suspect(beir):
     task = open_task(str(beir))
     run = {query: {f"d{query[1:]}": 1.0, "d29": 0.5} for query in task.texts}

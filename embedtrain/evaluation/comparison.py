@@ -56,10 +56,14 @@ def load_systems(paths: Sequence[Path]) -> list[SystemResults]:
     """
     if len(paths) < 2:
         raise UserError("compare", "needs two systems or more", got=len(paths), cure="Name files")
-    names = [path.name if path.is_dir() else path.stem for path in paths]
-    if len(set(names)) < len(names):
-        names = [str(path) for path in paths]
+    names = system_names(paths)
     return [SystemResults(name, _load(path)) for name, path in zip(names, paths, strict=True)]
+
+
+def system_names(paths: Sequence[Path]) -> list[str]:
+    """Name result files and folders by their last part, or by the whole path where two would be one."""
+    names = [path.name if path.is_dir() else path.stem for path in paths]
+    return [str(path) for path in paths] if len(set(names)) < len(names) else names
 
 
 def compare_systems(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from embedtrain.errors import UserError
+from embedtrain.evaluation.comparison import system_names
 from embedtrain.evaluation.plots import new_figure, save_figure
 from embedtrain.evaluation.result import load_result
 
@@ -36,11 +38,11 @@ def load_points(paths: Sequence[Path], metric: str | None = None) -> tuple[str, 
     Raises:
         UserError: If a result has no efficiency or not the metric, or tasks differ.
     """
-    results = [(path, load_result(path)) for path in paths]
-    chosen = metric or next(iter(results[0][1].metrics))
+    results = [load_result(path) for path in paths]
+    chosen = metric or next(iter(results[0].metrics))
     points = []
-    for path, result in results:
-        if result.data.fingerprint != results[0][1].data.fingerprint:
+    for path, name, result in zip(paths, system_names(paths), results, strict=True):
+        if result.data.fingerprint != results[0].data.fingerprint:
             raise UserError(path, "was measured on other data", got=result.data.name)
         if result.efficiency is None:
             raise UserError(path, "has no efficiency", cure="Evaluate again with --efficiency")
@@ -51,22 +53,21 @@ def load_points(paths: Sequence[Path], metric: str | None = None) -> tuple[str, 
             "latency": result.efficiency.query_latency.p50_seconds,
             "encoding": 1 / result.efficiency.documents_per_second,
         }
-        points.append(Point(path.stem, result.metrics[chosen].value, costs))
+        points.append(Point(name, result.metrics[chosen].value, costs))
     return chosen, points
 
 
-def pareto_front(points: Sequence[Point], cost: Cost) -> set[str]:
-    """Return the names of the points that no other beats: none is as good on both sides and better on one."""
-    return {
-        point.name
-        for point in points
-        if not any(
+def pareto_front(points: Sequence[Point], cost: Cost) -> list[bool]:
+    """Tell of each point whether no other beats it: none is as good on both sides and better on one."""
+    return [
+        not any(
             other.quality >= point.quality
             and other.costs[cost] <= point.costs[cost]
             and (other.quality > point.quality or other.costs[cost] < point.costs[cost])
             for other in points
         )
-    }
+        for point in points
+    ]
 
 
 def pareto_table(points: Sequence[Point], metric: str) -> Table:
@@ -78,11 +79,9 @@ def pareto_table(points: Sequence[Point], metric: str) -> Table:
     for label in LABELS.values():
         table.add_column(label, justify="right")
     fronts = {cost: pareto_front(points, cost) for cost in LABELS}
-    for point in sorted(points, key=lambda one: -one.quality):
-        cells = [
-            f"{point.costs[cost]:.4g}{' *' if point.name in fronts[cost] else '  '}"
-            for cost in LABELS
-        ]
+    for row in sorted(range(len(points)), key=lambda one: -points[one].quality):
+        point = points[row]
+        cells = [f"{point.costs[cost]:.4g}{' *' if fronts[cost][row] else '  '}" for cost in LABELS]
         table.add_row(escape(point.name), f"{point.quality:.3f}", *cells)
     return table
 
@@ -91,10 +90,10 @@ def plot_pareto(points: Sequence[Point], metric: str, cost: Cost, path: Path) ->
     """Draw quality against one cost, the front as a line."""
     figure, axes = new_figure(path)
     front = pareto_front(points, cost)
-    line = sorted((one for one in points if one.name in front), key=lambda one: one.costs[cost])
+    line = sorted(compress(points, front), key=lambda one: one.costs[cost])
     axes.plot([one.costs[cost] for one in line], [one.quality for one in line], color="C0")
-    for point in points:
-        color = "C0" if point.name in front else "0.6"
+    for point, best in zip(points, front, strict=True):
+        color = "C0" if best else "0.6"
         axes.plot([point.costs[cost]], [point.quality], "o", color=color)
         place = (point.costs[cost], point.quality)
         axes.annotate(point.name, place, textcoords="offset points", xytext=(5, 4), fontsize=8)

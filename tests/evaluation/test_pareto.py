@@ -6,7 +6,7 @@ from typer.testing import CliRunner
 from embedtrain.cli import app
 from embedtrain.errors import UserError
 from embedtrain.evaluation.efficiency import Efficiency, Latency, Machine
-from embedtrain.evaluation.pareto import Point, load_points, pareto_front
+from embedtrain.evaluation.pareto import Point, load_points, pareto_front, pareto_table
 from embedtrain.evaluation.report import summarise
 from embedtrain.evaluation.result import EvaluatedData, write_result
 
@@ -23,8 +23,8 @@ def test_the_front_holds_what_none_beats_on_both():
         point("worse", 0.5, 96),
         point("twin", 0.6, 48),
     ]
-    assert pareto_front(points, "bytes") == {"int8", "bits", "twin"}
-    assert pareto_front(points, "latency") == {"float", "int8"}
+    assert pareto_front(points, "bytes") == [False, True, True, False, True]
+    assert pareto_front(points, "latency") == [True, True, False, False, False]
 
 
 def write(path, quality, size, *, fingerprint="f", efficiency=True):
@@ -46,6 +46,17 @@ def test_the_command_marks_the_front_and_draws_it(tmp_path):
     assert done.exit_code == 0, done.output
     assert "100 *" in done.output
     assert (tmp_path / "p.svg").stat().st_size > 1000
+
+
+def test_files_of_one_name_in_two_folders_are_two_entries(tmp_path):
+    best = write(tmp_path / "a" / "x.test.json", 0.7, 1.0)
+    beaten = write(tmp_path / "b" / "x.test.json", 0.5, 2.0)
+    metric, points = load_points([best, beaten])
+    assert [point.name for point in points] == [str(best), str(beaten)]
+    assert pareto_front(points, "bytes") == [True, False]
+    namesakes = [point("x", one.quality, one.costs["bytes"]) for one in points]
+    sizes = pareto_table(namesakes, metric).columns[2].cells
+    assert [cell.strip() for cell in sizes] == ["1 *", "2"], "beaten, whatever it is called"
 
 
 def test_results_that_do_not_go_together_are_refused(tmp_path):

@@ -3,8 +3,11 @@
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
+from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
+from torch import Tensor
 
+from embedtrain.ops.infonce_nested import Sizes
 from embedtrain.types import ObjectiveOutput, RetrievalOutputs
 
 
@@ -53,6 +56,21 @@ class Objective(BaseModel, ABC):
     @abstractmethod
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:
         """Return the loss of a batch, averaged over its queries, and figures for the log."""
+
+    def at_prefixes(
+        self, outputs: RetrievalOutputs, sizes: Sizes, *, normalize: bool
+    ) -> tuple[Float[Tensor, ""], list[ObjectiveOutput]] | None:
+        """Compute the loss at several prefixes of the vectors in one pass, where that is cheaper than one call each.
+
+        Args:
+            outputs: At the full size.
+            sizes: Prefixes, ascending, with the weights of their losses.
+            normalize: Divide prefixes by their norms.
+
+        Returns:
+            The weighted sum of the losses, and every size's own output without gradient; None where the
+            objective has no such pass.
+        """
 
 
 if TYPE_CHECKING:

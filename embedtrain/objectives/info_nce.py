@@ -2,11 +2,14 @@ r"""InfoNCE: the contrastive loss that nearly all dense retrievers are trained w
 
 from typing import Literal
 
+from jaxtyping import Float
 from pydantic import Field, PositiveFloat
+from torch import Tensor
 
 from embedtrain.objectives.base import Objective
-from embedtrain.ops.contrast import contrast
-from embedtrain.ops.infonce_problem import InfoNCEOptions
+from embedtrain.ops.contrast import contrast, contrast_nested
+from embedtrain.ops.infonce_nested import Sizes
+from embedtrain.ops.infonce_problem import InfoNCEOptions, InfoNCEOutput
 from embedtrain.types import ObjectiveOutput, RetrievalOutputs
 
 Direction = Literal[
@@ -54,15 +57,21 @@ class InfoNCE(Objective):
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         temperature = self.temperature if outputs.temperature is None else outputs.temperature
         result = contrast(outputs, temperature, self._options(), self.backend)
-        metrics = {
-            "accuracy": result.accuracy,
-            "margin": result.margin,
-            "masked_ratio": result.masked_ratio,
-            "suspected_ratio": result.suspected_ratio,
-        }
-        if outputs.temperature is not None:
-            metrics["temperature"] = outputs.temperature.detach()
-        return ObjectiveOutput(result.loss, metrics)
+        return ObjectiveOutput(result.loss, _metrics(result, outputs.temperature))
+
+    def at_prefixes(  # noqa: D102
+        self, outputs: RetrievalOutputs, sizes: Sizes, *, normalize: bool
+    ) -> tuple[Float[Tensor, ""], list[ObjectiveOutput]] | None:
+        if self.backend not in ("auto", "chunked"):
+            return None
+        temperature = self.temperature if outputs.temperature is None else outputs.temperature
+        found = contrast_nested(outputs, temperature, self._options(), sizes, normalize=normalize)
+        if found is None:
+            return None
+        each = [
+            ObjectiveOutput(one.loss, _metrics(one, outputs.temperature)) for one in found.outputs
+        ]
+        return found.loss, each
 
     @property
     def needs_all_queries(self) -> bool:
@@ -80,3 +89,13 @@ class InfoNCE(Objective):
             hardness=self.hardness,
             label_smoothing=self.label_smoothing,
         )
+
+
+def _metrics(result: InfoNCEOutput, learned: Tensor | None) -> dict[str, Tensor]:
+    metrics = {
+        "accuracy": result.accuracy,
+        "margin": result.margin,
+        "masked_ratio": result.masked_ratio,
+        "suspected_ratio": result.suspected_ratio,
+    }
+    return metrics if learned is None else metrics | {"temperature": learned.detach()}

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from embedtrain.errors import UserError
 from embedtrain.objectives.base import Objective
+from embedtrain.ops.infonce_nested import Sizes
 from embedtrain.types import Embeddings, ObjectiveOutput, RetrievalOutputs, TokenEmbeddings
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ class Matryoshka(Objective):
     with weight 1 where ``dims`` lacks it. With ``mode: heads`` the sizes are separate projections of a
     late-interaction model (``model.head_dims``, in that order), of which one is used later.
 
-    Each size runs the inner objective as it is, so one that stores no scores stores none here; a single pass
-    in which each size's inner products continue those of a smaller one was measured, and was slower.
+    InfoNCE computes all prefixes in one pass, in which the inner products of a size continue those of the next
+    smaller one (:mod:`embedtrain.ops.infonce_nested`). Any other objective runs once per size, as it is, so one
+    that stores no scores stores none here.
 
     Source: Kusupati et al. (2022), https://arxiv.org/abs/2205.13147; separate heads: Jha et al. (2024),
     https://arxiv.org/abs/2408.16672 (jina-colbert-v2).
@@ -61,14 +63,30 @@ class Matryoshka(Objective):
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         width = _width(outputs.query)
-        losses: list[Tensor] = []
+        sizes = self._sizes(outputs, width)
+        loss, results = self._in_one_pass(outputs, sizes) or self._one_by_one(outputs, sizes)
         metrics: dict[str, Tensor] = {}
-        for dim, weight in self._sizes(outputs, width):
-            result = self.inner(self._at(outputs, dim))
-            losses.append(weight * result.loss)
+        for dim, result in results.items():
             metrics |= {f"{name}_{dim}": value for name, value in result.metrics.items()}
             metrics[f"loss_{dim}"] = result.loss.detach()
-        return ObjectiveOutput(torch.stack(losses).sum(), metrics)
+        return ObjectiveOutput(loss, metrics)
+
+    def _in_one_pass(
+        self, outputs: RetrievalOutputs, sizes: list[tuple[int, float]]
+    ) -> tuple[Tensor, dict[int, ObjectiveOutput]] | None:
+        if self.mode == "heads" or len(sizes) == 1:
+            return None
+        dims, weights = zip(*sorted(sizes), strict=True)
+        normalize = outputs.similarity == "cosine"
+        found = self.inner.at_prefixes(outputs, Sizes(dims, weights), normalize=normalize)
+        return None if found is None else (found[0], dict(zip(dims, found[1], strict=True)))
+
+    def _one_by_one(
+        self, outputs: RetrievalOutputs, sizes: list[tuple[int, float]]
+    ) -> tuple[Tensor, dict[int, ObjectiveOutput]]:
+        results = {dim: self.inner(self._at(outputs, dim)) for dim, _ in sizes}
+        losses = [weight * results[dim].loss for dim, weight in sizes]
+        return torch.stack(losses).sum(), results
 
     def _sizes(self, outputs: RetrievalOutputs, width: int) -> list[tuple[int, float]]:
         """Return the sizes that this batch trains, with their weights, the full one first."""

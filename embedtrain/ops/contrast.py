@@ -2,11 +2,18 @@
 
 from typing import Any, cast
 
+import torch
 from torch import Tensor
 
 from embedtrain.ops.backend import Backend
 from embedtrain.ops.infonce import infonce
-from embedtrain.ops.infonce_problem import InfoNCEOptions, InfoNCEOutput, Temperature
+from embedtrain.ops.infonce_nested import NestedOutput, Sizes, can_be_nested, infonce_nested
+from embedtrain.ops.infonce_problem import (
+    InfoNCEOptions,
+    InfoNCEOutput,
+    Temperature,
+    make_problem,
+)
 from embedtrain.ops.infonce_scores import infonce_of_scores
 from embedtrain.ops.similarity import all_scores, take
 from embedtrain.types import RetrievalOutputs
@@ -23,15 +30,7 @@ def contrast(
     Dense scores are never stored; those of late interaction are.
     """
     relevance, everyone = outputs.relevance, outputs.all_queries
-    shared: dict[str, Any] = {
-        "query_ids": relevance.query_ids,
-        "document_ids": relevance.document_ids,
-        "known_positives": relevance.known_positives,
-        "owners": relevance.owners,
-        "all_query_ids": None if everyone is None else everyone.ids,
-        "all_known_positives": None if everyone is None else everyone.known_positives,
-        "options": options,
-    }
+    shared = _relevance(outputs, options)
     if isinstance(outputs.query, Tensor) and isinstance(outputs.document, Tensor):
         return infonce(
             outputs.query,
@@ -50,3 +49,51 @@ def contrast(
     return infonce_of_scores(
         scores, relevance.positives, temperature, transposed=transposed, **shared
     )
+
+
+def contrast_nested(
+    outputs: RetrievalOutputs,
+    temperature: Temperature,
+    options: InfoNCEOptions,
+    sizes: Sizes,
+    *,
+    normalize: bool,
+) -> NestedOutput | None:
+    """Compute :func:`contrast` at several prefixes in one pass over the scores; None where that is not offered.
+
+    Args:
+        outputs: At the full size.
+        temperature: Of every size.
+        options: As for :func:`contrast`.
+        sizes: The prefixes, ascending, and their weights.
+        normalize: Divide prefixes by their norms.
+    """
+    query, document = outputs.query, outputs.document
+    if not isinstance(query, Tensor) or not isinstance(document, Tensor):
+        return None
+    everyone = outputs.all_queries
+    problem = make_problem(
+        query,
+        document,
+        outputs.relevance.positives,
+        temperature,
+        all_query=None if everyone is None else cast("Tensor", everyone.embeddings),
+        **_relevance(outputs, options),
+    )
+    if not can_be_nested(problem):
+        return None
+    with torch.autocast(query.device.type, enabled=False):  # no logits in half precision
+        return infonce_nested(problem, sizes, normalize=normalize)
+
+
+def _relevance(outputs: RetrievalOutputs, options: InfoNCEOptions) -> dict[str, Any]:
+    relevance, everyone = outputs.relevance, outputs.all_queries
+    return {
+        "query_ids": relevance.query_ids,
+        "document_ids": relevance.document_ids,
+        "known_positives": relevance.known_positives,
+        "owners": relevance.owners,
+        "all_query_ids": None if everyone is None else everyone.ids,
+        "all_known_positives": None if everyone is None else everyone.known_positives,
+        "options": options,
+    }

@@ -103,3 +103,37 @@ def test_sizes_the_model_lacks_are_refused(mode, dims) -> None:
 def test_sizes_that_contradict_each_other_are_refused(settings) -> None:
     with pytest.raises(ValidationError):
         Matryoshka(inner=InfoNCE(), **settings)
+
+
+def test_one_pass_serves_dense_info_nce_and_equals_one_call_per_size() -> None:
+    outputs = random_outputs("dense")
+    objective = Matryoshka(inner=InfoNCE(), dims=(6, 3, 2), weights=(1.0, 0.5, 0.25))
+    sizes = objective._sizes(outputs, 6)
+    found, expected = (
+        way(outputs, sizes) for way in (objective._in_one_pass, objective._one_by_one)
+    )
+    torch.testing.assert_close(found[0], expected[0])
+    for side in (outputs.query, outputs.document):
+        gradients = [
+            torch.autograd.grad(way[0], side, retain_graph=True)[0] for way in (found, expected)
+        ]
+        torch.testing.assert_close(*gradients)
+    for dim, one in found[1].items():
+        assert one.metrics.keys() == expected[1][dim].metrics.keys()
+        for name, value in one.metrics.items():
+            torch.testing.assert_close(value, expected[1][dim].metrics[name])
+
+
+@pytest.mark.parametrize(
+    ("inner", "kind"),
+    [
+        (KLDistillation(), "dense"),
+        (InfoNCE(), "late_interaction"),
+        (InfoNCE(backend="reference"), "dense"),
+        (InfoNCE(hardness=1.0), "dense"),
+    ],
+)
+def test_everything_else_runs_once_per_size(inner, kind) -> None:
+    outputs = random_outputs(kind)
+    objective = Matryoshka(inner=inner, dims=(6, 2))
+    assert objective._in_one_pass(outputs, objective._sizes(outputs, 6)) is None

@@ -28,7 +28,8 @@ def probe(
         str,
         typer.Argument(
             metavar="PROBE",
-            help="passkey, limit, instructions, perturbations, overlap, space, sticky-tokens or dapr.",
+            help="passkey, needle, limit, instructions, perturbations, overlap, space, sticky-tokens or "
+            "dapr.",
         ),
     ],
     data: Annotated[Path | None, typer.Option(help="Data, where the probe needs some.")] = None,

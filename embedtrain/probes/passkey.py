@@ -1,4 +1,4 @@
-"""Passkeys and needles in texts of growing length: does a model see the end of what it claims to read?
+"""Passkeys in texts of growing length: does a model see the end of what it claims to read?
 
 Source: Zhu et al. (2024), https://arxiv.org/abs/2404.12096 (LongEmbed); texts are made here, in words.
 """
@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from embedtrain.probes.base import Finding, Probe, ProbeWish
+from embedtrain.probes.long_texts import hide, score_lengths
 from embedtrain.tasks.subject import Subject
 
 FILLER = [
@@ -62,17 +63,7 @@ class Passkey(Probe):
     @classmethod
     def run(cls, subject: Subject, wish: ProbeWish) -> list[Finding]:
         """Search at each length."""
-        return [
-            Finding(f"{length} words", "ndcg_at_1", passkey_score(subject, length, wish))
-            for length in wish.lengths
-        ]
-
-
-def passkey_score(subject: Subject, length: int, wish: ProbeWish) -> float:
-    """Return the share of queries whose document comes first."""
-    queries, documents = make_passkeys(length, wish.size, wish.seed)
-    found = subject.search(queries, documents, 1, "query")
-    return float(np.mean(found.indices[:, 0] == np.arange(len(queries))))
+        return score_lengths(subject, wish, make_passkeys)
 
 
 def make_passkeys(length: int, size: int, seed: int) -> tuple[list[str], list[str]]:
@@ -84,7 +75,5 @@ def make_passkeys(length: int, size: int, seed: int) -> tuple[list[str], list[st
     documents = []
     for person in people:
         key = f"The pass key of {person} is {rng.integers(10_000, 99_999)}. Remember it."
-        filler = [FILLER[n % len(FILLER)] for n in range(max(0, length - len(key.split())))]
-        place = int(rng.integers(len(filler) + 1))
-        documents.append(" ".join([*filler[:place], key, *filler[place:]]))
+        documents.append(hide(key, FILLER, length, rng))
     return [f"what is the pass key for {person}?" for person in people[:size]], documents

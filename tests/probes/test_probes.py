@@ -1,11 +1,13 @@
 """Probes by hand-worked values, and each of them run on tiny models."""
 
 import json
+import re
 import shutil
 from itertools import combinations
 
 import numpy as np
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from embedtrain.cli import app
@@ -29,7 +31,9 @@ def trained(beir, tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("name", ["passkey", "space", "instructions", "perturbations", "overlap"])
+@pytest.mark.parametrize(
+    "name", ["passkey", "needle", "space", "instructions", "perturbations", "overlap"]
+)
 @pytest.mark.parametrize("kind", ["bert", "late_interaction"])
 def test_every_probe_takes_models_of_either_kind(name, kind, request, trained, cache):
     probe = probe_kinds()[name]
@@ -43,9 +47,14 @@ def test_every_probe_takes_models_of_either_kind(name, kind, request, trained, c
 
 def test_every_probe_of_the_folder_is_found():
     assert set(probe_kinds()) == {
-        *("dapr", "instructions", "limit", "overlap", "passkey", "perturbations", "space"),
-        "sticky-tokens",
+        *("dapr", "instructions", "limit", "needle", "overlap", "passkey", "perturbations"),
+        *("space", "sticky-tokens"),
     }
+
+
+def test_the_help_names_every_probe():
+    (name,) = (one for one in get_command(app).commands["probe"].params if one.name == "name")
+    assert set(re.findall(r"[a-z-]+", name.help)) - {"or"} == set(probe_kinds())
 
 
 def test_a_passkey_document_has_its_length_and_only_its_own_key():

@@ -115,7 +115,7 @@ def read_pairs(path: Path, num_queries: int, num_documents: int) -> NDArray[np.i
         raise UserError(path, "cannot be read", got=str(error)) from error
     for number, line in enumerate(lines, 1):
         cells = line.split("\t")
-        if len(cells) != 2 or not all(cell.strip().isdigit() for cell in cells):
+        if len(cells) != 2 or not all(cell.strip().isdecimal() for cell in cells):
             raise UserError(f"{path}:{number}", "must be two row numbers and a tab", got=line)
         query, document = map(int, cells)
         if query >= num_queries or document >= num_documents:

@@ -55,7 +55,9 @@ def evaluate(
     efficiency: Annotated[
         bool, typer.Option(help="Time encoding and search of retrieval as well.")
     ] = True,
-    dim: Annotated[int | None, typer.Option(help="Keep the first dimensions of vectors.")] = None,
+    dim: Annotated[
+        int | None, typer.Option(min=1, help="Keep the first dimensions of vectors.")
+    ] = None,
     quantize: Annotated[
         Literal["int8", "binary"] | None,
         typer.Option(
@@ -120,6 +122,7 @@ def _evaluate_mteb(model: str, wish: "MtebWish", output: Path | None, refused: o
     from rich.table import Table
 
     from embedtrain.evaluate_mteb import evaluate_mteb
+    from embedtrain.evaluation.written import check_folder
 
     if refused:
         raise UserError(
@@ -129,6 +132,7 @@ def _evaluate_mteb(model: str, wish: "MtebWish", output: Path | None, refused: o
         )
     if output is None or output.suffix == ".json":
         raise UserError("--output", "must be a folder with --mteb", got=output and str(output))
+    check_folder("--output", output)
     table = Table("task", "subset", "split", "metric", "score")
     for score in evaluate_mteb(model, wish, output):
         table.add_row(score.task, score.subset, score.split, score.metric, f"{score.value:.4f}")
@@ -164,7 +168,10 @@ def compare(
         write_comparison,
     )
     from embedtrain.evaluation.plots import plot_comparison
+    from embedtrain.evaluation.written import check_file
 
+    if output is not None:
+        check_file("--output", output)
     systems = load_systems(results)
     rows = compare_systems(systems, metric)
     if output is not None:
@@ -202,7 +209,7 @@ def pareto(
 
 REPORT_EXAMPLE = (
     "Examples: embedtrain report runs/quickstart --output quickstart.html · "
-    "embedtrain report mine.json --baseline base.json --data scifact --output mine.html"
+    "embedtrain report mine.json --baseline base.json --data scifact --output page.html"
 )
 
 

@@ -28,8 +28,8 @@ def probe(
         str,
         typer.Argument(
             metavar="PROBE",
-            help="passkey, needle, limit, instructions, perturbations, overlap, space, sticky-tokens or "
-            "dapr.",
+            help="passkey, needle, limit, instructions, perturbations, paraphrases, overlap, space, "
+            "sticky-tokens or dapr.",
         ),
     ],
     data: Annotated[Path | None, typer.Option(help="Data, where the probe needs some.")] = None,
@@ -48,6 +48,7 @@ def probe(
     from rich.table import Table
 
     from embedtrain.data.cache import default_cache
+    from embedtrain.evaluation.written import check_file, write_file
     from embedtrain.models.build import load_encoder
     from embedtrain.models.late_chunking import chunk_late
     from embedtrain.models.lengthening import lengthen_encoder
@@ -55,6 +56,8 @@ def probe(
     from embedtrain.probes.discovery import run_probe
     from embedtrain.tasks.subject import Subject
 
+    if output is not None:
+        check_file("--output", output)
     wish = ProbeWish(data=data, size=size, seed=seed)
     if length:
         wish = ProbeWish(data=data, size=size, seed=seed, lengths=tuple(length))
@@ -70,6 +73,5 @@ def probe(
             "probe": name,
             "findings": [vars(finding) for finding in findings],
         }
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_file(output, json.dumps(content, indent=2) + "\n")
     Console().print(table)

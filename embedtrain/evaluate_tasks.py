@@ -13,6 +13,7 @@ from embedtrain.evaluation.efficiency import Efficiency, describe_machine, price
 from embedtrain.evaluation.metrics import Run
 from embedtrain.evaluation.report import compare, summarise
 from embedtrain.evaluation.result import EvaluationResult, load_result, write_result
+from embedtrain.evaluation.written import check_file, check_folder, write_file
 from embedtrain.long_inputs import LongInputs
 from embedtrain.models.build import load_encoder
 from embedtrain.models.late_chunking import chunk_late
@@ -131,12 +132,12 @@ def train_overlap(task: Task) -> dict[str, float] | None:
 
 def write_run(run: Run, path: Path, tag: str) -> None:
     """Write a ranking in TREC's format, which :func:`read_run` and trec_eval read."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as file:
-        for query, found in run.items():
-            ordered = sorted(found.items(), key=lambda pair: -pair[1])
-            for rank, (document, score) in enumerate(ordered, 1):
-                file.write(f"{query}\tQ0\t{document}\t{rank}\t{score!r}\t{tag}\n")
+    lines = []
+    for query, found in run.items():
+        ordered = sorted(found.items(), key=lambda pair: -pair[1])
+        for rank, (document, score) in enumerate(ordered, 1):
+            lines.append(f"{query}\tQ0\t{document}\t{rank}\t{score!r}\t{tag}\n")
+    write_file(path, "".join(lines))
 
 
 def read_run(path: Path) -> dict[str, dict[str, float]]:
@@ -175,9 +176,9 @@ def _places(tasks: Sequence[Task], output: Path | None) -> list[Path | None]:
             raise UserError(
                 "--output", "is one file for several tasks", got=str(output), cure="Name a folder"
             )
+        check_file("--output", output)
         return [output]
-    if output.is_file():
-        raise UserError("--output", "is a file", got=str(output), cure="Name a folder or a .json")
+    check_folder("--output", output)
     places = [output / f"{task.data.name}.{task.data.split}.json" for task in tasks]
     if len(set(places)) < len(places):
         twice = next(place for place in places if places.count(place) > 1)

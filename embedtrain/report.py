@@ -17,6 +17,7 @@ from embedtrain.evaluation.pareto import LABELS, Cost, Point, load_points
 from embedtrain.evaluation.plots import new_figure
 from embedtrain.evaluation.report import compare
 from embedtrain.evaluation.result import EvaluationResult, load_result, parse_result
+from embedtrain.evaluation.written import check_file, write_file
 from embedtrain.tasks.discovery import open_task
 from embedtrain.tasks.retrieval import Retrieval
 
@@ -64,9 +65,8 @@ def write_report(
     Raises:
         UserError: If a file cannot be used, or data is not what was measured.
     """
-    if output.suffix != ".html":
-        raise UserError("--output", "must end in .html", got=output.name, cure="Rename it")
     run = RunFolder(sources[0])
+    facts_file = _check_output(output, [*sources, *filter(None, [baseline]), run.evaluation])
     if run.is_run:
         title, sections, facts = _of_run(run)
         results = {} if "after" not in facts else {"after": parse_result(dict(facts["after"]))}
@@ -82,10 +82,23 @@ def write_report(
         more, found = _queries(first, sources, baseline, data)
         sections += more
         facts |= found | {name: result.to_json() for name, result in results.items()}
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(page(title, sections), encoding="utf-8")
-    output.with_suffix(".json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    write_file(output, page(title, sections))
+    write_file(facts_file, json.dumps(facts, indent=2) + "\n")
     return output
+
+
+def _check_output(output: Path, read: Sequence[Path]) -> Path:
+    """Refuse a page that cannot be written, or whose JSON would replace what is read; return the JSON's place."""
+    if output.suffix != ".html":
+        raise UserError("--output", "must end in .html", got=output.name, cure="Rename it")
+    beside = output.with_suffix(".json")
+    if beside.resolve() in {path.resolve() for path in read}:
+        raise UserError(
+            "--output", "would write its JSON over a result", got=output.name, cure="Rename it"
+        )
+    for path in (output, beside):
+        check_file("--output", path)
+    return beside
 
 
 def _of_run(run: RunFolder) -> tuple[str, list[Section], dict[str, Any]]:

@@ -173,6 +173,7 @@ def test_an_unsupervised_matryoshka_adaptor_needs_no_pairs(files, tmp_path):
     [
         ({"pairs": "0\t0\n0\t200\n"}, r"pairs.tsv:2 names a row beyond"),
         ({"pairs": "0 0\n"}, r"pairs.tsv:1 must be two row numbers"),
+        ({"pairs": "0\t\u00b2\n"}, r"pairs.tsv:1 must be two row numbers"),
         ({"pairs": "0\t0\n0\t1\n"}, "at least two queries"),
         ({"queries": np.ones((3, 5), np.float32)}, "another dimension"),
         ({"queries": np.full((80, DIM), np.nan, np.float32)}, "not finite"),
@@ -181,7 +182,7 @@ def test_an_unsupervised_matryoshka_adaptor_needs_no_pairs(files, tmp_path):
 )
 def test_files_that_do_not_fit_are_refused(files, change, message, tmp_path):
     if "pairs" in change:
-        files.pairs.write_text(change["pairs"])
+        files.pairs.write_text(change["pairs"], encoding="utf-8")
     else:
         np.save(files.queries, change["queries"])
     with pytest.raises(UserError, match=message):

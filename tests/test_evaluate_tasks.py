@@ -174,7 +174,11 @@ def test_late_interaction_does_every_task_that_compares_texts(
 
 @pytest.mark.parametrize(
     ("output", "message"),
-    [("one.json", "is one file for several tasks"), ("file", "is a file; got")],
+    [
+        ("one.json", "is one file for several tasks"),
+        ("file", "is a file; got"),
+        ("file/folder", "lies below the file"),
+    ],
 )
 def test_an_output_that_cannot_hold_the_results_is_refused_before_any_work(
     output, message, bert, beir, sts, tmp_path, monkeypatch
@@ -183,6 +187,9 @@ def test_an_output_that_cannot_hold_the_results_is_refused_before_any_work(
     monkeypatch.setattr(workflow, "load_encoder", lambda _: pytest.fail("loaded a model"))
     with pytest.raises(UserError, match=message):
         evaluate_tasks(bert, Wish([str(beir), sts]), tmp_path / output)
+    (tmp_path / "folder.json").mkdir()
+    with pytest.raises(UserError, match="--output is a folder"):
+        evaluate_tasks(bert, Wish([sts]), tmp_path / "folder.json")
     with pytest.raises(UserError, match="two tasks of one name"):
         evaluate_tasks(bert, Wish([sts, sts]), tmp_path / "folder")
     with pytest.raises(UserError, match="--data is missing"):
@@ -244,6 +251,12 @@ def test_the_command_line_takes_several_tasks_and_prints_a_table_of_each(bert, b
         assert shown in done.output
     content = json.loads((tmp_path / "scores" / "pairs.dev.json").read_text())
     assert content["model"]["weights"] == Subject(load_encoder(bert), "", tmp_path).key
+
+
+def test_the_command_line_takes_no_dimensions_for_a_mistake_of_the_users(bert, sts):
+    done = CliRunner().invoke(app, ["evaluate", bert, "--data", sts, "--dim", "0"])
+    assert done.exit_code == 2
+    assert "--dim" in done.output
 
 
 def test_an_instruction_is_chosen_at_evaluation_time_and_stands_in_the_result(bert, sts, tmp_path):

@@ -140,6 +140,17 @@ def test_markup_in_texts_stays_text(tmp_path):
 def test_wrong_sources_are_the_users_mistake(scores, beir, tmp_path, write_jsonl):
     with pytest.raises(UserError, match=r"must end in \.html"):
         write_report([scores / "mine.json"], tmp_path / "x.pdf")
+    before = (scores / "mine.json").read_bytes()
+    for baseline in (None, scores / "mine.json"):
+        source = scores / ("small.json" if baseline else "mine.json")
+        with pytest.raises(UserError, match="would write its JSON over a result"):
+            write_report([source], scores / "mine.html", baseline=baseline)
+    assert (scores / "mine.json").read_bytes() == before
+    (tmp_path / "x.json").mkdir()
+    for output, message in (("x.html", "is a folder"), ("file/x.html", "lies below the file")):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(UserError, match=f"--output {message}"):
+            write_report([scores / "mine.json"], tmp_path / output)
     changed = shutil.copytree(beir, tmp_path / "beir")
     (changed / "queries.jsonl").write_text(
         (changed / "queries.jsonl").read_text().replace("q0", "q0").replace("the", "a")
@@ -147,7 +158,7 @@ def test_wrong_sources_are_the_users_mistake(scores, beir, tmp_path, write_jsonl
     with (changed / "corpus.jsonl").open("a") as file:
         file.write('{"_id": "new", "title": "", "text": "more"}\n')
     with pytest.raises(UserError, match="--data is not what was measured"):
-        write_report([scores / "mine.json"], tmp_path / "x.html", data=str(changed))
+        write_report([scores / "mine.json"], tmp_path / "y.html", data=str(changed))
 
 
 @pytest.mark.skipif(not CHROMIUM.exists(), reason="needs /usr/bin/chromium")

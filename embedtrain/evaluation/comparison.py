@@ -15,6 +15,7 @@ from embedtrain.errors import UserError
 from embedtrain.evaluation.report import compare
 from embedtrain.evaluation.result import EvaluationResult, load_result
 from embedtrain.evaluation.statistics import PairedComparison, holm_correction
+from embedtrain.evaluation.written import write_file
 
 ALL_TASKS = "mean over tasks"
 NORMAL = NormalDist()
@@ -125,8 +126,7 @@ def comparison_table(rows: Sequence[ComparedScore], baseline: str) -> Table:
 def write_comparison(rows: Sequence[ComparedScore], baseline: str, path: Path) -> None:
     """Write comparisons as JSON."""
     content = {"baseline": baseline, "comparisons": [asdict(row) for row in rows]}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_file(path, json.dumps(content, indent=2) + "\n")
 
 
 def _load(path: Path) -> dict[str, EvaluationResult]:

@@ -1,11 +1,13 @@
 """Pictures of results, drawn by matplotlib without a display."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from embedtrain.errors import UserError, missing_extra
 from embedtrain.evaluation.comparison import ComparedScore
+from embedtrain.evaluation.written import check_file, write_file
 
 SUFFIXES = (".svg", ".png", ".pdf")
 
@@ -30,8 +32,12 @@ def plot_comparison(rows: Sequence[ComparedScore], baseline: str, path: Path) ->
 
 def new_figure(path: Path | None, *, width: float = 8.0, height: float = 4.0) -> tuple[Any, Any]:
     """Return a figure and its axes; check first that ``path`` can hold it."""
-    if path is not None and path.suffix not in SUFFIXES:
-        raise UserError("--plot", "has an unknown ending", got=path.name, cure="Use .svg or .png")
+    if path is not None:
+        if path.suffix not in SUFFIXES:
+            raise UserError(
+                "--plot", "has an unknown ending", got=path.name, cure="Use .svg or .png"
+            )
+        check_file("--plot", path)
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -42,6 +48,7 @@ def new_figure(path: Path | None, *, width: float = 8.0, height: float = 4.0) ->
 
 def save_figure(figure: Any, path: Path) -> None:  # noqa: ANN401 - matplotlib is untyped here
     """Write a figure, making its folder; the same figure gives the same bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {"Date": None} if path.suffix == ".svg" else None
-    figure.savefig(path, metadata=metadata)
+    drawn = BytesIO()
+    figure.savefig(drawn, format=path.suffix[1:], metadata=metadata)
+    write_file(path, drawn.getvalue())

@@ -5,7 +5,6 @@ beside sections whose names no metric has (:data:`SECTIONS`).
 """
 
 import json
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,6 +14,7 @@ from embedtrain.errors import UserError
 from embedtrain.evaluation.efficiency import Efficiency
 from embedtrain.evaluation.metrics import PerQuery
 from embedtrain.evaluation.statistics import Interval, PairedComparison
+from embedtrain.evaluation.written import write_file
 
 SECTIONS = (
     "data",
@@ -116,19 +116,7 @@ class EvaluationResult(BaseModel):
 
 def write_result(result: EvaluationResult, path: Path) -> None:
     """Write a result to its JSON file, which appears only when complete."""
-    partial = path.with_name(f"{path.name}.partial")
-    text = json.dumps(result.to_json(), indent=2, allow_nan=False)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise UserError(
-            path, f"cannot be written ({error.strerror})", cure="Check the folder and free space"
-        ) from error
-    finally:
-        with suppress(OSError):  # it is there only if writing failed half-way
-            partial.unlink()
+    write_file(path, json.dumps(result.to_json(), indent=2, allow_nan=False) + "\n")
 
 
 def load_result(path: Path) -> EvaluationResult:

@@ -152,3 +152,15 @@ def test_the_command_prints_a_table_and_writes_json_and_a_plot(systems, tmp_path
     assert plot.is_file()
     write_comparison([], "x", output)
     assert json.loads(output.read_text()) == {"baseline": "x", "comparisons": []}
+
+
+@pytest.mark.parametrize("flag", ["--output", "--plot"])
+def test_the_command_writes_over_no_folder(flag, systems, tmp_path):
+    for system in systems[:2]:
+        write_result(system.results["t0"], tmp_path / f"{system.name}.json")
+    (tmp_path / "x.svg").mkdir()
+    files = [str(tmp_path / f"{system.name}.json") for system in systems[:2]]
+    done = CliRunner().invoke(app, ["compare", *files, flag, str(tmp_path / "x.svg")])
+    assert isinstance(done.exception, UserError)
+    assert str(done.exception).startswith(f"{flag} is a folder; got")
+    assert list((tmp_path / "x.svg").iterdir()) == []

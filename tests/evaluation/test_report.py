@@ -177,11 +177,12 @@ def test_a_disk_that_fills_up_leaves_the_old_file_and_nothing_else(tmp_path, mon
     path = tmp_path / "result.json"
     path.write_text("old")
 
-    def fill_up(partial, text, encoding):
-        partial.write_bytes(text.encode(encoding)[:10])
+    def fill_up(partial, content):
+        with partial.open("wb") as file:
+            file.write(content[:10])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", fill_up)
+    monkeypatch.setattr(Path, "write_bytes", fill_up)
     with pytest.raises(UserError, match="No space left on device"):
         write_result(make_result(), path)
     assert [file.name for file in tmp_path.iterdir()] == ["result.json"]

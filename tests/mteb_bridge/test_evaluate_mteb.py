@@ -185,6 +185,7 @@ def test_the_command_line_runs_tasks_of_mteb(bert, data, tmp_path):
     assert "ndcg_at_10" in done.output
     for more, message in (
         ([str(tmp_path / "a.json")], "must be a folder"),
+        ([str(data / "sts.test.jsonl")], "--output is a file"),
         ([str(tmp_path / "out"), "--clusters", "x"], "does not go with"),
     ):
         refused = CliRunner().invoke(app, [*arguments, *more])

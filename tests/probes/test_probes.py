@@ -47,8 +47,8 @@ def test_every_probe_takes_models_of_either_kind(name, kind, request, trained, c
 
 def test_every_probe_of_the_folder_is_found():
     assert set(probe_kinds()) == {
-        *("dapr", "instructions", "limit", "needle", "overlap", "passkey", "perturbations"),
-        *("space", "sticky-tokens"),
+        *("dapr", "instructions", "limit", "needle", "overlap", "paraphrases", "passkey"),
+        *("perturbations", "space", "sticky-tokens"),
     }
 
 

@@ -24,7 +24,8 @@ def effective_rank(embeddings: Float[Tensor, "texts dim"]) -> Float64[Tensor, ""
 
     with the singular values of the embeddings as they are, not centred: N embeddings along m orthogonal
     directions in equal numbers give m, embeddings that are all the same give 1. It is at most
-    ``min(texts, dim)``; below a tenth of ``dim`` over enough texts suspect a collapse.
+    ``min(texts, dim)``; below a tenth of ``dim`` over enough texts suspect a collapse. Shares of variances, which
+    others take, would count fewer directions.
 
     Source: Roy and Vetterli (2007); Garrido et al. (2023), https://arxiv.org/abs/2210.02885 (RankMe).
     """
@@ -94,6 +95,25 @@ def isotropy_score(embeddings: Float[Tensor, "texts dim"]) -> Float64[Tensor, ""
     spread = dim - math.sqrt(dim)
     defect = (evenness - 1).square().sum() / (2 * spread)
     return ((dim - defect * spread).square() - dim) / (dim * (dim - 1))
+
+
+def partition_ratio(embeddings: Float[Tensor, "texts dim"]) -> Float64[Tensor, ""]:
+    r"""Compare how much mass the embeddings have in their principal directions: 1 is isotropic, near 0 a cone.
+
+    $$\min_c Z(c) / \max_c Z(c), \quad Z(c) = \sum_x \exp \langle c, x \rangle$$
+
+    over the eigenvectors $\pm c$ of $X^\top X$, of embeddings on the unit sphere.
+
+    Source: Mu and Viswanath (2018), https://arxiv.org/abs/1702.01417.
+    """
+    units = _normalise(embeddings)
+    if not units.isfinite().all():
+        return units.new_tensor(math.nan)
+    directions = torch.linalg.eigh(units.T @ units).eigenvectors
+    projected = units @ directions
+    masses = torch.cat([projected.logsumexp(dim=0), (-projected).logsumexp(dim=0)])
+    ratio: Tensor = (masses.min() - masses.max()).exp()
+    return ratio
 
 
 def _normalise(embeddings: Float[Tensor, "texts dim"]) -> Float64[Tensor, "texts dim"]:

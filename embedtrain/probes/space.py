@@ -11,6 +11,7 @@ from embedtrain.evaluation.diagnostics import (
     isotropy_score,
     mean_cosine,
     mean_norm,
+    partition_ratio,
     uniformity,
 )
 from embedtrain.probes.base import Finding, Probe, ProbeWish
@@ -47,6 +48,7 @@ class Space(Probe):
         figures = {
             "mean_cosine": mean_cosine(tensor),
             "isotropy_score": isotropy_score(tensor),
+            "partition_ratio": partition_ratio(tensor),
             "effective_rank": effective_rank(tensor),
             "uniformity": uniformity(tensor[:UNIFORMITY_TEXTS]),
             "mean_norm": mean_norm(tensor),

@@ -22,7 +22,7 @@ from embedtrain.retrieval.search import search
 from embedtrain.types import TokenVectors
 
 Vectors = Float32[np.ndarray, "_ _"] | TokenVectors
-LEVELS = 256
+STEPS = 255
 
 
 @runtime_checkable
@@ -78,7 +78,7 @@ class Compression(BaseModel):
         if self.quantize == "int8":
             return ByteIndex(*quantize_bytes(documents))
         if self.quantize == "binary":
-            return SignIndex(np.packbits(documents >= 0, axis=1), documents.shape[1], self.rescore)
+            return SignIndex(np.packbits(documents > 0, axis=1), documents.shape[1], self.rescore)
         return FloatIndex(documents)
 
 
@@ -136,7 +136,7 @@ class SignIndex:
         index = faiss.IndexBinaryFlat(self.signs.shape[1] * 8)
         index.add(self.signs)
         wanted = min(self.rescore * num_results, len(self.signs))
-        _, candidates = index.search(np.packbits(queries >= 0, axis=1), wanted)
+        _, candidates = index.search(np.packbits(queries > 0, axis=1), wanted)
         found = [
             self._rescore(query, np.sort(rows), num_results)
             for query, rows in zip(queries, candidates, strict=True)
@@ -157,10 +157,13 @@ class SignIndex:
 def quantize_bytes(
     values: Float[np.ndarray, "rows dim"],
 ) -> tuple[UInt8[np.ndarray, "rows dim"], Float32[np.ndarray, " dim"], Float32[np.ndarray, " dim"]]:
-    """Return a code for each number, the lowest value and the step of each dimension."""
+    """Return a code for each number, the lowest value and the step of each dimension.
+
+    Codes are those of sentence-transformers' ``quantize_embeddings(..., "uint8")``.
+    """
     lowest, highest = values.min(axis=0), values.max(axis=0)
-    step = np.maximum((highest - lowest) / LEVELS, np.finfo(np.float32).tiny).astype(np.float32)
-    codes = np.clip(np.floor((values - lowest) / step), 0, LEVELS - 1).astype(np.uint8)
+    step = np.maximum((highest - lowest) / STEPS, np.finfo(np.float32).tiny).astype(np.float32)
+    codes = np.clip(np.floor((values - lowest) / step), 0, STEPS).astype(np.uint8)
     return codes, lowest.astype(np.float32), step
 
 

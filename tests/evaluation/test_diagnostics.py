@@ -11,6 +11,7 @@ from embedtrain.evaluation.diagnostics import (
     isotropy_score,
     mean_cosine,
     mean_norm,
+    partition_ratio,
     uniformity,
 )
 
@@ -83,7 +84,8 @@ def test_fewer_texts_than_dimensions_leave_axes_without_variance():
 
 
 @pytest.mark.parametrize(
-    "diagnostic", [mean_norm, effective_rank, uniformity, mean_cosine, isotropy_score]
+    "diagnostic",
+    [mean_norm, effective_rank, uniformity, mean_cosine, isotropy_score, partition_ratio],
 )
 def test_nan_gives_nan_and_no_gradient_is_kept(diagnostic):
     embeddings = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)).requires_grad_()
@@ -91,3 +93,16 @@ def test_nan_gives_nan_and_no_gradient_is_kept(diagnostic):
     broken = embeddings.detach().clone()
     broken[2, 1] = math.nan
     assert diagnostic(broken).isnan()
+
+
+def test_the_partition_ratio_of_two_opposite_vectors_by_hand():
+    embeddings = torch.tensor([[1.0, 0.0], [-3.0, 0.0]])  # lengths play no part
+    assert partition_ratio(embeddings).item() == pytest.approx(2 / (math.e + 1 / math.e))
+
+
+def test_the_partition_ratio_sees_a_cone_that_isoscore_does_not():
+    even = torch.nn.functional.normalize(torch.randn(20_000, 16, dtype=torch.float64), dim=1)
+    cone = even + 2 * torch.eye(16, dtype=torch.float64)[0]
+    assert partition_ratio(even) > 0.95
+    assert partition_ratio(cone) < 0.3
+    assert isotropy_score(torch.nn.functional.normalize(cone, dim=1)) > 0.8

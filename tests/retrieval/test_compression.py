@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sentence_transformers.util.quantization import quantize_embeddings
 
 from embedtrain.errors import UserError
 from embedtrain.retrieval.compression import Compression, dequantize_bytes, quantize_bytes
@@ -65,7 +66,7 @@ def test_bits_with_every_candidate_rescored_are_exact_over_the_signs(data):
     queries, documents = data
     index = Compression(quantize="binary", rescore=90).index(documents)
     assert index.num_bytes == documents.size // 8
-    signs = np.where(documents >= 0, 1, -1).astype(np.float32) / np.float32(32**0.5)
+    signs = np.where(documents > 0, 1, -1).astype(np.float32) / np.float32(32**0.5)
     truth = search(queries, signs, 5)
     found = index.search(queries, 5)
     assert (found.indices == truth.indices).all()
@@ -76,7 +77,7 @@ def test_few_candidates_are_the_nearest_by_hamming_distance(data):
     queries, documents = data
     index = Compression(quantize="binary", rescore=1).index(documents)
     for query, found in zip(queries, index.search(queries, 3).indices, strict=True):
-        distances = ((query >= 0) != (documents >= 0)).sum(axis=1)
+        distances = ((query > 0) != (documents > 0)).sum(axis=1)
         assert sorted(distances[found]) == sorted(distances)[:3]
 
 
@@ -89,3 +90,12 @@ def test_tokens_are_quantised_too(quantize, share):
     truth, found = search(queries, documents, 20), index.search(queries, 20)
     overlap = [len(set(a) & set(b)) for a, b in zip(truth.indices, found.indices, strict=True)]
     assert np.mean(overlap) > (18 if quantize == "int8" else 9)
+
+
+def test_codes_are_those_of_sentence_transformers(data):
+    codes, _, _ = quantize_bytes(data[1])
+    np.testing.assert_array_equal(codes, quantize_embeddings(data[1], precision="uint8"))
+    index = Compression(quantize="binary").index(data[1])
+    np.testing.assert_array_equal(
+        index.signs, quantize_embeddings(data[1], precision="ubinary").view(np.uint8)
+    )

@@ -108,7 +108,8 @@ def evaluate_task(subject: Subject, task: Task, wish: Wish) -> tuple[EvaluationR
         set_metrics=outcome.set_metrics,
         clusters=_labels(task, wish),
     )
-    return result.model_copy(update={"train_overlap": train_overlap(task)}), outcome.run
+    found = {"train_overlap": train_overlap(task), "ties": outcome.ties}
+    return result.model_copy(update=found), outcome.run
 
 
 def train_overlap(task: Task) -> dict[str, float] | None:

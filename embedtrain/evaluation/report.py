@@ -18,6 +18,7 @@ from embedtrain.evaluation.result import (
     EvaluatedModel,
     EvaluationResult,
     Predictions,
+    Ties,
 )
 from embedtrain.evaluation.set_metrics import as_arrays, set_metric
 from embedtrain.evaluation.set_statistics import NUM_RESAMPLES as NUM_SET_RESAMPLES
@@ -206,6 +207,8 @@ def _quality_table(result: EvaluationResult, style: box.Box) -> Table:
     if result.train_overlap is not None:
         share = result.train_overlap["equal_queries"]
         caption += f"; {share:.1%} of the queries are in the training split"
+    if result.ties is not None:
+        caption += f"; {describe_ties(result.ties)}"
     headings = [escape(f"{result.data.name} {result.data.split}")]
     if comparison is not None:
         caption += f"; baseline: {escape(comparison.baseline)}"
@@ -247,6 +250,15 @@ def _efficiency_table(efficiency: Efficiency, style: box.Box) -> Table:
         )
         table.add_row("million queries, one by one", f"{price.per_million_queries:,.2f}")
     return table
+
+
+def describe_ties(ties: Ties) -> str:
+    """Say how often equal scores stand on both sides of the cut, and what the metrics are without their order."""
+    expected = ", ".join(f"{_title(name)} {value:.3f}" for name, value in ties.expected.items())
+    return (
+        f"{ties.tied_queries:.1%} of the queries are tied at rank {ties.cutoff}; expected with ties in "
+        f"random order: {expected}"
+    )
 
 
 def _title(name: str) -> str:

@@ -20,6 +20,7 @@ SECTIONS = (
     "data",
     "model",
     "train_overlap",
+    "ties",
     "efficiency",
     "comparison",
     "per_query",
@@ -68,6 +69,18 @@ class Predictions(BaseModel):
     """Item to judged similarity, label 0 or 1, or number of its class."""
 
 
+class Ties(BaseModel):
+    """What the order of documents with equal scores decides: trec_eval's is by document id."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    cutoff: int
+    tied_queries: float
+    """Share of the queries whose results at the ranks ``cutoff`` and ``cutoff + 1`` are tied."""
+    expected: dict[str, float]
+    """Metric to its mean over queries when tied results are ordered at random."""
+
+
 class BaselineComparison(BaseModel):
     """Paired tests of every metric that result and baseline share."""
 
@@ -88,6 +101,8 @@ class EvaluationResult(BaseModel):
     model: EvaluatedModel | None = None
     train_overlap: dict[str, float] | None = None
     """Share of the queries that equal one of the training split beside them, or share 13 words with one."""
+    ties: Ties | None = None
+    """Where more than 1 % of the queries of a retrieval task are tied at the cut."""
     efficiency: Efficiency | None = None
     comparison: BaselineComparison | None = None
     per_query: PerQuery

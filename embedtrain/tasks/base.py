@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from embedtrain.evaluation.metrics import PerQuery, Run
-from embedtrain.evaluation.result import EvaluatedData, Predictions
+from embedtrain.evaluation.result import EvaluatedData, Predictions, Ties
 from embedtrain.tasks.files import TaskFiles, item_id, read_rows
 from embedtrain.tasks.subject import Subject
 
@@ -22,6 +22,8 @@ class Outcome:
     """Names of the metrics to be computed from ``predictions``."""
     run: Run = field(default_factory=dict)
     """The results of each query, where the task ranks documents."""
+    ties: Ties | None = None
+    """Where the order of equal scores decides more than it should."""
 
 
 class Task(ABC):

@@ -7,8 +7,16 @@ import numpy as np
 
 from embedtrain.data.beir import RetrievalTask
 from embedtrain.data.sources import load_task
-from embedtrain.evaluation.metrics import rank_arrays, score_ranking
-from embedtrain.evaluation.result import EvaluatedData
+from embedtrain.evaluation.metrics import (
+    Ranking,
+    mean_scores,
+    parse_metric,
+    rank_arrays,
+    score_expected,
+    score_ranking,
+    tied_boundary_ratio,
+)
+from embedtrain.evaluation.result import EvaluatedData, Ties
 from embedtrain.retrieval.exact import SearchResult
 from embedtrain.tasks.base import Outcome, Task
 from embedtrain.tasks.files import TaskFiles
@@ -17,6 +25,10 @@ from embedtrain.tasks.subject import Subject
 METRICS = ("ndcg_at_10", "mrr_at_10", "map_at_100", "recall_at_100", "precision_at_10")
 RESULTS = 100
 """Results kept per query: the deepest cut-off of the metrics."""
+
+
+TIES_ALLOWED = 0.01
+"""Share of the queries tied at the cut up to which only trec_eval's value is given."""
 
 
 class Retrieval(Task):
@@ -55,7 +67,7 @@ class Retrieval(Task):
             task.qrels, task.query_ids, task.document_ids, found.indices, found.scores
         )
         run = as_run(task.query_ids, task.document_ids, found)
-        return Outcome(score_ranking(ranking, METRICS), run=run)
+        return Outcome(score_ranking(ranking, METRICS), run=run, ties=find_ties(ranking))
 
     @property
     def item_file(self) -> Path:
@@ -66,6 +78,17 @@ class Retrieval(Task):
     def texts(self) -> dict[str, str]:
         """Query id to query."""
         return dict(zip(self.task.query_ids, self.task.queries, strict=True))
+
+
+def find_ties(ranking: Ranking) -> Ties | None:
+    """Return what the main metric is expected to be without the order of ids, if ties matter at its cutoff."""
+    main = METRICS[0]
+    _, cutoff = parse_metric(main)
+    tied = tied_boundary_ratio(ranking, cutoff)
+    if tied <= TIES_ALLOWED:
+        return None
+    expected = mean_scores(score_expected(ranking, [main]))
+    return Ties(cutoff=cutoff, tied_queries=tied, expected=expected)
 
 
 def as_run(

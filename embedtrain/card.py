@@ -174,6 +174,13 @@ def _scores(evaluation: dict[str, Any] | None) -> str:
             f"| {paired['difference']:+.4f} [{paired['low']:+.4f}, {paired['high']:+.4f}] "
             f"| {paired['p_value']:.4f} |"
         )
+    seen = after.get("train_overlap")
+    if seen is not None:
+        lines += [
+            "",
+            f"Of the test queries, {seen['equal_queries']:.1%} equal one of training and "
+            f"{seen['queries_sharing_13_words']:.1%} share 13 words in a row with one.",
+        ]
     return "\n".join(lines)
 
 

@@ -1,7 +1,7 @@
 """Workflow: a recipe becomes a run folder with a trained, measured and exported model."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -38,7 +38,8 @@ from embedtrain.plan import announce, plan_retrieval
 from embedtrain.prepare import Prepared, cache_of, check_batch_size, prepare, with_contract
 from embedtrain.pretrain import pretrain, resume_pretraining
 from embedtrain.pretrain_recipe import PretrainRecipe
-from embedtrain.progress import console
+from embedtrain.probes.overlap import query_overlap
+from embedtrain.progress import console, progress_bar
 from embedtrain.recipe import AnyRecipe, Recipe
 from embedtrain.remine import RefreshedBatches
 from embedtrain.together import begin, check_overrides, go_on
@@ -162,6 +163,8 @@ def _finish(
     if task is not None:
         before = load_result(run.before)
         after = compare(measure(trained, task, split, "After training"), before, "before training")
+        seen = query_overlap(task.queries, _training_queries(recipe))
+        after = after.model_copy(update={"train_overlap": seen})
         both = {"before": before.to_json(), "after": after.to_json()}
         partial = run.evaluation.with_suffix(".partial")
         partial.write_text(json.dumps(both, indent=2) + "\n", encoding="utf-8")
@@ -264,3 +267,11 @@ def _refreshed(
     return RefreshedBatches(
         recipe.refresh, model, task, folder, first=first, plan=plan, tokenize=tokenize
     )
+
+
+def _training_queries(recipe: Recipe) -> Iterator[str]:
+    for source in recipe.data.sources:
+        with progress_bar(f"Looking for test queries in {source.path}", None) as advance:
+            for example in open_source(source).examples():
+                yield example.query
+                advance(1)

@@ -57,17 +57,30 @@ class Overlap(Probe):
         return findings
 
 
+def query_overlap(queries: list[str], training: Iterable[str]) -> dict[str, float]:
+    """Return how many test queries stand among those of training, as results hold it."""
+    equal, shared = seen_share(queries, training)
+    return {"equal_queries": equal, "queries_sharing_13_words": shared}
+
+
 def seen_share(test: list[str], train: Iterable[str]) -> tuple[float, float]:
-    """Return the share of texts that equal a training text, and of those that share 13 words with one."""
-    equal: set[bytes] = set()
-    grams: set[int] = set()
+    """Return the share of texts that equal a training text, and of those that share 13 words with one.
+
+    Memory grows with the test texts only; training texts are read one by one.
+    """
+    whole: dict[bytes, list[int]] = {}
+    parts: dict[int, set[int]] = {}
+    for number, text in enumerate(test):
+        whole.setdefault(text_digest(text), []).append(number)
+        for gram in word_grams(text):
+            parts.setdefault(gram, set()).add(number)
+    equal: set[int] = set()
+    shared: set[int] = set()
     for text in train:
-        equal.add(text_digest(text))
-        grams.update(word_grams(text))
-    return (
-        sum(text_digest(text) in equal for text in test) / len(test),
-        sum(any(gram in grams for gram in word_grams(text)) for text in test) / len(test),
-    )
+        equal.update(whole.get(text_digest(text), ()))
+        if parts:
+            shared.update(*(parts[gram] for gram in word_grams(text) if gram in parts))
+    return len(equal) / len(test), len(shared) / len(test)
 
 
 def word_grams(text: str) -> Iterator[int]:

@@ -60,6 +60,29 @@ def test_a_run_measures_before_and_after_and_exports_a_portable_model(late_run):
     assert "PyLate" in (late_run / "model" / "README.md").read_text()
 
 
+def test_test_queries_that_were_trained_on_are_counted(late_recipe, pairs, beir, tmp_path):
+    queries = [
+        json.loads(line)["text"] for line in (beir / "queries.jsonl").read_text().splitlines()
+    ]
+    rows = [{"query": text, "positive": text} for text in queries[:3]]
+    seen = tmp_path / "seen.jsonl"
+    seen.write_text(pairs.read_text() + "".join(json.dumps(row) + "\n" for row in rows))
+    command(
+        "train",
+        late_recipe,
+        f"data.sources=[{{path: {seen}}}]",
+        "trainer.steps=1",
+        "--output",
+        tmp_path / "run",
+    )
+    after = json.loads((tmp_path / "run" / "evaluation.json").read_text())["after"]
+    asked = {text.lower() for text in queries}
+    trained = {json.loads(line)["query"].lower() for line in seen.read_text().splitlines()}
+    assert after["train_overlap"]["equal_queries"] == len(asked & trained) / len(queries) >= 0.3
+    share = f"{after['train_overlap']['equal_queries']:.1%} equal one of training"
+    assert share in (tmp_path / "run" / "model" / "README.md").read_text()
+
+
 def test_evaluate_and_search_take_the_model_as_it_is(late_run, beir, tmp_path):
     output = tmp_path / "scores.json"
     command("evaluate", late_run / "model", "--data", beir, "--output", output)

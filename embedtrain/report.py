@@ -12,10 +12,11 @@ from embedtrain.checkpoint import RunFolder
 from embedtrain.errors import UserError
 from embedtrain.evaluate_tasks import read_run
 from embedtrain.evaluation.comparison import system_names
+from embedtrain.evaluation.efficiency import Efficiency
 from embedtrain.evaluation.page import page, paragraph, picture, table
 from embedtrain.evaluation.pareto import LABELS, Cost, Point, load_points
 from embedtrain.evaluation.plots import new_figure
-from embedtrain.evaluation.report import compare
+from embedtrain.evaluation.report import compare, describe_ties
 from embedtrain.evaluation.result import EvaluationResult, load_result, parse_result
 from embedtrain.evaluation.written import check_file, write_file
 from embedtrain.tasks.discovery import open_task
@@ -142,18 +143,41 @@ def _scores(name: str, result: EvaluationResult) -> Section:
         ),
         table(("metric", "value", "low", "high"), rows),
     ]
+    if (overlap := result.train_overlap) is not None:
+        pieces.append(
+            paragraph(
+                f"{overlap['equal_queries']:.1%} of the queries are in the training split, "
+                f"{overlap['queries_sharing_13_words']:.1%} share 13 words with one there"
+            )
+        )
+    if result.ties is not None:
+        pieces.append(paragraph(describe_ties(result.ties)))
     if (cost := result.efficiency) is not None:
-        costs = [
-            ("documents per second", cost.documents_per_second),
-            ("seconds per query, median", cost.query_latency.p50_seconds),
-            ("seconds per query, 95 %", cost.query_latency.p95_seconds),
-            ("bytes per document", cost.bytes_per_document),
-        ]
         pieces += [
             paragraph(f"on {cost.machine.gpu or cost.machine.cpu}"),
-            table(("cost", "value"), costs),
+            table(("cost", "value"), _costs(cost)),
         ]
     return f"Scores: {name}", pieces
+
+
+def _costs(cost: Efficiency) -> list[tuple[str, float | int]]:
+    """List every cost that was measured; older results lack some."""
+    costs: list[tuple[str, float | int | None]] = [
+        ("documents per second", cost.documents_per_second),
+        ("seconds per query, median", cost.query_latency.p50_seconds),
+        ("seconds per query, 95 %", cost.query_latency.p95_seconds),
+        ("seconds per query, 99 %", cost.query_latency.p99_seconds),
+        ("bytes per document", cost.bytes_per_document),
+        ("bytes of the index", cost.index_bytes),
+        ("bytes of memory, peak", cost.peak_memory_bytes),
+    ]
+    if (price := cost.price) is not None:
+        costs += [
+            ("price of an hour", price.per_hour),
+            ("price of a million documents", price.per_million_documents),
+            ("price of a million queries, one by one", price.per_million_queries),
+        ]
+    return [(name, value) for name, value in costs if value is not None]
 
 
 def _quality_and_cost(sources: Sequence[Path]) -> Section:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from typer.testing import CliRunner
 from embedtrain.cli import app
 from embedtrain.errors import UserError
 from embedtrain.evaluate_tasks import Wish, evaluate_tasks
+from embedtrain.evaluation.efficiency import Price
 from embedtrain.evaluation.page import page, paragraph, table
+from embedtrain.evaluation.result import Ties, load_result, write_result
 from embedtrain.report import find_suspects, write_report
 from embedtrain.retrieval.compression import Compression
 from embedtrain.tasks.discovery import open_task
@@ -87,6 +90,44 @@ def test_a_page_shows_scores_pictures_wins_losses_and_suspects(scores, beir, tmp
     for change in facts["wins"] + facts["losses"]:
         assert change["text"] == queries[change["item"]]
     assert all(one["value"] > one["baseline"] for one in facts["wins"])
+
+
+def test_a_page_shows_every_cost_and_what_else_weakens_a_score(scores, tmp_path):
+    source = load_result(scores / "mine.json")
+    assert source.efficiency is not None
+    latency = replace(source.efficiency.query_latency, p99_seconds=0.0625)
+    cost = replace(
+        source.efficiency,
+        query_latency=latency,
+        index_bytes=123456,
+        peak_memory_bytes=7654321,
+        price=Price(0.0, 12.25, 34.5),
+    )
+    ties = Ties(cutoff=10, tied_queries=0.4, expected={"ndcg_at_10": 0.321})
+    overlap = {"equal_queries": 0.2, "queries_sharing_13_words": 0.3}
+    full = source.model_copy(update={"efficiency": cost, "ties": ties, "train_overlap": overlap})
+    text = shown(full, tmp_path)
+    for row in (
+        *("99 % 0.0625", "index 123456", "memory, peak 7654321", "an hour 0 ", "documents 12.25"),
+        *("one by one 34.5", "20.0% of the queries are in the training split", "30.0% share 13"),
+        "40.0% of the queries are tied at rank 10; expected with ties in random order: nDCG@10 0.321",
+    ):
+        assert row in text
+    old = replace(cost, query_latency=replace(latency, p99_seconds=None), index_bytes=None)
+    bare = source.model_copy(
+        update={"efficiency": replace(old, price=None, peak_memory_bytes=None)}
+    )
+    text = shown(bare, tmp_path)
+    assert "bytes per document" in text
+    for absent in ("99 %", "of the index", "peak", "price", "None", "training split", "tied"):
+        assert absent not in text
+
+
+def shown(result, folder):
+    """Return the words of the page about a result."""
+    write_result(result, folder / "result.json")
+    path = write_report([folder / "result.json"], folder / "page.html")
+    return " ".join(" ".join(read(path).texts).split())
 
 
 def test_results_of_one_name_in_two_folders_stay_apart(scores, tmp_path):

@@ -2,6 +2,7 @@
 
 from embedtrain.data.sources import RetrievalTask
 from embedtrain.evaluation.efficiency import (
+    TIMED_QUERIES,
     Efficiency,
     describe_machine,
     measure_latency,
@@ -14,7 +15,6 @@ from embedtrain.models.interaction import interaction_of
 from embedtrain.retrieval.search import search
 from embedtrain.tasks.subject import Subject
 
-TIMED_QUERIES = 100
 TIMED_DOCUMENTS = 512
 
 

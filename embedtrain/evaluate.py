@@ -2,6 +2,7 @@
 
 from embedtrain.data.sources import RetrievalTask
 from embedtrain.evaluation.efficiency import (
+    TIMED_QUERIES,
     Efficiency,
     describe_machine,
     measure_latency,
@@ -18,7 +19,6 @@ from embedtrain.retrieval.search import search
 from embedtrain.training.validation import EncodedTask, rank_task
 
 METRICS = ("ndcg_at_10", "mrr_at_10", "map_at_100", "recall_at_100", "precision_at_10")
-TIMED_QUERIES = 100
 
 
 def measure(

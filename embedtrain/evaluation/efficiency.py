@@ -18,6 +18,9 @@ from embedtrain.errors import UserError
 Input = TypeVar("Input")
 Result = TypeVar("Result")
 
+TIMED_QUERIES = 200
+"""Single queries whose latency is measured: fewer make the 99th percentile their maximum."""
+
 
 @dataclass(frozen=True)
 class Machine:

@@ -19,7 +19,8 @@ class AnglE(Objective):
     $$A(x, y) = \left| \cos(x, y) + \frac{\langle b, c\rangle - \langle a, d\rangle}{|x|\,|y|} \right|$$
     takes the place of the similarity in CoSENT. It grows with likeness, $A(x, x) = 1$, and it is not
     symmetric. A vector of odd length is padded with a 0. The method adds it to CoSENT and to InfoNCE over the
-    pairs that are alike: see ``recipes/dense/angle.yaml``.
+    pairs that are alike: see ``recipes/sts/angle.yaml``, whose InfoNCE goes from the first texts to the second only, where the
+    authors' code contrasts all texts with all.
 
     Source: Li and Li (2023), https://arxiv.org/abs/2309.12871.
     """

@@ -62,6 +62,10 @@ class Guide:
         )
 
     def _show(self, vectors: Float[Tensor, "texts dim"]) -> Float[Tensor, "texts shown"]:
+        """Return the vectors, or their principal components, normalised as the student's vectors are.
+
+        The method's own student ends in a tanh and imitates components as they are; here cosines are compared.
+        """
         if self.components is None:
             return vectors
         return F.normalize(vectors @ self.components.T.to(vectors.device), dim=1)

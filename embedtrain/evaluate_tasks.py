@@ -18,7 +18,7 @@ from embedtrain.long_inputs import LongInputs
 from embedtrain.models.build import load_encoder
 from embedtrain.models.late_chunking import chunk_late
 from embedtrain.models.lengthening import lengthen_encoder
-from embedtrain.probes.overlap import seen_share
+from embedtrain.probes.overlap import query_overlap
 from embedtrain.progress import console
 from embedtrain.retrieval.compression import Compression
 from embedtrain.tasks.base import Task
@@ -127,8 +127,7 @@ def train_overlap(task: Task) -> dict[str, float] | None:
     except UserError as error:
         console.print(f"the overlap with the training split was not measured: {error}")
         return None
-    equal, shared = seen_share(task.task.queries, training)
-    return {"equal_queries": equal, "queries_sharing_13_words": shared}
+    return query_overlap(task.task.queries, training)
 
 
 def write_run(run: Run, path: Path, tag: str) -> None:

@@ -146,7 +146,7 @@ def _scores(name: str, result: EvaluationResult) -> Section:
     if (overlap := result.train_overlap) is not None:
         pieces.append(
             paragraph(
-                f"{overlap['equal_queries']:.1%} of the queries are in the training split, "
+                f"{overlap['equal_queries']:.1%} of the queries are among the training queries, "
                 f"{overlap['queries_sharing_13_words']:.1%} share 13 words with one there"
             )
         )

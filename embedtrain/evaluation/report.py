@@ -206,7 +206,7 @@ def _quality_table(result: EvaluationResult, style: box.Box) -> Table:
     caption = "95 % intervals in brackets"
     if result.train_overlap is not None:
         share = result.train_overlap["equal_queries"]
-        caption += f"; {share:.1%} of the queries are in the training split"
+        caption += f"; {share:.1%} of the queries are among the training queries"
     if result.ties is not None:
         caption += f"; {describe_ties(result.ties)}"
     headings = [escape(f"{result.data.name} {result.data.split}")]

@@ -100,7 +100,7 @@ class EvaluationResult(BaseModel):
     data: EvaluatedData
     model: EvaluatedModel | None = None
     train_overlap: dict[str, float] | None = None
-    """Share of the queries that equal one of the training split beside them, or share 13 words with one."""
+    """Share of the queries that equal a training query (of the run, or of the split beside them), or share 13 words."""
     ties: Ties | None = None
     """Where more than 1 % of the queries of a retrieval task are tied at the cut."""
     efficiency: Efficiency | None = None

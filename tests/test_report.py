@@ -109,7 +109,11 @@ def test_a_page_shows_every_cost_and_what_else_weakens_a_score(scores, tmp_path)
     text = shown(full, tmp_path)
     for row in (
         *("99 % 0.0625", "index 123456", "memory, peak 7654321", "an hour 0 ", "documents 12.25"),
-        *("one by one 34.5", "20.0% of the queries are in the training split", "30.0% share 13"),
+        *(
+            "one by one 34.5",
+            "20.0% of the queries are among the training queries",
+            "30.0% share 13",
+        ),
         "40.0% of the queries are tied at rank 10; expected with ties in random order: nDCG@10 0.321",
     ):
         assert row in text

@@ -25,8 +25,9 @@ from embedtrain.data.beir import RetrievalTask
 from embedtrain.data.sources import SourceConfig, load_task, open_source
 from embedtrain.data.text_lines import read_objects
 from embedtrain.evaluation.metrics import score_ranking
-from embedtrain.models.build import load_dense
+from embedtrain.models.build import build_dense, load_dense
 from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.dense_config import DenseConfig
 from embedtrain.models.encoding import encode_texts
 from embedtrain.recipe import Recipe
 from embedtrain.training.validation import encode_task, rank_task
@@ -99,6 +100,13 @@ def run(
         model = load_dense(str(train_once(recipe, arguments.output / name)))
         place.write_text(json.dumps(measure(model, arguments, tasks), indent=2) + "\n", "utf-8")
     return json.loads(place.read_text(encoding="utf-8"))
+
+
+def untrained(arguments: argparse.Namespace) -> dict[str, list[float]]:
+    """Measure the model that all runs start from."""
+    sides = {"query": {"length": 64}, "document": {"length": 64}}
+    config = DenseConfig.model_validate({"backbone": arguments.backbone, **sides})
+    return measure(build_dense(config).eval(), arguments, [])
 
 
 def measure(
@@ -182,6 +190,8 @@ def compare_objectives(arguments: argparse.Namespace, figures: dict[str, float])
     table = Table(
         "Objective", *SETS, title="Spearman on test pairs, mean over seeds [interval of seed 0]"
     )
+    before = untrained(arguments)
+    table.add_row("untrained", *("{:.4f} [{:.4f}, {:.4f}]".format(*before[data]) for data in SETS))
     for name, objective in OBJECTIVES.items():
         cells = []
         for data in SETS:

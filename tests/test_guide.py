@@ -1,6 +1,7 @@
 """A guide's vectors reach the batch by text id, in a real run."""
 
 import numpy as np
+import pytest
 import torch
 
 from embedtrain.data.examples import SourceConfig
@@ -12,7 +13,7 @@ from embedtrain.models.build import load_dense
 from embedtrain.models.encoding import encode_texts
 from embedtrain.recipe import load_recipe
 from embedtrain.train import train
-from embedtrain.training.guide import GuideConfig
+from embedtrain.training.guide import GuideConfig, principal_components
 
 
 def test_vectors_are_found_by_the_ids_of_their_texts(bert, pairs, tmp_path):
@@ -49,8 +50,6 @@ trainer: {{steps: 3, batch_size: 8, chunk_tokens: 60, rematerialize: true, log_e
 
 
 def test_a_guide_that_nothing_uses_is_refused_and_so_is_its_lack(bert, pairs, tmp_path):
-    import pytest
-
     from embedtrain.errors import UserError
 
     text = f"description: x\ndata: {{sources: [{{path: {pairs}}}]}}\nmodel: {{backbone: {bert}}}\ntrainer: {{steps: 1}}\n"
@@ -87,8 +86,6 @@ def test_a_guide_shows_the_components_that_vary_most(bert, pairs, tmp_path):
 
 
 def test_components_hold_the_share_of_variance_they_say_and_all_are_an_isometry():
-    from embedtrain.training.guide import principal_components
-
     vectors = np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)
     vectors[:, 0] *= 3
     components, share = principal_components(vectors, 1)
@@ -100,9 +97,26 @@ def test_components_hold_the_share_of_variance_they_say_and_all_are_an_isometry(
 
 
 def test_more_components_than_dimensions_are_refused(bert, pairs, tmp_path):
-    import pytest
-
     from embedtrain.errors import UserError
 
     with pytest.raises(UserError, match=r"guide\.dim"):
         encode_guide(GuideConfig(model=bert, dim=33), (SourceConfig(path=str(pairs)),), tmp_path)
+
+
+def test_most_of_a_teachers_similarities_live_in_its_first_components():
+    """As vectors of encoders do, these vary in few directions much and in many a little."""
+    generator = np.random.default_rng(0)
+    spread = (1.0 / np.arange(1, 257)).astype(np.float32)
+    vectors = generator.normal(size=(600, 256)).astype(np.float32) * spread
+    vectors @= np.linalg.qr(generator.normal(size=(256, 256)))[0].astype(np.float32)
+
+    def cosines(rows: np.ndarray) -> np.ndarray:
+        units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        return (units @ units.T)[np.triu_indices(len(units), 1)]
+
+    components, share = principal_components(vectors, 128)
+    assert share > 0.95
+    shown = cosines(vectors @ components.numpy().T)
+    assert np.corrcoef(shown, cosines(vectors))[0, 1] > 0.95
+    few, _ = principal_components(vectors, 1)
+    assert np.corrcoef(cosines(vectors @ few.numpy().T), cosines(vectors))[0, 1] < 0.95

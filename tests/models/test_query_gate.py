@@ -13,8 +13,9 @@ from embedtrain.models.dense import DenseEncoder
 from embedtrain.models.dense_config import DenseConfig
 from embedtrain.models.encoding import encode_texts
 from embedtrain.models.layout import is_own_layout
+from embedtrain.models.query_gate import QueryGate, QueryGateConfig
 from embedtrain.objectives.info_nce import InfoNCE
-from embedtrain.types import RetrievalBatch
+from embedtrain.types import RetrievalBatch, Texts
 
 TEXTS = ["red cat", "cat red", "red red cat", "the small dog runs"]
 
@@ -172,3 +173,30 @@ def test_clr_without_a_head_is_refused(llama):
         UserError, match=r"model\.query_gate needs a backbone with a masked-language"
     ):
         build_dense(DenseConfig(backbone=llama, query_gate={"kind": "clr"}))
+
+
+@pytest.mark.parametrize("kind", ["slr", "llr"])
+def test_a_gate_learns_which_coordinate_a_keyword_asks_for(kind):
+    """Vectors say nothing here: only the words of a query tell the eight documents apart."""
+    torch.manual_seed(0)
+    gate = QueryGate(QueryGateConfig(kind=kind), vocabulary=20, width=4, dim=8, special_ids=[0, 1])
+    if gate.token_weight is not None:
+        torch.nn.init.ones_(gate.token_weight.bias)  # a weight of 0 learns nothing
+    words = torch.arange(8) + 4
+    ids = torch.stack([torch.zeros(8, dtype=torch.int64), words, torch.full((8,), 15)], 1)
+    texts = Texts(ids.flatten(), torch.full((8,), 3))
+    states, vectors, documents = torch.rand(24, 4), torch.full((8, 8), 8**-0.5), torch.eye(8)
+
+    def accuracy() -> float:
+        scores = gate(vectors, states, texts) @ documents.T
+        scores = scores + 1e-6 * torch.arange(8)  # ties go to one document
+        return float((scores.argmax(1) == torch.arange(8)).float().mean())
+
+    assert accuracy() == 1 / 8
+    optimizer = torch.optim.Adam(gate.parameters(), lr=0.1)
+    for _ in range(60):
+        scores = gate(vectors, states, texts) @ documents.T / 0.1
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(scores, torch.arange(8)).backward()
+        optimizer.step()
+    assert accuracy() == 1.0

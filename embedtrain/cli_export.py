@@ -7,6 +7,7 @@ import typer
 
 from embedtrain.cli_options import LongInputsOption
 from embedtrain.errors import UserError
+from embedtrain.evaluation.written import write_file
 from embedtrain.long_inputs import parse_long_inputs
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def _add_results(folder: Path, paths: list[Path]) -> None:
         )
     found = load_results(paths)
     weights = model_key(load_encoder(str(folder)))
-    card.write_text(add_results(card.read_text("utf-8"), found, weights), encoding="utf-8")
+    write_file(card, add_results(card.read_text("utf-8"), found, weights))
     typer.echo(f"{card}: {len(found)} further evaluations")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from embedtrain.data.cache import default_cache
 from embedtrain.errors import UserError, missing_extra
 from embedtrain.evaluation.result import EvaluatedModel, write_result
+from embedtrain.evaluation.written import write_file
 from embedtrain.long_inputs import LongInputs
 from embedtrain.models.build import load_encoder
 from embedtrain.models.interaction import refuse_interaction
@@ -91,7 +92,7 @@ def evaluate_mteb(model: str, wish: MtebWish, output: Path) -> list[MtebScore]:
         "scores": [vars(score) for score in scores],
     }
     output.mkdir(parents=True, exist_ok=True)
-    (output / "mteb.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    write_file(output / "mteb.json", json.dumps(summary, indent=2) + "\n")
     return scores
 
 

@@ -11,6 +11,7 @@ from embedtrain.data.cache import default_cache
 from embedtrain.errors import UserError
 from embedtrain.evaluate_tasks import Wish, evaluate_task
 from embedtrain.evaluation.result import EvaluationResult
+from embedtrain.evaluation.written import write_file
 from embedtrain.export import write_model
 from embedtrain.models.build import load_encoder
 from embedtrain.models.encoder import TextEncoder
@@ -107,7 +108,7 @@ def merge(wish: MergeWish, output: Path) -> list[Point]:
             {"shares": p.shares, "granularity": p.granularity, "scores": p.scores} for p in points
         ],
     }
-    (output / "merge.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_file(output / "merge.json", json.dumps(report, indent=2) + "\n")
     return points
 
 

@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 
@@ -73,3 +74,12 @@ def test_an_end_token_is_added_once_and_stays_when_saved(llama, tmp_path):
 def test_last_token_pooling_without_an_eos_token_is_refused(bert):
     with pytest.raises(UserError, match="last_token needs an EOS token"):
         ensure_end_token(load_backbone(bert).tokenizer)
+
+
+def test_weights_that_were_cut_off_are_said_in_a_line(bert, tmp_path):
+    folder = tmp_path / "cut"
+    shutil.copytree(bert, folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8])
+    with pytest.raises(UserError, match="cannot be loaded; got 'Error while deserializing"):
+        load_backbone(str(folder))

@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 
 from embedtrain.cli import app
 from embedtrain.errors import UserError
-from embedtrain.models.build import load_encoder, save_encoder
+from embedtrain.models.build import build_encoder, load_encoder, save_encoder
 from embedtrain.models.chunking import Execution
+from embedtrain.models.dense_config import DenseConfig
 from embedtrain.models.long_positions import find_table
 from embedtrain.probes.base import ProbeWish
 from embedtrain.probes.discovery import run_probe
@@ -170,6 +171,13 @@ def test_the_command_line_prints_and_writes_the_tokens(bert, texts, tmp_path):
     findings = json.loads(output.read_text())["findings"]
     assert [one["metric"] for one in findings[:2]] == ["strongly_sticky", "weakly_sticky"]
     assert len(findings) == 2 + 2 * 10
+
+
+def test_a_model_that_scores_by_a_network_is_refused(bert, texts, cache):
+    config = DenseConfig(backbone=bert, interaction={"hidden": 8})
+    subject = Subject(build_encoder(config, "cpu"), "x", cache)
+    with pytest.raises(UserError, match="sticky-tokens compares inner products"):
+        run_probe("sticky-tokens", subject, ProbeWish(data=texts, size=8))
 
 
 def test_data_that_cannot_be_used_is_the_users_mistake(bert, write_jsonl, cache, tmp_path):

@@ -17,7 +17,8 @@ from embedtrain.models.build import load_encoder
 from embedtrain.models.dense import DenseEncoder
 from embedtrain.models.interaction import refuse_interaction
 from embedtrain.models.layout import write_projection
-from embedtrain.training.adapting import AdaptConfig, AdapterData, Adapters, train_adapters
+from embedtrain.training.adapter_ranks import AdapterData, Adapters
+from embedtrain.training.adapting import AdaptConfig, train_adapters
 
 MODEL, DOCUMENT_MODEL = "model", "document_model"
 

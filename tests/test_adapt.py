@@ -12,7 +12,8 @@ from embedtrain.errors import UserError
 from embedtrain.models.adapters import VectorAdapter, apply_adapter
 from embedtrain.models.build import load_encoder
 from embedtrain.models.encoding import encode_texts
-from embedtrain.training.adapting import AdaptConfig, adapted, train_adapters
+from embedtrain.training.adapter_ranks import adapted
+from embedtrain.training.adapting import AdaptConfig, train_adapters
 from embedtrain.training.matryoshka_adaptor import ranking_loss, unsupervised_loss
 
 DIM = 12
@@ -197,3 +198,29 @@ def test_wishes_that_contradict_each_other_are_refused(files, bert, tmp_path):
         AdaptConfig(dims=(3,))
     with pytest.raises(UserError, match="dimensions in the files"):
         adapt(files, tmp_path / "out", AdaptConfig(), bert)
+
+
+def test_sizes_are_compared_with_cutting_and_with_principal_components(files):
+    """Vectors of 12 numbers that live in a plane: a rotation finds it, cutting two numbers out does not."""
+    generator = np.random.default_rng(0)
+    plane = np.linalg.qr(generator.normal(size=(DIM, 2)))[0].T
+    angles = np.linspace(0, 2 * np.pi, 60, endpoint=False)
+    vectors = np.stack([np.cos(angles), np.sin(angles)], 1) @ plane
+    vectors += 1e-3 * generator.normal(size=vectors.shape)
+    np.save(files.documents, vectors.astype(np.float32))
+    np.save(files.queries, vectors.astype(np.float32))
+    files.pairs.write_text("".join(f"{row}\t{row}\n" for row in range(60)))
+    config = AdaptConfig(kind="linear", sides="shared", dims=(DIM, 1), steps=3, batch_size=16)
+    _, figures = train_adapters(read_data(files, config), config)
+    name = "held_out_mrr_at_10_dim_{}_{}".format
+    assert figures[name(DIM, "cut")] == figures[name(DIM, "principal_components")] == 1.0
+    assert figures[name(1, "cut")] < 0.7
+
+
+def test_ranks_before_are_those_of_untouched_vectors(files):
+    config = AdaptConfig(
+        kind="linear", sides="shared", dims=(4,), steps=60, batch_size=16, learning_rate=0.1
+    )
+    _, figures = train_adapters(read_data(files, config), config)
+    assert figures["held_out_mrr_at_10_before"] == figures["held_out_mrr_at_10_dim_4_cut"]
+    assert figures["held_out_mrr_at_10"] == figures["held_out_mrr_at_10_dim_4_adapted"]

@@ -1,13 +1,11 @@
 """Train adapters on vectors in memory: a thousand steps take seconds, so there is no trainer around them."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Int64
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -23,10 +21,16 @@ from torch import Tensor
 from embedtrain.models.adapters import Activation, AdapterKind, VectorAdapter
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.retrieval.exact import search_exact
+from embedtrain.training.adapter_ranks import (
+    AdapterData,
+    Adapters,
+    Vectors,
+    adapted,
+    ranks_at_sizes,
+    reciprocal_rank,
+)
 from embedtrain.training.matryoshka_adaptor import ranking_loss, unsupervised_loss
-from embedtrain.types import Relevance, RetrievalOutputs, Side
-
-Vectors = Float[Tensor, "texts dim"]
+from embedtrain.types import Relevance, RetrievalOutputs
 
 
 class AdaptConfig(BaseModel):
@@ -73,72 +77,34 @@ class AdaptConfig(BaseModel):
         return self
 
 
-@dataclass(frozen=True)
-class AdapterData:
-    """Normalised vectors and which document answers which query."""
-
-    queries: Float32[Tensor, "queries dim"]
-    documents: Float32[Tensor, "documents dim"]
-    pairs: Int64[np.ndarray, "pairs 2"]
-    """Rows of query and document."""
-
-
-Adapters = dict[Side, VectorAdapter]
-
-
 def train_adapters(data: AdapterData, config: AdaptConfig) -> tuple[Adapters, dict[str, float]]:
     """Train adapters; return them with reciprocal ranks at 10 of held-out queries, before and after.
+
+    With ``dims`` also at each size, beside those of vectors that are cut, as they are and after a rotation.
 
     Without pairs, and with ``dims``, the unsupervised Matryoshka-Adaptor; with both its supervised stage
     follows.
     """
     torch.manual_seed(config.seed)
     adapters = _build(data.documents.shape[1], config)
+    trained, held_out = _split(data.pairs, config.seed)
+    figures = {}
+    if len(data.pairs):
+        figures["held_out_mrr_at_10_before"] = reciprocal_rank(
+            data, adapters, held_out, config.dims
+        )
     if config.dims:
         every = torch.cat([data.queries, data.documents])
         _fit(adapters, config, _matryoshka_losses(adapters, every, config))
     if len(data.pairs) == 0:
         return adapters, {}
-    trained, held_out = _split(data.pairs, config.seed)
-    before = reciprocal_rank(data, adapters, held_out, config.dims)
     losses = _contrast_losses(adapters, data, trained, config)
     if config.dims:
         losses = _supervised_losses(adapters, data, trained, config)
-    best = _fit(
+    figures["held_out_mrr_at_10"] = _fit(
         adapters, config, losses, lambda: reciprocal_rank(data, adapters, held_out, config.dims)
     )
-    return adapters, {"held_out_mrr_at_10_before": before, "held_out_mrr_at_10": best}
-
-
-def adapted(adapters: Adapters, side: Side, vectors: Vectors) -> Vectors:
-    """Return the vectors of one side as they are compared: transformed where it is adapted, normalised."""
-    adapter = adapters.get(side)
-    return F.normalize(vectors if adapter is None else adapter(vectors), dim=1)
-
-
-@torch.no_grad()
-def reciprocal_rank(
-    data: AdapterData,
-    adapters: Adapters,
-    pairs: Int64[np.ndarray, "pairs 2"],
-    dims: Sequence[int] = (),
-) -> float:
-    """Return the mean reciprocal rank at 10 of some queries over all documents, averaged over sizes."""
-    answers: dict[int, set[int]] = {}
-    for query, document in pairs.tolist():
-        answers.setdefault(query, set()).add(document)
-    rows = list(answers)
-    queries = adapted(adapters, "query", data.queries[rows])
-    documents = adapted(adapters, "document", data.documents)
-    values = []
-    for dim in dims or (queries.shape[1],):
-        short = F.normalize(queries[:, :dim], dim=1).numpy()
-        candidates = F.normalize(documents[:, :dim], dim=1).numpy()
-        found = search_exact(short, candidates, min(10, len(candidates))).indices.tolist()
-        for row, ranking in zip(rows, found, strict=True):
-            hits = (1 / rank for rank, hit in enumerate(ranking, 1) if hit in answers[row])
-            values.append(next(hits, 0.0))
-    return float(np.mean(values))
+    return adapters, figures | ranks_at_sizes(data, adapters, held_out, config.dims)
 
 
 def _build(dim: int, config: AdaptConfig) -> Adapters:

@@ -44,6 +44,8 @@ NAMES = {
     "matryoshka": "Matryoshka",
     "matryoshka_2d": "2D Matryoshka",
 }
+INSIDE = {"matryoshka": "objective", "matryoshka_2d": "objective.inner"}
+"""Where in an arm's recipe the Matryoshka objective stands."""
 Scores = dict[str, dict[str, float]]
 """nDCG@10 by set and by ``layer/share``."""
 
@@ -76,6 +78,7 @@ def run_arm(arm: str, seed: int, arguments: argparse.Namespace) -> Scores:
             f"trainer.steps={arguments.steps}",
             f"trainer.seed={seed}",
             "evaluation=null",
+            *[f"{INSIDE[arm]}.{setting}" for setting in arguments.matryoshka if arm in INSIDE],
             *arguments.overrides,
         ],
     )
@@ -220,6 +223,12 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
         "--arms", nargs="+", choices=NAMES, default=list(NAMES), help="all if left out"
+    )
+    parser.add_argument(
+        "--matryoshka",
+        nargs="*",
+        default=[],
+        help="settings of the objective in the Matryoshka arms: alignment=1.0 weights=[1,4,0.5,0.25]",
     )
     parser.add_argument("--overrides", nargs="*", default=[], help="of the quick start's recipe")
     arguments = parser.parse_args()

@@ -5,12 +5,16 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from jaxtyping import Float, Int64
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from embedtrain.errors import UserError
 from embedtrain.objectives.base import Objective
+from embedtrain.ops.groups import row_divergences
 from embedtrain.ops.infonce_nested import Sizes
+from embedtrain.ops.row_blocks import candidate_masks, mean_over_queries
+from embedtrain.ops.similarity import all_scores
 from embedtrain.types import Embeddings, ObjectiveOutput, RetrievalOutputs, TokenEmbeddings
 
 if TYPE_CHECKING:
@@ -26,12 +30,21 @@ class Matryoshka(Objective):
     with weight 1 where ``dims`` lacks it. With ``mode: heads`` the sizes are separate projections of a
     late-interaction model (``model.head_dims``, in that order), of which one is used later.
 
+    With ``alignment`` the shorter sizes also learn from the full one how it ranks the batch,
+
+    $$+\ \gamma \sum_{m < D} \frac{w_m}{B} \sum_i \mathrm{KL}\left(\mathrm{sg}\,\pi_D(i) \,\middle\|\, \pi_m(i)\right)$$
+
+    $\pi_m(i)$ being the softmax of the scores at size m over the candidates of query i, over all ranks (known
+    positives that are not positives of the row left out), divided by ``alignment_temperature``. No gradient flows to
+    the full size; scores are held for one block of queries at a time.
+
     InfoNCE computes all prefixes in one pass, in which the inner products of a size continue those of the next
     smaller one (:mod:`embedtrain.ops.infonce_nested`). Any other objective runs once per size, as it is, so one
     that stores no scores stores none here.
 
     Source: Kusupati et al. (2022), https://arxiv.org/abs/2205.13147; separate heads: Jha et al. (2024),
-    https://arxiv.org/abs/2408.16672 (jina-colbert-v2).
+    https://arxiv.org/abs/2408.16672 (jina-colbert-v2); alignment of scores: Zhuang et al. (2024),
+    https://arxiv.org/abs/2410.13230 (Starbucks), whose retrieval code divides by the loss's own temperature.
     """
 
     name: Literal["matryoshka"] = "matryoshka"
@@ -46,6 +59,10 @@ class Matryoshka(Objective):
     num_sampled: PositiveInt | None = None
     """Train the full size and so many of the others at each step, drawn from the batch's own ids: alike on
     every rank and when resumed. Null trains all."""
+    alignment: NonNegativeFloat = 0.0
+    """Gamma: the pull of shorter sizes' scores towards the full size's; 0 is none."""
+    alignment_temperature: PositiveFloat = 0.05
+    """Divides the scores in the alignment alone."""
     mode: Literal["prefix", "heads"] = "prefix"
     """Cut one vector, or take separate projections apart."""
 
@@ -57,6 +74,10 @@ class Matryoshka(Objective):
             raise ValueError("dims holds a size twice")
         if self.num_sampled is not None and self.mode == "heads":
             raise ValueError("num_sampled draws prefixes: heads are all trained")
+        if self.alignment and (self.mode == "heads" or not self.full_size):
+            raise ValueError(
+                "alignment learns from the full size: it needs full_size and mode prefix"
+            )
         if self.inner.uses_exits:
             raise ValueError("multi_exit goes around matryoshka, not into it")
         return self
@@ -69,7 +90,31 @@ class Matryoshka(Objective):
         for dim, result in results.items():
             metrics |= {f"{name}_{dim}": value for name, value in result.metrics.items()}
             metrics[f"loss_{dim}"] = result.loss.detach()
+        shorter = [size for size in sizes if size[0] < width]
+        if self.alignment and shorter:
+            divergence = self._divergence(outputs, shorter)
+            loss, metrics["divergence"] = loss + self.alignment * divergence, divergence.detach()
         return ObjectiveOutput(loss, metrics)
+
+    def _divergence(
+        self, outputs: RetrievalOutputs, shorter: list[tuple[int, float]]
+    ) -> Float[Tensor, ""]:
+        """Return the weighted sum over sizes of the mean divergence from the full size's ranking."""
+
+        def loss(
+            query: Embeddings, document: Embeddings, rows: Int64[Tensor, " chosen"]
+        ) -> Float[Tensor, " chosen"]:
+            positive, negative = candidate_masks(outputs, rows)
+            with torch.no_grad():
+                teacher = all_scores(query, document) / self.alignment_temperature
+            divergences = []
+            for dim, weight in shorter:
+                cut = (self._cut(side, dim, outputs.similarity) for side in (query, document))
+                student = all_scores(*cut) / self.alignment_temperature
+                divergences.append(weight * row_divergences(student, teacher, positive | negative))
+            return torch.stack(divergences).sum(0)
+
+        return mean_over_queries(outputs, loss)
 
     def _in_one_pass(
         self, outputs: RetrievalOutputs, sizes: list[tuple[int, float]]
@@ -123,21 +168,21 @@ class Matryoshka(Objective):
 
     def _at(self, outputs: RetrievalOutputs, dim: int) -> RetrievalOutputs:
         """Return the outputs at one size."""
-        everyone = outputs.all_queries
-        normalize = outputs.similarity == "cosine" and self.mode == "prefix"
-
-        def cut(embeddings: Embeddings) -> Embeddings:
-            if isinstance(embeddings, TokenEmbeddings):
-                tokens = self._columns(embeddings.tokens, dim, normalize=normalize)
-                return replace(embeddings, tokens=tokens)
-            return self._columns(embeddings, dim, normalize=normalize)
-
+        everyone, similarity = outputs.all_queries, outputs.similarity
         return replace(
             outputs,
-            query=cut(outputs.query),
-            document=cut(outputs.document),
-            all_queries=everyone and replace(everyone, embeddings=cut(everyone.embeddings)),
+            query=self._cut(outputs.query, dim, similarity),
+            document=self._cut(outputs.document, dim, similarity),
+            all_queries=everyone
+            and replace(everyone, embeddings=self._cut(everyone.embeddings, dim, similarity)),
         )
+
+    def _cut(self, embeddings: Embeddings, dim: int, similarity: str) -> Embeddings:
+        normalize = similarity == "cosine" and self.mode == "prefix"
+        if isinstance(embeddings, TokenEmbeddings):
+            tokens = self._columns(embeddings.tokens, dim, normalize=normalize)
+            return replace(embeddings, tokens=tokens)
+        return self._columns(embeddings, dim, normalize=normalize)
 
     def _columns(self, vectors: Tensor, dim: int, *, normalize: bool) -> Tensor:
         if self.mode == "heads":

@@ -3,13 +3,13 @@ r"""Self-distillation: a model's dense and late-interaction scores teach each ot
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from embedtrain.errors import UserError
 from embedtrain.objectives.base import Objective
-from embedtrain.ops.groups import masked_log_softmax
+from embedtrain.ops.groups import row_divergences
 from embedtrain.ops.row_blocks import candidate_masks, mean_over_queries
 from embedtrain.ops.similarity import all_scores
 from embedtrain.types import Embeddings, ObjectiveOutput, RetrievalOutputs, TokenEmbeddings
@@ -57,11 +57,11 @@ class SelfDistillation(Objective):
             tokens, whole = _views(query, document)
             tokens, whole = tokens / self.temperature, whole / share / self.cls_temperature
             if self.teacher == "late_interaction":
-                return _divergence(tokens, whole, mask)
+                return row_divergences(whole, tokens.detach(), mask)
             if self.teacher == "dense":
-                return _divergence(whole, tokens, mask)
-            both = (tokens + whole) / 2
-            return _divergence(both, tokens, mask) + _divergence(both, whole, mask)
+                return row_divergences(tokens, whole.detach(), mask)
+            both = ((tokens + whole) / 2).detach()
+            return row_divergences(tokens, both, mask) + row_divergences(whole, both, mask)
 
         divergence = mean_over_queries(outputs, loss)
         metrics = dict(result.metrics) | {"self_divergence": divergence.detach()}
@@ -85,13 +85,3 @@ def _views(
         )
     tokens = all_scores(replace(query, cls=None), replace(document, cls=None))
     return tokens, all_scores(query.cls, document.cls)
-
-
-def _divergence(
-    teacher: Float[Tensor, "queries documents"],
-    student: Float[Tensor, "queries documents"],
-    mask: Bool[Tensor, "queries documents"],
-) -> Float[Tensor, " queries"]:
-    expected = masked_log_softmax(teacher.detach(), mask)
-    probability = expected.exp().masked_fill(~mask, 0.0)
-    return (probability * (expected - masked_log_softmax(student, mask))).sum(1)

@@ -91,13 +91,22 @@ def masked_log_softmax(
     return logits.masked_fill(~mask, lowest).log_softmax(1).masked_fill(~mask, 0.0)
 
 
+def row_divergences(
+    student: Float[Tensor, "queries group"],
+    teacher: Float[Tensor, "queries group"],
+    mask: Bool[Tensor, "queries group"],
+) -> Float[Tensor, " queries"]:
+    """Return KL(teacher, student) of each query's logits, over the places of ``mask``."""
+    expected = masked_log_softmax(teacher, mask)
+    found = masked_log_softmax(student, mask)
+    probability = expected.exp().masked_fill(~mask, 0.0)
+    return (probability * (expected - found)).sum(1)
+
+
 def mean_divergence(
     student: Float[Tensor, "queries group"],
     teacher: Float[Tensor, "queries group"],
     mask: Bool[Tensor, "queries group"],
 ) -> Float[Tensor, ""]:
-    """Return the mean over queries of KL(teacher, student) of logits, over the places of ``mask``."""
-    expected = masked_log_softmax(teacher, mask)
-    found = masked_log_softmax(student, mask)
-    probability = expected.exp().masked_fill(~mask, 0.0)
-    return (probability * (expected - found)).sum(1).mean()
+    """Return the mean of :func:`row_divergences`."""
+    return row_divergences(student, teacher, mask).mean()

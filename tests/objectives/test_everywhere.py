@@ -53,6 +53,7 @@ EVERY = [
     EmbeddingDistillation(kind="similarity"),
     D2LLM(temperature=0.5),
     Matryoshka(inner=InfoNCE(temperature=0.2), dims=(4, 3, 2), num_sampled=2),
+    Matryoshka(inner=InfoNCE(temperature=0.2), dims=(4, 2), alignment=0.5),
     CoSENT(scale=5.0),
     Pearson(),
     PRO(temperature=0.2),

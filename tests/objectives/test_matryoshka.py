@@ -10,6 +10,8 @@ from embedtrain.errors import UserError
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.objectives.kl_distillation import KLDistillation
 from embedtrain.objectives.matryoshka import Matryoshka
+from embedtrain.ops.row_blocks import candidate_masks
+from embedtrain.ops.similarity import all_scores
 from embedtrain.types import RetrievalOutputs, TokenEmbeddings
 
 KINDS = ("dense", "late_interaction")
@@ -99,7 +101,15 @@ def test_sizes_the_model_lacks_are_refused(mode, dims) -> None:
         Matryoshka(inner=InfoNCE(), dims=dims, mode=mode)(random_outputs("dense"))
 
 
-@pytest.mark.parametrize("settings", [{"dims": (4, 4)}, {"dims": (4, 2), "weights": (1.0,)}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"dims": (4, 4)},
+        {"dims": (4, 2), "weights": (1.0,)},
+        {"dims": (4, 2), "mode": "heads", "alignment": 1.0},
+        {"dims": (4, 2), "full_size": False, "alignment": 1.0},
+    ],
+)
 def test_sizes_that_contradict_each_other_are_refused(settings) -> None:
     with pytest.raises(ValidationError):
         Matryoshka(inner=InfoNCE(), **settings)
@@ -137,3 +147,49 @@ def test_everything_else_runs_once_per_size(inner, kind) -> None:
     outputs = random_outputs(kind)
     objective = Matryoshka(inner=inner, dims=(6, 2))
     assert objective._in_one_pass(outputs, objective._sizes(outputs, 6)) is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_alignment_adds_the_divergence_from_the_full_size(kind) -> None:
+    outputs = random_outputs(kind)
+    settings = {"inner": InfoNCE(), "dims": (3, 2), "weights": (1.0, 0.25)}
+    plain = Matryoshka(**settings)(outputs)
+    aligned = Matryoshka(**settings, alignment=0.5, alignment_temperature=0.1)(outputs)
+
+    candidates = torch.stack(candidate_masks(outputs, torch.arange(len(outputs.query)))).any(0)
+
+    def ranking(query: int, dim: int) -> torch.Tensor:
+        cut = shortened(outputs, dim) if dim < 6 else outputs
+        scores = all_scores(cut.query, cut.document)[query, candidates[query]]
+        return (scores / 0.1).softmax(0)
+
+    divergence = sum(
+        weight * (full * (full / ranking(query, dim)).log()).sum() / len(outputs.query)
+        for query in range(len(outputs.query))
+        for full in [ranking(query, 6)]
+        for dim, weight in ((3, 1.0), (2, 0.25))
+    )
+    torch.testing.assert_close(aligned.metrics["divergence"], divergence.detach())
+    torch.testing.assert_close(aligned.loss, plain.loss + 0.5 * divergence)
+
+
+def test_alignment_teaches_the_prefix_and_not_the_full_size() -> None:
+    outputs = random_outputs("dense")
+    settings = {"inner": InfoNCE(), "dims": (3,)}
+    plain, aligned = (
+        torch.autograd.grad(objective(outputs).loss, outputs.query)[0]
+        for objective in (Matryoshka(**settings), Matryoshka(**settings, alignment=1.0))
+    )
+    torch.testing.assert_close(aligned[:, 3:], plain[:, 3:])
+    assert (aligned[:, :3] - plain[:, :3]).abs().max() > 1e-3
+
+
+def test_alignment_leaves_out_what_may_be_an_answer_and_needs_a_shorter_size() -> None:
+    outputs = random_outputs("dense")
+    relevance = outputs.relevance
+    known = relevance.document_ids[relevance.positives[1, :1]].expand(len(outputs.query), 1)
+    spared = replace(outputs, relevance=replace(relevance, known_positives=known))
+    objective = Matryoshka(inner=InfoNCE(), dims=(3,), alignment=1.0)
+    assert objective(spared).metrics["divergence"] != objective(outputs).metrics["divergence"]
+    alone = Matryoshka(inner=InfoNCE(), dims=(6,), alignment=1.0)(outputs)
+    torch.testing.assert_close(alone.loss, InfoNCE()(outputs).loss)

@@ -1,17 +1,28 @@
 """Runs of a comparison that are trained once, whatever breaks off between them."""
 
-import shutil
 from pathlib import Path
 
-from embedtrain.checkpoint import RunFolder
+from embedtrain.checkpoint import RunFolder, open_run
+from embedtrain.errors import UserError
 from embedtrain.recipe import Recipe
-from embedtrain.train import train
+from embedtrain.train import resume, train
 
 
 def train_once(recipe: Recipe, run: Path) -> Path:
-    """Train unless that was done before, anew where it broke off; return the folder of the model."""
-    if not (run / "model").is_dir():
-        if RunFolder(run).is_run:  # nothing else is removed: train refuses a folder that is there
-            shutil.rmtree(run)
+    """Train unless that was done before, going on where it broke off; return the folder of the model.
+
+    Raises:
+        UserError: If what broke off was trained with other settings.
+    """
+    if (run / "model").is_dir():
+        return run / "model"
+    if not RunFolder(run).is_run:
         train(recipe, run)
+        return run / "model"
+    begun = open_run(run)[1]
+    if (begun.objective, begun.trainer) != (recipe.objective, recipe.trainer):
+        raise UserError(
+            run, "was begun with other settings", cure="Remove it or choose another --output"
+        )
+    resume(run)
     return run / "model"

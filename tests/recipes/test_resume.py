@@ -177,3 +177,21 @@ def test_resuming_waits_for_nothing_when_the_run_is_complete(unbroken):
     resume(unbroken)
     assert (unbroken / "checkpoints").stat().st_mtime_ns == before
     assert time.monotonic() - start < 120
+
+
+def test_a_comparison_goes_on_with_what_broke_off_unless_its_settings_changed(
+    recipe, unbroken, tmp_path, one_thread, monkeypatch
+):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "scripts"))
+    from trained_runs import train_once
+
+    run_and_signal(recipe, tmp_path / "run", 6, "SIGKILL")
+    with pytest.raises(UserError, match="begun with other settings"):
+        train_once(load_recipe(recipe, ["trainer.steps=13"]), tmp_path / "run")
+    assert train_once(load_recipe(recipe), tmp_path / "run") == tmp_path / "run" / "model"
+    assert_same_weights(tmp_path / "run", unbroken)
+    before = (tmp_path / "run/metrics.csv").stat().st_mtime_ns
+    train_once(load_recipe(recipe), tmp_path / "run")
+    assert (tmp_path / "run/metrics.csv").stat().st_mtime_ns == before
+    train_once(load_recipe(recipe), tmp_path / "new")
+    assert_same_weights(tmp_path / "new", unbroken)

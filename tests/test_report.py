@@ -123,7 +123,7 @@ def test_a_page_shows_every_cost_and_what_else_weakens_a_score(scores, tmp_path)
     )
     text = shown(bare, tmp_path)
     assert "bytes per document" in text
-    for absent in ("99 %", "of the index", "peak", "price", "None", "training split", "tied"):
+    for absent in ("99 %", "of the index", "peak", "price", "None", "training queries", "tied"):
         assert absent not in text
 
 

@@ -16,7 +16,7 @@ class UserError(ValueError):
 
     def __init__(self, place: object, problem: str, *, got: object = None, cure: str = "") -> None:
         value = "" if got is None else f"; got {_shorten(got)}"
-        advice = f" {cure}." if cure else ""
+        advice = f" {cure}" if cure.endswith("?") else f" {cure}." if cure else ""
         super().__init__(f"{place} {problem}{value}.{advice}")
 
 

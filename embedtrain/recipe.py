@@ -223,8 +223,8 @@ def _first_mistake(
     if kind == "extra_forbidden":
         known = sorted(_known_keys(location[:-1], form))
         close = get_close_matches(str(location[-1]), known, 1)
-        cure = f"Did you mean {close[0]}" if close else f"Known keys: {', '.join(known)}"
-        return UserError(place, "is an unknown key", cure=cure + ("?" if close else ""))
+        cure = f"Did you mean {close[0]}?" if close else f"Known keys: {', '.join(known)}"
+        return UserError(place, "is an unknown key", cure=cure)
     if kind == "missing":
         return UserError(place, "is missing", cure="Add it")
     if kind == "union_tag_invalid":

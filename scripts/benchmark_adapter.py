@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
+from exit_codes import run_main
 from numpy.typing import NDArray
 
 from embedtrain.adapt import AdapterFiles, read_data
@@ -104,4 +105,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

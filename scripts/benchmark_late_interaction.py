@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from benchmark_measure import in_subprocess, measure_step
+from exit_codes import run_main
 from rich.console import Console
 from rich.table import Table
 
@@ -250,4 +251,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from exit_codes import run_main
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -248,4 +249,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from benchmark_measure import in_subprocess, measure_step
+from exit_codes import run_main
 from rich.console import Console
 from rich.table import Table
 from transformers import BertConfig, BertForMaskedLM
@@ -266,4 +267,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from exit_codes import run_main
 from rich.console import Console
 from rich.table import Table
 
@@ -221,4 +222,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -11,7 +11,6 @@ float64 must agree to 1e-9, DeepSpeed, which computes in float32, to 1e-5. The m
 import argparse
 import itertools
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from typing import Any
 import torch
 from distributed_cases import STEPS, Case, on_ranks, relative_error, train_case
 from distributed_toys import write_toys
+from exit_codes import run_main
 
 BOUNDS = {True: 1.0e-9, False: 1.0e-5}
 STRATEGIES = ("ddp", "deepspeed_1", "deepspeed_2", "deepspeed_3", "fsdp")
@@ -136,4 +136,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

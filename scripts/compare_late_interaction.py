@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from exit_codes import run_main
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -247,4 +248,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import ray
 import torch
+from exit_codes import run_main
 
 from embedtrain.models.build import load_encoder
 from embedtrain.models.encoding import encode_texts
@@ -72,4 +73,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -12,6 +12,8 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
+from exit_codes import run_main
+
 from embedtrain.card import render_card
 from embedtrain.card_results import add_results, load_results
 from embedtrain.checkpoint import RunFolder
@@ -98,4 +100,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -24,6 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from exit_codes import run_main
 from rich.console import Console
 from rich.table import Table
 
@@ -236,4 +237,4 @@ def report(
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from exit_codes import run_main
 from rich.console import Console
 from rich.table import Table
 
@@ -287,4 +288,4 @@ def compare_all(
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from distributed_cases import Case, on_ranks, train_case
 from distributed_toys import write_toys
+from exit_codes import run_main
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel
 
@@ -131,4 +132,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

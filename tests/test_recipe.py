@@ -49,7 +49,7 @@ def test_overrides_are_yaml_values(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("steps: 10", "stepz: 10"), r"recipe.yaml:11: trainer.stepz is an unknown key. Did you mean steps\?"),
+        (("steps: 10", "stepz: 10"), r"recipe.yaml:11: trainer.stepz is an unknown key. Did you mean steps\?$"),
         (("temperature: 0.02", "temprature: 1"), r":9: objective.temprature .* Did you mean temperature\?"),
         (("path: pairs", "pth: pairs"), r":4: data.sources.0.* is (missing|an unknown key)"),
         (("model:", "modle:"), r"(model is missing|Did you mean model\?)"),

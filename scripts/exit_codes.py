@@ -1,0 +1,19 @@
+"""How a script ends: with one line for what its user can mend, as the command line does."""
+
+import sys
+from collections.abc import Callable
+
+from embedtrain.errors import Interrupted, UserError
+from embedtrain.training.launcher import INTERRUPTED
+
+
+def run_main(main: Callable[[], int | None]) -> None:
+    """Run a script and exit: its own code, 2 the user's mistake, 130 interrupted."""
+    try:
+        sys.exit(main())
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except (Interrupted, KeyboardInterrupt) as interruption:
+        print(str(interruption) or "interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)

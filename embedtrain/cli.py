@@ -14,6 +14,7 @@ from embedtrain import (
     cli_merge,
     cli_mine,
     cli_probe,
+    cli_rotate,
     cli_static,
     cli_tokenizer,
 )
@@ -46,6 +47,7 @@ app.command(epilog=cli_merge.EXAMPLE)(cli_merge.merge)
 app.command(epilog=cli_encode.EXAMPLE)(cli_encode.encode)
 app.command(epilog=cli_mine.MINE_EXAMPLE)(cli_mine.mine)
 app.command(epilog=cli_mine.SCORE_EXAMPLE)(cli_mine.score)
+app.command(epilog=cli_rotate.EXAMPLE)(cli_rotate.rotate)
 app.command(epilog=cli_static.EXAMPLE)(cli_static.static)
 app.command(epilog=cli_tokenizer.EXAMPLE)(cli_tokenizer.tokenizer)
 

@@ -1,4 +1,4 @@
-"""Several stages in one recipe file: train, mine, score and evaluate, each resumable, one after the other."""
+"""Several stages in one recipe file: train, rotate, mine, score and evaluate, each resumable, one after the other."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +19,7 @@ from embedtrain.models.build import load_encoder
 from embedtrain.prepare import load_task
 from embedtrain.progress import console
 from embedtrain.recipe import load_recipe, parse_yaml, set_key, split_override
+from embedtrain.rotate import LIMIT, rotate
 from embedtrain.score import TeacherKind, score
 from embedtrain.train import resume, train
 from embedtrain.train_tokenizer import TokenizerKind, train_tokenizer
@@ -55,6 +56,19 @@ class ScoreStage(BaseModel):
     batch_size: PositiveInt = 32
 
 
+class RotateStage(BaseModel):
+    """As ``embedtrain rotate``; its folder is the model: ``stage:NAME``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    model: str
+    """``stage:NAME/model``, a folder or a Hub id."""
+    data: str
+    """Training rows, as ``data.sources`` reads them."""
+    split: str = "train"
+    limit: PositiveInt = LIMIT
+
+
 class EvaluateStage(BaseModel):
     """As ``embedtrain evaluate``; leaves ``scores.json`` behind."""
 
@@ -81,7 +95,7 @@ class TokenizerStage(BaseModel):
 
 
 class Stage(BaseModel):
-    """One step of the work: ``tokenizer``, ``train``, ``mine``, ``score`` or ``evaluate``, and only one."""
+    """One step of the work: ``tokenizer``, ``train``, ``rotate``, ``mine``, ``score`` or ``evaluate``, and only one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -90,15 +104,18 @@ class Stage(BaseModel):
     tokenizer: TokenizerStage | None = None
     train: dict[str, Any] | None = None
     """A whole recipe without its description; one of pre-training as well."""
+    rotate: RotateStage | None = None
     mine: MineStage | None = None
     score: ScoreStage | None = None
     evaluate: EvaluateStage | None = None
 
     @model_validator(mode="after")
     def _does_one_thing(self) -> "Stage":
-        parts = (self.tokenizer, self.train, self.mine, self.score, self.evaluate)
-        if sum(part is not None for part in parts) != 1:
-            raise ValueError("give exactly one of tokenizer, train, mine, score and evaluate")
+        parts = self.model_dump(exclude={"name"}, exclude_none=True)
+        if len(parts) != 1:
+            raise ValueError(
+                "give exactly one of tokenizer, train, rotate, mine, score and evaluate"
+            )
         return self
 
 
@@ -222,6 +239,9 @@ def _run_stage(stage: Stage, output: Path) -> None:
         )
     if stage.train is not None:
         _train(output / "recipes" / f"{stage.name}.yaml", folder)
+    if stage.rotate is not None and not folder.is_dir():
+        turn = RotateStage.model_validate(_resolve(stage.rotate.model_dump(), output))
+        rotate(turn.model, turn.data, folder, split=turn.split, limit=turn.limit)
     if stage.mine is not None:
         work = MineStage.model_validate(_resolve(stage.mine.model_dump(), output))
         mine(work.model, work.data, folder, work.settings, split=work.split)

@@ -10,6 +10,7 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from embedtrain.models.adapters import VectorAdapter
+from embedtrain.models.rotation import principal_axes
 from embedtrain.retrieval.exact import search_exact
 from embedtrain.types import Side
 
@@ -76,7 +77,7 @@ def ranks_at_sizes(
     rotation = VectorAdapter(dim, "linear", dim, "identity")
     assert rotation.square is not None
     every = torch.cat([data.queries, data.documents])
-    rotation.square.copy_(torch.linalg.eigh(every.T @ every).eigenvectors.flip(1).T)
+    rotation.square.copy_(principal_axes(every)[0])
     arms: dict[str, Adapters] = {
         "cut": {},
         "principal_components": {"query": rotation, "document": rotation},

@@ -22,7 +22,10 @@ def rotate(
     column: Annotated[
         str | None, typer.Option(help="With --texts: name of the text column.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Rows to encode, drawn from all.")] = 8_000,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Rows to encode, drawn from all; ten per dimension if left out."),
+    ] = None,
 ) -> None:
     """Turn vectors so that they may be cut: whole ones compare as before, prefixes keep most of it."""
     from embedtrain.rotate import rotate as run_rotate

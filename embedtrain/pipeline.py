@@ -19,7 +19,7 @@ from embedtrain.models.build import load_encoder
 from embedtrain.prepare import load_task
 from embedtrain.progress import console
 from embedtrain.recipe import load_recipe, parse_yaml, set_key, split_override
-from embedtrain.rotate import LIMIT, rotate
+from embedtrain.rotate import rotate
 from embedtrain.score import TeacherKind, score
 from embedtrain.train import resume, train
 from embedtrain.train_tokenizer import TokenizerKind, train_tokenizer
@@ -66,7 +66,7 @@ class RotateStage(BaseModel):
     data: str
     """Training rows, as ``data.sources`` reads them."""
     split: str = "train"
-    limit: PositiveInt = LIMIT
+    limit: PositiveInt | None = None
 
 
 class EvaluateStage(BaseModel):

@@ -21,8 +21,8 @@ from embedtrain.models.rotation import check_rotatable, principal_axes, rotate_e
 from embedtrain.progress import console, progress_bar
 from embedtrain.types import Side
 
-LIMIT = 8_000
-"""Texts that are encoded of each side: a matrix of a few hundred columns needs no more."""
+FEWEST, PER_DIMENSION = 4_000, 10
+"""Rows that are encoded where nobody says how many: so many, and so many per dimension of the vectors."""
 NOTE = """
 
 ## Turned to principal components
@@ -40,7 +40,7 @@ def rotate(
     split: str = "train",
     texts: bool = False,
     column: str | None = None,
-    limit: int = LIMIT,
+    limit: int | None = None,
 ) -> dict[int, float]:
     """Write a model whose vectors lie along the principal components of some texts.
 
@@ -54,7 +54,7 @@ def rotate(
         split: Of ``data``.
         texts: ``data`` is a file of documents alone, as ``embedtrain encode`` reads them.
         column: With ``texts``: key of the text.
-        limit: Rows or texts to encode, drawn evenly from all.
+        limit: Rows or texts to encode, drawn evenly from all; None takes ten per dimension, at least 4,000.
 
     Returns:
         Share of the vectors' squared length in the first 1/2, 1/4, 1/8 and 1/16 dimensions, by their number.
@@ -68,6 +68,7 @@ def rotate(
     if not isinstance(encoder, DenseEncoder):
         raise UserError(model, "has several vectors per text", cure="Name a dense model")
     check_rotatable(encoder)
+    limit = limit or max(FEWEST, PER_DIMENSION * encoder.dim)
     vectors = _encode(encoder, _read(data, split, texts=texts, column=column, limit=limit))
     if len(vectors) < encoder.dim:
         raise UserError(

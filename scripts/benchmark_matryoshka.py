@@ -46,7 +46,7 @@ SHARES = (1, 2, 4, 8, 16)
 NAMES = {
     "truncated": "InfoNCE, cut",
     "rotated": "InfoNCE, rotated",
-    "staged": "... then Matryoshka",
+    "staged": "rotated, Matryoshka",
     "matryoshka": "Matryoshka",
     "matryoshka_2d": "2D Matryoshka",
 }

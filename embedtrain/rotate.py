@@ -64,27 +64,37 @@ def rotate(
     """
     if output.exists():
         raise UserError("--output", "exists", got=str(output), cure="Choose another folder")
+    if column is not None and not texts:
+        raise UserError(
+            "--column", "names the column of a file of texts", cure="Add --texts or leave it out"
+        )
+    encoder = _load(model)
+    limit = limit or max(FEWEST, PER_DIMENSION * encoder.dim)
+    vectors = _encode(encoder, _read(data, split, texts=texts, column=column, limit=limit))
+    if len(vectors) < encoder.dim:
+        problem = f"holds fewer texts than the model has dimensions ({encoder.dim})"
+        raise UserError(data, problem, got=len(vectors), cure="Give thousands")
+    axes, shares = principal_axes(torch.from_numpy(vectors))
+    rotate_encoder(encoder, axes)
+    write_model(encoder, output, card=_card(Path(model), len(vectors)))
+    sizes = [encoder.dim // part for part in (2, 4, 8, 16) if encoder.dim >= part]
+    return {size: float(shares[:size].sum()) for size in sizes}
+
+
+def _load(model: str) -> DenseEncoder:
     encoder = load_encoder(model)
     if not isinstance(encoder, DenseEncoder):
         raise UserError(model, "has several vectors per text", cure="Name a dense model")
     check_rotatable(encoder)
-    limit = limit or max(FEWEST, PER_DIMENSION * encoder.dim)
-    vectors = _encode(encoder, _read(data, split, texts=texts, column=column, limit=limit))
-    if len(vectors) < encoder.dim:
-        raise UserError(
-            data,
-            f"holds fewer texts than the model has dimensions ({encoder.dim})",
-            got=len(vectors),
-            cure="Give thousands",
-        )
-    axes, shares = principal_axes(torch.from_numpy(vectors))
-    rotate_encoder(encoder, axes)
-    card = Path(model) / "README.md"
-    text = card.read_text(encoding="utf-8").rstrip() if card.is_file() else None
-    note = NOTE.format(number=len(vectors))
-    write_model(encoder, output, card=None if text is None else text + note)
-    sizes = [encoder.dim // part for part in (2, 4, 8, 16) if encoder.dim >= part]
-    return {size: float(shares[:size].sum()) for size in sizes}
+    return encoder
+
+
+def _card(model: Path, number: int) -> str | None:
+    """Return the model's own card, whose scores stay true, with what was done to it."""
+    card = model / "README.md"
+    if not card.is_file():
+        return None
+    return card.read_text(encoding="utf-8").rstrip() + NOTE.format(number=number)
 
 
 def _read(

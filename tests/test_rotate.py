@@ -1,4 +1,6 @@
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,6 +60,16 @@ def test_rows_of_training_count_on_both_sides(bert, pairs, tmp_path):
     assert np.abs(moments - np.diag(np.diag(moments))).max() < 1e-4 * moments.max()
 
 
+def test_the_card_says_what_was_done(bert, corpus, tmp_path):
+    shutil.copytree(bert, tmp_path / "model")
+    (tmp_path / "model" / "README.md").write_text("# A model\n\nIts scores.\n", encoding="utf-8")
+    rotate(str(tmp_path / "model"), corpus, tmp_path / "rotated", texts=True)
+    card = (tmp_path / "rotated" / "README.md").read_text(encoding="utf-8")
+    assert card.startswith("# A model\n\nIts scores.\n")
+    number = len(Path(corpus).read_text(encoding="utf-8").splitlines())
+    assert f"principal components of {number:,} texts" in card
+
+
 def test_mistakes_leave_nothing_behind(bert, corpus, late_interaction, tmp_path):
     few = tmp_path / "few.txt"
     few.write_text("one\ntwo\n", encoding="utf-8")
@@ -69,6 +81,9 @@ def test_mistakes_leave_nothing_behind(bert, corpus, late_interaction, tmp_path)
         with pytest.raises(UserError, match=message):
             rotate(model, data, out, texts=True)
         assert not out.exists()
+    with pytest.raises(UserError, match="Add --texts"):
+        rotate(bert, corpus, out, column="text")
+    assert not out.exists()
     out.mkdir()
     with pytest.raises(UserError, match="exists"):
         rotate(bert, corpus, out, texts=True)

@@ -8,6 +8,7 @@ from embedtrain.models.build import build_dense
 from embedtrain.models.dense_config import DenseConfig
 from embedtrain.models.encoding import encode_texts
 from embedtrain.models.rotation import check_rotatable, principal_axes, rotate_encoder
+from embedtrain.models.static import Words, words_encoder
 
 
 def test_axes_of_points_on_two_lines():
@@ -62,6 +63,8 @@ def test_what_has_no_single_plain_vector_is_refused(bert):
     gated = DenseConfig(backbone=bert, query_gate={"kind": "slr", "at_inference": True})
     with pytest.raises(UserError, match="no single plain vector"):
         check_rotatable(build_dense(gated))
+    with pytest.raises(UserError, match="no single plain vector"):
+        check_rotatable(words_encoder(Words(["red", "cat"]), torch.randn(3, 6)))
     cut = build_dense(DenseConfig(backbone=bert))
     cut.truncate_dim = 8
     with pytest.raises(UserError, match="cut already; got 8"):

@@ -27,7 +27,7 @@ def rotate(
         typer.Option(min=1, help="Rows to encode, drawn from all; ten per dimension if left out."),
     ] = None,
 ) -> None:
-    """Turn vectors so that they may be cut: whole ones compare as before, prefixes keep most of it."""
+    """Turn vectors so that they may be cut: whole ones compare as before, prefixes keep the most of such texts."""
     from embedtrain.rotate import rotate as run_rotate
 
     kept = run_rotate(model, data, output, split=split, texts=texts, column=column, limit=limit)

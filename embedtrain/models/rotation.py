@@ -1,4 +1,4 @@
-"""Turn a model's vectors to their principal components: the same similarities, far better prefixes."""
+"""Turn a model's vectors to their principal components: the same similarities, and prefixes that keep most of them."""
 
 import torch
 from jaxtyping import Float, Float64

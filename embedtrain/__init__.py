@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from embedtrain.evaluate import measure
-    from embedtrain.export import export
+    from embedtrain.encoding.texts import encode_texts
     from embedtrain.models.build import load_dense
-    from embedtrain.models.encoding import encode_texts
-    from embedtrain.recipe import load_recipe
-    from embedtrain.train import resume, train
+    from embedtrain.recipe.retrieval import load_recipe
+    from embedtrain.release.export import export
+    from embedtrain.workflows.evaluate.model import measure
+    from embedtrain.workflows.train import resume, train
 
 if not any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg")):
     # Where deepspeed is installed, accelerate imports it, and without a GPU it warns at every command.
@@ -23,13 +23,13 @@ if not any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg")):
 __version__ = "0.1.0"
 
 _HOME = {
-    "encode_texts": "embedtrain.models.encoding",
-    "export": "embedtrain.export",
+    "encode_texts": "embedtrain.encoding.texts",
+    "export": "embedtrain.release.export",
     "load_dense": "embedtrain.models.build",
-    "load_recipe": "embedtrain.recipe",
-    "measure": "embedtrain.evaluate",
-    "resume": "embedtrain.train",
-    "train": "embedtrain.train",
+    "load_recipe": "embedtrain.recipe.retrieval",
+    "measure": "embedtrain.workflows.evaluate.model",
+    "resume": "embedtrain.workflows.train",
+    "train": "embedtrain.workflows.train",
 }
 
 __all__ = [

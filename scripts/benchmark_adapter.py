@@ -17,17 +17,17 @@ import numpy as np
 from exit_codes import run_main
 from numpy.typing import NDArray
 
-from embedtrain.adapt import AdapterFiles, read_data
-from embedtrain.data.beir import RetrievalTask
+from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.data.sources import SourceConfig, load_task, open_source
-from embedtrain.evaluation.metrics import score_ranking
-from embedtrain.evaluation.statistics import Interval, bootstrap_interval
-from embedtrain.models.adapters import apply_adapter, save_adapters
+from embedtrain.encoding.texts import encode_texts
+from embedtrain.evaluation.measures.metrics import score_ranking
+from embedtrain.evaluation.measures.statistics import Interval, bootstrap_interval
 from embedtrain.models.build import load_dense
-from embedtrain.models.encoding import encode_texts
-from embedtrain.training.adapting import AdaptConfig, train_adapters
+from embedtrain.models.edits.adapters import apply_adapter, save_adapters
+from embedtrain.training.adapters.fit import AdaptConfig, train_adapters
 from embedtrain.training.validation import EncodedTask, rank_task
 from embedtrain.types import Side
+from embedtrain.workflows.adapt import AdapterFiles, read_data
 
 ARMS = {
     "low_rank_query": {"kind": "low_rank", "sides": "query"},

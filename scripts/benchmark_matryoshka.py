@@ -28,18 +28,18 @@ from rich.console import Console
 from rich.table import Table
 from trained_runs import train_once
 
-from embedtrain.data.beir import RetrievalTask
+from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.data.sources import load_task
-from embedtrain.evaluation.metrics import score_ranking
+from embedtrain.evaluation.measures.metrics import score_ranking
 from embedtrain.models.build import build_dense
 from embedtrain.models.chunking import Execution
-from embedtrain.models.dense import DenseEncoder
-from embedtrain.models.dense_config import DenseConfig
-from embedtrain.recipe import load_recipe
+from embedtrain.models.dense.config import DenseConfig
+from embedtrain.models.dense.encoder import DenseEncoder
+from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.resources import resource
-from embedtrain.rotate import rotate
 from embedtrain.training.validation import EncodedTask, rank_task
 from embedtrain.types import Side
+from embedtrain.workflows.rotate import rotate
 
 INNER = {"name": "info_nce", "temperature": 0.05}
 SHARES = (1, 2, 4, 8, 16)

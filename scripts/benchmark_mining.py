@@ -46,9 +46,9 @@ def load(
 
 def mine_embedtrain(rows: str, folder: Path, precision: str) -> dict[str, list[str]]:
     """Mine with this package; the cache is empty."""
-    from embedtrain.mine import mine_task
     from embedtrain.mining.settings import MiningConfig
     from embedtrain.models.build import load_dense
+    from embedtrain.workflows.mine import mine_task
 
     documents, positives = json.loads(Path(rows).read_text(encoding="utf-8"))
     most = max(map(len, positives.values()))
@@ -117,7 +117,7 @@ def child(contestant: str, rows: str, result: str) -> None:
         import datasets  # noqa: F401
         import sentence_transformers  # noqa: F401
     else:
-        import embedtrain.mine  # noqa: F401
+        import embedtrain.workflows.mine  # noqa: F401
 
     start = time.perf_counter()
     if contestant == "sentence_transformers":

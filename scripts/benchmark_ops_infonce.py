@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from benchmark_measure import MIB, Measurement, interleaved, measure_step
 from torch import Tensor
 
-from embedtrain.ops.infonce import infonce
+from embedtrain.ops.infonce.loss import infonce
 
 SCRIPT = Path(__file__)
 TEMPERATURE = 0.05

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from benchmark_measure import interleaved, measure_step
 from torch import Tensor
 
-from embedtrain.ops.infonce import infonce
-from embedtrain.ops.infonce_nested import Sizes, infonce_nested
-from embedtrain.ops.infonce_problem import make_problem
+from embedtrain.ops.infonce.loss import infonce
+from embedtrain.ops.infonce.nested import Sizes, infonce_nested
+from embedtrain.ops.infonce.problem import make_problem
 
 SCRIPT = Path(__file__)
 SIZES = Sizes((24, 48, 96, 192, 384), (1.0,) * 5)

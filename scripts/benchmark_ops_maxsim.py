@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from benchmark_measure import interleaved, measure_step
 from torch import Tensor
 
-from embedtrain.ops.maxsim import maxsim
+from embedtrain.ops.maxsim.scores import maxsim
 
 SCRIPT = Path(__file__)
 QUERY_TOKENS, DOCUMENT_TOKENS, DIM = 32, 180, 128

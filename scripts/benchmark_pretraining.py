@@ -26,12 +26,12 @@ from rich.console import Console
 from rich.table import Table
 from transformers import BertConfig, BertForMaskedLM
 
-from embedtrain.contract import Contract
-from embedtrain.data.masking import Words, corrupt, mask_words, mask_words_independently
+from embedtrain.contract.texts import Contract
+from embedtrain.data.pretraining.masking import Words, corrupt, mask_words, mask_words_independently
+from embedtrain.models.backbone.language_head import MaskedLanguageModel
 from embedtrain.models.chunking import Execution
-from embedtrain.models.decoding import DecoderConfig
-from embedtrain.models.masked_autoencoder import MaskedAutoencoder
-from embedtrain.models.masked_language_model import MaskedLanguageModel
+from embedtrain.models.pretraining.decoding import DecoderConfig
+from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoder
 from embedtrain.objectives.pretrain import PRETRAIN_OBJECTIVES
 from embedtrain.pretrain_types import Labelled, MaskedBatch, PretrainOutputs
 from embedtrain.types import Texts

@@ -21,13 +21,13 @@ from exit_codes import run_main
 from rich.console import Console
 from rich.table import Table
 
-from embedtrain.contract import TextSide, join_texts
+from embedtrain.contract.texts import TextSide, join_texts
 from embedtrain.data.sources import load_task
+from embedtrain.models.backbone.fetching import fetch
 from embedtrain.models.build import build_dense
 from embedtrain.models.chunking import Execution
-from embedtrain.models.dense import DenseEncoder
-from embedtrain.models.dense_config import DenseConfig
-from embedtrain.models.fetching import fetch
+from embedtrain.models.dense.config import DenseConfig
+from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.types import Relevance, RetrievalBatch
 

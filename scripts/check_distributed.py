@@ -35,7 +35,7 @@ def cases(arguments: argparse.Namespace) -> Iterator[Case]:
         arguments.models, arguments.strategies, arguments.ranks
     ):
         if model == "masked" and strategy == "deepspeed_3":
-            continue  # refused, with a reason: see embedtrain/training/strategies.py
+            continue  # refused, with a reason: see embedtrain/training/ranks/strategies.py
         double = not strategy.startswith("deepspeed")
         for chunked, accumulate, uneven in itertools.product((False, True), (1, 2), (False, True)):
             clip = 0.05 if accumulate == 2 else 0.0  # across shards, too

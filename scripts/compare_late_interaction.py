@@ -22,20 +22,22 @@ from rich.console import Console
 from rich.table import Table
 from trained_runs import train_once
 
-from embedtrain.data.beir import RetrievalTask
+from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.data.sources import load_task
-from embedtrain.evaluation.metrics import rank_arrays, score_ranking
-from embedtrain.evaluation.statistics import bootstrap_interval, compare_paired
+from embedtrain.encoding.texts import encode_texts
+from embedtrain.evaluation.measures.metrics import rank_arrays, score_ranking
+from embedtrain.evaluation.measures.statistics import bootstrap_interval, compare_paired
 from embedtrain.models.build import load_encoder
-from embedtrain.models.encoding import encode_texts
-from embedtrain.recipe import load_recipe
-from embedtrain.retrieval.binary_tokens import pack_signs
-from embedtrain.retrieval.exact import SearchResult
-from embedtrain.retrieval.fixed_dimensional import Encoder as FixedDimensionalEncoder
-from embedtrain.retrieval.fixed_dimensional import FixedDimensionalSearch
-from embedtrain.retrieval.late_interaction import ExactIndex
+from embedtrain.recipe.retrieval import load_recipe
+from embedtrain.retrieval.dense.exact import SearchResult
+from embedtrain.retrieval.late_interaction.binary_tokens import pack_signs
+from embedtrain.retrieval.late_interaction.exact import ExactIndex
+from embedtrain.retrieval.late_interaction.fixed_dimensional import (
+    Encoder as FixedDimensionalEncoder,
+)
+from embedtrain.retrieval.late_interaction.fixed_dimensional import FixedDimensionalSearch
+from embedtrain.retrieval.late_interaction.token_pooling import pool_tokens
 from embedtrain.retrieval.search import search
-from embedtrain.retrieval.token_pooling import pool_tokens
 from embedtrain.types import TokenVectors
 
 SETS = ("debian-desc", "cranfield", "scifact")

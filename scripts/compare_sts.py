@@ -22,15 +22,15 @@ from rich.table import Table
 from scipy.stats import spearmanr
 from trained_runs import train_once
 
-from embedtrain.data.beir import RetrievalTask
+from embedtrain.data.readers.beir import RetrievalTask
+from embedtrain.data.readers.text_lines import read_objects
 from embedtrain.data.sources import SourceConfig, load_task, open_source
-from embedtrain.data.text_lines import read_objects
-from embedtrain.evaluation.metrics import score_ranking
+from embedtrain.encoding.texts import encode_texts
+from embedtrain.evaluation.measures.metrics import score_ranking
 from embedtrain.models.build import build_dense, load_dense
-from embedtrain.models.dense import DenseEncoder
-from embedtrain.models.dense_config import DenseConfig
-from embedtrain.models.encoding import encode_texts
-from embedtrain.recipe import Recipe
+from embedtrain.models.dense.config import DenseConfig
+from embedtrain.models.dense.encoder import DenseEncoder
+from embedtrain.recipe.retrieval import Recipe
 from embedtrain.training.validation import encode_task, rank_task
 
 INFO_NCE = {"name": "info_nce", "temperature": 0.05}

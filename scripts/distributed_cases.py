@@ -16,19 +16,19 @@ import torch.multiprocessing as mp
 import yaml
 from torch import Tensor
 
-from embedtrain.checkpoint import build_pretrained
 from embedtrain.models.build import build_encoder
-from embedtrain.prepare import prepare
-from embedtrain.pretrain import prepare_text
-from embedtrain.recipe import AnyRecipe, Recipe, load_recipe
-from embedtrain.train import plan_batches
-from embedtrain.training import distributed
+from embedtrain.recipe.retrieval import AnyRecipe, Recipe, load_recipe
+from embedtrain.recipe.run_folder import build_pretrained
 from embedtrain.training.datamodule import BatchStream
 from embedtrain.training.fitting import Places, Start, fit, own_cut
 from embedtrain.training.module import RetrievalModule
 from embedtrain.training.pretraining import PretrainModule
-from embedtrain.training.ranks import joined
+from embedtrain.training.ranks import gather as distributed
+from embedtrain.training.ranks.processes import joined
 from embedtrain.training.settings import TrainerConfig
+from embedtrain.workflows.prepare import prepare
+from embedtrain.workflows.pretrain import prepare_text
+from embedtrain.workflows.train import plan_batches
 
 T = TypeVar("T")
 

@@ -4,7 +4,7 @@
     python scripts/encode_with_ray.py runs/a/model corpus/ --output vectors/ --processes 8 --gpus 1
 
 Ray reads, schedules, repeats what failed and writes Parquet; each process loads the model once. On one machine, or
-on several with a shared file system, `torchrun ... -m embedtrain.cli encode` does the same without Ray.
+on several with a shared file system, `torchrun ... -m embedtrain encode` does the same without Ray.
 """
 
 import argparse
@@ -17,8 +17,8 @@ import ray
 import torch
 from exit_codes import run_main
 
+from embedtrain.encoding.texts import encode_texts
 from embedtrain.models.build import load_encoder
-from embedtrain.models.encoding import encode_texts
 
 
 class Encode:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 
 from embedtrain.errors import Interrupted, UserError
-from embedtrain.training.launcher import INTERRUPTED
+from embedtrain.training.ranks.launcher import INTERRUPTED
 
 
 def run_main(main: Callable[[], int | None]) -> None:

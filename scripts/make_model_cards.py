@@ -14,17 +14,17 @@ from pathlib import Path
 
 from exit_codes import run_main
 
-from embedtrain.card import render_card
-from embedtrain.card_results import add_results, load_results
-from embedtrain.checkpoint import RunFolder
+from embedtrain.encoding.cache import model_key
 from embedtrain.errors import UserError
-from embedtrain.mining.embedding_cache import model_key
 from embedtrain.models.build import load_encoder
-from embedtrain.pretrain_card import render_pretrain_card
-from embedtrain.pretrain_recipe import PretrainRecipe
-from embedtrain.recipe import load_recipe
+from embedtrain.recipe.pretraining import PretrainRecipe
+from embedtrain.recipe.retrieval import load_recipe
+from embedtrain.recipe.run_folder import RunFolder
+from embedtrain.release.cards.pretraining import render_pretrain_card
+from embedtrain.release.cards.results import add_results, load_results
+from embedtrain.release.cards.retrieval import render_card
 from embedtrain.resources import resource
-from embedtrain.train import train
+from embedtrain.workflows.train import train
 
 
 @dataclass(frozen=True)

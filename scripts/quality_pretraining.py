@@ -26,16 +26,20 @@ from exit_codes import run_main
 from rich.console import Console
 from rich.table import Table
 
-from embedtrain.data.corpus import CorpusConfig
+from embedtrain.data.pretraining.corpus import CorpusConfig
 from embedtrain.data.sources import load_task
-from embedtrain.evaluation.metrics import score_ranking
-from embedtrain.evaluation.statistics import bootstrap_interval, compare_paired, holm_correction
+from embedtrain.evaluation.measures.metrics import score_ranking
+from embedtrain.evaluation.measures.statistics import (
+    bootstrap_interval,
+    compare_paired,
+    holm_correction,
+)
 from embedtrain.models.build import load_dense
-from embedtrain.recipe import load_recipe
+from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.resources import resource
-from embedtrain.train import resume, train
-from embedtrain.train_tokenizer import train_tokenizer
 from embedtrain.training.validation import encode_task, rank_task
+from embedtrain.workflows.tokenizer import train_tokenizer
+from embedtrain.workflows.train import resume, train
 
 SETS = ("debian-desc", "manpages-desc", "scifact", "cranfield", "nq-mini", "xquad-en")
 TEXTS = ("debian_docs", "gcide", "wiki_vital_en")

@@ -18,7 +18,7 @@ from exit_codes import run_main
 from rich.console import Console
 from rich.table import Table
 
-from embedtrain.evaluate_tasks import Wish, evaluate_tasks
+from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks
 
 TOLERANCE = 0.5
 """Points, on the scale of 100."""

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from embedtrain.checkpoint import RunFolder, open_run
 from embedtrain.errors import UserError
-from embedtrain.recipe import Recipe
-from embedtrain.train import resume, train
+from embedtrain.recipe.retrieval import Recipe
+from embedtrain.recipe.run_folder import RunFolder, open_run
+from embedtrain.workflows.train import resume, train
 
 
 def train_once(recipe: Recipe, run: Path) -> Path:

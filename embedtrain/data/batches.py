@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
 
-from embedtrain.contract import join_texts
+from embedtrain.contract.texts import join_texts
 from embedtrain.data.examples import SourceConfig
 from embedtrain.data.mixture import Draw
 from embedtrain.data.tokenized import TokenizedSource

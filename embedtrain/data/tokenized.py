@@ -17,12 +17,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from embedtrain.contract import Tokenization
+from embedtrain.contract.texts import Tokenization
 from embedtrain.data.arrow_columns import ArrowColumns, ArrowWriter
-from embedtrain.data.cache import build_once
 from embedtrain.data.examples import Example, Source
 from embedtrain.data.seen import Seen
 from embedtrain.errors import UserError
+from embedtrain.files import build_once
 from embedtrain.types import Side
 
 FORMAT_VERSION = 1

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
+from embedtrain.encoding.cache import hash_state
 from embedtrain.errors import UserError
-from embedtrain.mining.embedding_cache import hash_state
-from embedtrain.models.backbone import preferred_device, quiet_transformers
+from embedtrain.models.backbone.loading import preferred_device, quiet_transformers
 
 
 class CrossEncoder:

@@ -12,15 +12,15 @@ from jaxtyping import Float32, Float64, Int64
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
+from embedtrain.encoding.cache import embed_once, model_key
+from embedtrain.encoding.shards import Shard, wait_for
 from embedtrain.errors import UserError
-from embedtrain.mining.embedding_cache import embed_once, model_key
 from embedtrain.mining.search import SPARE, CandidateSource, best_first, pair_products
-from embedtrain.mining.shards import Shard, wait_for
 from embedtrain.mining.task import MiningTask
-from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.progress import console
-from embedtrain.retrieval.exact import search_exact
-from embedtrain.retrieval.faiss_index import (
+from embedtrain.retrieval.dense.exact import search_exact
+from embedtrain.retrieval.dense.faiss_index import (
     Index,
     build_index,
     load_index,

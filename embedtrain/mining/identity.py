@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
-from embedtrain.data.cache import build_once
 from embedtrain.data.near_duplicates import near_duplicates
+from embedtrain.files import build_once
 
 
 def text_digest(text: str) -> bytes:

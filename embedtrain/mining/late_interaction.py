@@ -9,21 +9,21 @@ from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
+from embedtrain.encoding.cache import model_key
+from embedtrain.encoding.shards import Shard
+from embedtrain.encoding.token_cache import embed_tokens_once
 from embedtrain.errors import UserError
-from embedtrain.mining.embedding_cache import model_key
 from embedtrain.mining.search import SPARE, CandidateSource, best_first
-from embedtrain.mining.shards import Shard
 from embedtrain.mining.task import MiningTask
-from embedtrain.mining.token_cache import embed_tokens_once
-from embedtrain.models.late_interaction import LateInteractionEncoder
+from embedtrain.models.late_interaction.encoder import LateInteractionEncoder
 from embedtrain.ops.similarity import all_scores
 from embedtrain.progress import console
-from embedtrain.retrieval.late_interaction import ExactIndex, ExactSearch
-from embedtrain.retrieval.late_interaction_indexes import (
+from embedtrain.retrieval.late_interaction.exact import ExactIndex, ExactSearch
+from embedtrain.retrieval.late_interaction.indexes import (
     LateInteractionSearch,
     build_late_interaction_index,
 )
-from embedtrain.retrieval.rerank import select_texts
+from embedtrain.retrieval.late_interaction.rerank import select_texts
 from embedtrain.types import TokenEmbeddings, TokenVectors
 
 

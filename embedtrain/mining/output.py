@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from embedtrain.encoding.shards import Shard, wait_for
 from embedtrain.errors import UserError
 from embedtrain.mining.miner import RANDOM, MinedQuery
 from embedtrain.mining.settings import MiningConfig
-from embedtrain.mining.shards import Shard, wait_for
 from embedtrain.mining.task import MiningTask
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, PositiveFloat
 
-from embedtrain.data.text_lines import hash_files, read_lines
+from embedtrain.data.readers.text_lines import hash_files, read_lines
 from embedtrain.errors import UserError
 from embedtrain.mining.search import CandidateSource, pad_rows
 from embedtrain.mining.task import MiningTask

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from embedtrain.encoding.shards import Shard
 from embedtrain.errors import UserError
 from embedtrain.mining.bm25 import Bm25Search, open_bm25
 from embedtrain.mining.dense import DenseSearch, EncodedPairs, encode_vectors, open_dense
@@ -14,13 +15,12 @@ from embedtrain.mining.late_interaction import (
 from embedtrain.mining.runs import open_run
 from embedtrain.mining.search import CandidateSource, EncodedTask
 from embedtrain.mining.settings import MiningConfig, Search
-from embedtrain.mining.shards import Shard
 from embedtrain.mining.task import MiningTask
 from embedtrain.models.build import load_encoder
-from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.dense.encoder import DenseEncoder
+from embedtrain.models.dense.pair_head import refuse_interaction
 from embedtrain.models.encoder import TextEncoder
-from embedtrain.models.interaction import refuse_interaction
-from embedtrain.models.late_interaction import LateInteractionEncoder
+from embedtrain.models.late_interaction.encoder import LateInteractionEncoder
 
 
 def encode_task(

@@ -6,20 +6,28 @@ from typing import Literal
 from torch import nn
 
 from embedtrain.errors import UserError
-from embedtrain.models.attention_pooling import AttentionPooling
-from embedtrain.models.backbone import (
+from embedtrain.models.backbone.fetching import fetch, static_folder
+from embedtrain.models.backbone.loading import (
     Backbone,
     ensure_end_token,
     load_backbone,
     preferred_device,
     quiet_transformers,
 )
-from embedtrain.models.build_late import (
-    build_late_interaction,
-    load_late_interaction,
-    save_late_interaction,
+from embedtrain.models.backbone.word_table import WordTable
+from embedtrain.models.dense.attention_pooling import AttentionPooling
+from embedtrain.models.dense.config import DenseConfig
+from embedtrain.models.dense.echo import refuse_no_room
+from embedtrain.models.dense.encoder import DenseEncoder
+from embedtrain.models.dense.layer_pooling import LayerPooling
+from embedtrain.models.dense.layout import (
+    Layout,
+    read_layout,
+    write_layout,
+    write_own_layout,
 )
-from embedtrain.models.build_parts import (
+from embedtrain.models.dense.pair_head import InteractionHead
+from embedtrain.models.dense.parts import (
     build_exits,
     build_language,
     build_query_gate,
@@ -27,25 +35,17 @@ from embedtrain.models.build_parts import (
     build_words,
     drop_layers,
 )
-from embedtrain.models.build_static import build_static, save_static
-from embedtrain.models.dense import DenseEncoder
-from embedtrain.models.dense_config import DenseConfig
+from embedtrain.models.dense.resolving import resolve_contract
 from embedtrain.models.encoder import Packing, TextEncoder
-from embedtrain.models.exit_heads import write_exit_heads
-from embedtrain.models.fetching import fetch, static_folder
-from embedtrain.models.interaction import InteractionHead
-from embedtrain.models.late_interaction import LateInteractionConfig, LateInteractionEncoder
-from embedtrain.models.late_layout import is_late_interaction
-from embedtrain.models.layer_pooling import LayerPooling
-from embedtrain.models.layout import (
-    Layout,
-    read_layout,
-    write_layout,
-    write_own_layout,
+from embedtrain.models.exits import write_exit_heads
+from embedtrain.models.late_interaction.build import (
+    build_late_interaction,
+    load_late_interaction,
+    save_late_interaction,
 )
-from embedtrain.models.look_ahead import refuse_no_room
-from embedtrain.models.resolving import resolve_contract
-from embedtrain.models.word_table import WordTable
+from embedtrain.models.late_interaction.encoder import LateInteractionConfig, LateInteractionEncoder
+from embedtrain.models.late_interaction.layout import is_late_interaction
+from embedtrain.models.static.build import build_static, save_static
 
 Accelerator = Literal["auto", "cpu", "gpu"]
 

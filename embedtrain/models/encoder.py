@@ -8,24 +8,24 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from embedtrain.contract import AnyContract, Tokenization
+from embedtrain.contract.long_inputs import LongInputs
+from embedtrain.contract.texts import AnyContract, Tokenization
 from embedtrain.errors import UserError
-from embedtrain.long_inputs import LongInputs
-from embedtrain.models.backbone import Backbone, position_offset
-from embedtrain.models.chunking import Execution
-from embedtrain.models.exits import exit_states
-from embedtrain.models.long_positions import (
+from embedtrain.models.backbone.loading import Backbone, position_offset
+from embedtrain.models.backbone.long_positions import (
     long_positions,
     refuse_own_positions,
     take_fractions,
     token_types,
 )
-from embedtrain.models.packed_attention import NAME as PACKED
-from embedtrain.models.packed_attention import length_groups
+from embedtrain.models.backbone.packed_attention import NAME as PACKED
+from embedtrain.models.backbone.packed_attention import length_groups
+from embedtrain.models.backbone.self_extend import NAME as SELF_EXTEND
+from embedtrain.models.backbone.self_extend import Extension, extension
+from embedtrain.models.backbone.word_table import WordTable
+from embedtrain.models.chunking import Execution
+from embedtrain.models.exits import exit_states
 from embedtrain.models.pooling import pack_states, positions
-from embedtrain.models.self_extend import NAME as SELF_EXTEND
-from embedtrain.models.self_extend import Extension, extension
-from embedtrain.models.word_table import WordTable
 from embedtrain.types import Embeddings, RetrievalBatch, RetrievalOutputs, Side, Texts
 
 logger = logging.getLogger(__name__)

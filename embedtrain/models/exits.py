@@ -1,11 +1,14 @@
 """Layers of a backbone whose states are embeddings too: to train them, and to cut a model off there."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from embedtrain.models.backbone.files import read_projection, write_projection
 
 FINAL_NORMS = ("final_norm", "norm", "ln_f", "final_layer_norm")
 """What backbones call a norm that follows the last layer only (ModernBERT, Llama, GPT-2, OPT)."""
@@ -77,3 +80,19 @@ class Exits(nn.Module):
     def head(self, layer: int) -> nn.Linear | None:
         """Return the projection of its own that an exit has; None where it shares the model's."""
         return dict(self.heads.items()).get(str(layer))  # type: ignore[return-value]
+
+
+EXIT_HEADS = "exit_heads"
+
+
+def write_exit_heads(folder: Path, exits: Exits) -> None:
+    """Write the projections of the exits that have one of their own."""
+    for layer in exits.layers:
+        if (head := exits.head(layer)) is not None:
+            write_projection(folder / EXIT_HEADS / str(layer), head)
+
+
+def read_exit_heads(folder: Path) -> dict[int, nn.Linear]:
+    """Return the projections that a folder has, by layer; none for most folders."""
+    places = sorted((folder / EXIT_HEADS).glob("[0-9]*"), key=lambda place: int(place.name))
+    return {int(place.name): read_projection(place) for place in places}

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from embedtrain.contract import Pooling
+from embedtrain.contract.texts import Pooling
 
 
 def pool(

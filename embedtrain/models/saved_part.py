@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from embedtrain.errors import UserError
-from embedtrain.models.weights_file import read_weights
+from embedtrain.models.backbone.files import read_weights
 
 
 class SavedPart(nn.Module):

@@ -1,4 +1,8 @@
-"""Training objectives: one file each, found by their class, no table to edit."""
+"""Training objectives: one file each, found by their class, no table to edit.
+
+An objective gets embeddings and gives a loss; it imports no model, no rank and no other objective. Start with
+``base.py``, then ``info_nce.py``.
+"""
 
 import importlib
 import pkgutil

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from embedtrain.ops.infonce_nested import Sizes
+from embedtrain.ops.infonce.nested import Sizes
 from embedtrain.types import ObjectiveOutput, RetrievalOutputs
 
 

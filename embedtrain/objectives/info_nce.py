@@ -8,8 +8,8 @@ from torch import Tensor
 
 from embedtrain.objectives.base import Objective
 from embedtrain.ops.contrast import contrast, contrast_nested
-from embedtrain.ops.infonce_nested import Sizes
-from embedtrain.ops.infonce_problem import InfoNCEOptions, InfoNCEOutput
+from embedtrain.ops.infonce.nested import Sizes
+from embedtrain.ops.infonce.problem import InfoNCEOptions, InfoNCEOutput
 from embedtrain.types import ObjectiveOutput, RetrievalOutputs
 
 Direction = Literal[
@@ -23,7 +23,7 @@ class InfoNCE(Objective):
     $$\mathcal{L} = -\frac{1}{B} \sum_i \log \frac{\exp(s_{i,p(i)}/\tau)}{\sum_j \exp(s_{ij}/\tau)}$$
 
     The sum runs over all candidates of the batch, over all ranks, without those whose text is a known
-    positive of query $i$. Every option is defined exactly at :func:`embedtrain.ops.infonce.infonce`.
+    positive of query $i$. Every option is defined exactly at :func:`embedtrain.ops.infonce.loss.infonce`.
 
     Also called in-batch softmax, NT-Xent and MultipleNegativesRankingLoss.
 

@@ -15,7 +15,7 @@ from embedtrain.ops.groups import (
     score_groups,
     teacher_groups,
 )
-from embedtrain.ops.infonce_problem import InfoNCEOptions
+from embedtrain.ops.infonce.problem import InfoNCEOptions
 from embedtrain.types import ObjectiveOutput, RetrievalOutputs
 
 

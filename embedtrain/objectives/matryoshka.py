@@ -12,7 +12,7 @@ from torch import Tensor
 from embedtrain.errors import UserError
 from embedtrain.objectives.base import Objective
 from embedtrain.ops.groups import row_divergences
-from embedtrain.ops.infonce_nested import Sizes
+from embedtrain.ops.infonce.nested import Sizes
 from embedtrain.ops.row_blocks import candidate_masks, mean_over_queries
 from embedtrain.ops.similarity import all_scores
 from embedtrain.types import Embeddings, ObjectiveOutput, RetrievalOutputs, TokenEmbeddings
@@ -39,7 +39,7 @@ class Matryoshka(Objective):
     the full size; scores are held for one block of queries at a time.
 
     InfoNCE computes all prefixes in one pass, in which the inner products of a size continue those of the next
-    smaller one (:mod:`embedtrain.ops.infonce_nested`). Any other objective runs once per size, as it is, so one
+    smaller one (:mod:`embedtrain.ops.infonce.nested`). Any other objective runs once per size, as it is, so one
     that stores no scores stores none here.
 
     Source: Kusupati et al. (2022), https://arxiv.org/abs/2205.13147; separate heads: Jha et al. (2024),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from embedtrain.objectives.base import Objective
 from embedtrain.ops.contrast import contrast
-from embedtrain.ops.infonce_problem import InfoNCEOptions
+from embedtrain.ops.infonce.problem import InfoNCEOptions
 from embedtrain.ops.row_blocks import candidate_masks, mean_over_queries
 from embedtrain.ops.similarity import all_scores, pair_scores, take
 from embedtrain.types import Embeddings, ObjectiveOutput, RetrievalOutputs

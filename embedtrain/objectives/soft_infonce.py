@@ -7,7 +7,7 @@ from pydantic import NonNegativeFloat, PositiveFloat
 from embedtrain.objectives.base import Objective
 from embedtrain.ops.contrast import contrast
 from embedtrain.ops.groups import mean_divergence, score_groups, teacher_groups
-from embedtrain.ops.infonce_problem import InfoNCEOptions
+from embedtrain.ops.infonce.problem import InfoNCEOptions
 from embedtrain.types import ObjectiveOutput, RetrievalOutputs
 
 

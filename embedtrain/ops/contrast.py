@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from embedtrain.ops.backend import Backend
-from embedtrain.ops.infonce import infonce
-from embedtrain.ops.infonce_nested import NestedOutput, Sizes, can_be_nested, infonce_nested
-from embedtrain.ops.infonce_problem import (
+from embedtrain.ops.infonce.loss import infonce
+from embedtrain.ops.infonce.nested import NestedOutput, Sizes, can_be_nested, infonce_nested
+from embedtrain.ops.infonce.problem import (
     InfoNCEOptions,
     InfoNCEOutput,
     Temperature,
     make_problem,
 )
-from embedtrain.ops.infonce_scores import infonce_of_scores
+from embedtrain.ops.infonce.scores import infonce_of_scores
 from embedtrain.ops.similarity import all_scores, take
 from embedtrain.types import RetrievalOutputs
 
@@ -25,7 +25,7 @@ def contrast(
     options: InfoNCEOptions,
     backend: Backend = "auto",
 ) -> InfoNCEOutput:
-    """Compute :func:`embedtrain.ops.infonce.infonce`, which defines every option, from outputs.
+    """Compute :func:`embedtrain.ops.infonce.loss.infonce`, which defines every option, from outputs.
 
     Dense scores are never stored; those of late interaction are.
     """

@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from embedtrain.ops.backend import Backend, no_fused_kernel
 from embedtrain.ops.exponentials import exponentiate
-from embedtrain.ops.token_maximum import accumulation_dtype
+from embedtrain.ops.maxsim.token_maximum import accumulation_dtype
 
 Reduction = Literal["mean", "sum"]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from embedtrain.errors import UserError
 from embedtrain.ops.backend import Backend
-from embedtrain.ops.maxsim import maxsim_grouped_packed, maxsim_packed
+from embedtrain.ops.maxsim.scores import maxsim_grouped_packed, maxsim_packed
 from embedtrain.types import Embeddings, TokenEmbeddings
 
 
@@ -19,7 +19,7 @@ def all_scores(
 ) -> Float[Tensor, "queries documents"]:
     """Score every query against every document.
 
-    This stores the scores: use :func:`embedtrain.ops.infonce.infonce` where they are only summed up.
+    This stores the scores: use :func:`embedtrain.ops.infonce.loss.infonce` where they are only summed up.
     """
     if isinstance(query, TokenEmbeddings) and isinstance(document, TokenEmbeddings):
         if query.exact_match:

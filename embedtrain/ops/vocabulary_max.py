@@ -5,7 +5,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from embedtrain.ops.backend import Backend, no_fused_kernel
-from embedtrain.ops.token_maximum import accumulation_dtype, token_maximum
+from embedtrain.ops.maxsim.token_maximum import accumulation_dtype, token_maximum
 
 
 def vocabulary_max(

@@ -15,9 +15,9 @@ from jaxtyping import Float, Float32, UInt8
 from pydantic import BaseModel, ConfigDict, PositiveInt
 
 from embedtrain.errors import UserError
-from embedtrain.retrieval.binary_tokens import BinaryIndex, BinarySearch
-from embedtrain.retrieval.exact import SearchResult, search_exact
-from embedtrain.retrieval.late_interaction import ExactIndex
+from embedtrain.retrieval.dense.exact import SearchResult, search_exact
+from embedtrain.retrieval.late_interaction.binary_tokens import BinaryIndex, BinarySearch
+from embedtrain.retrieval.late_interaction.exact import ExactIndex
 from embedtrain.retrieval.search import search
 from embedtrain.types import TokenVectors
 

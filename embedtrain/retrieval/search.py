@@ -4,9 +4,9 @@ import numpy as np
 from jaxtyping import Float
 
 from embedtrain.errors import UserError
-from embedtrain.retrieval.exact import SearchResult, search_exact
-from embedtrain.retrieval.interaction import search_interaction
-from embedtrain.retrieval.late_interaction import ExactIndex
+from embedtrain.retrieval.dense.exact import SearchResult, search_exact
+from embedtrain.retrieval.dense.pair_head import search_interaction
+from embedtrain.retrieval.late_interaction.exact import ExactIndex
 from embedtrain.types import Interaction, TokenVectors
 
 

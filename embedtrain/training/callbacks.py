@@ -13,10 +13,10 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from embedtrain.data.beir import RetrievalTask
+from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.errors import UserError
-from embedtrain.evaluation.metrics import mean_scores, score_ranking
-from embedtrain.training.ranks import any_rank, own_shard
+from embedtrain.evaluation.measures.metrics import mean_scores, score_ranking
+from embedtrain.training.ranks.processes import any_rank, own_shard
 from embedtrain.training.trained_module import TrainedModule
 from embedtrain.training.validation import encode_task, rank_task
 

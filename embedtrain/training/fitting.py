@@ -15,7 +15,7 @@ import torch
 from embedtrain.errors import Interrupted
 from embedtrain.training.callbacks import Checkpoints, CleanStop, CsvLog
 from embedtrain.training.datamodule import BatchStream, Cut, StreamData
-from embedtrain.training.ranks import own_shard
+from embedtrain.training.ranks.processes import own_shard
 from embedtrain.training.settings import TrainerConfig
 from embedtrain.training.trainer import build_trainer
 

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt
 from torch import Tensor
 
 from embedtrain.models.chunking import Execution
-from embedtrain.models.dense import DenseEncoder
-from embedtrain.models.interaction import interaction_of
-from embedtrain.retrieval.exact import search_exact
+from embedtrain.models.dense.encoder import DenseEncoder
+from embedtrain.models.dense.pair_head import interaction_of
+from embedtrain.retrieval.dense.exact import search_exact
 from embedtrain.training.guide import StoredVectors
 from embedtrain.types import Relevance, RetrievalBatch, RetrievalOutputs
 

@@ -1,6 +1,7 @@
 """A guide: embeddings of a second model for every text of the training data, looked up by text id."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,7 +10,16 @@ from jaxtyping import Float, Float32, Int64
 from pydantic import BaseModel, ConfigDict, PositiveInt
 from torch import Tensor
 
-from embedtrain.types import GuideEmbeddings, RetrievalOutputs
+from embedtrain.data.examples import SourceConfig
+from embedtrain.data.sources import open_source
+from embedtrain.data.tokenized import text_id
+from embedtrain.encoding.cache import embed_once, model_key
+from embedtrain.errors import UserError
+from embedtrain.models.build import load_encoder
+from embedtrain.models.dense.encoder import DenseEncoder
+from embedtrain.models.dense.pair_head import refuse_interaction
+from embedtrain.progress import console
+from embedtrain.types import GuideEmbeddings, RetrievalOutputs, Side
 
 
 class GuideConfig(BaseModel):
@@ -86,3 +96,55 @@ def principal_components(
     largest = directions.T.flip(0)[:count]
     share = float(variances[-count:].sum() / variances.sum())
     return largest.float().contiguous(), share
+
+
+SAMPLE = 40_000
+"""Documents that principal components are found on."""
+
+
+def encode_guide(config: GuideConfig, sources: tuple[SourceConfig, ...], cache: Path) -> Guide:
+    """Return the guide's vectors of every distinct text; memory holds the texts while it encodes.
+
+    Raises:
+        UserError: If the guide gives several vectors per text.
+    """
+    model = load_encoder(config.model)
+    if not isinstance(model, DenseEncoder):
+        raise UserError(
+            "guide.model", "gives several vectors per text", got=config.model,
+            cure="Name a model of one vector per text",
+        )  # fmt: skip
+    refuse_interaction(model, "guide.model")
+    texts: dict[Side, dict[int, str]] = {"query": {}, "document": {}}
+    for source in sources:
+        for example in open_source(source, cache).examples():
+            texts["query"].setdefault(text_id(example.query), example.query)
+            for text in example.positives + example.negatives:
+                texts["document"].setdefault(text_id(text), text)
+    key = model_key(model)
+
+    def store(side: Side) -> StoredVectors:
+        ids = np.array(list(texts[side]), dtype=np.int64)
+        values = embed_once(model, key, list(texts[side].values()), side, cache)
+        order = np.argsort(ids)
+        return StoredVectors(ids[order], order, values)
+
+    queries, documents = store("query"), store("document")
+    return Guide(queries, documents, _components(config, documents))
+
+
+def _components(config: GuideConfig, documents: StoredVectors) -> Float32[Tensor, "_ _"] | None:
+    """Find the directions that the guide shows, on its first documents."""
+    if config.dim is None:
+        return None
+    sample = np.array(documents.values[:SAMPLE])
+    if config.dim > min(sample.shape):
+        raise UserError(
+            "guide.dim",
+            f"is more than {sample.shape[0]} vectors of {sample.shape[1]} dimensions have",
+            got=config.dim,
+            cure="Lower it",
+        )
+    found, share = principal_components(sample, config.dim)
+    console.print(f"{config.dim} components of the guide hold {share:.1%} of its variance")
+    return found

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from embedtrain.pretrain_types import PretrainOutputs
-from embedtrain.training.distributed import gather_numbers, is_distributed
+from embedtrain.training.ranks.gather import gather_numbers, is_distributed
 
 
 def weigh_by_labels(outputs: PretrainOutputs) -> PretrainOutputs:

@@ -6,15 +6,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from embedtrain.evaluation.diagnostics import effective_rank, mean_norm
-from embedtrain.models.dense import DenseEncoder
+from embedtrain.evaluation.measures.diagnostics import effective_rank, mean_norm
+from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.objectives.base import Objective
 from embedtrain.ops.similarity import all_scores, take
-from embedtrain.training.distributed import gather_outputs
 from embedtrain.training.frozen_documents import FrozenDocuments
 from embedtrain.training.guide import Guide
-from embedtrain.training.ranks import own_shard
+from embedtrain.training.ranks.gather import gather_outputs
+from embedtrain.training.ranks.processes import own_shard
 from embedtrain.training.settings import TrainerConfig
 from embedtrain.training.trained_module import TrainedModule
 from embedtrain.types import RetrievalBatch, RetrievalOutputs, TokenEmbeddings

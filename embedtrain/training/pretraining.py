@@ -7,8 +7,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from embedtrain.evaluation.diagnostics import effective_rank, mean_norm
-from embedtrain.models.masked_autoencoder import MaskedAutoencoder
+from embedtrain.evaluation.measures.diagnostics import effective_rank, mean_norm
+from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoder
 from embedtrain.objectives.pretrain import PretrainObjective
 from embedtrain.objectives.pretrain.base import token_loss
 from embedtrain.pretrain_types import MaskedBatch, PretrainOutputs

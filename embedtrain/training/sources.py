@@ -6,8 +6,8 @@ from pydantic import Field
 
 from embedtrain.data.batches import DataConfig
 from embedtrain.data.examples import SourceConfig
-from embedtrain.models.dense_config import DenseConfig
-from embedtrain.models.late_interaction import LateInteractionConfig
+from embedtrain.models.dense.config import DenseConfig
+from embedtrain.models.late_interaction.encoder import LateInteractionConfig
 from embedtrain.objectives import AnyObjective, Objective
 
 

@@ -14,16 +14,16 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from embedtrain.errors import UserError
+from embedtrain.models.backbone.lora import refuse_missing, without_frozen
 from embedtrain.models.chunking import Execution
 from embedtrain.models.compiling import compile_layers
 from embedtrain.models.encoder import TextEncoder
-from embedtrain.models.lora import refuse_missing, without_frozen
 from embedtrain.progress import console
 from embedtrain.training.bad_batch import save_batch
 from embedtrain.training.optimizer import build_optimizer, build_schedule
-from embedtrain.training.ranks import any_rank, average, largest, own_shard
+from embedtrain.training.ranks.processes import any_rank, average, largest, own_shard
+from embedtrain.training.ranks.strategies import needs_equal_chunks, shard_model
 from embedtrain.training.settings import TrainerConfig
-from embedtrain.training.strategies import needs_equal_chunks, shard_model
 from embedtrain.types import Texts
 
 FEWEST_TOKENS = 16

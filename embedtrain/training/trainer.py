@@ -13,9 +13,9 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.plugins.environments import TorchElasticEnvironment
 
 from embedtrain.errors import missing_extra
-from embedtrain.models.backbone import preferred_device
+from embedtrain.models.backbone.loading import preferred_device
+from embedtrain.training.ranks.strategies import build_strategy
 from embedtrain.training.settings import TrainerConfig
-from embedtrain.training.strategies import build_strategy
 
 
 def build_trainer(

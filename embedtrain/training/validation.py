@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32
 
-from embedtrain.data.beir import RetrievalTask
-from embedtrain.evaluation.metrics import Ranking, rank_arrays
+from embedtrain.data.readers.beir import RetrievalTask
+from embedtrain.encoding.texts import encode_texts
+from embedtrain.evaluation.measures.metrics import Ranking, rank_arrays
 from embedtrain.models.chunking import Execution
+from embedtrain.models.dense.pair_head import interaction_of
 from embedtrain.models.encoder import TextEncoder
-from embedtrain.models.encoding import encode_texts
-from embedtrain.models.interaction import interaction_of
 from embedtrain.retrieval.search import search
 from embedtrain.types import Interaction, TokenVectors
 

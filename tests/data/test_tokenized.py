@@ -2,13 +2,13 @@ import json
 
 import pytest
 
-from embedtrain.contract import Contract, Tokenization
+from embedtrain.contract.texts import Contract, Tokenization
 from embedtrain.data import arrow_columns, tokenized
 from embedtrain.data.examples import SourceConfig
 from embedtrain.data.sources import open_source
 from embedtrain.data.tokenized import text_id, tokenize_source
 from embedtrain.errors import UserError
-from embedtrain.models.backbone import load_backbone
+from embedtrain.models.backbone.loading import load_backbone
 
 CONTRACT = Contract(
     pooling="mean",

@@ -1,11 +1,11 @@
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from places import SCRIPTS
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark_kernels.py"
+SCRIPT = SCRIPTS / "benchmark_kernels.py"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a device is here: the script would measure")

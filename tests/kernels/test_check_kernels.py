@@ -3,12 +3,12 @@ import os
 import subprocess
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
-from pathlib import Path
 
 import pytest
+from places import SCRIPTS
 
 pytest.importorskip("triton")
-SCRIPT = Path(__file__).parents[2] / "scripts" / "check_kernels.py"
+SCRIPT = SCRIPTS / "check_kernels.py"
 
 
 @pytest.fixture(scope="module")

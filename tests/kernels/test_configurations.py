@@ -19,7 +19,7 @@ import sys
 sys.modules["triton"] = None
 import embedtrain_kernels.availability, embedtrain_kernels.configurations
 import torch
-import embedtrain.ops.infonce as infonce, embedtrain.ops.maxsim as maxsim
+import embedtrain.ops.infonce.loss as infonce, embedtrain.ops.maxsim.scores as maxsim
 from embedtrain.errors import UserError
 query = torch.eye(4)
 ones = torch.ones(1, 4, dtype=torch.bool)

@@ -7,8 +7,8 @@ pytest.importorskip("triton")
 from embedtrain_kernels import availability
 
 from embedtrain.errors import UserError
-from embedtrain.ops.infonce import InfoNCEOptions, infonce
-from embedtrain.ops.infonce_fused import dense_ids
+from embedtrain.ops.infonce.fused import dense_ids
+from embedtrain.ops.infonce.loss import InfoNCEOptions, infonce
 
 BOTH = ("query_to_document", "document_to_query")
 SYMMETRIC = InfoNCEOptions(directions=BOTH, partition="per_direction")
@@ -87,7 +87,7 @@ def test_two_positives_equal_the_reference(device, several, directions):
 def test_the_tiles_of_other_architectures_give_the_same_numbers(device, monkeypatch, architecture):
     if device.type == "cuda":
         pytest.skip("a device runs the tiles of its own architecture")
-    monkeypatch.setattr("embedtrain.ops.infonce_fused.architecture", lambda device: architecture)
+    monkeypatch.setattr("embedtrain.ops.infonce.fused.architecture", lambda device: architecture)
     assert_as_good_as_reference(example(device, dim=96), options=SYMMETRIC)
 
 
@@ -194,7 +194,7 @@ def test_what_the_kernels_lack_is_an_error_that_names_it(device, reason):
 
 
 def test_an_unknown_architecture_is_an_error(device, monkeypatch):
-    monkeypatch.setattr("embedtrain.ops.infonce_fused.architecture", lambda device: None)
+    monkeypatch.setattr("embedtrain.ops.infonce.fused.architecture", lambda device: None)
     with pytest.raises(UserError, match="architecture"):
         infonce(**example(device), backend="fused")
 

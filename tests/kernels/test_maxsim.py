@@ -7,8 +7,8 @@ pytest.importorskip("triton")
 from embedtrain_kernels.configurations import Tile
 
 from embedtrain.errors import UserError
-from embedtrain.ops import maxsim_fused
-from embedtrain.ops.maxsim import maxsim, maxsim_grouped, maxsim_packed
+from embedtrain.ops.maxsim import fused as maxsim_fused
+from embedtrain.ops.maxsim.scores import maxsim, maxsim_grouped, maxsim_packed
 
 
 @pytest.fixture

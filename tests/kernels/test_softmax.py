@@ -5,7 +5,7 @@ pytest.importorskip("triton")
 from embedtrain_kernels import softmax
 
 from embedtrain.ops import exponentials
-from embedtrain.ops.infonce import infonce
+from embedtrain.ops.infonce.loss import infonce
 
 
 @pytest.mark.parametrize("columns", [1, 7, 64, 200])

@@ -3,13 +3,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
+from embedtrain.encoding.shards import Shard
 from embedtrain.mining.dense import DenseSearch, EncodedPairs, open_dense
 from embedtrain.mining.filters import Filters
 from embedtrain.mining.identity import first_rows, text_digest
 from embedtrain.mining.miner import Miner
 from embedtrain.mining.search import CandidateSource
 from embedtrain.mining.settings import MiningConfig
-from embedtrain.mining.shards import Shard
 from embedtrain.mining.task import MiningTask
 
 NOTHING = np.zeros(0, dtype=np.int64)

@@ -7,13 +7,13 @@ import pytest
 from mining_toys import make_task
 from token_toys import maxsim_in_loops, unit_tokens
 
+from embedtrain.encoding.shards import Shard
 from embedtrain.errors import UserError
 from embedtrain.mining.bm25 import Bm25Search, open_bm25
 from embedtrain.mining.dense import DenseSearch, EncodedPairs, open_dense
 from embedtrain.mining.late_interaction import EncodedTokens
 from embedtrain.mining.runs import RunSearch, open_run
 from embedtrain.mining.search import best_rows
-from embedtrain.mining.shards import Shard
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 import torch
 from pretrain_parts import autoencoder
 
-from embedtrain.models.pretraining import save_masked_autoencoder
+from embedtrain.models.pretraining.folder import save_masked_autoencoder
 
 
 @pytest.fixture(scope="session")

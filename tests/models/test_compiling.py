@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from embedtrain.doctor import diagnose
 from embedtrain.errors import UserError
 from embedtrain.models import compiling
 from embedtrain.models.build import build_dense, load_dense, save_dense
 from embedtrain.models.chunking import Execution
 from embedtrain.models.compiling import compile_layers
-from embedtrain.models.dense_config import DenseConfig
-from embedtrain.recipe import load_recipe
+from embedtrain.models.dense.config import DenseConfig
+from embedtrain.recipe.retrieval import load_recipe
+from embedtrain.workflows.doctor import diagnose
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the compiler's own, of itself
 

@@ -8,13 +8,13 @@ from transformers import ModernBertConfig, ModernBertModel
 from embedtrain.errors import UserError
 from embedtrain.models.build import build_dense, load_dense
 from embedtrain.models.chunking import Execution
-from embedtrain.models.dense import DenseEncoder
-from embedtrain.models.dense_config import DenseConfig
+from embedtrain.models.dense.config import DenseConfig
+from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.exits import final_norm, keep_layers
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.objectives.matryoshka import Matryoshka
 from embedtrain.objectives.multi_exit import MultiExit
-from embedtrain.training.distributed import gather_outputs
+from embedtrain.training.ranks.gather import gather_outputs
 from embedtrain.types import RetrievalBatch
 
 TWO_D = MultiExit(inner=Matryoshka(inner=InfoNCE(), dims=(8, 3)), num_sampled=1)

@@ -6,7 +6,7 @@ import torch
 from objective_toys import GROUP, number, outputs_of_scores, random_outputs
 
 from embedtrain.errors import UserError
-from embedtrain.models.interaction import InteractionConfig, InteractionHead
+from embedtrain.models.dense.pair_head import InteractionConfig, InteractionHead
 from embedtrain.objectives.d2llm import D2LLM
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.ops.interaction import interaction_features, interaction_scores

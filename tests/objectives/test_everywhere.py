@@ -12,7 +12,7 @@ from objective_toys import GROUP, embed, number, relevance_of
 
 from embedtrain.models.build import load_dense
 from embedtrain.models.chunking import Execution
-from embedtrain.models.interaction import InteractionConfig, InteractionHead
+from embedtrain.models.dense.pair_head import InteractionConfig, InteractionHead
 from embedtrain.objectives.angle import AnglE
 from embedtrain.objectives.contrastive import Contrastive
 from embedtrain.objectives.cosent import CoSENT
@@ -37,7 +37,7 @@ from embedtrain.objectives.soft_infonce import SoftInfoNCE
 from embedtrain.objectives.soft_top_k import SoftTopK
 from embedtrain.objectives.supervised_contrast import SupervisedContrast
 from embedtrain.objectives.triplet import Triplet
-from embedtrain.training.distributed import gather_outputs
+from embedtrain.training.ranks.gather import gather_outputs
 from embedtrain.types import GuideEmbeddings, RetrievalBatch, RetrievalOutputs, TokenEmbeddings
 
 EVERY = [

@@ -7,7 +7,7 @@ from sts_toys import pairs_of_vectors
 
 from embedtrain.errors import UserError
 from embedtrain.models.build import build_dense
-from embedtrain.models.dense_config import DenseConfig
+from embedtrain.models.dense.config import DenseConfig
 from embedtrain.objectives.pair_classification import PairClassification
 
 

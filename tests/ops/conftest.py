@@ -44,5 +44,5 @@ def make_batch() -> Callable[..., dict[str, torch.Tensor]]:
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cut even a few queries into several tiles, the last of them shorter."""
-    monkeypatch.setattr("embedtrain.ops.infonce_plan.TILE_BYTES", 1)
-    monkeypatch.setattr("embedtrain.ops.infonce_plan.FEWEST_ROWS", 4)
+    monkeypatch.setattr("embedtrain.ops.infonce.plan.TILE_BYTES", 1)
+    monkeypatch.setattr("embedtrain.ops.infonce.plan.FEWEST_ROWS", 4)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from embedtrain.models.interaction import InteractionConfig, InteractionHead
+from embedtrain.models.dense.pair_head import InteractionConfig, InteractionHead
 from embedtrain.ops.interaction import interaction_features, interaction_pairs, interaction_scores
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from embedtrain.errors import UserError
-from embedtrain.ops import token_maximum
+from embedtrain.ops.maxsim import token_maximum
 from embedtrain.ops.vocabulary_max import vocabulary_max
 
 BACKENDS = ["reference", "chunked"]

@@ -2,10 +2,11 @@ import os
 import sys
 from pathlib import Path
 
+import places
 import pytest
 import torch
 
-SCRIPTS = str(Path(__file__).parents[2] / "scripts")
+SCRIPTS = str(places.SCRIPTS)
 
 os.environ.setdefault("DS_ACCELERATOR", "cpu")
 if SCRIPTS not in sys.path:

@@ -7,7 +7,7 @@ import torch
 from distributed_cases import Case, on_ranks, relative_error, train_case
 
 from embedtrain.errors import UserError
-from embedtrain.models.dense import DenseEncoder
+from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.training.planner import Shape, plan_memory
 from embedtrain.training.settings import TrainerConfig
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from embedtrain.contract import Demonstration, Instruction
+from embedtrain.contract.texts import Demonstration, Instruction
 from embedtrain.data.mixture import Mixture
 from embedtrain.errors import UserError
 from embedtrain.models.build import build_dense, load_encoder, save_encoder
-from embedtrain.models.dense_config import DenseConfig
-from embedtrain.prepare import prepare_sources
-from embedtrain.recipe import load_recipe
-from embedtrain.train import rows_of_steps, train
+from embedtrain.models.dense.config import DenseConfig
+from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.training.sources import TrainingData
+from embedtrain.workflows.prepare import prepare_sources
+from embedtrain.workflows.train import rows_of_steps, train
 
 CLAIM = {"text": "find the house", "template": "instruct"}
 

@@ -1,4 +1,7 @@
-"""Pre-training objectives: one file each, found by their class, no table to edit."""
+"""Pre-training objectives: one file each, found by their class, no table to edit.
+
+They get what a masked autoencoder gives. Start with ``base.py``.
+"""
 
 import importlib
 import pkgutil

@@ -5,8 +5,8 @@ from pretrain_parts import masked_batch, objective_of
 
 from embedtrain.errors import UserError
 from embedtrain.models.chunking import Execution
-from embedtrain.models.masked_autoencoder import MaskedAutoencoderConfig
-from embedtrain.models.pretraining import build_masked_autoencoder, save_masked_autoencoder
+from embedtrain.models.pretraining.folder import build_masked_autoencoder, save_masked_autoencoder
+from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoderConfig
 
 
 def decoder(llama, **settings):

@@ -3,8 +3,8 @@ import torch
 from pretrain_parts import architecture, autoencoder, masked_batch, objective_of
 from pydantic import ValidationError
 
-from embedtrain.models import generator
 from embedtrain.models.chunking import Execution
+from embedtrain.models.pretraining import generator
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def test_the_generator_learns_from_its_own_loss_only(parts):
 
 
 def test_a_frozen_generator_has_no_loss_and_stays_in_evaluation_mode(bert, tmp_path):
-    from embedtrain.models.generator import GeneratorConfig
-    from embedtrain.models.pretraining import save_masked_autoencoder
+    from embedtrain.models.pretraining.folder import save_masked_autoencoder
+    from embedtrain.models.pretraining.generator import GeneratorConfig
 
     small = autoencoder(bert, "mlm")
     save_masked_autoencoder(small, tmp_path / "small", with_head=True)

@@ -1,0 +1,5 @@
+"""``python -m embedtrain``: the command line, where no script is on the path."""
+
+from embedtrain.cli.main import main
+
+main()

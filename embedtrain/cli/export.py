@@ -1,0 +1,104 @@
+"""The command that writes a model folder and, where asked for, uploads it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from embedtrain.cli.options import LongInputsOption
+from embedtrain.contract.long_inputs import parse_long_inputs
+from embedtrain.errors import UserError
+from embedtrain.files import write_file
+
+if TYPE_CHECKING:
+    from embedtrain.release.hub import Upload
+
+EXAMPLE = (
+    "Examples: embedtrain export runs/quickstart --output my-model · "
+    "embedtrain export runs/quickstart --output my-model --push org/my-model"
+)
+
+
+def export(
+    source: Annotated[str, typer.Argument(help="A run folder, a model folder or a Hub id.")],
+    output: Annotated[Path, typer.Option(help="Folder to write.")],
+    overwrite: Annotated[bool, typer.Option(help="Replace the folder if it exists.")] = False,
+    layer: Annotated[int | None, typer.Option(help="End the model at this layer, from 1.")] = None,
+    dim: Annotated[int | None, typer.Option(help="Keep the first dimensions only.")] = None,
+    instruction: Annotated[
+        str | None, typer.Option(help="Make the prompts of this instruction the usual ones.")
+    ] = None,
+    long_inputs: LongInputsOption = None,
+    results: Annotated[
+        list[Path] | None,
+        typer.Option(help="Result files of this model, or folders of them, for the card."),
+    ] = None,
+    onnx: Annotated[
+        bool, typer.Option(help="Add onnx/embedding.onnx: from token ids to finished vectors.")
+    ] = False,
+    push: Annotated[
+        str | None,
+        typer.Option(help="org/name on the Hub: says what an upload would do; see --confirm."),
+    ] = None,
+    confirm: Annotated[bool, typer.Option(help="With --push: upload now.")] = False,
+    public: Annotated[
+        bool, typer.Option(help="With --push: for everybody to see; private otherwise.")
+    ] = False,
+) -> None:
+    """Write a model folder that sentence-transformers and transformers load; checked by reloading."""
+    # Longer than others: half of its lines are its options.
+    from embedtrain.release.export import export as run_export
+
+    if push is None and (confirm or public):
+        raise UserError("--confirm and --public", "are for --push", cure="Add --push org/name")
+    written = run_export(
+        source, output, overwrite=overwrite, layer=layer, dim=dim, instruction=instruction,
+        long_inputs=parse_long_inputs(long_inputs),
+    )  # fmt: skip
+    typer.echo(f"{written}: reloaded, same vectors")
+    if results:
+        _add_results(written, results)
+    if onnx:
+        from embedtrain.release.onnx import export_onnx
+
+        typer.echo(f"{export_onnx(written)}: same vectors through onnxruntime")
+    if push is not None:
+        _push(written, push, confirm=confirm, public=public)
+
+
+def _add_results(folder: Path, paths: list[Path]) -> None:
+    from embedtrain.encoding.cache import model_key
+    from embedtrain.models.build import load_encoder
+    from embedtrain.release.cards.results import add_results, load_results
+
+    card = folder / "README.md"
+    if not card.is_file():
+        raise UserError(
+            "--results", "need a card", cure="Export from the run folder, which has one"
+        )
+    found = load_results(paths)
+    weights = model_key(load_encoder(str(folder)))
+    write_file(card, add_results(card.read_text("utf-8"), found, weights))
+    typer.echo(f"{card}: {len(found)} further evaluations")
+
+
+def _push(folder: Path, repository: str, *, confirm: bool, public: bool) -> None:
+    from embedtrain.release.hub import plan_push
+    from embedtrain.release.hub import push as run_push
+
+    upload = plan_push(folder, repository, public=public)
+    _print_upload(upload)
+    if not confirm:
+        typer.echo("A dry run: nothing was uploaded. Add --confirm (and --overwrite) to do it.")
+        return
+    typer.echo(f"uploaded and compared: {run_push(upload)}")
+
+
+def _print_upload(upload: "Upload") -> None:
+    kind = "private" if upload.private else "PUBLIC"
+    size = upload.num_bytes / 2**20
+    typer.echo(f"{upload.repository} ({kind}): {len(upload.files)} files, {size:.1f} MiB")
+    for name, num_bytes in upload.files:
+        typer.echo(f"  {name}  {num_bytes:,} bytes")
+    for reader, problems in upload.problems.items():
+        typer.echo(f"{reader}: {'; '.join(problems) or 'loads it'}")

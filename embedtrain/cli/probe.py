@@ -1,0 +1,76 @@
+"""The command that probes a model."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from embedtrain.cli.options import LateChunksOption, LongInputsOption
+from embedtrain.contract.long_inputs import parse_long_inputs
+
+EXAMPLE = (
+    "Examples: embedtrain probe my-model passkey --length 128 --length 512 · "
+    "embedtrain probe my-model passkey --length 1500 --long-inputs grouped:2048 · "
+    "embedtrain probe my-model perturbations --data scifact · "
+    "embedtrain probe my-model sticky-tokens --data stsb-en.test.jsonl --size 200"
+)
+
+
+def probe(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A run's model/ folder, any sentence-transformers folder, or a Hub id."
+        ),
+    ],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROBE",
+            help="passkey, needle, limit, instructions, perturbations, paraphrases, overlap, space, "
+            "sticky-tokens or dapr.",
+        ),
+    ],
+    data: Annotated[Path | None, typer.Option(help="Data, where the probe needs some.")] = None,
+    length: Annotated[
+        list[int] | None, typer.Option(min=20, help="Words of a text; may be repeated.")
+    ] = None,
+    size: Annotated[int, typer.Option(min=2, help="Texts that the probe makes or draws.")] = 50,
+    seed: Annotated[int, typer.Option(help="Of the texts that are made.")] = 0,
+    output: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    long_inputs: LongInputsOption = None,
+    late_chunks: LateChunksOption = None,
+) -> None:
+    """Probe what a model can and cannot do."""
+    # Longer than others: half of its lines are its options.
+    from rich.console import Console
+    from rich.table import Table
+
+    from embedtrain.evaluation.probes.base import ProbeWish
+    from embedtrain.evaluation.probes.discovery import run_probe
+    from embedtrain.evaluation.tasks.subject import Subject
+    from embedtrain.files import check_file, default_cache, write_file
+    from embedtrain.models.build import load_encoder
+    from embedtrain.models.dense.late_chunking import chunk_late
+    from embedtrain.models.edits.lengthen import lengthen_encoder
+
+    if output is not None:
+        check_file("--output", output)
+    wish = ProbeWish(data=data, size=size, seed=seed)
+    if length:
+        wish = ProbeWish(data=data, size=size, seed=seed, lengths=tuple(length))
+    encoder = lengthen_encoder(load_encoder(model), parse_long_inputs(long_inputs))
+    subject = Subject(chunk_late(encoder, late_chunks), model, default_cache())
+    findings = run_probe(name, subject, wish)
+    table = Table(name, "metric", "value")
+    for finding in findings:
+        table.add_row(finding.setting, finding.metric, f"{finding.value:.4f}")
+    if output is not None:
+        content = {
+            "model": subject.identity().model_dump(),
+            "probe": name,
+            "findings": [vars(finding) for finding in findings],
+        }
+        write_file(output, json.dumps(content, indent=2) + "\n")
+    Console().print(table)

@@ -1,0 +1,300 @@
+"""The contract: how a text becomes token ids, and token states a vector.
+
+It is written once, in the recipe, and travels with the weights. Training, mining, evaluation, encoding,
+search and export all read it from there, so no two of them can disagree about a prompt or a length.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+
+from embedtrain.contract.long_inputs import LongInputs
+from embedtrain.contract.spans import is_marked, tokenise_marked
+from embedtrain.errors import UserError
+from embedtrain.types import Side, Similarity, Texts
+
+Pooling = Literal["cls", "mean", "last_token", "weighted_mean", "max"]
+SpanVectors = Literal["mean", "mlp"]
+
+
+TEXTS_PER_CALL = 256
+"""Texts given to the tokenizer at once: it keeps about 100 bytes per token until it is done, cut ones too."""
+
+
+class TextSide(BaseModel):
+    """What one side, queries or documents, looks like to the backbone."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    prompt: str | None = None
+    """Put before every text; null takes the backbone's own prompt, or none."""
+    length: PositiveInt | None = None
+    """Tokens kept, special tokens included; null takes the backbone's own limit, at most 512."""
+
+
+Template = Literal["instruct", "tart", "plain"]
+
+
+class Demonstration(BaseModel):
+    """An example of the task: a query and a document that answers it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    query: str
+    document: str
+
+
+class Instruction(BaseModel):
+    """A task in words, put before its queries."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    text: str
+    """What is asked, such as "Given a claim, find documents that refute it"."""
+    template: Template = "instruct"
+    """``instruct``: "Instruct: TEXT", a new line, "Query: " (E5-Mistral, LG-ANNA). ``tart``: TEXT and the
+    separator token. ``plain``: TEXT as it is."""
+    examples: tuple[Demonstration, ...] = ()
+    """Demonstrations before the query (LG-ANNA, few-shot); documents never get them. For ``instruct``."""
+    both_sides: bool = False
+    """Put the text before documents as well: for tasks that compare texts of one kind."""
+
+    def query_prompt(self, separator: str) -> str:
+        """Return what stands before a query; ``separator`` is the tokenizer's separator token."""
+        shown = "".join(
+            f"{self._head(separator)}{example.query}\nPassage: {example.document}\n\n"
+            for example in self.examples
+        )
+        return shown + self._head(separator)
+
+    def document_prompt(self, separator: str, default: str) -> str:
+        """Return what stands before a document; ``default`` is the model's own prompt."""
+        return self._head(separator) if self.both_sides else default
+
+    def _head(self, separator: str) -> str:
+        if self.template == "tart":
+            return f"{self.text} {separator} "
+        return f"Instruct: {self.text}\nQuery: " if self.template == "instruct" else self.text
+
+
+class TaskPrompts(BaseModel):
+    """What an instruction puts before texts."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    query: str
+    document: str
+
+
+class TokenPrepending(BaseModel):
+    """Show a causal model a summary of the whole text, from one layer on to another."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    start: NonNegativeInt = 1
+    """The first layer, counted from 0, before which the placeholder gets the last token's state."""
+    stop: PositiveInt = 7
+    """The layer at which that ends."""
+
+
+class Contract(BaseModel):
+    """The resolved contract: nothing is left to a default of some other program."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    pooling: Pooling
+    """How token states become one vector."""
+    similarity: Similarity
+    """``cosine`` normalises the vectors, ``dot`` leaves them."""
+    query_prompt: str
+    document_prompt: str
+    query_length: PositiveInt
+    """Tokens of a query, special tokens included."""
+    document_length: PositiveInt
+    """Tokens of a document, special tokens included."""
+    document_model: str = ""
+    """Folder of the model that encodes documents, where only queries were tuned; empty: this model."""
+    echo: bool = False
+    """Show each text twice and pool the second time, whose tokens have seen all of it."""
+    prepend: TokenPrepending | None = None
+    """Put a summary of the text before its tokens, in some of the layers."""
+    instructions: dict[str, TaskPrompts] = {}
+    """Prompts of tasks, by name, that take the place of the two prompts where a command names them."""
+    long_inputs: LongInputs | None = Field(default=None, exclude_if=lambda value: value is None)
+    """How positions go on behind those that the model was trained on, where they do."""
+    spans: SpanVectors | None = Field(default=None, exclude_if=lambda value: value is None)
+    """A text may have a marked span, whose tokens alone are pooled; ``mlp`` transforms their mean."""
+    late_chunks: PositiveInt | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Tokens of a chunk at most, where a document has a vector per chunk (late chunking)."""
+
+    def under(self, instruction: str | None) -> "Contract":
+        """Return the contract with the prompts of an instruction; None changes nothing.
+
+        Raises:
+            UserError: If the model knows no instruction of that name.
+        """
+        if instruction is None:
+            return self
+        if instruction not in self.instructions:
+            raise UserError(
+                "--instruction",
+                "is none that the model knows",
+                got=instruction,
+                cure=f"Choose from: {', '.join(self.instructions) or 'none'}",
+            )
+        prompts = self.instructions[instruction]
+        changed = {"query_prompt": prompts.query, "document_prompt": prompts.document}
+        return self.model_copy(update=changed)
+
+    def prompt(self, side: Side) -> str:
+        """Return the text put before every text of ``side``."""
+        return self.query_prompt if side == "query" else self.document_prompt
+
+    def length(self, side: Side) -> int:
+        """Return the number of tokens kept of a text of ``side``."""
+        return self.query_length if side == "query" else self.document_length
+
+
+class LateInteractionContract(BaseModel):
+    """The resolved contract of a model with several vectors per text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    similarity: Similarity
+    """``cosine`` normalises every vector, ``dot`` leaves them; texts are compared by MaxSim."""
+    query_prompt: str
+    """Marker and prompt of a query, such as ``"[Q] "``; a marker is one token."""
+    document_prompt: str
+    query_length: PositiveInt
+    """Tokens of a query, special tokens and expansion included."""
+    document_length: PositiveInt
+    markers: tuple[str, ...] = ()
+    """Texts at the start of the prompts that the tokenizer must keep as one token."""
+    query_expansion: bool = True
+    """Fill queries up to their length with mask tokens, which the model turns into further terms."""
+    attend_to_expansion: bool = False
+    """Let other tokens look at the expansion."""
+    skiplist: tuple[str, ...] = ()
+    """Words, usually punctuation, whose vectors documents do not keep."""
+    query_tokens: PositiveInt | None = None
+    """Keep only so many vectors of a query, from its first token; null keeps all."""
+    document_tokens: PositiveInt | None = None
+    """Keep only so many vectors of a document, from its first token (ME-BERT); null keeps all."""
+    dim: PositiveInt = 128
+    """Dimension of a vector."""
+    pool_factor: PositiveInt = 1
+    """Merge similar document tokens until one in so many is left."""
+    binary: bool = False
+    """Documents keep only the signs of their vectors, scaled to length 1."""
+    words: bool = False
+    """One vector per distinct whole word instead of one per token (ColBERTer)."""
+    gate: bool = False
+    """Documents drop the words that a learned gate closes."""
+    exact_match: bool = False
+    """Only equal words are similar; with ``dim: 1`` a learned lexical index (Uni-ColBERTer)."""
+    word_dim: PositiveInt | None = None
+    """Dimension of the vectors that words are averaged and gated in, where ``dim`` is smaller."""
+    cls_dim: PositiveInt | None = None
+    """Add the inner product of one vector per text, from the first token, to the score."""
+    long_inputs: LongInputs | None = Field(default=None, exclude_if=lambda value: value is None)
+    """How positions go on behind those that the model was trained on, where they do."""
+
+    @property
+    def is_portable(self) -> bool:
+        """Whether PyLate and sentence-transformers can express it: they compute the same vectors."""
+        own = (self.words, self.gate, self.exact_match, self.binary, self.cls_dim, self.word_dim)
+        first = (self.query_tokens, self.document_tokens)
+        positions = self.long_inputs is not None and not self.long_inputs.in_weights
+        return (
+            not any((*own, *first, positions))
+            and self.pool_factor == 1
+            and self.similarity == "cosine"
+        )
+
+    def prompt(self, side: Side) -> str:
+        """Return the text put before every text of ``side``."""
+        return self.query_prompt if side == "query" else self.document_prompt
+
+    def length(self, side: Side) -> int:
+        """Return the number of tokens kept of a text of ``side``."""
+        return self.query_length if side == "query" else self.document_length
+
+    def first_tokens(self, side: Side) -> int | None:
+        """Return how many tokens of a text keep a vector; None for all."""
+        return self.query_tokens if side == "query" else self.document_tokens
+
+
+AnyContract = Contract | LateInteractionContract
+
+
+class Tokenization:
+    """Turns texts into token ids under a contract; the only place where prompts and truncation happen.
+
+    Args:
+        tokenizer: A fast tokenizer of ``transformers``.
+        contract: Gives prompt and length of each side.
+    """
+
+    def __init__(self, tokenizer: Any, contract: AnyContract) -> None:  # noqa: ANN401 - transformers is untyped
+        self.tokenizer = tokenizer
+        self.contract = contract
+
+    def __call__(self, texts: Sequence[str], side: Side) -> list[NDArray[np.int32]]:
+        """Return the token ids of each text, at most ``contract.length(side)`` of them."""
+        found: list[NDArray[np.int32]] = []
+        for start in range(0, len(texts), TEXTS_PER_CALL):
+            found += self._tokenise(texts[start : start + TEXTS_PER_CALL], side)
+        return found
+
+    def _tokenise(self, texts: Sequence[str], side: Side) -> list[NDArray[np.int32]]:
+        prompt, length = self.contract.prompt(side), self.contract.length(side)
+        tokenise = partial(
+            self.tokenizer,
+            truncation=True,
+            max_length=length,
+            padding=False,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )
+        marked = next(filter(is_marked, texts), None)
+        if marked is not None:
+            if not isinstance(self.contract, Contract) or self.contract.spans is None:
+                raise UserError("a text", "has a span", got=marked, cure="Set model.spans")
+            return tokenise_marked(tokenise, texts, prompt, length, f"model.{side}.length")
+        encoded = tokenise([prompt + text for text in texts])
+        return [np.asarray(ids, dtype=np.int32) for ids in encoded["input_ids"]]
+
+    def encode(self, texts: Sequence[str], side: Side) -> Texts:
+        """Return the texts laid end to end, ready for a model."""
+        return join_texts(self(texts, side))
+
+    def fingerprint(self, side: Side) -> str:
+        """Return a hash that changes when any text of this side could get other token ids."""
+        state = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        state.pop("truncation", None)  # both are set by the last call, not by the user
+        state.pop("padding", None)
+        parts = [
+            json.dumps(state, sort_keys=True),
+            self.tokenizer.truncation_side,
+            self.contract.prompt(side),
+            str(self.contract.length(side)),
+        ]
+        return hashlib.sha256("\x00".join(parts).encode()).hexdigest()
+
+
+def join_texts(ids: Iterable[NDArray[np.integer[Any]]]) -> Texts:
+    """Lay token ids of several texts end to end."""
+    arrays = list(ids)
+    flat = np.concatenate(arrays) if arrays else np.zeros(0)
+    return Texts(
+        torch.from_numpy(flat.astype(np.int64)),
+        torch.tensor([len(array) for array in arrays], dtype=torch.int64),
+    )

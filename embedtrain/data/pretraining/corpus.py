@@ -1,0 +1,180 @@
+"""Unlabelled text to pre-train on: plain text, JSON Lines, CSV, Parquet, BEIR corpora, data sets."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+
+from embedtrain.data.examples import SourceConfig
+from embedtrain.data.readers.huggingface import is_saved, load_hub, load_saved
+from embedtrain.data.readers.rows import Row, join_title
+from embedtrain.data.readers.tabular import read_parquet, read_separated
+from embedtrain.data.readers.text_lines import hash_files, read_lines, read_objects
+from embedtrain.data.sources import detect_format, matching_files
+from embedtrain.errors import UserError
+
+CorpusFormat = Literal["text", "jsonl", "csv", "tsv", "parquet", "beir", "datasets"]
+COLUMNS = ("text", "content", "document", "passage", "sentence")
+"""Looked for in this order where the recipe names no column."""
+TEXT_SUFFIXES = {".txt", ".text", ".md", ".rst"}
+
+
+class CorpusConfig(BaseModel):
+    """One source of unlabelled text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    path: str
+    """A file (.txt, .md, .rst, .jsonl, .csv, .tsv, each also with .gz; .parquet), a glob of such files, a
+    folder of Parquet files, a BEIR folder, a folder saved by ``datasets``, or a Hub id."""
+    split: str = "train"
+    """Split of a Hub data set; plain files have no splits."""
+    name: str | None = None
+    """Configuration of a Hub data set."""
+    format: CorpusFormat | None = None
+    """How to read ``path``; found from the path if left out."""
+    column: str | None = None
+    """Column of the text. Looked for: text (with title before it), content, document, passage, sentence."""
+    documents: Literal["line", "paragraph", "file"] = "line"
+    """What one document of a plain text file is; paragraphs are separated by blank lines."""
+    weight: PositiveFloat | None = None
+    """Share of this source in a mixture, relative to the other sources' weights."""
+    limit: PositiveInt | None = None
+    """Keep the first documents only."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """An opened source of text; ``stream`` starts from the first document at every call.
+
+    ``fingerprint`` changes with the content and with every setting that changes the documents. Empty
+    documents are streamed too: who tokenises counts and drops them.
+    """
+
+    config: CorpusConfig
+    place: str
+    fingerprint: str
+    stream: Callable[[], Iterator[tuple[str, str]]]
+
+    def documents(self) -> Iterator[tuple[str, str]]:
+        """Yield (place, text) of each document, in a fixed order."""
+        return islice(self.stream(), self.config.limit)
+
+
+def open_corpus(config: CorpusConfig) -> Corpus:
+    """Open a source of unlabelled text.
+
+    Raises:
+        UserError: If the path is nothing that can be read.
+    """
+    path = str(Path(config.path).expanduser()) if config.path.startswith("~") else config.path
+    kind = config.format or _detect(path)
+    config = config.model_copy(update={"path": path, "format": kind})
+    if kind == "datasets":
+        return _open_datasets(config)
+    paths = [Path(path) / "corpus.jsonl"] if kind == "beir" else matching_files(path)
+    paths = [_beir_file(found) for found in paths] if kind == "beir" else paths
+    read = _READERS[kind]
+    return Corpus(
+        config,
+        config.path,
+        _fingerprint(config, hash_files(paths)),
+        lambda: (document for path in paths for document in read(path, config)),
+    )
+
+
+def _beir_file(path: Path) -> Path:
+    return path if path.is_file() else path.with_name("corpus.jsonl.gz")
+
+
+def _detect(path: str) -> CorpusFormat:
+    place = Path(path)
+    suffix = Path(place.stem).suffix if place.suffix == ".gz" else place.suffix
+    if suffix in TEXT_SUFFIXES and not place.is_dir():
+        return "text"
+    kind = detect_format(path)
+    if kind == "python_docs":
+        raise UserError(path, "holds pairs, not texts", cure="Name a file or folder of texts")
+    return kind
+
+
+def _fingerprint(config: CorpusConfig, content: str) -> str:
+    settings = config.model_dump_json(exclude={"path", "weight"})
+    return hashlib.sha256(f"{content}\n{settings}".encode()).hexdigest()
+
+
+def _read_text(path: Path, config: CorpusConfig) -> Iterator[tuple[str, str]]:
+    """Yield the documents of a plain text file."""
+    lines = ((number, line) for number, _, line in read_lines(path))
+    if config.documents == "line":
+        yield from ((f"{path}:{number}", line.strip()) for number, line in lines)
+        return
+    if config.documents == "file":
+        yield str(path), "".join(line for _, line in lines).strip()
+        return
+    pending: list[str] = []
+    begin = 1
+    for number, line in lines:
+        if line.isspace():
+            if pending:
+                yield f"{path}:{begin}", "".join(pending).strip()
+            pending = []
+        else:
+            begin = begin if pending else number
+            pending.append(line)
+    if pending:
+        yield f"{path}:{begin}", "".join(pending).strip()
+
+
+def _read_rows(rows: Iterator[tuple[str, Row]], config: CorpusConfig) -> Iterator[tuple[str, str]]:
+    for place, row in rows:
+        yield place, _text_of(row, config.column, place)
+
+
+def _text_of(row: Row, wanted: str | None, place: str) -> str:
+    column = wanted or next((name for name in COLUMNS if name in row), None)
+    if column is None or column not in row:
+        raise UserError(
+            place,
+            f"has no column {wanted or ' or '.join(COLUMNS)}",
+            got=sorted(row),
+            cure="Name it in the recipe: column: ...",
+        )
+    text = row[column]
+    if text is None:
+        return ""
+    if not isinstance(text, str):
+        raise UserError(f"{place} {column}", "must be a text", got=text, cure="Mend the row")
+    title = row.get("title") if wanted is None and column == "text" else None
+    return join_title(title if isinstance(title, str) else None, text)
+
+
+_READERS: dict[str, Callable[[Path, CorpusConfig], Iterator[tuple[str, str]]]] = {
+    "text": _read_text,
+    "jsonl": lambda path, config: _read_rows(read_objects(path), config),
+    "beir": lambda path, config: _read_rows(read_objects(path), config),
+    "parquet": lambda path, config: _read_rows(read_parquet(path), config),
+    "csv": lambda path, config: _read_rows(read_separated(path, ","), config),
+    "tsv": lambda path, config: _read_rows(read_separated(path, "\t"), config),
+}
+
+
+def _open_datasets(config: CorpusConfig) -> Corpus:
+    folder = Path(config.path)
+    source = SourceConfig(path=config.path, split=config.split, name=config.name)
+    data = load_saved(source) if is_saved(folder) else load_hub(source)
+    place = f"{config.path} [{config.split}]"
+    if folder.is_dir():
+        content = hash_files(sorted(path for path in folder.rglob("*") if path.is_file()))
+    else:
+        content = data._fingerprint  # noqa: SLF001 - the library has no public name for it
+    return Corpus(
+        config,
+        place,
+        _fingerprint(config, content),
+        lambda: _read_rows(((f"{place} row {i}", row) for i, row in enumerate(data, 1)), config),
+    )

@@ -1,0 +1,4 @@
+"""Training data without a download: docstrings of the installed packages, parsed, never imported.
+
+Start with ``source.py``.
+"""

@@ -1,0 +1,213 @@
+"""Training data without a download: what the installed Python packages say about themselves.
+
+The query is the first sentence of a docstring, the document the object's name, signature and the rest of
+its docstring, or the start of its source. Files are parsed, never imported.
+"""
+
+import gc
+import hashlib
+import inspect
+import json
+import platform
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import get_args
+
+from embedtrain.data import near_duplicates
+from embedtrain.data.examples import (
+    Example,
+    Progress,
+    Source,
+    SourceConfig,
+    fingerprint_of,
+    limited,
+)
+from embedtrain.data.python_docs import (
+    docstring_text,
+    docstrings,
+    python_packages,
+    python_pairs,
+)
+from embedtrain.data.python_docs.docstring_text import normalize
+from embedtrain.data.python_docs.docstrings import documented_objects
+from embedtrain.data.python_docs.python_packages import PythonPackage, installed_packages
+from embedtrain.data.python_docs.python_pairs import HELD_OUT, PythonPair, Split, curate
+from embedtrain.data.readers.beir import RetrievalTask
+from embedtrain.data.readers.text_lines import hash_files
+from embedtrain.errors import UserError
+from embedtrain.files import build_once, default_cache
+
+SPLITS: tuple[Split, ...] = get_args(Split)
+ALL = "all"
+EXTRACTION = (docstring_text, docstrings, near_duplicates, python_packages, python_pairs)
+"""The modules whose text decides which pairs there are, so that changing them renews the cache."""
+
+
+@dataclass(frozen=True)
+class PythonDocsReport:
+    """What was found: counts of files and pairs, pairs of each split, packages held out."""
+
+    num_packages: int
+    num_files: int
+    num_unreadable_files: int
+    num_raw_pairs: int
+    num_distinct_pairs: int
+    num_pairs: dict[str, int]
+    held_out: dict[str, dict[str, int]]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class StoredPair:
+    """One line of the cache; ``id`` is the qualified name, made unique."""
+
+    id: str
+    query: str
+    document: str
+    package: str
+
+
+def open_python_docs(
+    config: SourceConfig, cache: Path | None = None, progress: Progress | None = None
+) -> Source:
+    """Open one split (train, validation, test, or all of them) of the pairs of the installed packages."""
+    folder = python_docs_folder(cache, progress)
+    files = split_files(folder, config.split)
+    length = sum(read_report(folder).num_pairs[path.stem] for path in files)
+
+    def stream() -> Iterator[Example]:
+        for pair in stored_pairs(files):
+            yield Example(pair.query, (pair.document,), query_id=pair.id, document_ids=(pair.id,))
+
+    place = f"{config.path} [{config.split}]"
+    content = hash_files(files)
+    return Source(config, place, fingerprint_of(config, content), stream, limited(length, config))
+
+
+def load_python_docs_task(
+    split: str = "test", cache: Path | None = None, progress: Progress | None = None
+) -> RetrievalTask:
+    """Read a split for evaluation: each query against all documents of the split.
+
+    Documents of the same query (case and punctuation aside) are all relevant to it.
+    """
+    files = split_files(python_docs_folder(cache, progress), split)
+    pairs = list(stored_pairs(files))
+    by_query: dict[str, list[StoredPair]] = {}
+    for pair in pairs:
+        by_query.setdefault(normalize(pair.query), []).append(pair)
+    return RetrievalTask(
+        name=f"python_docs-{split}",
+        query_ids=[same[0].id for same in by_query.values()],
+        queries=[same[0].query for same in by_query.values()],
+        document_ids=[pair.id for pair in pairs],
+        documents=[pair.document for pair in pairs],
+        qrels={same[0].id: {pair.id: 1 for pair in same} for same in by_query.values()},
+        fingerprint=hash_files(files),
+    )
+
+
+def python_docs_folder(
+    cache: Path | None = None,
+    progress: Progress | None = None,
+    packages: Sequence[PythonPackage] | None = None,
+) -> Path:
+    """Return the folder of pairs of these packages (by default all that are installed), made if need be.
+
+    Args:
+        cache: Where it is kept; the user's cache folder if left out.
+        progress: Called with (files parsed, files).
+        packages: The packages to read.
+    """
+    packages = installed_packages() if packages is None else packages
+    key = hashlib.sha256(platform.python_version().encode())
+    for package in packages:
+        key.update(f"\n{package.name} {package.version}".encode())
+    for module in EXTRACTION:
+        key.update(inspect.getsource(module).encode())
+    folder = (cache or default_cache()) / "python_docs" / key.hexdigest()[:32]
+    return build_once(folder, lambda building: _build(building, packages, progress))
+
+
+def split_files(folder: Path, split: str) -> list[Path]:
+    """List the files of a split."""
+    if split not in (*SPLITS, ALL):
+        cure = f"Choose from {', '.join((*SPLITS, ALL))}"
+        raise UserError("python_docs", "has no such split", got=split, cure=cure)
+    return [folder / f"{name}.jsonl" for name in (SPLITS if split == ALL else [split])]
+
+
+def read_report(folder: Path) -> PythonDocsReport:
+    """Read what was found when the folder was made."""
+    return PythonDocsReport(**json.loads((folder / "report.json").read_text("utf-8")))
+
+
+def stored_pairs(files: Sequence[Path]) -> Iterator[StoredPair]:
+    """Yield the pairs of split files."""
+    for path in files:
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                yield StoredPair(**json.loads(line))
+
+
+def _build(folder: Path, packages: Sequence[PythonPackage], progress: Progress | None) -> None:
+    start = time.monotonic()
+    modules = [(package.name, *module) for package in packages for module in package.modules()]
+    with without_garbage_collection():
+        raw, num_unreadable = _extract(modules, progress)
+        splits = curate(raw)
+    ids: Counter[str] = Counter()
+    for split, pairs in splits.items():
+        with (folder / f"{split}.jsonl").open("w", encoding="utf-8") as file:
+            for pair in pairs:
+                name = pair.documented.name
+                ids[name] += 1
+                unique = name if ids[name] == 1 else f"{name}#{ids[name]}"
+                stored = StoredPair(unique, pair.query, pair.documented.document, pair.package)
+                file.write(json.dumps(asdict(stored)) + "\n")
+    report = PythonDocsReport(
+        num_packages=len(packages),
+        num_files=len(modules),
+        num_unreadable_files=num_unreadable,
+        num_raw_pairs=len(raw),
+        num_distinct_pairs=sum(map(len, splits.values())),
+        num_pairs={split: len(pairs) for split, pairs in splits.items()},
+        held_out={
+            split: dict(Counter(pair.package for pair in splits[split])) for split in HELD_OUT
+        },
+        seconds=round(time.monotonic() - start, 3),
+    )
+    (folder / "report.json").write_text(json.dumps(asdict(report), indent=2), "utf-8")
+
+
+def _extract(
+    modules: Sequence[tuple[str, str, Path]], progress: Progress | None
+) -> tuple[list[PythonPair], int]:
+    """Parse all files; return their pairs and the number of files that could not be parsed."""
+    pairs: list[PythonPair] = []
+    num_unreadable = 0
+    for num_done, (package, module, path) in enumerate(modules, 1):
+        try:
+            found = documented_objects(path.read_bytes(), module)
+            pairs += [PythonPair(package, documented) for documented in found]
+        except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+            num_unreadable += 1
+        if progress:
+            progress(num_done, len(modules))
+    return pairs, num_unreadable
+
+
+@contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """Halve the time of parsing: syntax trees and hashes are millions of objects without cycles."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -1,0 +1,109 @@
+"""BEIR folders: ``corpus.jsonl``, ``queries.jsonl`` and ``qrels/<split>.tsv``.
+
+For training, positives are the documents judged 1 or more; the corpus stays on disk. For evaluation,
+everything is read into a :class:`RetrievalTask`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedtrain.data.examples import Example, Source, SourceConfig, fingerprint_of
+from embedtrain.data.readers.beir_index import BeirFiles, BeirIndex, Judgments, parse_entry
+from embedtrain.data.readers.text_lines import hash_files, read_lines
+from embedtrain.errors import UserError
+
+
+@dataclass(frozen=True)
+class RetrievalTask:
+    """Queries, a corpus, and how relevant a document is to a query (``qrels[query id][document id]``)."""
+
+    name: str
+    query_ids: list[str]
+    queries: list[str]
+    document_ids: list[str]
+    documents: list[str]
+    qrels: dict[str, dict[str, int]]
+    fingerprint: str
+
+
+def open_beir(config: SourceConfig) -> Source:
+    """Open a BEIR folder for training: the queries that ``qrels/<split>.tsv`` judges."""
+    folder = Path(config.path)
+    files = beir_files(folder, config.split)
+
+    def stream() -> Iterator[Example]:
+        with BeirIndex(files) as index:
+            for judgments in index.judged_queries():
+                yield _example(index, judgments, config.judged_negatives)
+
+    place = f"{config.path} [{config.split}]"
+    return Source(config, place, fingerprint_of(config, hash_files(files)), stream)
+
+
+def _example(index: BeirIndex, judgments: Judgments, judged_negatives: bool) -> Example:
+    positives = [document for document, relevance in judgments.documents if relevance >= 1]
+    negatives = [document for document, relevance in judgments.documents if relevance < 1]
+    if not positives:
+        raise without_positives(index.files, judgments.query_id)
+    chosen = positives + (negatives if judged_negatives else [])
+    texts = [index.document(document) for document in chosen]
+    return Example(
+        query=index.query(judgments.query_id),
+        positives=tuple(texts[: len(positives)]),
+        negatives=tuple(texts[len(positives) :]),
+        query_id=judgments.query_id,
+        document_ids=tuple(chosen),
+    )
+
+
+def load_retrieval_task(path: str | Path, split: str = "test") -> RetrievalTask:
+    """Read a BEIR folder for evaluation: the queries that the split judges, and the whole corpus."""
+    folder = Path(path)
+    files = beir_files(folder, split)
+    with BeirIndex(files) as index:
+        judged = list(index.judged_queries())
+        queries = [index.query(query_id) for query_id, _ in judged]
+    qrels = {query_id: dict(documents) for query_id, documents in judged}
+    for query_id, documents in qrels.items():
+        if max(documents.values()) < 1:
+            raise without_positives(files, query_id)
+    corpus = [
+        parse_entry(str(files.corpus), line)
+        for _, _, line in read_lines(files.corpus)
+        if not line.isspace()
+    ]
+    return RetrievalTask(
+        name=folder.resolve().name,
+        query_ids=list(qrels),
+        queries=queries,
+        document_ids=[document_id for document_id, _ in corpus],
+        documents=[text for _, text in corpus],
+        qrels=qrels,
+        fingerprint=hash_files(files),
+    )
+
+
+def beir_files(folder: Path, split: str) -> BeirFiles:
+    """Find the files of a split; raise with the splits there are."""
+    files = BeirFiles(
+        folder / "corpus.jsonl", folder / "queries.jsonl", folder / "qrels" / f"{split}.tsv"
+    )
+    for path in files[:2]:
+        if not path.is_file():
+            raise UserError(
+                path,
+                "does not exist",
+                cure="A BEIR folder holds corpus.jsonl, queries.jsonl, qrels/",
+            )
+    if not files.qrels.is_file():
+        splits = sorted(path.stem for path in (folder / "qrels").glob("*.tsv"))
+        cure = f"Choose from {', '.join(splits)}" if splits else "Add qrels/<split>.tsv"
+        raise UserError(folder, "has no such split", got=split, cure=cure)
+    return files
+
+
+def without_positives(files: BeirFiles, query_id: str) -> UserError:
+    """Return the error for a query none of whose documents is judged 1 or more."""
+    cure = "Drop its judgments or judge a document 1"
+    return UserError(files.qrels, "has a query without positives", got=query_id, cure=cure)

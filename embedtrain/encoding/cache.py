@@ -1,0 +1,115 @@
+"""Embeddings of many texts, computed once per weights, memory-mapped, and resumed after a kill."""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from torch import nn
+
+from embedtrain.encoding.shards import Shard, wait_for
+from embedtrain.encoding.texts import TEXTS_AT_ONCE, encode_texts
+from embedtrain.models.chunking import Execution
+from embedtrain.models.dense.encoder import DenseEncoder
+from embedtrain.models.encoder import TextEncoder
+from embedtrain.progress import progress_bar
+from embedtrain.types import Side
+
+
+def model_key(model: TextEncoder) -> str:
+    """Hash the weights and the contract: any changed weight, prompt or length gives another key."""
+    key = hashlib.sha256(model.contract.model_dump_json().encode())
+    for side in ("query", "document"):
+        key.update(model.tokenization.fingerprint(side).encode())
+    return hash_state(model, key)
+
+
+def hash_state(model: nn.Module, key: "hashlib._Hash") -> str:
+    """Add all weights and buffers, by name, to a hash and return its digest."""
+    for name, values in sorted(model.state_dict().items()):
+        key.update(name.encode())
+        flat = values.detach().cpu().contiguous().view(-1)
+        key.update(flat.view(torch.uint8).numpy().data)
+    return key.hexdigest()
+
+
+def embed_once(
+    model: DenseEncoder,
+    key: str,
+    texts: Sequence[str],
+    side: Side,
+    cache: Path,
+    *,
+    shard: Shard | None = None,
+    precision: str = "fp32",
+) -> Float32[np.ndarray, "texts dim"]:
+    """Return the embeddings of ``texts`` mapped from a file; what the file lacks is encoded first.
+
+    Blocks of texts are encoded one by one, each marked when it is done, so that a killed run goes on with
+    the next block and ends with the same bytes. Ranks share the blocks.
+
+    Args:
+        model: The encoder.
+        key: Its :func:`model_key`.
+        texts: In a fixed order.
+        side: Whose prompt and length to use.
+        cache: Folder of caches.
+        shard: This process among several; the only one if None.
+        precision: ``bf16`` encodes under autocast.
+    """
+    shard = shard or Shard()
+    digest = hashlib.sha256(f"{key}\n{side}\n{precision}".encode())
+    for text in texts:
+        digest.update(hashlib.sha256(text.encode()).digest())
+    folder = cache / "embeddings" / digest.hexdigest()[:32]
+    path = folder / "vectors.npy"
+    _allocate(path, len(texts), model.dim)
+    marks = [folder / f"{start:012d}.done" for start in range(0, len(texts), TEXTS_AT_ONCE)]
+    todo = [n for n, mark in enumerate(marks) if shard.takes(n) and not mark.exists()]
+    if todo:
+        _encode(model, texts, side, path, {number: marks[number] for number in todo}, precision)
+    wait_for(marks)
+    embeddings: Float32[np.ndarray, "texts dim"] = np.load(path, mmap_mode="r")
+    return embeddings
+
+
+def _encode(
+    model: DenseEncoder,
+    texts: Sequence[str],
+    side: Side,
+    path: Path,
+    marks: Mapping[int, Path],
+    precision: str,
+) -> None:
+    """Encode some blocks into the file and mark each when it is done."""
+    array = np.load(path, mmap_mode="r+")
+    autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16")
+    # On a CPU a small chunk stays in the cache and needs little memory.
+    run = Execution(chunk_tokens=2048 if model.device.type == "cpu" else 65_536)
+    blocks = {n: slice(n * TEXTS_AT_ONCE, (n + 1) * TEXTS_AT_ONCE) for n in marks}
+    total = sum(len(texts[block]) for block in blocks.values())
+    with progress_bar(f"Encoding {side} texts", total) as advance, autocast:
+        for number, block in blocks.items():
+            out = array[block]
+            encode_texts(model, texts[block], side, execution=run, out=out, progress=advance)
+            array.flush()
+            marks[number].touch()
+
+
+def _allocate(path: Path, rows: int, dim: int) -> None:
+    """Make an empty array file; where ranks race, one wins and the others use its file."""
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{os.getpid()}.partial")
+    try:
+        np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=(rows, dim)).flush()
+        if not path.exists():
+            os.link(partial, path)
+    except FileExistsError:
+        pass  # another rank was faster
+    finally:
+        partial.unlink(missing_ok=True)

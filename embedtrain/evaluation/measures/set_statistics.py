@@ -1,0 +1,111 @@
+"""Intervals and paired tests of metrics that are no mean over items; see :mod:`embedtrain.evaluation.measures.set_metrics`.
+
+Items, or whole clusters of them, are drawn with replacement and the metric is computed again each time.
+
+Source: Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapters 13 and 16.
+"""
+
+from collections.abc import Iterator, Sequence
+from statistics import NormalDist
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from embedtrain.errors import UserError
+from embedtrain.evaluation.measures.set_metrics import Score
+from embedtrain.evaluation.measures.statistics import DRAWS_PER_BLOCK, Interval, PairedComparison
+
+NUM_RESAMPLES = 2_000
+"""Fewer than for means: each resample is a metric of all items."""
+
+
+def bootstrap_metric(
+    score: Score,
+    num_items: int,
+    *,
+    clusters: Sequence[str] | None = None,
+    confidence: float = 0.95,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Estimate the percentile bootstrap interval of a metric; resamples that leave it undefined do not count.
+
+    Raises:
+        UserError: If the metric of the items themselves is undefined.
+    """
+    value = _value(score, num_items)
+    resampled = np.concatenate(
+        [score(weights) for weights in draw_weights(num_items, clusters, num_resamples, seed)]
+    )
+    low, high = _bounds(resampled, confidence)
+    return Interval(value, low, high)
+
+
+def compare_metric(
+    score: Score,
+    baseline: Score,
+    num_items: int,
+    *,
+    clusters: Sequence[str] | None = None,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> PairedComparison:
+    r"""Compare two systems on the same items, drawn together.
+
+    The p-value is that of the centred bootstrap, $(1 + \#\{|d^* - d| \ge |d|\}) / (R + 1)$: a sign-flip test
+    needs one value per item, which these metrics do not have.
+    """
+    difference = _value(score, num_items) - _value(baseline, num_items)
+    resampled = np.concatenate(
+        [
+            score(weights) - baseline(weights)
+            for weights in draw_weights(num_items, clusters, num_resamples, seed)
+        ]
+    )
+    resampled = resampled[~np.isnan(resampled)]
+    reached = abs(difference) - 1e-12
+    extreme = int((np.abs(resampled - difference) >= reached).sum())
+    quantiles = NormalDist().inv_cdf(0.975) + NormalDist().inv_cdf(0.8)
+    low, high = _bounds(resampled, 0.95)
+    return PairedComparison(
+        difference,
+        low,
+        high,
+        (1 + extreme) / (len(resampled) + 1),
+        quantiles * float(resampled.std(ddof=1)),
+    )
+
+
+def draw_weights(
+    num_items: int, clusters: Sequence[str] | None, num_resamples: int, seed: int
+) -> Iterator[Float64[np.ndarray, "resamples items"]]:
+    """Yield how often each item was drawn, in blocks of resamples of bounded memory."""
+    labels: Int64[np.ndarray, " items"] = np.arange(num_items)
+    if clusters is not None:
+        labels = np.unique(np.array(clusters), return_inverse=True)[1].astype(np.int64)
+    num_clusters = int(labels.max()) + 1
+    generator = np.random.Generator(np.random.PCG64(seed))
+    rows = max(1, DRAWS_PER_BLOCK // num_items)
+    for start in range(0, num_resamples, rows):
+        count = min(rows, num_resamples - start)
+        drawn = generator.integers(num_clusters, size=(count, num_clusters))
+        places = drawn + np.arange(count)[:, None] * num_clusters
+        times = np.bincount(places.ravel(), minlength=count * num_clusters)
+        yield times.reshape(count, num_clusters)[:, labels].astype(np.float64)
+
+
+def _value(score: Score, num_items: int) -> float:
+    value = float(score(np.ones((1, num_items)))[0])
+    if np.isnan(value):
+        raise UserError(
+            "metric",
+            "is undefined for these items: all expectations or all predictions are equal",
+            cure="Check the data and the model",
+        )
+    return value
+
+
+def _bounds(values: Float64[np.ndarray, " resamples"], confidence: float) -> tuple[float, float]:
+    tail = (1 - confidence) / 2
+    low, high = np.nanquantile(values, [tail, 1 - tail]).tolist()
+    return low, high

@@ -1,0 +1,47 @@
+"""What every probe offers."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from embedtrain.evaluation.tasks.subject import Subject
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One figure of a probe."""
+
+    setting: str
+    """What was varied, such as a length."""
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True)
+class ProbeWish:
+    """What a user may set for a probe."""
+
+    data: Path | None = None
+    lengths: Sequence[int] = (64, 128, 256, 512)
+    """Words of the texts, where a probe makes texts of growing length."""
+    size: int = 50
+    """Queries, documents or texts that a probe makes or draws."""
+    seed: int = 0
+
+
+class Probe(ABC):
+    """Measures one property of a model.
+
+    A new probe is a new file in this folder with a subclass that sets ``name``.
+    """
+
+    name: ClassVar[str]
+    needs_data: ClassVar[str] = ""
+    """What ``--data`` must be; empty where the probe makes its own."""
+
+    @classmethod
+    @abstractmethod
+    def run(cls, subject: Subject, wish: ProbeWish) -> list[Finding]:
+        """Measure the model."""

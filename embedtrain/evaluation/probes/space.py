@@ -1,0 +1,56 @@
+"""How vectors fill their space: isotropy and effective rank, alarms of a collapse and nothing more."""
+
+from typing import ClassVar
+
+import torch
+
+from embedtrain.data.readers.text_lines import read_objects
+from embedtrain.errors import UserError
+from embedtrain.evaluation.measures.diagnostics import (
+    effective_rank,
+    isotropy_score,
+    mean_cosine,
+    mean_norm,
+    partition_ratio,
+    uniformity,
+)
+from embedtrain.evaluation.probes.base import Finding, Probe, ProbeWish
+from embedtrain.evaluation.tasks.subject import Subject
+from embedtrain.types import TokenVectors
+
+UNIFORMITY_TEXTS = 2000
+"""Texts of which all pairs are held at once."""
+
+
+class Space(Probe):
+    """Measure the vectors of texts as documents; late interaction is measured token by token."""
+
+    name: ClassVar[str] = "space"
+    needs_data: ClassVar[str] = "a .jsonl file with a column text, such as a corpus.jsonl"
+
+    @classmethod
+    def run(cls, subject: Subject, wish: ProbeWish) -> list[Finding]:
+        """Encode the first texts of a file and describe their vectors."""
+        assert wish.data is not None
+        texts = []
+        for place, row in read_objects(wish.data):
+            if not isinstance(row.get("text"), str):
+                raise UserError(place, "has no text", got=sorted(row), cure="Name another file")
+            texts.append(str(row["text"]))
+            if len(texts) == wish.size:
+                break
+        vectors = subject.encode(texts, "document")
+        values = vectors.values if isinstance(vectors, TokenVectors) else vectors
+        tensor = torch.from_numpy(values.copy())
+        if len(tensor) < 2:
+            raise UserError(wish.data, "needs two texts at least", got=len(tensor))
+        setting = f"{len(tensor)} vectors of {tensor.shape[1]} dimensions"
+        figures = {
+            "mean_cosine": mean_cosine(tensor),
+            "isotropy_score": isotropy_score(tensor),
+            "partition_ratio": partition_ratio(tensor),
+            "effective_rank": effective_rank(tensor),
+            "uniformity": uniformity(tensor[:UNIFORMITY_TEXTS]),
+            "mean_norm": mean_norm(tensor),
+        }
+        return [Finding(setting, name, float(value)) for name, value in figures.items()]

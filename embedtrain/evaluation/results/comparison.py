@@ -1,0 +1,193 @@
+"""Several systems against one baseline over any number of tasks, corrected for the number of tests."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import NormalDist, fmean
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from embedtrain.errors import UserError
+from embedtrain.evaluation.measures.statistics import PairedComparison, holm_correction
+from embedtrain.evaluation.results.report import compare
+from embedtrain.evaluation.results.result import EvaluationResult, load_result
+from embedtrain.files import write_file
+
+ALL_TASKS = "mean over tasks"
+NORMAL = NormalDist()
+DETECTED = NORMAL.inv_cdf(0.975) + NORMAL.inv_cdf(0.8)
+"""Standard errors in a minimum detectable difference: level 5 %, power 80 %."""
+
+
+@dataclass(frozen=True)
+class ComparedScore:
+    """One system against the baseline on one task, or on the mean over all tasks."""
+
+    system: str
+    task: str
+    metric: str
+    value: float
+    baseline_value: float
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    corrected_p_value: float
+    """By Holm, over all systems and tasks; the mean over tasks is a test of its own, not corrected."""
+    minimum_detectable_difference: float
+
+
+@dataclass(frozen=True)
+class SystemResults:
+    """The results of one system by task."""
+
+    name: str
+    results: dict[str, EvaluationResult]
+
+
+def load_systems(paths: Sequence[Path]) -> list[SystemResults]:
+    """Read result files, or folders of them, one for each system.
+
+    Raises:
+        UserError: If there are fewer than two, a file is no result, or a folder has none.
+    """
+    if len(paths) < 2:
+        raise UserError("compare", "needs two systems or more", got=len(paths), cure="Name files")
+    names = system_names(paths)
+    return [SystemResults(name, _load(path)) for name, path in zip(names, paths, strict=True)]
+
+
+def system_names(paths: Sequence[Path]) -> list[str]:
+    """Name result files and folders by their last part, or by the whole path where two would be one."""
+    names = [path.name if path.is_dir() else path.stem for path in paths]
+    return [str(path) for path in paths] if len(set(names)) < len(names) else names
+
+
+def compare_systems(
+    systems: Sequence[SystemResults], metric: str | None = None
+) -> list[ComparedScore]:
+    """Compare every system with the first, task by task, each on its main metric or on ``metric``.
+
+    Tasks that a system or the baseline lacks are an error: a mean over different tasks says nothing.
+    """
+    baseline = systems[0]
+    rows = []
+    for system in systems[1:]:
+        if odd := set(system.results) ^ set(baseline.results):
+            raise UserError(
+                system.name,
+                f"and {baseline.name} were not measured on the same tasks",
+                got=sorted(odd)[0],
+                cure="Evaluate both on the same data",
+            )
+        rows += [
+            _compare_one(system.name, task, found, baseline, metric)
+            for task, found in system.results.items()
+        ]
+    corrected = holm_correction([row.p_value for row in rows])
+    rows = [
+        ComparedScore(**{**asdict(row), "corrected_p_value": p_value})
+        for row, p_value in zip(rows, corrected, strict=True)
+    ]
+    if len(baseline.results) > 1:
+        for system in systems[1:]:
+            rows.append(_mean_over_tasks([row for row in rows if row.system == system.name]))
+    return rows
+
+
+def comparison_table(rows: Sequence[ComparedScore], baseline: str) -> Table:
+    """Lay comparisons out for a rich console."""
+    caption = (
+        f"baseline: {escape(baseline)}; 95 % intervals of the paired difference; p corrected by Holm; "
+        "found: the true difference that this much data would find with 80 % probability"
+    )
+    table = Table("system", "task", box=box.SIMPLE_HEAD, caption=caption, caption_justify="left")
+    for heading in ("metric", "score", "baseline", "difference", "p", "found"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        shown = row.p_value if row.task == ALL_TASKS else row.corrected_p_value
+        table.add_row(
+            escape(row.system),
+            escape(row.task),
+            row.metric,
+            f"{row.value:.3f}",
+            f"{row.baseline_value:.3f}",
+            f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}]",
+            "<0.001" if shown < 0.001 else f"{shown:.3f}",
+            f"{row.minimum_detectable_difference:.3f}",
+        )
+    return table
+
+
+def write_comparison(rows: Sequence[ComparedScore], baseline: str, path: Path) -> None:
+    """Write comparisons as JSON."""
+    content = {"baseline": baseline, "comparisons": [asdict(row) for row in rows]}
+    write_file(path, json.dumps(content, indent=2) + "\n")
+
+
+def _load(path: Path) -> dict[str, EvaluationResult]:
+    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    if not files:
+        raise UserError(path, "holds no result", cure="Write some with embedtrain evaluate")
+    results = [load_result(file) for file in files]
+    return {f"{result.data.name} {result.data.split}": result for result in results}
+
+
+def _compare_one(
+    name: str, task: str, result: EvaluationResult, baseline: SystemResults, metric: str | None
+) -> ComparedScore:
+    wanted = metric or next(iter(result.metrics))
+    other = baseline.results[task]
+    for owner, found in ((name, result), (baseline.name, other)):
+        if wanted not in found.metrics:
+            raise UserError(
+                owner,
+                f"has no {wanted} on {task}",
+                got=list(found.metrics),
+                cure="Choose another metric, or leave it out for each task's main one",
+            )
+    compared = compare(result, other, baseline.name).comparison
+    assert compared is not None
+    paired: PairedComparison = compared.metrics[wanted]
+    return ComparedScore(
+        system=name,
+        task=task,
+        metric=wanted,
+        value=result.metrics[wanted].value,
+        baseline_value=other.metrics[wanted].value,
+        difference=paired.difference,
+        low=paired.low,
+        high=paired.high,
+        p_value=paired.p_value,
+        corrected_p_value=paired.p_value,
+        minimum_detectable_difference=paired.minimum_detectable_difference,
+    )
+
+
+def _mean_over_tasks(rows: Sequence[ComparedScore]) -> ComparedScore:
+    """Average over tasks that are taken as fixed: only their queries are a sample.
+
+    The standard errors of the tasks add up as those of independent means; interval and test are normal.
+    """
+    difference = fmean(row.difference for row in rows)
+    errors = [row.minimum_detectable_difference / DETECTED for row in rows]
+    error = math.sqrt(sum(one**2 for one in errors)) / len(rows)
+    p_value = 1.0 if error == 0 else 2 * (1 - NORMAL.cdf(abs(difference) / error))
+    reach = NORMAL.inv_cdf(0.975) * error
+    return ComparedScore(
+        system=rows[0].system,
+        task=ALL_TASKS,
+        metric="mean",
+        value=fmean(row.value for row in rows),
+        baseline_value=fmean(row.baseline_value for row in rows),
+        difference=difference,
+        low=difference - reach,
+        high=difference + reach,
+        p_value=p_value,
+        corrected_p_value=p_value,
+        minimum_detectable_difference=DETECTED * error,
+    )

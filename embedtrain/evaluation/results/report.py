@@ -1,0 +1,269 @@
+"""Results of evaluations: summarised, compared with a baseline, and shown as tables."""
+
+from collections.abc import Iterable, Mapping
+from io import StringIO
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from embedtrain.errors import UserError
+from embedtrain.evaluation.measures.efficiency import Efficiency
+from embedtrain.evaluation.measures.metrics import PerQuery
+from embedtrain.evaluation.measures.set_metrics import as_arrays, set_metric
+from embedtrain.evaluation.measures.set_statistics import NUM_RESAMPLES as NUM_SET_RESAMPLES
+from embedtrain.evaluation.measures.set_statistics import bootstrap_metric, compare_metric
+from embedtrain.evaluation.measures.statistics import (
+    NUM_RESAMPLES,
+    Interval,
+    PairedComparison,
+    bootstrap_interval,
+    compare_paired,
+)
+from embedtrain.evaluation.results.result import (
+    BaselineComparison,
+    EvaluatedData,
+    EvaluatedModel,
+    EvaluationResult,
+    Predictions,
+    Ties,
+)
+
+
+def summarise(
+    per_query: PerQuery,
+    data: EvaluatedData,
+    *,
+    model: EvaluatedModel | None = None,
+    efficiency: Efficiency | None = None,
+    predictions: Predictions | None = None,
+    set_metrics: tuple[str, ...] = (),
+    clusters: Mapping[str, str] | None = None,
+    num_resamples: int = NUM_RESAMPLES,
+) -> EvaluationResult:
+    """Average the scores of the queries and add bootstrap intervals, by cluster where queries have one.
+
+    ``set_metrics`` are computed from ``predictions`` and stand before the others.
+    """
+    metrics = {}
+    if predictions is not None:
+        metrics = _summarise_sets(predictions, set_metrics, clusters, num_resamples)
+    for name, values in per_query.items():
+        metrics[name] = bootstrap_interval(
+            np.array(list(values.values()), dtype=np.float64),
+            clusters=_labels(clusters, values),
+            num_resamples=num_resamples,
+        )
+    return EvaluationResult(
+        metrics=metrics,
+        data=data,
+        model=model,
+        efficiency=efficiency,
+        per_query=per_query,
+        predictions=predictions,
+        clusters=None if clusters is None else dict(clusters),
+    )
+
+
+def _summarise_sets(
+    predictions: Predictions,
+    names: tuple[str, ...],
+    clusters: Mapping[str, str] | None,
+    num_resamples: int,
+) -> dict[str, Interval]:
+    items = list(predictions.predicted)
+    arrays = as_arrays(predictions.predicted, predictions.expected, items)
+    return {
+        name: bootstrap_metric(
+            set_metric(name, *arrays),
+            len(items),
+            clusters=_labels(clusters, items),
+            num_resamples=min(num_resamples, NUM_SET_RESAMPLES),
+        )
+        for name in names
+    }
+
+
+def compare(
+    result: EvaluationResult,
+    baseline: EvaluationResult,
+    baseline_name: str,
+    *,
+    clusters: Mapping[str, str] | None = None,
+    num_resamples: int = NUM_RESAMPLES,
+) -> EvaluationResult:
+    """Add a paired comparison with a baseline that was measured on the same data and queries.
+
+    Without ``clusters`` those that the result was summarised with are used.
+    """
+    _check_comparable(result, baseline, baseline_name)
+    clusters = result.clusters if clusters is None else clusters
+    comparisons = {}
+    for name in result.metrics:
+        if name in result.per_query and name in baseline.per_query:
+            values = result.per_query[name]
+            comparisons[name] = compare_paired(
+                np.array(list(values.values()), dtype=np.float64),
+                np.array([baseline.per_query[name][query] for query in values], dtype=np.float64),
+                clusters=_labels(clusters, values),
+                num_resamples=num_resamples,
+            )
+        elif name in baseline.metrics:
+            comparisons[name] = _compare_sets(name, result, baseline, clusters, num_resamples)
+    comparison = BaselineComparison(baseline=baseline_name, metrics=comparisons)
+    return result.model_copy(update={"comparison": comparison})
+
+
+def _compare_sets(
+    name: str,
+    result: EvaluationResult,
+    baseline: EvaluationResult,
+    clusters: Mapping[str, str] | None,
+    num_resamples: int,
+) -> PairedComparison:
+    assert result.predictions is not None
+    assert baseline.predictions is not None
+    items = list(result.predictions.predicted)
+    score, reference = (
+        set_metric(name, *as_arrays(one.predicted, result.predictions.expected, items))
+        for one in (result.predictions, baseline.predictions)
+    )
+    return compare_metric(
+        score,
+        reference,
+        len(items),
+        clusters=_labels(clusters, items),
+        num_resamples=min(num_resamples, NUM_SET_RESAMPLES),
+    )
+
+
+def _labels(clusters: Mapping[str, str] | None, items: Iterable[str]) -> list[str] | None:
+    return None if clusters is None else [clusters[item] for item in items]
+
+
+def result_tables(result: EvaluationResult, *, markdown: bool = False) -> list[Table]:
+    """Lay out a result for a rich console: one table of quality and, where measured, one of cost."""
+    style = box.MARKDOWN if markdown else box.SIMPLE_HEAD
+    tables = [_quality_table(result, style)]
+    if result.efficiency is not None:
+        tables.append(_efficiency_table(result.efficiency, style))
+    return tables
+
+
+def render_text(result: EvaluationResult, *, markdown: bool = False) -> str:
+    """Render a result as plain text or as Markdown tables, without colour."""
+    rendered = []
+    for table in result_tables(result, markdown=markdown):
+        output = StringIO()
+        Console(file=output, width=160, color_system=None).print(table)
+        lines = [line.rstrip() for line in output.getvalue().splitlines()]
+        rendered.append("\n".join(line for line in lines if line))
+    return "\n\n".join(rendered) + "\n"
+
+
+def _check_comparable(
+    result: EvaluationResult, baseline: EvaluationResult, baseline_name: str
+) -> None:
+    if baseline.data.fingerprint != result.data.fingerprint:
+        raise UserError(
+            baseline_name,
+            f"was measured on other data than {_describe(result.data)}",
+            got=_describe(baseline.data),
+            cure="Evaluate the baseline on the same data and split",
+        )
+    shared = [name for name in result.metrics if name in baseline.metrics]
+    if not shared:
+        raise UserError(
+            baseline_name,
+            "shares no metric with this result",
+            got=", ".join(baseline.metrics),
+            cure=f"Evaluate the baseline with {', '.join(result.metrics)}",
+        )
+    for name in shared:
+        if odd := _items(result, name) ^ _items(baseline, name):
+            raise UserError(
+                baseline_name,
+                f"was measured on other queries ({len(odd)} are in only one of the two)",
+                got=min(odd),
+                cure="Evaluate the baseline on the same data and split",
+            )
+
+
+def _items(result: EvaluationResult, name: str) -> set[str]:
+    if name in result.per_query:
+        return set(result.per_query[name])
+    return set() if result.predictions is None else set(result.predictions.predicted)
+
+
+def _describe(data: EvaluatedData) -> str:
+    return f"{data.name} {data.split} (fingerprint {data.fingerprint[:12]})"
+
+
+def _quality_table(result: EvaluationResult, style: box.Box) -> Table:
+    comparison = result.comparison
+    caption = "95 % intervals in brackets"
+    if result.train_overlap is not None:
+        share = result.train_overlap["equal_queries"]
+        caption += f"; {share:.1%} of the queries are among the training queries"
+    if result.ties is not None:
+        caption += f"; {describe_ties(result.ties)}"
+    headings = [escape(f"{result.data.name} {result.data.split}")]
+    if comparison is not None:
+        caption += f"; baseline: {escape(comparison.baseline)}"
+        headings += ["baseline", "difference", "p"]
+    table = Table("metric", box=style, caption=caption, caption_justify="left")
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for name, interval in result.metrics.items():
+        cells = [_title(name), f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"]
+        if comparison is not None and name in comparison.metrics:
+            paired = comparison.metrics[name]
+            cells += [
+                f"{interval.value - paired.difference:.3f}",
+                f"{paired.difference:+.3f} [{paired.low:+.3f}, {paired.high:+.3f}]",
+                "<0.001" if paired.p_value < 0.001 else f"{paired.p_value:.3f}",
+            ]
+        table.add_row(*cells)
+    return table
+
+
+def _efficiency_table(efficiency: Efficiency, style: box.Box) -> Table:
+    latency, machine = efficiency.query_latency, efficiency.machine
+    threads = f"{machine.num_threads} threads of torch, {machine.memory_gib:g} GiB"
+    place = ", ".join(filter(None, (machine.gpu, machine.cpu, threads)))
+    table = Table("cost", box=style, caption=f"on {escape(place)}", caption_justify="left")
+    table.add_column("", justify="right")
+    table.add_row("encoding", f"{efficiency.documents_per_second:,.1f} documents/s")
+    table.add_row("query, median", f"{1000 * latency.p50_seconds:,.2f} ms")
+    table.add_row("query, 95th percentile", f"{1000 * latency.p95_seconds:,.2f} ms")
+    if latency.p99_seconds is not None:
+        table.add_row("query, 99th percentile", f"{1000 * latency.p99_seconds:,.2f} ms")
+    table.add_row("index", f"{efficiency.bytes_per_document:,.0f} bytes/document")
+    if efficiency.peak_memory_bytes is not None:
+        table.add_row("memory, peak", f"{efficiency.peak_memory_bytes / 2**30:,.2f} GiB")
+    if (price := efficiency.price) is not None:
+        table.add_row(
+            f"at {price.per_hour:g} an hour, million documents",
+            f"{price.per_million_documents:,.2f}",
+        )
+        table.add_row("million queries, one by one", f"{price.per_million_queries:,.2f}")
+    return table
+
+
+def describe_ties(ties: Ties) -> str:
+    """Say how often equal scores stand on both sides of the cut, and what the metrics are without their order."""
+    expected = ", ".join(f"{_title(name)} {value:.3f}" for name, value in ties.expected.items())
+    return (
+        f"{ties.tied_queries:.1%} of the queries are tied at rank {ties.cutoff}; expected with ties in "
+        f"random order: {expected}"
+    )
+
+
+def _title(name: str) -> str:
+    kind, _, cutoff = name.partition("_at_")
+    titles = {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP"}
+    if not cutoff:
+        return name.replace("_", " ").capitalize()
+    return f"{titles.get(kind, kind.capitalize())}@{cutoff}"

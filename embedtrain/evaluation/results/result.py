@@ -1,0 +1,175 @@
+"""The result of an evaluation and its JSON file.
+
+In the file each metric is a key of its own, ``{"ndcg_at_10": {"value": v, "low": l, "high": h}, ...}``,
+beside sections whose names no metric has (:data:`SECTIONS`).
+"""
+
+import json
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from embedtrain.errors import UserError
+from embedtrain.evaluation.measures.efficiency import Efficiency
+from embedtrain.evaluation.measures.metrics import PerQuery
+from embedtrain.evaluation.measures.statistics import Interval, PairedComparison
+from embedtrain.files import write_file
+
+SECTIONS = (
+    "data",
+    "model",
+    "train_overlap",
+    "ties",
+    "efficiency",
+    "comparison",
+    "per_query",
+    "predictions",
+    "clusters",
+)
+CURE = "Write one with embedtrain evaluate MODEL --data DIR --output FILE.json"
+
+
+class EvaluatedData(BaseModel):
+    """The data that a model was evaluated on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: str
+    split: str
+    fingerprint: str
+    """A hash of the queries, documents and judgments: results can be compared where it is equal."""
+    num_queries: int
+    """Or items, where a task has no queries."""
+    num_documents: int
+    task: str = "retrieval"
+    """Kind of task."""
+
+
+class EvaluatedModel(BaseModel):
+    """The model that was evaluated, and how its vectors were used."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: str
+    weights: str
+    """A hash of weights, tokenizer and contract: two checkpoints never share it."""
+    settings: dict[str, Any] = {}
+    """What differs from the plain vectors, such as truncation or quantisation."""
+
+
+class Predictions(BaseModel):
+    """What a model said of each item and what was expected, for metrics that are no mean over items."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    predicted: dict[str, float]
+    """Item to similarity or number of its cluster."""
+    expected: dict[str, float]
+    """Item to judged similarity, label 0 or 1, or number of its class."""
+
+
+class Ties(BaseModel):
+    """What the order of documents with equal scores decides: trec_eval's is by document id."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    cutoff: int
+    tied_queries: float
+    """Share of the queries whose results at the ranks ``cutoff`` and ``cutoff + 1`` are tied."""
+    expected: dict[str, float]
+    """Metric to its mean over queries when tied results are ordered at random."""
+
+
+class BaselineComparison(BaseModel):
+    """Paired tests of every metric that result and baseline share."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    baseline: str
+    """The baseline's file or name."""
+    metrics: dict[str, PairedComparison]
+
+
+class EvaluationResult(BaseModel):
+    """Scores with 95 % intervals, the score of each query, and what they were measured on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    metrics: dict[str, Interval]
+    data: EvaluatedData
+    model: EvaluatedModel | None = None
+    train_overlap: dict[str, float] | None = None
+    """Share of the queries that equal a training query (of the run, or of the split beside them), or share 13 words."""
+    ties: Ties | None = None
+    """Where more than 1 % of the queries of a retrieval task are tied at the cut."""
+    efficiency: Efficiency | None = None
+    comparison: BaselineComparison | None = None
+    per_query: PerQuery
+    predictions: Predictions | None = None
+    """For the metrics that ``per_query`` lacks."""
+    clusters: dict[str, str] | None = None
+    """Query or item to the label of those it is drawn with."""
+
+    @model_validator(mode="after")
+    def _check_names(self) -> "EvaluationResult":
+        if not self.metrics:
+            raise ValueError("holds no metric")
+        if reserved := set(self.metrics) & set(SECTIONS):
+            raise ValueError(f"the metric {min(reserved)} has the name of a section")
+        missing = set(self.metrics) - set(self.per_query)
+        if missing and self.predictions is None:
+            raise ValueError(f"the metric {min(missing)} has no scores per query")
+        return self
+
+    def to_json(self) -> dict[str, Any]:
+        """Lay the result out as in its file: metrics first, absent sections left out, queries last."""
+        dumped = self.model_dump(mode="json")
+        sections = {name: dumped[name] for name in SECTIONS if dumped[name] is not None}
+        return {**dumped["metrics"], **sections}
+
+
+def write_result(result: EvaluationResult, path: Path) -> None:
+    """Write a result to its JSON file, which appears only when complete."""
+    write_file(path, json.dumps(result.to_json(), indent=2, allow_nan=False) + "\n")
+
+
+def load_result(path: Path) -> EvaluationResult:
+    """Read a result that :func:`write_result` wrote; anything else is the user's mistake."""
+    content = _read_object(path)
+    try:
+        return parse_result(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])).removeprefix("metrics.")
+        reason = f"{place}: {first['msg']}" if place else first["msg"]
+        raise UserError(
+            path, f"is not the result of an evaluation ({reason})", cure=CURE
+        ) from error
+
+
+def parse_result(content: dict[str, Any]) -> EvaluationResult:
+    """Build a result from the object of its file."""
+    sections = {name: content[name] for name in SECTIONS if name in content}
+    metrics = {name: value for name, value in content.items() if name not in sections}
+    return EvaluationResult.model_validate({"metrics": metrics, **sections})
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except OSError as error:
+        raise UserError(path, f"cannot be read ({error.strerror})", cure=CURE) from error
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path}:{error.lineno}", f"is not JSON ({error.msg})", cure=CURE
+        ) from error
+    except ValueError as error:
+        raise UserError(path, f"is not JSON ({error})", cure=CURE) from error
+    if not isinstance(content, dict):
+        raise UserError(path, "is not a JSON object", got=type(content).__name__, cure=CURE)
+    return content
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")

@@ -1,0 +1,51 @@
+"""Finds the kinds of tasks in this folder, and the kind that data is of."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
+
+import embedtrain.evaluation.tasks
+from embedtrain.errors import UserError
+from embedtrain.evaluation.tasks.base import Task
+from embedtrain.evaluation.tasks.files import find_files
+
+
+@lru_cache(maxsize=1)
+def task_kinds() -> dict[str, type[Task]]:
+    """Return every kind of task by its name: each subclass of :class:`Task` with one, in a file of this folder."""
+    for module in iter_modules(embedtrain.evaluation.tasks.__path__):
+        import_module(f"embedtrain.evaluation.tasks.{module.name}")
+    found = {kind.kind: kind for kind in _subclasses(Task) if "kind" in vars(kind)}
+    return dict(sorted(found.items()))
+
+
+def _subclasses(kind: type[Any]) -> Iterator[type[Any]]:
+    """Yield all subclasses, those of subclasses included: some only hold what others share."""
+    for one in kind.__subclasses__():
+        yield one
+        yield from _subclasses(one)
+
+
+def open_task(path: str, split: str | None = None, kind: str | None = None) -> Task:
+    """Open the data of a path as the kind of task it looks like, or as ``kind``.
+
+    Raises:
+        UserError: If it looks like none, or is not what its kind needs.
+    """
+    files, kinds = find_files(path, split), task_kinds()
+    if kind is not None:
+        if kind not in kinds:
+            raise UserError("--task", "is unknown", got=kind, cure=f"Use {', '.join(kinds)}")
+        return kinds[kind].open(files)
+    for candidate in kinds.values():
+        if candidate.recognises(files):
+            return candidate.open(files)
+    forms = "; ".join(f"{name}: {found.needs}" for name, found in kinds.items())
+    raise UserError(
+        files.path,
+        "looks like no task",
+        got=sorted(files.columns) or None,
+        cure=f"Give one of these: {forms}",
+    )

@@ -1,0 +1,212 @@
+"""A model as tasks see it: texts in, vectors, pair scores and search results out, every vector made once."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64
+
+from embedtrain.contract.texts import Contract
+from embedtrain.encoding.cache import embed_once, model_key
+from embedtrain.encoding.shards import Shard
+from embedtrain.encoding.token_cache import embed_tokens_once
+from embedtrain.errors import UserError
+from embedtrain.evaluation.results.result import EvaluatedModel
+from embedtrain.models.dense.encoder import DenseEncoder
+from embedtrain.models.dense.pair_head import interaction_of, refuse_interaction
+from embedtrain.models.encoder import TextEncoder
+from embedtrain.ops.interaction import interaction_pairs
+from embedtrain.ops.similarity import pair_scores
+from embedtrain.retrieval.compression import Compression
+from embedtrain.retrieval.dense.exact import SearchResult
+from embedtrain.retrieval.search import search
+from embedtrain.types import Interaction, TokenEmbeddings, TokenVectors
+
+Vectors = Float32[np.ndarray, "texts dim"] | TokenVectors
+Role = Literal["query", "document", "symmetric"]
+"""``symmetric`` is for texts that are compared with their like: the query's prompt, the longer length."""
+PAIRS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model under evaluation.
+
+    Args:
+        model: The encoder.
+        name: Where it came from; goes into results.
+        cache: Folder of caches. Vectors are kept there by a hash of weights, contract and texts, so an
+            evaluation that was killed goes on, and no two checkpoints share any.
+        compression: How vectors are cut and, in retrieval, stored.
+        instruction: Name of the instruction that the model was loaded under; goes into results.
+    """
+
+    model: TextEncoder
+    name: str
+    cache: Path
+    compression: Compression = field(default_factory=Compression)
+    instruction: str | None = None
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether a text has one vector."""
+        return isinstance(self.model, DenseEncoder)
+
+    @cached_property
+    def key(self) -> str:
+        """A hash of the weights, the tokenizer and the contract."""
+        return model_key(self.model)
+
+    def identity(self) -> EvaluatedModel:
+        """Name the model by its hash."""
+        settings = self.compression.model_dump(exclude_defaults=True)
+        if self.instruction is not None:
+            settings["instruction"] = self.instruction
+        return EvaluatedModel(name=self.name, weights=self.key, settings=settings)
+
+    def encode(self, texts: Sequence[str], role: Role) -> Vectors:
+        """Return the vectors of texts, from the cache where it has them, cut where that is wished."""
+        normalized = self.model.contract.similarity == "cosine"
+        return self.compression.cut(self._encode_whole(texts, role), normalized=normalized)
+
+    def _encode_whole(self, texts: Sequence[str], role: Role) -> Vectors:
+        model, key = self.model, self.key
+        if role == "symmetric":
+            model, key = symmetric_view(model), f"{key} symmetric"
+        side: Literal["query", "document"] = "query" if role == "query" else "document"
+        if isinstance(model, DenseEncoder):
+            return embed_once(model, key, texts, side, self.cache)
+        return embed_tokens_once(
+            model, key, texts, side, self.cache, shard=Shard(), precision="fp32"
+        )
+
+    def features(self, texts: Sequence[str], task: str) -> Float32[np.ndarray, "texts dim"]:
+        """Return one vector per text, for tasks that cannot do with several.
+
+        Raises:
+            UserError: If the model has several.
+        """
+        vectors = self.encode(texts, "symmetric")
+        if isinstance(vectors, TokenVectors):
+            raise UserError(
+                f"a task of {task}",
+                "needs one vector per text, and a late-interaction model has several",
+                got=self.name,
+                cure="Evaluate it on retrieval, reranking, sts, pair_classification or bitext_mining",
+            )
+        return vectors
+
+    def search(
+        self, queries: Sequence[str], documents: Sequence[str], num_results: int, role: Role
+    ) -> SearchResult:
+        """Return the best documents of each query; ``role`` is that of the queries.
+
+        With the role ``symmetric`` a dense model encodes documents as it does queries.
+        """
+        other: Role = "symmetric" if role == "symmetric" and self.is_dense else "document"
+        first = self.encode(queries, role if self.is_dense else "query")
+        vectors = self.encode(documents, other)
+        interaction = interaction_of(self.model)
+        if self.compression != Compression():
+            refuse_interaction(self.model, "--dim and --quantize")
+        elif interaction is not None:
+            return search(first, vectors, num_results, interaction)
+        return self.compression.index(vectors).search(first, num_results)
+
+    def similarities(
+        self, first: Sequence[str], second: Sequence[str]
+    ) -> Float64[np.ndarray, " pairs"]:
+        """Compare texts with their like, pair by pair.
+
+        A dense model uses its own similarity. Late interaction averages both directions of MaxSim, each
+        over the vectors of the text that plays the query, so that long texts are not similar to all.
+        """
+        if self.is_dense:
+            one, other = (self.encode(texts, "symmetric") for texts in (first, second))
+            assert isinstance(one, np.ndarray)
+            assert isinstance(other, np.ndarray)
+            if (interaction := interaction_of(self.model)) is not None:
+                return _interaction_similarities(interaction, one, other)
+            products: Float64[np.ndarray, " pairs"] = np.vecdot(
+                one.astype(np.float64), other.astype(np.float64)
+            )
+            return products
+        both: Float64[np.ndarray, " pairs"] = self._one_way(first, second) + self._one_way(
+            second, first
+        )
+        return both / 2
+
+    def _one_way(
+        self, queries: Sequence[str], documents: Sequence[str]
+    ) -> Float64[np.ndarray, " pairs"]:
+        asked, answers = self.encode(queries, "query"), self.encode(documents, "document")
+        assert isinstance(asked, TokenVectors)
+        assert isinstance(answers, TokenVectors)
+        scores = [
+            _pair_scores(
+                asked.part(start, start + PAIRS_AT_ONCE).tensors(),
+                answers.part(start, start + PAIRS_AT_ONCE).tensors(),
+            )
+            for start in range(0, len(queries), PAIRS_AT_ONCE)
+        ]
+        per_vector: Float64[np.ndarray, " pairs"] = np.concatenate(scores) / asked.lengths
+        return per_vector
+
+
+@torch.no_grad()
+def _interaction_similarities(
+    interaction: Interaction,
+    first: Float32[np.ndarray, "pairs dim"],
+    second: Float32[np.ndarray, "pairs dim"],
+) -> Float64[np.ndarray, " pairs"]:
+    """Return the mean of both orders, for neither text of a pair is the query."""
+    one, other = torch.from_numpy(first.copy()), torch.from_numpy(second.copy())
+    cpu, rows = interaction.to("cpu"), torch.arange(len(first))
+    both = [
+        interaction_pairs(cpu, query, document, rows, "similarity")
+        for query, document in ((one, other), (other, one))
+    ]
+    values: Float64[np.ndarray, " pairs"] = torch.stack(both).double().mean(0).numpy()
+    return values
+
+
+def _pair_scores(
+    queries: TokenEmbeddings, documents: TokenEmbeddings
+) -> Float64[np.ndarray, " pairs"]:
+    with torch.no_grad():
+        scores = pair_scores(queries, documents, torch.arange(len(queries)))
+    values: Float64[np.ndarray, " pairs"] = scores.double().numpy()
+    return values
+
+
+def symmetric_view(model: TextEncoder) -> TextEncoder:
+    """Return the model, the same weights, whose documents get the query's prompt and the longer length.
+
+    A query length of a few words would cut the documents that are to be clustered or classified. Late
+    interaction is left alone: its query length is also the number of its expansion tokens.
+    """
+    contract = model.contract
+    if not isinstance(contract, Contract):
+        return model
+    return _with_contract(
+        model,
+        document_prompt=contract.query_prompt,
+        document_length=max(contract.query_length, contract.document_length),
+        document_model="",  # texts are compared with their like, so one model encodes them all
+    )
+
+
+def with_prompts(model: TextEncoder, query: str, document: str) -> TextEncoder:
+    """Return the model, the same weights, with other prompts."""
+    return _with_contract(model, query_prompt=query, document_prompt=document)
+
+
+def _with_contract(model: TextEncoder, **changes: object) -> TextEncoder:
+    view = copy.copy(model)
+    view.contract = model.contract.model_copy(update=changes)
+    return view

@@ -1,0 +1,85 @@
+"""Where what is computed once is kept, and how it gets there whole or not at all."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from embedtrain.errors import UserError
+
+
+def default_cache() -> Path:
+    """Return ``$EMBEDTRAIN_CACHE``, or ``embedtrain`` in the user's cache folder (XDG)."""
+    if chosen := os.environ.get("EMBEDTRAIN_CACHE"):
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "embedtrain"
+
+
+def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
+    """Return ``folder``, built by ``build`` in a temporary place and renamed if it does not exist yet."""
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix="building-", dir=folder.parent))
+    try:
+        build(building)
+        building.rename(folder)
+    except OSError:
+        if (
+            not folder.is_dir()
+        ):  # another process may have finished first; what it built is the same
+            raise
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return folder
+
+
+def check_file(flag: str, path: Path) -> None:
+    """Refuse a path that cannot be written as a file, before the work that it is for.
+
+    Raises:
+        UserError: If it is a folder, or lies below a file.
+    """
+    if path.is_dir():
+        raise UserError(flag, "is a folder", got=str(path), cure="Name a file")
+    _check_above(flag, path)
+
+
+def check_folder(flag: str, path: Path) -> None:
+    """Refuse a path that cannot be a folder of files, before the work that they are for.
+
+    Raises:
+        UserError: If it is a file, or lies below one.
+    """
+    if path.is_file():
+        raise UserError(flag, "is a file", got=str(path), cure="Name a folder")
+    _check_above(flag, path)
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Write a file, which appears only when complete, and its folder; text as UTF-8.
+
+    Raises:
+        UserError: If it cannot be written; nothing is left behind then.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        partial.replace(path)
+    except OSError as error:
+        raise UserError(
+            path, f"cannot be written ({error.strerror})", cure="Check the folder and free space"
+        ) from error
+    finally:
+        with suppress(OSError):  # it is there only if writing failed half-way
+            partial.unlink()
+
+
+def _check_above(flag: str, path: Path) -> None:
+    nearest = next(folder for folder in path.parents if folder.exists())
+    if not nearest.is_dir():
+        raise UserError(flag, f"lies below the file {nearest}", got=str(path), cure="Name a folder")

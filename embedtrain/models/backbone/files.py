@@ -1,0 +1,92 @@
+"""Reads safetensors files; one that is cut off or something else is the user's mistake, said in one line."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from embedtrain.errors import UserError
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return all tensors of a file.
+
+    Raises:
+        UserError: If it is no whole safetensors file.
+    """
+    with readable_weights(path):
+        weights: dict[str, Tensor] = load_file(path)
+    return weights
+
+
+@contextmanager
+def readable_weights(path: Path) -> Iterator[None]:
+    """Turn what safetensors raises for a broken file into one line."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            path,
+            "is no whole safetensors file",
+            got=str(error),
+            cure="Copy or download it again",
+        ) from error
+
+
+def read_projection(folder: Path) -> nn.Linear:
+    """Read a linear layer in the layout of sentence-transformers' ``Dense``."""
+    config = read_json(folder / "config.json")
+    activation = config.get("activation_function", "Identity").rsplit(".", 1)[-1]
+    if activation != "Identity":
+        raise UserError(
+            folder, "has an activation after the projection, which is not offered", got=activation
+        )
+    if not (folder / "model.safetensors").is_file():
+        raise UserError(
+            folder, "has no model.safetensors", cure="Save the projection as safetensors"
+        )
+    layer = nn.Linear(config["in_features"], config["out_features"], bias=config.get("bias", True))
+    weights = read_weights(folder / "model.safetensors")
+    layer.load_state_dict({key.removeprefix("linear."): value for key, value in weights.items()})
+    return layer
+
+
+def write_projection(folder: Path, projection: nn.Linear, **settings: object) -> None:
+    """Write a linear layer in the layout of sentence-transformers' ``Dense``, with further settings."""
+    write_json(
+        folder / "config.json",
+        {
+            "in_features": projection.in_features,
+            "out_features": projection.out_features,
+            "bias": projection.bias is not None,
+            "activation_function": "torch.nn.modules.linear.Identity",
+            **settings,
+        },
+    )
+    weights = {
+        f"linear.{key}": value.contiguous() for key, value in projection.state_dict().items()
+    }
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def read_json(path: Path, *, optional: bool = False) -> Any:  # noqa: ANN401 - the caller knows the form
+    """Read a JSON file; an optional one that is missing reads as an empty object."""
+    if optional and not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(path, "is missing", cure="Copy the whole model folder") from error
+    except ValueError as error:
+        raise UserError(path, "is not valid JSON", got=str(error)) from error
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a JSON file, making its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

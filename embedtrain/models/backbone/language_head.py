@@ -1,0 +1,291 @@
+"""An encoder with its masked-language head, taken apart: token states, the head's transform, the matrix.
+
+The head's logits are ``transform(states) @ weight.T + bias``; they are never computed here, so that losses
+can do so in tiles, on labelled tokens only. BERT, RoBERTa, XLM-R, CamemBERT, DistilBERT and ModernBERT are
+known, and decoders, whose head is the matrix alone; each family names its parts differently, and this file
+alone knows how.
+"""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from safetensors import safe_open
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+
+from embedtrain.errors import UserError
+from embedtrain.models.backbone.fetching import fetch
+from embedtrain.models.backbone.files import readable_weights
+from embedtrain.models.backbone.loading import (
+    Attention,
+    Backbone,
+    load_backbone,
+    max_length,
+    position_offset,
+    quiet_transformers,
+)
+from embedtrain.models.backbone.lora import LoraConfig
+
+logger = logging.getLogger(__name__)
+
+
+class Architecture(BaseModel):
+    """An encoder from scratch: random weights, the vocabulary of the tokenizer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    family: Literal["bert", "roberta", "modernbert"] = "bert"
+    """BERT and RoBERTa learn absolute positions, ModernBERT turns queries and keys (RoPE)."""
+    num_layers: PositiveInt = 4
+    width: PositiveInt = 256
+    """Dimension of the token states."""
+    num_heads: PositiveInt = 4
+    inner_width: PositiveInt | None = None
+    """Of the feed-forward layers; null is four times the width, for ModernBERT's gated ones 8/3."""
+    max_length: PositiveInt = 512
+    """Tokens there are positions for."""
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """Of states; attention has none, which is slow on CPU."""
+
+
+class MaskedLanguageModel(nn.Module):
+    """An encoder and its masked-language head.
+
+    Args:
+        model: A ``...ForMaskedLM`` of transformers.
+        tokenizer: Its tokenizer.
+        path: Where it came from, for errors.
+
+    Raises:
+        UserError: If the family's head is not known here.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, path: str) -> None:  # noqa: ANN401 - transformers is untyped
+        super().__init__()
+        family = model.config.model_type
+        if family not in _TRANSFORMS:
+            raise UserError(
+                path,
+                "has a masked-language head of an unknown kind",
+                got=family,
+                cure=f"Use one of {', '.join(sorted(_TRANSFORMS))}",
+            )
+        self.model: Any = model
+        self.tokenizer = tokenizer
+        self.path = path
+
+    @property
+    def backbone(self) -> Backbone:
+        """The encoder without the head; it shares the weights."""
+        return Backbone(self.model.base_model, self.tokenizer, self.path, Path(self.path))
+
+    @property
+    def width(self) -> int:
+        """Dimension of the token states."""
+        return int(self.model.config.hidden_size)
+
+    @property
+    def max_length(self) -> int:
+        """Tokens the encoder has positions for."""
+        return max_length(self.model.config)
+
+    @property
+    def weight(self) -> Float[Tensor, "vocabulary dim"]:
+        """The output matrix, usually the input embeddings."""
+        matrix: Tensor = self.model.get_output_embeddings().weight
+        return matrix
+
+    @property
+    def bias(self) -> Float[Tensor, " vocabulary"] | None:
+        """Added to the logits."""
+        offset: Tensor | None = self.model.get_output_embeddings().bias
+        return offset
+
+    def transform(self, states: Float[Tensor, "tokens dim"]) -> Float[Tensor, "tokens dim"]:
+        """Return what the head multiplies by the output matrix."""
+        transformed: Tensor = _TRANSFORMS[self.model.config.model_type](self.model, states)
+        return transformed
+
+    def embed(
+        self, ids: Int64[Tensor, " tokens"], places: Int64[Tensor, " tokens"]
+    ) -> Float[Tensor, "tokens dim"]:
+        """Return the encoder's own input embeddings: words, positions if it has any, norm, dropout."""
+        embeddings = self.model.base_model.embeddings
+        where = {"position_ids": self._position_ids(places)} if self.has_positions else {}
+        embedded: Tensor = embeddings(input_ids=ids[None], **where)[0]
+        return embedded
+
+    def embed_vectors(
+        self, vectors: Float[Tensor, "tokens dim"], places: Int64[Tensor, " tokens"]
+    ) -> Float[Tensor, "tokens dim"]:
+        """Return the input embeddings with ``vectors`` in the place of words."""
+        embeddings = self.model.base_model.embeddings
+        if self.model.config.model_type == "distilbert":
+            embedded = embeddings(None, vectors[None], position_ids=self._position_ids(places))
+        elif self.has_positions:
+            embedded = embeddings(
+                inputs_embeds=vectors[None], position_ids=self._position_ids(places)
+            )
+        else:
+            embedded = embeddings(inputs_embeds=vectors[None])
+        first: Tensor = embedded[0]
+        return first
+
+    @property
+    def has_positions(self) -> bool:
+        """Whether the input embeddings hold learned positions; rotary ones do not."""
+        return hasattr(self.model.base_model.embeddings, "position_embeddings")
+
+    def position_vectors(self, places: Int64[Tensor, " tokens"]) -> Float[Tensor, "tokens dim"]:
+        """Return the learned positions of the input embeddings."""
+        vectors: Tensor = self.model.base_model.embeddings.position_embeddings(
+            self._position_ids(places)[0]
+        )
+        return vectors
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The encoder's layers."""
+        base = self.model.base_model
+        found: nn.ModuleList = next(
+            getattr(owner, name)
+            for owner in (base, getattr(base, "encoder", None), getattr(base, "transformer", None))
+            for name in ("layers", "layer")
+            if hasattr(owner, name)
+        )
+        return found
+
+    def _position_ids(self, places: Tensor) -> Tensor:
+        return (places + position_offset(self.model.config))[None]
+
+
+def load_masked_language_model(
+    path: str,
+    *,
+    num_layers: int | None = None,
+    dropout: float | None = None,
+    attention: Attention | None = None,
+    lora: LoraConfig | None = None,
+) -> MaskedLanguageModel:
+    """Load an encoder or decoder with its head; a folder without one gets a new one, which is logged."""
+    family = json.loads((fetch(path) / "config.json").read_text(encoding="utf-8"))["model_type"]
+    backbone = load_backbone(
+        path,
+        num_layers=num_layers,
+        dropout=dropout,
+        attention=attention,
+        lora=lora,
+        loader=AutoModelForCausalLM if family in DECODERS else AutoModelForMaskedLM,
+    )
+    if family not in DECODERS and not has_language_head(backbone.folder):
+        logger.warning("%s has no masked-language head; it starts with random weights", path)
+    model = MaskedLanguageModel(backbone.model, backbone.tokenizer, path)
+    _check_sizes(model)
+    return model
+
+
+def build_masked_language_model(
+    tokenizer_path: str, architecture: Architecture
+) -> MaskedLanguageModel:
+    """Build an encoder with random weights around a tokenizer.
+
+    Raises:
+        UserError: If the tokenizer cannot be loaded or the sizes do not fit together.
+    """
+    folder = Path(tokenizer_path).expanduser()
+    if not (folder / "tokenizer.json").is_file():
+        raise UserError(
+            "model.backbone",
+            "names no folder with a tokenizer.json, which model.architecture builds on",
+            got=tokenizer_path,
+            cure="Train one with `embedtrain tokenizer`",
+        )
+    if architecture.width % architecture.num_heads:
+        raise UserError(
+            "model.architecture.width",
+            f"cannot be shared among {architecture.num_heads} heads",
+            got=architecture.width,
+            cure="Choose a multiple",
+        )
+    with quiet_transformers():
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        config = AutoConfig.for_model(
+            architecture.family, **_config_fields(architecture, tokenizer)
+        )
+        model = AutoModelForMaskedLM.from_config(config, attn_implementation="sdpa")
+    return MaskedLanguageModel(model, tokenizer, tokenizer_path)
+
+
+def _config_fields(architecture: Architecture, tokenizer: Any) -> dict[str, Any]:  # noqa: ANN401
+    width, dropout = architecture.width, architecture.dropout
+    fields: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": width,
+        "num_hidden_layers": architecture.num_layers,
+        "num_attention_heads": architecture.num_heads,
+        "intermediate_size": architecture.inner_width or 4 * width,
+        "max_position_embeddings": architecture.max_length,
+        "pad_token_id": tokenizer.pad_token_id or 0,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "cls_token_id": tokenizer.cls_token_id,
+        "sep_token_id": tokenizer.sep_token_id,
+    }
+    if architecture.family == "modernbert":
+        fields["intermediate_size"] = architecture.inner_width or 8 * width // 3
+        return fields | {"embedding_dropout": dropout, "mlp_dropout": dropout}
+    if architecture.family == "roberta":
+        fields["max_position_embeddings"] += fields["pad_token_id"] + 1
+        fields["type_vocab_size"] = 1
+    return fields | {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": 0.0}
+
+
+def has_language_head(folder: Path) -> bool:
+    """Whether the weights of a folder hold a masked-language head."""
+    marks = ("cls.predictions.transform.", "lm_head.dense.", "head.dense.", "vocab_transform.")
+    for path in sorted(folder.glob("*.safetensors")):
+        with readable_weights(path), safe_open(path, framework="pt") as file:
+            if any(key.startswith(marks) for key in file.keys()):  # noqa: SIM118 - not a dict
+                return True
+    return False
+
+
+def _check_sizes(model: MaskedLanguageModel) -> None:
+    rows, known = len(model.weight), model.model.get_input_embeddings().weight.shape[0]
+    if rows != known or rows < len(model.tokenizer):
+        raise UserError(
+            model.path,
+            f"has a head for {rows} tokens, embeddings of {known} and a tokenizer of {len(model.tokenizer)}",
+            cure="Take all three from one place",
+        )
+
+
+def _roberta_transform(model: Any, states: Tensor) -> Tensor:  # noqa: ANN401
+    head = model.lm_head
+    normed: Tensor = head.layer_norm(F.gelu(head.dense(states)))
+    return normed
+
+
+def _distilbert_transform(model: Any, states: Tensor) -> Tensor:  # noqa: ANN401
+    normed: Tensor = model.vocab_layer_norm(model.activation(model.vocab_transform(states)))
+    return normed
+
+
+DECODERS = ("gemma", "llama", "mistral", "qwen2", "qwen3")
+"""Families whose logits are the states times the matrix, nothing between and nothing after."""
+
+_TRANSFORMS: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "bert": lambda model, states: model.cls.predictions.transform(states),
+    "modernbert": lambda model, states: model.head(states),
+    "roberta": _roberta_transform,
+    "xlm-roberta": _roberta_transform,
+    "camembert": _roberta_transform,
+    "distilbert": _distilbert_transform,
+    **dict.fromkeys(DECODERS, lambda _, states: states),
+}

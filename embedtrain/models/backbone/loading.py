@@ -1,0 +1,239 @@
+"""Load encoders and decoder models from transformers, in the form that a recipe asks for."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from embedtrain.errors import UserError
+from embedtrain.models.backbone.fetching import fetch, first_line
+from embedtrain.models.backbone.lora import LoraConfig, add_lora, loading_options
+
+logger = logging.getLogger(__name__)
+
+Attention = Literal["causal", "bidirectional"]
+
+DROPOUT_FIELDS = (
+    "attention_dropout",
+    "attention_probs_dropout_prob",
+    "attn_pdrop",
+    "dropout",
+    "embd_pdrop",
+    "embedding_dropout",
+    "hidden_dropout",
+    "hidden_dropout_prob",
+    "mlp_dropout",
+    "resid_pdrop",
+)
+"""What the families of transformers call their dropout ratios."""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A transformer without a head, its tokenizer, and where they came from."""
+
+    model: Any
+    tokenizer: Any
+    path: str
+    folder: Path
+
+    @property
+    def width(self) -> int:
+        """Dimension of the token states."""
+        return int(self.model.config.hidden_size)
+
+    @property
+    def max_length(self) -> int:
+        """Tokens the position embeddings allow."""
+        return max_length(self.model.config)
+
+
+def preferred_device(accelerator: Literal["auto", "cpu", "gpu"] = "auto") -> torch.device:
+    """Return the device to compute on: a CUDA GPU where there is one, unless the CPU is asked for.
+
+    Raises:
+        UserError: If a GPU is asked for and torch sees none.
+    """
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise UserError(
+            "trainer.accelerator", "asks for a GPU and torch sees none", cure="Use auto"
+        )
+    use_gpu = accelerator != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda" if use_gpu else "cpu")
+
+
+def max_length(config: Any) -> int:  # noqa: ANN401 - transformers is untyped
+    """Return the longest input, in tokens, that a transformers config allows."""
+    limit = getattr(config, "max_position_embeddings", None) or 1_000_000
+    # RoBERTa and kin count positions from padding_idx + 1.
+    return limit - position_offset(config) if limit > 0 else 1_000_000
+
+
+def position_offset(config: Any) -> int:  # noqa: ANN401 - transformers is untyped
+    """Return the position id of a text's first token: RoBERTa and kin start after the padding id."""
+    families = ("roberta", "camembert", "xlm-roberta", "xmod", "longformer", "mpnet")
+    return config.pad_token_id + 1 if config.model_type.startswith(families) else 0
+
+
+def load_backbone(
+    path: str,
+    *,
+    num_layers: int | None = None,
+    dropout: float | None = None,
+    trust_remote_code: bool = False,
+    attention: Attention | None = None,
+    lora: LoraConfig | None = None,
+    loader: Any = AutoModel,  # noqa: ANN401 - transformers is untyped
+) -> Backbone:
+    """Load a backbone in float32 from a Hub id, a local folder or ``package:NAME/FOLDER``.
+
+    Args:
+        path: Where the model is. A sentence-transformers folder works: its transformer is at the root.
+        num_layers: Keep only the first layers; null keeps all.
+        dropout: Replaces every dropout ratio of the config; null keeps them.
+        trust_remote_code: Run modelling code from the repository. Only if the user asked for it.
+        attention: What tokens of a decoder may look at; null keeps what the config says.
+        lora: Train adapters instead of the weights.
+        loader: Which of transformers' Auto classes loads it; one with a head gives it with its head.
+
+    Raises:
+        UserError: If the model, its tokenizer or its safetensors file is missing.
+    """
+    folder = fetch(path, with_code=trust_remote_code)
+    with quiet_transformers(), _user_errors(path):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        _shape_config(path, config, num_layers, dropout)
+        if attention is not None:
+            config.is_causal = (
+                attention == "causal"
+            )  # transformers masks by it, and exports keep it
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        model = loader.from_pretrained(
+            folder,
+            config=config,
+            **loading_options(lora),
+            use_safetensors=True,
+            attn_implementation="sdpa" if _has_sdpa(config) else None,
+            trust_remote_code=trust_remote_code,
+        )
+    if getattr(tokenizer, "backend_tokenizer", None) is None:
+        raise UserError(path, "has no fast tokenizer", cure="Save one as tokenizer.json")
+    if tokenizer.pad_token is None:
+        # Decoders often have none. Nothing here depends on which token it is, but readers of exports do.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None  # never used here, and an unused parameter stops DDP
+    if attention is not None:
+        _check_attention(model, attention)
+    if lora is not None:
+        add_lora(model, lora)
+    return Backbone(model, tokenizer, path, folder)
+
+
+def ensure_end_token(tokenizer: Any) -> None:  # noqa: ANN401 - transformers is untyped
+    """Make the tokenizer itself end every text with its EOS token, so that exports do it as well.
+
+    Pooling of the last token is meaningless without it, and a forgotten EOS is a common cause of poor
+    scores with decoder backbones.
+    """
+    if tokenizer.eos_token is None:
+        raise UserError(
+            "model.pooling",
+            "last_token needs an EOS token and the tokenizer has none",
+            cure="Set eos_token in the tokenizer or choose another pooling",
+        )
+    if tokenizer("a")["input_ids"][-1] == tokenizer.eos_token_id:
+        return
+    from tokenizers.processors import Sequence, TemplateProcessing
+
+    end = TemplateProcessing(
+        single=f"$A {tokenizer.eos_token}",
+        special_tokens=[(tokenizer.eos_token, tokenizer.eos_token_id)],
+    )
+    before = tokenizer.backend_tokenizer.post_processor
+    tokenizer.backend_tokenizer.post_processor = Sequence([before, end]) if before else end
+
+
+def _shape_config(path: str, config: Any, num_layers: int | None, dropout: float | None) -> None:  # noqa: ANN401
+    if num_layers is not None:
+        if num_layers > config.num_hidden_layers:
+            raise UserError(
+                "model.num_layers",
+                f"asks for more layers than {path} has ({config.num_hidden_layers})",
+                got=num_layers,
+                cure="Lower it or leave it out",
+            )
+        config.num_hidden_layers = num_layers
+        if getattr(config, "layer_types", None):
+            config.layer_types = config.layer_types[:num_layers]
+    if dropout is not None:
+        for name in DROPOUT_FIELDS:
+            if isinstance(getattr(config, name, None), float | int):
+                setattr(config, name, dropout)
+
+
+@torch.no_grad()
+def _check_attention(model: Any, wanted: Attention) -> None:  # noqa: ANN401 - transformers is untyped
+    """Change the last of some tokens: only a causal model's first state stays the same."""
+    ids = torch.arange(1, 6, device=model.device)[None]
+    changed = ids.clone()
+    changed[0, -1] = 0
+    training = model.training
+    model.eval()
+    first, other = (
+        model.base_model(input_ids=x, use_cache=False).last_hidden_state[0, 0]
+        for x in (ids, changed)
+    )
+    model.train(training)
+    found = "causal" if torch.equal(first, other) else "bidirectional"
+    if found != wanted:
+        raise UserError(
+            "model.attention",
+            f"is not offered by the family {model.config.model_type}, which stays {found}",
+            got=wanted,
+            cure="Leave it out or choose another backbone",
+        )
+
+
+def _has_sdpa(config: Any) -> bool:  # noqa: ANN401 - transformers is untyped
+    try:
+        model = AutoModel._model_mapping[type(config)]  # noqa: SLF001 - no public look-up
+    except KeyError:  # code from a repository: let transformers decide
+        return False
+    return bool(getattr(model, "_supports_sdpa", False))
+
+
+@contextmanager
+def _user_errors(path: str) -> Iterator[None]:
+    """Turn what transformers raises for a missing or foreign model into one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise UserError(
+            path,
+            "cannot be loaded",
+            got=first_line(error),
+            cure="Check that the folder is complete",
+        ) from error
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Silence loading bars and the report of unused heads; errors still come through."""
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        transformers_logging.enable_progress_bar()

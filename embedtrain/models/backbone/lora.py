@@ -1,0 +1,266 @@
+r"""Low-rank adapters on a frozen backbone: trained, kept on their own, and folded into plain layers on export.
+
+Each linear layer $W$ becomes $W + \frac{\alpha}{r} B A$ with $A \in R^{r \times in}$, $B \in R^{out \times r}$
+and $B = 0$ at the start, so training begins at the backbone itself. With ``dora`` the rows of the sum are
+rescaled to learned lengths. The frozen weights may lie in bfloat16 or in four bits (QLoRA).
+
+Source: Hu et al. (2021), https://arxiv.org/abs/2106.09685; Liu et al. (2024), DoRA,
+https://arxiv.org/abs/2402.09353; Dettmers et al. (2023), QLoRA, https://arxiv.org/abs/2305.14314.
+"""
+
+import importlib.util
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from embedtrain.errors import UserError, missing_extra
+from embedtrain.models.backbone.files import read_weights
+
+if TYPE_CHECKING:
+    from peft.tuners.lora import LoraLayer
+
+WEIGHTS_FILE = "adapter_model.safetensors"
+PREFIX = "base_model.model."
+"""What peft puts before the names of the weights in a file."""
+
+
+class LoraConfig(BaseModel):
+    """Low-rank adapters; the backbone itself stays as it is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    rank: PositiveInt = 16
+    alpha: PositiveFloat = 32.0
+    """The adapters' sum is scaled by ``alpha / rank``."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Of the adapters' input."""
+    targets: tuple[str, ...] = ()
+    """Ends of the names of the linear layers to adapt, such as ``q_proj``; empty adapts all."""
+    dora: bool = False
+    """Learn the length of each row beside its direction (DoRA)."""
+    frozen: Literal["float32", "bfloat16", "nf4"] = "float32"
+    """How the frozen weights are kept; nf4 takes four bits each and needs bitsandbytes."""
+    start: str | None = None
+    """Folder of an adapter to go on with, such as ``runs/x/adapter``; null starts at the backbone."""
+
+
+def loading_options(config: LoraConfig | None) -> dict[str, Any]:
+    """Return how transformers is to load the weights.
+
+    Raises:
+        UserError: If four bits are asked for and bitsandbytes is missing.
+    """
+    if config is None or config.frozen == "float32":
+        return {"dtype": torch.float32}
+    if config.frozen == "bfloat16":
+        return {"dtype": torch.bfloat16}
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise missing_extra("bitsandbytes", "qlora", "for model.lora.frozen: nf4")
+    from transformers import BitsAndBytesConfig
+
+    # Double quantisation keeps the scales in eight bits: 4.13 bits a weight instead of 4.5.
+    quantized = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32,
+    )
+    return {"dtype": torch.float32, "quantization_config": quantized}
+
+
+def add_lora(backbone: Any, config: LoraConfig) -> None:  # noqa: ANN401 - transformers is untyped
+    """Put adapters into a backbone, in place, and freeze everything else of it.
+
+    Raises:
+        UserError: If no layer has such a name, or ``start`` holds an adapter of another shape.
+    """
+    import peft  # takes a second, which commands without adapters need not pay
+
+    head = backbone.get_output_embeddings()
+    linear = [
+        name
+        for name, layer in backbone.named_modules()
+        if isinstance(layer, nn.Linear) and layer is not head
+    ]
+    chosen = [
+        name
+        for name in linear
+        if not config.targets or any(f".{name}".endswith(f".{end}") for end in config.targets)
+    ]
+    ends = sorted({name.rpartition(".")[2] for name in linear})
+    for end in config.targets or ("",):
+        if not any(f".{name}".endswith(f".{end}" if end else "") for name in chosen):
+            raise UserError(
+                "model.lora.targets",
+                "names no linear layer of the backbone",
+                got=end or config.targets,
+                cure=f"Use some of {', '.join(ends) or 'a backbone that has linear layers'}",
+            )
+    wanted = peft.LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=chosen,
+        use_dora=config.dora,
+    )
+    peft.inject_adapter_in_model(wanted, backbone)
+    for name, parameter in backbone.named_parameters():
+        parameter.requires_grad_("lora_" in name)
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()  # bfloat16 would round small steps away
+    if config.start is not None:
+        _load_adapter(backbone, Path(config.start))
+
+
+def adapted_layers(model: nn.Module) -> Iterator[tuple[str, "LoraLayer"]]:
+    """Yield the layers that have an adapter, with their names."""
+    from peft.tuners.lora import LoraLayer
+
+    for name, layer in model.named_modules():
+        if isinstance(layer, LoraLayer):
+            yield name, layer
+
+
+def save_adapter(backbone: Any, config: LoraConfig, base: str, folder: Path) -> None:  # noqa: ANN401
+    """Write the adapter alone, in the files that peft and transformers read."""
+    import peft
+
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = peft.get_peft_model_state_dict(backbone, state_dict=dict(backbone.state_dict()))
+    save_file(
+        {PREFIX + name: value.contiguous() for name, value in weights.items()},
+        folder / WEIGHTS_FILE,
+        metadata={"format": "pt"},
+    )
+    stored = peft.LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        target_modules=[name for name, _ in adapted_layers(backbone)],
+        use_dora=config.dora,
+        base_model_name_or_path=base,
+        inference_mode=True,
+    )
+    stored.save_pretrained(folder)
+
+
+def _load_adapter(backbone: Any, folder: Path) -> None:  # noqa: ANN401
+    import peft
+
+    if not (folder / WEIGHTS_FILE).is_file():
+        raise UserError(
+            "model.lora.start",
+            f"holds no {WEIGHTS_FILE}",
+            got=str(folder),
+            cure="Give the adapter/ folder of a run",
+        )
+    weights = {
+        name.removeprefix(PREFIX): value
+        for name, value in read_weights(folder / WEIGHTS_FILE).items()
+    }
+    wanted = peft.get_peft_model_state_dict(backbone)
+    shapes, found = ({k: tuple(v.shape) for k, v in w.items()} for w in (wanted, weights))
+    if shapes != found:
+        name = next(k for k in sorted(shapes | found) if shapes.get(k) != found.get(k))
+        raise UserError(
+            "model.lora.start",
+            f"holds an adapter of another form: {name} should be {shapes.get(name, 'absent')}",
+            got=found.get(name, "absent"),
+            cure="Use the rank, targets and dora it was trained with",
+        )
+    peft.set_peft_model_state_dict(backbone, weights)
+
+
+def merge_lora(backbone: Any) -> None:  # noqa: ANN401
+    """Fold the adapters into plain float32 layers, in place: what is left is an ordinary backbone."""
+    adapted = dict(adapted_layers(backbone))
+    for name, layer in list(backbone.named_modules()):
+        if name in adapted or (_in_four_bits(layer) and not name.endswith(".base_layer")):
+            owner = backbone.get_submodule(name.rpartition(".")[0])
+            setattr(owner, name.rpartition(".")[2], _plain(layer, adapted=name in adapted))
+    for parameter in backbone.parameters():
+        parameter.data = parameter.data.float()
+        parameter.requires_grad_(True)
+    if hasattr(backbone, "peft_config"):
+        del backbone.peft_config
+    if getattr(backbone.config, "quantization_config", None) is not None:
+        del backbone.config.quantization_config
+        backbone.is_quantized = backbone.is_loaded_in_4bit = False
+        backbone.hf_quantizer = None
+
+
+def _in_four_bits(layer: nn.Module) -> bool:
+    return type(layer).__name__ == "Linear4bit"  # bitsandbytes need not be installed
+
+
+@torch.no_grad()
+def _plain(layer: Any, *, adapted: bool) -> nn.Linear:  # noqa: ANN401 - of peft or bitsandbytes
+    """Return the linear layer that computes what ``layer`` does."""
+    base: Any = layer.get_base_layer() if adapted else layer
+    weight = _full_weight(base)
+    if adapted:
+        for adapter in layer.active_adapters:
+            weight = weight + layer.get_delta_weight(adapter).float()
+            if adapter in layer.lora_magnitude_vector:
+                length = layer.lora_magnitude_vector[adapter].weight.float()
+                weight = weight * (length / weight.norm(dim=1))[:, None]
+    plain = nn.Linear(
+        base.in_features, base.out_features, bias=base.bias is not None, device=weight.device
+    )
+    plain.weight.copy_(weight)
+    if base.bias is not None:
+        plain.bias.copy_(base.bias)
+    return plain
+
+
+def _full_weight(base: Any) -> Tensor:  # noqa: ANN401
+    """Return the weight in float32; one in four bits as the layer itself multiplies by it.
+
+    bitsandbytes packs weights in several ways and again at the first call; what it makes of the unit matrix
+    does not depend on that.
+    """
+    if not _in_four_bits(base):
+        plain: Tensor = base.weight.float()
+        return plain
+    unit = torch.eye(base.in_features, device=base.weight.device)
+    offset = 0.0 if base.bias is None else base.bias.float()
+    full: Tensor = base(unit).float() - offset
+    return full.T.contiguous()
+
+
+def frozen_names(model: nn.Module) -> set[str]:
+    """Return the names of the parameters that are not trained."""
+    return {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+
+
+def without_frozen(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Leave out what the backbone holds anyway: a checkpoint of adapters is small."""
+    frozen = frozen_names(model)
+    return {
+        name: value
+        for name, value in weights.items()
+        # The scales of four-bit weights are stored under the weight's name.
+        if name not in frozen and not any(name.startswith(f"{other}.") for other in frozen)
+    }
+
+
+def refuse_missing(model: nn.Module, missing: Sequence[str], unexpected: Sequence[str]) -> None:
+    """Raise as ``load_state_dict`` does if weights other than frozen ones are missing, or there are too many.
+
+    Raises:
+        RuntimeError: With their names.
+    """
+    needed = sorted(without_frozen(model, dict.fromkeys(missing, torch.empty(0))))
+    if needed or unexpected:
+        raise RuntimeError(f"missing weights {needed}, unexpected weights {sorted(unexpected)}")
+
+
+def load_trained_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Load the weights of a checkpoint, which leaves frozen ones out."""
+    result = model.load_state_dict(dict(weights), strict=False)
+    refuse_missing(model, result.missing_keys, result.unexpected_keys)

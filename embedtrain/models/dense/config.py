@@ -1,0 +1,106 @@
+"""The section ``model:`` of a recipe, for one vector per text."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+
+from embedtrain.contract.long_inputs import LongInputs
+from embedtrain.contract.texts import Instruction, Pooling, SpanVectors, TextSide, TokenPrepending
+from embedtrain.models.backbone.loading import Attention
+from embedtrain.models.backbone.lora import LoraConfig
+from embedtrain.models.dense.attention_pooling import AttentionPoolingConfig
+from embedtrain.models.dense.layer_pooling import LayerPoolingConfig
+from embedtrain.models.dense.pair_head import InteractionConfig
+from embedtrain.models.dense.query_gate import QueryGateConfig
+from embedtrain.models.dense.word_coordinates import WordsConfig
+from embedtrain.models.encoder import Packing
+from embedtrain.types import Similarity
+
+
+class DenseConfig(BaseModel):
+    """A bi-encoder with one vector per text. Null takes what the backbone's folder says."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    kind: Literal["dense"] = "dense"
+    backbone: str
+    """Hub id, local folder (transformers or sentence-transformers), or ``package:NAME/FOLDER``."""
+    pooling: Pooling | None = None
+    """Null: as the sentence-transformers folder says, else mean."""
+    similarity: Similarity | None = None
+    """Null: as the sentence-transformers folder says, else cosine."""
+    query: TextSide = TextSide()
+    document: TextSide = TextSide()
+    instructions: dict[str, Instruction] = {}
+    """Tasks by name, for ``data.sources`` and for ``--instruction``; those of the folder are kept."""
+    projection: PositiveInt | None = None
+    """Dimension of a linear layer after pooling; null: as the folder says, else none."""
+    query_gate: QueryGateConfig | None = None
+    """Let the words of a query choose among its coordinates (LexSemBridge); null: as the folder says."""
+    layer_pooling: LayerPoolingConfig | None = None
+    """Learned attention over the pooled states of all layers; null: as the folder says, else none."""
+    attention_pooling: AttentionPoolingConfig | None = None
+    """Pool tokens by a learned seed (PMA), whatever ``pooling`` says; null: as the folder says, else not."""
+    interaction: InteractionConfig | None = None
+    """Score pairs by a network of their vectors (D2LLM); null: as the folder says, else inner products."""
+    echo: bool | None = None
+    """Show each text twice and pool the second time, for causal backbones; null: as the folder says, else no."""
+    prepend: TokenPrepending | None = None
+    """Put a summary of the text before its tokens (token prepending), for causal backbones; null: as above."""
+    long_inputs: LongInputs | None = None
+    """Positions for texts beyond those that the backbone was trained on; null: as the folder says."""
+    spans: SpanVectors | None = None
+    """Give vectors to marked spans of texts: the ``mean`` of their tokens, or an ``mlp`` behind it; null: as the
+    folder says, else whole texts only."""
+    words: WordsConfig | None = None
+    """Coordinates for words beside the vector (DupMAE); null: as the folder says, else none."""
+    exits: tuple[PositiveInt, ...] = ()
+    """Layers, counted from 1, whose states are trained as embeddings too, besides the last; ascending."""
+    exit_heads: bool = False
+    """Give each exit a projection of its own, of ``projection`` dimensions; else all share the model's."""
+    pair_classes: PositiveInt | None = Field(default=None, ge=2)
+    """Train a classifier of pairs of texts for the objective pair_classification; exports leave it out."""
+    num_layers: PositiveInt | None = None
+    """Keep only the first layers of the backbone; null keeps all."""
+    kept_layers: tuple[PositiveInt, ...] = ()
+    """Keep these layers of the backbone, counted from 1: a small model that starts from parts of a large one."""
+    attention: Attention | None = None
+    """Let a decoder's tokens look at all others (bidirectional) or at earlier ones; null: as it was trained."""
+    lora: LoraConfig | None = None
+    """Train low-rank adapters and freeze the backbone; exports hold the sum of both."""
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    """Replaces the backbone's dropout ratios; null keeps them. Attention dropout is slow on CPU."""
+    learn_temperature: PositiveFloat | None = None
+    """Start value of a learnable temperature; null leaves the temperature to the objective."""
+    packing: Packing = "auto"
+    """``packed`` computes no padding, ``padded`` pads each chunk, ``auto`` packs on CPU where it is exact."""
+    trust_remote_code: bool = False
+    """Run modelling code from the model's repository. Only for repositories you trust."""
+
+    @model_validator(mode="after")
+    def _exits_are_plain(self) -> "DenseConfig":
+        if list(self.exits) != sorted(set(self.exits)):
+            raise ValueError("exits must ascend")
+        if self.kept_layers and (self.num_layers is not None or self.words is not None):
+            raise ValueError("kept_layers goes with neither num_layers nor words")
+        if list(self.kept_layers) != sorted(set(self.kept_layers)):
+            raise ValueError("kept_layers must ascend")
+        if self.exits and self.words is not None:
+            raise ValueError("exits have no coordinates for words: drop exits or words")
+        if self.exit_heads and not (self.exits and self.projection):
+            raise ValueError("exit_heads needs exits and projection, the dimension of each head")
+        if self.echo and self.prepend is not None:
+            raise ValueError("echo and prepend do the same in two ways: drop one")
+        if self.layer_pooling is not None and (self.exits or self.words is not None):
+            raise ValueError("layer_pooling takes all layers for one vector: drop exits and words")
+        return self
+
+    @model_validator(mode="after")
+    def _heads_go_together(self) -> "DenseConfig":
+        if self.query_gate and (self.exits or self.words or self.layer_pooling):
+            raise ValueError("query_gate goes with none of exits, words and layer_pooling")
+        if self.attention_pooling and self.layer_pooling:
+            raise ValueError("attention_pooling and layer_pooling pool in two ways: drop one")
+        if self.interaction and (self.exits or self.query_gate):
+            raise ValueError("interaction goes with neither exits nor query_gate")
+        return self

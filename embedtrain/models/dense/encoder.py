@@ -1,0 +1,232 @@
+"""Dense encoder: one vector per text."""
+
+from contextlib import ExitStack
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from embedtrain.contract.texts import Contract
+from embedtrain.models.backbone.loading import Backbone
+from embedtrain.models.chunking import Execution, encode_in_chunks, encode_tokens_in_chunks
+from embedtrain.models.dense.attention_pooling import AttentionPooling
+from embedtrain.models.dense.echo import prepending, twice, with_placeholder
+from embedtrain.models.dense.layer_pooling import LayerPooling
+from embedtrain.models.dense.pair_head import InteractionHead
+from embedtrain.models.dense.query_gate import QueryGate
+from embedtrain.models.dense.span_pooling import SpanMlp, merge_spans, pool_spans
+from embedtrain.models.dense.word_coordinates import WordPart
+from embedtrain.models.encoder import Packing, TextEncoder
+from embedtrain.models.exits import Exits
+from embedtrain.models.pooling import pool
+from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side, Texts, TokenEmbeddings
+
+
+class DenseEncoder(TextEncoder):
+    """Backbone, pooling, optional projection, normalisation: texts in, one vector each out.
+
+    Args:
+        backbone: Model and tokenizer.
+        contract: Pooling, similarity, prompts and lengths.
+        projection: A linear layer after pooling, or None.
+        packing: As for :class:`embedtrain.models.encoder.TextEncoder`.
+        learn_temperature: Start value of a learnable temperature, or None.
+        words: Coordinates for words that follow those of the vector, or None.
+        exits: Layers that are trained as embeddings too, or None.
+        layer_pooling: Attention over the pooled states of all layers, or None.
+    """
+
+    contract: Contract
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        contract: Contract,
+        projection: nn.Linear | None = None,
+        *,
+        packing: Packing = "auto",
+        learn_temperature: float | None = None,
+        words: WordPart | None = None,
+        exits: Exits | None = None,
+        layer_pooling: LayerPooling | None = None,
+    ) -> None:
+        super().__init__(backbone, contract, packing=packing, learn_temperature=learn_temperature)
+        self.projection = projection
+        self.words = words
+        self.exits = exits
+        self.layer_pooling = layer_pooling
+        self.query_gate: QueryGate | None = None
+        """What multiplies the coordinates of queries, or None."""
+        self.attention_pooling: AttentionPooling | None = None
+        """What pools token states in place of the contract's pooling, or None."""
+        self.span_mlp: SpanMlp | None = None
+        """What transforms the mean of a span's states, or None."""
+        self.interaction: InteractionHead | None = None
+        """What scores pairs of vectors in place of the inner product, or None."""
+        self.pair_classifier: nn.Linear | None = None
+        """Weights that only training uses; see :meth:`add_pair_classifier`."""
+        self.truncate_dim: int | None = None
+        """Dimensions that were kept of the trained ones, where an export cut some off."""
+
+    def add_pair_classifier(self, num_classes: int) -> None:
+        """Add what the objective pair_classification trains beside the vectors."""
+        self.pair_classifier = nn.Linear(3 * self.dim, num_classes, bias=False)
+
+    @property
+    def dim(self) -> int:
+        """Dimension of the embeddings."""
+        width = self.backbone.config.hidden_size
+        vector = int(self.projection.out_features if self.projection else width)
+        return vector if self.words is None else vector + self.words.dim
+
+    @property
+    def is_portable(self) -> bool:
+        """Whether sentence-transformers can express it: it computes the same vectors."""
+        parts = (self.words, self.layer_pooling, self.attention_pooling, self.interaction)
+        more = (self.own_positions, self.span_mlp)
+        own = self.gates_queries or any(part is not None for part in (*parts, *more))
+        return not (own or self.contract.echo or self.contract.prepend is not None)
+
+    @property
+    def gates_queries(self) -> bool:
+        """Whether queries pass a gate that is kept after training."""
+        return self.query_gate is not None and self.query_gate.config.at_inference
+
+    @property
+    def num_layers(self) -> int:
+        """Layers of the backbone."""
+        return int(self.backbone.config.num_hidden_layers)
+
+    def forward(self, batch: RetrievalBatch, execution: Execution) -> RetrievalOutputs:
+        """Encode each distinct text of the batch once and lay the embeddings out by query and candidate."""
+        queries, documents = batch.queries, batch.documents
+        together = Texts(
+            torch.cat([queries.ids, documents.ids]), torch.cat([queries.lengths, documents.lengths])
+        )
+        layers = () if self.exits is None else self.exits.layers
+        embeddings = self.embed_layers(together, execution, layers)
+        query, document = torch.split(embeddings, [len(queries), len(documents)])
+        if self.query_gate is not None:
+            query, document = query.chunk(2, dim=1)[1], document.chunk(2, dim=1)[0]
+        return RetrievalOutputs(
+            query=query[batch.query_rows],
+            document=document[batch.document_rows],
+            relevance=batch.relevance,
+            temperature=self.temperature,
+            similarity=self.contract.similarity,
+            pair_classifier=None if self.pair_classifier is None else self.pair_classifier.weight,
+            interaction=None if self.interaction is None else self.interaction.weights,
+            exits=(*layers, self.num_layers) if layers else (),
+        )
+
+    def embed(
+        self,
+        texts: Texts,
+        execution: Execution,
+        side: Side = "document",
+    ) -> Float[Tensor, "texts dim"]:
+        """Return one vector per text, in float32 at least, normalised if the similarity is cosine."""
+        vectors = self.embed_layers(texts, execution)
+        if self.query_gate is None:
+            return vectors
+        plain, gated = vectors.chunk(2, dim=1)
+        return gated if side == "query" and (self.gates_queries or self.training) else plain
+
+    def embed_layers(
+        self, texts: Texts, execution: Execution, layers: tuple[int, ...] = ()
+    ) -> Float[Tensor, "texts dim"]:
+        """Return one vector per text as :meth:`embed` does, those of ``layers`` side by side before it.
+
+        With a query gate the plain vector comes first, then the gated one.
+        """
+        packed = self.packs(texts)
+        if self.contract.echo:
+            execution = replace(execution, chunk_tokens=max(1, execution.chunk_tokens // 2))
+        if self.contract.spans is not None:
+            return self._embed_spans(texts, execution, packed=packed)
+
+        def encode(chunk: Texts) -> Float[Tensor, "texts dim"]:
+            if self.layer_pooling is not None:
+                return self._pool_layers(self.layer_pooling, chunk, packed=packed)
+            states = self._own_states(chunk, packed=packed, layers=layers)
+            parts = states.chunk(len(layers) + 1, dim=1)
+            vectors = [
+                self.head(part, chunk, layer)
+                for part, layer in zip(parts, (*layers, None), strict=True)
+            ]
+            if self.query_gate is not None:
+                vectors.append(self.query_gate(vectors[0], states, chunk))
+            return torch.cat(vectors, dim=1) if len(vectors) > 1 else vectors[0]
+
+        return encode_in_chunks(encode, texts, execution, padded=not packed)
+
+    def _embed_spans(
+        self, texts: Texts, execution: Execution, *, packed: bool
+    ) -> Float[Tensor, "texts dim"]:
+        """Return the vector of each text's span; texts that differ in it alone are encoded once."""
+        merged, places = merge_spans(texts)
+
+        def states(plain: Texts) -> Float[Tensor, "tokens width"]:
+            return self._own_states(plain, packed=packed, layers=())
+
+        def finish(pooled: Float[Tensor, "spans width"]) -> Float[Tensor, "spans dim"]:
+            changed = pooled if self.span_mlp is None else self.span_mlp(pooled)
+            return self._finish(changed, self.projection)
+
+        def encode(chunk: Texts) -> TokenEmbeddings:
+            return pool_spans(chunk, states, finish)
+
+        return encode_tokens_in_chunks(encode, merged, execution, padded=not packed).tokens[places]
+
+    def _own_states(
+        self, texts: Texts, *, packed: bool, layers: tuple[int, ...]
+    ) -> Float[Tensor, "tokens width"]:
+        """Return the states of the texts' tokens, whatever else the backbone is shown beside them."""
+        contract = self.contract
+        shown, own = texts, None
+        if contract.echo:
+            shown, own = twice(texts)
+        elif contract.prepend is not None:
+            shown, own = with_placeholder(texts, self.tokenizer.eos_token_id)
+        with ExitStack() as stack:
+            if contract.prepend is not None:
+                stack.enter_context(
+                    prepending(self.backbone, contract.prepend, shown.lengths, packed=packed)
+                )
+            states = self.states(shown, packed=packed, layers=layers)
+        return states if own is None else states[own]
+
+    def _pool_layers(
+        self, pooling: LayerPooling, texts: Texts, *, packed: bool
+    ) -> Float[Tensor, "texts dim"]:
+        every = tuple(range(1, self.num_layers))
+        states = self._own_states(texts, packed=packed, layers=every)
+        parts = states.chunk(len(every) + 1, dim=1)
+        pooled = [pool(part, texts.lengths, self.contract.pooling) for part in parts]
+        return self._finish(pooling(torch.stack(pooled, dim=1)), self.projection)
+
+    def _finish(
+        self, pooled: Float[Tensor, "texts width"], projection: nn.Linear | None
+    ) -> Float[Tensor, "texts dim"]:
+        if projection is not None:
+            pooled = projection(pooled)
+            pooled = pooled.float() if pooled.dtype == torch.bfloat16 else pooled
+        return F.normalize(pooled, dim=-1) if self.contract.similarity == "cosine" else pooled
+
+    def head(
+        self, states: Float[Tensor, "tokens width"], texts: Texts, layer: int | None = None
+    ) -> Float[Tensor, "texts dim"]:
+        """Return the vectors of texts, or of parts of them, from the states of their tokens."""
+        if self.attention_pooling is not None:
+            pooled: Tensor = self.attention_pooling(states, texts.lengths)
+        else:
+            pooled = pool(states, texts.lengths, self.contract.pooling)
+        own = None if self.exits is None or layer is None else self.exits.head(layer)
+        if self.words is None:
+            return self._finish(pooled, own or self.projection)
+        if self.projection is not None:
+            pooled = self.projection(pooled)
+            pooled = pooled.float() if pooled.dtype == torch.bfloat16 else pooled
+        return self._finish(torch.cat([pooled, self.words(states, texts.lengths)], 1), None)

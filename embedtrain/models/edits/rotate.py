@@ -1,0 +1,57 @@
+"""Turn a model's vectors to their principal components: the same similarities, and prefixes that keep most of them."""
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor, nn
+
+from embedtrain.errors import UserError
+from embedtrain.models.backbone.word_table import WordTable
+from embedtrain.models.dense.encoder import DenseEncoder
+
+
+def principal_axes(
+    vectors: Float[Tensor, "texts dim"],
+) -> tuple[Float64[Tensor, "dim dim"], Float64[Tensor, " dim"]]:
+    """Return the principal axes of vectors about 0, and the share of their squared length along each.
+
+    About 0 and not about the mean: a turn then keeps every inner product, and the first k coordinates are the
+    best k for the matrix of inner products of these texts (Eckart and Young, 1936).
+
+    Returns:
+        Orthonormal axes in rows, and shares that sum to 1; the largest share first.
+    """
+    double = vectors.double()
+    values, axes = torch.linalg.eigh(double.T @ double)
+    values = values.clamp(min=0).flip(0)
+    return axes.flip(1).T.contiguous(), values / values.sum()
+
+
+def check_rotatable(model: DenseEncoder) -> None:
+    """Refuse models whose vectors are not one plain vector per text, or were cut.
+
+    Raises:
+        UserError: With what to name instead.
+    """
+    if not model.is_portable or isinstance(model.backbone, WordTable) or model.exits is not None:
+        raise UserError(
+            "MODEL",
+            "has no single plain vector to turn: exits, words, gates and tables of words have none",
+            cure="Name a plain dense model",
+        )
+    if model.truncate_dim is not None:
+        raise UserError(
+            "MODEL", "was cut already", got=model.truncate_dim, cure="Name the whole model"
+        )
+
+
+def rotate_encoder(model: DenseEncoder, axes: Float[Tensor, "dim dim"]) -> None:
+    """Put a rotation behind a dense encoder, as its projection or multiplied into the one it has."""
+    check_rotatable(model)
+    old, turn = model.projection, axes.double().cpu()
+    weight = turn if old is None else turn @ old.weight.detach().cpu().double()
+    bias = None if old is None or old.bias is None else turn @ old.bias.detach().cpu().double()
+    turned = nn.Linear(weight.shape[1], model.dim, bias=bias is not None)
+    turned.weight = nn.Parameter(weight.float())
+    if bias is not None:
+        turned.bias = nn.Parameter(bias.float())
+    model.projection = turned.to(model.device)

@@ -1,0 +1,213 @@
+"""From a config or a folder to a late-interaction encoder, and back to a folder."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from embedtrain.contract.texts import LateInteractionContract
+from embedtrain.errors import UserError
+from embedtrain.models.backbone.loading import Backbone, load_backbone, quiet_transformers
+from embedtrain.models.backbone.long_positions import lengthen
+from embedtrain.models.encoder import Packing
+from embedtrain.models.late_interaction.encoder import LateInteractionConfig, LateInteractionEncoder
+from embedtrain.models.late_interaction.layout import (
+    BACKBONE_FOLDER,
+    PUNCTUATION,
+    LateLayout,
+    backbone_folder,
+    read_late_layout,
+    write_late_layout,
+)
+from embedtrain.models.late_interaction.token_heads import TokenHeads
+
+DEFAULTS: dict[str, Any] = {
+    "similarity": "cosine",
+    "query_length": 32,
+    "document_length": 180,
+    "attend_to_expansion": False,
+    "skiplist": PUNCTUATION,
+    "dim": 128,
+}
+"""PyLate's, for folders that say nothing."""
+MARKERS = ("[Q] ", "[D] ")
+COMPRESSION = (
+    *("query_tokens", "document_tokens", "pool_factor", "binary", "words", "gate", "exact_match"),
+    *("word_dim", "cls_dim"),
+)
+"""Fields of the contract that a recipe states itself, whatever the folder says."""
+
+
+def build_late_interaction(
+    config: LateInteractionConfig, device: torch.device, folder: Path
+) -> LateInteractionEncoder:
+    """Load what a recipe or a folder names and put the encoder around it.
+
+    Args:
+        config: What the recipe says.
+        device: Where the encoder goes.
+        folder: The local folder of ``config.backbone``.
+    """
+    layout = read_late_layout(folder)
+    backbone = load_backbone(
+        str(backbone_folder(folder)),
+        num_layers=config.num_layers,
+        dropout=config.dropout,
+        trust_remote_code=config.trust_remote_code,
+        attention=config.attention,
+        lora=config.lora,
+    )
+    contract = resolve_late_contract(config, layout, backbone)
+    add_markers(backbone, contract.markers)
+    heads = TokenHeads(backbone.width, contract, config.head_dims, bias=contract.words)
+    load_heads(heads, layout, contract)
+    return LateInteractionEncoder(
+        backbone,
+        contract,
+        heads,
+        packing=config.packing,
+        learn_temperature=config.learn_temperature,
+    ).to(device)
+
+
+def load_late_interaction(
+    path: str, folder: Path, device: torch.device, packing: Packing
+) -> LateInteractionEncoder:
+    """Load a folder of a late-interaction model, of whichever library, as it says."""
+    config = LateInteractionConfig(kind="late_interaction", backbone=path, packing=packing)
+    return build_late_interaction(config, device, folder)
+
+
+def resolve_late_contract(
+    config: LateInteractionConfig, layout: LateLayout, backbone: Backbone
+) -> LateInteractionContract:
+    """Fill what the recipe leaves open from the folder, then from the defaults.
+
+    Where the recipe asks for longer inputs, the backbone is changed as far as weights can express them.
+    """
+    folder = layout.contract.model_dump() if layout.contract else dict(layout.settings)
+    said_markers = folder.get("markers")
+    fallback = said_markers if said_markers is not None else MARKERS
+    markers, prompts = [], {}
+    for place, side in enumerate(("query", "document")):
+        marker = getattr(config, f"{side}_marker")
+        if marker is None:
+            marker = fallback[place] if fallback else ""
+        markers.append(marker)
+        own = getattr(config, side).prompt
+        known = folder.get(f"{side}_prompt", "").removeprefix(marker)
+        prompts[f"{side}_prompt"] = marker + (known if own is None else own.removeprefix(marker))
+    recipe = {
+        "similarity": config.similarity,
+        "query_length": config.query.length,
+        "document_length": config.document.length,
+        "query_expansion": config.query_expansion,
+        "attend_to_expansion": config.attend_to_expansion,
+        "skiplist": config.skiplist,
+        "dim": config.dim or (config.head_dims[0] if config.head_dims else None),
+    }
+    if layout.contract is None or any(
+        getattr(config, name) for name in COMPRESSION if name != "pool_factor"
+    ):
+        recipe |= {name: getattr(config, name) for name in COMPRESSION}
+    if config.pool_factor > 1:
+        recipe["pool_factor"] = config.pool_factor
+    projection = layout.heads.get("projection.weight")
+    width = {} if projection is None or layout.contract else {"dim": len(projection)}
+    expansion = _expands(config, folder, backbone)
+    chosen = {key: value for key, value in recipe.items() if value is not None}
+    settings = DEFAULTS | width | folder | chosen | prompts
+    settings |= {"markers": tuple(markers) if any(markers) else (), "query_expansion": expansion}
+    known = folder.get("long_inputs")
+    limit = max(backbone.max_length, known["length"] if known else 0)
+    for key in ("query_length", "document_length"):
+        if key not in chosen:
+            settings[key] = min(settings[key], limit)
+    contract = LateInteractionContract.model_validate(settings)
+    if config.long_inputs is None:
+        return contract
+    return lengthen(
+        backbone.model,
+        contract,
+        config.long_inputs,
+        "model.long_inputs",
+        length=config.document.length,
+    )
+
+
+def _expands(config: LateInteractionConfig, folder: dict[str, Any], backbone: Backbone) -> bool:
+    """Whether queries are filled up with mask tokens; a wish without such a token is an error."""
+    has_mask = backbone.tokenizer.mask_token_id is not None
+    if config.query_expansion and not has_mask:
+        raise UserError(
+            "model.query_expansion",
+            "needs a mask token, which the tokenizer lacks",
+            got=True,
+            cure="Set it to false",
+        )
+    if config.query_expansion is not None:
+        return config.query_expansion
+    return has_mask and not config.words and bool(folder.get("query_expansion", True))
+
+
+def add_markers(backbone: Backbone, markers: tuple[str, ...]) -> None:
+    """Make each marker one token, with a new row of embeddings where the vocabulary lacks it.
+
+    New rows are drawn around the mean of the others, always the same: the recipe's seed is for training.
+    """
+    from tokenizers import AddedToken
+
+    tokenizer = backbone.tokenizer
+    wanted = [AddedToken(text, special=True, normalized=False) for text in markers if text]
+    tokenizer.add_tokens(wanted, special_tokens=True)
+    if len(tokenizer) > backbone.model.get_input_embeddings().num_embeddings:
+        with torch.random.fork_rng(devices=[]), quiet_transformers():
+            torch.manual_seed(0)
+            backbone.model.resize_token_embeddings(len(tokenizer))
+    for text in markers:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"] if text else [0]
+        if len(ids) != 1:
+            raise UserError(
+                "model.query_marker", "is not one token", got=text, cure="Choose another marker"
+            )
+
+
+def load_heads(heads: TokenHeads, layout: LateLayout, contract: LateInteractionContract) -> None:
+    """Fill the heads from the folder; what it lacks keeps its fresh start.
+
+    A projection that is wider than wanted gives its first rows: a Matryoshka prefix.
+    """
+    stored = dict(layout.heads)
+    weight = stored.get("projection.weight")
+    if weight is not None:
+        wanted, have = heads.projection.out_features, len(weight)
+        if wanted > have or weight.shape[1] != heads.projection.in_features:
+            raise UserError(
+                "model.dim",
+                f"does not fit the folder's projection of {weight.shape[1]} to {have}",
+                got=contract.dim,
+                cure=f"Use at most {have}, or start from the bare backbone",
+            )
+        for key in ("projection.weight", "projection.bias"):
+            if key in stored:
+                stored[key] = stored[key][:wanted]
+    known = heads.state_dict()
+    fitting = {key: value for key, value in stored.items() if key in known}
+    missing = set(known) - set(fitting)
+    if layout.contract is not None and contract == layout.contract and missing:
+        raise UserError("heads.safetensors", "lacks weights", got=sorted(missing))
+    heads.load_state_dict(known | fitting)
+
+
+def save_late_interaction(model: LateInteractionEncoder, folder: Path) -> None:
+    """Write the encoder as PyLate does where that keeps its vectors, else in our own layout."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.use_padded_attention()  # the name of the packed attention means nothing to other readers
+    place = folder if model.contract.is_portable else folder / BACKBONE_FOLDER
+    backend = model.tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    with quiet_transformers():
+        model.backbone.save_pretrained(place)
+    model.tokenizer.save_pretrained(place)
+    write_late_layout(folder, model.contract, model.heads)

@@ -1,0 +1,284 @@
+"""Late-interaction encoder: several vectors per text, compared by MaxSim."""
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int64
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor
+
+from embedtrain.contract.long_inputs import LongInputs
+from embedtrain.contract.texts import LateInteractionContract, TextSide
+from embedtrain.models.backbone.loading import Attention, Backbone
+from embedtrain.models.backbone.lora import LoraConfig
+from embedtrain.models.chunking import Execution, encode_tokens_in_chunks
+from embedtrain.models.encoder import Packing, TextEncoder
+from embedtrain.models.late_interaction.token_heads import (
+    TokenHeads,
+    mean_gate,
+    open_only,
+    straight_through_sign,
+)
+from embedtrain.models.late_interaction.token_pooling import pool_embeddings
+from embedtrain.models.pooling import positions
+from embedtrain.models.whole_words import WholeWords, average_words
+from embedtrain.types import (
+    RetrievalBatch,
+    RetrievalOutputs,
+    Side,
+    Similarity,
+    Texts,
+    TokenEmbeddings,
+)
+
+
+class LateInteractionConfig(BaseModel):
+    """A bi-encoder with several vectors per text (ColBERT). Null takes what the folder says, then defaults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    kind: Literal["late_interaction"]
+    backbone: str
+    """Hub id, local folder (transformers, PyLate, sentence-transformers, Stanford ColBERT), or
+    ``package:NAME/FOLDER``."""
+    dim: PositiveInt | None = None
+    """Dimension of a vector; null: as the folder says, else 128. Smaller than the folder's projection keeps
+    its first dimensions, which suits models trained with Matryoshka prefixes."""
+    head_dims: tuple[PositiveInt, ...] = ()
+    """Train one projection per size (jina-colbert-v2's Matryoshka); ``dim`` chooses which one is used."""
+    similarity: Similarity | None = None
+    """``cosine`` normalises vectors (default); ``dot`` lets their length carry weight (ColBERTer)."""
+    query: TextSide = TextSide()
+    """Its prompt follows the marker; length 32 unless the folder says otherwise."""
+    document: TextSide = TextSide()
+    """Length 180 unless the folder says otherwise."""
+    query_marker: str | None = None
+    """One token put before queries; null: as the folder says, else ``"[Q] "``. Empty for none."""
+    document_marker: str | None = None
+    """One token put before documents; null: as the folder says, else ``"[D] "``."""
+    query_expansion: bool | None = None
+    """Fill queries up with mask tokens; null: as the folder says, else where there is a mask token."""
+    attend_to_expansion: bool | None = None
+    """Let query tokens look at the mask tokens; null: as the folder says, else no."""
+    skiplist: tuple[str, ...] | None = None
+    """Words whose vectors documents do not keep; null: as the folder says, else punctuation."""
+    query_tokens: PositiveInt | None = None
+    """Keep the vectors of the first tokens of a query only; 1 with ``document_tokens: 8`` is ME-BERT."""
+    document_tokens: PositiveInt | None = None
+    """Keep the vectors of the first tokens of a document only."""
+    pool_factor: PositiveInt = 1
+    """Merge similar document tokens until one in so many is left, in training as well."""
+    binary: bool = False
+    """Documents keep only the signs of their vectors; trained straight through."""
+    words: bool = False
+    """One vector per distinct whole word (ColBERTer). Needs ``query_expansion: false``."""
+    gate: bool = False
+    """Learn which words documents drop; train with the ``colberter`` objective."""
+    exact_match: bool = False
+    """Only equal words are similar (Uni-ColBERTer, with ``dim: 1`` and ``word_dim``)."""
+    word_dim: PositiveInt | None = None
+    """Dimension in which words are averaged and gated before a layer reduces them to ``dim``."""
+    cls_dim: PositiveInt | None = None
+    """Add a vector of the whole text, of the first token, with a learned weight (ColBERTer)."""
+    long_inputs: LongInputs | None = None
+    """Positions for texts beyond those that the backbone was trained on; null: as the folder says."""
+    num_layers: PositiveInt | None = None
+    """Keep only the first layers of the backbone; null keeps all."""
+    attention: Attention | None = None
+    """Let a decoder's tokens look at all others (bidirectional) or at earlier ones; null: as it was trained."""
+    lora: LoraConfig | None = None
+    """Train low-rank adapters and freeze the backbone; exports hold the sum of both."""
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    """Replaces the backbone's dropout ratios; null keeps them. Attention dropout is slow on CPU."""
+    learn_temperature: PositiveFloat | None = None
+    """Start value of a learnable temperature; null leaves the temperature to the objective."""
+    packing: Packing = "auto"
+    """``packed`` computes no padding, ``padded`` pads each chunk, ``auto`` packs on CPU where it is exact."""
+    trust_remote_code: bool = False
+    """Run modelling code from the model's repository. Only for repositories you trust."""
+
+    @model_validator(mode="after")
+    def _words_fit(self) -> "LateInteractionConfig":
+        if (self.gate or self.exact_match) and not self.words:
+            raise ValueError("gate and exact_match need words: true")
+        if self.words and self.query_expansion:
+            raise ValueError("words need query_expansion: false: mask tokens are no words")
+        if self.words and self.similarity == "cosine":
+            raise ValueError("words need similarity: dot: their length is what the gate learns")
+        if self.words and (self.pool_factor > 1 or self.binary):
+            raise ValueError(
+                "words are neither pooled nor made binary: leave pool_factor and binary"
+            )
+        if self.head_dims and (self.words or (self.dim and self.dim not in self.head_dims)):
+            raise ValueError("dim must be one of head_dims, which words do not offer")
+        return self
+
+
+class LateInteractionEncoder(TextEncoder):
+    """Backbone and token heads: texts in, one vector per kept token or word out.
+
+    Queries may be expanded with mask tokens; documents lose the vectors of skipped words. Which tokens count
+    travels as lengths of packed vectors, so there are no masks to get wrong.
+
+    Args:
+        backbone: Model and tokenizer, the markers among its tokens.
+        contract: Markers, lengths, expansion, skip-list and what becomes of the vectors.
+        heads: Projection and, where the contract has them, gate and further layers.
+        packing: As for :class:`embedtrain.models.encoder.TextEncoder`.
+        learn_temperature: Start value of a learnable temperature, or None.
+    """
+
+    contract: LateInteractionContract
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        contract: LateInteractionContract,
+        heads: TokenHeads,
+        *,
+        packing: Packing = "auto",
+        learn_temperature: float | None = None,
+    ) -> None:
+        super().__init__(backbone, contract, packing=packing, learn_temperature=learn_temperature)
+        self.heads = heads
+        self.whole_words = WholeWords(self.tokenizer) if contract.words else None
+        skipped = torch.tensor(skipped_ids(self.tokenizer, contract.skiplist), dtype=torch.int64)
+        self.register_buffer("skipped", skipped, persistent=False)
+        self.skipped: Tensor
+
+    @property
+    def dim(self) -> int:
+        """Dimension of a vector."""
+        return self.contract.dim
+
+    def forward(self, batch: RetrievalBatch, execution: Execution) -> RetrievalOutputs:
+        """Encode each distinct text of the batch once and lay the vectors out by query and candidate.
+
+        With several heads the vectors of all heads lie side by side, in the order of ``head_dims``.
+        """
+        query = self._embed(batch.queries, execution, "query", every_head=True)
+        document = self._embed(batch.documents, execution, "document", every_head=True)
+        document = document.select(batch.document_rows)
+        return RetrievalOutputs(
+            query=query.select(batch.query_rows),
+            document=document,
+            relevance=batch.relevance,
+            temperature=self.temperature,
+            similarity=self.contract.similarity,
+            gate=mean_gate(document, batch.relevance.owners, len(batch.query_rows)),
+            cls_share=None if self.heads.fusion is None else self.heads.fusion_weight()[0],
+        )
+
+    def embed(self, texts: Texts, execution: Execution, side: Side = "document") -> TokenEmbeddings:
+        """Return the vectors of the texts' kept tokens, in float32 at least; words a gate closes are dropped."""
+        embeddings = self._embed(texts, execution, side, every_head=False)
+        return embeddings if embeddings.gates is None else open_only(embeddings)
+
+    def _embed(
+        self, texts: Texts, execution: Execution, side: Side, *, every_head: bool
+    ) -> TokenEmbeddings:
+        packed = self.packs(texts)
+
+        def encode(chunk: Texts) -> TokenEmbeddings:
+            expanded, attended = self._expand(chunk, side)
+            states = self.states(expanded, attended, packed=packed)
+            return self._head(states, expanded, side, every_head=every_head)
+
+        return encode_tokens_in_chunks(
+            encode, texts, execution, padded=not packed, least=self.least_length(side)
+        )
+
+    def least_length(self, side: Side) -> int:
+        """Return the length to which shorter texts of ``side`` are expanded; 0 for documents."""
+        expands = side == "query" and self.contract.query_expansion
+        return self.contract.query_length if expands else 0
+
+    def _expand(self, texts: Texts, side: Side) -> tuple[Texts, Int64[Tensor, " texts"] | None]:
+        """Fill queries up with mask tokens; return which tokens others may look at as well."""
+        contract = self.contract
+        if not self.least_length(side):
+            return texts, None
+        columns = torch.arange(contract.query_length, device=texts.ids.device)
+        real = columns < texts.lengths[:, None]
+        ids = torch.full(real.shape, self.tokenizer.mask_token_id, device=texts.ids.device)
+        ids[real] = texts.ids
+        lengths = torch.full_like(texts.lengths, contract.query_length)
+        return Texts(
+            ids.flatten(), lengths
+        ), None if contract.attend_to_expansion else texts.lengths
+
+    def _head(
+        self, states: Float[Tensor, "tokens width"], texts: Texts, side: Side, *, every_head: bool
+    ) -> TokenEmbeddings:
+        contract, heads = self.contract, self.heads
+        words, kept = texts.ids, self._kept(texts, side)
+        if self.whole_words is not None:
+            words, in_words = self.whole_words(texts.ids, texts.lengths)
+            kept = kept & in_words
+        text = torch.arange(len(texts), device=kept.device).repeat_interleave(texts.lengths)[kept]
+        vectors, ids = heads.project(states[kept]), words[kept]
+        if not every_head:
+            vectors = self._chosen_head(vectors)
+        lengths = torch.bincount(text, minlength=len(texts))
+        gates = None
+        if self.whole_words is not None:
+            vectors, ids, lengths = average_words(vectors, ids, text, len(texts))
+        if heads.gate is not None and side == "document":
+            gates = heads.gate(vectors).relu().squeeze(1)
+            vectors = vectors * gates[:, None]
+        if heads.reduction is not None:
+            vectors = heads.reduction(vectors)
+        if contract.similarity == "cosine":
+            vectors = heads.normalize(vectors) if every_head else F.normalize(vectors, dim=1)
+        cls = self._cls(states, texts)
+        if cls is not None and side == "query":
+            share = heads.fusion_weight()
+            vectors, cls = vectors * (1 - share), cls * share
+        embeddings = TokenEmbeddings(vectors, lengths, ids, cls, contract.exact_match, gates)
+        return self._compress(embeddings) if side == "document" else embeddings
+
+    def _compress(self, documents: TokenEmbeddings) -> TokenEmbeddings:
+        contract = self.contract
+        if contract.pool_factor > 1:
+            normalized = contract.similarity == "cosine"
+            documents = pool_embeddings(documents, contract.pool_factor, normalized=normalized)
+        if not contract.binary:
+            return documents
+        signs = straight_through_sign(documents.tokens)
+        return TokenEmbeddings(signs, documents.lengths, documents.ids, documents.cls)
+
+    def _chosen_head(self, projected: Float[Tensor, "tokens dims"]) -> Float[Tensor, "tokens dim"]:
+        wanted = self.contract.word_dim or self.contract.dim
+        dims = list(self.heads.head_dims)
+        return torch.split(projected, dims, dim=1)[dims.index(wanted)]
+
+    def _kept(self, texts: Texts, side: Side) -> Bool[Tensor, " tokens"]:
+        """Return which tokens have a vector; the first always has, so that no text is without."""
+        within = positions(texts.lengths)
+        kept = torch.ones_like(texts.ids, dtype=torch.bool)
+        if side == "document":
+            kept = ~torch.isin(texts.ids, self.skipped)
+        first = self.contract.first_tokens(side)
+        return kept | (within == 0) if first is None else within < first
+
+    def _cls(
+        self, states: Float[Tensor, "tokens width"], texts: Texts
+    ) -> Float[Tensor, "texts cls_dim"] | None:
+        if self.heads.cls is None:
+            return None
+        cls: Tensor = self.heads.cls(states[texts.lengths.cumsum(0) - texts.lengths])
+        return cls.float() if cls.dtype in (torch.bfloat16, torch.float16) else cls
+
+    def _attended_in_check(self, lengths: Tensor) -> Tensor | None:
+        hidden = self.contract.query_expansion and not self.contract.attend_to_expansion
+        return (lengths // 2).clamp_min(1) if hidden else None
+
+
+def skipped_ids(tokenizer: Any, words: tuple[str, ...]) -> list[int]:  # noqa: ANN401
+    """Return the token ids of the words that are one token; others cannot be skipped.
+
+    The same rule as PyLate's and sentence-transformers', so that an exported model keeps the same vectors.
+    """
+    ids = [tokenizer.convert_tokens_to_ids(word) for word in words]
+    return [i for i in ids if i is not None and i != tokenizer.unk_token_id]

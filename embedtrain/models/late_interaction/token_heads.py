@@ -1,0 +1,112 @@
+"""From token states to the vectors that late interaction compares."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from embedtrain.contract.texts import LateInteractionContract
+from embedtrain.models.pooling import positions
+from embedtrain.types import TokenEmbeddings
+
+
+class TokenHeads(nn.Module):
+    """The trained layers between backbone and vectors; which of them exist says the contract.
+
+    Args:
+        width: Dimension of the token states.
+        contract: Dimensions, gate, vector of the whole text.
+        head_dims: Dimensions of several projections that are trained at once, largest first; the contract's
+            ``dim`` chooses which of them is used. Empty for one projection.
+        bias: Whether projections have one (ColBERTer's do, ColBERT's do not).
+    """
+
+    def __init__(
+        self,
+        width: int,
+        contract: LateInteractionContract,
+        head_dims: tuple[int, ...] = (),
+        *,
+        bias: bool = False,
+    ) -> None:
+        super().__init__()
+        inner = contract.word_dim or contract.dim
+        self.head_dims = head_dims or (inner,)
+        self.projection = nn.Linear(width, sum(self.head_dims), bias=bias)
+        self.gate = nn.Linear(inner, 1) if contract.gate else None
+        if self.gate is not None:
+            nn.init.zeros_(self.gate.weight)
+            nn.init.ones_(
+                self.gate.bias
+            )  # open at first: a gate that starts closed has no gradient
+        self.reduction = nn.Linear(inner, contract.dim) if contract.word_dim else None
+        self.cls = nn.Linear(width, contract.cls_dim) if contract.cls_dim else None
+        # Shape [1], not []: DeepSpeed cannot broadcast 0-dimensional parameters.
+        self.fusion = nn.Parameter(torch.zeros(1)) if contract.cls_dim else None
+
+    def project(self, states: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens dims"]:
+        """Project token states with all heads, side by side, in float32 at least."""
+        projected: Tensor = self.projection(states)
+        return (
+            projected.float() if projected.dtype in (torch.bfloat16, torch.float16) else projected
+        )
+
+    def normalize(self, projected: Float[Tensor, "tokens dims"]) -> Float[Tensor, "tokens dims"]:
+        """Normalise each head's vector by itself."""
+        heads = torch.split(projected, list(self.head_dims), dim=1)
+        normalized: Tensor = torch.cat([F.normalize(head, dim=1) for head in heads], 1)
+        return normalized
+
+    def fusion_weight(self) -> Float[Tensor, "1"]:
+        """Return the share of the whole text's vector in the score; one half before training."""
+        assert self.fusion is not None
+        return torch.sigmoid(self.fusion)
+
+
+def straight_through_sign(
+    vectors: Float[Tensor, "tokens dim"], slope: float = 3.0
+) -> Float[Tensor, "tokens dim"]:
+    r"""Return $\mathrm{sign}(x) / \sqrt d$ with the gradient of $\tanh(\beta \sqrt d\, x) / \sqrt d$.
+
+    Zero counts as positive, as a bit does. Vectors have length 1 afterwards; :math:`\sqrt d\, x` has
+    coordinates of size 1 where x is normalised, which is what the slope refers to.
+
+    Source: the sign with a straight-through tanh is that of binary token representations (BTR, Cao et
+    al., ICLR 2024); the scaling is ours.
+    """
+    root = vectors.shape[1] ** 0.5
+    hard = torch.where(vectors >= 0, 1.0, -1.0).to(vectors.dtype) / root
+    soft = torch.tanh(slope * root * vectors) / root
+    through: Tensor = soft + (hard - soft).detach()
+    return through
+
+
+def mean_gate(
+    documents: TokenEmbeddings, owners: Int64[Tensor, " documents"], num_queries: int
+) -> Float[Tensor, ""] | None:
+    """Return the mean gate of a document's words, averaged over each query's documents, then over queries.
+
+    A mean over all words would not be the mean of the ranks' means; this one is, as the loss is.
+    """
+    if documents.gates is None:
+        return None
+    text = torch.arange(len(documents), device=owners.device).repeat_interleave(documents.lengths)
+    zeros = documents.gates.new_zeros(len(documents))
+    per_document = zeros.index_add(0, text, documents.gates) / documents.lengths
+    num_owned = torch.bincount(owners, minlength=num_queries)
+    return (per_document / num_owned[owners]).sum() / num_queries
+
+
+def open_only(embeddings: TokenEmbeddings) -> TokenEmbeddings:
+    """Drop the vectors whose gate is closed; a text that would lose all keeps its first."""
+    assert embeddings.gates is not None
+    text = torch.arange(len(embeddings), device=embeddings.lengths.device)
+    text = text.repeat_interleave(embeddings.lengths)
+    kept = embeddings.gates > 0
+    num_open = torch.zeros_like(embeddings.lengths).index_add_(0, text, kept.long())
+    kept |= (positions(embeddings.lengths) == 0) & (num_open[text] == 0)
+    lengths = torch.zeros_like(embeddings.lengths).index_add_(0, text, kept.long())
+    ids = None if embeddings.ids is None else embeddings.ids[kept]
+    return TokenEmbeddings(
+        embeddings.tokens[kept], lengths, ids, embeddings.cls, embeddings.exact_match
+    )

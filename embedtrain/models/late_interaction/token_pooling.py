@@ -1,0 +1,49 @@
+"""Token pooling with gradient: similar tokens of a document become one vector, so that the index shrinks.
+
+Source: Clavié et al. (2024), https://arxiv.org/abs/2409.14683, hierarchical pooling.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from embedtrain.ops.maxsim.token_clusters import pooled_labels
+from embedtrain.types import TokenEmbeddings
+
+
+def pool_embeddings(
+    embeddings: TokenEmbeddings, factor: int, *, normalized: bool = True
+) -> TokenEmbeddings:
+    """Replace the vectors of each cluster by their mean, with gradient; the clusters are taken as given.
+
+    Args:
+        embeddings: Documents.
+        factor: One vector is left of about so many.
+        normalized: Bring the means back to length 1.
+    """
+    if embeddings.exact_match or embeddings.gates is not None:
+        raise ValueError("words that are compared by id cannot be pooled")
+    values = embeddings.tokens.detach().float().cpu().numpy()
+    ends = embeddings.lengths.cumsum(0).tolist()
+    labels, lengths, total = [], [], 0
+    for start, end in zip([0, *ends], ends, strict=False):
+        found = pooled_labels(values[start:end], factor)
+        lengths.append(int(found.max()) + 1)
+        labels.append(torch.from_numpy(found) + total)
+        total += lengths[-1]
+    group = torch.cat(labels).to(embeddings.tokens.device)
+    pooled = _means(embeddings.tokens, group, total)
+    return TokenEmbeddings(
+        F.normalize(pooled, dim=1) if normalized else pooled,
+        torch.tensor(lengths, device=group.device),
+        cls=embeddings.cls,
+    )
+
+
+def _means(
+    tokens: Float[Tensor, "tokens dim"], group: Int64[Tensor, " tokens"], num_groups: int
+) -> Float[Tensor, "groups dim"]:
+    counts = torch.bincount(group, minlength=num_groups)
+    sums = tokens.new_zeros(num_groups, tokens.shape[1]).index_add(0, group, tokens)
+    return sums / counts[:, None].to(tokens.dtype)

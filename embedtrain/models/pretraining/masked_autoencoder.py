@@ -1,0 +1,270 @@
+"""Masked autoencoder: an encoder that must squeeze a text into one vector, and a weak decoder that tests it.
+
+What runs is what the objective asks for (:class:`embedtrain.pretrain_types.Computation`): MLM needs the
+encoder alone, RetroMAE an enhanced decoder, CoT-MAE, SimLM and Condenser a plain one. Texts stay packed, the
+decoder pads each chunk; logits are never computed here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from embedtrain.contract.texts import Contract
+from embedtrain.errors import UserError
+from embedtrain.models.backbone.language_head import Architecture, MaskedLanguageModel
+from embedtrain.models.backbone.loading import Attention
+from embedtrain.models.backbone.lora import LoraConfig
+from embedtrain.models.chunking import Execution, plan_together
+from embedtrain.models.dense.encoder import DenseEncoder
+from embedtrain.models.encoder import Packing
+from embedtrain.models.pooling import pool, positions
+from embedtrain.models.pretraining.decoder import Decoder
+from embedtrain.models.pretraining.decoding import (
+    DecoderConfig,
+    build_decoder,
+    decode,
+    decoder_labels,
+)
+from embedtrain.models.pretraining.generator import Generator, GeneratorConfig
+from embedtrain.pretrain_types import Computation, Labelled, MaskedBatch, PretrainOutputs, WordBag
+from embedtrain.types import Texts
+
+T = TypeVar("T")
+
+
+class MaskedAutoencoderConfig(BaseModel):
+    """An encoder to pre-train, and what helps it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    kind: Literal["masked_autoencoder"]
+    backbone: str
+    """Hub id, local folder or ``package:NAME/FOLDER``; with ``architecture``, a folder with a tokenizer."""
+    architecture: Architecture | None = None
+    """Start from scratch with these sizes; null starts from the backbone's weights."""
+    pooling: Literal["cls", "mean"] = "cls"
+    """What becomes the vector of a text, here and in the exported model."""
+    num_layers: PositiveInt | None = None
+    """Keep only the first layers of the backbone; null keeps all."""
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    """Replaces the backbone's dropout ratios; null keeps them. Attention dropout is slow on CPU."""
+    attention: Attention | None = None
+    """Let a decoder's tokens look at all others (bidirectional) or at earlier ones; null: as it was trained."""
+    lora: LoraConfig | None = None
+    """Train low-rank adapters and freeze the rest; exports hold the sum of both."""
+    mask_token: str | None = None
+    """Stands for hidden tokens where the tokenizer has no mask token: one it knows, such as ``_``."""
+    decoder: DecoderConfig = DecoderConfig()
+    generator: GeneratorConfig | None = None
+    """SimLM: the small language model that fills the masked places."""
+    packing: Packing = "auto"
+    """``packed`` computes no padding, ``padded`` pads each chunk, ``auto`` packs on CPU where it is exact."""
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """What the encoder makes of a chunk."""
+
+    hidden: Tensor
+    vectors: Tensor
+    words: Tensor | None
+    early: Tensor | None
+
+
+class MaskedAutoencoder(nn.Module):
+    """Encoder with language head, decoder and generator as far as they are needed.
+
+    Args:
+        language: The encoder with its head.
+        contract: Of the exported encoder; its pooling makes the vectors.
+        computation: What the objective wants computed.
+        decoder: Sizes and start of the decoder.
+        generator: Fills masked places, where the objective wants it.
+        packing: As for :class:`embedtrain.models.encoder.TextEncoder`.
+    """
+
+    def __init__(
+        self,
+        language: MaskedLanguageModel,
+        contract: Contract,
+        computation: Computation,
+        decoder: DecoderConfig,
+        generator: Generator | None = None,
+        *,
+        packing: Packing = "auto",
+    ) -> None:
+        super().__init__()
+        self.language = language
+        self.encoder = DenseEncoder(language.backbone, contract, packing=packing)
+        self.computation = computation
+        self.generator = generator
+        self.decoder: Decoder | None = None
+        if computation.decoder != "none":
+            self.decoder = build_decoder(decoder, language, computation, contract.document_length)
+
+    def forward(
+        self, batch: MaskedBatch, execution: Execution, *, diagnose: bool = False
+    ) -> PretrainOutputs:
+        """Encode and decode a batch chunk by chunk.
+
+        Args:
+            batch: Masked texts.
+            execution: Chunk size and rematerialisation; the result is the same.
+            diagnose: Decode once more, without gradient, from the vectors of other texts: how much worse that
+                is says whether the vectors are used.
+        """
+        packed = self.encoder.packs(batch.texts)
+        pads = not packed or self.decoder is not None  # a decoder always does
+        rows, idle = plan_together(batch.texts.lengths.cpu(), execution, padded=pads)
+        if idle:
+            raise UserError(
+                "trainer.chunk_tokens",
+                "cuts this rank's texts into fewer chunks than another's",
+                got=execution.chunk_tokens,
+                cure="Raise it",
+            )
+        chunks = [batch.select(chosen.to(batch.texts.ids.device)) for chosen in rows]
+        guesses = None
+        if self.generator is not None:
+            chunks, guesses = self.generator.fill(chunks)
+        again = execution.num_recomputed(len(chunks))
+        encoded = [
+            _run(lambda chunk: self._encode(chunk, packed), number < again, chunk)
+            for number, chunk in enumerate(chunks)
+        ]
+        order = torch.cat(rows).to(batch.texts.ids.device)
+        vectors = _in_order(torch.cat([part.vectors for part in encoded]), order)
+        decoder, shuffled = None, None
+        if self.decoder is not None:
+            decoder = self._decode_all(chunks, encoded, vectors, again)
+        if self.decoder is not None and diagnose and len(batch) > 2:
+            with torch.no_grad(), torch.random.fork_rng():
+                shuffled = self._decode_all(chunks, encoded, vectors.roll(2, 0), 0)
+        labels = [chunk.texts.ids[self._encoder_labels(chunk)] for chunk in chunks]
+        return PretrainOutputs(
+            weight=self.language.weight,
+            bias=self.language.bias,
+            encoder=Labelled(torch.cat([part.hidden for part in encoded]), torch.cat(labels)),
+            vectors=vectors,
+            decoder=decoder,
+            shuffled=shuffled,
+            words=self._word_bag(chunks, encoded) if self.computation.bag_of_words else None,
+            generator=guesses,
+            figures=_figures(chunks),
+        )
+
+    def _encode(self, chunk: MaskedBatch, packed: bool) -> _Encoded:
+        texts = Texts(chunk.encoder_ids, chunk.texts.lengths)
+        early: list[Tensor] = []
+        hook = None
+        if self.computation.early_layer is not None:
+            layers = self.language.layers
+            layer = layers[max(0, round(self.computation.early_layer * len(layers)) - 1)]
+            hook = layer.register_forward_hook(
+                lambda _module, _inputs, out: early.append(_first(out))
+            )
+        try:
+            states = self.encoder.states(texts, packed=packed)
+        finally:
+            if hook is not None:
+                hook.remove()
+        vectors = pool(states, texts.lengths, self.encoder.contract.pooling)
+        labelled = self._encoder_labels(chunk)
+        if self.computation.shifted:
+            labelled = labelled.roll(-1)
+        if not self.computation.bag_of_words:
+            hidden = self.language.transform(states[labelled])
+            return _Encoded(hidden, vectors, None, _packed(early, texts, packed))
+        transformed = self.language.transform(states)
+        words = transformed[positions(texts.lengths) > 0]
+        return _Encoded(transformed[labelled], vectors, words, _packed(early, texts, packed))
+
+    def _decode_all(
+        self,
+        chunks: list[MaskedBatch],
+        encoded: list[_Encoded],
+        vectors: Float[Tensor, "texts dim"],
+        again: int,
+    ) -> Labelled:
+        hidden, labels = [], []
+        for number, (chunk, part) in enumerate(zip(chunks, encoded, strict=True)):
+            inputs = chunk, vectors[chunk.partners], part.early
+            hidden.append(_run(self._decode, number < again, *inputs))
+            labels.append(chunk.texts.ids[decoder_labels(self.computation, chunk)])
+        return Labelled(torch.cat(hidden), torch.cat(labels))
+
+    def _decode(
+        self, chunk: MaskedBatch, vectors: Float[Tensor, "texts dim"], early: Tensor | None
+    ) -> Float[Tensor, "labelled dim"]:
+        assert self.decoder is not None
+        return decode(self.decoder, self.language, self.computation, chunk, vectors, early)
+
+    def _encoder_labels(self, chunk: MaskedBatch) -> Bool[Tensor, " tokens"]:
+        labels = ~chunk.special if self.computation.all_tokens else chunk.encoder_masked
+        # The first token has no state before it: the one there belongs to another text.
+        return labels & (positions(chunk.texts.lengths) > 0) if self.computation.shifted else labels
+
+    def _word_bag(self, chunks: list[MaskedBatch], encoded: list[_Encoded]) -> WordBag:
+        """Collect the states of all ordinary tokens and the distinct words of each untouched text."""
+        lengths = torch.cat([chunk.texts.lengths for chunk in chunks])
+        ids = torch.cat([chunk.texts.ids for chunk in chunks])
+        ordinary = ~torch.cat([chunk.special for chunk in chunks])
+        owner = torch.repeat_interleave(torch.arange(len(lengths), device=ids.device), lengths)
+        vocabulary = len(self.language.weight)
+        pairs = torch.unique(owner[ordinary] * vocabulary + ids[ordinary])
+        return WordBag(
+            hidden=torch.cat([part.words for part in encoded if part.words is not None]),
+            lengths=lengths - 1,
+            bag_texts=pairs // vocabulary,
+            bag_ids=pairs % vocabulary,
+            num_tokens=torch.bincount(owner[ordinary], minlength=len(lengths)),
+        )
+
+
+def _run(function: Callable[..., T], recomputed: bool, *inputs: object) -> T:
+    """Call ``function``; ``recomputed`` keeps no activations and calls it again in the backward pass."""
+    if not recomputed:
+        return function(*inputs)
+    result: T = checkpoint(function, *inputs, use_reentrant=False)
+    return result
+
+
+def _first(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+    return output[0] if isinstance(output, tuple) else output
+
+
+def _packed(early: list[Tensor], texts: Texts, packed: bool) -> Tensor | None:
+    """Return the states that a hook caught, laid end to end."""
+    if not early:
+        return None
+    if packed:
+        return early[0][0]
+    width = early[0].shape[1]
+    return early[0][torch.arange(width, device=texts.ids.device) < texts.lengths[:, None]]
+
+
+def _in_order(values: Tensor, order: Int64[Tensor, " texts"]) -> Tensor:
+    inverse = torch.empty_like(order)
+    inverse[order] = torch.arange(len(order), device=order.device)
+    return values[inverse]
+
+
+def _figures(chunks: list[MaskedBatch]) -> dict[str, Tensor]:
+    """Count how many ordinary tokens are masked, and how many differ from the text."""
+    special = torch.cat([chunk.special for chunk in chunks])
+    ids = torch.cat([chunk.texts.ids for chunk in chunks])
+    marks = {
+        "masked_ratio": torch.cat([chunk.encoder_masked for chunk in chunks]),
+        "encoder_changed_ratio": torch.cat([chunk.encoder_ids for chunk in chunks]) != ids,
+    }
+    if any(bool(chunk.decoder_masked.any()) for chunk in chunks):
+        decoder_ids = torch.cat([chunk.decoder_ids for chunk in chunks])
+        marks["decoder_changed_ratio"] = decoder_ids != ids
+    ordinary = (~special).sum().clamp_min(1)
+    return {name: marked.sum() / ordinary for name, marked in marks.items()}

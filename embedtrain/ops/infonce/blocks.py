@@ -1,0 +1,198 @@
+"""The directions of InfoNCE as blocks of logits that one chunk of queries visits."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from embedtrain.ops.infonce.pairs import Matches
+from embedtrain.ops.infonce.problem import InfoNCEProblem
+from embedtrain.ops.infonce.tile import (
+    add_candidate_step,
+    add_listed_steps,
+    anchor_step,
+    fill_tile,
+    listed_similarity,
+)
+
+Side = Literal["query", "document"]
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Where derivatives are summed up, ``None`` where none is wanted; shared queries share a buffer."""
+
+    query: Float[Tensor, "queries dim"] | None
+    document: Float[Tensor, "documents dim"] | None
+    all_query: Float[Tensor, "all_queries dim"] | None
+    temperature: Float[Tensor, " queries"] | None
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The queries that are visited together, with what all blocks ask of them."""
+
+    index: int
+    rows: slice
+    query: Float[Tensor, "rows dim"]
+    first: Int64[Tensor, " rows"]
+    """Column of each query's first positive."""
+    inverse: Float[Tensor, " rows"]
+    """One over the temperature."""
+
+
+@runtime_checkable
+class Block(Protocol):
+    """The negatives of one direction."""
+
+    @property
+    def width(self) -> int:
+        """Number of columns of a tile."""
+
+    def fill(self, tile: Tensor, chunk: Chunk) -> Tensor:
+        """Write the logits of all candidates; return their factor over the similarity, per row."""
+
+    def excluded(self, chunk: Chunk) -> Int64[Tensor, " entries"]:
+        """Return the entries of the flattened tile that are no negatives."""
+
+    def adjust(self, tile: Tensor, chunk: Chunk, scale: Tensor) -> None:
+        """Add the hardness of entries that differ from the rest of the tile."""
+
+    def add_steps(self, tile: Tensor, chunk: Chunk, factor: Tensor, gradients: Gradients) -> None:
+        """Add what ``factor * tile``, the derivative by the similarities, gives to the embeddings."""
+
+
+@dataclass(frozen=True)
+class TileBlock:
+    """A direction whose candidates are all documents or all queries: one GEMM per tile."""
+
+    side: Side
+    target: Literal["document", "all_query"]
+    document: Float[Tensor, "documents dim"]
+    candidate: Float[Tensor, "candidates dim"]
+    always: Int64[Tensor, "queries always"]
+    """Columns that are no negatives; unused entries repeat a used one."""
+    matches: tuple[Matches, ...]
+    hardness: float = 0.0
+    exception: tuple[float, Matches] | None = None
+    """Some entries and how much their hardness differs."""
+
+    @property
+    def width(self) -> int:  # noqa: D102
+        return len(self.candidate)
+
+    def _anchor(self, chunk: Chunk) -> Float[Tensor, "rows dim"]:
+        if self.side == "query":
+            return chunk.query
+        return self.document[chunk.first].to(chunk.query.dtype)
+
+    def fill(self, tile: Tensor, chunk: Chunk) -> Tensor:  # noqa: D102
+        scale = chunk.inverse + self.hardness
+        fill_tile(tile, self._anchor(chunk), self.candidate, scale)
+        return scale
+
+    def excluded(self, chunk: Chunk) -> Int64[Tensor, " entries"]:  # noqa: D102
+        columns = self.always[chunk.rows]
+        starts = torch.arange(len(columns), device=columns.device) * self.width
+        entries = [(starts[:, None] + columns).flatten()]
+        for matches in self.matches:
+            row, column = matches.pairs(chunk.index)
+            entries.append(row * self.width + column)
+        return torch.cat(entries)
+
+    def adjust(self, tile: Tensor, chunk: Chunk, scale: Tensor) -> None:  # noqa: D102
+        if self.exception is None:
+            return
+        difference, matches = self.exception
+        row, column = matches.pairs(chunk.index)
+        tile[row, column] *= 1.0 + difference / scale[row]
+
+    def add_steps(  # noqa: D102
+        self, tile: Tensor, chunk: Chunk, factor: Tensor, gradients: Gradients
+    ) -> None:
+        anchor = self._anchor(chunk)
+        by_anchor = gradients.query if self.side == "query" else gradients.document
+        if by_anchor is not None or gradients.temperature is not None:
+            step = anchor_step(tile, self.candidate, factor)
+            if by_anchor is not None and self.side == "query":
+                by_anchor[chunk.rows] += step
+            elif by_anchor is not None:
+                by_anchor.index_add_(0, chunk.first, step)
+            if gradients.temperature is not None:
+                # d/d(1/temperature) = <anchor, step> * temperature, and d(1/t)/dt = -1/t^2
+                gradients.temperature[chunk.rows] -= (anchor * step).sum(1) * chunk.inverse
+        to_document = self.target == "document"
+        by_candidate = gradients.document if to_document else gradients.all_query
+        if by_candidate is not None:
+            add_candidate_step(by_candidate, tile, anchor, factor)
+
+
+@dataclass(frozen=True)
+class ListedBlock:
+    """Query-to-document against a few documents per query: no GEMM, work in proportion to the lists."""
+
+    document: Float[Tensor, "documents dim"]
+    listed: Int64[Tensor, "queries listed"]
+    negative: Bool[Tensor, "queries listed"]
+    hardness: float = 0.0
+
+    @property
+    def width(self) -> int:  # noqa: D102
+        return self.listed.shape[1]
+
+    def fill(self, tile: Tensor, chunk: Chunk) -> Tensor:  # noqa: D102
+        scale = chunk.inverse + self.hardness
+        similarity = listed_similarity(chunk.query, self.document, self.listed[chunk.rows])
+        torch.mul(similarity, scale[:, None], out=tile)
+        return scale
+
+    def excluded(self, chunk: Chunk) -> Int64[Tensor, " entries"]:  # noqa: D102
+        return (~self.negative[chunk.rows]).flatten().nonzero()[:, 0]
+
+    def adjust(self, tile: Tensor, chunk: Chunk, scale: Tensor) -> None:
+        """Do nothing: all entries are the query's own."""
+
+    def add_steps(  # noqa: D102
+        self, tile: Tensor, chunk: Chunk, factor: Tensor, gradients: Gradients
+    ) -> None:
+        coefficient, listed = tile * factor[:, None], self.listed[chunk.rows]
+        by_query = None if gradients.query is None else gradients.query[chunk.rows]
+        add_listed_steps(
+            (by_query, gradients.document), chunk.query, self.document, listed, coefficient
+        )
+        if gradients.temperature is not None:
+            similarity = listed_similarity(chunk.query, self.document, listed)
+            slope = (coefficient * similarity).sum(1)
+            gradients.temperature[chunk.rows] -= slope * chunk.inverse
+
+
+def cut(problem: InfoNCEProblem, chunk_rows: int) -> Iterator[Chunk]:
+    """Cut the queries into runs that share a tile."""
+    for index, start in enumerate(range(0, len(problem.query), chunk_rows)):
+        rows = slice(start, min(start + chunk_rows, len(problem.query)))
+        yield Chunk(
+            index=index,
+            rows=rows,
+            query=problem.query[rows].to(problem.dtype),
+            first=problem.positives[rows, 0],
+            inverse=problem.temperature[rows].reciprocal(),
+        )
+
+
+def add_positive_steps(
+    problem: InfoNCEProblem,
+    chunk: Chunk,
+    by_similarity: Float[Tensor, "rows positives"],
+    by_temperature: Float[Tensor, " rows"],
+    gradients: Gradients,
+) -> None:
+    """Add what the positives' similarities and the temperature beside them give."""
+    by_query = None if gradients.query is None else gradients.query[chunk.rows]
+    listed = problem.positives[chunk.rows]
+    targets = (by_query, gradients.document)
+    add_listed_steps(targets, chunk.query, problem.document, listed, by_similarity)
+    if gradients.temperature is not None:
+        gradients.temperature[chunk.rows] += by_temperature

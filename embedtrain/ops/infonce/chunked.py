@@ -1,0 +1,158 @@
+"""InfoNCE tile by tile: loss and gradients together, no score matrix and no graph per tile."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from embedtrain.ops.exponentials import exponentiate
+from embedtrain.ops.infonce.autograd import Wanted, empty_gradients, with_gradients
+from embedtrain.ops.infonce.blocks import Block, Chunk, Gradients, add_positive_steps, cut
+from embedtrain.ops.infonce.directions import build_directions
+from embedtrain.ops.infonce.plan import plan_problem
+from embedtrain.ops.infonce.problem import InfoNCEOutput, InfoNCEProblem
+from embedtrain.ops.infonce.rows import RowFigures, RowSums, row_gradients, row_losses, summarise
+from embedtrain.ops.infonce.symmetric import infonce_symmetric
+from embedtrain.ops.infonce.tile import listed_similarity
+
+
+class Reduced(NamedTuple):
+    """What a row needs to know of one block; the tile itself holds the exponentials afterwards."""
+
+    maximum: Float[Tensor, " rows"]
+    total: Float[Tensor, " rows"]
+    logits: Float[Tensor, " rows"]
+    number: Float[Tensor, " rows"]
+    suspected: Tensor | None
+    entries: Int64[Tensor, " entries"]
+
+    def drop(self, tile: Float[Tensor, "rows columns"], value: float) -> None:
+        """Overwrite what is no negative."""
+        tile.view(-1).index_fill_(0, self.entries, value)
+        if self.suspected is not None:
+            tile.masked_fill_(self.suspected, value)
+
+
+def infonce_chunked(problem: InfoNCEProblem) -> InfoNCEOutput:
+    """Compute :func:`embedtrain.ops.infonce.loss.infonce` with memory for one tile of scores.
+
+    Each tile is visited once: its rows are complete, so their loss and the gradients follow at once
+    (3 GEMMs per direction). Both directions between queries and documents share their tiles
+    (4 GEMMs, :mod:`embedtrain.ops.infonce.symmetric`).
+    """
+    return with_gradients(problem, _loss_and_gradients)
+
+
+def _loss_and_gradients(
+    problem: InfoNCEProblem, wanted: Wanted
+) -> tuple[InfoNCEOutput, Gradients | None]:
+    """Compute the output and the gradients of its loss; ``None`` where none is wanted."""
+    plan, gradients = plan_problem(problem), empty_gradients(problem, wanted)
+    if plan.scheme == "symmetric":
+        return infonce_symmetric(problem, plan.tile_rows, gradients), gradients
+    directions = build_directions(problem, plan.tile_rows)
+    tiles = [
+        problem.query.new_empty(plan.tile_rows * block.width, dtype=problem.dtype)
+        for block in directions.blocks
+    ]
+    # Results are written into memory taken beforehand: small tensors kept from every chunk would lie
+    # between the large temporary ones and keep the allocator from reusing their places (measured: 150 MiB).
+    loss = torch.zeros_like(problem.temperature[0])
+    figures = RowFigures(
+        best=torch.empty_like(problem.temperature),
+        hardest=torch.empty_like(problem.temperature),
+        eligible=directions.eligible,
+        known=directions.known,
+        suspected=torch.zeros_like(directions.known),
+    )
+    for chunk in cut(problem, plan.tile_rows):
+        loss += _visit(problem, directions.blocks, tiles, chunk, figures, gradients)
+    return summarise(loss, figures), gradients
+
+
+def _visit(
+    problem: InfoNCEProblem,
+    blocks: list[Block],
+    buffers: list[Tensor],
+    chunk: Chunk,
+    figures: RowFigures,
+    gradients: Gradients | None,
+) -> Float[Tensor, ""]:
+    """Add one chunk's gradients, note its figures and return its loss."""
+    rows, options = chunk.rows, problem.options
+    listed, used = problem.positives[rows], problem.positive_is_used[rows]
+    similarity = listed_similarity(chunk.query, problem.document, listed)
+    best = similarity.masked_fill(~used, -torch.inf).amax(1)
+    limit = problem.threshold(best)
+    tiles = [
+        buffer[: len(best) * block.width].view(len(best), block.width)
+        for buffer, block in zip(buffers, blocks, strict=True)
+    ]
+    parts = [
+        _reduce(block, tile, chunk, limit if options.has_margin else None, options.label_smoothing)
+        for block, tile in zip(blocks, tiles, strict=True)
+    ]
+    sums = RowSums(
+        negatives=torch.stack([part.maximum + part.total.log() for part in parts], 1),
+        positives=similarity,
+        temperature=problem.temperature[rows],
+        logits=torch.stack([part.logits for part in parts], 1),
+    )
+    counts = torch.stack([part.number for part in parts], 1)
+    weights = problem.row_weights[rows]
+    if gradients is None:
+        loss = (row_losses(sums, counts, used, options) * weights).sum()
+    else:
+        loss, slopes = row_gradients(sums, counts, used, weights, options)
+        _add_gradients(
+            problem, list(zip(blocks, tiles, parts, strict=True)), chunk, slopes, gradients
+        )
+    figures.best[rows] = best
+    torch.div(parts[0].maximum, chunk.inverse, out=figures.hardest[rows])
+    if parts[0].suspected is not None:
+        figures.suspected[rows] = parts[0].suspected.sum(1)
+    return loss
+
+
+def _reduce(
+    block: Block,
+    tile: Float[Tensor, "rows columns"],
+    chunk: Chunk,
+    limit: Float[Tensor, " rows"] | None,
+    smoothing: float,
+) -> Reduced:
+    """Fill a tile with the exponentials of a block's negatives and return what the rows need."""
+    scale = block.fill(tile, chunk)
+    nothing = torch.zeros_like(scale)
+    result = Reduced(nothing, nothing, nothing, nothing, None, block.excluded(chunk))
+    result.drop(tile, -torch.inf)
+    if limit is not None:
+        result = result._replace(suspected=tile > (limit * scale)[:, None])
+        result.drop(tile, -torch.inf)
+    block.adjust(tile, chunk, scale)
+    if smoothing > 0.0:
+        number = tile.isfinite().sum(1).to(tile.dtype)
+        result.drop(tile, 0.0)
+        result = result._replace(logits=tile.sum(1), number=number)
+        result.drop(tile, -torch.inf)
+    maximum, total = exponentiate(tile)
+    return result._replace(maximum=maximum, total=total)
+
+
+def _add_gradients(
+    problem: InfoNCEProblem,
+    blocks: list[tuple[Block, Tensor, Reduced]],
+    chunk: Chunk,
+    slopes: RowSums,
+    gradients: Gradients,
+) -> None:
+    """Carry the derivatives by the row sums on to embeddings and temperature."""
+    for k, (block, tile, part) in enumerate(blocks):
+        factor = slopes.negatives[:, k] / part.total.clamp_min(1.0)  # 0 only where nothing is left
+        if problem.options.label_smoothing > 0.0:
+            tile.mul_(factor[:, None]).add_(slopes.logits[:, [k]])
+            part.drop(tile, 0.0)
+            factor = torch.ones_like(factor)
+        block.add_steps(tile, chunk, factor * chunk.inverse, gradients)
+    add_positive_steps(problem, chunk, slopes.positives, slopes.temperature, gradients)

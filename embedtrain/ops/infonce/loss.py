@@ -1,0 +1,143 @@
+"""InfoNCE over any number of candidates: the public function, its definition and its backends."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from embedtrain.ops.backend import Backend, load_fused
+from embedtrain.ops.infonce.chunked import infonce_chunked
+from embedtrain.ops.infonce.plan import Plan, plan_problem
+from embedtrain.ops.infonce.problem import (
+    PLAIN,
+    InfoNCEOptions,
+    InfoNCEOutput,
+    Reduction,
+    Temperature,
+    make_problem,
+)
+from embedtrain.ops.infonce.reference import infonce_reference
+from embedtrain.ops.infonce.ring import Ring, infonce_ring
+
+__all__ = ["InfoNCEOptions", "InfoNCEOutput", "Plan", "Ring", "explain", "infonce"]
+
+
+def infonce(  # the definition of every option stands here, once: longer than 40 lines
+    query: Float[Tensor, "queries dim"],
+    document: Float[Tensor, "documents dim"],
+    positives: Int64[Tensor, "queries positives"],
+    temperature: Temperature,
+    *,
+    query_ids: Int64[Tensor, " queries"] | None = None,
+    document_ids: Int64[Tensor, " documents"] | None = None,
+    known_positives: Int64[Tensor, "queries known"] | None = None,
+    owners: Int64[Tensor, " documents"] | None = None,
+    query_offset: int = 0,
+    all_query: Float[Tensor, "all_queries dim"] | None = None,
+    all_query_ids: Int64[Tensor, " all_queries"] | None = None,
+    all_known_positives: Int64[Tensor, "all_queries all_known"] | None = None,
+    weights: Float[Tensor, " queries"] | None = None,
+    options: InfoNCEOptions = PLAIN,
+    reduction: Reduction = "mean",
+    backend: Backend = "auto",
+    ring: Ring | None = None,
+) -> InfoNCEOutput:
+    r"""Make each query prefer its positives to all other candidates of the batch.
+
+    With $s_{ij} = \langle q_i, d_j\rangle / \tau_i$, positives $P_i$ (the columns of row i of
+    ``positives``), negatives $N_i$ (below) and $R_i = \sum_{j \in N_i} e^{s_{ij}}$ the loss of a query is
+
+    - ``average``: $\frac{1}{|P_i|} \sum_{p \in P_i} -\log \frac{e^{s_{ip}}}{\sum_{p' \in P_i} e^{s_{ip'}} + R_i}$
+      (SupCon "out"; plain InfoNCE for one positive),
+    - ``any``: $-\log \frac{\sum_{p} e^{s_{ip}}}{\sum_{p} e^{s_{ip}} + R_i}$ (MIL-NCE: one good positive is enough),
+    - ``decoupled``: $\frac{1}{|P_i|} \sum_{p} -\log \frac{e^{s_{ip}}}{e^{s_{ip}} + R_i}$ (positives never compete),
+
+    and the result is $\frac{1}{B} \sum_i w_i L_i$ (``mean``) or $\sum_i w_i L_i$ (``sum``). Dividing by B, not by
+    $\sum w$, lets the mean over ranks equal the mean over the whole batch.
+
+    **Negatives.** All documents but $P_i$ and those whose id equals the id of one of $P_i$ or stands in row
+    i of ``known_positives``; ``negatives="own"`` keeps only those whose owner is query i, ``"others"`` only
+    those whose owner is another query (ColBERT v2's in-batch term). With
+    ``false_negative_margin`` m, candidates of every direction whose similarity exceeds
+    $b_i - m$ (``absolute``) or $b_i - m |b_i|$ (``relative``) are left out too, $b_i$ being the similarity of the
+    best positive.
+
+    **Directions.** Let $d_i$ be the first positive of query i, $s$ still divided by $\tau_i$. Further terms are
+    ``document_to_query`` $\langle d_i, q_k\rangle$ (own query included as the positive, without queries that
+    $d_i$ answers), ``query_to_query`` $\langle q_i, q_k\rangle$ (without i and queries of the same id),
+    ``document_to_document`` $\langle d_i, d_j\rangle$ (without documents that query i owns or that answer it).
+    ``joint``: all terms stand in one denominator; the positive then stands there once per direction that
+    holds it (so one lonely pair costs $\log 2$ with both), as the first positive in ``average`` and ``any`` and as p
+    itself in ``decoupled``. ``per_direction``: the mean of one loss per direction, that of
+    ``document_to_query`` with the first positive.
+
+    **Hardness** $\alpha$ adds $\alpha\,\mathrm{sg}(\langle q_i, d_j\rangle)$ to the query-to-document logits of negatives.
+    **Label smoothing** $\epsilon$ replaces the target logit $t_i$ in $\log Z_i - t_i$ by
+    $(1-\epsilon) t_i + \epsilon \cdot \mathrm{mean}$ of all logits in $Z_i$.
+
+    Embeddings come normalised where the similarity is cosine. Logits and sums are float32 (float64 for
+    float64 inputs) whatever the input type. A query with one positive and no negatives costs 0.
+
+    Args:
+        query: Queries of this process.
+        document: Candidates of the whole batch, of all ranks where gathered.
+        positives: Columns of ``document``, distinct in a row, -1 unused; the first is always used.
+        temperature: One number, or one per query; a tensor receives its gradient.
+        query_ids: 63-bit ids of the query texts, needed to spare equal queries in query-to-query.
+        document_ids: 63-bit ids of the document texts, -1 for a document without id.
+        known_positives: Ids of documents that answer the query, in the batch or not, -1 unused.
+        owners: The query that brought each document, numbered as rows plus ``query_offset``.
+        query_offset: Number of this process's first query among all queries.
+        all_query: Queries of all ranks, for directions whose candidates are queries; own ones by default.
+        all_query_ids: Their ids.
+        all_known_positives: Ids of the documents that answer them, their positives included.
+        weights: Weight of each query, without gradient; 1 by default.
+        options: Directions, partition, negatives, guards.
+        reduction: ``mean`` or ``sum`` over queries.
+        backend: ``auto`` chooses ``chunked``; see :mod:`embedtrain.ops.backend`.
+        ring: Brings the documents of other ranks one rank at a time, so that no rank holds all;
+            ``document`` then holds own documents only. Query-to-document without label smoothing;
+            the mean divides by the mean number of queries per rank.
+
+    Also called in-batch softmax, NT-Xent, multiple-negatives ranking; CLIP's loss with
+    ``document_to_query`` per direction.
+
+    Source: van den Oord et al. (2018), https://arxiv.org/abs/1807.03748; several positives: Khosla et al.
+    (2020), https://arxiv.org/abs/2004.11362, Miech et al. (2020), https://arxiv.org/abs/1912.06430, Gupta et
+    al. (2024), https://arxiv.org/abs/2310.10636; joint directions: Li et al. (2023),
+    https://arxiv.org/abs/2308.03281; margins: Moreira et al. (2024), https://arxiv.org/abs/2407.15831;
+    hardness: Lan et al. (2025), https://arxiv.org/abs/2503.04812.
+    """
+    problem = make_problem(
+        *(query, document, positives, temperature),
+        query_ids=query_ids,
+        document_ids=document_ids,
+        known_positives=known_positives,
+        owners=owners,
+        query_offset=query_offset,
+        all_query=all_query,
+        all_query_ids=all_query_ids,
+        all_known_positives=all_known_positives,
+        weights=weights,
+        options=options,
+        reduction=reduction,
+    )
+    with torch.autocast(query.device.type, enabled=False):  # no logits in half precision
+        if ring is not None:
+            return infonce_ring(problem, ring, averaged=reduction == "mean")
+        if backend == "reference":
+            return infonce_reference(problem)
+        if backend == "fused":
+            output: InfoNCEOutput = load_fused("infonce").infonce_fused(problem)
+            return output
+        return infonce_chunked(problem)
+
+
+def explain(*inputs: Any, backend: Backend = "auto", **settings: Any) -> Plan:  # noqa: ANN401
+    """Say how :func:`infonce` would compute the same arguments: scheme, tile, GEMMs, bytes, reason."""
+    problem = make_problem(*inputs, **settings)
+    if backend == "fused":
+        fused: Plan = load_fused("infonce").plan_fused(problem)
+        return fused
+    return plan_problem(problem, dense=backend == "reference")

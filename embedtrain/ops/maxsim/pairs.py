@@ -1,0 +1,94 @@
+"""MaxSim of each document with one query, its owner: the scores of candidate lists and rerankers."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from embedtrain.ops.maxsim.token_maximum import (
+    Tile,
+    accumulation_dtype,
+    cut_texts,
+    starts_of,
+    sum_weighted_rows,
+    tile_elements,
+)
+
+
+def paired_maxsim(
+    query: Float[Tensor, "query_tokens dim"],
+    query_lengths: Int64[Tensor, " queries"],
+    document: Float[Tensor, "document_tokens dim"],
+    document_lengths: Int64[Tensor, " documents"],
+    owners: Int64[Tensor, " documents"],
+) -> Float[Tensor, " documents"]:
+    """Score document ``n`` against query ``owners[n]`` with one batched GEMM for each tile of pairs.
+
+    Documents must not be empty. Saved for the backward pass: three integers for each query token of each
+    pair, never the similarities.
+    """
+    wanted = torch.is_grad_enabled() and (query.requires_grad or document.requires_grad)
+    scores: Tensor = _PairedMaxsim.apply(  # type: ignore[no-untyped-call]
+        query, query_lengths, document, document_lengths, owners, wanted
+    )
+    return scores
+
+
+class _PairedMaxsim(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - torch documents no type
+        query: Tensor,
+        query_lengths: Tensor,
+        document: Tensor,
+        document_lengths: Tensor,
+        owners: Tensor,
+        wanted: bool,
+    ) -> Tensor:
+        dtype = accumulation_dtype(query, document)
+        scores = query.new_empty(len(owners), dtype=dtype)
+        document_starts = starts_of(document_lengths)
+        longest = int(query_lengths.max()) if len(query_lengths) else 0
+        winners = [owners.new_empty(3, 0)]
+        for tile in cut_texts(document_lengths, longest, tile_elements(query.device)):
+            rows, real = _query_rows(tile, query_lengths, owners, longest)
+            left, right = query[rows].to(dtype), document[tile.tokens].to(dtype)
+            best, positions = torch.bmm(left, right.mT).max(-1)
+            scores[tile.texts] = best.where(real, 0).sum(1)
+            if wanted:
+                won = document_starts[tile.texts] + tile.winners(positions.T)
+                pair = tile.texts[:, None].expand_as(rows)
+                winners.append(torch.stack([rows[real], won.T[real], pair[real]]))
+        ctx.save_for_backward(query, document, torch.cat(winners, 1))
+        return scores
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        query, document, winners = ctx.saved_tensors
+        row, winner, pair = winners
+        weights = gradient[pair]
+        result: list[Tensor | None] = [None] * 6
+        if ctx.needs_input_grad[0]:
+            table = document.to(gradient.dtype)
+            summed = sum_weighted_rows(table, winner, row, weights, len(query))
+            result[0] = summed.to(query.dtype)
+        if ctx.needs_input_grad[2]:
+            table = query.to(gradient.dtype)
+            summed = sum_weighted_rows(table, row, winner, weights, len(document))
+            result[2] = summed.to(document.dtype)
+        return tuple(result)
+
+
+def _query_rows(
+    tile: Tile, query_lengths: Tensor, owners: Tensor, longest: int
+) -> tuple[Tensor, Tensor]:
+    """The query tokens of each pair of a tile as a rectangle, and which of them are real."""
+    lengths = query_lengths[owners[tile.texts], None]
+    within = torch.arange(longest, device=lengths.device).expand(len(tile.texts), -1)
+    real = within < lengths
+    # An empty query at the very end starts past the last token; any row will do, as nothing of it is real.
+    starts = starts_of(query_lengths)[owners[tile.texts], None].where(lengths > 0, 0)
+    return starts + within.where(real, 0), real

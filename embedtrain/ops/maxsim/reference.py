@@ -1,0 +1,72 @@
+"""Late-interaction scores in plain torch: the definitions that every other backend is tested against.
+
+They hold every token-to-token similarity at once, so use them on small inputs.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from embedtrain.ops.maxsim.token_maximum import accumulation_dtype
+
+
+def maxsim_reference(
+    query: Float[Tensor, "queries query_tokens dim"],
+    document: Float[Tensor, "documents document_tokens dim"],
+    query_mask: Bool[Tensor, "queries query_tokens"],
+    document_mask: Bool[Tensor, "documents document_tokens"],
+) -> Float[Tensor, "queries documents"]:
+    """Compute :func:`embedtrain.ops.maxsim.scores.maxsim` in plain torch; this defines it."""
+    similarity = _similarity("qid,njd->qnij", query, document)
+    best = _masked(similarity, document_mask[None, :, None, :]).max(-1).values
+    scores = best.where(query_mask[:, None, :], 0).sum(-1)
+    return _masked(scores, document_mask.any(1)[None, :])
+
+
+def maxsim_grouped_reference(
+    query: Float[Tensor, "queries query_tokens dim"],
+    document: Float[Tensor, "queries group document_tokens dim"],
+    query_mask: Bool[Tensor, "queries query_tokens"],
+    document_mask: Bool[Tensor, "queries group document_tokens"],
+) -> Float[Tensor, "queries group"]:
+    """Compute :func:`embedtrain.ops.maxsim.scores.maxsim_grouped` in plain torch; this defines it."""
+    similarity = _similarity("qid,qgjd->qgij", query, document)
+    best = _masked(similarity, document_mask[:, :, None, :]).max(-1).values
+    scores = best.where(query_mask[:, None, :], 0).sum(-1)
+    return _masked(scores, document_mask.any(2))
+
+
+def xtr_scores_reference(
+    query: Float[Tensor, "queries query_tokens dim"],
+    document: Float[Tensor, "documents document_tokens dim"],
+    query_mask: Bool[Tensor, "queries query_tokens"],
+    document_mask: Bool[Tensor, "documents document_tokens"],
+    top_k: int,
+) -> Float[Tensor, "queries documents"]:
+    """Compute :func:`embedtrain.ops.maxsim.xtr.xtr_scores` in plain torch; this defines it."""
+    similarity = _similarity("qid,njd->qinj", query, document)
+    similarity = _masked(similarity, document_mask)
+    top_k = max(1, min(top_k, int(document_mask.sum())))
+    threshold = similarity.detach().flatten(2).topk(top_k).values.amin(-1)
+    best = similarity.max(-1).values
+    retrieved = (best >= threshold[..., None]) & document_mask.any(1) & query_mask[..., None]
+    return best.where(retrieved, 0).sum(1) / retrieved.sum(1).clamp(min=1)
+
+
+def rectangle(
+    tokens: Float[Tensor, "tokens dim"], lengths: Int64[Tensor, " texts"]
+) -> tuple[Float[Tensor, "texts longest dim"], Bool[Tensor, "texts longest"]]:
+    """Pad texts that lie end to end; the inverse of selecting by the mask."""
+    longest = max(1, int(lengths.max())) if len(lengths) else 1
+    mask = torch.arange(longest, device=lengths.device) < lengths[:, None]
+    padded = tokens.new_zeros(*mask.shape, tokens.shape[1])
+    return padded.index_put((mask,), tokens), mask
+
+
+def _similarity(equation: str, query: Tensor, document: Tensor) -> Tensor:
+    dtype = accumulation_dtype(query, document)
+    return torch.einsum(equation, query.to(dtype), document.to(dtype))
+
+
+def _masked(values: Tensor, mask: Tensor) -> Tensor:
+    return values.masked_fill(~mask, torch.finfo(values.dtype).min)

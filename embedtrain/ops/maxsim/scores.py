@@ -1,0 +1,156 @@
+"""Late-interaction scores (MaxSim, ColBERT): each query token finds its best document token.
+
+``s(q, d) = sum over tokens i of q of max over tokens j of d of <q_i, d_j>``
+
+Every function exists for rectangles with masks (holes allowed) and, as ``*_packed``, for tokens that lie
+end to end, which is how the package carries texts. They agree on:
+
+- Products are accumulated in float32 (float64 for float64 inputs), and so are the scores, also under
+  autocast.
+- A masked document token cannot win: it is left out, not multiplied by 0 (0 would beat a negative
+  similarity). A masked query token adds nothing.
+- Ties go to the first document token, and only that token gets the gradient.
+- A document without tokens scores the dtype's minimum against every query, without a gradient, so that it
+  ranks last. A query without tokens scores 0 against all others.
+
+Source: Khattab and Zaharia (2020), https://arxiv.org/abs/2004.12832.
+"""
+
+from types import ModuleType
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from embedtrain.errors import UserError
+from embedtrain.ops.backend import Backend, load_fused
+from embedtrain.ops.maxsim.pairs import paired_maxsim
+from embedtrain.ops.maxsim.reference import (
+    maxsim_grouped_reference,
+    maxsim_reference,
+    rectangle,
+)
+from embedtrain.ops.maxsim.token_maximum import segment_sums, token_maximum
+
+
+def maxsim(
+    query: Float[Tensor, "queries query_tokens dim"],
+    document: Float[Tensor, "documents document_tokens dim"],
+    query_mask: Bool[Tensor, "queries query_tokens"],
+    document_mask: Bool[Tensor, "documents document_tokens"],
+    *,
+    backend: Backend = "auto",
+) -> Float[Tensor, "queries documents"]:
+    r"""Score every query against every document.
+
+    $$s_{qn} = \sum_{i: m_{qi}} \max_{j: m_{nj}} \langle q_i, d_{nj} \rangle$$
+
+    ``chunked`` runs one GEMM over tiles and never stores the similarities; its backward pass gathers the
+    winners (no dense grid, no atomics, always the same bits). ``auto`` is ``chunked``; ``fused`` needs CUDA.
+    Also called sum-of-max and late interaction.
+    """
+    if backend == "reference":
+        with torch.autocast(query.device.type, enabled=False):
+            return maxsim_reference(query, document, query_mask, document_mask)
+    tokens, lengths = pack(query, query_mask)
+    document_tokens, document_lengths = pack(document, document_mask)
+    return maxsim_packed(tokens, lengths, document_tokens, document_lengths, backend=backend)
+
+
+def maxsim_packed(
+    query: Float[Tensor, "query_tokens dim"],
+    query_lengths: Int64[Tensor, " queries"],
+    document: Float[Tensor, "document_tokens dim"],
+    document_lengths: Int64[Tensor, " documents"],
+    *,
+    backend: Backend = "auto",
+) -> Float[Tensor, "queries documents"]:
+    """Score every query against every document, :func:`maxsim` of tokens that lie end to end."""
+    with torch.autocast(query.device.type, enabled=False):
+        if backend == "reference":
+            padded, mask = rectangle(query, query_lengths)
+            documents, document_mask = rectangle(document, document_lengths)
+            return maxsim_reference(padded, documents, mask, document_mask)
+        filled = document_lengths > 0
+        lengths = document_lengths[filled]
+        if backend == "fused":
+            kernels = _kernels(query, document)
+            scores: Tensor = kernels.maxsim_packed(query, query_lengths, document, lengths)
+        else:
+            values, _ = token_maximum(query, document, lengths)
+            scores = segment_sums(values, query_lengths)
+        return _with_empty_last(scores, filled)
+
+
+def maxsim_grouped(
+    query: Float[Tensor, "queries query_tokens dim"],
+    document: Float[Tensor, "queries group document_tokens dim"],
+    query_mask: Bool[Tensor, "queries query_tokens"],
+    document_mask: Bool[Tensor, "queries group document_tokens"],
+    *,
+    backend: Backend = "auto",
+) -> Float[Tensor, "queries group"]:
+    """Score every query against its own group of documents only, as distillation and reranking do."""
+    if backend == "reference":
+        with torch.autocast(query.device.type, enabled=False):
+            return maxsim_grouped_reference(query, document, query_mask, document_mask)
+    tokens, lengths = pack(query, query_mask)
+    document_tokens, document_lengths = pack(document.flatten(0, 1), document_mask.flatten(0, 1))
+    queries, group = document.shape[:2]
+    owners = torch.arange(queries, device=query.device).repeat_interleave(group)
+    scores = maxsim_grouped_packed(
+        tokens, lengths, document_tokens, document_lengths, owners, backend=backend
+    )
+    return scores.view(queries, group)
+
+
+def maxsim_grouped_packed(
+    query: Float[Tensor, "query_tokens dim"],
+    query_lengths: Int64[Tensor, " queries"],
+    document: Float[Tensor, "document_tokens dim"],
+    document_lengths: Int64[Tensor, " documents"],
+    owners: Int64[Tensor, " documents"],
+    *,
+    backend: Backend = "auto",
+) -> Float[Tensor, " documents"]:
+    """Score document ``n`` against query ``owners[n]``; groups may be of any size and in any order."""
+    with torch.autocast(query.device.type, enabled=False):
+        if backend == "reference":
+            padded, mask = rectangle(query, query_lengths)
+            documents, document_mask = rectangle(document, document_lengths)
+            return maxsim_grouped_reference(
+                padded[owners], documents[:, None], mask[owners], document_mask[:, None]
+            ).squeeze(1)
+        filled = document_lengths > 0
+        pairs = (query, query_lengths, document, document_lengths[filled], owners[filled])
+        if backend == "fused":
+            scores: Tensor = _kernels(query, document).maxsim_grouped_packed(*pairs)
+        else:
+            scores = paired_maxsim(*pairs)
+        return _with_empty_last(scores, filled)
+
+
+def pack(
+    tokens: Float[Tensor, "texts tokens dim"], mask: Bool[Tensor, "texts tokens"]
+) -> tuple[Float[Tensor, "kept dim"], Int64[Tensor, " texts"]]:
+    """Lay the tokens that the mask keeps end to end, and count them for each text."""
+    kept = tokens.flatten(0, 1) if bool(mask.all()) else tokens[mask]
+    return kept, mask.sum(1)
+
+
+def _with_empty_last(scores: Tensor, filled: Tensor) -> Tensor:
+    """Put the scores of documents with tokens into the columns ``filled`` and the minimum elsewhere."""
+    if bool(filled.all()):
+        return scores
+    everything = scores.new_full((*scores.shape[:-1], len(filled)), torch.finfo(scores.dtype).min)
+    return everything.index_copy(-1, filled.nonzero().squeeze(1), scores)
+
+
+def _kernels(query: Tensor, document: Tensor) -> ModuleType:
+    """The Triton kernels, if they can run on these tokens."""
+    kernels = load_fused("maxsim")
+    if reason := kernels.unsupported(query, document):
+        raise UserError(
+            "maxsim(backend='fused')", "cannot run here", got=reason, cure="Use backend='chunked'"
+        )
+    return kernels

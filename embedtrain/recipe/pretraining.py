@@ -1,0 +1,47 @@
+"""The recipe of a pre-training run: what ``model: {kind: masked_autoencoder}`` makes of a YAML file."""
+
+from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
+
+from embedtrain.data.pretraining.masked_batches import PretrainDataConfig
+from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoderConfig
+from embedtrain.objectives.pretrain import AnyPretrainObjective
+from embedtrain.training.settings import TrainerConfig
+
+
+class HeldOutConfig(BaseModel):
+    """Measure the losses on text that is not trained on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    num_texts: PositiveInt = 256
+    """Taken from the end of the first source."""
+    every_steps: PositiveInt = 500
+    """Steps between two measurements."""
+
+
+class PretrainRecipe(BaseModel):
+    """A pre-training run, whole. ``trainer.batch_size`` counts texts here."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    description: str
+    """One line for `embedtrain recipes`: what it is for."""
+    data: PretrainDataConfig
+    model: MaskedAutoencoderConfig
+    objective: AnyPretrainObjective
+    trainer: TrainerConfig
+    validation: HeldOutConfig | None = None
+
+    @model_validator(mode="after")
+    def _pairs_fit(self) -> "PretrainRecipe":
+        if not self.objective.masking.pairs:
+            if self.data.pairs != "mixed":
+                raise ValueError(
+                    f"data.pairs is of no use to the objective {self.objective.name}"  # type: ignore[attr-defined]
+                )
+            return self
+        if self.data.spans != "split":
+            raise ValueError("this objective needs several spans of a document: data.spans: split")
+        if self.trainer.batch_size % 2:
+            raise ValueError("this objective takes texts in pairs: trainer.batch_size must be even")
+        return self

@@ -1,0 +1,289 @@
+"""The run folder: what a training run leaves behind, and how to find one's way in it."""
+
+import json
+import logging
+import platform
+import subprocess
+import sys
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+from zipfile import BadZipFile
+
+import torch
+
+from embedtrain.errors import UserError
+from embedtrain.models.backbone.lora import load_trained_weights, merge_lora, save_adapter
+from embedtrain.models.build import build_encoder
+from embedtrain.models.encoder import TextEncoder
+from embedtrain.models.pretraining.folder import build_masked_autoencoder
+from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoder
+from embedtrain.recipe.pretraining import PretrainRecipe
+from embedtrain.recipe.retrieval import AnyRecipe, Recipe, dump_recipe, load_recipe
+from embedtrain.training.callbacks import BEST, list_checkpoints
+from embedtrain.training.fitting import Places
+
+logger = logging.getLogger(__name__)
+
+PACKAGES = (
+    "embedtrain",
+    "torch",
+    "transformers",
+    "pytorch-lightning",
+    "datasets",
+    "tokenizers",
+    "numpy",
+)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of a run, by name."""
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe: every default written out."""
+        return self.path / "recipe.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """One row of figures per logged step."""
+        return self.path / "metrics.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Whole training states, for resuming."""
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """The exported model."""
+        return self.path / "model"
+
+    @property
+    def decoder(self) -> Path:
+        """The decoder of a pre-training run, to go on with."""
+        return self.path / "decoder"
+
+    @property
+    def adapter(self) -> Path:
+        """The adapters alone, where a frozen backbone was trained with some; in peft's files."""
+        return self.path / "adapter"
+
+    @property
+    def evaluation(self) -> Path:
+        """Scores before and after."""
+        return self.path / "evaluation.json"
+
+    @property
+    def before(self) -> Path:
+        """The evaluation before training, kept so that resuming need not measure it again."""
+        return self.path / "before.json"
+
+    @property
+    def data(self) -> Path:
+        """Sizes, lengths and fingerprints of the training data."""
+        return self.path / "data.json"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, machine, git commit and command."""
+        return self.path / "environment.json"
+
+    @property
+    def places(self) -> Places:
+        """What training writes."""
+        return Places(self.path, self.metrics, self.checkpoints)
+
+    @property
+    def is_run(self) -> bool:
+        """Whether the folder holds a run at all."""
+        return self.recipe.is_file() and self.checkpoints.is_dir()
+
+
+def refuse_existing(path: Path) -> None:
+    """Refuse a run folder that exists and is not empty."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(
+            "--output",
+            "exists and is not empty",
+            got=str(path),
+            cure=f"Choose another folder, remove it, or continue it with --resume {path}",
+        )
+
+
+def create_run(path: Path, recipe: AnyRecipe) -> RunFolder:
+    """Start a run folder.
+
+    Raises:
+        UserError: If the folder exists and is not empty.
+    """
+    refuse_existing(path)
+    run = RunFolder(path)
+    try:
+        run.checkpoints.mkdir(parents=True)
+        run.environment.write_text(json.dumps(_environment(), indent=2) + "\n", encoding="utf-8")
+        run.recipe.write_text(dump_recipe(recipe), encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            path, f"cannot be written ({error.strerror})", cure="Check the folder"
+        ) from error
+    return run
+
+
+def open_run(path: Path, overrides: Sequence[str] = ()) -> tuple[RunFolder, AnyRecipe]:
+    """Open an existing run folder; ``overrides`` change its recipe for this time.
+
+    Raises:
+        UserError: If it holds no run.
+    """
+    run = RunFolder(path)
+    if not run.is_run:
+        raise UserError(
+            path, "is not a run folder", cure="Give the --output of an `embedtrain train`"
+        )
+    return run, load_recipe(run.recipe, overrides)
+
+
+def refuse_other_data(run: RunFolder, fingerprints: list[str]) -> None:
+    """Refuse to continue on rows that changed: it would not be the same run."""
+    if not run.data.is_file():
+        return
+    stored = json.loads(run.data.read_text(encoding="utf-8"))
+    if fingerprints != [report["fingerprint"] for report in stored]:
+        raise UserError(
+            run.path,
+            "was started on other training data",
+            cure="Restore them or start a new run",
+        )
+
+
+def latest_state(run: RunFolder) -> tuple[Path, dict[str, Any]] | None:
+    """Return the newest checkpoint that can be read, and its content; None if there is none.
+
+    A damaged one is passed over with a warning: the one before it is there for this.
+
+    Raises:
+        UserError: If there are some and all are damaged.
+    """
+    found = list_checkpoints(run.checkpoints)
+    for path in reversed(found):
+        try:
+            return path, _read(path)
+        except (
+            RuntimeError,
+            EOFError,
+            OSError,
+            ValueError,
+            KeyError,
+            UnpicklingError,
+            BadZipFile,
+        ) as error:
+            logger.warning("%s is damaged (%s); using the one before it", path, error)
+    if found:
+        raise UserError(
+            run.checkpoints, "holds damaged checkpoints only", cure="Start the run again"
+        )
+    return None
+
+
+def load_trained(run: RunFolder, recipe: Recipe) -> TextEncoder:
+    """Return the run's best model: by validation where the recipe validates, else the last one.
+
+    Adapters are folded into the weights, and kept beside in ``adapter/``.
+    """
+    best = run.checkpoints / BEST
+    if best.is_file():
+        state = _read(best)
+    else:
+        latest = latest_state(run)
+        if latest is None:
+            raise UserError(run.checkpoints, "holds no checkpoint", cure="Train the run first")
+        state = latest[1]
+    model = build_encoder(recipe.model, recipe.trainer.accelerator)
+    prefix = "model."
+    load_trained_weights(
+        model, {key.removeprefix(prefix): value for key, value in state["state_dict"].items()}
+    )
+    if recipe.model.lora is not None:
+        save_adapter(model.backbone, recipe.model.lora, recipe.model.backbone, run.adapter)
+        merge_lora(model.backbone)
+    return model
+
+
+def build_pretrained(recipe: PretrainRecipe) -> MaskedAutoencoder:
+    """Return the model that a pre-training recipe starts from."""
+    torch.manual_seed(recipe.trainer.seed)
+    return build_masked_autoencoder(
+        recipe.model, recipe.objective.computation, recipe.data.length, recipe.trainer.accelerator
+    )
+
+
+def load_pretrained(run: RunFolder, recipe: PretrainRecipe) -> MaskedAutoencoder:
+    """Return the model of a pre-training run's newest checkpoint."""
+    found = latest_state(run)
+    if found is None:
+        raise UserError(run.checkpoints, "holds no checkpoint", cure="Train the run first")
+    model = build_pretrained(recipe)
+    weights = found[1]["state_dict"]
+    load_trained_weights(
+        model, {key.removeprefix("model."): value for key, value in weights.items()}
+    )
+    if recipe.model.lora is not None:
+        language = model.language.model
+        save_adapter(language, recipe.model.lora, recipe.model.backbone, run.adapter)
+        merge_lora(language)
+    return model.eval()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read a checkpoint as tensors and plain values only: nothing in it can run.
+
+    torch does not compare the checksums that it writes; here a flipped bit is found.
+    """
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"{damaged} does not have its checksum")
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    state["state_dict"]
+    return state
+
+
+def _environment() -> dict[str, Any]:
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "unknown"
+    return {
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "machine": platform.platform(),
+        "versions": versions,
+        "git_commit": _git_commit(),
+        "num_threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the folder the command runs in, marked if files were changed."""
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None

@@ -1,0 +1,251 @@
+"""Workflow: a trained model becomes a folder that other libraries load, proven before it is announced."""
+
+import errno
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+
+from embedtrain.contract.long_inputs import LongInputs
+from embedtrain.encoding.texts import encode_texts
+from embedtrain.errors import UserError
+from embedtrain.models.build import load_encoder, save_encoder
+from embedtrain.models.dense.encoder import DenseEncoder
+from embedtrain.models.edits.lengthen import lengthen_weights
+from embedtrain.models.edits.shrink import shrink
+from embedtrain.models.encoder import TextEncoder
+from embedtrain.models.pretraining.folder import save_decoder, save_masked_autoencoder
+from embedtrain.recipe.pretraining import PretrainRecipe
+from embedtrain.recipe.run_folder import RunFolder, load_pretrained, load_trained, open_run
+from embedtrain.release.cards.changes import change_card, describe_changes
+from embedtrain.release.cards.pretraining import render_pretrain_card
+from embedtrain.release.reload import as_arrays
+from embedtrain.types import Side
+
+PROBES = (
+    "split a list into chunks of equal size",
+    "How do I read a file line by line?",
+    "naïve café, 東京, Zürich",
+    "x",
+    "The quick brown fox jumps over the lazy dog. " * 3,
+)
+"""Texts whose vectors must survive the round trip."""
+MAX_DIFFERENCE = 1e-5
+MIN_COSINE = 0.99999
+
+
+def export(
+    source: str,
+    output: Path,
+    *,
+    overwrite: bool = False,
+    layer: int | None = None,
+    dim: int | None = None,
+    instruction: str | None = None,
+    long_inputs: LongInputs | None = None,
+) -> Path:
+    """Export a run's best model, or re-export a model folder.
+
+    Args:
+        source: A run folder, a model folder or a Hub id.
+        output: The folder to write; it appears whole or not at all.
+        overwrite: Replace ``output`` if it exists.
+        layer: End the model at this layer, counted from 1.
+        dim: Keep the first dimensions only.
+        instruction: Put the prompts of this one of the model's in the place of the usual ones.
+        long_inputs: Write positions for longer texts into weights and config, for texts of any length.
+
+    Raises:
+        UserError: If ``output`` exists, there is no such layer or dimension, plain files cannot express the
+            longer positions, the disk is full, or the reloaded vectors differ.
+    """
+    run = RunFolder(Path(source))
+    changes = describe_changes(layer, dim, instruction, long_inputs)
+    if changes:
+        model = _load(run, source)
+        if layer is not None or dim is not None or instruction is not None:
+            model = shrink(model, layer=layer, dim=dim)
+            model.contract = model.contract.under(instruction)
+        lengthen_weights(model, long_inputs)
+        card = _card_of(run.model if run.is_run else Path(source))
+        changed = None if card is None else change_card(card, changes)
+        return write_model(model, output, card=changed, overwrite=overwrite)
+    if run.is_run:
+        run, recipe = open_run(run.path)
+        if isinstance(recipe, PretrainRecipe):
+            return export_pretrained(run, recipe, output, overwrite=overwrite)
+        trained = load_trained(run, recipe)
+        return write_model(trained, output, card=_card_of(run.model), overwrite=overwrite)
+    card = _card_of(Path(source))  # the same model, so its card stays true
+    return write_model(load_encoder(source), output, card=card, overwrite=overwrite)
+
+
+def _card_of(folder: Path) -> str | None:
+    card = folder / "README.md"
+    return card.read_text(encoding="utf-8") if card.is_file() else None
+
+
+def _load(run: RunFolder, source: str) -> TextEncoder:
+    """Return the model of a run, which may be one of pre-training, or of a folder."""
+    if not run.is_run:
+        return load_encoder(source)
+    run, recipe = open_run(run.path)
+    if isinstance(recipe, PretrainRecipe):
+        return load_encoder(str(run.model))
+    return load_trained(run, recipe)
+
+
+def write_model(
+    model: TextEncoder,
+    output: Path,
+    *,
+    card: str | None = None,
+    overwrite: bool = False,
+    save: Callable[[Path], None] | None = None,
+) -> Path:
+    """Write a model folder, reload it in a fresh process, compare, and only then put it in place.
+
+    ``save`` writes the files where more than the encoder is to be kept.
+    """
+    if output.exists() and not overwrite:
+        raise UserError(
+            "--output", "exists", got=str(output), cure="Add --overwrite or choose another"
+        )
+    with _disk_errors(output.parent):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    try:
+        with _disk_errors(output.parent):
+            if save is None:
+                save_encoder(model, building)
+            else:
+                save(building)
+            if card is not None:
+                (building / "README.md").write_text(card, encoding="utf-8")
+        verify(model, building)
+        with _disk_errors(output.parent):
+            building.chmod(0o755)
+            _put_in_place(building, output)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return output
+
+
+def export_pretrained(
+    run: RunFolder, recipe: PretrainRecipe, output: Path, *, overwrite: bool = False
+) -> Path:
+    """Write the encoder of a pre-training run, with its head where a later stage needs it.
+
+    The decoder goes to ``decoder/`` of the run folder.
+
+    Raises:
+        UserError: If there is no checkpoint, ``output`` exists, or the reloaded vectors differ.
+    """
+    model = load_pretrained(run, recipe)
+    save_decoder(model, run.decoder)
+    return write_model(
+        model.encoder,
+        output,
+        card=render_pretrain_card(run, recipe),
+        overwrite=overwrite,
+        save=lambda folder: save_masked_autoencoder(
+            model, folder, with_head=recipe.objective.keeps_head
+        ),
+    )
+
+
+def _put_in_place(building: Path, output: Path) -> None:
+    """Rename the new folder to its name; the old one is moved away first and removed last."""
+    if not output.exists():
+        building.rename(output)
+        return
+    old = building.with_name(building.name + "-old")
+    output.rename(old)
+    try:
+        building.rename(output)
+    except OSError:
+        old.rename(output)
+        raise
+    if old.is_dir():
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        old.unlink()
+
+
+def verify(model: TextEncoder, folder: Path) -> None:
+    """Compare the model's vectors with those of the folder, loaded in a fresh process.
+
+    The reader is sentence-transformers where it is installed, else embedtrain itself.
+
+    Raises:
+        UserError: If a cosine is below 0.99999 or a coordinate differs by more than 1e-5.
+    """
+    sides: tuple[Side, ...] = ("query", "document")
+    if isinstance(model, DenseEncoder) and model.contract.document_model:
+        sides = ("query",)  # documents belong to another folder
+    probes = _short_probes(model)
+    ours = {side: as_arrays(encode_texts(model, probes, side)) for side in sides}
+    with tempfile.TemporaryDirectory() as scratch:
+        result = Path(scratch) / "vectors.npz"
+        command = [sys.executable, "-m", "embedtrain.release.reload", str(folder), str(result)]
+        done = subprocess.run(
+            command, input=json.dumps(probes), capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise UserError(folder, "cannot be loaded again", got=reason, cure="Please report this")
+        with np.load(result) as loaded:
+            theirs = {
+                side: [loaded[f"{side}{number}"] for number in range(len(ours[side]))]
+                for side in sides
+            }
+    for side in sides:
+        for one, other in zip(ours[side], theirs[side], strict=True):
+            if found := _difference(one, other):
+                raise UserError(
+                    folder,
+                    f"gives other {side} vectors when loaded again",
+                    got=found,
+                    cure="Please report this",
+                )
+
+
+def _difference(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> str:
+    """Say by how much vectors differ; empty if by no more than rounding."""
+    if ours.shape != theirs.shape:
+        return f"shape {theirs.shape}, not {ours.shape}"
+    difference = float(np.abs(ours - theirs).max()) / max(1.0, float(np.abs(ours).max()))
+    norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
+    cosine = float(((ours * theirs).sum(axis=1)[norms > 0] / norms[norms > 0]).min(initial=1.0))
+    if difference <= MAX_DIFFERENCE and cosine >= MIN_COSINE:
+        return ""
+    return f"difference {difference:.2e}, cosine {cosine:.6f}"
+
+
+def _short_probes(model: TextEncoder) -> list[str]:
+    """Return the probes that no limit cuts: readers know one limit, and we may have two."""
+    shorter: Side = min(("query", "document"), key=model.contract.length)
+    tokens = model.tokenization(PROBES, shorter)
+    limit = model.contract.length(shorter)
+    return [text for text, ids in zip(PROBES, tokens, strict=True) if len(ids) < limit] or ["x"]
+
+
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """Turn what a full or read-only disk raises into one line."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
+        reason = "No space left on device" if full else str(error)
+        raise UserError(
+            folder, "cannot be written to", got=reason, cure="Free some space; nothing was changed"
+        ) from error

@@ -1,0 +1,74 @@
+"""Encode texts with a model folder in a process of its own: ``python -m embedtrain.release.reload FOLDER OUT.npz``.
+
+Reads a JSON list of texts from standard input. Uses sentence-transformers where it is installed, because
+that is what users of the folder will do.
+"""
+
+import importlib.util
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedtrain.models.dense.layout import is_own_layout
+from embedtrain.types import Side, TokenVectors
+
+
+def main(folder: str, result: str) -> None:
+    """Encode the texts as queries and as documents and save both."""
+    texts = json.load(sys.stdin)
+    late = (Path(folder) / "config_sentence_transformers.json").is_file() and "ColBERT" in (
+        Path(folder) / "config_sentence_transformers.json"
+    ).read_text(encoding="utf-8")
+    own = not (Path(folder) / "modules.json").is_file() or is_own_layout(Path(folder))
+    if own or importlib.util.find_spec("sentence_transformers") is None:
+        vectors = _with_embedtrain(folder, texts)
+    elif late:
+        vectors = _with_multi_vector_encoder(folder, texts)
+    else:
+        vectors = _with_sentence_transformers(folder, texts)
+    named = {
+        f"{side}{number}": array
+        for side, arrays in zip(("query", "document"), vectors, strict=True)
+        for number, array in enumerate(arrays)
+    }
+    np.savez(Path(result), allow_pickle=False, **named)
+
+
+def as_arrays(vectors: NDArray[np.float32] | TokenVectors) -> list[NDArray[np.float32]]:
+    """Return what must survive a round trip: one vector per text, or those of all tokens."""
+    if isinstance(vectors, np.ndarray):
+        return [vectors]
+    return [vectors.values] if vectors.cls is None else [vectors.values, vectors.cls]
+
+
+def _with_sentence_transformers(folder: str, texts: Sequence[str]) -> list[list[np.ndarray]]:
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(folder, device="cpu")
+    both = (model.encode_query(texts), model.encode_document(texts))
+    return [[np.asarray(vectors)] for vectors in both]
+
+
+def _with_multi_vector_encoder(folder: str, texts: Sequence[str]) -> list[list[np.ndarray]]:
+    from sentence_transformers.multi_vector_encoder import MultiVectorEncoder
+
+    model = MultiVectorEncoder(folder, device="cpu")
+    both = (model.encode_query(texts), model.encode_document(texts))
+    return [[np.concatenate([np.asarray(text) for text in side])] for side in both]
+
+
+def _with_embedtrain(folder: str, texts: Sequence[str]) -> list[list[np.ndarray]]:
+    from embedtrain.encoding.texts import encode_texts
+    from embedtrain.models.build import load_encoder
+
+    model = load_encoder(folder, packing="padded")
+    sides: tuple[Side, Side] = ("query", "document")
+    return [as_arrays(encode_texts(model, texts, side)) for side in sides]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

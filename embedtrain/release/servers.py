@@ -1,0 +1,124 @@
+"""What servers need of a model folder: the rules by which text-embeddings-inference and vLLM load one.
+
+Read in their sources (text-embeddings-inference commit 0d124dc, vLLM 0.11); no server is started.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from embedtrain.models.backbone.files import read_json
+from embedtrain.models.dense.layout import CONTRACT_FILE
+
+READERS = ("text-embeddings-inference", "vLLM")
+MODULES = {
+    f"sentence_transformers.models.{name}": name
+    for name in ("Transformer", "Pooling", "Dense", "Normalize")
+}
+POOLING_FLAGS = ("pooling_mode_cls_token", "pooling_mode_mean_tokens")
+ACTIVATIONS = (
+    "torch.nn.modules.activation.Tanh",
+    "torch.nn.modules.linear.Identity",
+)
+
+
+def loading_problems(folder: Path) -> dict[str, list[str]]:
+    """Say for each reader why it would not give the folder's own vectors; an empty list means that it does."""
+    late = read_json(folder / CONTRACT_FILE, optional=True).get("kind") == "late_interaction"
+    if late:
+        return {
+            "text-embeddings-inference": [
+                "it has no late interaction: /embed_all leaves the projection out"
+            ],
+            "vLLM": _late_interaction(folder),
+        }
+    common = [
+        *_files(folder),
+        *_modules(folder),
+        *_pooling(folder),
+        *_dense(folder),
+        *_length(folder),
+    ]
+    return {
+        "text-embeddings-inference": [*common, *_prompts(folder)],
+        "vLLM": [*common, *_length_keys(folder)],
+    }
+
+
+def _files(folder: Path) -> list[str]:
+    problems = [
+        f"{name} is missing"
+        for name in ("config.json", "tokenizer.json")
+        if not (folder / name).is_file()
+    ]
+    if not any(folder.glob("*.safetensors")):
+        problems.append("there are no safetensors weights")
+    return problems
+
+
+def _modules(folder: Path) -> list[str]:
+    """An unknown module is skipped without a word, which gives other vectors."""
+    path = folder / "modules.json"
+    if not path.is_file():
+        return ["modules.json is missing, so normalisation and projection are left out"]
+    return [
+        f"modules.json names {module['type']}, which is skipped"
+        for module in read_json(path)
+        if module["type"] not in MODULES
+    ]
+
+
+def _pooling(folder: Path) -> list[str]:
+    config = read_json(folder / "1_Pooling" / "config.json", optional=True)
+    problems = [
+        f"1_Pooling/config.json needs the boolean {flag}"
+        for flag in POOLING_FLAGS
+        if not isinstance(config.get(flag), bool)
+    ]
+    known = (*POOLING_FLAGS, "pooling_mode_lasttoken")
+    if config and not any(config.get(flag) is True for flag in known):
+        problems.append("its pooling is none of cls, mean and last token")
+    return problems
+
+
+def _dense(folder: Path) -> list[str]:
+    problems = []
+    for config in sorted(folder.glob("*_Dense/config.json")):
+        content = read_json(config)
+        if content.get("activation_function", ACTIVATIONS[1]) not in ACTIVATIONS:
+            problems.append(f"{config.parent.name} has an activation that is not Tanh or Identity")
+        if "bias" not in content:
+            problems.append(f"{config.parent.name}/config.json needs bias")
+    return problems
+
+
+def _length(folder: Path) -> list[str]:
+    path = folder / "sentence_bert_config.json"
+    if path.is_file() and not isinstance(read_json(path).get("max_seq_length"), int):
+        return ["sentence_bert_config.json needs max_seq_length"]
+    return []
+
+
+def _length_keys(folder: Path) -> list[str]:
+    content = read_json(folder / "sentence_bert_config.json", optional=True)
+    return [
+        f"sentence_bert_config.json needs {key}"
+        for key in ("max_seq_length", "do_lower_case")
+        if content and key not in content
+    ]
+
+
+def _prompts(folder: Path) -> list[str]:
+    content: dict[str, Any] = read_json(folder / "config_sentence_transformers.json", optional=True)
+    return [
+        f"the prompt {name} is no text"
+        for name, text in (content.get("prompts") or {}).items()
+        if not isinstance(text, str)
+    ]
+
+
+def _late_interaction(folder: Path) -> list[str]:
+    """Only checkpoints in the layout of Stanford's ColBERT load by themselves; ours need an override."""
+    names = read_json(folder / "config.json", optional=True).get("architectures") or ["?"]
+    if names == ["HF_ColBERT"]:
+        return []
+    return [f"the architecture {names[0]} needs --hf-overrides to one of vLLM's ColBERT models"]

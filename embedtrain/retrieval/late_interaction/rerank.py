@@ -1,0 +1,101 @@
+"""Score the candidates that a fast index proposes exactly, and measure what it missed."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+
+from embedtrain.retrieval.dense.exact import SearchResult
+from embedtrain.retrieval.late_interaction.exact import (
+    BLOCK_TOKENS,
+    ExactIndex,
+    LateInteractionIndex,
+    check_search,
+    cut_blocks,
+    search_blocks,
+)
+from embedtrain.types import TokenEmbeddings, TokenVectors
+
+NUM_SAMPLED_QUERIES = 100
+"""Queries on which an index's recall is measured, at most."""
+
+
+def select_texts(vectors: TokenVectors, rows: Int64[np.ndarray, " chosen"]) -> TokenVectors:
+    """Copy the texts at ``rows``, in that order."""
+    lengths = vectors.lengths[rows]
+    starts = np.cumsum(vectors.lengths)[rows] - lengths
+    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    places = within + np.repeat(starts, lengths)
+    return TokenVectors(
+        vectors.values[places],
+        lengths,
+        None if vectors.ids is None else vectors.ids[places],
+        None if vectors.cls is None else vectors.cls[rows],
+        vectors.exact_match,
+    )
+
+
+def rerank(
+    queries: TokenVectors,
+    documents: TokenVectors,
+    candidates: Int64[np.ndarray, "queries candidates"],
+    num_results: int,
+    *,
+    device: torch.device | str = "cpu",
+) -> SearchResult:
+    """Return the best of each query's own candidates by exact scores; ``-1`` is no candidate.
+
+    Candidates may repeat and come in any order; equal scores are ordered by the lower document index.
+    Places without a candidate are filled with ``-1`` and ``-inf``.
+    """
+    check_search(queries, documents, num_results)
+    shape = len(queries), min(num_results, len(documents))
+    indices = np.full(shape, -1, dtype=np.int64)
+    scores = np.full(shape, -np.inf, dtype=np.float32)
+    for number, row in enumerate(candidates):
+        chosen = np.unique(row[row >= 0])
+        if len(chosen) == 0:
+            continue
+        blocks = _blocks(documents, chosen, device)
+        best = search_blocks(queries.part(number, number + 1), blocks, num_results, device)
+        found = best.indices.shape[1]
+        indices[number, :found] = chosen[best.indices[0].cpu().numpy()]
+        scores[number, :found] = best.scores[0].cpu().numpy()
+    return SearchResult(indices, scores)
+
+
+def recall_against_exact(
+    index: LateInteractionIndex,
+    exact: ExactIndex,
+    queries: TokenVectors,
+    num_results: int,
+    *,
+    num_queries: int = NUM_SAMPLED_QUERIES,
+    seed: int = 0,
+) -> float:
+    """Measure what share of the exact best documents an index finds, on a seeded sample of the queries.
+
+    A document that scores as much as the last exact one counts as found, so ties cost nothing.
+    """
+    sample = select_texts(queries, sample_rows(len(queries), num_queries, seed))
+    truth = exact.search(sample, num_results)
+    found = index.search(sample, num_results).indices
+    scored = rerank(sample, exact.documents, found, num_results, device=exact.device)
+    hits = scored.scores >= truth.scores.min(axis=1, keepdims=True)
+    for row, exact_row in enumerate(truth.indices):  # the same document may round differently
+        hits[row] |= np.isin(scored.indices[row], exact_row)
+    return float((hits & (scored.indices >= 0)).sum() / truth.indices.size)
+
+
+def sample_rows(num_rows: int, wanted: int, seed: int) -> Int64[np.ndarray, " chosen"]:
+    """Draw at most ``wanted`` different rows, in ascending order."""
+    generator = np.random.Generator(np.random.PCG64(seed))
+    return np.sort(generator.choice(num_rows, size=min(wanted, num_rows), replace=False))
+
+
+def _blocks(
+    documents: TokenVectors, rows: Int64[np.ndarray, " chosen"], device: torch.device | str
+) -> Iterator[TokenEmbeddings]:
+    for start, stop in cut_blocks(documents.lengths[rows], BLOCK_TOKENS):
+        yield select_texts(documents, rows[start:stop]).tensors(device)

@@ -1,0 +1,256 @@
+"""Other ranks: the only file that talks to them.
+
+Each rank keeps its own queries and sees the documents of all ranks, its own first: so columns and owners
+of its own rows stay what they were, and no objective needs to know on which rank it runs. A loss is the
+mean over own queries; the backward pass sums the ranks' gradients of each document (one reduce-scatter), and
+the average over ranks that DDP and ZeRO take makes it the gradient of the one big batch. Where ranks hold
+different numbers of queries, multiply the loss by :func:`loss_share`.
+
+Source: the scaling was derived and checked against one process, also for the variants that are wrong;
+without a process group every function here is the identity.
+"""
+
+from dataclasses import replace
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from embedtrain.types import AllQueries, Embeddings, RetrievalOutputs, TokenEmbeddings
+
+# torch 2.13 renamed these and warns of the old names; drop the getattr when it is the oldest supported.
+_all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+_reduce_scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+
+ALIGNMENT = 16
+"""Bytes to which each tensor of a packed message is rounded up."""
+
+
+def is_distributed() -> bool:
+    """Whether there are other ranks."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def loss_share(num_queries: int, device: torch.device | str = "cpu") -> float:
+    r"""Return the factor of a rank's mean loss with which the average over ranks is the global mean.
+
+    $W B_r / \sum_s B_s$; 1 where all ranks hold as many queries.
+    """
+    if not is_distributed():
+        return 1.0
+    counts = gather_numbers([num_queries], torch.device(device))[:, 0]
+    return num_queries * len(counts) / int(counts.sum())
+
+
+def gather_outputs(outputs: RetrievalOutputs, *, with_queries: bool = False) -> RetrievalOutputs:
+    """Let this rank's queries meet the documents of all ranks, own first.
+
+    Embeddings, ids, owners and teacher scores travel in one all-gather (after one of a few numbers per
+    rank, because ranks may hold different numbers of documents and tokens); the gradients return in one
+    reduce-scatter. Positives of own queries keep their columns; owners of other ranks' documents follow the
+    own queries. The vectors that ColBERTer adds to each text travel in a second pair.
+
+    Args:
+        outputs: Of this rank.
+        with_queries: Bring the queries of all ranks as well, at the price of another pair.
+    """
+    if not is_distributed():
+        return outputs
+    relevance, device = outputs.relevance, outputs.relevance.owners.device
+    sizes = _sizes(outputs.document, len(outputs.query))
+    numbers = [relevance.document_ids, relevance.owners]
+    if relevance.teacher_scores is not None:
+        numbers.append(relevance.teacher_scores.double().view(torch.int64))
+    document, columns = _gather_texts(outputs.document, torch.stack(numbers, 1), sizes)
+    document_ids, owners, *teacher = columns.unbind(1)
+    num_documents, _, num_queries = _own_first(sizes).unbind(1)
+    owners = owners + (num_queries.cumsum(0) - num_queries).repeat_interleave(num_documents)
+    scores = relevance.teacher_scores
+    if scores is not None:
+        scores = teacher[0].contiguous().view(torch.float64).to(device, scores.dtype)
+    everyone = gather_queries(outputs) if with_queries else None
+    relevance = replace(relevance, document_ids=document_ids, owners=owners, teacher_scores=scores)
+    return replace(outputs, document=document, relevance=relevance, all_queries=everyone)
+
+
+def gather_queries(outputs: RetrievalOutputs) -> AllQueries:
+    """Bring the queries of all ranks together, own first, with gradient.
+
+    For directions whose candidates are queries; ``outputs`` are this rank's, before they are gathered.
+    """
+    query, relevance = outputs.query, outputs.relevance
+    positives = relevance.positives
+    ids = relevance.document_ids[positives.clamp_min(0)].masked_fill(positives < 0, -1)
+    known = torch.cat([ids, relevance.known_positives], 1)
+    if not is_distributed():
+        return AllQueries(query, relevance.query_ids, known)
+    sizes = _sizes(query, known.shape[1])
+    widest = int(sizes[:, 2].max())
+    known = torch.nn.functional.pad(known, (0, widest - known.shape[1]), value=-1)
+    numbers = torch.cat([relevance.query_ids[:, None], known], 1)
+    all_query, columns = _gather_texts(query, numbers, sizes)
+    return AllQueries(all_query, columns[:, 0].contiguous(), columns[:, 1:].contiguous())
+
+
+def _sizes(embeddings: Embeddings, further: int) -> Int64[Tensor, "ranks 3"]:
+    """Gather each rank's number of texts, of vectors, and one more number."""
+    tokens = embeddings.tokens if isinstance(embeddings, TokenEmbeddings) else embeddings
+    return gather_numbers([len(embeddings), len(tokens), further], tokens.device)
+
+
+def _gather_texts(
+    embeddings: Embeddings, numbers: Int64[Tensor, "texts numbers"], sizes: Int64[Tensor, "ranks 3"]
+) -> tuple[Embeddings, Int64[Tensor, "all_texts numbers"]]:
+    """Gather embeddings of either kind and the numbers of their texts."""
+    if isinstance(embeddings, Tensor):
+        return _gather(embeddings, numbers, sizes[:, 0].tolist())
+    texts = torch.arange(len(embeddings), device=numbers.device)
+    text = texts.repeat_interleave(embeddings.lengths)
+    ids = torch.full_like(text, -1) if embeddings.ids is None else embeddings.ids
+    # Numbers of texts travel beside each of their tokens: a few bytes more, and no second message.
+    beside = torch.cat([text[:, None], ids[:, None], numbers[text]], 1)
+    tokens, columns = _gather(embeddings.tokens, beside, sizes[:, 1].tolist())
+    num_texts, num_tokens, _ = _own_first(sizes).unbind(1)
+    first_text = (num_texts.cumsum(0) - num_texts).repeat_interleave(num_tokens)
+    lengths = torch.bincount(columns[:, 0] + first_text, minlength=int(num_texts.sum()))
+    assert int(lengths.min()) > 0, "every text has a vector"
+    cls = embeddings.cls
+    if cls is not None:
+        cls, _ = _gather(cls, texts[:, None], sizes[:, 0].tolist())
+    gathered = TokenEmbeddings(
+        tokens,
+        lengths,
+        None if embeddings.ids is None else columns[:, 1].contiguous(),
+        cls,
+        embeddings.exact_match,
+    )
+    return gathered, columns[lengths.cumsum(0) - lengths, 2:]
+
+
+def gather_numbers(numbers: list[int], device: torch.device) -> Int64[Tensor, "ranks numbers"]:
+    """Return a few numbers of every rank."""
+    own = torch.tensor(numbers, dtype=torch.int64, device=device)
+    everyone = own.new_empty(dist.get_world_size() * len(numbers))
+    _all_gather(everyone, own)
+    return everyone.view(-1, len(numbers))
+
+
+def _own_first(by_rank: Tensor) -> Tensor:
+    return by_rank.roll(-dist.get_rank(), 0)
+
+
+def _gather(
+    rows: Float[Tensor, "rows dim"], numbers: Int64[Tensor, "rows numbers"], sizes: list[int]
+) -> tuple[Float[Tensor, "all_rows dim"], Int64[Tensor, "all_rows numbers"]]:
+    gathered: tuple[Tensor, Tensor] = _GatherRows.apply(rows, numbers, sizes)  # type: ignore[no-untyped-call]
+    return gathered
+
+
+class _GatherRows(torch.autograd.Function):
+    """All-gather of embeddings and numbers as bytes; the backward pass is one reduce-scatter."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - torch documents no type
+        rows: Tensor,
+        numbers: Tensor,
+        sizes: list[int],
+    ) -> tuple[Tensor, Tensor]:
+        ctx.sizes = sizes
+        own = _pack([numbers, rows], max(sizes))
+        everyone = own.new_empty(len(sizes), len(own))
+        _all_gather(everyone.view(-1), own)
+        order = _own_first(torch.arange(len(sizes))).tolist()
+        parts = [
+            _unpack(everyone[rank], [numbers, rows], max(sizes), sizes[rank]) for rank in order
+        ]
+        all_numbers, all_rows = (torch.cat(part) for part in zip(*parts, strict=True))
+        ctx.mark_non_differentiable(all_numbers)
+        return all_rows, all_numbers
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any,  # noqa: ANN401
+        gradient: Tensor,
+        _: Tensor,
+    ) -> tuple[Tensor, None, None]:
+        sizes, rank = ctx.sizes, dist.get_rank()
+        own_first = torch.split(gradient, [*sizes[rank:], *sizes[:rank]])
+        by_rank = gradient.new_zeros(len(sizes), max(sizes), gradient.shape[1])
+        for place, part in enumerate(own_first):
+            by_rank[(rank + place) % len(sizes), : len(part)] = part
+        own = torch.empty_like(by_rank[0])
+        _reduce_scatter(own, by_rank.flatten(0, 1))
+        return own[: sizes[rank]], None, None
+
+
+class DocumentRing(NamedTuple):
+    """Passes documents from rank to rank for :func:`embedtrain.ops.infonce.loss.infonce` (its ``ring``)."""
+
+    sizes: list[int]
+    """Number of documents of each visiting shard, own first."""
+    mean_queries: float
+    """Number of queries per rank, on average over ranks."""
+
+    def shift(self, visit: int, tensors: list[Tensor]) -> list[Tensor]:
+        """Send shard ``visit`` to the next rank and receive the following one, as one message."""
+        rank, ranks = dist.get_rank(), len(self.sizes)
+        sent = _pack(tensors, max(self.sizes))
+        received = torch.empty_like(sent)
+        messages = [
+            dist.P2POp(dist.isend, sent, (rank + 1) % ranks),
+            dist.P2POp(dist.irecv, received, (rank - 1) % ranks),
+        ]
+        for message in dist.batch_isend_irecv(messages):
+            message.wait()
+        size = self.sizes[(visit + 1) % ranks]
+        return _unpack(received, tensors, max(self.sizes), size)
+
+
+def document_ring(
+    num_documents: int, num_queries: int, device: torch.device
+) -> DocumentRing | None:
+    """Return the ring that takes the place of :func:`gather_outputs`; ``None`` where a rank is alone.
+
+    No rank ever holds the documents of all, at the price of sending each shard around twice.
+    """
+    if not is_distributed():
+        return None
+    sizes = gather_numbers([num_documents, num_queries], device)
+    ranks, rank = len(sizes), dist.get_rank()
+    visiting = [int(sizes[(rank - visit) % ranks, 0]) for visit in range(ranks)]
+    return DocumentRing(visiting, int(sizes[:, 1].sum()) / ranks)
+
+
+def _pack(tensors: list[Tensor], most: int) -> UInt8[Tensor, " bytes"]:
+    """Lay tensors with as many rows each behind one another as bytes, with room for ``most`` rows."""
+    packed = tensors[0].new_empty(_spans(tensors, most)[-1].stop, dtype=torch.uint8)
+    for tensor, room in zip(tensors, _unpack(packed, tensors, most, len(tensors[0])), strict=True):
+        room.copy_(tensor)
+    return packed
+
+
+def _unpack(
+    packed: UInt8[Tensor, " bytes"], like: list[Tensor], most: int, rows: int
+) -> list[Tensor]:
+    """Return views of packed tensors of the types and widths of ``like``, ``rows`` rows each."""
+    return [
+        packed[span][: most * _row_bytes(tensor)]
+        .view(tensor.dtype)
+        .view(most, *tensor.shape[1:])[:rows]
+        for tensor, span in zip(like, _spans(like, most), strict=True)
+    ]
+
+
+def _spans(tensors: list[Tensor], most: int) -> list[slice]:
+    ends = list(accumulate(-(-most * _row_bytes(t) // ALIGNMENT) * ALIGNMENT for t in tensors))
+    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _row_bytes(tensor: Tensor) -> int:
+    return tensor.shape[1:].numel() * tensor.element_size()

@@ -1,0 +1,168 @@
+"""Workflow: what would this recipe do? Everything but training."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from embedtrain.data.batches import BatchBuilder
+from embedtrain.data.mixture import Draw
+from embedtrain.data.pretraining.spans import SpanReport
+from embedtrain.data.tokenized import SourceReport
+from embedtrain.models.build import build_encoder
+from embedtrain.models.chunking import Execution
+from embedtrain.models.encoder import TextEncoder
+from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoder
+from embedtrain.recipe.pretraining import PretrainRecipe
+from embedtrain.recipe.retrieval import AnyRecipe, Recipe
+from embedtrain.recipe.run_folder import build_pretrained
+from embedtrain.training.planner import Plan, plan_pretraining, plan_retrieval
+from embedtrain.types import Texts
+from embedtrain.workflows.prepare import prepare, with_contract
+from embedtrain.workflows.pretrain import PretrainData, prepare_text
+
+PROBE_TOKENS = 2048
+"""Tokens of the measured forward and backward pass: a second or two on a CPU."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What training would take here. Bytes are arithmetic; seconds are measured on one device and scaled."""
+
+    num_steps: int
+    tokens_per_step: int
+    seconds_per_step: float
+    plan: Plan
+    """Memory of one device at the peak."""
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """The resolved recipe, what its data look like, and what training would take."""
+
+    recipe: Recipe
+    sources: list[tuple[str, SourceReport]]
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
+class PretrainCheck:
+    """The recipe, what its text looks like, and what training would take. Seconds are measured and scaled."""
+
+    recipe: PretrainRecipe
+    sources: list[tuple[str, SpanReport]]
+    num_parameters: int
+    num_steps: int
+    tokens_per_step: int
+    seconds_per_step: float
+    plan: Plan
+
+
+def check(recipe: AnyRecipe) -> CheckReport | PretrainCheck:
+    """Load the model, tokenise the data, measure one small step; train nothing.
+
+    Raises:
+        UserError: For whatever would stop `embedtrain train`.
+    """
+    if isinstance(recipe, PretrainRecipe):
+        return check_pretraining(recipe)
+    model = build_encoder(recipe.model, recipe.trainer.accelerator)
+    recipe = with_contract(recipe, model)
+    sources = prepare(recipe, model.tokenization).sources
+    builder = BatchBuilder(
+        sources, num_positives=recipe.data.num_positives, num_negatives=recipe.data.num_negatives
+    )
+    size = recipe.data.batch_sizes(recipe.trainer.batch_size)[0]
+    batch = builder(Draw(0, 0, torch.arange(size).numpy()))
+    lengths = torch.cat([batch.queries.lengths, batch.documents.lengths])
+    ids = torch.cat([batch.queries.ids, batch.documents.ids])
+    num_rows = sum(len(source) for source in sources)
+    trainer = recipe.trainer
+    whole = Draw(0, 0, torch.arange(size).numpy())
+    share = builder(whole.part(0, trainer.accumulate).part(0, trainer.num_ranks))
+    plan = plan_retrieval(trainer, model, share)
+    return CheckReport(
+        recipe,
+        [(source.place, source.report) for source in sources],
+        _estimate(model, recipe, Texts(ids, lengths), num_rows, plan),
+    )
+
+
+def _estimate(
+    model: TextEncoder, recipe: Recipe, texts: Texts, num_rows: int, plan: Plan
+) -> Estimate:
+    trainer = recipe.trainer
+    tokens = int(texts.lengths.sum())
+    again = float(trainer.rematerialize)
+    seconds = _seconds_per_token(model, texts, bf16=trainer.precision == "bf16") * tokens
+    return Estimate(
+        num_steps=trainer.num_steps(num_rows),
+        tokens_per_step=tokens,
+        seconds_per_step=seconds * (1 + again / 4) / trainer.num_ranks,
+        plan=plan,
+    )
+
+
+def _seconds_per_token(model: TextEncoder, texts: Texts, *, bf16: bool) -> float:
+    """Time a forward and backward pass over some of the batch's texts."""
+    order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(0))
+    within = texts.lengths[order].cumsum(0) <= PROBE_TOKENS
+    probe = texts.select(order[: max(1, int(within.sum()))]).to(model.device)
+
+    def loss() -> Tensor:
+        embeddings = model.embed(probe, Execution(PROBE_TOKENS))
+        vectors = embeddings if isinstance(embeddings, Tensor) else embeddings.tokens
+        return vectors.square().sum()
+
+    return _seconds(model, loss, model.device.type, bf16=bf16) / int(probe.lengths.sum())
+
+
+def check_pretraining(recipe: PretrainRecipe) -> PretrainCheck:
+    """Load the model, tokenise the text, measure one small step; train nothing.
+
+    Raises:
+        UserError: For whatever would stop `embedtrain train`.
+    """
+    model = build_pretrained(recipe)
+    data = prepare_text(recipe, model)
+    batch = data.builder(Draw(0, 0, torch.arange(data.rows_per_step).numpy()))
+    tokens = int(batch.texts.lengths.sum())
+    return PretrainCheck(
+        recipe,
+        [(source.place, source.report) for source in data.sources],
+        sum(parameter.numel() for parameter in model.parameters()),
+        data.num_steps,
+        tokens,
+        _seconds_per_masked_token(model, data) * tokens,
+        plan_pretraining(recipe.trainer, model, tokens // recipe.trainer.num_ranks),
+    )
+
+
+def _seconds_per_masked_token(model: MaskedAutoencoder, data: PretrainData) -> float:
+    """Time a forward and backward pass over some texts."""
+    rows = max(2, PROBE_TOKENS // data.recipe.data.length)
+    batch = data.builder(Draw(0, 0, torch.arange(min(rows, data.rows_per_step)).numpy()))
+    device = model.encoder.device
+    batch = batch.to(device)
+
+    def loss() -> Tensor:
+        return data.recipe.objective(model(batch, Execution(PROBE_TOKENS))).loss
+
+    bf16 = data.recipe.trainer.precision == "bf16"
+    return _seconds(model, loss, device.type, bf16=bf16) / int(batch.texts.lengths.sum())
+
+
+def _seconds(model: nn.Module, loss: Callable[[], Tensor], device: str, *, bf16: bool) -> float:
+    """Time a forward and backward pass; the faster of two, since the first also pays for set-up."""
+    model.train()
+    seconds = []
+    for _ in range(2):
+        start = time.perf_counter()
+        with torch.autocast(device, torch.bfloat16, enabled=bf16):
+            value = loss()
+        value.backward()  # type: ignore[no-untyped-call]
+        seconds.append(time.perf_counter() - start)
+    model.zero_grad(set_to_none=True)
+    return min(seconds)

@@ -1,0 +1,208 @@
+"""Workflow: a model and a file of texts become a file of vectors."""
+
+import json
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from embedtrain.contract.long_inputs import LongInputs
+from embedtrain.contract.texts import LateInteractionContract
+from embedtrain.data.readers.text_lines import read_lines, read_objects
+from embedtrain.encoding.texts import TEXTS_AT_ONCE, encode_texts
+from embedtrain.errors import UserError
+from embedtrain.models.build import load_encoder
+from embedtrain.models.dense.encoder import DenseEncoder
+from embedtrain.models.dense.late_chunking import LateChunkEncoder, chunk_late
+from embedtrain.models.edits.lengthen import lengthen_encoder
+from embedtrain.models.encoder import TextEncoder
+from embedtrain.progress import progress_bar
+from embedtrain.types import Side, TokenVectors
+
+COLUMNS = ("text", "query", "document", "positive", "sentence", "content")
+"""Looked for in this order where the user names no column."""
+
+
+def encode(
+    model: str,
+    texts: Path,
+    output: Path,
+    *,
+    side: Side = "document",
+    column: str | None = None,
+    instruction: str | None = None,
+    long_inputs: LongInputs | None = None,
+    late_chunks: int | None = None,
+) -> tuple[int, int]:
+    """Encode a file of texts into a ``.npy`` file, rows in the order of the input, float32.
+
+    Memory does not grow with the file: texts are read, encoded and written block by block. A late-interaction
+    model gives one row per token; ``.lengths.npy`` beside the output then says how many each text has.
+
+    Args:
+        model: Model folder, run's ``model/`` or Hub id.
+        texts: ``.jsonl`` or ``.jsonl.gz``, an object per line, or ``.parquet``; any other file holds a text
+            per line.
+        output: The file to write; it appears whole or not at all.
+        side: Whose prompt and length to use.
+        column: Key of the text; None looks for the usual ones.
+        instruction: Name of one of the model's, whose prompts take the place of the usual ones.
+        long_inputs: How documents may be longer than the model was trained on.
+        late_chunks: Tokens of a chunk, where a document gets a row per chunk; ``.lengths.npy`` says how many,
+            ``.chunks.jsonl`` where they stand.
+
+    Returns:
+        Number of texts and dimension.
+
+    Raises:
+        UserError: If a line is not usable, with its number.
+    """
+    if output.suffix != ".npy":
+        raise UserError("--output", "must end in .npy", got=str(output), cure="Rename it")
+    total = sum(
+        1 for _ in read_texts(texts, column)
+    )  # also checks every line before the work starts
+    longer = lengthen_encoder(load_encoder(model, instruction=instruction), long_inputs)
+    encoder = chunk_late(longer, late_chunks)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if not isinstance(encoder, DenseEncoder):
+        _encode_tokens(encoder, texts, output, side, column, total)
+        if isinstance(encoder, LateChunkEncoder):
+            write_chunk_spans(encoder, read_texts(texts, column), output)
+        return total, encoder.dim
+    write_vectors(encoder, read_texts(texts, column), total, output, side)
+    return total, encoder.dim
+
+
+def write_vectors(
+    encoder: DenseEncoder, texts: Iterable[str], total: int, output: Path, side: Side
+) -> None:
+    """Encode so many texts, block by block, into a file that appears whole or not at all."""
+    partial = output.with_suffix(".partial")
+    try:
+        array = np.lib.format.open_memmap(
+            partial, mode="w+", dtype=np.float32, shape=(total, encoder.dim)
+        )
+        source = iter(texts)
+        with progress_bar(f"Encoding for {output.name}", total) as advance:
+            for start in range(0, total, TEXTS_AT_ONCE):
+                block = list(islice(source, TEXTS_AT_ONCE))
+                out = array[start : start + len(block)]
+                encode_texts(encoder, block, side, out=out, progress=advance)
+        array.flush()
+        partial.replace(output)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _encode_tokens(
+    encoder: TextEncoder, texts: Path, output: Path, side: Side, column: str | None, total: int
+) -> None:
+    """Write the vectors of all texts end to end, and beside them ``.lengths.npy``, how many each text has."""
+    contract = encoder.contract
+    if isinstance(contract, LateInteractionContract) and (contract.cls_dim or contract.exact_match):
+        raise UserError(
+            "--output",
+            "cannot hold the vectors of a model that also has word ids or a vector per text",
+            cure="Use `embedtrain search` or `embedtrain evaluate`, which keep them together",
+        )
+    lengths_file = output.with_suffix(".lengths.npy")
+    raw, partial = output.with_suffix(".raw"), output.with_suffix(".partial")
+    partial_lengths = output.with_suffix(".lengths.partial")
+    lengths: list[NDArray[np.int64]] = []
+    try:
+        with raw.open("wb") as file, progress_bar(f"Encoding {texts.name}", total) as advance:
+            source = read_texts(texts, column)
+            while block := list(islice(source, TEXTS_AT_ONCE)):
+                vectors = encode_texts(encoder, block, side, progress=advance)
+                assert isinstance(vectors, TokenVectors)
+                file.write(np.ascontiguousarray(vectors.values, dtype=np.float32).data)
+                lengths.append(vectors.lengths)
+        shape = (int(np.concatenate(lengths).sum()), encoder.dim)
+        with partial.open("wb") as file, raw.open("rb") as vectors_file:
+            np.lib.format.write_array_header_1_0(
+                file, {"descr": "<f4", "fortran_order": False, "shape": shape}
+            )
+            shutil.copyfileobj(vectors_file, file)
+        with partial_lengths.open("wb") as file:
+            np.save(file, np.concatenate(lengths))
+        partial_lengths.replace(lengths_file)
+        partial.replace(output)
+    finally:
+        for leftover in (raw, partial, partial_lengths):
+            leftover.unlink(missing_ok=True)
+
+
+def read_texts(path: Path, column: str | None) -> Iterator[str]:
+    """Yield the texts of a file."""
+    if path.suffix == ".parquet":
+        yield from _parquet_texts(path, column)
+        return
+    if not path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson")):
+        for number, _, line in read_lines(path):
+            yield _checked(line.rstrip("\r\n"), f"{path}:{number}")
+        return
+    for place, row in read_objects(path):
+        key = text_column(row, column, place)
+        title = row.get("title") if key == "text" else None  # as in a BEIR corpus
+        yield _checked(row[key], place, title)
+
+
+def text_column(row: Mapping[str, object], column: str | None, place: str) -> str:
+    """Return the name of the column that holds a row's text."""
+    key = column or next((name for name in COLUMNS if name in row), None)
+    if key is None or key not in row:
+        raise UserError(
+            place, f"has no column {column or ' or '.join(COLUMNS)}", got=sorted(row),
+            cure="Name it with --column",
+        )  # fmt: skip
+    return key
+
+
+def _parquet_texts(path: Path, column: str | None) -> Iterator[str]:
+    try:
+        file = pq.ParquetFile(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(path, "is no Parquet file", got=str(error), cure="Check it") from error
+    names = file.schema_arrow.names
+    key = column or next((name for name in COLUMNS if name in names), None)
+    if key not in names:
+        raise UserError(
+            path, f"has no column {column or ' or '.join(COLUMNS)}", got=names,
+            cure="Name it with --column",
+        )  # fmt: skip
+    titled = [key, "title"] if key == "text" and "title" in names else [key]
+    number = 0
+    for batch in file.iter_batches(columns=titled):
+        for row in batch.to_pylist():
+            number += 1
+            yield _checked(row[key], f"{path}: row {number}", row.get("title"))
+
+
+def _checked(text: object, place: str, title: object = None) -> str:
+    if not isinstance(text, str):
+        raise UserError(place, "holds something other than a text", got=text, cure="Correct it")
+    joined = f"{title} {text}".strip() if isinstance(title, str) else text
+    if not joined.strip():
+        raise UserError(place, "holds an empty text", got=text, cure="Remove the line")
+    return joined
+
+
+def write_chunk_spans(encoder: LateChunkEncoder, texts: Iterable[str], vectors: Path) -> Path:
+    """Write ``.chunks.jsonl`` beside a file of vectors: a line per vector, in their order.
+
+    ``text`` is the number of the text, from 0; ``start`` and ``end`` are characters of it, title included.
+    """
+    path = vectors.with_suffix(".chunks.jsonl")
+    partial = path.with_suffix(".partial")
+    with partial.open("w", encoding="utf-8") as file:
+        for number, text in enumerate(texts):
+            for start, end in encoder.chunk_spans(text):
+                file.write(json.dumps({"text": number, "start": start, "end": end}) + "\n")
+    partial.replace(path)
+    return path

@@ -1,0 +1,276 @@
+"""Workflow: encode a folder of texts into a folder of vectors, shard by shard, with any number of processes.
+
+Under torchrun each rank takes every n-th shard; they share a file system and need no messages. A shard appears
+whole or not at all, so a run that was killed is started again with the same command, also with another number
+of processes, and every row is there exactly once.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from embedtrain.contract.long_inputs import LongInputs
+from embedtrain.contract.texts import LateInteractionContract
+from embedtrain.encoding.cache import model_key
+from embedtrain.encoding.shards import current_shard, use_own_device, wait_for
+from embedtrain.encoding.texts import TEXTS_AT_ONCE, encode_texts
+from embedtrain.errors import UserError
+from embedtrain.models.build import load_encoder
+from embedtrain.models.edits.lengthen import lengthen_encoder
+from embedtrain.models.encoder import TextEncoder
+from embedtrain.progress import console
+from embedtrain.types import Side, TokenVectors
+from embedtrain.workflows.encode.file import read_texts
+
+Format = Literal["npy", "parquet"]
+SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".txt", ".parquet")
+ROWS_PER_SHARD = 16_384
+PLAN, MANIFEST = "plan.json", "manifest.json"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of one file that become one shard."""
+
+    number: int
+    file: str
+    first_row: int
+    num_rows: int
+    rows_before: int
+    """Rows of all parts before it: the number of its first row among all."""
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """What this process did; several divide the shards evenly and run side by side."""
+
+    num_rows: int
+    """Rows of the whole folder."""
+    new_rows: int
+    """Of them, encoded by this process now."""
+    seconds: float
+
+    @property
+    def rows_per_second(self) -> float:
+        """Rows that this process encoded per second."""
+        return self.new_rows / self.seconds if self.new_rows else 0.0
+
+
+def encode_shards(
+    model: str,
+    texts: Path,
+    output: Path,
+    *,
+    side: Side = "document",
+    column: str | None = None,
+    instruction: str | None = None,
+    form: Format = "npy",
+    rows_per_shard: int = ROWS_PER_SHARD,
+    long_inputs: LongInputs | None = None,
+) -> Throughput:
+    """Encode a file, or all files of a folder in the order of their names, into a folder of shards.
+
+    A dense model gives ``part-00000.npy``, float32 and to be memory-mapped; a late-interaction model one row
+    per token with ``part-00000.lengths.npy`` beside it. As ``parquet`` a shard has the columns ``row``, the
+    number of the text among all, and ``embedding``. ``manifest.json`` comes last and says that all is there.
+
+    Args:
+        model: Model folder, run's ``model/`` or Hub id.
+        texts: A file or a folder of ``.jsonl``, ``.txt`` (a text per line) and ``.parquet`` files.
+        output: The folder; what it holds already is kept if it belongs to the same texts and model.
+        side: Whose prompt and length to use.
+        column: Name of the text column; None looks for the usual ones.
+        instruction: Name of one of the model's, whose prompts take the place of the usual ones.
+        form: Of the shards.
+        rows_per_shard: Texts of a shard at most.
+        long_inputs: How documents may be longer than the model was trained on.
+
+    Raises:
+        UserError: If a text is not usable, or the folder holds something else.
+    """
+    start = time.perf_counter()
+    use_own_device()
+    encoder = lengthen_encoder(load_encoder(model, instruction=instruction), long_inputs)
+    _check(encoder, output)
+    shard = current_shard()
+    settings: dict[str, object] = {
+        "model": model_key(encoder), "side": side, "column": column, "format": form,
+        "rows_per_shard": rows_per_shard, "texts": str(texts),
+    }  # fmt: skip
+    if shard.is_first:
+        _write_plan(output, settings, _files(texts), column)
+    wait_for([output / PLAN])
+    parts = _read_plan(output, settings)
+    paths = [_path(output, part, form) for part in parts]
+    sources, new_rows = _Texts(column), 0
+    for part, path in zip(parts, paths, strict=True):
+        if shard.takes(part.number) and not path.is_file():
+            _write_shard(encoder, sources.rows(part), part, path, side, form)
+            new_rows += part.num_rows
+    num_rows = sum(part.num_rows for part in parts)
+    if shard.is_first:
+        wait_for(paths)
+        content = {"num_rows": num_rows, "dim": encoder.dim, "parts": [path.name for path in paths]}
+        _write(output / MANIFEST, json.dumps(content, indent=2) + "\n")
+    return Throughput(num_rows, new_rows, time.perf_counter() - start)
+
+
+def open_shards(folder: Path) -> list[NDArray[np.float32]]:
+    """Map the ``.npy`` shards of a finished folder, in the order of the texts.
+
+    Raises:
+        UserError: If the folder is not finished.
+    """
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        raise UserError(folder, "is not finished", cure="Start `embedtrain encode` again")
+    names = json.loads(manifest.read_text(encoding="utf-8"))["parts"]
+    return [np.load(folder / name, mmap_mode="r") for name in names]
+
+
+class _Texts:
+    """Reads parts one after the other; each file is read from its beginning once."""
+
+    def __init__(self, column: str | None) -> None:
+        self.column = column
+        self._file = ""
+        self._row = 0
+        self._reader: Iterator[str] = iter(())
+
+    def rows(self, part: Part) -> list[str]:
+        if part.file != self._file or part.first_row < self._row:
+            self._file, self._row = part.file, 0
+            self._reader = read_texts(Path(part.file), self.column)
+        skipped = part.first_row - self._row
+        texts = list(islice(self._reader, skipped, skipped + part.num_rows))
+        self._row = part.first_row + part.num_rows
+        if len(texts) != part.num_rows:
+            raise UserError(part.file, "has changed since the work began", cure="Restore it")
+        return texts
+
+
+def _check(encoder: TextEncoder, output: Path) -> None:
+    contract = encoder.contract
+    if isinstance(contract, LateInteractionContract) and (contract.cls_dim or contract.exact_match):
+        raise UserError(
+            "--output",
+            "cannot hold the vectors of a model that also has word ids or a vector per text",
+            cure="Use `embedtrain search` or `embedtrain evaluate`, which keep them together",
+        )
+    if output.is_file():
+        raise UserError("--output", "is a file", got=str(output), cure="Name a folder")
+
+
+def _files(texts: Path) -> list[Path]:
+    if not texts.is_dir():
+        return [texts]
+    found = sorted(path for path in texts.iterdir() if path.name.endswith(SUFFIXES))
+    if not found:
+        raise UserError(texts, "holds no texts", cure=f"Expected files of {', '.join(SUFFIXES)}")
+    return found
+
+
+def _write_plan(
+    output: Path, settings: dict[str, object], files: list[Path], column: str | None
+) -> None:
+    """Count the rows of all files and cut them into parts; also checks every row before work starts."""
+    if (output / PLAN).is_file():
+        return
+    if output.is_dir() and any(output.iterdir()):
+        raise UserError(
+            "--output", "exists and is not empty", got=str(output), cure="Name another folder"
+        )
+    size, before = int(str(settings["rows_per_shard"])), 0
+    parts: list[dict[str, object]] = []
+    for file in files:
+        rows = sum(1 for _ in read_texts(file, column))
+        for first in range(0, rows, size):
+            num_rows = min(size, rows - first)
+            parts.append(asdict(Part(len(parts), str(file), first, num_rows, before)))
+            before += num_rows
+    sizes = {str(file): file.stat().st_size for file in files}
+    content = {"settings": settings, "files": sizes, "parts": parts}
+    output.mkdir(parents=True, exist_ok=True)  # a text that is not usable leaves nothing behind
+    _write(output / PLAN, json.dumps(content, indent=1) + "\n")
+
+
+def _read_plan(output: Path, settings: dict[str, object]) -> list[Part]:
+    plan = json.loads((output / PLAN).read_text(encoding="utf-8"))
+    different = [key for key, value in settings.items() if plan["settings"].get(key) != value]
+    if different:
+        raise UserError(
+            output,
+            f"holds vectors of another {' and '.join(different)}",
+            cure="Name another --output or remove the folder",
+        )
+    for name, size in plan["files"].items():
+        if not Path(name).is_file() or Path(name).stat().st_size != size:
+            raise UserError(name, "has changed since the work began", cure="Restore it")
+    return [Part(**part) for part in plan["parts"]]
+
+
+def _path(output: Path, part: Part, form: Format) -> Path:
+    return output / f"part-{part.number:05d}.{form}"
+
+
+def _write_shard(
+    encoder: TextEncoder, texts: list[str], part: Part, path: Path, side: Side, form: Format
+) -> None:
+    blocks = [
+        encode_texts(encoder, texts[start : start + TEXTS_AT_ONCE], side)
+        for start in range(0, len(texts), TEXTS_AT_ONCE)
+    ]
+    lengths = None
+    values = []
+    for block in blocks:
+        values.append(block.values if isinstance(block, TokenVectors) else block)
+    if isinstance(blocks[0], TokenVectors):
+        lengths = np.concatenate([b.lengths for b in blocks if isinstance(b, TokenVectors)])
+    vectors = np.ascontiguousarray(np.concatenate(values), dtype=np.float32)
+    partial = path.with_suffix(".partial")
+    if form == "parquet":
+        pq.write_table(_table(vectors, lengths, part.rows_before), partial)
+    else:
+        if lengths is not None:
+            beside = path.with_suffix(".lengths.partial")
+            with beside.open("wb") as file:
+                np.save(file, lengths)
+            beside.replace(path.with_suffix(".lengths.npy"))
+        with partial.open("wb") as file:
+            np.save(file, vectors)
+    partial.replace(path)
+
+
+def _table(
+    vectors: NDArray[np.float32], lengths: NDArray[np.int64] | None, first_row: int
+) -> pa.Table:
+    """Return rows with their number among all; a text of several vectors is a list of lists."""
+    flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+    if lengths is not None:
+        ends = np.concatenate([[0], lengths.cumsum()]).astype(np.int32)
+        flat = pa.ListArray.from_arrays(pa.array(ends), flat)
+    rows = np.arange(first_row, first_row + len(flat), dtype=np.int64)
+    return pa.table({"row": rows, "embedding": flat})
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def report(done: Throughput, output: Path) -> None:
+    """Say how fast it went."""
+    console.print(
+        f"{output}: {done.num_rows:,} rows; process {current_shard().rank + 1} of "
+        f"{current_shard().ranks} encoded {done.new_rows:,}, {done.rows_per_second:,.1f} a second"
+    )

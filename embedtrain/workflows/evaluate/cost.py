@@ -1,0 +1,55 @@
+"""What a model costs on a corpus: encoding speed, latency of a query, bytes of the index."""
+
+from embedtrain.data.sources import RetrievalTask
+from embedtrain.encoding.texts import encode_texts
+from embedtrain.evaluation.measures.efficiency import (
+    TIMED_QUERIES,
+    Efficiency,
+    describe_machine,
+    measure_latency,
+    measure_throughput,
+    peak_memory,
+    price_work,
+)
+from embedtrain.evaluation.tasks.subject import Subject
+from embedtrain.models.dense.pair_head import interaction_of
+from embedtrain.retrieval.search import search
+
+TIMED_DOCUMENTS = 512
+
+
+def measure_cost(
+    subject: Subject, task: RetrievalTask, price_per_hour: float | None = None
+) -> Efficiency:
+    """Time a model on a task whose vectors are in the cache.
+
+    Documents are timed on a sample spread evenly over the corpus, which is encoded once more; a query from
+    its text to its results over the whole corpus, by exact search.
+    """
+    step = max(1, len(task.documents) // TIMED_DOCUMENTS)
+    sample = task.documents[::step][:TIMED_DOCUMENTS]
+    _, per_second = measure_throughput(
+        lambda: encode_texts(subject.model, sample, "document"), len(sample)
+    )
+    interaction = interaction_of(subject.model)
+    documents = subject.encode(task.documents, "document")
+    index = subject.compression.index(documents)
+    normalized = subject.model.contract.similarity == "cosine"
+
+    def search_one(query: str) -> object:
+        vectors = encode_texts(subject.model, [query], "query")
+        if interaction is not None:
+            return search(vectors, documents, 10, interaction)
+        return index.search(subject.compression.cut(vectors, normalized=normalized), 10)
+
+    latency = measure_latency(search_one, task.queries, num_calls=TIMED_QUERIES)
+    return Efficiency(
+        machine=describe_machine(),
+        num_documents=len(task.documents),
+        documents_per_second=per_second,
+        query_latency=latency,
+        bytes_per_document=index.num_bytes / len(task.documents),
+        index_bytes=index.num_bytes,
+        peak_memory_bytes=peak_memory(),
+        price=None if price_per_hour is None else price_work(price_per_hour, per_second, latency),
+    )

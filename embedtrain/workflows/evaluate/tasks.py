@@ -1,0 +1,242 @@
+"""Workflow: a model and data of any kind of task become result files; what was done before is kept."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from embedtrain.contract.long_inputs import LongInputs
+from embedtrain.data.readers.beir import beir_files
+from embedtrain.data.readers.beir_index import BeirIndex
+from embedtrain.errors import UserError
+from embedtrain.evaluation.measures.efficiency import Efficiency, describe_machine, price_work
+from embedtrain.evaluation.measures.metrics import Run
+from embedtrain.evaluation.probes.overlap import query_overlap
+from embedtrain.evaluation.results.report import compare, summarise
+from embedtrain.evaluation.results.result import EvaluationResult, load_result, write_result
+from embedtrain.evaluation.tasks.base import Task
+from embedtrain.evaluation.tasks.discovery import open_task
+from embedtrain.evaluation.tasks.retrieval import Retrieval
+from embedtrain.evaluation.tasks.subject import Subject
+from embedtrain.files import check_file, check_folder, default_cache, write_file
+from embedtrain.models.build import load_encoder
+from embedtrain.models.dense.late_chunking import chunk_late
+from embedtrain.models.edits.lengthen import lengthen_encoder
+from embedtrain.progress import console
+from embedtrain.retrieval.compression import Compression
+from embedtrain.workflows.evaluate.cost import measure_cost
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user wants evaluated."""
+
+    data: Sequence[str]
+    """Files and folders; see :func:`embedtrain.evaluation.tasks.files.find_files`."""
+    split: str | None = None
+    task: str | None = None
+    """Kind of task; None finds out."""
+    clusters: str | None = None
+    """Column of labels of queries or items that are not independent."""
+    baseline: Path | None = None
+    """Another model's result file, or folder of them, for a paired test."""
+    efficiency: bool = True
+    """Time retrieval as well."""
+    compression: Compression = field(default_factory=Compression)
+    """How vectors are cut and, in retrieval, stored."""
+    price_per_hour: float | None = None
+    """Of the machine that is timed, in any currency."""
+    instruction: str | None = None
+    """Name of one of the model's, whose prompts take the place of the usual ones."""
+    long_inputs: LongInputs | None = None
+    """How documents may be longer than the model was trained on."""
+    late_chunks: int | None = None
+    """Tokens of a chunk, where documents are found by their best chunk."""
+
+
+def evaluate_tasks(model: str, wish: Wish, output: Path | None = None) -> list[EvaluationResult]:
+    """Evaluate a model on each piece of data and return the results in that order.
+
+    Args:
+        model: Model folder, run's ``model/`` or Hub id.
+        wish: Data, split and statistics.
+        output: A ``.json`` file for one task, or a folder of ``<name>.<split>.json`` for any number; in it
+            tasks that this model has done already are not done again. Rankings go beside a result, in
+            TREC's format.
+
+    Raises:
+        UserError: If data or output cannot be used; all data is opened before the work starts.
+    """
+    if not wish.data:
+        raise UserError("--data", "is missing", cure="Name a file or folder")
+    tasks = [open_task(path, wish.split, wish.task) for path in wish.data]
+    places = _places(tasks, output)
+    baselines = [_load_baseline(task, wish.baseline) for task in tasks]
+    _check_compression(tasks, wish.compression)
+    if wish.late_chunks is not None:
+        _check_retrieval(tasks, "--late-chunks", "is for documents of retrieval", "")
+    encoder = load_encoder(model, instruction=wish.instruction)
+    encoder = chunk_late(lengthen_encoder(encoder, wish.long_inputs), wish.late_chunks)
+    subject = Subject(encoder, model, default_cache(), wish.compression, wish.instruction)
+    results = []
+    for task, place, baseline in zip(tasks, places, baselines, strict=True):
+        result = _resume(subject, task, wish, place)
+        if result is None:
+            result, run = evaluate_task(subject, task, wish)
+            if place is not None and run:
+                write_run(run, place.with_suffix(".trec"), subject.key[:12])
+        if baseline is not None:
+            result = compare(result, baseline, str(wish.baseline))
+        if place is not None:
+            write_result(result, place)
+        results.append(result)
+    return results
+
+
+def evaluate_task(subject: Subject, task: Task, wish: Wish) -> tuple[EvaluationResult, Run]:
+    """Run one task and add intervals, by cluster where the user names a column; return its ranking too."""
+    outcome = task.run(subject)
+    cost = None
+    if wish.efficiency and isinstance(task, Retrieval):
+        cost = measure_cost(subject, task.task, wish.price_per_hour)
+    result = summarise(
+        outcome.per_query,
+        task.data,
+        model=subject.identity(),
+        efficiency=cost,
+        predictions=outcome.predictions,
+        set_metrics=outcome.set_metrics,
+        clusters=_labels(task, wish),
+    )
+    found = {"train_overlap": train_overlap(task), "ties": outcome.ties}
+    return result.model_copy(update=found), outcome.run
+
+
+def train_overlap(task: Task) -> dict[str, float] | None:
+    """Compare the queries of a retrieval task with those of the training split in its folder, if it has one.
+
+    A training split that cannot be read is said, and does not stop the evaluation of another split.
+    """
+    if not isinstance(task, Retrieval) or task.data.split == "train" or not task.files.is_beir:
+        return None
+    if not (task.files.path / "qrels" / "train.tsv").is_file():
+        return None
+    try:
+        with BeirIndex(beir_files(task.files.path, "train")) as index:
+            training = [index.query(judgments.query_id) for judgments in index.judged_queries()]
+    except UserError as error:
+        console.print(f"the overlap with the training split was not measured: {error}")
+        return None
+    return query_overlap(task.task.queries, training)
+
+
+def write_run(run: Run, path: Path, tag: str) -> None:
+    """Write a ranking in TREC's format, which :func:`read_run` and trec_eval read."""
+    lines = []
+    for query, found in run.items():
+        ordered = sorted(found.items(), key=lambda pair: -pair[1])
+        for rank, (document, score) in enumerate(ordered, 1):
+            lines.append(f"{query}\tQ0\t{document}\t{rank}\t{score!r}\t{tag}\n")
+    write_file(path, "".join(lines))
+
+
+def read_run(path: Path) -> dict[str, dict[str, float]]:
+    """Read a ranking that :func:`write_run` wrote."""
+    run: dict[str, dict[str, float]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        query, _, document, _, score, _ = line.split("\t")
+        run.setdefault(query, {})[document] = float(score)
+    return run
+
+
+def _check_compression(tasks: Sequence[Task], compression: Compression) -> None:
+    if compression.quantize is not None:
+        _check_retrieval(
+            tasks, "--quantize", "is for indexes of retrieval", "; --dim works for all"
+        )
+
+
+def _check_retrieval(tasks: Sequence[Task], flag: str, purpose: str, advice: str) -> None:
+    odd = [task.data.name for task in tasks if not isinstance(task, Retrieval)]
+    if odd:
+        raise UserError(
+            flag,
+            f"{purpose}, which this task has none of",
+            got=odd[0],
+            cure=f"Leave out the task or the flag{advice}",
+        )
+
+
+def _places(tasks: Sequence[Task], output: Path | None) -> list[Path | None]:
+    """Return the file that each result goes to."""
+    if output is None:
+        return [None] * len(tasks)
+    if output.suffix == ".json":
+        if len(tasks) > 1:
+            raise UserError(
+                "--output", "is one file for several tasks", got=str(output), cure="Name a folder"
+            )
+        check_file("--output", output)
+        return [output]
+    check_folder("--output", output)
+    places = [output / f"{task.data.name}.{task.data.split}.json" for task in tasks]
+    if len(set(places)) < len(places):
+        twice = next(place for place in places if places.count(place) > 1)
+        raise UserError("--data", "names two tasks of one name and split", got=twice.stem)
+    return list(places)
+
+
+def _labels(task: Task, wish: Wish) -> dict[str, str] | None:
+    """Return the label of each item in the column that the user names, or None where he names none."""
+    if wish.clusters is None:
+        return None
+    labels = task.clusters(wish.clusters)
+    return {item: labels[item] for item in task.texts}
+
+
+def _resume(
+    subject: Subject, task: Task, wish: Wish, place: Path | None
+) -> EvaluationResult | None:
+    """Return what this very model did on this very data before, if it holds all that is wished."""
+    if place is None or place.suffix != ".json" or not place.is_file():
+        return None
+    try:
+        found = load_result(place)
+    except UserError:
+        return None  # no result of ours: the new one replaces it, as a file named by the user always was
+    if found.data != task.data or found.model is None or found.model != subject.identity():
+        return None
+    if found.clusters != _labels(task, wish):
+        return None  # its intervals are of other clusters, or of none
+    cost = found.efficiency
+    if wish.efficiency and isinstance(task, Retrieval):
+        cost = _price_again(cost, wish.price_per_hour)
+        if cost is None:
+            return None
+    console.print(f"{place}: done before, by the same weights on the same data")
+    return found.model_copy(update={"comparison": None, "efficiency": cost})
+
+
+def _price_again(cost: Efficiency | None, per_hour: float | None) -> Efficiency | None:
+    """Give a cost that was measured before the price that is wished; None if it must be measured anew."""
+    if cost is None or per_hour is None:
+        return cost
+    if cost.machine != describe_machine():
+        return None  # the price is of this machine
+    price = price_work(per_hour, cost.documents_per_second, cost.query_latency)
+    return replace(cost, price=price)
+
+
+def _load_baseline(task: Task, baseline: Path | None) -> EvaluationResult | None:
+    if baseline is None:
+        return None
+    place = baseline
+    if baseline.is_dir():
+        place = baseline / f"{task.data.name}.{task.data.split}.json"
+    result = load_result(place)
+    if result.data.fingerprint != task.data.fingerprint:
+        raise UserError(
+            place,
+            "was measured on other data",
+            cure="Evaluate the baseline on the same data and split",
+        )
+    return result

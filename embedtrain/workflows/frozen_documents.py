@@ -1,0 +1,72 @@
+"""Query-only tuning: keep the starting model for documents, and encode them once."""
+
+import shutil
+
+import numpy as np
+
+from embedtrain.data.sources import open_source
+from embedtrain.data.tokenized import text_id
+from embedtrain.encoding.cache import embed_once, model_key
+from embedtrain.errors import UserError
+from embedtrain.mining.task import load_mining_task
+from embedtrain.models.build import load_dense, save_encoder
+from embedtrain.models.dense.encoder import DenseEncoder
+from embedtrain.models.encoder import TextEncoder
+from embedtrain.recipe.retrieval import Recipe
+from embedtrain.recipe.run_folder import RunFolder
+from embedtrain.training.frozen_documents import FrozenDocuments, FrozenDocumentsConfig
+from embedtrain.training.guide import StoredVectors
+from embedtrain.workflows.prepare import cache_of
+
+
+def keep_document_model(run: RunFolder, model: TextEncoder) -> None:
+    """Write the starting model to ``document_model/`` and let ``model`` name it for documents.
+
+    Raises:
+        UserError: If the model gives several vectors per text.
+    """
+    if not isinstance(model, DenseEncoder):
+        raise UserError(
+            "frozen_documents",
+            "keeps one vector per document",
+            got="late_interaction",
+            cure="Use model.kind: dense, or drop it",
+        )
+    folder = (run.path / "document_model").resolve()
+    if not folder.is_dir():
+        partial = folder.with_name(".document_model")
+        shutil.rmtree(partial, ignore_errors=True)
+        save_encoder(model, partial)
+        partial.rename(folder)
+    model.contract = model.contract.model_copy(update={"document_model": str(folder)})
+
+
+def encode_documents(
+    run: RunFolder, recipe: Recipe, config: FrozenDocumentsConfig
+) -> FrozenDocuments:
+    """Return the vectors of every document of the rows and of the corpus, under the starting model."""
+    cache = cache_of(recipe.data)
+    texts: dict[int, str] = {}
+    for source in recipe.data.sources:
+        for example in open_source(source, cache).examples():
+            for text in example.positives + example.negatives:
+                texts.setdefault(text_id(text), text)
+    if config.path is not None:
+        for text in load_mining_task(config.path, config.split, cache).documents:
+            texts.setdefault(text_id(text), text)
+    model = load_dense(str(run.path / "document_model"))
+    values = embed_once(model, model_key(model), list(texts.values()), "document", cache)
+    ids = np.array(list(texts), dtype=np.int64)
+    order = np.argsort(ids)
+    return FrozenDocuments(StoredVectors(ids[order], order, values), config.live_negatives)
+
+
+def refuse_query_model(model: TextEncoder, recipe: Recipe) -> None:
+    """Refuse to train documents with an encoder that was tuned for queries only."""
+    if isinstance(model, DenseEncoder) and model.contract.document_model:
+        raise UserError(
+            "model.backbone",
+            "was tuned for queries only; documents are encoded by another model",
+            got=recipe.model.backbone,
+            cure=f"Start from {model.contract.document_model}",
+        )

@@ -1,0 +1,230 @@
+"""Workflow: a model and a corpus become hard negatives without false negatives."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from embedtrain.data.near_duplicates import near_duplicates
+from embedtrain.data.sources import load_task
+from embedtrain.encoding.shards import Shard, current_shard, use_own_device, wait_for
+from embedtrain.errors import UserError
+from embedtrain.files import default_cache
+from embedtrain.mining.cross_encoder import CrossEncoder
+from embedtrain.mining.filters import Filters
+from embedtrain.mining.identity import cluster_rows, first_rows, text_digest
+from embedtrain.mining.miner import Miner
+from embedtrain.mining.output import (
+    MiningFolder,
+    join_parts,
+    remove_parts,
+    write_atomically,
+    write_part,
+)
+from embedtrain.mining.report import render_suspects
+from embedtrain.mining.search import CandidateSource, EncodedTask
+from embedtrain.mining.settings import MiningConfig
+from embedtrain.mining.sources import encode_task, open_sources
+from embedtrain.mining.task import MiningTask, from_retrieval_task, load_mining_task
+from embedtrain.models.build import load_encoder
+from embedtrain.models.encoder import TextEncoder
+from embedtrain.progress import progress_bar
+
+QUERIES_PER_PART = 1024
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """What the guard changes: the queries that are mined, and documents that are no negatives."""
+
+    rows: NDArray[np.int64]
+    identities: NDArray[np.int64]
+    report: dict[str, Any]
+
+
+def mine(
+    model: str,
+    data: str,
+    output: Path,
+    config: MiningConfig,
+    *,
+    split: str = "train",
+    cache: Path | None = None,
+) -> MiningFolder:
+    """Mine hard negatives for the queries of ``data``.
+
+    Started again after a kill, it goes on with what is finished and ends with the same bytes. Under
+    torchrun each rank mines a share of the queries and rank 0 joins them.
+
+    Args:
+        model: The teacher: its scores decide what is kept out. Model folder, run's ``model/`` or Hub id.
+        data: A BEIR folder, ``python_docs``, or a file of training rows.
+        output: Folder to write.
+        config: Sources, rules, sampling.
+        split: Which judgments, where the data have splits.
+        cache: Folder of caches; the user's if None.
+
+    Raises:
+        UserError: If data, models or settings are not usable.
+    """
+    use_own_device()
+    task = load_mining_task(data, split, cache)
+    return mine_task(load_encoder(model), task, output, config, cache=cache)
+
+
+def mine_task(
+    model: TextEncoder,
+    task: MiningTask,
+    output: Path,
+    config: MiningConfig,
+    *,
+    cache: Path | None = None,
+    shard: Shard | None = None,
+) -> MiningFolder:
+    """Mine for a task in memory with a model in memory; see :func:`mine`."""
+    cache, shard = cache or default_cache(), shard or current_shard()
+    folder = MiningFolder(output)
+    encoded = encode_task(model, task, cache, shard, config.precision)
+    sources = open_sources(config, encoded, task, cache, shard)
+    fingerprint = _fingerprint(config, task, encoded, sources)
+    if folder.is_complete(fingerprint):
+        return folder
+    folder.begin(fingerprint, shard)
+    identities = first_rows([text_digest(text) for text in task.documents])
+    guarded = _apply_guard(config, task, identities, cache)
+    miner = Miner(sources, _filters(config, task, encoded, identities, guarded, cache, shard))
+    starts = range(0, len(guarded.rows), QUERIES_PER_PART)
+    parts = [folder.part(number) for number in range(len(starts))]
+    with progress_bar("Mining", len(guarded.rows)) as advance:
+        for number, start in enumerate(starts):
+            rows = guarded.rows[start : start + QUERIES_PER_PART]
+            if shard.takes(number) and not parts[number].is_file():
+                write_part(parts[number], miner.mine(rows))
+            advance(len(rows))
+    if shard.is_first:
+        wait_for(parts)
+        _finish(folder, len(parts), config, task, model, sources, guarded.report, fingerprint)
+    return folder
+
+
+def _filters(
+    config: MiningConfig,
+    task: MiningTask,
+    encoded: EncodedTask,
+    identities: NDArray[np.int64],
+    guarded: Guarded,
+    cache: Path,
+    shard: Shard,
+) -> Filters:
+    clusters = identities
+    if config.near_duplicates:
+        with progress_bar("Looking for near duplicates", None):
+            clusters = cluster_rows(task.documents, cache)
+    guide = cross_encoder = None
+    if config.guide is not None:
+        guide_model = load_encoder(config.guide.model)
+        guide = encode_task(guide_model, task, cache, shard, config.precision).score
+    if config.cross_encoder is not None:
+        check = config.cross_encoder
+        cross_encoder = CrossEncoder(check.model, batch_size=check.batch_size).probabilities
+    return Filters(
+        config=config,
+        task=task,
+        identities=identities,
+        clusters=clusters,
+        row_of_text={
+            text_digest(task.documents[row]): row for row in np.unique(identities).tolist()
+        },
+        guarded=guarded.identities,
+        teacher=encoded.score,
+        guide=guide,
+        cross_encoder=cross_encoder,
+    )
+
+
+def _apply_guard(
+    config: MiningConfig, task: MiningTask, identities: NDArray[np.int64], cache: Path
+) -> Guarded:
+    """Drop queries that repeat a guarded one; find the documents that answer guarded queries."""
+    every = np.arange(len(task.queries))
+    nothing = np.zeros(0, dtype=np.int64)
+    if config.guard is None:
+        return Guarded(every, nothing, {})
+    guard = from_retrieval_task(load_task(config.guard.path, config.guard.split, cache))
+    digests = {text_digest(query) for query in guard.queries}
+    originals = near_duplicates([*guard.queries, *task.queries])[len(guard.queries) :]
+    kept = [
+        row
+        for row, query in enumerate(task.queries)
+        if originals[row] >= len(guard.queries) and text_digest(query) not in digests
+    ]
+    if not kept:
+        raise UserError(
+            "guard",
+            "drops every query: all repeat one of the guarded",
+            cure="Name the split that is only for measuring",
+        )
+    texts = {text_digest(guard.documents[row]) for rows in guard.positives for row in rows.tolist()}
+    answers = [
+        row for row in np.unique(identities).tolist() if text_digest(task.documents[row]) in texts
+    ]
+    report = {
+        "guarded_queries_dropped": len(task.queries) - len(kept),
+        "guarded_positives_in_corpus": len(answers),
+        "guarded_positives_excluded": config.guard.exclude_positives,
+    }
+    excluded = np.array(answers, dtype=np.int64) if config.guard.exclude_positives else nothing
+    return Guarded(np.array(kept, dtype=np.int64), excluded, report)
+
+
+def _fingerprint(
+    config: MiningConfig, task: MiningTask, encoded: EncodedTask, sources: list[CandidateSource]
+) -> str:
+    parts = [config.model_dump(mode="json"), task.fingerprint, encoded.key]
+    content = json.dumps([*parts, [source.report for source in sources]], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _finish(
+    folder: MiningFolder,
+    num_parts: int,
+    config: MiningConfig,
+    task: MiningTask,
+    model: TextEncoder,
+    sources: list[CandidateSource],
+    guard: dict[str, Any],
+    fingerprint: str,
+) -> None:
+    """Join the parts; the manifest comes last and says that all is there."""
+    tally, shown = join_parts(folder, num_parts, config, task)
+    write_atomically(folder.suspects, [render_suspects(shown, task)])
+    manifest = {
+        "fingerprint": fingerprint,
+        "data": {
+            "name": task.name,
+            "fingerprint": task.fingerprint,
+            "num_queries": len(task.queries),
+            "num_documents": len(task.documents),
+        },
+        "contract": model.contract.model_dump(),
+        "config": config.model_dump(mode="json"),
+        "sources": [{"name": source.name, **source.report} for source in sources],
+        "guard": guard,
+        "outcome": tally.report(),
+        "sha256": {
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in (folder.negatives, folder.training, folder.suspects)
+        },
+        "environment": {
+            "num_threads": torch.get_num_threads(),
+            "versions": {name: version(name) for name in ("embedtrain", "torch", "numpy")},
+        },
+    }
+    write_atomically(folder.manifest, [json.dumps(manifest, indent=2) + "\n"])
+    remove_parts(folder)

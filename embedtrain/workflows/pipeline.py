@@ -1,0 +1,296 @@
+"""Several stages in one recipe file: train, rotate, mine, score and evaluate, each resumable, one after the other."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+
+from embedtrain.data.examples import SourceConfig
+from embedtrain.data.pretraining.corpus import CorpusConfig
+from embedtrain.errors import UserError
+from embedtrain.evaluation.results.report import compare
+from embedtrain.evaluation.results.result import load_result, write_result
+from embedtrain.mining.settings import MiningConfig
+from embedtrain.models.build import load_encoder
+from embedtrain.progress import console
+from embedtrain.recipe.retrieval import load_recipe, parse_yaml, set_key, split_override
+from embedtrain.training.ranks.processes import is_rank
+from embedtrain.workflows.evaluate.model import measure
+from embedtrain.workflows.mine import mine
+from embedtrain.workflows.prepare import load_task
+from embedtrain.workflows.rotate import rotate
+from embedtrain.workflows.score import TeacherKind, score
+from embedtrain.workflows.tokenizer import TokenizerKind, train_tokenizer
+from embedtrain.workflows.train import resume, train
+
+REFERENCE = "stage:"
+RECIPE = "pipeline.yaml"
+
+
+class MineStage(BaseModel):
+    """As ``embedtrain mine``; leaves ``train.jsonl`` behind."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    model: str
+    """The teacher: ``stage:NAME/model``, a folder or a Hub id."""
+    data: str
+    """A BEIR folder, ``python_docs``, or a file of training rows."""
+    split: str = "train"
+    settings: MiningConfig = MiningConfig()
+    """As the ``key=value`` words of the command."""
+
+
+class ScoreStage(BaseModel):
+    """As ``embedtrain score``; leaves ``scored.jsonl`` behind."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    teacher: str
+    """A cross-encoder or an encoder: a folder or a Hub id."""
+    data: str
+    """Training rows, such as ``stage:NAME/train.jsonl``."""
+    kind: TeacherKind | None = None
+    batch_size: PositiveInt = 32
+
+
+class RotateStage(BaseModel):
+    """As ``embedtrain rotate``; its folder is the model: ``stage:NAME``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    model: str
+    """``stage:NAME/model``, a folder or a Hub id."""
+    data: str
+    """Training rows, as ``data.sources`` reads them."""
+    split: str = "train"
+    limit: PositiveInt | None = None
+
+
+class EvaluateStage(BaseModel):
+    """As ``embedtrain evaluate``; leaves ``scores.json`` behind."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    model: str
+    """``stage:NAME/model``, a folder or a Hub id."""
+    path: str
+    """A BEIR folder, or ``python_docs``."""
+    split: str = "test"
+    baseline: str | None = None
+    """``stage:NAME/scores.json`` of an earlier evaluation, for a paired test."""
+
+
+class TokenizerStage(BaseModel):
+    """As ``embedtrain tokenizer``; its folder is the tokenizer: ``stage:NAME``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    sources: tuple[CorpusConfig, ...] = Field(min_length=1)
+    kind: TokenizerKind = "bpe"
+    vocabulary_size: PositiveInt = 30_000
+    lowercase: bool = True
+
+
+class Stage(BaseModel):
+    """One step of the work: ``tokenizer``, ``train``, ``rotate``, ``mine``, ``score`` or ``evaluate``, and only one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    """Its folder inside the output, and what ``stage:NAME/...`` of later stages means."""
+    tokenizer: TokenizerStage | None = None
+    train: dict[str, Any] | None = None
+    """A whole recipe without its description; one of pre-training as well."""
+    rotate: RotateStage | None = None
+    mine: MineStage | None = None
+    score: ScoreStage | None = None
+    evaluate: EvaluateStage | None = None
+
+    @model_validator(mode="after")
+    def _does_one_thing(self) -> "Stage":
+        parts = self.model_dump(exclude={"name"}, exclude_none=True)
+        if len(parts) != 1:
+            raise ValueError(
+                "give exactly one of tokenizer, train, rotate, mine, score and evaluate"
+            )
+        return self
+
+
+class Pipeline(BaseModel):
+    """A recipe of several stages."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    description: str
+    """One line for `embedtrain recipes`: what it is for."""
+    stages: tuple[Stage, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _references_point_back(self) -> "Pipeline":
+        known: set[str] = set()
+        for stage in self.stages:
+            for reference in _references(stage.model_dump(exclude_none=True)):
+                if reference not in known:
+                    raise ValueError(
+                        f"stage {stage.name} refers to {reference!r}, no earlier stage"
+                    )
+            if stage.name in known:
+                raise ValueError(f"two stages are named {stage.name!r}")
+            known.add(stage.name)
+        return self
+
+
+def is_pipeline(path: Path) -> bool:
+    """Tell a recipe of several stages from a plain one."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return False  # whoever reads it next says what is wrong
+    return isinstance(content, dict) and "stages" in content
+
+
+def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
+    """Read a pipeline; ``NAME.key.sub=value`` overrides a key of a stage.
+
+    Raises:
+        UserError: At the first mistake, in any stage.
+    """
+    content = parse_yaml(str(path), path.read_text(encoding="utf-8"))
+    stages = content.get("stages") if isinstance(content, dict) else None
+    named = {s["name"]: s for s in stages or () if isinstance(s, dict) and "name" in s}
+    for key, value in map(split_override, overrides):
+        name, _, rest = key.partition(".")
+        if name not in named or not rest:
+            cure = f"Begin with a stage's name: {', '.join(named)}"
+            raise UserError(f"override {key}", "names no stage", cure=cure)
+        work = next(part for part in named[name] if part != "name")
+        set_key(named[name], f"{work}.{rest}", value)
+    try:
+        return Pipeline.model_validate(content)
+    except ValidationError as error:
+        details = error.errors()[0]
+        place = ".".join(str(part) for part in details["loc"])
+        message = details["msg"].removeprefix("Value error, ")
+        raise UserError(
+            f"{path}: {place or 'stages'}",
+            f"is not usable ({message[0].lower()}{message[1:]})",
+            cure="Correct it",
+        ) from error
+
+
+def run_pipeline(pipeline: Pipeline, output: Path) -> Path:
+    """Run all stages; started again on the same folder, it goes on where it was.
+
+    Every stage is checked before the first one runs.
+
+    Raises:
+        UserError: If a stage is not usable, or the folder holds another pipeline.
+        Interrupted: If a signal stopped it.
+    """
+    if is_rank():
+        raise UserError(
+            "torchrun",
+            "cannot run a recipe of several stages, whose stages start ranks themselves",
+            cure="Run it without torchrun and set trainer.devices of its stages",
+        )
+    text = yaml.safe_dump(pipeline.model_dump(mode="json", exclude_none=True), sort_keys=False)
+    mark = output / RECIPE
+    if mark.is_file() and mark.read_text(encoding="utf-8") != text:
+        raise UserError(
+            output, "holds another pipeline", cure="Choose another --output or remove the folder"
+        )
+    if not mark.is_file() and output.exists() and any(output.iterdir()):
+        raise UserError(
+            "--output", "exists and is not empty", got=str(output), cure="Choose another folder"
+        )
+    recipes = output / "recipes"
+    recipes.mkdir(parents=True, exist_ok=True)
+    mark.write_text(text, encoding="utf-8")
+    for stage in pipeline.stages:
+        if stage.train is not None:
+            content = {"description": f"{pipeline.description} ({stage.name})"} | stage.train
+            written = yaml.safe_dump(_resolve(content, output), sort_keys=False)
+            (recipes / f"{stage.name}.yaml").write_text(written, encoding="utf-8")
+            load_recipe(recipes / f"{stage.name}.yaml")
+    for number, stage in enumerate(pipeline.stages, 1):
+        console.print(f"Stage {number} of {len(pipeline.stages)}: {stage.name}")
+        _run_stage(stage, output)
+    return output
+
+
+def resume_pipeline(output: Path) -> Path:
+    """Go on with a pipeline that was stopped."""
+    return run_pipeline(load_pipeline(output / RECIPE), output)
+
+
+def _run_stage(stage: Stage, output: Path) -> None:
+    folder = output / stage.name
+    if stage.tokenizer is not None and not folder.is_dir():
+        made = stage.tokenizer
+        train_tokenizer(
+            made.sources,
+            folder,
+            kind=made.kind,
+            vocabulary_size=made.vocabulary_size,
+            lowercase=made.lowercase,
+        )
+    if stage.train is not None:
+        _train(output / "recipes" / f"{stage.name}.yaml", folder)
+    if stage.rotate is not None and not folder.is_dir():
+        turn = RotateStage.model_validate(_resolve(stage.rotate.model_dump(), output))
+        rotate(turn.model, turn.data, folder, split=turn.split, limit=turn.limit)
+    if stage.mine is not None:
+        work = MineStage.model_validate(_resolve(stage.mine.model_dump(), output))
+        mine(work.model, work.data, folder, work.settings, split=work.split)
+    if stage.score is not None and not (folder / "scored.jsonl").is_file():
+        teacher = ScoreStage.model_validate(_resolve(stage.score.model_dump(), output))
+        source, size = SourceConfig(path=teacher.data), teacher.batch_size
+        score(teacher.teacher, source, folder / "scored.jsonl", kind=teacher.kind, batch_size=size)
+    if stage.evaluate is not None and not (folder / "scores.json").is_file():
+        _evaluate(
+            EvaluateStage.model_validate(_resolve(stage.evaluate.model_dump(), output)), folder
+        )
+
+
+def _train(recipe: Path, folder: Path) -> None:
+    """Begin a run, go on with it, or leave it where its model is written, which is what it does last."""
+    if (folder / "model").is_dir():
+        return
+    if (folder / "recipe.yaml").is_file():
+        resume(folder)
+    else:
+        train(load_recipe(recipe), folder)
+
+
+def _evaluate(work: EvaluateStage, folder: Path) -> None:
+    task = load_task(work.path, work.split)
+    result = measure(load_encoder(work.model), task, work.split, f"Evaluating {folder.name}")
+    if work.baseline is not None:
+        result = compare(result, load_result(Path(work.baseline)), work.baseline)
+    folder.mkdir(exist_ok=True)
+    write_result(result, folder / "scores.json")
+
+
+def _resolve(value: Any, output: Path) -> Any:  # noqa: ANN401 - any part of a YAML file
+    """Replace ``stage:NAME/...`` by the path of what that stage wrote."""
+    if isinstance(value, str) and value.startswith(REFERENCE):
+        return str(output / value.removeprefix(REFERENCE))
+    if isinstance(value, Mapping):
+        return {key: _resolve(part, output) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_resolve(part, output) for part in value]
+    return value
+
+
+def _references(value: object) -> list[str]:
+    """Return the names of the stages that a part of a recipe refers to."""
+    if isinstance(value, str) and value.startswith(REFERENCE):
+        return [value.removeprefix(REFERENCE).split("/")[0]]
+    if isinstance(value, Mapping):
+        return [name for part in value.values() for name in _references(part)]
+    if isinstance(value, list | tuple):
+        return [name for part in value for name in _references(part)]
+    return []

@@ -1,0 +1,127 @@
+"""Workflow: a model's vectors are turned so that their first dimensions say most."""
+
+import random
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from embedtrain.data.examples import SourceConfig
+from embedtrain.data.sources import open_source
+from embedtrain.encoding.texts import encode_texts
+from embedtrain.errors import UserError
+from embedtrain.models.build import load_encoder
+from embedtrain.models.dense.encoder import DenseEncoder
+from embedtrain.models.edits.rotate import check_rotatable, principal_axes, rotate_encoder
+from embedtrain.progress import console, progress_bar
+from embedtrain.release.export import write_model
+from embedtrain.types import Side
+from embedtrain.workflows.encode.file import read_texts
+
+FEWEST, PER_DIMENSION = 4_000, 10
+"""Rows that are encoded where nobody says how many: so many, and so many per dimension of the vectors."""
+NOTE = """
+
+## Turned to principal components
+
+A rotation behind the pooling turns the vectors to the principal components of {number:,} texts. Similarities of whole vectors
+are those of the model it was made of; the first dimensions carry the most, so vectors may be cut (`truncate_dim`).
+"""
+
+
+def rotate(
+    model: str,
+    data: str,
+    output: Path,
+    *,
+    split: str = "train",
+    texts: bool = False,
+    column: str | None = None,
+    limit: int | None = None,
+) -> dict[int, float]:
+    """Write a model whose vectors lie along the principal components of some texts.
+
+    Similarities of whole vectors stay as they were; a prefix keeps more of them than before. Nothing is
+    trained. Training with Matryoshka may begin from the result.
+
+    Args:
+        model: A dense model: a folder or a Hub id.
+        data: Training rows as ``data.sources`` reads them; their queries and positives count alike.
+        output: Folder to write; must not exist.
+        split: Of ``data``.
+        texts: ``data`` is a file of documents alone, as ``embedtrain encode`` reads them.
+        column: With ``texts``: key of the text.
+        limit: Rows or texts to encode, drawn evenly from all; None takes ten per dimension, at least 4,000.
+
+    Returns:
+        Share of the vectors' squared length in the first 1/2, 1/4, 1/8 and 1/16 dimensions, by their number.
+
+    Raises:
+        UserError: If the model has no plain vector, or the texts are fewer than its dimensions.
+    """
+    if output.exists():
+        raise UserError("--output", "exists", got=str(output), cure="Choose another folder")
+    if column is not None and not texts:
+        raise UserError(
+            "--column", "names the column of a file of texts", cure="Add --texts or leave it out"
+        )
+    encoder = _load(model)
+    limit = limit or max(FEWEST, PER_DIMENSION * encoder.dim)
+    vectors = _encode(encoder, _read(data, split, texts=texts, column=column, limit=limit))
+    if len(vectors) < encoder.dim:
+        problem = f"holds fewer texts than the model has dimensions ({encoder.dim})"
+        raise UserError(data, problem, got=len(vectors), cure="Give thousands")
+    axes, shares = principal_axes(torch.from_numpy(vectors))
+    rotate_encoder(encoder, axes)
+    write_model(encoder, output, card=_card(Path(model), len(vectors)))
+    sizes = [encoder.dim // part for part in (2, 4, 8, 16) if encoder.dim >= part]
+    return {size: float(shares[:size].sum()) for size in sizes}
+
+
+def _load(model: str) -> DenseEncoder:
+    encoder = load_encoder(model)
+    if not isinstance(encoder, DenseEncoder):
+        raise UserError(model, "has several vectors per text", cure="Name a dense model")
+    check_rotatable(encoder)
+    return encoder
+
+
+def _card(model: Path, number: int) -> str | None:
+    """Return the model's own card, whose scores stay true, with what was done to it."""
+    card = model / "README.md"
+    if not card.is_file():
+        return None
+    return card.read_text(encoding="utf-8").rstrip() + NOTE.format(number=number)
+
+
+def _read(
+    data: str, split: str, *, texts: bool, column: str | None, limit: int
+) -> dict[Side, list[str]]:
+    """Return the texts of each side."""
+    if texts:
+        return {"document": _draw(read_texts(Path(data), column), limit)}
+    rows = _draw(open_source(SourceConfig(path=data, split=split)).examples(), limit)
+    return {"query": [row.query for row in rows], "document": [row.positives[0] for row in rows]}
+
+
+def _draw(items: Iterable[Any], limit: int) -> list[Any]:
+    """Return so many of all, each as likely, in memory of the result (Vitter's algorithm R, 1985)."""
+    generator, kept = random.Random(0), []
+    for number, item in enumerate(items):
+        place = number if number < limit else generator.randrange(number + 1)
+        if number < limit:
+            kept.append(item)
+        elif place < limit:
+            kept[place] = item
+    return kept
+
+
+def _encode(encoder: DenseEncoder, sides: dict[Side, list[str]]) -> NDArray[np.float32]:
+    total = sum(map(len, sides.values()))
+    console.print(f"Turning to the principal components of {total:,} texts")
+    with progress_bar("Encoding", total) as advance:
+        parts = [encode_texts(encoder, of, side, progress=advance) for side, of in sides.items()]
+    return np.concatenate(parts)

@@ -1,0 +1,148 @@
+"""Workflow: a model answers queries over documents."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embedtrain.contract.long_inputs import LongInputs
+from embedtrain.encoding.texts import encode_texts
+from embedtrain.errors import UserError
+from embedtrain.files import default_cache
+from embedtrain.models.build import load_encoder
+from embedtrain.models.dense.encoder import DenseEncoder
+from embedtrain.models.dense.late_chunking import chunk_late
+from embedtrain.models.dense.pair_head import interaction_of
+from embedtrain.models.edits.lengthen import lengthen_encoder
+from embedtrain.models.encoder import TextEncoder
+from embedtrain.progress import progress_bar
+from embedtrain.recipe.retrieval import load_retrieval_recipe
+from embedtrain.recipe.run_folder import RunFolder
+from embedtrain.retrieval.dense.exact import SearchResult
+from embedtrain.retrieval.dense.sets import set_query
+from embedtrain.retrieval.late_interaction.exact import ExactIndex
+from embedtrain.retrieval.late_interaction.index_folder import MANIFEST
+from embedtrain.retrieval.search import search
+from embedtrain.types import TokenVectors
+from embedtrain.workflows.encode.file import read_texts
+from embedtrain.workflows.prepare import load_task
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One result of a search."""
+
+    rank: int
+    score: float
+    document_id: str
+    text: str
+
+
+class Searcher:
+    """A model and an encoded corpus.
+
+    Args:
+        model: Model folder, run's ``model/`` or Hub id.
+        data: A BEIR folder, ``python_docs`` or a ``.jsonl`` of documents; None takes what the run that
+            made the model was evaluated on.
+        split: Split of ``data``, where it has splits.
+        instruction: Name of one of the model's, whose prompts take the place of the usual ones.
+        long_inputs: How documents may be longer than the model was trained on.
+        late_chunks: Tokens of a chunk, where documents are found by their best chunk.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        data: str | None = None,
+        split: str | None = None,
+        instruction: str | None = None,
+        long_inputs: LongInputs | None = None,
+        late_chunks: int | None = None,
+    ) -> None:
+        path, split = _find_data(model, data, split)
+        encoder = lengthen_encoder(load_encoder(model, instruction=instruction), long_inputs)
+        self.model = chunk_late(encoder, late_chunks)
+        if Path(path).is_file():
+            self.texts = list(read_texts(Path(path), None))
+            self.ids = [str(number) for number in range(1, len(self.texts) + 1)]
+        else:
+            task = load_task(path, split)
+            self.texts, self.ids = task.documents, task.document_ids
+        self.embeddings = _encode_once(self.model, self.texts)
+
+    def search(self, query: str, num_results: int = 5) -> list[Hit]:
+        """Return the best documents for a query, best first."""
+        vector = encode_texts(self.model, [query], "query")
+        interaction = interaction_of(self.model)
+        return self._hits(search(vector, self.embeddings, num_results, interaction))
+
+    def search_sets(
+        self, like: Sequence[Path], unlike: Sequence[Path] = (), num_results: int = 5
+    ) -> list[Hit]:
+        """Return the documents that are like the texts of some files and unlike those of others.
+
+        Raises:
+            UserError: If there is no file of texts, or a text has several vectors.
+        """
+        if not isinstance(self.model, DenseEncoder) or self.model.interaction is not None:
+            raise UserError("--like", "needs a model with one vector per text and inner products")
+
+        def encode(path: Path) -> NDArray[np.float32]:
+            assert isinstance(self.model, DenseEncoder)
+            return encode_texts(self.model, list(read_texts(path, None)), "document")
+
+        vector = set_query([encode(path) for path in like], [encode(path) for path in unlike])
+        return self._hits(search(vector, self.embeddings, num_results))
+
+    def _hits(self, found: SearchResult) -> list[Hit]:
+        pairs = zip(found.indices[0].tolist(), found.scores[0].tolist(), strict=True)
+        return [
+            Hit(rank, score, self.ids[index], self.texts[index])
+            for rank, (index, score) in enumerate(pairs, 1)
+        ]
+
+
+def _find_data(model: str, data: str | None, split: str | None) -> tuple[str, str]:
+    if data is not None:
+        return data, split or "test"
+    run = RunFolder(Path(model).parent)
+    if run.is_run:
+        evaluation = load_retrieval_recipe(run.recipe).evaluation
+        if evaluation is not None:
+            return evaluation.path, split or evaluation.split
+    raise UserError(
+        "--data",
+        "is missing and the model's run names no evaluation data",
+        cure="Say what to search",
+    )
+
+
+def _encode_once(model: TextEncoder, texts: list[str]) -> NDArray[np.float32] | TokenVectors:
+    """Encode a corpus, or map the vectors that this very model gave it before."""
+    key = hashlib.sha256(model.contract.model_dump_json().encode())
+    key.update(model.tokenization.fingerprint("document").encode())
+    for parameter in model.parameters():
+        key.update(parameter.detach().cpu().numpy().data)
+    for text in texts:
+        key.update(hashlib.sha256(text.encode()).digest())
+    folder = default_cache() / "embeddings" / key.hexdigest()[:32]
+    array, index = folder.with_suffix(".npy"), folder / MANIFEST
+    if index.is_file():
+        return ExactIndex.load(folder).documents
+    if array.is_file():
+        mapped: NDArray[np.float32] = np.load(array, mmap_mode="r")
+        return mapped
+    array.parent.mkdir(parents=True, exist_ok=True)
+    with progress_bar("Encoding the documents, once", len(texts)) as advance:
+        vectors = encode_texts(model, texts, "document", progress=advance)
+    if isinstance(vectors, TokenVectors):
+        ExactIndex(vectors).save(folder)
+    else:
+        partial = array.with_suffix(".partial.npy")
+        np.save(partial, vectors)
+        partial.replace(array)
+    return vectors

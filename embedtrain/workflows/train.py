@@ -1,0 +1,287 @@
+"""Workflow: a recipe becomes a run folder with a trained, measured and exported model."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+
+from embedtrain.data.batches import BatchBuilder
+from embedtrain.data.examples import SourceConfig
+from embedtrain.data.mixture import Mixture, mixture_weights
+from embedtrain.data.readers.beir import RetrievalTask
+from embedtrain.data.sources import open_source
+from embedtrain.data.tokenized import TokenizedSource, tokenize_source
+from embedtrain.errors import UserError
+from embedtrain.evaluation.probes.overlap import query_overlap
+from embedtrain.evaluation.results.report import compare
+from embedtrain.evaluation.results.result import load_result, write_result
+from embedtrain.mining.task import MiningTask, load_mining_task
+from embedtrain.models.build import build_encoder
+from embedtrain.models.dense.config import DenseConfig
+from embedtrain.models.encoder import TextEncoder
+from embedtrain.progress import console, progress_bar
+from embedtrain.recipe.pretraining import PretrainRecipe
+from embedtrain.recipe.retrieval import AnyRecipe, Recipe
+from embedtrain.recipe.run_folder import (
+    RunFolder,
+    create_run,
+    latest_state,
+    load_trained,
+    open_run,
+    refuse_existing,
+    refuse_other_data,
+)
+from embedtrain.release.cards.retrieval import render_card
+from embedtrain.release.export import write_model
+from embedtrain.training.callbacks import Validation
+from embedtrain.training.datamodule import BatchStream
+from embedtrain.training.fitting import Start, fit, own_cut
+from embedtrain.training.guide import encode_guide
+from embedtrain.training.module import RetrievalModule
+from embedtrain.training.planner import announce, plan_retrieval
+from embedtrain.training.ranks.processes import first_rank_first, on_first_rank
+from embedtrain.training.ranks.strategies import check_strategy
+from embedtrain.training.refresh import LateStream
+from embedtrain.workflows.evaluate.model import measure
+from embedtrain.workflows.frozen_documents import (
+    encode_documents,
+    keep_document_model,
+    refuse_query_model,
+)
+from embedtrain.workflows.launch import begin, check_overrides, go_on
+from embedtrain.workflows.prepare import (
+    Prepared,
+    cache_of,
+    check_batch_size,
+    prepare,
+    with_contract,
+)
+from embedtrain.workflows.pretrain import pretrain, resume_pretraining
+from embedtrain.workflows.refresh import RefreshedBatches
+
+
+def train(recipe: AnyRecipe, output: Path) -> RunFolder:
+    """Train or pre-train a recipe from the beginning.
+
+    Raises:
+        UserError: If the recipe, the data or the output folder is not usable.
+        Interrupted: If a signal stopped it.
+    """
+    if isinstance(recipe, PretrainRecipe):
+        return pretrain(recipe, output)
+    _check_strategy(recipe)
+    if begin(recipe.trainer, lambda: _begin(recipe, output)):
+        return resume(output)
+    return _run(*_begin(recipe, output), Start())
+
+
+def _check_strategy(recipe: Recipe) -> None:
+    check_strategy(
+        recipe.trainer,
+        pretrains=False,
+        has_interaction=isinstance(recipe.model, DenseConfig)
+        and recipe.model.interaction is not None,
+        refreshes=recipe.refresh is not None,
+        batch_sizes=recipe.data.batch_sizes(recipe.trainer.batch_size),
+    )
+
+
+def _begin(recipe: Recipe, output: Path) -> tuple[RunFolder, Recipe, TextEncoder, Prepared]:
+    """Check everything and make the run folder."""
+    refuse_existing(output)
+    torch.manual_seed(recipe.trainer.seed)
+    model = build_encoder(recipe.model, recipe.trainer.accelerator)
+    refuse_query_model(model, recipe)
+    recipe = with_contract(recipe, model)
+    prepared = prepare(recipe, model.tokenization)
+    run = create_run(output, recipe)
+    reports = [source.report.model_dump() for source in prepared.sources]
+    run.data.write_text(json.dumps(reports, indent=2) + "\n", encoding="utf-8")
+    return run, recipe, model, prepared
+
+
+def resume(path: Path, overrides: Sequence[str] = ()) -> RunFolder:
+    """Continue a run from its newest checkpoint, exactly as if it had never stopped.
+
+    Args:
+        path: The run folder.
+        overrides: Changes of how it is executed, such as ``trainer.devices=4``.
+    """
+    check_overrides(path, overrides)
+    run, recipe = open_run(path, overrides)
+    if isinstance(recipe, PretrainRecipe):
+        return resume_pretraining(run, recipe, overrides)
+    _check_strategy(recipe)
+    return go_on(run, recipe.trainer, lambda: _resume(run, recipe), overrides)
+
+
+def _resume(run: RunFolder, recipe: Recipe) -> RunFolder:
+    found = latest_state(run)
+    torch.manual_seed(recipe.trainer.seed)
+    model = build_encoder(recipe.model, recipe.trainer.accelerator)
+    with first_rank_first():
+        prepared = prepare(recipe, model.tokenization)
+    _refuse_other_data(run, prepared)
+    start = Start() if found is None else Start(found[1]["global_step"], found[0])
+    if start.step:
+        console.print(f"Resuming {run.path} at step {start.step}")
+    return _run(run, recipe, model, prepared, start)
+
+
+def _refuse_other_data(run: RunFolder, prepared: Prepared) -> None:
+    """Refuse to continue on rows or a task that changed: it would not be the same run."""
+    refuse_other_data(run, [source.report.fingerprint for source in prepared.sources])
+    if run.before.is_file() and prepared.evaluation is not None:
+        measured = load_result(run.before).data.fingerprint
+        if measured != prepared.evaluation.fingerprint:
+            raise UserError(
+                run.path,
+                "was measured on other data before",
+                cure="Restore them or start a new run",
+            )
+
+
+def _run(
+    run: RunFolder, recipe: Recipe, model: TextEncoder, prepared: Prepared, start: Start
+) -> RunFolder:
+    task, split = prepared.evaluation, recipe.evaluation.split if recipe.evaluation else ""
+    if recipe.frozen_documents is not None:
+        with first_rank_first():
+            keep_document_model(run, model)
+    refresh = recipe.refresh
+    mined = None if refresh is None else load_mining_task(refresh.path, refresh.split)
+
+    def measure_before() -> None:
+        if task is not None and not run.before.is_file():
+            write_result(measure(model, task, split, "Before training"), run.before)
+
+    on_first_rank(measure_before)
+    torch.manual_seed(recipe.trainer.seed)  # whether "before" was measured must not change the run
+    _fit(run, recipe, model, prepared, start, mined)
+    on_first_rank(lambda: _finish(run, recipe, model, task, split))
+    return run
+
+
+def _finish(
+    run: RunFolder, recipe: Recipe, model: TextEncoder, task: RetrievalTask | None, split: str
+) -> None:
+    """Measure the trained model and export it."""
+    trained = load_trained(run, recipe)
+    trained.contract = model.contract  # it may name another model for documents
+    if task is not None:
+        before = load_result(run.before)
+        after = compare(measure(trained, task, split, "After training"), before, "before training")
+        seen = query_overlap(task.queries, _training_queries(recipe))
+        after = after.model_copy(update={"train_overlap": seen})
+        both = {"before": before.to_json(), "after": after.to_json()}
+        partial = run.evaluation.with_suffix(".partial")
+        partial.write_text(json.dumps(both, indent=2) + "\n", encoding="utf-8")
+        partial.replace(run.evaluation)
+    write_model(trained, run.model, card=render_card(run, recipe, trained.contract), overwrite=True)
+
+
+def _fit(
+    run: RunFolder,
+    recipe: Recipe,
+    model: TextEncoder,
+    prepared: Prepared,
+    start: Start,
+    mined: MiningTask | None,
+) -> None:
+    """Run the steps from ``start`` to the end; ``mined`` is what a refresh mines."""
+    sources = prepared.sources
+    config = recipe.trainer
+    sizes = [len(source) for source in sources]
+    num_steps = config.num_steps(rows_of_steps(recipe, sizes))
+    if start.step >= num_steps:
+        return
+    mixture, builder = plan_batches(recipe, sources, num_steps, config.seed)
+    cut = own_cut(config)
+    first = builder(mixture.draw(start.step).part(0, cut.micro_batches).part(cut.rank, cut.ranks))
+    config = announce(config, plan_retrieval(config, model, first))
+    callbacks: list[pl.Callback] = []
+    if recipe.validation is not None and prepared.validation is not None:
+        every = recipe.validation.every_steps
+        callbacks.append(Validation(prepared.validation, every, run.checkpoints))
+    guide = frozen = None
+    with first_rank_first():
+        if recipe.guide is not None:
+            guide = encode_guide(recipe.guide, recipe.data.sources, cache_of(recipe.data))
+        if recipe.frozen_documents is not None:
+            frozen = encode_documents(run, recipe, recipe.frozen_documents)
+    module = RetrievalModule(
+        model, recipe.objectives, config, num_steps, guide, frozen, mixture.batch_sizes
+    )
+    stream = BatchStream(mixture, builder, start.step, num_steps, cut)
+    if mined is not None:
+        late = _refreshed(run, recipe, mined, model, (mixture, builder), num_steps)
+        stream = LateStream(mixture, late, start.step, num_steps)
+    console.print(f"Training {num_steps - start.step:,} steps of {config.batch_size} queries")
+    fit(module, stream, config, start=start, places=run.places, callbacks=callbacks)
+
+
+def rows_of_steps(recipe: Recipe, sizes: Sequence[int]) -> int:
+    """Return the rows of all sources, counted in steps of ``trainer.batch_size``: steps may be of other sizes."""
+    batch_sizes = recipe.data.batch_sizes(recipe.trainer.batch_size)
+    steps = sum(size / batch for size, batch in zip(sizes, batch_sizes, strict=True))
+    return round(steps * recipe.trainer.batch_size)
+
+
+def plan_batches(
+    recipe: Recipe, sources: Sequence[TokenizedSource], num_steps: int, seed: int
+) -> tuple[Mixture, BatchBuilder]:
+    """Return which rows train at which step, and what makes a batch of them."""
+    sizes = [len(source) for source in sources]
+    weights = [source.weight for source in recipe.data.sources[: len(sources)]]
+    batch_sizes = recipe.data.batch_sizes(recipe.trainer.batch_size)[: len(sources)]
+    full = [size / batch for size, batch in zip(sizes, batch_sizes, strict=True)]
+    mixture = Mixture(
+        sizes,
+        mixture_weights(full, weights, recipe.data.mixing_exponent),
+        batch_size=batch_sizes,
+        num_steps=num_steps,
+        seed=seed,
+    )
+    builder = BatchBuilder(
+        sources,
+        num_positives=recipe.data.num_positives,
+        num_negatives=recipe.data.num_negatives,
+        seed=recipe.trainer.seed,
+    )
+    return mixture, builder
+
+
+def _refreshed(
+    run: RunFolder,
+    recipe: Recipe,
+    task: MiningTask,
+    model: TextEncoder,
+    first: tuple[Mixture, BatchBuilder],
+    num_steps: int,
+) -> RefreshedBatches:
+    """Return the batches of a run that mines for itself."""
+    cache = cache_of(recipe.data)
+
+    def tokenize(rows: Path) -> TokenizedSource:
+        source = open_source(SourceConfig(path=str(rows)), cache)
+        return tokenize_source(source, model.tokenization, cache)
+
+    def plan(source: TokenizedSource, version: int) -> tuple[Mixture, BatchBuilder]:
+        check_batch_size([source], [recipe.trainer.batch_size])
+        return plan_batches(recipe, [source], num_steps, recipe.trainer.seed + version)
+
+    assert recipe.refresh is not None
+    folder = run.path / "negatives"
+    return RefreshedBatches(
+        recipe.refresh, model, task, folder, first=first, plan=plan, tokenize=tokenize
+    )
+
+
+def _training_queries(recipe: Recipe) -> Iterator[str]:
+    for source in recipe.data.sources:
+        with progress_bar(f"Looking for test queries in {source.path}", None) as advance:
+            for example in open_source(source).examples():
+                yield example.query
+                advance(1)

@@ -1,0 +1,71 @@
+"""Quality beside cost."""
+
+import pytest
+from typer.testing import CliRunner
+
+from embedtrain.cli.main import app
+from embedtrain.errors import UserError
+from embedtrain.evaluation.measures.efficiency import Efficiency, Latency, Machine
+from embedtrain.evaluation.results.pareto import Point, load_points, pareto_front, pareto_table
+from embedtrain.evaluation.results.report import summarise
+from embedtrain.evaluation.results.result import EvaluatedData, write_result
+
+
+def point(name, quality, size):
+    return Point(name, quality, {"bytes": float(size), "latency": 1.0, "encoding": 1.0})
+
+
+def test_the_front_holds_what_none_beats_on_both():
+    points = [
+        point("float", 0.7, 1536),
+        point("int8", 0.7, 384),  # as good and smaller: float falls
+        point("bits", 0.6, 48),
+        point("worse", 0.5, 96),
+        point("twin", 0.6, 48),
+    ]
+    assert pareto_front(points, "bytes") == [False, True, True, False, True]
+    assert pareto_front(points, "latency") == [True, True, False, False, False]
+
+
+def write(path, quality, size, *, fingerprint="f", efficiency=True):
+    data = EvaluatedData(
+        name="x", split="test", fingerprint=fingerprint, num_queries=2, num_documents=9
+    )
+    cost = Efficiency(Machine("cpu", None, 2, 16.0), 9, 100.0, Latency(0.1, 0.1, 0.2, 9), size)
+    per_query = {"ndcg_at_10": {"1": quality, "2": quality}}
+    write_result(
+        summarise(per_query, data, efficiency=cost if efficiency else None, num_resamples=9), path
+    )
+    return path
+
+
+def test_the_command_marks_the_front_and_draws_it(tmp_path):
+    paths = [write(tmp_path / f"{n}.json", 0.5 + n / 10, 10.0**n) for n in range(3)]
+    arguments = ["pareto", *map(str, paths), "--plot", str(tmp_path / "p.svg")]
+    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "160"})
+    assert done.exit_code == 0, done.output
+    assert "100 *" in done.output
+    assert (tmp_path / "p.svg").stat().st_size > 1000
+
+
+def test_files_of_one_name_in_two_folders_are_two_entries(tmp_path):
+    best = write(tmp_path / "a" / "x.test.json", 0.7, 1.0)
+    beaten = write(tmp_path / "b" / "x.test.json", 0.5, 2.0)
+    metric, points = load_points([best, beaten])
+    assert [point.name for point in points] == [str(best), str(beaten)]
+    assert pareto_front(points, "bytes") == [True, False]
+    namesakes = [point("x", one.quality, one.costs["bytes"]) for one in points]
+    sizes = pareto_table(namesakes, metric).columns[2].cells
+    assert [cell.strip() for cell in sizes] == ["1 *", "2"], "beaten, whatever it is called"
+
+
+def test_results_that_do_not_go_together_are_refused(tmp_path):
+    first = write(tmp_path / "a.json", 0.5, 1.0)
+    for other, message in (
+        (write(tmp_path / "b.json", 0.5, 1.0, fingerprint="g"), "measured on other data"),
+        (write(tmp_path / "c.json", 0.5, 1.0, efficiency=False), "has no efficiency"),
+    ):
+        with pytest.raises(UserError, match=message):
+            load_points([first, other])
+    with pytest.raises(UserError, match="has no map_at_5"):
+        load_points([first], "map_at_5")

@@ -1,0 +1,73 @@
+"""Every part of a dense model: chunks that are encoded again give the gradients of one padded batch, in float64."""
+
+import pytest
+import torch
+from objective_toys import relevance_of
+
+from embedtrain.contract.spans import mark
+from embedtrain.models.build import build_dense
+from embedtrain.models.chunking import Execution
+from embedtrain.models.dense.config import DenseConfig
+from embedtrain.objectives.base import Objective
+from embedtrain.objectives.d2llm import D2LLM
+from embedtrain.objectives.info_nce import InfoNCE
+from embedtrain.objectives.multi_exit import MultiExit
+from embedtrain.types import RetrievalBatch
+
+NCE = InfoNCE(temperature=0.2)
+QUERIES = 6
+SHORT = {"query": {"length": 30}, "document": {"length": 30}}  # echo needs twice the positions
+PARTS: dict[str, tuple[str, dict[str, object], Objective]] = {
+    "projection": ("bert", {"projection": 12, "learn_temperature": 0.2}, NCE),
+    "attention pooling": ("bert", {"attention_pooling": {"num_heads": 4}}, NCE),
+    "interaction": ("bert", {"interaction": {"hidden": 8}}, D2LLM(temperature=0.5)),
+    "attention pooling and interaction": (
+        "llama",
+        {"attention_pooling": {"num_heads": 4}, "interaction": {"hidden": 8}},
+        D2LLM(temperature=0.5),
+    ),
+    "layer pooling": ("bert", {"layer_pooling": {}}, NCE),
+    "query gate": ("bert", {"query_gate": {"kind": "slr"}}, NCE),
+    "words": ("with_head", {"words": {"dim": 8, "kept": 16, "learned": True}}, NCE),
+    "spans": ("bert", {"spans": "mean"}, NCE),
+    "span mlp": ("bert", {"spans": "mlp"}, NCE),
+    "exits": ("bert", {"exits": [1], "projection": 8, "exit_heads": True}, MultiExit(inner=NCE)),
+    "bidirectional": ("llama", {"attention": "bidirectional", "pooling": "mean"}, NCE),
+    "echo": ("llama", {"echo": True, "pooling": "mean", **SHORT}, NCE),
+    "prepend": ("llama", {"prepend": {"stop": 1}, **SHORT}, NCE),
+    "adapters": ("llama", {"lora": {"rank": 4}}, NCE),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_chunks_that_are_encoded_again_give_the_gradients_of_one_batch(part, request, sentences):
+    kind, settings, objective = PARTS[part]
+    path, texts = request.getfixturevalue(kind), sentences[:30]
+    if "spans" in settings:
+        texts = [
+            mark(text, [0, len(text.split()[0])]) if i % 2 else text for i, text in enumerate(texts)
+        ]
+    results = []
+    for packing, execution in (
+        ("padded", Execution(10_000)),
+        ("auto", Execution(30, rematerialize=True)),
+    ):
+        torch.manual_seed(0)
+        model = build_dense(DenseConfig(backbone=path, packing=packing, **settings), "cpu").double()
+        queries, documents = (
+            model.tokenization.encode(some, side)
+            for some, side in ((texts[:QUERIES], "query"), (texts[QUERIES:], "document"))
+        )
+        rows = torch.arange(QUERIES), torch.arange(len(texts) - QUERIES)
+        batch = RetrievalBatch(queries, documents, *rows, relevance_of(QUERIES))
+        loss = objective(model(batch, execution)).loss
+        loss.backward()
+        found = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+        results.append((loss.detach(), found))
+    (plain_loss, plain), (loss, chunked) = results
+    torch.testing.assert_close(loss, plain_loss, rtol=1e-12, atol=1e-12)
+    assert plain.keys() == chunked.keys()
+    size = torch.stack([value.norm() for value in plain.values()]).norm()
+    assert size > 1e-6
+    for name, value in plain.items():
+        assert (chunked[name] - value).norm() <= 1e-10 * size, name

@@ -1,0 +1,71 @@
+"""A turn to principal components keeps every similarity, and its prefixes are the best there are."""
+
+import pytest
+import torch
+
+from embedtrain.encoding.texts import encode_texts
+from embedtrain.errors import UserError
+from embedtrain.models.build import build_dense
+from embedtrain.models.dense.config import DenseConfig
+from embedtrain.models.edits.rotate import check_rotatable, principal_axes, rotate_encoder
+from embedtrain.models.static.distil import Words, words_encoder
+
+
+def test_axes_of_points_on_two_lines():
+    """(4, 4) lies on the diagonal with length^2 32, (1, -1) across it with 2."""
+    axes, shares = principal_axes(torch.tensor([[4.0, 4.0], [1.0, -1.0]]))
+    half = 2**-0.5
+    expected = torch.tensor([[half, half], [half, half]], dtype=torch.float64)
+    torch.testing.assert_close(axes.abs(), expected)
+    assert axes[0].prod() > 0 > axes[1].prod()
+    torch.testing.assert_close(shares, torch.tensor([32 / 34, 2 / 34], dtype=torch.float64))
+
+
+def test_no_rotation_keeps_more_of_the_inner_products_in_a_prefix():
+    generator = torch.Generator().manual_seed(0)
+    mixing = torch.randn(6, 6, generator=generator, dtype=torch.float64)
+    vectors = 1 + torch.randn(50, 6, generator=generator, dtype=torch.float64) @ mixing
+
+    def error(axes, size):
+        short = vectors @ axes[:size].T
+        return (vectors @ vectors.T - short @ short.T).norm()
+
+    axes = principal_axes(vectors)[0]
+    torch.testing.assert_close(axes @ axes.T, torch.eye(6, dtype=torch.float64))
+    for _ in range(20):
+        other = torch.linalg.qr(torch.randn(6, 6, generator=generator, dtype=torch.float64))[0]
+        for size in range(1, 6):
+            assert error(axes, size) < error(other, size)
+    centred = torch.linalg.svd(vectors - vectors.mean(0))[2]
+    assert error(axes, 1) < error(centred, 1)  # about 0, not about the mean
+
+
+@pytest.mark.parametrize("similarity", ["cosine", "dot"])
+@pytest.mark.parametrize("projection", [None, "plain", "with a bias"])
+def test_similarities_of_whole_vectors_stay(bert, sentences, similarity, projection):
+    torch.manual_seed(0)
+    width = None if projection is None else 12
+    model = build_dense(DenseConfig(backbone=bert, projection=width, similarity=similarity))
+    if projection == "with a bias":
+        model.projection.bias = torch.nn.Parameter(torch.randn(12))
+    before = torch.from_numpy(encode_texts(model, sentences, "document"))
+    rotate_encoder(model, principal_axes(before)[0])
+    after = torch.from_numpy(encode_texts(model, sentences, "document"))
+    torch.testing.assert_close(after @ after.T, before @ before.T, rtol=1e-5, atol=1e-5)
+    moments = after.double().T @ after.double()
+    assert (moments - moments.diag().diag()).abs().max() < 1e-4 * moments.max()
+    assert (moments.diag().diff() <= 1e-5 * moments.max()).all()
+
+
+def test_what_has_no_single_plain_vector_is_refused(bert):
+    with pytest.raises(UserError, match="no single plain vector"):
+        check_rotatable(build_dense(DenseConfig(backbone=bert, exits=(1,))))
+    gated = DenseConfig(backbone=bert, query_gate={"kind": "slr", "at_inference": True})
+    with pytest.raises(UserError, match="no single plain vector"):
+        check_rotatable(build_dense(gated))
+    with pytest.raises(UserError, match="no single plain vector"):
+        check_rotatable(words_encoder(Words(["red", "cat"]), torch.randn(3, 6)))
+    cut = build_dense(DenseConfig(backbone=bert))
+    cut.truncate_dim = 8
+    with pytest.raises(UserError, match="cut already; got 8"):
+        check_rotatable(cut)

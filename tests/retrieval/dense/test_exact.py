@@ -1,0 +1,108 @@
+"""Exact search against a plain sort of all scores."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from embedtrain.errors import UserError
+from embedtrain.retrieval.dense import exact
+from embedtrain.retrieval.dense.exact import search_exact
+
+
+def whole_numbers(num_rows, dim, seed, largest=2):
+    """Embeddings whose inner products are exact in float32, so that rounding cannot differ."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(-largest, largest + 1, size=(num_rows, dim)).astype(np.float32)
+
+
+def search_by_sorting(queries, documents, num_results):
+    scores = queries @ documents.T
+    indices = np.argsort(-scores, axis=1, kind="stable")[:, :num_results]
+    return indices, np.take_along_axis(scores, indices, axis=1)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    num_documents=st.integers(1, 60),
+    num_results=st.integers(1, 70),
+    block_size=st.integers(1, 70),
+    scores_per_block=st.sampled_from([1, 50, 2**22]),
+    seed=st.integers(0, 1000),
+)
+def test_every_block_size_gives_the_same_results_with_ties_by_lower_index(
+    num_documents, num_results, block_size, scores_per_block, seed
+):
+    queries, documents = whole_numbers(7, 3, seed), whole_numbers(num_documents, 3, seed + 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exact, "SCORES_PER_BLOCK", scores_per_block)
+        result = search_exact(queries, documents, num_results, block_size=block_size)
+    indices, scores = search_by_sorting(queries, documents, num_results)
+    np.testing.assert_array_equal(result.indices, indices)
+    np.testing.assert_array_equal(result.scores, scores)
+
+
+def test_real_numbers_agree_for_every_block_size_up_to_rounding():
+    generator = torch.Generator().manual_seed(0)
+    queries = torch.nn.functional.normalize(torch.randn(50, 64, generator=generator), dim=1)
+    documents = torch.nn.functional.normalize(torch.randn(1000, 64, generator=generator), dim=1)
+    truth = (queries.double() @ documents.double().T).numpy()
+    for block_size in (1, 97, 256, 5000):
+        result = search_exact(queries, documents, 20, block_size=block_size)
+        np.testing.assert_allclose(
+            result.scores, np.take_along_axis(truth, result.indices, axis=1), atol=1e-6
+        )
+        np.testing.assert_allclose(result.scores, -np.sort(-truth, axis=1)[:, :20], atol=1e-6)
+
+
+def test_a_file_mapped_read_only_gives_what_memory_gives(tmp_path):
+    documents = whole_numbers(300, 8, seed=0)
+    np.save(tmp_path / "documents.npy", documents)
+    mapped = np.load(tmp_path / "documents.npy", mmap_mode="r")
+    queries = whole_numbers(5, 8, seed=1)
+    from_file = search_exact(queries, mapped, 10, block_size=64)
+    from_memory = search_exact(torch.from_numpy(queries), torch.from_numpy(documents), 10)
+    np.testing.assert_array_equal(from_file.indices, from_memory.indices)
+    np.testing.assert_array_equal(from_file.scores, from_memory.scores)
+
+
+def test_a_negative_zero_ties_with_zero():
+    documents = np.array([[-0.0], [0.0], [-0.0], [0.0]], dtype=np.float32)
+    result = search_exact(np.ones((1, 1), np.float32), documents, 3)
+    assert result.indices.tolist() == [[0, 1, 2]]
+
+
+def test_half_precision_is_scored_in_float32():
+    documents = whole_numbers(50, 8, seed=0)
+    queries = whole_numbers(3, 8, seed=1)
+    half = search_exact(torch.from_numpy(queries).bfloat16(), documents.astype(np.float16), 5)
+    np.testing.assert_array_equal(half.scores, search_exact(queries, documents, 5).scores)
+
+
+@pytest.mark.parametrize("num_documents", [3, 30])
+def test_a_nan_anywhere_is_the_users_mistake(num_documents):
+    documents = whole_numbers(num_documents, 4, seed=0)
+    documents[2, 1] = np.nan
+    with pytest.raises(UserError, match="a score that is NaN"):
+        search_exact(whole_numbers(2, 4, seed=1), documents, 5, block_size=10)
+
+
+@pytest.mark.parametrize(
+    ("num_queries", "num_documents", "dim", "num_results", "message"),
+    [
+        (1, 0, 4, 5, "search has no documents"),
+        (0, 1, 4, 5, "search has no queries"),
+        (1, 1, 5, 5, "documents have 5, queries; got 4. Encode both with the same model"),
+        (1, 1, 4, 0, "num_results must be at least 1; got 0"),
+    ],
+)
+def test_a_search_that_cannot_be_done_is_refused(
+    num_queries, num_documents, dim, num_results, message
+):
+    with pytest.raises(UserError, match=message):
+        search_exact(
+            whole_numbers(num_queries, 4, seed=0),
+            whole_numbers(num_documents, dim, seed=1),
+            num_results,
+        )

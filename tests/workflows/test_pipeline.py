@@ -1,0 +1,116 @@
+"""Stages in one file: each finds what the ones before it left, and none is done twice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from embedtrain.errors import UserError
+from embedtrain.resources import resource
+from embedtrain.workflows import pipeline as module
+from embedtrain.workflows.pipeline import load_pipeline, resume_pipeline, run_pipeline
+
+SMOKE = resource("recipes") / "smoke/mine_then_train.yaml"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def overrides(bert, pairs, beir) -> list[str]:
+    return [
+        f"warm-up.model.backbone={bert}",
+        f"hard.model.backbone={bert}",
+        f"warm-up.data.sources=[{{path: {pairs}}}]",
+        f"mined.data={beir}",
+        f"scored.teacher={bert}",
+        f"scores.path={beir}",
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(overrides, tmp_path_factory) -> Path:
+    output = tmp_path_factory.mktemp("staged") / "run"
+    return run_pipeline(load_pipeline(SMOKE, overrides), output)
+
+
+def outcome(run: Path) -> tuple[bytes, ...]:
+    names = ("mined/train.jsonl", "scored/scored.jsonl", "hard/model/model.safetensors")
+    return tuple((run / name).read_bytes() for name in names)
+
+
+def test_every_stage_leaves_what_the_next_one_reads(finished):
+    assert (finished / "warm-up/model/model.safetensors").is_file()
+    manifest = json.loads((finished / "mined/manifest.json").read_text())
+    assert manifest["outcome"]["num_negatives"] == 30
+    assert json.loads((finished / "scores/scores.json").read_text())
+
+
+def test_what_is_done_is_not_done_again(finished, monkeypatch):
+    for name in ("train", "resume", "measure", "score"):
+        monkeypatch.setattr(module, name, lambda *_, name=name, **__: pytest.fail(name))
+    before = outcome(finished)
+    assert resume_pipeline(finished) == finished
+    assert outcome(finished) == before
+
+
+def test_a_pipeline_killed_in_a_stage_goes_on_in_it(finished, overrides, tmp_path):
+    script = f"""
+import os, signal, sys
+from embedtrain.training.module import RetrievalModule
+original, steps = RetrievalModule.training_step, []
+def training_step(self, batch, index):
+    steps.append(1)
+    if len(steps) == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return original(self, batch, index)
+RetrievalModule.training_step = training_step
+from embedtrain.cli.main import main
+sys.argv = ["embedtrain", "train", {str(SMOKE)!r}, *{overrides!r}, "--output", {str(tmp_path / "run")!r}]
+main()
+"""
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert (tmp_path / "run/hard/checkpoints").is_dir()
+    assert not (tmp_path / "run/hard/model").exists()
+    resume_pipeline(tmp_path / "run")
+    assert outcome(tmp_path / "run") == outcome(finished)
+
+
+def test_another_pipeline_is_not_run_into_the_same_folder(finished, overrides):
+    other = load_pipeline(SMOKE, [*overrides, "hard.trainer.steps=5"])
+    with pytest.raises(UserError, match="holds another pipeline"):
+        run_pipeline(other, finished)
+
+
+def test_a_mistake_in_a_late_stage_shows_before_the_first_one_runs(overrides, tmp_path):
+    broken = load_pipeline(SMOKE, [*overrides, "hard.trainer.stepz=5"])
+    with pytest.raises(UserError, match="stepz is an unknown key"):
+        run_pipeline(broken, tmp_path / "run")
+    assert not (tmp_path / "run/warm-up").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("mined.model=stage:later/model", "refers to 'later', no earlier stage"),
+        ("nowhere.trainer.steps=5", "names no stage"),
+        ("mined.settings.depht=3", "extra inputs are not permitted"),
+    ],
+)
+def test_mistakes_between_stages_are_named(change, message):
+    with pytest.raises(UserError, match=message):
+        load_pipeline(SMOKE, [change])

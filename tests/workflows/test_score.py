@@ -1,0 +1,121 @@
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+from embedtrain.data.examples import SourceConfig
+from embedtrain.data.sources import open_source
+from embedtrain.encoding.texts import encode_texts
+from embedtrain.errors import UserError
+from embedtrain.mining.cross_encoder import CrossEncoder
+from embedtrain.models.build import load_dense, load_encoder
+from embedtrain.ops.similarity import all_scores
+from embedtrain.workflows import score as workflow
+from embedtrain.workflows.score import detect_kind, score
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """A killed child runs on one thread; what it is compared with must round alike."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def cross_encoder(bert, tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("cross-encoder")
+    config = BertConfig.from_pretrained(bert, num_labels=1)
+    torch.manual_seed(3)
+    BertForSequenceClassification(config).save_pretrained(folder)
+    PreTrainedTokenizerFast.from_pretrained(bert).save_pretrained(folder)
+    return str(folder)
+
+
+def examples_of(path):
+    return list(open_source(SourceConfig(path=str(path))).examples())
+
+
+def test_dense_scores_are_inner_products_in_the_order_of_the_documents(bert, pairs, tmp_path):
+    assert detect_kind(bert) == "encoder"
+    rows = score(bert, SourceConfig(path=str(pairs)), tmp_path / "scored.jsonl")
+    before, after = examples_of(pairs), examples_of(tmp_path / "scored.jsonl")
+    assert rows == len(before) == len(after)
+    model = load_dense(bert)
+    for old, new in list(zip(before, after, strict=True))[:5]:
+        assert (old.query, old.positives, old.negatives) == (
+            new.query,
+            new.positives,
+            new.negatives,
+        )
+        query = encode_texts(model, [old.query], "query")
+        documents = encode_texts(model, [*old.positives, *old.negatives], "document")
+        assert new.scores == pytest.approx((documents @ query[0]).tolist(), abs=2e-6)
+
+
+def test_late_interaction_scores_are_maxsim(late_interaction, pairs, tmp_path):
+    score(late_interaction, SourceConfig(path=str(pairs)), tmp_path / "scored.jsonl")
+    model = load_encoder(late_interaction)
+    for example in examples_of(tmp_path / "scored.jsonl")[:3]:
+        texts = [*example.positives, *example.negatives]
+        query = encode_texts(model, [example.query], "query").tensors()
+        expected = all_scores(query, encode_texts(model, texts, "document").tensors())
+        assert example.scores == pytest.approx(expected[0].tolist(), abs=2e-5)
+
+
+def test_cross_encoder_scores_do_not_depend_on_their_batch(cross_encoder, pairs, tmp_path):
+    assert detect_kind(cross_encoder) == "cross_encoder"
+    score(cross_encoder, SourceConfig(path=str(pairs)), tmp_path / "scored.jsonl")
+    alone = CrossEncoder(cross_encoder)
+    for example in examples_of(tmp_path / "scored.jsonl")[:5]:
+        texts = [*example.positives, *example.negatives]
+        expected = [float(alone.logits([(example.query, text)])[0]) for text in texts]
+        assert example.scores == pytest.approx(expected, abs=2e-6)
+    assert np.allclose(
+        alone.probabilities([("a", "b")]), 1 / (1 + np.exp(-alone.logits([("a", "b")])))
+    )
+
+
+def test_a_killed_scoring_goes_on_and_ends_with_the_same_bytes(
+    cross_encoder, pairs, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(workflow, "EXAMPLES_PER_BLOCK", 8)
+    data = SourceConfig(path=str(pairs))
+    score(cross_encoder, data, tmp_path / "whole.jsonl")
+
+    def work():
+        torch.set_num_threads(1)
+        original, calls = CrossEncoder.logits, []
+
+        def killed(self, batch):
+            calls.append(1)
+            if len(calls) == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(self, batch)
+
+        CrossEncoder.logits = killed
+        score(cross_encoder, data, tmp_path / "out.jsonl")
+
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    partial = tmp_path / "out.partial"
+    assert len(partial.read_text().splitlines()) == 16
+    with partial.open("a") as file:
+        file.write(json.dumps({"half": "a line"})[:7])
+    score(cross_encoder, data, tmp_path / "out.jsonl")
+    assert (tmp_path / "out.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    assert not list(tmp_path.glob("*.partial")) + list(tmp_path.glob("*.fingerprint"))
+
+
+def test_a_teacher_that_is_neither_is_refused(tmp_path, pairs):
+    with pytest.raises(UserError, match="teacher cannot be read"):
+        score(str(tmp_path), SourceConfig(path=str(pairs)), tmp_path / "scored.jsonl")

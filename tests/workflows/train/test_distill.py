@@ -1,0 +1,139 @@
+"""The recipes of distillation on a tiny model: they train and export, and D2LLM's scorer is used from end to end."""
+
+from importlib import import_module
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from embedtrain.encoding.texts import encode_texts
+from embedtrain.errors import UserError
+from embedtrain.mining.settings import MiningConfig
+from embedtrain.models.build import load_encoder
+from embedtrain.ops.interaction import interaction_scores
+from embedtrain.recipe.retrieval import load_recipe
+from embedtrain.release.onnx import export_onnx
+from embedtrain.resources import resource
+from embedtrain.training.validation import encode_task, rank_task
+from embedtrain.workflows.doctor import diagnose
+from embedtrain.workflows.evaluate.model import measure
+from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks
+from embedtrain.workflows.mine import mine
+from embedtrain.workflows.pipeline import is_pipeline
+from embedtrain.workflows.prepare import load_task
+from embedtrain.workflows.search import Searcher
+from embedtrain.workflows.train import train
+
+FOLDER = resource("recipes") / "distill"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml") if not is_pipeline(path))
+CHANGES = {
+    "d2llm_interaction": [
+        "model.attention_pooling={num_heads: 4}",
+        "model.interaction={hidden: 16}",
+    ],
+    "embedding": ["model.projection=32"],
+    "projective": ["model.kept_layers=[2]", "model.projection=8", "guide.dim=8"],
+    "self_distillation": ["model.dim=8", "model.cls_dim=8"],
+}
+
+
+@pytest.fixture
+def make(scored, small, bert, llama, tmp_path, monkeypatch):
+    """Load a recipe for a tiny model; a recipe of adapters gets a decoder."""
+    monkeypatch.setattr(import_module("embedtrain.release.export"), "verify", lambda *_: None)
+
+    def make(name, *further):
+        path = FOLDER / f"{name}.yaml"
+        backbone = llama if "lora:" in path.read_text() else bert
+        overrides = [f"data.sources=[{{path: {scored}}}]", f"model.backbone={backbone}"]
+        overrides += [f"guide.model={bert}"] if "guide:" in path.read_text() else []
+        return load_recipe(path, [*small, *overrides, *CHANGES.get(name, []), *further])
+
+    return make
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_trains_on_a_tiny_model(name, make, tmp_path):
+    run = train(make(name), tmp_path / "run")
+    rows = (run.path / "metrics.csv").read_text().splitlines()
+    assert len(rows) == 3
+    assert (run.model / "embedtrain.json").is_file()
+
+
+@pytest.fixture
+def d2llm(make, tmp_path):
+    return train(make("d2llm_interaction"), tmp_path / "run").model
+
+
+def test_chunks_give_the_gradients_of_pooling_and_head_too(make):
+    diagnosis = diagnose(make("d2llm_interaction", "model.lora.frozen=float32"))  # bf16 rounds
+    assert diagnosis.healthy, diagnosis
+    trained = {group.name: group.norm for group in diagnosis.groups}
+    assert any("attention_pooling" in name for name in trained), trained
+    assert any("interaction" in name for name in trained), trained
+
+
+def test_evaluation_and_search_rank_by_the_head(d2llm, beir):
+    model = load_encoder(str(d2llm))
+    task = load_task(str(beir), "test")
+    queries, documents = (
+        torch.from_numpy(encode_texts(model, texts, side))
+        for texts, side in ((task.queries, "query"), (task.documents, "document"))
+    )
+    with torch.no_grad():
+        scores = interaction_scores(model.interaction.weights, queries, documents)
+    best = {task.document_ids[row] for row in scores[0].topk(3).indices.tolist()}
+    hits = Searcher(str(d2llm), str(beir), "test").search(task.queries[0], 3)
+    assert {hit.document_id for hit in hits} == best
+    assert best != {
+        task.document_ids[row] for row in (queries[0] @ documents.T).topk(3).indices.tolist()
+    }
+    found = measure(model, task, "test", "test", efficiency=False)
+    again = evaluate_tasks(str(d2llm), Wish([str(beir)], "test"))[0]
+    first, second = found.metrics["ndcg_at_10"].value, again.metrics["ndcg_at_10"].value
+    assert first == pytest.approx(second)
+    ranked = rank_task(task, encode_task(model, task), 3)  # as training validates
+    row = ranked.query_ids.index(task.query_ids[0])
+    np.testing.assert_allclose(ranked.scores[row], scores[0].topk(3).values, rtol=1e-5)
+
+
+def test_similarity_does_not_depend_on_which_text_comes_first(d2llm, write_jsonl, sentences):
+    rows = [
+        {"sentence1": a, "sentence2": b, "score": number % 6}
+        for number, (a, b) in enumerate(zip(sentences[:20], sentences[20:40], strict=True))
+    ]
+    swapped = [row | {"sentence1": row["sentence2"], "sentence2": row["sentence1"]} for row in rows]
+    results = [
+        evaluate_tasks(str(d2llm), Wish([str(write_jsonl(lines, f"{name}.jsonl"))], task="sts"))[0]
+        for name, lines in (("there", rows), ("back", swapped))
+    ]
+    first, second = (
+        {key: value.value for key, value in found.metrics.items()} for found in results
+    )
+    assert first == pytest.approx(second)
+    model = load_encoder(str(d2llm))
+    texts = [[row["sentence1"] for row in rows], [row["sentence2"] for row in rows]]
+    one, other = (torch.from_numpy(encode_texts(model, some, "document")) for some in texts)
+    with torch.no_grad():
+        there, back = (
+            interaction_scores(model.interaction.weights, *both, "similarity").diagonal()
+            for both in ((one, other), (other, one))
+        )
+    expected = spearmanr(there + back, [row["score"] for row in rows]).statistic
+    assert first["spearman"] == pytest.approx(expected)
+
+
+def test_commands_that_compare_inner_products_refuse_it(d2llm, beir, tmp_path):
+    with pytest.raises(UserError, match="compares inner products"):
+        mine(str(d2llm), str(beir), tmp_path / "mined", MiningConfig(num_negatives=1), split="test")
+    assert not (tmp_path / "mined").exists()
+    with pytest.raises(UserError, match="--onnx has no graph"):
+        export_onnx(d2llm)
+
+
+def test_an_objective_that_leaves_the_head_untrained_is_refused(make):
+    recipe = make("d2llm_interaction").model_dump()
+    recipe["objective"] = {"name": "info_nce"}
+    with pytest.raises(ValueError, match="needs an objective that trains it"):
+        type(make("kl")).model_validate(recipe)

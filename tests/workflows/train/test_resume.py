@@ -1,0 +1,198 @@
+"""A run that was killed or stopped must end with the very weights of one that was not."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from places import SCRIPTS
+from safetensors.torch import load_file
+
+from embedtrain.errors import UserError
+from embedtrain.recipe.retrieval import load_recipe
+from embedtrain.training.callbacks import list_checkpoints
+from embedtrain.workflows.train import resume, train
+
+KILL_AT = """
+import os, signal, sys
+from embedtrain.training.module import RetrievalModule
+from embedtrain.cli.main import main
+step_of = RetrievalModule.training_step
+def training_step(self, batch, index):
+    if self.trainer.global_step == {step}:
+        os.kill(os.getpid(), signal.{signal})
+    return step_of(self, batch, index)
+RetrievalModule.training_step = training_step
+sys.argv = ["embedtrain", "train", {recipe!r}, "--output", {output!r}, *{overrides!r}]
+main()
+"""
+
+
+def run_and_signal(recipe: Path, output: Path, step: int, name: str, *overrides: str) -> int:
+    script = KILL_AT.format(
+        step=step, signal=name, recipe=str(recipe), output=str(output), overrides=list(overrides)
+    )
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment,
+        capture_output=True,
+        timeout=240,
+        check=False,
+    )
+    return done.returncode
+
+
+@pytest.fixture(scope="module", autouse=True)
+def trusted_exports():
+    """Reloading each export in a fresh process takes long and is tested elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("embedtrain.release.export.verify", lambda *_: None)
+        yield
+
+
+@pytest.fixture
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def unbroken(recipe, tmp_path_factory):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("unbroken") / "run"
+    train(load_recipe(recipe), folder)
+    torch.set_num_threads(threads)
+    return folder
+
+
+def assert_same_weights(run: Path, other: Path) -> None:
+    ours, theirs = (load_file(p / "model" / "model.safetensors") for p in (run, other))
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        assert torch.equal(value, theirs[name]), name
+    states = [torch.load(list_checkpoints(p / "checkpoints")[-1]) for p in (run, other)]
+    assert torch.equal(*(state["state_dict"]["model.log_temperature"] for state in states))
+
+
+def test_training_changes_the_weights_and_logs_every_second_step(unbroken):
+    lines = (unbroken / "metrics.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines[1:]] == ["0", "2", "4", "6", "8", "10"]
+    kept = [path.name for path in list_checkpoints(unbroken / "checkpoints")]
+    assert kept == ["step-00000008.ckpt", "step-00000012.ckpt"]
+    first, last = (torch.load(unbroken / "checkpoints" / name)["state_dict"] for name in kept)
+    assert any(not torch.equal(first[name], last[name]) for name in first)
+
+
+def test_a_killed_run_resumes_to_the_same_bits(recipe, unbroken, tmp_path, one_thread):
+    code = run_and_signal(recipe, tmp_path / "run", 6, "SIGKILL")
+    assert code == -signal.SIGKILL
+    assert [p.name for p in list_checkpoints(tmp_path / "run/checkpoints")] == [
+        "step-00000004.ckpt"
+    ]
+    resume(tmp_path / "run")
+    assert_same_weights(tmp_path / "run", unbroken)
+    assert (tmp_path / "run/metrics.csv").read_text() == (unbroken / "metrics.csv").read_text()
+
+
+def test_ctrl_c_keeps_a_checkpoint_says_how_to_go_on_and_exits_with_130(
+    recipe, unbroken, tmp_path, one_thread
+):
+    assert run_and_signal(recipe, tmp_path / "run", 5, "SIGINT") == 130
+    assert [p.name for p in list_checkpoints(tmp_path / "run/checkpoints")] == [
+        "step-00000004.ckpt",
+        "step-00000006.ckpt",
+    ]
+    assert not (tmp_path / "run/model").exists()
+    resume(tmp_path / "run")
+    assert_same_weights(tmp_path / "run", unbroken)
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
+    recipe, unbroken, tmp_path, one_thread
+):
+    run_and_signal(recipe, tmp_path / "run", 10, "SIGKILL")
+    newest = list_checkpoints(tmp_path / "run/checkpoints")[-1]
+    newest.write_bytes(newest.read_bytes()[:1000])
+    resume(tmp_path / "run")
+    assert_same_weights(tmp_path / "run", unbroken)
+
+
+def test_rematerialised_training_ends_with_the_same_weights(recipe, tmp_path, one_thread):
+    """Without dropout: chunk by chunk, dropout would draw other numbers."""
+    for name, overrides in {
+        "plain": ["trainer.chunk_tokens=100000"],
+        "chunked": ["trainer.chunk_tokens=40", "trainer.rematerialize=true"],
+    }.items():
+        train(load_recipe(recipe, ["model.dropout=0.0", *overrides]), tmp_path / name)
+    ours, theirs = (
+        load_file(tmp_path / name / "model/model.safetensors") for name in ("plain", "chunked")
+    )
+    for name, value in ours.items():
+        assert torch.allclose(value, theirs[name], atol=2e-4), name
+
+
+def test_bf16_trains_and_resumes_to_the_same_bits(recipe, tmp_path, one_thread):
+    overrides = ["trainer.precision=bf16", "trainer.steps=6"]
+    train(load_recipe(recipe, overrides), tmp_path / "unbroken")
+    assert run_and_signal(recipe, tmp_path / "run", 5, "SIGKILL", *overrides) == -signal.SIGKILL
+    resume(tmp_path / "run")
+    assert_same_weights(tmp_path / "run", tmp_path / "unbroken")
+
+
+def test_two_sources_validation_and_a_projection_resume_to_the_same_bits(
+    recipe, pairs, beir, tmp_path, one_thread
+):
+    overrides = [
+        f"data.sources=[{{path: {pairs}, weight: 2.0}}, {{path: {pairs}, limit: 20}}]",
+        "data.num_negatives=1",
+        "model.projection=8",
+        f"validation={{path: {beir}, split: dev, every_steps: 3}}",
+    ]
+    train(load_recipe(recipe, overrides), tmp_path / "unbroken")
+    assert run_and_signal(recipe, tmp_path / "run", 7, "SIGKILL", *overrides) == -signal.SIGKILL
+    resume(tmp_path / "run")
+    assert_same_weights(tmp_path / "run", tmp_path / "unbroken")
+
+
+def test_a_run_is_not_continued_on_other_rows(recipe, pairs, tmp_path, one_thread):
+    data = tmp_path / "pairs.jsonl"
+    lines = pairs.read_text().splitlines(keepends=True)
+    data.write_text("".join(lines))
+    train(load_recipe(recipe, [f"data.sources=[{{path: {data}}}]"]), tmp_path / "run")
+    data.write_text("".join(lines[:-1]))
+    with pytest.raises(UserError, match="was started on other training data"):
+        resume(tmp_path / "run")
+
+
+def test_resuming_waits_for_nothing_when_the_run_is_complete(unbroken):
+    before = (unbroken / "checkpoints").stat().st_mtime_ns
+    start = time.monotonic()
+    resume(unbroken)
+    assert (unbroken / "checkpoints").stat().st_mtime_ns == before
+    assert time.monotonic() - start < 120
+
+
+def test_a_comparison_goes_on_with_what_broke_off_unless_its_settings_changed(
+    recipe, unbroken, tmp_path, one_thread, monkeypatch
+):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from trained_runs import train_once
+
+    run_and_signal(recipe, tmp_path / "run", 6, "SIGKILL")
+    with pytest.raises(UserError, match="begun with other settings"):
+        train_once(load_recipe(recipe, ["trainer.steps=13"]), tmp_path / "run")
+    assert train_once(load_recipe(recipe), tmp_path / "run") == tmp_path / "run" / "model"
+    assert_same_weights(tmp_path / "run", unbroken)
+    before = (tmp_path / "run/metrics.csv").stat().st_mtime_ns
+    train_once(load_recipe(recipe), tmp_path / "run")
+    assert (tmp_path / "run/metrics.csv").stat().st_mtime_ns == before
+    train_once(load_recipe(recipe), tmp_path / "new")
+    assert_same_weights(tmp_path / "new", unbroken)

@@ -3,9 +3,10 @@
 from math import ceil
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError, model_validator
+from pydantic import PositiveInt, ValidationError, model_validator
 
 from embedtrain.errors import UserError
+from embedtrain.section import Section
 
 LongMethod = Literal["grouped", "interpolated", "recurrent", "ntk", "self_extend"]
 METHODS: tuple[LongMethod, ...] = ("grouped", "interpolated", "recurrent", "ntk", "self_extend")
@@ -13,7 +14,7 @@ DEFAULT_NEIGHBOURS_RATIO = 1 / 8
 """Of the window, that self_extend leaves alone: 64 of 512 tokens, as LongEmbed does."""
 
 
-class LongInputs(BaseModel):
+class LongInputs(Section):
     r"""Positions for texts beyond a model's window $W$, without training; $n$ is a text's tokens.
 
     ``grouped``: neighbours share a position, $\lfloor i / \lceil n/W \rceil \rfloor$. ``interpolated``: positions
@@ -25,8 +26,6 @@ class LongInputs(BaseModel):
     Interpolation, https://arxiv.org/abs/2306.15595; Jin et al. (2024), SelfExtend,
     https://arxiv.org/abs/2401.01325.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     method: LongMethod
     length: PositiveInt

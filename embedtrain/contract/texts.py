@@ -13,11 +13,12 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.contract.spans import is_marked, tokenise_marked
 from embedtrain.errors import UserError
+from embedtrain.section import Section
 from embedtrain.types import Side, Similarity, Texts
 
 Pooling = Literal["cls", "mean", "last_token", "weighted_mean", "max"]
@@ -28,10 +29,8 @@ TEXTS_PER_CALL = 256
 """Texts given to the tokenizer at once: it keeps about 100 bytes per token until it is done, cut ones too."""
 
 
-class TextSide(BaseModel):
+class TextSide(Section):
     """What one side, queries or documents, looks like to the backbone."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     prompt: str | None = None
     """Put before every text; null takes the backbone's own prompt, or none."""
@@ -42,19 +41,15 @@ class TextSide(BaseModel):
 Template = Literal["instruct", "tart", "plain"]
 
 
-class Demonstration(BaseModel):
+class Demonstration(Section):
     """An example of the task: a query and a document that answers it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     query: str
     document: str
 
 
-class Instruction(BaseModel):
+class Instruction(Section):
     """A task in words, put before its queries."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     text: str
     """What is asked, such as "Given a claim, find documents that refute it"."""
@@ -84,19 +79,15 @@ class Instruction(BaseModel):
         return f"Instruct: {self.text}\nQuery: " if self.template == "instruct" else self.text
 
 
-class TaskPrompts(BaseModel):
+class TaskPrompts(Section):
     """What an instruction puts before texts."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     query: str
     document: str
 
 
-class TokenPrepending(BaseModel):
+class TokenPrepending(Section):
     """Show a causal model a summary of the whole text, from one layer on to another."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     start: NonNegativeInt = 1
     """The first layer, counted from 0, before which the placeholder gets the last token's state."""
@@ -104,10 +95,8 @@ class TokenPrepending(BaseModel):
     """The layer at which that ends."""
 
 
-class Contract(BaseModel):
+class Contract(Section):
     """The resolved contract: nothing is left to a default of some other program."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     pooling: Pooling
     """How token states become one vector."""
@@ -125,7 +114,7 @@ class Contract(BaseModel):
     """Show each text twice and pool the second time, whose tokens have seen all of it."""
     prepend: TokenPrepending | None = None
     """Put a summary of the text before its tokens, in some of the layers."""
-    instructions: dict[str, TaskPrompts] = {}
+    instructions: dict[str, TaskPrompts] = Field(default={})
     """Prompts of tasks, by name, that take the place of the two prompts where a command names them."""
     long_inputs: LongInputs | None = Field(default=None, exclude_if=lambda value: value is None)
     """How positions go on behind those that the model was trained on, where they do."""
@@ -162,10 +151,8 @@ class Contract(BaseModel):
         return self.query_length if side == "query" else self.document_length
 
 
-class LateInteractionContract(BaseModel):
+class LateInteractionContract(Section):
     """The resolved contract of a model with several vectors per text."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     similarity: Similarity
     """``cosine`` normalises every vector, ``dot`` leaves them; texts are compared by MaxSim."""

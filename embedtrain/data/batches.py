@@ -5,19 +5,18 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from embedtrain.contract.texts import join_texts
 from embedtrain.data.examples import SourceConfig
 from embedtrain.data.mixture import Draw
 from embedtrain.data.tokenized import TokenizedSource
+from embedtrain.section import Section
 from embedtrain.types import Relevance, RetrievalBatch, Side, Texts
 
 
-class DataConfig(BaseModel):
+class DataConfig(Section):
     """What to train on."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
     """Each step draws its batch from one of them."""

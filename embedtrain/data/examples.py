@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt, model_validator
+from pydantic import PositiveFloat, PositiveInt, model_validator
 
 from embedtrain.errors import UserError
+from embedtrain.section import Section
 
 Format = Literal["python_docs", "jsonl", "csv", "tsv", "parquet", "beir", "datasets"]
 Progress = Callable[[int, int], None]
@@ -30,10 +31,8 @@ class Example:
     document_ids: tuple[str, ...] = ()
 
 
-class Columns(BaseModel):
+class Columns(Section):
     """Names of the columns that hold the parts of an example; left out, common names are looked for."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     query: str | None = None
     """One text. Looked for: query, anchor, question, sentence1."""
@@ -53,10 +52,8 @@ class Columns(BaseModel):
     """Id of the query. Looked for: query_id, id, _id."""
 
 
-class SourceConfig(BaseModel):
+class SourceConfig(Section):
     """One source of training data."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     path: str
     """``python_docs``, a file (.jsonl, .csv, .tsv, each also with .gz; .parquet), a glob of such files, a

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from embedtrain.contract.texts import Tokenization
 from embedtrain.data.arrow_columns import ArrowColumns, ArrowWriter
@@ -23,6 +22,7 @@ from embedtrain.data.examples import Example, Source
 from embedtrain.data.seen import Seen
 from embedtrain.errors import UserError
 from embedtrain.files import build_once
+from embedtrain.section import Section
 from embedtrain.types import Side
 
 FORMAT_VERSION = 1
@@ -44,10 +44,8 @@ def text_id(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
-class SourceReport(BaseModel):
+class SourceReport(Section):
     """What tokenising found, for `check` and the run folder. Lengths are tokens."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     fingerprint: str
     num_rows: int

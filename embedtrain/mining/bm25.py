@@ -4,19 +4,18 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat
+from pydantic import NonNegativeFloat, PositiveFloat
 
 from embedtrain.mining.search import CandidateSource, best_rows, pad_rows
 from embedtrain.mining.task import MiningTask
+from embedtrain.section import Section
 
 
-class Bm25Search(BaseModel):
+class Bm25Search(Section):
     """Candidates by BM25; only documents that share a word with the query.
 
     Source: Robertson & Zaragoza (2009), https://doi.org/10.1561/1500000019; computed by ``bm25s``.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     kind: Literal["bm25"] = "bm25"
     quota: PositiveFloat = 1.0

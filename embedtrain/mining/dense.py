@@ -10,7 +10,7 @@ import faiss
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
+from pydantic import Field, PositiveFloat
 
 from embedtrain.encoding.cache import embed_once, model_key
 from embedtrain.encoding.shards import Shard, wait_for
@@ -29,16 +29,15 @@ from embedtrain.retrieval.dense.faiss_index import (
     search_index,
     set_parameters,
 )
+from embedtrain.section import Section
 
 MOST_DOUBLINGS = 12
 TUNED = {"IVF": "nprobe", "HNSW": "efSearch"}
 """The search parameter that trades time for recall, by a part of the factory string."""
 
 
-class DenseSearch(BaseModel):
+class DenseSearch(Section):
     """Candidates nearest to the query under a dense model."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     kind: Literal["dense"] = "dense"
     model: str | None = None

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
+from pydantic import Field, PositiveFloat
 
 from embedtrain.encoding.cache import model_key
 from embedtrain.encoding.shards import Shard
@@ -24,13 +24,12 @@ from embedtrain.retrieval.late_interaction.indexes import (
     build_late_interaction_index,
 )
 from embedtrain.retrieval.late_interaction.rerank import select_texts
+from embedtrain.section import Section
 from embedtrain.types import TokenEmbeddings, TokenVectors
 
 
-class TokensSearch(BaseModel):
+class TokensSearch(Section):
     """Candidates nearest to the query under a late-interaction model."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     kind: Literal["late_interaction"] = "late_interaction"
     model: str | None = None

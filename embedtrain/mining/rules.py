@@ -4,10 +4,12 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat
+from pydantic import NonNegativeFloat
+
+from embedtrain.section import Section
 
 
-class ScoreRule(BaseModel):
+class ScoreRule(Section):
     r"""Keep a candidate whose teacher score lies below a threshold that follows the positive's score.
 
     With $s^+$ the smallest score among the query's positives the threshold is
@@ -25,8 +27,6 @@ class ScoreRule(BaseModel):
     Source: NV-Retriever, Moreira et al. (2024), https://arxiv.org/abs/2407.15831; ``adaptive``:
     LG-ANNA-Embedding (2025), https://arxiv.org/abs/2506.07438.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     kind: Literal["percentage", "margin", "absolute", "adaptive", "none"] = "percentage"
     ratio: float = 0.95

@@ -7,21 +7,20 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, PositiveFloat
+from pydantic import PositiveFloat
 
 from embedtrain.data.readers.text_lines import hash_files, read_lines
 from embedtrain.errors import UserError
 from embedtrain.mining.search import CandidateSource, pad_rows
 from embedtrain.mining.task import MiningTask
+from embedtrain.section import Section
 
 
-class RunSearch(BaseModel):
+class RunSearch(Section):
     """Candidates listed in a file.
 
     TREC lines ``query Q0 document rank score tag``, or JSON ``{query: {document: score}}``.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     kind: Literal["run"] = "run"
     path: str

@@ -5,10 +5,12 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float64, Int64
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveInt
+
+from embedtrain.section import Section
 
 
-class Sampling(BaseModel):
+class Sampling(Section):
     r"""How negatives are chosen among the candidates that survive, which come in merged order.
 
     ``top`` takes the first, ``uniform`` draws without replacement, ``simans`` draws without replacement with
@@ -16,8 +18,6 @@ class Sampling(BaseModel):
 
     Source: SimANS, Zhou et al. (2022), https://arxiv.org/abs/2210.11773.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     kind: Literal["top", "uniform", "simans"] = "top"
     pool: PositiveInt | None = None

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from embedtrain.mining.bm25 import Bm25Search
 from embedtrain.mining.dense import DenseSearch
@@ -10,17 +10,16 @@ from embedtrain.mining.late_interaction import TokensSearch
 from embedtrain.mining.rules import ScoreRule
 from embedtrain.mining.runs import RunSearch
 from embedtrain.mining.sampling import Sampling
+from embedtrain.section import Section
 
 Search = Annotated[DenseSearch | TokensSearch | Bm25Search | RunSearch, Field(discriminator="kind")]
 
 
-class Guide(BaseModel):
+class Guide(Section):
     """A second model: candidates that it puts above the positive are kept out.
 
     Source: GISTEmbed, Solatorio (2024), https://arxiv.org/abs/2402.16829.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     model: str
     """Model folder or Hub id of an encoder."""
@@ -28,13 +27,11 @@ class Guide(BaseModel):
     """Keep out what scores above the lowest positive minus this, in the guide's similarity."""
 
 
-class CrossEncoderCheck(BaseModel):
+class CrossEncoderCheck(Section):
     """A cross-encoder that decides about candidates whose teacher score is near the threshold.
 
     Source: RocketQA, Qu et al. (2021), https://arxiv.org/abs/2010.08191, for ``maximum``.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     model: str
     """Folder or Hub id of a sequence classifier of query and document."""
@@ -46,10 +43,8 @@ class CrossEncoderCheck(BaseModel):
     """Pairs scored at once."""
 
 
-class Guard(BaseModel):
+class Guard(Section):
     """Queries that are only for measuring: no training query may repeat one of them."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     path: str
     """A BEIR folder, or ``python_docs``."""
@@ -58,10 +53,8 @@ class Guard(BaseModel):
     """Also keep out the documents that answer these queries: for small closed corpora."""
 
 
-class MiningConfig(BaseModel):
+class MiningConfig(Section):
     """How hard negatives are found, cleaned and chosen."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     sources: tuple[Search, ...] | None = Field(default=None, min_length=1)
     """Where candidates come from: ``dense``, ``late_interaction``, ``bm25`` or ``run``, each with a

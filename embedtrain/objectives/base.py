@@ -4,21 +4,19 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from embedtrain.ops.infonce.nested import Sizes
+from embedtrain.section import Section
 from embedtrain.types import ObjectiveOutput, RetrievalOutputs
 
 
-class Objective(BaseModel, ABC):
+class Objective(Section, ABC):
     """A training objective. Its fields are the recipe's ``objective:`` section.
 
     It owns no model, rank, tokenizer or logger: it never encodes, gathers, logs or caches. A subclass is
     final, declares ``name: Literal["..."]`` and is found by being in this package.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     @property
     def inner_objectives(self) -> tuple["Objective", ...]:

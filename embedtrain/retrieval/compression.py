@@ -12,13 +12,14 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import faiss
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import PositiveInt
 
 from embedtrain.errors import UserError
 from embedtrain.retrieval.dense.exact import SearchResult, search_exact
 from embedtrain.retrieval.late_interaction.binary_tokens import BinaryIndex, BinarySearch
 from embedtrain.retrieval.late_interaction.exact import ExactIndex
 from embedtrain.retrieval.search import search
+from embedtrain.section import Section
 from embedtrain.types import TokenVectors
 
 Vectors = Float32[np.ndarray, "_ _"] | TokenVectors
@@ -39,10 +40,8 @@ class CompressedIndex(Protocol):
         ...
 
 
-class Compression(BaseModel):
+class Compression(Section):
     """How vectors are made smaller after the model."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     dim: PositiveInt | None = None
     """Keep the first dimensions only; null keeps all."""

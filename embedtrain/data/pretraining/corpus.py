@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 
 from embedtrain.data.examples import SourceConfig
 from embedtrain.data.readers.huggingface import is_saved, load_hub, load_saved
@@ -16,6 +16,7 @@ from embedtrain.data.readers.tabular import read_parquet, read_separated
 from embedtrain.data.readers.text_lines import hash_files, read_lines, read_objects
 from embedtrain.data.sources import detect_format, matching_files
 from embedtrain.errors import UserError
+from embedtrain.section import Section
 
 CorpusFormat = Literal["text", "jsonl", "csv", "tsv", "parquet", "beir", "datasets"]
 COLUMNS = ("text", "content", "document", "passage", "sentence")
@@ -23,10 +24,8 @@ COLUMNS = ("text", "content", "document", "passage", "sentence")
 TEXT_SUFFIXES = {".txt", ".text", ".md", ".rst"}
 
 
-class CorpusConfig(BaseModel):
+class CorpusConfig(Section):
     """One source of unlabelled text."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     path: str
     """A file (.txt, .md, .rst, .jsonl, .csv, .tsv, each also with .gz; .parquet), a glob of such files, a

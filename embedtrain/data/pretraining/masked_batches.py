@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Bool, Int64
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt
 from torch import Tensor
 
 from embedtrain.contract.texts import join_texts
@@ -23,6 +23,7 @@ from embedtrain.data.pretraining.masking import (
 from embedtrain.data.pretraining.spans import SpanMode, SpanSource, Starts, Tokens
 from embedtrain.errors import UserError
 from embedtrain.pretrain_types import MaskedBatch, Masking
+from embedtrain.section import Section
 from embedtrain.types import Texts
 
 PairKind = Literal["mixed", "nearby", "random", "overlap"]
@@ -30,10 +31,8 @@ WINDOW = 100
 """Spans between two of a pair at most, in long documents."""
 
 
-class PretrainDataConfig(BaseModel):
+class PretrainDataConfig(Section):
     """The text to pre-train on."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     sources: tuple[CorpusConfig, ...] = Field(min_length=1)
     """Each step draws its batch from one of them."""

@@ -15,7 +15,6 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from embedtrain.data.arrow_columns import ArrowColumns, ArrowWriter
 from embedtrain.data.pretraining.corpus import Corpus
@@ -27,6 +26,7 @@ from embedtrain.data.pretraining.words import (
 )
 from embedtrain.errors import UserError
 from embedtrain.files import build_once
+from embedtrain.section import Section
 
 FORMAT_VERSION = 1
 DOCUMENTS_AT_ONCE = 512
@@ -44,10 +44,8 @@ Tokens = NDArray[np.int32]
 Starts = NDArray[np.bool_]
 
 
-class SpanReport(BaseModel):
+class SpanReport(Section):
     """What tokenising a corpus found, for `check` and the run folder."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     fingerprint: str
     num_documents: int

@@ -3,22 +3,20 @@
 from abc import ABC, abstractmethod
 
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from embedtrain.ops.linear_cross_entropy import linear_cross_entropy
 from embedtrain.pretrain_types import Computation, Labelled, Masking, PretrainOutputs
+from embedtrain.section import Section
 from embedtrain.types import ObjectiveOutput
 
 
-class PretrainObjective(BaseModel, ABC):
+class PretrainObjective(Section, ABC):
     """A pre-training objective. Its fields are the recipe's ``objective:`` section.
 
     It says what the data must hide and what the model must compute, and makes a loss of the outputs. A
     subclass is final, declares ``name: Literal["..."]`` and is found by being in this package.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     @property
     @abstractmethod

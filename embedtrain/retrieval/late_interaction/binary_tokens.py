@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int64, UInt8
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import PositiveInt
 
 from embedtrain.errors import UserError
 from embedtrain.retrieval.dense.exact import SearchResult
@@ -32,6 +32,7 @@ from embedtrain.retrieval.late_interaction.index_folder import (
     read_manifest,
     write_manifest,
 )
+from embedtrain.section import Section
 from embedtrain.types import TokenVectors
 
 OPTIONAL = ("ids", "cls")
@@ -98,10 +99,8 @@ def unpack_signs(
     return values
 
 
-class BinarySearch(BaseModel):
+class BinarySearch(Section):
     """Score every document by the signs of its tokens: a 32nd of the memory, no training needed."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: Literal["binary"] = "binary"
     block_tokens: PositiveInt = BLOCK_TOKENS

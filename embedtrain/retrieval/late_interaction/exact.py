@@ -12,7 +12,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Int64
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import PositiveInt
 
 from embedtrain.errors import UserError
 from embedtrain.ops.similarity import all_scores
@@ -30,6 +30,7 @@ from embedtrain.retrieval.late_interaction.index_folder import (
     write_manifest,
     write_vectors,
 )
+from embedtrain.section import Section
 from embedtrain.types import TokenEmbeddings, TokenVectors
 
 BLOCK_TOKENS = 2**16
@@ -112,10 +113,8 @@ class ExactIndex:
         )
 
 
-class ExactSearch(BaseModel):
+class ExactSearch(Section):
     """Score every document: the truth, and fast enough up to about 100,000 documents."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: Literal["exact"] = "exact"
     block_tokens: PositiveInt = BLOCK_TOKENS

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor
 
 from embedtrain.errors import UserError, missing_extra
@@ -26,6 +26,7 @@ from embedtrain.retrieval.late_interaction.index_folder import (
     read_manifest,
     write_manifest,
 )
+from embedtrain.section import Section
 from embedtrain.types import TokenVectors
 
 PLAID_FOLDER = "plaid"
@@ -33,10 +34,8 @@ QUERY_TOKENS = 2**12
 """Query tokens searched at once."""
 
 
-class FastPlaidSearch(BaseModel):
+class FastPlaidSearch(Section):
     """Search centroids and quantised residuals with fast-plaid; scores are those of the residuals."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: Literal["fast_plaid"] = "fast_plaid"
     num_bits: Literal[1, 2, 4, 8] = 4

@@ -17,7 +17,7 @@ from typing import Literal
 import faiss
 import numpy as np
 from jaxtyping import Float32, Int64
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveInt, model_validator
+from pydantic import NonNegativeFloat, PositiveInt, model_validator
 
 from embedtrain.errors import UserError
 from embedtrain.retrieval.dense.exact import SearchResult, search_exact
@@ -25,15 +25,14 @@ from embedtrain.retrieval.dense.faiss_index import Index, search_index
 from embedtrain.retrieval.late_interaction.exact import LateInteractionIndex, check_search
 from embedtrain.retrieval.late_interaction.rerank import rerank, select_texts
 from embedtrain.retrieval.late_interaction.token_frequency import TokenFrequencies
+from embedtrain.section import Section
 from embedtrain.types import Similarity, TokenVectors
 
 KMEANS_ITERATIONS = 25
 
 
-class Feedback(BaseModel):
+class Feedback(Section):
     """How queries are expanded by the documents that they find."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     num_documents: PositiveInt = 3
     """Documents of the first search that are taken as relevant."""

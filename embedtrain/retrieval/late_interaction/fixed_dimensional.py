@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from embedtrain.errors import UserError
@@ -46,6 +46,7 @@ from embedtrain.retrieval.late_interaction.index_folder import (
     write_vectors,
 )
 from embedtrain.retrieval.late_interaction.rerank import rerank
+from embedtrain.section import Section
 from embedtrain.types import Side, TokenVectors
 
 ENCODED_TOKENS = 2**14
@@ -55,13 +56,11 @@ FILLED_KEYS = 2**24
 FAISS_FILE = "encodings.faiss"
 
 
-class FixedDimensionalSearch(BaseModel):
+class FixedDimensionalSearch(Section):
     """Search one encoding per document with faiss and score the best exactly.
 
     An encoding has ``repetitions * 2**bits * inner_dim`` numbers, or ``final_dim``.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: Literal["fde"] = "fde"
     repetitions: PositiveInt = 20

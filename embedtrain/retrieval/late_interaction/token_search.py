@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import PositiveInt
 
 from embedtrain.errors import UserError
 from embedtrain.retrieval.dense.exact import SearchResult, search_exact
@@ -49,6 +49,7 @@ from embedtrain.retrieval.late_interaction.index_folder import (
     write_vectors,
 )
 from embedtrain.retrieval.late_interaction.rerank import rerank
+from embedtrain.section import Section
 from embedtrain.types import TokenVectors
 
 HITS_AT_ONCE = 2**22
@@ -56,13 +57,11 @@ HITS_AT_ONCE = 2**22
 FAISS_FILE = "tokens.faiss"
 
 
-class TokenSearch(BaseModel):
+class TokenSearch(Section):
     """Search document tokens with faiss and score the documents that they belong to exactly.
 
     Where there are ``cls`` vectors, the best documents by these alone are candidates as well.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: Literal["tokens"] = "tokens"
     factory: str = "Flat"
@@ -81,13 +80,11 @@ class TokenSearch(BaseModel):
         return TokenIndex(documents, index, self.num_tokens, self.num_candidates, device)
 
 
-class XtrSearch(BaseModel):
+class XtrSearch(Section):
     """Score documents by the tokens that faiss retrieves: no document is gathered, none is kept.
 
     Meant for models trained with the XTR objective: a plain late-interaction model loses much quality.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: Literal["xtr"] = "xtr"
     factory: str = "Flat"

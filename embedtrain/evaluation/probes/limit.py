@@ -25,97 +25,17 @@ CORE = 46
 QUERIES = 1000
 LIKES = 50
 """Things that a person likes."""
-FIRST = [
-    "apple",
-    "brick",
-    "cedar",
-    "daisy",
-    "ember",
-    "fjord",
-    "grape",
-    "hazel",
-    "ivory",
-    "jelly",
-    "koala",
-    "lemon",
-    "mango",
-    "nutmeg",
-    "olive",
-    "pearl",
-    "quilt",
-    "raven",
-    "sugar",
-    "tulip",
-    "umber",
-    "viola",
-    "wheat",
-    "xenon",
-    "yucca",
-    "zebra",
-    "maple",
-    "acorn",
-    "birch",
-    "coral",
-    "amber",
-    "basil",
-    "camel",
-    "delta",
-    "eagle",
-    "flint",
-    "ginger",
-    "honey",
-    "indigo",
-    "jade",
-    "kiwi",
-    "lotus",
-    "melon",
-    "night",
-    "onyx",
-    "panda",
-    "robin",
-    "silver",
-    "tiger",
-    "velvet",
-]
-SECOND = [
-    "books",
-    "boats",
-    "bowls",
-    "cakes",
-    "clocks",
-    "coins",
-    "dolls",
-    "drums",
-    "films",
-    "flags",
-    "games",
-    "gloves",
-    "hats",
-    "jokes",
-    "kites",
-    "lamps",
-    "maps",
-    "masks",
-    "mugs",
-    "pens",
-    "plants",
-    "poems",
-    "rings",
-    "rugs",
-    "shoes",
-    "songs",
-    "stamps",
-    "stories",
-    "tales",
-    "teas",
-    "toys",
-    "trains",
-    "trees",
-    "vases",
-    "walls",
-    "wines",
-    "yarns",
-]
+FIRST = """
+    apple brick cedar daisy ember fjord grape hazel ivory jelly koala lemon mango nutmeg
+    olive pearl quilt raven sugar tulip umber viola wheat xenon yucca zebra maple acorn
+    birch coral amber basil camel delta eagle flint ginger honey indigo jade kiwi lotus
+    melon night onyx panda robin silver tiger velvet
+"""
+SECOND = """
+    books boats bowls cakes clocks coins dolls drums films flags games gloves hats jokes
+    kites lamps maps masks mugs pens plants poems rings rugs shoes songs stamps stories
+    tales teas toys trains trees vases walls wines yarns
+"""
 METRICS = ("recall_at_2", "recall_at_10", "recall_at_100")
 
 
@@ -144,7 +64,7 @@ def make_limit(
     to fill up a document of the core, is drawn from the 850 things that no query asks for.
     """
     rng = np.random.Generator(np.random.PCG64(seed))
-    things = [f"{one} {other}" for one in FIRST for other in SECOND]
+    things = [f"{one} {other}" for one in FIRST.split() for other in SECOND.split()]
     rng.shuffle(things)
     asked, others = things[:QUERIES], things[QUERIES:]
     likes: list[list[str]] = [[] for _ in range(num_documents)]

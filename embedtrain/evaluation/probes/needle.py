@@ -71,51 +71,12 @@ TOPICS = (
         ("harp", "trumpet", "accordion", "cello"),
     ),
 )
-STEMS = (
-    *(
-        "Alder",
-        "Amber",
-        "Birken",
-        "Bram",
-        "Cald",
-        "Cors",
-        "Dun",
-        "Elm",
-        "Fenn",
-        "Garth",
-        "Hal",
-        "Ives",
-    ),
-    *(
-        "Kel",
-        "Lang",
-        "Marl",
-        "Nether",
-        "Oster",
-        "Pen",
-        "Quar",
-        "Raven",
-        "Sel",
-        "Thorn",
-        "Ulver",
-        "Wend",
-    ),
-)
-ENDINGS = (
-    "beck",
-    "borough",
-    "bury",
-    "dale",
-    "field",
-    "ford",
-    "ham",
-    "haven",
-    "mere",
-    "stead",
-    "ton",
-    "wick",
-)
-TOWNS = [stem + ending for stem in STEMS for ending in ENDINGS]
+STEMS = """
+    Alder Amber Birken Bram Cald Cors Dun Elm Fenn Garth Hal Ives Kel Lang Marl Nether
+    Oster Pen Quar Raven Sel Thorn Ulver Wend
+"""
+ENDINGS = "beck borough bury dale field ford ham haven mere stead ton wick"
+TOWNS = [stem + ending for stem in STEMS.split() for ending in ENDINGS.split()]
 FILLER = (
     "Most people who start a company spend the first year learning what their customers want.",
     "It is easier to write a long letter than a short one.",

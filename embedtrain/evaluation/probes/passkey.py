@@ -11,45 +11,8 @@ from embedtrain.evaluation.probes.base import Finding, Probe, ProbeWish
 from embedtrain.evaluation.probes.long_texts import hide, score_lengths
 from embedtrain.evaluation.tasks.subject import Subject
 
-FILLER = [
-    "The",
-    "grass",
-    "is",
-    "green.",
-    "The",
-    "sky",
-    "is",
-    "blue.",
-    "The",
-    "sun",
-    "is",
-    "yellow.",
-    "Here",
-    "we",
-    "go.",
-    "There",
-    "and",
-    "back",
-    "again.",
-]
-NAMES = [
-    "Anna",
-    "Boris",
-    "Clara",
-    "David",
-    "Elena",
-    "Farid",
-    "Greta",
-    "Hugo",
-    "Irene",
-    "Jonas",
-    "Karin",
-    "Leo",
-    "Mira",
-    "Nils",
-    "Olga",
-    "Paul",
-]
+FILLER = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
+NAMES = "Anna Boris Clara David Elena Farid Greta Hugo Irene Jonas Karin Leo Mira Nils Olga Paul"
 
 
 class Passkey(Probe):
@@ -69,11 +32,12 @@ class Passkey(Probe):
 def make_passkeys(length: int, size: int, seed: int) -> tuple[list[str], list[str]]:
     """Make queries and documents of about ``length`` words; document ``i`` holds the key of query ``i``."""
     rng = np.random.Generator(np.random.PCG64([seed, length]))
+    names = NAMES.split()
     people = [
-        f"{NAMES[n % len(NAMES)]} {NAMES[n // len(NAMES) % len(NAMES)]}{n}" for n in range(2 * size)
+        f"{names[n % len(names)]} {names[n // len(names) % len(names)]}{n}" for n in range(2 * size)
     ]
     documents = []
     for person in people:
         key = f"The pass key of {person} is {rng.integers(10_000, 99_999)}. Remember it."
-        documents.append(hide(key, FILLER, length, rng))
+        documents.append(hide(key, FILLER.split(), length, rng))
     return [f"what is the pass key for {person}?" for person in people[:size]], documents

@@ -12,16 +12,14 @@ from jaxtyping import Float, Float64, Int64
 
 from embedtrain.errors import UserError
 
-Score = Callable[
-    [Float64[np.ndarray, "resamples items"]],
-    Float64[np.ndarray, " resamples"],
-]
+Items = Float64[np.ndarray, " items"]
+Weights = Float64[np.ndarray, "resamples items"]
+Values = Float64[np.ndarray, " resamples"]
+Score = Callable[[Weights], Values]
 """Weights of the items, a row for each resample, to the metric of each resample."""
 
 
-def set_metric(
-    name: str, predicted: Float64[np.ndarray, " items"], expected: Float64[np.ndarray, " items"]
-) -> Score:
+def set_metric(name: str, predicted: Items, expected: Items) -> Score:
     """Prepare the metric ``name`` for these items.
 
     Raises:
@@ -32,43 +30,31 @@ def set_metric(
     return SET_METRICS[name](predicted, expected)
 
 
-def score_items(
-    name: str, predicted: Float64[np.ndarray, " items"], expected: Float64[np.ndarray, " items"]
-) -> float:
+def score_items(name: str, predicted: Items, expected: Items) -> float:
     """Compute a metric of the items as they are, each once."""
     return float(set_metric(name, predicted, expected)(np.ones((1, len(predicted))))[0])
 
 
-def spearman(
-    predicted: Float64[np.ndarray, " items"], expected: Float64[np.ndarray, " items"]
-) -> Score:
+def spearman(predicted: Items, expected: Items) -> Score:
     """Correlate ranks, tied values sharing their mean rank."""
     first, second = _Groups(predicted), _Groups(expected)
 
-    def score(
-        weights: Float64[np.ndarray, "resamples items"],
-    ) -> Float64[np.ndarray, " resamples"]:
+    def score(weights: Weights) -> Values:
         return _correlate(first.ranks(weights), second.ranks(weights), weights)
 
     return score
 
 
-def pearson(
-    predicted: Float64[np.ndarray, " items"], expected: Float64[np.ndarray, " items"]
-) -> Score:
+def pearson(predicted: Items, expected: Items) -> Score:
     """Correlate the values themselves."""
 
-    def score(
-        weights: Float64[np.ndarray, "resamples items"],
-    ) -> Float64[np.ndarray, " resamples"]:
+    def score(weights: Weights) -> Values:
         return _correlate(predicted[None], expected[None], weights)
 
     return score
 
 
-def average_precision(
-    predicted: Float64[np.ndarray, " items"], expected: Float64[np.ndarray, " items"]
-) -> Score:
+def average_precision(predicted: Items, expected: Items) -> Score:
     r"""Average the precision over the positives, from the highest prediction down.
 
     $$\sum_g (R_g - R_{g-1}) P_g$$ over the distinct predictions, so that ties are taken together, as
@@ -76,9 +62,7 @@ def average_precision(
     """
     groups = _Groups(-predicted)
 
-    def score(
-        weights: Float64[np.ndarray, "resamples items"],
-    ) -> Float64[np.ndarray, " resamples"]:
+    def score(weights: Weights) -> Values:
         positives = groups.sums(weights * expected)
         precision = _ratio(positives.cumsum(axis=1), groups.sums(weights).cumsum(axis=1), 0.0)
         return _ratio((precision * positives).sum(axis=1), positives.sum(axis=1), np.nan)
@@ -86,9 +70,7 @@ def average_precision(
     return score
 
 
-def v_measure(
-    predicted: Float64[np.ndarray, " items"], expected: Float64[np.ndarray, " items"]
-) -> Score:
+def v_measure(predicted: Items, expected: Items) -> Score:
     r"""Take the harmonic mean of homogeneity and completeness of clusters against classes.
 
     $$V = \frac{2 I(C, K)}{H(C) + H(K)}$$. It grows when items are drawn twice, so bootstrap intervals of
@@ -99,9 +81,7 @@ def v_measure(
     clusters, classes = _Groups(predicted), _Groups(expected)
     cells = _Groups((clusters.group_of * (classes.group_of.max() + 1) + classes.group_of) * 1.0)
 
-    def score(
-        weights: Float64[np.ndarray, "resamples items"],
-    ) -> Float64[np.ndarray, " resamples"]:
+    def score(weights: Weights) -> Values:
         first, second = _entropy(clusters.sums(weights)), _entropy(classes.sums(weights))
         shared = first + second - _entropy(cells.sums(weights))
         return _ratio(2 * shared, first + second, 1.0)
@@ -109,9 +89,9 @@ def v_measure(
     return score
 
 
-SET_METRICS: dict[
-    str, Callable[[Float64[np.ndarray, " items"], Float64[np.ndarray, " items"]], Score]
-] = {function.__name__: function for function in (spearman, pearson, average_precision, v_measure)}
+SET_METRICS: dict[str, Callable[[Items, Items], Score]] = {
+    function.__name__: function for function in (spearman, pearson, average_precision, v_measure)
+}
 
 
 def _known() -> str:
@@ -121,37 +101,33 @@ def _known() -> str:
 class _Groups:
     """Items sorted by a value, equal values together."""
 
-    def __init__(self, values: Float64[np.ndarray, " items"]) -> None:
+    def __init__(self, values: Items) -> None:
         self.order: Int64[np.ndarray, " items"] = np.argsort(values, kind="stable")
         _, self.starts, self.group_of = np.unique(
             values[self.order], return_index=True, return_inverse=True
         )
         self.group_of = self.group_of[np.argsort(self.order, kind="stable")]
 
-    def sums(
-        self, weights: Float64[np.ndarray, "resamples items"]
-    ) -> Float64[np.ndarray, "resamples groups"]:
+    def sums(self, weights: Weights) -> Float64[np.ndarray, "resamples groups"]:
         """Add up the weights of each group."""
         sums: Float64[np.ndarray, "resamples groups"] = np.add.reduceat(
             weights[:, self.order], self.starts, axis=1
         )
         return sums
 
-    def ranks(
-        self, weights: Float64[np.ndarray, "resamples items"]
-    ) -> Float64[np.ndarray, "resamples items"]:
+    def ranks(self, weights: Weights) -> Weights:
         """Rank each item among the weighted ones, ties by their mean."""
         sums = self.sums(weights)
         middle = sums.cumsum(axis=1) - (sums - 1) / 2
-        ranks: Float64[np.ndarray, "resamples items"] = middle[:, self.group_of]
+        ranks: Weights = middle[:, self.group_of]
         return ranks
 
 
 def _correlate(
     first: Float[np.ndarray, "rows items"],
     second: Float[np.ndarray, "rows items"],
-    weights: Float64[np.ndarray, "resamples items"],
-) -> Float64[np.ndarray, " resamples"]:
+    weights: Weights,
+) -> Values:
     total = weights.sum(axis=1, keepdims=True)
     first = first - (weights * first).sum(axis=1, keepdims=True) / total
     second = second - (weights * second).sum(axis=1, keepdims=True) / total
@@ -162,10 +138,10 @@ def _correlate(
 
 def _entropy(
     sums: Float64[np.ndarray, "resamples groups"],
-) -> Float64[np.ndarray, " resamples"]:
+) -> Values:
     shares = sums / sums.sum(axis=1, keepdims=True)
     logarithms = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
-    entropy: Float64[np.ndarray, " resamples"] = -(shares * logarithms).sum(axis=1)
+    entropy: Values = -(shares * logarithms).sum(axis=1)
     return entropy
 
 
@@ -179,7 +155,7 @@ def _ratio(
 
 def as_arrays(
     predicted: dict[str, float], expected: dict[str, float], items: Sequence[str]
-) -> tuple[Float64[np.ndarray, " items"], Float64[np.ndarray, " items"]]:
+) -> tuple[Items, Items]:
     """Lay the values of the items out in the order given."""
     return (
         np.array([predicted[item] for item in items], dtype=np.float64),

@@ -18,6 +18,9 @@ from jaxtyping import Float32, Float64, Int64
 
 from embedtrain.errors import UserError
 
+Values = Float64[np.ndarray, " queries"]
+Places = Float64[np.ndarray, "queries depth"]
+
 Qrels = Mapping[str, Mapping[str, int]]
 """Query id to document id to relevance; every query of it is evaluated."""
 Run = Mapping[str, Mapping[str, float]]
@@ -36,8 +39,8 @@ class Ranking:
 
     query_ids: tuple[str, ...]
     scores: Float32[np.ndarray, "queries depth"]
-    gains: Float64[np.ndarray, "queries depth"]
-    hits: Float64[np.ndarray, "queries depth"]
+    gains: Places
+    hits: Places
     ideal_gains: Float64[np.ndarray, "queries relevant"]
     num_relevant: Int64[np.ndarray, " queries"]
 
@@ -151,36 +154,34 @@ def parse_metric(name: str) -> tuple[str, int]:
     return match[1], int(match[2])
 
 
-def _ndcg(ranking: Ranking, cutoff: int) -> Float64[np.ndarray, " queries"]:
+def _ndcg(ranking: Ranking, cutoff: int) -> Values:
     return _divide(
         _discounted_sum(ranking.gains, cutoff), _discounted_sum(ranking.ideal_gains, cutoff)
     )
 
 
-def _mrr(ranking: Ranking, cutoff: int) -> Float64[np.ndarray, " queries"]:
+def _mrr(ranking: Ranking, cutoff: int) -> Values:
     hits = ranking.hits[:, :cutoff]
-    values: Float64[np.ndarray, " queries"] = np.max(
-        hits / np.arange(1, hits.shape[1] + 1), axis=1, initial=0.0
-    )
+    values: Values = np.max(hits / np.arange(1, hits.shape[1] + 1), axis=1, initial=0.0)
     return values
 
 
-def _map(ranking: Ranking, cutoff: int) -> Float64[np.ndarray, " queries"]:
+def _map(ranking: Ranking, cutoff: int) -> Values:
     hits = ranking.hits[:, :cutoff]
     precision = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
     return _divide((precision * hits).sum(axis=1), ranking.num_relevant)
 
 
-def _recall(ranking: Ranking, cutoff: int) -> Float64[np.ndarray, " queries"]:
+def _recall(ranking: Ranking, cutoff: int) -> Values:
     return _divide(ranking.hits[:, :cutoff].sum(axis=1), ranking.num_relevant)
 
 
-def _precision(ranking: Ranking, cutoff: int) -> Float64[np.ndarray, " queries"]:
-    values: Float64[np.ndarray, " queries"] = ranking.hits[:, :cutoff].sum(axis=1) / cutoff
+def _precision(ranking: Ranking, cutoff: int) -> Values:
+    values: Values = ranking.hits[:, :cutoff].sum(axis=1) / cutoff
     return values
 
 
-_FORMULAS: dict[str, Callable[[Ranking, int], Float64[np.ndarray, " queries"]]] = {
+_FORMULAS: dict[str, Callable[[Ranking, int], Values]] = {
     "ndcg": _ndcg,
     "mrr": _mrr,
     "map": _map,
@@ -256,27 +257,20 @@ def _ideal_gains(qrels: Qrels) -> Float64[np.ndarray, "queries relevant"]:
     return ideal
 
 
-def _discounted_sum(
-    gains: Float64[np.ndarray, "queries depth"], cutoff: int
-) -> Float64[np.ndarray, " queries"]:
+def _discounted_sum(gains: Places, cutoff: int) -> Values:
     gains = gains[:, :cutoff]
     discounts = 1 / np.log2(np.arange(2, gains.shape[1] + 2))
-    sums: Float64[np.ndarray, " queries"] = gains @ discounts
+    sums: Values = gains @ discounts
     return sums
 
 
-def _divide(
-    numerator: Float64[np.ndarray, " queries"],
-    denominator: Float64[np.ndarray, " queries"] | Int64[np.ndarray, " queries"],
-) -> Float64[np.ndarray, " queries"]:
+def _divide(numerator: Values, denominator: Values | Int64[np.ndarray, " queries"]) -> Values:
     quotients = np.zeros_like(numerator)
     np.divide(numerator, denominator, out=quotients, where=denominator > 0)
     return quotients
 
 
-def _average(
-    values: Float64[np.ndarray, "queries depth"], group: Int64[np.ndarray, " places"]
-) -> Float64[np.ndarray, "queries depth"]:
+def _average(values: Places, group: Int64[np.ndarray, " places"]) -> Places:
     means = np.bincount(group, values.ravel()) / np.bincount(group)
-    averaged: Float64[np.ndarray, "queries depth"] = means[group].reshape(values.shape)
+    averaged: Places = means[group].reshape(values.shape)
     return averaged

@@ -17,6 +17,9 @@ from jaxtyping import Float64, Int64
 
 from embedtrain.errors import UserError
 
+Values = Float64[np.ndarray, " queries"]
+Clusters = Sequence[str] | None
+
 NUM_RESAMPLES = 10_000
 DRAWS_PER_BLOCK = 2**20
 """Random draws held at once: 8 MiB each of places and of values, whatever the number of queries."""
@@ -43,9 +46,9 @@ class PairedComparison:
 
 
 def bootstrap_interval(
-    values: Float64[np.ndarray, " queries"],
+    values: Values,
     *,
-    clusters: Sequence[str] | None = None,
+    clusters: Clusters = None,
     confidence: float = 0.95,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
@@ -69,9 +72,9 @@ def bootstrap_interval(
 
 
 def sign_flip_p_value(
-    differences: Float64[np.ndarray, " queries"],
+    differences: Values,
     *,
-    clusters: Sequence[str] | None = None,
+    clusters: Clusters = None,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> float:
@@ -92,10 +95,10 @@ def sign_flip_p_value(
 
 
 def compare_paired(
-    values: Float64[np.ndarray, " queries"],
-    baseline: Float64[np.ndarray, " queries"],
+    values: Values,
+    baseline: Values,
     *,
-    clusters: Sequence[str] | None = None,
+    clusters: Clusters = None,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> PairedComparison:
@@ -128,11 +131,7 @@ def holm_correction(p_values: Sequence[float]) -> list[float]:
 
 
 def minimum_detectable_difference(
-    differences: Float64[np.ndarray, " queries"],
-    *,
-    clusters: Sequence[str] | None = None,
-    level: float = 0.05,
-    power: float = 0.8,
+    differences: Values, *, clusters: Clusters = None, level: float = 0.05, power: float = 0.8
 ) -> float:
     """Give the true difference that a test at ``level`` would find with probability ``power``.
 
@@ -155,7 +154,7 @@ def minimum_detectable_difference(
 
 
 def _cluster_totals(
-    values: Float64[np.ndarray, " queries"], clusters: Sequence[str] | None
+    values: Values, clusters: Clusters
 ) -> tuple[Float64[np.ndarray, " clusters"], Float64[np.ndarray, " clusters"]]:
     """Sum the values and count the queries of each cluster; without clusters each query is its own."""
     if len(values) == 0:

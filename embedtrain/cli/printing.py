@@ -49,6 +49,8 @@ def print_report(report: CheckReport | PretrainCheck) -> None:
             f"{source.query_full_ratio:.1%} / {source.document_full_ratio:.1%}",
         )
     out.print(table)
+    for sentence in report.held_out:
+        out.print(escape(sentence))
     out.print(
         "Tokens: 10/50/90/99 %. At limit: share of queries / documents that were cut or just fit."
     )

@@ -1,8 +1,8 @@
 """What a source of training data is: its section of a recipe, its rows, and its identity."""
 
 import hashlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
 
@@ -90,7 +90,8 @@ class Source:
 
     ``fingerprint`` changes with the content and with every setting that changes the examples; where the
     data lie and how much they weigh do not enter it. ``length`` is the number of examples, where it is
-    known without reading. ``stream`` starts from the first example at every call.
+    known without reading. ``stream`` starts from the first example at every call. ``held_out`` counts the
+    rows that were taken out to measure on, by section of the recipe.
     """
 
     config: SourceConfig
@@ -98,6 +99,7 @@ class Source:
     fingerprint: str
     stream: Callable[[], Iterator[Example]]
     length: int | None = None
+    held_out: Mapping[str, int] = field(default_factory=dict)
 
     def examples(self) -> Iterator[Example]:
         """Yield the examples in their fixed order; raise where there is none."""

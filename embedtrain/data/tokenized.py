@@ -57,6 +57,8 @@ class SourceReport(Section):
     query_full_ratio: float
     """Share of distinct queries that reach the limit: they were cut, or just fit."""
     document_full_ratio: float
+    held_out: dict[str, int] = {}
+    """Rows beside these that validation and evaluation measure on (``fraction``), by section."""
 
 
 class TokenizedSource:
@@ -186,6 +188,7 @@ class _Builder:
             document_lengths=_length_summary(self.folder / "documents.arrow"),
             query_full_ratio=self.full["query"] / max(queries, 1),
             document_full_ratio=self.full["document"] / max(documents, 1),
+            held_out=dict(self.source.held_out),
         )
 
 

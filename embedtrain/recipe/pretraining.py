@@ -33,7 +33,9 @@ class PretrainRecipe(BaseModel):
     validation: HeldOutConfig | None = None
 
     @model_validator(mode="after")
-    def _pairs_fit(self) -> "PretrainRecipe":
+    def _parts_fit(self) -> "PretrainRecipe":
+        if self.trainer.patience is not None:
+            raise ValueError("trainer.patience is for retrieval: pre-training keeps its last state")
         if not self.objective.masking.pairs:
             if self.data.pairs != "mixed":
                 raise ValueError(

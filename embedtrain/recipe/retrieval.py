@@ -89,6 +89,8 @@ class Recipe(BaseModel):
             raise ValueError("frozen documents are mined by live_negatives: drop refresh")
         if self.frozen_documents is not None and any(o.uses_exits for o in self.objectives):
             raise ValueError("frozen documents have the last layer's vectors only: drop exits")
+        if self.trainer.patience is not None and self.validation is None:
+            raise ValueError("trainer.patience waits for a better validation: add validation")
         for size in self.data.batch_sizes(self.trainer.batch_size):
             if size % self.trainer.accumulate:
                 raise ValueError(
@@ -99,7 +101,8 @@ class Recipe(BaseModel):
     @model_validator(mode="after")
     def _validation_is_not_evaluation(self) -> "Recipe":
         seen, reported = self.validation, self.evaluation
-        if seen and reported and (seen.path, seen.split) == (reported.path, reported.split):
+        same = seen and reported and (seen.path, seen.split) == (reported.path, reported.split)
+        if same and reported.path is not None:  # two fractions are disjoint
             raise ValueError(
                 "validation and evaluation name the same split: the reported score would be chosen, "
                 "not measured"

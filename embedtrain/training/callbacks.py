@@ -16,6 +16,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.metrics import mean_scores, score_ranking
+from embedtrain.progress import console
 from embedtrain.training.ranks.processes import any_rank, own_shard
 from embedtrain.training.trained_module import TrainedModule
 from embedtrain.training.validation import encode_task, rank_task
@@ -91,16 +92,24 @@ class Validation(pl.Callback):
         every_steps: Steps between two measurements.
         folder: Where the best weights are kept.
         metric: What is best.
+        patience: Measurements without a better score after which training ends; None never ends it.
     """
 
     def __init__(
-        self, task: RetrievalTask, every_steps: int, folder: Path, metric: str = "ndcg_at_10"
+        self,
+        task: RetrievalTask,
+        every_steps: int,
+        folder: Path,
+        metric: str = "ndcg_at_10",
+        patience: int | None = None,
     ) -> None:
         self.task = task
         self.every_steps = every_steps
         self.folder = folder
         self.metric = metric
+        self.patience = patience
         self.best = -1.0
+        self.misses = 0
 
     def on_train_batch_end(
         self,
@@ -122,16 +131,30 @@ class Validation(pl.Callback):
                 {f"val/{name}": value for name, value in scores.items()}, trainer.global_step
             )
         if any_rank([own_shard().is_first and scores[self.metric] > self.best])[0]:
-            self.best = scores[self.metric]
+            self.best, self.misses = scores[self.metric], 0
             save_atomically(trainer, self.folder / BEST, weights_only=True)
+            return
+        self.misses += 1
+        if is_patience_over(self.state_dict(), self.patience):
+            trainer.should_stop = True
+            if trainer.is_global_zero and trainer.global_step < trainer.max_steps:
+                console.print(
+                    f"Stopped at step {trainer.global_step}: {self.metric} was not above "
+                    f"{self.best:.4f} in {self.misses} validations; the best weights are kept"
+                )
 
     def state_dict(self) -> dict[str, float]:
         """Return what a resumed run must know."""
-        return {"best": self.best}
+        return {"best": self.best, "misses": self.misses}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Go on with the best score so far."""
-        self.best = state_dict["best"]
+        """Go on with the best score so far, and the measurements since."""
+        self.best, self.misses = state_dict["best"], int(state_dict.get("misses", 0))
+
+
+def is_patience_over(state: Mapping[str, float], patience: int | None) -> bool:
+    """Whether a validation with this state has ended its run."""
+    return patience is not None and state.get("misses", 0) >= patience
 
 
 class CleanStop(pl.Callback):

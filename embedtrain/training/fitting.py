@@ -26,6 +26,8 @@ class Start:
 
     step: int = 0
     checkpoint: Path | None = None
+    is_over: bool = False
+    """Whether patience ended the run there."""
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,8 @@ class TrainerConfig(BaseModel):
     """Steps between two lines of the log."""
     checkpoint_every: PositiveInt = 500
     """Steps between two checkpoints; the last two are kept."""
+    patience: PositiveInt | None = None
+    """Stop after so many validations without a better score; null trains all steps. The best is exported."""
     loggers: tuple[Literal["wandb", "tensorboard"], ...] = ()
     """Besides metrics.csv, which is always written. WANDB_MODE=offline needs no account."""
 
@@ -128,14 +130,34 @@ class TrainerConfig(BaseModel):
 
 
 class TaskConfig(BaseModel):
-    """Queries, documents and judgments to measure on."""
+    """Queries, documents and judgments to measure on. Give ``path`` or ``fraction``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    path: str
+    path: str | None = None
     """A BEIR folder, or ``python_docs``."""
     split: str = "test"
-    """Which judgments: the name of a file in ``qrels/``."""
+    """Which judgments of ``path``: the name of a file in ``qrels/``."""
+    fraction: float | None = Field(default=None, gt=0, le=0.5)
+    """Share of the training queries that is kept out of training and measured on. Queries that share a
+    positive document stay together, so that neither of them trains; which ones is decided by their texts,
+    not by a seed."""
+    num_queries: PositiveInt | None = None
+    """Measure on so many of the queries only; null takes all."""
+    num_documents: PositiveInt | None = None
+    """Search among the documents of these queries and others up to this number; null takes all of ``path``,
+    and 2,000 of ``data.sources``."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "TaskConfig":
+        if (self.path is None) == (self.fraction is None):
+            raise ValueError("give either path or fraction")
+        return self
+
+    @property
+    def label(self) -> str:
+        """What results call the judgments."""
+        return "held-out" if self.path is None else self.split
 
 
 class ValidationConfig(TaskConfig):

@@ -45,6 +45,8 @@ class CheckReport:
     recipe: Recipe
     sources: list[tuple[str, SourceReport]]
     estimate: Estimate
+    held_out: list[str]
+    """What ``fraction`` keeps out of training, a sentence for each section."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ def check(recipe: AnyRecipe) -> CheckReport | PretrainCheck:
         return check_pretraining(recipe)
     model = build_encoder(recipe.model, recipe.trainer.accelerator)
     recipe = with_contract(recipe, model)
-    sources = prepare(recipe, model.tokenization).sources
+    prepared = prepare(recipe, model.tokenization)
+    sources = prepared.sources
     builder = BatchBuilder(
         sources, num_positives=recipe.data.num_positives, num_negatives=recipe.data.num_negatives
     )
@@ -87,6 +90,7 @@ def check(recipe: AnyRecipe) -> CheckReport | PretrainCheck:
         recipe,
         [(source.place, source.report) for source in sources],
         _estimate(model, recipe, Texts(ids, lengths), num_rows, plan),
+        prepared.held_out,
     )
 
 

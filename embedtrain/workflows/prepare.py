@@ -1,11 +1,14 @@
 """Open and tokenise what a recipe trains and measures on, with a progress bar for each."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from embedtrain.contract.texts import Contract, TextSide, Tokenization
 from embedtrain.data.batches import DataConfig
-from embedtrain.data.sources import RetrievalTask, open_source
+from embedtrain.data.held_out import CORPUS, Part, hold_out
+from embedtrain.data.readers.beir import bounded
+from embedtrain.data.sources import RetrievalTask, Source, open_source
 from embedtrain.data.sources import load_task as read_task
 from embedtrain.data.tokenized import TokenizedSource, tokenize_source
 from embedtrain.errors import UserError
@@ -19,12 +22,21 @@ from embedtrain.training.trainer import check_loggers
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """Everything a recipe reads."""
+class Opened:
+    """The training data of a recipe without what is held out, and what it measures on."""
 
-    sources: list[TokenizedSource]
+    texts: list[Source]
     validation: RetrievalTask | None
     evaluation: RetrievalTask | None
+    held_out: list[str]
+    """What ``fraction`` took out of the sources, a sentence for each section."""
+
+
+@dataclass(frozen=True)
+class Prepared(Opened):
+    """The same, with the tokenised sources."""
+
+    sources: list[TokenizedSource]
 
 
 def prepare(recipe: Recipe, tokenization: Tokenization) -> Prepared:
@@ -34,14 +46,40 @@ def prepare(recipe: Recipe, tokenization: Tokenization) -> Prepared:
         UserError: If data, a task, the batch size or a missing extra would stop the run later.
     """
     check_loggers(recipe.trainer)
-    cache = cache_of(recipe.data)
-    tasks = [
-        None if task is None else load_task(task.path, task.split, cache)
-        for task in (recipe.validation, recipe.evaluation)
-    ]
-    sources = prepare_sources(recipe.data, tokenization)
+    opened = open_data(recipe)
+    sources = prepare_sources(recipe.data, tokenization, opened.texts)
     check_batch_size(sources, recipe.data.batch_sizes(recipe.trainer.batch_size))
-    return Prepared(sources, *tasks)
+    return Prepared(**vars(opened), sources=sources)
+
+
+def open_data(recipe: Recipe) -> Opened:
+    """Open the sources and tasks of a recipe; a task that is a ``fraction`` is taken out of the sources.
+
+    Raises:
+        UserError: If one cannot be read, or a fraction holds too few queries.
+    """
+    cache = cache_of(recipe.data)
+    sections = {"evaluation": recipe.evaluation, "validation": recipe.validation}
+    configs = {name: config for name, config in sections.items() if config is not None}
+    tasks = {
+        name: load_task(config.path, config.split, cache)
+        for name, config in configs.items()
+        if config.path is not None
+    }
+    sources, summary = open_sources(recipe.data), []
+    parts = [
+        Part(name, config.fraction, config.num_documents or CORPUS)
+        for name, config in configs.items()
+        if config.fraction is not None
+    ]
+    if parts:
+        with progress_bar("Holding out rows to measure on", None) as advance:
+            held = hold_out(sources, parts, cache, advance)
+        sources, summary = held.sources, held.summary
+        tasks |= held.tasks
+    for name, config in configs.items():
+        tasks[name] = bounded(tasks[name], config.num_queries, config.num_documents)
+    return Opened(sources, tasks.get("validation"), tasks.get("evaluation"), summary)
 
 
 def with_contract(recipe: Recipe, model: TextEncoder) -> Recipe:
@@ -75,16 +113,32 @@ def cache_of(config: DataConfig) -> Path:
     return Path(config.cache).expanduser() if config.cache else default_cache()
 
 
-def prepare_sources(config: TrainingData, tokenization: Tokenization) -> list[TokenizedSource]:
-    """Return the tokenised sources of a recipe, from the cache where it has them."""
-    cache = cache_of(config)
+def open_sources(config: TrainingData) -> list[Source]:
+    """Open the sources of a recipe, whole."""
     sources = []
     for source_config in config.sources:
         with progress_bar(f"Reading {source_config.path}", None) as advance:
-            source = open_source(source_config, cache, lambda *_, advance=advance: advance(1))
+            found = open_source(source_config, cache_of(config), lambda *_, step=advance: step(1))
+            sources.append(found)
+    return sources
+
+
+def prepare_sources(
+    config: TrainingData, tokenization: Tokenization, opened: Sequence[Source] | None = None
+) -> list[TokenizedSource]:
+    """Return the tokenised sources of a recipe, from the cache where it has them.
+
+    Args:
+        config: The recipe's section.
+        tokenization: Tokenizer and contract.
+        opened: The sources, where they are open already.
+    """
+    sources = []
+    opened = open_sources(config) if opened is None else opened
+    for source_config, source in zip(config.sources, opened, strict=True):
         with progress_bar(f"Tokenising {source.place}", source.length) as advance:
             under = _under_instruction(tokenization, source_config.instruction)
-            sources.append(tokenize_source(source, under, cache, advance))
+            sources.append(tokenize_source(source, under, cache_of(config), advance))
     return sources
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedtrain.contract.long_inputs import LongInputs
+from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
 from embedtrain.files import default_cache
@@ -28,7 +29,7 @@ from embedtrain.retrieval.late_interaction.index_folder import MANIFEST
 from embedtrain.retrieval.search import search
 from embedtrain.types import TokenVectors
 from embedtrain.workflows.encode.file import read_texts
-from embedtrain.workflows.prepare import load_task
+from embedtrain.workflows.prepare import load_task, open_data
 
 
 @dataclass(frozen=True)
@@ -63,14 +64,13 @@ class Searcher:
         long_inputs: LongInputs | None = None,
         late_chunks: int | None = None,
     ) -> None:
-        path, split = _find_data(model, data, split)
+        task = _find_task(model, data, split)
         encoder = lengthen_encoder(load_encoder(model, instruction=instruction), long_inputs)
         self.model = chunk_late(encoder, late_chunks)
-        if Path(path).is_file():
-            self.texts = list(read_texts(Path(path), None))
+        if task is None:
+            self.texts = list(read_texts(Path(str(data)), None))
             self.ids = [str(number) for number in range(1, len(self.texts) + 1)]
         else:
-            task = load_task(path, split)
             self.texts, self.ids = task.documents, task.document_ids
         self.embeddings = _encode_once(self.model, self.texts)
 
@@ -106,14 +106,17 @@ class Searcher:
         ]
 
 
-def _find_data(model: str, data: str | None, split: str | None) -> tuple[str, str]:
+def _find_task(model: str, data: str | None, split: str | None) -> RetrievalTask | None:
+    """Return what to search; None if ``data`` is a file."""
     if data is not None:
-        return data, split or "test"
+        return None if Path(data).is_file() else load_task(data, split or "test")
     run = RunFolder(Path(model).parent)
     if run.is_run:
-        evaluation = load_retrieval_recipe(run.recipe).evaluation
-        if evaluation is not None:
-            return evaluation.path, split or evaluation.split
+        recipe = load_retrieval_recipe(run.recipe)
+        if split is not None and recipe.evaluation is not None and recipe.evaluation.path:
+            return load_task(recipe.evaluation.path, split)
+        if recipe.evaluation is not None:
+            return open_data(recipe).evaluation
     raise UserError(
         "--data",
         "is missing and the model's run names no evaluation data",

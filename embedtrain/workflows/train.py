@@ -8,9 +8,8 @@ import pytorch_lightning as pl
 import torch
 
 from embedtrain.data.batches import BatchBuilder
-from embedtrain.data.examples import SourceConfig
+from embedtrain.data.examples import Source, SourceConfig
 from embedtrain.data.mixture import Mixture, mixture_weights
-from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.data.sources import open_source
 from embedtrain.data.tokenized import TokenizedSource, tokenize_source
 from embedtrain.errors import UserError
@@ -35,7 +34,7 @@ from embedtrain.recipe.run_folder import (
 )
 from embedtrain.release.cards.retrieval import render_card
 from embedtrain.release.export import write_model
-from embedtrain.training.callbacks import Validation
+from embedtrain.training.callbacks import Validation, is_patience_over
 from embedtrain.training.datamodule import BatchStream
 from embedtrain.training.fitting import Start, fit, own_cut
 from embedtrain.training.guide import encode_guide
@@ -97,6 +96,8 @@ def _begin(recipe: Recipe, output: Path) -> tuple[RunFolder, Recipe, TextEncoder
     recipe = with_contract(recipe, model)
     prepared = prepare(recipe, model.tokenization)
     run = create_run(output, recipe)
+    for sentence in prepared.held_out:
+        console.print(sentence)
     reports = [source.report.model_dump() for source in prepared.sources]
     run.data.write_text(json.dumps(reports, indent=2) + "\n", encoding="utf-8")
     return run, recipe, model, prepared
@@ -124,7 +125,11 @@ def _resume(run: RunFolder, recipe: Recipe) -> RunFolder:
     with first_rank_first():
         prepared = prepare(recipe, model.tokenization)
     _refuse_other_data(run, prepared)
-    start = Start() if found is None else Start(found[1]["global_step"], found[0])
+    start = Start()
+    if found is not None:
+        validated = found[1]["callbacks"].get("Validation", {})
+        is_over = is_patience_over(validated, recipe.trainer.patience)
+        start = Start(found[1]["global_step"], found[0], is_over)
     if start.step:
         console.print(f"Resuming {run.path} at step {start.step}")
     return _run(run, recipe, model, prepared, start)
@@ -146,7 +151,7 @@ def _refuse_other_data(run: RunFolder, prepared: Prepared) -> None:
 def _run(
     run: RunFolder, recipe: Recipe, model: TextEncoder, prepared: Prepared, start: Start
 ) -> RunFolder:
-    task, split = prepared.evaluation, recipe.evaluation.split if recipe.evaluation else ""
+    task, split = prepared.evaluation, recipe.evaluation.label if recipe.evaluation else ""
     if recipe.frozen_documents is not None:
         with first_rank_first():
             keep_document_model(run, model)
@@ -160,20 +165,21 @@ def _run(
     on_first_rank(measure_before)
     torch.manual_seed(recipe.trainer.seed)  # whether "before" was measured must not change the run
     _fit(run, recipe, model, prepared, start, mined)
-    on_first_rank(lambda: _finish(run, recipe, model, task, split))
+    on_first_rank(lambda: _finish(run, recipe, model, prepared, split))
     return run
 
 
 def _finish(
-    run: RunFolder, recipe: Recipe, model: TextEncoder, task: RetrievalTask | None, split: str
+    run: RunFolder, recipe: Recipe, model: TextEncoder, prepared: Prepared, split: str
 ) -> None:
     """Measure the trained model and export it."""
+    task = prepared.evaluation
     trained = load_trained(run, recipe)
     trained.contract = model.contract  # it may name another model for documents
     if task is not None:
         before = load_result(run.before)
         after = compare(measure(trained, task, split, "After training"), before, "before training")
-        seen = query_overlap(task.queries, _training_queries(recipe))
+        seen = query_overlap(task.queries, _queries(prepared.texts))
         after = after.model_copy(update={"train_overlap": seen})
         both = {"before": before.to_json(), "after": after.to_json()}
         partial = run.evaluation.with_suffix(".partial")
@@ -195,7 +201,7 @@ def _fit(
     config = recipe.trainer
     sizes = [len(source) for source in sources]
     num_steps = config.num_steps(rows_of_steps(recipe, sizes))
-    if start.step >= num_steps:
+    if start.step >= num_steps or start.is_over:
         return
     mixture, builder = plan_batches(recipe, sources, num_steps, config.seed)
     cut = own_cut(config)
@@ -204,7 +210,8 @@ def _fit(
     callbacks: list[pl.Callback] = []
     if recipe.validation is not None and prepared.validation is not None:
         every = recipe.validation.every_steps
-        callbacks.append(Validation(prepared.validation, every, run.checkpoints))
+        kept, patience = run.checkpoints, config.patience
+        callbacks.append(Validation(prepared.validation, every, kept, patience=patience))
     guide = frozen = None
     with first_rank_first():
         if recipe.guide is not None:
@@ -279,9 +286,9 @@ def _refreshed(
     )
 
 
-def _training_queries(recipe: Recipe) -> Iterator[str]:
-    for source in recipe.data.sources:
-        with progress_bar(f"Looking for test queries in {source.path}", None) as advance:
-            for example in open_source(source).examples():
+def _queries(sources: Sequence[Source]) -> Iterator[str]:
+    for source in sources:
+        with progress_bar(f"Looking for test queries in {source.place}", None) as advance:
+            for example in source.examples():
                 yield example.query
                 advance(1)

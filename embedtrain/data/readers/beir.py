@@ -4,6 +4,7 @@ For training, positives are the documents judged 1 or more; the corpus stays on 
 everything is read into a :class:`RetrievalTask`.
 """
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,43 @@ class RetrievalTask:
     documents: list[str]
     qrels: dict[str, dict[str, int]]
     fingerprint: str
+
+
+def bounded(
+    task: RetrievalTask, num_queries: int | None, num_documents: int | None
+) -> RetrievalTask:
+    """Return a smaller task: some queries, what is relevant to them, and other documents.
+
+    Those with the smallest hashes of their ids are taken, in the order of the task. Documents that are
+    relevant to a query are all kept, be they more than ``num_documents``.
+    """
+    queries = _fewest(task.query_ids, num_queries)
+    qrels = {query: task.qrels[query] for query in queries}
+    judged = {document for documents in qrels.values() for document in documents}
+    others = [document for document in task.document_ids if document not in judged]
+    room = None if num_documents is None else max(0, num_documents - len(judged))
+    documents = {*_fewest(others, room), *judged}
+    if len(queries) == len(task.queries) and len(documents) >= len(task.documents):
+        return task
+    texts = dict(zip(task.query_ids, task.queries, strict=True))
+    kept = [n for n, document in enumerate(task.document_ids) if document in documents]
+    key = f"{task.fingerprint}\n{num_queries}\n{num_documents}"
+    return RetrievalTask(
+        name=task.name,
+        query_ids=queries,
+        queries=[texts[query] for query in queries],
+        document_ids=[task.document_ids[n] for n in kept],
+        documents=[task.documents[n] for n in kept],
+        qrels=qrels,
+        fingerprint=hashlib.sha256(key.encode()).hexdigest(),
+    )
+
+
+def _fewest(ids: list[str], number: int | None) -> list[str]:
+    if number is None or number >= len(ids):
+        return ids
+    chosen = set(sorted(ids, key=lambda name: hashlib.sha256(name.encode()).digest())[:number])
+    return [name for name in ids if name in chosen]
 
 
 def open_beir(config: SourceConfig) -> Source:

@@ -1,0 +1,193 @@
+"""Runs that validate and measure on a share of their own rows, and stop when it gets no better."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from embedtrain.cli.printing import print_report
+from embedtrain.data.batches import BatchBuilder
+from embedtrain.data.tokenized import text_id
+from embedtrain.errors import UserError
+from embedtrain.evaluation.results.result import parse_result
+from embedtrain.recipe.retrieval import load_recipe
+from embedtrain.training.callbacks import Validation, list_checkpoints
+from embedtrain.training.module import RetrievalModule
+from embedtrain.workflows.check import check
+from embedtrain.workflows.prepare import open_data
+from embedtrain.workflows.search import Searcher
+from embedtrain.workflows.train import resume, train
+
+FRACTIONS = ["validation={fraction: 0.1, every_steps: 3}", "evaluation={fraction: 0.2}"]
+
+
+class KilledError(Exception):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def trusted_exports(monkeypatch):
+    """Reloading each export in a fresh process takes long and is tested elsewhere."""
+    monkeypatch.setattr("embedtrain.release.export.verify", lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory, sentences) -> Path:
+    """Rows of which three in four have a document of their own."""
+    path = tmp_path_factory.mktemp("many") / "many.jsonl"
+    rows = [
+        {
+            "query": " ".join(f"{text} {n % 4}".split()[-5:]),
+            "positive": f"{text} {n // 4 % 40} house",
+        }
+        for n, text in enumerate(sentences)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def load(recipe, many):
+    return lambda *changes: load_recipe(
+        recipe, [f"data.sources=[{{path: {many}}}]", *FRACTIONS, *changes]
+    )
+
+
+def test_a_run_measures_on_rows_that_it_never_trains_on(load, tmp_path, monkeypatch, capsys):
+    seen: list[torch.Tensor] = []
+    build = BatchBuilder.__call__
+
+    def watch(self, draw):
+        batch = build(self, draw)
+        seen.append(batch.relevance.query_ids)
+        return batch
+
+    monkeypatch.setattr(BatchBuilder, "__call__", watch)
+    recipe = load()
+    run = train(recipe, tmp_path / "run")
+    printed = capsys.readouterr().err
+    opened = open_data(recipe)
+    held = {text_id(t) for t in (*opened.evaluation.queries, *opened.validation.queries)}
+    assert len(held) == len(opened.evaluation.queries) + len(opened.validation.queries) > 40
+    trained = set(torch.cat(seen).tolist())
+    assert trained
+    assert not trained & held
+    assert all(sentence in " ".join(printed.split()) for sentence in opened.held_out)
+    (report,) = json.loads(run.data.read_text())
+    assert report["held_out"] == opened.texts[0].held_out
+    assert report["num_rows"] == opened.texts[0].length
+    result = parse_result(json.loads(run.evaluation.read_text())["after"])
+    assert (result.data.name, result.data.split) == ("many", "held-out")
+    assert result.data.num_queries == len(opened.evaluation.queries)
+    assert result.train_overlap["equal_queries"] == 0
+    hits = Searcher(str(run.model)).search(opened.evaluation.queries[0])
+    assert {hit.text for hit in hits} <= set(opened.evaluation.documents)
+
+
+def test_check_states_what_is_held_out(load, capsys):
+    report = check(load())
+    print_report(report)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "evaluation.fraction 0.2 keeps" in printed
+    assert "validation.fraction 0.1 keeps" in printed
+    assert sum(report.sources[0][1].held_out.values()) > 0
+
+
+def test_too_few_rows_stop_the_run_before_its_folder_is_made(recipe, tmp_path):
+    with pytest.raises(UserError, match=r"^validation.fraction holds out . of .. queries"):
+        train(load_recipe(recipe, ["validation={fraction: 0.05}"]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["validation={fraction: 0.1, path: x}"], "give either path or fraction"),
+        (["validation={every_steps: 5}"], "give either path or fraction"),
+        (["evaluation={fraction: 0.9}"], "less than or equal to 0.5"),
+        (["trainer.patience=2"], "trainer.patience waits for a better validation"),
+    ],
+)
+def test_mistakes_are_named(recipe, changes, message):
+    with pytest.raises(UserError, match=message):
+        load_recipe(recipe, changes)
+
+
+SCORES = [0.2, 0.5, 0.4, 0.5, 0.3, 0.9, 0.9, 0.9]
+"""What each validation finds: with patience 3 the fifth is the last, at step 10."""
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    """Let validations at steps 2, 4, ... find SCORES."""
+    step = {}
+    measure = Validation.on_train_batch_end
+
+    def on_train_batch_end(self, trainer, *rest):
+        step["now"] = trainer.global_step
+        measure(self, trainer, *rest)
+
+    monkeypatch.setattr(Validation, "on_train_batch_end", on_train_batch_end)
+    monkeypatch.setattr(
+        "embedtrain.training.callbacks.mean_scores",
+        lambda _: {"ndcg_at_10": SCORES[step["now"] // 2 - 1], "recall_at_100": 1.0},
+    )
+
+
+PATIENT = ["trainer.patience=3", "trainer.steps=16", "trainer.checkpoint_every=3",
+           "validation={fraction: 0.1, every_steps: 2}", "evaluation=null"]  # fmt: skip
+
+
+def validated(run):
+    with run.metrics.open() as file:
+        return [int(r["step"]) for r in csv.DictReader(file) if r["val/ndcg_at_10"]]
+
+
+def test_a_run_without_improvement_stops_and_exports_its_best(load, tmp_path, scripted, capsys):
+    run = train(load(*PATIENT), tmp_path / "run")
+    assert validated(run) == [2, 4, 6, 8, 10]
+    assert "Stopped at step 10" in capsys.readouterr().err
+    assert list_checkpoints(run.checkpoints)[-1].name == "step-00000010.ckpt"
+    best = torch.load(run.checkpoints / "best.ckpt")
+    assert best["global_step"] == 4
+    exported = load_file(run.model / "model.safetensors")
+    name = next(iter(exported))
+    assert torch.equal(exported[name], best["state_dict"][f"model.backbone.{name}"])
+
+
+def test_a_run_killed_while_it_waits_stops_where_the_unbroken_one_does(load, tmp_path, scripted):
+    whole = train(load(*PATIENT), tmp_path / "whole")
+
+    with pytest.MonkeyPatch.context() as patch:
+        step_of = RetrievalModule.training_step
+
+        def training_step(self, batch, index):
+            if (
+                self.trainer.global_step == 9
+            ):  # after the second miss; the last checkpoint is of step 9
+                raise KilledError
+            return step_of(self, batch, index)
+
+        patch.setattr(RetrievalModule, "training_step", training_step)
+        with pytest.raises(KilledError):
+            train(load(*PATIENT), tmp_path / "killed")
+    run = resume(tmp_path / "killed")
+    assert validated(run) == validated(whole)
+    ours, theirs = (torch.load(list_checkpoints(r.checkpoints)[-1]) for r in (run, whole))
+    assert ours["global_step"] == theirs["global_step"] == 10
+    for key, value in theirs["state_dict"].items():
+        assert torch.equal(value, ours["state_dict"][key])
+    assert ours["callbacks"]["Validation"] == {"best": 0.5, "misses": 3}
+
+
+def test_a_run_that_stopped_and_was_killed_before_its_export_trains_no_further(
+    load, tmp_path, scripted, monkeypatch
+):
+    run = train(load(*PATIENT), tmp_path / "run")
+    shutil.rmtree(run.model)
+    monkeypatch.setattr("embedtrain.workflows.train.fit", None)
+    assert resume(tmp_path / "run").model.is_dir()

@@ -19,6 +19,7 @@ from embedtrain.cli import tokenizer as cli_tokenizer
 from embedtrain.cli.options import LateChunksOption, LongInputsOption
 from embedtrain.contract.long_inputs import parse_long_inputs
 from embedtrain.errors import Interrupted, UserError
+from embedtrain.resources import find_recipe
 from embedtrain.training.ranks.launcher import INTERRUPTED, RankDied, report_failure, speaks
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def train(
     else:
         if recipe is None:
             raise UserError("RECIPE", "is missing", cure="See `embedtrain recipes`")
-        if cli_mine.train_stages(_find(recipe), overrides, output):
+        if cli_mine.train_stages(find_recipe(recipe), overrides, output):
             return
         loaded = _load(recipe, overrides)
         run = run_train(loaded, output or Path("runs") / Path(recipe).stem)
@@ -224,16 +225,7 @@ def main() -> None:
 def _load(recipe: str, overrides: list[str] | None) -> "AnyRecipe":
     from embedtrain.recipe.retrieval import load_recipe
 
-    return load_recipe(_find(recipe), overrides or ())
-
-
-def _find(recipe: str) -> Path:
-    """Return the file that a recipe's name stands for."""
-    from embedtrain.resources import resource
-
-    path = Path(recipe)
-    named = resource("recipes") / f"{recipe}.yaml"
-    return named if not path.exists() and named.is_file() else path
+    return load_recipe(recipe, overrides or ())
 
 
 def _ask() -> str:

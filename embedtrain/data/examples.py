@@ -11,7 +11,7 @@ from pydantic import PositiveFloat, PositiveInt, model_validator
 from embedtrain.errors import UserError
 from embedtrain.section import Section
 
-Format = Literal["python_docs", "jsonl", "csv", "tsv", "parquet", "beir", "datasets"]
+Format = Literal["python_docs", "jsonl", "csv", "tsv", "parquet", "beir", "datasets", "function"]
 Progress = Callable[[int, int], None]
 
 
@@ -57,9 +57,11 @@ class SourceConfig(Section):
 
     path: str
     """``python_docs``, a file (.jsonl, .csv, .tsv, each also with .gz; .parquet), a glob of such files, a
-    folder of Parquet files, a BEIR folder, a folder saved by ``datasets``, or a Hub id."""
+    folder of Parquet files, a BEIR folder, a folder saved by ``datasets``, a Hub id, or a function of your own
+    as ``package.module:function``."""
     split: str = "train"
-    """Split of a BEIR folder, of ``python_docs`` or of a Hub data set; plain files have no splits."""
+    """Split of a BEIR folder, of ``python_docs`` or of a Hub data set; a function is given it; plain files have
+    no splits."""
     name: str | None = None
     """Configuration of a Hub data set."""
     format: Format | None = None

@@ -6,6 +6,7 @@ from pathlib import Path
 from embedtrain.data.examples import Columns, Example, Format, Progress, Source, SourceConfig
 from embedtrain.data.python_docs.source import load_python_docs_task, open_python_docs
 from embedtrain.data.readers.beir import RetrievalTask, load_retrieval_task, open_beir
+from embedtrain.data.readers.functions import is_function, open_function
 from embedtrain.data.readers.huggingface import open_datasets
 from embedtrain.data.readers.tabular import open_files
 from embedtrain.errors import UserError
@@ -49,6 +50,8 @@ def open_source(
         return open_beir(config)
     if kind == "datasets":
         return open_datasets(config)
+    if kind == "function":
+        return open_function(config)
     return open_files(config, matching_files(config.path))
 
 
@@ -76,7 +79,7 @@ def detect_format(path: str) -> Format:
         return _format_of_name(place)
     if path.count("/") > 1 or path.startswith((".", "/")) or _suffix(place) in SUFFIXES:
         raise UserError(path, "does not exist", cure="Check the path; a Hub id is user/name")
-    return "datasets"
+    return "function" if is_function(path) else "datasets"
 
 
 def matching_files(path: str) -> list[Path]:

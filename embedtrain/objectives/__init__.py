@@ -1,4 +1,4 @@
-"""Training objectives: one file each, found by their class, no table to edit.
+"""Training objectives: one file each, found by their class, no table to edit; others are named as ``module:Class``.
 
 An objective gets embeddings and gives a loss; it imports no model, no rank and no other objective. Start with
 ``base.py``, then ``info_nce.py``.
@@ -7,11 +7,10 @@ An objective gets embeddings and gives a loss; it imports no model, no rank and 
 import importlib
 import pkgutil
 from inspect import isabstract
-from typing import TYPE_CHECKING, Annotated, Union, get_args
-
-from pydantic import Field
+from typing import TYPE_CHECKING, get_args
 
 from embedtrain.objectives.base import Objective
+from embedtrain.objectives.own import any_objective
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
@@ -26,7 +25,7 @@ OBJECTIVES: dict[str, type[Objective]] = {
 if TYPE_CHECKING:
     AnyObjective = Objective
 else:
-    AnyObjective = Annotated[Union[tuple(OBJECTIVES.values())], Field(discriminator="name")]  # noqa: UP007
+    AnyObjective = any_objective(OBJECTIVES, Objective)
     for _objective in OBJECTIVES.values():  # those that hold others could not know them before
         _objective.model_rebuild(_types_namespace={"AnyObjective": AnyObjective})
 

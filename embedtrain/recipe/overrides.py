@@ -1,25 +1,24 @@
 """Settings of a command that are not a recipe: ``key.sub=value`` words and a section's class."""
 
-from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from embedtrain.errors import UserError
-from embedtrain.recipe.retrieval import set_key, split_override
+from embedtrain.recipe.retrieval import Overrides, as_pairs, set_key
 
 Section = TypeVar("Section", bound=BaseModel)
 
 
-def read_section(section: type[Section], overrides: Sequence[str]) -> Section:
+def read_section(section: type[Section], overrides: Overrides) -> Section:
     """Return the section's defaults with ``overrides`` applied.
 
     Raises:
         UserError: At the first mistake, naming the key.
     """
     content: dict[str, Any] = {}
-    for key, value in map(split_override, overrides):
+    for key, value in as_pairs(overrides).items():
         set_key(content, key, value)
     try:
         return section.model_validate(content)

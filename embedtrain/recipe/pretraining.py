@@ -4,6 +4,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 
 from embedtrain.data.pretraining.masked_batches import PretrainDataConfig
 from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoderConfig
+from embedtrain.objectives.own import name_of
 from embedtrain.objectives.pretrain import AnyPretrainObjective
 from embedtrain.training.settings import TrainerConfig
 
@@ -39,7 +40,7 @@ class PretrainRecipe(BaseModel):
         if not self.objective.masking.pairs:
             if self.data.pairs != "mixed":
                 raise ValueError(
-                    f"data.pairs is of no use to the objective {self.objective.name}"  # type: ignore[attr-defined]
+                    f"data.pairs is of no use to the objective {name_of(self.objective)}"
                 )
             return self
         if self.data.spans != "split":

@@ -4,10 +4,10 @@ Every section's fields are declared by its owner; this file composes them, reads
 turns mistakes into one line that names the place, the value and the cure.
 """
 
+import json
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import yaml
 from pydantic import (
@@ -19,21 +19,20 @@ from pydantic import (
     model_validator,
 )
 
+from embedtrain.data.given import copy_given, copy_sections, keep_given
 from embedtrain.errors import UserError
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.late_interaction.encoder import LateInteractionConfig
 from embedtrain.objectives import AnyObjective, Objective
 from embedtrain.objectives.info_nce import InfoNCE
+from embedtrain.recipe.mistakes import PRETRAINS, first_mistake
 from embedtrain.recipe.pretraining import PretrainRecipe
+from embedtrain.resources import find_recipe
 from embedtrain.training.frozen_documents import FrozenDocumentsConfig
 from embedtrain.training.guide import GuideConfig
 from embedtrain.training.refresh import RefreshConfig
 from embedtrain.training.settings import TaskConfig, TrainerConfig, ValidationConfig
 from embedtrain.training.sources import TrainingData, check_instructions, check_objectives
-
-Node = yaml.Node
-PRETRAINS = "masked_autoencoder"
-"""The kind of model whose recipe is one of pre-training."""
 
 
 def _kind(model: object) -> str:
@@ -111,17 +110,56 @@ class Recipe(BaseModel):
 
 
 AnyRecipe = Recipe | PretrainRecipe
+GivenRecipe = str | Path | Mapping[str, Any] | Recipe | PretrainRecipe
+"""A YAML file, the name of a recipe that comes with the package, the sections as a dict, or a recipe."""
+Overrides = Sequence[str] | Mapping[str, Any]
+"""``key.sub=value`` words, whose values are YAML, or ``"key.sub": value``."""
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> AnyRecipe:
-    """Read a recipe and apply ``key.sub=value`` overrides, whose values are YAML.
+def load_recipe(recipe: GivenRecipe, overrides: Overrides = (), data: object = None) -> AnyRecipe:
+    """Read a recipe and apply overrides.
 
     With ``model.kind: masked_autoencoder`` it is a recipe of pre-training.
 
+    Args:
+        recipe: A file, a name, a dict of the same sections, or a recipe that was read before.
+        overrides: Keys to set, as words or as a dict.
+        data: In place of ``data.sources``: a path, or rows in memory (:mod:`embedtrain.data.given`).
+
     Raises:
-        UserError: At the first mistake, with the line of the file or the text of the override.
+        UserError: At the first mistake, with the line of the file, the key or the text of the override.
     """
-    path = Path(path)
+    place, content, root = _read(recipe)
+    if "stages" in content:
+        raise UserError(place, "has several stages", cure="Only `embedtrain train` runs them")
+    sources = as_pairs(overrides)
+    for key, value in sources.items():
+        set_key(content, key, value)
+    if data is not None:
+        rows = {"path": str(data)} if isinstance(data, str | Path) else {"rows": data}
+        set_key(content, "data.sources", [rows])
+    keep_given(content)
+    model = content.get("model")
+    pretrains = (
+        model.get("kind") if isinstance(model, dict) else getattr(model, "kind", None)
+    ) == PRETRAINS
+    form: type[AnyRecipe] = PretrainRecipe if pretrains else Recipe
+    try:
+        return form.model_validate(content)
+    except ValidationError as error:
+        raise first_mistake(error, place, root, sources, form, content) from error
+
+
+def _read(recipe: object) -> tuple[str, dict[str, Any], yaml.Node | None]:
+    """Return where a recipe stands, a copy of its content, and its YAML where it has lines."""
+    if isinstance(recipe, Recipe | PretrainRecipe):
+        return "recipe", dict(recipe), None
+    if isinstance(recipe, Mapping):
+        return "recipe", copy_sections(recipe), None
+    if not isinstance(recipe, str | Path):
+        cure = "Give a path, a recipe's name, a dict or a Recipe"
+        raise UserError("recipe", "is of no use", got=recipe, cure=cure)
+    path = find_recipe(recipe)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
@@ -130,24 +168,9 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> AnyRecipe:
         raise UserError(path, "cannot be read", got=str(error)) from error
     content = parse_yaml(str(path), text)
     if not isinstance(content, dict):
-        raise UserError(
-            path,
-            "is not a recipe",
-            got=type(content).__name__,
-            cure="Write keys such as data: and model:",
-        )
-    if "stages" in content:
-        raise UserError(path, "has several stages", cure="Only `embedtrain train` runs them")
-    sources = dict(map(split_override, overrides))
-    for key, value in sources.items():
-        set_key(content, key, value)
-    model = content.get("model")
-    pretrains = isinstance(model, dict) and model.get("kind") == PRETRAINS
-    form: type[AnyRecipe] = PretrainRecipe if pretrains else Recipe
-    try:
-        return form.model_validate(content)
-    except ValidationError as error:
-        raise _first_mistake(error, path, yaml.compose(text), sources, form) from error
+        kind, cure = type(content).__name__, "Write keys such as data: and model:"
+        raise UserError(path, "is not a recipe", got=kind, cure=cure)
+    return str(path), content, yaml.compose(text)
 
 
 def load_retrieval_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -170,9 +193,12 @@ def refuse_pretraining(recipe: AnyRecipe, place: object) -> Recipe:
     return recipe
 
 
-def dump_recipe(recipe: AnyRecipe) -> str:
-    """Return the recipe as YAML with every default written out."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+def dump_recipe(recipe: AnyRecipe, folder: Path | None = None) -> str:
+    """Return the recipe as YAML with every default written out; data given in memory are copied to ``folder``."""
+    content = recipe.model_dump(mode="json")
+    if folder is not None:
+        content = copy_given(content, folder)
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
 def parse_yaml(place: str, text: str) -> Any:  # noqa: ANN401 - YAML may hold anything
@@ -184,6 +210,18 @@ def parse_yaml(place: str, text: str) -> Any:  # noqa: ANN401 - YAML may hold an
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise UserError(f"{place}{line}", f"is not valid YAML ({problem})") from error
+
+
+def as_pairs(overrides: Overrides) -> dict[str, Any]:
+    """Return the keys and values of overrides."""
+    return dict(overrides if isinstance(overrides, Mapping) else map(split_override, overrides))
+
+
+def as_words(overrides: Overrides) -> list[str]:
+    """Return overrides as the words of a command."""
+    if not isinstance(overrides, Mapping):
+        return list(overrides)
+    return [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
 
 
 def split_override(text: str) -> tuple[str, Any]:
@@ -200,103 +238,11 @@ def set_key(content: dict[str, Any], key: str, value: object) -> None:
     for parent in parents:
         if content.get(parent) is None:
             content[parent] = {}
+        if isinstance(content[parent], BaseModel):
+            content[parent] = dict(content[parent])
         if not isinstance(content[parent], dict):
             raise UserError(
                 f"override {key}", f"goes into {parent}, which has no keys", got=content[parent]
             )
         content = content[parent]
     content[last] = value
-
-
-def _first_mistake(
-    error: ValidationError,
-    path: Path,
-    root: Node | None,
-    overrides: Mapping[str, object],
-    form: type[AnyRecipe],
-) -> UserError:
-    """Describe the first mistake as the user would find it."""
-    details = error.errors()[0]
-    location, kind = details["loc"], details["type"]
-    keys = _keys_in_file(location, form)
-    name = ".".join(str(key) for key in keys) or "recipe"
-    override = next((text for text in overrides if name.startswith(text)), None)
-    line = f"{path}:{_line(keys, root)}"
-    place = f"override {override}: {name}" if override else f"{line}: {name}"
-    if kind == "extra_forbidden":
-        known = sorted(_known_keys(location[:-1], form))
-        close = get_close_matches(str(location[-1]), known, 1)
-        cure = f"Did you mean {close[0]}?" if close else f"Known keys: {', '.join(known)}"
-        return UserError(place, "is an unknown key", cure=cure)
-    if kind == "missing":
-        return UserError(place, "is missing", cure="Add it")
-    if kind == "union_tag_invalid":
-        known = details["ctx"]["expected_tags"].replace("'", "")
-        known += f", {PRETRAINS}" if keys == ["model"] else ""
-        close = get_close_matches(str(details["ctx"]["tag"]), known.split(", "), 1)
-        cure = f"Did you mean {close[0]}?" if close else f"Choose one of {known}"
-        return UserError(place, "names nothing known", got=details["ctx"]["tag"], cure=cure)
-    got = None if kind == "value_error" and not keys else details["input"]
-    message = details["msg"].removeprefix("Value error, ")
-    return UserError(
-        place, f"is not usable ({message[0].lower()}{message[1:]})", got=got, cure="Correct it"
-    )
-
-
-def _keys_in_file(location: Sequence[str | int], form: type[AnyRecipe]) -> list[str | int]:
-    """Drop from pydantic's location what stands for a union's branch and not for a key."""
-    kept: list[str | int] = []
-    tags = {tag for model in _models(form) for tag in _tags(model)}
-    for key in location:
-        if not (key in tags and kept and kept[-1] in ("objective", "inner", "model")):
-            kept.append(key)
-    return kept
-
-
-def _line(keys: Sequence[str | int], node: Node | None) -> int:
-    """Return the line of the deepest key that the file has, counted from 1."""
-    line = 1
-    for key in keys:
-        if isinstance(node, yaml.MappingNode):
-            match = [(k, v) for k, v in node.value if k.value == str(key)]
-            if not match:
-                break
-            line, node = match[0][0].start_mark.line + 1, match[0][1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
-            node = node.value[key]
-            line = node.start_mark.line + 1
-        else:
-            break
-    return line
-
-
-def _known_keys(location: Sequence[str | int], form: type[AnyRecipe]) -> list[str]:
-    """Return the keys of the section at a pydantic location."""
-    candidates: list[type[BaseModel]] = [form]
-    for key in location:
-        if isinstance(key, int):
-            continue
-        inner = [
-            model
-            for candidate in candidates
-            if key in candidate.model_fields
-            for model in _models_in(candidate.model_fields[key].annotation)
-        ]
-        tagged = [model for model in candidates if key in _tags(model)]
-        candidates = inner or tagged or candidates
-    return [name for candidate in candidates for name in candidate.model_fields]
-
-
-def _models(form: type[AnyRecipe]) -> list[type[BaseModel]]:
-    return [model for field in form.model_fields.values() for model in _models_in(field.annotation)]
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:  # noqa: ANN401 - any annotation
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in get_args(annotation) for model in _models_in(part)]
-
-
-def _tags(model: type[BaseModel]) -> tuple[str, ...]:
-    field = model.model_fields.get("name") or model.model_fields.get("kind")
-    return get_args(field.annotation) if field else ()

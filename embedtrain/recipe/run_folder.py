@@ -97,6 +97,11 @@ class RunFolder:
         return self.path / "environment.json"
 
     @property
+    def given(self) -> Path:
+        """Data that were given in memory, so that the run can go on without them."""
+        return self.path / "given"
+
+    @property
     def places(self) -> Places:
         """What training writes."""
         return Places(self.path, self.metrics, self.checkpoints)
@@ -129,7 +134,7 @@ def create_run(path: Path, recipe: AnyRecipe) -> RunFolder:
     try:
         run.checkpoints.mkdir(parents=True)
         run.environment.write_text(json.dumps(_environment(), indent=2) + "\n", encoding="utf-8")
-        run.recipe.write_text(dump_recipe(recipe), encoding="utf-8")
+        run.recipe.write_text(dump_recipe(recipe, run.given), encoding="utf-8")
     except OSError as error:
         raise UserError(
             path, f"cannot be written ({error.strerror})", cure="Check the folder"

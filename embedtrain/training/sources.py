@@ -9,6 +9,7 @@ from embedtrain.data.examples import SourceConfig
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.late_interaction.encoder import LateInteractionConfig
 from embedtrain.objectives import AnyObjective, Objective
+from embedtrain.objectives.own import name_of
 
 
 class TrainingSource(SourceConfig):
@@ -47,7 +48,7 @@ def check_objectives(
     used = any(objective.uses_guide for objective in objectives)
     if used != guide:
         needs = "needs" if used else "has no use for"
-        name = objectives[0].name if len(objectives) == 1 else "of the sources"  # type: ignore[attr-defined]
+        name = name_of(objectives[0]) if len(objectives) == 1 else "of the sources"
         raise ValueError(f"objective {name} {needs} guide: {{model: ...}}")
     dense = model if isinstance(model, DenseConfig) else None
     exits = dense is not None and bool(dense.exits)

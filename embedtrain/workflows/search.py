@@ -78,7 +78,8 @@ class Searcher:
         """Return the best documents for a query, best first."""
         vector = encode_texts(self.model, [query], "query")
         interaction = interaction_of(self.model)
-        return self._hits(search(vector, self.embeddings, num_results, interaction))
+        found = search(vector, self.embeddings, num_results, interaction)
+        return list_hits(found, self.ids, self.texts)[0]
 
     def search_sets(
         self, like: Sequence[Path], unlike: Sequence[Path] = (), num_results: int = 5
@@ -96,14 +97,20 @@ class Searcher:
             return encode_texts(self.model, list(read_texts(path, None)), "document")
 
         vector = set_query([encode(path) for path in like], [encode(path) for path in unlike])
-        return self._hits(search(vector, self.embeddings, num_results))
+        found = search(vector, self.embeddings, num_results)
+        return list_hits(found, self.ids, self.texts)[0]
 
-    def _hits(self, found: SearchResult) -> list[Hit]:
-        pairs = zip(found.indices[0].tolist(), found.scores[0].tolist(), strict=True)
-        return [
-            Hit(rank, score, self.ids[index], self.texts[index])
-            for rank, (index, score) in enumerate(pairs, 1)
+
+def list_hits(found: SearchResult, ids: Sequence[str], texts: Sequence[str]) -> list[list[Hit]]:
+    """Return the results of each query, with the ids and texts of the documents searched."""
+    return [
+        [
+            Hit(rank, float(score), ids[index], texts[index])
+            for rank, (index, score) in enumerate(zip(indices.tolist(), scores, strict=True), 1)
+            if index >= 0
         ]
+        for indices, scores in zip(found.indices, found.scores, strict=True)
+    ]
 
 
 def _find_task(model: str, data: str | None, split: str | None) -> RetrievalTask | None:

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import PositiveFloat, PositiveInt
 
 from embedtrain.data.examples import SourceConfig
+from embedtrain.data.readers.functions import function_rows, hash_rows
 from embedtrain.data.readers.huggingface import is_saved, load_hub, load_saved
 from embedtrain.data.readers.rows import Row, join_title
 from embedtrain.data.readers.tabular import read_parquet, read_separated
@@ -18,7 +19,7 @@ from embedtrain.data.sources import detect_format, matching_files
 from embedtrain.errors import UserError
 from embedtrain.section import Section
 
-CorpusFormat = Literal["text", "jsonl", "csv", "tsv", "parquet", "beir", "datasets"]
+CorpusFormat = Literal["text", "jsonl", "csv", "tsv", "parquet", "beir", "datasets", "function"]
 COLUMNS = ("text", "content", "document", "passage", "sentence")
 """Looked for in this order where the recipe names no column."""
 TEXT_SUFFIXES = {".txt", ".text", ".md", ".rst"}
@@ -29,7 +30,8 @@ class CorpusConfig(Section):
 
     path: str
     """A file (.txt, .md, .rst, .jsonl, .csv, .tsv, each also with .gz; .parquet), a glob of such files, a
-    folder of Parquet files, a BEIR folder, a folder saved by ``datasets``, or a Hub id."""
+    folder of Parquet files, a BEIR folder, a folder saved by ``datasets``, a Hub id, or a function of your own as
+    ``package.module:function``."""
     split: str = "train"
     """Split of a Hub data set; plain files have no splits."""
     name: str | None = None
@@ -75,6 +77,11 @@ def open_corpus(config: CorpusConfig) -> Corpus:
     config = config.model_copy(update={"path": path, "format": kind})
     if kind == "datasets":
         return _open_datasets(config)
+    if kind == "function":
+        content = _fingerprint(config, hash_rows(path, config.split))
+        return Corpus(
+            config, path, content, lambda: _read_rows(function_rows(path, config.split), config)
+        )
     paths = [Path(path) / "corpus.jsonl"] if kind == "beir" else matching_files(path)
     paths = [_beir_file(found) for found in paths] if kind == "beir" else paths
     read = _READERS[kind]

@@ -10,6 +10,7 @@ import embedtrain.evaluation.tasks
 from embedtrain.errors import UserError
 from embedtrain.evaluation.tasks.base import Task
 from embedtrain.evaluation.tasks.files import find_files
+from embedtrain.plugins import find_reference, load_plugin
 
 
 @lru_cache(maxsize=1)
@@ -18,7 +19,8 @@ def task_kinds() -> dict[str, type[Task]]:
     for module in iter_modules(embedtrain.evaluation.tasks.__path__):
         import_module(f"embedtrain.evaluation.tasks.{module.name}")
     found = {kind.kind: kind for kind in _subclasses(Task) if "kind" in vars(kind)}
-    return dict(sorted(found.items()))
+    own = {name: kind for name, kind in found.items() if kind.__module__.startswith(__package__)}
+    return dict(sorted(own.items()))
 
 
 def _subclasses(kind: type[Any]) -> Iterator[type[Any]]:
@@ -29,15 +31,21 @@ def _subclasses(kind: type[Any]) -> Iterator[type[Any]]:
 
 
 def open_task(path: str, split: str | None = None, kind: str | None = None) -> Task:
-    """Open the data of a path as the kind of task it looks like, or as ``kind``.
+    """Open the data of a path as the kind of task it looks like, or as ``kind``, which may be ``module:Class``.
 
     Raises:
         UserError: If it looks like none, or is not what its kind needs.
     """
     files, kinds = find_files(path, split), task_kinds()
-    if kind is not None:
-        if kind not in kinds:
+    if kind is not None and kind not in kinds:
+        if find_reference(kind, "embedtrain.tasks") is None:
             raise UserError("--task", "is unknown", got=kind, cure=f"Use {', '.join(kinds)}")
+        own = load_plugin(kind, "embedtrain.tasks")
+        if not (isinstance(own, type) and issubclass(own, Task)):
+            cure = "Name a subclass of embedtrain.evaluation.tasks.base.Task"
+            raise UserError(kind, "is no kind of task", got=own, cure=cure)
+        return own.open(files)
+    if kind is not None:
         return kinds[kind].open(files)
     for candidate in kinds.values():
         if candidate.recognises(files):

@@ -6,10 +6,9 @@ They get what a masked autoencoder gives. Start with ``base.py``.
 import importlib
 import pkgutil
 from inspect import isabstract
-from typing import TYPE_CHECKING, Annotated, Union, get_args
+from typing import TYPE_CHECKING, get_args
 
-from pydantic import Field
-
+from embedtrain.objectives.own import any_objective
 from embedtrain.objectives.pretrain.base import PretrainObjective
 
 for _module in pkgutil.iter_modules(__path__):
@@ -25,9 +24,6 @@ PRETRAIN_OBJECTIVES: dict[str, type[PretrainObjective]] = {
 if TYPE_CHECKING:
     AnyPretrainObjective = PretrainObjective
 else:
-    AnyPretrainObjective = Annotated[
-        Union[tuple(PRETRAIN_OBJECTIVES.values())],  # noqa: UP007
-        Field(discriminator="name"),
-    ]
+    AnyPretrainObjective = any_objective(PRETRAIN_OBJECTIVES, PretrainObjective)
 
 __all__ = ["PRETRAIN_OBJECTIVES", "AnyPretrainObjective", "PretrainObjective"]

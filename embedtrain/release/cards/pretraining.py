@@ -3,6 +3,7 @@
 import json
 from string import Template
 
+from embedtrain.objectives.own import name_of
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import dump_recipe
 from embedtrain.recipe.run_folder import RunFolder
@@ -15,7 +16,7 @@ def render_pretrain_card(run: RunFolder, recipe: PretrainRecipe) -> str:
     environment = json.loads(run.environment.read_text(encoding="utf-8"))
     return Template(template).substitute(
         description=recipe.description,
-        objective=recipe.objective.name,  # type: ignore[attr-defined]
+        objective=name_of(recipe.objective),
         backbone=recipe.model.backbone,
         start="random weights" if recipe.model.architecture else "its weights",
         pooling=recipe.model.pooling,

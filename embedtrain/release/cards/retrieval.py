@@ -10,6 +10,7 @@ import yaml
 from embedtrain.contract.texts import AnyContract, LateInteractionContract
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.late_interaction.encoder import LateInteractionConfig
+from embedtrain.objectives.own import name_of
 from embedtrain.recipe.retrieval import Recipe, dump_recipe
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.resources import resource
@@ -118,7 +119,7 @@ def _metadata(recipe: Recipe, form: str, evaluation: dict[str, Any] | None) -> d
     metadata: dict[str, Any] = {
         "library_name": loaders[0] if loaders else "embedtrain",
         "pipeline_tag": "sentence-similarity",
-        "tags": [*tags, f"loss:{recipe.objective.name}"],  # type: ignore[attr-defined]
+        "tags": [*tags, f"loss:{name_of(recipe.objective)}"],
     }
     backbone = HUB_NAMES.get(recipe.model.backbone, recipe.model.backbone)
     if not backbone.startswith("package:") and not Path(backbone).expanduser().exists():

@@ -21,6 +21,7 @@ from embedtrain.files import check_file, check_folder, default_cache, write_file
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.late_chunking import chunk_late
 from embedtrain.models.edits.lengthen import lengthen_encoder
+from embedtrain.models.encoder import TextEncoder
 from embedtrain.progress import console
 from embedtrain.retrieval.compression import Compression
 from embedtrain.workflows.evaluate.cost import measure_cost
@@ -53,7 +54,9 @@ class Wish:
     """Tokens of a chunk, where documents are found by their best chunk."""
 
 
-def evaluate_tasks(model: str, wish: Wish, output: Path | None = None) -> list[EvaluationResult]:
+def evaluate_tasks(
+    model: str, wish: Wish, output: Path | None = None, encoder: TextEncoder | None = None
+) -> list[EvaluationResult]:
     """Evaluate a model on each piece of data and return the results in that order.
 
     Args:
@@ -62,6 +65,7 @@ def evaluate_tasks(model: str, wish: Wish, output: Path | None = None) -> list[E
         output: A ``.json`` file for one task, or a folder of ``<name>.<split>.json`` for any number; in it
             tasks that this model has done already are not done again. Rankings go beside a result, in
             TREC's format.
+        encoder: The model, where it is loaded already.
 
     Raises:
         UserError: If data or output cannot be used; all data is opened before the work starts.
@@ -74,7 +78,7 @@ def evaluate_tasks(model: str, wish: Wish, output: Path | None = None) -> list[E
     _check_compression(tasks, wish.compression)
     if wish.late_chunks is not None:
         _check_retrieval(tasks, "--late-chunks", "is for documents of retrieval", "")
-    encoder = load_encoder(model, instruction=wish.instruction)
+    encoder = encoder or load_encoder(model, instruction=wish.instruction)
     encoder = chunk_late(lengthen_encoder(encoder, wish.long_inputs), wish.late_chunks)
     subject = Subject(encoder, model, default_cache(), wish.compression, wish.instruction)
     results = []

@@ -1,0 +1,199 @@
+"""Data given in memory become files, named by their content, so that all that knows files knows them.
+
+They are kept in the user's cache; a run copies its own into its folder, and goes on without them.
+"""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import isnan
+from pathlib import Path
+from typing import Any
+
+from embedtrain.data.readers.text_lines import hash_files
+from embedtrain.errors import UserError
+from embedtrain.files import build_once, default_cache
+
+TASK = "in_memory"
+"""Name of a task that was given so; results show it."""
+PARTS = ("queries", "documents", "qrels")
+
+
+def keep_rows(rows: object, place: str = "data") -> Path:
+    """Write rows to a JSON Lines file once and return its path.
+
+    Args:
+        rows: An iterable of dicts, such as a list, a generator (read once) or a ``datasets.Dataset``; or a
+            pandas or polars frame, or a table of pyarrow.
+        place: Where the rows were given, for errors.
+
+    Raises:
+        UserError: If they are none of these, there is none, or a value is no text, number, list or dict.
+    """
+    return (
+        _keep(lambda folder: _write(folder / "rows.jsonl", _rows(rows, place), place))
+        / "rows.jsonl"
+    )
+
+
+def keep_task(queries: object, documents: object, qrels: object) -> Path:
+    """Write a retrieval task to a BEIR folder once and return it.
+
+    Args:
+        queries: Id to text, or texts, or rows with ``_id`` and ``text``; the ids of others count from 0.
+        documents: The same; a row may have a ``title``.
+        qrels: Query id to the ids of its relevant documents, or to document id to grade; or rows with
+            ``query-id``, ``corpus-id`` and ``score``.
+
+    Raises:
+        UserError: If one of them is none of these.
+    """
+
+    def write(folder: Path) -> None:
+        (folder / TASK / "qrels").mkdir(parents=True)
+        _write(folder / TASK / "queries.jsonl", _entries(queries, "queries"), "queries")
+        _write(folder / TASK / "corpus.jsonl", _entries(documents, "documents"), "documents")
+        lines = ["\t".join(map(str, judgment)) for judgment in _judgments(qrels)]
+        text = "\n".join(["query-id\tcorpus-id\tscore", *lines, ""])
+        (folder / TASK / "qrels" / "test.tsv").write_text(text, encoding="utf-8")
+
+    return _keep(write) / TASK
+
+
+def copy_sections(content: Any) -> Any:  # noqa: ANN401 - any part of a recipe
+    """Copy the dicts and lists of a recipe, but not what is given in them; paths become texts."""
+    if isinstance(content, Mapping):
+        return {
+            key: part if key in ("rows", *PARTS) else copy_sections(part)
+            for key, part in content.items()
+        }
+    if type(content) in (list, tuple):
+        return [copy_sections(part) for part in content]
+    return str(content) if isinstance(content, Path) else content
+
+
+def keep_given(content: dict[str, Any]) -> None:
+    """Put paths in the place of the data that a recipe's sections hold in memory."""
+    data = content.get("data")
+    sources = data.get("sources") if isinstance(data, Mapping) else None
+    for number, source in enumerate(sources if isinstance(sources, list) else ()):
+        if isinstance(source, dict) and "rows" in source and "path" not in source:
+            source["path"] = str(keep_rows(source.pop("rows"), f"data.sources.{number}.rows"))
+    for task in (content.get("validation"), content.get("evaluation")):
+        if isinstance(task, dict) and all(part in task for part in PARTS):
+            task["path"] = str(keep_task(*(task.pop(part) for part in PARTS)))
+            task["split"] = "test"
+
+
+def copy_given(content: Any, folder: Path) -> Any:  # noqa: ANN401 - any part of a recipe
+    """Copy the files that were given in memory to ``folder`` and name them there."""
+    if isinstance(content, dict):
+        return {key: copy_given(part, folder) for key, part in content.items()}
+    if isinstance(content, list):
+        return [copy_given(part, folder) for part in content]
+    if not isinstance(content, str) or not Path(content).is_relative_to(_store()):
+        return content
+    inside = Path(content).relative_to(_store())
+    shutil.copytree(_store() / inside.parts[0], folder / inside.parts[0], dirs_exist_ok=True)
+    return str(folder.resolve() / inside)
+
+
+def _store() -> Path:
+    return default_cache().absolute() / "given"
+
+
+def _keep(write: Callable[[Path], None]) -> Path:
+    """Let ``write`` fill a folder, and name it by what its files hold."""
+    _store().mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix="writing-", dir=_store()))
+
+    def move(folder: Path) -> None:
+        for path in building.iterdir():
+            path.rename(folder / path.name)
+
+    try:
+        write(building)
+        files = sorted(path for path in building.rglob("*") if path.is_file())
+        return build_once(_store() / hash_files(files)[:16], move)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _rows(given: Any, place: str) -> Iterator[Mapping[str, object]]:  # noqa: ANN401 - of libraries not imported
+    """Yield the rows of whatever holds rows; a text alone is a row of it."""
+    library, kind = type(given).__module__.partition(".")[0], type(given).__name__
+    if (library, kind) == ("pandas", "DataFrame"):
+        given = given.to_dict(orient="records")
+    elif (library, kind) == ("polars", "DataFrame"):
+        given = given.iter_rows(named=True)
+    elif (library, kind) == ("pyarrow", "Table"):
+        given = given.to_pylist()
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        cure = "Give a list of dicts, a generator of them, one split of a data set, or a frame"
+        raise UserError(place, "is nothing that holds rows", got=given, cure=cure)
+    for number, row in enumerate(given):
+        if not isinstance(row, str | Mapping):
+            cure = 'Give {"query": ..., "positive": ...}'
+            raise UserError(f"{place} row {number}", "is no dict", got=row, cure=cure)
+        yield {"text": row} if isinstance(row, str) else row
+
+
+def _write(path: Path, rows: Iterable[Mapping[str, object]], place: str) -> None:
+    """Write rows as JSON Lines; what is missing in a frame becomes null."""
+    number = -1
+    with path.open("w", encoding="utf-8") as file:
+        for number, row in enumerate(rows):
+            try:
+                values = {str(key): _without_nan(value) for key, value in row.items()}
+                file.write(json.dumps(values, default=_plain) + "\n")
+            except (TypeError, ValueError) as error:
+                cure = "Give texts, numbers and lists of them"
+                raise UserError(f"{place} row {number}", str(error), cure=cure) from None
+    if number < 0:
+        raise UserError(place, "holds no row", cure="Give at least one")
+
+
+def _without_nan(value: object) -> object:
+    return None if isinstance(value, float) and isnan(value) else value
+
+
+def _plain(value: Any) -> object:  # noqa: ANN401 - a value of any library
+    """Return what JSON can say in the place of numpy's arrays and numbers and pandas' missing values."""
+    if type(value).__module__.partition(".")[0] == "numpy":
+        return value.tolist()
+    if type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    raise TypeError(f"holds a value of type {type(value).__name__}")
+
+
+def _entries(given: Any, place: str) -> Iterator[Mapping[str, object]]:  # noqa: ANN401 - see keep_task
+    """Yield rows with an id and a text."""
+    if isinstance(given, Mapping):
+        given = [
+            {"_id": key, **(text if isinstance(text, Mapping) else {"text": text})}
+            for key, text in given.items()
+        ]
+    for number, row in enumerate(_rows(given, place)):
+        name = row.get("_id", row.get("id", number))
+        yield {**row, "_id": str(name)}
+
+
+def _judgments(given: Any) -> Iterator[tuple[object, object, object]]:  # noqa: ANN401 - see keep_task
+    """Yield (query id, document id, grade)."""
+    if not isinstance(given, Mapping):
+        for number, row in enumerate(_rows(given, "qrels")):
+            missing = [name for name in ("query-id", "corpus-id") if name not in row]
+            if missing:
+                raise UserError(
+                    f"qrels row {number}", f"lacks {missing[0]}", got=row, cure="Add it"
+                )
+            yield row["query-id"], row["corpus-id"], row.get("score", 1)
+        return
+    for query, judged in given.items():
+        documents = [judged] if isinstance(judged, str | int) else judged
+        if not isinstance(documents, Iterable):
+            cure = "Give the ids of its documents, or a dict of ids to grades"
+            raise UserError(f"qrels of query {query}", "are no ids", got=judged, cure=cure)
+        grades = documents if isinstance(documents, Mapping) else dict.fromkeys(documents, 1)
+        yield from ((query, document, grade) for document, grade in grades.items())

@@ -1,0 +1,58 @@
+"""Code of the user's own, named as ``package.module:Name`` or by an entry point; only what is named is imported."""
+
+import re
+import sys
+from importlib import import_module
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Literal
+
+from embedtrain.errors import UserError
+
+Group = Literal["embedtrain.objectives", "embedtrain.sources", "embedtrain.tasks"]
+"""Entry points in which a package lists what it brings."""
+REFERENCE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
+
+IMPORTED: dict[str, str] = {}
+"""What this process has imported so: its name in the recipe, and the file that it stands in."""
+
+
+def find_reference(name: str, group: Group) -> str | None:
+    """Return the ``package.module:Name`` that a name is or that an installed package lists it as; None if neither."""
+    if REFERENCE.fullmatch(name):
+        return name
+    found = tuple(entry_points(group=group, name=name))
+    return f"{found[0].module}:{found[0].attr}" if found else None
+
+
+def load_plugin(name: str, group: Group) -> object:
+    """Import what a name stands for; it may also lie in the working folder.
+
+    Raises:
+        UserError: If it is not listed, its package is missing, or importing it fails.
+    """
+    reference = find_reference(name, group)
+    if reference is None:
+        raise UserError(
+            name, f"is no package.module:Name, nor listed as {group}", cure="Correct it"
+        )
+    module, _, attribute = reference.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(
+            str(Path.cwd())
+        )  # a command's own path lacks it; last, so that it hides nothing
+    try:
+        found: object = import_module(module)
+    except Exception as error:  # whatever the user's module does when it is imported
+        missing = error.name or "" if isinstance(error, ModuleNotFoundError) else ""
+        if f"{module}.".startswith(f"{missing}."):
+            cure = "Install its package, or run where the file lies"
+            raise UserError(name, f"needs {missing}, which is not installed", cure=cure) from error
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise UserError(name, f"cannot be imported ({reason})", cure="Mend the module") from error
+    for part in attribute.split("."):
+        if part not in vars(found):
+            raise UserError(name, f"is not there: {module} has no {part}", cure="Correct the name")
+        found = vars(found)[part]
+    IMPORTED[name] = str(getattr(sys.modules[module], "__file__", None) or module)
+    return found

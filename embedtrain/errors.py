@@ -1,4 +1,4 @@
-"""The one exception that means: the user can mend this."""
+"""How work ends early: the user can mend it, a signal came, or a rank died."""
 
 
 class UserError(ValueError):
@@ -34,5 +34,13 @@ def missing_extra(package: str, extra: str, purpose: str) -> UserError:
     )
 
 
+INTERRUPTED = 130
+"""Exit code of a process that a signal has stopped in good order."""
+
+
 class Interrupted(Exception):  # noqa: N818 - not an error: somebody asked for it
     """Work was stopped by a signal, in good order: what was done so far is saved."""
+
+
+class RankDied(Exception):  # noqa: N818 - reads as what happened
+    """A rank was killed or failed; the others were ended."""

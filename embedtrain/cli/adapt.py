@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-EXAMPLE = (
-    "Example: embedtrain adapt --queries q.npy --documents d.npy --pairs pairs.tsv --output adapter "
-    "kind=low_rank rank=64 sides=query"
+EXAMPLES = (
+    "embedtrain adapt --queries q.npy --documents d.npy --pairs pairs.tsv --output adapter kind=low_rank rank=64 sides=query",
 )
 
 

@@ -5,23 +5,17 @@ from typing import Annotated, Literal
 
 import typer
 
-from embedtrain.cli.options import LateChunksOption, LongInputsOption
-from embedtrain.contract.long_inputs import parse_long_inputs
+from embedtrain.cli.options import LateChunksOption, LongInputsOption, ModelArgument
 from embedtrain.errors import UserError
 
-EXAMPLE = (
-    "Examples: embedtrain encode runs/quickstart/model corpus.jsonl --output vectors.npy · "
-    "torchrun --nproc-per-node 8 -m embedtrain encode runs/quickstart/model corpus/ --output vectors/"
+EXAMPLES = (
+    "embedtrain encode runs/quickstart/model corpus.jsonl --output vectors.npy",
+    "torchrun --nproc-per-node 8 -m embedtrain encode runs/quickstart/model corpus/ --output vectors/",
 )
 
 
 def encode(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A run's model/ folder, any sentence-transformers folder, or a Hub id."
-        ),
-    ],
+    model: ModelArgument,
     texts: Annotated[
         Path,
         typer.Argument(
@@ -63,6 +57,8 @@ def encode(
             )
         _encode_spans(model, texts, output, side, column, instruction)
         return
+    from embedtrain.contract.long_inputs import parse_long_inputs
+
     longer = parse_long_inputs(long_inputs)
     if late_chunks and (side == "query" or output.suffix != ".npy"):
         raise UserError(

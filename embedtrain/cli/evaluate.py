@@ -1,31 +1,30 @@
-"""The commands that measure and compare models."""
+"""The command that measures models."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from embedtrain.cli.options import LateChunksOption, LongInputsOption
-from embedtrain.contract.long_inputs import parse_long_inputs
+from embedtrain.cli.options import (
+    InstructionOption,
+    LateChunksOption,
+    LongInputsOption,
+    ModelArgument,
+)
 from embedtrain.errors import UserError
 
 if TYPE_CHECKING:
     from embedtrain.workflows.evaluate.mteb import MtebWish
 
-EVALUATE_EXAMPLE = (
-    "Examples: embedtrain evaluate runs/quickstart/model --data scifact --output scifact.json · "
-    "embedtrain evaluate my-model --data scifact --data sts/stsb-en --data banking77.test.jsonl "
-    "--output scores · embedtrain evaluate my-model --mteb SciFact --data SciFact=scifact --output mteb"
+EXAMPLES = (
+    "embedtrain evaluate runs/quickstart/model --data scifact --output scifact.json",
+    "embedtrain evaluate my-model --data scifact --data sts/stsb-en --data banking77.test.jsonl --output scores",
+    "embedtrain evaluate my-model --mteb SciFact --data SciFact=scifact --output mteb",
 )
 
 
 def evaluate(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A run's model/ folder, any sentence-transformers folder, or a Hub id."
-        ),
-    ],
+    model: ModelArgument,
     data: Annotated[
         list[str] | None,
         typer.Option(
@@ -80,15 +79,15 @@ def evaluate(
     prompts: Annotated[
         Path | None, typer.Option(help="With --mteb: JSON of prompts by mteb's names.")
     ] = None,
-    instruction: Annotated[
-        str | None, typer.Option(help="Use the prompts of this one of the model's instructions.")
-    ] = None,
+    instruction: InstructionOption = None,
     long_inputs: LongInputsOption = None,
     late_chunks: LateChunksOption = None,
 ) -> None:
     """Score a model on tasks of any kind, with confidence intervals and cost."""
     # Longer than others: most of its lines are its options.
     from rich.console import Console
+
+    from embedtrain.contract.long_inputs import parse_long_inputs
 
     longer = parse_long_inputs(long_inputs)
     if mteb:
@@ -137,95 +136,3 @@ def _evaluate_mteb(model: str, wish: "MtebWish", output: Path | None, refused: o
     for score in evaluate_mteb(model, wish, output):
         table.add_row(score.task, score.subset, score.split, score.metric, f"{score.value:.4f}")
     Console().print(table)
-
-
-COMPARE_EXAMPLE = (
-    "Examples: embedtrain compare baseline.json mine.json · "
-    "embedtrain compare scores/baseline scores/mine scores/other --plot difference.svg"
-)
-
-
-def compare(
-    results: Annotated[
-        list[Path],
-        typer.Argument(
-            help="Result files of one task, or folders of several tasks; the first is the baseline."
-        ),
-    ],
-    metric: Annotated[
-        str | None, typer.Option(help="Metric to compare; each task's main one if left out.")
-    ] = None,
-    output: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Picture to write: .svg, .png or .pdf.")] = None,
-) -> None:
-    """Compare systems with a baseline: paired tests, corrected for their number."""
-    from rich.console import Console
-
-    from embedtrain.evaluation.results.comparison import (
-        compare_systems,
-        comparison_table,
-        load_systems,
-        write_comparison,
-    )
-    from embedtrain.evaluation.results.plots import plot_comparison
-    from embedtrain.files import check_file
-
-    if output is not None:
-        check_file("--output", output)
-    systems = load_systems(results)
-    rows = compare_systems(systems, metric)
-    if output is not None:
-        write_comparison(rows, systems[0].name, output)
-    if plot is not None:
-        plot_comparison(rows, systems[0].name, plot)
-    Console().print(comparison_table(rows, systems[0].name))
-
-
-PARETO_EXAMPLE = (
-    "Example: embedtrain pareto float.json int8.json binary.json --plot pareto.svg --cost bytes"
-)
-
-
-def pareto(
-    results: Annotated[list[Path], typer.Argument(help="Result files of one retrieval task.")],
-    metric: Annotated[
-        str | None, typer.Option(help="Metric of quality; the main one if left out.")
-    ] = None,
-    cost: Annotated[
-        Literal["bytes", "latency", "encoding"], typer.Option(help="What the plot sets it against.")
-    ] = "bytes",
-    plot: Annotated[Path | None, typer.Option(help="Picture to write: .svg, .png or .pdf.")] = None,
-) -> None:
-    """Show quality beside cost, and which results none beats on both."""
-    from rich.console import Console
-
-    from embedtrain.evaluation.results.pareto import load_points, pareto_table, plot_pareto
-
-    chosen, points = load_points(results, metric)
-    if plot is not None:
-        plot_pareto(points, chosen, cost, plot)
-    Console().print(pareto_table(points, chosen))
-
-
-REPORT_EXAMPLE = (
-    "Examples: embedtrain report runs/quickstart --output quickstart.html · "
-    "embedtrain report mine.json --baseline base.json --data scifact --output page.html"
-)
-
-
-def report(
-    sources: Annotated[
-        list[Path], typer.Argument(help="A run folder, or result files; queries are of the first.")
-    ],
-    output: Annotated[Path, typer.Option(help="The .html file to write; JSON goes beside it.")],
-    baseline: Annotated[
-        Path | None, typer.Option(help="Another model's result file, for wins and losses.")
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="The data of the first result, for the texts of its queries.")
-    ] = None,
-) -> None:
-    """Write one HTML page about a run or about results; it needs no network."""
-    from embedtrain.workflows.evaluate.report import write_report
-
-    typer.echo(write_report(sources, output, baseline=baseline, data=data))

@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from embedtrain.cli.options import LongInputsOption
-from embedtrain.contract.long_inputs import parse_long_inputs
 from embedtrain.errors import UserError
-from embedtrain.files import write_file
 
 if TYPE_CHECKING:
     from embedtrain.release.hub import Upload
 
-EXAMPLE = (
-    "Examples: embedtrain export runs/quickstart --output my-model · "
-    "embedtrain export runs/quickstart --output my-model --push org/my-model"
+EXAMPLES = (
+    "embedtrain export runs/quickstart --output my-model",
+    "embedtrain export runs/quickstart --output my-model --push org/my-model",
 )
 
 
@@ -47,6 +45,7 @@ def export(
 ) -> None:
     """Write a model folder that sentence-transformers and transformers load; checked by reloading."""
     # Longer than others: half of its lines are its options.
+    from embedtrain.contract.long_inputs import parse_long_inputs
     from embedtrain.release.export import export as run_export
 
     if push is None and (confirm or public):
@@ -68,6 +67,7 @@ def export(
 
 def _add_results(folder: Path, paths: list[Path]) -> None:
     from embedtrain.encoding.cache import model_key
+    from embedtrain.files import write_file
     from embedtrain.models.build import load_encoder
     from embedtrain.release.cards.results import add_results, load_results
 

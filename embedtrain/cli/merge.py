@@ -5,10 +5,9 @@ from typing import Annotated, Literal
 
 import typer
 
-EXAMPLE = (
-    "Examples: embedtrain merge runs/a/model runs/b/model --output merged --weight 0.7 --weight 0.3 · "
-    "embedtrain merge runs/a/model runs/b/model --method delta --base org/start --grid 4 "
-    "--data scifact --data sts/stsb-en --split dev --output merged"
+EXAMPLES = (
+    "embedtrain merge runs/a/model runs/b/model --output merged --weight 0.7 --weight 0.3",
+    "embedtrain merge runs/a/model runs/b/model --method delta --base org/start --grid 4 --data scifact --data sts/stsb-en --split dev --output merged",
 )
 
 

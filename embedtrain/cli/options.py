@@ -1,9 +1,43 @@
-"""Options that several commands take."""
+"""Arguments and options that several commands take, and how a recipe is found and read."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from embedtrain.resources import resource
+
+if TYPE_CHECKING:
+    from embedtrain.recipe.retrieval import AnyRecipe
+
+
+def recipe_names() -> list[str]:
+    """Return the names of the recipes that come with embedtrain, sorted."""
+    folder = resource("recipes")
+    return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
+
+
+def complete_recipe(incomplete: str) -> list[str]:
+    """Return the names that a shell offers; where there is none, shells offer files."""
+    return [name for name in recipe_names() if name.startswith(incomplete)]
+
+
+RecipeArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A YAML file, or the name of a recipe that comes with embedtrain.",
+        autocompletion=complete_recipe,
+    ),
+]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="key.sub=value, values are YAML: trainer.seed=1")
+]
+ModelArgument = Annotated[
+    str,
+    typer.Argument(help="A run's model/ folder, any sentence-transformers folder, or a Hub id."),
+]
+InstructionOption = Annotated[
+    str | None, typer.Option(help="Use the prompts of this one of the model's instructions.")
+]
 LongInputsOption = Annotated[
     str | None,
     typer.Option(
@@ -20,3 +54,10 @@ LateChunksOption = Annotated[
         "read whole (late chunking).",
     ),
 ]
+
+
+def read_recipe(recipe: str, overrides: list[str] | None) -> "AnyRecipe":
+    """Read a recipe with the overrides of the command line."""
+    from embedtrain.recipe.retrieval import load_recipe
+
+    return load_recipe(recipe, overrides or ())

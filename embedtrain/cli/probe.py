@@ -6,24 +6,18 @@ from typing import Annotated
 
 import typer
 
-from embedtrain.cli.options import LateChunksOption, LongInputsOption
-from embedtrain.contract.long_inputs import parse_long_inputs
+from embedtrain.cli.options import LateChunksOption, LongInputsOption, ModelArgument
 
-EXAMPLE = (
-    "Examples: embedtrain probe my-model passkey --length 128 --length 512 · "
-    "embedtrain probe my-model passkey --length 1500 --long-inputs grouped:2048 · "
-    "embedtrain probe my-model perturbations --data scifact · "
-    "embedtrain probe my-model sticky-tokens --data stsb-en.test.jsonl --size 200"
+EXAMPLES = (
+    "embedtrain probe my-model passkey --length 128 --length 512",
+    "embedtrain probe my-model passkey --length 1500 --long-inputs grouped:2048",
+    "embedtrain probe my-model perturbations --data scifact",
+    "embedtrain probe my-model sticky-tokens --data stsb-en.test.jsonl --size 200",
 )
 
 
 def probe(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A run's model/ folder, any sentence-transformers folder, or a Hub id."
-        ),
-    ],
+    model: ModelArgument,
     name: Annotated[
         str,
         typer.Argument(
@@ -47,6 +41,7 @@ def probe(
     from rich.console import Console
     from rich.table import Table
 
+    from embedtrain.contract.long_inputs import parse_long_inputs
     from embedtrain.evaluation.probes.base import ProbeWish
     from embedtrain.evaluation.probes.discovery import run_probe
     from embedtrain.evaluation.tasks.subject import Subject

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-EXAMPLE = (
-    "Examples: embedtrain rotate runs/quickstart/model python_docs --output rotated · "
-    "embedtrain rotate org/model corpus.txt --texts --output rotated"
+EXAMPLES = (
+    "embedtrain rotate runs/quickstart/model python_docs --output rotated",
+    "embedtrain rotate org/model corpus.txt --texts --output rotated",
 )
 
 

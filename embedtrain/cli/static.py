@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-EXAMPLE = "Example: embedtrain static runs/quickstart/model sentences.txt --output static dim=256 steps=2000"
+EXAMPLES = (
+    "embedtrain static runs/quickstart/model sentences.txt --output static dim=256 steps=2000",
+)
 
 
 def static(

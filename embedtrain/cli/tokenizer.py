@@ -1,9 +1,11 @@
-"""The command line of ``embedtrain tokenizer``."""
+"""The command that trains a tokenizer."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+
+EXAMPLES = ("embedtrain tokenizer corpus.jsonl --vocabulary-size 16000 --output my-tokenizer",)
 
 
 def tokenizer(
@@ -32,6 +34,3 @@ def tokenizer(
         corpora, output, kind=kind, vocabulary_size=vocabulary_size, lowercase=lowercase
     )
     typer.echo(f"{output}: {size:,} tokens")
-
-
-EXAMPLE = "Example: embedtrain tokenizer corpus.jsonl --vocabulary-size 16000 --output my-tokenizer"

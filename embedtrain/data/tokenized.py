@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from pydantic import Field
 
 from embedtrain.contract.texts import Tokenization
 from embedtrain.data.arrow_columns import ArrowColumns, ArrowWriter
@@ -57,7 +58,7 @@ class SourceReport(Section):
     query_full_ratio: float
     """Share of distinct queries that reach the limit: they were cut, or just fit."""
     document_full_ratio: float
-    held_out: dict[str, int] = {}
+    held_out: dict[str, int] = Field(default_factory=dict)
     """Rows beside these that validation and evaluation measure on (``fraction``), by section."""
 
 

@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 import torch
 
 from embedtrain.errors import Interrupted
-from embedtrain.training.callbacks import Checkpoints, CleanStop, CsvLog
+from embedtrain.training.callbacks import Checkpoints, CleanStop, CsvLog, StepProgress
 from embedtrain.training.datamodule import BatchStream, Cut, StreamData
 from embedtrain.training.ranks.processes import own_shard
 from embedtrain.training.settings import TrainerConfig
@@ -71,7 +71,7 @@ def fit(
             num_steps,
             folder=places.run,
             csv_log=CsvLog(places.metrics, start.step),
-            callbacks=[stop, *callbacks, checkpoints],
+            callbacks=[stop, *callbacks, checkpoints, StepProgress()],
         )
         if start.checkpoint is not None:  # before a strategy shards the weights
             state = torch.load(start.checkpoint, map_location="cpu", weights_only=True)

@@ -53,6 +53,8 @@ class TrainedModule(pl.LightningModule, ABC):
         self.execution = Execution(
             config.chunk_tokens, config.rematerialize, agree, recall=not config.compile
         )
+        self.logged_loss: float | None = None
+        """Of the last line of the log."""
         self._bad: tuple[float, Path] | None = None
         self._micro_batch = 0
         self._batch: Any = None
@@ -175,7 +177,7 @@ class TrainedModule(pl.LightningModule, ABC):
             logger.log_metrics(
                 {f"train/{name}": value for name, value in line.items()}, self.trainer.global_step
             )
-        self.log("loss", loss.detach(), prog_bar=True, logger=False, batch_size=1)
+        self.logged_loss = line["loss"]
 
     def configure_model(self) -> None:
         """Shard the model where the strategy leaves that to us; Lightning may call this twice."""

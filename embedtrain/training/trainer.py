@@ -1,14 +1,12 @@
 """Lightning's Trainer, set up from a recipe."""
 
 import os
-import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.plugins.environments import TorchElasticEnvironment
 
@@ -35,7 +33,6 @@ def build_trainer(
         csv_log: The log that is always written.
         callbacks: In the order in which they shall see the end of a step.
     """
-    shown = [RichProgressBar(leave=True)] if sys.stderr.isatty() else []
     return pl.Trainer(
         max_steps=num_steps,
         max_epochs=-1,
@@ -50,10 +47,10 @@ def build_trainer(
         gradient_clip_val=config.gradient_clip or None,
         log_every_n_steps=1,
         logger=[csv_log, *(_logger(name, folder) for name in config.loggers)],
-        callbacks=[*callbacks, *shown],
+        callbacks=list(callbacks),
         default_root_dir=folder,
         enable_checkpointing=False,
-        enable_progress_bar=bool(shown),
+        enable_progress_bar=False,  # ours is one of the callbacks
         enable_model_summary=False,
         limit_val_batches=0,
     )

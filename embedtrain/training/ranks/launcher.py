@@ -11,14 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from embedtrain.errors import Interrupted, UserError
+from embedtrain.errors import INTERRUPTED, Interrupted, RankDied, UserError
 
 REPORT = "EMBEDTRAIN_REPORT"
 """Environment variable: the file into which a rank writes its last words."""
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 120.0
 """For the other ranks to save a checkpoint when one has been stopped by a signal."""
-INTERRUPTED = 130
 
 
 class RankError(UserError):
@@ -26,10 +25,6 @@ class RankError(UserError):
 
     def __init__(self, message: str) -> None:
         ValueError.__init__(self, message)
-
-
-class RankDied(Exception):  # noqa: N818 - reads as what happened
-    """A rank was killed or failed; the others were ended."""
 
 
 def launch(command: Sequence[str], num_ranks: int, run: Path) -> None:

@@ -1,0 +1,67 @@
+"""The command that searches documents."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from embedtrain.cli.options import (
+    InstructionOption,
+    LateChunksOption,
+    LongInputsOption,
+    ModelArgument,
+)
+from embedtrain.errors import UserError
+
+EXAMPLES = (
+    'embedtrain search runs/quickstart/model "split a list into chunks of equal size"',
+    'embedtrain search runs/my/model "what I look for" --data documents.jsonl --top 10',
+)
+
+
+def search(
+    model: ModelArgument,
+    query: Annotated[str | None, typer.Argument(help="Left out: asks for queries.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="BEIR folder, .jsonl of documents, or python_docs; default: what the run measured."
+        ),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Split of the data.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="Results to show.")] = 5,
+    like: Annotated[
+        list[Path] | None,
+        typer.Option(help="File of texts that results should be like, instead of a query."),
+    ] = None,
+    unlike: Annotated[
+        list[Path] | None, typer.Option(help="File of texts that they should be unlike.")
+    ] = None,
+    instruction: InstructionOption = None,
+    long_inputs: LongInputsOption = None,
+    late_chunks: LateChunksOption = None,
+) -> None:
+    """Search documents, once or interactively."""
+    if query is not None and (like or unlike):
+        raise UserError("--like", "takes the place of a query", cure="Give one of them")
+    from embedtrain.cli.printing import print_hits
+    from embedtrain.contract.long_inputs import parse_long_inputs
+    from embedtrain.workflows.search import Searcher
+
+    longer = parse_long_inputs(long_inputs)
+    searcher = Searcher(model, data, split, instruction, longer, late_chunks)
+    if like or unlike:
+        print_hits(searcher.search_sets(like or [], unlike or [], top))
+    elif query is not None:
+        print_hits(searcher.search(query, top))
+    else:
+        typer.echo(f"{len(searcher.texts):,} documents. Empty line ends.", err=True)
+        while (line := _ask()).strip():
+            print_hits(searcher.search(line, top))
+
+
+def _ask() -> str:
+    try:
+        return input("query> ")
+    except EOFError:
+        return ""

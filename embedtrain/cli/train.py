@@ -1,0 +1,78 @@
+"""The command that trains a recipe, of one stage or of several."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from embedtrain.cli.options import Overrides, complete_recipe, read_recipe
+from embedtrain.errors import UserError
+from embedtrain.resources import find_recipe
+
+EXAMPLES = (
+    "embedtrain train quickstart --output runs/a trainer.steps=50",
+    'embedtrain train my.yaml --output runs/b "data.sources=[{path: pairs.jsonl}]"',
+    "embedtrain train --resume runs/a",
+)
+
+
+def train(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(
+            help="A YAML file, or the name of a recipe.", autocompletion=complete_recipe
+        ),
+    ] = None,
+    overrides: Overrides = None,
+    output: Annotated[Path | None, typer.Option(help="Folder of the run; must not exist.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Continue this run exactly where its last checkpoint is.")
+    ] = None,
+) -> None:
+    """Train a recipe: measure, train, measure again, export."""
+    if resume is not None:
+        changes = [*([recipe] if recipe else []), *(overrides or ())]
+        if output or (recipe and "=" not in recipe):
+            raise UserError(
+                "--resume", "takes the recipe from the run", cure="Give trainer.key=value at most"
+            )
+        _resume(resume, changes)
+        return
+    if recipe is None:
+        raise UserError("RECIPE", "is missing", cure="See `embedtrain recipes`")
+    _train(recipe, overrides, output or Path("runs") / Path(recipe).stem)
+
+
+def _train(recipe: str, overrides: list[str] | None, output: Path) -> None:
+    from embedtrain.workflows.pipeline import is_pipeline, load_pipeline, run_pipeline
+    from embedtrain.workflows.train import train as run_train
+
+    path = find_recipe(recipe)
+    if is_pipeline(path):
+        _print_pipeline(run_pipeline(load_pipeline(path, overrides or ()), output))
+        return
+    _print(run_train(read_recipe(recipe, overrides), output).path)
+
+
+def _resume(run: Path, changes: list[str]) -> None:
+    from embedtrain.workflows.pipeline import RECIPE, resume_pipeline
+    from embedtrain.workflows.train import resume as resume_run
+
+    if not changes and (run / RECIPE).is_file():
+        _print_pipeline(resume_pipeline(run))
+        return
+    _print(resume_run(run, changes).path)
+
+
+def _print(run: Path) -> None:
+    from embedtrain.cli.printing import print_run
+    from embedtrain.training.ranks.launcher import speaks
+
+    if speaks():
+        print_run(run)
+
+
+def _print_pipeline(output: Path) -> None:
+    from embedtrain.cli.printing import print_pipeline
+
+    print_pipeline(output)

@@ -38,10 +38,10 @@ def open_task(path: str, split: str | None = None, kind: str | None = None) -> T
     if kind is not None:
         if kind not in kinds:
             raise UserError("--task", "is unknown", got=kind, cure=f"Use {', '.join(kinds)}")
-        return kinds[kind].open(files)
+        return kinds[kind](files)
     for candidate in kinds.values():
         if candidate.recognises(files):
-            return candidate.open(files)
+            return candidate(files)
     forms = "; ".join(f"{name}: {found.needs}" for name, found in kinds.items())
     raise UserError(
         files.path,

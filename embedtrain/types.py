@@ -14,7 +14,7 @@ from typing import Literal, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 Side = Literal["query", "document"]
@@ -131,9 +131,12 @@ class TokenEmbeddings(Movable):
 
 @dataclass(frozen=True)
 class TokenVectors:
-    """:class:`TokenEmbeddings` as arrays, which may be memory-mapped: a corpus, or its queries."""
+    """:class:`TokenEmbeddings` as arrays, which may be memory-mapped: a corpus, or its queries.
 
-    values: Float[np.ndarray, "tokens dim"]
+    Vectors that are packed as signs hold bytes; :mod:`embedtrain.retrieval.late_interaction.binary_tokens`.
+    """
+
+    values: Float[np.ndarray, "tokens dim"] | UInt8[np.ndarray, "tokens bytes"]
     lengths: Int64[np.ndarray, " texts"]
     ids: Int64[np.ndarray, " tokens"] | None = None
     cls: Float[np.ndarray, "texts cls_dim"] | None = None
@@ -152,11 +155,21 @@ class TokenVectors:
         """Return the texts from ``start`` to ``stop``, without copying."""
         before = int(self.lengths[:start].sum())
         tokens = slice(before, before + int(self.lengths[start:stop].sum()))
+        return self._at(tokens, slice(start, stop))
+
+    def select(self, rows: Int64[np.ndarray, " chosen"]) -> "TokenVectors":
+        """Copy the texts at ``rows``, in that order."""
+        lengths = self.lengths[rows]
+        starts = np.cumsum(self.lengths)[rows] - lengths
+        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        return self._at(within + np.repeat(starts, lengths), rows)
+
+    def _at(self, tokens: slice | np.ndarray, texts: slice | np.ndarray) -> "TokenVectors":
         return TokenVectors(
             self.values[tokens],
-            self.lengths[start:stop],
+            self.lengths[texts],
             None if self.ids is None else self.ids[tokens],
-            None if self.cls is None else self.cls[start:stop],
+            None if self.cls is None else self.cls[texts],
             self.exact_match,
         )
 

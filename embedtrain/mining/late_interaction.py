@@ -23,7 +23,6 @@ from embedtrain.retrieval.late_interaction.indexes import (
     LateInteractionSearch,
     build_late_interaction_index,
 )
-from embedtrain.retrieval.late_interaction.rerank import select_texts
 from embedtrain.section import Section
 from embedtrain.types import TokenEmbeddings, TokenVectors
 
@@ -59,7 +58,7 @@ class EncodedTokens:
         for number, (row, chosen) in enumerate(zip(rows.tolist(), documents, strict=True)):
             used = chosen >= 0
             query = _double(self.queries.part(row, row + 1).tensors())
-            found = _double(select_texts(self.documents, chosen[used]).tensors())
+            found = _double(self.documents.select(chosen[used]).tensors())
             if used.any():
                 scores[number, used] = all_scores(query, found)[0].numpy()
         return scores
@@ -67,7 +66,7 @@ class EncodedTokens:
     def search(self, rows: NDArray[np.int64], depth: int) -> NDArray[np.int64]:
         """Search exactly; ordered by scores in float64, equal ones by document row."""
         index = ExactIndex(self.documents, device=self.device)
-        found = index.search(select_texts(self.queries, rows), depth + SPARE).indices
+        found = index.search(self.queries.select(rows), depth + SPARE).indices
         return best_first(found, self.score(rows, found), depth)
 
 
@@ -109,7 +108,7 @@ def open_late_interaction(
         )
 
     def search(rows: NDArray[np.int64], depth: int) -> NDArray[np.int64]:
-        found = index.search(select_texts(encoded.queries, rows), depth + SPARE).indices
+        found = index.search(encoded.queries.select(rows), depth + SPARE).indices
         return best_first(found, encoded.score(rows, found), depth)
 
     report |= {

@@ -6,7 +6,7 @@ other: a float query meets the values that the codes stand for. Bits find candid
 are scored again by the query's floats against the signs.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import faiss
@@ -68,7 +68,7 @@ class Compression(Section):
             kept /= np.linalg.norm(kept, axis=1, keepdims=True).clip(min=np.finfo(np.float32).tiny)
         if not isinstance(vectors, TokenVectors):
             return kept
-        return TokenVectors(kept, vectors.lengths, vectors.ids, vectors.cls, vectors.exact_match)
+        return replace(vectors, values=kept)
 
     def index(self, documents: Vectors) -> CompressedIndex:
         """Store cut documents as this says."""
@@ -197,12 +197,6 @@ def _token_index(
     if quantize is None:
         return ExactIndex(documents)
     codes, lowest, step = quantize_bytes(documents.values)
-    values = TokenVectors(
-        dequantize_bytes(codes, lowest, step),
-        documents.lengths,
-        documents.ids,
-        documents.cls,
-        documents.exact_match,
-    )
+    values = replace(documents, values=dequantize_bytes(codes, lowest, step))
     beside = documents.nbytes - documents.values.nbytes
     return ByteTokenIndex(ExactIndex(values), codes.nbytes + lowest.nbytes + step.nbytes + beside)

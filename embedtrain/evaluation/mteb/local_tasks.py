@@ -147,7 +147,7 @@ def _retrieval_split(task: Retrieval | Reranking) -> dict[str, Any]:
         documents = dict(zip(source.document_ids, source.documents, strict=True))
         queries, qrels, top_ranked = task.texts, source.qrels, None
     else:
-        queries, qrels = task.queries, task.qrels
+        queries, qrels = task.texts, task.qrels
         documents = {one: text for found in task.candidates.values() for one, text in found.items()}
         top_ranked = {query: list(found) for query, found in task.candidates.items()}
     return {

@@ -19,7 +19,7 @@ from mteb.types import PromptType
 from torch import Tensor
 
 from embedtrain.contract.texts import Contract
-from embedtrain.evaluation.tasks.candidates import CandidateScorer
+from embedtrain.evaluation.tasks.candidates import score_candidates
 from embedtrain.evaluation.tasks.retrieval import as_run
 from embedtrain.evaluation.tasks.subject import Role, Subject, with_prompts
 
@@ -120,7 +120,7 @@ class MtebModel:
             if query in top_ranked
         }
         asked = {query: text for query, text in zip(ids, texts, strict=True) if query in candidates}
-        return CandidateScorer(subject).run(asked, candidates)
+        return score_candidates(subject, asked, candidates)
 
     def _subject(self, task_metadata: Any) -> Subject:  # noqa: ANN401
         """Return the subject with the prompts of a task, and note them."""

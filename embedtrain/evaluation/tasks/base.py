@@ -36,16 +36,19 @@ class Task(ABC):
     needs: ClassVar[str]
     """What its data looks like, for error messages."""
     data: EvaluatedData
+    item_file: Path
+    """The file whose rows are the items that metrics are averaged over."""
+    texts: dict[str, str]
+    """The text of each item, for reports."""
+
+    @abstractmethod
+    def __init__(self, files: TaskFiles) -> None:
+        """Read and check the data; a mistake in it names file and line."""
 
     @classmethod
     @abstractmethod
     def recognises(cls, files: TaskFiles) -> bool:
         """Whether data looks like this kind; at most one kind says so."""
-
-    @classmethod
-    @abstractmethod
-    def open(cls, files: TaskFiles) -> "Task":
-        """Read and check the data; a mistake in it names file and line."""
 
     @abstractmethod
     def run(self, subject: Subject) -> Outcome:
@@ -53,22 +56,5 @@ class Task(ABC):
 
     def clusters(self, column: str) -> dict[str, str]:
         """Return the label of each item in a column of its data, for statistics by cluster."""
-        return read_clusters(self.item_file, column)
-
-    @property
-    @abstractmethod
-    def item_file(self) -> Path:
-        """The file whose rows are the items that metrics are averaged over."""
-
-    @property
-    @abstractmethod
-    def texts(self) -> dict[str, str]:
-        """The text of each item, for reports."""
-
-
-def read_clusters(path: Path, column: str) -> dict[str, str]:
-    """Read the labels of items from a JSON Lines file."""
-    return {
-        item_id(row, number): str(row[column])
-        for number, row in enumerate(read_rows(path, {column: object}), 1)
-    }
+        rows = read_rows(self.item_file, {column: object})
+        return {item_id(row, number): str(row[column]) for number, row in enumerate(rows, 1)}

@@ -1,6 +1,5 @@
 """Classification: a linear probe on frozen vectors, trained on a few examples of each label."""
 
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -41,16 +40,12 @@ class Classification(Task):
                 files.path, "has labels that no training row has", got=unknown[0], cure="Drop them"
             )
         self.data = files.described("classification", len(self.test), len(self.training))
+        self.item_file, self.texts = files.path, self.test.by_id
 
     @classmethod
     def recognises(cls, files: TaskFiles) -> bool:
         """Whether rows hold a text and a label, and training rows lie beside them."""
         return {"text", "label"} <= files.columns and files.training is not None
-
-    @classmethod
-    def open(cls, files: TaskFiles) -> "Classification":
-        """Read both files."""
-        return cls(files)
 
     def run(self, subject: Subject) -> Outcome:
         """Train the probes and let them label every item."""
@@ -69,16 +64,6 @@ class Classification(Task):
             right += probe.predict(items) == expected
         accuracy = (right / len(rows)).tolist()
         return Outcome({"accuracy": dict(zip(self.test.ids, accuracy, strict=True))})
-
-    @property
-    def item_file(self) -> Path:
-        """The file of the test rows."""
-        return self.test.path
-
-    @property
-    def texts(self) -> dict[str, str]:
-        """Item to text."""
-        return dict(self.test.by_id)
 
 
 def draw_examples(labels: list[str]) -> list[list[int]]:

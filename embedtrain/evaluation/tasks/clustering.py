@@ -1,6 +1,5 @@
 """Clustering: do the clusters of vectors follow the labels of the texts?"""
 
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -30,16 +29,12 @@ class Clustering(Task):
         self.data = TaskFiles(files.path, files.name, files.split).described(
             "clustering", len(self.rows), len(self.rows)
         )
+        self.item_file, self.texts = files.path, self.rows.by_id
 
     @classmethod
     def recognises(cls, files: TaskFiles) -> bool:
         """Whether rows hold a text and a label, and no training rows lie beside them."""
         return {"text", "label"} <= files.columns and files.training is None
-
-    @classmethod
-    def open(cls, files: TaskFiles) -> "Clustering":
-        """Read the texts."""
-        return cls(files)
 
     def run(self, subject: Subject) -> Outcome:
         """Cluster the vectors."""
@@ -54,13 +49,3 @@ class Clustering(Task):
             expected=dict(zip(self.rows.ids, map(float, classes), strict=True)),
         )
         return Outcome({}, predictions, ("v_measure",))
-
-    @property
-    def item_file(self) -> Path:
-        """The file of the texts."""
-        return self.rows.path
-
-    @property
-    def texts(self) -> dict[str, str]:
-        """Item to text."""
-        return dict(self.rows.by_id)

@@ -44,12 +44,12 @@ def open_task(path: str, split: str | None = None, kind: str | None = None) -> T
         if not (isinstance(own, type) and issubclass(own, Task)):
             cure = "Name a subclass of embedtrain.evaluation.tasks.base.Task"
             raise UserError(kind, "is no kind of task", got=own, cure=cure)
-        return own.open(files)
+        return own(files)
     if kind is not None:
-        return kinds[kind].open(files)
+        return kinds[kind](files)
     for candidate in kinds.values():
         if candidate.recognises(files):
-            return candidate.open(files)
+            return candidate(files)
     forms = "; ".join(f"{name}: {found.needs}" for name, found in kinds.items())
     raise UserError(
         files.path,

@@ -1,6 +1,5 @@
 """Texts with labels, and scikit-learn, which what is done with them needs."""
 
-from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -17,17 +16,13 @@ class LabelledTexts:
         self.path = path
         self.ids = item_ids(path, rows)
         self.texts = [row["text"] for row in rows]
+        self.by_id = dict(zip(self.ids, self.texts, strict=True))
         self.labels = [str(row["label"]) for row in rows]
         if len(set(self.labels)) < 2:
             raise UserError(path, "has only one label", got=self.labels[0], cure="Give two or more")
 
     def __len__(self) -> int:
         return len(self.texts)
-
-    @property
-    def by_id(self) -> Mapping[str, str]:
-        """Item to its text."""
-        return dict(zip(self.ids, self.texts, strict=True))
 
 
 def scikit_learn(module: str, purpose: str) -> ModuleType:

@@ -1,10 +1,9 @@
 """Pair classification: does the similarity of two sentences tell whether they are a pair?"""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from embedtrain.errors import UserError
-from embedtrain.evaluation.results.result import Predictions
 from embedtrain.evaluation.tasks.base import Outcome
 from embedtrain.evaluation.tasks.files import TaskFiles
 from embedtrain.evaluation.tasks.sentence_pairs import SentencePairs
@@ -22,22 +21,16 @@ class PairClassification(SentencePairs):
 
     columns: ClassVar = {"label": object}
 
-    def __init__(self, files: TaskFiles, rows: list[dict[str, Any]]) -> None:
-        super().__init__(files, rows)
-        self.labels = [
-            _label(row["label"], files.path, name) for row, name in zip(rows, self.ids, strict=True)
-        ]
+    def __init__(self, files: TaskFiles) -> None:
+        super().__init__(files)
+        named = zip(self.rows, self.ids, strict=True)
+        self.labels = [_label(row["label"], files.path, name) for row, name in named]
         if len(set(self.labels)) < 2:
             raise UserError(files.path, "has labels of one kind only", cure="Give pairs and others")
 
     def run(self, subject: Subject) -> Outcome:
         """Compare the sentences of each pair."""
-        similarities = subject.similarities(*self.sentences).tolist()
-        predictions = Predictions(
-            predicted=dict(zip(self.ids, similarities, strict=True)),
-            expected=dict(zip(self.ids, self.labels, strict=True)),
-        )
-        return Outcome({}, predictions, ("average_precision",))
+        return self.compared(subject, self.labels, ("average_precision",))
 
 
 def _label(value: object, path: Path, name: str) -> float:

@@ -9,7 +9,7 @@ from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.metrics import score_run
 from embedtrain.evaluation.results.result import EvaluatedData
 from embedtrain.evaluation.tasks.base import Outcome, Task
-from embedtrain.evaluation.tasks.candidates import CandidateScorer
+from embedtrain.evaluation.tasks.candidates import score_candidates
 from embedtrain.evaluation.tasks.files import TaskFiles, item_ids, read_rows
 from embedtrain.evaluation.tasks.subject import Subject
 
@@ -25,19 +25,12 @@ class Reranking(Task):
         "of {query-id, corpus-ids: [...]}"
     )
 
-    def __init__(
-        self,
-        data: EvaluatedData,
-        item_file: Path,
-        queries: dict[str, str],
-        candidates: dict[str, dict[str, str]],
-        qrels: dict[str, dict[str, int]],
-    ) -> None:
-        self.data = data
-        self._item_file = item_file
-        self.queries = queries
-        self.candidates = candidates
-        self.qrels = qrels
+    def __init__(self, files: TaskFiles) -> None:
+        self.texts: dict[str, str] = {}
+        self.candidates: dict[str, dict[str, str]] = {}
+        self.qrels: dict[str, dict[str, int]] = {}
+        self.data = self._read_folder(files) if files.is_beir else self._read_rows(files)
+        self.item_file = files.path / "queries.jsonl" if files.is_beir else files.path
 
     @classmethod
     def recognises(cls, files: TaskFiles) -> bool:
@@ -45,38 +38,29 @@ class Reranking(Task):
         rows = {"query", "positive"} <= files.columns
         return rows or (files.is_beir and (files.path / "top_ranked.jsonl").is_file())
 
-    @classmethod
-    def open(cls, files: TaskFiles) -> "Reranking":
-        """Read queries, candidates and judgments."""
-        return cls._open_folder(files) if files.is_beir else cls._open_rows(files)
-
-    @classmethod
-    def _open_rows(cls, files: TaskFiles) -> "Reranking":
+    def _read_rows(self, files: TaskFiles) -> EvaluatedData:
         rows = read_rows(files.path, {"query": str, "positive": list, "negative": list})
-        ids = item_ids(files.path, rows)
-        candidates: dict[str, dict[str, str]] = {}
-        qrels: dict[str, dict[str, int]] = {}
-        for name, row in zip(ids, rows, strict=True):
+        for name, row in zip(item_ids(files.path, rows), rows, strict=True):
             if not row["positive"]:
-                raise _without_positive(files.path, name)
-            candidates[name] = {
+                cure = "Drop it or judge one"
+                raise UserError(files.path, "has a query without positives", got=name, cure=cure)
+            self.texts[name] = row["query"]
+            self.candidates[name] = {
                 f"{name}-{side}-{number}": _text(text, files.path, name)
                 for side in ("positive", "negative")
                 for number, text in enumerate(row[side], 1)
             }
-            qrels[name] = {f"{name}-positive-{n}": 1 for n in range(1, len(row["positive"]) + 1)}
-        data = files.described("reranking", len(rows), sum(map(len, candidates.values())))
-        queries = {name: row["query"] for name, row in zip(ids, rows, strict=True)}
-        return cls(data, files.path, queries, candidates, qrels)
+            answers = range(1, len(row["positive"]) + 1)
+            self.qrels[name] = {f"{name}-positive-{number}": 1 for number in answers}
+        return files.described("reranking", len(rows), sum(map(len, self.candidates.values())))
 
-    @classmethod
-    def _open_folder(cls, files: TaskFiles) -> "Reranking":
+    def _read_folder(self, files: TaskFiles) -> EvaluatedData:
         task = load_retrieval_task(files.path, files.split)
         ranked = files.path / "top_ranked.jsonl"
         rows = read_rows(ranked, {"query-id": str, "corpus-ids": list})
         texts = dict(zip(task.document_ids, task.documents, strict=True))
         found = {row["query-id"]: row["corpus-ids"] for row in rows}
-        candidates = {}
+        self.texts, self.qrels = dict(zip(task.query_ids, task.queries, strict=True)), task.qrels
         for query in task.query_ids:
             if query not in found:
                 raise UserError(
@@ -84,32 +68,20 @@ class Reranking(Task):
                 )
             if unknown := next((one for one in found[query] if one not in texts), None):
                 raise UserError(ranked, "names a document the corpus lacks", got=unknown)
-            candidates[query] = {one: texts[one] for one in found[query]}
-        data = EvaluatedData(
+            self.candidates[query] = {one: texts[one] for one in found[query]}
+        return EvaluatedData(
             name=task.name,
             split=files.split,
             fingerprint=task.fingerprint[:32] + hash_files([ranked])[:32],
-            num_queries=len(candidates),
-            num_documents=sum(map(len, candidates.values())),
+            num_queries=len(self.candidates),
+            num_documents=sum(map(len, self.candidates.values())),
             task="reranking",
         )
-        queries = dict(zip(task.query_ids, task.queries, strict=True))
-        return cls(data, files.path / "queries.jsonl", queries, candidates, task.qrels)
 
     def run(self, subject: Subject) -> Outcome:
         """Score every query against its own candidates."""
-        run = CandidateScorer(subject).run(self.queries, self.candidates)
+        run = score_candidates(subject, self.texts, self.candidates)
         return Outcome(score_run(self.qrels, run, METRICS), run=run)
-
-    @property
-    def item_file(self) -> Path:
-        """The file of the queries."""
-        return self._item_file
-
-    @property
-    def texts(self) -> dict[str, str]:
-        """Query id to query."""
-        return self.queries
 
 
 def _text(value: Any, path: Path, name: str) -> str:  # noqa: ANN401 - from a user's file
@@ -118,7 +90,3 @@ def _text(value: Any, path: Path, name: str) -> str:  # noqa: ANN401 - from a us
             path, f"holds a candidate of {name!r} that is no text", got=value, cure="Correct it"
         )
     return value
-
-
-def _without_positive(path: Path, name: str) -> UserError:
-    return UserError(path, "has a query without positives", got=name, cure="Drop it or judge one")

@@ -1,11 +1,9 @@
 """Retrieval: find the relevant documents of a corpus."""
 
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.data.sources import load_task
 from embedtrain.evaluation.measures.metrics import (
     Ranking,
@@ -37,9 +35,11 @@ class Retrieval(Task):
     kind: ClassVar[str] = "retrieval"
     needs: ClassVar[str] = "a folder with corpus.jsonl, queries.jsonl and qrels/<split>.tsv"
 
-    def __init__(self, files: TaskFiles, task: RetrievalTask) -> None:
+    def __init__(self, files: TaskFiles) -> None:
         self.files = files
-        self.task = task
+        self.task = task = load_task(str(files.path), files.split)
+        self.item_file = files.path / "queries.jsonl"
+        self.texts = dict(zip(task.query_ids, task.queries, strict=True))
         self.data = EvaluatedData(
             name=task.name,
             split=files.split,
@@ -54,11 +54,6 @@ class Retrieval(Task):
         own = files.is_beir and not (files.path / "top_ranked.jsonl").is_file()
         return own or str(files.path) == "python_docs"
 
-    @classmethod
-    def open(cls, files: TaskFiles) -> "Retrieval":
-        """Read queries, corpus and judgments."""
-        return cls(files, load_task(str(files.path), files.split))
-
     def run(self, subject: Subject) -> Outcome:
         """Search the whole corpus for every query."""
         task = self.task
@@ -68,16 +63,6 @@ class Retrieval(Task):
         )
         run = as_run(task.query_ids, task.document_ids, found)
         return Outcome(score_ranking(ranking, METRICS), run=run, ties=find_ties(ranking))
-
-    @property
-    def item_file(self) -> Path:
-        """The queries."""
-        return self.files.path / "queries.jsonl"
-
-    @property
-    def texts(self) -> dict[str, str]:
-        """Query id to query."""
-        return dict(zip(self.task.query_ids, self.task.queries, strict=True))
 
 
 def find_ties(ranking: Ranking) -> Ties | None:

@@ -2,11 +2,12 @@
 
 from abc import ABC
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
-from embedtrain.evaluation.tasks.base import Task
+from embedtrain.evaluation.results.result import Predictions
+from embedtrain.evaluation.tasks.base import Outcome, Task
 from embedtrain.evaluation.tasks.files import TaskFiles, item_ids, read_rows
+from embedtrain.evaluation.tasks.subject import Subject
 
 
 class SentencePairs(Task, ABC):
@@ -15,23 +16,19 @@ class SentencePairs(Task, ABC):
     columns: ClassVar[Mapping[str, Any]]
     """Columns besides the sentences, and their types."""
 
-    def __init__(self, files: TaskFiles, rows: list[dict[str, Any]]) -> None:
-        self.files = files
-        self.rows = rows
-        self.ids = item_ids(files.path, rows)
-        self.data = files.described(self.kind, len(rows), len(rows))
+    def __init__(self, files: TaskFiles) -> None:
+        wanted = {"sentence1": str, "sentence2": str, **self.columns}
+        self.rows = read_rows(files.path, wanted)
+        self.ids = item_ids(files.path, self.rows)
+        self.data = files.described(self.kind, len(self.rows), len(self.rows))
+        self.item_file = files.path
+        pairs = zip(self.ids, *self.sentences, strict=True)
+        self.texts = {name: f"{first} | {second}" for name, first, second in pairs}
 
     @classmethod
     def recognises(cls, files: TaskFiles) -> bool:
         """Whether rows hold two sentences and what belongs to them."""
         return {"sentence1", "sentence2", *cls.columns} <= files.columns
-
-    @classmethod
-    def open(cls, files: TaskFiles) -> "SentencePairs":
-        """Read the pairs."""
-        return cls(
-            files, read_rows(files.path, {"sentence1": str, "sentence2": str, **cls.columns})
-        )
 
     @property
     def sentences(self) -> tuple[list[str], list[str]]:
@@ -39,13 +36,13 @@ class SentencePairs(Task, ABC):
         first, second = ([row[name] for row in self.rows] for name in ("sentence1", "sentence2"))
         return first, second
 
-    @property
-    def item_file(self) -> Path:
-        """The file of the pairs."""
-        return self.files.path
-
-    @property
-    def texts(self) -> dict[str, str]:
-        """Item to both sentences."""
-        pairs = zip(self.ids, *self.sentences, strict=True)
-        return {name: f"{first} | {second}" for name, first, second in pairs}
+    def compared(
+        self, subject: Subject, expected: list[float], metrics: tuple[str, ...]
+    ) -> Outcome:
+        """Compare the sentences of each pair; ``metrics`` judge their similarities by what is expected."""
+        similarities = subject.similarities(*self.sentences).tolist()
+        predictions = Predictions(
+            predicted=dict(zip(self.ids, similarities, strict=True)),
+            expected=dict(zip(self.ids, expected, strict=True)),
+        )
+        return Outcome({}, predictions, metrics)

@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-from embedtrain.evaluation.results.result import Predictions
 from embedtrain.evaluation.tasks.base import Outcome
 from embedtrain.evaluation.tasks.sentence_pairs import SentencePairs
 from embedtrain.evaluation.tasks.subject import Subject
@@ -17,10 +16,5 @@ class Sts(SentencePairs):
 
     def run(self, subject: Subject) -> Outcome:
         """Compare the sentences of each pair."""
-        similarities = subject.similarities(*self.sentences).tolist()
         scores = [float(row["score"]) for row in self.rows]
-        predictions = Predictions(
-            predicted=dict(zip(self.ids, similarities, strict=True)),
-            expected=dict(zip(self.ids, scores, strict=True)),
-        )
-        return Outcome({}, predictions, ("spearman", "pearson"))
+        return self.compared(subject, scores, ("spearman", "pearson"))

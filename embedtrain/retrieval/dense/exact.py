@@ -1,5 +1,6 @@
 """Exact search by inner product, block by block, over embeddings in memory or mapped from a file."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +9,12 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from embedtrain.errors import UserError
-from embedtrain.retrieval.dense.ranking import best_columns, merge_candidates, no_candidates
+from embedtrain.retrieval.dense.ranking import (
+    Candidates,
+    best_columns,
+    merge_candidates,
+    no_candidates,
+)
 
 SCORES_PER_BLOCK = 2**22
 """Scores held at once (16 MiB in float32)."""
@@ -20,6 +26,20 @@ class SearchResult:
 
     indices: Int64[np.ndarray, "queries results"]
     scores: Float32[np.ndarray, "queries results"]
+
+    @classmethod
+    def empty(cls, num_queries: int, num_results: int) -> "SearchResult":
+        """Return places to be filled."""
+        shape = num_queries, num_results
+        return cls(np.full(shape, -1, np.int64), np.full(shape, -np.inf, np.float32))
+
+    @classmethod
+    def of_blocks(cls, best: Sequence[Candidates]) -> "SearchResult":
+        """Join what was found for consecutive blocks of queries."""
+        return cls(
+            torch.cat([block.indices for block in best]).cpu().numpy(),
+            torch.cat([block.scores for block in best]).cpu().numpy(),
+        )
 
 
 def search_exact(
@@ -53,9 +73,7 @@ def search_exact(
         for number, query_embeddings in enumerate(query_blocks):
             found = best_columns(query_embeddings @ block.T, num_results)
             best[number] = merge_candidates(best[number], found, start, num_results)
-    scores = torch.cat([candidates.scores for candidates in best])
-    indices = torch.cat([candidates.indices for candidates in best])
-    return SearchResult(indices.cpu().numpy(), scores.cpu().numpy())
+    return SearchResult.of_blocks(best)
 
 
 def _check(

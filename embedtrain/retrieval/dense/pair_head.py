@@ -57,10 +57,7 @@ def _search_all(
         for number, some in enumerate(asked):
             found = best_columns(interaction_scores(weights, some, block, task), num_results)
             best[number] = merge_candidates(best[number], found, start, num_results)
-    return SearchResult(
-        torch.cat([one.indices for one in best]).cpu().numpy(),
-        torch.cat([one.scores for one in best]).cpu().numpy(),
-    )
+    return SearchResult.of_blocks(best)
 
 
 def _search_proposed(

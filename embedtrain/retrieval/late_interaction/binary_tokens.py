@@ -8,13 +8,13 @@ $$s(q, d) = \sum_i \max_j \langle q_i, b_j \rangle / \sqrt{D}, \quad b = +1 \tex
 Source: Cao et al. (2024), https://arxiv.org/abs/2310.01329 (binary token representations of passages).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int64, UInt8
+from jaxtyping import Float32, UInt8
 from pydantic import PositiveInt
 
 from embedtrain.errors import UserError
@@ -28,47 +28,35 @@ from embedtrain.retrieval.late_interaction.exact import (
 )
 from embedtrain.retrieval.late_interaction.index_folder import (
     new_folder,
-    read_array,
     read_manifest,
+    read_vectors,
     write_manifest,
+    write_vectors,
 )
 from embedtrain.section import Section
 from embedtrain.types import TokenVectors
-
-OPTIONAL = ("ids", "cls")
 
 
 @dataclass(frozen=True)
 class BinaryTokens:
     """Token vectors as packed signs; ids and ``cls`` vectors stay as they were."""
 
-    signs: UInt8[np.ndarray, "tokens bytes"]
+    packed: TokenVectors
+    """With eight signs to a byte in place of the values."""
     dim: int
-    lengths: Int64[np.ndarray, " texts"]
-    ids: Int64[np.ndarray, " tokens"] | None = None
-    cls: Float[np.ndarray, "texts cls_dim"] | None = None
-    exact_match: bool = False
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.packed)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the signs, of the ``cls`` vectors, and of ids where scores need them."""
-        ids = self.ids.nbytes if self.ids is not None and self.exact_match else 0
-        return self.signs.nbytes + ids + (0 if self.cls is None else self.cls.nbytes)
+        return self.packed.nbytes
 
     def part(self, start: int, stop: int) -> TokenVectors:
         """Return the texts from ``start`` to ``stop`` as floats."""
-        before = int(self.lengths[:start].sum())
-        tokens = slice(before, before + int(self.lengths[start:stop].sum()))
-        return TokenVectors(
-            unpack_signs(self.signs[tokens], self.dim),
-            self.lengths[start:stop],
-            None if self.ids is None else self.ids[tokens],
-            None if self.cls is None else self.cls[start:stop],
-            self.exact_match,
-        )
+        part = self.packed.part(start, stop)
+        return replace(part, values=unpack_signs(part.values, self.dim))
 
 
 def pack_signs(vectors: TokenVectors) -> BinaryTokens:
@@ -79,14 +67,7 @@ def pack_signs(vectors: TokenVectors) -> BinaryTokens:
         if np.isnan(values).any():  # it would become a sign like any other
             raise UserError("documents", "hold NaN", cure="Check the model and its input")
         blocks.append(np.packbits(values >= 0, axis=1))
-    return BinaryTokens(
-        np.concatenate(blocks),
-        vectors.values.shape[1],
-        vectors.lengths,
-        vectors.ids,
-        vectors.cls,
-        vectors.exact_match,
-    )
+    return BinaryTokens(replace(vectors, values=np.concatenate(blocks)), vectors.values.shape[1])
 
 
 def unpack_signs(
@@ -128,36 +109,21 @@ class BinaryIndex:
     def search(self, queries: TokenVectors, num_results: int) -> SearchResult:
         """Return the best documents of each query; ties, which signs make often, by lower index."""
         check_search(queries, self.documents.part(0, 1), num_results)
-        blocks = (
-            self.documents.part(start, stop).tensors(self.device)
-            for start, stop in cut_blocks(self.documents.lengths, self.block_tokens)
-        )
-        best = search_blocks(queries, blocks, num_results, self.device)
-        return SearchResult(best.indices.cpu().numpy(), best.scores.cpu().numpy())
+        ranges = cut_blocks(self.documents.packed.lengths, self.block_tokens)
+        blocks = (self.documents.part(*some).tensors(self.device) for some in ranges)
+        return search_blocks(queries, blocks, num_results, self.device)
 
     def save(self, folder: Path) -> None:
         """Write the packed signs and a manifest."""
+        packed = self.documents.packed
         with new_folder(folder) as partial:
-            for name in ("signs", "lengths", *OPTIONAL):
-                if (array := getattr(self.documents, name)) is not None:
-                    np.save(partial / f"{name}.npy", array, allow_pickle=False)
-            content = {"dim": self.documents.dim, "exact_match": self.documents.exact_match}
+            write_vectors(partial, packed, values="signs")
+            content = {"dim": self.documents.dim, "exact_match": packed.exact_match}
             write_manifest(partial, self.kind, content)
 
     @classmethod
     def load(cls, folder: Path, device: torch.device | str = "cpu") -> "BinaryIndex":
         """Map a saved index into memory."""
         manifest = read_manifest(folder, "binary", "dim", "exact_match")
-        optional = {
-            name: read_array(path)
-            for name in OPTIONAL
-            if (path := folder / f"{name}.npy").is_file()
-        }
-        documents = BinaryTokens(
-            read_array(folder / "signs.npy"),
-            manifest["dim"],
-            read_array(folder / "lengths.npy"),
-            exact_match=manifest["exact_match"],
-            **optional,
-        )
-        return cls(documents, device=device)
+        packed = read_vectors(folder, exact_match=manifest["exact_match"], values="signs")
+        return cls(BinaryTokens(packed, manifest["dim"]), device=device)

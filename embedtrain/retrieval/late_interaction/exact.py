@@ -17,12 +17,7 @@ from pydantic import PositiveInt
 from embedtrain.errors import UserError
 from embedtrain.ops.similarity import all_scores
 from embedtrain.retrieval.dense.exact import SearchResult
-from embedtrain.retrieval.dense.ranking import (
-    Candidates,
-    best_columns,
-    merge_candidates,
-    no_candidates,
-)
+from embedtrain.retrieval.dense.ranking import best_columns, merge_candidates, no_candidates
 from embedtrain.retrieval.late_interaction.index_folder import (
     new_folder,
     read_manifest,
@@ -90,12 +85,9 @@ class ExactIndex:
         may depend on ``block_tokens``.
         """
         check_search(queries, self.documents, num_results)
-        blocks = (
-            self.documents.part(start, stop).tensors(self.device)
-            for start, stop in cut_blocks(self.documents.lengths, self.block_tokens)
-        )
-        best = search_blocks(queries, blocks, num_results, self.device)
-        return SearchResult(best.indices.cpu().numpy(), best.scores.cpu().numpy())
+        ranges = cut_blocks(self.documents.lengths, self.block_tokens)
+        blocks = (self.documents.part(*some).tensors(self.device) for some in ranges)
+        return search_blocks(queries, blocks, num_results, self.device)
 
     def save(self, folder: Path) -> None:
         """Write the vectors as ``.npy`` files and a manifest."""
@@ -142,7 +134,7 @@ def search_blocks(
     blocks: Iterable[TokenEmbeddings],
     num_results: int,
     device: torch.device | str = "cpu",
-) -> Candidates:
+) -> SearchResult:
     """Keep the best documents of consecutive blocks; indices count through all of them."""
     parts = [
         queries.part(start, stop).tensors(device)
@@ -156,9 +148,7 @@ def search_blocks(
                 found = best_columns(all_scores(part, block), num_results)
                 best[number] = merge_candidates(best[number], found, first, num_results)
             first += len(block)
-    return Candidates(
-        torch.cat([part.scores for part in best]), torch.cat([part.indices for part in best])
-    )
+    return SearchResult.of_blocks(best)
 
 
 def check_documents(documents: TokenVectors) -> TokenVectors:
@@ -203,6 +193,14 @@ def check_wanted(queries: TokenVectors, num_results: int) -> None:
         raise UserError("search", "has no queries", cure="Give at least one of the queries")
     if num_results < 1:
         raise UserError("search", "num_results must be at least 1", got=num_results)
+
+
+def check_inexact(documents: TokenVectors, name: str) -> None:
+    """Refuse what an index over vectors alone, without their ids, cannot search."""
+    check_documents(documents)
+    if documents.exact_match:
+        cure = "Search with exact, or without exact_match"
+        raise UserError(name, "cannot follow exact_match", cure=cure)
 
 
 def cls_dim(vectors: TokenVectors) -> int:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from pydantic import PositiveInt
 from torch import Tensor
@@ -88,22 +87,21 @@ class FastPlaidIndex:
     def search(self, queries: TokenVectors, num_results: int) -> SearchResult:
         """Return the documents that fast-plaid finds; equal scores by the lower index."""
         check_wanted(queries, num_results)
-        shape = len(queries), min(num_results, self.num_documents)
-        indices = np.full(shape, -1, dtype=np.int64)
-        scores = np.full(shape, -np.inf, dtype=np.float32)
+        wanted = min(num_results, self.num_documents)
+        result = SearchResult.empty(len(queries), wanted)
         for start, stop in cut_blocks(queries.lengths, QUERY_TOKENS):
             found = self.index.search(
                 _split(queries.part(start, stop)),
-                top_k=shape[1],
+                top_k=wanted,
                 n_full_scores=max(num_results, self.settings.num_candidates),
                 n_ivf_probe=self.settings.num_probes,
                 show_progress=False,
             )
             for number, hits in enumerate(found, start):
-                ordered = sorted(hits, key=lambda hit: (-hit[1], hit[0]))[: shape[1]]
-                for place, (index, score) in enumerate(ordered):
-                    indices[number, place], scores[number, place] = index, score
-        return SearchResult(indices, scores)
+                ordered = sorted(hits, key=lambda hit: (-hit[1], hit[0]))[:wanted]
+                for place, hit in enumerate(ordered):
+                    result.indices[number, place], result.scores[number, place] = hit
+        return result
 
     def save(self, folder: Path) -> None:
         """Copy the index's files."""

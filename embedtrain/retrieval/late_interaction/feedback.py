@@ -23,7 +23,7 @@ from embedtrain.errors import UserError
 from embedtrain.retrieval.dense.exact import SearchResult, search_exact
 from embedtrain.retrieval.dense.faiss_index import Index, search_index
 from embedtrain.retrieval.late_interaction.exact import LateInteractionIndex, check_search
-from embedtrain.retrieval.late_interaction.rerank import rerank, select_texts
+from embedtrain.retrieval.late_interaction.rerank import rerank
 from embedtrain.retrieval.late_interaction.token_frequency import TokenFrequencies
 from embedtrain.section import Section
 from embedtrain.types import Similarity, TokenVectors
@@ -97,7 +97,7 @@ def expand_queries(
     """Add weighted centroids to each query; their ids are those of the tokens they stand for."""
     check_search(queries, documents, 1)
     centroids = [
-        _cluster(select_texts(documents, row[row >= 0]), feedback)
+        _cluster(documents.select(row[row >= 0]), feedback)
         for row in first.indices[:, : feedback.num_documents]
     ]
     ids = _ids_of(np.concatenate(centroids), documents, feedback, token_index)

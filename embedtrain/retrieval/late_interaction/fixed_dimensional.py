@@ -33,6 +33,7 @@ from embedtrain.retrieval.dense.faiss_index import (
 )
 from embedtrain.retrieval.late_interaction.exact import (
     check_documents,
+    check_inexact,
     check_search,
     cls_dim,
     cut_blocks,
@@ -85,11 +86,7 @@ class FixedDimensionalSearch(Section):
         self, documents: TokenVectors, device: torch.device | str = "cpu"
     ) -> "FixedDimensionalIndex":
         """Encode the documents and index the encodings; memory is that of the faiss index."""
-        check_documents(documents)
-        if documents.exact_match:
-            raise UserError(
-                "fde", "cannot follow exact_match", cure="Search with exact, or without exact_match"
-            )
+        check_inexact(documents, "fde")
         encoder = Encoder.draw(self, documents.values.shape[1])
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             shape = (len(documents), encoder.dim + cls_dim(documents))
@@ -218,15 +215,10 @@ class FixedDimensionalIndex:
         """Return the best of each query's candidates, by exact scores."""
         check_search(queries, self.documents, num_results)
         wanted = max(num_results, self.num_candidates)
-        candidates = [
-            search_index(
-                self.index, self.encoder.with_cls(queries.part(start, stop), "query"), wanted
-            ).indices
-            for start, stop in cut_blocks(queries.lengths, ENCODED_TOKENS)
-        ]
-        return rerank(
-            queries, self.documents, np.concatenate(candidates), num_results, device=self.device
-        )
+        blocks = (queries.part(*some) for some in cut_blocks(queries.lengths, ENCODED_TOKENS))
+        encoded = (self.encoder.with_cls(block, "query") for block in blocks)
+        found = np.concatenate([search_index(self.index, one, wanted).indices for one in encoded])
+        return rerank(queries, self.documents, found, num_results, device=self.device)
 
     def save(self, folder: Path) -> None:
         """Write the faiss index, the random draws and the vectors."""

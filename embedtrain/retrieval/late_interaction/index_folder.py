@@ -88,21 +88,21 @@ def read_manifest(folder: Path, kind: str | None = None, *needed: str) -> dict[s
     return content
 
 
-def write_vectors(folder: Path, vectors: TokenVectors) -> None:
+def write_vectors(folder: Path, vectors: TokenVectors, *, values: str = "values") -> None:
     """Write vectors as one ``.npy`` file for each array; memory-mapped ones are copied in pieces."""
     for name in ARRAYS:
-        array = getattr(vectors, name)
+        array, file = getattr(vectors, name), values if name == "values" else name
         if array is not None:
-            np.save(folder / f"{name}.npy", array, allow_pickle=False)
+            np.save(folder / f"{file}.npy", array, allow_pickle=False)
 
 
-def read_vectors(folder: Path, *, exact_match: bool) -> TokenVectors:
-    """Map the vectors of a folder into memory, read-only."""
-    arrays = {name: read_array(folder / f"{name}.npy") for name in ARRAYS[:2]}
+def read_vectors(folder: Path, *, exact_match: bool, values: str = "values") -> TokenVectors:
+    """Map the vectors of a folder into memory, read-only; ``values`` is the name of their file."""
+    numbers, lengths = (read_array(folder / f"{name}.npy") for name in (values, "lengths"))
     optional = {
         name: read_array(path) for name in ARRAYS[2:] if (path := folder / f"{name}.npy").is_file()
     }
-    return TokenVectors(**arrays, **optional, exact_match=exact_match)
+    return TokenVectors(numbers, lengths, **optional, exact_match=exact_match)
 
 
 def read_array(path: Path) -> np.ndarray:

@@ -27,7 +27,6 @@ from embedtrain.retrieval.late_interaction.rerank import (
     NUM_SAMPLED_QUERIES,
     recall_against_exact,
     sample_rows,
-    select_texts,
 )
 from embedtrain.retrieval.late_interaction.token_pooling import keep_first
 from embedtrain.retrieval.late_interaction.token_search import (
@@ -139,5 +138,5 @@ def load_late_interaction_index(
 
 
 def _stand_ins(documents: TokenVectors, seed: int) -> TokenVectors:
-    chosen = select_texts(documents, sample_rows(len(documents), NUM_SAMPLED_QUERIES, seed))
+    chosen = documents.select(sample_rows(len(documents), NUM_SAMPLED_QUERIES, seed))
     return keep_first(chosen, np.minimum(chosen.lengths, STAND_IN_TOKENS))

@@ -21,21 +21,6 @@ NUM_SAMPLED_QUERIES = 100
 """Queries on which an index's recall is measured, at most."""
 
 
-def select_texts(vectors: TokenVectors, rows: Int64[np.ndarray, " chosen"]) -> TokenVectors:
-    """Copy the texts at ``rows``, in that order."""
-    lengths = vectors.lengths[rows]
-    starts = np.cumsum(vectors.lengths)[rows] - lengths
-    within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    places = within + np.repeat(starts, lengths)
-    return TokenVectors(
-        vectors.values[places],
-        lengths,
-        None if vectors.ids is None else vectors.ids[places],
-        None if vectors.cls is None else vectors.cls[rows],
-        vectors.exact_match,
-    )
-
-
 def rerank(
     queries: TokenVectors,
     documents: TokenVectors,
@@ -50,9 +35,7 @@ def rerank(
     Places without a candidate are filled with ``-1`` and ``-inf``.
     """
     check_search(queries, documents, num_results)
-    shape = len(queries), min(num_results, len(documents))
-    indices = np.full(shape, -1, dtype=np.int64)
-    scores = np.full(shape, -np.inf, dtype=np.float32)
+    result = SearchResult.empty(len(queries), min(num_results, len(documents)))
     for number, row in enumerate(candidates):
         chosen = np.unique(row[row >= 0])
         if len(chosen) == 0:
@@ -60,9 +43,9 @@ def rerank(
         blocks = _blocks(documents, chosen, device)
         best = search_blocks(queries.part(number, number + 1), blocks, num_results, device)
         found = best.indices.shape[1]
-        indices[number, :found] = chosen[best.indices[0].cpu().numpy()]
-        scores[number, :found] = best.scores[0].cpu().numpy()
-    return SearchResult(indices, scores)
+        result.indices[number, :found] = chosen[best.indices[0]]
+        result.scores[number, :found] = best.scores[0]
+    return result
 
 
 def recall_against_exact(
@@ -78,7 +61,7 @@ def recall_against_exact(
 
     A document that scores as much as the last exact one counts as found, so ties cost nothing.
     """
-    sample = select_texts(queries, sample_rows(len(queries), num_queries, seed))
+    sample = queries.select(sample_rows(len(queries), num_queries, seed))
     truth = exact.search(sample, num_results)
     found = index.search(sample, num_results).indices
     scored = rerank(sample, exact.documents, found, num_results, device=exact.device)
@@ -98,4 +81,4 @@ def _blocks(
     documents: TokenVectors, rows: Int64[np.ndarray, " chosen"], device: torch.device | str
 ) -> Iterator[TokenEmbeddings]:
     for start, stop in cut_blocks(documents.lengths[rows], BLOCK_TOKENS):
-        yield select_texts(documents, rows[start:stop]).tensors(device)
+        yield documents.select(rows[start:stop]).tensors(device)

@@ -36,6 +36,7 @@ from embedtrain.retrieval.dense.faiss_index import (
 )
 from embedtrain.retrieval.late_interaction.exact import (
     check_documents,
+    check_inexact,
     check_search,
     check_wanted,
     cut_blocks,
@@ -206,25 +207,18 @@ def search_by_tokens(
         num_tokens: k', document tokens retrieved for each query token.
         num_results: Documents wanted for each query.
     """
-    shape = len(queries), min(num_results, len(lengths))
-    indices = np.full(shape, -1, dtype=np.int64)
-    scores = np.full(shape, -np.inf, dtype=np.float32)
+    result = SearchResult.empty(len(queries), min(num_results, len(lengths)))
     found = _documents_of_hits(index, np.cumsum(lengths), queries, num_tokens)
     for number, (documents, hits) in enumerate(found):
         chosen, imputed = _impute(documents, hits)
         order = np.lexsort((chosen, -imputed))[:num_results]
-        indices[number, : len(order)], scores[number, : len(order)] = chosen[order], imputed[order]
-    return SearchResult(indices, scores)
+        result.indices[number, : len(order)] = chosen[order]
+        result.scores[number, : len(order)] = imputed[order]
+    return result
 
 
 def _index_tokens(documents: TokenVectors, factory: str, parameters: str, seed: int) -> Index:
-    check_documents(documents)
-    if documents.exact_match:
-        raise UserError(
-            "tokens",
-            "cannot follow exact_match",
-            cure="Search with exact, or without exact_match",
-        )
+    check_inexact(documents, "tokens")
     return build_index(documents.values, factory, parameters=parameters, seed=seed)
 
 

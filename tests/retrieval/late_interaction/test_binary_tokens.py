@@ -29,7 +29,7 @@ from embedtrain.types import TokenVectors
 def test_a_token_takes_one_bit_for_each_number():
     documents = unit_tokens(30, 128, 0)
     packed = pack_signs(documents)
-    assert packed.signs.shape == (30 * 8, 16)
+    assert packed.packed.values.shape == (30 * 8, 16)
     assert packed.nbytes * 32 == documents.nbytes
 
 
@@ -50,7 +50,7 @@ def test_scores_are_those_of_the_signs_over_the_root_of_the_dimension(dim, block
 def test_by_hand():
     assert unpack_signs(np.array([[0b10100000]], np.uint8), 4).tolist() == [[0.5, -0.5, 0.5, -0.5]]
     packed = pack_signs(TokenVectors(np.array([[3.0, -0.1, 0.0, -2.0]]), np.array([1])))
-    assert packed.signs.tolist() == [[0b10100000]]
+    assert packed.packed.values.tolist() == [[0b10100000]]
 
 
 def test_vectors_that_are_signs_already_keep_their_scores():
@@ -98,7 +98,7 @@ def test_a_saved_index_is_mapped_from_its_files_and_finds_the_same(tmp_path, exa
     index = BinarySearch().build(documents)
     index.save(tmp_path / "index")
     loaded = BinaryIndex.load(tmp_path / "index")
-    assert isinstance(loaded.documents.signs, np.memmap)
+    assert isinstance(loaded.documents.packed.values, np.memmap)
     assert loaded.num_bytes == index.num_bytes
     expected, found = index.search(queries, 5), loaded.search(queries, 5)
     np.testing.assert_array_equal(found.indices, expected.indices)

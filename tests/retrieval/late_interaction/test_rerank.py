@@ -11,7 +11,7 @@ from token_toys import best_by_sorting, maxsim_in_loops, texts_of, whole_tokens
 from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.retrieval.late_interaction import rerank as rerank_module
 from embedtrain.retrieval.late_interaction.exact import ExactIndex
-from embedtrain.retrieval.late_interaction.rerank import recall_against_exact, rerank, select_texts
+from embedtrain.retrieval.late_interaction.rerank import recall_against_exact, rerank
 from embedtrain.types import TokenVectors
 
 
@@ -34,7 +34,7 @@ class Half:
 
 def test_selected_texts_come_in_the_order_asked_for():
     documents = whole_tokens(9, 3, 0, shortest=0)
-    chosen = select_texts(documents, np.array([5, 0, 5, 3]))
+    chosen = documents.select(np.array([5, 0, 5, 3]))
     for text, row in zip(texts_of(chosen), [5, 0, 5, 3], strict=True):
         np.testing.assert_array_equal(text, texts_of(documents)[row])
 
@@ -78,7 +78,7 @@ def test_recall_counts_the_exact_documents_that_an_index_finds():
 
 
 def test_recall_of_identical_documents_is_whole_whichever_are_found():
-    documents = select_texts(whole_tokens(1, 4, 0), np.zeros(12, dtype=np.int64))
+    documents = whole_tokens(1, 4, 0).select(np.zeros(12, dtype=np.int64))
     exact = ExactIndex(documents)
     assert recall_against_exact(Half(exact), exact, whole_tokens(3, 4, 2), 4) == 1.0
 

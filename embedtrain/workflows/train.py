@@ -27,7 +27,7 @@ from embedtrain.recipe.retrieval import AnyRecipe, Recipe
 from embedtrain.recipe.run_folder import (
     RunFolder,
     create_run,
-    latest_state,
+    found_start,
     load_trained,
     open_run,
     refuse_existing,
@@ -96,9 +96,7 @@ def _begin(recipe: Recipe, output: Path) -> tuple[RunFolder, Recipe, TextEncoder
     refuse_query_model(model, recipe)
     recipe = with_contract(recipe, model)
     prepared = prepare(recipe, model.tokenization)
-    run = create_run(output, recipe)
-    reports = [source.report.model_dump() for source in prepared.sources]
-    run.data.write_text(json.dumps(reports, indent=2) + "\n", encoding="utf-8")
+    run = create_run(output, recipe, [source.report for source in prepared.sources])
     return run, recipe, model, prepared
 
 
@@ -118,15 +116,12 @@ def resume(path: Path, overrides: Sequence[str] = ()) -> RunFolder:
 
 
 def _resume(run: RunFolder, recipe: Recipe) -> RunFolder:
-    found = latest_state(run)
+    start = found_start(run)
     torch.manual_seed(recipe.trainer.seed)
     model = build_encoder(recipe.model, recipe.trainer.accelerator)
     with first_rank_first():
         prepared = prepare(recipe, model.tokenization)
     _refuse_other_data(run, prepared)
-    start = Start() if found is None else Start(found[1]["global_step"], found[0])
-    if start.step:
-        console.print(f"Resuming {run.path} at step {start.step}")
     return _run(run, recipe, model, prepared, start)
 
 

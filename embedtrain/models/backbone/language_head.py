@@ -23,14 +23,14 @@ from embedtrain.errors import UserError
 from embedtrain.models.backbone.fetching import fetch
 from embedtrain.models.backbone.files import readable_weights
 from embedtrain.models.backbone.loading import (
-    Attention,
+    AS_IT_IS,
     Backbone,
+    BackboneConfig,
     load_backbone,
     max_length,
     position_offset,
     quiet_transformers,
 )
-from embedtrain.models.backbone.lora import LoraConfig
 
 logger = logging.getLogger(__name__)
 
@@ -166,23 +166,12 @@ class MaskedLanguageModel(nn.Module):
 
 
 def load_masked_language_model(
-    path: str,
-    *,
-    num_layers: int | None = None,
-    dropout: float | None = None,
-    attention: Attention | None = None,
-    lora: LoraConfig | None = None,
+    path: str, settings: BackboneConfig = AS_IT_IS
 ) -> MaskedLanguageModel:
     """Load an encoder or decoder with its head; a folder without one gets a new one, which is logged."""
     family = json.loads((fetch(path) / "config.json").read_text(encoding="utf-8"))["model_type"]
-    backbone = load_backbone(
-        path,
-        num_layers=num_layers,
-        dropout=dropout,
-        attention=attention,
-        lora=lora,
-        loader=AutoModelForCausalLM if family in DECODERS else AutoModelForMaskedLM,
-    )
+    loader = AutoModelForCausalLM if family in DECODERS else AutoModelForMaskedLM
+    backbone = load_backbone(path, settings, loader=loader)
     if family not in DECODERS and not has_language_head(backbone.folder):
         logger.warning("%s has no masked-language head; it starts with random weights", path)
     model = MaskedLanguageModel(backbone.model, backbone.tokenizer, path)

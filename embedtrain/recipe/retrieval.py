@@ -12,7 +12,6 @@ from typing import Annotated, Any, get_args
 import yaml
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Discriminator,
     Tag,
     ValidationError,
@@ -25,6 +24,7 @@ from embedtrain.models.late_interaction.encoder import LateInteractionConfig
 from embedtrain.objectives import AnyObjective, Objective
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.recipe.pretraining import PretrainRecipe
+from embedtrain.section import Section
 from embedtrain.training.frozen_documents import FrozenDocumentsConfig
 from embedtrain.training.guide import GuideConfig
 from embedtrain.training.refresh import RefreshConfig
@@ -50,10 +50,8 @@ EncoderConfig = Annotated[
 ]
 
 
-class Recipe(BaseModel):
+class Recipe(Section):
     """A training run, whole."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     description: str
     """One line for `embedtrain recipes`: what it is for."""

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float32, Int64
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor
 
 from embedtrain.data.examples import SourceConfig
@@ -19,13 +19,12 @@ from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.pair_head import refuse_interaction
 from embedtrain.progress import console
+from embedtrain.section import Section
 from embedtrain.types import GuideEmbeddings, RetrievalOutputs, Side
 
 
-class GuideConfig(BaseModel):
+class GuideConfig(Section):
     """A second model that judges the batch and is not trained; it encodes the data once, before training."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     model: str
     """Model folder or Hub id, with its own tokenizer, prompts and lengths; one vector per text."""

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
 from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
@@ -31,14 +31,13 @@ from embedtrain.models.backbone.loading import (
     position_offset,
     quiet_transformers,
 )
+from embedtrain.section import Section
 
 logger = logging.getLogger(__name__)
 
 
-class Architecture(BaseModel):
+class Architecture(Section):
     """An encoder from scratch: random weights, the vocabulary of the tokenizer."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     family: Literal["bert", "roberta", "modernbert"] = "bert"
     """BERT and RoBERTa learn absolute positions, ModernBERT turns queries and keys (RoPE)."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
@@ -16,6 +16,7 @@ from transformers.utils import logging as transformers_logging
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.fetching import fetch, first_line
 from embedtrain.models.backbone.lora import LoraConfig, add_lora, loading_options
+from embedtrain.section import Section
 
 logger = logging.getLogger(__name__)
 
@@ -37,10 +38,8 @@ DROPOUT_FIELDS = (
 """What the families of transformers call their dropout ratios."""
 
 
-class BackboneConfig(BaseModel):
+class BackboneConfig(Section):
     """How a backbone is loaded and run: what every section ``model:`` of a recipe has."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     num_layers: PositiveInt | None = None
     """Keep only the first layers of the backbone; null keeps all."""

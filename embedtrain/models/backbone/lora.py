@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from embedtrain.errors import UserError, missing_extra
 from embedtrain.models.backbone.files import read_weights, write_weights
+from embedtrain.section import Section
 
 if TYPE_CHECKING:
     from peft.tuners.lora import LoraLayer
@@ -28,10 +29,8 @@ PREFIX = "base_model.model."
 """What peft puts before the names of the weights in a file."""
 
 
-class LoraConfig(BaseModel):
+class LoraConfig(Section):
     """Low-rank adapters; the backbone itself stays as it is."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     rank: PositiveInt = 16
     alpha: PositiveFloat = 32.0

@@ -6,19 +6,18 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from embedtrain.models.backbone.language_head import MaskedLanguageModel
 from embedtrain.models.pooling import positions
 from embedtrain.models.saved_part import SavedPart
 from embedtrain.ops.vocabulary_max import vocabulary_max
+from embedtrain.section import Section
 
 
-class WordsConfig(BaseModel):
+class WordsConfig(Section):
     """Coordinates for words, from the masked-language head; needs a backbone that kept it (DupMAE, MLM)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     kept: PositiveInt = 384
     """Vocabulary entries kept of a text, the largest; the others are 0."""

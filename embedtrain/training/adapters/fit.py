@@ -7,8 +7,6 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -21,6 +19,7 @@ from torch import Tensor
 from embedtrain.models.edits.adapters import Activation, AdapterKind, VectorAdapter
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.retrieval.dense.exact import search_exact
+from embedtrain.section import Section
 from embedtrain.training.adapters.matryoshka import ranking_loss, unsupervised_loss
 from embedtrain.training.adapters.objective import (
     AdapterData,
@@ -33,10 +32,8 @@ from embedtrain.training.adapters.objective import (
 from embedtrain.types import Relevance, RetrievalOutputs
 
 
-class AdaptConfig(BaseModel):
+class AdaptConfig(Section):
     """What `embedtrain adapt` trains, and how."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     kind: AdapterKind = "low_rank"
     """``low_rank`` (ADDER), ``linear`` or ``mlp``."""

@@ -16,6 +16,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.metrics import mean_scores, score_ranking
+from embedtrain.files import appearing
 from embedtrain.training.ranks.processes import any_rank, own_shard
 from embedtrain.training.trained_module import TrainedModule
 from embedtrain.training.validation import encode_task, rank_task
@@ -224,9 +225,10 @@ class CsvLog(Logger):
 
     def _write(self) -> None:
         header = dict.fromkeys(key for row in self._rows.values() for key in row)
-        partial = self.path.with_suffix(".partial")
-        with partial.open("w", encoding="utf-8", newline="") as file:
+        with (
+            appearing(self.path) as partial,
+            partial.open("w", encoding="utf-8", newline="") as file,
+        ):
             writer = csv.DictWriter(file, header, restval="")
             writer.writeheader()
             writer.writerows(self._rows[step] for step in sorted(self._rows))
-        partial.replace(self.path)

@@ -17,6 +17,7 @@ from embedtrain.errors import UserError
 from embedtrain.evaluation.probes.overlap import query_overlap
 from embedtrain.evaluation.results.report import compare
 from embedtrain.evaluation.results.result import load_result, write_result
+from embedtrain.files import write_file
 from embedtrain.mining.task import MiningTask, load_mining_task
 from embedtrain.models.build import build_encoder
 from embedtrain.models.dense.config import DenseConfig
@@ -171,9 +172,7 @@ def _finish(
         seen = query_overlap(task.queries, _training_queries(recipe))
         after = after.model_copy(update={"train_overlap": seen})
         both = {"before": before.to_json(), "after": after.to_json()}
-        partial = run.evaluation.with_suffix(".partial")
-        partial.write_text(json.dumps(both, indent=2) + "\n", encoding="utf-8")
-        partial.replace(run.evaluation)
+        write_file(run.evaluation, json.dumps(both, indent=2) + "\n")
     write_model(trained, run.model, card=render_card(run, recipe, trained.contract), overwrite=True)
 
 

@@ -1,11 +1,13 @@
 """Settings of a command that are not a recipe: ``key.sub=value`` words and a section's class."""
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from embedtrain.recipe.retrieval import set_key, split_override, unknown_key, unusable
+from embedtrain.errors import UserError
+from embedtrain.recipe.retrieval import set_key, split_override
 
 Section = TypeVar("Section", bound=BaseModel)
 
@@ -25,5 +27,10 @@ def read_section(section: type[Section], overrides: Sequence[str]) -> Section:
         details = error.errors()[0]
         name = ".".join(str(part) for part in details["loc"])
         if details["type"] == "extra_forbidden":
-            raise unknown_key(name, str(details["loc"][-1]), list(section.model_fields)) from error
-        raise unusable(name, details, with_value=True) from error
+            close = get_close_matches(str(details["loc"][-1]), section.model_fields, 1)
+            known = f"Known keys: {', '.join(section.model_fields)}"
+            cure = f"Did you mean {close[0]}?" if close else known
+            raise UserError(name, "is an unknown key", cure=cure) from error
+        message = details["msg"].removeprefix("Value error, ")
+        problem = f"is not usable ({message[0].lower()}{message[1:]})"
+        raise UserError(name, problem, got=details["input"], cure="Correct it") from error

@@ -219,34 +219,23 @@ def _first_mistake(
     line = f"{path}:{_line(keys, root)}"
     place = f"override {override}: {name}" if override else f"{line}: {name}"
     if kind == "extra_forbidden":
-        return unknown_key(place, str(location[-1]), sorted(_known_keys(location[:-1], form)))
+        known = sorted(_known_keys(location[:-1], form))
+        close = get_close_matches(str(location[-1]), known, 1)
+        cure = f"Did you mean {close[0]}?" if close else f"Known keys: {', '.join(known)}"
+        return UserError(place, "is an unknown key", cure=cure)
     if kind == "missing":
         return UserError(place, "is missing", cure="Add it")
     if kind == "union_tag_invalid":
         known = details["ctx"]["expected_tags"].replace("'", "")
         known += f", {PRETRAINS}" if keys == ["model"] else ""
-        tag = str(details["ctx"]["tag"])
-        cure = _close_to(tag, known.split(", ")) or f"Choose one of {known}"
-        return UserError(place, "names nothing known", got=tag, cure=cure)
-    return unusable(place, details, with_value=kind != "value_error" or bool(keys))
-
-
-def unknown_key(place: str, key: str, known: Sequence[str]) -> UserError:
-    """Return the error for a key that a section does not have."""
-    cure = _close_to(key, known) or f"Known keys: {', '.join(known)}"
-    return UserError(place, "is an unknown key", cure=cure)
-
-
-def unusable(place: str, details: Mapping[str, Any], *, with_value: bool) -> UserError:
-    """Return the error for a value that pydantic refuses, in its words."""
+        close = get_close_matches(str(details["ctx"]["tag"]), known.split(", "), 1)
+        cure = f"Did you mean {close[0]}?" if close else f"Choose one of {known}"
+        return UserError(place, "names nothing known", got=details["ctx"]["tag"], cure=cure)
+    got = None if kind == "value_error" and not keys else details["input"]
     message = details["msg"].removeprefix("Value error, ")
-    problem = f"is not usable ({message[0].lower()}{message[1:]})"
-    got = details["input"] if with_value else None
-    return UserError(place, problem, got=got, cure="Correct it")
-
-
-def _close_to(word: str, known: Sequence[str]) -> str:
-    return "".join(f"Did you mean {name}?" for name in get_close_matches(word, known, 1))
+    return UserError(
+        place, f"is not usable ({message[0].lower()}{message[1:]})", got=got, cure="Correct it"
+    )
 
 
 def _keys_in_file(location: Sequence[str | int], form: type[AnyRecipe]) -> list[str | int]:

@@ -15,7 +15,7 @@ from embedtrain.evaluation.results.result import load_result, write_result
 from embedtrain.mining.settings import MiningConfig
 from embedtrain.models.build import load_encoder
 from embedtrain.progress import console
-from embedtrain.recipe.retrieval import load_recipe, parse_yaml, set_key, split_override, unusable
+from embedtrain.recipe.retrieval import load_recipe, parse_yaml, set_key, split_override
 from embedtrain.section import Section
 from embedtrain.training.ranks.processes import is_rank
 from embedtrain.workflows.evaluate.model import measure
@@ -160,7 +160,12 @@ def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
     except ValidationError as error:
         details = error.errors()[0]
         place = ".".join(str(part) for part in details["loc"])
-        raise unusable(f"{path}: {place or 'stages'}", details, with_value=False) from error
+        message = details["msg"].removeprefix("Value error, ")
+        raise UserError(
+            f"{path}: {place or 'stages'}",
+            f"is not usable ({message[0].lower()}{message[1:]})",
+            cure="Correct it",
+        ) from error
 
 
 def run_pipeline(pipeline: Pipeline, output: Path) -> Path:

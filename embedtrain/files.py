@@ -3,8 +3,8 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from embedtrain.errors import UserError
@@ -65,15 +65,26 @@ def write_file(path: Path, content: str | bytes) -> None:
     Raises:
         UserError: If it cannot be written; nothing is left behind then.
     """
-    partial = path.with_name(f"{path.name}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content.encode() if isinstance(content, str) else content)
-        partial.replace(path)
+        with appearing(path) as partial:
+            partial.write_bytes(content.encode() if isinstance(content, str) else content)
     except OSError as error:
         raise UserError(
             path, f"cannot be written ({error.strerror})", cure="Check the folder and free space"
         ) from error
+
+
+@contextmanager
+def appearing(path: Path) -> Iterator[Path]:
+    """Yield where to write a file that is to appear whole or not at all; its folder is made.
+
+    At the end of the block it gets its name; after an error nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        yield partial
+        partial.replace(path)
     finally:
         with suppress(OSError):  # it is there only if writing failed half-way
             partial.unlink()

@@ -217,13 +217,15 @@ def _build(
     for source in sources:
         counts = dict.fromkeys((TRAINING, *held), 0)
         for example in source.examples():
-            part = _part_of(node_of(example.query), held)
-            if part is not None:
-                collectors[part].add_held_out(example)
+            kept_for = _part_of(node_of(example.query), held)
+            if kept_for is not None:
+                collectors[kept_for].add_held_out(example)
             else:
                 for collector in collectors.values():
                     collector.add_beside(example)
-            counts[part or TRAINING] += part is not None or _left_of(example, held) is not None
+            counts[kept_for or TRAINING] += (
+                kept_for is not None or _left_of(example, held) is not None
+            )
             progress(1)
         rows.append(counts)
     tasks = {

@@ -3,40 +3,29 @@
 from pathlib import Path
 from typing import Literal
 
-from torch import nn
-
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.fetching import fetch, static_folder
 from embedtrain.models.backbone.loading import (
-    Backbone,
+    Packing,
     ensure_end_token,
     load_backbone,
     preferred_device,
     quiet_transformers,
 )
 from embedtrain.models.backbone.word_table import WordTable
-from embedtrain.models.dense.attention_pooling import AttentionPooling
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.dense.echo import refuse_no_room
 from embedtrain.models.dense.encoder import DenseEncoder
-from embedtrain.models.dense.layer_pooling import LayerPooling
 from embedtrain.models.dense.layout import (
-    Layout,
+    PARTS,
     read_layout,
     write_layout,
     write_own_layout,
+    write_pooling,
 )
-from embedtrain.models.dense.pair_head import InteractionHead
-from embedtrain.models.dense.parts import (
-    build_exits,
-    build_language,
-    build_query_gate,
-    build_span_mlp,
-    build_words,
-    drop_layers,
-)
+from embedtrain.models.dense.parts import add_parts, build_language, dense_encoder, drop_layers
 from embedtrain.models.dense.resolving import resolve_contract
-from embedtrain.models.encoder import Packing, TextEncoder
+from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.exits import write_exit_heads
 from embedtrain.models.late_interaction.build import (
     build_late_interaction,
@@ -104,48 +93,23 @@ def build_dense(config: DenseConfig, accelerator: Accelerator = "auto") -> Dense
     if static_folder(folder) is not None:
         return build_static(config).to(device)
     layout = read_layout(folder)
-    language = build_language(config, layout)
-    backbone = (
-        language.backbone
-        if language is not None
-        else load_backbone(
-            config.backbone,
-            num_layers=config.num_layers,
-            dropout=config.dropout,
-            trust_remote_code=config.trust_remote_code,
-            attention=config.attention,
-            lora=config.lora,
+    stated = {k: v for k, v in layout.parts.items() if getattr(config, k) is None}
+    config = config.model_copy(update=stated)
+    language = build_language(config)
+    if language is not None:
+        backbone = language.backbone
+    else:
+        backbone = load_backbone(
+            config.backbone, config, trust_remote_code=config.trust_remote_code
         )
-    )
     if config.kept_layers:
         drop_layers(config, backbone)
     contract = resolve_contract(config, layout, backbone)
     refuse_no_room(contract, backbone)
     if contract.pooling == "last_token":
         ensure_end_token(backbone.tokenizer)
-    projection = layout.projection
-    if config.projection is not None:
-        projection = nn.Linear(backbone.width, config.projection, bias=False)
-    encoder = DenseEncoder(
-        backbone,
-        contract,
-        projection,
-        packing=config.packing,
-        learn_temperature=config.learn_temperature,
-        words=build_words(config, layout, language),
-        exits=build_exits(config, backbone),
-        layer_pooling=_build_layer_pooling(config, layout, backbone),
-    )
-    encoder.query_gate = build_query_gate(config, layout, encoder, language)
-    encoder.attention_pooling = _build_attention_pooling(config, layout, backbone)
-    encoder.span_mlp = build_span_mlp(encoder, backbone)
-    if (interaction := config.interaction or layout.interaction) is not None:
-        encoder.interaction = InteractionHead(encoder.dim, interaction)
-        encoder.interaction.load(backbone.folder)
-    if config.pair_classes is not None:
-        encoder.add_pair_classifier(config.pair_classes)
-    if config.projection is None:
-        encoder.truncate_dim = layout.truncate_dim
+    encoder = dense_encoder(config, layout, backbone, contract)
+    add_parts(encoder, config, backbone, language)
     return encoder.to(device)
 
 
@@ -170,66 +134,25 @@ def save_dense(model: DenseEncoder, folder: Path) -> None:
         return
     with quiet_transformers():
         model.backbone.save_pretrained(folder)
-    width = model.backbone.config.hidden_size
-    write_layout(folder, model.contract, width, model.projection, model.truncate_dim)
+    first = write_pooling(folder, model.contract, model.backbone.config.hidden_size)
+    write_layout(folder, model.contract, first, model.projection, model.truncate_dim)
     if model.exits is not None:
         write_exit_heads(folder, model.exits)
 
 
 def _save_own(model: DenseEncoder, folder: Path) -> None:
     """Write a model that sentence-transformers cannot express, so that it does not misread it."""
-    words, gate = model.words, model.query_gate
+    parts = {name: getattr(model, name) for name in PARTS}
+    gate = model.query_gate
+    if not model.gates_queries:
+        parts["query_gate"] = None
+    kept = {name: part for name, part in parts.items() if part is not None}
     with quiet_transformers():
-        if words is not None:
-            words.save(folder)
-        elif gate is not None and gate.language is not None:
-            gate.language.model.save_pretrained(folder)
-        else:
-            model.backbone.save_pretrained(folder)
-    parts = {
-        "layer_pooling": model.layer_pooling,
-        "query_gate": gate if model.gates_queries else None,
-        "attention_pooling": model.attention_pooling,
-        "interaction": model.interaction,
-    }
-    for part in (*parts.values(), model.span_mlp):
-        if part is not None:
-            part.save(folder)
-    write_own_layout(
-        folder,
-        model.contract,
-        model.projection,
-        words=None if words is None else words.config,
-        **{name: None if part is None else part.config for name, part in parts.items()},
-    )
-
-
-def _build_attention_pooling(
-    config: DenseConfig, layout: Layout, backbone: Backbone
-) -> AttentionPooling | None:
-    """Return the pooling that the recipe asks for or the folder has."""
-    wanted = config.attention_pooling or layout.attention_pooling
-    if wanted is None:
-        return None
-    width = int(backbone.model.config.hidden_size)
-    if width % wanted.num_heads:
-        raise UserError(
-            "model.attention_pooling.num_heads",
-            f"must divide the backbone's width, {width}",
-            got=wanted.num_heads,
-            cure="Choose a divisor",
-        )
-    pooling = AttentionPooling(width, wanted)
-    pooling.load(backbone.folder)
-    return pooling
-
-
-def _build_layer_pooling(
-    config: DenseConfig, layout: Layout, backbone: Backbone
-) -> LayerPooling | None:
-    wanted = config.layer_pooling or layout.layer_pooling
-    if wanted is None:
-        return None
-    pooling = LayerPooling(backbone.width, backbone.model.config.num_hidden_layers, wanted)
-    pooling.load(backbone.folder)
-    return pooling
+        if model.words is None:  # it saves the backbone with its head
+            headed = gate is not None and gate.language
+            (headed.model if headed else model.backbone).save_pretrained(folder)
+        for part in (*kept.values(), model.span_mlp):
+            if part is not None:
+                part.save(folder)
+    configs = {name: part.config for name, part in kept.items()}
+    write_own_layout(folder, model.contract, model.projection, configs)

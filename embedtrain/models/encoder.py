@@ -2,16 +2,17 @@
 
 import logging
 from abc import ABC, abstractmethod
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from embedtrain.contract.long_inputs import LongInputs
-from embedtrain.contract.texts import AnyContract, Tokenization
+from embedtrain.contract.texts import AnyContract, TextSide, Tokenization
 from embedtrain.errors import UserError
-from embedtrain.models.backbone.loading import Backbone, position_offset
+from embedtrain.models.backbone.loading import Backbone, BackboneConfig, Packing, position_offset
 from embedtrain.models.backbone.long_positions import (
     long_positions,
     refuse_own_positions,
@@ -30,7 +31,18 @@ from embedtrain.types import Embeddings, RetrievalBatch, RetrievalOutputs, Side,
 
 logger = logging.getLogger(__name__)
 
-Packing = Literal["auto", "packed", "padded"]
+
+class EncoderConfig(BackboneConfig):
+    """What the sections of both kinds of bi-encoders share."""
+
+    query: TextSide = TextSide()
+    document: TextSide = TextSide()
+    long_inputs: LongInputs | None = None
+    """Positions for texts beyond those that the backbone was trained on; null: as the folder says."""
+    learn_temperature: PositiveFloat | None = None
+    """Start value of a learnable temperature; null leaves the temperature to the objective."""
+    trust_remote_code: bool = False
+    """Run modelling code from the model's repository. Only for repositories you trust."""
 
 
 class TextEncoder(nn.Module, ABC):

@@ -1,18 +1,17 @@
 """The recipe of a pre-training run: what ``model: {kind: masked_autoencoder}`` makes of a YAML file."""
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
+from pydantic import PositiveInt, model_validator
 
 from embedtrain.data.pretraining.masked_batches import PretrainDataConfig
 from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoderConfig
 from embedtrain.objectives.own import name_of
 from embedtrain.objectives.pretrain import AnyPretrainObjective
+from embedtrain.section import Section
 from embedtrain.training.settings import TrainerConfig
 
 
-class HeldOutConfig(BaseModel):
+class HeldOutConfig(Section):
     """Measure the losses on text that is not trained on."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     num_texts: PositiveInt = 256
     """Taken from the end of the first source."""
@@ -20,10 +19,8 @@ class HeldOutConfig(BaseModel):
     """Steps between two measurements."""
 
 
-class PretrainRecipe(BaseModel):
+class PretrainRecipe(Section):
     """A pre-training run, whole. ``trainer.batch_size`` counts texts here."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     description: str
     """One line for `embedtrain recipes`: what it is for."""

@@ -12,7 +12,6 @@ from typing import Annotated, Any
 import yaml
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Discriminator,
     Tag,
     ValidationError,
@@ -28,6 +27,7 @@ from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.recipe.mistakes import PRETRAINS, first_mistake
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.resources import find_recipe
+from embedtrain.section import Section
 from embedtrain.training.frozen_documents import FrozenDocumentsConfig
 from embedtrain.training.guide import GuideConfig
 from embedtrain.training.refresh import RefreshConfig
@@ -49,10 +49,8 @@ EncoderConfig = Annotated[
 ]
 
 
-class Recipe(BaseModel):
+class Recipe(Section):
     """A training run, whole."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     description: str
     """One line for `embedtrain recipes`: what it is for."""
@@ -99,9 +97,12 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _validation_is_not_evaluation(self) -> "Recipe":
-        seen, reported = self.validation, self.evaluation
-        same = seen and reported and (seen.path, seen.split) == (reported.path, reported.split)
-        if same and reported.path is not None:  # two fractions are disjoint
+        named = [
+            (task.path, task.split)
+            for task in (self.validation, self.evaluation)
+            if task is not None and task.path is not None  # two fractions are disjoint
+        ]
+        if len(set(named)) < len(named):
             raise ValueError(
                 "validation and evaluation name the same split: the reported score would be chosen, "
                 "not measured"

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from pickle import UnpicklingError
@@ -15,6 +14,8 @@ from typing import Any
 from zipfile import BadZipFile
 
 import torch
+from pydantic import BaseModel
+from torch import nn
 
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.lora import load_trained_weights, merge_lora, save_adapter
@@ -22,10 +23,11 @@ from embedtrain.models.build import build_encoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.pretraining.folder import build_masked_autoencoder
 from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoder
+from embedtrain.progress import console
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import AnyRecipe, Recipe, dump_recipe, load_recipe
-from embedtrain.training.callbacks import BEST, list_checkpoints
-from embedtrain.training.fitting import Places
+from embedtrain.training.callbacks import BEST, is_patience_over, list_checkpoints
+from embedtrain.training.fitting import Places, Start
 
 logger = logging.getLogger(__name__)
 
@@ -38,68 +40,41 @@ PACKAGES = (
     "tokenizers",
     "numpy",
 )
+DAMAGE = (RuntimeError, EOFError, OSError, ValueError, KeyError, UnpicklingError, BadZipFile)
+"""What reading a damaged checkpoint raises."""
 
 
-@dataclass(frozen=True)
 class RunFolder:
-    """The files of a run, by name."""
+    """The files of a run, by name.
 
-    path: Path
+    Args:
+        path: The folder; it need not be there yet.
+    """
 
-    @property
-    def recipe(self) -> Path:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recipe = path / "recipe.yaml"
         """The resolved recipe: every default written out."""
-        return self.path / "recipe.yaml"
-
-    @property
-    def metrics(self) -> Path:
+        self.metrics = path / "metrics.csv"
         """One row of figures per logged step."""
-        return self.path / "metrics.csv"
-
-    @property
-    def checkpoints(self) -> Path:
+        self.checkpoints = path / "checkpoints"
         """Whole training states, for resuming."""
-        return self.path / "checkpoints"
-
-    @property
-    def model(self) -> Path:
+        self.model = path / "model"
         """The exported model."""
-        return self.path / "model"
-
-    @property
-    def decoder(self) -> Path:
+        self.decoder = path / "decoder"
         """The decoder of a pre-training run, to go on with."""
-        return self.path / "decoder"
-
-    @property
-    def adapter(self) -> Path:
+        self.adapter = path / "adapter"
         """The adapters alone, where a frozen backbone was trained with some; in peft's files."""
-        return self.path / "adapter"
-
-    @property
-    def evaluation(self) -> Path:
+        self.evaluation = path / "evaluation.json"
         """Scores before and after."""
-        return self.path / "evaluation.json"
-
-    @property
-    def before(self) -> Path:
+        self.before = path / "before.json"
         """The evaluation before training, kept so that resuming need not measure it again."""
-        return self.path / "before.json"
-
-    @property
-    def data(self) -> Path:
+        self.data = path / "data.json"
         """Sizes, lengths and fingerprints of the training data."""
-        return self.path / "data.json"
-
-    @property
-    def environment(self) -> Path:
+        self.environment = path / "environment.json"
         """Versions, machine, git commit and command."""
-        return self.path / "environment.json"
-
-    @property
-    def given(self) -> Path:
+        self.given = path / "given"
         """Data that were given in memory, so that the run can go on without them."""
-        return self.path / "given"
 
     @property
     def places(self) -> Places:
@@ -123,8 +98,8 @@ def refuse_existing(path: Path) -> None:
         )
 
 
-def create_run(path: Path, recipe: AnyRecipe) -> RunFolder:
-    """Start a run folder.
+def create_run(path: Path, recipe: AnyRecipe, reports: Sequence[BaseModel]) -> RunFolder:
+    """Start a run folder; ``reports`` say what the data are.
 
     Raises:
         UserError: If the folder exists and is not empty.
@@ -135,6 +110,8 @@ def create_run(path: Path, recipe: AnyRecipe) -> RunFolder:
         run.checkpoints.mkdir(parents=True)
         run.environment.write_text(json.dumps(_environment(), indent=2) + "\n", encoding="utf-8")
         run.recipe.write_text(dump_recipe(recipe, run.given), encoding="utf-8")
+        found = [report.model_dump() for report in reports]
+        run.data.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(
             path, f"cannot be written ({error.strerror})", cure="Check the folder"
@@ -169,6 +146,17 @@ def refuse_other_data(run: RunFolder, fingerprints: list[str]) -> None:
         )
 
 
+def found_start(run: RunFolder, patience: int | None = None) -> Start:
+    """Return where a run goes on: behind its newest checkpoint, at step 0 if there is none."""
+    found = latest_state(run)
+    if found is None:
+        return Start()
+    path, state = found
+    console.print(f"Resuming {run.path} at step {state['global_step']}")
+    is_over = is_patience_over(state["callbacks"].get("Validation", {}), patience)
+    return Start(state["global_step"], path, is_over)
+
+
 def latest_state(run: RunFolder) -> tuple[Path, dict[str, Any]] | None:
     """Return the newest checkpoint that can be read, and its content; None if there is none.
 
@@ -181,15 +169,7 @@ def latest_state(run: RunFolder) -> tuple[Path, dict[str, Any]] | None:
     for path in reversed(found):
         try:
             return path, _read(path)
-        except (
-            RuntimeError,
-            EOFError,
-            OSError,
-            ValueError,
-            KeyError,
-            UnpicklingError,
-            BadZipFile,
-        ) as error:
+        except DAMAGE as error:
             logger.warning("%s is damaged (%s); using the one before it", path, error)
     if found:
         raise UserError(
@@ -204,21 +184,9 @@ def load_trained(run: RunFolder, recipe: Recipe) -> TextEncoder:
     Adapters are folded into the weights, and kept beside in ``adapter/``.
     """
     best = run.checkpoints / BEST
-    if best.is_file():
-        state = _read(best)
-    else:
-        latest = latest_state(run)
-        if latest is None:
-            raise UserError(run.checkpoints, "holds no checkpoint", cure="Train the run first")
-        state = latest[1]
+    state = _read(best) if best.is_file() else _latest(run)
     model = build_encoder(recipe.model, recipe.trainer.accelerator)
-    prefix = "model."
-    load_trained_weights(
-        model, {key.removeprefix(prefix): value for key, value in state["state_dict"].items()}
-    )
-    if recipe.model.lora is not None:
-        save_adapter(model.backbone, recipe.model.lora, recipe.model.backbone, run.adapter)
-        merge_lora(model.backbone)
+    _fill(model, model.backbone, state, run, recipe)
     return model
 
 
@@ -232,19 +200,28 @@ def build_pretrained(recipe: PretrainRecipe) -> MaskedAutoencoder:
 
 def load_pretrained(run: RunFolder, recipe: PretrainRecipe) -> MaskedAutoencoder:
     """Return the model of a pre-training run's newest checkpoint."""
+    state = _latest(run)
+    model = build_pretrained(recipe)
+    _fill(model, model.language.model, state, run, recipe)
+    return model.eval()
+
+
+def _latest(run: RunFolder) -> dict[str, Any]:
     found = latest_state(run)
     if found is None:
         raise UserError(run.checkpoints, "holds no checkpoint", cure="Train the run first")
-    model = build_pretrained(recipe)
-    weights = found[1]["state_dict"]
-    load_trained_weights(
-        model, {key.removeprefix("model."): value for key, value in weights.items()}
-    )
+    return found[1]
+
+
+def _fill(
+    model: nn.Module, backbone: nn.Module, state: dict[str, Any], run: RunFolder, recipe: AnyRecipe
+) -> None:
+    """Load trained weights; adapters are kept on their own, then folded in."""
+    weights = state["state_dict"].items()
+    load_trained_weights(model, {key.removeprefix("model."): value for key, value in weights})
     if recipe.model.lora is not None:
-        language = model.language.model
-        save_adapter(language, recipe.model.lora, recipe.model.backbone, run.adapter)
-        merge_lora(language)
-    return model.eval()
+        save_adapter(backbone, recipe.model.lora, recipe.model.backbone, run.adapter)
+        merge_lora(backbone)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import csv
 import os
 import signal
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,6 +18,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.metrics import mean_scores, score_ranking
+from embedtrain.files import appearing
 from embedtrain.progress import console, progress_bar
 from embedtrain.training.ranks.processes import any_rank, own_shard
 from embedtrain.training.trained_module import TrainedModule
@@ -27,19 +29,30 @@ KEPT = 2
 BEST = "best.ckpt"
 
 
-class Checkpoints(pl.Callback):
+class StepCallback(pl.Callback, ABC):
+    """Acts when an optimizer step has ended, after however many micro-batches."""
+
+    @abstractmethod
+    def on_step_end(self, trainer: pl.Trainer, module: Any) -> None:  # noqa: ANN401 - a plain LightningModule to Lightning
+        """Act on the step that was just done."""
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, _: object, __: object, number: int
+    ) -> None:
+        """Act if the micro-batch was the last one of its step."""
+        if ends_step(trainer, number):
+            self.on_step_end(trainer, module)
+
+
+class Checkpoints(StepCallback):
     """Saves the whole state every so many steps and at the end, each file whole or not at all."""
 
     def __init__(self, folder: Path, every_steps: int) -> None:
         self.folder = folder
         self.every_steps = every_steps
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, _: object, __: object, ___: object, number: int
-    ) -> None:
+    def on_step_end(self, trainer: pl.Trainer, _: object) -> None:
         """Save if it is time, or if the run is being stopped."""
-        if not ends_step(trainer, number):
-            return
         due = trainer.global_step % self.every_steps == 0
         if due or trainer.should_stop or trainer.global_step == trainer.max_steps:
             self.save(trainer)
@@ -85,7 +98,30 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.ckpt"))
 
 
-class Validation(pl.Callback):
+class Measurement(StepCallback):
+    """Measures the model every so many steps and at the end, and logs the figures as ``val/...``.
+
+    Args:
+        every_steps: Steps between two measurements.
+    """
+
+    def __init__(self, every_steps: int) -> None:
+        self.every_steps = every_steps
+
+    @abstractmethod
+    def measure(self, trainer: pl.Trainer, module: Any) -> Mapping[str, float]:  # noqa: ANN401
+        """Return the figures; every rank measures, as weights may be shared."""
+
+    def on_step_end(self, trainer: pl.Trainer, module: Any) -> None:  # noqa: ANN401
+        """Measure if it is time; the last step is always measured."""
+        if trainer.global_step % self.every_steps and trainer.global_step != trainer.max_steps:
+            return
+        figures = {f"val/{name}": value for name, value in self.measure(trainer, module).items()}
+        for logger in trainer.loggers:
+            logger.log_metrics(figures, trainer.global_step)
+
+
+class Validation(Measurement):
     """Scores the model on a held-out task every so many steps and keeps the best weights.
 
     Args:
@@ -104,38 +140,23 @@ class Validation(pl.Callback):
         metric: str = "ndcg_at_10",
         patience: int | None = None,
     ) -> None:
+        super().__init__(every_steps)
         self.task = task
-        self.every_steps = every_steps
         self.folder = folder
         self.metric = metric
         self.patience = patience
         self.best = -1.0
         self.misses = 0
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        module: Any,  # noqa: ANN401 - a plain LightningModule to Lightning
-        _: object,
-        __: object,
-        number: int,
-    ) -> None:
-        """Measure if it is time; the last step is always measured. Every rank does, as weights may be shared."""
-        if not ends_step(trainer, number):
-            return
-        if trainer.global_step % self.every_steps and trainer.global_step != trainer.max_steps:
-            return
+    def measure(self, trainer: pl.Trainer, module: Any) -> Mapping[str, float]:  # noqa: ANN401
+        """Score the task, and keep the weights if they are the best so far."""
         ranking = rank_task(self.task, encode_task(module.model, self.task))
         scores = mean_scores(score_ranking(ranking, [self.metric, "recall_at_100"]))
-        for logger in trainer.loggers:
-            logger.log_metrics(
-                {f"val/{name}": value for name, value in scores.items()}, trainer.global_step
-            )
         if any_rank([own_shard().is_first and scores[self.metric] > self.best])[0]:
             self.best, self.misses = scores[self.metric], 0
             save_atomically(trainer, self.folder / BEST, weights_only=True)
-            return
-        self.misses += 1
+        else:
+            self.misses += 1
         if is_patience_over(self.state_dict(), self.patience):
             trainer.should_stop = True
             if trainer.is_global_zero and trainer.global_step < trainer.max_steps:
@@ -143,6 +164,7 @@ class Validation(pl.Callback):
                     f"Stopped at step {trainer.global_step}: {self.metric} was not above "
                     f"{self.best:.4f} in {self.misses} validations; the best weights are kept"
                 )
+        return scores
 
     def state_dict(self) -> dict[str, float]:
         """Return what a resumed run must know."""
@@ -282,9 +304,10 @@ class CsvLog(Logger):
 
     def _write(self) -> None:
         header = dict.fromkeys(key for row in self._rows.values() for key in row)
-        partial = self.path.with_suffix(".partial")
-        with partial.open("w", encoding="utf-8", newline="") as file:
+        with (
+            appearing(self.path) as partial,
+            partial.open("w", encoding="utf-8", newline="") as file,
+        ):
             writer = csv.DictWriter(file, header, restval="")
             writer.writeheader()
             writer.writerows(self._rows[step] for step in sorted(self._rows))
-        partial.replace(self.path)

@@ -5,18 +5,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from pydantic import BaseModel, ConfigDict, NonNegativeInt
+from pydantic import NonNegativeInt
 from torch import Tensor
 
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.pair_head import interaction_of
 from embedtrain.retrieval.dense.exact import search_exact
+from embedtrain.section import Section
 from embedtrain.training.guide import StoredVectors
 from embedtrain.types import Relevance, RetrievalBatch, RetrievalOutputs
 
 
-class FrozenDocumentsConfig(BaseModel):
+class FrozenDocumentsConfig(Section):
     """Train the encoder of queries only; documents keep the vectors that the starting model gave them.
 
     An index of them stays valid while queries are tuned. The run's ``model/`` encodes queries and names
@@ -24,8 +25,6 @@ class FrozenDocumentsConfig(BaseModel):
 
     Source: with ``live_negatives`` ADORE, Zhan et al. (2021), https://arxiv.org/abs/2104.08051.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     path: str | None = None
     """Corpus beside the documents of ``data.sources``: a BEIR folder or ``python_docs``."""

@@ -1,5 +1,6 @@
 """A guide: embeddings of a second model for every text of the training data, looked up by text id."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float32, Int64
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor
 
 from embedtrain.data.examples import SourceConfig
@@ -19,13 +20,12 @@ from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.pair_head import refuse_interaction
 from embedtrain.progress import console
+from embedtrain.section import Section
 from embedtrain.types import GuideEmbeddings, RetrievalOutputs, Side
 
 
-class GuideConfig(BaseModel):
+class GuideConfig(Section):
     """A second model that judges the batch and is not trained; it encodes the data once, before training."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     model: str
     """Model folder or Hub id, with its own tokenizer, prompts and lengths; one vector per text."""
@@ -43,6 +43,16 @@ class StoredVectors:
     ids: Int64[np.ndarray, " texts"]
     rows: Int64[np.ndarray, " texts"]
     values: Float32[np.ndarray, "texts dim"]
+
+    @classmethod
+    def of(
+        cls, model: DenseEncoder, texts: Mapping[int, str], side: Side, cache: Path
+    ) -> "StoredVectors":
+        """Encode texts, named by their ids, or take their vectors from the cache."""
+        values = embed_once(model, model_key(model), list(texts.values()), side, cache)
+        ids = np.array(list(texts), dtype=np.int64)
+        order = np.argsort(ids)
+        return cls(ids[order], order, values)
 
     def look_up(self, ids: Int64[Tensor, " wanted"]) -> Float[Tensor, "wanted dim"]:
         """Return the vectors of texts; all of them must be there."""
@@ -121,15 +131,7 @@ def encode_guide(config: GuideConfig, sources: tuple[SourceConfig, ...], cache: 
             texts["query"].setdefault(text_id(example.query), example.query)
             for text in example.positives + example.negatives:
                 texts["document"].setdefault(text_id(text), text)
-    key = model_key(model)
-
-    def store(side: Side) -> StoredVectors:
-        ids = np.array(list(texts[side]), dtype=np.int64)
-        values = embed_once(model, key, list(texts[side].values()), side, cache)
-        order = np.argsort(ids)
-        return StoredVectors(ids[order], order, values)
-
-    queries, documents = store("query"), store("document")
+    queries, documents = (StoredVectors.of(model, texts[side], side, cache) for side in texts)
     return Guide(queries, documents, _components(config, documents))
 
 

@@ -48,29 +48,19 @@ class Plan:
     """Bytes of one rank at the peak of a step; arithmetic, not measured."""
 
     chunk_tokens: int
-    weights: int
-    gradients: int
-    optimizer: int
-    activations: int
-    vectors: int
+    parts: Mapping[str, int]
+    """Of weights, gradients, optimizer, activations and vectors."""
     available: int
 
     @property
     def total(self) -> int:
         """The peak."""
-        parts = (self.weights, self.gradients, self.optimizer, self.activations, self.vectors)
-        return sum(parts)
+        return sum(self.parts.values())
 
     @property
     def fits(self) -> bool:
         """Whether the peak stays below the usable part of the free memory."""
         return self.total <= USABLE * self.available
-
-    @property
-    def parts(self) -> Mapping[str, int]:
-        """The parts by name."""
-        names = ("weights", "gradients", "optimizer", "activations", "vectors")
-        return {name: getattr(self, name) for name in names}
 
 
 def plan_memory(config: TrainerConfig, shape: Shape, available: int, device: str) -> Plan:
@@ -95,20 +85,17 @@ def _plan(config: TrainerConfig, shape: Shape, available: int, chunk: int) -> Pl
     width = 2 if config.precision == "bf16" else 4
     again = float(config.rematerialize)
     kept = max(min(shape.tokens, chunk), round((1 - again) * shape.tokens))
-    per_token = shape.per_token
-    if config.gradient_checkpointing:
-        per_token = shape.per_token_checkpointed
+    per_token = shape.per_token_checkpointed if config.gradient_checkpointing else shape.per_token
     moments = 8 * shape.trained // (ranks if stage else 1)
     master = 4 * shape.trained // ranks if name.startswith("deepspeed") else 0
-    return Plan(
-        chunk_tokens=chunk,
-        weights=4 * shape.parameters // (ranks if stage == 3 else 1),
-        gradients=4 * shape.trained // (ranks if stage >= 2 else 1),
-        optimizer=0 if config.offload else moments + master,
-        activations=0 if config.activation_offload else kept * per_token * width,
-        vectors=2 * 4 * shape.vectors,
-        available=available,
-    )
+    parts = {
+        "weights": 4 * shape.parameters // (ranks if stage == 3 else 1),
+        "gradients": 4 * shape.trained // (ranks if stage >= 2 else 1),
+        "optimizer": 0 if config.offload else moments + master,
+        "activations": 0 if config.activation_offload else kept * per_token * width,
+        "vectors": 2 * 4 * shape.vectors,
+    }
+    return Plan(chunk, parts, available)
 
 
 def plan_retrieval(config: TrainerConfig, model: TextEncoder, batch: RetrievalBatch) -> Plan:

@@ -1,9 +1,9 @@
 """Pre-training: the step of a masked autoencoder, and its losses on held-out text."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
@@ -12,8 +12,8 @@ from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoder
 from embedtrain.objectives.pretrain import PretrainObjective
 from embedtrain.objectives.pretrain.base import token_loss
 from embedtrain.pretrain_types import MaskedBatch, PretrainOutputs
-from embedtrain.training.callbacks import ends_step
-from embedtrain.training.label_shares import weigh_by_labels
+from embedtrain.training.callbacks import Measurement
+from embedtrain.training.ranks.gather import gather_numbers, is_distributed
 from embedtrain.training.settings import TrainerConfig
 from embedtrain.training.trained_module import TrainedModule
 from embedtrain.types import ObjectiveOutput
@@ -81,6 +81,39 @@ class PretrainModule(TrainedModule):
         return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
 
 
+def weigh_by_labels(outputs: PretrainOutputs) -> PretrainOutputs:
+    r"""Give each part of the outputs the weight $W n_r / \sum_s n_s$ of this rank's $n_r$ labels or texts.
+
+    The parts of one loss differ: a rank may hold many masked tokens and few texts. One message of a few
+    numbers.
+    """
+    if not is_distributed():
+        return outputs
+    labelled = {"encoder": outputs.encoder}
+    if outputs.decoder is not None:
+        labelled["decoder"] = outputs.decoder
+    if outputs.generator is not None:
+        labelled["generator"] = outputs.generator.labelled
+    counts = [len(outputs.vectors), *(len(part.labels) for part in labelled.values())]
+    everyone = gather_numbers(counts, outputs.vectors.device).cpu()
+    weights = (
+        len(everyone) * torch.tensor(counts, dtype=torch.float64) / everyone.sum(0).clamp_min(1)
+    )
+    of_texts, *of_labels = weights.tolist()
+    parts = {
+        name: replace(part, weight=weight)
+        for (name, part), weight in zip(labelled.items(), of_labels, strict=True)
+    }
+    return replace(
+        outputs,
+        encoder=parts["encoder"],
+        decoder=parts.get("decoder"),
+        shuffled=outputs.shuffled and replace(outputs.shuffled, weight=parts["decoder"].weight),
+        words=outputs.words and replace(outputs.words, weight=of_texts),
+        generator=outputs.generator and replace(outputs.generator, labelled=parts["generator"]),
+    )
+
+
 @torch.no_grad()
 def loss_figures(result: ObjectiveOutput, outputs: PretrainOutputs) -> dict[str, float]:
     """Return an objective's figures, and the decoder's loss on the vectors of other texts."""
@@ -90,8 +123,8 @@ def loss_figures(result: ObjectiveOutput, outputs: PretrainOutputs) -> dict[str,
     return figures
 
 
-class HeldOut(pl.Callback):  # type: ignore[misc]  # Lightning is not analysed
-    """Logs the losses on held-out text every so many steps and at the end.
+class HeldOut(Measurement):
+    """Measures the losses on held-out text.
 
     Args:
         batches: Fixed texts with fixed masks.
@@ -99,24 +132,10 @@ class HeldOut(pl.Callback):  # type: ignore[misc]  # Lightning is not analysed
     """
 
     def __init__(self, batches: Sequence[MaskedBatch], every_steps: int) -> None:
+        super().__init__(every_steps)
         self.batches = batches
-        self.every_steps = every_steps
 
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        module: Any,  # noqa: ANN401 - a plain LightningModule to Lightning
-        _: object,
-        __: object,
-        number: int,
-    ) -> None:
-        """Measure if it is time."""
-        if not ends_step(trainer, number):
-            return
-        if trainer.global_step % self.every_steps and trainer.global_step != trainer.max_steps:
-            return
-        figures = module.held_out_figures(self.batches)
-        for logger in trainer.loggers:
-            logger.log_metrics(
-                {f"val/{name}": value for name, value in figures.items()}, trainer.global_step
-            )
+    def measure(self, _: object, module: Any) -> Mapping[str, float]:  # noqa: ANN401 - a plain LightningModule
+        """Return the mean losses."""
+        figures: dict[str, float] = module.held_out_figures(self.batches)
+        return figures

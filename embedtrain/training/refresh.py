@@ -4,16 +4,17 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import PositiveInt
 
 from embedtrain.data.mixture import Mixture
 from embedtrain.mining.settings import MiningConfig
+from embedtrain.section import Section
 from embedtrain.training.datamodule import BatchStream
 
 Batch = TypeVar("Batch")
 
 
-class RefreshConfig(BaseModel):
+class RefreshConfig(Section):
     """Mine new negatives with the model itself every so many steps (ANCE).
 
     Until the first refresh, training reads ``data.sources``, whose negatives should come from another search
@@ -21,8 +22,6 @@ class RefreshConfig(BaseModel):
 
     Source: Xiong et al. (2021), https://arxiv.org/abs/2007.00808.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     path: str
     """What is mined: a BEIR folder, ``python_docs``, or a file of training rows."""

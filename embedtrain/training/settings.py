@@ -2,23 +2,15 @@
 
 from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+
+from embedtrain.section import Section
 
 Strategy = Literal["auto", "single", "ddp", "deepspeed_1", "deepspeed_2", "deepspeed_3", "fsdp"]
 
 
-class TrainerConfig(BaseModel):
+class TrainerConfig(Section):
     """How long, how fast and with what precision to train. Give ``steps`` or ``epochs``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     steps: PositiveInt | None = None
     """Optimizer steps."""
@@ -129,10 +121,8 @@ class TrainerConfig(BaseModel):
         return max(1, round(self.epochs * num_rows / self.batch_size))
 
 
-class TaskConfig(BaseModel):
+class TaskConfig(Section):
     """Queries, documents and judgments to measure on. Give ``path`` or ``fraction``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     path: str | None = None
     """A BEIR folder, or ``python_docs``."""

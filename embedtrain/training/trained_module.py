@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from embedtrain.errors import UserError
+from embedtrain.models.backbone.fetching import first_line
 from embedtrain.models.backbone.lora import refuse_missing, without_frozen
 from embedtrain.models.chunking import Execution
 from embedtrain.models.compiling import compile_layers
@@ -231,11 +232,6 @@ class TrainedModule(pl.LightningModule, ABC):
         """
         if gradient_clip_val and not self.config.strategy.startswith("deepspeed"):
             torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error, or its name."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def step_seed(seed: int, step: int, micro_batch: int) -> int:

@@ -2,11 +2,8 @@
 
 import shutil
 
-import numpy as np
-
 from embedtrain.data.sources import open_source
 from embedtrain.data.tokenized import text_id
-from embedtrain.encoding.cache import embed_once, model_key
 from embedtrain.errors import UserError
 from embedtrain.mining.task import load_mining_task
 from embedtrain.models.build import load_dense, save_encoder
@@ -55,10 +52,8 @@ def encode_documents(
         for text in load_mining_task(config.path, config.split, cache).documents:
             texts.setdefault(text_id(text), text)
     model = load_dense(str(run.path / "document_model"))
-    values = embed_once(model, model_key(model), list(texts.values()), "document", cache)
-    ids = np.array(list(texts), dtype=np.int64)
-    order = np.argsort(ids)
-    return FrozenDocuments(StoredVectors(ids[order], order, values), config.live_negatives)
+    stored = StoredVectors.of(model, texts, "document", cache)
+    return FrozenDocuments(stored, config.live_negatives)
 
 
 def refuse_query_model(model: TextEncoder, recipe: Recipe) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import Field, PositiveInt, ValidationError, model_validator
 
 from embedtrain.data.examples import SourceConfig
 from embedtrain.data.pretraining.corpus import CorpusConfig
@@ -16,6 +16,7 @@ from embedtrain.mining.settings import MiningConfig
 from embedtrain.models.build import load_encoder
 from embedtrain.progress import console
 from embedtrain.recipe.retrieval import load_recipe, parse_yaml, set_key, split_override
+from embedtrain.section import Section
 from embedtrain.training.ranks.processes import is_rank
 from embedtrain.workflows.evaluate.model import measure
 from embedtrain.workflows.mine import mine
@@ -29,10 +30,8 @@ REFERENCE = "stage:"
 RECIPE = "pipeline.yaml"
 
 
-class MineStage(BaseModel):
+class MineStage(Section):
     """As ``embedtrain mine``; leaves ``train.jsonl`` behind."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     model: str
     """The teacher: ``stage:NAME/model``, a folder or a Hub id."""
@@ -43,10 +42,8 @@ class MineStage(BaseModel):
     """As the ``key=value`` words of the command."""
 
 
-class ScoreStage(BaseModel):
+class ScoreStage(Section):
     """As ``embedtrain score``; leaves ``scored.jsonl`` behind."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     teacher: str
     """A cross-encoder or an encoder: a folder or a Hub id."""
@@ -56,10 +53,8 @@ class ScoreStage(BaseModel):
     batch_size: PositiveInt = 32
 
 
-class RotateStage(BaseModel):
+class RotateStage(Section):
     """As ``embedtrain rotate``; its folder is the model: ``stage:NAME``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     model: str
     """``stage:NAME/model``, a folder or a Hub id."""
@@ -69,10 +64,8 @@ class RotateStage(BaseModel):
     limit: PositiveInt | None = None
 
 
-class EvaluateStage(BaseModel):
+class EvaluateStage(Section):
     """As ``embedtrain evaluate``; leaves ``scores.json`` behind."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     model: str
     """``stage:NAME/model``, a folder or a Hub id."""
@@ -83,10 +76,8 @@ class EvaluateStage(BaseModel):
     """``stage:NAME/scores.json`` of an earlier evaluation, for a paired test."""
 
 
-class TokenizerStage(BaseModel):
+class TokenizerStage(Section):
     """As ``embedtrain tokenizer``; its folder is the tokenizer: ``stage:NAME``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     sources: tuple[CorpusConfig, ...] = Field(min_length=1)
     kind: TokenizerKind = "bpe"
@@ -94,10 +85,8 @@ class TokenizerStage(BaseModel):
     lowercase: bool = True
 
 
-class Stage(BaseModel):
+class Stage(Section):
     """One step of the work: ``tokenizer``, ``train``, ``rotate``, ``mine``, ``score`` or ``evaluate``, and only one."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
     """Its folder inside the output, and what ``stage:NAME/...`` of later stages means."""
@@ -119,10 +108,8 @@ class Stage(BaseModel):
         return self
 
 
-class Pipeline(BaseModel):
+class Pipeline(Section):
     """A recipe of several stages."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     description: str
     """One line for `embedtrain recipes`: what it is for."""

@@ -1,6 +1,5 @@
 """Workflow: a pre-training recipe becomes a run folder with an encoder that any later stage starts from."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from embedtrain.recipe.run_folder import (
     RunFolder,
     build_pretrained,
     create_run,
-    latest_state,
+    found_start,
     open_run,
     refuse_existing,
     refuse_other_data,
@@ -134,9 +133,7 @@ def _begin(
     refuse_existing(output)
     model = build_pretrained(recipe)
     data = prepare_text(recipe, model)
-    run = create_run(output, recipe)
-    reports = [source.report.model_dump() for source in data.sources]
-    run.data.write_text(json.dumps(reports, indent=2) + "\n", encoding="utf-8")
+    run = create_run(output, recipe, [source.report for source in data.sources])
     return run, model, data
 
 
@@ -155,14 +152,11 @@ def resume_pretraining(
 
 
 def _resume(run: RunFolder, recipe: PretrainRecipe) -> RunFolder:
-    found = latest_state(run)
+    start = found_start(run)
     model = build_pretrained(recipe)
     with first_rank_first():
         data = prepare_text(recipe, model)
     refuse_other_data(run, [source.report.fingerprint for source in data.sources])
-    start = Start() if found is None else Start(found[1]["global_step"], found[0])
-    if start.step:
-        console.print(f"Resuming {run.path} at step {start.step}")
     return _run(run, model, data, start)
 
 

@@ -1,6 +1,5 @@
 """Workflow: a model answers queries over documents."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,10 @@ from numpy.typing import NDArray
 
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.data.readers.beir import RetrievalTask
+from embedtrain.encoding.cache import embed_once, model_key
+from embedtrain.encoding.shards import Shard
 from embedtrain.encoding.texts import encode_texts
+from embedtrain.encoding.token_cache import embed_tokens_once
 from embedtrain.errors import UserError
 from embedtrain.files import default_cache
 from embedtrain.models.build import load_encoder
@@ -19,13 +21,10 @@ from embedtrain.models.dense.late_chunking import chunk_late
 from embedtrain.models.dense.pair_head import interaction_of
 from embedtrain.models.edits.lengthen import lengthen_encoder
 from embedtrain.models.encoder import TextEncoder
-from embedtrain.progress import progress_bar
 from embedtrain.recipe.retrieval import load_retrieval_recipe
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.retrieval.dense.sets import set_query
-from embedtrain.retrieval.late_interaction.exact import ExactIndex
-from embedtrain.retrieval.late_interaction.index_folder import MANIFEST
 from embedtrain.retrieval.search import search
 from embedtrain.types import TokenVectors
 from embedtrain.workflows.encode.file import read_texts
@@ -133,26 +132,7 @@ def _find_task(model: str, data: str | None, split: str | None) -> RetrievalTask
 
 def _encode_once(model: TextEncoder, texts: list[str]) -> NDArray[np.float32] | TokenVectors:
     """Encode a corpus, or map the vectors that this very model gave it before."""
-    key = hashlib.sha256(model.contract.model_dump_json().encode())
-    key.update(model.tokenization.fingerprint("document").encode())
-    for parameter in model.parameters():
-        key.update(parameter.detach().cpu().numpy().data)
-    for text in texts:
-        key.update(hashlib.sha256(text.encode()).digest())
-    folder = default_cache() / "embeddings" / key.hexdigest()[:32]
-    array, index = folder.with_suffix(".npy"), folder / MANIFEST
-    if index.is_file():
-        return ExactIndex.load(folder).documents
-    if array.is_file():
-        mapped: NDArray[np.float32] = np.load(array, mmap_mode="r")
-        return mapped
-    array.parent.mkdir(parents=True, exist_ok=True)
-    with progress_bar("Encoding the documents, once", len(texts)) as advance:
-        vectors = encode_texts(model, texts, "document", progress=advance)
-    if isinstance(vectors, TokenVectors):
-        ExactIndex(vectors).save(folder)
-    else:
-        partial = array.with_suffix(".partial.npy")
-        np.save(partial, vectors)
-        partial.replace(array)
-    return vectors
+    key, cache = model_key(model), default_cache()
+    if isinstance(model, DenseEncoder):
+        return embed_once(model, key, texts, "document", cache)
+    return embed_tokens_once(model, key, texts, "document", cache, shard=Shard(), precision="fp32")

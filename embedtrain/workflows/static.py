@@ -6,7 +6,7 @@ from typing import Annotated
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
@@ -22,13 +22,12 @@ from embedtrain.models.static.distil import (
 )
 from embedtrain.progress import console, progress_bar
 from embedtrain.release.export import write_model
+from embedtrain.section import Section
 from embedtrain.workflows.encode.file import read_texts
 
 
-class StaticConfig(BaseModel):
+class StaticConfig(Section):
     """What `embedtrain static` makes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     vocabulary: PositiveInt = 30_000
     """Words of the table, the most frequent of the texts."""

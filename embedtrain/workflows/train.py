@@ -16,6 +16,7 @@ from embedtrain.errors import UserError
 from embedtrain.evaluation.probes.overlap import query_overlap
 from embedtrain.evaluation.results.report import compare
 from embedtrain.evaluation.results.result import load_result, write_result
+from embedtrain.files import write_file
 from embedtrain.mining.task import MiningTask, load_mining_task
 from embedtrain.models.build import build_encoder
 from embedtrain.models.dense.config import DenseConfig
@@ -26,7 +27,7 @@ from embedtrain.recipe.retrieval import AnyRecipe, Recipe
 from embedtrain.recipe.run_folder import (
     RunFolder,
     create_run,
-    latest_state,
+    found_start,
     load_trained,
     open_run,
     refuse_existing,
@@ -34,7 +35,7 @@ from embedtrain.recipe.run_folder import (
 )
 from embedtrain.release.cards.retrieval import render_card
 from embedtrain.release.export import write_model
-from embedtrain.training.callbacks import Validation, is_patience_over
+from embedtrain.training.callbacks import Validation
 from embedtrain.training.datamodule import BatchStream
 from embedtrain.training.fitting import Start, fit, own_cut
 from embedtrain.training.guide import encode_guide
@@ -95,11 +96,9 @@ def _begin(recipe: Recipe, output: Path) -> tuple[RunFolder, Recipe, TextEncoder
     refuse_query_model(model, recipe)
     recipe = with_contract(recipe, model)
     prepared = prepare(recipe, model.tokenization)
-    run = create_run(output, recipe)
+    run = create_run(output, recipe, [source.report for source in prepared.sources])
     for sentence in prepared.held_out:
         console.print(sentence)
-    reports = [source.report.model_dump() for source in prepared.sources]
-    run.data.write_text(json.dumps(reports, indent=2) + "\n", encoding="utf-8")
     return run, recipe, model, prepared
 
 
@@ -119,19 +118,12 @@ def resume(path: Path, overrides: Sequence[str] = ()) -> RunFolder:
 
 
 def _resume(run: RunFolder, recipe: Recipe) -> RunFolder:
-    found = latest_state(run)
+    start = found_start(run, recipe.trainer.patience)
     torch.manual_seed(recipe.trainer.seed)
     model = build_encoder(recipe.model, recipe.trainer.accelerator)
     with first_rank_first():
         prepared = prepare(recipe, model.tokenization)
     _refuse_other_data(run, prepared)
-    start = Start()
-    if found is not None:
-        validated = found[1]["callbacks"].get("Validation", {})
-        is_over = is_patience_over(validated, recipe.trainer.patience)
-        start = Start(found[1]["global_step"], found[0], is_over)
-    if start.step:
-        console.print(f"Resuming {run.path} at step {start.step}")
     return _run(run, recipe, model, prepared, start)
 
 
@@ -182,9 +174,7 @@ def _finish(
         seen = query_overlap(task.queries, _queries(prepared.texts))
         after = after.model_copy(update={"train_overlap": seen})
         both = {"before": before.to_json(), "after": after.to_json()}
-        partial = run.evaluation.with_suffix(".partial")
-        partial.write_text(json.dumps(both, indent=2) + "\n", encoding="utf-8")
-        partial.replace(run.evaluation)
+        write_file(run.evaluation, json.dumps(both, indent=2) + "\n")
     write_model(trained, run.model, card=render_card(run, recipe, trained.contract), overwrite=True)
 
 

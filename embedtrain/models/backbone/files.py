@@ -1,7 +1,7 @@
-"""Reads safetensors files; one that is cut off or something else is the user's mistake, said in one line."""
+"""Files of a model folder: weights, projections, JSON. A broken one is the user's mistake, said in one line."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,13 @@ def readable_weights(path: Path) -> Iterator[None]:
         ) from error
 
 
+def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write tensors into a file, making its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = {name: value.detach().contiguous() for name, value in weights.items()}
+    save_file(whole, path, metadata={"format": "pt"})
+
+
 def read_projection(folder: Path) -> nn.Linear:
     """Read a linear layer in the layout of sentence-transformers' ``Dense``."""
     config = read_json(folder / "config.json")
@@ -68,10 +75,17 @@ def write_projection(folder: Path, projection: nn.Linear, **settings: object) ->
             **settings,
         },
     )
-    weights = {
-        f"linear.{key}": value.contiguous() for key, value in projection.state_dict().items()
-    }
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    weights = {f"linear.{key}": value for key, value in projection.state_dict().items()}
+    write_weights(folder / "model.safetensors", weights)
+
+
+def write_modules(folder: Path, types: Mapping[str, str]) -> None:
+    """Write ``modules.json``: the type of each module by its folder, in the order in which they run."""
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": kind}
+        for i, (path, kind) in enumerate(types.items())
+    ]
+    write_json(folder / "modules.json", modules)
 
 
 def read_json(path: Path, *, optional: bool = False) -> Any:  # noqa: ANN401 - the caller knows the form

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, PositiveInt
 from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
@@ -23,22 +23,21 @@ from embedtrain.errors import UserError
 from embedtrain.models.backbone.fetching import fetch
 from embedtrain.models.backbone.files import readable_weights
 from embedtrain.models.backbone.loading import (
-    Attention,
+    AS_IT_IS,
     Backbone,
+    BackboneConfig,
     load_backbone,
     max_length,
     position_offset,
     quiet_transformers,
 )
-from embedtrain.models.backbone.lora import LoraConfig
+from embedtrain.section import Section
 
 logger = logging.getLogger(__name__)
 
 
-class Architecture(BaseModel):
+class Architecture(Section):
     """An encoder from scratch: random weights, the vocabulary of the tokenizer."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     family: Literal["bert", "roberta", "modernbert"] = "bert"
     """BERT and RoBERTa learn absolute positions, ModernBERT turns queries and keys (RoPE)."""
@@ -166,23 +165,12 @@ class MaskedLanguageModel(nn.Module):
 
 
 def load_masked_language_model(
-    path: str,
-    *,
-    num_layers: int | None = None,
-    dropout: float | None = None,
-    attention: Attention | None = None,
-    lora: LoraConfig | None = None,
+    path: str, settings: BackboneConfig = AS_IT_IS
 ) -> MaskedLanguageModel:
     """Load an encoder or decoder with its head; a folder without one gets a new one, which is logged."""
     family = json.loads((fetch(path) / "config.json").read_text(encoding="utf-8"))["model_type"]
-    backbone = load_backbone(
-        path,
-        num_layers=num_layers,
-        dropout=dropout,
-        attention=attention,
-        lora=lora,
-        loader=AutoModelForCausalLM if family in DECODERS else AutoModelForMaskedLM,
-    )
+    loader = AutoModelForCausalLM if family in DECODERS else AutoModelForMaskedLM
+    backbone = load_backbone(path, settings, loader=loader)
     if family not in DECODERS and not has_language_head(backbone.folder):
         logger.warning("%s has no masked-language head; it starts with random weights", path)
     model = MaskedLanguageModel(backbone.model, backbone.tokenizer, path)

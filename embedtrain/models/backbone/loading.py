@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pydantic import Field, PositiveInt
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
@@ -15,10 +16,12 @@ from transformers.utils import logging as transformers_logging
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.fetching import fetch, first_line
 from embedtrain.models.backbone.lora import LoraConfig, add_lora, loading_options
+from embedtrain.section import Section
 
 logger = logging.getLogger(__name__)
 
 Attention = Literal["causal", "bidirectional"]
+Packing = Literal["auto", "packed", "padded"]
 
 DROPOUT_FIELDS = (
     "attention_dropout",
@@ -33,6 +36,24 @@ DROPOUT_FIELDS = (
     "resid_pdrop",
 )
 """What the families of transformers call their dropout ratios."""
+
+
+class BackboneConfig(Section):
+    """How a backbone is loaded and run: what every section ``model:`` of a recipe has."""
+
+    num_layers: PositiveInt | None = None
+    """Keep only the first layers of the backbone; null keeps all."""
+    attention: Attention | None = None
+    """Let a decoder's tokens look at all others (bidirectional) or at earlier ones; null: as it was trained."""
+    lora: LoraConfig | None = None
+    """Train low-rank adapters and freeze the backbone; exports hold the sum of both."""
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    """Replaces the backbone's dropout ratios; null keeps them. Attention dropout is slow on CPU."""
+    packing: Packing = "auto"
+    """``packed`` computes no padding, ``padded`` pads each chunk, ``auto`` packs on CPU where it is exact."""
+
+
+AS_IT_IS = BackboneConfig()
 
 
 @dataclass(frozen=True)
@@ -84,32 +105,27 @@ def position_offset(config: Any) -> int:  # noqa: ANN401 - transformers is untyp
 
 def load_backbone(
     path: str,
+    settings: BackboneConfig = AS_IT_IS,
     *,
-    num_layers: int | None = None,
-    dropout: float | None = None,
     trust_remote_code: bool = False,
-    attention: Attention | None = None,
-    lora: LoraConfig | None = None,
     loader: Any = AutoModel,  # noqa: ANN401 - transformers is untyped
 ) -> Backbone:
     """Load a backbone in float32 from a Hub id, a local folder or ``package:NAME/FOLDER``.
 
     Args:
         path: Where the model is. A sentence-transformers folder works: its transformer is at the root.
-        num_layers: Keep only the first layers; null keeps all.
-        dropout: Replaces every dropout ratio of the config; null keeps them.
+        settings: Layers, dropout, attention and adapters.
         trust_remote_code: Run modelling code from the repository. Only if the user asked for it.
-        attention: What tokens of a decoder may look at; null keeps what the config says.
-        lora: Train adapters instead of the weights.
         loader: Which of transformers' Auto classes loads it; one with a head gives it with its head.
 
     Raises:
         UserError: If the model, its tokenizer or its safetensors file is missing.
     """
+    attention, lora = settings.attention, settings.lora
     folder = fetch(path, with_code=trust_remote_code)
     with quiet_transformers(), _user_errors(path):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        _shape_config(path, config, num_layers, dropout)
+        _shape_config(path, config, settings.num_layers, settings.dropout)
         if attention is not None:
             config.is_causal = (
                 attention == "causal"

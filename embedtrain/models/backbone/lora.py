@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
-from safetensors.torch import save_file
+from pydantic import Field, PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from embedtrain.errors import UserError, missing_extra
-from embedtrain.models.backbone.files import read_weights
+from embedtrain.models.backbone.files import read_weights, write_weights
+from embedtrain.section import Section
 
 if TYPE_CHECKING:
     from peft.tuners.lora import LoraLayer
@@ -29,10 +29,8 @@ PREFIX = "base_model.model."
 """What peft puts before the names of the weights in a file."""
 
 
-class LoraConfig(BaseModel):
+class LoraConfig(Section):
     """Low-rank adapters; the backbone itself stays as it is."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     rank: PositiveInt = 16
     alpha: PositiveFloat = 32.0
@@ -101,14 +99,7 @@ def add_lora(backbone: Any, config: LoraConfig) -> None:  # noqa: ANN401 - trans
                 got=end or config.targets,
                 cure=f"Use some of {', '.join(ends) or 'a backbone that has linear layers'}",
             )
-    wanted = peft.LoraConfig(
-        r=config.rank,
-        lora_alpha=config.alpha,
-        lora_dropout=config.dropout,
-        target_modules=chosen,
-        use_dora=config.dora,
-    )
-    peft.inject_adapter_in_model(wanted, backbone)
+    peft.inject_adapter_in_model(_as_peft(config, chosen), backbone)
     for name, parameter in backbone.named_parameters():
         parameter.requires_grad_("lora_" in name)
         if parameter.requires_grad:
@@ -130,23 +121,24 @@ def save_adapter(backbone: Any, config: LoraConfig, base: str, folder: Path) -> 
     """Write the adapter alone, in the files that peft and transformers read."""
     import peft
 
-    folder.mkdir(parents=True, exist_ok=True)
     weights = peft.get_peft_model_state_dict(backbone, state_dict=dict(backbone.state_dict()))
-    save_file(
-        {PREFIX + name: value.contiguous() for name, value in weights.items()},
-        folder / WEIGHTS_FILE,
-        metadata={"format": "pt"},
-    )
-    stored = peft.LoraConfig(
+    named = {PREFIX + name: value for name, value in weights.items()}
+    write_weights(folder / WEIGHTS_FILE, named)
+    stored = _as_peft(config, [name for name, _ in adapted_layers(backbone)])
+    stored.base_model_name_or_path, stored.inference_mode = base, True
+    stored.save_pretrained(folder)
+
+
+def _as_peft(config: LoraConfig, layers: list[str]) -> Any:  # noqa: ANN401 - peft is untyped
+    import peft
+
+    return peft.LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
-        target_modules=[name for name, _ in adapted_layers(backbone)],
+        target_modules=layers,
         use_dora=config.dora,
-        base_model_name_or_path=base,
-        inference_mode=True,
     )
-    stored.save_pretrained(folder)
 
 
 def _load_adapter(backbone: Any, folder: Path) -> None:  # noqa: ANN401

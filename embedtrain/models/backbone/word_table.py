@@ -3,14 +3,13 @@
 from pathlib import Path
 
 from jaxtyping import Float, Int64
-from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.fetching import fetch, static_folder
-from embedtrain.models.backbone.files import read_weights
+from embedtrain.models.backbone.files import read_weights, write_weights
 from embedtrain.models.backbone.loading import Backbone
 
 WEIGHTS = "model.safetensors"
@@ -97,7 +96,5 @@ def load_table(path: str) -> Backbone:
 
 def save_table(table: WordTable, tokenizer: Tokenizer, place: Path) -> None:
     """Write the table and its tokenizer as ``StaticEmbedding`` reads them."""
-    place.mkdir(parents=True, exist_ok=True)
-    weights = {"embedding.weight": table.rows.weight.detach().cpu().contiguous()}
-    save_file(weights, place / WEIGHTS, metadata={"format": "pt"})
+    write_weights(place / WEIGHTS, {"embedding.weight": table.rows.weight.cpu()})
     tokenizer.save(str(place / "tokenizer.json"))

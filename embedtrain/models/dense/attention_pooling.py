@@ -15,16 +15,15 @@ import math
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from embedtrain.models.saved_part import SavedPart
+from embedtrain.section import Section
 
 
-class AttentionPoolingConfig(BaseModel):
+class AttentionPoolingConfig(Section):
     """Pool token states by learned attention."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     num_heads: PositiveInt = 32
     """Must divide the width of the backbone."""

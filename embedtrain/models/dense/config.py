@@ -2,25 +2,20 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
-from embedtrain.contract.long_inputs import LongInputs
-from embedtrain.contract.texts import Instruction, Pooling, SpanVectors, TextSide, TokenPrepending
-from embedtrain.models.backbone.loading import Attention
-from embedtrain.models.backbone.lora import LoraConfig
+from embedtrain.contract.texts import Instruction, Pooling, SpanVectors, TokenPrepending
 from embedtrain.models.dense.attention_pooling import AttentionPoolingConfig
 from embedtrain.models.dense.layer_pooling import LayerPoolingConfig
 from embedtrain.models.dense.pair_head import InteractionConfig
 from embedtrain.models.dense.query_gate import QueryGateConfig
 from embedtrain.models.dense.word_coordinates import WordsConfig
-from embedtrain.models.encoder import Packing
+from embedtrain.models.encoder import EncoderConfig
 from embedtrain.types import Similarity
 
 
-class DenseConfig(BaseModel):
+class DenseConfig(EncoderConfig):
     """A bi-encoder with one vector per text. Null takes what the backbone's folder says."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     kind: Literal["dense"] = "dense"
     backbone: str
@@ -29,9 +24,7 @@ class DenseConfig(BaseModel):
     """Null: as the sentence-transformers folder says, else mean."""
     similarity: Similarity | None = None
     """Null: as the sentence-transformers folder says, else cosine."""
-    query: TextSide = TextSide()
-    document: TextSide = TextSide()
-    instructions: dict[str, Instruction] = {}
+    instructions: dict[str, Instruction] = Field(default={})
     """Tasks by name, for ``data.sources`` and for ``--instruction``; those of the folder are kept."""
     projection: PositiveInt | None = None
     """Dimension of a linear layer after pooling; null: as the folder says, else none."""
@@ -47,8 +40,6 @@ class DenseConfig(BaseModel):
     """Show each text twice and pool the second time, for causal backbones; null: as the folder says, else no."""
     prepend: TokenPrepending | None = None
     """Put a summary of the text before its tokens (token prepending), for causal backbones; null: as above."""
-    long_inputs: LongInputs | None = None
-    """Positions for texts beyond those that the backbone was trained on; null: as the folder says."""
     spans: SpanVectors | None = None
     """Give vectors to marked spans of texts: the ``mean`` of their tokens, or an ``mlp`` behind it; null: as the
     folder says, else whole texts only."""
@@ -60,22 +51,8 @@ class DenseConfig(BaseModel):
     """Give each exit a projection of its own, of ``projection`` dimensions; else all share the model's."""
     pair_classes: PositiveInt | None = Field(default=None, ge=2)
     """Train a classifier of pairs of texts for the objective pair_classification; exports leave it out."""
-    num_layers: PositiveInt | None = None
-    """Keep only the first layers of the backbone; null keeps all."""
     kept_layers: tuple[PositiveInt, ...] = ()
     """Keep these layers of the backbone, counted from 1: a small model that starts from parts of a large one."""
-    attention: Attention | None = None
-    """Let a decoder's tokens look at all others (bidirectional) or at earlier ones; null: as it was trained."""
-    lora: LoraConfig | None = None
-    """Train low-rank adapters and freeze the backbone; exports hold the sum of both."""
-    dropout: float | None = Field(default=None, ge=0, lt=1)
-    """Replaces the backbone's dropout ratios; null keeps them. Attention dropout is slow on CPU."""
-    learn_temperature: PositiveFloat | None = None
-    """Start value of a learnable temperature; null leaves the temperature to the objective."""
-    packing: Packing = "auto"
-    """``packed`` computes no padding, ``padded`` pads each chunk, ``auto`` packs on CPU where it is exact."""
-    trust_remote_code: bool = False
-    """Run modelling code from the model's repository. Only for repositories you trust."""
 
     @model_validator(mode="after")
     def _exits_are_plain(self) -> "DenseConfig":

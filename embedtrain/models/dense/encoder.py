@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from embedtrain.contract.texts import Contract
-from embedtrain.models.backbone.loading import Backbone
+from embedtrain.models.backbone.loading import Backbone, Packing
 from embedtrain.models.chunking import Execution, encode_in_chunks, encode_tokens_in_chunks
 from embedtrain.models.dense.attention_pooling import AttentionPooling
 from embedtrain.models.dense.echo import prepending, twice, with_placeholder
@@ -18,7 +18,7 @@ from embedtrain.models.dense.pair_head import InteractionHead
 from embedtrain.models.dense.query_gate import QueryGate
 from embedtrain.models.dense.span_pooling import SpanMlp, merge_spans, pool_spans
 from embedtrain.models.dense.word_coordinates import WordPart
-from embedtrain.models.encoder import Packing, TextEncoder
+from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.exits import Exits
 from embedtrain.models.pooling import pool
 from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side, Texts, TokenEmbeddings
@@ -33,9 +33,6 @@ class DenseEncoder(TextEncoder):
         projection: A linear layer after pooling, or None.
         packing: As for :class:`embedtrain.models.encoder.TextEncoder`.
         learn_temperature: Start value of a learnable temperature, or None.
-        words: Coordinates for words that follow those of the vector, or None.
-        exits: Layers that are trained as embeddings too, or None.
-        layer_pooling: Attention over the pooled states of all layers, or None.
     """
 
     contract: Contract
@@ -48,15 +45,15 @@ class DenseEncoder(TextEncoder):
         *,
         packing: Packing = "auto",
         learn_temperature: float | None = None,
-        words: WordPart | None = None,
-        exits: Exits | None = None,
-        layer_pooling: LayerPooling | None = None,
     ) -> None:
         super().__init__(backbone, contract, packing=packing, learn_temperature=learn_temperature)
         self.projection = projection
-        self.words = words
-        self.exits = exits
-        self.layer_pooling = layer_pooling
+        self.words: WordPart | None = None
+        """Coordinates for words that follow those of the vector, or None."""
+        self.exits: Exits | None = None
+        """Layers that are trained as embeddings too, or None."""
+        self.layer_pooling: LayerPooling | None = None
+        """Attention over the pooled states of all layers, or None."""
         self.query_gate: QueryGate | None = None
         """What multiplies the coordinates of queries, or None."""
         self.attention_pooling: AttentionPooling | None = None

@@ -16,16 +16,15 @@ by default.
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from embedtrain.models.saved_part import SavedPart
+from embedtrain.section import Section
 
 
-class LayerPoolingConfig(BaseModel):
+class LayerPoolingConfig(Section):
     """Pool every layer, and attend over layers."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     num_latents: PositiveInt = 32
     num_heads: PositiveInt = 8

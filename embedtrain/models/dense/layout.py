@@ -4,23 +4,25 @@ We write the *legacy* sentence-transformers layout: version 5 and 6, text-embedd
 read it, while the layout that version 6 writes itself is misread by older readers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar, cast, get_args
+from typing import Any, cast, get_args
 
 import torch
 import transformers
 from pydantic import BaseModel, ValidationError
 from torch import nn
 
-from embedtrain.contract.texts import Contract, Pooling
+from embedtrain.contract.texts import AnyContract, Contract, Pooling
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.files import (
     read_json,
     read_projection,
     write_json,
+    write_modules,
     write_projection,
 )
+from embedtrain.models.backbone.long_positions import AnyContractT
 from embedtrain.models.dense.attention_pooling import AttentionPoolingConfig
 from embedtrain.models.dense.layer_pooling import LayerPoolingConfig
 from embedtrain.models.dense.pair_head import InteractionConfig
@@ -43,7 +45,14 @@ NATIVE_POOLING: dict[str, Pooling] = {
     "weightedmean": "weighted_mean",
     "lasttoken": "last_token",
 }
-Part = TypeVar("Part", bound=BaseModel)
+PARTS: dict[str, type[BaseModel]] = {
+    "words": WordsConfig,
+    "layer_pooling": LayerPoolingConfig,
+    "query_gate": QueryGateConfig,
+    "attention_pooling": AttentionPoolingConfig,
+    "interaction": InteractionConfig,
+}
+"""Sections of a recipe's model that a folder may state as well, beside the contract."""
 DEFAULT_LENGTH = 512
 UNIFIED = "embedtrain.UnifiedEmbedding"
 """What ``modules.json`` names where a vector has coordinates for words; no such class can be imported."""
@@ -59,12 +68,9 @@ class Layout:
     prompts: dict[str, str] | None = None
     max_length: int | None = None
     projection: nn.Linear | None = None
-    words: WordsConfig | None = None
-    layer_pooling: LayerPoolingConfig | None = None
-    query_gate: QueryGateConfig | None = None
-    attention_pooling: AttentionPoolingConfig | None = None
-    interaction: InteractionConfig | None = None
     truncate_dim: int | None = None
+    parts: dict[str, Any] = field(default_factory=dict)
+    """Of :data:`PARTS`, those that the folder has."""
 
 
 def read_layout(folder: Path) -> Layout:
@@ -73,14 +79,7 @@ def read_layout(folder: Path) -> Layout:
     Raises:
         UserError: If it holds modules that a dense encoder cannot express, or files that are not valid.
     """
-    contract = None
-    if (folder / CONTRACT_FILE).is_file():
-        try:
-            contract = Contract.model_validate(read_json(folder / CONTRACT_FILE)["contract"])
-        except (ValidationError, KeyError) as error:
-            raise UserError(
-                folder / CONTRACT_FILE, "is not a contract", got=str(error).splitlines()[0]
-            ) from error
+    contract = read_contract(folder, Contract)
     if not (folder / "modules.json").is_file():
         return Layout(contract=contract)
     if is_own_layout(folder):
@@ -103,10 +102,32 @@ def read_layout(folder: Path) -> Layout:
     )
 
 
+def read_contract(folder: Path, form: type[AnyContractT]) -> AnyContractT | None:
+    """Return the contract of a folder, None if it states none.
+
+    Raises:
+        UserError: If it is not one of this form.
+    """
+    path = folder / CONTRACT_FILE
+    if not path.is_file():
+        return None
+    try:
+        found: AnyContractT = form.model_validate(read_json(path)["contract"])  # type: ignore[assignment]
+    except (ValidationError, KeyError) as error:
+        raise UserError(path, "is not a contract", got=str(error).splitlines()[0]) from error
+    return found
+
+
+def write_contract(folder: Path, kind: str, contract: AnyContract, **parts: object) -> None:
+    """Write the kind of a model and its contract, with the configs of ``parts`` stored beside."""
+    content = {"kind": kind, "contract": contract.model_dump(mode="json")}
+    write_json(folder / CONTRACT_FILE, content | parts)
+
+
 def write_layout(
     folder: Path,
     contract: Contract,
-    width: int,
+    first: dict[str, str],
     projection: nn.Linear | None,
     truncate_dim: int | None = None,
 ) -> None:
@@ -114,53 +135,59 @@ def write_layout(
 
     Args:
         folder: Where the transformer and tokenizer were saved.
-        contract: Pooling, similarity, prompts and lengths. Readers know one length only and get the longer.
-        width: Dimension of the token states.
+        contract: Pooling, similarity and prompts.
+        first: The modules that give one vector per text, by their folders.
         projection: A linear layer after pooling, or None.
         truncate_dim: How many of the trained dimensions it keeps, where it drops some. Readers need not obey
             it: the projection gives no more.
     """
-    modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
+    modules = dict(first)
+    if projection is not None:
+        modules[name := f"{len(modules)}_Dense"] = "Dense"
+        write_projection(folder / name, projection)
+    if contract.similarity == "cosine":
+        modules[name := f"{len(modules)}_Normalize"] = "Normalize"
+        # Git and the Hub drop empty folders, and some readers look for it.
+        write_json(folder / name / "config.json", {})
+    types = {path: f"sentence_transformers.models.{kind}" for path, kind in modules.items()}
+    write_modules(folder, types)
+    prompts = {"query": contract.query_prompt, "document": contract.document_prompt}
+    settings = settings_of("SentenceTransformer", contract.similarity) | {
+        "prompts": prompts | {name: task.query for name, task in contract.instructions.items()}
+    }
+    if truncate_dim is not None:
+        settings["truncate_dim"] = truncate_dim
+    write_json(folder / "config_sentence_transformers.json", settings)
+    write_contract(folder, "dense", contract)
+
+
+def settings_of(model_type: str, similarity: str) -> dict[str, Any]:
+    """Return what sentence-transformers' settings say of every model."""
+    versions = {"sentence_transformers": "5.0.0", "transformers": transformers.__version__}
+    return {
+        "model_type": model_type,
+        "__version__": versions | {"pytorch": torch.__version__},
+        "default_prompt_name": None,
+        "similarity_fn_name": similarity,
+    }
+
+
+def write_pooling(folder: Path, contract: Contract, width: int) -> dict[str, str]:
+    """Write how token states of ``width`` are pooled; return the modules that do it.
+
+    Readers know one length only and get the longer.
+    """
     pooling = {"word_embedding_dimension": width, "pooling_mode_mean_sqrt_len_tokens": False}
     pooling |= {key: name == contract.pooling for name, key in LEGACY_POOLING.items()}
     write_json(folder / "1_Pooling" / "config.json", pooling | {"include_prompt": True})
-    if projection is not None:
-        modules.append(("Dense", "2_Dense"))
-        write_projection(folder / "2_Dense", projection)
-    if contract.similarity == "cosine":
-        name = f"{len(modules)}_Normalize"
-        modules.append(("Normalize", name))
-        # Git and the Hub drop empty folders, and some readers look for it.
-        write_json(folder / name / "config.json", {})
-    write_json(
-        folder / "modules.json",
-        [
-            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-            for i, (kind, path) in enumerate(modules)
-        ],
-    )
-    length = max(contract.query_length, contract.document_length)
-    write_json(
-        folder / "sentence_bert_config.json", {"max_seq_length": length, "do_lower_case": False}
-    )
-    truncated = {} if truncate_dim is None else {"truncate_dim": truncate_dim}
-    versions = {"sentence_transformers": "5.0.0", "transformers": transformers.__version__}
-    write_json(
-        folder / "config_sentence_transformers.json",
-        {
-            "model_type": "SentenceTransformer",
-            "__version__": versions | {"pytorch": torch.__version__},
-            "prompts": {
-                "query": contract.query_prompt,
-                "document": contract.document_prompt,
-                **{name: prompts.query for name, prompts in contract.instructions.items()},
-            },
-            "default_prompt_name": None,
-            "similarity_fn_name": contract.similarity,
-            **truncated,
-        },
-    )
-    write_json(folder / CONTRACT_FILE, {"kind": "dense", "contract": contract.model_dump()})
+    write_length(folder, max(contract.query_length, contract.document_length))
+    return {"": "Transformer", "1_Pooling": "Pooling"}
+
+
+def write_length(folder: Path, length: int) -> None:
+    """Write how many tokens of a text readers keep."""
+    settings = {"max_seq_length": length, "do_lower_case": False}
+    write_json(folder / "sentence_bert_config.json", settings)
 
 
 def _read_modules(folder: Path) -> tuple[Pooling | None, nn.Linear | None, bool]:
@@ -192,7 +219,7 @@ def is_own_layout(folder: Path) -> bool:
 
 
 def write_own_layout(
-    folder: Path, contract: Contract, projection: nn.Linear | None, **parts: BaseModel | None
+    folder: Path, contract: Contract, projection: nn.Linear | None, parts: dict[str, BaseModel]
 ) -> None:
     """Write what only embedtrain reads, such as a vector with coordinates for words.
 
@@ -201,28 +228,18 @@ def write_own_layout(
     """
     if projection is not None:
         write_projection(folder / "projection", projection)
-    modules = [{"idx": 0, "name": "0", "path": "", "type": UNIFIED}]
-    write_json(folder / "modules.json", modules)
-    content = {"kind": "dense", "contract": contract.model_dump()}
-    content |= {name: part.model_dump() for name, part in parts.items() if part is not None}
-    write_json(folder / CONTRACT_FILE, content)
+    write_modules(folder, {"": UNIFIED})
+    stated = {name: part.model_dump() for name, part in parts.items()}
+    write_contract(folder, "dense", contract, **stated)
 
 
 def _read_unified(folder: Path, contract: Contract | None) -> Layout:
     content = read_json(folder / CONTRACT_FILE)
     place = folder / "projection"
-
-    def part(name: str, kind: type[Part]) -> Part | None:
-        return None if content.get(name) is None else kind.model_validate(content[name])
-
     return Layout(
         contract=contract,
         projection=read_projection(place) if place.is_dir() else None,
-        words=part("words", WordsConfig),
-        layer_pooling=part("layer_pooling", LayerPoolingConfig),
-        query_gate=part("query_gate", QueryGateConfig),
-        attention_pooling=part("attention_pooling", AttentionPoolingConfig),
-        interaction=part("interaction", InteractionConfig),
+        parts={k: form.model_validate(content[k]) for k, form in PARTS.items() if content.get(k)},
     )
 
 

@@ -1,18 +1,17 @@
 """The interaction head of a dense model: a small network that scores two vectors together (D2LLM)."""
 
 import torch
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import PositiveInt
 from torch import nn
 
 from embedtrain.errors import UserError
 from embedtrain.models.saved_part import SavedPart
+from embedtrain.section import Section
 from embedtrain.types import Interaction
 
 
-class InteractionConfig(BaseModel):
+class InteractionConfig(Section):
     """Score pairs of vectors by a network instead of their inner product."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     hidden: PositiveInt = 512
     """Width of the network."""

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from embedtrain.contract.texts import Contract
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.fetching import fetch
 from embedtrain.models.backbone.language_head import (
@@ -10,10 +11,13 @@ from embedtrain.models.backbone.language_head import (
     load_masked_language_model,
 )
 from embedtrain.models.backbone.loading import Backbone
+from embedtrain.models.dense.attention_pooling import AttentionPooling
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.dense.encoder import DenseEncoder
+from embedtrain.models.dense.layer_pooling import LayerPooling
 from embedtrain.models.dense.layout import Layout
-from embedtrain.models.dense.query_gate import QueryGate
+from embedtrain.models.dense.pair_head import InteractionHead
+from embedtrain.models.dense.query_gate import QueryGate, QueryGateConfig
 from embedtrain.models.dense.span_pooling import SpanMlp
 from embedtrain.models.dense.word_coordinates import WordPart
 from embedtrain.models.exits import Exits, keep_layers, read_exit_heads
@@ -32,58 +36,103 @@ def drop_layers(config: DenseConfig, backbone: Backbone) -> None:
     keep_layers(backbone.model, [layer - 1 for layer in config.kept_layers])
 
 
-def build_language(config: DenseConfig, layout: Layout) -> MaskedLanguageModel | None:
+def build_language(config: DenseConfig) -> MaskedLanguageModel | None:
     """Load the backbone with its masked-language head, where coordinates for words or a gate need it."""
-    gate = config.query_gate or layout.query_gate
-    if config.words or layout.words:
-        place = "model.words"
-    elif gate is not None and gate.kind == "clr":
-        place = "model.query_gate"
+    if config.words is not None:
+        what = "words"
+    elif config.query_gate is not None and config.query_gate.kind == "clr":
+        what = "query_gate"
     else:
         return None
     if not has_language_head(fetch(config.backbone)):
         raise UserError(
-            place,
+            f"model.{what}",
             "needs a backbone with a masked-language head",
             got=config.backbone,
             cure="Pre-train with dupmae or mlm, whose runs keep it",
         )
     for name in ("trust_remote_code", "attention", "lora"):
         if getattr(config, name):
-            what = place.removeprefix("model.")
             raise UserError(f"model.{name}", f"does not go with {what}", cure="Leave it out")
-    return load_masked_language_model(
-        config.backbone, num_layers=config.num_layers, dropout=config.dropout
+    return load_masked_language_model(config.backbone, config)
+
+
+def dense_encoder(
+    config: DenseConfig, layout: Layout, backbone: Backbone, contract: Contract
+) -> DenseEncoder:
+    """Put an encoder around a backbone or a table, with the projection of the recipe or of the folder."""
+    projection = layout.projection
+    if config.projection is not None:
+        projection = nn.Linear(backbone.width, config.projection, bias=False)
+    encoder = DenseEncoder(
+        backbone,
+        contract,
+        projection,
+        packing=config.packing,
+        learn_temperature=config.learn_temperature,
     )
+    if config.projection is None:
+        encoder.truncate_dim = layout.truncate_dim
+    if config.pair_classes is not None:
+        encoder.add_pair_classifier(config.pair_classes)
+    return encoder
 
 
-def build_query_gate(
-    config: DenseConfig,
-    layout: Layout,
+def add_parts(
     encoder: DenseEncoder,
+    config: DenseConfig,
+    backbone: Backbone,
     language: MaskedLanguageModel | None,
-) -> QueryGate | None:
-    """Return the gate that the recipe asks for or the folder has."""
-    wanted = config.query_gate or layout.query_gate
-    if wanted is None:
-        return None
+) -> None:
+    """Give an encoder the parts that ``config`` asks for, with the weights that the backbone's folder has of them.
+
+    Raises:
+        UserError: If a part does not fit the backbone, or another part.
+    """
+    folder, layers = backbone.folder, int(backbone.model.config.num_hidden_layers)
+    if config.words is not None:
+        assert language is not None
+        encoder.words = WordPart(language, config.words).load(folder)
+    encoder.exits = _build_exits(config, backbone, layers)
+    if config.layer_pooling is not None:
+        encoder.layer_pooling = LayerPooling(backbone.width, layers, config.layer_pooling).load(
+            folder
+        )
+    if config.query_gate is not None:
+        encoder.query_gate = _build_gate(config.query_gate, encoder, language).load(folder)
+    if config.attention_pooling is not None:
+        if backbone.width % config.attention_pooling.num_heads:
+            raise UserError(
+                "model.attention_pooling.num_heads",
+                f"must divide the backbone's width, {backbone.width}",
+                got=config.attention_pooling.num_heads,
+                cure="Choose a divisor",
+            )
+        pooling = AttentionPooling(backbone.width, config.attention_pooling)
+        encoder.attention_pooling = pooling.load(folder)
+    encoder.span_mlp = _build_span_mlp(encoder, backbone)
+    if config.interaction is not None:
+        encoder.interaction = InteractionHead(encoder.dim, config.interaction).load(folder)
+
+
+def _build_gate(
+    config: QueryGateConfig, encoder: DenseEncoder, language: MaskedLanguageModel | None
+) -> QueryGate:
     if encoder.contract.similarity != "cosine":
         raise UserError(
             "model.query_gate", "needs vectors that are normalised", cure="Set similarity: cosine"
         )
-    gate = QueryGate(
-        wanted,
+    return QueryGate(
+        config,
         vocabulary=len(encoder.tokenizer) if language is None else len(language.weight),
         width=int(encoder.backbone.config.hidden_size),
         dim=encoder.dim,
         special_ids=list(encoder.tokenizer.all_special_ids),
         language=language,
     )
-    gate.load(fetch(config.backbone))
-    return gate
 
 
-def build_span_mlp(encoder: DenseEncoder, backbone: Backbone) -> SpanMlp | None:
+def _build_span_mlp(encoder: DenseEncoder, backbone: Backbone) -> SpanMlp | None:
     """Return what transforms the vectors of spans, and refuse what spans do not go with."""
     contract = encoder.contract
     if contract.spans is None:
@@ -93,30 +142,18 @@ def build_span_mlp(encoder: DenseEncoder, backbone: Backbone) -> SpanMlp | None:
             "model.pooling", "must be mean with model.spans", got=contract.pooling,
             cure="Set pooling: mean",
         )  # fmt: skip
-    parts = {
-        "words": encoder.words,
-        "exits": encoder.exits,
-        "layer_pooling": encoder.layer_pooling,
-        "query_gate": encoder.query_gate,
-        "attention_pooling": encoder.attention_pooling,
-    }
-    other = next((name for name, part in parts.items() if part is not None), None)
-    if other is not None:
-        raise UserError("model.spans", f"does not go with {other}", cure="Drop one of them")
-    if contract.spans == "mean":
-        return None
-    mlp = SpanMlp(backbone.width)
-    mlp.load(backbone.folder)
-    return mlp
+    for name in ("words", "exits", "layer_pooling", "query_gate", "attention_pooling"):
+        if getattr(encoder, name) is not None:
+            raise UserError("model.spans", f"does not go with {name}", cure="Drop one of them")
+    return None if contract.spans == "mean" else SpanMlp(backbone.width).load(backbone.folder)
 
 
-def build_exits(config: DenseConfig, backbone: Backbone) -> Exits | None:
+def _build_exits(config: DenseConfig, backbone: Backbone, total: int) -> Exits | None:
     """Return the layers that are trained besides the last, with the heads that the folder has for them."""
     stored = read_exit_heads(backbone.folder)
     layers = config.exits or tuple(stored)
     if not layers:
         return None
-    total = backbone.model.config.num_hidden_layers
     if layers[-1] >= total:
         raise UserError(
             "model.exits",
@@ -129,16 +166,3 @@ def build_exits(config: DenseConfig, backbone: Backbone) -> Exits | None:
         heads = [nn.Linear(backbone.width, config.projection, bias=False) for _ in layers]
         return Exits(layers, tuple(heads))
     return Exits(layers, tuple(stored[layer] for layer in layers if stored))
-
-
-def build_words(
-    config: DenseConfig, layout: Layout, language: MaskedLanguageModel | None
-) -> WordPart | None:
-    """Return the coordinates for words that the recipe asks for or the folder has."""
-    wanted = config.words or layout.words
-    if wanted is None:
-        return None
-    assert language is not None
-    part = WordPart(language, wanted)
-    part.load(fetch(config.backbone))
-    return part

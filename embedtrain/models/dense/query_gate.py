@@ -18,18 +18,16 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from embedtrain.models.backbone.language_head import MaskedLanguageModel
 from embedtrain.models.saved_part import SavedPart
+from embedtrain.section import Section
 from embedtrain.types import Texts
 
 
-class QueryGateConfig(BaseModel):
+class QueryGateConfig(Section):
     """A gate on query vectors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     kind: Literal["slr", "llr", "clr"] = "slr"
     """``slr``: which entries occur; ``llr``: how much each matters, learned from its state; ``clr``: which the

@@ -15,26 +15,7 @@ def resolve_contract(config: DenseConfig, layout: Layout, backbone: Backbone) ->
 
     Where the recipe asks for longer inputs, the backbone is changed as far as weights can express them.
     """
-    stated = layout.contract
-    prompts = layout.prompts or {}
-    limit = min(backbone.max_length, DEFAULT_LENGTH)
-    length = min(layout.max_length or limit, backbone.max_length)
-    document_prompt = next(
-        (prompts[key] for key in ("document", "passage", "corpus") if key in prompts), ""
-    )
-    folder = {
-        "pooling": stated.pooling if stated else layout.pooling or "mean",
-        "similarity": stated.similarity if stated else layout.similarity or "cosine",
-        "query_prompt": stated.query_prompt if stated else prompts.get("query", ""),
-        "document_prompt": stated.document_prompt if stated else document_prompt,
-        "query_length": stated.query_length if stated else length,
-        "document_length": stated.document_length if stated else length,
-        "document_model": stated.document_model if stated else "",
-        "echo": stated.echo if stated else False,
-        "prepend": stated.prepend if stated else None,
-        "long_inputs": stated.long_inputs if stated else None,
-        "spans": stated.spans if stated else None,
-    }
+    stated = layout.contract or _contract_of(layout, backbone)
     recipe = {
         "pooling": config.pooling,
         "similarity": config.similarity,
@@ -47,7 +28,7 @@ def resolve_contract(config: DenseConfig, layout: Layout, backbone: Backbone) ->
         "spans": config.spans,
     }
     chosen = {key: value for key, value in recipe.items() if value is not None}
-    contract = Contract.model_validate(folder | chosen)
+    contract = Contract.model_validate(stated.model_dump() | chosen)
     if config.long_inputs is not None:
         contract = lengthen(
             backbone.model,
@@ -65,8 +46,23 @@ def resolve_contract(config: DenseConfig, layout: Layout, backbone: Backbone) ->
         for name, instruction in config.instructions.items()
     }
     _refuse_long_prompts(own, contract, backbone)
-    known = (stated.instructions if stated else {}) | own
-    return contract.model_copy(update={"instructions": known})
+    return contract.model_copy(update={"instructions": stated.instructions | own})
+
+
+def _contract_of(layout: Layout, backbone: Backbone) -> Contract:
+    """Return the contract of a folder that is not one of embedtrain's."""
+    prompts = layout.prompts or {}
+    limit = min(backbone.max_length, DEFAULT_LENGTH)
+    length = min(layout.max_length or limit, backbone.max_length)
+    names = ("document", "passage", "corpus")
+    return Contract(
+        pooling=layout.pooling or "mean",
+        similarity=layout.similarity or "cosine",
+        query_prompt=prompts.get("query", ""),
+        document_prompt=next((prompts[name] for name in names if name in prompts), ""),
+        query_length=length,
+        document_length=length,
+    )
 
 
 def _refuse_long_prompts(

@@ -6,22 +6,18 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
-from pydantic import BaseModel, ConfigDict, PositiveInt
-from safetensors.torch import save_file
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from embedtrain.models.backbone.files import read_weights
 from embedtrain.models.backbone.language_head import MaskedLanguageModel
 from embedtrain.models.pooling import positions
+from embedtrain.models.saved_part import SavedPart
 from embedtrain.ops.vocabulary_max import vocabulary_max
+from embedtrain.section import Section
 
-PROJECTION_FILE = "words.safetensors"
 
-
-class WordsConfig(BaseModel):
+class WordsConfig(Section):
     """Coordinates for words, from the masked-language head; needs a backbone that kept it (DupMAE, MLM)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     kept: PositiveInt = 384
     """Vocabulary entries kept of a text, the largest; the others are 0."""
@@ -34,7 +30,7 @@ class WordsConfig(BaseModel):
     """Train the projection; else it stays the random one."""
 
 
-class WordPart(nn.Module):
+class WordPart(SavedPart):
     r"""Max-pooled vocabulary logits of all tokens but the first, the largest of them, projected.
 
     $$w = P\, a(\mathrm{top}_k(\mu)), \quad \mu_v = \max_{t > 0} z_{tv}$$
@@ -49,6 +45,9 @@ class WordPart(nn.Module):
         language: The encoder with its head; it shares the encoder's weights.
         config: Sizes.
     """
+
+    weights_file = "words.safetensors"
+    shared = ("language.",)
 
     def __init__(self, language: MaskedLanguageModel, config: WordsConfig) -> None:
         super().__init__()
@@ -82,13 +81,11 @@ class WordPart(nn.Module):
             return entries @ self.projection.T.to(entries.dtype)
 
     def save(self, folder: Path) -> None:
-        """Write the encoder with its head, and the projection."""
+        """Write the encoder with its head, and the projection where there is one."""
         self.language.model.save_pretrained(folder)
         if self.projection is not None:
-            weights = {"projection": self.projection.detach().contiguous()}
-            save_file(weights, folder / PROJECTION_FILE, metadata={"format": "pt"})
+            super().save(folder)
 
-    def load(self, folder: Path) -> None:
-        """Read the projection back."""
-        if self.projection is not None and (folder / PROJECTION_FILE).is_file():
-            self.load_state_dict(read_weights(folder / PROJECTION_FILE), strict=False)
+    def load(self, folder: Path) -> "WordPart":
+        """Read the projection back, where there is one."""
+        return self if self.projection is None else super().load(folder)

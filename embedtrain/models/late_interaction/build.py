@@ -7,9 +7,13 @@ import torch
 
 from embedtrain.contract.texts import LateInteractionContract
 from embedtrain.errors import UserError
-from embedtrain.models.backbone.loading import Backbone, load_backbone, quiet_transformers
+from embedtrain.models.backbone.loading import (
+    Backbone,
+    Packing,
+    load_backbone,
+    quiet_transformers,
+)
 from embedtrain.models.backbone.long_positions import lengthen
-from embedtrain.models.encoder import Packing
 from embedtrain.models.late_interaction.encoder import LateInteractionConfig, LateInteractionEncoder
 from embedtrain.models.late_interaction.layout import (
     BACKBONE_FOLDER,
@@ -49,14 +53,8 @@ def build_late_interaction(
         folder: The local folder of ``config.backbone``.
     """
     layout = read_late_layout(folder)
-    backbone = load_backbone(
-        str(backbone_folder(folder)),
-        num_layers=config.num_layers,
-        dropout=config.dropout,
-        trust_remote_code=config.trust_remote_code,
-        attention=config.attention,
-        lora=config.lora,
-    )
+    place = str(backbone_folder(folder))
+    backbone = load_backbone(place, config, trust_remote_code=config.trust_remote_code)
     contract = resolve_late_contract(config, layout, backbone)
     add_markers(backbone, contract.markers)
     heads = TokenHeads(backbone.width, contract, config.head_dims, bias=contract.words)

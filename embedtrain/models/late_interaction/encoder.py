@@ -5,15 +5,13 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import PositiveInt, model_validator
 from torch import Tensor
 
-from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.contract.texts import LateInteractionContract, TextSide
-from embedtrain.models.backbone.loading import Attention, Backbone
-from embedtrain.models.backbone.lora import LoraConfig
+from embedtrain.models.backbone.loading import Backbone, Packing
 from embedtrain.models.chunking import Execution, encode_tokens_in_chunks
-from embedtrain.models.encoder import Packing, TextEncoder
+from embedtrain.models.encoder import EncoderConfig, TextEncoder
 from embedtrain.models.late_interaction.token_heads import (
     TokenHeads,
     mean_gate,
@@ -33,10 +31,8 @@ from embedtrain.types import (
 )
 
 
-class LateInteractionConfig(BaseModel):
+class LateInteractionConfig(EncoderConfig):
     """A bi-encoder with several vectors per text (ColBERT). Null takes what the folder says, then defaults."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     kind: Literal["late_interaction"]
     backbone: str
@@ -81,22 +77,6 @@ class LateInteractionConfig(BaseModel):
     """Dimension in which words are averaged and gated before a layer reduces them to ``dim``."""
     cls_dim: PositiveInt | None = None
     """Add a vector of the whole text, of the first token, with a learned weight (ColBERTer)."""
-    long_inputs: LongInputs | None = None
-    """Positions for texts beyond those that the backbone was trained on; null: as the folder says."""
-    num_layers: PositiveInt | None = None
-    """Keep only the first layers of the backbone; null keeps all."""
-    attention: Attention | None = None
-    """Let a decoder's tokens look at all others (bidirectional) or at earlier ones; null: as it was trained."""
-    lora: LoraConfig | None = None
-    """Train low-rank adapters and freeze the backbone; exports hold the sum of both."""
-    dropout: float | None = Field(default=None, ge=0, lt=1)
-    """Replaces the backbone's dropout ratios; null keeps them. Attention dropout is slow on CPU."""
-    learn_temperature: PositiveFloat | None = None
-    """Start value of a learnable temperature; null leaves the temperature to the objective."""
-    packing: Packing = "auto"
-    """``packed`` computes no padding, ``padded`` pads each chunk, ``auto`` packs on CPU where it is exact."""
-    trust_remote_code: bool = False
-    """Run modelling code from the model's repository. Only for repositories you trust."""
 
     @model_validator(mode="after")
     def _words_fit(self) -> "LateInteractionConfig":

@@ -11,10 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
-from pydantic import ValidationError
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from embedtrain.contract.texts import LateInteractionContract
@@ -25,9 +22,17 @@ from embedtrain.models.backbone.files import (
     read_weights,
     readable_weights,
     write_json,
+    write_modules,
     write_projection,
+    write_weights,
 )
-from embedtrain.models.dense.layout import CONTRACT_FILE
+from embedtrain.models.dense.layout import (
+    CONTRACT_FILE,
+    read_contract,
+    settings_of,
+    write_contract,
+    write_length,
+)
 from embedtrain.models.late_interaction.token_heads import TokenHeads
 
 HEADS_FILE = "heads.safetensors"
@@ -69,15 +74,8 @@ def read_late_layout(folder: Path) -> LateLayout:
         UserError: If it holds modules that cannot be expressed, or files that are not valid.
     """
     contract = None
-    if (folder / CONTRACT_FILE).is_file():
-        stored = read_json(folder / CONTRACT_FILE)
-        if stored.get("kind") == "late_interaction":
-            try:
-                contract = LateInteractionContract.model_validate(stored["contract"])
-            except (ValidationError, KeyError) as error:
-                raise UserError(
-                    folder / CONTRACT_FILE, "is not a contract", got=str(error).splitlines()[0]
-                ) from error
+    if is_late_interaction(folder):
+        contract = read_contract(folder, LateInteractionContract)
     if (folder / HEADS_FILE).is_file():
         return LateLayout(contract, {}, read_weights(folder / HEADS_FILE))
     if _is_stanford(folder):
@@ -195,11 +193,9 @@ def _read_stanford(folder: Path) -> LateLayout:
 
 def write_late_layout(folder: Path, contract: LateInteractionContract, heads: TokenHeads) -> None:
     """Write the files beside the transformer: PyLate's where it can express the model, else our own."""
-    sidecar = {"kind": "late_interaction", "contract": contract.model_dump(mode="json")}
-    write_json(folder / CONTRACT_FILE, sidecar)
+    write_contract(folder, "late_interaction", contract)
     if not contract.is_portable:
-        weights = {key: value.contiguous() for key, value in heads.state_dict().items()}
-        save_file(weights, folder / HEADS_FILE, metadata={"format": "pt"})
+        write_weights(folder / HEADS_FILE, heads.state_dict())
         return
     projection = nn.Linear(heads.projection.in_features, contract.dim, bias=False)
     place = heads.head_dims.index(contract.dim)
@@ -208,15 +204,8 @@ def write_late_layout(folder: Path, contract: LateInteractionContract, heads: To
         projection.weight.copy_(heads.projection.weight[start : start + contract.dim])
     write_projection(folder / "1_Dense", projection, use_residual=False)
     types = {"": "sentence_transformers.models.Transformer", "1_Dense": "pylate.models.Dense.Dense"}
-    modules = [
-        {"idx": i, "name": str(i), "path": path, "type": kind}
-        for i, (path, kind) in enumerate(types.items())
-    ]
-    write_json(folder / "modules.json", modules)
-    write_json(
-        folder / "sentence_bert_config.json",
-        {"max_seq_length": contract.document_length, "do_lower_case": False},
-    )
+    write_modules(folder, types)
+    write_length(folder, contract.document_length)
     write_json(folder / "config_sentence_transformers.json", _pylate_settings(contract))
 
 
@@ -226,13 +215,8 @@ def _pylate_settings(contract: LateInteractionContract) -> Settings:
         side: contract.prompt(side).removeprefix(markers[side])  # type: ignore[arg-type]
         for side in markers
     }
-    versions = {"sentence_transformers": "5.0.0", "transformers": transformers.__version__}
-    return {
-        "model_type": "ColBERT",
-        "__version__": versions | {"pytorch": torch.__version__},
+    return settings_of("ColBERT", "MaxSim") | {
         "prompts": {side: prompt for side, prompt in prompts.items() if prompt},
-        "default_prompt_name": None,
-        "similarity_fn_name": "MaxSim",
         "query_prefix": markers["query"],
         "document_prefix": markers["document"],
         "query_length": contract.query_length,

@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import PositiveInt
 from torch import Tensor
 
 from embedtrain.errors import UserError
@@ -14,6 +14,7 @@ from embedtrain.models.backbone.language_head import MaskedLanguageModel
 from embedtrain.models.pooling import positions
 from embedtrain.models.pretraining.decoder import Decoder, visible_by_position
 from embedtrain.pretrain_types import Computation, MaskedBatch
+from embedtrain.section import Section
 from embedtrain.types import Texts
 
 DECODER_FILE = "decoder.safetensors"
@@ -21,10 +22,8 @@ DROPOUTS = ("hidden_dropout_prob", "mlp_dropout", "dropout")
 """What BERT and RoBERTa, ModernBERT, and DistilBERT call the dropout of states; the decoder takes the same."""
 
 
-class DecoderConfig(BaseModel):
+class DecoderConfig(Section):
     """The decoder, which is thrown away after pre-training (and kept apart to go on with)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     num_layers: PositiveInt | None = None
     """Null: 1 for the enhanced decoder, 2 for a plain one."""

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from safetensors.torch import save_file
-
 from embedtrain.contract.texts import Contract
 from embedtrain.errors import UserError
+from embedtrain.models.backbone.files import write_weights
 from embedtrain.models.backbone.language_head import (
     MaskedLanguageModel,
     build_masked_language_model,
@@ -42,13 +41,7 @@ def build_masked_autoencoder(
     device = preferred_device(accelerator)
     _refuse_unused(config, computation)
     if config.architecture is None:
-        language = load_masked_language_model(
-            config.backbone,
-            num_layers=config.num_layers,
-            dropout=config.dropout,
-            attention=config.attention,
-            lora=config.lora,
-        )
+        language = load_masked_language_model(config.backbone, config)
     else:
         language = build_masked_language_model(config.backbone, config.architecture)
     _check_length(language, length)
@@ -84,9 +77,7 @@ def save_decoder(model: MaskedAutoencoder, folder: Path) -> None:
     """Keep the decoder for pre-training that goes on from here; do nothing where there is none."""
     if model.decoder is None:
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: value.contiguous() for name, value in model.decoder.state_dict().items()}
-    save_file(weights, folder / DECODER_FILE, metadata={"format": "pt"})
+    write_weights(folder / DECODER_FILE, model.decoder.state_dict())
 
 
 def _refuse_unused(config: MaskedAutoencoderConfig, computation: Computation) -> None:

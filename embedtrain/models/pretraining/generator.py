@@ -5,23 +5,21 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from embedtrain.contract.texts import Contract
 from embedtrain.models.backbone.language_head import Architecture, MaskedLanguageModel
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.pretrain_types import Labelled, LabelledHead, MaskedBatch
+from embedtrain.section import Section
 from embedtrain.types import Texts
 
 TILE = 2**23
 """Logits held at once while sampling."""
 
 
-class GeneratorConfig(BaseModel):
+class GeneratorConfig(Section):
     """A small masked language model with the encoder's vocabulary; give ``backbone`` or ``architecture``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     backbone: str | None = None
     """A trained one: a folder with a masked-language head, such as the model/ of an MLM run."""

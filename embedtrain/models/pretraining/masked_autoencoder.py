@@ -11,18 +11,15 @@ from typing import Literal, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int64
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from embedtrain.contract.texts import Contract
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.language_head import Architecture, MaskedLanguageModel
-from embedtrain.models.backbone.loading import Attention
-from embedtrain.models.backbone.lora import LoraConfig
+from embedtrain.models.backbone.loading import BackboneConfig, Packing
 from embedtrain.models.chunking import Execution, plan_together
 from embedtrain.models.dense.encoder import DenseEncoder
-from embedtrain.models.encoder import Packing
 from embedtrain.models.pooling import pool, positions
 from embedtrain.models.pretraining.decoder import Decoder
 from embedtrain.models.pretraining.decoding import (
@@ -38,10 +35,8 @@ from embedtrain.types import Texts
 T = TypeVar("T")
 
 
-class MaskedAutoencoderConfig(BaseModel):
+class MaskedAutoencoderConfig(BackboneConfig):
     """An encoder to pre-train, and what helps it."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     kind: Literal["masked_autoencoder"]
     backbone: str
@@ -50,21 +45,11 @@ class MaskedAutoencoderConfig(BaseModel):
     """Start from scratch with these sizes; null starts from the backbone's weights."""
     pooling: Literal["cls", "mean"] = "cls"
     """What becomes the vector of a text, here and in the exported model."""
-    num_layers: PositiveInt | None = None
-    """Keep only the first layers of the backbone; null keeps all."""
-    dropout: float | None = Field(default=None, ge=0, lt=1)
-    """Replaces the backbone's dropout ratios; null keeps them. Attention dropout is slow on CPU."""
-    attention: Attention | None = None
-    """Let a decoder's tokens look at all others (bidirectional) or at earlier ones; null: as it was trained."""
-    lora: LoraConfig | None = None
-    """Train low-rank adapters and freeze the rest; exports hold the sum of both."""
     mask_token: str | None = None
     """Stands for hidden tokens where the tokenizer has no mask token: one it knows, such as ``_``."""
     decoder: DecoderConfig = DecoderConfig()
     generator: GeneratorConfig | None = None
     """SimLM: the small language model that fills the masked places."""
-    packing: Packing = "auto"
-    """``packed`` computes no padding, ``padded`` pads each chunk, ``auto`` packs on CPU where it is exact."""
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
-from torch import nn
-
-from embedtrain.contract.texts import Contract
 from embedtrain.errors import UserError
-from embedtrain.models.backbone.files import write_json, write_projection
 from embedtrain.models.backbone.loading import Backbone
 from embedtrain.models.backbone.word_table import WordTable, load_table, save_table
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.dense.encoder import DenseEncoder
-from embedtrain.models.dense.layout import CONTRACT_FILE, Layout, read_layout
+from embedtrain.models.dense.layout import Layout, read_layout, write_layout
+from embedtrain.models.dense.parts import dense_encoder
 from embedtrain.models.dense.resolving import resolve_contract
 
 TABLE_FOLDER = "0_StaticEmbedding"
@@ -37,10 +34,7 @@ def build_static(config: DenseConfig) -> DenseEncoder:
     """
     _refuse_transformers_fields(config)
     backbone = load_table(config.backbone)
-    encoder = static_encoder(backbone, config, read_layout(backbone.folder))
-    if config.pair_classes is not None:
-        encoder.add_pair_classifier(config.pair_classes)
-    return encoder
+    return static_encoder(backbone, config, read_layout(backbone.folder))
 
 
 def static_encoder(
@@ -50,54 +44,16 @@ def static_encoder(
     whole = replace(layout or Layout(), max_length=None)
     contract = resolve_contract(config, whole, backbone)
     lengths = {"query_length": UNLIMITED, "document_length": UNLIMITED}
-    projection = whole.projection
-    if config.projection is not None:
-        projection = nn.Linear(backbone.width, config.projection, bias=False)
-    encoder = DenseEncoder(
-        backbone,
-        contract.model_copy(update=lengths),
-        projection,
-        packing=config.packing,
-        learn_temperature=config.learn_temperature,
-    )
-    if config.projection is None:
-        encoder.truncate_dim = whole.truncate_dim
-    return encoder
+    return dense_encoder(config, whole, backbone, contract.model_copy(update=lengths))
 
 
 def save_static(model: DenseEncoder, folder: Path) -> None:
     """Write the table, what follows it, and the contract; sentence-transformers gives the same vectors."""
-    contract: Contract = model.contract
     table = model.backbone
     assert isinstance(table, WordTable)
     save_table(table, model.tokenizer.backend_tokenizer, folder / TABLE_FOLDER)
-    modules = [("StaticEmbedding", TABLE_FOLDER)]
-    if model.projection is not None:
-        modules.append(("Dense", "1_Dense"))
-        write_projection(folder / "1_Dense", model.projection)
-    if contract.similarity == "cosine":
-        modules.append(("Normalize", f"{len(modules)}_Normalize"))
-        write_json(folder / modules[-1][1] / "config.json", {})
-    write_json(
-        folder / "modules.json",
-        [
-            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-            for i, (kind, path) in enumerate(modules)
-        ],
-    )
-    prompts = {"query": contract.query_prompt, "document": contract.document_prompt}
-    write_json(
-        folder / "config_sentence_transformers.json",
-        {
-            "model_type": "SentenceTransformer",
-            "__version__": {"sentence_transformers": "5.0.0"},
-            "prompts": prompts | {name: one.query for name, one in contract.instructions.items()},
-            "default_prompt_name": None,
-            "similarity_fn_name": contract.similarity,
-            **({} if model.truncate_dim is None else {"truncate_dim": model.truncate_dim}),
-        },
-    )
-    write_json(folder / CONTRACT_FILE, {"kind": "dense", "contract": contract.model_dump()})
+    first = {TABLE_FOLDER: "StaticEmbedding"}
+    write_layout(folder, model.contract, first, model.projection, model.truncate_dim)
 
 
 def _refuse_transformers_fields(config: DenseConfig) -> None:

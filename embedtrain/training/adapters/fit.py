@@ -6,9 +6,8 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Int64
+from numpy.typing import NDArray
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -21,22 +20,22 @@ from torch import Tensor
 from embedtrain.models.edits.adapters import Activation, AdapterKind, VectorAdapter
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.retrieval.dense.exact import search_exact
-from embedtrain.training.adapters.matryoshka import ranking_loss, unsupervised_loss
+from embedtrain.section import Section
 from embedtrain.training.adapters.objective import (
     AdapterData,
     Adapters,
     Vectors,
     adapted,
+    ranking_loss,
     ranks_at_sizes,
     reciprocal_rank,
+    unsupervised_loss,
 )
 from embedtrain.types import Relevance, RetrievalOutputs
 
 
-class AdaptConfig(BaseModel):
+class AdaptConfig(Section):
     """What `embedtrain adapt` trains, and how."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     kind: AdapterKind = "low_rank"
     """``low_rank`` (ADDER), ``linear`` or ``mlp``."""
@@ -167,9 +166,7 @@ def _contrast_losses(
     while True:
         if config.num_hard and step % config.refresh_every == 0:
             hard = _hardest(adapters, data, pairs, known, config.num_hard)
-        batch = pairs[
-            generator.choice(len(pairs), min(config.batch_size, len(pairs)), replace=False)
-        ]
+        batch = pairs[_drawn(generator, len(pairs), config)]
         queries, groups = batch[:, 0], np.concatenate([batch[:, 1:], hard[batch[:, 0]]], 1)
         size, width = groups.shape
         owners = torch.arange(size).repeat_interleave(width)
@@ -184,6 +181,11 @@ def _contrast_losses(
         document = adapted(adapters, "document", data.documents[groups.reshape(-1)])
         yield objective(RetrievalOutputs(query, document, relevance)).loss
         step += 1
+
+
+def _drawn(generator: np.random.Generator, total: int, config: AdaptConfig) -> NDArray[np.int64]:
+    """Return the rows of a batch, none twice."""
+    return generator.choice(total, min(config.batch_size, total), replace=False)
 
 
 def _known(
@@ -229,7 +231,7 @@ def _matryoshka_losses(
     near = search_exact(vectors.numpy(), vectors.numpy(), wanted).indices
     adapter = adapters["query"]
     while True:
-        rows = generator.choice(len(vectors), min(config.batch_size, len(vectors)), replace=False)
+        rows = _drawn(generator, len(vectors), config)
         neighbours = near[rows]
         other = neighbours != rows[:, None]  # a vector is its own nearest neighbour
         yield unsupervised_loss(
@@ -251,9 +253,7 @@ def _supervised_losses(
     generator = np.random.default_rng([config.seed, 3])
     known = _known(pairs, len(data.queries))
     for first in _matryoshka_losses(adapters, every, config):
-        batch = pairs[
-            generator.choice(len(pairs), min(config.batch_size, len(pairs)), replace=False)
-        ]
+        batch = pairs[_drawn(generator, len(pairs), config)]
         answers = (batch[None, :, 1, None] == known[batch[:, 0]][:, None]).any(2)
         query = adapted(adapters, "query", data.queries[batch[:, 0]])
         document = adapted(adapters, "document", data.documents[batch[:, 1]])

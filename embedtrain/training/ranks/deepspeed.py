@@ -14,10 +14,12 @@ import torch
 from pytorch_lightning.strategies import DDPStrategy, DeepSpeedStrategy, ParallelStrategy
 from torch import Tensor, nn
 
+from embedtrain.training.ranks.strategies import WholeCheckpoints
+
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-class ZeroStrategy(DeepSpeedStrategy):  # type: ignore[misc]  # Lightning is not analysed
+class ZeroStrategy(WholeCheckpoints, DeepSpeedStrategy):  # type: ignore[misc]  # Lightning is not analysed
     """ZeRO: the optimizer's state (1), also gradients (2), also weights (3) sharded among ranks.
 
     Args:
@@ -82,11 +84,6 @@ class ZeroStrategy(DeepSpeedStrategy):  # type: ignore[misc]  # Lightning is not
         )
         return engine, wrapped
 
-    @property
-    def lightning_restore_optimizer(self) -> bool:
-        """Restored from the whole checkpoint, below."""
-        return True
-
     def save_checkpoint(
         self,
         checkpoint: dict[str, Any],
@@ -95,13 +92,6 @@ class ZeroStrategy(DeepSpeedStrategy):  # type: ignore[misc]  # Lightning is not
     ) -> None:
         """Let the first rank write the whole checkpoint."""
         ParallelStrategy.save_checkpoint(self, checkpoint, filepath, storage_options)
-
-    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> Any:  # noqa: ANN401
-        """Read the whole checkpoint; each rank takes its part."""
-        return ParallelStrategy.load_checkpoint(self, checkpoint_path, weights_only)
-
-    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
-        """Do nothing: the weights were loaded before they were sharded."""
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """Collect the weights, one after the other, on the first rank."""

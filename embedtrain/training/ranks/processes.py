@@ -101,20 +101,20 @@ def own_shard() -> Shard:
 
 def any_rank(flags: Sequence[bool]) -> list[bool]:
     """Return which of the flags are set on any rank."""
-    if own_shard().ranks == 1:
-        return list(flags)
-    numbers = torch.tensor(flags, dtype=torch.int32)
-    dist.all_reduce(numbers, dist.ReduceOp.MAX, group=_waiting[0] if _waiting else None)
-    return [bool(number) for number in numbers]
+    return [bool(number) for number in _largest(list(flags))]
 
 
 def largest(number: int) -> int:
     """Return the largest of the ranks' numbers."""
+    return int(_largest([number])[0])
+
+
+def _largest(numbers: list[int]) -> list[int]:
     if own_shard().ranks == 1:
-        return number
-    numbers = torch.tensor([number])
-    dist.all_reduce(numbers, dist.ReduceOp.MAX, group=_waiting[0] if _waiting else None)
-    return int(numbers)
+        return numbers
+    found = torch.tensor(numbers, dtype=torch.int64)
+    dist.all_reduce(found, dist.ReduceOp.MAX, group=_waiting[0] if _waiting else None)
+    return [int(number) for number in found]
 
 
 def average(figures: Mapping[str, float]) -> dict[str, float]:

@@ -121,13 +121,21 @@ def shard_model(model: nn.Module, strategy: Strategy) -> None:
         register_fsdp_forward_method(model, "embed")
 
 
-class FullySharded(ModelParallelStrategy):  # type: ignore[misc]  # Lightning is not analysed
-    """FSDP2: every rank holds a part of each weight and fetches the rest layer by layer."""
+class WholeCheckpoints(ParallelStrategy):  # type: ignore[misc]  # Lightning is not analysed
+    """What strategies that shard have in common: each rank takes its part of a checkpoint that holds all."""
 
-    @property
-    def lightning_restore_optimizer(self) -> bool:
-        """Restored from the whole checkpoint, below."""
-        return True
+    lightning_restore_optimizer = True
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> Any:  # noqa: ANN401
+        """Read the whole checkpoint."""
+        return ParallelStrategy.load_checkpoint(self, checkpoint_path, weights_only)
+
+    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
+        """Do nothing: the weights were loaded before they were sharded."""
+
+
+class FullySharded(WholeCheckpoints, ModelParallelStrategy):  # type: ignore[misc]  # not analysed
+    """FSDP2: every rank holds a part of each weight and fetches the rest layer by layer."""
 
     def optimizer_state(self, optimizer: Any) -> dict[str, Any]:  # noqa: ANN401
         """Collect AdamW's moments in the form that one process would store."""
@@ -141,13 +149,6 @@ class FullySharded(ModelParallelStrategy):  # type: ignore[misc]  # Lightning is
             for number, values in stored["state"].items()
         }
         return {"state": state, "param_groups": stored["param_groups"]}
-
-    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> Any:  # noqa: ANN401
-        """Read the whole checkpoint; each rank takes its part."""
-        return ParallelStrategy.load_checkpoint(self, checkpoint_path, weights_only)
-
-    def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
-        """Do nothing: the weights were loaded before they were sharded."""
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Give each rank its part of the moments."""

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -16,6 +17,7 @@ from embedtrain.contract.texts import LateInteractionContract
 from embedtrain.data.readers.text_lines import read_lines, read_objects
 from embedtrain.encoding.texts import TEXTS_AT_ONCE, encode_texts
 from embedtrain.errors import UserError
+from embedtrain.files import appearing
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.late_chunking import LateChunkEncoder, chunk_late
@@ -64,12 +66,10 @@ def encode(
     """
     if output.suffix != ".npy":
         raise UserError("--output", "must end in .npy", got=str(output), cure="Rename it")
-    total = sum(
-        1 for _ in read_texts(texts, column)
-    )  # also checks every line before the work starts
+    # Counting also checks every line before the work starts.
+    total = sum(1 for _ in read_texts(texts, column))
     longer = lengthen_encoder(load_encoder(model, instruction=instruction), long_inputs)
     encoder = chunk_late(longer, late_chunks)
-    output.parent.mkdir(parents=True, exist_ok=True)
     if not isinstance(encoder, DenseEncoder):
         _encode_tokens(encoder, texts, output, side, column, total)
         if isinstance(encoder, LateChunkEncoder):
@@ -83,27 +83,50 @@ def write_vectors(
     encoder: DenseEncoder, texts: Iterable[str], total: int, output: Path, side: Side
 ) -> None:
     """Encode so many texts, block by block, into a file that appears whole or not at all."""
-    partial = output.with_suffix(".partial")
-    try:
-        array = np.lib.format.open_memmap(
-            partial, mode="w+", dtype=np.float32, shape=(total, encoder.dim)
-        )
-        source = iter(texts)
-        with progress_bar(f"Encoding for {output.name}", total) as advance:
-            for start in range(0, total, TEXTS_AT_ONCE):
-                block = list(islice(source, TEXTS_AT_ONCE))
-                out = array[start : start + len(block)]
-                encode_texts(encoder, block, side, out=out, progress=advance)
+    shape, source = (total, encoder.dim), iter(texts)
+    with (
+        appearing(output) as partial,
+        progress_bar(f"Encoding for {output.name}", total) as advance,
+    ):
+        array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
+        for start in range(0, total, TEXTS_AT_ONCE):
+            block = list(islice(source, TEXTS_AT_ONCE))
+            out = array[start : start + len(block)]
+            encode_texts(encoder, block, side, out=out, progress=advance)
         array.flush()
-        partial.replace(output)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _encode_tokens(
     encoder: TextEncoder, texts: Path, output: Path, side: Side, column: str | None, total: int
 ) -> None:
     """Write the vectors of all texts end to end, and beside them ``.lengths.npy``, how many each text has."""
+    refuse_more_than_vectors(encoder)
+    lengths: list[NDArray[np.int64]] = []
+    source = read_texts(texts, column)
+    with appearing(output) as partial, tempfile.TemporaryFile(dir=output.parent) as raw:
+        with progress_bar(f"Encoding {texts.name}", total) as advance:
+            while block := list(islice(source, TEXTS_AT_ONCE)):
+                vectors = encode_texts(encoder, block, side, progress=advance)
+                assert isinstance(vectors, TokenVectors)
+                raw.write(np.ascontiguousarray(vectors.values, dtype=np.float32).data)
+                lengths.append(vectors.lengths)
+        every = np.concatenate(lengths)
+        header = {"descr": "<f4", "fortran_order": False, "shape": (int(every.sum()), encoder.dim)}
+        raw.seek(0)
+        with partial.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            shutil.copyfileobj(raw, file)
+        save_array(output.with_suffix(".lengths.npy"), every)
+
+
+def save_array(path: Path, array: NDArray[np.int64] | NDArray[np.float32]) -> None:
+    """Write an array as a ``.npy`` file, whole or not at all."""
+    with appearing(path) as partial, partial.open("wb") as file:
+        np.save(file, array)
+
+
+def refuse_more_than_vectors(encoder: TextEncoder) -> None:
+    """Refuse a model whose texts are more than their token vectors, which is all that an array holds."""
     contract = encoder.contract
     if isinstance(contract, LateInteractionContract) and (contract.cls_dim or contract.exact_match):
         raise UserError(
@@ -111,31 +134,6 @@ def _encode_tokens(
             "cannot hold the vectors of a model that also has word ids or a vector per text",
             cure="Use `embedtrain search` or `embedtrain evaluate`, which keep them together",
         )
-    lengths_file = output.with_suffix(".lengths.npy")
-    raw, partial = output.with_suffix(".raw"), output.with_suffix(".partial")
-    partial_lengths = output.with_suffix(".lengths.partial")
-    lengths: list[NDArray[np.int64]] = []
-    try:
-        with raw.open("wb") as file, progress_bar(f"Encoding {texts.name}", total) as advance:
-            source = read_texts(texts, column)
-            while block := list(islice(source, TEXTS_AT_ONCE)):
-                vectors = encode_texts(encoder, block, side, progress=advance)
-                assert isinstance(vectors, TokenVectors)
-                file.write(np.ascontiguousarray(vectors.values, dtype=np.float32).data)
-                lengths.append(vectors.lengths)
-        shape = (int(np.concatenate(lengths).sum()), encoder.dim)
-        with partial.open("wb") as file, raw.open("rb") as vectors_file:
-            np.lib.format.write_array_header_1_0(
-                file, {"descr": "<f4", "fortran_order": False, "shape": shape}
-            )
-            shutil.copyfileobj(vectors_file, file)
-        with partial_lengths.open("wb") as file:
-            np.save(file, np.concatenate(lengths))
-        partial_lengths.replace(lengths_file)
-        partial.replace(output)
-    finally:
-        for leftover in (raw, partial, partial_lengths):
-            leftover.unlink(missing_ok=True)
 
 
 def read_texts(path: Path, column: str | None) -> Iterator[str]:
@@ -199,10 +197,8 @@ def write_chunk_spans(encoder: LateChunkEncoder, texts: Iterable[str], vectors: 
     ``text`` is the number of the text, from 0; ``start`` and ``end`` are characters of it, title included.
     """
     path = vectors.with_suffix(".chunks.jsonl")
-    partial = path.with_suffix(".partial")
-    with partial.open("w", encoding="utf-8") as file:
+    with appearing(path) as partial, partial.open("w", encoding="utf-8") as file:
         for number, text in enumerate(texts):
             for start, end in encoder.chunk_spans(text):
                 file.write(json.dumps({"text": number, "start": start, "end": end}) + "\n")
-    partial.replace(path)
     return path

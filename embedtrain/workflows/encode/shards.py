@@ -19,17 +19,17 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from embedtrain.contract.long_inputs import LongInputs
-from embedtrain.contract.texts import LateInteractionContract
 from embedtrain.encoding.cache import model_key
 from embedtrain.encoding.shards import current_shard, use_own_device, wait_for
 from embedtrain.encoding.texts import TEXTS_AT_ONCE, encode_texts
 from embedtrain.errors import UserError
+from embedtrain.files import appearing, write_file
 from embedtrain.models.build import load_encoder
 from embedtrain.models.edits.lengthen import lengthen_encoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.progress import console
 from embedtrain.types import Side, TokenVectors
-from embedtrain.workflows.encode.file import read_texts
+from embedtrain.workflows.encode.file import read_texts, refuse_more_than_vectors, save_array
 
 Format = Literal["npy", "parquet"]
 SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".txt", ".parquet")
@@ -83,16 +83,11 @@ def encode_shards(
     per token with ``part-00000.lengths.npy`` beside it. As ``parquet`` a shard has the columns ``row``, the
     number of the text among all, and ``embedding``. ``manifest.json`` comes last and says that all is there.
 
-    Args:
-        model: Model folder, run's ``model/`` or Hub id.
+    Args, beside those of :func:`embedtrain.workflows.encode.file.encode`:
         texts: A file or a folder of ``.jsonl``, ``.txt`` (a text per line) and ``.parquet`` files.
         output: The folder; what it holds already is kept if it belongs to the same texts and model.
-        side: Whose prompt and length to use.
-        column: Name of the text column; None looks for the usual ones.
-        instruction: Name of one of the model's, whose prompts take the place of the usual ones.
         form: Of the shards.
         rows_per_shard: Texts of a shard at most.
-        long_inputs: How documents may be longer than the model was trained on.
 
     Raises:
         UserError: If a text is not usable, or the folder holds something else.
@@ -100,7 +95,9 @@ def encode_shards(
     start = time.perf_counter()
     use_own_device()
     encoder = lengthen_encoder(load_encoder(model, instruction=instruction), long_inputs)
-    _check(encoder, output)
+    refuse_more_than_vectors(encoder)
+    if output.is_file():
+        raise UserError("--output", "is a file", got=str(output), cure="Name a folder")
     shard = current_shard()
     settings: dict[str, object] = {
         "model": model_key(encoder), "side": side, "column": column, "format": form,
@@ -120,7 +117,7 @@ def encode_shards(
     if shard.is_first:
         wait_for(paths)
         content = {"num_rows": num_rows, "dim": encoder.dim, "parts": [path.name for path in paths]}
-        _write(output / MANIFEST, json.dumps(content, indent=2) + "\n")
+        write_file(output / MANIFEST, json.dumps(content, indent=2) + "\n")
     return Throughput(num_rows, new_rows, time.perf_counter() - start)
 
 
@@ -158,18 +155,6 @@ class _Texts:
         return texts
 
 
-def _check(encoder: TextEncoder, output: Path) -> None:
-    contract = encoder.contract
-    if isinstance(contract, LateInteractionContract) and (contract.cls_dim or contract.exact_match):
-        raise UserError(
-            "--output",
-            "cannot hold the vectors of a model that also has word ids or a vector per text",
-            cure="Use `embedtrain search` or `embedtrain evaluate`, which keep them together",
-        )
-    if output.is_file():
-        raise UserError("--output", "is a file", got=str(output), cure="Name a folder")
-
-
 def _files(texts: Path) -> list[Path]:
     if not texts.is_dir():
         return [texts]
@@ -199,8 +184,7 @@ def _write_plan(
             before += num_rows
     sizes = {str(file): file.stat().st_size for file in files}
     content = {"settings": settings, "files": sizes, "parts": parts}
-    output.mkdir(parents=True, exist_ok=True)  # a text that is not usable leaves nothing behind
-    _write(output / PLAN, json.dumps(content, indent=1) + "\n")
+    write_file(output / PLAN, json.dumps(content, indent=1) + "\n")
 
 
 def _read_plan(output: Path, settings: dict[str, object]) -> list[Part]:
@@ -229,25 +213,17 @@ def _write_shard(
         encode_texts(encoder, texts[start : start + TEXTS_AT_ONCE], side)
         for start in range(0, len(texts), TEXTS_AT_ONCE)
     ]
-    lengths = None
-    values = []
-    for block in blocks:
-        values.append(block.values if isinstance(block, TokenVectors) else block)
-    if isinstance(blocks[0], TokenVectors):
-        lengths = np.concatenate([b.lengths for b in blocks if isinstance(b, TokenVectors)])
+    values = [block.values if isinstance(block, TokenVectors) else block for block in blocks]
+    counts = [block.lengths for block in blocks if isinstance(block, TokenVectors)]
+    lengths = np.concatenate(counts) if counts else None
     vectors = np.ascontiguousarray(np.concatenate(values), dtype=np.float32)
-    partial = path.with_suffix(".partial")
     if form == "parquet":
-        pq.write_table(_table(vectors, lengths, part.rows_before), partial)
-    else:
-        if lengths is not None:
-            beside = path.with_suffix(".lengths.partial")
-            with beside.open("wb") as file:
-                np.save(file, lengths)
-            beside.replace(path.with_suffix(".lengths.npy"))
-        with partial.open("wb") as file:
-            np.save(file, vectors)
-    partial.replace(path)
+        with appearing(path) as partial:
+            pq.write_table(_table(vectors, lengths, part.rows_before), partial)
+        return
+    if lengths is not None:
+        save_array(path.with_suffix(".lengths.npy"), lengths)
+    save_array(path, vectors)
 
 
 def _table(
@@ -260,12 +236,6 @@ def _table(
         flat = pa.ListArray.from_arrays(pa.array(ends), flat)
     rows = np.arange(first_row, first_row + len(flat), dtype=np.int64)
     return pa.table({"row": rows, "embedding": flat})
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
 
 
 def report(done: Throughput, output: Path) -> None:

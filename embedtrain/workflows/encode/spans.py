@@ -11,7 +11,7 @@ from embedtrain.errors import UserError
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.types import Side
-from embedtrain.workflows.encode.file import text_column, write_vectors
+from embedtrain.workflows.encode.file import save_array, text_column, write_vectors
 
 
 def encode_spans(
@@ -27,14 +27,10 @@ def encode_spans(
 
     ``.lengths.npy`` beside the output says how many spans each text has.
 
-    Args:
+    Args, beside those of :func:`embedtrain.workflows.encode.file.encode`:
         model: Folder or Hub id of a model with ``spans``.
         texts: ``.jsonl`` or ``.jsonl.gz``; a row has ``spans`` beside its text, a list whose entries are
             ``[start, end]`` or, of several pieces, ``[[start, end], ...]``, in characters.
-        output: The file to write; it appears whole or not at all.
-        side: Whose prompt and length to use.
-        column: Key of the text; None looks for the usual ones.
-        instruction: Name of one of the model's, whose prompts take the place of the usual ones.
 
     Returns:
         Number of spans and dimension.
@@ -49,11 +45,10 @@ def encode_spans(
             "--spans", "needs a model with vectors for spans", got=model, cure="Train one with "
             "model.spans, such as dense/sub_sentence",
         )  # fmt: skip
-    output.parent.mkdir(parents=True, exist_ok=True)
     total = int(counts.sum())
     every = (marked for spans in read_spans(texts, column) for marked in spans)
     write_vectors(encoder, every, total, output, side)
-    np.save(output.with_suffix(".lengths.npy"), counts)
+    save_array(output.with_suffix(".lengths.npy"), counts)
     return total, encoder.dim
 
 

@@ -8,7 +8,7 @@ from hub_stub import HubStub
 
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.fetching import fetch
-from embedtrain.models.backbone.loading import ensure_end_token, load_backbone
+from embedtrain.models.backbone.loading import BackboneConfig, ensure_end_token, load_backbone
 
 LOAD = """
 from embedtrain.models.build import load_dense
@@ -54,7 +54,7 @@ def test_a_package_names_a_folder_inside_it():
 
 def test_too_many_layers_are_refused(bert):
     with pytest.raises(UserError, match=r"asks for more layers than .* \(2\); got 3"):
-        load_backbone(bert, num_layers=3)
+        load_backbone(bert, BackboneConfig(num_layers=3))
 
 
 def test_an_end_token_is_added_once_and_stays_when_saved(llama, tmp_path):

@@ -6,7 +6,7 @@ from peft import PeftModel
 from transformers import AutoModel, AutoTokenizer, LlamaConfig, LlamaModel
 
 from embedtrain.errors import UserError
-from embedtrain.models.backbone.loading import _check_attention, load_backbone
+from embedtrain.models.backbone.loading import BackboneConfig, _check_attention, load_backbone
 from embedtrain.models.backbone.lora import (
     LoraConfig,
     adapted_layers,
@@ -26,7 +26,7 @@ IDS = torch.arange(3, 12)[None]
 def adapted(path, seed=0, **settings):
     """Return a backbone whose adapters do something."""
     torch.manual_seed(seed)
-    model = load_backbone(path, lora=LoraConfig(**({"rank": 4} | settings))).model.eval()
+    model = load_backbone(path, BackboneConfig(lora={"rank": 4} | settings)).model.eval()
     for parameter in model.parameters():
         if parameter.requires_grad and not parameter.any():
             torch.nn.init.normal_(parameter, std=0.1)
@@ -43,7 +43,7 @@ def states(model):
 def test_fresh_adapters_compute_what_the_backbone_does(backbone, dora, request):
     path = request.getfixturevalue(backbone)
     plain = load_backbone(path).model.eval()
-    lora = load_backbone(path, lora=LoraConfig(rank=4, dora=dora)).model.eval()
+    lora = load_backbone(path, BackboneConfig(lora={"rank": 4, "dora": dora})).model.eval()
     torch.testing.assert_close(states(lora), states(plain), atol=1e-6, rtol=1e-5)
 
 
@@ -102,7 +102,9 @@ def test_an_adapter_folder_is_read_by_peft_and_by_us(llama, tmp_path, dora):
     base = AutoModel.from_pretrained(llama, dtype=torch.float32)
     torch.testing.assert_close(states(PeftModel.from_pretrained(base, tmp_path)), states(model))
     again = LoraConfig(rank=4, dora=dora, start=str(tmp_path))
-    torch.testing.assert_close(states(load_backbone(llama, lora=again).model.eval()), states(model))
+    torch.testing.assert_close(
+        states(load_backbone(llama, BackboneConfig(lora=again)).model.eval()), states(model)
+    )
 
 
 def test_checkpoints_hold_adapters_and_heads_only(llama):

@@ -12,12 +12,9 @@ from jaxtyping import Float32, Float64, Int64
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat
 
-from embedtrain.encoding.cache import embed_once, model_key
 from embedtrain.encoding.shards import Shard, wait_for
 from embedtrain.errors import UserError
 from embedtrain.mining.search import SPARE, CandidateSource, best_first, pair_products
-from embedtrain.mining.task import MiningTask
-from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.progress import console
 from embedtrain.retrieval.dense.exact import search_exact
 from embedtrain.retrieval.dense.faiss_index import (
@@ -71,19 +68,6 @@ class EncodedPairs:
             np.asarray(self.queries[rows]), self.documents, depth + SPARE, device=self.device
         ).indices
         return best_first(found, self.score(rows, found), depth)
-
-
-def encode_vectors(
-    model: DenseEncoder, task: MiningTask, cache: Path, shard: Shard, precision: str
-) -> EncodedPairs:
-    """Encode a task under a model, or map what the cache has of it."""
-    key = model_key(model)
-
-    def embed(texts: list[str], side: Literal["query", "document"]) -> np.ndarray:
-        return embed_once(model, key, texts, side, cache, shard=shard, precision=precision)
-
-    documents, queries = embed(task.documents, "document"), embed(task.queries, "query")
-    return EncodedPairs(f"{key} {precision}", queries, documents, str(model.device))
 
 
 def open_dense(

@@ -1,7 +1,6 @@
 """Candidates from a late-interaction model: exact MaxSim, or an index of measured recall."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -9,13 +8,8 @@ from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
 from pydantic import Field, PositiveFloat
 
-from embedtrain.encoding.cache import model_key
-from embedtrain.encoding.shards import Shard
-from embedtrain.encoding.token_cache import embed_tokens_once
 from embedtrain.errors import UserError
 from embedtrain.mining.search import SPARE, CandidateSource, best_first
-from embedtrain.mining.task import MiningTask
-from embedtrain.models.late_interaction.encoder import LateInteractionEncoder
 from embedtrain.ops.similarity import all_scores
 from embedtrain.progress import console
 from embedtrain.retrieval.late_interaction.exact import ExactIndex, ExactSearch
@@ -68,19 +62,6 @@ class EncodedTokens:
         index = ExactIndex(self.documents, device=self.device)
         found = index.search(self.queries.select(rows), depth + SPARE).indices
         return best_first(found, self.score(rows, found), depth)
-
-
-def encode_tokens(
-    model: LateInteractionEncoder, task: MiningTask, cache: Path, shard: Shard, precision: str
-) -> EncodedTokens:
-    """Encode a task under a model, or map what the cache has of it."""
-    key = model_key(model)
-
-    def embed(texts: list[str], side: Literal["query", "document"]) -> TokenVectors:
-        return embed_tokens_once(model, key, texts, side, cache, shard=shard, precision=precision)
-
-    documents, queries = embed(task.documents, "document"), embed(task.queries, "query")
-    return EncodedTokens(f"{key} {precision}", queries, documents, str(model.device))
 
 
 def open_late_interaction(

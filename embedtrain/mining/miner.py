@@ -145,7 +145,7 @@ class Miner:
         candidates = join_sources([pad_rows(drawn)])
         candidates = replace(candidates, ranks=candidates.ranks + config.skip_ranks)
         self.filters.apply(candidates, rows, block.lowest[short])
-        row_of = {name: row for row, name in enumerate(task.document_ids)}
+        row_of = task.row_of_document
         for place, number in enumerate(short):
             query = mined[number]
             used = {int(self.filters.identities[row_of[found["id"]]]) for found in query["neg"]}

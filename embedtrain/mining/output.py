@@ -11,41 +11,27 @@ from typing import Any, TextIO
 
 from embedtrain.encoding.shards import Shard, wait_for
 from embedtrain.errors import UserError
+from embedtrain.files import write_file
 from embedtrain.mining.miner import RANDOM, MinedQuery
 from embedtrain.mining.settings import MiningConfig
 from embedtrain.mining.task import MiningTask
 
 
-@dataclass(frozen=True)
 class MiningFolder:
     """The output folder of a mining, by name."""
 
-    path: Path
-
-    @property
-    def negatives(self) -> Path:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.negatives = path / "negatives.jsonl"
         """Ids, ranks, scores and sources of each query's negatives."""
-        return self.path / "negatives.jsonl"
-
-    @property
-    def training(self) -> Path:
+        self.training = path / "train.jsonl"
         """The same as texts: a source for ``embedtrain train``."""
-        return self.path / "train.jsonl"
-
-    @property
-    def suspects(self) -> Path:
+        self.suspects = path / "suspects.md"
         """A sample of suspected false negatives, to be read by a person."""
-        return self.path / "suspects.md"
-
-    @property
-    def manifest(self) -> Path:
+        self.manifest = path / "manifest.json"
         """What was mined, how, and with what outcome; written last."""
-        return self.path / "manifest.json"
-
-    @property
-    def parts(self) -> Path:
+        self.parts = path / "parts"
         """What is finished so far; removed at the end."""
-        return self.path / "parts"
 
     def part(self, number: int) -> Path:
         """One block of queries."""
@@ -71,12 +57,7 @@ class MiningFolder:
         """
         mark = self.parts / "fingerprint"
         if shard.is_first and not mark.is_file():
-            try:
-                self.parts.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                problem = f"cannot be written ({error.strerror})"
-                raise UserError(self.path, problem, cure="Check the folder") from error
-            write_atomically(mark, [fingerprint])
+            write_file(mark, fingerprint)
         wait_for([mark])
         self._refuse_other(mark.read_text(encoding="utf-8"), fingerprint)
 
@@ -89,17 +70,9 @@ class MiningFolder:
             )
 
 
-def write_atomically(path: Path, lines: Sequence[str] | Iterator[str]) -> None:
-    """Write a file that appears only when complete."""
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(lines)
-    partial.replace(path)
-
-
 def write_part(path: Path, queries: Sequence[MinedQuery]) -> None:
     """Write the block of queries that one search covered."""
-    write_atomically(path, [json.dumps(query) + "\n" for query in queries])
+    write_file(path, "".join(json.dumps(query) + "\n" for query in queries))
 
 
 @dataclass
@@ -149,8 +122,6 @@ def join_parts(
     Of the latter only ``config.num_suspects`` are kept, chosen by a seeded hash of their ids.
     """
     tally = Tally()
-    row_of_query = {query_id: row for row, query_id in enumerate(task.query_ids)}
-    row_of_document = {document_id: row for row, document_id in enumerate(task.document_ids)}
     shown: list[tuple[bytes, MinedQuery]] = []
     with _open(folder.negatives) as ids, _open(folder.training) as texts:
         for query in _read_parts(folder, num_parts):
@@ -164,8 +135,7 @@ def join_parts(
             tally.add(query, config.num_negatives)
             line = {key: query[key] for key in ("qid", "pos", "neg", "dropped")}
             ids.write(json.dumps(line) + "\n")
-            row = _training_row(query, task, row_of_query, row_of_document)
-            texts.write(json.dumps(row, ensure_ascii=False) + "\n")
+            texts.write(json.dumps(_training_row(query, task), ensure_ascii=False) + "\n")
     for path in (folder.negatives, folder.training):
         path.with_name(f"{path.name}.partial").replace(path)
     return tally, [query for _, query in shown]
@@ -187,21 +157,16 @@ def _read_parts(folder: MiningFolder, num_parts: int) -> Iterator[MinedQuery]:
                 yield json.loads(line)
 
 
-def _training_row(
-    query: MinedQuery,
-    task: MiningTask,
-    row_of_query: dict[str, int],
-    row_of_document: dict[str, int],
-) -> dict[str, object]:
+def _training_row(query: MinedQuery, task: MiningTask) -> dict[str, object]:
     positives, negatives = query["pos"], query["neg"]
     both = [*positives, *negatives]
 
     def texts(found: Sequence[Any]) -> list[str]:
-        return [task.documents[row_of_document[document["id"]]] for document in found]
+        return [task.documents[task.row_of_document[document["id"]]] for document in found]
 
     return {
         "query_id": query["qid"],
-        "query": task.queries[row_of_query[query["qid"]]],
+        "query": task.queries[task.row_of_query[query["qid"]]],
         "positives": texts(positives),
         "negatives": texts(negatives),
         "positive_ids": [document["id"] for document in positives],

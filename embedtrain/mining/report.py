@@ -11,8 +11,6 @@ SHOWN_LENGTH = 300
 
 def render_suspects(queries: Sequence[MinedQuery], task: MiningTask) -> str:
     """Return the page as Markdown, the most suspicious first."""
-    row_of_query = {query_id: row for row, query_id in enumerate(task.query_ids)}
-    row_of_document = {document_id: row for row, document_id in enumerate(task.document_ids)}
     lines = [
         f"# Suspected false negatives of {task.name}",
         "",
@@ -22,12 +20,12 @@ def render_suspects(queries: Sequence[MinedQuery], task: MiningTask) -> str:
     ]
 
     def text(document_id: str) -> str:
-        return _short(task.documents[row_of_document[document_id]])
+        return _short(task.documents[task.row_of_document[document_id]])
 
     for query in sorted(queries, key=_suspicion, reverse=True):
         positive = min(query["pos"], key=lambda document: document["score"])
         lines += [
-            f"## {_short(task.queries[row_of_query[query['qid']]])}",
+            f"## {_short(task.queries[task.row_of_query[query['qid']]])}",
             "",
             f"Query `{query['qid']}`, positive `{positive['id']}`, score {positive['score']:.4f}:",
             "",

@@ -33,7 +33,7 @@ def open_run(config: RunSearch, name: str, task: MiningTask) -> CandidateSource:
     """Read a run; queries it does not list get no candidates from it."""
     path = Path(config.path)
     run = _read_json(path) if path.suffix == ".json" else _read_trec(path)
-    row_of = {document_id: row for row, document_id in enumerate(task.document_ids)}
+    row_of = task.row_of_document
     ranked: dict[str, NDArray[np.int64]] = {}
     for query_id, scores in run.items():
         unknown = next((document for document in scores if document not in row_of), None)

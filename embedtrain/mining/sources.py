@@ -1,17 +1,16 @@
 """The searches that the settings of a mining name, opened."""
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from embedtrain.encoding.cache import embed_once, model_key
 from embedtrain.encoding.shards import Shard
+from embedtrain.encoding.token_cache import embed_tokens_once
 from embedtrain.errors import UserError
 from embedtrain.mining.bm25 import Bm25Search, open_bm25
-from embedtrain.mining.dense import DenseSearch, EncodedPairs, encode_vectors, open_dense
-from embedtrain.mining.late_interaction import (
-    EncodedTokens,
-    TokensSearch,
-    encode_tokens,
-    open_late_interaction,
-)
+from embedtrain.mining.dense import DenseSearch, EncodedPairs, open_dense
+from embedtrain.mining.late_interaction import EncodedTokens, TokensSearch, open_late_interaction
 from embedtrain.mining.runs import open_run
 from embedtrain.mining.search import CandidateSource, EncodedTask
 from embedtrain.mining.settings import MiningConfig, Search
@@ -20,7 +19,6 @@ from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.pair_head import refuse_interaction
 from embedtrain.models.encoder import TextEncoder
-from embedtrain.models.late_interaction.encoder import LateInteractionEncoder
 
 
 def encode_task(
@@ -28,10 +26,12 @@ def encode_task(
 ) -> EncodedTask:
     """Encode a task under a model of either kind, or map what the cache has of it."""
     refuse_interaction(model, "mining and scoring")
-    if isinstance(model, LateInteractionEncoder):
-        return encode_tokens(model, task, cache, shard, precision)
-    assert isinstance(model, DenseEncoder)
-    return encode_vectors(model, task, cache, shard, precision)
+    dense, key = isinstance(model, DenseEncoder), model_key(model)
+    once: Any = embed_once if dense else embed_tokens_once  # both sides are of one kind
+    embed = partial(once, model, key, cache=cache, shard=shard, precision=precision)
+    documents, queries = embed(task.documents, "document"), embed(task.queries, "query")
+    kind = EncodedPairs if dense else EncodedTokens
+    return kind(f"{key} {precision}", queries, documents, str(model.device))
 
 
 def open_sources(

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,16 @@ class MiningTask:
     documents: list[str]
     positives: list[NDArray[np.int64]]
     fingerprint: str
+
+    @cached_property
+    def row_of_query(self) -> dict[str, int]:
+        """The row of each query by its id."""
+        return {query_id: row for row, query_id in enumerate(self.query_ids)}
+
+    @cached_property
+    def row_of_document(self) -> dict[str, int]:
+        """The row of each document by its id."""
+        return {document_id: row for row, document_id in enumerate(self.document_ids)}
 
 
 def load_mining_task(path: str, split: str = "train", cache: Path | None = None) -> MiningTask:

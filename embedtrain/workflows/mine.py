@@ -15,18 +15,12 @@ from embedtrain.data.near_duplicates import near_duplicates
 from embedtrain.data.sources import load_task
 from embedtrain.encoding.shards import Shard, current_shard, use_own_device, wait_for
 from embedtrain.errors import UserError
-from embedtrain.files import default_cache
+from embedtrain.files import default_cache, write_file
 from embedtrain.mining.cross_encoder import CrossEncoder
 from embedtrain.mining.filters import Filters
 from embedtrain.mining.identity import cluster_rows, first_rows, text_digest
 from embedtrain.mining.miner import Miner
-from embedtrain.mining.output import (
-    MiningFolder,
-    join_parts,
-    remove_parts,
-    write_atomically,
-    write_part,
-)
+from embedtrain.mining.output import MiningFolder, join_parts, remove_parts, write_part
 from embedtrain.mining.report import render_suspects
 from embedtrain.mining.search import CandidateSource, EncodedTask
 from embedtrain.mining.settings import MiningConfig
@@ -203,7 +197,7 @@ def _finish(
 ) -> None:
     """Join the parts; the manifest comes last and says that all is there."""
     tally, shown = join_parts(folder, num_parts, config, task)
-    write_atomically(folder.suspects, [render_suspects(shown, task)])
+    write_file(folder.suspects, render_suspects(shown, task))
     manifest = {
         "fingerprint": fingerprint,
         "data": {
@@ -226,5 +220,5 @@ def _finish(
             "versions": {name: version(name) for name in ("embedtrain", "torch", "numpy")},
         },
     }
-    write_atomically(folder.manifest, [json.dumps(manifest, indent=2) + "\n"])
+    write_file(folder.manifest, json.dumps(manifest, indent=2) + "\n")
     remove_parts(folder)

@@ -9,6 +9,7 @@ the negatives. Ids are 63-bit hashes of the text that is encoded, so two rows wi
 same id; -1 fills unused places.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Literal, TypeVar
 
@@ -188,6 +189,8 @@ class TokenVectors:
 Embeddings = Float[Tensor, "_ _"] | TokenEmbeddings
 """What a model makes of texts: one vector each (shape [texts, dim]), or several."""
 
+Change = Callable[[Embeddings], Embeddings]
+
 
 @dataclass(frozen=True)
 class AllQueries(Movable):
@@ -264,17 +267,20 @@ class RetrievalOutputs(Movable):
         if not self.exits:
             return self
 
-        def cut(embeddings: Float[Tensor, "_ _"] | TokenEmbeddings) -> Float[Tensor, "_ _"]:
+        def cut(embeddings: Embeddings) -> Embeddings:
             assert isinstance(embeddings, Tensor)
             return embeddings.chunk(len(self.exits), dim=1)[place]
 
+        return replace(self.changed(cut, cut), exits=())
+
+    def changed(self, query: Change, document: Change) -> "RetrievalOutputs":
+        """Return the outputs with other embeddings of each side, the queries of all ranks like the own."""
         everyone = self.all_queries
         return replace(
             self,
-            query=cut(self.query),
-            document=cut(self.document),
-            all_queries=everyone and replace(everyone, embeddings=cut(everyone.embeddings)),
-            exits=(),
+            query=query(self.query),
+            document=document(self.document),
+            all_queries=everyone and replace(everyone, embeddings=query(everyone.embeddings)),
         )
 
 

@@ -36,6 +36,16 @@ def hash_state(model: nn.Module, key: "hashlib._Hash") -> str:
     return key.hexdigest()
 
 
+def embeddings_folder(
+    cache: Path, key: str, texts: Sequence[str], side: Side, precision: str
+) -> Path:
+    """Return where the embeddings of these texts, in this order, are kept."""
+    digest = hashlib.sha256(f"{key}\n{side}\n{precision}".encode())
+    for text in texts:
+        digest.update(hashlib.sha256(text.encode()).digest())
+    return cache / "embeddings" / digest.hexdigest()[:32]
+
+
 def embed_once(
     model: DenseEncoder,
     key: str,
@@ -61,10 +71,7 @@ def embed_once(
         precision: ``bf16`` encodes under autocast.
     """
     shard = shard or Shard()
-    digest = hashlib.sha256(f"{key}\n{side}\n{precision}".encode())
-    for text in texts:
-        digest.update(hashlib.sha256(text.encode()).digest())
-    folder = cache / "embeddings" / digest.hexdigest()[:32]
+    folder = embeddings_folder(cache, key, texts, side, precision)
     path = folder / "vectors.npy"
     _allocate(path, len(texts), model.dim)
     marks = [folder / f"{start:012d}.done" for start in range(0, len(texts), TEXTS_AT_ONCE)]

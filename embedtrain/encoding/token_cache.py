@@ -1,6 +1,5 @@
 """Several vectors per text of a corpus, computed once per weights, memory-mapped, resumed after a kill."""
 
-import hashlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from embedtrain.encoding.cache import embeddings_folder
 from embedtrain.encoding.shards import Shard, wait_for
 from embedtrain.encoding.texts import TEXTS_AT_ONCE, encode_texts
 from embedtrain.models.encoder import TextEncoder
@@ -38,10 +38,7 @@ def embed_tokens_once(
     Like :func:`embedtrain.encoding.cache.embed_once`; because nobody knows beforehand how many
     vectors a block of texts has, each block is a folder of its own, and the first rank joins them.
     """
-    digest = hashlib.sha256(f"{key}\n{side}\n{precision}".encode())
-    for text in texts:
-        digest.update(hashlib.sha256(text.encode()).digest())
-    folder = cache / "embeddings" / digest.hexdigest()[:32]
+    folder = embeddings_folder(cache, key, texts, side, precision)
     joined = folder / "joined"
     starts = range(0, len(texts), TEXTS_AT_ONCE)
     blocks = [folder / f"{start:012d}" for start in starts]

@@ -56,7 +56,7 @@ class ColBERTer(Objective):
 
 def _whole_texts(outputs: RetrievalOutputs) -> RetrievalOutputs:
     """Return the outputs of the dense model within: the vectors of the whole texts, without their share."""
-    share, everyone = outputs.cls_share, outputs.all_queries
+    share = outputs.cls_share
     if share is None:
         raise UserError(
             "objective.cls_weight",
@@ -69,10 +69,4 @@ def _whole_texts(outputs: RetrievalOutputs) -> RetrievalOutputs:
         assert embeddings.cls is not None
         return embeddings.cls
 
-    return replace(
-        outputs,
-        query=cls(outputs.query) / share,
-        document=cls(outputs.document),
-        all_queries=everyone and replace(everyone, embeddings=cls(everyone.embeddings) / share),
-        similarity="dot",
-    )
+    return replace(outputs.changed(lambda one: cls(one) / share, cls), similarity="dot")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 from torch.nn import functional as F
@@ -22,7 +22,13 @@ from embedtrain.ops.interaction import (
     interaction_pairs,
     interaction_scores,
 )
-from embedtrain.ops.row_blocks import SCORES_AT_ONCE, candidate_masks, mean_over_queries
+from embedtrain.ops.row_blocks import (
+    SCORES_AT_ONCE,
+    RowLosses,
+    Rows,
+    candidate_masks,
+    mean_over_queries,
+)
 from embedtrain.ops.similarity import all_scores, pair_scores
 from embedtrain.types import (
     Embeddings,
@@ -138,7 +144,7 @@ def _contrast(
         return contrast(outputs, temperature, InfoNCEOptions(), backend).loss
     relevance = outputs.relevance
 
-    def loss(query: Embeddings, document: Embeddings, rows: Int64[Tensor, " chosen"]) -> Tensor:
+    def loss(query: Embeddings, document: Embeddings, rows: Rows) -> RowLosses:
         found = infonce_of_scores(
             scorer.all(query, document),
             relevance.positives[rows],
@@ -183,9 +189,7 @@ def _easy(
 ) -> Tensor:
     owners = outputs.relevance.owners
 
-    def loss(
-        query: Embeddings, document: Embeddings, rows: Int64[Tensor, " chosen"]
-    ) -> Float[Tensor, " chosen"]:
+    def loss(query: Embeddings, document: Embeddings, rows: Rows) -> RowLosses:
         _, negative = candidate_masks(outputs, rows)
         easy = negative & (owners != rows[:, None])
         scores = scorer.all(query, document) / temperature

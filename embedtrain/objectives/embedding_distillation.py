@@ -3,16 +3,15 @@ r"""Embedding distillation: the student's vectors, or their geometry, become the
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int64
 from pydantic import model_validator
 from torch import Tensor
 
 from embedtrain.errors import UserError
 from embedtrain.objectives.base import Objective
 from embedtrain.ops.groups import group_columns
-from embedtrain.ops.row_blocks import mean_over_queries
-from embedtrain.ops.similarity import all_scores
-from embedtrain.types import Embeddings, ObjectiveOutput, RetrievalOutputs, TokenEmbeddings
+from embedtrain.ops.row_blocks import RowLosses, Rows, mean_over_queries
+from embedtrain.ops.similarity import all_scores, single_vectors
+from embedtrain.types import Embeddings, ObjectiveOutput, RetrievalOutputs
 
 
 class EmbeddingDistillation(Objective):
@@ -54,9 +53,7 @@ class EmbeddingDistillation(Objective):
         if self.kind == "similarity":
             expected_query, expected_document = guide.query, guide.document
 
-            def loss(
-                query: Embeddings, document: Embeddings, rows: Int64[Tensor, " chosen"]
-            ) -> Float[Tensor, " chosen"]:
+            def loss(query: Embeddings, document: Embeddings, rows: Rows) -> RowLosses:
                 expected = expected_query[rows] @ expected_document.T
                 return (all_scores(query, document) - expected).square().mean(1)
 
@@ -84,11 +81,8 @@ class EmbeddingDistillation(Objective):
 
 
 def _vectors(outputs: RetrievalOutputs, guide_dim: int) -> tuple[Tensor, Tensor]:
-    query, document = outputs.query, outputs.document
-    if isinstance(query, TokenEmbeddings) or isinstance(document, TokenEmbeddings):
-        raise UserError(
-            "objective.kind", "compares one vector per text", cure="Use kind: similarity"
-        )
+    place, cure = "objective.kind", "Use kind: similarity"
+    query, document = single_vectors(outputs.query, outputs.document, place, cure)
     if query.shape[1] != guide_dim:
         raise UserError(
             "model",

@@ -3,13 +3,14 @@ r"""GISTEmbed: InfoNCE without the candidates that a second model finds better t
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Int64
 from pydantic import PositiveFloat
 from torch import Tensor
 
 from embedtrain.errors import UserError
 from embedtrain.objectives.base import Objective
-from embedtrain.ops.row_blocks import candidate_masks, mean_over_queries
+from embedtrain.ops.exponentials import only_where
+from embedtrain.ops.row_blocks import RowLosses, Rows, candidate_masks, mean_over_queries
 from embedtrain.ops.similarity import all_scores, pair_scores, take
 from embedtrain.types import (
     Embeddings,
@@ -79,9 +80,7 @@ class GIST(Objective):
         slack = threshold.abs() if self.margin_kind == "relative" else 1.0
         threshold = threshold - self.margin * slack
 
-        def loss(
-            query: Embeddings, document: Embeddings, rows: Int64[Tensor, " chosen"]
-        ) -> Float[Tensor, " chosen"]:
+        def loss(query: Embeddings, document: Embeddings, rows: Rows) -> RowLosses:
             anchors = take(document, first[rows])
             places = torch.arange(len(rows), device=rows.device)
             positive = pair_scores(query, anchors, places) / temperature
@@ -91,7 +90,7 @@ class GIST(Objective):
                     direction, outputs, guide, query, anchors, document, rows
                 )
                 kept = allowed & (suspicion <= threshold[rows, None])
-                terms.append(_masked(scores / temperature, kept))
+                terms.append(only_where(scores / temperature, kept))
             return torch.cat(terms, 1).logsumexp(1) - positive
 
         return ObjectiveOutput(
@@ -121,10 +120,6 @@ def _compare(
     allowed = negative & (relevance.owners != rows[:, None])
     found = guide.document[relevance.positives[rows, 0]] @ guide.document.T
     return all_scores(anchors, document), found, allowed
-
-
-def _masked(scores: Tensor, kept: Bool[Tensor, "chosen candidates"]) -> Tensor:
-    return scores.masked_fill(~kept, torch.finfo(scores.dtype).min)
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from embedtrain.objectives.base import Objective
 from embedtrain.ops.contrast import contrast
+from embedtrain.ops.exponentials import only_where
 from embedtrain.ops.groups import (
     Groups,
     masked_log_softmax,
@@ -59,9 +60,8 @@ class KLDistillation(Objective):
         if self.squared_temperature:
             loss = loss * temperature**2
         # Where a group has unused places, they hold 0 and could win: they are set to the lowest score.
-        lowest = torch.finfo(student.dtype).min
-        best = student.detach().masked_fill(~groups.mask, lowest).argmax(1)
-        agreed = best == teacher.masked_fill(~groups.mask, lowest).argmax(1)
+        best = only_where(student.detach(), groups.mask).argmax(1)
+        agreed = best == only_where(teacher, groups.mask).argmax(1)
         return ObjectiveOutput(loss, {"agreement": agreed.to(student.dtype).mean()})
 
     def _in_batch(

@@ -4,9 +4,8 @@ from typing import Literal
 
 from pydantic import PositiveFloat
 
-from embedtrain.errors import UserError
 from embedtrain.objectives.base import Objective
-from embedtrain.ops.groups import score_groups, teacher_groups
+from embedtrain.ops.groups import score_triplets, teacher_groups
 from embedtrain.types import ObjectiveOutput, RetrievalOutputs
 
 
@@ -29,14 +28,8 @@ class MarginMSE(Objective):
     """b, times the teacher's margin."""
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
-        groups = score_groups(outputs)
+        groups, first = score_triplets(outputs, self.name)
         negatives = groups.negatives
-        if not negatives.any():
-            raise UserError(
-                "objective", "margin_mse needs hard negatives and the rows have none",
-                cure="Mine them with `embedtrain mine`, and do not set data.num_negatives to 0",
-            )  # fmt: skip
-        first = (groups.columns == outputs.relevance.positives[:, :1]).to(groups.scores.dtype)
         scores, teacher = self.scale * groups.scores, teacher_groups(outputs, groups)
         teacher = self.teacher_scale * teacher
         margin = (scores * first).sum(1, keepdim=True) - scores

@@ -1,11 +1,12 @@
 r"""Matryoshka: an objective at several sizes of the same embeddings."""
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
@@ -13,7 +14,7 @@ from embedtrain.errors import UserError
 from embedtrain.objectives.base import Objective
 from embedtrain.ops.groups import row_divergences
 from embedtrain.ops.infonce.nested import Sizes
-from embedtrain.ops.row_blocks import candidate_masks, mean_over_queries
+from embedtrain.ops.row_blocks import RowLosses, Rows, candidate_masks, mean_over_queries
 from embedtrain.ops.similarity import all_scores
 from embedtrain.types import Embeddings, ObjectiveOutput, RetrievalOutputs, TokenEmbeddings
 
@@ -101,9 +102,7 @@ class Matryoshka(Objective):
     ) -> Float[Tensor, ""]:
         """Return the weighted sum over sizes of the mean divergence from the full size's ranking."""
 
-        def loss(
-            query: Embeddings, document: Embeddings, rows: Int64[Tensor, " chosen"]
-        ) -> Float[Tensor, " chosen"]:
+        def loss(query: Embeddings, document: Embeddings, rows: Rows) -> RowLosses:
             positive, negative = candidate_masks(outputs, rows)
             with torch.no_grad():
                 teacher = all_scores(query, document) / self.alignment_temperature
@@ -168,14 +167,8 @@ class Matryoshka(Objective):
 
     def _at(self, outputs: RetrievalOutputs, dim: int) -> RetrievalOutputs:
         """Return the outputs at one size."""
-        everyone, similarity = outputs.all_queries, outputs.similarity
-        return replace(
-            outputs,
-            query=self._cut(outputs.query, dim, similarity),
-            document=self._cut(outputs.document, dim, similarity),
-            all_queries=everyone
-            and replace(everyone, embeddings=self._cut(everyone.embeddings, dim, similarity)),
-        )
+        cut = partial(self._cut, dim=dim, similarity=outputs.similarity)
+        return outputs.changed(cut, cut)
 
     def _cut(self, embeddings: Embeddings, dim: int, similarity: str) -> Embeddings:
         normalize = similarity == "cosine" and self.mode == "prefix"

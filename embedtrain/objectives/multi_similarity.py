@@ -4,12 +4,13 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from pydantic import PositiveFloat
 from torch import Tensor
 
 from embedtrain.objectives.base import Objective
-from embedtrain.ops.row_blocks import mean_over_queries
+from embedtrain.ops.exponentials import only_where
+from embedtrain.ops.row_blocks import RowLosses, Rows, mean_over_queries
 from embedtrain.ops.scored_pairs import labels_of
 from embedtrain.ops.similarity import all_scores
 from embedtrain.types import Embeddings, ObjectiveOutput, RetrievalOutputs
@@ -44,9 +45,7 @@ class MultiSimilarity(Objective):
         labels = labels_of(outputs)
         own = labels[relevance.positives[:, 0]]
 
-        def loss(
-            query: Embeddings, document: Embeddings, rows: Int64[Tensor, " chosen"]
-        ) -> Float[Tensor, " chosen"]:
+        def loss(query: Embeddings, document: Embeddings, rows: Rows) -> RowLosses:
             scores = all_scores(query, document)
             other_text = relevance.document_ids != relevance.query_ids[rows][:, None]
             alike = labels == own[rows][:, None]
@@ -73,5 +72,4 @@ class MultiSimilarity(Objective):
 def _log_one_plus_sum(
     exponents: Float[Tensor, "queries documents"], mask: Bool[Tensor, "queries documents"]
 ) -> Float[Tensor, " queries"]:
-    lowest = torch.finfo(exponents.dtype).min
-    return torch.logsumexp(F.pad(exponents.masked_fill(~mask, lowest), (1, 0)), 1)
+    return torch.logsumexp(F.pad(only_where(exponents, mask), (1, 0)), 1)

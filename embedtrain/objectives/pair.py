@@ -3,14 +3,13 @@ r"""PAIR: the positive shall be nearer to its query than to any negative, beside
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int64
 from pydantic import Field, PositiveFloat
-from torch import Tensor
 
 from embedtrain.objectives.base import Objective
 from embedtrain.ops.contrast import contrast
+from embedtrain.ops.exponentials import only_where
 from embedtrain.ops.infonce.problem import InfoNCEOptions
-from embedtrain.ops.row_blocks import candidate_masks, mean_over_queries
+from embedtrain.ops.row_blocks import RowLosses, Rows, candidate_masks, mean_over_queries
 from embedtrain.ops.similarity import all_scores, pair_scores, take
 from embedtrain.types import Embeddings, ObjectiveOutput, RetrievalOutputs
 
@@ -45,18 +44,14 @@ class Pair(Objective):
         query_centric = contrast(outputs, temperature, options, self.backend)
         first = outputs.relevance.positives[:, 0]
 
-        def loss(
-            query: Embeddings, document: Embeddings, rows: Int64[Tensor, " chosen"]
-        ) -> Float[Tensor, " chosen"]:
+        def loss(query: Embeddings, document: Embeddings, rows: Rows) -> RowLosses:
             anchors = take(document, first[rows])
             own = torch.arange(len(rows), device=rows.device)
             positive = pair_scores(query, anchors, own) / temperature
             _, negative = candidate_masks(outputs, rows)
             if self.negatives == "own":
                 negative &= outputs.relevance.owners == rows[:, None]
-            scores = all_scores(anchors, document) / temperature
-            lowest = torch.finfo(scores.dtype).min
-            scores = scores.masked_fill(~negative, lowest)
+            scores = only_where(all_scores(anchors, document) / temperature, negative)
             return torch.cat([positive[:, None], scores], 1).logsumexp(1) - positive
 
         document_centric = mean_over_queries(outputs, loss)

@@ -6,6 +6,7 @@ import torch
 from pydantic import NonNegativeFloat, PositiveFloat
 
 from embedtrain.objectives.base import Objective
+from embedtrain.ops.exponentials import only_where
 from embedtrain.ops.scored_pairs import scored_pairs
 from embedtrain.types import ObjectiveOutput, RetrievalOutputs
 
@@ -42,7 +43,6 @@ class PRO(Objective):
         if not kept.any():
             return ObjectiveOutput(logits.sum() * 0, {})
         own = logits * weights.amax(1)
-        lowest = torch.finfo(logits.dtype).min
-        others = (weights * logits[None, :]).masked_fill(~lower, lowest)
+        others = only_where(weights * logits[None, :], lower)
         total = torch.logsumexp(torch.cat([own[:, None], others], 1), 1)
         return ObjectiveOutput((total - own)[kept].mean(), {})

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from embedtrain.objectives.base import Objective
+from embedtrain.ops.exponentials import only_where
 from embedtrain.ops.groups import Groups, score_groups, teacher_groups
 from embedtrain.types import ObjectiveOutput, RetrievalOutputs
 
@@ -57,12 +58,11 @@ class RankNet(Objective):
 def swap_losses(groups: Groups, teacher: Tensor) -> Tensor:
     """Return for each pair by how much nDCG changes if the two swap the ranks the student gives them."""
     mask = groups.mask
-    lowest = torch.finfo(teacher.dtype).min
-    highest = teacher.masked_fill(~mask, lowest).amax(1, keepdim=True)
-    least = teacher.masked_fill(~mask, -lowest).amin(1, keepdim=True)
+    highest = only_where(teacher, mask).amax(1, keepdim=True)
+    least = -only_where(-teacher, mask).amax(1, keepdim=True)
     spread = (highest - least).masked_fill(highest == least, 1.0)
     gains = ((teacher - least) / spread).masked_fill(~mask, 0.0)
-    order = groups.scores.masked_fill(~mask, lowest).argsort(dim=1, descending=True, stable=True)
+    order = only_where(groups.scores, mask).argsort(dim=1, descending=True, stable=True)
     ranks = order.argsort(1)
     discounts = 1 / torch.log2(torch.arange(mask.shape[1], device=mask.device) + 2.0)
     discounts = discounts.to(teacher.dtype)

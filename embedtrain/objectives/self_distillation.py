@@ -3,14 +3,14 @@ r"""Self-distillation: a model's dense and late-interaction scores teach each ot
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from embedtrain.errors import UserError
 from embedtrain.objectives.base import Objective
 from embedtrain.ops.groups import row_divergences
-from embedtrain.ops.row_blocks import candidate_masks, mean_over_queries
+from embedtrain.ops.row_blocks import RowLosses, Rows, candidate_masks, mean_over_queries
 from embedtrain.ops.similarity import all_scores
 from embedtrain.types import Embeddings, ObjectiveOutput, RetrievalOutputs, TokenEmbeddings
 
@@ -49,9 +49,7 @@ class SelfDistillation(Objective):
         result = self.inner(outputs)
         share = 1.0 if outputs.cls_share is None else outputs.cls_share
 
-        def loss(
-            query: Embeddings, document: Embeddings, rows: Int64[Tensor, " chosen"]
-        ) -> Float[Tensor, " chosen"]:
+        def loss(query: Embeddings, document: Embeddings, rows: Rows) -> RowLosses:
             positive, negative = candidate_masks(outputs, rows)
             mask = positive | negative
             tokens, whole = _views(query, document)

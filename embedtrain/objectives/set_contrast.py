@@ -3,12 +3,11 @@ r"""SetCSE: sentences of one set keep apart from those of other sets, so that se
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int64
 from pydantic import PositiveFloat
-from torch import Tensor
 
 from embedtrain.objectives.base import Objective
-from embedtrain.ops.row_blocks import mean_over_queries
+from embedtrain.ops.exponentials import only_where
+from embedtrain.ops.row_blocks import RowLosses, Rows, mean_over_queries
 from embedtrain.ops.scored_pairs import labels_of
 from embedtrain.ops.similarity import all_scores
 from embedtrain.types import Embeddings, ObjectiveOutput, RetrievalOutputs
@@ -36,13 +35,10 @@ class SetContrast(Objective):
         columns = outputs.relevance.positives[:, 0]
         own = labels[columns]
 
-        def loss(
-            query: Embeddings, document: Embeddings, rows: Int64[Tensor, " chosen"]
-        ) -> Float[Tensor, " chosen"]:
+        def loss(query: Embeddings, document: Embeddings, rows: Rows) -> RowLosses:
             logits = all_scores(query, document) / self.temperature
             positive = logits.gather(1, columns[rows][:, None])
-            lowest = torch.finfo(logits.dtype).min
-            others = logits.masked_fill(labels == own[rows][:, None], lowest)
+            others = only_where(logits, labels != own[rows][:, None])
             return torch.logsumexp(torch.cat([positive, others], 1), 1) - positive[:, 0]
 
         return ObjectiveOutput(mean_over_queries(outputs, loss), {})

@@ -3,14 +3,14 @@ r"""Soft top-k: put the positives among the k best, without asking that they be 
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from embedtrain.errors import UserError
 from embedtrain.objectives.base import Objective
-from embedtrain.ops.row_blocks import candidate_masks, mean_over_queries
+from embedtrain.ops.row_blocks import RowLosses, Rows, candidate_masks, mean_over_queries
 from embedtrain.ops.similarity import all_scores
 from embedtrain.types import Embeddings, ObjectiveOutput, RetrievalOutputs
 
@@ -45,9 +45,7 @@ class SoftTopK(Objective):
                 cure="Lower it or raise trainer.batch_size",
             )  # fmt: skip
 
-        def loss(
-            query: Embeddings, document: Embeddings, rows: Int64[Tensor, " chosen"]
-        ) -> Float[Tensor, " chosen"]:
+        def loss(query: Embeddings, document: Embeddings, rows: Rows) -> RowLosses:
             positive, negative = candidate_masks(outputs, rows)
             scores = all_scores(query, document) / temperature
             logits = top_k_log_sigmoid(scores, positive | negative, self.k, self.alpha)

@@ -3,12 +3,13 @@ r"""Supervised contrast: texts that mean the same are each other's positives, ho
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Int64
 from pydantic import PositiveFloat
 from torch import Tensor
 
 from embedtrain.objectives.base import Objective
-from embedtrain.ops.row_blocks import mean_over_queries
+from embedtrain.ops.exponentials import only_where
+from embedtrain.ops.row_blocks import RowLosses, Rows, mean_over_queries
 from embedtrain.ops.scored_pairs import labels_of
 from embedtrain.ops.similarity import all_scores
 from embedtrain.types import Embeddings, ObjectiveOutput, RetrievalOutputs
@@ -59,13 +60,10 @@ class SupervisedContrast(Objective):
                 positive |= relevance.document_ids == column[:, None]
             return candidate, candidate & positive
 
-        def loss(
-            query: Embeddings, document: Embeddings, rows: Int64[Tensor, " chosen"]
-        ) -> Float[Tensor, " chosen"]:
+        def loss(query: Embeddings, document: Embeddings, rows: Rows) -> RowLosses:
             candidate, positive = masks(rows)
             logits = all_scores(query, document) / temperature
-            lowest = torch.finfo(logits.dtype).min
-            total = torch.logsumexp(logits.masked_fill(~candidate, lowest), 1)
+            total = torch.logsumexp(only_where(logits, candidate), 1)
             count = positive.sum(1)
             mean = logits.masked_fill(~positive, 0).sum(1) / count.clamp_min(1)
             return (total - mean).masked_fill(count == 0, 0)

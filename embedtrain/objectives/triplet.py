@@ -7,9 +7,9 @@ from jaxtyping import Float
 from pydantic import PositiveFloat
 from torch import Tensor
 
-from embedtrain.errors import UserError
 from embedtrain.objectives.base import Objective
-from embedtrain.ops.groups import Groups, score_groups
+from embedtrain.ops.groups import Groups, score_triplets
+from embedtrain.ops.similarity import single_vectors
 from embedtrain.types import ObjectiveOutput, RetrievalOutputs
 
 
@@ -30,15 +30,8 @@ class Triplet(Objective):
     """m. Normalised vectors are at most 2 apart, so a smaller one suits a cosine model."""
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
-        groups = score_groups(outputs)
-        negatives = groups.negatives
-        if not negatives.any():
-            raise UserError(
-                "objective", "triplet needs hard negatives and the rows have none",
-                cure="Mine them with `embedtrain mine`, and do not set data.num_negatives to 0",
-            )  # fmt: skip
-        distances = self._distances(outputs, groups)
-        first = groups.columns == outputs.relevance.positives[:, :1]
+        groups, first = score_triplets(outputs, self.name)
+        distances, negatives = self._distances(outputs, groups), groups.negatives
         positive = (distances * first).sum(1, keepdim=True)
         costs = (positive - distances + self.margin).clamp_min(0) * negatives
         satisfied = ((costs == 0) & negatives).sum() / negatives.sum()
@@ -50,11 +43,8 @@ class Triplet(Objective):
     ) -> Float[Tensor, "queries group"]:
         if self.distance == "similarity":
             return 1 - groups.scores
-        query, document = outputs.query, outputs.document
-        if not isinstance(query, Tensor) or not isinstance(document, Tensor):
-            raise UserError(
-                "objective.distance", "euclidean needs one vector per text", cure="Use similarity"
-            )
+        place, cure = "objective.distance", "Use similarity"
+        query, document = single_vectors(outputs.query, outputs.document, place, cure)
         squared = (query[:, None] - document[groups.columns.clamp_min(0)]).square().sum(2)
         tiny = torch.finfo(squared.dtype).tiny  # the root of 0 has no gradient
         return squared.clamp_min(tiny).sqrt()

@@ -6,8 +6,8 @@ from pydantic import PositiveFloat, PositiveInt
 
 from embedtrain.errors import UserError
 from embedtrain.objectives.base import Objective
+from embedtrain.ops.contrast import contrast_scores
 from embedtrain.ops.infonce.problem import InfoNCEOptions
-from embedtrain.ops.infonce.scores import infonce_of_scores
 from embedtrain.ops.maxsim.xtr import xtr_scores_packed
 from embedtrain.types import ObjectiveOutput, RetrievalOutputs, TokenEmbeddings
 
@@ -31,7 +31,7 @@ class XTR(Objective):
     """Which candidates a query is compared with, as in ``info_nce``."""
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
-        query, document, relevance = outputs.query, outputs.document, outputs.relevance
+        query, document = outputs.query, outputs.document
         if not isinstance(query, TokenEmbeddings) or not isinstance(document, TokenEmbeddings):
             raise UserError(
                 "objective",
@@ -41,17 +41,10 @@ class XTR(Objective):
         scores = xtr_scores_packed(
             query.tokens, query.lengths, document.tokens, document.lengths, self.top_k
         )
-        result = infonce_of_scores(
-            scores,
-            relevance.positives,
-            self.temperature if outputs.temperature is None else outputs.temperature,
-            query_ids=relevance.query_ids,
-            document_ids=relevance.document_ids,
-            known_positives=relevance.known_positives,
-            owners=relevance.owners,
-            options=InfoNCEOptions(negatives=self.negatives),
-        )
-        retrieved = scores.detach().gather(1, relevance.positives[:, :1]) != 0
+        temperature = self.temperature if outputs.temperature is None else outputs.temperature
+        options = InfoNCEOptions(negatives=self.negatives)
+        result = contrast_scores(scores, outputs, temperature, options)
+        retrieved = scores.detach().gather(1, outputs.relevance.positives[:, :1]) != 0
         metrics = {
             "accuracy": result.accuracy,
             "margin": result.margin,

@@ -3,6 +3,7 @@
 from typing import Any, cast
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from embedtrain.ops.backend import Backend
@@ -49,6 +50,17 @@ def contrast(
     return infonce_of_scores(
         scores, relevance.positives, temperature, transposed=transposed, **shared
     )
+
+
+def contrast_scores(
+    scores: Float[Tensor, "queries documents"],
+    outputs: RetrievalOutputs,
+    temperature: Temperature,
+    options: InfoNCEOptions,
+) -> InfoNCEOutput:
+    """Compute :func:`contrast` of scores of another kind, of own queries with all documents."""
+    positives = outputs.relevance.positives
+    return infonce_of_scores(scores, positives, temperature, **_relevance(outputs, options))
 
 
 def contrast_nested(

@@ -1,11 +1,11 @@
-"""The step between two GEMMs: a tile of logits becomes exponentials, in place, on any device."""
+"""What softmaxes share: a tile of logits becomes exponentials in place, and scores that do not count."""
 
 from functools import cache
 from importlib import import_module
 from types import ModuleType
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
@@ -25,6 +25,11 @@ def exponentiate(
     finite = maximum.clamp_min(torch.finfo(tile.dtype).min)
     tile.sub_(finite[:, None]).exp_()
     return maximum, tile.sum(1)
+
+
+def only_where(scores: Float[Tensor, "..."], mask: Bool[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Put the lowest number where ``mask`` is not set, which wins no maximum and adds nothing to a softmax."""
+    return scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
 
 
 @cache

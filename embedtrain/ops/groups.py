@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from embedtrain.errors import UserError
+from embedtrain.ops.exponentials import only_where
 from embedtrain.ops.similarity import pair_scores, take
 from embedtrain.types import RetrievalOutputs
 
@@ -66,6 +67,24 @@ def score_groups(outputs: RetrievalOutputs, score: Callable[..., Tensor] = pair_
     return Groups(columns, scores, positives)
 
 
+def score_triplets(
+    outputs: RetrievalOutputs, name: str
+) -> tuple[Groups, Bool[Tensor, "queries group"]]:
+    """Score each query with the documents it brought; say which of them is its first positive.
+
+    Raises:
+        UserError: If no query brought a negative; ``name`` is that of the objective.
+    """
+    groups = score_groups(outputs)
+    if not groups.negatives.any():
+        raise UserError(
+            "objective",
+            f"{name} needs hard negatives and the rows have none",
+            cure="Mine them with `embedtrain mine`, and do not set data.num_negatives to 0",
+        )
+    return groups, groups.columns == outputs.relevance.positives[:, :1]
+
+
 def teacher_groups(outputs: RetrievalOutputs, groups: Groups) -> Float[Tensor, "queries group"]:
     """Return the teacher's scores in the places of the groups' documents, in the type of the scores.
 
@@ -87,8 +106,7 @@ def masked_log_softmax(
     logits: Float[Tensor, "queries group"], mask: Bool[Tensor, "queries group"]
 ) -> Float[Tensor, "queries group"]:
     """Return log-probabilities over the places of ``mask``; 0 elsewhere, with no gradient there."""
-    lowest = torch.finfo(logits.dtype).min
-    return logits.masked_fill(~mask, lowest).log_softmax(1).masked_fill(~mask, 0.0)
+    return only_where(logits, mask).log_softmax(1).masked_fill(~mask, 0.0)
 
 
 def row_divergences(

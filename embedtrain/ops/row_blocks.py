@@ -14,7 +14,9 @@ SCORES_AT_ONCE = 2**22
 """Scores held for one block of queries (16 MiB in float32)."""
 
 
-RowLoss = Callable[[Embeddings, Embeddings, Tensor], Tensor]
+Rows = Int64[Tensor, " chosen"]
+RowLosses = Float[Tensor, " chosen"]
+RowLoss = Callable[[Embeddings, Embeddings, Rows], RowLosses]
 """Gives the loss of each of some queries, from their embeddings, all documents, and the queries' rows."""
 
 
@@ -37,7 +39,7 @@ def mean_over_queries(
 
 
 def candidate_masks(
-    outputs: RetrievalOutputs, rows: Int64[Tensor, " chosen"]
+    outputs: RetrievalOutputs, rows: Rows
 ) -> tuple[Bool[Tensor, "chosen documents"], Bool[Tensor, "chosen documents"]]:
     """Return which candidates are positives and which are negatives of the queries at ``rows``.
 

@@ -8,7 +8,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from embedtrain.errors import UserError
-from embedtrain.ops.similarity import pair_scores
+from embedtrain.ops.exponentials import only_where
+from embedtrain.ops.similarity import pair_scores, single_vectors
 from embedtrain.types import Embeddings, RetrievalOutputs
 
 
@@ -28,11 +29,8 @@ class ScoredPairs:
 
     def vectors(self) -> tuple[Float[Tensor, "pairs dim"], Float[Tensor, "pairs dim"]]:
         """Return both texts' vectors, for objectives that need more than their similarity."""
-        if not isinstance(self.query, Tensor) or not isinstance(self.document, Tensor):
-            raise UserError(
-                "objective", "compares one vector per text", cure="Set model.kind: dense"
-            )
-        return self.query[self.owners], self.document
+        query, document = single_vectors(self.query, self.document)
+        return query[self.owners], document
 
 
 def scored_pairs(outputs: RetrievalOutputs) -> ScoredPairs:
@@ -76,6 +74,4 @@ def order_loss(
     """
     differences = scale * (similarity[:, None] - similarity[None, :])
     ordered = labels[:, None] < labels[None, :]
-    lowest = torch.finfo(differences.dtype).min
-    terms = differences.masked_fill(~ordered, lowest).flatten()
-    return torch.logsumexp(F.pad(terms, (1, 0)), 0)
+    return torch.logsumexp(F.pad(only_where(differences, ordered).flatten(), (1, 0)), 0)

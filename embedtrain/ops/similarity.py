@@ -110,6 +110,22 @@ def take(embeddings: Embeddings, rows: Int64[Tensor, " chosen"]) -> Embeddings:
     return embeddings[rows]
 
 
+def single_vectors(
+    query: Embeddings,
+    document: Embeddings,
+    place: str = "objective",
+    cure: str = "Set model.kind: dense",
+) -> tuple[Float[Tensor, "queries dim"], Float[Tensor, "documents dim"]]:
+    """Return embeddings of one vector per text as they are.
+
+    Raises:
+        UserError: If texts have several.
+    """
+    if isinstance(query, TokenEmbeddings) or isinstance(document, TokenEmbeddings):
+        raise UserError(place, "compares one vector per text", cure=cure)
+    return query, document
+
+
 def _vectors(query: Embeddings, document: Embeddings) -> tuple[Tensor, Tensor]:
     if isinstance(query, TokenEmbeddings) or isinstance(document, TokenEmbeddings):
         raise UserError(

@@ -44,10 +44,16 @@ def token_loss(outputs: PretrainOutputs, labelled: Labelled) -> Float[Tensor, ""
     return mean * labelled.weight
 
 
-def reconstruction(outputs: PretrainOutputs) -> ObjectiveOutput:
-    r"""Return $\mathcal{L}_{enc} + \mathcal{L}_{dec}$, both parts detached beside it."""
+def masked_language_loss(outputs: PretrainOutputs) -> ObjectiveOutput:
+    r"""Return $\mathcal{L}_{enc}$ alone."""
+    loss = token_loss(outputs, outputs.encoder)
+    return ObjectiveOutput(loss, {"encoder_loss": loss.detach()})
+
+
+def reconstruction(outputs: PretrainOutputs, decoder_weight: float = 1.0) -> ObjectiveOutput:
+    r"""Return $\mathcal{L}_{enc} + \lambda \mathcal{L}_{dec}$, both parts detached beside it."""
     assert outputs.decoder is not None
     encoder = token_loss(outputs, outputs.encoder)
     decoder = token_loss(outputs, outputs.decoder)
     metrics = {"encoder_loss": encoder.detach(), "decoder_loss": decoder.detach()}
-    return ObjectiveOutput(encoder + decoder, metrics)
+    return ObjectiveOutput(encoder + decoder_weight * decoder, metrics)

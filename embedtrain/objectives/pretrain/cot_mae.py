@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeFloat
 
-from embedtrain.objectives.pretrain.base import PretrainObjective, token_loss
+from embedtrain.objectives.pretrain.base import PretrainObjective, reconstruction
 from embedtrain.pretrain_types import Computation, Masking, PretrainOutputs
 from embedtrain.types import ObjectiveOutput
 
@@ -38,8 +38,4 @@ class CoTMAE(PretrainObjective):
         return Computation(decoder="plain")
 
     def __call__(self, outputs: PretrainOutputs) -> ObjectiveOutput:  # noqa: D102
-        assert outputs.decoder is not None
-        encoder = token_loss(outputs, outputs.encoder)
-        decoder = token_loss(outputs, outputs.decoder)
-        metrics = {"encoder_loss": encoder.detach(), "decoder_loss": decoder.detach()}
-        return ObjectiveOutput(encoder + self.decoder_weight * decoder, metrics)
+        return reconstruction(outputs, self.decoder_weight)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from embedtrain.objectives.pretrain.base import PretrainObjective, token_loss
+from embedtrain.objectives.pretrain.base import PretrainObjective, masked_language_loss
 from embedtrain.pretrain_types import Computation, Masking, PretrainOutputs
 from embedtrain.types import ObjectiveOutput
 
@@ -36,5 +36,4 @@ class MLM(PretrainObjective):
         return True
 
     def __call__(self, outputs: PretrainOutputs) -> ObjectiveOutput:  # noqa: D102
-        loss = token_loss(outputs, outputs.encoder)
-        return ObjectiveOutput(loss, {"encoder_loss": loss.detach()})
+        return masked_language_loss(outputs)

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from embedtrain.ops.exponentials import only_where
 from embedtrain.ops.maxsim.token_maximum import accumulation_dtype
 
 
@@ -18,9 +19,9 @@ def maxsim_reference(
 ) -> Float[Tensor, "queries documents"]:
     """Compute :func:`embedtrain.ops.maxsim.scores.maxsim` in plain torch; this defines it."""
     similarity = _similarity("qid,njd->qnij", query, document)
-    best = _masked(similarity, document_mask[None, :, None, :]).max(-1).values
+    best = only_where(similarity, document_mask[None, :, None, :]).max(-1).values
     scores = best.where(query_mask[:, None, :], 0).sum(-1)
-    return _masked(scores, document_mask.any(1)[None, :])
+    return only_where(scores, document_mask.any(1)[None, :])
 
 
 def maxsim_grouped_reference(
@@ -31,9 +32,9 @@ def maxsim_grouped_reference(
 ) -> Float[Tensor, "queries group"]:
     """Compute :func:`embedtrain.ops.maxsim.scores.maxsim_grouped` in plain torch; this defines it."""
     similarity = _similarity("qid,qgjd->qgij", query, document)
-    best = _masked(similarity, document_mask[:, :, None, :]).max(-1).values
+    best = only_where(similarity, document_mask[:, :, None, :]).max(-1).values
     scores = best.where(query_mask[:, None, :], 0).sum(-1)
-    return _masked(scores, document_mask.any(2))
+    return only_where(scores, document_mask.any(2))
 
 
 def xtr_scores_reference(
@@ -45,7 +46,7 @@ def xtr_scores_reference(
 ) -> Float[Tensor, "queries documents"]:
     """Compute :func:`embedtrain.ops.maxsim.xtr.xtr_scores` in plain torch; this defines it."""
     similarity = _similarity("qid,njd->qinj", query, document)
-    similarity = _masked(similarity, document_mask)
+    similarity = only_where(similarity, document_mask)
     top_k = max(1, min(top_k, int(document_mask.sum())))
     threshold = similarity.detach().flatten(2).topk(top_k).values.amin(-1)
     best = similarity.max(-1).values
@@ -66,7 +67,3 @@ def rectangle(
 def _similarity(equation: str, query: Tensor, document: Tensor) -> Tensor:
     dtype = accumulation_dtype(query, document)
     return torch.einsum(equation, query.to(dtype), document.to(dtype))
-
-
-def _masked(values: Tensor, mask: Tensor) -> Tensor:
-    return values.masked_fill(~mask, torch.finfo(values.dtype).min)

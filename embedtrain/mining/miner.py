@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from embedtrain.mining.candidates import Candidates, Reason, join_sources, merge_survivors
 from embedtrain.mining.filters import Filters
-from embedtrain.mining.sampling import query_generator
 from embedtrain.mining.search import CandidateSource, pad_rows
+from embedtrain.mining.settings import query_generator
 
 SUSPECTS_PER_QUERY = 2
 SUSPICIOUS = (Reason.SCORE, Reason.GUIDE, Reason.CROSS_ENCODER)

@@ -1,16 +1,103 @@
 """What to mine and how: the keys of ``embedtrain mine`` and of a recipe's mining stage."""
 
+import hashlib
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+import numpy as np
+from jaxtyping import Float64, Int64
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from embedtrain.mining.bm25 import Bm25Search
 from embedtrain.mining.dense import DenseSearch
 from embedtrain.mining.late_interaction import TokensSearch
-from embedtrain.mining.rules import ScoreRule
 from embedtrain.mining.runs import RunSearch
-from embedtrain.mining.sampling import Sampling
 from embedtrain.section import Section
+
+
+class ScoreRule(Section):
+    r"""Keep a candidate whose teacher score lies below a threshold that follows the positive's score.
+
+    With $s^+$ the smallest score among the query's positives the threshold is
+
+    - ``percentage``: $s^+ - (1 - \mathrm{ratio}) |s^+|$, which is ratio times the score where that is positive
+      and never looser than it where it is negative,
+    - ``margin``: $s^+ - \mathrm{margin}$,
+    - ``absolute``: maximum,
+    - ``adaptive``: $\min(s^+ - \mathrm{margin}, \mathrm{maximum})$: a doubtful positive gets a lower bound, a
+      certain one no higher than maximum (LG-ANNA),
+    - ``none``: infinity.
+
+    Margins are in units of the teacher's similarity: those of cosine mean nothing for MaxSim or dot products.
+
+    Source: NV-Retriever, Moreira et al. (2024), https://arxiv.org/abs/2407.15831; ``adaptive``:
+    LG-ANNA-Embedding (2025), https://arxiv.org/abs/2506.07438.
+    """
+
+    kind: Literal["percentage", "margin", "absolute", "adaptive", "none"] = "percentage"
+    ratio: float = 0.95
+    """For ``percentage``."""
+    margin: NonNegativeFloat = 0.05
+    """For ``margin`` and ``adaptive``."""
+    maximum: float = 0.7
+    """For ``absolute`` and ``adaptive``."""
+    tolerance: NonNegativeFloat = 1.0e-4
+    """Scores so close below the threshold are kept out too: rounding must not decide."""
+
+    def thresholds(
+        self, positive: Float64[np.ndarray, " queries"]
+    ) -> Float64[np.ndarray, " queries"]:
+        """Return the score from which candidates are kept out, given each query's lowest positive."""
+        threshold = {
+            "percentage": positive - (1 - self.ratio) * np.abs(positive),
+            "margin": positive - self.margin,
+            "absolute": np.full_like(positive, self.maximum),
+            "adaptive": np.minimum(positive - self.margin, self.maximum),
+            "none": np.full_like(positive, np.inf),
+        }[self.kind]
+        bound: Float64[np.ndarray, " queries"] = threshold - self.tolerance
+        return bound
+
+
+class Sampling(Section):
+    r"""How negatives are chosen among the candidates that survive, which come in merged order.
+
+    ``top`` takes the first, ``uniform`` draws without replacement, ``simans`` draws without replacement with
+    $p \propto \exp(-a (s - s^+ - b)^2)$: most of all those that score a little below (or above) the positive.
+
+    Source: SimANS, Zhou et al. (2022), https://arxiv.org/abs/2210.11773.
+    """
+
+    kind: Literal["top", "uniform", "simans"] = "top"
+    pool: PositiveInt | None = None
+    """Draw from so many first survivors only; null draws from all."""
+    a: NonNegativeFloat = 20.0
+    """For ``simans``: how sharply the preferred score is preferred."""
+    b: float = 0.0
+    """For ``simans``: the preferred score, relative to the positive's."""
+
+    def choose(
+        self,
+        scores: Float64[np.ndarray, " survivors"],
+        positive: float,
+        wanted: int,
+        generator: np.random.Generator,
+    ) -> Int64[np.ndarray, " chosen"]:
+        """Return the places of the chosen survivors, in merged order; all where fewer survive."""
+        size = min(len(scores), self.pool or len(scores))
+        if self.kind == "top" or wanted >= size:
+            return np.arange(min(wanted, size))
+        # Gumbel noise on log-probabilities draws without replacement and cannot underflow.
+        keys = generator.gumbel(size=size)
+        if self.kind == "simans":
+            keys = keys - self.a * (scores[:size] - positive - self.b) ** 2
+        return np.sort(np.argsort(-keys, kind="stable")[:wanted])
+
+
+def query_generator(seed: int, epoch: int, query_id: str) -> np.random.Generator:
+    """Return the generator of one query: the same on every machine, whichever queries come before it."""
+    digest = hashlib.blake2b(f"{seed}|{epoch}|{query_id}".encode(), digest_size=8).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "big")))
+
 
 Search = Annotated[DenseSearch | TokensSearch | Bm25Search | RunSearch, Field(discriminator="kind")]
 

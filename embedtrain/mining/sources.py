@@ -4,9 +4,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from embedtrain.encoding.cache import embed_once, model_key
+from embedtrain.encoding.cache import embed_once, embed_tokens_once, model_key
 from embedtrain.encoding.shards import Shard
-from embedtrain.encoding.token_cache import embed_tokens_once
 from embedtrain.errors import UserError
 from embedtrain.mining.bm25 import Bm25Search, open_bm25
 from embedtrain.mining.dense import DenseSearch, EncodedPairs, open_dense

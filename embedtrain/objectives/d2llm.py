@@ -14,8 +14,8 @@ from embedtrain.objectives.base import Objective
 from embedtrain.ops.backend import Backend
 from embedtrain.ops.contrast import contrast
 from embedtrain.ops.groups import Groups, masked_log_softmax, score_groups, teacher_groups
+from embedtrain.ops.infonce.loss import infonce_of_scores
 from embedtrain.ops.infonce.problem import InfoNCEOptions
-from embedtrain.ops.infonce.scores import infonce_of_scores
 from embedtrain.ops.interaction import (
     InteractionTask,
     interaction_features,

@@ -8,14 +8,14 @@ from embedtrain.errors import UserError
 from embedtrain.objectives.base import Objective
 from embedtrain.ops.contrast import contrast_scores
 from embedtrain.ops.infonce.problem import InfoNCEOptions
-from embedtrain.ops.maxsim.xtr import xtr_scores_packed
+from embedtrain.ops.maxsim.scores import xtr_scores_packed
 from embedtrain.types import ObjectiveOutput, RetrievalOutputs, TokenEmbeddings
 
 
 class XTR(Objective):
     r"""Make each query's tokens retrieve tokens of its positive among all tokens of the batch.
 
-    InfoNCE of :func:`embedtrain.ops.maxsim.xtr.xtr_scores`: a document scores by those of its tokens that are
+    InfoNCE of :func:`embedtrain.ops.maxsim.scores.xtr_scores`: a document scores by those of its tokens that are
     among the ``top_k`` of a query token over the whole batch, averaged over the query tokens that retrieved
     any. Search such a model with the ``xtr`` index, which fills in what was not retrieved.
 

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from embedtrain.ops.backend import Backend
-from embedtrain.ops.infonce.loss import infonce
+from embedtrain.ops.infonce.loss import infonce, infonce_of_scores
 from embedtrain.ops.infonce.nested import NestedOutput, Sizes, can_be_nested, infonce_nested
 from embedtrain.ops.infonce.problem import (
     InfoNCEOptions,
@@ -15,7 +15,6 @@ from embedtrain.ops.infonce.problem import (
     Temperature,
     make_problem,
 )
-from embedtrain.ops.infonce.scores import infonce_of_scores
 from embedtrain.ops.similarity import all_scores, take
 from embedtrain.types import RetrievalOutputs
 

@@ -216,7 +216,7 @@ def test_a_training_file_is_mined_among_its_own_documents(bert, pairs, tmp_path)
 def test_late_interaction_mines_resumes_and_searches_an_index(
     late_interaction, beir, tmp_path, index, monkeypatch
 ):
-    monkeypatch.setattr("embedtrain.encoding.token_cache.TEXTS_AT_ONCE", 8)
+    monkeypatch.setattr("embedtrain.encoding.cache.TEXTS_AT_ONCE", 8)
     source = {"kind": "late_interaction", "index": index, "min_recall": 0.5}
     config = MiningConfig.model_validate(
         {

@@ -19,7 +19,7 @@ from mteb.types import PromptType
 from torch import Tensor
 
 from embedtrain.contract.texts import Contract
-from embedtrain.evaluation.tasks.candidates import score_candidates
+from embedtrain.evaluation.tasks.reranking import score_candidates
 from embedtrain.evaluation.tasks.retrieval import as_run
 from embedtrain.evaluation.tasks.subject import Role, Subject, with_prompts
 

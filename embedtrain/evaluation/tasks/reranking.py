@@ -1,7 +1,10 @@
 """Reranking: order the candidates that another system found."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
+
+import numpy as np
 
 from embedtrain.data.readers.beir import load_retrieval_task
 from embedtrain.data.readers.text_lines import hash_files
@@ -9,9 +12,10 @@ from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.metrics import score_run
 from embedtrain.evaluation.results.result import EvaluatedData
 from embedtrain.evaluation.tasks.base import Outcome, Task
-from embedtrain.evaluation.tasks.candidates import score_candidates
 from embedtrain.evaluation.tasks.files import TaskFiles, item_ids, read_rows
 from embedtrain.evaluation.tasks.subject import Subject
+from embedtrain.retrieval.late_interaction.rerank import rerank
+from embedtrain.types import TokenVectors
 
 METRICS = ("map_at_1000", "mrr_at_10", "ndcg_at_10")
 
@@ -90,3 +94,30 @@ def _text(value: Any, path: Path, name: str) -> str:  # noqa: ANN401 - from a us
             path, f"holds a candidate of {name!r} that is no text", got=value, cure="Correct it"
         )
     return value
+
+
+def score_candidates(
+    subject: Subject, queries: Mapping[str, str], candidates: Mapping[str, Mapping[str, str]]
+) -> dict[str, dict[str, float]]:
+    """Score each query against its own candidates; return query id to document id to score."""
+    row_of: dict[str, int] = {}
+    for found in candidates.values():
+        for text in found.values():
+            row_of.setdefault(text, len(row_of))
+    names = list(candidates)
+    asked = subject.encode([queries[name] for name in names], "query")
+    documents = subject.encode(list(row_of), "document")
+    run = {}
+    for number, name in enumerate(names):
+        rows = np.array([row_of[text] for text in candidates[name].values()], dtype=np.int64)
+        if isinstance(asked, TokenVectors):
+            assert isinstance(documents, TokenVectors)
+            one = asked.part(number, number + 1)
+            best = rerank(one, documents, rows[None], len(np.unique(rows)))
+            score_of = dict(zip(best.indices[0].tolist(), best.scores[0].tolist(), strict=True))
+            scores = [score_of[row] for row in rows.tolist()]
+        else:
+            assert isinstance(documents, np.ndarray)
+            scores = (documents[rows] @ asked[number]).tolist()
+        run[name] = dict(zip(candidates[name], scores, strict=True))
+    return run

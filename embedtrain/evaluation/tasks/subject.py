@@ -12,9 +12,8 @@ import torch
 from jaxtyping import Float32, Float64
 
 from embedtrain.contract.texts import Contract
-from embedtrain.encoding.cache import embed_once, model_key
+from embedtrain.encoding.cache import embed_once, embed_tokens_once, model_key
 from embedtrain.encoding.shards import Shard
-from embedtrain.encoding.token_cache import embed_tokens_once
 from embedtrain.errors import UserError
 from embedtrain.evaluation.results.result import EvaluatedModel
 from embedtrain.models.dense.encoder import DenseEncoder

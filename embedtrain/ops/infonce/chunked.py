@@ -8,13 +8,19 @@ from torch import Tensor
 
 from embedtrain.ops.exponentials import exponentiate
 from embedtrain.ops.infonce.autograd import Wanted, empty_gradients, with_gradients
-from embedtrain.ops.infonce.blocks import Block, Chunk, Gradients, add_positive_steps, cut
+from embedtrain.ops.infonce.blocks import (
+    Block,
+    Chunk,
+    Gradients,
+    add_positive_steps,
+    cut,
+    listed_similarity,
+)
 from embedtrain.ops.infonce.directions import build_directions
 from embedtrain.ops.infonce.plan import plan_problem
 from embedtrain.ops.infonce.problem import InfoNCEOutput, InfoNCEProblem
 from embedtrain.ops.infonce.rows import RowFigures, RowSums, row_gradients, row_losses, summarise
 from embedtrain.ops.infonce.symmetric import infonce_symmetric
-from embedtrain.ops.infonce.tile import listed_similarity
 
 
 class Reduced(NamedTuple):

@@ -26,11 +26,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from embedtrain.errors import UserError
+from embedtrain.ops.infonce.blocks import listed_similarity
 from embedtrain.ops.infonce.directions import all_documents
 from embedtrain.ops.infonce.plan import Plan, plan_problem
 from embedtrain.ops.infonce.problem import InfoNCEOutput, InfoNCEProblem
 from embedtrain.ops.infonce.rows import RowFigures, RowSums, row_gradients, row_losses, summarise
-from embedtrain.ops.infonce.tile import listed_similarity
 
 DTYPES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 

@@ -18,13 +18,19 @@ from torch import Tensor
 from embedtrain.errors import UserError
 from embedtrain.ops.exponentials import exponentiate
 from embedtrain.ops.infonce.autograd import Wanted, empty_gradients, with_gradients
-from embedtrain.ops.infonce.blocks import Chunk, Gradients, TileBlock, add_positive_steps, cut
+from embedtrain.ops.infonce.blocks import (
+    Chunk,
+    Gradients,
+    TileBlock,
+    add_positive_steps,
+    cut,
+    listed_similarity,
+)
 from embedtrain.ops.infonce.directions import filled
 from embedtrain.ops.infonce.pairs import match
 from embedtrain.ops.infonce.plan import tile_rows
 from embedtrain.ops.infonce.problem import InfoNCEOutput, InfoNCEProblem
 from embedtrain.ops.infonce.rows import RowFigures, RowSums, row_gradients, row_losses, summarise
-from embedtrain.ops.infonce.tile import listed_similarity
 
 
 @runtime_checkable

@@ -10,11 +10,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from embedtrain.ops.infonce.blocks import Chunk, Gradients, TileBlock, add_positive_steps, cut
+from embedtrain.ops.infonce.blocks import (
+    Chunk,
+    Gradients,
+    TileBlock,
+    add_positive_steps,
+    cut,
+    listed_similarity,
+)
 from embedtrain.ops.infonce.directions import all_documents
 from embedtrain.ops.infonce.problem import InfoNCEOutput, InfoNCEProblem
 from embedtrain.ops.infonce.rows import RowFigures, RowSums, row_gradients, row_losses, summarise
-from embedtrain.ops.infonce.tile import listed_similarity
 
 CACHED_ROWS = 16
 """Rows of a tile whose exponentials are taken aside; few enough to stay in the cache."""

@@ -44,7 +44,7 @@ def xtr_scores_reference(
     document_mask: Bool[Tensor, "documents document_tokens"],
     top_k: int,
 ) -> Float[Tensor, "queries documents"]:
-    """Compute :func:`embedtrain.ops.maxsim.xtr.xtr_scores` in plain torch; this defines it."""
+    """Compute :func:`embedtrain.ops.maxsim.scores.xtr_scores` in plain torch; this defines it."""
     similarity = _similarity("qid,njd->qinj", query, document)
     similarity = only_where(similarity, document_mask)
     top_k = max(1, min(top_k, int(document_mask.sum())))

@@ -6,8 +6,13 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from embedtrain.ops.interaction import InteractionTask, interaction_pairs, interaction_scores
-from embedtrain.retrieval.dense.exact import SearchResult, search_exact
-from embedtrain.retrieval.dense.ranking import best_columns, merge_candidates, no_candidates
+from embedtrain.retrieval.dense.exact import (
+    SearchResult,
+    best_columns,
+    merge_candidates,
+    no_candidates,
+    search_exact,
+)
 from embedtrain.types import Interaction
 
 DOCUMENTS_AT_ONCE = 256

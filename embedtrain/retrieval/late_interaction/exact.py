@@ -16,8 +16,12 @@ from pydantic import PositiveInt
 
 from embedtrain.errors import UserError
 from embedtrain.ops.similarity import all_scores
-from embedtrain.retrieval.dense.exact import SearchResult
-from embedtrain.retrieval.dense.ranking import best_columns, merge_candidates, no_candidates
+from embedtrain.retrieval.dense.exact import (
+    SearchResult,
+    best_columns,
+    merge_candidates,
+    no_candidates,
+)
 from embedtrain.retrieval.late_interaction.index_folder import (
     new_folder,
     read_manifest,

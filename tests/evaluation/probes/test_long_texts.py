@@ -8,8 +8,15 @@ import pytest
 from embedtrain.errors import UserError
 from embedtrain.evaluation.probes.base import Finding, ProbeWish
 from embedtrain.evaluation.probes.discovery import run_probe
-from embedtrain.evaluation.probes.long_texts import fits_window, hide, score_lengths
-from embedtrain.evaluation.probes.needle import FILLER, TOPICS, TOWNS, make_needles
+from embedtrain.evaluation.probes.long_texts import (
+    FILLER,
+    TOPICS,
+    TOWNS,
+    fits_window,
+    hide,
+    make_needles,
+    score_lengths,
+)
 from embedtrain.evaluation.tasks.subject import Subject
 from embedtrain.models.build import load_encoder
 

@@ -16,8 +16,8 @@ from embedtrain.evaluation.probes.base import ProbeWish
 from embedtrain.evaluation.probes.discovery import probe_kinds, run_probe
 from embedtrain.evaluation.probes.instructions import robustness
 from embedtrain.evaluation.probes.limit import make_limit
+from embedtrain.evaluation.probes.long_texts import make_passkeys
 from embedtrain.evaluation.probes.overlap import seen_share
-from embedtrain.evaluation.probes.passkey import make_passkeys
 from embedtrain.evaluation.probes.perturbations import RULES, contract, mistype
 from embedtrain.evaluation.tasks.subject import Subject
 from embedtrain.models.build import load_encoder

@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from embedtrain.errors import UserError
-from embedtrain.ops.maxsim.scores import maxsim, pack, token_maximum
-from embedtrain.ops.maxsim.xtr import xtr_scores, xtr_scores_packed
+from embedtrain.ops.maxsim.scores import maxsim, pack, token_maximum, xtr_scores, xtr_scores_packed
 
 BACKENDS = ["reference", "chunked"]
 

@@ -19,9 +19,9 @@ def no_fused_kernel(operation: str) -> UserError:
 
 
 def load_fused(operation: str) -> ModuleType:
-    """Import ``embedtrain.ops.<operation>_fused``; Triton is loaded only when a user asks for it."""
+    """Import ``embedtrain.ops.<operation>.fused``; Triton is loaded only when a user asks for it."""
     try:
-        return import_module(f"embedtrain.ops.{operation}_fused")
+        return import_module(f"embedtrain.ops.{operation}.fused")
     except ImportError as error:
         raise UserError(
             f"{operation}(backend='fused')",

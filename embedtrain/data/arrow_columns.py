@@ -85,3 +85,11 @@ class ArrowColumns:
                 view = (column.to_numpy(), np.zeros(0, dtype=np.int32))
             self._views[block, name] = view
         return view
+
+
+def length_summary(path: Path, sample: int = 10_000) -> tuple[int, ...]:
+    """Return the 10th, 50th, 90th and 99th percentile, and the mean, of a sample of lengths of ``tokens``."""
+    columns = ArrowColumns(path)
+    chosen = np.linspace(0, len(columns) - 1, min(sample, len(columns))).astype(int).tolist()
+    lengths = np.array([len(columns.row("tokens", index)) for index in chosen])
+    return (*np.percentile(lengths, [10, 50, 90, 99]).astype(int).tolist(), round(lengths.mean()))

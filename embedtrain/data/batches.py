@@ -1,6 +1,7 @@
 """From the rows of a step to a batch: each distinct text once, positives and ids beside it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -30,28 +31,17 @@ class DataConfig(Section):
     """Folder of tokenised data; null is ~/.cache/embedtrain, or $EMBEDTRAIN_CACHE."""
 
 
+@dataclass(frozen=True)
 class BatchBuilder:
-    """Builds the batch of a draw; which positives and negatives a row shows depends on seed, step and place only.
+    """Builds the batch of a draw; which positives and negatives a row shows depends on seed, step and place only."""
 
-    Args:
-        sources: The tokenised sources.
-        num_positives: Positives per query.
-        num_negatives: Hard negatives per query, or None for all.
-        seed: Of the choice among a row's positives and negatives.
-    """
-
-    def __init__(
-        self,
-        sources: Sequence[TokenizedSource],
-        *,
-        num_positives: int = 1,
-        num_negatives: int | None = None,
-        seed: int = 0,
-    ) -> None:
-        self.sources = sources
-        self.num_positives = num_positives
-        self.num_negatives = num_negatives
-        self.seed = seed
+    sources: Sequence[TokenizedSource]
+    num_positives: int = 1
+    """Positives per query."""
+    num_negatives: int | None = None
+    """Hard negatives per query; None for all."""
+    seed: int = 0
+    """Of the choice among a row's positives and negatives."""
 
     def __call__(self, draw: Draw) -> RetrievalBatch:
         """Return the batch; rows without enough positives or negatives simply bring fewer."""
@@ -71,12 +61,13 @@ class BatchBuilder:
         queries = source.rows.values("query", rows)
         query_texts, query_rows = _distinct(source, "query", queries)
         document_texts, document_rows = _distinct(source, "document", np.array(documents))
+        known = [source.known_positives(query) for query in queries.tolist()]
         relevance = Relevance(
             query_ids=torch.from_numpy(source.texts["query"].values("id", queries.tolist())),
             document_ids=torch.from_numpy(source.texts["document"].values("id", documents)),
             owners=torch.tensor(owners),
-            positives=_pad(columns),
-            known_positives=_pad([source.known_positives(query) for query in queries.tolist()]),
+            positives=torch.from_numpy(pad_rows(columns)),
+            known_positives=torch.from_numpy(pad_rows(known)),
             teacher_scores=torch.tensor(scores) if len(scores) == len(documents) else None,
         )
         return RetrievalBatch(
@@ -113,10 +104,10 @@ def _distinct(
     return texts, torch.from_numpy(rows.astype(np.int64))
 
 
-def _pad(lists: Sequence[NDArray[np.int64]]) -> torch.Tensor:
-    """Return the lists as rows of a matrix, filled up with -1."""
-    width = max(len(values) for values in lists)
-    padded = np.full((len(lists), width), -1, dtype=np.int64)
+def pad_rows(lists: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Lay lists under one another as the rows of a matrix, filled up with -1."""
+    width = max((len(values) for values in lists), default=0)
+    padded = np.full((len(lists), max(width, 1)), -1, dtype=np.int64)
     for row, values in zip(padded, lists, strict=True):
         row[: len(values)] = values
-    return torch.from_numpy(padded)
+    return padded

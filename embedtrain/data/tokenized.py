@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from embedtrain.contract.texts import Tokenization
-from embedtrain.data.arrow_columns import ArrowColumns, ArrowWriter
+from embedtrain.data.arrow_columns import ArrowColumns, ArrowWriter, length_summary
 from embedtrain.data.examples import Example, Source
 from embedtrain.data.seen import Seen
 from embedtrain.errors import UserError
@@ -185,19 +185,12 @@ class _Builder:
             num_rows=self.rows.num_rows,
             num_queries=queries,
             num_documents=documents,
-            query_lengths=_length_summary(self.folder / "queries.arrow"),
-            document_lengths=_length_summary(self.folder / "documents.arrow"),
+            query_lengths=length_summary(self.folder / "queries.arrow"),
+            document_lengths=length_summary(self.folder / "documents.arrow"),
             query_full_ratio=self.full["query"] / max(queries, 1),
             document_full_ratio=self.full["document"] / max(documents, 1),
             held_out=dict(self.source.held_out),
         )
-
-
-def _length_summary(path: Path, sample: int = 10_000) -> tuple[int, ...]:
-    columns = ArrowColumns(path)
-    chosen = np.linspace(0, len(columns) - 1, min(sample, len(columns))).astype(int).tolist()
-    lengths = np.array([len(columns.row("tokens", index)) for index in chosen])
-    return (*np.percentile(lengths, [10, 50, 90, 99]).astype(int).tolist(), round(lengths.mean()))
 
 
 def _blocks(examples: Iterator[Example], size: int) -> Iterator[list[Example]]:

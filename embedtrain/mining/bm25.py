@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, PositiveFloat
 
-from embedtrain.mining.search import CandidateSource, best_rows, pad_rows
+from embedtrain.data.batches import pad_rows
+from embedtrain.mining.search import CandidateSource, best_rows
 from embedtrain.mining.task import MiningTask
 from embedtrain.section import Section
 

@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
 
+from embedtrain.data.batches import pad_rows
 from embedtrain.mining.candidates import Candidates, Reason
 from embedtrain.mining.identity import text_digest
-from embedtrain.mining.search import pad_rows
 from embedtrain.mining.settings import MiningConfig
 from embedtrain.mining.task import MiningTask
 

@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
 
+from embedtrain.data.batches import pad_rows
 from embedtrain.mining.candidates import Candidates, Reason, join_sources, merge_survivors
 from embedtrain.mining.filters import Filters
-from embedtrain.mining.search import CandidateSource, pad_rows
+from embedtrain.mining.search import CandidateSource
 from embedtrain.mining.settings import query_generator
 
 SUSPECTS_PER_QUERY = 2

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PositiveFloat
 
+from embedtrain.data.batches import pad_rows
 from embedtrain.data.readers.text_lines import hash_files, read_lines
 from embedtrain.errors import UserError
-from embedtrain.mining.search import CandidateSource, pad_rows
+from embedtrain.mining.search import CandidateSource
 from embedtrain.mining.task import MiningTask
 from embedtrain.section import Section
 

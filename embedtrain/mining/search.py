@@ -82,12 +82,3 @@ def best_rows(scores: Float32[np.ndarray, " documents"], depth: int) -> Int64[np
         cut = np.partition(scores[found], len(found) - depth)[len(found) - depth]
         found = found[scores[found] >= cut]
     return found[np.lexsort((found, -scores[found]))][:depth]
-
-
-def pad_rows(lists: list[NDArray[np.int64]]) -> Int64[np.ndarray, "queries candidates"]:
-    """Lay lists of rows under one another, filled up with -1."""
-    width = max((len(rows) for rows in lists), default=0)
-    padded = np.full((len(lists), max(width, 1)), -1, dtype=np.int64)
-    for target, rows in zip(padded, lists, strict=True):
-        target[: len(rows)] = rows
-    return padded

@@ -11,13 +11,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from embedtrain.data.batches import pad_rows
 from embedtrain.data.examples import Example, Source, SourceConfig
 from embedtrain.data.sources import open_source
 from embedtrain.encoding.shards import Shard
 from embedtrain.errors import UserError
 from embedtrain.files import default_cache
 from embedtrain.mining.cross_encoder import CrossEncoder
-from embedtrain.mining.search import pad_rows
 from embedtrain.mining.sources import encode_task
 from embedtrain.mining.task import MiningTask
 from embedtrain.models.build import load_encoder

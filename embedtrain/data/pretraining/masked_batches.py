@@ -125,35 +125,21 @@ def frame_of(
     )
 
 
+@dataclass
 class MaskedBatchBuilder:
-    """Builds the batch of a draw: spans, framed and masked.
+    """Builds the batch of a draw: spans, framed and masked."""
 
-    Args:
-        sources: The tokenised corpora.
-        masking: What the objective wants hidden.
-        frame: Special tokens.
-        pairs: Which second span to take, where texts come in pairs; a draw's rows are documents then.
-        size: Tokens of a span at most, for spans that overlap.
-        seed: Of masks and pairs.
-    """
-
-    def __init__(
-        self,
-        sources: Sequence[SpanSource],
-        masking: Masking,
-        frame: Frame,
-        *,
-        size: int,
-        pairs: PairKind = "mixed",
-        seed: int = 0,
-    ) -> None:
-        self.sources = sources
-        self.masking = masking
-        self.frame = frame
-        self.size = size
-        self.pairs: PairKind = pairs
-        self.seed = seed
-        self._last: tuple[tuple[int, int], MaskedBatch] | None = None
+    sources: Sequence[SpanSource]
+    masking: Masking
+    """What the objective wants hidden."""
+    frame: Frame
+    size: int
+    """Tokens of a span at most, for spans that overlap."""
+    pairs: PairKind = "mixed"
+    """Which second span to take, where texts come in pairs; a draw's rows are documents then."""
+    seed: int = 0
+    """Of masks and pairs."""
+    _last: tuple[tuple[int, int], MaskedBatch] | None = None
 
     def __call__(self, draw: Draw) -> MaskedBatch:
         """Return the batch; masks depend on seed and step only.

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from embedtrain.types import Texts
 
+TokenMask = Bool[Tensor, " tokens"]
+
 
 @dataclass(frozen=True)
 class Words:
@@ -31,9 +33,7 @@ class Words:
     num_tokens: Int64[Tensor, " texts"]
 
     @classmethod
-    def find(
-        cls, texts: Texts, word_starts: Bool[Tensor, " tokens"], special: Bool[Tensor, " tokens"]
-    ) -> "Words":
+    def find(cls, texts: Texts, word_starts: TokenMask, special: TokenMask) -> "Words":
         """Number the words; a text's first ordinary token begins one whatever ``word_starts`` says."""
         text_of_token = torch.repeat_interleave(torch.arange(len(texts)), texts.lengths)
         ordinary = (~special).nonzero().squeeze(1)
@@ -113,12 +113,8 @@ def mask_words_independently(
 
 
 def extend_mask(
-    words: Words,
-    masked: Bool[Tensor, " tokens"],
-    ratio: float,
-    union_ratio: float,
-    generator: torch.Generator,
-) -> Bool[Tensor, " tokens"]:
+    words: Words, masked: TokenMask, ratio: float, union_ratio: float, generator: torch.Generator
+) -> TokenMask:
     r"""Hide further words, so that ``union_ratio`` of the tokens are hidden where ``ratio`` were.
 
     Each word is added with probability $(p_u - p) / (1 - p)$: the union then hides $p_u$ in expectation.
@@ -131,7 +127,7 @@ def extend_mask(
 
 def corrupt(
     ids: Int64[Tensor, " tokens"],
-    masked: Bool[Tensor, " tokens"],
+    masked: TokenMask,
     mask_id: int,
     vocabulary: Int64[Tensor, " ordinary"],
     generator: torch.Generator,

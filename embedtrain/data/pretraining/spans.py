@@ -8,6 +8,7 @@ nor reading needs memory that grows with the corpus.
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from embedtrain.data.arrow_columns import ArrowColumns, ArrowWriter
+from embedtrain.data.arrow_columns import ArrowColumns, ArrowWriter, length_summary
 from embedtrain.data.pretraining.corpus import Corpus
 from embedtrain.data.pretraining.words import (
     LONGEST,
@@ -122,35 +123,28 @@ def tokenize_corpus(
     settings = [FORMAT_VERSION, LONGEST, corpus.fingerprint, size, mode, min_tokens, state]
     key = json.dumps(settings, sort_keys=True)
     folder = cache / "spans" / hashlib.sha256(key.encode()).hexdigest()[:32]
-    build_once(
-        folder,
-        lambda building: _Builder(corpus, tokenizer, size, mode, min_tokens, building).build(
-            progress
-        ),
-    )
+
+    def build(building: Path) -> None:
+        _Builder(building, corpus, tokenizer, size, mode, min_tokens).build(progress)
+
+    build_once(folder, build)
     return SpanSource(folder, corpus.place)
 
 
+@dataclass
 class _Builder:
     """Writes the files of one cache."""
 
-    def __init__(
-        self,
-        corpus: Corpus,
-        tokenizer: Any,  # noqa: ANN401 - transformers is untyped
-        size: int,
-        mode: SpanMode,
-        min_tokens: int,
-        folder: Path,
-    ) -> None:
-        self.corpus = corpus
-        self.tokenizer = tokenizer
-        self.size = size
-        self.mode = mode
-        self.min_tokens = min_tokens
-        self.folder = folder
-        self.spans = ArrowWriter(folder / "spans.arrow", SPAN_SCHEMA)
-        self.documents = ArrowWriter(folder / "documents.arrow", DOCUMENT_SCHEMA)
+    folder: Path
+    corpus: Corpus
+    tokenizer: Any
+    size: int
+    mode: SpanMode
+    min_tokens: int
+
+    def __post_init__(self) -> None:
+        self.spans = ArrowWriter(self.folder / "spans.arrow", SPAN_SCHEMA)
+        self.documents = ArrowWriter(self.folder / "documents.arrow", DOCUMENT_SCHEMA)
         self.counts = dict.fromkeys(("documents", "empty", "short", "tokens", "words"), 0)
         self.pending: list[tuple[Tokens, Starts]] = []
 
@@ -235,12 +229,5 @@ class _Builder:
             num_short=self.counts["short"],
             num_tokens=self.counts["tokens"],
             num_words=self.counts["words"],
-            span_lengths=_length_summary(self.folder / "spans.arrow"),
+            span_lengths=length_summary(self.folder / "spans.arrow"),
         )
-
-
-def _length_summary(path: Path, sample: int = 10_000) -> tuple[int, ...]:
-    columns = ArrowColumns(path)
-    chosen = np.linspace(0, len(columns) - 1, min(sample, len(columns))).astype(int).tolist()
-    lengths = np.array([len(columns.row("tokens", index)) for index in chosen])
-    return (*np.percentile(lengths, [10, 50, 90, 99]).astype(int).tolist(), round(lengths.mean()))

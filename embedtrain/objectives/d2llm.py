@@ -144,7 +144,7 @@ def _contrast(
         return contrast(outputs, temperature, InfoNCEOptions(), backend).loss
     relevance = outputs.relevance
 
-    def loss(query: Embeddings, document: Embeddings, rows: Rows) -> RowLosses:
+    def loss(query: Embeddings, document: Embeddings, rows: Rows) -> Tensor:
         found = infonce_of_scores(
             scorer.all(query, document),
             relevance.positives[rows],

@@ -12,6 +12,9 @@ from embedtrain.ops.exponentials import only_where
 from embedtrain.ops.similarity import pair_scores, take
 from embedtrain.types import RetrievalOutputs
 
+GroupMask = Bool[Tensor, "queries group"]
+GroupScores = Float[Tensor, "queries group"]
+
 
 @dataclass(frozen=True)
 class Groups:
@@ -21,16 +24,16 @@ class Groups:
     """
 
     columns: Int64[Tensor, "queries group"]
-    scores: Float[Tensor, "queries group"]
-    positives: Bool[Tensor, "queries group"]
+    scores: GroupScores
+    positives: GroupMask
 
     @property
-    def mask(self) -> Bool[Tensor, "queries group"]:
+    def mask(self) -> GroupMask:
         """Where there is a document."""
         return self.columns >= 0
 
     @property
-    def negatives(self) -> Bool[Tensor, "queries group"]:
+    def negatives(self) -> GroupMask:
         """Where there is a document that is no positive."""
         return self.mask & ~self.positives
 
@@ -67,9 +70,7 @@ def score_groups(outputs: RetrievalOutputs, score: Callable[..., Tensor] = pair_
     return Groups(columns, scores, positives)
 
 
-def score_triplets(
-    outputs: RetrievalOutputs, name: str
-) -> tuple[Groups, Bool[Tensor, "queries group"]]:
+def score_triplets(outputs: RetrievalOutputs, name: str) -> tuple[Groups, GroupMask]:
     """Score each query with the documents it brought; say which of them is its first positive.
 
     Raises:
@@ -85,7 +86,7 @@ def score_triplets(
     return groups, groups.columns == outputs.relevance.positives[:, :1]
 
 
-def teacher_groups(outputs: RetrievalOutputs, groups: Groups) -> Float[Tensor, "queries group"]:
+def teacher_groups(outputs: RetrievalOutputs, groups: Groups) -> GroupScores:
     """Return the teacher's scores in the places of the groups' documents, in the type of the scores.
 
     Raises:
@@ -102,17 +103,13 @@ def teacher_groups(outputs: RetrievalOutputs, groups: Groups) -> Float[Tensor, "
     return laid_out.masked_fill(~groups.mask, 0.0)
 
 
-def masked_log_softmax(
-    logits: Float[Tensor, "queries group"], mask: Bool[Tensor, "queries group"]
-) -> Float[Tensor, "queries group"]:
+def masked_log_softmax(logits: GroupScores, mask: GroupMask) -> GroupScores:
     """Return log-probabilities over the places of ``mask``; 0 elsewhere, with no gradient there."""
     return only_where(logits, mask).log_softmax(1).masked_fill(~mask, 0.0)
 
 
 def row_divergences(
-    student: Float[Tensor, "queries group"],
-    teacher: Float[Tensor, "queries group"],
-    mask: Bool[Tensor, "queries group"],
+    student: GroupScores, teacher: GroupScores, mask: GroupMask
 ) -> Float[Tensor, " queries"]:
     """Return KL(teacher, student) of each query's logits, over the places of ``mask``."""
     expected = masked_log_softmax(teacher, mask)
@@ -122,9 +119,7 @@ def row_divergences(
 
 
 def mean_divergence(
-    student: Float[Tensor, "queries group"],
-    teacher: Float[Tensor, "queries group"],
-    mask: Bool[Tensor, "queries group"],
+    student: GroupScores, teacher: GroupScores, mask: GroupMask
 ) -> Float[Tensor, ""]:
     """Return the mean of :func:`row_divergences`."""
     return row_divergences(student, teacher, mask).mean()

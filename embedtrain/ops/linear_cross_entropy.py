@@ -68,16 +68,8 @@ def linear_cross_entropy(  # every option is defined here, once: longer than 40 
     weights = None if row_weights is None else row_weights.detach()
     with torch.autocast(hidden.device.type, enabled=False):
         if backend == "reference":
-            return linear_cross_entropy_reference(
-                hidden,
-                weight,
-                labels,
-                bias,
-                ignore_index=ignore_index,
-                reduction=reduction,
-                label_smoothing=label_smoothing,
-                row_weights=weights,
-            )
+            options = (ignore_index, reduction, label_smoothing, weights)
+            return linear_cross_entropy_reference(hidden, weight, labels, bias, *options)
         labelled = (labels != ignore_index).nonzero().squeeze(1)
         if len(labelled) < len(labels):
             hidden, labels = hidden[labelled], labels[labelled]
@@ -95,12 +87,11 @@ def linear_cross_entropy_reference(
     hidden: Float[Tensor, "tokens dim"],
     weight: Float[Tensor, "vocabulary dim"],
     labels: Int64[Tensor, " tokens"],
-    bias: Float[Tensor, " vocabulary"] | None = None,
-    *,
-    ignore_index: int = -100,
-    reduction: Reduction = "mean",
-    label_smoothing: float = 0.0,
-    row_weights: Float[Tensor, " tokens"] | None = None,
+    bias: Float[Tensor, " vocabulary"] | None,
+    ignore_index: int,
+    reduction: Reduction,
+    label_smoothing: float,
+    row_weights: Float[Tensor, " tokens"] | None,
 ) -> Float[Tensor, ""]:
     """Compute :func:`linear_cross_entropy` in plain torch; this defines it."""
     dtype = accumulation_dtype(hidden, weight)
@@ -147,7 +138,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         dtype = factors.dtype
         matrix, offset = weight.to(dtype), None if bias is None else bias.to(dtype)
-        gradients = _Gradients.zeros(hidden, weight, bias, ctx.needs_input_grad, dtype, wanted)
+        inputs = zip((hidden, weight, bias), ctx.needs_input_grad, strict=False)
+        gradients = _Gradients(
+            *(
+                torch.zeros_like(x, dtype=dtype) if x is not None and needed and wanted else None
+                for x, needed in inputs
+            )
+        )
         tile = CPU_TILE if hidden.device.type == "cpu" else CUDA_TILE
         size = min(len(hidden), max(1, tile // len(weight)))
         buffer = hidden.new_empty(size, len(weight), dtype=dtype)
@@ -183,24 +180,6 @@ class _Gradients:
     hidden: Tensor | None
     weight: Tensor | None
     bias: Tensor | None
-
-    @classmethod
-    def zeros(
-        cls,
-        hidden: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        needed: tuple[bool, ...],
-        dtype: torch.dtype,
-        wanted: bool,
-    ) -> "_Gradients":
-        inputs = (hidden, weight, bias)
-        return cls(
-            *(
-                torch.zeros_like(x, dtype=dtype) if x is not None and need and wanted else None
-                for x, need in zip(inputs, needed, strict=False)
-            )
-        )
 
     def add(
         self, block: slice, residuals: Tensor, rows: Tensor, matrix: Tensor, scale: Tensor

@@ -11,6 +11,11 @@ from torch import Tensor
 from embedtrain.ops.infonce.pairs import Matches
 from embedtrain.ops.infonce.problem import InfoNCEProblem
 
+Candidates = Float[Tensor, "columns dim"]
+Anchors = Float[Tensor, "rows dim"]
+Tile = Float[Tensor, "rows columns"]
+Listed = Int64[Tensor, "rows listed"]
+
 Side = Literal["query", "document"]
 
 
@@ -30,7 +35,7 @@ class Chunk:
 
     index: int
     rows: slice
-    query: Float[Tensor, "rows dim"]
+    query: Anchors
     first: Int64[Tensor, " rows"]
     """Column of each query's first positive."""
     inverse: Float[Tensor, " rows"]
@@ -77,7 +82,7 @@ class TileBlock:
     def width(self) -> int:  # noqa: D102
         return len(self.candidate)
 
-    def _anchor(self, chunk: Chunk) -> Float[Tensor, "rows dim"]:
+    def _anchor(self, chunk: Chunk) -> Anchors:
         if self.side == "query":
             return chunk.query
         return self.document[chunk.first].to(chunk.query.dtype)
@@ -192,20 +197,13 @@ def add_positive_steps(
 
 
 def fill_tile(
-    tile: Float[Tensor, "rows columns"],
-    anchor: Float[Tensor, "rows dim"],
-    candidate: Float[Tensor, "columns dim"],
-    scale: Float[Tensor, " rows"],
+    tile: Tile, anchor: Anchors, candidate: Candidates, scale: Float[Tensor, " rows"]
 ) -> None:
     """Write the logits ``scale * <anchor, candidate>`` (one GEMM)."""
     torch.mm(anchor * scale[:, None], candidate.T, out=tile)
 
 
-def anchor_step(
-    tile: Float[Tensor, "rows columns"],
-    candidate: Float[Tensor, "columns dim"],
-    factor: Float[Tensor, " rows"],
-) -> Float[Tensor, "rows dim"]:
+def anchor_step(tile: Tile, candidate: Candidates, factor: Float[Tensor, " rows"]) -> Anchors:
     """Return the gradient of the anchors, ``factor * (tile @ candidate)`` (one GEMM).
 
     The factor holds what a softmax divides by, so that no pass over the tile is spent on it.
@@ -214,10 +212,7 @@ def anchor_step(
 
 
 def add_candidate_step(
-    gradient: Float[Tensor, "columns dim"],
-    tile: Float[Tensor, "rows columns"],
-    anchor: Float[Tensor, "rows dim"],
-    factor: Float[Tensor, " rows"],
+    gradient: Candidates, tile: Tile, anchor: Anchors, factor: Float[Tensor, " rows"]
 ) -> None:
     """Add ``tile.T @ (factor * anchor)`` to the gradient of the candidates (one GEMM).
 
@@ -227,9 +222,7 @@ def add_candidate_step(
 
 
 def listed_similarity(
-    anchor: Float[Tensor, "rows dim"],
-    candidate: Float[Tensor, "columns dim"],
-    listed: Int64[Tensor, "rows listed"],
+    anchor: Anchors, candidate: Candidates, listed: Listed
 ) -> Float[Tensor, "rows listed"]:
     """Return the similarity of each anchor with its few listed candidates (unused ones: any number)."""
     scores = [
@@ -239,10 +232,10 @@ def listed_similarity(
 
 
 def add_listed_steps(
-    gradients: tuple[Float[Tensor, "rows dim"] | None, Float[Tensor, "columns dim"] | None],
-    anchor: Float[Tensor, "rows dim"],
-    candidate: Float[Tensor, "columns dim"],
-    listed: Int64[Tensor, "rows listed"],
+    gradients: tuple[Anchors | None, Candidates | None],
+    anchor: Anchors,
+    candidate: Candidates,
+    listed: Listed,
     coefficient: Float[Tensor, "rows listed"],
 ) -> None:
     """Add the gradients of :func:`listed_similarity` to those of anchors and candidates.

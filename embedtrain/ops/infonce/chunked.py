@@ -19,7 +19,7 @@ from embedtrain.ops.infonce.blocks import (
 from embedtrain.ops.infonce.directions import build_directions
 from embedtrain.ops.infonce.plan import plan_problem
 from embedtrain.ops.infonce.problem import InfoNCEOutput, InfoNCEProblem
-from embedtrain.ops.infonce.rows import RowFigures, RowSums, row_gradients, row_losses, summarise
+from embedtrain.ops.infonce.rows import RowFigures, RowSums, summarise, weigh_rows
 from embedtrain.ops.infonce.symmetric import infonce_symmetric
 
 
@@ -107,13 +107,11 @@ def _visit(
     )
     counts = torch.stack([part.number for part in parts], 1)
     weights = problem.row_weights[rows]
-    if gradients is None:
-        loss = (row_losses(sums, counts, used, options) * weights).sum()
-    else:
-        loss, slopes = row_gradients(sums, counts, used, weights, options)
-        _add_gradients(
-            problem, list(zip(blocks, tiles, parts, strict=True)), chunk, slopes, gradients
-        )
+    wanted = gradients is not None
+    loss, slopes = weigh_rows(sums, counts, used, weights, options, wanted=wanted)
+    if gradients is not None and slopes is not None:
+        visited = list(zip(blocks, tiles, parts, strict=True))
+        _add_gradients(problem, visited, chunk, slopes, gradients)
     figures.best[rows] = best
     torch.div(parts[0].maximum, chunk.inverse, out=figures.hardest[rows])
     if parts[0].suspected is not None:

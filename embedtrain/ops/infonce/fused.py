@@ -30,7 +30,7 @@ from embedtrain.ops.infonce.blocks import listed_similarity
 from embedtrain.ops.infonce.directions import all_documents
 from embedtrain.ops.infonce.plan import Plan, plan_problem
 from embedtrain.ops.infonce.problem import InfoNCEOutput, InfoNCEProblem
-from embedtrain.ops.infonce.rows import RowFigures, RowSums, row_gradients, row_losses, summarise
+from embedtrain.ops.infonce.rows import RowFigures, RowSums, summarise, weigh_rows
 
 DTYPES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 
@@ -252,9 +252,9 @@ def _losses(
     negatives = torch.stack(found, 1) / LOG2_E
     nothing = torch.zeros_like(negatives)
     rows = RowSums(negatives, similarity, problem.temperature, nothing)
-    if not wanted:
-        return (row_losses(rows, nothing, used, options) * problem.row_weights).sum(), None
-    loss, slopes = row_gradients(rows, nothing, used, problem.row_weights, options)
+    loss, slopes = weigh_rows(rows, nothing, used, problem.row_weights, options, wanted=wanted)
+    if slopes is None:
+        return loss, None
     label = slopes.positives * problem.temperature[:, None]
     filled = Slopes(
         row_logsumexp=_never_smallest(sums.row_logsumexp),

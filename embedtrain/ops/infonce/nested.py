@@ -22,7 +22,7 @@ from embedtrain.ops.infonce.blocks import Chunk, cut
 from embedtrain.ops.infonce.directions import all_documents
 from embedtrain.ops.infonce.plan import tile_rows
 from embedtrain.ops.infonce.problem import InfoNCEOutput, InfoNCEProblem
-from embedtrain.ops.infonce.rows import RowFigures, RowSums, row_gradients, row_losses, summarise
+from embedtrain.ops.infonce.rows import RowFigures, RowSums, summarise, weigh_rows
 
 SMALLEST_NORM = 1e-12
 """As in ``torch.nn.functional.normalize``."""
@@ -200,9 +200,10 @@ class _Visit:
         figures.best[rows] = positives.masked_fill(~used, -torch.inf).amax(1)
         torch.div(maximum, chunk.inverse, out=figures.hardest[rows])
         weights = problem.row_weights[rows]
-        if self.gradients is None:
-            return (row_losses(sums, nothing, used, problem.options) * weights).sum()
-        loss, slopes = row_gradients(sums, nothing, used, weights, problem.options)
+        wanted = self.gradients is not None
+        loss, slopes = weigh_rows(sums, nothing, used, weights, problem.options, wanted=wanted)
+        if self.gradients is None or slopes is None:
+            return loss
         factor = slopes.negatives[:, 0] / total.clamp_min(1.0)  # 0 only where nothing is left
         tile.mul_((factor * chunk.inverse * self.sizes.weights[k])[:, None])
         self._derive(k, listed, slopes.positives * self.sizes.weights[k])

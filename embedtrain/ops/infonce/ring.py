@@ -30,7 +30,7 @@ from embedtrain.ops.infonce.directions import filled
 from embedtrain.ops.infonce.pairs import match
 from embedtrain.ops.infonce.plan import tile_rows
 from embedtrain.ops.infonce.problem import InfoNCEOutput, InfoNCEProblem
-from embedtrain.ops.infonce.rows import RowFigures, RowSums, row_gradients, row_losses, summarise
+from embedtrain.ops.infonce.rows import RowFigures, RowSums, summarise, weigh_rows
 
 
 @runtime_checkable
@@ -115,11 +115,9 @@ def _loss_and_gradients(
     nothing = torch.zeros_like(total)[:, None]
     log_sum = maximum + total.log()
     sums = RowSums(log_sum[:, None], state.similarity, problem.temperature, nothing)
-    gradients = empty_gradients(problem, wanted)
-    if gradients is None:
-        loss = (row_losses(sums, nothing, used, options) * problem.row_weights).sum()
-    else:
-        loss, slopes = row_gradients(sums, nothing, used, problem.row_weights, options)
+    gradients, weights = empty_gradients(problem, wanted), problem.row_weights
+    loss, slopes = weigh_rows(sums, nothing, used, weights, options, wanted=gradients is not None)
+    if gradients is not None and slopes is not None:
         gradients = _second_visits(state, log_sum, slopes, gradients)
     best = state.similarity.masked_fill(~used, -torch.inf).amax(1)
     eligible = sum(ring.sizes) - used.sum(1)

@@ -97,14 +97,18 @@ def _competing(softmax: Softmax, options: InfoNCEOptions) -> Float[Tensor, " row
     return log_partition - (1 - smoothing) * target - smoothing * total / number
 
 
-def row_gradients(
+def weigh_rows(
     sums: RowSums,
     counts: Float[Tensor, "rows directions"],
     used: Bool[Tensor, "rows positives"],
     weights: Float[Tensor, " rows"],
     options: InfoNCEOptions,
-) -> tuple[Float[Tensor, ""], RowSums]:
-    """Return the weighted sum of the losses and its derivative by each field of ``sums``."""
+    *,
+    wanted: bool,
+) -> tuple[Float[Tensor, ""], RowSums | None]:
+    """Return the weighted sum of the losses and, where wanted, its derivative by each field of ``sums``."""
+    if not wanted:
+        return (row_losses(sums, counts, used, options) * weights).sum(), None
     with torch.enable_grad():
         leaves = RowSums(*(tensor.detach().requires_grad_() for tensor in sums))
         loss = (row_losses(leaves, counts, used, options) * weights).sum()

@@ -20,7 +20,7 @@ from embedtrain.ops.infonce.blocks import (
 )
 from embedtrain.ops.infonce.directions import all_documents
 from embedtrain.ops.infonce.problem import InfoNCEOutput, InfoNCEProblem
-from embedtrain.ops.infonce.rows import RowFigures, RowSums, row_gradients, row_losses, summarise
+from embedtrain.ops.infonce.rows import RowFigures, RowSums, summarise, weigh_rows
 
 CACHED_ROWS = 16
 """Rows of a tile whose exponentials are taken aside; few enough to stay in the cache."""
@@ -65,10 +65,9 @@ def infonce_symmetric(
     negatives = torch.stack([by_row, by_column[first]], 1)
     nothing = torch.zeros_like(negatives)
     sums = RowSums(negatives, similarity, problem.temperature, nothing)
-    if gradients is None:
-        loss = (row_losses(sums, nothing, used, options) * problem.row_weights).sum()
-    else:
-        loss, slopes = row_gradients(sums, nothing, used, problem.row_weights, options)
+    weights, wanted = problem.row_weights, gradients is not None
+    loss, slopes = weigh_rows(sums, nothing, used, weights, options, wanted=wanted)
+    if gradients is not None and slopes is not None:
         row_slope, anchor_slope = slopes.negatives.unbind(1)
         column_slope = torch.zeros_like(by_column).index_add_(0, first, anchor_slope)
         log_sums = LogSums(by_row, by_column, row_slope, column_slope)

@@ -18,6 +18,8 @@ from jaxtyping import Float32, Float64, Int64
 
 from embedtrain.errors import UserError
 
+Results = Int64[np.ndarray, " results"]
+
 Values = Float64[np.ndarray, " queries"]
 Places = Float64[np.ndarray, "queries depth"]
 
@@ -204,10 +206,7 @@ def _check_queries(qrels: Qrels, searched: Mapping[str, object] | Sequence[str])
 
 
 def _rank(
-    qrels: Qrels,
-    rows: Int64[np.ndarray, " results"],
-    documents: list[str],
-    scores: Float64[np.ndarray, " results"],
+    qrels: Qrels, rows: Results, documents: list[str], scores: Float64[np.ndarray, " results"]
 ) -> Ranking:
     query_ids = tuple(qrels)
     if np.isnan(scores).any():
@@ -235,9 +234,7 @@ def _rank(
     return Ranking(query_ids, padded_scores, gains, hits, ideal, (ideal > 0).sum(axis=1))
 
 
-def _document_places(
-    rows: Int64[np.ndarray, " results"], documents: list[str]
-) -> Int64[np.ndarray, " results"]:
+def _document_places(rows: Results, documents: list[str]) -> Results:
     """Number the documents in the order of their ids; refuse one that occurs twice in a row."""
     place_of_document = {document: place for place, document in enumerate(sorted(set(documents)))}
     places = np.array([place_of_document[document] for document in documents], dtype=np.int64)

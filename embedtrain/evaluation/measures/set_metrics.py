@@ -12,6 +12,9 @@ from jaxtyping import Float, Float64, Int64
 
 from embedtrain.errors import UserError
 
+Sums = Float64[np.ndarray, "resamples groups"]
+Rows = Float[np.ndarray, "rows items"]
+
 Items = Float64[np.ndarray, " items"]
 Weights = Float64[np.ndarray, "resamples items"]
 Values = Float64[np.ndarray, " resamples"]
@@ -108,11 +111,9 @@ class _Groups:
         )
         self.group_of = self.group_of[np.argsort(self.order, kind="stable")]
 
-    def sums(self, weights: Weights) -> Float64[np.ndarray, "resamples groups"]:
+    def sums(self, weights: Weights) -> Sums:
         """Add up the weights of each group."""
-        sums: Float64[np.ndarray, "resamples groups"] = np.add.reduceat(
-            weights[:, self.order], self.starts, axis=1
-        )
+        sums: Sums = np.add.reduceat(weights[:, self.order], self.starts, axis=1)
         return sums
 
     def ranks(self, weights: Weights) -> Weights:
@@ -123,11 +124,7 @@ class _Groups:
         return ranks
 
 
-def _correlate(
-    first: Float[np.ndarray, "rows items"],
-    second: Float[np.ndarray, "rows items"],
-    weights: Weights,
-) -> Values:
+def _correlate(first: Rows, second: Rows, weights: Weights) -> Values:
     total = weights.sum(axis=1, keepdims=True)
     first = first - (weights * first).sum(axis=1, keepdims=True) / total
     second = second - (weights * second).sum(axis=1, keepdims=True) / total
@@ -136,9 +133,7 @@ def _correlate(
     return _ratio(product, np.sqrt(spread), np.nan)
 
 
-def _entropy(
-    sums: Float64[np.ndarray, "resamples groups"],
-) -> Values:
+def _entropy(sums: Sums) -> Values:
     shares = sums / sums.sum(axis=1, keepdims=True)
     logarithms = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
     entropy: Values = -(shares * logarithms).sum(axis=1)

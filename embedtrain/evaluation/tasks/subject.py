@@ -26,6 +26,8 @@ from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.retrieval.search import search
 from embedtrain.types import Interaction, TokenEmbeddings, TokenVectors
 
+PerPair = Float64[np.ndarray, " pairs"]
+
 Vectors = Float32[np.ndarray, "texts dim"] | TokenVectors
 Role = Literal["query", "document", "symmetric"]
 """``symmetric`` is for texts that are compared with their like: the query's prompt, the longer length."""
@@ -117,9 +119,7 @@ class Subject:
             return search(first, vectors, num_results, interaction)
         return self.compression.index(vectors).search(first, num_results)
 
-    def similarities(
-        self, first: Sequence[str], second: Sequence[str]
-    ) -> Float64[np.ndarray, " pairs"]:
+    def similarities(self, first: Sequence[str], second: Sequence[str]) -> PerPair:
         """Compare texts with their like, pair by pair.
 
         A dense model uses its own similarity. Late interaction averages both directions of MaxSim, each
@@ -131,18 +131,12 @@ class Subject:
             assert isinstance(other, np.ndarray)
             if (interaction := interaction_of(self.model)) is not None:
                 return _interaction_similarities(interaction, one, other)
-            products: Float64[np.ndarray, " pairs"] = np.vecdot(
-                one.astype(np.float64), other.astype(np.float64)
-            )
+            products: PerPair = np.vecdot(one.astype(np.float64), other.astype(np.float64))
             return products
-        both: Float64[np.ndarray, " pairs"] = self._one_way(first, second) + self._one_way(
-            second, first
-        )
+        both: PerPair = self._one_way(first, second) + self._one_way(second, first)
         return both / 2
 
-    def _one_way(
-        self, queries: Sequence[str], documents: Sequence[str]
-    ) -> Float64[np.ndarray, " pairs"]:
+    def _one_way(self, queries: Sequence[str], documents: Sequence[str]) -> PerPair:
         asked, answers = self.encode(queries, "query"), self.encode(documents, "document")
         assert isinstance(asked, TokenVectors)
         assert isinstance(answers, TokenVectors)
@@ -153,7 +147,7 @@ class Subject:
             )
             for start in range(0, len(queries), PAIRS_AT_ONCE)
         ]
-        per_vector: Float64[np.ndarray, " pairs"] = np.concatenate(scores) / asked.lengths
+        per_vector: PerPair = np.concatenate(scores) / asked.lengths
         return per_vector
 
 
@@ -162,7 +156,7 @@ def _interaction_similarities(
     interaction: Interaction,
     first: Float32[np.ndarray, "pairs dim"],
     second: Float32[np.ndarray, "pairs dim"],
-) -> Float64[np.ndarray, " pairs"]:
+) -> PerPair:
     """Return the mean of both orders, for neither text of a pair is the query."""
     one, other = torch.from_numpy(first.copy()), torch.from_numpy(second.copy())
     cpu, rows = interaction.to("cpu"), torch.arange(len(first))
@@ -170,16 +164,14 @@ def _interaction_similarities(
         interaction_pairs(cpu, query, document, rows, "similarity")
         for query, document in ((one, other), (other, one))
     ]
-    values: Float64[np.ndarray, " pairs"] = torch.stack(both).double().mean(0).numpy()
+    values: PerPair = torch.stack(both).double().mean(0).numpy()
     return values
 
 
-def _pair_scores(
-    queries: TokenEmbeddings, documents: TokenEmbeddings
-) -> Float64[np.ndarray, " pairs"]:
+def _pair_scores(queries: TokenEmbeddings, documents: TokenEmbeddings) -> PerPair:
     with torch.no_grad():
         scores = pair_scores(queries, documents, torch.arange(len(queries)))
-    values: Float64[np.ndarray, " pairs"] = scores.double().numpy()
+    values: PerPair = scores.double().numpy()
     return values
 
 

@@ -17,6 +17,9 @@ from jaxtyping import Float, Float32
 from embedtrain.errors import UserError
 from embedtrain.retrieval.dense.exact import SearchResult, search_exact
 
+DocumentVectors = Float[np.ndarray, "documents dim"]
+QueryVectors = Float[np.ndarray, "queries dim"]
+
 ROWS_PER_BLOCK = 2**16
 """Documents copied into memory at once while an index is filled."""
 TRAINING_ROWS = 2**18
@@ -29,11 +32,7 @@ Index = Any
 
 
 def build_index(
-    documents: Float[np.ndarray, "documents dim"],
-    factory: str = "Flat",
-    *,
-    parameters: str = "",
-    seed: int = 0,
+    documents: DocumentVectors, factory: str = "Flat", *, parameters: str = "", seed: int = 0
 ) -> Index:
     """Build an inner-product index; ``parameters`` of its search read ``nprobe=32`` or ``efSearch=128``.
 
@@ -63,9 +62,7 @@ def set_parameters(index: Index, parameters: str) -> None:
     faiss.ParameterSpace().set_index_parameters(index, parameters)
 
 
-def search_index(
-    index: Index, queries: Float[np.ndarray, "queries dim"], num_results: int
-) -> SearchResult:
+def search_index(index: Index, queries: QueryVectors, num_results: int) -> SearchResult:
     """Find documents with large inner products; equal scores are ordered by the lower document index.
 
     Scores are those of the index, so a quantised one gives quantised scores. An index that finds too few
@@ -89,8 +86,8 @@ def search_index(
 
 def measure_recall(
     index: Index,
-    queries: Float[np.ndarray, "queries dim"],
-    documents: Float[np.ndarray, "documents dim"],
+    queries: QueryVectors,
+    documents: DocumentVectors,
     num_results: int,
     *,
     num_queries: int = 200,
@@ -158,11 +155,7 @@ def _load(embeddings: Float[np.ndarray, "texts dim"]) -> Float32[np.ndarray, "te
     return loaded
 
 
-def _rescore(
-    queries: Float[np.ndarray, "queries dim"],
-    documents: Float[np.ndarray, "documents dim"],
-    result: SearchResult,
-) -> np.ndarray:
+def _rescore(queries: QueryVectors, documents: DocumentVectors, result: SearchResult) -> np.ndarray:
     """Score results in float64; unused places score -inf.
 
     Not a matrix product: that may round equal documents differently, depending on their place.

@@ -53,6 +53,8 @@ from embedtrain.retrieval.late_interaction.rerank import rerank
 from embedtrain.section import Section
 from embedtrain.types import TokenVectors
 
+Lengths = Int64[np.ndarray, " documents"]
+
 HITS_AT_ONCE = 2**22
 """Retrieved tokens in memory at once (about 100 MiB)."""
 FAISS_FILE = "tokens.faiss"
@@ -157,7 +159,7 @@ class TokenIndex:
 class XtrIndex:
     """Tokens in a faiss index, whose scores are all that a document is judged by."""
 
-    lengths: Int64[np.ndarray, " documents"]
+    lengths: Lengths
     index: Index
     num_tokens: int
     kind: Literal["xtr"] = "xtr"
@@ -189,11 +191,7 @@ class XtrIndex:
 
 
 def search_by_tokens(
-    index: Index,
-    lengths: Int64[np.ndarray, " documents"],
-    queries: TokenVectors,
-    num_tokens: int,
-    num_results: int,
+    index: Index, lengths: Lengths, queries: TokenVectors, num_tokens: int, num_results: int
 ) -> SearchResult:
     """Rank documents by the score with imputation above; those without a retrieved token stay away.
 
@@ -223,10 +221,7 @@ def _index_tokens(documents: TokenVectors, factory: str, parameters: str, seed: 
 
 
 def _documents_of_hits(
-    index: Index,
-    ends: Int64[np.ndarray, " documents"],
-    queries: TokenVectors,
-    num_tokens: int,
+    index: Index, ends: Lengths, queries: TokenVectors, num_tokens: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """For each query, the document (-1: none) and the score of every retrieved token, best first."""
     for start, stop in cut_blocks(queries.lengths, max(1, HITS_AT_ONCE // num_tokens)):

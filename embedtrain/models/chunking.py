@@ -158,10 +158,7 @@ def _run(
     for _ in range(idle):
         parts[0] = _add_nothing(parts[0], parts.pop())
         chunks.pop()
-    order = torch.cat(chunks)
-    inverse = torch.empty_like(order)
-    inverse[order] = torch.arange(len(order))
-    return parts, inverse
+    return parts, torch.cat(chunks).argsort()
 
 
 def _add_nothing(part: Encoded, idle: Encoded) -> Encoded:

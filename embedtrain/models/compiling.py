@@ -39,7 +39,8 @@ def compile_layers(model: nn.Module) -> None:
     ]
     if not encoders or not layers:
         raise UserError("trainer.compile", "has no layers to act on", cure="Leave it out")
-    if not torch.cuda.is_available() and not _has_compiler():
+    has_compiler = "CXX" in os.environ or any(map(shutil.which, COMPILERS))
+    if not torch.cuda.is_available() and not has_compiler:
         raise UserError(
             "trainer.compile",
             "needs a C++ compiler on CPU",
@@ -50,7 +51,3 @@ def compile_layers(model: nn.Module) -> None:
         encoder.packing = "padded"
     for layer in layers:
         layer.compile(dynamic=True)
-
-
-def _has_compiler() -> bool:
-    return "CXX" in os.environ or any(shutil.which(name) for name in COMPILERS)

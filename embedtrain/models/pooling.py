@@ -22,8 +22,7 @@ def pool(
 
     Source: ``weighted_mean`` is SGPT, Muennighoff (2022), https://arxiv.org/abs/2202.08904.
     """
-    if states.dtype in (torch.bfloat16, torch.float16):
-        states = states.float()
+    states = widen(states)
     ends = lengths.cumsum(0)
     if pooling == "cls":
         return states[ends - lengths]
@@ -37,6 +36,11 @@ def pool(
     weights = positions(lengths).to(states.dtype) + 1
     total = lengths.to(states.dtype) * (lengths + 1) / 2
     return torch.segment_reduce(states * weights[:, None], "sum", lengths=lengths) / total[:, None]
+
+
+def widen(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Return values in float32 at least."""
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 def positions(lengths: Int64[Tensor, " texts"]) -> Int64[Tensor, " tokens"]:

@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -67,40 +68,28 @@ def export(
         UserError: If ``output`` exists, there is no such layer or dimension, plain files cannot express the
             longer positions, the disk is full, or the reloaded vectors differ.
     """
-    run = RunFolder(Path(source))
+    run, recipe = RunFolder(Path(source)), None
+    if run.is_run:
+        run, recipe = open_run(run.path)
+    card = _card_of(run.model if recipe else run.path)
     changes = describe_changes(layer, dim, instruction, long_inputs)
+    if isinstance(recipe, PretrainRecipe):
+        if not changes:
+            return export_pretrained(run, recipe, output, overwrite=overwrite)
+        source, recipe = str(run.model), None
+    model = load_encoder(source) if recipe is None else load_trained(run, recipe)
     if changes:
-        model = _load(run, source)
         if layer is not None or dim is not None or instruction is not None:
             model = shrink(model, layer=layer, dim=dim)
             model.contract = model.contract.under(instruction)
         lengthen_weights(model, long_inputs)
-        card = _card_of(run.model if run.is_run else Path(source))
-        changed = None if card is None else change_card(card, changes)
-        return write_model(model, output, card=changed, overwrite=overwrite)
-    if run.is_run:
-        run, recipe = open_run(run.path)
-        if isinstance(recipe, PretrainRecipe):
-            return export_pretrained(run, recipe, output, overwrite=overwrite)
-        trained = load_trained(run, recipe)
-        return write_model(trained, output, card=_card_of(run.model), overwrite=overwrite)
-    card = _card_of(Path(source))  # the same model, so its card stays true
-    return write_model(load_encoder(source), output, card=card, overwrite=overwrite)
+        card = card and change_card(card, changes)
+    return write_model(model, output, card=card, overwrite=overwrite)
 
 
 def _card_of(folder: Path) -> str | None:
     card = folder / "README.md"
     return card.read_text(encoding="utf-8") if card.is_file() else None
-
-
-def _load(run: RunFolder, source: str) -> TextEncoder:
-    """Return the model of a run, which may be one of pre-training, or of a folder."""
-    if not run.is_run:
-        return load_encoder(source)
-    run, recipe = open_run(run.path)
-    if isinstance(recipe, PretrainRecipe):
-        return load_encoder(str(run.model))
-    return load_trained(run, recipe)
 
 
 def write_model(
@@ -124,10 +113,7 @@ def write_model(
         building = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     try:
         with _disk_errors(output.parent):
-            if save is None:
-                save_encoder(model, building)
-            else:
-                save(building)
+            (save or partial(save_encoder, model))(building)
             if card is not None:
                 (building / "README.md").write_text(card, encoding="utf-8")
         verify(model, building)
@@ -209,7 +195,7 @@ def verify(model: TextEncoder, folder: Path) -> None:
             }
     for side in sides:
         for one, other in zip(ours[side], theirs[side], strict=True):
-            if found := _difference(one, other):
+            if found := difference(one, other, MAX_DIFFERENCE, MIN_COSINE):
                 raise UserError(
                     folder,
                     f"gives other {side} vectors when loaded again",
@@ -218,16 +204,23 @@ def verify(model: TextEncoder, folder: Path) -> None:
                 )
 
 
-def _difference(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> str:
+def largest_difference(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
+    """Return the largest difference of a coordinate, relative to the largest one where that exceeds 1."""
+    return float(np.abs(ours - theirs).max()) / max(1.0, float(np.abs(ours).max()))
+
+
+def difference(
+    ours: NDArray[np.float32], theirs: NDArray[np.float32], most: float, least_cosine: float
+) -> str:
     """Say by how much vectors differ; empty if by no more than rounding."""
     if ours.shape != theirs.shape:
         return f"shape {theirs.shape}, not {ours.shape}"
-    difference = float(np.abs(ours - theirs).max()) / max(1.0, float(np.abs(ours).max()))
+    largest = largest_difference(ours, theirs)
     norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
     cosine = float(((ours * theirs).sum(axis=1)[norms > 0] / norms[norms > 0]).min(initial=1.0))
-    if difference <= MAX_DIFFERENCE and cosine >= MIN_COSINE:
+    if largest <= most and cosine >= least_cosine:
         return ""
-    return f"difference {difference:.2e}, cosine {cosine:.6f}"
+    return f"difference {largest:.2e}, cosine {cosine:.6f}"
 
 
 def _short_probes(model: TextEncoder) -> list[str]:

@@ -12,6 +12,7 @@ import yaml
 from huggingface_hub import CommitOperationAdd, HfApi, ModelCard, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 from huggingface_hub.utils._validators import validate_repo_id
+from huggingface_hub.utils.sha import git_hash
 
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.fetching import first_line
@@ -48,10 +49,13 @@ def plan_push(folder: Path, repository: str, *, public: bool = False) -> Upload:
     """
     try:
         validate_repo_id(repository)
-    except HFValidationError as error:
-        raise _bad_name(repository) from error
-    if repository.count("/") != 1:
-        raise _bad_name(repository)
+        whole = repository.count("/") == 1
+    except HFValidationError:
+        whole = False
+    if not whole:
+        raise UserError(
+            "--push", "needs a name like org/name", got=repository, cure="Write org/name"
+        )
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     if refused := [path for path in files if path.suffix in REFUSED]:
         raise UserError(
@@ -137,14 +141,8 @@ def _compare(api: HfApi, upload: Upload, revision: str) -> None:
         if there is not None and there.lfs is not None:
             same = there.lfs.sha256 == hashlib.sha256(content).hexdigest()
         else:
-            header = f"blob {len(content)}\0".encode()
-            blob = hashlib.sha1(header + content, usedforsecurity=False).hexdigest()
-            same = there is not None and there.blob_id == blob
+            same = there is not None and there.blob_id == git_hash(content)
         if not same:
             raise UserError(
                 upload.repository, "holds another file than was sent", got=name, cure="Push again"
             )
-
-
-def _bad_name(repository: str) -> UserError:
-    return UserError("--push", "needs a name like org/name", got=repository, cure="Write org/name")

@@ -10,7 +10,7 @@ from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
 from embedtrain.models.build import load_encoder
 from embedtrain.models.encoder import TextEncoder
-from embedtrain.release.export import PROBES
+from embedtrain.release.export import PROBES, difference, largest_difference
 from embedtrain.release.onnx_graph import OnnxEncoder, save_onnx
 from embedtrain.types import Side, TokenVectors
 
@@ -50,7 +50,14 @@ def check_onnx(model: TextEncoder, path: Path) -> float:
         alone = [graph([text], side)[0] for text in PROBES]
         for theirs in (graph(PROBES, side), alone):
             for one, other in zip(ours, theirs, strict=True):
-                largest = max(largest, _compare(one, other, path, side))
+                if found := difference(one, other, MAX_DIFFERENCE, MIN_COSINE):
+                    raise UserError(
+                        path,
+                        f"gives other {side} vectors than torch",
+                        got=found,
+                        cure="Please report this",
+                    )
+                largest = max(largest, largest_difference(one, other))
     return largest
 
 
@@ -58,20 +65,3 @@ def _by_text(vectors: NDArray[np.float32] | TokenVectors) -> list[NDArray[np.flo
     if isinstance(vectors, TokenVectors):
         return np.split(vectors.values, np.cumsum(vectors.lengths)[:-1])
     return [row[None] for row in vectors]
-
-
-def _compare(ours: np.ndarray, theirs: np.ndarray, path: Path, side: Side) -> float:
-    if ours.shape != theirs.shape:
-        raise _other_vectors(path, side, f"shape {theirs.shape}, not {ours.shape}")
-    difference = float(np.abs(ours - theirs).max()) / max(1.0, float(np.abs(ours).max()))
-    norms = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
-    cosine = float(((ours * theirs).sum(axis=1)[norms > 0] / norms[norms > 0]).min(initial=1.0))
-    if not (difference <= MAX_DIFFERENCE and cosine >= MIN_COSINE):
-        raise _other_vectors(path, side, f"difference {difference:.2e}, cosine {cosine:.6f}")
-    return difference
-
-
-def _other_vectors(path: Path, side: Side, found: str) -> UserError:
-    return UserError(
-        path, f"gives other {side} vectors than torch", got=found, cure="Please report this"
-    )

@@ -97,9 +97,9 @@ class RetrievalModule(TrainedModule):
 
 @torch.no_grad()
 def suspected_false_negatives(
-    outputs: RetrievalOutputs, ratio: float = 0.95, num_queries: int = 256
+    outputs: RetrievalOutputs,
 ) -> Tensor:
-    """Return the share of negatives that score above ``ratio`` times the positive's score.
+    """Return the share of negatives that score above 0.95 times the positive's score.
 
     Documents so close to the positive often answer the query as well. Known positives do not count. Only the
     first queries of the batch are looked at, so that no B x B matrix is stored.
@@ -107,9 +107,9 @@ def suspected_false_negatives(
     Source: the threshold is NV-Retriever's, Moreira et al. (2024), https://arxiv.org/abs/2407.15831.
     """
     relevance = outputs.relevance
-    if isinstance(outputs.query, TokenEmbeddings):
-        num_queries = min(num_queries, 16)  # each score costs as much as dozens of dense ones
-    num_queries = min(num_queries, len(outputs.query))
+    # Each score of token vectors costs as much as dozens of dense ones.
+    most = 16 if isinstance(outputs.query, TokenEmbeddings) else 256
+    num_queries = min(most, len(outputs.query))
     rows = torch.arange(num_queries, device=relevance.owners.device)
     scores = all_scores(take(outputs.query, rows), outputs.document)
     ids, columns = relevance.document_ids, relevance.positives[:num_queries]
@@ -119,5 +119,5 @@ def suspected_false_negatives(
     negative = torch.ones_like(scores, dtype=torch.bool)
     for column in known.unbind(1):
         negative &= ids != column[:, None]
-    threshold = positive - (1 - ratio) * positive.abs()
+    threshold = positive - 0.05 * positive.abs()
     return ((scores > threshold) & negative).sum() / negative.sum().clamp_min(1)

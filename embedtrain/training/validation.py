@@ -1,6 +1,5 @@
 """Score a model on a retrieval task: the same few lines for validation and for `embedtrain evaluate`."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +8,6 @@ from jaxtyping import Float32
 from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.evaluation.measures.metrics import Ranking, rank_arrays
-from embedtrain.models.chunking import Execution
 from embedtrain.models.dense.pair_head import interaction_of
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.retrieval.search import search
@@ -29,17 +27,11 @@ class EncodedTask:
     """What scores pairs of vectors, where it is not the inner product."""
 
 
-def encode_task(
-    model: TextEncoder,
-    task: RetrievalTask,
-    *,
-    execution: Execution | None = None,
-    progress: Callable[[int], None] = lambda _: None,
-) -> EncodedTask:
+def encode_task(model: TextEncoder, task: RetrievalTask) -> EncodedTask:
     """Encode the queries and the corpus of a task."""
     return EncodedTask(
-        encode_texts(model, task.queries, "query", execution=execution, progress=progress),
-        encode_texts(model, task.documents, "document", execution=execution, progress=progress),
+        encode_texts(model, task.queries, "query"),
+        encode_texts(model, task.documents, "document"),
         interaction_of(model),
     )
 

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import nn
 
 from embedtrain.errors import UserError
-from embedtrain.models.backbone.files import write_projection
+from embedtrain.models.backbone.files import linear_layer, write_projection
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.pair_head import refuse_interaction
@@ -57,7 +56,7 @@ def adapt(
     save_adapters(output, adapters, figures)
     for side, adapter in adapters.items():
         if (matrix := adapter.matrix) is not None:
-            write_projection(output / f"dense_{side}", _linear(matrix))
+            write_projection(output / f"dense_{side}", linear_layer(matrix))
     if encoder is not None:
         _write_models(encoder, str(model), adapters, output, config)
     return figures
@@ -183,11 +182,5 @@ def _with_adapter(encoder: DenseEncoder, adapter: VectorAdapter) -> DenseEncoder
     changed = copy.deepcopy(encoder)
     if changed.projection is not None:
         matrix = matrix @ changed.projection.weight.detach().cpu()
-    changed.projection = _linear(matrix).to(encoder.device)
+    changed.projection = linear_layer(matrix).to(encoder.device)
     return changed
-
-
-def _linear(matrix: torch.Tensor) -> nn.Linear:
-    layer = nn.Linear(matrix.shape[1], matrix.shape[0], bias=False)
-    layer.weight = nn.Parameter(matrix.detach().clone())
-    return layer

@@ -1,6 +1,6 @@
 """Workflow: does this machine compute the gradients of this recipe exactly?"""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -137,24 +137,22 @@ def _compare(expected: Gradients, found: Gradients) -> list[GroupError]:
     whose gradient nearly cancels, such as a learned temperature's one number, is measured against a
     hundredth of the whole gradient's norm where its own is smaller.
     """
-    whole = sum(float(value.double().square().sum()) for value in expected.values())
+
+    def size(tensors: Iterable[torch.Tensor]) -> float:
+        return sum(float(value.double().square().sum()) for value in tensors)
+
+    whole = size(expected.values())
     groups: dict[str, list[str]] = {}
     for name in expected.keys() | found.keys():
         groups.setdefault(_group_of(name), []).append(name)
     errors = []
     for group, names in sorted(groups.items(), key=lambda item: _natural(item[0])):
-        missing = [name for name in names if name not in expected or name not in found]
-        norm = sum(
-            float(expected[name].double().square().sum()) for name in names if name in expected
-        )
-        if missing:
-            errors.append(GroupError(group, float("inf"), norm**0.5))
-            continue
-        error = sum(
-            float((expected[name].double() - found[name].double()).square().sum()) for name in names
-        )
-        scale = max(norm, 1e-4 * whole)
-        errors.append(GroupError(group, (error / scale) ** 0.5 if scale else error**0.5, norm**0.5))
+        norm = size(expected[name] for name in names if name in expected)
+        error = float("inf")
+        if all(name in expected and name in found for name in names):
+            error = size(expected[name].double() - found[name].double() for name in names)
+        scale = max(norm, 1e-4 * whole) or 1.0
+        errors.append(GroupError(group, (error / scale) ** 0.5, norm**0.5))
     return errors
 
 

@@ -86,7 +86,9 @@ def mine_task(
     folder = MiningFolder(output)
     encoded = encode_task(model, task, cache, shard, config.precision)
     sources = open_sources(config, encoded, task, cache, shard)
-    fingerprint = _fingerprint(config, task, encoded, sources)
+    parts = [config.model_dump(mode="json"), task.fingerprint, encoded.key]
+    content = json.dumps([*parts, [source.report for source in sources]], sort_keys=True)
+    fingerprint = hashlib.sha256(content.encode()).hexdigest()
     if folder.is_complete(fingerprint):
         return folder
     folder.begin(fingerprint, shard)
@@ -94,16 +96,16 @@ def mine_task(
     guarded = _apply_guard(config, task, identities, cache)
     miner = Miner(sources, _filters(config, task, encoded, identities, guarded, cache, shard))
     starts = range(0, len(guarded.rows), QUERIES_PER_PART)
-    parts = [folder.part(number) for number in range(len(starts))]
+    files = [folder.part(number) for number in range(len(starts))]
     with progress_bar("Mining", len(guarded.rows)) as advance:
         for number, start in enumerate(starts):
             rows = guarded.rows[start : start + QUERIES_PER_PART]
-            if shard.takes(number) and not parts[number].is_file():
-                write_part(parts[number], miner.mine(rows))
+            if shard.takes(number) and not files[number].is_file():
+                write_part(files[number], miner.mine(rows))
             advance(len(rows))
     if shard.is_first:
-        wait_for(parts)
-        _finish(folder, len(parts), config, task, model, sources, guarded.report, fingerprint)
+        wait_for(files)
+        _finish(folder, len(files), config, task, model, sources, guarded.report, fingerprint)
     return folder
 
 
@@ -175,14 +177,6 @@ def _apply_guard(
     }
     excluded = np.array(answers, dtype=np.int64) if config.guard.exclude_positives else nothing
     return Guarded(np.array(kept, dtype=np.int64), excluded, report)
-
-
-def _fingerprint(
-    config: MiningConfig, task: MiningTask, encoded: EncodedTask, sources: list[CandidateSource]
-) -> str:
-    parts = [config.model_dump(mode="json"), task.fingerprint, encoded.key]
-    content = json.dumps([*parts, [source.report for source in sources]], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _finish(

@@ -215,31 +215,28 @@ def resume_pipeline(output: Path) -> Path:
 
 def _run_stage(stage: Stage, output: Path) -> None:
     folder = output / stage.name
+
+    def asked(part: Section) -> Any:  # noqa: ANN401 - the section again
+        return type(part).model_validate(_resolve(part.model_dump(), output))
+
     if stage.tokenizer is not None and not folder.is_dir():
         made = stage.tokenizer
-        train_tokenizer(
-            made.sources,
-            folder,
-            kind=made.kind,
-            vocabulary_size=made.vocabulary_size,
-            lowercase=made.lowercase,
-        )
+        settings = made.model_dump(exclude={"sources"})
+        train_tokenizer(made.sources, folder, **settings)
     if stage.train is not None:
         _train(output / "recipes" / f"{stage.name}.yaml", folder)
     if stage.rotate is not None and not folder.is_dir():
-        turn = RotateStage.model_validate(_resolve(stage.rotate.model_dump(), output))
+        turn = asked(stage.rotate)
         rotate(turn.model, turn.data, folder, split=turn.split, limit=turn.limit)
     if stage.mine is not None:
-        work = MineStage.model_validate(_resolve(stage.mine.model_dump(), output))
+        work = asked(stage.mine)
         mine(work.model, work.data, folder, work.settings, split=work.split)
     if stage.score is not None and not (folder / "scored.jsonl").is_file():
-        teacher = ScoreStage.model_validate(_resolve(stage.score.model_dump(), output))
+        teacher = asked(stage.score)
         source, size = SourceConfig(path=teacher.data), teacher.batch_size
         score(teacher.teacher, source, folder / "scored.jsonl", kind=teacher.kind, batch_size=size)
     if stage.evaluate is not None and not (folder / "scores.json").is_file():
-        _evaluate(
-            EvaluateStage.model_validate(_resolve(stage.evaluate.model_dump(), output)), folder
-        )
+        _evaluate(asked(stage.evaluate), folder)
 
 
 def _train(recipe: Path, folder: Path) -> None:

@@ -111,9 +111,8 @@ def make_static(
 def _agreement(student: torch.Tensor, teacher: torch.Tensor) -> float:
     """Return Pearson's correlation of the cosines of all pairs of texts."""
     places = torch.triu_indices(len(student), len(student), 1)
-    cosines = [(unit @ unit.T)[places[0], places[1]] for unit in map(_unit, (student, teacher))]
+    cosines = [
+        (unit @ unit.T)[places[0], places[1]]
+        for unit in (F.normalize(student, dim=1), F.normalize(teacher, dim=1))
+    ]
     return float(torch.corrcoef(torch.stack(cosines))[0, 1])
-
-
-def _unit(vectors: torch.Tensor) -> torch.Tensor:
-    return F.normalize(vectors, dim=1)

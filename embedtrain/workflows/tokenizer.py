@@ -40,7 +40,6 @@ def train_tokenizer(
     kind: TokenizerKind = "bpe",
     vocabulary_size: int = 30_000,
     lowercase: bool = True,
-    max_length: int = 512,
 ) -> int:
     """Train a tokenizer on text and write it as a folder that transformers loads.
 
@@ -54,7 +53,6 @@ def train_tokenizer(
             the others go through hash tables whose order changes (tokenizers 0.23).
         vocabulary_size: Tokens at most, special ones included.
         lowercase: Whether capitals and small letters are one; ``wordpiece`` then drops accents too.
-        max_length: Tokens of a text that readers of the folder should keep.
 
     Returns:
         The number of tokens, smaller where the corpus has too few words.
@@ -74,7 +72,7 @@ def train_tokenizer(
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends
     )
-    _save(tokenizer, output, max_length)
+    _save(tokenizer, output)
     return int(tokenizer.get_vocab_size())
 
 
@@ -91,10 +89,8 @@ def _texts(corpora: Sequence[CorpusConfig]) -> Iterator[str]:
         raise UserError(corpora[0].path, "holds no text", cure="Give a corpus")
 
 
-def _save(tokenizer: Tokenizer, output: Path, max_length: int) -> None:
-    wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_max_length=max_length, **SPECIAL
-    )
+def _save(tokenizer: Tokenizer, output: Path) -> None:
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=512, **SPECIAL)
     output.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     try:

@@ -63,6 +63,15 @@ def read_projection(folder: Path) -> nn.Linear:
     return layer
 
 
+def linear_layer(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
+    """Return a linear layer with copies of these weights, in float32."""
+    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    layer.weight = nn.Parameter(weight.detach().float().clone())
+    if bias is not None:
+        layer.bias = nn.Parameter(bias.detach().float().clone())
+    return layer
+
+
 def write_projection(folder: Path, projection: nn.Linear, **settings: object) -> None:
     """Write a linear layer in the layout of sentence-transformers' ``Dense``, with further settings."""
     write_json(

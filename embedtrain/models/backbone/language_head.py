@@ -115,26 +115,21 @@ class MaskedLanguageModel(nn.Module):
         self, ids: Int64[Tensor, " tokens"], places: Int64[Tensor, " tokens"]
     ) -> Float[Tensor, "tokens dim"]:
         """Return the encoder's own input embeddings: words, positions if it has any, norm, dropout."""
-        embeddings = self.model.base_model.embeddings
-        where = {"position_ids": self._position_ids(places)} if self.has_positions else {}
-        embedded: Tensor = embeddings(input_ids=ids[None], **where)[0]
-        return embedded
+        return self._embedded(places, input_ids=ids[None])
 
     def embed_vectors(
         self, vectors: Float[Tensor, "tokens dim"], places: Int64[Tensor, " tokens"]
     ) -> Float[Tensor, "tokens dim"]:
         """Return the input embeddings with ``vectors`` in the place of words."""
-        embeddings = self.model.base_model.embeddings
         if self.model.config.model_type == "distilbert":
-            embedded = embeddings(None, vectors[None], position_ids=self._position_ids(places))
-        elif self.has_positions:
-            embedded = embeddings(
-                inputs_embeds=vectors[None], position_ids=self._position_ids(places)
-            )
-        else:
-            embedded = embeddings(inputs_embeds=vectors[None])
-        first: Tensor = embedded[0]
-        return first
+            return self._embedded(places, input_ids=None, input_embeds=vectors[None])
+        return self._embedded(places, inputs_embeds=vectors[None])
+
+    def _embedded(self, places: Tensor, **words: Tensor | None) -> Tensor:
+        if self.has_positions:
+            words["position_ids"] = self._position_ids(places)
+        embedded: Tensor = self.model.base_model.embeddings(**words)[0]
+        return embedded
 
     @property
     def has_positions(self) -> bool:
@@ -260,11 +255,6 @@ def _roberta_transform(model: Any, states: Tensor) -> Tensor:  # noqa: ANN401
     return normed
 
 
-def _distilbert_transform(model: Any, states: Tensor) -> Tensor:  # noqa: ANN401
-    normed: Tensor = model.vocab_layer_norm(model.activation(model.vocab_transform(states)))
-    return normed
-
-
 DECODERS = ("gemma", "llama", "mistral", "qwen2", "qwen3")
 """Families whose logits are the states times the matrix, nothing between and nothing after."""
 
@@ -274,6 +264,8 @@ _TRANSFORMS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "roberta": _roberta_transform,
     "xlm-roberta": _roberta_transform,
     "camembert": _roberta_transform,
-    "distilbert": _distilbert_transform,
+    "distilbert": lambda model, states: model.vocab_layer_norm(
+        model.activation(model.vocab_transform(states))
+    ),
     **dict.fromkeys(DECODERS, lambda _, states: states),
 }

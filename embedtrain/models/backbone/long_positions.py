@@ -61,9 +61,9 @@ def lengthen(
             got=wish.length if wish.length <= window else window,
             cure="Set model.document.length alone" if wish.length <= window else "Lower it",
         )
-    known = LongInputs.model_validate(
-        wish.model_dump() | {"window": window, "keep_short": _keeps_short(wish)}
-    )
+    keep_short = wish.method != "ntk" if wish.keep_short is None else wish.keep_short
+    resolved = {"window": window, "keep_short": keep_short}
+    known = LongInputs.model_validate(wish.model_dump() | resolved)
     if find_table(backbone) is not None:
         _lengthen_table(backbone, known, place)
     elif find_rotary(backbone) is not None:
@@ -79,10 +79,6 @@ def lengthen(
     # model_copy returns the class it is called on, which the union of two hides from mypy
     lengthened: AnyContractT = contract.model_copy(update=changes)  # type: ignore[assignment]
     return lengthened
-
-
-def _keeps_short(wish: LongInputs) -> bool:
-    return wish.method != "ntk" if wish.keep_short is None else wish.keep_short
 
 
 def long_positions(
@@ -241,22 +237,16 @@ def _lengthen_rotary(backbone: Any, wish: LongInputs, place: str) -> None:  # no
     assert found is not None
     owner, rotary = found
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    for settings in _reaching_far(config.rope_parameters):
-        if settings.get("rope_type", "default") != "default":
-            raise UserError(
-                place, "needs rotary positions that nobody has scaled", got=settings["rope_type"]
-            )
-        if wish.method == "interpolated":
-            settings |= {"rope_type": "linear", "factor": float(wish.factor)}
-        else:
-            width = head * settings.get("partial_rotary_factor", 1.0)
-            settings["rope_theta"] *= float(wish.factor) ** (width / (width - 2))
+    # Of layers that look at whole texts; local ones never see far.
+    settings = config.rope_parameters.get("full_attention", config.rope_parameters)
+    if settings.get("rope_type", "default") != "default":
+        raise UserError(
+            place, "needs rotary positions that nobody has scaled", got=settings["rope_type"]
+        )
+    if wish.method == "interpolated":
+        settings |= {"rope_type": "linear", "factor": float(wish.factor)}
+    else:
+        width = head * settings.get("partial_rotary_factor", 1.0)
+        settings["rope_theta"] *= float(wish.factor) ** (width / (width - 2))
     config.max_position_embeddings = max(config.max_position_embeddings, wish.length)
     setattr(owner, ROTARY, type(rotary)(config).to(backbone.device))
-
-
-def _reaching_far(parameters: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the rotary settings of layers that look at whole texts; local layers never see far."""
-    if "full_attention" in parameters:
-        return [parameters["full_attention"]]
-    return [parameters]

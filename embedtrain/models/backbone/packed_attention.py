@@ -5,7 +5,8 @@ sorted them) and runs one scaled dot product per group: no mask, no padding, exa
 transformers through the public attention interface, so no model is patched.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -27,6 +28,25 @@ def length_groups(
     """
     pairs = zip(lengths, lengths if attended is None else attended, strict=True)
     return [(len(list(run)), *pair) for pair, run in groupby(pairs)]
+
+
+def split_groups(
+    groups: list[tuple[int, int, int]], *row: Float[Tensor, "1 _ tokens head_dim"]
+) -> Iterator[tuple[Tensor, Tensor, Tensor, int]]:
+    """Yield queries, keys and values of each group, a text per row, and how many tokens are looked at."""
+    sizes = [count * length for count, length, _ in groups]
+    # One split per tensor: its backward is one concatenation, where slices would each fill a whole zero tensor.
+    parts = zip(*(torch.split(x[0].transpose(0, 1), sizes) for x in row), strict=True)
+    for (count, length, attended), part in zip(groups, parts, strict=True):
+        q, k, v = (x.reshape(count, length, -1, x.shape[-1]).transpose(1, 2) for x in part)
+        yield q, k, v, attended
+
+
+def join_groups(
+    results: Iterable[Float[Tensor, "texts heads length head_dim"]],
+) -> Float[Tensor, "1 tokens heads head_dim"]:
+    """Lay what each group gives end to end again."""
+    return torch.cat([result.transpose(1, 2).flatten(0, 1) for result in results])[None]
 
 
 def packed_attention(
@@ -53,29 +73,17 @@ def packed_attention(
     on_cpu = query.device.type == "cpu"
     if on_cpu and dtype == torch.bfloat16:
         query, key, value = query.float(), key.float(), value.float()
-    sizes = [count * length for count, length, _ in sequence_groups]
-    # One split per tensor: its backward is one concatenation, where slices would each fill a whole zero tensor.
-    parts = zip(
-        *(torch.split(x[0].transpose(0, 1), sizes) for x in (query, key, value)), strict=True
+    attend = partial(
+        F.scaled_dot_product_attention,
+        dropout_p=dropout,
+        scale=scaling,
+        is_causal=is_causal,
+        enable_gqa=key.shape[1] != query.shape[1],
     )
-    heads, head_dim = query.shape[1], query.shape[3]
-    results = []
     with torch.autocast(query.device.type, enabled=not on_cpu and torch.is_autocast_enabled()):
-        for (count, length, attended), part in zip(sequence_groups, parts, strict=True):
-            q, k, v = (x.reshape(count, length, -1, head_dim).transpose(1, 2) for x in part)
-            if attended < length:
-                k, v = k[:, :, :attended], v[:, :, :attended]
-            out = F.scaled_dot_product_attention(
-                q,
-                k,
-                v,
-                dropout_p=dropout,
-                scale=scaling,
-                is_causal=is_causal,
-                enable_gqa=k.shape[1] != heads,
-            )
-            results.append(out.transpose(1, 2).reshape(count * length, heads, head_dim))
-    return torch.cat(results).to(dtype)[None], None
+        groups = split_groups(sequence_groups, query, key, value)
+        results = [attend(q, k[:, :, :seen], v[:, :, :seen]) for q, k, v, seen in groups]
+    return join_groups(results).to(dtype), None
 
 
 AttentionInterface.register(NAME, packed_attention)

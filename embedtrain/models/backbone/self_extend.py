@@ -26,6 +26,7 @@ from transformers import AttentionInterface
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.long_positions import find_rotary
+from embedtrain.models.backbone.packed_attention import join_groups, split_groups
 
 NAME = "embedtrain_self_extend"
 ROWS_AT_ONCE = 256
@@ -99,25 +100,21 @@ def self_extend_attention(
     if is_causal is None:
         is_causal = bool(getattr(module, "is_causal", False))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    sizes = [count * length for count, length, _ in sequence_groups]
-    parts = zip(
-        *(torch.split(x[0].transpose(0, 1), sizes) for x in (query, key, value)), strict=True
-    )
     results = []
-    for (count, length, attended), part in zip(sequence_groups, parts, strict=True):
-        q, k, v = (x.reshape(count, length, -1, x.shape[-1]).transpose(1, 2) for x in part)
+    for q, k, v, attended in split_groups(sequence_groups, query, key, value):
+        length = q.shape[2]
         if length <= extension.wish.known_window or sliding_window is not None:
-            k, v = k[:, :, :attended], v[:, :, :attended]
+            seen_k, seen_v = k[:, :, :attended], v[:, :, :attended]
             mask = _mask(length, attended, is_causal, sliding_window, q.device)
             out = F.scaled_dot_product_attention(
-                q, k, v, mask, dropout, False if mask is not None else is_causal, scale=scale,
+                q, seen_k, seen_v, mask, dropout, False if mask is not None else is_causal, scale=scale,
                 enable_gqa=k.shape[1] != q.shape[1],
             )  # fmt: skip
         else:
             weights = _Weights(extension, module, is_causal, scale, dropout)
             out = weights.attend(q, k, v, attended)
-        results.append(out.transpose(1, 2).reshape(count * length, -1, q.shape[-1]))
-    return torch.cat(results).to(query.dtype)[None], None
+        results.append(out)
+    return join_groups(results).to(query.dtype), None
 
 
 AttentionInterface.register(NAME, self_extend_attention)

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int64
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from embedtrain.models.pooling import widen
 from embedtrain.models.saved_part import SavedPart
 from embedtrain.section import Section
 
@@ -59,8 +60,7 @@ class AttentionPooling(SavedPart):
         states = states.to(self.seed.dtype)  # a frozen backbone may be in bfloat16
         key = self.to_key(states).unflatten(1, (heads, -1))
         query = self.to_query(self.seed).reshape(heads, -1)
-        logits = (key * query).sum(2) / math.sqrt(width)
-        logits = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
+        logits = widen((key * query).sum(2) / math.sqrt(width))
         value = self.to_value(states).unflatten(1, (heads, -1)).to(logits.dtype)
         owner = torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
         # The softmax does not depend on what is subtracted, so no gradient passes through the maximum.
@@ -70,5 +70,4 @@ class AttentionPooling(SavedPart):
         summed = value.new_zeros(len(lengths), *value.shape[1:])
         summed = summed.index_add(0, owner, weights[:, :, None] * value)
         pooled: Tensor = self.norm(self.seed + (summed / total[:, :, None]).flatten(1))
-        pooled = self.output_norm(pooled + F.relu(self.output(pooled)))
-        return pooled.float() if pooled.dtype == torch.bfloat16 else pooled
+        return widen(self.output_norm(pooled + F.relu(self.output(pooled))))

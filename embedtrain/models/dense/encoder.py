@@ -20,7 +20,7 @@ from embedtrain.models.dense.span_pooling import SpanMlp, merge_spans, pool_span
 from embedtrain.models.dense.word_coordinates import WordPart
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.exits import Exits
-from embedtrain.models.pooling import pool
+from embedtrain.models.pooling import pool, widen
 from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side, Texts, TokenEmbeddings
 
 
@@ -208,8 +208,7 @@ class DenseEncoder(TextEncoder):
         self, pooled: Float[Tensor, "texts width"], projection: nn.Linear | None
     ) -> Float[Tensor, "texts dim"]:
         if projection is not None:
-            pooled = projection(pooled)
-            pooled = pooled.float() if pooled.dtype == torch.bfloat16 else pooled
+            pooled = widen(projection(pooled))
         return F.normalize(pooled, dim=-1) if self.contract.similarity == "cosine" else pooled
 
     def head(
@@ -224,6 +223,5 @@ class DenseEncoder(TextEncoder):
         if self.words is None:
             return self._finish(pooled, own or self.projection)
         if self.projection is not None:
-            pooled = self.projection(pooled)
-            pooled = pooled.float() if pooled.dtype == torch.bfloat16 else pooled
+            pooled = widen(self.projection(pooled))
         return self._finish(torch.cat([pooled, self.words(states, texts.lengths)], 1), None)

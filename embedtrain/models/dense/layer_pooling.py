@@ -19,6 +19,7 @@ from jaxtyping import Float
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from embedtrain.models.pooling import widen
 from embedtrain.models.saved_part import SavedPart
 from embedtrain.section import Section
 
@@ -69,8 +70,7 @@ class LayerPooling(SavedPart):
         latents = self.latents + self.output(found.transpose(1, 2).flatten(2))
         value, gate = self.feed_in(self.feed_norm(latents)).chunk(2, dim=-1)
         latents = latents + self.feed_out(value * F.gelu(gate))
-        mean: Tensor = latents.mean(dim=1)
-        return mean.float() if mean.dtype == torch.bfloat16 else mean
+        return widen(latents.mean(dim=1))
 
     def _by_head(self, rows: Tensor) -> Tensor:
         heads = rows.reshape(*rows.shape[:-1], self.config.num_heads, self.config.head_dim)

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from embedtrain.models.backbone.language_head import MaskedLanguageModel
+from embedtrain.models.pooling import widen
 from embedtrain.models.saved_part import SavedPart
 from embedtrain.section import Section
 from embedtrain.types import Texts
@@ -89,24 +90,15 @@ class QueryGate(SavedPart):
         self, states: Float[Tensor, "tokens width"], texts: Texts
     ) -> Float[Tensor, "texts dim"]:
         """Return the softmax that each coordinate is multiplied with; each text's sum to 1."""
-        if self.language is not None:
-            summed = self._expected(self.language, states, texts) @ self.columns
+        if (
+            self.language is not None
+        ):  # what the head expects in the place of each text's first token
+            first = self.language.transform(states[texts.lengths.cumsum(0) - texts.lengths])
+            logits = F.linear(first, self.language.weight, self.language.bias)
+            summed = logits.relu().log1p() @ self.columns
         else:
             summed = self._occurring(states, texts)
-        return (
-            (summed.float() if summed.dtype == torch.bfloat16 else summed).add(self.bias).softmax(1)
-        )
-
-    def _expected(
-        self,
-        language: MaskedLanguageModel,
-        states: Float[Tensor, "tokens width"],
-        texts: Texts,
-    ) -> Float[Tensor, "texts vocabulary"]:
-        """Return what the head expects in the place of each text's first token."""
-        first = states[texts.lengths.cumsum(0) - texts.lengths]
-        logits = F.linear(language.transform(first), language.weight, language.bias)
-        return logits.relu().log1p()
+        return widen(summed).add(self.bias).softmax(1)
 
     def _occurring(
         self, states: Float[Tensor, "tokens width"], texts: Texts

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from embedtrain.contract.spans import IN_SPAN
-from embedtrain.models.pooling import pool
+from embedtrain.models.pooling import pool, widen
 from embedtrain.models.saved_part import SavedPart
 from embedtrain.types import Texts, TokenEmbeddings
 
@@ -42,8 +42,7 @@ class SpanMlp(SavedPart):
 
     def forward(self, pooled: Float[Tensor, "spans width"]) -> Float[Tensor, "spans width"]:
         """Return the transformed means, in float32 at least."""
-        changed: Tensor = self.outer(F.relu(self.inner(pooled)))
-        return changed.float() if changed.dtype == torch.bfloat16 else changed
+        return widen(self.outer(F.relu(self.inner(pooled))))
 
 
 def merge_spans(texts: Texts) -> tuple[Texts, Int64[Tensor, " texts"]]:
@@ -71,11 +70,9 @@ def merge_spans(texts: Texts) -> tuple[Texts, Int64[Tensor, " texts"]]:
             together = together | (inside.long() << (FIRST_BIT + bit))
         merged.append(together)
     order = torch.tensor([number for group in groups for number in group])
-    places = torch.empty_like(order)
-    places[order] = torch.arange(len(order))
     device = texts.ids.device
     lengths = torch.tensor([len(ids) for ids in merged])
-    return Texts(torch.cat(merged).to(device), lengths.to(device)), places.to(device)
+    return Texts(torch.cat(merged).to(device), lengths.to(device)), order.argsort().to(device)
 
 
 def pool_spans(

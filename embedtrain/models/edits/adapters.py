@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Float32
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -72,10 +71,8 @@ class VectorAdapter(nn.Module):
         assert self.down is not None
         assert self.up is not None
         inner = self.down(vectors)
-        if self.activation == "tanh":
-            inner = torch.tanh(inner)
-        elif self.activation == "relu":
-            inner = F.relu(inner)
+        if self.activation != "identity":
+            inner = getattr(torch, self.activation)(inner)
         return self.up(inner)  # type: ignore[no-any-return]
 
     @property

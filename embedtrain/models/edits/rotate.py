@@ -2,9 +2,10 @@
 
 import torch
 from jaxtyping import Float, Float64
-from torch import Tensor, nn
+from torch import Tensor
 
 from embedtrain.errors import UserError
+from embedtrain.models.backbone.files import linear_layer
 from embedtrain.models.backbone.word_table import WordTable
 from embedtrain.models.dense.encoder import DenseEncoder
 
@@ -50,8 +51,4 @@ def rotate_encoder(model: DenseEncoder, axes: Float[Tensor, "dim dim"]) -> None:
     old, turn = model.projection, axes.double().cpu()
     weight = turn if old is None else turn @ old.weight.detach().cpu().double()
     bias = None if old is None or old.bias is None else turn @ old.bias.detach().cpu().double()
-    turned = nn.Linear(weight.shape[1], model.dim, bias=bias is not None)
-    turned.weight = nn.Parameter(weight.float())
-    if bias is not None:
-        turned.bias = nn.Parameter(bias.float())
-    model.projection = turned.to(model.device)
+    model.projection = linear_layer(weight, bias).to(model.device)

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from embedtrain.errors import UserError
+from embedtrain.models.backbone.files import linear_layer
 from embedtrain.models.backbone.word_table import WordTable
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
@@ -70,8 +71,5 @@ def _first_rows(model: DenseEncoder, dim: int) -> nn.Linear:
     """Return a projection that gives the first ``dim`` dimensions of what the model's gives."""
     old, width = model.projection, int(model.backbone.config.hidden_size)
     weight = torch.eye(dim, width, device=model.device) if old is None else old.weight[:dim]
-    shorter = nn.Linear(weight.shape[1], dim, bias=old is not None and old.bias is not None)
-    shorter.weight = nn.Parameter(weight.detach().clone())
-    if old is not None and old.bias is not None:
-        shorter.bias = nn.Parameter(old.bias[:dim].detach().clone())
-    return shorter
+    bias = None if old is None or old.bias is None else old.bias[:dim]
+    return linear_layer(weight, bias)

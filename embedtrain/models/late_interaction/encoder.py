@@ -19,7 +19,7 @@ from embedtrain.models.late_interaction.token_heads import (
     straight_through_sign,
 )
 from embedtrain.models.late_interaction.token_pooling import pool_embeddings
-from embedtrain.models.pooling import positions
+from embedtrain.models.pooling import positions, widen
 from embedtrain.models.whole_words import WholeWords, average_words
 from embedtrain.types import (
     RetrievalBatch,
@@ -184,9 +184,8 @@ class LateInteractionEncoder(TextEncoder):
         ids = torch.full(real.shape, self.tokenizer.mask_token_id, device=texts.ids.device)
         ids[real] = texts.ids
         lengths = torch.full_like(texts.lengths, contract.query_length)
-        return Texts(
-            ids.flatten(), lengths
-        ), None if contract.attend_to_expansion else texts.lengths
+        expanded = Texts(ids.flatten(), lengths)
+        return expanded, None if contract.attend_to_expansion else texts.lengths
 
     def _head(
         self, states: Float[Tensor, "tokens width"], texts: Texts, side: Side, *, every_head: bool
@@ -199,7 +198,8 @@ class LateInteractionEncoder(TextEncoder):
         text = torch.arange(len(texts), device=kept.device).repeat_interleave(texts.lengths)[kept]
         vectors, ids = heads.project(states[kept]), words[kept]
         if not every_head:
-            vectors = self._chosen_head(vectors)
+            place = heads.head_dims.index(contract.word_dim or contract.dim)
+            vectors = torch.split(vectors, list(heads.head_dims), dim=1)[place]
         lengths = torch.bincount(text, minlength=len(texts))
         gates = None
         if self.whole_words is not None:
@@ -211,10 +211,12 @@ class LateInteractionEncoder(TextEncoder):
             vectors = heads.reduction(vectors)
         if contract.similarity == "cosine":
             vectors = heads.normalize(vectors) if every_head else F.normalize(vectors, dim=1)
-        cls = self._cls(states, texts)
-        if cls is not None and side == "query":
-            share = heads.fusion_weight()
-            vectors, cls = vectors * (1 - share), cls * share
+        cls = None
+        if heads.cls is not None:
+            cls = widen(heads.cls(states[texts.lengths.cumsum(0) - texts.lengths]))
+            if side == "query":
+                share = heads.fusion_weight()
+                vectors, cls = vectors * (1 - share), cls * share
         embeddings = TokenEmbeddings(vectors, lengths, ids, cls, contract.exact_match, gates)
         return self._compress(embeddings) if side == "document" else embeddings
 
@@ -228,11 +230,6 @@ class LateInteractionEncoder(TextEncoder):
         signs = straight_through_sign(documents.tokens)
         return TokenEmbeddings(signs, documents.lengths, documents.ids, documents.cls)
 
-    def _chosen_head(self, projected: Float[Tensor, "tokens dims"]) -> Float[Tensor, "tokens dim"]:
-        wanted = self.contract.word_dim or self.contract.dim
-        dims = list(self.heads.head_dims)
-        return torch.split(projected, dims, dim=1)[dims.index(wanted)]
-
     def _kept(self, texts: Texts, side: Side) -> Bool[Tensor, " tokens"]:
         """Return which tokens have a vector; the first always has, so that no text is without."""
         within = positions(texts.lengths)
@@ -241,14 +238,6 @@ class LateInteractionEncoder(TextEncoder):
             kept = ~torch.isin(texts.ids, self.skipped)
         first = self.contract.first_tokens(side)
         return kept | (within == 0) if first is None else within < first
-
-    def _cls(
-        self, states: Float[Tensor, "tokens width"], texts: Texts
-    ) -> Float[Tensor, "texts cls_dim"] | None:
-        if self.heads.cls is None:
-            return None
-        cls: Tensor = self.heads.cls(states[texts.lengths.cumsum(0) - texts.lengths])
-        return cls.float() if cls.dtype in (torch.bfloat16, torch.float16) else cls
 
     def _attended_in_check(self, lengths: Tensor) -> Tensor | None:
         hidden = self.contract.query_expansion and not self.contract.attend_to_expansion

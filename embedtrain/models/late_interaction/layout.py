@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from embedtrain.contract.texts import LateInteractionContract
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.files import (
+    linear_layer,
     read_json,
     read_projection,
     read_weights,
@@ -197,11 +197,8 @@ def write_late_layout(folder: Path, contract: LateInteractionContract, heads: To
     if not contract.is_portable:
         write_weights(folder / HEADS_FILE, heads.state_dict())
         return
-    projection = nn.Linear(heads.projection.in_features, contract.dim, bias=False)
-    place = heads.head_dims.index(contract.dim)
-    start = sum(heads.head_dims[:place])
-    with torch.no_grad():
-        projection.weight.copy_(heads.projection.weight[start : start + contract.dim])
+    start = sum(heads.head_dims[: heads.head_dims.index(contract.dim)])
+    projection = linear_layer(heads.projection.weight[start : start + contract.dim])
     write_projection(folder / "1_Dense", projection, use_residual=False)
     types = {"": "sentence_transformers.models.Transformer", "1_Dense": "pylate.models.Dense.Dense"}
     write_modules(folder, types)

@@ -6,7 +6,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from embedtrain.contract.texts import LateInteractionContract
-from embedtrain.models.pooling import positions
+from embedtrain.models.pooling import positions, widen
 from embedtrain.types import TokenEmbeddings
 
 
@@ -36,9 +36,7 @@ class TokenHeads(nn.Module):
         self.gate = nn.Linear(inner, 1) if contract.gate else None
         if self.gate is not None:
             nn.init.zeros_(self.gate.weight)
-            nn.init.ones_(
-                self.gate.bias
-            )  # open at first: a gate that starts closed has no gradient
+            nn.init.ones_(self.gate.bias)  # open: a gate that starts closed has no gradient
         self.reduction = nn.Linear(inner, contract.dim) if contract.word_dim else None
         self.cls = nn.Linear(width, contract.cls_dim) if contract.cls_dim else None
         # Shape [1], not []: DeepSpeed cannot broadcast 0-dimensional parameters.
@@ -46,10 +44,7 @@ class TokenHeads(nn.Module):
 
     def project(self, states: Float[Tensor, "tokens width"]) -> Float[Tensor, "tokens dims"]:
         """Project token states with all heads, side by side, in float32 at least."""
-        projected: Tensor = self.projection(states)
-        return (
-            projected.float() if projected.dtype in (torch.bfloat16, torch.float16) else projected
-        )
+        return widen(self.projection(states))
 
     def normalize(self, projected: Float[Tensor, "tokens dims"]) -> Float[Tensor, "tokens dims"]:
         """Normalise each head's vector by itself."""

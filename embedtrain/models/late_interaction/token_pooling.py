@@ -5,8 +5,6 @@ Source: Clavié et al. (2024), https://arxiv.org/abs/2409.14683, hierarchical po
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
-from torch import Tensor
 
 from embedtrain.ops.maxsim.token_clusters import pooled_labels
 from embedtrain.types import TokenEmbeddings
@@ -33,17 +31,11 @@ def pool_embeddings(
         labels.append(torch.from_numpy(found) + total)
         total += lengths[-1]
     group = torch.cat(labels).to(embeddings.tokens.device)
-    pooled = _means(embeddings.tokens, group, total)
+    counts = torch.bincount(group, minlength=total)[:, None].to(embeddings.tokens.dtype)
+    sums = embeddings.tokens.new_zeros(total, embeddings.tokens.shape[1])
+    pooled = sums.index_add(0, group, embeddings.tokens) / counts
     return TokenEmbeddings(
         F.normalize(pooled, dim=1) if normalized else pooled,
         torch.tensor(lengths, device=group.device),
         cls=embeddings.cls,
     )
-
-
-def _means(
-    tokens: Float[Tensor, "tokens dim"], group: Int64[Tensor, " tokens"], num_groups: int
-) -> Float[Tensor, "groups dim"]:
-    counts = torch.bincount(group, minlength=num_groups)
-    sums = tokens.new_zeros(num_groups, tokens.shape[1]).index_add(0, group, tokens)
-    return sums / counts[:, None].to(tokens.dtype)

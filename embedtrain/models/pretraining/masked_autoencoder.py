@@ -7,10 +7,11 @@ decoder pads each chunk; logits are never computed here.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeVar
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -124,7 +125,7 @@ class MaskedAutoencoder(nn.Module):
             for number, chunk in enumerate(chunks)
         ]
         order = torch.cat(rows).to(batch.texts.ids.device)
-        vectors = _in_order(torch.cat([part.vectors for part in encoded]), order)
+        vectors = torch.cat([part.vectors for part in encoded])[order.argsort()]
         decoder, shuffled = None, None
         if self.decoder is not None:
             decoder = self._decode_all(chunks, encoded, vectors, again)
@@ -152,7 +153,9 @@ class MaskedAutoencoder(nn.Module):
             layers = self.language.layers
             layer = layers[max(0, round(self.computation.early_layer * len(layers)) - 1)]
             hook = layer.register_forward_hook(
-                lambda _module, _inputs, out: early.append(_first(out))
+                lambda _module, _inputs, out: early.append(
+                    out[0] if isinstance(out, tuple) else out
+                )
             )
         try:
             states = self.encoder.states(texts, packed=packed)
@@ -178,17 +181,13 @@ class MaskedAutoencoder(nn.Module):
         again: int,
     ) -> Labelled:
         hidden, labels = [], []
+        assert self.decoder is not None
+        run = partial(decode, self.decoder, self.language, self.computation)
         for number, (chunk, part) in enumerate(zip(chunks, encoded, strict=True)):
             inputs = chunk, vectors[chunk.partners], part.early
-            hidden.append(_run(self._decode, number < again, *inputs))
+            hidden.append(_run(run, number < again, *inputs))
             labels.append(chunk.texts.ids[decoder_labels(self.computation, chunk)])
         return Labelled(torch.cat(hidden), torch.cat(labels))
-
-    def _decode(
-        self, chunk: MaskedBatch, vectors: Float[Tensor, "texts dim"], early: Tensor | None
-    ) -> Float[Tensor, "labelled dim"]:
-        assert self.decoder is not None
-        return decode(self.decoder, self.language, self.computation, chunk, vectors, early)
 
     def _encoder_labels(self, chunk: MaskedBatch) -> Bool[Tensor, " tokens"]:
         labels = ~chunk.special if self.computation.all_tokens else chunk.encoder_masked
@@ -220,10 +219,6 @@ def _run(function: Callable[..., T], recomputed: bool, *inputs: object) -> T:
     return result
 
 
-def _first(output: Tensor | tuple[Tensor, ...]) -> Tensor:
-    return output[0] if isinstance(output, tuple) else output
-
-
 def _packed(early: list[Tensor], texts: Texts, packed: bool) -> Tensor | None:
     """Return the states that a hook caught, laid end to end."""
     if not early:
@@ -232,12 +227,6 @@ def _packed(early: list[Tensor], texts: Texts, packed: bool) -> Tensor | None:
         return early[0][0]
     width = early[0].shape[1]
     return early[0][torch.arange(width, device=texts.ids.device) < texts.lengths[:, None]]
-
-
-def _in_order(values: Tensor, order: Int64[Tensor, " texts"]) -> Tensor:
-    inverse = torch.empty_like(order)
-    inverse[order] = torch.arange(len(order), device=order.device)
-    return values[inverse]
 
 
 def _figures(chunks: list[MaskedBatch]) -> dict[str, Tensor]:

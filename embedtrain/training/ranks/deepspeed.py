@@ -47,7 +47,7 @@ class ZeroStrategy(WholeCheckpoints, DeepSpeedStrategy):  # type: ignore[misc]  
     def setup_precision_plugin(self) -> None:
         """Leave batches as they are: Lightning's own would look for floats in them to convert."""
         super().setup_precision_plugin()
-        self.precision_plugin.convert_input = _same
+        self.precision_plugin.convert_input = lambda batch: batch
 
     def setup_environment(self) -> None:
         """Meet the other ranks; Lightning's own refuses CPUs."""
@@ -129,10 +129,7 @@ class ZeroStrategy(WholeCheckpoints, DeepSpeedStrategy):  # type: ignore[misc]  
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Give each rank its part of the moments."""
-        from deepspeed.utils import (
-            safe_set_full_optimizer_state,
-            safe_set_local_optimizer_state,
-        )
+        from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
 
         (stored,) = checkpoint["optimizer_states"]
         (optimizer,) = self.optimizers
@@ -195,7 +192,3 @@ class ZeroStrategy(WholeCheckpoints, DeepSpeedStrategy):  # type: ignore[misc]  
             settings = {key: value for key, value in group.items() if key != "params"}
             groups.append(settings | {"params": list(numbers)})
         return groups, parameters
-
-
-def _same(batch: Any) -> Any:  # noqa: ANN401 - of any kind
-    return batch

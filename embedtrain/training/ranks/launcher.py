@@ -43,7 +43,9 @@ def launch(command: Sequence[str], num_ranks: int, run: Path) -> None:
     reports = [logs / f"rank-{rank}.report" for rank in range(num_ranks)]
     for report in reports:
         report.unlink(missing_ok=True)
-    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
     processes: list[subprocess.Popen[bytes]] = []
     with _passing_signals_on(processes):
         try:
@@ -143,9 +145,3 @@ def _threads(num_ranks: int) -> dict[str, str]:
     if "OMP_NUM_THREADS" in os.environ:
         return {}
     return {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // num_ranks))}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -53,7 +53,11 @@ def check_strategy(
     if name.startswith("deepspeed") and find_spec("deepspeed") is None:
         raise missing_extra("deepspeed", "deepspeed", f"by trainer.strategy: {name}")
     if name == "deepspeed_3" and (pretrains or has_interaction):
-        _refuse_outside(name, pretrains=pretrains)
+        what = "a masked autoencoder, whose loss reads the word embeddings outside of their module"
+        if has_interaction:
+            what = "model.interaction, whose weights the loss reads outside of the model"
+        cure = "Use fsdp, which shards weights as well, or deepspeed_2"
+        raise UserError("trainer.strategy", f"does not fit {what}", got=name, cure=cure)
     if refreshes and (config.shares_work or config.accumulate > 1):
         raise UserError(
             "refresh",
@@ -68,16 +72,6 @@ def check_strategy(
             got=True,
             cure="Use rematerialize",
         )
-
-
-def _refuse_outside(name: str, *, pretrains: bool) -> None:
-    what = (
-        "does not fit a masked autoencoder, whose loss reads the word embeddings outside of their module"
-        if pretrains
-        else "does not fit model.interaction, whose weights the loss reads outside of the model"
-    )
-    cure = "Use fsdp, which shards weights as well, or deepspeed_2"
-    raise UserError("trainer.strategy", what, got=name, cure=cure)
 
 
 def needs_equal_chunks(config: TrainerConfig) -> bool:

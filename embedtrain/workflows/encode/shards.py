@@ -104,10 +104,10 @@ def encode_shards(
         "rows_per_shard": rows_per_shard, "texts": str(texts),
     }  # fmt: skip
     if shard.is_first:
-        _write_plan(output, settings, _files(texts), column)
+        _write_plan(output, settings, texts, column)
     wait_for([output / PLAN])
     parts = _read_plan(output, settings)
-    paths = [_path(output, part, form) for part in parts]
+    paths = [output / f"part-{part.number:05d}.{form}" for part in parts]
     sources, new_rows = _Texts(column), 0
     for part, path in zip(parts, paths, strict=True):
         if shard.takes(part.number) and not path.is_file():
@@ -155,18 +155,7 @@ class _Texts:
         return texts
 
 
-def _files(texts: Path) -> list[Path]:
-    if not texts.is_dir():
-        return [texts]
-    found = sorted(path for path in texts.iterdir() if path.name.endswith(SUFFIXES))
-    if not found:
-        raise UserError(texts, "holds no texts", cure=f"Expected files of {', '.join(SUFFIXES)}")
-    return found
-
-
-def _write_plan(
-    output: Path, settings: dict[str, object], files: list[Path], column: str | None
-) -> None:
+def _write_plan(output: Path, settings: dict[str, object], texts: Path, column: str | None) -> None:
     """Count the rows of all files and cut them into parts; also checks every row before work starts."""
     if (output / PLAN).is_file():
         return
@@ -174,6 +163,11 @@ def _write_plan(
         raise UserError(
             "--output", "exists and is not empty", got=str(output), cure="Name another folder"
         )
+    files = [texts]
+    if texts.is_dir():
+        files = sorted(path for path in texts.iterdir() if path.name.endswith(SUFFIXES))
+    if not files:
+        raise UserError(texts, "holds no texts", cure=f"Expected files of {', '.join(SUFFIXES)}")
     size, before = int(str(settings["rows_per_shard"])), 0
     parts: list[dict[str, object]] = []
     for file in files:
@@ -200,10 +194,6 @@ def _read_plan(output: Path, settings: dict[str, object]) -> list[Part]:
         if not Path(name).is_file() or Path(name).stat().st_size != size:
             raise UserError(name, "has changed since the work began", cure="Restore it")
     return [Part(**part) for part in plan["parts"]]
-
-
-def _path(output: Path, part: Part, form: Format) -> Path:
-    return output / f"part-{part.number:05d}.{form}"
 
 
 def _write_shard(

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -49,6 +50,7 @@ def launch(command: Sequence[str], num_ranks: int, run: Path) -> None:
     for report in reports:
         report.unlink(missing_ok=True)
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port())}
+    address["PYTHONPATH"] = os.pathsep.join(sys.path)  # ranks find the user's modules where we do
     processes: list[subprocess.Popen[bytes]] = []
     with _passing_signals_on(processes):
         try:

@@ -29,18 +29,11 @@ def load_plugin(name: str, group: Group) -> object:
     """Import what a name stands for; it may also lie in the working folder.
 
     Raises:
-        UserError: If it is not listed, its package is missing, or importing it fails.
+        UserError: If its package is missing, importing it fails, or it is not there.
     """
-    reference = find_reference(name, group)
-    if reference is None:
-        raise UserError(
-            name, f"is no package.module:Name, nor listed as {group}", cure="Correct it"
-        )
-    module, _, attribute = reference.partition(":")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(
-            str(Path.cwd())
-        )  # a command's own path lacks it; last, so that it hides nothing
+    module, _, attribute = (find_reference(name, group) or name).partition(":")
+    if str(Path.cwd()) not in sys.path:  # a command's own path lacks it; last, it hides nothing
+        sys.path.append(str(Path.cwd()))
     try:
         found: object = import_module(module)
     except Exception as error:  # whatever the user's module does when it is imported
@@ -52,7 +45,9 @@ def load_plugin(name: str, group: Group) -> object:
         raise UserError(name, f"cannot be imported ({reason})", cure="Mend the module") from error
     for part in attribute.split("."):
         if part not in vars(found):
-            raise UserError(name, f"is not there: {module} has no {part}", cure="Correct the name")
+            away = "Put it into a module, or go on from the script that defines it"
+            cure = away if module == "__main__" else "Correct the name"
+            raise UserError(name, f"is not there: {module} has no {part}", cure=cure)
         found = vars(found)[part]
     IMPORTED[name] = str(getattr(sys.modules[module], "__file__", None) or module)
     return found

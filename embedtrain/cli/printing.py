@@ -11,6 +11,7 @@ from rich.table import Table
 from embedtrain.evaluation.results.report import result_tables
 from embedtrain.evaluation.results.result import load_result, parse_result
 from embedtrain.mining.output import MiningFolder
+from embedtrain.plugins import IMPORTED
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import dump_recipe, load_recipe
 from embedtrain.recipe.run_folder import RunFolder
@@ -29,7 +30,9 @@ def print_hits(hits: Sequence[Hit]) -> None:
 
 
 def print_report(report: CheckReport | PretrainCheck) -> None:
-    """Print recipe, data report and estimate."""
+    """Print recipe, data report and estimate, and what code of the user's was imported for them."""
+    for name, file in IMPORTED.items():
+        Console(highlight=False).print(escape(f"# imports {name} from {file}"), soft_wrap=True)
     if isinstance(report, PretrainCheck):
         print_pretrain_check(report)
         return

@@ -131,10 +131,10 @@ def _rows(given: Any, place: str) -> Iterator[Mapping[str, object]]:  # noqa: AN
         given = given.to_pylist()
     if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
         cure = "Give a list of dicts, a generator of them, one split of a data set, or a frame"
-        raise UserError(place, "is nothing that holds rows", got=given, cure=cure)
+        raise UserError(place, "is nothing that holds rows", got=type(given).__name__, cure=cure)
     for number, row in enumerate(given):
         if not isinstance(row, str | Mapping):
-            cure = 'Give {"query": ..., "positive": ...}'
+            cure = "Give a dict for each row"
             raise UserError(f"{place} row {number}", "is no dict", got=row, cure=cure)
         yield {"text": row} if isinstance(row, str) else row
 

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from embedtrain.data.given import copy_given, copy_sections, keep_given
+from embedtrain.data.given import copy_given, copy_sections, keep_given, keep_rows
 from embedtrain.errors import UserError
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.late_interaction.encoder import LateInteractionConfig
@@ -137,8 +137,8 @@ def load_recipe(recipe: GivenRecipe, overrides: Overrides = (), data: object = N
     for key, value in sources.items():
         set_key(content, key, value)
     if data is not None:
-        rows = {"path": str(data)} if isinstance(data, str | Path) else {"rows": data}
-        set_key(content, "data.sources", [rows])
+        path = data if isinstance(data, str | Path) else keep_rows(data)
+        set_key(content, "data.sources", [{"path": str(path)}])
     keep_given(content)
     model = content.get("model")
     pretrains = (
@@ -159,7 +159,7 @@ def _read(recipe: object) -> tuple[str, dict[str, Any], yaml.Node | None]:
         return "recipe", copy_sections(recipe), None
     if not isinstance(recipe, str | Path):
         cure = "Give a path, a recipe's name, a dict or a Recipe"
-        raise UserError("recipe", "is of no use", got=recipe, cure=cure)
+        raise UserError("recipe", "is none", got=type(recipe).__name__, cure=cure)
     path = find_recipe(recipe)
     try:
         text = path.read_text(encoding="utf-8")

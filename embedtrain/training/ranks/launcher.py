@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -46,6 +47,7 @@ def launch(command: Sequence[str], num_ranks: int, run: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+    address["PYTHONPATH"] = os.pathsep.join(sys.path)  # ranks find the user's modules where we do
     processes: list[subprocess.Popen[bytes]] = []
     with _passing_signals_on(processes):
         try:

@@ -3,7 +3,6 @@
 import importlib.util
 
 import pytest
-import torch
 from check_distributed import BOUNDS
 from distributed_cases import Case, on_ranks, relative_error, train_case
 from pydantic import ValidationError
@@ -71,7 +70,6 @@ def test_a_checkpoint_of_one_strategy_goes_on_with_another_and_other_ranks(after
     stopped = on_ranks(2, train_case, first, toys, None, 2)
     second = Case(strategy=after, ranks=1 if after == "single" else 3, uneven=True)
     arguments = second, toys, Start(2, stopped["path"])
-    torch.set_num_threads(1)
     found = train_case(*arguments) if after == "single" else on_ranks(3, train_case, *arguments)
     assert found["losses"][-1] == pytest.approx(alone(first)["losses"][-1], rel=1e-5)
     assert relative_error(found, alone(first)) <= 1e-5
@@ -85,7 +83,6 @@ def test_a_checkpoint_of_one_strategy_goes_on_with_another_and_other_ranks(after
 def test_options_train_under_zero_as_alone(settings, toys):
     case = Case(strategy="deepspeed_2", trainer=settings)
     alone = Case(strategy="single", ranks=1, trainer=settings.replace("offload: true", ""))
-    torch.set_num_threads(1)
     expected = train_case(alone, toys)
     bound = 3e-2 if "bf16" in settings else 1e-5
     assert relative_error(on_ranks(2, train_case, case, toys), expected) <= bound
@@ -108,7 +105,6 @@ def test_options_train_under_zero_as_alone(settings, toys):
 def test_frozen_backbones_and_heads_outside_the_encoder_train_as_alone(model, strategy, toys):
     double = not strategy.startswith("deepspeed")
     case = Case(model, strategy, chunked=True, double=double)
-    torch.set_num_threads(1)
     expected = train_case(case.alone, toys)
     assert relative_error(on_ranks(2, train_case, case, toys), expected) <= (
         1e-9 if double else 1e-5

@@ -1,4 +1,4 @@
-.PHONY: check format imports lint quickstart setup test types
+.PHONY: check format imports lint prove quickstart setup test types
 
 VENV ?= .venv
 BIN := $(VENV)/bin/
@@ -29,8 +29,14 @@ types:
 imports:
 	$(BIN)lint-imports
 
+# One thread a worker and a file to a worker, whose fixtures are then built once.
+PYTEST := $(BIN)pytest -q -n auto --maxprocesses 4 --dist loadfile --durations 10
+
 test:
-	$(BIN)pytest -q
+	$(PYTEST)
+
+prove:  ## the slow proofs that `test` leaves out
+	$(PYTEST) -m prove
 
 format:  ## the only target that edits files
 	$(BIN)ruff format .

@@ -5,11 +5,15 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("WANDB_MODE", "offline")
+os.environ["OMP_NUM_THREADS"] = (
+    "1"  # workers share the cores, and a forked child must not wait for threads
+)
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import forks
 import pytest
 import torch
 from hypothesis import settings
@@ -27,6 +31,7 @@ from transformers import (
 # A busy machine takes longer now and then: no test is about time.
 settings.register_profile("any_machine", deadline=None)
 settings.load_profile("any_machine")
+torch.set_num_threads(1)
 
 WORDS = [
     "red",
@@ -56,6 +61,23 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     os.environ["EMBEDTRAIN_CACHE"] = str(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def forked_reloads() -> Iterator[Callable[..., object]]:
+    """An export is reloaded in a fork of this process; returns what starts a process instead."""
+    from embedtrain.release import export
+
+    original = export.reload_elsewhere
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "reload_elsewhere", forks.reload_in_a_fork)
+        yield original
+
+
+@pytest.fixture
+def fresh_reloads(forked_reloads: Callable[..., object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An export is reloaded in a process of its own, as users' exports are."""
+    monkeypatch.setattr("embedtrain.release.export.reload_elsewhere", forked_reloads)
 
 
 def sentence(generator: torch.Generator, length: int) -> str:

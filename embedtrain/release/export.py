@@ -181,10 +181,7 @@ def verify(model: TextEncoder, folder: Path) -> None:
     ours = {side: as_arrays(encode_texts(model, probes, side)) for side in sides}
     with tempfile.TemporaryDirectory() as scratch:
         result = Path(scratch) / "vectors.npz"
-        command = [sys.executable, "-m", "embedtrain.release.reload", str(folder), str(result)]
-        done = subprocess.run(
-            command, input=json.dumps(probes), capture_output=True, text=True, check=False
-        )
+        done = reload_elsewhere(folder, result, json.dumps(probes))
         if done.returncode != 0:
             reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise UserError(folder, "cannot be loaded again", got=reason, cure="Please report this")
@@ -207,6 +204,12 @@ def verify(model: TextEncoder, folder: Path) -> None:
 def largest_difference(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
     """Return the largest difference of a coordinate, relative to the largest one where that exceeds 1."""
     return float(np.abs(ours - theirs).max()) / max(1.0, float(np.abs(ours).max()))
+
+
+def reload_elsewhere(folder: Path, result: Path, probes: str) -> subprocess.CompletedProcess[str]:
+    """Encode a JSON list of texts with the folder in a process that shares nothing with this one."""
+    command = [sys.executable, "-m", "embedtrain.release.reload", str(folder), str(result)]
+    return subprocess.run(command, input=probes, capture_output=True, text=True, check=False)
 
 
 def difference(

@@ -82,6 +82,25 @@ def test_the_choice_of_positives_and_negatives_depends_on_the_step_alone(source)
     assert len({tuple(shown(step)) for step in range(20)}) > 1
 
 
+def test_scores_stay_with_their_texts_when_a_positive_or_a_negative_is_not_shown(
+    bert, tmp_path, write_jsonl
+):
+    texts = {"cat": 1.0, "a cat": 2.0, "dog": 3.0, "tree": 4.0, "house": 5.0}
+    row = {"query": "red cat", "positive": ["cat", "a cat"], "negatives": ["dog", "tree", "house"]}
+    path = write_jsonl([row | {"scores": list(texts.values())}] * 2)
+    tokenization = Tokenization(load_backbone(bert).tokenizer, CONTRACT)
+    source = tokenize_source(open_source(SourceConfig(path=str(path))), tokenization, tmp_path)
+    builder = BatchBuilder([source], num_positives=1, num_negatives=2)
+    score_of = {text_id(text): score for text, score in texts.items()}
+    shown = set()
+    for step in range(20):
+        relevance = builder(Draw(step, 0, np.arange(2))).relevance
+        ids = relevance.document_ids.tolist()
+        assert relevance.teacher_scores.tolist() == [score_of[one] for one in ids]
+        shown.update(ids)
+    assert shown == set(score_of)
+
+
 def test_no_negatives_can_be_asked_for(source):
     batch = BatchBuilder([source], num_negatives=0)(Draw(0, 0, np.arange(3)))
     assert batch.relevance.owners.tolist() == [0, 1, 2]

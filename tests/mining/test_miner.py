@@ -151,6 +151,16 @@ def test_simans_prefers_scores_near_the_positive_and_a_pool_bounds_the_draw(buil
     assert max(negative["rank"] for negative in pool["neg"]) <= 13
 
 
+def test_the_shift_of_simans_is_added_to_the_positives_score(build):
+    task, encoded = make_task([[0.5, *np.linspace(0.9, 0.1, 81)]], [[0]])
+    settings = {"rule": {"kind": "none"}, "num_negatives": 5, "depth": 90}
+    for shift in (-0.3, 0.0, 0.3):
+        sampling = {"kind": "simans", "a": 1e5, "b": shift}
+        mined = build(task, encoded, sampling=sampling, **settings).mine(ROWS)[0]
+        for negative in mined["neg"]:
+            assert negative["score"] == pytest.approx(0.5 + shift, abs=0.05)
+
+
 def test_too_few_survivors_are_kept_repeated_or_filled_at_random(build):
     texts = ["the answer", "The answer", *(f"t{row}" for row in range(38))]
     task, encoded = make_task([[1.0, 1.0, 0.99, 0.5, 0.4, *([0.1] * 35)]], [[0]], texts)

@@ -45,6 +45,24 @@ def test_a_planted_false_negative_gets_no_gradient_and_a_margin_leaves_out_more(
     assert number(result.metrics["guided_ratio"]) > 0
 
 
+@pytest.mark.parametrize(
+    ("of_positive", "kept", "left_out"), [(0.5, 0.39, 0.41), (-0.5, -0.61, -0.59)]
+)
+def test_a_relative_margin_grows_with_the_size_of_the_guides_score(of_positive, kept, left_out):
+    """A fifth of 0.5 below the positive's score, whatever its sign."""
+    outputs = random_outputs()
+    query = torch.eye(5, dtype=torch.float64)
+    document = torch.full((5 * GROUP, 5), -10.0, dtype=torch.float64)
+    document[outputs.relevance.positives[:, 0]] = of_positive
+    document[[2, 3]] = 10.0  # left out of every other row
+    document[[2, 3], 0] = torch.tensor([kept, left_out], dtype=torch.float64)
+    objective = GIST(temperature=0.2, directions=EVERY[:1], margin=0.2, margin_kind="relative")
+    objective(guided(outputs, query, document)).loss.backward()
+    sizes = outputs.document.grad.abs().amax(1)
+    assert number(sizes[2]) > 0
+    assert number(sizes[3]) == 0
+
+
 def test_the_positive_stays_even_if_the_guide_prefers_all_others():
     outputs = random_outputs()
     query = torch.eye(5, dtype=torch.float64)

@@ -54,6 +54,25 @@ def test_the_teacher_gets_no_gradient(teacher):
     assert untaught < 1e-12
 
 
+def test_the_mean_that_teaches_both_gets_no_gradient():
+    outputs = with_cls()
+    divergence(outputs, temperature=0.7, cls_temperature=0.1).backward()
+    found = outputs.document.tokens.grad.clone(), outputs.document.cls.grad.clone()
+    again = with_cls()
+    tokens = all_scores(replace(again.query, cls=None), replace(again.document, cls=None)) / 0.7
+    whole = again.query.cls @ again.document.cls.T / 0.1
+    positive, negative = candidate_masks(again, torch.arange(5))
+    kept = positive | negative
+    for row in range(5):
+        students = [scores[row, kept[row]] for scores in (tokens, whole)]
+        teacher = torch.stack([student.detach() for student in students]).mean(0).softmax(0)
+        loss = sum(
+            (teacher * (teacher.log() - student.log_softmax(0))).sum() for student in students
+        )
+        (loss / 5).backward(retain_graph=True)
+    torch.testing.assert_close(found, (again.document.tokens.grad, again.document.cls.grad))
+
+
 def test_the_learned_share_of_the_dense_vector_does_not_change_its_view():
     found = [number(divergence(with_cls(share), teacher="dense")) for share in (1.0, 0.3)]
     assert found[0] == pytest.approx(found[1])

@@ -36,9 +36,7 @@ def encoder(path: str, **settings):
         ("llama", {"pooling": "weighted_mean", "projection": 8}),
     ],
 )
-def test_sentence_transformers_in_a_fresh_process_gives_the_same_vectors(
-    kind, settings, request, tmp_path
-):
+def test_sentence_transformers_gives_the_same_vectors(kind, settings, request, tmp_path):
     """`write_model` itself reloads and compares; here the folder is also read back by ourselves."""
     model = encoder(request.getfixturevalue(kind), **settings)
     folder = write_model(model, tmp_path / "model")
@@ -47,6 +45,15 @@ def test_sentence_transformers_in_a_fresh_process_gives_the_same_vectors(
     for side in ("query", "document"):
         difference = encode_texts(model, TEXTS, side) - encode_texts(again, TEXTS, side)
         assert np.abs(difference).max() < 1e-6
+
+
+@pytest.mark.usefixtures("fresh_reloads")
+def test_an_export_is_reloaded_in_a_process_of_its_own(bert, tmp_path, monkeypatch):
+    assert (write_model(encoder(bert), tmp_path / "model") / "model.safetensors").is_file()
+    monkeypatch.setattr(sys, "executable", "false")
+    with pytest.raises(UserError, match="cannot be loaded again"):
+        write_model(encoder(bert), tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_the_layout_is_the_legacy_one_with_prompts(bert, tmp_path):

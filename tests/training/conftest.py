@@ -4,7 +4,6 @@ from pathlib import Path
 
 import places
 import pytest
-import torch
 
 SCRIPTS = str(places.SCRIPTS)
 
@@ -33,10 +32,7 @@ def alone(toys):
     def train(case):
         reference = case.alone
         if reference not in known:
-            threads = torch.get_num_threads()
-            torch.set_num_threads(1)
             known[reference] = train_case(reference, toys)
-            torch.set_num_threads(threads)
         return known[reference]
 
     return train

@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from forks import fork, signal_on_call
 
 from embedtrain.data.examples import SourceConfig
 from embedtrain.data.sources import open_source
@@ -26,16 +26,6 @@ from embedtrain.mining.task import load_mining_task
 from embedtrain.models.build import load_dense
 from embedtrain.workflows import mine as workflow
 from embedtrain.workflows.mine import mine, mine_task
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """A killed child runs on one thread; what it is compared with must round alike."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
 
 OUTPUTS = ("negatives.jsonl", "train.jsonl", "suspects.md")
 CONFIG = MiningConfig.model_validate(
@@ -99,8 +89,8 @@ def test_the_manifest_says_what_was_done(mined):
     assert not (mined / "parts").exists()
 
 
-@pytest.mark.parametrize(("hash_seed", "threads"), [("0", "1"), ("1", "2")])
-def test_hash_seed_and_threads_change_no_byte(mined, bert, beir, tmp_path, hash_seed, threads):
+def test_hash_seed_and_threads_change_no_byte(mined, bert, beir, tmp_path):
+    """This process has one thread and a random hash seed; the other two threads and a fixed one."""
     overrides = [
         "num_negatives=4", "sampling={kind: uniform, pool: 8}", "shortfall=random_fill",
         "rule={kind: margin, margin: 0.001}",
@@ -108,8 +98,8 @@ def test_hash_seed_and_threads_change_no_byte(mined, bert, beir, tmp_path, hash_
     ]  # fmt: skip
     command = ["mine", bert, *overrides, "--data", beir, "--split", "test", "--output", "out"]
     environment = os.environ | {
-        "PYTHONHASHSEED": hash_seed,
-        "OMP_NUM_THREADS": threads,
+        "PYTHONHASHSEED": "1",
+        "OMP_NUM_THREADS": "2",
         "EMBEDTRAIN_CACHE": str(tmp_path / "cache"),
     }
     done = subprocess.run(
@@ -119,14 +109,6 @@ def test_hash_seed_and_threads_change_no_byte(mined, bert, beir, tmp_path, hash_
     assert done.returncode == 0, done.stderr
     assert "10 queries, 40 negatives" in done.stdout
     assert bytes_of(tmp_path / "out") == bytes_of(mined)
-
-
-def in_process(work) -> int:
-    process = multiprocessing.get_context("fork").Process(target=work)
-    process.start()
-    process.join(60)
-    assert process.exitcode is not None
-    return process.exitcode
 
 
 @pytest.mark.parametrize("at", ["encoding", "mining", "joining"])
@@ -139,26 +121,17 @@ def test_a_killed_mining_goes_on_and_ends_with_the_same_bytes(
     reference = mine(
         bert, str(beir), tmp_path / "reference", CONFIG, split="test", cache=cache / "r"
     )
-    target, name = {
-        "encoding": (sys.modules["embedtrain.encoding.cache"], "encode_texts"),
-        "mining": (Miner, "mine"),
-        "joining": (workflow, "render_suspects"),
+    target, name, call = {
+        "encoding": (sys.modules["embedtrain.encoding.cache"], "encode_texts", 3),
+        "mining": (Miner, "mine", 3),
+        "joining": (workflow, "render_suspects", 1),
     }[at]
 
     def work():
-        torch.set_num_threads(1)
-        original, calls = getattr(target, name), []
-
-        def killed(*arguments, **settings):
-            calls.append(1)
-            if len(calls) == (1 if at == "joining" else 3):
-                os.kill(os.getpid(), signal.SIGKILL)
-            return original(*arguments, **settings)
-
-        setattr(target, name, killed)
+        signal_on_call(target, name, call)
         mine(bert, str(beir), output, CONFIG, split="test", cache=cache)
 
-    assert in_process(work) == -signal.SIGKILL
+    assert fork(work).returncode == -signal.SIGKILL
     assert not (output / "manifest.json").exists()
     mine(bert, str(beir), output, CONFIG, split="test", cache=cache)
     assert bytes_of(output) == bytes_of(reference.path)
@@ -179,7 +152,6 @@ def test_ranks_share_the_queries_and_write_the_same_bytes(mined, bert, beir, tmp
     cache = tmp_path / "cache"
 
     def rank_one():
-        torch.set_num_threads(1)
         mine_task(model, task, tmp_path / "out", CONFIG, cache=cache, shard=Shard(1, 2))
 
     process = multiprocessing.get_context("fork").Process(target=rank_one)

@@ -1,29 +1,19 @@
 """Stages in one file: each finds what the ones before it left, and none is done twice."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import torch
+from forks import embedtrain, signal_on_call
 
 from embedtrain.errors import UserError
 from embedtrain.resources import resource
+from embedtrain.training.module import RetrievalModule
 from embedtrain.workflows import pipeline as module
 from embedtrain.workflows.pipeline import load_pipeline, resume_pipeline, run_pipeline
 
 SMOKE = resource("recipes") / "smoke/mine_then_train.yaml"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -65,25 +55,11 @@ def test_what_is_done_is_not_done_again(finished, monkeypatch):
 
 
 def test_a_pipeline_killed_in_a_stage_goes_on_in_it(finished, overrides, tmp_path):
-    script = f"""
-import os, signal, sys
-from embedtrain.training.module import RetrievalModule
-original, steps = RetrievalModule.training_step, []
-def training_step(self, batch, index):
-    steps.append(1)
-    if len(steps) == 7:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return original(self, batch, index)
-RetrievalModule.training_step = training_step
-from embedtrain.cli.main import main
-sys.argv = ["embedtrain", "train", {str(SMOKE)!r}, *{overrides!r}, "--output", {str(tmp_path / "run")!r}]
-main()
-"""
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, check=False
+    done = embedtrain(
+        ["train", SMOKE, *overrides, "--output", tmp_path / "run"],
+        before=lambda: signal_on_call(RetrievalModule, "training_step", 7),
     )
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert done.returncode == -signal.SIGKILL, done.stderr
     assert (tmp_path / "run/hard/checkpoints").is_dir()
     assert not (tmp_path / "run/hard/model").exists()
     resume_pipeline(tmp_path / "run")

@@ -1,53 +1,30 @@
 """Mining while training: versions follow the steps, and a killed run ends with the very same weights."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from forks import embedtrain, signal_on_call
 from safetensors.torch import load_file
 
 from embedtrain.data.batches import BatchBuilder
 from embedtrain.data.mixture import Mixture
 from embedtrain.encoding.cache import model_key
 from embedtrain.errors import UserError
+from embedtrain.mining.miner import Miner
 from embedtrain.mining.task import load_mining_task
 from embedtrain.models.build import build_encoder
 from embedtrain.recipe.retrieval import load_recipe
+from embedtrain.training.module import RetrievalModule
 from embedtrain.workflows.refresh import RefreshedBatches
 from embedtrain.workflows.train import resume, train
 
-KILL_AT = """
-import os, signal, sys
-from embedtrain.{module} import {owner}
-original = {owner}.{name}
-calls = []
-def killed(*arguments, **settings):
-    calls.append(1)
-    if len(calls) == {call}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return original(*arguments, **settings)
-{owner}.{name} = killed
-from embedtrain.cli.main import main
-sys.argv = ["embedtrain", "train", {recipe!r}, "--output", {output!r}]
-main()
-"""
 KILLS = {
-    "inside a version": ("training.module", "RetrievalModule", "training_step", 7),
-    "at a boundary, while mining": ("mining.miner", "Miner", "mine", 2),
+    "inside a version": (RetrievalModule, "training_step", 7),
+    "at a boundary, while mining": (Miner, "mine", 2),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -96,16 +73,10 @@ def test_each_version_is_mined_by_the_model_of_its_own_step(recipe, unbroken):
 
 @pytest.mark.parametrize("kill", KILLS.values(), ids=KILLS.keys())
 def test_a_killed_run_mines_and_learns_the_same(recipe, unbroken, tmp_path, kill):
-    module, owner, name, call = kill
-    script = KILL_AT.format(
-        module=module, owner=owner, name=name, call=call,
-        recipe=str(recipe), output=str(tmp_path / "run"),
-    )  # fmt: skip
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, check=False
+    done = embedtrain(
+        ["train", recipe, "--output", tmp_path / "run"], before=lambda: signal_on_call(*kill)
     )
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert done.returncode == -signal.SIGKILL, done.stderr
     resume(tmp_path / "run")
     ours, theirs = weights(tmp_path / "run"), weights(unbroken)
     for tensor, value in theirs.items():

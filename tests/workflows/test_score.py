@@ -1,12 +1,10 @@
 import json
-import multiprocessing
-import os
 import signal
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
+from forks import fork, signal_on_call
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 from embedtrain.data.examples import SourceConfig
@@ -18,15 +16,6 @@ from embedtrain.models.build import load_dense, load_encoder
 from embedtrain.ops.similarity import all_scores
 from embedtrain.workflows import score as workflow
 from embedtrain.workflows.score import detect_kind, score
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """A killed child runs on one thread; what it is compared with must round alike."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -91,22 +80,10 @@ def test_a_killed_scoring_goes_on_and_ends_with_the_same_bytes(
     score(cross_encoder, data, tmp_path / "whole.jsonl")
 
     def work():
-        torch.set_num_threads(1)
-        original, calls = CrossEncoder.logits, []
-
-        def killed(self, batch):
-            calls.append(1)
-            if len(calls) == 3:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return original(self, batch)
-
-        CrossEncoder.logits = killed
+        signal_on_call(CrossEncoder, "logits", 3)
         score(cross_encoder, data, tmp_path / "out.jsonl")
 
-    process = multiprocessing.get_context("fork").Process(target=work)
-    process.start()
-    process.join(60)
-    assert process.exitcode == -signal.SIGKILL
+    assert fork(work).returncode == -signal.SIGKILL
     partial = tmp_path / "out.partial"
     assert len(partial.read_text().splitlines()) == 16
     with partial.open("a") as file:

@@ -143,6 +143,16 @@ def test_the_minimum_detectable_difference_is_found_with_its_power():
     assert np.mean(found) == pytest.approx(0.8, abs=0.03)
 
 
+def test_the_minimum_detectable_difference_by_cluster_is_the_formula_by_hand():
+    values, labels = np.array([0.1, 0.3, -0.2, 0.4, 0.6]), ["a", "a", "b", "c", "c"]
+    mean, sizes = 1.2 / 5, np.array([2, 1, 2])
+    deviations = np.array([0.4, -0.2, 1.0]) - sizes * mean
+    error = np.sqrt(3 / 2 * (deviations**2).sum()) / 5  # three clusters, two degrees of freedom
+    factor = stats.norm.ppf(0.975) + stats.norm.ppf(0.8)
+    found = minimum_detectable_difference(values, clusters=labels)
+    assert found == pytest.approx(factor * error)
+
+
 def test_one_query_or_cluster_cannot_be_compared():
     with pytest.raises(UserError, match="at least two queries or clusters; got 1"):
         compare_paired(np.array([0.3]), np.array([0.2]))

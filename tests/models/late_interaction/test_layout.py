@@ -2,12 +2,11 @@
 
 import json
 import string
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
+from forks import fork
 from late_toys import TEXTS, VARIANTS, embed, encoder, per_text
 from safetensors.torch import load_file, save_file
 
@@ -30,18 +29,6 @@ def test_a_saved_model_gives_the_same_vectors(bert, tmp_path, variant):
         assert torch.equal(theirs.ids, ours.ids) if ours.ids is not None else theirs.ids is None
 
 
-READER = """
-import sys, json, numpy as np
-from sentence_transformers.multi_vector_encoder import MultiVectorEncoder
-out = {}
-for folder in sys.argv[3:]:
-    model = MultiVectorEncoder(folder, device="cpu")
-    texts = json.load(open(sys.argv[1]))
-    for side, encode in (("query", model.encode_query), ("document", model.encode_document)):
-        for number, vectors in enumerate(encode(texts)):
-            out[f"{folder.rsplit('/')[-1]}{side}{number}"] = np.asarray(vectors)
-np.savez(sys.argv[2], **out)
-"""
 PORTABLE = {
     "plain": {},
     "skipping": {"skiplist": ("cat", "!")},
@@ -53,14 +40,26 @@ PORTABLE = {
 
 
 def test_sentence_transformers_gives_the_same_vectors(bert, tmp_path):
-    pytest.importorskip("sentence_transformers.multi_vector_encoder")
+    multi_vector = pytest.importorskip("sentence_transformers.multi_vector_encoder")
     texts = [*TEXTS, "red, cat! runs.", " ".join(TEXTS * 3)]
-    (tmp_path / "texts.json").write_text(json.dumps(texts))
     models = {name: encoder(bert, **settings) for name, settings in PORTABLE.items()}
     for name, model in models.items():
         save_encoder(model, tmp_path / name)
-    places = [tmp_path / "texts.json", tmp_path / "out.npz", *(tmp_path / name for name in models)]
-    subprocess.run([sys.executable, "-c", READER, *map(str, places)], check=True)
+
+    def read() -> None:
+        out = {}
+        for name in models:
+            model = multi_vector.MultiVectorEncoder(str(tmp_path / name), device="cpu")
+            both = {"query": model.encode_query(texts), "document": model.encode_document(texts)}
+            out |= {
+                f"{name}{side}{number}": np.asarray(vectors)
+                for side, found in both.items()
+                for number, vectors in enumerate(found)
+            }
+        np.savez(tmp_path / "out.npz", **out)
+
+    done = fork(read)
+    assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "out.npz") as theirs:
         for name, model in models.items():
             for side in ("query", "document"):
@@ -122,22 +121,20 @@ def test_what_a_folder_cannot_give_is_refused(bert, tmp_path, settings, message)
         encoder(tmp_path / "model", **settings)
 
 
-NATIVE = """
-import sys
-from sentence_transformers.multi_vector_encoder import MultiVectorEncoder
-for folder in sys.argv[1:]:
-    MultiVectorEncoder(folder, device="cpu").save_pretrained(folder + "-native")
-"""
-
-
 def test_what_sentence_transformers_writes_itself_is_read_with_the_same_vectors(bert, tmp_path):
-    pytest.importorskip("sentence_transformers.multi_vector_encoder")
+    multi_vector = pytest.importorskip("sentence_transformers.multi_vector_encoder")
     names = ("plain", "skipping", "attended", "unexpanded", "prompted")
     models = {name: encoder(bert, **PORTABLE[name]) for name in names}
     for name, model in models.items():
         save_encoder(model, tmp_path / name)
-    folders = [str(tmp_path / name) for name in names]
-    subprocess.run([sys.executable, "-c", NATIVE, *folders], check=True)
+
+    def write() -> None:
+        for name in names:
+            native = multi_vector.MultiVectorEncoder(str(tmp_path / name), device="cpu")
+            native.save_pretrained(str(tmp_path / f"{name}-native"))
+
+    done = fork(write)
+    assert done.returncode == 0, done.stderr
     for name, model in models.items():
         loaded = load_encoder(str(tmp_path / f"{name}-native")).eval()
         for side in ("query", "document"):

@@ -3,7 +3,6 @@
 import importlib.util
 
 import pytest
-import torch
 from check_distributed import BOUNDS
 from distributed_cases import Case, on_ranks, relative_error, train_case
 from pydantic import ValidationError
@@ -17,18 +16,19 @@ from embedtrain.training.settings import TrainerConfig
 needs_deepspeed = pytest.mark.skipif(
     importlib.util.find_spec("deepspeed") is None, reason="deepspeed is an extra"
 )
+slow_deepspeed = (needs_deepspeed, pytest.mark.prove)
 HARD = {"chunked": True, "accumulate": 2, "uneven": True, "clip": 0.05}
 CASES = [
     Case("dense", "ddp", 4, **HARD, double=True),
     Case("late_interaction", "ddp", 2, **HARD, double=True),
-    Case("masked", "ddp", 4, **HARD, double=True),
+    pytest.param(Case("masked", "ddp", 4, **HARD, double=True), marks=pytest.mark.prove),
     # An objective that does not use the temperature that the model learns.
     Case("dense", "ddp", 2, uneven=True, double=True, objective="{name: triplet}"),
-    Case("dense", "fsdp", 2, **HARD, double=True),
+    pytest.param(Case("dense", "fsdp", 2, **HARD, double=True), marks=pytest.mark.prove),
     Case("masked", "fsdp", 2, **HARD, double=True),
-    pytest.param(Case("dense", "deepspeed_1", 2, **HARD), marks=needs_deepspeed),
-    pytest.param(Case("late_interaction", "deepspeed_2", 2, **HARD), marks=needs_deepspeed),
-    pytest.param(Case("masked", "deepspeed_2", 2, **HARD), marks=needs_deepspeed),
+    pytest.param(Case("dense", "deepspeed_1", 2, **HARD), marks=slow_deepspeed),
+    pytest.param(Case("late_interaction", "deepspeed_2", 2, **HARD), marks=slow_deepspeed),
+    pytest.param(Case("masked", "deepspeed_2", 2, **HARD), marks=slow_deepspeed),
     # Ranks whose texts would make unequal chunks: ZeRO 2 mixed up their gradients.
     pytest.param(Case("dense", "deepspeed_2", 4, **HARD), marks=needs_deepspeed),
     pytest.param(Case("dense", "deepspeed_3", 2, uneven=True, chunked=True), marks=needs_deepspeed),
@@ -65,13 +65,15 @@ def test_a_step_of_any_number_of_chunks_costs_one_gather_and_one_reduce_scatter(
 
 
 @needs_deepspeed
-@pytest.mark.parametrize("after", ["fsdp", "deepspeed_3", "single"])
+@pytest.mark.parametrize(
+    "after",
+    [*(pytest.param(name, marks=pytest.mark.prove) for name in ("fsdp", "deepspeed_3")), "single"],
+)
 def test_a_checkpoint_of_one_strategy_goes_on_with_another_and_other_ranks(after, toys, alone):
     first = Case(strategy="deepspeed_2", uneven=True)
     stopped = on_ranks(2, train_case, first, toys, None, 2)
     second = Case(strategy=after, ranks=1 if after == "single" else 3, uneven=True)
     arguments = second, toys, Start(2, stopped["path"])
-    torch.set_num_threads(1)
     found = train_case(*arguments) if after == "single" else on_ranks(3, train_case, *arguments)
     assert found["losses"][-1] == pytest.approx(alone(first)["losses"][-1], rel=1e-5)
     assert relative_error(found, alone(first)) <= 1e-5
@@ -80,12 +82,15 @@ def test_a_checkpoint_of_one_strategy_goes_on_with_another_and_other_ranks(after
 @needs_deepspeed
 @pytest.mark.parametrize(
     "settings",
-    ["{gradient_checkpointing: true}", "{offload: true}", "{precision: bf16}"],
+    [
+        "{gradient_checkpointing: true}",
+        pytest.param("{offload: true}", marks=pytest.mark.prove),
+        pytest.param("{precision: bf16}", marks=pytest.mark.prove),
+    ],
 )
 def test_options_train_under_zero_as_alone(settings, toys):
     case = Case(strategy="deepspeed_2", trainer=settings)
     alone = Case(strategy="single", ranks=1, trainer=settings.replace("offload: true", ""))
-    torch.set_num_threads(1)
     expected = train_case(alone, toys)
     bound = 3e-2 if "bf16" in settings else 1e-5
     assert relative_error(on_ranks(2, train_case, case, toys), expected) <= bound
@@ -95,20 +100,19 @@ def test_options_train_under_zero_as_alone(settings, toys):
 @pytest.mark.parametrize(
     ("model", "strategy"),
     [
-        ("lora", "ddp"),
-        ("lora", "deepspeed_3"),
+        pytest.param("lora", "ddp", marks=pytest.mark.prove),
+        pytest.param("lora", "deepspeed_3", marks=pytest.mark.prove),
         ("lora", "fsdp"),
-        ("interaction", "ddp"),
+        pytest.param("interaction", "ddp", marks=pytest.mark.prove),
         ("interaction", "deepspeed_2"),
-        ("interaction", "fsdp"),
+        pytest.param("interaction", "fsdp", marks=pytest.mark.prove),
         ("pair_classes", "deepspeed_3"),
-        ("pair_classes", "fsdp"),
+        pytest.param("pair_classes", "fsdp", marks=pytest.mark.prove),
     ],
 )
 def test_frozen_backbones_and_heads_outside_the_encoder_train_as_alone(model, strategy, toys):
     double = not strategy.startswith("deepspeed")
     case = Case(model, strategy, chunked=True, double=double)
-    torch.set_num_threads(1)
     expected = train_case(case.alone, toys)
     assert relative_error(on_ranks(2, train_case, case, toys), expected) <= (
         1e-9 if double else 1e-5

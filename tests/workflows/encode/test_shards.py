@@ -152,6 +152,7 @@ def test_a_parquet_file_becomes_one_file_as_well(folder, model, expected, tmp_pa
     np.testing.assert_allclose(np.load(tmp_path / "c.npy"), expected[8:], atol=1e-6)
 
 
+@pytest.mark.prove
 def test_torchrun_starts_ranks_that_encode_together(folder, model, expected, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     command += ["--master-port", str(random.randrange(20_000, 40_000)), "-m", "embedtrain"]

@@ -1,14 +1,9 @@
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
+import forks
 import pytest
-import torch
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
@@ -37,23 +32,9 @@ trainer:
 
 
 @pytest.fixture(scope="session")
-def embedtrain(cache: Path) -> Run:
-    """Run the command line in a process of its own."""
-
-    def run(arguments: Sequence[object], **settings: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command(arguments), capture_output=True, text=True, timeout=240, check=False, **settings
-        )
-
-    return run
-
-
-def command(arguments: Sequence[object]) -> list[str]:
-    return [sys.executable, "-m", "embedtrain", *map(str, arguments)]
-
-
-def environment() -> dict[str, str]:
-    return os.environ | {"OMP_NUM_THREADS": "1"}
+def embedtrain(cache: Path) -> Callable[..., object]:
+    """Run the command line in a fork."""
+    return forks.embedtrain
 
 
 @pytest.fixture(scope="session")
@@ -90,13 +71,9 @@ def smoke(on_corpus: list[str]) -> Callable[..., object]:
 
 
 @pytest.fixture
-def forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Runs of forked ranks, which have one thread; reloading each export in a fresh process is tested elsewhere."""
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of forked ranks; reloading each export is tested elsewhere."""
     monkeypatch.setattr("embedtrain.release.export.verify", lambda *_: None)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,9 @@
-"""The command line as a user meets it: in a process of its own, with exit codes and one clear line."""
+"""The command line as a user meets it: with exit codes and one clear line."""
 
 import csv
 import gzip
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -149,9 +150,7 @@ def test_every_command_has_a_help_page_with_an_example(name, capsys, monkeypatch
     assert "Example" in capsys.readouterr().out
 
 
-def test_import_and_help_do_not_load_torch(embedtrain):
-    import subprocess
-
+def test_import_and_help_do_not_load_torch():
     for code in ("import embedtrain", "import embedtrain.cli.main"):
         script = f"{code}; import sys; assert 'torch' not in sys.modules"
         subprocess.run([sys.executable, "-c", script], check=True)
@@ -215,8 +214,9 @@ def test_mistakes_exit_with_2_and_one_line_and_write_nothing(
 
 
 def test_a_mistake_in_a_process_of_its_own_exits_with_2(embedtrain, recipe):
-    for arguments in (["train", recipe, "trainer.step=3"], ["train", "--no-such-flag"]):
-        done = embedtrain(arguments)
+    command = [sys.executable, "-m", "embedtrain", "train", str(recipe), "trainer.step=3"]
+    started = subprocess.run(command, capture_output=True, text=True, check=False)
+    for done in (started, embedtrain(["train", "--no-such-flag"])):
         assert done.returncode == 2
         assert "Traceback" not in done.stderr
 

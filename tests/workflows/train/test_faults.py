@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from forks import embedtrain
 from places import SCRIPTS
 from safetensors.torch import load_file
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
@@ -27,6 +28,7 @@ from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.training import callbacks
 from embedtrain.training.callbacks import list_checkpoints
 from embedtrain.training.module import RetrievalModule
+from embedtrain.training.ranks.launcher import RankDied
 from embedtrain.workflows import train as workflow
 
 KILLS = int(os.environ.get("EMBEDTRAIN_KILLS", "1"))
@@ -204,6 +206,18 @@ def test_jumps_of_the_clock_change_nothing(recipe, tmp_path, monkeypatch):
     assert_same(tmp_path / "jumping", tmp_path / "steady")
 
 
+def test_the_command_line_ends_with_one_line_when_a_rank_is_killed(recipe, tmp_path, monkeypatch):
+    def die(*_: object) -> None:
+        raise RankDied("rank 1 was killed by SIGKILL; the other ranks were ended")
+
+    monkeypatch.setattr("embedtrain.workflows.launch.launch", die)
+    done = embedtrain(["train", recipe, *SHORT, "--output", tmp_path / "run"])
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last == "error: rank 1 was killed by SIGKILL; the other ranks were ended"
+
+
+@pytest.mark.prove
 def test_the_command_line_starts_ranks_and_says_how_to_go_on_when_one_is_killed(recipe, tmp_path):
     folder = tmp_path / "run"
     arguments = ["train", str(recipe), *SHORT, "trainer.steps=5000", "--output", str(folder)]

@@ -2,14 +2,12 @@
 
 import csv
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from forks import embedtrain, signal_on_call
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForMaskedLM
 
@@ -20,25 +18,12 @@ from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.release.export import export
 from embedtrain.resources import resource
 from embedtrain.training.callbacks import list_checkpoints
+from embedtrain.training.pretraining import PretrainModule
 from embedtrain.workflows.check import check
 from embedtrain.workflows.pipeline import load_pipeline, resume_pipeline, run_pipeline
 from embedtrain.workflows.train import resume, train
 
 NAMES = ("condenser", "cot_mae", "dupmae", "mlm", "retromae", "simlm")
-
-KILL_AT = """
-import os, signal, sys
-from embedtrain.training.pretraining import PretrainModule
-from embedtrain.cli.main import main
-step_of = PretrainModule.training_step
-def training_step(self, batch, index):
-    if self.trainer.global_step == {step}:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return step_of(self, batch, index)
-PretrainModule.training_step = training_step
-sys.argv = ["embedtrain", "train", {recipe!r}, "--output", {output!r}, *{overrides!r}]
-main()
-"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,14 +32,6 @@ def trusted_exports():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("embedtrain.release.export.verify", lambda *_: None)
         yield
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -118,20 +95,12 @@ def test_pretraining_goes_on_from_encoder_and_decoder_of_a_run(runs, smoke, tmp_
 @pytest.mark.parametrize("name", ["dupmae", "simlm", "cot_mae"])
 def test_a_killed_run_resumes_to_the_same_bits(runs, on_corpus, tmp_path, name):
     """With dropout, sampling by a generator, held-out losses and diagnoses in between."""
-    script = KILL_AT.format(
-        step=6,
-        recipe=str(resource("recipes") / "smoke" / f"pretrain_{name}.yaml"),
-        output=str(tmp_path / "run"),
-        overrides=on_corpus,
+    recipe = resource("recipes") / "smoke" / f"pretrain_{name}.yaml"
+    done = embedtrain(
+        ["train", recipe, "--output", tmp_path / "run", *on_corpus],
+        before=lambda: signal_on_call(PretrainModule, "training_step", 7),
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    assert done.returncode == -signal.SIGKILL, done.stderr
     assert [p.name for p in list_checkpoints(tmp_path / "run/checkpoints")] == [
         "step-00000004.ckpt"
     ]

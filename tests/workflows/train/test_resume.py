@@ -1,48 +1,26 @@
 """A run that was killed or stopped must end with the very weights of one that was not."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from forks import embedtrain, signal_on_call
 from places import SCRIPTS
 from safetensors.torch import load_file
 
 from embedtrain.errors import UserError
 from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.training.callbacks import list_checkpoints
+from embedtrain.training.module import RetrievalModule
 from embedtrain.workflows.train import resume, train
 
-KILL_AT = """
-import os, signal, sys
-from embedtrain.training.module import RetrievalModule
-from embedtrain.cli.main import main
-step_of = RetrievalModule.training_step
-def training_step(self, batch, index):
-    if self.trainer.global_step == {step}:
-        os.kill(os.getpid(), signal.{signal})
-    return step_of(self, batch, index)
-RetrievalModule.training_step = training_step
-sys.argv = ["embedtrain", "train", {recipe!r}, "--output", {output!r}, *{overrides!r}]
-main()
-"""
 
-
-def run_and_signal(recipe: Path, output: Path, step: int, name: str, *overrides: str) -> int:
-    script = KILL_AT.format(
-        step=step, signal=name, recipe=str(recipe), output=str(output), overrides=list(overrides)
-    )
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env=environment,
-        capture_output=True,
-        timeout=240,
-        check=False,
+def run_and_signal(recipe: Path, output: Path, step: int, number: int, *overrides: str) -> int:
+    done = embedtrain(
+        ["train", recipe, "--output", output, *overrides],
+        before=lambda: signal_on_call(RetrievalModule, "training_step", step + 1, number),
     )
     return done.returncode
 
@@ -55,21 +33,10 @@ def trusted_exports():
         yield
 
 
-@pytest.fixture
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def unbroken(recipe, tmp_path_factory):
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("unbroken") / "run"
     train(load_recipe(recipe), folder)
-    torch.set_num_threads(threads)
     return folder
 
 
@@ -91,8 +58,8 @@ def test_training_changes_the_weights_and_logs_every_second_step(unbroken):
     assert any(not torch.equal(first[name], last[name]) for name in first)
 
 
-def test_a_killed_run_resumes_to_the_same_bits(recipe, unbroken, tmp_path, one_thread):
-    code = run_and_signal(recipe, tmp_path / "run", 6, "SIGKILL")
+def test_a_killed_run_resumes_to_the_same_bits(recipe, unbroken, tmp_path):
+    code = run_and_signal(recipe, tmp_path / "run", 6, signal.SIGKILL)
     assert code == -signal.SIGKILL
     assert [p.name for p in list_checkpoints(tmp_path / "run/checkpoints")] == [
         "step-00000004.ckpt"
@@ -102,10 +69,8 @@ def test_a_killed_run_resumes_to_the_same_bits(recipe, unbroken, tmp_path, one_t
     assert (tmp_path / "run/metrics.csv").read_text() == (unbroken / "metrics.csv").read_text()
 
 
-def test_ctrl_c_keeps_a_checkpoint_says_how_to_go_on_and_exits_with_130(
-    recipe, unbroken, tmp_path, one_thread
-):
-    assert run_and_signal(recipe, tmp_path / "run", 5, "SIGINT") == 130
+def test_ctrl_c_keeps_a_checkpoint_says_how_to_go_on_and_exits_with_130(recipe, unbroken, tmp_path):
+    assert run_and_signal(recipe, tmp_path / "run", 5, signal.SIGINT) == 130
     assert [p.name for p in list_checkpoints(tmp_path / "run/checkpoints")] == [
         "step-00000004.ckpt",
         "step-00000006.ckpt",
@@ -115,17 +80,15 @@ def test_ctrl_c_keeps_a_checkpoint_says_how_to_go_on_and_exits_with_130(
     assert_same_weights(tmp_path / "run", unbroken)
 
 
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
-    recipe, unbroken, tmp_path, one_thread
-):
-    run_and_signal(recipe, tmp_path / "run", 10, "SIGKILL")
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(recipe, unbroken, tmp_path):
+    run_and_signal(recipe, tmp_path / "run", 10, signal.SIGKILL)
     newest = list_checkpoints(tmp_path / "run/checkpoints")[-1]
     newest.write_bytes(newest.read_bytes()[:1000])
     resume(tmp_path / "run")
     assert_same_weights(tmp_path / "run", unbroken)
 
 
-def test_rematerialised_training_ends_with_the_same_weights(recipe, tmp_path, one_thread):
+def test_rematerialised_training_ends_with_the_same_weights(recipe, tmp_path):
     """Without dropout: chunk by chunk, dropout would draw other numbers."""
     for name, overrides in {
         "plain": ["trainer.chunk_tokens=100000"],
@@ -139,16 +102,18 @@ def test_rematerialised_training_ends_with_the_same_weights(recipe, tmp_path, on
         assert torch.allclose(value, theirs[name], atol=2e-4), name
 
 
-def test_bf16_trains_and_resumes_to_the_same_bits(recipe, tmp_path, one_thread):
+def test_bf16_trains_and_resumes_to_the_same_bits(recipe, tmp_path):
     overrides = ["trainer.precision=bf16", "trainer.steps=6"]
     train(load_recipe(recipe, overrides), tmp_path / "unbroken")
-    assert run_and_signal(recipe, tmp_path / "run", 5, "SIGKILL", *overrides) == -signal.SIGKILL
+    assert (
+        run_and_signal(recipe, tmp_path / "run", 5, signal.SIGKILL, *overrides) == -signal.SIGKILL
+    )
     resume(tmp_path / "run")
     assert_same_weights(tmp_path / "run", tmp_path / "unbroken")
 
 
 def test_two_sources_validation_and_a_projection_resume_to_the_same_bits(
-    recipe, pairs, beir, tmp_path, one_thread
+    recipe, pairs, beir, tmp_path
 ):
     overrides = [
         f"data.sources=[{{path: {pairs}, weight: 2.0}}, {{path: {pairs}, limit: 20}}]",
@@ -157,12 +122,14 @@ def test_two_sources_validation_and_a_projection_resume_to_the_same_bits(
         f"validation={{path: {beir}, split: dev, every_steps: 3}}",
     ]
     train(load_recipe(recipe, overrides), tmp_path / "unbroken")
-    assert run_and_signal(recipe, tmp_path / "run", 7, "SIGKILL", *overrides) == -signal.SIGKILL
+    assert (
+        run_and_signal(recipe, tmp_path / "run", 7, signal.SIGKILL, *overrides) == -signal.SIGKILL
+    )
     resume(tmp_path / "run")
     assert_same_weights(tmp_path / "run", tmp_path / "unbroken")
 
 
-def test_a_run_is_not_continued_on_other_rows(recipe, pairs, tmp_path, one_thread):
+def test_a_run_is_not_continued_on_other_rows(recipe, pairs, tmp_path):
     data = tmp_path / "pairs.jsonl"
     lines = pairs.read_text().splitlines(keepends=True)
     data.write_text("".join(lines))
@@ -181,12 +148,12 @@ def test_resuming_waits_for_nothing_when_the_run_is_complete(unbroken):
 
 
 def test_a_comparison_goes_on_with_what_broke_off_unless_its_settings_changed(
-    recipe, unbroken, tmp_path, one_thread, monkeypatch
+    recipe, unbroken, tmp_path, monkeypatch
 ):
     monkeypatch.syspath_prepend(str(SCRIPTS))
     from trained_runs import train_once
 
-    run_and_signal(recipe, tmp_path / "run", 6, "SIGKILL")
+    run_and_signal(recipe, tmp_path / "run", 6, signal.SIGKILL)
     with pytest.raises(UserError, match="begun with other settings"):
         train_once(load_recipe(recipe, ["trainer.steps=13"]), tmp_path / "run")
     assert train_once(load_recipe(recipe), tmp_path / "run") == tmp_path / "run" / "model"

@@ -18,14 +18,15 @@ p.lead { font-size: 1.15rem; background: var(--soft); border-left: 4px solid var
   max-width: none }
 div.scroll { overflow-x: auto; margin: .75rem 0 } table { border-collapse: collapse; min-width: 50% }
 th, td { text-align: left; padding: .35rem 1.2rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top }
-th { color: var(--muted); font-weight: 600; font-size: .9rem } tbody td:first-child { min-width: 8rem }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums } td.number { white-space: nowrap; overflow-wrap: normal }
+th { color: var(--muted); font-weight: 600; font-size: .9rem } td { overflow-wrap: anywhere; min-width: 7rem } td.number { min-width: 0 }
+@media (max-width: 36rem) { th, td { padding-right: .6rem; font-size: .85rem } td.number { white-space: normal } }
 div.figures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)) }
 figure { margin: 0 } svg { max-width: 100%; height: auto; display: block } svg text { font-family: system-ui, sans-serif }
 details { margin: .75rem 0 } summary { cursor: pointer; color: var(--c0) }
 pre { background: var(--soft); padding: .75rem 1rem; overflow-x: auto; font-size: .85rem; line-height: 1.45 }
 """
-TEXT_LENGTH = 240
+TEXT_LENGTH = 160
 """Characters of a text that are shown."""
 Cell = str | float | int
 Section = tuple[str, Sequence[str]]
@@ -75,7 +76,7 @@ def figures(drawings: Sequence[str]) -> str:
 def table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     """Return a table; columns of numbers stand to the right, long texts are cut."""
     numeric = [
-        bool(rows) and all(_is_number(row[column]) for row in rows)
+        any(row[column] != "" for row in rows) and all(_is_number(row[column]) for row in rows)
         for column in range(len(headings))
     ]
     lines = [_row("td", row, numeric) for row in rows]
@@ -86,15 +87,23 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
     )
 
 
-def _row(tag: str, cells: Sequence[Cell], numeric: Sequence[bool]) -> str:
+def _row(tag: str, values: Sequence[Cell], numeric: Sequence[bool]) -> str:
     kinds = [' class="number"' if number else "" for number in numeric]
-    shown = zip(map(_shown, cells), kinds, strict=True)
-    return f"<tr>{''.join(f'<{tag}{kind}>{escape(text)}</{tag}>' for text, kind in shown)}</tr>"
+    cells = "".join(
+        f"<{tag}{kind}>{escape(_unbroken(text) if kind else text)}</{tag}>"
+        for text, kind in zip(map(_shown, values), kinds, strict=True)
+    )
+    return f"<tr>{cells}</tr>"
+
+
+def _unbroken(text: str) -> str:
+    """Let a score with its interval break before the bracket only."""
+    return text.replace(", ", ",\N{NO-BREAK SPACE}")
 
 
 def _is_number(cell: Cell) -> bool:
-    """Whether a cell is one, or opens like one: a score with its interval, an amount with its unit."""
-    return not isinstance(cell, str) or cell.lstrip("+-<")[:1].isdigit()
+    """Whether a cell is one, or opens like one: a score with its interval, an amount with its unit; or is empty."""
+    return cell == "" or not isinstance(cell, str) or cell.lstrip("+-<")[:1].isdigit()
 
 
 def _shown(value: Cell) -> str:

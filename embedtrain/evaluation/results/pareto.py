@@ -124,21 +124,28 @@ def _draw(axes: Any, points: Sequence[Point], metric: str, cost: Cost) -> None: 
     line = sorted(compress(points, front), key=lambda one: one.costs[cost])
     axes.plot([one.costs[cost] for one in line], [one.quality for one in line], color=COLORS[0])
     costs = [point.costs[cost] for point in points]
-    right = sum(costs) / len(costs)
-    for point, best in zip(points, front, strict=True):
+    middle = (min(costs) + max(costs)) / 2
+    ordered = sorted(zip(points, front, strict=True), key=lambda one: one[0].quality)
+    for number, (point, best) in enumerate(ordered):
         place = (point.costs[cost], point.quality)
         axes.plot(*([one] for one in place), "o", color=COLORS[0] if best else MUTED)
-        side = ("right", -5) if place[0] > right else ("left", 5)
+        right = place[0] > middle
+        offset = (
+            -5 if right else 5,
+            6 if number % 2 else -13,
+        )  # neighbours do not write over each other
         axes.annotate(
             point.name,
             place,
             textcoords="offset points",
-            xytext=(side[1], 5),
-            ha=side[0],
+            xytext=offset,
+            ha="right" if right else "left",
             fontsize=9,
         )
     if max(costs) > 10 * min(costs) > 0:
         axes.set_xscale("log")
+    else:
+        axes.locator_params(axis="x", nbins=4)
     axes.margins(0.15)
     axes.xaxis.set_major_formatter(lambda value, _: SHOWN[cost](value))
     axes.set_xlabel(LABELS[cost])

@@ -70,8 +70,13 @@ def draw_scores(systems: Mapping[str, EvaluationResult], baseline: str | None) -
     colors = iter(COLORS * len(systems))
     color = {name: MUTED if name == baseline else next(colors) for name in systems}
     rows = [(metric, name) for metric in metrics for name in systems]
-    with new_figure(None, width=6.4, height=0.9 + 0.24 * len(rows)) as (figure, axes):
-        for place, (metric, name) in enumerate(rows):
+    with new_figure(None, width=6.4, height=0.9 + 0.23 * (len(rows) + len(metrics))) as (
+        figure,
+        axes,
+    ):
+        space = 0 if by_system else 0.7  # between two metrics
+        for number, (metric, name) in enumerate(rows):
+            place = number + space * metrics.index(metric)
             found = systems[name].metrics[metric]
             label = name if metric == metrics[0] and not by_system and len(systems) > 1 else None
             _interval(
@@ -81,7 +86,7 @@ def draw_scores(systems: Mapping[str, EvaluationResult], baseline: str | None) -
             axes.set_yticks([-place for place in range(len(rows))], [name for _, name in rows])
         else:
             middle = (len(systems) - 1) / 2
-            places = [-len(systems) * place - middle for place in range(len(metrics))]
+            places = [-(len(systems) + space) * place - middle for place in range(len(metrics))]
             axes.set_yticks(places, [metric_title(one) for one in metrics])
         axes.grid(visible=False, axis="y")
         axes.set_xlabel(

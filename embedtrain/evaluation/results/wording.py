@@ -117,8 +117,15 @@ def describe_data(data: EvaluatedData) -> str:
     """Say what was measured on: the data's name, its sizes and the fingerprint that makes results comparable."""
     documents = f", {data.num_documents:,} documents" if data.num_documents else ""
     return (
-        f"{data.name} ({data.split}), {data.task.replace('_', ' ')}: {data.num_queries:,} queries or "
-        f"items{documents}, fingerprint {data.fingerprint[:16]}"
+        f"{data.name} ({data.split}), {data.task.replace('_', ' ')}: {count_queries(data)}{documents}, "
+        f"fingerprint {data.fingerprint[:16]}"
+    )
+
+
+def count_queries(data: EvaluatedData) -> str:
+    """Say how many queries there are, or items where a task has no queries."""
+    return (
+        f"{data.num_queries:,} {'queries' if data.task in ('retrieval', 'reranking') else 'items'}"
     )
 
 

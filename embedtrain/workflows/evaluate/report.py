@@ -39,6 +39,8 @@ from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.release.cards.training_data import training_data
 from embedtrain.workflows.evaluate.report_queries import find_changes, find_suspects
 from embedtrain.workflows.evaluate.report_sections import (
+    AFTER,
+    BEFORE,
     Subject,
     change_sections,
     cost_section,
@@ -50,7 +52,6 @@ from embedtrain.workflows.evaluate.tasks import read_run
 
 LISTED = 15
 """Wins, losses and suspected errors in the JSON."""
-BEFORE, AFTER = "before training", "after training"
 
 
 def write_report(
@@ -83,7 +84,7 @@ def write_report(
     sections = _curves(facts.get("curves", {}))
     if subject is not None:
         queries, found = _queries(subject, sources[0], _open_data(subject.result, data, recipe))
-        costs = cost_section(subject, drawn=not run.is_run)
+        costs = cost_section(subject)
         sections = [lead(subject), score_section(subject), *sections, *costs, *queries]
         facts |= found
     if recipe is not None:
@@ -195,7 +196,8 @@ def _made_of(recipe: AnyRecipe) -> str:
     trainer, objective = recipe.trainer, recipe.objective.name  # type: ignore[union-attr]
     length = f"{trainer.steps:,} steps" if trainer.steps else f"{trainer.epochs:g} epochs"
     start = model_name(recipe.model.backbone)
-    return f"{recipe.description} {start}, {length} of {trainer.batch_size} with {objective}."
+    batch = f"{trainer.batch_size} {'queries' if isinstance(recipe, Recipe) else 'texts'}"
+    return f"{recipe.description} From {start}, in {length} of {batch}, with {objective}."
 
 
 def _open_data(result: EvaluationResult, data: str | None, recipe: AnyRecipe | None) -> Task | None:

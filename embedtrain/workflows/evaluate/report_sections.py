@@ -17,6 +17,7 @@ from embedtrain.evaluation.results.report import compare
 from embedtrain.evaluation.results.result import EvaluationResult
 from embedtrain.evaluation.results.wording import (
     cost_rows,
+    count_queries,
     describe_data,
     describe_gain,
     describe_overlap,
@@ -28,6 +29,7 @@ from embedtrain.evaluation.results.wording import (
 )
 from embedtrain.workflows.evaluate.report_queries import Changed, Suspect
 
+BEFORE, AFTER = "before training", "after training"
 SHOWN = 8
 """Wins, losses and suspected errors on the page."""
 
@@ -64,7 +66,7 @@ class Subject:
 def lead(subject: Subject) -> Section:
     """Say in one sentence what was found."""
     result = subject.result
-    data = f"{result.data.name} ({result.data.split}, {result.data.num_queries:,} queries or items)"
+    data = f"{result.data.name} ({result.data.split}, {count_queries(result.data)})"
     if result.comparison is not None and result.comparison.metrics:
         metric = next(iter(result.comparison.metrics))
         return "", [
@@ -140,9 +142,11 @@ def _differences(subject: Subject, group: Mapping[str, EvaluationResult], metric
     return table(["system", title, "p"], rows) if rows else ""
 
 
-def cost_section(subject: Subject, *, drawn: bool) -> list[Section]:
+def cost_section(subject: Subject) -> list[Section]:
     """List what the systems cost, and draw quality against each cost where they can be compared."""
     group = {name: one for name, one in subject.groups()[0].items() if one.efficiency is not None}
+    if subject.whose == BEFORE:  # the same model, so the same cost
+        group = {name: group[name] for name in group if name == subject.name}
     costs = {name: one.efficiency for name, one in group.items() if one.efficiency is not None}
     if not costs:
         return []
@@ -153,9 +157,10 @@ def cost_section(subject: Subject, *, drawn: bool) -> list[Section]:
     pieces = [table(["cost", *costs], listed)]
     pieces += [paragraph(f"Measured on {place}.") for place in places]
     metric = next(iter(subject.result.metrics))
-    if drawn and len(group) > 1 and all(metric in one.metrics for one in group.values()):
+    if len(group) > 1 and all(metric in one.metrics for one in group.values()):
         points = [as_point(name, one, metric) for name, one in group.items()]
-        pieces.append(figures([draw_pareto(points, metric, cost) for cost in LABELS]))
+        told = [cost for cost in LABELS if len({point.costs[cost] for point in points}) > 1]
+        pieces.append(figures([draw_pareto(points, metric, cost) for cost in told]))
         pieces.append(paragraph("On the line: beaten by none on both quality and this cost."))
     return [("Cost", pieces), *_dimensions(group, metric)]
 
@@ -182,11 +187,11 @@ def change_sections(changes: Sequence[Changed], name: str, baseline: str) -> lis
     same = len(changes) - len(wins) - len(losses)
     pieces = [
         paragraph(
-            f"{name} answers {len(wins):,} queries better than {baseline}, {len(losses):,} worse and "
+            f"Compared with {baseline}, {len(wins):,} queries are answered better, {len(losses):,} worse and "
             f"{same:,} equally well."
         )
     ]
-    for title, found in ((f"Wins over {baseline}", wins), (f"Losses to {baseline}", losses)):
+    for title, found in ((f"Better than {baseline}", wins), (f"Worse than {baseline}", losses)):
         if found:
             pieces += [heading(title), _change_table(found[:SHOWN], name, baseline)]
     return [("Queries", pieces)]

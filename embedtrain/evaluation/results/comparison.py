@@ -15,6 +15,7 @@ from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.statistics import PairedComparison, holm_correction
 from embedtrain.evaluation.results.report import compare
 from embedtrain.evaluation.results.result import EvaluationResult, load_result
+from embedtrain.evaluation.results.wording import file_names, metric_title, show_p_value
 from embedtrain.files import write_file
 
 ALL_TASKS = "mean over tasks"
@@ -57,14 +58,8 @@ def load_systems(paths: Sequence[Path]) -> list[SystemResults]:
     """
     if len(paths) < 2:
         raise UserError("compare", "needs two systems or more", got=len(paths), cure="Name files")
-    names = system_names(paths)
+    names = file_names(paths)
     return [SystemResults(name, _load(path)) for name, path in zip(names, paths, strict=True)]
-
-
-def system_names(paths: Sequence[Path]) -> list[str]:
-    """Name result files and folders by their last part, or by the whole path where two would be one."""
-    names = [path.name if path.is_dir() else path.stem for path in paths]
-    return [str(path) for path in paths] if len(set(names)) < len(names) else names
 
 
 def compare_systems(
@@ -113,11 +108,11 @@ def comparison_table(rows: Sequence[ComparedScore], baseline: str) -> Table:
         table.add_row(
             escape(row.system),
             escape(row.task),
-            row.metric,
+            metric_title(row.metric),
             f"{row.value:.3f}",
             f"{row.baseline_value:.3f}",
             f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}]",
-            "<0.001" if shown < 0.001 else f"{shown:.3f}",
+            show_p_value(shown),
             f"{row.minimum_detectable_difference:.3f}",
         )
     return table

@@ -2,23 +2,39 @@
 
 from collections.abc import Sequence
 from html import escape
-from io import StringIO
-from typing import Any
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a; }
-h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem; border-bottom: 1px solid #ddd }
-table { border-collapse: collapse; margin: .5rem 0; width: 100% }
-th, td { text-align: left; padding: .25rem .6rem; border-bottom: 1px solid #eee; vertical-align: top }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
-figure { margin: 1rem 0 } svg { max-width: 100%; height: auto } p.note { color: #555 }
+:root { color-scheme: light dark; --ink: #1c2128; --muted: #57606a; --line: #d0d7de; --back: #fff; --soft: #f4f6f8;
+  --c0: #0b62c4; --c1: #b04a08; --c2: #0b7d53; --c3: #8a3fb5; --c4: #8a6608 }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6edf3; --muted: #9da7b3; --line: #3a424c; --back: #0f1419;
+  --soft: #1a212a; --c0: #6cb0ff; --c1: #ff9f57; --c2: #4fd09b; --c3: #d39bf5; --c4: #e3bd54 } }
+* { box-sizing: border-box }
+body { font: 16px/1.55 system-ui, sans-serif; max-width: 58rem; margin: 2rem auto 4rem; padding: 0 1rem; color: var(--ink);
+  background: var(--back); overflow-wrap: break-word }
+h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 } h2 { font-size: 1.2rem; margin: 2.5rem 0 .75rem }
+h3 { font-size: 1rem; margin: 1.5rem 0 .25rem }
+p { margin: .5rem 0; max-width: 46rem } p.note, figcaption { color: var(--muted); font-size: .9rem }
+p.lead { font-size: 1.15rem; background: var(--soft); border-left: 4px solid var(--c0); padding: .75rem 1rem; margin: 1.25rem 0;
+  max-width: none }
+div.scroll { overflow-x: auto; margin: .75rem 0 } table { border-collapse: collapse; min-width: 50% }
+th, td { text-align: left; padding: .35rem 1.2rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums } td.number { white-space: nowrap; overflow-wrap: normal }
+th { color: var(--muted); font-weight: 600; font-size: .9rem } td { overflow-wrap: anywhere; min-width: 7rem } td.number { min-width: 0 }
+@media (max-width: 36rem) { th, td { padding-right: .6rem; font-size: .85rem } td.number { white-space: normal } }
+div.figures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)) }
+figure { margin: 0 } svg { max-width: 100%; height: auto; display: block } svg text { font-family: system-ui, sans-serif }
+details { margin: .75rem 0 } summary { cursor: pointer; color: var(--c0) }
+pre { background: var(--soft); padding: .75rem 1rem; overflow-x: auto; font-size: .85rem; line-height: 1.45 }
 """
-TEXT_LENGTH = 400
+TEXT_LENGTH = 160
 """Characters of a text that are shown."""
+Cell = str | float | int
+Section = tuple[str, Sequence[str]]
+"""A heading, empty for what stands first, and pieces of HTML."""
 
 
-def page(title: str, sections: Sequence[tuple[str, Sequence[str]]]) -> str:
-    """Put sections, each a heading and pieces of HTML, into a page."""
+def page(title: str, sections: Sequence[Section]) -> str:
+    """Put sections into a page."""
     parts = [
         "<!DOCTYPE html>",
         '<html lang="en"><head><meta charset="utf-8">',
@@ -27,51 +43,71 @@ def page(title: str, sections: Sequence[tuple[str, Sequence[str]]]) -> str:
         f"<h1>{escape(title)}</h1>",
     ]
     for heading, pieces in sections:
-        parts += [f"<h2>{escape(heading)}</h2>", *pieces]
+        parts += [f"<h2>{escape(heading)}</h2>"] * bool(heading) + [*pieces]
     return "\n".join([*parts, "</body></html>", ""])
 
 
-def paragraph(text: str) -> str:
-    """Return a paragraph of explanation."""
-    return f'<p class="note">{escape(text)}</p>'
+def paragraph(text: str, kind: str = "note") -> str:
+    """Return a paragraph: a ``note`` explains, the ``lead`` is what one came for."""
+    return f'<p class="{kind}">{escape(text)}</p>'
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[str | float | int]]) -> str:
-    """Return a table; numbers stand to the right, long texts are cut."""
+def heading(text: str) -> str:
+    """Return a heading inside a section."""
+    return f"<h3>{escape(text)}</h3>"
+
+
+def code(text: str) -> str:
+    """Return a block of code."""
+    return f"<pre>{escape(text)}</pre>"
+
+
+def fold(summary: str, pieces: Sequence[str]) -> str:
+    """Return what is shown only to those who ask for it."""
+    return f"<details><summary>{escape(summary)}</summary>{''.join(pieces)}</details>"
+
+
+def figures(drawings: Sequence[str]) -> str:
+    """Return drawings beside each other, or below on a narrow screen; nothing if there are none."""
+    shown = "".join(f"<figure>{drawing}</figure>" for drawing in drawings)
+    return f'<div class="figures">{shown}</div>' if drawings else ""
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+    """Return a table; columns of numbers stand to the right, long texts are cut."""
     numeric = [
-        bool(rows) and all(isinstance(row[column], float | int) for row in rows)
+        any(row[column] != "" for row in rows) and all(_is_number(row[column]) for row in rows)
         for column in range(len(headings))
     ]
-    head = "".join(
-        _cell("th", text, number) for text, number in zip(headings, numeric, strict=True)
+    lines = [_row("td", row, numeric) for row in rows]
+    body = "\n".join(lines)
+    return (
+        f'<div class="scroll"><table><thead>{_row("th", headings, numeric)}</thead>'
+        f"<tbody>\n{body}</tbody></table></div>"
     )
-    body = "".join(
-        "<tr>"
-        + "".join(
-            _cell("td", _shown(value), number) for value, number in zip(row, numeric, strict=True)
-        )
-        + "</tr>\n"
-        for row in rows
+
+
+def _row(tag: str, values: Sequence[Cell], numeric: Sequence[bool]) -> str:
+    kinds = [' class="number"' if number else "" for number in numeric]
+    cells = "".join(
+        f"<{tag}{kind}>{escape(_unbroken(text) if kind else text)}</{tag}>"
+        for text, kind in zip(map(_shown, values), kinds, strict=True)
     )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table>"
+    return f"<tr>{cells}</tr>"
 
 
-def picture(figure: Any, caption: str) -> str:  # noqa: ANN401 - matplotlib is untyped here
-    """Return a figure of matplotlib as SVG inside the page."""
-    output = StringIO()
-    figure.savefig(output, format="svg", metadata={"Date": None})
-    drawing = output.getvalue()
-    drawing = drawing[drawing.index("<svg") :]  # without the declaration of a file of its own
-    return f"<figure>{drawing}<figcaption>{escape(caption)}</figcaption></figure>"
+def _unbroken(text: str) -> str:
+    """Let a score with its interval break before the bracket only."""
+    return text.replace(", ", ",\N{NO-BREAK SPACE}")
 
 
-def _cell(tag: str, text: str, number: bool) -> str:
-    kind = ' class="number"' if number else ""
-    return f"<{tag}{kind}>{escape(text)}</{tag}>"
+def _is_number(cell: Cell) -> bool:
+    """Whether a cell is one, or opens like one: a score with its interval, an amount with its unit; or is empty."""
+    return cell == "" or not isinstance(cell, str) or cell.lstrip("+-<")[:1].isdigit()
 
 
-def _shown(value: str | float | int) -> str:
+def _shown(value: Cell) -> str:
     if isinstance(value, float):
-        return f"{value:.4g}"
-    text = str(value) if isinstance(value, int) else " ".join(value.split())
+        return f"{value:.3f}"
+    text = f"{value:,}" if isinstance(value, int) else " ".join(value.split())
     return text if len(text) <= TEXT_LENGTH else text[:TEXT_LENGTH] + "..."

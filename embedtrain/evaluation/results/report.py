@@ -28,7 +28,15 @@ from embedtrain.evaluation.results.result import (
     EvaluatedModel,
     EvaluationResult,
     Predictions,
-    Ties,
+)
+from embedtrain.evaluation.results.wording import (
+    cost_rows,
+    describe_overlap,
+    describe_place,
+    describe_ties,
+    metric_title,
+    show_interval,
+    show_paired,
 )
 
 
@@ -202,68 +210,31 @@ def _describe(data: EvaluatedData) -> str:
 
 
 def _quality_table(result: EvaluationResult, style: box.Box) -> Table:
-    comparison = result.comparison
     caption = "95 % intervals in brackets"
     if result.train_overlap is not None:
-        share = result.train_overlap["equal_queries"]
-        caption += f"; {share:.1%} of the queries are among the training queries"
+        caption += f"; {describe_overlap(result.train_overlap)}"
     if result.ties is not None:
         caption += f"; {describe_ties(result.ties)}"
     headings = [escape(f"{result.data.name} {result.data.split}")]
-    if comparison is not None:
-        caption += f"; baseline: {escape(comparison.baseline)}"
+    if result.comparison is not None:
+        caption += f"; baseline: {escape(result.comparison.baseline)}"
         headings += ["baseline", "difference", "p"]
     table = Table("metric", box=style, caption=caption, caption_justify="left")
     for heading in headings:
         table.add_column(heading, justify="right")
     for name, interval in result.metrics.items():
-        cells = [_title(name), f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"]
-        if comparison is not None and name in comparison.metrics:
-            paired = comparison.metrics[name]
-            cells += [
-                f"{interval.value - paired.difference:.3f}",
-                f"{paired.difference:+.3f} [{paired.low:+.3f}, {paired.high:+.3f}]",
-                "<0.001" if paired.p_value < 0.001 else f"{paired.p_value:.3f}",
-            ]
-        table.add_row(*cells)
+        paired = result.comparison and result.comparison.metrics.get(name)
+        compared = (
+            [f"{interval.value - paired.difference:.3f}", *show_paired(paired)] if paired else []
+        )
+        table.add_row(metric_title(name), show_interval(interval), *compared)
     return table
 
 
 def _efficiency_table(efficiency: Efficiency, style: box.Box) -> Table:
-    latency, machine = efficiency.query_latency, efficiency.machine
-    threads = f"{machine.num_threads} threads of torch, {machine.memory_gib:g} GiB"
-    place = ", ".join(filter(None, (machine.gpu, machine.cpu, threads)))
-    table = Table("cost", box=style, caption=f"on {escape(place)}", caption_justify="left")
+    caption = f"on {escape(describe_place(efficiency.machine))}"
+    table = Table("cost", box=style, caption=caption, caption_justify="left")
     table.add_column("", justify="right")
-    table.add_row("encoding", f"{efficiency.documents_per_second:,.1f} documents/s")
-    table.add_row("query, median", f"{1000 * latency.p50_seconds:,.2f} ms")
-    table.add_row("query, 95th percentile", f"{1000 * latency.p95_seconds:,.2f} ms")
-    if latency.p99_seconds is not None:
-        table.add_row("query, 99th percentile", f"{1000 * latency.p99_seconds:,.2f} ms")
-    table.add_row("index", f"{efficiency.bytes_per_document:,.0f} bytes/document")
-    if efficiency.peak_memory_bytes is not None:
-        table.add_row("memory, peak", f"{efficiency.peak_memory_bytes / 2**30:,.2f} GiB")
-    if (price := efficiency.price) is not None:
-        table.add_row(
-            f"at {price.per_hour:g} an hour, million documents",
-            f"{price.per_million_documents:,.2f}",
-        )
-        table.add_row("million queries, one by one", f"{price.per_million_queries:,.2f}")
+    for name, value in cost_rows(efficiency).items():
+        table.add_row(name, value)
     return table
-
-
-def describe_ties(ties: Ties) -> str:
-    """Say how often equal scores stand on both sides of the cut, and what the metrics are without their order."""
-    expected = ", ".join(f"{_title(name)} {value:.3f}" for name, value in ties.expected.items())
-    return (
-        f"{ties.tied_queries:.1%} of the queries are tied at rank {ties.cutoff}; expected with ties in "
-        f"random order: {expected}"
-    )
-
-
-def _title(name: str) -> str:
-    kind, _, cutoff = name.partition("_at_")
-    titles = {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP"}
-    if not cutoff:
-        return name.replace("_", " ").capitalize()
-    return f"{titles.get(kind, kind.capitalize())}@{cutoff}"

@@ -6,10 +6,10 @@ import yaml
 from huggingface_hub import ModelCard
 
 from embedtrain.contract.long_inputs import LongInputs
+from embedtrain.release.cards.results import HEADING, replace_section
 
 UNKNOWN_SCORES = """The scores of the whole model are not this one's. Measure this folder with `embedtrain evaluate` and
 add what is found with `embedtrain export --results`."""
-FURTHER = "## Further evaluations"
 
 
 def describe_changes(
@@ -38,15 +38,9 @@ def change_card(card: str, changes: list[str]) -> str:
     metadata = parsed.data.to_dict()  # type: ignore[no-untyped-call]
     metadata.pop("model-index", None)
     note = f"**This export {', '.join(changes)}.** What follows describes the model it was made of."
-    body = _without(parsed.text, FURTHER, "")
-    body = _without(body, "## Scores", f"## Scores\n\n{UNKNOWN_SCORES}\n\n")
+    body = replace_section(parsed.text, HEADING, "")
+    body = replace_section(body, "## Scores", f"## Scores\n\n{UNKNOWN_SCORES}\n\n")
     title = re.search(r"^# .*$", body, re.MULTILINE)
     place = title.end() if title else 0
     head = yaml.safe_dump(metadata, sort_keys=False).strip()
     return f"---\n{head}\n---\n{body[:place]}\n\n{note}\n{body[place:]}"
-
-
-def _without(body: str, heading: str, instead: str) -> str:
-    """Replace a section of the second level, up to the next one."""
-    pattern = rf"^{re.escape(heading)}$.*?(?=^## |\Z)"
-    return re.sub(pattern, lambda _: instead, body, flags=re.MULTILINE | re.DOTALL)

@@ -4,9 +4,10 @@ import json
 from string import Template
 
 from embedtrain.objectives.own import name_of
+from embedtrain.recipe.changed_settings import dump_changed
 from embedtrain.recipe.pretraining import PretrainRecipe
-from embedtrain.recipe.retrieval import dump_recipe
 from embedtrain.recipe.run_folder import RunFolder
+from embedtrain.release.cards.training_data import markdown_table, training_data
 from embedtrain.resources import resource
 
 
@@ -22,19 +23,8 @@ def render_pretrain_card(run: RunFolder, recipe: PretrainRecipe) -> str:
         pooling=recipe.model.pooling,
         head="with its masked-language head" if recipe.objective.keeps_head else "without a head",
         length=recipe.data.length,
-        data=_data(run, recipe),
+        data=markdown_table(*training_data(run, recipe)),
         versions=", ".join(f"{k} {v}" for k, v in environment.get("versions", {}).items()),
         git_commit=environment.get("git_commit") or "none",
-        recipe=dump_recipe(recipe).strip(),
+        recipe=dump_changed(recipe).strip(),
     )
-
-
-def _data(run: RunFolder, recipe: PretrainRecipe) -> str:
-    reports = json.loads(run.data.read_text(encoding="utf-8"))
-    rows = [
-        f"| {source.path} | {report['num_documents']:,} | {report['num_spans']:,} "
-        f"| {report['num_tokens']:,} | `{report['fingerprint'][:16]}` |"
-        for source, report in zip(recipe.data.sources, reports, strict=True)
-    ]
-    head = ["| Source | Documents | Spans | Tokens | Fingerprint |", "|---|---|---|---|---|"]
-    return "\n".join([*head, *rows])

@@ -1,5 +1,6 @@
 """Further evaluations in a model card: from result files of exactly this model, nothing typed by hand."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from huggingface_hub import ModelCard
 from embedtrain.errors import UserError
 from embedtrain.evaluation.results.report import render_text
 from embedtrain.evaluation.results.result import EvaluationResult, load_result
+from embedtrain.evaluation.results.wording import describe_data
 
 HEADING = "## Further evaluations"
-BEFORE = "## Training data"
+SECTION = r"^{}$.*?(?=^## |\Z)"
+"""A heading of the second level and all below it."""
 
 
 def add_results(card: str, results: Sequence[EvaluationResult], weights: str) -> str:
@@ -37,9 +40,9 @@ def add_results(card: str, results: Sequence[EvaluationResult], weights: str) ->
     parsed = ModelCard(card)
     metadata = parsed.data.to_dict()  # type: ignore[no-untyped-call]
     index = metadata.setdefault("model-index", [{"name": "model", "results": []}])[0]
-    known = {_place(_entry(result)) for result in results}
+    known = {_place(result_entry(result)) for result in results}
     kept = [entry for entry in index["results"] if _place(entry) not in known]
-    index["results"] = [*kept, *(_entry(result) for result in results)]
+    index["results"] = [*kept, *(result_entry(result) for result in results)]
     head = yaml.safe_dump(metadata, sort_keys=False).strip()
     return f"---\n{head}\n---\n{_with_section(parsed.text, results)}"
 
@@ -59,7 +62,8 @@ def load_results(paths: Sequence[Path]) -> list[EvaluationResult]:
     return [load_result(file) for file in files]
 
 
-def _entry(result: EvaluationResult) -> dict[str, Any]:
+def result_entry(result: EvaluationResult) -> dict[str, Any]:
+    """Return what the Hub's ``model-index`` holds of a result."""
     data = result.data
     return {
         "task": {"type": data.task},
@@ -76,20 +80,19 @@ def _place(entry: dict[str, Any]) -> tuple[str, str]:
 
 
 def _with_section(body: str, results: Sequence[EvaluationResult]) -> str:
-    start, end = body.find(HEADING), body.find(BEFORE)
-    if start >= 0:
-        body = body[:start] + body[end:]
+    """Put the tables below the scores of the run, or, where there are none, before everything else."""
+    body = replace_section(body, HEADING, "")
     tables = "\n".join(
-        f"{_described(result)}\n\n{render_text(result, markdown=True)}" for result in results
+        f"{describe_data(result.data)}.\n\n{render_text(result, markdown=True)}"
+        for result in results
     )
-    section = f"{HEADING}\n\n{tables}\n"
-    place = body.find(BEFORE)
-    return body + section if place < 0 else body[:place] + section + body[place:]
+    scores = re.search(SECTION.format("## Scores"), body, re.MULTILINE | re.DOTALL)
+    first = re.search(r"^## ", body, re.MULTILINE)
+    place = scores.end() if scores else first.start() if first else len(body)
+    return f"{body[:place].rstrip()}\n\n{HEADING}\n\n{tables}\n{body[place:]}"
 
 
-def _described(result: EvaluationResult) -> str:
-    data = result.data
-    return (
-        f"{data.name} ({data.split}), {data.task.replace('_', ' ')}: {data.num_queries:,} queries or items, "
-        f"fingerprint `{data.fingerprint[:16]}`."
-    )
+def replace_section(body: str, heading: str, instead: str) -> str:
+    """Replace a section of the second level, up to the next one."""
+    pattern = SECTION.format(re.escape(heading))
+    return re.sub(pattern, lambda _: instead, body, flags=re.MULTILINE | re.DOTALL)

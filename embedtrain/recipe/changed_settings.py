@@ -1,0 +1,29 @@
+"""What a recipe says beyond the defaults: the part of it that a reader of a card or a report wants."""
+
+from typing import Any
+
+import yaml
+
+from embedtrain.recipe.retrieval import AnyRecipe
+
+TAGS = ("kind", "name")
+"""Keys that say which class a section is of: needed to read it, even where the value is that class's default."""
+
+
+def dump_changed(recipe: AnyRecipe) -> str:
+    """Return as YAML only what differs from the defaults; read as a recipe it is the same one."""
+    whole = recipe.model_dump(mode="json")
+    changed = _with_tags(recipe.model_dump(mode="json", exclude_defaults=True), whole)
+    if changed["model"].get("kind") == "dense":
+        del changed["model"]["kind"]  # what a model is without one
+    return yaml.safe_dump(changed, sort_keys=False, allow_unicode=True)
+
+
+def _with_tags(changed: Any, whole: Any) -> Any:  # noqa: ANN401 - YAML may hold anything
+    """Put back the tags that excluding defaults took away."""
+    if isinstance(changed, list):
+        return [_with_tags(*pair) for pair in zip(changed, whole, strict=True)]
+    if not isinstance(changed, dict):
+        return changed
+    tags = {key: whole[key] for key in TAGS if whole.get(key) is not None}
+    return tags | {key: _with_tags(value, whole[key]) for key, value in changed.items()}

@@ -1,0 +1,36 @@
+"""What a run learned from, as rows of a table for its card and its report."""
+
+import json
+
+from embedtrain.recipe.pretraining import PretrainRecipe
+from embedtrain.recipe.retrieval import AnyRecipe
+from embedtrain.recipe.run_folder import RunFolder
+
+Row = list[str | int]
+
+
+def training_data(run: RunFolder, recipe: AnyRecipe) -> tuple[list[str], list[Row]]:
+    """Return headings and one row for each source; the fingerprint is of the rows as they were read."""
+    reports = json.loads(run.data.read_text(encoding="utf-8")) if run.data.is_file() else []
+    if isinstance(recipe, PretrainRecipe):
+        counts = {"Documents": "num_documents", "Spans": "num_spans", "Tokens": "num_tokens"}
+        names: list[Row] = [[source.path] for source in recipe.data.sources]
+        headings = ["Source"]
+    else:
+        counts = {"Rows": "num_rows", "Distinct documents": "num_documents"}
+        names = [[source.path, source.split] for source in recipe.data.sources]
+        headings = ["Source", "Split"]
+    rows = [
+        [*name, *(report[count] for count in counts.values()), report["fingerprint"][:16]]
+        for name, report in zip(names, reports, strict=bool(reports))
+    ]
+    return [*headings, *counts, "Fingerprint"], rows
+
+
+def markdown_table(headings: list[str], rows: list[Row]) -> str:
+    """Return a table of Markdown; whole numbers get their thousands marked."""
+    lines: list[Row] = [[*headings], ["---"] * len(headings), *rows]
+    return "\n".join(
+        f"| {' | '.join(f'{cell:,}' if isinstance(cell, int) else cell for cell in line)} |"
+        for line in lines
+    )

@@ -1,0 +1,44 @@
+"""What differs from the defaults: all of it, and nothing else."""
+
+import pytest
+import yaml
+from places import ROOT
+
+from embedtrain.recipe.changed_settings import dump_changed
+from embedtrain.recipe.retrieval import dump_recipe, load_recipe
+
+RECIPES = [
+    path
+    for path in sorted((ROOT / "recipes").rglob("*.yaml"))
+    if "stages" not in yaml.safe_load(path.read_text(encoding="utf-8"))
+]
+
+
+def test_there_are_recipes():
+    assert len(RECIPES) > 20
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_what_differs_is_the_same_recipe_and_no_setting_of_it_can_be_left_out(path, tmp_path):
+    recipe = load_recipe(path)
+    short = dump_changed(recipe)
+    again = tmp_path / "recipe.yaml"
+    again.write_text(short, encoding="utf-8")
+    assert load_recipe(again) == recipe
+    assert dump_changed(load_recipe(again)) == short
+    assert len(short.splitlines()) < len(dump_recipe(recipe).splitlines()) / 2
+    for section in ("trainer", "validation"):
+        content = yaml.safe_load(short)
+        for key in content.get(section) or {}:
+            less = yaml.safe_load(short)
+            del less[section][key]
+            again.write_text(yaml.safe_dump(less), encoding="utf-8")
+            assert differs(again, recipe), f"{section}.{key} is what it is without being said"
+
+
+def differs(path, recipe):
+    """Whether a file is another recipe, or none."""
+    try:
+        return load_recipe(path) != recipe
+    except ValueError:
+        return True

@@ -1,4 +1,4 @@
-.PHONY: check format imports lint quickstart setup test types
+.PHONY: check docs format imports lint quickstart setup test types
 
 VENV ?= .venv
 BIN := $(VENV)/bin/
@@ -17,7 +17,7 @@ quickstart:  ## install, then train, measure and export a model on real text
 setup:  ## install what the tests need
 	$(call install,dev)
 
-check: lint types imports test  ## everything CI asks, cheapest failure first; edits nothing
+check: lint types imports docs test  ## everything CI asks, cheapest failure first; edits nothing
 
 lint:
 	$(BIN)ruff format --check .
@@ -28,6 +28,9 @@ types:
 
 imports:
 	$(BIN)lint-imports
+
+docs:  ## the documentation, into site/; needs no network
+	NO_MKDOCS_2_WARNING=1 $(BIN)mkdocs build --strict
 
 test:
 	$(BIN)pytest -q

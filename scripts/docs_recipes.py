@@ -6,6 +6,16 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = ROOT / "recipes"
+INTRODUCTION = """# Recipes
+
+A recipe is one YAML file. These come with embedtrain. A name works wherever a file does, and any key can be changed:
+
+```bash
+embedtrain recipes
+embedtrain recipes show dense/info_nce
+embedtrain train dense/info_nce "data.sources=[{path: pairs.jsonl}]" trainer.batch_size=256 --output runs/dense
+```
+"""
 
 
 def recipe_folders() -> list[Path]:
@@ -21,15 +31,16 @@ def page_name(folder: Path) -> str:
 def title_of(folder: Path) -> str:
     """Return the first heading of the folder's README, or its name."""
     readme = folder / "README.md"
-    if folder == RECIPES or not readme.is_file():
-        return f"{folder.name.replace('_', ' ').capitalize()}"
+    if not readme.is_file():
+        return folder.name.replace("_", " ").capitalize()
     return readme.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
 
 
 def recipe_page(folder: Path) -> str:
     """Return the page of a folder: what its README says, then every recipe of it."""
     readme = folder / "README.md"
-    text = readme.read_text(encoding="utf-8") if readme.is_file() else f"# {title_of(folder)}\n"
+    text = INTRODUCTION if folder == RECIPES else f"# {title_of(folder)}"
+    text = readme.read_text(encoding="utf-8") if readme.is_file() else text
     files = sorted(folder.glob("*.yaml"))
     parts = [text.rstrip(), _list(folder) if folder == RECIPES else "## The recipes"]
     parts += [_recipe(path) for path in files]

@@ -86,4 +86,5 @@ def test_every_row_of_what_is_measured_says_what_it_costs():
     rows = [line.strip("|").split(" | ") for table in tables for line in table.splitlines()]
     assert len(rows) > 15
     for row in rows:
-        assert len(row) == 4 and all(cell.strip() for cell in row), row
+        assert len(row) == 4, row
+        assert all(cell.strip() for cell in row), row

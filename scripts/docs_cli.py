@@ -35,8 +35,8 @@ def cli_page() -> str:
 
 def examples_of(command: Command) -> list[str]:
     """Return the command lines that ``--help`` shows as examples."""
-    text = (getattr(command, "epilog", None) or "").partition(": ")[2]
-    return [line.strip() for line in text.replace("\n", " ").split(" · ") if line.strip()]
+    _, _, text = (getattr(command, "epilog", None) or "").partition(":")
+    return [" ".join(part.split()) for part in text.split("\n\n") if part.strip()]
 
 
 def _in_order(root: Command) -> Iterator[Command]:

@@ -60,20 +60,20 @@ def load(content: dict, path, overrides=()):
             load({"description": stage.name, **stage.train}, path)
 
 
-@pytest.fixture
-def reader(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory):
     """A reader's folder: the modules that the pages tell one to write lie in it."""
-    for block in BLOCKS:
-        title = re.search(r'title="(\w+)\.py"', block.title)
-        if title:
-            (tmp_path / f"{title[1]}.py").write_text(block.text, encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
-    before = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        if (tmp_path / f"{name}.py").is_file():
-            del sys.modules[name]
+    folder = tmp_path_factory.mktemp("reader")
+    titled = {re.search(r'title="(\w+)\.py"', block.title): block for block in BLOCKS}
+    names = {found[1]: block.text for found, block in titled.items() if found}
+    for name, text in names.items():
+        (folder / f"{name}.py").write_text(text, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "path", [*sys.path, str(folder)])
+        yield folder
+    for name in names:
+        sys.modules.pop(name, None)
 
 
 def of_language(language: str) -> list:
@@ -141,7 +141,8 @@ def check_embedtrain(words: list[str], folder, *, partial: bool) -> None:
     root = command_line()
     names = [word for word in words if not word.startswith("-")]
     if not names:
-        assert {*words} <= {"--help", "--version", *(o for p in root.params for o in p.opts)}
+        known = {"--help", *(option for parameter in root.params for option in parameter.opts)}
+        assert {*words} <= known, f"embedtrain knows {sorted(known)}"
         return
     command, rest = root.commands.get(names[0]), words[words.index(names[0]) + 1 :]
     assert command is not None, f"embedtrain has no command {names[0]}"

@@ -54,8 +54,8 @@ def commands_of(name: str, text: str) -> Iterator[Command]:
     plain = FENCE.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), text)
     for found in IN_TEXT.finditer(plain):
         line = plain.count("\n", 0, found.start()) + 1
-        words = found[1].replace("...", "")
-        yield Command(f"{name}:{line}", tuple(shlex.split(words)), partial=True)
+        words = _split(found[1].replace("...", ""), f"{name}:{line}")
+        yield Command(f"{name}:{line}", tuple(words), partial=True)
 
 
 def _shell(block: Block) -> Iterator[Command]:
@@ -67,9 +67,17 @@ def _shell(block: Block) -> Iterator[Command]:
         if line.endswith("\\"):
             continue
         for part in waiting.split("&&"):
-            words = shlex.split(part, comments=True)
+            words = _split(part, f"{name}:{start}")
             while words and ASSIGNMENT.match(words[0]):
                 words = words[1:]
             if words:
                 yield Command(f"{name}:{start}", tuple(words))
         waiting = ""
+
+
+def _split(line: str, place: str) -> list[str]:
+    """Split as a shell does; a redirection is no word of the command."""
+    try:
+        return shlex.split(line.partition(" > ")[0], comments=True)
+    except ValueError as error:
+        raise AssertionError(f"{place}: no shell takes {line!r} ({error})") from error

@@ -30,6 +30,7 @@ HOLD_OBJECTIVES = ("objective", "inner", "objectives[]")
 """Keys whose values are objectives."""
 OBJECTIVES = {"objectives": "Objectives", "pretraining-objectives": "Objectives of pre-training"}
 """Headings by their anchors."""
+OWN = "Also one of your own, as `name: my_module:MyObjective`: see [Add an objective](../add_an_objective.md)."
 
 INTRODUCTION = """# Keys of a recipe
 
@@ -71,7 +72,7 @@ class Book:
                 if name not in objectives:
                     yield self._section(name, "##" if name == root else "###")
             if objectives:
-                yield f"## {OBJECTIVES[_objectives(objectives)]} {{ #{_objectives(objectives)} }}"
+                yield f"## {OBJECTIVES[_objectives(objectives)]} {{ #{_objectives(objectives)} }}\n\n{OWN}"
                 yield from (self._section(name, "###") for name in objectives)
 
     def _reach(self, name: str, path: str) -> list[str]:
@@ -176,6 +177,8 @@ def _plain(value: Schema) -> str:
         "exclusiveMaximum": "below",
         "maximum": "to",
     }
+    if "minimum" in value:
+        signs.pop("exclusiveMinimum")
     bounds = [f"{word} {value[key]:g}" for key, word in signs.items() if key in value]
     return " ".join([kind, *bounds])
 

@@ -1,4 +1,4 @@
-.PHONY: check format imports lint prove quickstart setup test types
+.PHONY: check docs format imports lint prove quickstart setup test types
 
 VENV ?= .venv
 BIN := $(VENV)/bin/
@@ -17,7 +17,7 @@ quickstart:  ## install, then train, measure and export a model on real text
 setup:  ## install what the tests need
 	$(call install,dev)
 
-check: lint types imports test  ## everything CI asks, cheapest failure first; edits nothing
+check: lint types imports docs test  ## everything CI asks, cheapest failure first; edits nothing
 
 lint:
 	$(BIN)ruff format --check .
@@ -29,9 +29,11 @@ types:
 imports:
 	$(BIN)lint-imports
 
+docs:  ## the documentation, into site/; needs no network
+	NO_MKDOCS_2_WARNING=1 $(BIN)mkdocs build --strict
+
 # One thread a worker and a file to a worker, whose fixtures are then built once.
 PYTEST := $(BIN)pytest -q -n auto --maxprocesses 4 --dist loadfile --durations 10
-
 test:
 	$(PYTEST)
 

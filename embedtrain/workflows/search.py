@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.data.readers.beir import RetrievalTask
-from embedtrain.encoding.cache import embed_once, model_key
+from embedtrain.encoding.cache import embed_once, embed_tokens_once, model_key
 from embedtrain.encoding.shards import Shard
 from embedtrain.encoding.texts import encode_texts
-from embedtrain.encoding.token_cache import embed_tokens_once
 from embedtrain.errors import UserError
 from embedtrain.files import default_cache
 from embedtrain.models.build import load_encoder

@@ -12,8 +12,7 @@ from embedtrain.errors import UserError
 from embedtrain.models.build import load_encoder
 from embedtrain.models.edits.adapters import VectorAdapter, apply_adapter
 from embedtrain.training.adapters.fit import AdaptConfig, train_adapters
-from embedtrain.training.adapters.objective import ranking_loss, unsupervised_loss
-from embedtrain.training.adapters.objective import adapted
+from embedtrain.training.adapters.objective import adapted, ranking_loss, unsupervised_loss
 from embedtrain.workflows.adapt import AdapterFiles, adapt, read_data
 
 DIM = 12

@@ -5,7 +5,7 @@ sorted them) and runs one scaled dot product per group: no mask, no padding, exa
 transformers through the public attention interface, so no model is patched.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -42,10 +42,8 @@ def split_groups(
         yield q, k, v, attended
 
 
-def join_groups(
-    results: Iterable[Float[Tensor, "texts heads length head_dim"]],
-) -> Float[Tensor, "1 tokens heads head_dim"]:
-    """Lay what each group gives end to end again."""
+def join_groups(results: Sequence[Tensor]) -> Float[Tensor, "1 tokens heads head_dim"]:
+    """Lay what each group gives, ``[texts, heads, length, head_dim]``, end to end again."""
     return torch.cat([result.transpose(1, 2).flatten(0, 1) for result in results])[None]
 
 

@@ -23,33 +23,33 @@ ACTIVATIONS = (
 
 def loading_problems(folder: Path) -> dict[str, list[str]]:
     """Say for each reader why it would not give the folder's own vectors; an empty list means that it does."""
-    late = read_json(folder / CONTRACT_FILE, optional=True).get("kind") == "late_interaction"
-    if late:
-        return {
-            "text-embeddings-inference": [
-                "it has no late interaction: /embed_all leaves the projection out"
-            ],
-            "vLLM": _late_interaction(folder),
-        }
-    common = [
-        *_files(folder),
-        *_modules(folder),
-        *_pooling(folder),
-        *_dense(folder),
-        *_length(folder),
+    if _read(folder, CONTRACT_FILE).get("kind") == "late_interaction":
+        inference = ["it has no late interaction: /embed_all leaves the projection out"]
+        return dict(zip(READERS, (inference, _late_interaction(folder)), strict=True))
+    common = [*_files(folder), *_modules(folder), *_pooling(folder), *_dense(folder)]
+    settings = _read(folder, "sentence_bert_config.json")
+    there = (folder / "sentence_bert_config.json").is_file()
+    if there and not isinstance(settings.get("max_seq_length"), int):
+        common.append("sentence_bert_config.json needs max_seq_length")
+    prompts = _read(folder, "config_sentence_transformers.json").get("prompts") or {}
+    inference = [
+        f"the prompt {name} is no text"
+        for name, text in prompts.items()
+        if not isinstance(text, str)
     ]
-    return {
-        "text-embeddings-inference": [*common, *_prompts(folder)],
-        "vLLM": [*common, *_length_keys(folder)],
-    }
+    keys = ("max_seq_length", "do_lower_case") if settings else ()
+    vllm = [f"sentence_bert_config.json needs {key}" for key in keys if key not in settings]
+    return dict(zip(READERS, ([*common, *inference], [*common, *vllm]), strict=True))
+
+
+def _read(folder: Path, name: str) -> dict[str, Any]:
+    content: dict[str, Any] = read_json(folder / name, optional=True)
+    return content
 
 
 def _files(folder: Path) -> list[str]:
-    problems = [
-        f"{name} is missing"
-        for name in ("config.json", "tokenizer.json")
-        if not (folder / name).is_file()
-    ]
+    needed = ("config.json", "tokenizer.json")
+    problems = [f"{name} is missing" for name in needed if not (folder / name).is_file()]
     if not any(folder.glob("*.safetensors")):
         problems.append("there are no safetensors weights")
     return problems
@@ -60,20 +60,14 @@ def _modules(folder: Path) -> list[str]:
     path = folder / "modules.json"
     if not path.is_file():
         return ["modules.json is missing, so normalisation and projection are left out"]
-    return [
-        f"modules.json names {module['type']}, which is skipped"
-        for module in read_json(path)
-        if module["type"] not in MODULES
-    ]
+    types = [module["type"] for module in read_json(path)]
+    return [f"modules.json names {kind}, which is skipped" for kind in types if kind not in MODULES]
 
 
 def _pooling(folder: Path) -> list[str]:
-    config = read_json(folder / "1_Pooling" / "config.json", optional=True)
-    problems = [
-        f"1_Pooling/config.json needs the boolean {flag}"
-        for flag in POOLING_FLAGS
-        if not isinstance(config.get(flag), bool)
-    ]
+    config = _read(folder, "1_Pooling/config.json")
+    odd = [flag for flag in POOLING_FLAGS if not isinstance(config.get(flag), bool)]
+    problems = [f"1_Pooling/config.json needs the boolean {flag}" for flag in odd]
     known = (*POOLING_FLAGS, "pooling_mode_lasttoken")
     if config and not any(config.get(flag) is True for flag in known):
         problems.append("its pooling is none of cls, mean and last token")
@@ -91,34 +85,9 @@ def _dense(folder: Path) -> list[str]:
     return problems
 
 
-def _length(folder: Path) -> list[str]:
-    path = folder / "sentence_bert_config.json"
-    if path.is_file() and not isinstance(read_json(path).get("max_seq_length"), int):
-        return ["sentence_bert_config.json needs max_seq_length"]
-    return []
-
-
-def _length_keys(folder: Path) -> list[str]:
-    content = read_json(folder / "sentence_bert_config.json", optional=True)
-    return [
-        f"sentence_bert_config.json needs {key}"
-        for key in ("max_seq_length", "do_lower_case")
-        if content and key not in content
-    ]
-
-
-def _prompts(folder: Path) -> list[str]:
-    content: dict[str, Any] = read_json(folder / "config_sentence_transformers.json", optional=True)
-    return [
-        f"the prompt {name} is no text"
-        for name, text in (content.get("prompts") or {}).items()
-        if not isinstance(text, str)
-    ]
-
-
 def _late_interaction(folder: Path) -> list[str]:
     """Only checkpoints in the layout of Stanford's ColBERT load by themselves; ours need an override."""
-    names = read_json(folder / "config.json", optional=True).get("architectures") or ["?"]
+    names = _read(folder, "config.json").get("architectures") or ["?"]
     if names == ["HF_ColBERT"]:
         return []
     return [f"the architecture {names[0]} needs --hf-overrides to one of vLLM's ColBERT models"]

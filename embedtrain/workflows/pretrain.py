@@ -1,6 +1,5 @@
 """Workflow: a pre-training recipe becomes a run folder with an encoder that any later stage starts from."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from embedtrain.recipe.run_folder import (
     build_pretrained,
     create_run,
     found_start,
-    open_run,
     refuse_existing,
     refuse_other_data,
 )
@@ -32,9 +30,7 @@ from embedtrain.training.fitting import Start, fit, own_cut
 from embedtrain.training.planner import announce, plan_pretraining
 from embedtrain.training.pretraining import HeldOut, PretrainModule
 from embedtrain.training.ranks.processes import first_rank_first, on_first_rank
-from embedtrain.training.ranks.strategies import check_strategy
 from embedtrain.training.trainer import check_loggers
-from embedtrain.workflows.launch import begin, go_on
 
 HELD_OUT_STEP = 2**31
 """The masks of held-out text are those of a step that no run reaches."""
@@ -113,23 +109,14 @@ class PretrainData:
         return max(1, num_texts // 2) if self.pairs else num_texts
 
 
-def pretrain(recipe: PretrainRecipe, output: Path) -> RunFolder:
-    """Pre-train a recipe from the beginning.
+def begin_pretraining(
+    recipe: PretrainRecipe, output: Path
+) -> tuple[RunFolder, MaskedAutoencoder, PretrainData]:
+    """Check everything and make the run folder.
 
     Raises:
         UserError: If the recipe, the text or the output folder is not usable.
-        Interrupted: If a signal stopped it.
     """
-    check_strategy(recipe.trainer, pretrains=True)
-    if begin(recipe.trainer, lambda: _begin(recipe, output)):
-        return resume_pretraining(*_opened(output))
-    return _run(*_begin(recipe, output), Start())
-
-
-def _begin(
-    recipe: PretrainRecipe, output: Path
-) -> tuple[RunFolder, MaskedAutoencoder, PretrainData]:
-    """Check everything and make the run folder."""
     refuse_existing(output)
     model = build_pretrained(recipe)
     data = prepare_text(recipe, model)
@@ -137,27 +124,14 @@ def _begin(
     return run, model, data
 
 
-def _opened(output: Path) -> tuple[RunFolder, PretrainRecipe]:
-    run, recipe = open_run(output)
-    assert isinstance(recipe, PretrainRecipe)
-    return run, recipe
-
-
-def resume_pretraining(
-    run: RunFolder, recipe: PretrainRecipe, overrides: Sequence[str] = ()
-) -> RunFolder:
-    """Continue a run from its newest checkpoint, exactly as if it had never stopped."""
-    check_strategy(recipe.trainer, pretrains=True)
-    return go_on(run, recipe.trainer, lambda: _resume(run, recipe), overrides)
-
-
-def _resume(run: RunFolder, recipe: PretrainRecipe) -> RunFolder:
+def resume_pretraining(run: RunFolder, recipe: PretrainRecipe) -> RunFolder:
+    """Go on from the newest checkpoint."""
     start = found_start(run)
     model = build_pretrained(recipe)
     with first_rank_first():
         data = prepare_text(recipe, model)
     refuse_other_data(run, [source.report.fingerprint for source in data.sources])
-    return _run(run, model, data, start)
+    return run_pretraining(run, model, data, start)
 
 
 def prepare_text(recipe: PretrainRecipe, model: MaskedAutoencoder) -> PretrainData:
@@ -170,11 +144,10 @@ def prepare_text(recipe: PretrainRecipe, model: MaskedAutoencoder) -> PretrainDa
     data = recipe.data
     cache = Path(data.cache).expanduser() if data.cache else default_cache()
     tokenizer = model.language.tokenizer
-    shifted = (
-        recipe.objective.computation.shifted
-    )  # a decoder's own texts may begin without a token
+    # A decoder's own texts may begin without a token.
+    first_token = not recipe.objective.computation.shifted
     size = len(model.language.weight)
-    frame = frame_of(tokenizer, size, "model.backbone", first_token=not shifted)
+    frame = frame_of(tokenizer, size, "model.backbone", first_token=first_token)
     size = data.length - frame.num_special
     if size < data.min_tokens:
         raise UserError(
@@ -215,7 +188,10 @@ def _check_sizes(data: PretrainData) -> None:
             )
 
 
-def _run(run: RunFolder, model: MaskedAutoencoder, data: PretrainData, start: Start) -> RunFolder:
+def run_pretraining(
+    run: RunFolder, model: MaskedAutoencoder, data: PretrainData, start: Start
+) -> RunFolder:
+    """Train from ``start`` to the last step and export the encoder."""
     recipe = data.recipe
     torch.manual_seed(recipe.trainer.seed)
     if start.step < data.num_steps:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -58,7 +59,7 @@ from embedtrain.workflows.prepare import (
     prepare,
     with_contract,
 )
-from embedtrain.workflows.pretrain import pretrain, resume_pretraining
+from embedtrain.workflows.pretrain import begin_pretraining, resume_pretraining, run_pretraining
 from embedtrain.workflows.refresh import RefreshedBatches
 
 
@@ -69,15 +70,21 @@ def train(recipe: AnyRecipe, output: Path) -> RunFolder:
         UserError: If the recipe, the data or the output folder is not usable.
         Interrupted: If a signal stopped it.
     """
-    if isinstance(recipe, PretrainRecipe):
-        return pretrain(recipe, output)
     _check_strategy(recipe)
-    if begin(recipe.trainer, lambda: _begin(recipe, output)):
+    work: Any = (_begin, _run)
+    if isinstance(recipe, PretrainRecipe):
+        work = (begin_pretraining, run_pretraining)
+    first, then = work
+    if begin(recipe.trainer, lambda: first(recipe, output)):
         return resume(output)
-    return _run(*_begin(recipe, output), Start())
+    run: RunFolder = then(*first(recipe, output), Start())
+    return run
 
 
-def _check_strategy(recipe: Recipe) -> None:
+def _check_strategy(recipe: AnyRecipe) -> None:
+    if isinstance(recipe, PretrainRecipe):
+        check_strategy(recipe.trainer, pretrains=True)
+        return
     check_strategy(
         recipe.trainer,
         pretrains=False,
@@ -111,10 +118,9 @@ def resume(path: Path, overrides: Sequence[str] = ()) -> RunFolder:
     """
     check_overrides(path, overrides)
     run, recipe = open_run(path, overrides)
-    if isinstance(recipe, PretrainRecipe):
-        return resume_pretraining(run, recipe, overrides)
     _check_strategy(recipe)
-    return go_on(run, recipe.trainer, lambda: _resume(run, recipe), overrides)
+    again: Any = resume_pretraining if isinstance(recipe, PretrainRecipe) else _resume
+    return go_on(run, recipe.trainer, lambda: again(run, recipe), overrides)
 
 
 def _resume(run: RunFolder, recipe: Recipe) -> RunFolder:

@@ -12,7 +12,6 @@ from transformers import AutoModel
 from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.resources import resource
 from embedtrain.training.callbacks import list_checkpoints
-from embedtrain.workflows.pretrain import pretrain
 from embedtrain.workflows.train import resume, train
 
 LORA = [
@@ -72,7 +71,7 @@ def test_a_decoder_learns_to_look_both_ways_and_then_to_retrieve(corpus, recipe,
             "validation=null",
         ],
     )
-    first = pretrain(mntp, tmp_path / "mntp")
+    first = train(mntp, tmp_path / "mntp")
     assert json.loads((first.model / "config.json").read_text())["is_causal"] is False
     assert (first.adapter / "adapter_model.safetensors").is_file()
     overrides = [*LORA, f"model.backbone={first.model}", "model.attention=null"]

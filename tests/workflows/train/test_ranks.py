@@ -48,12 +48,11 @@ def test_torchruns_ranks_validate_measure_and_export_once(strategy, recipe, beir
 
 
 def test_pre_training_on_ranks_exports_the_encoder_of_one_process(smoke, tmp_path):
-    from embedtrain.workflows.pretrain import pretrain
 
     short = ["trainer.steps=4", "model.architecture.dropout=0.0", "trainer.chunk_tokens=auto"]
-    pretrain(smoke("retromae", *short), tmp_path / "alone")
+    train(smoke("retromae", *short), tmp_path / "alone")
     shared = smoke("retromae", *short, "trainer.devices=2")
-    on_ranks(2, pretrain, shared, tmp_path / "ranks")
+    on_ranks(2, train, shared, tmp_path / "ranks")
     assert_close(tmp_path / "ranks", tmp_path / "alone")
 
 

@@ -184,14 +184,14 @@ class TextEncoder(nn.Module, ABC):
             more["extension"] = self._extension
         elif self.own_positions is not None:
             more |= token_types(self.backbone, texts.ids[None])
-        output = self.backbone(
-            input_ids=texts.ids[None],
-            sequence_groups=length_groups(texts.lengths.tolist(), seen.tolist()),
-            use_cache=False,
-            output_hidden_states=bool(layers),
-            **more,
-        )
-        return exit_states(self.backbone, output, layers)[0]
+        groups = length_groups(texts.lengths.tolist(), seen.tolist())
+        return self._run(layers, input_ids=texts.ids[None], sequence_groups=groups, **more)[0]
+
+    def _run(self, layers: tuple[int, ...], **inputs: object) -> Float[Tensor, "texts width dim"]:
+        """Return the states after each of ``layers`` and after the last, side by side."""
+        hidden = bool(layers)
+        output = self.backbone(**inputs, use_cache=False, output_hidden_states=hidden)
+        return exit_states(self.backbone, output, layers)
 
     def _places(self, texts: Texts) -> Tensor:
         """Return the position of each token, as the backbone counts; it may be a fraction."""
@@ -209,20 +209,14 @@ class TextEncoder(nn.Module, ABC):
         seen = mask if attended is None else columns < attended[:, None]
         ids = torch.full(mask.shape, self.tokenizer.pad_token_id or 0, device=texts.ids.device)
         ids[mask] = texts.ids
-        more = {}
+        more: dict[str, Any] = {}
         if self.own_positions is not None:
             places = self._places(texts)
             grid = torch.zeros(mask.shape, dtype=places.dtype, device=places.device)
             grid[mask] = places
             more = {"position_ids": grid, **token_types(self.backbone, ids)}
-        output = self.backbone(
-            input_ids=ids,
-            attention_mask=seen.long(),
-            use_cache=False,
-            output_hidden_states=bool(layers),
-            **more,
-        )
-        return pack_states(exit_states(self.backbone, output, layers), mask)[0]
+        states = self._run(layers, input_ids=ids, attention_mask=seen.long(), **more)
+        return pack_states(states, mask)[0]
 
     def use_padded_attention(self) -> None:
         """Put the backbone back on the attention it was loaded with; encoding switches when it needs to."""

@@ -71,7 +71,7 @@ def export(
     run, recipe = RunFolder(Path(source)), None
     if run.is_run:
         run, recipe = open_run(run.path)
-    card = _card_of(run.model if recipe else run.path)
+    card = card_of(run.model if recipe else run.path)
     changes = describe_changes(layer, dim, instruction, long_inputs)
     if isinstance(recipe, PretrainRecipe):
         if not changes:
@@ -87,7 +87,8 @@ def export(
     return write_model(model, output, card=card, overwrite=overwrite)
 
 
-def _card_of(folder: Path) -> str | None:
+def card_of(folder: Path) -> str | None:
+    """Return the card of a model folder, if it has one."""
     card = folder / "README.md"
     return card.read_text(encoding="utf-8") if card.is_file() else None
 

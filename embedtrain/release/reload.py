@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,16 +21,13 @@ from embedtrain.types import Side, TokenVectors
 def main(folder: str, result: str) -> None:
     """Encode the texts as queries and as documents and save both."""
     texts = json.load(sys.stdin)
-    late = (Path(folder) / "config_sentence_transformers.json").is_file() and "ColBERT" in (
-        Path(folder) / "config_sentence_transformers.json"
-    ).read_text(encoding="utf-8")
+    settings = Path(folder) / "config_sentence_transformers.json"
+    late = settings.is_file() and "ColBERT" in settings.read_text(encoding="utf-8")
     own = not (Path(folder) / "modules.json").is_file() or is_own_layout(Path(folder))
     if own or importlib.util.find_spec("sentence_transformers") is None:
         vectors = _with_embedtrain(folder, texts)
-    elif late:
-        vectors = _with_multi_vector_encoder(folder, texts)
     else:
-        vectors = _with_sentence_transformers(folder, texts)
+        vectors = _with_sentence_transformers(folder, texts, late=late)
     named = {
         f"{side}{number}": array
         for side, arrays in zip(("query", "document"), vectors, strict=True)
@@ -45,20 +43,21 @@ def as_arrays(vectors: NDArray[np.float32] | TokenVectors) -> list[NDArray[np.fl
     return [vectors.values] if vectors.cls is None else [vectors.values, vectors.cls]
 
 
-def _with_sentence_transformers(folder: str, texts: Sequence[str]) -> list[list[np.ndarray]]:
-    from sentence_transformers import SentenceTransformer
+def _with_sentence_transformers(
+    folder: str, texts: Sequence[str], *, late: bool
+) -> list[list[np.ndarray]]:
+    import sentence_transformers
 
-    model = SentenceTransformer(folder, device="cpu")
+    model: Any
+    if late:
+        from sentence_transformers.multi_vector_encoder import MultiVectorEncoder
+
+        model = MultiVectorEncoder(folder, device="cpu")
+    else:
+        model = sentence_transformers.SentenceTransformer(folder, device="cpu")
     both = (model.encode_query(texts), model.encode_document(texts))
-    return [[np.asarray(vectors)] for vectors in both]
-
-
-def _with_multi_vector_encoder(folder: str, texts: Sequence[str]) -> list[list[np.ndarray]]:
-    from sentence_transformers.multi_vector_encoder import MultiVectorEncoder
-
-    model = MultiVectorEncoder(folder, device="cpu")
-    both = (model.encode_query(texts), model.encode_document(texts))
-    return [[np.concatenate([np.asarray(text) for text in side])] for side in both]
+    join = np.concatenate if late else np.stack
+    return [[join([np.asarray(text) for text in side])] for side in both]
 
 
 def _with_embedtrain(folder: str, texts: Sequence[str]) -> list[list[np.ndarray]]:

@@ -68,16 +68,13 @@ class FrozenDocuments:
         known = torch.cat([answers, relevance.known_positives], 1)
         wanted = self.live_negatives + known.shape[1]
         found = search_exact(query, self.documents.values, wanted, device=device).indices
-        ids = torch.from_numpy(self._ids_by_row()[found]).to(device)
+        by_row = np.empty_like(self.documents.ids)
+        by_row[self.documents.rows] = self.documents.ids
+        ids = torch.from_numpy(by_row[found]).to(device)
         spared = (ids[:, :, None] == known[:, None]).any(2)
         first = spared.int().argsort(dim=1, stable=True)[:, : self.live_negatives]
         negatives = ids.gather(1, first).masked_fill(spared.gather(1, first), -1)
         return _in_groups(relevance, answers, negatives)
-
-    def _ids_by_row(self) -> Int64[np.ndarray, " texts"]:
-        ids = np.empty_like(self.documents.ids)
-        ids[self.documents.rows] = self.documents.ids
-        return ids
 
 
 def _in_groups(

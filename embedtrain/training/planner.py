@@ -141,11 +141,10 @@ def activations_per_token(backbone: Any) -> int:  # noqa: ANN401 - transformers 
     (9 widths) and the feed-forward layer before and after its activation (2 inner widths). Attention keeps
     no score matrix.
     """
-    return int(backbone.config.num_hidden_layers * _per_layer(backbone))
+    return int(backbone.config.num_hidden_layers * _per_layer(backbone.config))
 
 
-def _per_layer(backbone: Any) -> int:  # noqa: ANN401
-    config = backbone.config
+def _per_layer(config: Any) -> int:  # noqa: ANN401
     inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
     return int(9 * config.hidden_size + 2 * inner)
 
@@ -163,7 +162,7 @@ def _plan_model(
         parameters=sum(parameter.numel() for parameter in parameters),
         trained=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
         per_token=activations_per_token(backbone),
-        per_token_checkpointed=layers * backbone.config.hidden_size + _per_layer(backbone),
+        per_token_checkpointed=layers * backbone.config.hidden_size + _per_layer(backbone.config),
         tokens=tokens,
         vectors=vectors,
     )

@@ -17,7 +17,7 @@ from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.edits.rotate import check_rotatable, principal_axes, rotate_encoder
 from embedtrain.progress import console, progress_bar
-from embedtrain.release.export import write_model
+from embedtrain.release.export import card_of, write_model
 from embedtrain.types import Side
 from embedtrain.workflows.encode.file import read_texts
 
@@ -68,7 +68,10 @@ def rotate(
         raise UserError(
             "--column", "names the column of a file of texts", cure="Add --texts or leave it out"
         )
-    encoder = _load(model)
+    encoder = load_encoder(model)
+    if not isinstance(encoder, DenseEncoder):
+        raise UserError(model, "has several vectors per text", cure="Name a dense model")
+    check_rotatable(encoder)
     limit = limit or max(FEWEST, PER_DIMENSION * encoder.dim)
     vectors = _encode(encoder, _read(data, split, texts=texts, column=column, limit=limit))
     if len(vectors) < encoder.dim:
@@ -76,25 +79,11 @@ def rotate(
         raise UserError(data, problem, got=len(vectors), cure="Give thousands")
     axes, shares = principal_axes(torch.from_numpy(vectors))
     rotate_encoder(encoder, axes)
-    write_model(encoder, output, card=_card(Path(model), len(vectors)))
+    card = card_of(Path(model))  # its scores stay true
+    changed = card and card.rstrip() + NOTE.format(number=len(vectors))
+    write_model(encoder, output, card=changed)
     sizes = [encoder.dim // part for part in (2, 4, 8, 16) if encoder.dim >= part]
     return {size: float(shares[:size].sum()) for size in sizes}
-
-
-def _load(model: str) -> DenseEncoder:
-    encoder = load_encoder(model)
-    if not isinstance(encoder, DenseEncoder):
-        raise UserError(model, "has several vectors per text", cure="Name a dense model")
-    check_rotatable(encoder)
-    return encoder
-
-
-def _card(model: Path, number: int) -> str | None:
-    """Return the model's own card, whose scores stay true, with what was done to it."""
-    card = model / "README.md"
-    if not card.is_file():
-        return None
-    return card.read_text(encoding="utf-8").rstrip() + NOTE.format(number=number)
 
 
 def _read(

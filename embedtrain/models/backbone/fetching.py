@@ -8,6 +8,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from embedtrain.errors import UserError, missing_extra
+from embedtrain.models.backbone.files import read_json
 
 
 def fetch(path: str, *, with_code: bool = False) -> Path:
@@ -49,14 +50,9 @@ def static_folder(folder: Path) -> Path | None:
 
 
 def _download(repository: str, with_code: bool) -> Path:
-    patterns = [
-        "*.json",
-        "*.safetensors",
-        "*.txt",
-        "*.model",
-        "*.metadata",
-        *(["*.py"] if with_code else []),
-    ]
+    patterns = [f"*.{end}" for end in ("json", "safetensors", "txt", "model", "metadata")]
+    if with_code:
+        patterns.append("*.py")
     try:
         return Path(snapshot_download(repository, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
@@ -97,10 +93,7 @@ def _check_folder(path: str, folder: Path) -> None:
         raise UserError(path, "has no safetensors weights", cure="Expected model.safetensors")
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
         raise UserError(path, "has no tokenizer", cure="Save tokenizer.json beside the weights")
-    try:
-        json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(folder / "config.json", "is not valid JSON", got=str(error)) from error
+    read_json(folder / "config.json")
 
 
 def first_line(error: Exception) -> str:

@@ -6,7 +6,6 @@ known, and decoders, whose head is the matrix alone; each family names its parts
 alone knows how.
 """
 
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM,
 
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.fetching import fetch
-from embedtrain.models.backbone.files import readable_weights
+from embedtrain.models.backbone.files import read_json, readable_weights
 from embedtrain.models.backbone.loading import (
     AS_IT_IS,
     Backbone,
@@ -163,13 +162,19 @@ def load_masked_language_model(
     path: str, settings: BackboneConfig = AS_IT_IS
 ) -> MaskedLanguageModel:
     """Load an encoder or decoder with its head; a folder without one gets a new one, which is logged."""
-    family = json.loads((fetch(path) / "config.json").read_text(encoding="utf-8"))["model_type"]
+    family = read_json(fetch(path) / "config.json")["model_type"]
     loader = AutoModelForCausalLM if family in DECODERS else AutoModelForMaskedLM
     backbone = load_backbone(path, settings, loader=loader)
     if family not in DECODERS and not has_language_head(backbone.folder):
         logger.warning("%s has no masked-language head; it starts with random weights", path)
     model = MaskedLanguageModel(backbone.model, backbone.tokenizer, path)
-    _check_sizes(model)
+    rows, known = len(model.weight), model.model.get_input_embeddings().weight.shape[0]
+    if rows != known or rows < len(model.tokenizer):
+        raise UserError(
+            path,
+            f"has a head for {rows} tokens, embeddings of {known} and a tokenizer of {len(model.tokenizer)}",
+            cure="Take all three from one place",
+        )
     return model
 
 
@@ -237,16 +242,6 @@ def has_language_head(folder: Path) -> bool:
             if any(key.startswith(marks) for key in file.keys()):  # noqa: SIM118 - not a dict
                 return True
     return False
-
-
-def _check_sizes(model: MaskedLanguageModel) -> None:
-    rows, known = len(model.weight), model.model.get_input_embeddings().weight.shape[0]
-    if rows != known or rows < len(model.tokenizer):
-        raise UserError(
-            model.path,
-            f"has a head for {rows} tokens, embeddings of {known} and a tokenizer of {len(model.tokenizer)}",
-            cure="Take all three from one place",
-        )
 
 
 def _roberta_transform(model: Any, states: Tensor) -> Tensor:  # noqa: ANN401

@@ -1,6 +1,5 @@
 """Dense encoder: one vector per text."""
 
-from contextlib import ExitStack
 from dataclasses import replace
 
 import torch
@@ -143,12 +142,14 @@ class DenseEncoder(TextEncoder):
             execution = replace(execution, chunk_tokens=max(1, execution.chunk_tokens // 2))
         if self.contract.spans is not None:
             return self._embed_spans(texts, execution, packed=packed)
+        every = () if self.layer_pooling is None else tuple(range(1, self.num_layers))
 
         def encode(chunk: Texts) -> Float[Tensor, "texts dim"]:
+            states = self._own_states(chunk, packed=packed, layers=every or layers)
+            parts = states.chunk(len(every or layers) + 1, dim=1)
             if self.layer_pooling is not None:
-                return self._pool_layers(self.layer_pooling, chunk, packed=packed)
-            states = self._own_states(chunk, packed=packed, layers=layers)
-            parts = states.chunk(len(layers) + 1, dim=1)
+                pooled = [pool(part, chunk.lengths, self.contract.pooling) for part in parts]
+                return self._finish(self.layer_pooling(torch.stack(pooled, 1)), self.projection)
             vectors = [
                 self.head(part, chunk, layer)
                 for part, layer in zip(parts, (*layers, None), strict=True)
@@ -182,27 +183,14 @@ class DenseEncoder(TextEncoder):
     ) -> Float[Tensor, "tokens width"]:
         """Return the states of the texts' tokens, whatever else the backbone is shown beside them."""
         contract = self.contract
-        shown, own = texts, None
+        if contract.prepend is not None:
+            shown, own = with_placeholder(texts, self.tokenizer.eos_token_id)
+            with prepending(self.backbone, contract.prepend, shown.lengths, packed=packed):
+                return self.states(shown, packed=packed, layers=layers)[own]
         if contract.echo:
             shown, own = twice(texts)
-        elif contract.prepend is not None:
-            shown, own = with_placeholder(texts, self.tokenizer.eos_token_id)
-        with ExitStack() as stack:
-            if contract.prepend is not None:
-                stack.enter_context(
-                    prepending(self.backbone, contract.prepend, shown.lengths, packed=packed)
-                )
-            states = self.states(shown, packed=packed, layers=layers)
-        return states if own is None else states[own]
-
-    def _pool_layers(
-        self, pooling: LayerPooling, texts: Texts, *, packed: bool
-    ) -> Float[Tensor, "texts dim"]:
-        every = tuple(range(1, self.num_layers))
-        states = self._own_states(texts, packed=packed, layers=every)
-        parts = states.chunk(len(every) + 1, dim=1)
-        pooled = [pool(part, texts.lengths, self.contract.pooling) for part in parts]
-        return self._finish(pooling(torch.stack(pooled, dim=1)), self.projection)
+            return self.states(shown, packed=packed, layers=layers)[own]
+        return self.states(texts, packed=packed, layers=layers)
 
     def _finish(
         self, pooled: Float[Tensor, "texts width"], projection: nn.Linear | None

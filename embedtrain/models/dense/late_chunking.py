@@ -153,13 +153,10 @@ class LateChunkEncoder(TextEncoder):
         Raises:
             UserError: If spans are not in order, or one holds no token.
         """
-        contract = self.tokenization.contract
         rows, parts = [], []
         for text, chunks in zip(texts, spans, strict=True):
-            prompt = contract.prompt("document")
-            found = self.tokenizer(prompt + text, return_offsets_mapping=True, verbose=False)
-            rows.append(np.asarray(found["input_ids"], dtype=np.int32))
-            starts = np.asarray([start for start, _ in found["offset_mapping"]]) - len(prompt)
+            ids, starts = self._tokens(text)
+            rows.append(ids)
             parts.append(self._span_lengths(starts, list(chunks), text))
         documents = join_texts(rows).to(self.device)
         return self._pool(documents, parts, execution, packed=self.packs(documents))
@@ -181,13 +178,18 @@ class LateChunkEncoder(TextEncoder):
 
     def chunk_spans(self, text: str) -> list[tuple[int, int]]:
         """Return where the chunks of a document start and end, in characters."""
+        ids, starts = self._tokens(text)
+        lengths = self.chunk_lengths(torch.from_numpy(ids).long())
+        firsts = starts[np.cumsum([0, *lengths[:-1]])].clip(min=0).tolist()
+        firsts[0] = 0
+        return list(zip(firsts, [*firsts[1:], len(text)], strict=True))
+
+    def _tokens(self, text: str) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Return the tokens of a document and the character of it at which each starts."""
         prompt = self.contract.prompt("document")
         found = self.tokenizer(prompt + text, return_offsets_mapping=True, verbose=False)
-        lengths = self.chunk_lengths(torch.tensor(found["input_ids"]))
-        firsts = np.cumsum([0, *lengths[:-1]])
-        starts = [max(0, found["offset_mapping"][first][0] - len(prompt)) for first in firsts]
-        starts[0] = 0
-        return list(zip(starts, [*starts[1:], len(text)], strict=True))
+        starts = np.asarray([start for start, _ in found["offset_mapping"]]) - len(prompt)
+        return np.asarray(found["input_ids"], dtype=np.int32), starts
 
     def _span_lengths(
         self, starts: NDArray[np.int64], spans: list[tuple[int, int]], text: str

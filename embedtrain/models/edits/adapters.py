@@ -1,6 +1,5 @@
 """Small transforms of vectors that some other model gave: trained without that model, applied without torch."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from embedtrain.errors import UserError
-from embedtrain.models.backbone.files import readable_weights
+from embedtrain.models.backbone.files import read_json, readable_weights, write_json
 from embedtrain.types import Side
 
 AdapterKind = Literal["low_rank", "linear", "mlp"]
@@ -109,7 +108,7 @@ def save_adapters(
         "sides": list(adapters),
         **figures,
     }
-    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    write_json(folder / DESCRIPTION, description)
 
 
 def apply_adapter(
@@ -126,7 +125,7 @@ def apply_adapter(
 
     if not (folder / ARRAYS).is_file():
         raise UserError(folder, "holds no adapter", cure="Give the --output of `embedtrain adapt`")
-    description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    description = read_json(folder / DESCRIPTION)
     if vectors.shape[1] != description["dim"]:
         raise UserError(
             folder,

@@ -75,7 +75,9 @@ def evaluate_tasks(
     tasks = [open_task(path, wish.split, wish.task) for path in wish.data]
     places = _places(tasks, output)
     baselines = [_load_baseline(task, wish.baseline) for task in tasks]
-    _check_compression(tasks, wish.compression)
+    if wish.compression.quantize is not None:
+        advice = "; --dim works for all"
+        _check_retrieval(tasks, "--quantize", "is for indexes of retrieval", advice)
     if wish.late_chunks is not None:
         _check_retrieval(tasks, "--late-chunks", "is for documents of retrieval", "")
     encoder = encoder or load_encoder(model, instruction=wish.instruction)
@@ -150,13 +152,6 @@ def read_run(path: Path) -> dict[str, dict[str, float]]:
         query, _, document, _, score, _ = line.split("\t")
         run.setdefault(query, {})[document] = float(score)
     return run
-
-
-def _check_compression(tasks: Sequence[Task], compression: Compression) -> None:
-    if compression.quantize is not None:
-        _check_retrieval(
-            tasks, "--quantize", "is for indexes of retrieval", "; --dim works for all"
-        )
 
 
 def _check_retrieval(tasks: Sequence[Task], flag: str, purpose: str, advice: str) -> None:

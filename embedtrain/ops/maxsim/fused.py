@@ -16,6 +16,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from embedtrain.types import TokenEmbeddings
+
 DTYPES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 
 
@@ -34,58 +36,39 @@ def unsupported(
 
 
 def maxsim_packed(
-    query: Float[Tensor, "query_tokens dim"],
-    query_lengths: Int64[Tensor, " queries"],
-    document: Float[Tensor, "document_tokens dim"],
-    document_lengths: Int64[Tensor, " documents"],
+    query: TokenEmbeddings, document: TokenEmbeddings
 ) -> Float[Tensor, "queries documents"]:
     """Score every query against every document; documents must not be empty."""
-    num_queries, num_documents = len(query_lengths), len(document_lengths)
-    queries = torch.arange(num_queries, device=query.device, dtype=torch.int32)
-    documents = torch.arange(num_documents, device=query.device, dtype=torch.int32)
+    num_queries, num_documents, device = len(query), len(document), query.tokens.device
+    queries = torch.arange(num_queries, device=device, dtype=torch.int32)
+    documents = torch.arange(num_documents, device=device, dtype=torch.int32)
     # Document-major: programs that run together read the same document from the cache.
-    scores = _scores(
-        query,
-        query_lengths,
-        document,
-        document_lengths,
-        queries.repeat(num_documents),
-        documents.repeat_interleave(num_queries, output_size=num_queries * num_documents),
-    )
+    documents = documents.repeat_interleave(num_queries, output_size=num_queries * num_documents)
+    scores = _scores(query, document, queries.repeat(num_documents), documents)
     return scores.view(num_documents, num_queries).T
 
 
 def maxsim_grouped_packed(
-    query: Float[Tensor, "query_tokens dim"],
-    query_lengths: Int64[Tensor, " queries"],
-    document: Float[Tensor, "document_tokens dim"],
-    document_lengths: Int64[Tensor, " documents"],
-    owners: Int64[Tensor, " documents"],
+    query: TokenEmbeddings, document: TokenEmbeddings, owners: Int64[Tensor, " documents"]
 ) -> Float[Tensor, " documents"]:
     """Score document ``n`` against query ``owners[n]``; documents must not be empty."""
-    documents = torch.arange(len(document_lengths), device=query.device, dtype=torch.int32)
-    return _scores(
-        query, query_lengths, document, document_lengths, owners.int().contiguous(), documents
-    )
+    documents = torch.arange(len(document), device=owners.device, dtype=torch.int32)
+    return _scores(query, document, owners.int().contiguous(), documents)
 
 
 def _scores(
-    query: Tensor,
-    query_lengths: Tensor,
-    document: Tensor,
-    document_lengths: Tensor,
-    pair_query: Tensor,
-    pair_document: Tensor,
+    query: TokenEmbeddings, document: TokenEmbeddings, pair_query: Tensor, pair_document: Tensor
 ) -> Tensor:
     pairs = Pairs(
         query=pair_query,
         document=pair_document,
-        query_starts=F.pad(query_lengths.cumsum(0), (1, 0)).int(),
-        document_starts=F.pad(document_lengths.cumsum(0), (1, 0)).int(),
-        longest=int(query_lengths.max()) if len(query_lengths) else 0,
+        query_starts=F.pad(query.lengths.cumsum(0), (1, 0)).int(),
+        document_starts=F.pad(document.lengths.cumsum(0), (1, 0)).int(),
+        longest=int(query.lengths.max()) if len(query) else 0,
     )
-    wanted = torch.is_grad_enabled() and (query.requires_grad or document.requires_grad)
-    scores: Tensor = _FusedMaxsim.apply(query, document, pairs, wanted)  # type: ignore[no-untyped-call]
+    sides = query.tokens, document.tokens
+    wanted = torch.is_grad_enabled() and any(side.requires_grad for side in sides)
+    scores: Tensor = _FusedMaxsim.apply(*sides, pairs, wanted)  # type: ignore[no-untyped-call]
     return scores
 
 

@@ -9,9 +9,8 @@ from typing import Literal
 
 from pydantic import PositiveFloat, PositiveInt
 
-from embedtrain.data.examples import SourceConfig
 from embedtrain.data.readers.functions import function_rows, hash_rows
-from embedtrain.data.readers.huggingface import is_saved, load_hub, load_saved
+from embedtrain.data.readers.huggingface import open_split
 from embedtrain.data.readers.rows import Row, join_title
 from embedtrain.data.readers.tabular import read_parquet, read_separated
 from embedtrain.data.readers.text_lines import hash_files, read_lines, read_objects
@@ -170,14 +169,8 @@ _READERS: dict[str, Callable[[Path, CorpusConfig], Iterator[tuple[str, str]]]] =
 
 
 def _open_datasets(config: CorpusConfig) -> Corpus:
-    folder = Path(config.path)
-    source = SourceConfig(path=config.path, split=config.split, name=config.name)
-    data = load_saved(source) if is_saved(folder) else load_hub(source)
+    data, content = open_split(config.path, config.split, config.name)
     place = f"{config.path} [{config.split}]"
-    if folder.is_dir():
-        content = hash_files(sorted(path for path in folder.rglob("*") if path.is_file()))
-    else:
-        content = data._fingerprint  # noqa: SLF001 - the library has no public name for it
     return Corpus(
         config,
         place,

@@ -81,8 +81,9 @@ def open_corpus(config: CorpusConfig) -> Corpus:
         return Corpus(
             config, path, content, lambda: _read_rows(function_rows(path, config.split), config)
         )
-    paths = [Path(path) / "corpus.jsonl"] if kind == "beir" else matching_files(path)
-    paths = [_beir_file(found) for found in paths] if kind == "beir" else paths
+    plain = Path(path) / "corpus.jsonl"
+    beir = plain if plain.is_file() else plain.with_name("corpus.jsonl.gz")
+    paths = [beir] if kind == "beir" else matching_files(path)
     read = _READERS[kind]
     return Corpus(
         config,
@@ -90,10 +91,6 @@ def open_corpus(config: CorpusConfig) -> Corpus:
         _fingerprint(config, hash_files(paths)),
         lambda: (document for path in paths for document in read(path, config)),
     )
-
-
-def _beir_file(path: Path) -> Path:
-    return path if path.is_file() else path.with_name("corpus.jsonl.gz")
 
 
 def _detect(path: str) -> CorpusFormat:

@@ -16,9 +16,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from embedtrain.ops.backend import KERNEL_DTYPES, aligned_rows
 from embedtrain.types import TokenEmbeddings
-
-DTYPES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 
 
 def unsupported(
@@ -29,7 +28,7 @@ def unsupported(
         return f"device {query.device}"
     if architecture(query.device) is None:
         return "an architecture without checked tiles"
-    if query.dtype != document.dtype or query.dtype not in DTYPES:
+    if query.dtype != document.dtype or query.dtype not in KERNEL_DTYPES:
         return f"types {query.dtype} and {document.dtype}"
     dim = query.shape[1]
     return f"dim {dim}" if dim % 16 != 0 or _tile(query) is None else ""
@@ -76,14 +75,8 @@ def _tile(query: Tensor) -> Tile | None:
     found = architecture(query.device)
     if found is None:
         return None
-    tile: Tile | None = maxsim_tile(found, DTYPES[query.dtype], query.shape[1])
+    tile: Tile | None = maxsim_tile(found, KERNEL_DTYPES[query.dtype], query.shape[1])
     return tile
-
-
-def _rows(tokens: Tensor) -> Tensor:
-    """Lay rows out as the kernels were compiled for: 16 bytes at a time."""
-    aligned = tokens.stride(1) == 1 and tokens.stride(0) % 16 == 0 and tokens.data_ptr() % 16 == 0
-    return tokens if aligned else tokens.clone(memory_format=torch.contiguous_format)
 
 
 class _FusedMaxsim(torch.autograd.Function):
@@ -98,7 +91,7 @@ class _FusedMaxsim(torch.autograd.Function):
         tile = _tile(query)
         assert tile is not None
         scores: Tensor
-        sides = (_rows(query), _rows(document))
+        sides = (aligned_rows(query), aligned_rows(document))
         scores, winners = maxsim_scores(*sides, pairs, tile, save_winners=wanted)
         ctx.pairs = pairs
         ctx.save_for_backward(query, document, winners)
@@ -111,7 +104,13 @@ class _FusedMaxsim(torch.autograd.Function):
         gradient: Tensor,
     ) -> tuple[Tensor | None, ...]:
         query, document, winners = ctx.saved_tensors
-        arguments = (_rows(query), _rows(document), ctx.pairs, winners, gradient.contiguous())
+        arguments = (
+            aligned_rows(query),
+            aligned_rows(document),
+            ctx.pairs,
+            winners,
+            gradient.contiguous(),
+        )
         return (
             query_gradient(*arguments) if ctx.needs_input_grad[0] else None,
             document_gradient(*arguments) if ctx.needs_input_grad[1] else None,

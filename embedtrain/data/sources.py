@@ -3,24 +3,13 @@
 from glob import glob, has_magic
 from pathlib import Path
 
-from embedtrain.data.examples import Columns, Example, Format, Progress, Source, SourceConfig
+from embedtrain.data.examples import Format, Progress, Source, SourceConfig
 from embedtrain.data.python_docs.source import load_python_docs_task, open_python_docs
 from embedtrain.data.readers.beir import RetrievalTask, load_retrieval_task, open_beir
 from embedtrain.data.readers.functions import is_function, open_function
 from embedtrain.data.readers.huggingface import open_datasets
 from embedtrain.data.readers.tabular import open_files
 from embedtrain.errors import UserError
-
-__all__ = [
-    "Columns",
-    "Example",
-    "Progress",
-    "RetrievalTask",
-    "Source",
-    "SourceConfig",
-    "load_task",
-    "open_source",
-]
 
 SUFFIXES: dict[str, Format] = {
     ".jsonl": "jsonl",

@@ -6,9 +6,8 @@ nor reading needs memory that grows with the source: an SQLite file on disk reme
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
 
@@ -133,7 +132,8 @@ class _Builder:
 
     def build(self, progress: Callable[[int], None]) -> None:
         with closing(Seen(self.folder / "seen.sqlite")) as seen:
-            for examples in _blocks(self.source.examples(), EXAMPLES_AT_ONCE):
+            stream = self.source.examples()
+            while examples := list(islice(stream, EXAMPLES_AT_ONCE)):
                 self._add(examples, seen)
                 progress(len(examples))
             for writer in (*self.writers.values(), self.rows):
@@ -191,11 +191,3 @@ class _Builder:
             document_full_ratio=self.full["document"] / max(documents, 1),
             held_out=dict(self.source.held_out),
         )
-
-
-def _blocks(examples: Iterator[Example], size: int) -> Iterator[list[Example]]:
-    yield from iter(partial(_take, examples, size), [])
-
-
-def _take(examples: Iterator[Example], size: int) -> list[Example]:
-    return list(islice(examples, size))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, overload
+from typing import Any, TypedDict, Unpack, overload
 
 import numpy as np
 import torch
@@ -20,25 +20,21 @@ TEXTS_AT_ONCE = 4096
 """Texts tokenised and sorted by length together: enough to fill chunks with equal lengths."""
 
 
+class Options(TypedDict, total=False):
+    """The options of :func:`encode_texts`."""
+
+    execution: Execution | None
+    out: NDArray[Any] | None
+    progress: Callable[[int], None]
+
+
 @overload
 def encode_texts(
-    model: DenseEncoder,
-    texts: Sequence[str],
-    side: Side,
-    *,
-    execution: Execution | None = None,
-    out: NDArray[Any] | None = None,
-    progress: Callable[[int], None] = ...,
+    model: DenseEncoder, texts: Sequence[str], side: Side, **options: Unpack[Options]
 ) -> NDArray[np.float32]: ...
 @overload
 def encode_texts(
-    model: TextEncoder,
-    texts: Sequence[str],
-    side: Side,
-    *,
-    execution: Execution | None = None,
-    out: NDArray[Any] | None = None,
-    progress: Callable[[int], None] = ...,
+    model: TextEncoder, texts: Sequence[str], side: Side, **options: Unpack[Options]
 ) -> NDArray[np.float32] | TokenVectors: ...
 
 

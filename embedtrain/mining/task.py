@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedtrain.data.examples import SourceConfig
-from embedtrain.data.sources import RetrievalTask, detect_format, load_task, open_source
+from embedtrain.data.readers.beir import RetrievalTask
+from embedtrain.data.sources import detect_format, load_task, open_source
 from embedtrain.data.tokenized import text_id
 from embedtrain.errors import UserError
 

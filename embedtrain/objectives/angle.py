@@ -1,6 +1,6 @@
 r"""AnglE: CoSENT of a similarity of complex vectors, which saturates later than the cosine."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -26,15 +26,11 @@ class AnglE(Objective):
     """
 
     name: Literal["angle"] = "angle"
+    needs_all_queries: ClassVar[bool] = True  # pairs are compared with those of other ranks
     scale: PositiveFloat = 20.0
     """Times A."""
     symmetric: bool = False
     """Average A(x, y) and A(y, x), which the method does not."""
-
-    @property
-    def needs_all_queries(self) -> bool:
-        """Pairs are compared with the pairs of other ranks."""
-        return True
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         pairs = scored_pairs(outputs)

@@ -1,6 +1,6 @@
 r"""CoSENT: pairs that are more alike score higher than pairs that are less."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import PositiveFloat
 
@@ -20,13 +20,9 @@ class CoSENT(Objective):
     """
 
     name: Literal["cosent"] = "cosent"
+    needs_all_queries: ClassVar[bool] = True  # pairs are compared with those of other ranks
     scale: PositiveFloat = 20.0
     """a, times the similarity."""
-
-    @property
-    def needs_all_queries(self) -> bool:
-        """Pairs are compared with the pairs of other ranks."""
-        return True
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         pairs = scored_pairs(outputs)

@@ -1,7 +1,7 @@
 r"""D2LLM's imitation of an LLM that scores pairs: contrast, rank and feature imitation."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -63,6 +63,7 @@ class D2LLM(Objective):
     """
 
     name: Literal["d2llm"] = "d2llm"
+    uses_interaction: ClassVar[bool] = True
     temperature: PositiveFloat = 0.05
     """Divides the scores. A temperature that the model learns takes its place."""
     hard_weight: NonNegativeFloat = 1.0
@@ -82,11 +83,6 @@ class D2LLM(Objective):
     def uses_guide(self) -> bool:
         """Only features do."""
         return self.feature_weight > 0
-
-    @property
-    def uses_interaction(self) -> bool:
-        """It does."""
-        return True
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         scorer = _Scorer(outputs.interaction, self.task)

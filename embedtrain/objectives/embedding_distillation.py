@@ -1,6 +1,6 @@
 r"""Embedding distillation: the student's vectors, or their geometry, become the guide's."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import model_validator
@@ -29,6 +29,7 @@ class EmbeddingDistillation(Objective):
     """
 
     name: Literal["embedding_distillation"] = "embedding_distillation"
+    uses_guide: ClassVar[bool] = True
     kind: Literal["mse", "cosine", "similarity"] = "mse"
     """What is matched."""
     sides: tuple[Literal["query", "document"], ...] = ("query", "document")
@@ -39,11 +40,6 @@ class EmbeddingDistillation(Objective):
         if not self.sides or (self.kind == "similarity" and len(set(self.sides)) < 2):
             raise ValueError("give a side; kind similarity compares both")
         return self
-
-    @property
-    def uses_guide(self) -> bool:
-        """It does."""
-        return True
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         guide = outputs.guide

@@ -1,6 +1,6 @@
 r"""GISTEmbed: InfoNCE without the candidates that a second model finds better than the positive."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Int64
@@ -41,6 +41,7 @@ class GIST(Objective):
     """
 
     name: Literal["gist"] = "gist"
+    uses_guide: ClassVar[bool] = True
     temperature: PositiveFloat = 0.05
     """Divides the scores. A temperature that the model learns takes its place."""
     directions: tuple[Direction, ...] = (
@@ -58,11 +59,6 @@ class GIST(Objective):
     def needs_all_queries(self) -> bool:
         """Queries may be candidates."""
         return "query_to_query" in self.directions
-
-    @property
-    def uses_guide(self) -> bool:
-        """It does."""
-        return True
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         guide = outputs.guide

@@ -7,14 +7,11 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor
 
 from embedtrain.objectives.base import Objective
+from embedtrain.ops.backend import Backend
 from embedtrain.ops.contrast import contrast, contrast_nested
 from embedtrain.ops.infonce.nested import Sizes
-from embedtrain.ops.infonce.problem import InfoNCEOptions, InfoNCEOutput
+from embedtrain.ops.infonce.problem import Direction, InfoNCEOptions, InfoNCEOutput
 from embedtrain.types import ObjectiveOutput, RetrievalOutputs
-
-Direction = Literal[
-    "query_to_document", "document_to_query", "query_to_query", "document_to_document"
-]
 
 
 class InfoNCE(Objective):
@@ -51,7 +48,7 @@ class InfoNCE(Objective):
     """Adds ``hardness * similarity`` (no gradient) to the logits of negatives."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the target spread evenly over all candidates."""
-    backend: Literal["auto", "reference", "chunked", "fused"] = "auto"
+    backend: Backend = "auto"
     """How the loss is computed, never what: ``reference`` stores all scores, the others do not."""
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
@@ -79,23 +76,9 @@ class InfoNCE(Objective):
         return self.directions != ("query_to_document",)
 
     def _options(self) -> InfoNCEOptions:
-        return InfoNCEOptions(
-            directions=self.directions,
-            partition=self.partition,
-            negatives=self.negatives,
-            several_positives=self.several_positives,
-            false_negative_margin=self.false_negative_margin,
-            false_negative_margin_kind=self.false_negative_margin_kind,
-            hardness=self.hardness,
-            label_smoothing=self.label_smoothing,
-        )
+        return InfoNCEOptions(**self.model_dump(exclude={"name", "temperature", "backend"}))
 
 
 def _metrics(result: InfoNCEOutput, learned: Tensor | None) -> dict[str, Tensor]:
-    metrics = {
-        "accuracy": result.accuracy,
-        "margin": result.margin,
-        "masked_ratio": result.masked_ratio,
-        "suspected_ratio": result.suspected_ratio,
-    }
+    metrics = {name: value for name, value in result._asdict().items() if name != "loss"}
     return metrics if learned is None else metrics | {"temperature": learned.detach()}

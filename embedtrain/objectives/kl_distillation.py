@@ -7,6 +7,7 @@ from pydantic import PositiveFloat
 from torch import Tensor
 
 from embedtrain.objectives.base import Objective
+from embedtrain.ops.backend import Backend
 from embedtrain.ops.contrast import contrast
 from embedtrain.ops.exponentials import only_where
 from embedtrain.ops.groups import (
@@ -44,7 +45,7 @@ class KLDistillation(Objective):
     """What the student's softmax runs over: the query's own documents, or all of the batch."""
     squared_temperature: bool = False
     """Multiply by the square of the student's temperature, which keeps the size of the gradient as it varies."""
-    backend: Literal["auto", "reference", "chunked", "fused"] = "auto"
+    backend: Backend = "auto"
     """For ``batch``: how it is computed, never what."""
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102

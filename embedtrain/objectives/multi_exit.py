@@ -1,7 +1,7 @@
 r"""Multi-exit: an objective at several layers of one model, 2D Matryoshka among them."""
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,7 @@ class MultiExit(Objective):
     """
 
     name: Literal["multi_exit"] = "multi_exit"
+    uses_exits: ClassVar[bool] = True
     inner: "AnyObjective"
     """What every exit is trained on."""
     exit_weight: PositiveFloat = 1.0
@@ -54,11 +55,6 @@ class MultiExit(Objective):
     """Gamma: the pull of the exits' vectors towards the last layer's; 0 is none."""
     alignment_temperature: PositiveFloat = 0.3
     """t."""
-
-    @property
-    def uses_exits(self) -> bool:
-        """It does."""
-        return True
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         if not outputs.exits:

@@ -6,6 +6,7 @@ import torch
 from pydantic import Field, PositiveFloat
 
 from embedtrain.objectives.base import Objective
+from embedtrain.ops.backend import Backend
 from embedtrain.ops.contrast import contrast
 from embedtrain.ops.exponentials import only_where
 from embedtrain.ops.infonce.problem import InfoNCEOptions
@@ -35,7 +36,7 @@ class Pair(Objective):
     """Divides the scores: the paper's dot products take 1. A learned temperature takes its place."""
     negatives: Literal["all", "own"] = "all"
     """Every candidate of the batch, or only the query's own negatives."""
-    backend: Literal["auto", "reference", "chunked", "fused"] = "auto"
+    backend: Backend = "auto"
     """How InfoNCE is computed, never what."""
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102

@@ -1,6 +1,6 @@
 r"""Classification of pairs: which of a few relations two texts have, from their two vectors."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,11 +24,7 @@ class PairClassification(Objective):
     """
 
     name: Literal["pair_classification"] = "pair_classification"
-
-    @property
-    def uses_pair_classifier(self) -> bool:
-        """It does."""
-        return True
+    uses_pair_classifier: ClassVar[bool] = True
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         weight, query, document = outputs.pair_classifier, outputs.query, outputs.document

@@ -1,6 +1,6 @@
 r"""Pearson: similarities that correlate with the scores of their pairs."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 
@@ -21,11 +21,7 @@ class Pearson(Objective):
     """
 
     name: Literal["pearson"] = "pearson"
-
-    @property
-    def needs_all_queries(self) -> bool:
-        """Pairs are compared with the pairs of other ranks."""
-        return True
+    needs_all_queries: ClassVar[bool] = True  # pairs are compared with those of other ranks
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         pairs = scored_pairs(outputs)

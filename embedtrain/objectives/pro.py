@@ -1,6 +1,6 @@
 r"""PRO: preference ranking of scored pairs, each against all that score less."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import NonNegativeFloat, PositiveFloat
@@ -24,15 +24,11 @@ class PRO(Objective):
     """
 
     name: Literal["pro"] = "pro"
+    needs_all_queries: ClassVar[bool] = True  # pairs are compared with those of other ranks
     temperature: PositiveFloat = 0.05
     """tau, divides the similarities."""
     tie: NonNegativeFloat = 1.0e-6
     """epsilon: scores no further apart are equal."""
-
-    @property
-    def needs_all_queries(self) -> bool:
-        """Pairs are compared with the pairs of other ranks."""
-        return True
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         pairs = scored_pairs(outputs)

@@ -1,6 +1,6 @@
 r"""Rank-KL: the softmax of similarities becomes that of the ranks of the scores."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from jaxtyping import Float
 from pydantic import PositiveFloat
@@ -25,15 +25,11 @@ class RankKL(Objective):
     """
 
     name: Literal["rank_kl"] = "rank_kl"
+    needs_all_queries: ClassVar[bool] = True  # pairs are compared with those of other ranks
     temperature: PositiveFloat = 0.05
     """tau of both softmaxes."""
     per_pair: bool = True
     """Divide by n, as the source does; false makes the weight independent of the batch size."""
-
-    @property
-    def needs_all_queries(self) -> bool:
-        """Pairs are compared with the pairs of other ranks."""
-        return True
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         pairs = scored_pairs(outputs)

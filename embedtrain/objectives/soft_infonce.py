@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import NonNegativeFloat, PositiveFloat
 
 from embedtrain.objectives.base import Objective
+from embedtrain.ops.backend import Backend
 from embedtrain.ops.contrast import contrast
 from embedtrain.ops.groups import mean_divergence, score_groups, teacher_groups
 from embedtrain.ops.infonce.problem import InfoNCEOptions
@@ -32,7 +33,7 @@ class SoftInfoNCE(Objective):
     """Of the soft labels; 0 is InfoNCE."""
     negatives: Literal["all", "own"] = "all"
     """What InfoNCE compares with: every candidate of the batch, or the query's own negatives."""
-    backend: Literal["auto", "reference", "chunked", "fused"] = "auto"
+    backend: Backend = "auto"
     """How InfoNCE is computed, never what."""
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102

@@ -38,9 +38,7 @@ class XTR(Objective):
                 "xtr needs several vectors per text",
                 cure="Set model.kind: late_interaction",
             )
-        scores = xtr_scores_packed(
-            query.tokens, query.lengths, document.tokens, document.lengths, self.top_k
-        )
+        scores = xtr_scores_packed(query, document, self.top_k)
         temperature = self.temperature if outputs.temperature is None else outputs.temperature
         options = InfoNCEOptions(negatives=self.negatives)
         result = contrast_scores(scores, outputs, temperature, options)

@@ -1,7 +1,5 @@
 """InfoNCE of a batch's outputs, whether a text has one vector or several."""
 
-from typing import Any, cast
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -12,6 +10,7 @@ from embedtrain.ops.infonce.nested import NestedOutput, Sizes, can_be_nested, in
 from embedtrain.ops.infonce.problem import (
     InfoNCEOptions,
     InfoNCEOutput,
+    Known,
     Temperature,
     make_problem,
 )
@@ -37,7 +36,6 @@ def contrast(
             outputs.document,
             relevance.positives,
             temperature,
-            all_query=None if everyone is None else cast("Tensor", everyone.embeddings),
             backend=backend,
             **shared,
         )
@@ -82,28 +80,23 @@ def contrast_nested(
     query, document = outputs.query, outputs.document
     if not isinstance(query, Tensor) or not isinstance(document, Tensor):
         return None
-    everyone = outputs.all_queries
-    problem = make_problem(
-        query,
-        document,
-        outputs.relevance.positives,
-        temperature,
-        all_query=None if everyone is None else cast("Tensor", everyone.embeddings),
-        **_relevance(outputs, options),
-    )
+    positives, known = outputs.relevance.positives, _relevance(outputs, options)
+    problem = make_problem(query, document, positives, temperature, **known)
     if not can_be_nested(problem):
         return None
     with torch.autocast(query.device.type, enabled=False):  # no logits in half precision
         return infonce_nested(problem, sizes, normalize=normalize)
 
 
-def _relevance(outputs: RetrievalOutputs, options: InfoNCEOptions) -> dict[str, Any]:
+def _relevance(outputs: RetrievalOutputs, options: InfoNCEOptions) -> Known:
     relevance, everyone = outputs.relevance, outputs.all_queries
+    vectors = None if everyone is None else everyone.embeddings
     return {
         "query_ids": relevance.query_ids,
         "document_ids": relevance.document_ids,
         "known_positives": relevance.known_positives,
         "owners": relevance.owners,
+        "all_query": vectors if isinstance(vectors, Tensor) else None,
         "all_query_ids": None if everyone is None else everyone.ids,
         "all_known_positives": None if everyone is None else everyone.known_positives,
         "options": options,

@@ -25,9 +25,7 @@ def all_scores(
         if query.exact_match:
             scores = exact_match_scores(query, document)
         else:
-            scores = maxsim_packed(
-                query.tokens, query.lengths, document.tokens, document.lengths, backend=backend
-            )
+            scores = maxsim_packed(query, document, backend=backend)
         if query.cls is None or document.cls is None:
             return scores
         return scores + all_scores(query.cls, document.cls)
@@ -49,14 +47,7 @@ def pair_scores(
             columns = torch.arange(len(document), device=owners.device)
             scores = exact_match_scores(query, document)[owners, columns]
         else:
-            scores = maxsim_grouped_packed(
-                query.tokens,
-                query.lengths,
-                document.tokens,
-                document.lengths,
-                owners,
-                backend=backend,
-            )
+            scores = maxsim_grouped_packed(query, document, owners, backend=backend)
         if query.cls is None or document.cls is None:
             return scores
         return scores + pair_scores(query.cls, document.cls, owners)

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from embedtrain.contract.texts import Contract, TextSide, Tokenization
 from embedtrain.data.batches import DataConfig
+from embedtrain.data.examples import Source
 from embedtrain.data.held_out import CORPUS, Part, hold_out
-from embedtrain.data.readers.beir import bounded
-from embedtrain.data.sources import RetrievalTask, Source, open_source
+from embedtrain.data.readers.beir import RetrievalTask, bounded
 from embedtrain.data.sources import load_task as read_task
+from embedtrain.data.sources import open_source
 from embedtrain.data.tokenized import TokenizedSource, tokenize_source
 from embedtrain.errors import UserError
 from embedtrain.files import default_cache

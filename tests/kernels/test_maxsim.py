@@ -9,6 +9,7 @@ from embedtrain_kernels.configurations import Tile
 from embedtrain.errors import UserError
 from embedtrain.ops.maxsim import fused as maxsim_fused
 from embedtrain.ops.maxsim.scores import maxsim, maxsim_grouped, maxsim_packed
+from embedtrain.types import TokenEmbeddings
 
 
 @pytest.fixture
@@ -72,7 +73,8 @@ def test_ties_go_to_the_first_token(device, guard, small_tile):
     query = torch.ones(1, 16, device=device)
     document = torch.ones(40, 16, device=device, requires_grad=True)
     lengths = torch.tensor([1], device=device), torch.tensor([40], device=device)
-    score = maxsim_packed(query, lengths[0], document, lengths[1], backend="fused")
+    packed = TokenEmbeddings(query, lengths[0]), TokenEmbeddings(document, lengths[1])
+    score = maxsim_packed(*packed, backend="fused")
     score.sum().backward()
     assert document.grad[0].eq(1).all()
     assert not document.grad[1:].any()
@@ -81,7 +83,8 @@ def test_ties_go_to_the_first_token(device, guard, small_tile):
 def test_the_empty_places_of_a_tile_do_not_beat_a_negative_similarity(device, guard, small_tile):
     query, length = torch.ones(1, 16, device=device), torch.tensor([1], device=device)
     document, tokens = -torch.ones(3, 16, device=device), torch.tensor([3], device=device)
-    assert maxsim_packed(query, length, document, tokens, backend="fused").item() == -16.0
+    packed = TokenEmbeddings(query, length), TokenEmbeddings(document, tokens)
+    assert maxsim_packed(*packed, backend="fused").item() == -16.0
 
 
 def test_without_a_wanted_gradient_no_winner_is_stored(device, guard, monkeypatch):

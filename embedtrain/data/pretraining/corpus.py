@@ -9,9 +9,8 @@ from typing import Literal
 
 from pydantic import PositiveFloat, PositiveInt
 
-from embedtrain.data.examples import SourceConfig
 from embedtrain.data.readers.functions import function_rows, hash_rows
-from embedtrain.data.readers.huggingface import is_saved, load_hub, load_saved
+from embedtrain.data.readers.huggingface import open_split
 from embedtrain.data.readers.rows import Row, join_title
 from embedtrain.data.readers.tabular import read_parquet, read_separated
 from embedtrain.data.readers.text_lines import hash_files, read_lines, read_objects
@@ -82,8 +81,9 @@ def open_corpus(config: CorpusConfig) -> Corpus:
         return Corpus(
             config, path, content, lambda: _read_rows(function_rows(path, config.split), config)
         )
-    paths = [Path(path) / "corpus.jsonl"] if kind == "beir" else matching_files(path)
-    paths = [_beir_file(found) for found in paths] if kind == "beir" else paths
+    plain = Path(path) / "corpus.jsonl"
+    beir = plain if plain.is_file() else plain.with_name("corpus.jsonl.gz")
+    paths = [beir] if kind == "beir" else matching_files(path)
     read = _READERS[kind]
     return Corpus(
         config,
@@ -91,10 +91,6 @@ def open_corpus(config: CorpusConfig) -> Corpus:
         _fingerprint(config, hash_files(paths)),
         lambda: (document for path in paths for document in read(path, config)),
     )
-
-
-def _beir_file(path: Path) -> Path:
-    return path if path.is_file() else path.with_name("corpus.jsonl.gz")
 
 
 def _detect(path: str) -> CorpusFormat:
@@ -170,14 +166,8 @@ _READERS: dict[str, Callable[[Path, CorpusConfig], Iterator[tuple[str, str]]]] =
 
 
 def _open_datasets(config: CorpusConfig) -> Corpus:
-    folder = Path(config.path)
-    source = SourceConfig(path=config.path, split=config.split, name=config.name)
-    data = load_saved(source) if is_saved(folder) else load_hub(source)
+    data, content = open_split(config.path, config.split, config.name)
     place = f"{config.path} [{config.split}]"
-    if folder.is_dir():
-        content = hash_files(sorted(path for path in folder.rglob("*") if path.is_file()))
-    else:
-        content = data._fingerprint  # noqa: SLF001 - the library has no public name for it
     return Corpus(
         config,
         place,

@@ -12,8 +12,7 @@ from embedtrain.errors import UserError
 
 def open_datasets(config: SourceConfig) -> Source:
     """Open one split; its Arrow files are mapped, not read into memory. No code of a data set is run."""
-    folder = Path(config.path)
-    data = load_saved(config) if is_saved(folder) else load_hub(config)
+    data, content = open_split(config.path, config.split, config.name)
     place = f"{config.path} [{config.split}]"
     reader = RowReader(config.columns, score_range=config.score_range)
 
@@ -21,53 +20,51 @@ def open_datasets(config: SourceConfig) -> Source:
         for number, row in enumerate(data, 1):
             yield reader.read(row, f"{place} row {number}")
 
+    length = limited(len(data), config)
+    return Source(config, place, fingerprint_of(config, content), stream, length)
+
+
+def open_split(path: str, split: str, name: str | None) -> tuple[Any, str]:
+    """Open a split of a folder that ``save_to_disk`` wrote or of a Hub data set; return it and a hash of it."""
+    folder = Path(path)
+    saved = (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
+    data = _load_saved(path, split) if saved else _load_hub(path, split, name)
     if folder.is_dir():
-        content = hash_files(sorted(path for path in folder.rglob("*") if path.is_file()))
-    else:
-        content = data._fingerprint  # noqa: SLF001 - the library has no public name for it
-    return Source(
-        config, place, fingerprint_of(config, content), stream, limited(len(data), config)
-    )
+        return data, hash_files(sorted(file for file in folder.rglob("*") if file.is_file()))
+    return data, data._fingerprint  # noqa: SLF001 - the library has no public name for it
 
 
-def is_saved(folder: Path) -> bool:
-    """Tell a folder written by ``save_to_disk``."""
-    return (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file()
-
-
-def load_saved(config: SourceConfig) -> Any:  # noqa: ANN401 - datasets is not typed for mypy here
+def _load_saved(path: str, split: str) -> Any:  # noqa: ANN401 - datasets is not typed for mypy here
     """Load a folder written by ``save_to_disk``; one without splits is taken whole."""
     import datasets
 
-    data = datasets.load_from_disk(config.path)
+    data = datasets.load_from_disk(path)
     if isinstance(data, datasets.DatasetDict):
-        if config.split not in data:
-            raise _unknown_split(config, sorted(data))
-        return data[config.split]
+        if split not in data:
+            raise _unknown_split(path, split, sorted(data))
+        return data[split]
     return data
 
 
-def load_hub(config: SourceConfig) -> Any:  # noqa: ANN401
+def _load_hub(path: str, split: str, name: str | None) -> Any:  # noqa: ANN401
     """Load a split of a Hub data set, or of a local folder of data files."""
     import datasets
     from datasets.exceptions import DatasetNotFoundError, DatasetsError
 
     try:
-        return datasets.load_dataset(config.path, config.name, split=config.split)
+        return datasets.load_dataset(path, name, split=split)
     except (DatasetNotFoundError, FileNotFoundError, ConnectionError) as error:
         reason = str(error).splitlines()[0]
         cure = "Check the path, or the network for a Hub id"
         raise UserError(
-            config.path, f"is no file, folder or reachable Hub data set ({reason})", cure=cure
+            path, f"is no file, folder or reachable Hub data set ({reason})", cure=cure
         ) from None
     except (ValueError, RuntimeError, DatasetsError) as error:
         if "unknown split" not in str(error).lower():
-            raise UserError(config.path, f"cannot be loaded by datasets ({error})") from error
-        found = datasets.get_dataset_split_names(config.path, config.name)
-        raise _unknown_split(config, found) from None
+            raise UserError(path, f"cannot be loaded by datasets ({error})") from error
+        found = datasets.get_dataset_split_names(path, name)
+        raise _unknown_split(path, split, found) from None
 
 
-def _unknown_split(config: SourceConfig, found: list[str]) -> UserError:
-    return UserError(
-        config.path, "has no such split", got=config.split, cure=f"Choose from {', '.join(found)}"
-    )
+def _unknown_split(path: str, split: str, found: list[str]) -> UserError:
+    return UserError(path, "has no such split", got=split, cure=f"Choose from {', '.join(found)}")

@@ -29,7 +29,8 @@ def set_metric(name: str, predicted: Items, expected: Items) -> Score:
         UserError: If there is no such metric.
     """
     if name not in SET_METRICS:
-        raise UserError("metrics", "name an unknown metric", got=name, cure=_known())
+        cure = f"Use {', '.join(SET_METRICS)}"
+        raise UserError("metrics", "name an unknown metric", got=name, cure=cure)
     return SET_METRICS[name](predicted, expected)
 
 
@@ -95,10 +96,6 @@ def v_measure(predicted: Items, expected: Items) -> Score:
 SET_METRICS: dict[str, Callable[[Items, Items], Score]] = {
     function.__name__: function for function in (spearman, pearson, average_precision, v_measure)
 }
-
-
-def _known() -> str:
-    return f"Use {', '.join(SET_METRICS)}"
 
 
 class _Groups:

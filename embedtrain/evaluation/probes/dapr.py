@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ OPENING_WORDS = 32
 RANK_CONSTANT = 60
 DOCUMENTS_AT_ONCE = 64
 METRIC = "ndcg_at_10"
+Value = TypeVar("Value", int, float)
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,12 @@ class Dapr(Probe):
         task = load_retrieval_task(wish.data)
         passages = read_passages(wish.data / "corpus.jsonl")
         owner = dict(zip(passages.ids, passages.documents, strict=True))
-        of_documents = document_qrels(task.qrels, owner)
+        judged = of_documents(task.qrels, owner)
         findings = []
         for setting, run in runs(subject, task.query_ids, task.queries, passages):
             for kind, qrels, found in (
                 ("passage", task.qrels, run),
-                ("document", of_documents, document_run(run, owner)),
+                ("document", judged, of_documents(run, owner)),
             ):
                 value = fmean(score_run(qrels, found, [METRIC])[METRIC].values())
                 findings.append(Finding(setting, f"{kind}_{METRIC}", value))
@@ -195,26 +196,16 @@ def fuse(run: Run, documents: Mapping[str, list[str]], passages: Passages) -> Ru
     return fused
 
 
-def document_qrels(
-    qrels: Mapping[str, Mapping[str, int]], owner: Mapping[str, str]
-) -> dict[str, dict[str, int]]:
-    """Judge a document by its best passage."""
-    found: dict[str, dict[str, int]] = {}
-    for query, judged in qrels.items():
+def of_documents(
+    passages: Mapping[str, Mapping[str, Value]], owner: Mapping[str, str]
+) -> dict[str, dict[str, Value]]:
+    """Judge or score a document by its best passage, query by query; unknown passages are passed over."""
+    found: dict[str, dict[str, Value]] = {}
+    for query, values in passages.items():
         best = found.setdefault(query, {})
-        for passage, grade in judged.items():
+        for passage, value in values.items():
             if passage in owner:
-                best[owner[passage]] = max(grade, best.get(owner[passage], grade))
-    return found
-
-
-def document_run(run: Run, owner: Mapping[str, str]) -> Run:
-    """Score a document by its best passage."""
-    found: dict[str, dict[str, float]] = {}
-    for query, scores in run.items():
-        best = found.setdefault(query, {})
-        for passage, score in scores.items():
-            best[owner[passage]] = max(score, best.get(owner[passage], score))
+                best[owner[passage]] = max(value, best.get(owner[passage], value))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
@@ -81,13 +82,10 @@ class Trial:
     ) -> Float64[np.ndarray, "tokens pairs places repeats"]:
         """Return by how much each insertion changes the distance of a pair."""
         rows, others, before = [], [], []
-        for token in tokens:
-            for pair in pairs:
-                for place in places:
-                    for count in repeats:
-                        rows.append(self._inserted(pair.changed, token, place, count))
-                        others.append(pair.other)
-                        before.append(pair.distance)
+        for token, pair, place, count in product(tokens, pairs, places, repeats):
+            rows.append(self._inserted(pair.changed, token, place, count))
+            others.append(pair.other)
+            before.append(pair.distance)
         distances = []
         for start in range(0, len(rows), TEXTS_AT_ONCE):
             part = slice(start, start + TEXTS_AT_ONCE)

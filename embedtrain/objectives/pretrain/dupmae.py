@@ -39,12 +39,8 @@ class DupMAE(PretrainObjective):
 
     @property
     def masking(self) -> Masking:  # noqa: D102
-        return Masking(
-            self.encoder_mask_ratio,
-            self.decoder_mask_ratio,
-            by_position=True,
-            num_draws=self.num_draws,
-        )
+        ratios = self.encoder_mask_ratio, self.decoder_mask_ratio
+        return Masking(*ratios, by_position=True, num_draws=self.num_draws)
 
     @property
     def computation(self) -> Computation:  # noqa: D102

@@ -26,13 +26,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from embedtrain.errors import UserError
+from embedtrain.ops.backend import KERNEL_DTYPES, aligned_rows
 from embedtrain.ops.infonce.blocks import listed_similarity
 from embedtrain.ops.infonce.directions import all_documents
 from embedtrain.ops.infonce.plan import Plan, plan_problem
 from embedtrain.ops.infonce.problem import InfoNCEOutput, InfoNCEProblem
 from embedtrain.ops.infonce.rows import RowFigures, RowSums, summarise, weigh_rows
-
-DTYPES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 
 
 class Wanted(NamedTuple):
@@ -124,8 +123,8 @@ class _FusedInfoNCE(torch.autograd.Function):
         candidates, tiles = _candidates(problem, best), _tiles(problem)
         assert tiles is not None
         sums = negative_sums(
-            _rows(query),
-            _rows(document),
+            aligned_rows(query),
+            aligned_rows(document),
             LOG2_E / temperature,
             candidates,
             tiles[0],
@@ -153,7 +152,7 @@ class _FusedInfoNCE(torch.autograd.Function):
         query, document, temperature = ctx.saved_tensors
         wanted, results = ctx.wanted, [None] * 5
         scale, common = temperature.reciprocal(), (by_loss, ctx.slopes, ctx.candidates, ctx.tile)
-        sides = (_rows(query), _rows(document))
+        sides = (aligned_rows(query), aligned_rows(document))
         if wanted.query or wanted.temperature:
             step = gradients(*sides, scale, *common, own_queries=True)
             results[0] = step.to(query.dtype) if wanted.query else None
@@ -171,7 +170,7 @@ def _symmetric(problem: InfoNCEProblem) -> bool:
 
 def _dtype(problem: InfoNCEProblem) -> str | None:
     same = problem.query.dtype == problem.document.dtype
-    return DTYPES.get(problem.query.dtype) if same else None
+    return KERNEL_DTYPES.get(problem.query.dtype) if same else None
 
 
 def _tiles(problem: InfoNCEProblem) -> tuple[Tile, Tile] | None:
@@ -180,16 +179,6 @@ def _tiles(problem: InfoNCEProblem) -> tuple[Tile, Tile] | None:
         return None
     tiles: tuple[Tile, Tile] | None = infonce_tiles(found, dtype, problem.query.shape[1])
     return tiles
-
-
-def _rows(embeddings: Float[Tensor, "texts dim"]) -> Float[Tensor, "texts dim"]:
-    """Lay rows out as the kernels were compiled for: 16 bytes at a time."""
-    aligned = embeddings.stride(1) == 1 and embeddings.stride(0) % 16 == 0
-    return (
-        embeddings
-        if aligned and embeddings.data_ptr() % 16 == 0
-        else embeddings.clone(memory_format=torch.contiguous_format)
-    )
 
 
 def _candidates(problem: InfoNCEProblem, best: Float[Tensor, " queries"]) -> Candidates:

@@ -1,6 +1,6 @@
 """InfoNCE over any number of candidates: the public function, its definition and its backends."""
 
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from jaxtyping import Float, Int64
@@ -14,7 +14,7 @@ from embedtrain.ops.infonce.problem import (
     PLAIN,
     InfoNCEOptions,
     InfoNCEOutput,
-    Reduction,
+    Known,
     Temperature,
     make_problem,
 )
@@ -30,19 +30,9 @@ def infonce(  # the definition of every option stands here, once: longer than 40
     positives: Int64[Tensor, "queries positives"],
     temperature: Temperature,
     *,
-    query_ids: Int64[Tensor, " queries"] | None = None,
-    document_ids: Int64[Tensor, " documents"] | None = None,
-    known_positives: Int64[Tensor, "queries known"] | None = None,
-    owners: Int64[Tensor, " documents"] | None = None,
-    query_offset: int = 0,
-    all_query: Float[Tensor, "all_queries dim"] | None = None,
-    all_query_ids: Int64[Tensor, " all_queries"] | None = None,
-    all_known_positives: Int64[Tensor, "all_queries all_known"] | None = None,
-    weights: Float[Tensor, " queries"] | None = None,
-    options: InfoNCEOptions = PLAIN,
-    reduction: Reduction = "mean",
     backend: Backend = "auto",
     ring: Ring | None = None,
+    **known: Unpack[Known],
 ) -> InfoNCEOutput:
     r"""Make each query prefer its positives to all other candidates of the batch.
 
@@ -85,21 +75,11 @@ def infonce(  # the definition of every option stands here, once: longer than 40
         document: Candidates of the whole batch, of all ranks where gathered.
         positives: Columns of ``document``, distinct in a row, -1 unused; the first is always used.
         temperature: One number, or one per query; a tensor receives its gradient.
-        query_ids: 63-bit ids of the query texts, needed to spare equal queries in query-to-query.
-        document_ids: 63-bit ids of the document texts, -1 for a document without id.
-        known_positives: Ids of documents that answer the query, in the batch or not, -1 unused.
-        owners: The query that brought each document, numbered as rows plus ``query_offset``.
-        query_offset: Number of this process's first query among all queries.
-        all_query: Queries of all ranks, for directions whose candidates are queries; own ones by default.
-        all_query_ids: Their ids.
-        all_known_positives: Ids of the documents that answer them, their positives included.
-        weights: Weight of each query, without gradient; 1 by default.
-        options: Directions, partition, negatives, guards.
-        reduction: ``mean`` or ``sum`` over queries.
         backend: ``auto`` chooses ``chunked``; see :mod:`embedtrain.ops.backend`.
         ring: Brings the documents of other ranks one rank at a time, so that no rank holds all;
             ``document`` then holds own documents only. Query-to-document without label smoothing;
             the mean divides by the mean number of queries per rank.
+        known: Ids, owners, options and more: :class:`embedtrain.ops.infonce.problem.Known`.
 
     Also called in-batch softmax, NT-Xent, multiple-negatives ranking; CLIP's loss with
     ``document_to_query`` per direction.
@@ -110,23 +90,10 @@ def infonce(  # the definition of every option stands here, once: longer than 40
     https://arxiv.org/abs/2308.03281; margins: Moreira et al. (2024), https://arxiv.org/abs/2407.15831;
     hardness: Lan et al. (2025), https://arxiv.org/abs/2503.04812.
     """
-    problem = make_problem(
-        *(query, document, positives, temperature),
-        query_ids=query_ids,
-        document_ids=document_ids,
-        known_positives=known_positives,
-        owners=owners,
-        query_offset=query_offset,
-        all_query=all_query,
-        all_query_ids=all_query_ids,
-        all_known_positives=all_known_positives,
-        weights=weights,
-        options=options,
-        reduction=reduction,
-    )
+    problem = make_problem(query, document, positives, temperature, **known)
     with torch.autocast(query.device.type, enabled=False):  # no logits in half precision
         if ring is not None:
-            return infonce_ring(problem, ring, averaged=reduction == "mean")
+            return infonce_ring(problem, ring, averaged=known.get("reduction", "mean") == "mean")
         if backend == "reference":
             return infonce_reference(problem)
         if backend == "fused":
@@ -150,8 +117,7 @@ def infonce_of_scores(
     temperature: Temperature,
     *,
     transposed: Float[Tensor, "queries all_queries"] | None = None,
-    options: InfoNCEOptions = PLAIN,
-    **known: Any,  # noqa: ANN401 - as in infonce
+    **known: Unpack[Known],
 ) -> InfoNCEOutput:
     """Compute :func:`embedtrain.ops.infonce.loss.infonce`, which defines every argument, from given scores.
 
@@ -161,9 +127,10 @@ def infonce_of_scores(
         temperature: One number, or one per query.
         transposed: Scores of all queries with each query's first positive, for ``document_to_query``;
             without it they are taken from ``scores``, which then must hold all queries.
-        options: Directions between two queries or two documents have no MaxSim and are refused.
-        known: What ``infonce`` may be told of queries, documents and the reduction.
+        known: As for ``infonce``; directions between two queries or two documents have no MaxSim and are
+            refused.
     """
+    options = known.get("options", PLAIN)
     if {"query_to_query", "document_to_document"} & set(options.directions):
         raise UserError(
             "objective.directions",
@@ -171,16 +138,10 @@ def infonce_of_scores(
             got=options.directions,
             cure="Use query_to_document and document_to_query",
         )
-    num_all = len(scores) if transposed is None else transposed.shape[1]
-    problem = make_problem(
-        scores.new_empty(len(scores), 0),
-        scores.new_empty(scores.shape[1], 0),
-        positives,
-        temperature,
-        all_query=None if transposed is None else scores.new_empty(num_all, 0),
-        options=options,
-        **known,
-    )
+    if transposed is not None:
+        known["all_query"] = scores.new_empty(transposed.shape[1], 0)
+    query, document = scores.new_empty(len(scores), 0), scores.new_empty(scores.shape[1], 0)
+    problem = make_problem(query, document, positives, temperature, **known)
     if transposed is None and "document_to_query" in options.directions:
         transposed = scores[:, positives[:, 0]].T
     with torch.autocast(scores.device.type, enabled=False):

@@ -1,7 +1,7 @@
 """What InfoNCE is asked to compute: options, checked inputs, and what it returns."""
 
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypedDict, Unpack
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -150,30 +150,50 @@ class InfoNCEProblem:
         return best - margin * (best.abs() if relative else 1.0)
 
 
+class Known(TypedDict, total=False):
+    """What InfoNCE may be told beside embeddings, positives and temperature; see :func:`infonce`."""
+
+    query_ids: Int64[Tensor, " queries"] | None
+    """63-bit ids of the query texts, needed to spare equal queries in query-to-query."""
+    document_ids: Int64[Tensor, " documents"] | None
+    """63-bit ids of the document texts, -1 for a document without id."""
+    known_positives: Int64[Tensor, "queries known"] | None
+    """Ids of documents that answer the query, in the batch or not, -1 unused."""
+    owners: Int64[Tensor, " documents"] | None
+    """The query that brought each document, numbered as rows plus ``query_offset``."""
+    query_offset: int
+    """Number of this process's first query among all queries; 0 by default."""
+    all_query: Float[Tensor, "all_queries dim"] | None
+    """Queries of all ranks, for directions whose candidates are queries; own ones by default."""
+    all_query_ids: Int64[Tensor, " all_queries"] | None
+    """Their ids."""
+    all_known_positives: Int64[Tensor, "all_queries all_known"] | None
+    """Ids of the documents that answer them, their positives included."""
+    weights: Float[Tensor, " queries"] | None
+    """Weight of each query, without gradient; 1 by default."""
+    options: InfoNCEOptions
+    """Directions, partition, negatives, guards."""
+    reduction: Reduction
+    """``mean``, the default, or ``sum`` over queries."""
+
+
 def make_problem(
     query: Float[Tensor, "queries dim"],
     document: Float[Tensor, "documents dim"],
     positives: Int64[Tensor, "queries positives"],
     temperature: Temperature,
-    *,
-    query_ids: Int64[Tensor, " queries"] | None = None,
-    document_ids: Int64[Tensor, " documents"] | None = None,
-    known_positives: Int64[Tensor, "queries known"] | None = None,
-    owners: Int64[Tensor, " documents"] | None = None,
-    query_offset: int = 0,
-    all_query: Float[Tensor, "all_queries dim"] | None = None,
-    all_query_ids: Int64[Tensor, " all_queries"] | None = None,
-    all_known_positives: Int64[Tensor, "all_queries all_known"] | None = None,
-    weights: Float[Tensor, " queries"] | None = None,
-    options: InfoNCEOptions = PLAIN,
-    reduction: Reduction = "mean",
+    **known: Unpack[Known],
 ) -> InfoNCEProblem:
     """Check the arguments of :func:`embedtrain.ops.infonce.loss.infonce` and fill in what they leave open."""
+    options, owners = known.get("options", PLAIN), known.get("owners")
+    document_ids, query_ids = known.get("document_ids"), known.get("query_ids")
+    all_query, offset = known.get("all_query"), known.get("query_offset", 0)
     gathered = all_query is not None
-    relevant = _relevant_ids(positives, document_ids, known_positives)
+    relevant = _relevant_ids(positives, document_ids, known.get("known_positives"))
     rows = torch.arange(len(query), device=query.device)
     dtype = torch.float64 if torch.float64 in (query.dtype, document.dtype) else torch.float32
     _check(options, owners)
+    averaged = known.get("reduction", "mean") == "mean"
     return InfoNCEProblem(
         query=query,
         document=document,
@@ -181,15 +201,15 @@ def make_problem(
         positives=positives,
         temperature=_temperature_rows(temperature, query, dtype),
         one_temperature=not isinstance(temperature, Tensor) or temperature.numel() == 1,
-        row_weights=_row_weights(weights, query, dtype, reduction),
-        owner_rows=rows + query_offset,
-        query_rows=rows + (query_offset if gathered else 0),
+        row_weights=_row_weights(known.get("weights"), query, dtype, averaged=averaged),
+        owner_rows=rows + offset,
+        query_rows=rows + (offset if gathered else 0),
         owners=owners,
         document_ids=document_ids,
         relevant_ids=relevant,
         query_ids=query_ids,
-        all_query_ids=all_query_ids if gathered else query_ids,
-        all_relevant_ids=all_known_positives if gathered else relevant,
+        all_query_ids=known.get("all_query_ids") if gathered else query_ids,
+        all_relevant_ids=known.get("all_known_positives") if gathered else relevant,
         options=options,
     )
 
@@ -223,12 +243,13 @@ def _row_weights(
     weights: Tensor | None,
     query: Float[Tensor, "queries dim"],
     dtype: torch.dtype,
-    reduction: Reduction,
+    *,
+    averaged: bool,
 ) -> Float[Tensor, " queries"]:
     rows = torch.ones(len(query), dtype=dtype, device=query.device)
     if weights is not None:
         rows = weights.detach().to(dtype)
-    return rows / len(query) if reduction == "mean" else rows
+    return rows / len(query) if averaged else rows
 
 
 def _check(options: InfoNCEOptions, owners: Int64[Tensor, " documents"] | None) -> None:

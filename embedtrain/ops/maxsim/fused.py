@@ -16,7 +16,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-DTYPES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
+from embedtrain.ops.backend import KERNEL_DTYPES, aligned_rows
+from embedtrain.types import TokenEmbeddings
 
 
 def unsupported(
@@ -27,65 +28,46 @@ def unsupported(
         return f"device {query.device}"
     if architecture(query.device) is None:
         return "an architecture without checked tiles"
-    if query.dtype != document.dtype or query.dtype not in DTYPES:
+    if query.dtype != document.dtype or query.dtype not in KERNEL_DTYPES:
         return f"types {query.dtype} and {document.dtype}"
     dim = query.shape[1]
     return f"dim {dim}" if dim % 16 != 0 or _tile(query) is None else ""
 
 
 def maxsim_packed(
-    query: Float[Tensor, "query_tokens dim"],
-    query_lengths: Int64[Tensor, " queries"],
-    document: Float[Tensor, "document_tokens dim"],
-    document_lengths: Int64[Tensor, " documents"],
+    query: TokenEmbeddings, document: TokenEmbeddings
 ) -> Float[Tensor, "queries documents"]:
     """Score every query against every document; documents must not be empty."""
-    num_queries, num_documents = len(query_lengths), len(document_lengths)
-    queries = torch.arange(num_queries, device=query.device, dtype=torch.int32)
-    documents = torch.arange(num_documents, device=query.device, dtype=torch.int32)
+    num_queries, num_documents, device = len(query), len(document), query.tokens.device
+    queries = torch.arange(num_queries, device=device, dtype=torch.int32)
+    documents = torch.arange(num_documents, device=device, dtype=torch.int32)
     # Document-major: programs that run together read the same document from the cache.
-    scores = _scores(
-        query,
-        query_lengths,
-        document,
-        document_lengths,
-        queries.repeat(num_documents),
-        documents.repeat_interleave(num_queries, output_size=num_queries * num_documents),
-    )
+    documents = documents.repeat_interleave(num_queries, output_size=num_queries * num_documents)
+    scores = _scores(query, document, queries.repeat(num_documents), documents)
     return scores.view(num_documents, num_queries).T
 
 
 def maxsim_grouped_packed(
-    query: Float[Tensor, "query_tokens dim"],
-    query_lengths: Int64[Tensor, " queries"],
-    document: Float[Tensor, "document_tokens dim"],
-    document_lengths: Int64[Tensor, " documents"],
-    owners: Int64[Tensor, " documents"],
+    query: TokenEmbeddings, document: TokenEmbeddings, owners: Int64[Tensor, " documents"]
 ) -> Float[Tensor, " documents"]:
     """Score document ``n`` against query ``owners[n]``; documents must not be empty."""
-    documents = torch.arange(len(document_lengths), device=query.device, dtype=torch.int32)
-    return _scores(
-        query, query_lengths, document, document_lengths, owners.int().contiguous(), documents
-    )
+    documents = torch.arange(len(document), device=owners.device, dtype=torch.int32)
+    return _scores(query, document, owners.int().contiguous(), documents)
 
 
 def _scores(
-    query: Tensor,
-    query_lengths: Tensor,
-    document: Tensor,
-    document_lengths: Tensor,
-    pair_query: Tensor,
-    pair_document: Tensor,
+    query: TokenEmbeddings, document: TokenEmbeddings, pair_query: Tensor, pair_document: Tensor
 ) -> Tensor:
     pairs = Pairs(
         query=pair_query,
         document=pair_document,
-        query_starts=F.pad(query_lengths.cumsum(0), (1, 0)).int(),
-        document_starts=F.pad(document_lengths.cumsum(0), (1, 0)).int(),
-        longest=int(query_lengths.max()) if len(query_lengths) else 0,
+        query_starts=F.pad(query.lengths.cumsum(0), (1, 0)).int(),
+        document_starts=F.pad(document.lengths.cumsum(0), (1, 0)).int(),
+        longest=int(query.lengths.max()) if len(query) else 0,
     )
-    wanted = torch.is_grad_enabled() and (query.requires_grad or document.requires_grad)
-    scores: Tensor = _FusedMaxsim.apply(query, document, pairs, wanted)  # type: ignore[no-untyped-call]
+    sides = query.tokens, document.tokens
+    wanted = torch.is_grad_enabled() and any(side.requires_grad for side in sides)
+    scores: Tensor = _FusedMaxsim.apply(*sides, pairs, wanted)  # type: ignore[no-untyped-call]
     return scores
 
 
@@ -93,14 +75,8 @@ def _tile(query: Tensor) -> Tile | None:
     found = architecture(query.device)
     if found is None:
         return None
-    tile: Tile | None = maxsim_tile(found, DTYPES[query.dtype], query.shape[1])
+    tile: Tile | None = maxsim_tile(found, KERNEL_DTYPES[query.dtype], query.shape[1])
     return tile
-
-
-def _rows(tokens: Tensor) -> Tensor:
-    """Lay rows out as the kernels were compiled for: 16 bytes at a time."""
-    aligned = tokens.stride(1) == 1 and tokens.stride(0) % 16 == 0 and tokens.data_ptr() % 16 == 0
-    return tokens if aligned else tokens.clone(memory_format=torch.contiguous_format)
 
 
 class _FusedMaxsim(torch.autograd.Function):
@@ -115,7 +91,7 @@ class _FusedMaxsim(torch.autograd.Function):
         tile = _tile(query)
         assert tile is not None
         scores: Tensor
-        sides = (_rows(query), _rows(document))
+        sides = (aligned_rows(query), aligned_rows(document))
         scores, winners = maxsim_scores(*sides, pairs, tile, save_winners=wanted)
         ctx.pairs = pairs
         ctx.save_for_backward(query, document, winners)
@@ -128,7 +104,13 @@ class _FusedMaxsim(torch.autograd.Function):
         gradient: Tensor,
     ) -> tuple[Tensor | None, ...]:
         query, document, winners = ctx.saved_tensors
-        arguments = (_rows(query), _rows(document), ctx.pairs, winners, gradient.contiguous())
+        arguments = (
+            aligned_rows(query),
+            aligned_rows(document),
+            ctx.pairs,
+            winners,
+            gradient.contiguous(),
+        )
         return (
             query_gradient(*arguments) if ctx.needs_input_grad[0] else None,
             document_gradient(*arguments) if ctx.needs_input_grad[1] else None,

@@ -15,24 +15,20 @@ from embedtrain.ops.maxsim.token_maximum import (
     sum_weighted_rows,
     tile_elements,
 )
+from embedtrain.types import TokenEmbeddings
 
 
 def paired_maxsim(
-    query: Float[Tensor, "query_tokens dim"],
-    query_lengths: Int64[Tensor, " queries"],
-    document: Float[Tensor, "document_tokens dim"],
-    document_lengths: Int64[Tensor, " documents"],
-    owners: Int64[Tensor, " documents"],
+    query: TokenEmbeddings, document: TokenEmbeddings, owners: Int64[Tensor, " documents"]
 ) -> Float[Tensor, " documents"]:
     """Score document ``n`` against query ``owners[n]`` with one batched GEMM for each tile of pairs.
 
     Documents must not be empty. Saved for the backward pass: three integers for each query token of each
     pair, never the similarities.
     """
-    wanted = torch.is_grad_enabled() and (query.requires_grad or document.requires_grad)
-    scores: Tensor = _PairedMaxsim.apply(  # type: ignore[no-untyped-call]
-        query, query_lengths, document, document_lengths, owners, wanted
-    )
+    sides = (query.tokens, query.lengths, document.tokens, document.lengths)
+    wanted = torch.is_grad_enabled() and (sides[0].requires_grad or sides[2].requires_grad)
+    scores: Tensor = _PairedMaxsim.apply(*sides, owners, wanted)  # type: ignore[no-untyped-call]
     return scores
 
 

@@ -4,11 +4,12 @@ They hold every token-to-token similarity at once, so use them on small inputs.
 """
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from embedtrain.ops.exponentials import only_where
 from embedtrain.ops.maxsim.token_maximum import accumulation_dtype
+from embedtrain.types import TokenEmbeddings
 
 
 def maxsim_reference(
@@ -55,9 +56,10 @@ def xtr_scores_reference(
 
 
 def rectangle(
-    tokens: Float[Tensor, "tokens dim"], lengths: Int64[Tensor, " texts"]
+    texts: TokenEmbeddings,
 ) -> tuple[Float[Tensor, "texts longest dim"], Bool[Tensor, "texts longest"]]:
     """Pad texts that lie end to end; the inverse of selecting by the mask."""
+    tokens, lengths = texts.tokens, texts.lengths
     longest = max(1, int(lengths.max())) if len(lengths) else 1
     mask = torch.arange(longest, device=lengths.device) < lengths[:, None]
     padded = tokens.new_zeros(*mask.shape, tokens.shape[1])

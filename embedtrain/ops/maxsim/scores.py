@@ -32,6 +32,7 @@ from embedtrain.ops.maxsim.reference import (
     xtr_scores_reference,
 )
 from embedtrain.ops.maxsim.token_maximum import segment_sums, token_maximum
+from embedtrain.types import TokenEmbeddings
 
 
 def maxsim(
@@ -53,32 +54,24 @@ def maxsim(
     if backend == "reference":
         with torch.autocast(query.device.type, enabled=False):
             return maxsim_reference(query, document, query_mask, document_mask)
-    packed = (*pack(query, query_mask), *pack(document, document_mask))
-    return maxsim_packed(*packed, backend=backend)
+    return maxsim_packed(pack(query, query_mask), pack(document, document_mask), backend=backend)
 
 
 def maxsim_packed(
-    query: Float[Tensor, "query_tokens dim"],
-    query_lengths: Int64[Tensor, " queries"],
-    document: Float[Tensor, "document_tokens dim"],
-    document_lengths: Int64[Tensor, " documents"],
-    *,
-    backend: Backend = "auto",
+    query: TokenEmbeddings, document: TokenEmbeddings, *, backend: Backend = "auto"
 ) -> Float[Tensor, "queries documents"]:
     """Score every query against every document, :func:`maxsim` of tokens that lie end to end."""
-    with torch.autocast(query.device.type, enabled=False):
+    with torch.autocast(query.tokens.device.type, enabled=False):
         if backend == "reference":
-            padded, mask = rectangle(query, query_lengths)
-            documents, document_mask = rectangle(document, document_lengths)
+            (padded, mask), (documents, document_mask) = rectangle(query), rectangle(document)
             return maxsim_reference(padded, documents, mask, document_mask)
-        filled = document_lengths > 0
-        lengths = document_lengths[filled]
+        filled = document.lengths > 0
+        document = TokenEmbeddings(document.tokens, document.lengths[filled])
         if backend == "fused":
-            kernels = _kernels(query, document)
-            scores: Tensor = kernels.maxsim_packed(query, query_lengths, document, lengths)
+            scores: Tensor = _kernels(query, document).maxsim_packed(query, document)
         else:
-            values, _ = token_maximum(query, document, lengths)
-            scores = segment_sums(values, query_lengths)
+            values, _ = token_maximum(query.tokens, document.tokens, document.lengths)
+            scores = segment_sums(values, query.lengths)
         return _with_empty_last(scores, filled)
 
 
@@ -97,30 +90,27 @@ def maxsim_grouped(
     documents = pack(document.flatten(0, 1), document_mask.flatten(0, 1))
     queries, group = document.shape[:2]
     owners = torch.arange(queries, device=query.device).repeat_interleave(group)
-    packed = (*pack(query, query_mask), *documents)
-    scores = maxsim_grouped_packed(*packed, owners, backend=backend)
+    scores = maxsim_grouped_packed(pack(query, query_mask), documents, owners, backend=backend)
     return scores.view(queries, group)
 
 
 def maxsim_grouped_packed(
-    query: Float[Tensor, "query_tokens dim"],
-    query_lengths: Int64[Tensor, " queries"],
-    document: Float[Tensor, "document_tokens dim"],
-    document_lengths: Int64[Tensor, " documents"],
+    query: TokenEmbeddings,
+    document: TokenEmbeddings,
     owners: Int64[Tensor, " documents"],
     *,
     backend: Backend = "auto",
 ) -> Float[Tensor, " documents"]:
     """Score document ``n`` against query ``owners[n]``; groups may be of any size and in any order."""
-    with torch.autocast(query.device.type, enabled=False):
+    with torch.autocast(query.tokens.device.type, enabled=False):
         if backend == "reference":
-            padded, mask = rectangle(query, query_lengths)
-            documents, document_mask = rectangle(document, document_lengths)
+            (padded, mask), (documents, document_mask) = rectangle(query), rectangle(document)
             return maxsim_grouped_reference(
                 padded[owners], documents[:, None], mask[owners], document_mask[:, None]
             ).squeeze(1)
-        filled = document_lengths > 0
-        pairs = (query, query_lengths, document, document_lengths[filled], owners[filled])
+        filled = document.lengths > 0
+        document = TokenEmbeddings(document.tokens, document.lengths[filled])
+        pairs = (query, document, owners[filled])
         if backend == "fused":
             scores: Tensor = _kernels(query, document).maxsim_grouped_packed(*pairs)
         else:
@@ -130,10 +120,10 @@ def maxsim_grouped_packed(
 
 def pack(
     tokens: Float[Tensor, "texts tokens dim"], mask: Bool[Tensor, "texts tokens"]
-) -> tuple[Float[Tensor, "kept dim"], Int64[Tensor, " texts"]]:
+) -> TokenEmbeddings:
     """Lay the tokens that the mask keeps end to end, and count them for each text."""
     kept = tokens.flatten(0, 1) if bool(mask.all()) else tokens[mask]
-    return kept, mask.sum(1)
+    return TokenEmbeddings(kept, mask.sum(1))
 
 
 def _with_empty_last(scores: Tensor, filled: Tensor) -> Tensor:
@@ -144,10 +134,10 @@ def _with_empty_last(scores: Tensor, filled: Tensor) -> Tensor:
     return everything.index_copy(-1, filled.nonzero().squeeze(1), scores)
 
 
-def _kernels(query: Tensor, document: Tensor) -> ModuleType:
+def _kernels(query: TokenEmbeddings, document: TokenEmbeddings) -> ModuleType:
     """The Triton kernels, if they can run on these tokens."""
     kernels = load_fused("maxsim")
-    if reason := kernels.unsupported(query, document):
+    if reason := kernels.unsupported(query.tokens, document.tokens):
         raise UserError(
             "maxsim(backend='fused')", "cannot run here", got=reason, cure="Use backend='chunked'"
         )
@@ -182,35 +172,29 @@ def xtr_scores(
     if backend == "reference":
         with torch.autocast(query.device.type, enabled=False):
             return xtr_scores_reference(query, document, query_mask, document_mask, top_k)
-    packed = (*pack(query, query_mask), *pack(document, document_mask))
+    packed = pack(query, query_mask), pack(document, document_mask)
     return xtr_scores_packed(*packed, top_k, backend=backend)
 
 
 def xtr_scores_packed(
-    query: Float[Tensor, "query_tokens dim"],
-    query_lengths: Int64[Tensor, " queries"],
-    document: Float[Tensor, "document_tokens dim"],
-    document_lengths: Int64[Tensor, " documents"],
-    top_k: int,
-    *,
-    backend: Backend = "auto",
+    query: TokenEmbeddings, document: TokenEmbeddings, top_k: int, *, backend: Backend = "auto"
 ) -> Float[Tensor, "queries documents"]:
     """Compute :func:`xtr_scores` of tokens that lie end to end."""
     _check_top_k(top_k)
     if backend == "fused":
         raise no_fused_kernel("xtr_scores")
-    with torch.autocast(query.device.type, enabled=False):
+    with torch.autocast(query.tokens.device.type, enabled=False):
         if backend == "reference":
-            padded, mask = rectangle(query, query_lengths)
-            documents, document_mask = rectangle(document, document_lengths)
+            (padded, mask), (documents, document_mask) = rectangle(query), rectangle(document)
             return xtr_scores_reference(padded, documents, mask, document_mask, top_k)
-        filled = document_lengths > 0
-        best, threshold = token_maximum(query, document, document_lengths[filled], top_k)
+        filled = document.lengths > 0
+        lengths = document.lengths[filled]
+        best, threshold = token_maximum(query.tokens, document.tokens, lengths, top_k)
         retrieved = best >= threshold[:, None]
-        summed = segment_sums(best.where(retrieved, 0), query_lengths)
-        counted = segment_sums(retrieved.to(best.dtype), query_lengths)
+        summed = segment_sums(best.where(retrieved, 0), query.lengths)
+        counted = segment_sums(retrieved.to(best.dtype), query.lengths)
         scores = summed / counted.clamp(min=1)
-        everything = scores.new_zeros(len(query_lengths), len(filled))
+        everything = scores.new_zeros(len(query), len(filled))
         return everything.index_copy(1, filled.nonzero().squeeze(1), scores)
 
 

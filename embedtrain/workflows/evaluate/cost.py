@@ -1,6 +1,6 @@
 """What a model costs on a corpus: encoding speed, latency of a query, bytes of the index."""
 
-from embedtrain.data.sources import RetrievalTask
+from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.evaluation.measures.efficiency import (
     TIMED_QUERIES,

@@ -1,6 +1,6 @@
 """Workflow: a model becomes scores with intervals, and what they cost."""
 
-from embedtrain.data.sources import RetrievalTask
+from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.evaluation.measures.efficiency import (
     TIMED_QUERIES,

@@ -12,10 +12,9 @@ from embedtrain.errors import UserError
 from embedtrain.evaluation.probes.base import ProbeWish
 from embedtrain.evaluation.probes.dapr import (
     Passages,
-    document_qrels,
-    document_run,
     fuse,
     late_vectors,
+    of_documents,
     rank_documents,
     read_passages,
     with_document_means,
@@ -122,8 +121,8 @@ def test_ranks_are_fused_as_the_formula_says():
 
 def test_documents_are_judged_and_scored_by_their_best_passage():
     owner = {"a": "1", "b": "1", "c": "2"}
-    assert document_qrels({"q": {"b": 2, "a": 1, "c": 0}}, owner) == {"q": {"1": 2, "2": 0}}
-    assert document_run({"q": {"a": 0.1, "b": -0.3, "c": -0.2}}, owner) == {
+    assert of_documents({"q": {"b": 2, "a": 1, "c": 0}}, owner) == {"q": {"1": 2, "2": 0}}
+    assert of_documents({"q": {"a": 0.1, "b": -0.3, "c": -0.2}}, owner) == {
         "q": {"1": 0.1, "2": -0.2}
     }
 

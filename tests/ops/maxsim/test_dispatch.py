@@ -40,9 +40,9 @@ def test_fused_kernels_are_given_only_documents_with_tokens(function, monkeypatc
     seen = []
 
     def record(packed):
-        def run(query, query_lengths, document, document_lengths, *owners):
-            seen.append(document_lengths)
-            return packed(query, query_lengths, document, document_lengths, *owners)
+        def run(query, document, *owners):
+            seen.append(document.lengths)
+            return packed(query, document, *owners)
 
         return run
 

@@ -3,14 +3,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from embedtrain.ops.maxsim import token_maximum
 from embedtrain.ops.maxsim.scores import (
     maxsim,
     maxsim_grouped,
     maxsim_grouped_packed,
     maxsim_packed,
     pack,
-    token_maximum,
 )
+from embedtrain.types import TokenEmbeddings
 
 BACKENDS = ["reference", "chunked"]
 MINIMUM = torch.finfo(torch.float32).min
@@ -218,7 +219,7 @@ def test_only_the_wanted_gradients_are_computed():
 def test_packed_texts_score_as_padded_ones(backend):
     query, document, query_mask, document_mask = example(8, queries=4)
     padded = maxsim(query, document, query_mask, document_mask, backend=backend)
-    packed = (*pack(query, query_mask), *pack(document, document_mask))
+    packed = (pack(query, query_mask), pack(document, document_mask))
     torch.testing.assert_close(maxsim_packed(*packed, backend=backend), padded)
     owners = torch.tensor([2, 0, 0, 3])
     grouped = maxsim_grouped_packed(*packed, owners, backend=backend)
@@ -227,15 +228,13 @@ def test_packed_texts_score_as_padded_ones(backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_packed_texts_may_be_empty(backend):
-    query, document = torch.randn(3, 2), torch.randn(4, 2)
-    lengths, document_lengths = torch.tensor([3, 0]), torch.tensor([0, 4, 0])
-    scores = maxsim_packed(query, lengths, document, document_lengths, backend=backend)
+    query = TokenEmbeddings(torch.randn(3, 2), torch.tensor([3, 0]))
+    document = TokenEmbeddings(torch.randn(4, 2), torch.tensor([0, 4, 0]))
+    scores = maxsim_packed(query, document, backend=backend)
     assert (scores[:, [0, 2]] == MINIMUM).all()
     assert scores[1, 1] == 0
     owners = torch.tensor([0, 1, 1])
-    grouped = maxsim_grouped_packed(
-        query, lengths, document, document_lengths, owners, backend=backend
-    )
+    grouped = maxsim_grouped_packed(query, document, owners, backend=backend)
     assert grouped.tolist() == [MINIMUM, 0.0, MINIMUM]
 
 

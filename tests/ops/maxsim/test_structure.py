@@ -8,7 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from embedtrain.ops import linear_cross_entropy as linear_cross_entropy_module
 from embedtrain.ops.linear_cross_entropy import linear_cross_entropy
-from embedtrain.ops.maxsim.scores import maxsim, maxsim_grouped, token_maximum, xtr_scores
+from embedtrain.ops.maxsim import token_maximum
+from embedtrain.ops.maxsim.scores import maxsim, maxsim_grouped, xtr_scores
 from embedtrain.ops.vocabulary_max import vocabulary_max
 
 QUERIES, QUERY_TOKENS, DOCUMENTS, DOCUMENT_TOKENS, DIM = 8, 16, 12, 32, 8

@@ -1,0 +1,47 @@
+"""Runs the code of docs/python.md as a reader would: one block after the other, in an empty folder."""
+
+import re
+import sys
+
+import pytest
+from places import ROOT
+
+import embedtrain
+
+
+@pytest.fixture
+def page(bert, tmp_path, monkeypatch):
+    """Return the page's blocks of Python, for a tiny model that lies on this machine."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr("embedtrain.release.export.verify", lambda *_: None)  # a process of its own
+    yield re.findall(
+        r"```python\n(.*?)```",
+        (ROOT / "docs" / "python.md").read_text("utf-8").replace("sentence-transformers/all-MiniLM-L6-v2", bert),
+        re.DOTALL,
+    )  # fmt: skip
+    for name in ("my_objective", "my_data"):
+        sys.modules.pop(name, None)
+
+
+def test_every_block_of_the_page_runs_and_does_what_the_page_says(page, tmp_path, capsys):
+    sys.path.insert(0, str(tmp_path))
+    names = {}
+    for block in page:
+        if file := re.match(r"# (\w+\.py)\n", block):
+            (tmp_path / file[1]).write_text(block, "utf-8")
+        else:
+            exec(compile(block, "docs/python.md", "exec"), names)
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "runs/first/model"
+    assert printed[1] == "50"
+    assert printed[2] == "(2, 32)"
+    assert [line.split()[0] for line in printed[3:5]] == ["1", "2"]
+    assert printed[5].startswith("nDCG@10")
+    assert printed[-2:] == [
+        "8",
+        "recipe: trainer.stepz is an unknown key. Did you mean steps?",
+    ]
+    stored = embedtrain.load_recipe("runs/hinge/recipe.yaml")
+    assert type(stored.objective) is names["Hinge"]
+    assert stored.objective.margin == 0.2

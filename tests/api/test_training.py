@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import equal
 
 import embedtrain
+from embedtrain.cli.printing import print_report
 from embedtrain.files import default_cache
 from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.training.callbacks import list_checkpoints
@@ -94,6 +95,18 @@ def test_a_recipe_that_was_read_takes_overrides_and_data(recipe, rows):
     assert embedtrain.load_recipe(first) == first
     named = embedtrain.load_recipe("quickstart", {"trainer.seed": 5})
     assert named.trainer.seed == 5
+
+
+def test_check_prints_what_code_it_imported(recipe, tmp_path, monkeypatch, capsys):
+    (tmp_path / "own_shop.py").write_text(
+        "def rows(split):\n"
+        "    for number in range(9):\n"
+        "        yield {'query': f'red {number}', 'positive': f'cat {number}'}\n"
+    )
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    print_report(embedtrain.check(recipe, data="own_shop:rows"))
+    printed = capsys.readouterr().out
+    assert f"# imports own_shop:rows from {tmp_path / 'own_shop.py'}\n" in printed
 
 
 def test_check_and_mine_take_rows(recipe, rows, bert, tmp_path):

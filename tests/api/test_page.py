@@ -4,6 +4,7 @@ import re
 import sys
 
 import pytest
+from doc_blocks import blocks_of
 from places import ROOT
 
 import embedtrain
@@ -15,12 +16,10 @@ def page(bert, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr("embedtrain.release.export.verify", lambda *_: None)  # a process of its own
-    yield re.findall(
-        r"```python\n(.*?)```",
-        (ROOT / "docs" / "python.md").read_text("utf-8").replace("sentence-transformers/all-MiniLM-L6-v2", bert),
-        re.DOTALL,
-    )  # fmt: skip
-    for name in ("my_objective", "my_data"):
+    text = (ROOT / "docs" / "python.md").read_text("utf-8")
+    text = text.replace("sentence-transformers/all-MiniLM-L6-v2", bert)
+    yield [block for block in blocks_of("docs/python.md", text) if block.language == "python"]
+    for name in ("my_losses", "my_data"):
         sys.modules.pop(name, None)
 
 
@@ -28,10 +27,10 @@ def test_every_block_of_the_page_runs_and_does_what_the_page_says(page, tmp_path
     sys.path.insert(0, str(tmp_path))
     names = {}
     for block in page:
-        if file := re.match(r"# (\w+\.py)\n", block):
-            (tmp_path / file[1]).write_text(block, "utf-8")
+        if file := re.search(r'title="(.+)"', block.title):
+            (tmp_path / file[1]).write_text(block.text, "utf-8")
         else:
-            exec(compile(block, "docs/python.md", "exec"), names)
+            exec(compile(block.text, block.place, "exec"), names)
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == "runs/first/model"
     assert printed[1] == "50"
@@ -42,6 +41,6 @@ def test_every_block_of_the_page_runs_and_does_what_the_page_says(page, tmp_path
         "8",
         "recipe: trainer.stepz is an unknown key. Did you mean steps?",
     ]
-    stored = embedtrain.load_recipe("runs/hinge/recipe.yaml")
-    assert type(stored.objective) is names["Hinge"]
-    assert stored.objective.margin == 0.2
+    stored = embedtrain.load_recipe("runs/pull/recipe.yaml")
+    assert type(stored.objective) is names["Pull"]
+    assert stored.objective.weight == 2

@@ -43,7 +43,7 @@ def split_groups(
 
 
 def join_groups(
-    results: Iterable[Float[Tensor, "texts heads length head_dim"]],
+    results: Iterable[Float[Tensor, "_ heads _ head_dim"]],
 ) -> Float[Tensor, "1 tokens heads head_dim"]:
     """Lay what each group gives end to end again."""
     return torch.cat([result.transpose(1, 2).flatten(0, 1) for result in results])[None]

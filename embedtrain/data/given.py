@@ -175,8 +175,8 @@ def _entries(given: Any, place: str) -> Iterator[Mapping[str, object]]:  # noqa:
             for key, text in given.items()
         ]
     for number, row in enumerate(_rows(given, place)):
-        name = row.get("_id", row.get("id", number))
-        yield {**row, "_id": str(name)}
+        rest = {key: value for key, value in row.items() if key not in ("_id", "id")}
+        yield {"_id": str(row.get("_id", row.get("id", number))), **rest}
 
 
 def _judgments(given: Any) -> Iterator[tuple[object, object, object]]:  # noqa: ANN401 - see keep_task

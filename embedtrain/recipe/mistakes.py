@@ -24,7 +24,8 @@ def first_mistake(
     content: object,
 ) -> UserError:
     """Describe the first mistake in ``content`` as the user would find it; ``root`` is its YAML, if it has any."""
-    details = error.errors()[0]
+    errors = error.errors()  # a key that is misspelt says more than that the right one is missing
+    details = next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
     location, kind = details["loc"], details["type"]
     keys = _keys_in_file(location, form)
     name = ".".join(str(key) for key in keys) or "recipe"

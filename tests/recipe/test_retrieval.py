@@ -3,7 +3,7 @@ import yaml
 from places import ROOT
 
 from embedtrain.errors import UserError
-from embedtrain.recipe.retrieval import dump_recipe, load_recipe
+from embedtrain.recipe.retrieval import _read, dump_recipe, load_recipe
 from embedtrain.resources import resource
 from embedtrain.workflows.pipeline import is_pipeline, load_pipeline
 
@@ -79,6 +79,44 @@ def test_missing_and_foreign_files_are_named(tmp_path):
         load_recipe(tmp_path / "none.yaml")
     with pytest.raises(UserError, match="is not a recipe"):
         load(tmp_path, "- 1\n")
+
+
+def test_a_dict_is_a_recipe_and_its_mistakes_have_no_line(tmp_path):
+    content = yaml.safe_load(TEXT)
+    assert load_recipe(content) == load(tmp_path)
+    assert load_recipe(content, {"trainer.seed": 7}) == load_recipe(content, ["trainer.seed=7"])
+    assert content == yaml.safe_load(TEXT), "what the user gave is left as it was"
+    content["trainer"] = {"stepz": 10}
+    with pytest.raises(UserError, match=r"^recipe: trainer.stepz is an unknown key\. Did you mean"):
+        load_recipe(content)
+    with pytest.raises(
+        UserError, match=r"^override trainer.sed: trainer.sed .* Did you mean seed\?"
+    ):
+        load_recipe(yaml.safe_load(TEXT), {"trainer.sed": 1})
+
+
+def test_what_is_no_recipe_at_all_is_refused():
+    for wrong in (7, None, ["data"]):  # the function around it has types, which the tests enforce
+        with pytest.raises(UserError, match=rf"^recipe is none; got '{type(wrong).__name__}'\."):
+            _read(wrong)
+
+
+def test_a_name_stands_for_a_recipe_of_the_package_unless_a_file_has_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe("smoke/pretrain_mlm") == load_recipe(
+        resource("recipes") / "smoke" / "pretrain_mlm.yaml"
+    )
+    (tmp_path / "quickstart").write_text(TEXT)
+    assert load_recipe("quickstart").description == "a test"
+
+
+def test_a_mistake_in_an_objective_of_ones_own_has_its_line(tmp_path):
+    text = TEXT.replace("name: info_nce", "name: absent_losses:Mine")
+    expected = (
+        r"recipe.yaml:7: objective: absent_losses:Mine needs absent_losses, which is not inst"
+    )
+    with pytest.raises(UserError, match=expected):
+        load(tmp_path, text)
 
 
 def test_the_reported_split_cannot_choose_the_checkpoint(tmp_path):

@@ -209,10 +209,11 @@ def _open_data(result: EvaluationResult, data: str | None, recipe: AnyRecipe | N
                 "--data", "is not what was measured", got=data, cure="Name the same files"
             )
         return task
-    if not isinstance(recipe, Recipe) or recipe.evaluation is None:
+    told = recipe.evaluation if isinstance(recipe, Recipe) else None
+    if told is None or told.path is None:
         return None
     try:
-        task = open_task(recipe.evaluation.path, recipe.evaluation.split)
+        task = open_task(told.path, told.split)
     except UserError:
         return None
     return task if task.data.fingerprint == result.data.fingerprint else None

@@ -1,0 +1,98 @@
+"""Models that are loaded into Python."""
+
+import numpy as np
+import pytest
+from sentence_transformers import SentenceTransformer
+
+import embedtrain
+from embedtrain.models.build import build_dense, save_dense
+from embedtrain.models.dense.config import DenseConfig
+from embedtrain.types import TokenVectors
+
+TEXTS = ["red cat runs", "the small blue bird sleeps near a large tree", "dog"]
+
+
+@pytest.fixture(scope="module")
+def folder(bert, tmp_path_factory):
+    """A dense model with a prompt for each side."""
+    config = DenseConfig(
+        backbone=bert,
+        query={"prompt": "query: ", "length": 16},
+        document={"prompt": "passage: ", "length": 16},
+    )
+    folder = tmp_path_factory.mktemp("dense")
+    save_dense(build_dense(config, "cpu"), folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return embedtrain.load(folder)
+
+
+def test_vectors_are_those_of_sentence_transformers(model, folder):
+    theirs = SentenceTransformer(str(folder), device="cpu")
+    queries, documents = model.encode_queries(TEXTS), model.encode_documents(TEXTS)
+    assert np.abs(queries - theirs.encode_query(TEXTS)).max() < 1e-6
+    assert np.abs(documents - theirs.encode_document(TEXTS)).max() < 1e-6
+    assert np.abs(queries - documents).max() > 1e-3, "the prompts differ"
+
+
+def scores_by_hand(model, query, texts):
+    """Return the inner product, or the sum of each query vector's best one, of each text."""
+    asked, answers = model.encode_queries([query]), model.encode_documents(texts)
+    if isinstance(asked, np.ndarray):
+        return (answers @ asked[0]).tolist()
+    parts = np.split(answers.values, answers.lengths.cumsum()[:-1])
+    return [float((asked.values @ part.T).max(1).sum()) for part in parts]
+
+
+@pytest.mark.parametrize("kind", ["dense", "late_interaction"])
+def test_search_ranks_texts_a_dict_and_an_index_by_the_models_own_score(
+    kind, model, late_interaction
+):
+    one = model if kind == "dense" else embedtrain.load(late_interaction)
+    named = {"x": "red cat", "y": "a large tree", "z": "the blue bird sleeps"}
+    index = one.index(named)
+    assert len(index) == 3
+    expected = dict(zip(named, scores_by_hand(one, "tree", index.texts), strict=True))
+    best = sorted(named, key=expected.__getitem__, reverse=True)
+    hits = one.search("tree", index, top=9)
+    assert [hit.document_id for hit in hits] == best
+    assert [hit.score for hit in hits] == pytest.approx([expected[name] for name in best], abs=1e-5)
+    assert [(hit.rank, hit.text) for hit in hits] == [(n, named[i]) for n, i in enumerate(best, 1)]
+    assert one.search("tree", named, top=2) == hits[:2]
+    several = one.search(["red", "tree"], index.texts, top=1)
+    assert [hit.text for hit in several[1]] == [named[best[0]]]
+    assert several[1][0].document_id == str(list(named).index(best[0]))
+
+
+def test_a_late_interaction_model_gives_a_vector_per_token(late_interaction):
+    model = embedtrain.load(late_interaction)
+    vectors = model.encode_documents(TEXTS)
+    assert isinstance(vectors, TokenVectors)
+    assert len(vectors) == 3
+    assert len(vectors.values) == vectors.lengths.sum()
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (
+            "red cat",
+            r"^texts must be a list of one or more texts; got 'red cat'\. Give \[text\]\.$",
+        ),
+        ([], r"^texts must be a list"),
+        (["red", ""], r"^query 2 is empty"),
+    ],
+)
+def test_what_is_no_list_of_texts_is_refused(model, texts, message):
+    with pytest.raises(embedtrain.UserError, match=message):
+        model.encode_queries(texts)
+
+
+def test_a_run_without_a_model_says_how_to_finish_it(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "recipe.yaml").write_text("")
+    with pytest.raises(embedtrain.UserError, match=r"has no model yet.*embedtrain\.resume\("):
+        embedtrain.load(tmp_path)

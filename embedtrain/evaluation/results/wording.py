@@ -139,7 +139,7 @@ def describe_overlap(overlap: Mapping[str, float]) -> str:
 
 def describe_place(machine: Machine) -> str:
     """Name the machine that costs were measured on."""
-    threads = f"{machine.num_threads} threads of torch, {machine.memory_gib:g} GiB"
+    threads = f"{machine.num_threads} thread{'s' * (machine.num_threads != 1)} of torch, {machine.memory_gib:g} GiB"
     return ", ".join(filter(None, (machine.gpu, machine.cpu, threads)))
 
 

@@ -10,13 +10,25 @@ TAGS = ("kind", "name")
 """Keys that say which class a section is of: needed to read it, even where the value is that class's default."""
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes a list of plain values on one line, as people do."""
+
+    def represent_list(self, data: list[Any]) -> yaml.Node:
+        """Say of a list whether it goes on one line."""
+        plain = not any(isinstance(one, dict | list) for one in data)
+        return self.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=plain)
+
+
+_Dumper.add_representer(list, _Dumper.represent_list)
+
+
 def dump_changed(recipe: AnyRecipe) -> str:
     """Return as YAML only what differs from the defaults; read as a recipe it is the same one."""
     whole = recipe.model_dump(mode="json")
     changed = _with_tags(recipe.model_dump(mode="json", exclude_defaults=True), whole)
     if changed["model"].get("kind") == "dense":
         del changed["model"]["kind"]  # what a model is without one
-    return yaml.safe_dump(changed, sort_keys=False, allow_unicode=True)
+    return yaml.dump(changed, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def _with_tags(changed: Any, whole: Any) -> Any:  # noqa: ANN401 - YAML may hold anything

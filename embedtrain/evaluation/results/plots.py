@@ -97,7 +97,7 @@ def draw_scores(systems: Mapping[str, EvaluationResult], baseline: str | None) -
         return svg(figure, "Scores with their 95 % intervals")
 
 
-def draw_curve(points: Sequence[tuple[float, float]], title: str, across: str) -> str:
+def draw_curve(points: Sequence[tuple[float | int, float]], title: str, across: str) -> str:
     """Draw values over another quantity, as SVG for a page."""
     with new_figure(None, width=4.4, height=2.6) as (figure, axes):
         axes.plot(
@@ -110,7 +110,7 @@ def draw_curve(points: Sequence[tuple[float, float]], title: str, across: str) -
 
 def _interval(
     axes: Any,  # noqa: ANN401 - matplotlib is untyped here
-    place: float,
+    place: float | int,
     value: float,
     low: float,
     high: float,

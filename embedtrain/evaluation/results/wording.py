@@ -56,17 +56,17 @@ def file_names(paths: Sequence[Path]) -> list[str]:
     return [str(path) for path in paths]
 
 
-def show_bytes(amount: float) -> str:
+def show_bytes(amount: float | int) -> str:
     """Write bytes in the unit that reads best."""
     return _in_units(amount, BYTES)
 
 
-def show_seconds(amount: float) -> str:
+def show_seconds(amount: float | int) -> str:
     """Write a time in the unit that reads best."""
     return _in_units(amount, SECONDS)
 
 
-def _in_units(amount: float, units: Sequence[tuple[float, str]]) -> str:
+def _in_units(amount: float | int, units: Sequence[tuple[float, str]]) -> str:
     """Write three digits in the largest unit of which there is one at least."""
     size, unit = next((one for one in units if abs(amount) >= one[0]), units[-1])
     return f"{float(f'{amount / size:.3g}'):,g} {unit}"
@@ -139,7 +139,7 @@ def describe_overlap(overlap: Mapping[str, float]) -> str:
 
 def describe_place(machine: Machine) -> str:
     """Name the machine that costs were measured on."""
-    threads = f"{machine.num_threads} threads of torch, {machine.memory_gib:g} GiB"
+    threads = f"{machine.num_threads} thread{'s' * (machine.num_threads != 1)} of torch, {machine.memory_gib:g} GiB"
     return ", ".join(filter(None, (machine.gpu, machine.cpu, threads)))
 
 

@@ -29,15 +29,15 @@ from embedtrain.evaluation.results.wording import (
     model_name,
     system_name,
 )
-from embedtrain.evaluation.tasks.base import Task
 from embedtrain.evaluation.tasks.discovery import open_task
 from embedtrain.evaluation.tasks.retrieval import Retrieval
 from embedtrain.files import check_file, write_file
+from embedtrain.objectives.own import name_of
 from embedtrain.recipe.changed_settings import dump_changed
 from embedtrain.recipe.retrieval import AnyRecipe, Recipe, load_recipe
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.release.cards.training_data import training_data
-from embedtrain.workflows.evaluate.report_queries import find_changes, find_suspects
+from embedtrain.workflows.evaluate.report_queries import AnyTask, find_changes, find_suspects
 from embedtrain.workflows.evaluate.report_sections import (
     AFTER,
     BEFORE,
@@ -49,6 +49,7 @@ from embedtrain.workflows.evaluate.report_sections import (
     suspect_section,
 )
 from embedtrain.workflows.evaluate.tasks import read_run
+from embedtrain.workflows.prepare import open_data
 
 LISTED = 15
 """Wins, losses and suspected errors in the JSON."""
@@ -193,14 +194,16 @@ def _curve_title(name: str) -> str:
 
 def _made_of(recipe: AnyRecipe) -> str:
     """Say what the model started from and how long it learned."""
-    trainer, objective = recipe.trainer, recipe.objective.name  # type: ignore[union-attr]
+    trainer, objective = recipe.trainer, name_of(recipe.objective)
     length = f"{trainer.steps:,} steps" if trainer.steps else f"{trainer.epochs:g} epochs"
     start = model_name(recipe.model.backbone)
     batch = f"{trainer.batch_size} {'queries' if isinstance(recipe, Recipe) else 'texts'}"
     return f"{recipe.description} From {start}, in {length} of {batch}, with {objective}."
 
 
-def _open_data(result: EvaluationResult, data: str | None, recipe: AnyRecipe | None) -> Task | None:
+def _open_data(
+    result: EvaluationResult, data: str | None, recipe: AnyRecipe | None
+) -> AnyTask | None:
     """Open the data that was measured on: what the user names, or what the run's recipe does if it still can."""
     if data is not None:
         task = open_task(data, result.data.split)
@@ -209,18 +212,17 @@ def _open_data(result: EvaluationResult, data: str | None, recipe: AnyRecipe | N
                 "--data", "is not what was measured", got=data, cure="Name the same files"
             )
         return task
-    told = recipe.evaluation if isinstance(recipe, Recipe) else None
-    if told is None or told.path is None:
+    if not isinstance(recipe, Recipe) or recipe.evaluation is None:
         return None
     try:
-        task = open_task(told.path, told.split)
+        known = open_data(recipe).evaluation
     except UserError:
         return None
-    return task if task.data.fingerprint == result.data.fingerprint else None
+    return known if known is not None and known.fingerprint == result.data.fingerprint else None
 
 
 def _queries(
-    subject: Subject, source: Path, task: Task | None
+    subject: Subject, source: Path, task: AnyTask | None
 ) -> tuple[list[Section], dict[str, Any]]:
     """List wins and losses, and documents that look like missing labels."""
     sections: list[Section] = []

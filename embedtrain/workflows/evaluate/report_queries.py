@@ -3,10 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.evaluation.results.report import compare
 from embedtrain.evaluation.results.result import EvaluationResult
 from embedtrain.evaluation.tasks.base import Task
 from embedtrain.evaluation.tasks.retrieval import Retrieval
+
+AnyTask = Task | RetrievalTask
+"""Data whose texts are known: what a command names, or what a recipe does."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Suspect:
 
 
 def find_changes(
-    result: EvaluationResult, baseline: EvaluationResult, task: Task | None
+    result: EvaluationResult, baseline: EvaluationResult, task: AnyTask | None
 ) -> list[Changed]:
     """Return queries by how much better they are answered than by the baseline, largest gain first."""
     compare(result, baseline, "baseline", num_resamples=10)  # refuses what cannot be compared
@@ -41,8 +45,13 @@ def find_changes(
     if not shared:
         return []
     ours, theirs = result.per_query[shared[0]], baseline.per_query[shared[0]]
-    texts = {} if task is None else task.texts
-    answers = _answers(task) if isinstance(task, Retrieval) else {}
+    retrieval = task.task if isinstance(task, Retrieval) else task
+    texts, answers = {}, {}
+    if isinstance(retrieval, RetrievalTask):
+        texts = dict(zip(retrieval.query_ids, retrieval.queries, strict=True))
+        answers = _answers(retrieval)
+    elif retrieval is not None:
+        texts = retrieval.texts
     changes = [
         Changed(item, texts.get(item, ""), answers.get(item, ""), ours[item], theirs[item])
         for item in ours
@@ -50,10 +59,10 @@ def find_changes(
     return sorted(changes, key=lambda one: (one.baseline - one.value, one.item))
 
 
-def _answers(task: Retrieval) -> dict[str, str]:
+def _answers(task: RetrievalTask) -> dict[str, str]:
     """Return the text of each query's most relevant document."""
-    documents = dict(zip(task.task.document_ids, task.task.documents, strict=True))
-    best = {query: max(judged, key=judged.__getitem__) for query, judged in task.task.qrels.items()}
+    documents = dict(zip(task.document_ids, task.documents, strict=True))
+    best = {query: max(judged, key=judged.__getitem__) for query, judged in task.qrels.items()}
     return {query: documents[one] for query, one in best.items() if one in documents}
 
 

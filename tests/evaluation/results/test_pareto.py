@@ -44,7 +44,9 @@ def test_the_command_marks_the_front_and_draws_it(tmp_path):
     arguments = ["pareto", *map(str, paths), "--plot", str(tmp_path / "p.svg")]
     done = CliRunner().invoke(app, arguments, env={"COLUMNS": "160"})
     assert done.exit_code == 0, done.output
-    assert "100 *" in done.output
+    assert "100 bytes *" in done.output
+    assert "100 ms *" in done.output
+    assert "nDCG@10" in done.output
     assert (tmp_path / "p.svg").stat().st_size > 1000
 
 
@@ -52,11 +54,13 @@ def test_files_of_one_name_in_two_folders_are_two_entries(tmp_path):
     best = write(tmp_path / "a" / "x.test.json", 0.7, 1.0)
     beaten = write(tmp_path / "b" / "x.test.json", 0.5, 2.0)
     metric, points = load_points([best, beaten])
-    assert [point.name for point in points] == [str(best), str(beaten)]
+    assert [point.name for point in points] == ["a", "b"]
     assert pareto_front(points, "bytes") == [True, False]
     namesakes = [point("x", one.quality, one.costs["bytes"]) for one in points]
     sizes = pareto_table(namesakes, metric).columns[2].cells
-    assert [cell.strip() for cell in sizes] == ["1 *", "2"], "beaten, whatever it is called"
+    assert [cell.strip() for cell in sizes] == ["1 bytes *", "2 bytes"], (
+        "beaten, whatever it is called"
+    )
 
 
 def test_results_that_do_not_go_together_are_refused(tmp_path):

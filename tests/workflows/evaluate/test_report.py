@@ -1,6 +1,7 @@
 """The page of a report: complete, escaped, and without anything from outside."""
 
 import json
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -14,10 +15,14 @@ from embedtrain.cli.main import app
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.efficiency import Price
 from embedtrain.evaluation.results.page import page, paragraph, table
+from embedtrain.evaluation.results.report import compare
 from embedtrain.evaluation.results.result import Ties, load_result, write_result
+from embedtrain.evaluation.results.wording import describe_gain, system_name
 from embedtrain.evaluation.tasks.discovery import open_task
+from embedtrain.recipe.retrieval import Recipe, dump_recipe
 from embedtrain.retrieval.compression import Compression
-from embedtrain.workflows.evaluate.report import find_suspects, write_report
+from embedtrain.workflows.evaluate.report import write_report
+from embedtrain.workflows.evaluate.report_queries import find_suspects
 from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -76,20 +81,40 @@ def test_a_page_shows_scores_pictures_wins_losses_and_suspects(scores, beir, tmp
     done = CliRunner().invoke(app, [*arguments, *more, "--output", str(output)])
     assert done.exit_code == 0, done.output
     reader = read(output)
-    text = " ".join(reader.texts)
-    for shown in ("Scores: mine", "ndcg_at_10", "Wins over base", "Suspected label errors"):
+    assert reader.texts.count("Scores") == 1
+    text = " ".join(" ".join(reader.texts).split())
+    mine, base = (
+        system_name(load_result(scores / f"{one}.json").model) for one in ("mine", "base")
+    )
+    for shown in (
+        f"Evaluation of {mine}",
+        f"{base} {mine} {mine}, dim 8",
+        f"with {base} to",
+        "95 % interval",
+        f"Compared with {base}, ",
+        f"Better than {base}",
+        "Suspected label errors",
+    ):
         assert shown in text
-    assert text.count("quality against") == 4
+    order = ["nDCG@10", "Scores", "Cost", "Queries", "Suspected label errors"]
+    places = [reader.texts.index(one) for one in order[1:]]
+    assert places == sorted(places)
+    drawn = output.read_text().count('<svg role="img"')
+    assert drawn >= 3, "scores, and quality against costs that differ"
+    for hidden in ("ndcg_at_10", str(scores), "Not drawn", "None", "bytes_per"):
+        assert hidden not in text
     assert reader.addresses == []
-    assert "http" not in output.read_text().replace("http://www.w3.org", "").replace(
-        "http://purl.org", ""
-    ).replace("http://creativecommons.org", "").replace("https://matplotlib.org", "")
+    assert "http" not in output.read_text().replace("http://www.w3.org", "")
     facts = json.loads(output.with_suffix(".json").read_text())
     assert facts["mine"]["ndcg_at_10"]["value"] >= 0
-    queries = open_task(str(beir)).texts
+    task = open_task(str(beir))
     for change in facts["wins"] + facts["losses"]:
-        assert change["text"] == queries[change["item"]]
+        assert change["text"] == task.texts[change["item"]]
+        relevant = task.task.qrels[change["item"]]
+        place = task.task.documents.index(change["document"])
+        assert relevant[task.task.document_ids[place]] == max(relevant.values())
     assert all(one["value"] > one["baseline"] for one in facts["wins"])
+    assert all(one["value"] < one["baseline"] for one in facts["losses"])
 
 
 def test_a_page_shows_every_cost_and_what_else_weakens_a_score(scores, tmp_path):
@@ -108,12 +133,10 @@ def test_a_page_shows_every_cost_and_what_else_weakens_a_score(scores, tmp_path)
     full = source.model_copy(update={"efficiency": cost, "ties": ties, "train_overlap": overlap})
     text = shown(full, tmp_path)
     for row in (
-        *("99 % 0.0625", "index 123456", "memory, peak 7654321", "an hour 0 ", "documents 12.25"),
-        *(
-            "one by one 34.5",
-            "20.0% of the queries are among the training queries",
-            "30.0% share 13",
-        ),
+        *("99th percentile 62.5 ms", "index, whole 123 KB", "memory, peak 7.65 MB"),
+        *("at 0 an hour, million documents 12.25", "one by one 34.50"),
+        "20.0% of the queries are among the training queries",
+        "30.0% share 13",
         "40.0% of the queries are tied at rank 10; expected with ties in random order: nDCG@10 0.321",
     ):
         assert row in text
@@ -122,9 +145,10 @@ def test_a_page_shows_every_cost_and_what_else_weakens_a_score(scores, tmp_path)
         update={"efficiency": replace(old, price=None, peak_memory_bytes=None)}
     )
     text = shown(bare, tmp_path)
-    assert "bytes per document" in text
-    for absent in ("99 %", "of the index", "peak", "price", "None", "training queries", "tied"):
+    assert "index, per document" in text
+    for absent in ("99th", "whole", "peak", "an hour", "None", "training queries", "tied"):
         assert absent not in text
+    assert "Cost" not in shown(source.model_copy(update={"efficiency": None}), tmp_path)
 
 
 def shown(result, folder):
@@ -134,23 +158,49 @@ def shown(result, folder):
     return " ".join(" ".join(read(path).texts).split())
 
 
-def test_results_of_one_name_in_two_folders_stay_apart(scores, tmp_path):
+def test_results_of_one_model_and_name_stay_apart(scores, tmp_path):
     paths = []
-    for name in ("mine", "small", "base"):
+    for name in ("mine", "other", "base"):
         (tmp_path / name).mkdir()
-        paths.append(shutil.copy(scores / f"{name}.json", tmp_path / name / "beir.test.json"))
+        source = scores / ("base.json" if name == "base" else "mine.json")
+        paths.append(shutil.copy(source, tmp_path / name / "beir.test.json"))
     output = write_report(paths[:2], tmp_path / "page.html", baseline=paths[2])
     text = " ".join(read(output).texts)
-    for path in paths[:2]:
-        assert f"Scores: {path}" in text
-    assert f"Wins over {paths[2]}" in text
+    assert "Evaluation of mine" in text
+    assert "metric base mine other" in " ".join(text.split()), "the folders tell them apart"
+    assert "Compared with base, " in text
     facts = json.loads(output.with_suffix(".json").read_text())
-    for path in paths[:2]:
-        assert facts[str(path)] == json.loads(path.read_text())
-    write_report([scores / "mine.json", paths[1]], output, baseline=paths[1])
-    text = " ".join(read(output).texts)
-    assert "Scores: beir.test" in text
-    assert "Wins over beir.test" in text, "the baseline keeps the name that its scores have"
+    for name, path in zip(("mine", "other"), paths, strict=False):
+        assert facts[name] == json.loads(path.read_text())
+
+
+def test_a_baseline_may_be_one_of_the_results_and_a_stored_comparison_is_shown(scores, tmp_path):
+    mine, base = (load_result(scores / f"{one}.json") for one in ("mine", "base"))
+    paths = [scores / "mine.json", scores / "base.json"]
+    text = " ".join(read(write_report(paths, tmp_path / "x.html", baseline=paths[1])).texts)
+    name = system_name(base.model)
+    assert f"Compared with {name}, " in text
+    compared = compare(mine, base, "scores/base.json")
+    text = shown(compared, tmp_path)
+    assert "metric base" in text
+    for words in (describe_gain(compared, "ndcg_at_10", "with base"), "difference p"):
+        assert words in text
+    difference = compared.comparison.metrics["mrr_at_10"].difference
+    assert f"MRR@10 {mine.metrics['mrr_at_10'].value - difference:.3f} " in text
+
+
+def test_results_on_other_data_have_a_part_of_their_own(scores, tmp_path):
+    mine = load_result(scores / "mine.json")
+    other = mine.model_copy(
+        update={"data": mine.data.model_copy(update={"name": "elsewhere", "fingerprint": "e" * 16})}
+    )
+    write_result(other, tmp_path / "other.json")
+    path = write_report([scores / "mine.json", tmp_path / "other.json"], tmp_path / "x.html")
+    texts = read(path).texts
+    assert texts.index("beir test" if "beir test" in texts else f"{mine.data.name} test") < (
+        texts.index("elsewhere test")
+    )
+    assert path.read_text().count('<svg role="img"') == 2, "scores of each; no costs across data"
 
 
 def test_an_unjudged_document_above_every_positive_is_a_suspect(beir):
@@ -163,16 +213,64 @@ def test_an_unjudged_document_above_every_positive_is_a_suspect(beir):
     assert suspect.document == task.task.documents[29]
 
 
-def test_a_run_folder_shows_curves_and_recipe(tmp_path):
+def test_a_run_folder_shows_curves_and_a_recipe_that_cannot_be_read_as_it_is(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
     (run / "recipe.yaml").write_text("description: <b>bold</b>\n")
     (run / "checkpoints").mkdir()
-    (run / "metrics.csv").write_text("step,train/loss,lr\n1,2.5,0.1\n2,1.5,0.1\n")
+    (run / "metrics.csv").write_text(
+        "step,train/loss,lr,val/ndcg_at_10\n1,2.5,0.1,\n2,1.5,0.1,0.5\n"
+    )
     path = write_report([run], tmp_path / "run.html")
     assert "description: <b>bold</b>" in " ".join(read(path).texts), "escaped, so it is text"
     facts = json.loads((tmp_path / "run.json").read_text())
-    assert facts["curves"] == {"train/loss": [[1, 2.5], [2, 1.5]]}
+    assert facts["curves"] == {"train/loss": [[1, 2.5], [2, 1.5]], "val/ndcg_at_10": [[2, 0.5]]}
+    assert "Training, loss" in path.read_text()
+    assert "Validation" not in path.read_text(), "one point is no curve"
+
+
+def test_a_run_opens_with_what_it_gained_and_ends_with_what_is_not_a_default(
+    scores, beir, tmp_path
+):
+    before, after = (load_result(scores / f"{one}.json") for one in ("base", "mine"))
+    after = compare(after, before, "before training")
+    run = tmp_path / "my run"
+    (run / "checkpoints").mkdir(parents=True)
+    recipe = Recipe.model_validate(
+        {
+            "description": "A toy.",
+            "data": {"sources": [{"path": "pairs.jsonl"}]},
+            "model": {"backbone": "runs/first/model"},
+            "objective": {"name": "info_nce", "temperature": 0.07},
+            "trainer": {"steps": 12},
+            "evaluation": {"path": str(beir)},
+        }
+    )
+    (run / "recipe.yaml").write_text(dump_recipe(recipe))
+    both = {"before": before.to_json(), "after": after.to_json()}
+    (run / "evaluation.json").write_text(json.dumps(both))
+    (run / "data.json").write_text(
+        '[{"num_rows": 1234, "num_documents": 99, "fingerprint": "0123456789abcdef"}]'
+    )
+    path = write_report([run], tmp_path / "run.html")
+    texts = read(path).texts
+    text = " ".join(" ".join(texts).split())
+    opening = text.index(describe_gain(after, "ndcg_at_10", "before training"))
+    assert text.index("my run") < opening < text.index("Scores")
+    assert "From first, in 12 steps of 64 queries, with info_nce." in text
+    assert "pairs.jsonl train 1,234 99 0123456789abcdef" in text
+    settings = text[text.index("Settings that differ from the defaults") :]
+    assert "temperature: 0.07" in settings
+    assert "learning_rate" not in settings
+    assert "<details>" in path.read_text()
+    assert "<details open" not in path.read_text()
+    facts = json.loads((tmp_path / "run.json").read_text())
+    assert facts["after"] == both["after"]
+    queries = open_task(str(beir)).texts
+    assert {one["text"] for one in facts["wins"]} <= set(queries.values()), "the run knows its data"
+    assert facts["wins"] or facts["losses"]
+    against = write_report([run], tmp_path / "run.html", baseline=scores / "small.json")
+    assert "Compared with small, " in " ".join(read(against).texts)
 
 
 def test_markup_in_texts_stays_text(tmp_path):
@@ -206,16 +304,59 @@ def test_wrong_sources_are_the_users_mistake(scores, beir, tmp_path, write_jsonl
         write_report([scores / "mine.json"], tmp_path / "y.html", data=str(changed))
 
 
+FRAMES = """<!DOCTYPE html><title>frames</title><body><script>
+const page = %s;
+let left = 2;
+for (const width of [400, 1000]) {
+  const frame = document.createElement("iframe");
+  frame.style.cssText = `width: ${width}px; height: 700px; border: 0`;
+  frame.srcdoc = page;
+  frame.onload = () => {
+    const inner = frame.contentDocument, style = (one) => frame.contentWindow.getComputedStyle(one);
+    const said = document.createElement("p");
+    said.textContent = JSON.stringify({
+      width, needed: inner.documentElement.scrollWidth, back: style(inner.body).backgroundColor,
+      ink: style(inner.querySelector("svg text")).fill, tables: inner.querySelectorAll("table").length });
+    document.body.append(said);
+  };
+  document.body.append(frame);
+}
+</script>"""
+
+
 @pytest.mark.skipif(not CHROMIUM.exists(), reason="needs /usr/bin/chromium")
-def test_a_browser_shows_the_page_without_an_error(scores, beir, tmp_path):
-    path = write_report([scores / "mine.json"], tmp_path / "x.html", data=str(beir))
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"]
+@pytest.mark.parametrize(("scheme", "is_dark"), [(0, True), (1, False)])
+def test_a_browser_shows_the_page_in_light_and_dark_and_on_a_phone(
+    scores, beir, tmp_path, scheme, is_dark
+):
+    sources = [scores / "mine.json", scores / "small.json"]
+    path = write_report(sources, tmp_path / "x.html", baseline=scores / "base.json", data=str(beir))
+    frames = tmp_path / "frames.html"
+    page_text = json.dumps(path.read_text(encoding="utf-8")).replace("</", "<\\/")
+    frames.write_text(FRAMES % page_text, encoding="utf-8")
+    flags = (
+        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+        *("--enable-logging=stderr", "--v=0", f"--user-data-dir={tmp_path / 'browser'}"),
+        f"--blink-settings=preferredColorScheme={scheme}",
+    )
     done = subprocess.run(
-        [CHROMIUM, *flags, f"--screenshot={tmp_path / 'x.png'}", path.as_uri()],
+        [CHROMIUM, *flags, "--dump-dom", f"--screenshot={tmp_path / 'x.png'}", frames.as_uri()],
         capture_output=True,
         text=True,
         check=True,
         timeout=120,
     )
     assert "CONSOLE" not in done.stderr
-    assert (tmp_path / "x.png").stat().st_size > 5000
+    seen = [json.loads(one) for one in re.findall(r"<p>(\{.*?\})</p>", done.stdout)]
+    assert sorted(one["width"] for one in seen) == [400, 1000]
+    for one in seen:
+        assert one["needed"] <= one["width"], "nothing hangs over the edge"
+        assert one["tables"] >= 4
+        assert (brightness(one["back"]) < 0.2) == is_dark
+        assert (brightness(one["ink"]) > 0.7) == is_dark, "letters of plots stand out as well"
+
+
+def brightness(color):
+    """Return 0 for black, 1 for white."""
+    return sum(map(float, re.findall(r"[\d.]+", color)[:3])) / (3 * 255)

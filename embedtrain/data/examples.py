@@ -73,7 +73,7 @@ class SourceConfig(Section):
     weight: PositiveFloat | None = None
     """Share of this source in a mixture, relative to the other sources' weights."""
     limit: PositiveInt | None = None
-    """Keep the first rows only."""
+    """Keep the first rows only; of ``python_docs`` so many of all packages."""
     score_range: tuple[float, float] | None = None
     """Lowest and highest score of the data, which become 0 and 1; null leaves scores as they are."""
 

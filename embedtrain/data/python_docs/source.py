@@ -4,7 +4,6 @@ The query is the first sentence of a docstring, the document the object's name, 
 its docstring, or the start of its source. Files are parsed, never imported.
 """
 
-import gc
 import hashlib
 import inspect
 import json
@@ -12,8 +11,8 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from heapq import nsmallest
 from pathlib import Path
 from typing import get_args
 
@@ -26,14 +25,13 @@ from embedtrain.data.examples import (
     fingerprint_of,
     limited,
 )
-from embedtrain.data.python_docs import (
-    docstring_text,
-    docstrings,
-    python_packages,
-    python_pairs,
-)
+from embedtrain.data.python_docs import python_pairs
 from embedtrain.data.python_docs.docstring_text import normalize
-from embedtrain.data.python_docs.docstrings import documented_objects
+from embedtrain.data.python_docs.extraction import (
+    READERS,
+    read_packages,
+    without_garbage_collection,
+)
 from embedtrain.data.python_docs.python_packages import PythonPackage, installed_packages
 from embedtrain.data.python_docs.python_pairs import HELD_OUT, PythonPair, Split, curate
 from embedtrain.data.readers.beir import RetrievalTask
@@ -43,7 +41,7 @@ from embedtrain.files import build_once, default_cache
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 ALL = "all"
-EXTRACTION = (docstring_text, docstrings, near_duplicates, python_packages, python_pairs)
+EXTRACTION = (*READERS, near_duplicates, python_pairs)
 """The modules whose text decides which pairs there are, so that changing them renews the cache."""
 
 
@@ -74,18 +72,28 @@ class StoredPair:
 def open_python_docs(
     config: SourceConfig, cache: Path | None = None, progress: Progress | None = None
 ) -> Source:
-    """Open one split (train, validation, test, or all of them) of the pairs of the installed packages."""
+    """Open one split (train, validation, test, or all of them) of the pairs of the installed packages.
+
+    A limit takes pairs of all packages, by a hash of their ids, not those of the first packages.
+    """
     folder = python_docs_folder(cache, progress)
     files = split_files(folder, config.split)
     length = sum(read_report(folder).num_pairs[path.stem] for path in files)
 
     def stream() -> Iterator[Example]:
-        for pair in stored_pairs(files):
+        pairs = stored_pairs(files)
+        if config.limit is not None and config.limit < length:
+            pairs = iter(nsmallest(config.limit, pairs, key=lambda pair: _hash(pair.id)))
+        for pair in pairs:
             yield Example(pair.query, (pair.document,), query_id=pair.id, document_ids=(pair.id,))
 
     place = f"{config.path} [{config.split}]"
     content = hash_files(files)
     return Source(config, place, fingerprint_of(config, content), stream, limited(length, config))
+
+
+def _hash(name: str) -> bytes:
+    return hashlib.sha256(name.encode()).digest()
 
 
 def load_python_docs_task(
@@ -156,9 +164,9 @@ def stored_pairs(files: Sequence[Path]) -> Iterator[StoredPair]:
 
 def _build(folder: Path, packages: Sequence[PythonPackage], progress: Progress | None) -> None:
     start = time.monotonic()
-    modules = [(package.name, *module) for package in packages for module in package.modules()]
+    read = read_packages(packages, folder.parent / "packages", progress)
+    raw = [PythonPair(docs.package, documented) for docs in read for documented in docs.objects]
     with without_garbage_collection():
-        raw, num_unreadable = _extract(modules, progress)
         splits = curate(raw)
     ids: Counter[str] = Counter()
     for split, pairs in splits.items():
@@ -171,8 +179,8 @@ def _build(folder: Path, packages: Sequence[PythonPackage], progress: Progress |
                 file.write(json.dumps(asdict(stored)) + "\n")
     report = PythonDocsReport(
         num_packages=len(packages),
-        num_files=len(modules),
-        num_unreadable_files=num_unreadable,
+        num_files=sum(docs.num_files for docs in read),
+        num_unreadable_files=sum(docs.num_unreadable for docs in read),
         num_raw_pairs=len(raw),
         num_distinct_pairs=sum(map(len, splits.values())),
         num_pairs={split: len(pairs) for split, pairs in splits.items()},
@@ -182,32 +190,3 @@ def _build(folder: Path, packages: Sequence[PythonPackage], progress: Progress |
         seconds=round(time.monotonic() - start, 3),
     )
     (folder / "report.json").write_text(json.dumps(asdict(report), indent=2), "utf-8")
-
-
-def _extract(
-    modules: Sequence[tuple[str, str, Path]], progress: Progress | None
-) -> tuple[list[PythonPair], int]:
-    """Parse all files; return their pairs and the number of files that could not be parsed."""
-    pairs: list[PythonPair] = []
-    num_unreadable = 0
-    for num_done, (package, module, path) in enumerate(modules, 1):
-        try:
-            found = documented_objects(path.read_bytes(), module)
-            pairs += [PythonPair(package, documented) for documented in found]
-        except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
-            num_unreadable += 1
-        if progress:
-            progress(num_done, len(modules))
-    return pairs, num_unreadable
-
-
-@contextmanager
-def without_garbage_collection() -> Iterator[None]:
-    """Halve the time of parsing: syntax trees and hashes are millions of objects without cycles."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

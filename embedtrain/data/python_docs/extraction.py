@@ -1,0 +1,172 @@
+"""What each installed package documents: read by several processes, kept by package and version.
+
+A package is read again only when its version, Python's or the code that reads it changes. Run as a module
+it is one of the processes: files come in on standard input, what they document goes out.
+"""
+
+import gc
+import hashlib
+import inspect
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from queue import SimpleQueue
+
+from embedtrain.data.examples import Progress
+from embedtrain.data.python_docs import docstring_text, docstrings, python_packages
+from embedtrain.data.python_docs.docstrings import DocumentedObject, documented_objects
+from embedtrain.data.python_docs.python_packages import PythonPackage
+from embedtrain.errors import UserError
+from embedtrain.files import write_file
+
+READERS = (docstring_text, docstrings, python_packages)
+"""The modules whose text decides what is found in a file."""
+BYTES_PER_PROCESS = 2_000_000
+"""Of source text: starting a process takes as long as reading so much."""
+FILES_AT_ONCE = 64
+
+File = tuple[str, Path]
+Found = list[DocumentedObject] | None
+"""What a file documents; None if it cannot be parsed."""
+
+
+@dataclass(frozen=True)
+class PackageDocs:
+    """What the files of a package document, in their order."""
+
+    package: str
+    num_files: int
+    num_unreadable: int
+    objects: list[DocumentedObject]
+
+
+def read_packages(
+    packages: Sequence[PythonPackage], cache: Path, progress: Progress | None = None
+) -> list[PackageDocs]:
+    """Return what packages document, from the cache or from their files.
+
+    Args:
+        packages: The packages.
+        cache: Folder of one file for each package and version.
+        progress: Called with (files parsed, files).
+    """
+    code = "".join(inspect.getsource(module) for module in READERS)
+    places = []
+    for package in packages:
+        key = f"{platform.python_version()}\n{package.name} {package.version}\n{code}"
+        digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+        places.append(cache / f"{package.name}-{package.version}-{digest}.json")
+    known = {n: _load(place) for n, place in enumerate(places) if place.is_file()}
+    files = {n: packages[n].modules() for n in range(len(packages)) if n not in known}
+    found = iter(_read_files([file for own in files.values() for file in own], progress))
+    for n, own in files.items():
+        results = [next(found) for _ in own]
+        objects = [documented for one in results if one for documented in one]
+        known[n] = PackageDocs(packages[n].name, len(own), results.count(None), objects)
+        stored = asdict(known[n]) | {"objects": [list(vars(one).values()) for one in objects]}
+        write_file(places[n], json.dumps(stored))
+    return [known[n] for n in range(len(packages))]
+
+
+def _load(place: Path) -> PackageDocs:
+    stored = json.loads(place.read_bytes())
+    return PackageDocs(**stored | {"objects": [DocumentedObject(*o) for o in stored["objects"]]})
+
+
+def _read_files(files: Sequence[File], progress: Progress | None) -> list[Found]:
+    """Return what each file documents; several processes share large work."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    num_bytes = sum(path.stat().st_size for _, path in files if path.is_file())
+    num_processes = min(cores or 1, num_bytes // BYTES_PER_PROCESS)
+    batches = [files[i : i + FILES_AT_ONCE] for i in range(0, len(files), FILES_AT_ONCE)]
+    found: list[Found] = []
+    with _readers(num_processes) as read, without_garbage_collection():
+        for results in read(batches):
+            for result in results:
+                found.append(result)
+                if progress:
+                    progress(len(found), len(files))
+    return found
+
+
+@contextmanager
+def _readers(number: int) -> Iterator[Callable[[Sequence[Sequence[File]]], Iterable[list[Found]]]]:
+    """Yield what reads batches of files in their order: with this process, or with ``number`` others."""
+    if number < 2:
+        yield lambda batches: ([_read_file(*file) for file in batch] for batch in batches)
+        return
+    # Not multiprocessing: it would run a user's script again, or copy a process that has threads.
+    command = [sys.executable, "-m", "embedtrain.data.python_docs.extraction"]
+    pipe = subprocess.PIPE
+    readers = [
+        subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
+        for _ in range(number)
+    ]
+    idle: SimpleQueue[subprocess.Popen[str]] = SimpleQueue()
+    for reader in readers:
+        idle.put(reader)
+
+    def read(batch: Sequence[File]) -> list[Found]:
+        reader = idle.get()
+        assert reader.stdin is not None
+        assert reader.stdout is not None
+        print(
+            json.dumps([(module, str(path)) for module, path in batch]),
+            file=reader.stdin,
+            flush=True,
+        )
+        answer = reader.stdout.readline()
+        if not answer:
+            raise UserError("python_docs", "lost a process that read packages", cure="Try again")
+        idle.put(reader)
+        return [one and [DocumentedObject(*o) for o in one] for one in json.loads(answer)]
+
+    pool = ThreadPoolExecutor(number)
+    try:
+        yield lambda batches: pool.map(read, batches)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for reader in readers:
+            reader.kill()
+            reader.communicate()
+
+
+def _read_file(module: str, path: Path) -> Found:
+    """Return what a file documents; None if it is no Python of this version."""
+    try:
+        return list(documented_objects(path.read_bytes(), module))
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+@contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """Halve the time of parsing: syntax trees and hashes are millions of objects without cycles."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def main() -> None:
+    """Answer each line of files with a line of what they document."""
+    gc.disable()
+    for line in sys.stdin:
+        found = [_read_file(module, Path(path)) for module, path in json.loads(line)]
+        answer = [one and [list(vars(o).values()) for o in one] for one in found]
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -71,12 +71,13 @@ for _heading, _modules in COMMANDS.items():
             app.command(rich_help_panel=_heading, epilog=_epilog)(audible(_command))
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> bool:
     if wanted:
         from embedtrain import __version__
 
         typer.echo(f"embedtrain {__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

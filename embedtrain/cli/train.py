@@ -44,13 +44,20 @@ def train(
 
 
 def _train(recipe: str, overrides: list[str] | None, output: Path) -> None:
-    from embedtrain.workflows.pipeline import is_pipeline, load_pipeline, run_pipeline
-    from embedtrain.workflows.train import train as run_train
+    from embedtrain.files import refuse_existing
+    from embedtrain.recipe.keys import check_keys
+    from embedtrain.training.ranks.launcher import speaks
 
     path = find_recipe(recipe)
-    if is_pipeline(path):
+    if check_keys(path, overrides or ()) == "Pipeline":
+        from embedtrain.workflows.pipeline import load_pipeline, run_pipeline
+
         _print_pipeline(run_pipeline(load_pipeline(path, overrides or ()), output))
         return
+    if speaks():  # other ranks may find what the first one has begun
+        refuse_existing(output)
+    from embedtrain.workflows.train import train as run_train
+
     _print(run_train(read_recipe(recipe, overrides), output).path)
 
 

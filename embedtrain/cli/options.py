@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedtrain.resources import resource
+from embedtrain.resources import find_recipe, resource
 
 if TYPE_CHECKING:
     from embedtrain.recipe.retrieval import AnyRecipe

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from embedtrain.cli.options import Overrides, complete_recipe, read_recipe
+from embedtrain.cli.options import Overrides, complete_recipe
 from embedtrain.errors import UserError
 from embedtrain.resources import find_recipe
 
@@ -56,9 +56,10 @@ def _train(recipe: str, overrides: list[str] | None, output: Path) -> None:
         return
     if speaks():  # other ranks may find what the first one has begun
         refuse_existing(output)
+    from embedtrain.recipe.retrieval import load_recipe
     from embedtrain.workflows.train import train as run_train
 
-    _print(run_train(read_recipe(recipe, overrides), output).path)
+    _print(run_train(load_recipe(path, overrides or ()), output).path)
 
 
 def _resume(run: Path, changes: list[str]) -> None:

@@ -59,6 +59,21 @@ def check_folder(flag: str, path: Path) -> None:
     _check_above(flag, path)
 
 
+def refuse_existing(path: Path) -> None:
+    """Refuse a run folder that exists and is not empty.
+
+    Raises:
+        UserError: If it is so.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(
+            "--output",
+            "exists and is not empty",
+            got=str(path),
+            cure=f"Choose another folder, remove it, or continue it with --resume {path}",
+        )
+
+
 def write_file(path: Path, content: str | bytes) -> None:
     """Write a file, which appears only when complete, and its folder; text as UTF-8.
 

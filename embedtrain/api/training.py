@@ -7,7 +7,8 @@ from embedtrain.data.given import keep_rows
 from embedtrain.mining.output import MiningFolder
 from embedtrain.mining.settings import MiningConfig
 from embedtrain.recipe.overrides import read_section
-from embedtrain.recipe.retrieval import GivenRecipe, Overrides, as_words, load_recipe
+from embedtrain.recipe.reading import Overrides, as_words
+from embedtrain.recipe.retrieval import GivenRecipe, load_recipe
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.release.export import export as export_model
 from embedtrain.workflows import check as checking

@@ -15,6 +15,7 @@ from embedtrain.cli import (
     encode,
     evaluate,
     export,
+    init,
     merge,
     mine,
     pareto,
@@ -33,7 +34,7 @@ from embedtrain.errors import INTERRUPTED, Interrupted, RankDied, UserError
 from embedtrain.progress import is_verbose
 
 COMMANDS = {
-    "Train": {"train": train, "check": check, "adapt": adapt, "static": static},
+    "Train": {"init": init, "train": train, "check": check, "adapt": adapt, "static": static},
     "Data": {"tokenizer": tokenizer, "mine": mine, "score": score},
     "Search": {"search": search, "encode": encode},
     "Evaluate": {"evaluate": evaluate, "compare": compare, "pareto": pareto, "report": report},
@@ -71,12 +72,13 @@ for _heading, _modules in COMMANDS.items():
             app.command(rich_help_panel=_heading, epilog=_epilog)(audible(_command))
 
 
-def _print_version(wanted: bool) -> None:
+def _print_version(wanted: bool) -> bool:
     if wanted:
         from embedtrain import __version__
 
         typer.echo(f"embedtrain {__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

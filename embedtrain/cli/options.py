@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedtrain.resources import resource
+from embedtrain.resources import find_recipe, resource
 
 if TYPE_CHECKING:
     from embedtrain.recipe.retrieval import AnyRecipe
@@ -57,7 +57,11 @@ LateChunksOption = Annotated[
 
 
 def read_recipe(recipe: str, overrides: list[str] | None) -> "AnyRecipe":
-    """Read a recipe with the overrides of the command line."""
+    """Read a recipe with the overrides of the command line; a typo ends it before torch is imported."""
+    from embedtrain.recipe.keys import check_keys
+
+    path = find_recipe(recipe)
+    check_keys(path, overrides or ())
     from embedtrain.recipe.retrieval import load_recipe
 
-    return load_recipe(recipe, overrides or ())
+    return load_recipe(path, overrides or ())

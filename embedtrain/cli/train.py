@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from embedtrain.cli.options import Overrides, complete_recipe, read_recipe
+from embedtrain.cli.options import Overrides, complete_recipe
 from embedtrain.errors import UserError
 from embedtrain.resources import find_recipe
 
@@ -44,14 +44,22 @@ def train(
 
 
 def _train(recipe: str, overrides: list[str] | None, output: Path) -> None:
-    from embedtrain.workflows.pipeline import is_pipeline, load_pipeline, run_pipeline
-    from embedtrain.workflows.train import train as run_train
+    from embedtrain.files import refuse_existing
+    from embedtrain.recipe.keys import check_keys
+    from embedtrain.training.ranks.launcher import speaks
 
     path = find_recipe(recipe)
-    if is_pipeline(path):
+    if check_keys(path, overrides or ()) == "Pipeline":
+        from embedtrain.workflows.pipeline import load_pipeline, run_pipeline
+
         _print_pipeline(run_pipeline(load_pipeline(path, overrides or ()), output))
         return
-    _print(run_train(read_recipe(recipe, overrides), output).path)
+    if speaks():  # other ranks may find what the first one has begun
+        refuse_existing(output)
+    from embedtrain.recipe.retrieval import load_recipe
+    from embedtrain.workflows.train import train as run_train
+
+    _print(run_train(load_recipe(path, overrides or ()), output).path)
 
 
 def _resume(run: Path, changes: list[str]) -> None:

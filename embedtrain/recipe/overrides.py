@@ -1,12 +1,11 @@
 """Settings of a command that are not a recipe: ``key.sub=value`` words and a section's class."""
 
-from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from embedtrain.errors import UserError
-from embedtrain.recipe.retrieval import Overrides, as_pairs, set_key
+from embedtrain.recipe.mistakes import unknown_key, unusable
+from embedtrain.recipe.reading import Overrides, as_pairs, set_key
 
 Section = TypeVar("Section", bound=BaseModel)
 
@@ -26,10 +25,5 @@ def read_section(section: type[Section], overrides: Overrides) -> Section:
         details = error.errors()[0]
         name = ".".join(str(part) for part in details["loc"])
         if details["type"] == "extra_forbidden":
-            close = get_close_matches(str(details["loc"][-1]), section.model_fields, 1)
-            known = f"Known keys: {', '.join(section.model_fields)}"
-            cure = f"Did you mean {close[0]}?" if close else known
-            raise UserError(name, "is an unknown key", cure=cure) from error
-        message = details["msg"].removeprefix("Value error, ")
-        problem = f"is not usable ({message[0].lower()}{message[1:]})"
-        raise UserError(name, problem, got=details["input"], cure="Correct it") from error
+            raise unknown_key(name, str(details["loc"][-1]), list(section.model_fields)) from error
+        raise unusable(name, details, with_value=True) from error

@@ -1,10 +1,8 @@
 """The recipe: one YAML file that says what a training run is.
 
-Every section's fields are declared by its owner; this file composes them, reads YAML and overrides, and
-turns mistakes into one line that names the place, the value and the cure.
+Every section's fields are declared by its owner; this file composes them and checks that they fit.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,8 +22,11 @@ from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.late_interaction.encoder import LateInteractionConfig
 from embedtrain.objectives import AnyObjective, Objective
 from embedtrain.objectives.info_nce import InfoNCE
-from embedtrain.recipe.mistakes import PRETRAINS, first_mistake
+from embedtrain.plugins import IMPORTED, load_plugin
+from embedtrain.recipe.keys import form_of, known_keys
+from embedtrain.recipe.mistakes import describe_mistake, keys_in_file, worst_of
 from embedtrain.recipe.pretraining import PretrainRecipe
+from embedtrain.recipe.reading import Overrides, as_pairs, read_file, set_key
 from embedtrain.resources import find_recipe
 from embedtrain.section import Section
 from embedtrain.training.frozen_documents import FrozenDocumentsConfig
@@ -111,10 +112,9 @@ class Recipe(Section):
 
 
 AnyRecipe = Recipe | PretrainRecipe
+FORMS: dict[str, type[AnyRecipe]] = {form.__name__: form for form in (Recipe, PretrainRecipe)}
 GivenRecipe = str | Path | Mapping[str, Any] | Recipe | PretrainRecipe
 """A YAML file, the name of a recipe that comes with the package, the sections as a dict, or a recipe."""
-Overrides = Sequence[str] | Mapping[str, Any]
-"""``key.sub=value`` words, whose values are YAML, or ``"key.sub": value``."""
 
 
 def load_recipe(recipe: GivenRecipe, overrides: Overrides = (), data: object = None) -> AnyRecipe:
@@ -133,22 +133,23 @@ def load_recipe(recipe: GivenRecipe, overrides: Overrides = (), data: object = N
     place, content, root = _read(recipe)
     if "stages" in content:
         raise UserError(place, "has several stages", cure="Only `embedtrain train` runs them")
-    sources = as_pairs(overrides)
-    for key, value in sources.items():
+    given = as_pairs(overrides)
+    for key, value in given.items():
         set_key(content, key, value)
     if data is not None:
         path = data if isinstance(data, str | Path) else keep_rows(data)
         set_key(content, "data.sources", [{"path": str(path)}])
     keep_given(content)
-    model = content.get("model")
-    pretrains = (
-        model.get("kind") if isinstance(model, dict) else getattr(model, "kind", None)
-    ) == PRETRAINS
-    form: type[AnyRecipe] = PretrainRecipe if pretrains else Recipe
+    form: type[AnyRecipe] = FORMS[form_of(content)]
     try:
         return form.model_validate(content)
     except ValidationError as error:
-        raise first_mistake(error, place, root, sources, form, content) from error
+        details = worst_of(error.errors())
+        known = _own_keys(content, keys_in_file(details, content)[:-1])
+        known = known or known_keys(form.__name__, details["loc"])
+        raise describe_mistake(
+            details, content, known, place=place, root=root, overrides=tuple(given)
+        ) from error
 
 
 def _read(recipe: object) -> tuple[str, dict[str, Any], yaml.Node | None]:
@@ -161,17 +162,20 @@ def _read(recipe: object) -> tuple[str, dict[str, Any], yaml.Node | None]:
         cure = "Give a path, a recipe's name, a dict or a Recipe"
         raise UserError("recipe", "is none", got=type(recipe).__name__, cure=cure)
     path = find_recipe(recipe)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise UserError(path, "does not exist", cure="See `embedtrain recipes`") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(path, "cannot be read", got=str(error)) from error
-    content = parse_yaml(str(path), text)
-    if not isinstance(content, dict):
-        kind, cure = type(content).__name__, "Write keys such as data: and model:"
-        raise UserError(path, "is not a recipe", got=kind, cure=cure)
-    return str(path), content, yaml.compose(text)
+    return str(path), *read_file(path)
+
+
+def _own_keys(content: Any, keys: Sequence[str | int]) -> list[str]:  # noqa: ANN401 - any part of a recipe
+    """Return the keys of a section that names an objective of the user's own, which was imported to read it."""
+    for key in keys:
+        content = content[key]
+    name = content.get("name") if isinstance(content, Mapping) else None
+    if not isinstance(name, str) or name not in IMPORTED:
+        return []
+    kind = load_plugin(name, "embedtrain.objectives")
+    return (
+        sorted(kind.model_fields) if isinstance(kind, type) and issubclass(kind, BaseModel) else []
+    )
 
 
 def load_retrieval_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -200,50 +204,3 @@ def dump_recipe(recipe: AnyRecipe, folder: Path | None = None) -> str:
     if folder is not None:
         content = copy_given(content, folder)
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-
-
-def parse_yaml(place: str, text: str) -> Any:  # noqa: ANN401 - YAML may hold anything
-    """Parse YAML; ``place`` is named in the error."""
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise UserError(f"{place}{line}", f"is not valid YAML ({problem})") from error
-
-
-def as_pairs(overrides: Overrides) -> dict[str, Any]:
-    """Return the keys and values of overrides."""
-    return dict(overrides if isinstance(overrides, Mapping) else map(split_override, overrides))
-
-
-def as_words(overrides: Overrides) -> list[str]:
-    """Return overrides as the words of a command."""
-    if not isinstance(overrides, Mapping):
-        return list(overrides)
-    return [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
-
-
-def split_override(text: str) -> tuple[str, Any]:
-    """Split ``key.sub=value`` and parse the value as YAML."""
-    key, found, value = text.partition("=")
-    if not found or not key.strip():
-        raise UserError("override", "is not key=value", got=text, cure="Write trainer.seed=1")
-    return key.strip(), parse_yaml(f"override {key}", value)
-
-
-def set_key(content: dict[str, Any], key: str, value: object) -> None:
-    """Set ``key.sub`` in nested dictionaries, making those that are missing."""
-    *parents, last = key.split(".")
-    for parent in parents:
-        if content.get(parent) is None:
-            content[parent] = {}
-        if isinstance(content[parent], BaseModel):
-            content[parent] = dict(content[parent])
-        if not isinstance(content[parent], dict):
-            raise UserError(
-                f"override {key}", f"goes into {parent}, which has no keys", got=content[parent]
-            )
-        content = content[parent]
-    content[last] = value

@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from torch import nn
 
 from embedtrain.errors import UserError
+from embedtrain.files import refuse_existing
 from embedtrain.models.backbone.lora import load_trained_weights, merge_lora, save_adapter
 from embedtrain.models.build import build_encoder
 from embedtrain.models.encoder import TextEncoder
@@ -85,17 +86,6 @@ class RunFolder:
     def is_run(self) -> bool:
         """Whether the folder holds a run at all."""
         return self.recipe.is_file() and self.checkpoints.is_dir()
-
-
-def refuse_existing(path: Path) -> None:
-    """Refuse a run folder that exists and is not empty."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise UserError(
-            "--output",
-            "exists and is not empty",
-            got=str(path),
-            cure=f"Choose another folder, remove it, or continue it with --resume {path}",
-        )
 
 
 def create_run(path: Path, recipe: AnyRecipe, reports: Sequence[BaseModel]) -> RunFolder:

@@ -15,7 +15,10 @@ from embedtrain.evaluation.results.result import load_result, write_result
 from embedtrain.mining.settings import MiningConfig
 from embedtrain.models.build import load_encoder
 from embedtrain.progress import console
-from embedtrain.recipe.retrieval import load_recipe, parse_yaml, set_key, split_override
+from embedtrain.recipe.keys import known_keys
+from embedtrain.recipe.mistakes import describe_mistake
+from embedtrain.recipe.reading import read_file, set_stage_keys
+from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.section import Section
 from embedtrain.training.ranks.processes import is_rank
 from embedtrain.workflows.evaluate.model import measure
@@ -130,42 +133,20 @@ class Pipeline(Section):
         return self
 
 
-def is_pipeline(path: Path) -> bool:
-    """Tell a recipe of several stages from a plain one."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return False  # whoever reads it next says what is wrong
-    return isinstance(content, dict) and "stages" in content
-
-
 def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
     """Read a pipeline; ``NAME.key.sub=value`` overrides a key of a stage.
 
     Raises:
         UserError: At the first mistake, in any stage.
     """
-    content = parse_yaml(str(path), path.read_text(encoding="utf-8"))
-    stages = content.get("stages") if isinstance(content, dict) else None
-    named = {s["name"]: s for s in stages or () if isinstance(s, dict) and "name" in s}
-    for key, value in map(split_override, overrides):
-        name, _, rest = key.partition(".")
-        if name not in named or not rest:
-            cure = f"Begin with a stage's name: {', '.join(named)}"
-            raise UserError(f"override {key}", "names no stage", cure=cure)
-        work = next(part for part in named[name] if part != "name")
-        set_key(named[name], f"{work}.{rest}", value)
+    content, root = read_file(path)
+    set_stage_keys(content, overrides)
     try:
         return Pipeline.model_validate(content)
     except ValidationError as error:
         details = error.errors()[0]
-        place = ".".join(str(part) for part in details["loc"])
-        message = details["msg"].removeprefix("Value error, ")
-        raise UserError(
-            f"{path}: {place or 'stages'}",
-            f"is not usable ({message[0].lower()}{message[1:]})",
-            cure="Correct it",
-        ) from error
+        known = known_keys("Pipeline", details["loc"])
+        raise describe_mistake(details, content, known, place=str(path), root=root) from error
 
 
 def run_pipeline(pipeline: Pipeline, output: Path) -> Path:

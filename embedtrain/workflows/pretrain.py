@@ -11,7 +11,7 @@ from embedtrain.data.pretraining.corpus import open_corpus
 from embedtrain.data.pretraining.masked_batches import Frame, MaskedBatchBuilder, frame_of
 from embedtrain.data.pretraining.spans import SpanSource, tokenize_corpus
 from embedtrain.errors import UserError
-from embedtrain.files import default_cache
+from embedtrain.files import default_cache, refuse_existing
 from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoder
 from embedtrain.pretrain_types import MaskedBatch
 from embedtrain.progress import console, progress_bar
@@ -21,7 +21,6 @@ from embedtrain.recipe.run_folder import (
     build_pretrained,
     create_run,
     found_start,
-    refuse_existing,
     refuse_other_data,
 )
 from embedtrain.release.export import export_pretrained

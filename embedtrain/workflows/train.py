@@ -17,7 +17,7 @@ from embedtrain.errors import UserError
 from embedtrain.evaluation.probes.overlap import query_overlap
 from embedtrain.evaluation.results.report import compare
 from embedtrain.evaluation.results.result import load_result, write_result
-from embedtrain.files import write_file
+from embedtrain.files import refuse_existing, write_file
 from embedtrain.mining.task import MiningTask, load_mining_task
 from embedtrain.models.build import build_encoder
 from embedtrain.models.dense.config import DenseConfig
@@ -31,7 +31,6 @@ from embedtrain.recipe.run_folder import (
     found_start,
     load_trained,
     open_run,
-    refuse_existing,
     refuse_other_data,
 )
 from embedtrain.release.cards.retrieval import render_card

@@ -20,13 +20,12 @@ from embedtrain.workflows.doctor import diagnose
 from embedtrain.workflows.evaluate.model import measure
 from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks
 from embedtrain.workflows.mine import mine
-from embedtrain.workflows.pipeline import is_pipeline
 from embedtrain.workflows.prepare import load_task
 from embedtrain.workflows.search import Searcher
 from embedtrain.workflows.train import train
 
 FOLDER = resource("recipes") / "distill"
-NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml") if not is_pipeline(path))
+NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml") if "\nstages:" not in path.read_text())
 CHANGES = {
     "d2llm_interaction": [
         "model.attention_pooling={num_heads: 4}",

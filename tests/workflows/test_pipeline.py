@@ -84,7 +84,7 @@ def test_a_mistake_in_a_late_stage_shows_before_the_first_one_runs(overrides, tm
     [
         ("mined.model=stage:later/model", "refers to 'later', no earlier stage"),
         ("nowhere.trainer.steps=5", "names no stage"),
-        ("mined.settings.depht=3", "extra inputs are not permitted"),
+        ("mined.settings.depht=3", "is an unknown key. Did you mean depth"),
     ],
 )
 def test_mistakes_between_stages_are_named(change, message):

@@ -120,9 +120,7 @@ class MaskedLanguageModel(nn.Module):
         self, vectors: Float[Tensor, "tokens dim"], places: Int64[Tensor, " tokens"]
     ) -> Float[Tensor, "tokens dim"]:
         """Return the input embeddings with ``vectors`` in the place of words."""
-        if self.model.config.model_type == "distilbert":
-            return self._embedded(places, input_ids=None, input_embeds=vectors[None])
-        return self._embedded(places, inputs_embeds=vectors[None])
+        return self._embedded(places, input_ids=None, inputs_embeds=vectors[None])
 
     def _embedded(self, places: Tensor, **words: Tensor | None) -> Tensor:
         if self.has_positions:

@@ -17,7 +17,6 @@ from pydantic import PositiveInt
 from embedtrain.errors import UserError
 from embedtrain.retrieval.dense.exact import SearchResult, search_exact
 from embedtrain.retrieval.late_interaction.binary_tokens import BinaryIndex, BinarySearch
-from embedtrain.retrieval.late_interaction.exact import ExactIndex
 from embedtrain.retrieval.search import search
 from embedtrain.section import Section
 from embedtrain.types import TokenVectors
@@ -78,22 +77,19 @@ class Compression(Section):
             return ByteIndex(*quantize_bytes(documents))
         if self.quantize == "binary":
             return SignIndex(np.packbits(documents > 0, axis=1), documents.shape[1], self.rescore)
-        return FloatIndex(documents)
+        return FloatIndex(documents, documents.nbytes)
 
 
 @dataclass(frozen=True)
 class FloatIndex:
-    """The vectors as they are."""
+    """Vectors as they are, or the values that bytes stand for: all tokens share one range per dimension."""
 
-    documents: Float[np.ndarray, "documents dim"]
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of the vectors."""
-        return self.documents.nbytes
+    documents: Vectors
+    num_bytes: int
+    """Bytes of what is stored."""
 
     def search(self, queries: Vectors, num_results: int) -> SearchResult:
-        """Return the best documents of each query."""
+        """Score every document."""
         return search(queries, self.documents, num_results)
 
 
@@ -176,27 +172,12 @@ def dequantize_bytes(
     return values
 
 
-@dataclass(frozen=True)
-class ByteTokenIndex:
-    """Late interaction over bytes: all tokens share one range per dimension."""
-
-    tokens: ExactIndex
-    """The values that the codes stand for."""
-    num_bytes: int
-
-    def search(self, queries: TokenVectors, num_results: int) -> SearchResult:
-        """Score every document."""
-        return self.tokens.search(queries, num_results)
-
-
-def _token_index(
-    documents: TokenVectors, quantize: str | None
-) -> ByteTokenIndex | BinaryIndex | ExactIndex:
+def _token_index(documents: TokenVectors, quantize: str | None) -> FloatIndex | BinaryIndex:
     if quantize == "binary":
         return BinarySearch().build(documents)
     if quantize is None:
-        return ExactIndex(documents)
+        return FloatIndex(documents, documents.nbytes)
     codes, lowest, step = quantize_bytes(documents.values)
     values = replace(documents, values=dequantize_bytes(codes, lowest, step))
     beside = documents.nbytes - documents.values.nbytes
-    return ByteTokenIndex(ExactIndex(values), codes.nbytes + lowest.nbytes + step.nbytes + beside)
+    return FloatIndex(values, codes.nbytes + lowest.nbytes + step.nbytes + beside)

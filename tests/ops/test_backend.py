@@ -15,7 +15,7 @@ def test_a_fused_operation_without_its_module_is_the_users_to_mend():
 @pytest.mark.parametrize("operation", ["infonce", "maxsim"])
 def test_the_kernels_are_looked_for_where_they_lie(operation, monkeypatch):
     imported = []
-    monkeypatch.setattr(backend, "import_module", imported.append)
+    monkeypatch.setattr(backend, "import_module", lambda name: imported.append(name) or pytest)
     load_fused(operation)
     assert find_spec(imported[0]) is not None
 

@@ -13,7 +13,7 @@ from jaxtyping import Float64, Int64
 
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.set_metrics import Score
-from embedtrain.evaluation.measures.statistics import DRAWS_PER_BLOCK, Interval, PairedComparison
+from embedtrain.evaluation.measures.statistics import Interval, PairedComparison, block_rows
 
 NUM_RESAMPLES = 2_000
 """Fewer than for means: each resample is a metric of all items."""
@@ -85,9 +85,7 @@ def draw_weights(
         labels = np.unique(np.array(clusters), return_inverse=True)[1].astype(np.int64)
     num_clusters = int(labels.max()) + 1
     generator = np.random.Generator(np.random.PCG64(seed))
-    rows = max(1, DRAWS_PER_BLOCK // num_items)
-    for start in range(0, num_resamples, rows):
-        count = min(rows, num_resamples - start)
+    for count in block_rows(num_items, num_resamples):
         drawn = generator.integers(num_clusters, size=(count, num_clusters))
         places = drawn + np.arange(count)[:, None] * num_clusters
         times = np.bincount(places.ravel(), minlength=count * num_clusters)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from embedtrain.errors import UserError
 
@@ -60,14 +60,13 @@ def bootstrap_interval(
     queries or clusters the interval is somewhat too narrow.
     """
     totals, sizes = _cluster_totals(values, clusters)
-    means = np.concatenate(
-        [
-            totals[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-            for drawn in _draw_places(len(totals), num_resamples, seed)
-        ]
-    )
+    generator = np.random.Generator(np.random.PCG64(seed))
+    means = []
+    for rows in block_rows(len(totals), num_resamples):
+        drawn = generator.integers(len(totals), size=(rows, len(totals)))
+        means.append(totals[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
     tail = (1 - confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail]).tolist()
+    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail]).tolist()
     return Interval(float(values.mean()), low, high)
 
 
@@ -88,7 +87,7 @@ def sign_flip_p_value(
     reached = abs(totals.sum()) - 1e-12 * np.abs(totals).sum()
     extreme = 0
     generator = np.random.Generator(np.random.PCG64(seed))
-    for rows in _block_rows(len(totals), num_resamples):
+    for rows in block_rows(len(totals), num_resamples):
         signs = 1.0 - 2.0 * generator.integers(2, size=(rows, len(totals)))
         extreme += int((np.abs(signs @ totals) >= reached).sum())
     return (1 + extreme) / (num_resamples + 1)
@@ -176,15 +175,7 @@ def _cluster_totals(
     return np.bincount(cluster_of_query, values), np.bincount(cluster_of_query).astype(np.float64)
 
 
-def _draw_places(
-    num_places: int, num_resamples: int, seed: int
-) -> Iterator[Int64[np.ndarray, "resamples places"]]:
-    generator = np.random.Generator(np.random.PCG64(seed))
-    for rows in _block_rows(num_places, num_resamples):
-        yield generator.integers(num_places, size=(rows, num_places))
-
-
-def _block_rows(num_places: int, num_resamples: int) -> Iterator[int]:
+def block_rows(num_places: int, num_resamples: int) -> Iterator[int]:
     """Divide the resamples into blocks of bounded memory; the stream of draws does not depend on it."""
     rows = max(1, DRAWS_PER_BLOCK // num_places)
     for start in range(0, num_resamples, rows):

@@ -8,13 +8,14 @@ import json
 from pathlib import Path
 from typing import Any, NoReturn
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.efficiency import Efficiency
 from embedtrain.evaluation.measures.metrics import PerQuery
 from embedtrain.evaluation.measures.statistics import Interval, PairedComparison
 from embedtrain.files import write_file
+from embedtrain.section import Section
 
 SECTIONS = (
     "data",
@@ -30,10 +31,8 @@ SECTIONS = (
 CURE = "Write one with embedtrain evaluate MODEL --data DIR --output FILE.json"
 
 
-class EvaluatedData(BaseModel):
+class EvaluatedData(Section):
     """The data that a model was evaluated on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: str
     split: str
@@ -46,22 +45,18 @@ class EvaluatedData(BaseModel):
     """Kind of task."""
 
 
-class EvaluatedModel(BaseModel):
+class EvaluatedModel(Section):
     """The model that was evaluated, and how its vectors were used."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: str
     weights: str
     """A hash of weights, tokenizer and contract: two checkpoints never share it."""
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default={})
     """What differs from the plain vectors, such as truncation or quantisation."""
 
 
-class Predictions(BaseModel):
+class Predictions(Section):
     """What a model said of each item and what was expected, for metrics that are no mean over items."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     predicted: dict[str, float]
     """Item to similarity or number of its cluster."""
@@ -69,10 +64,8 @@ class Predictions(BaseModel):
     """Item to judged similarity, label 0 or 1, or number of its class."""
 
 
-class Ties(BaseModel):
+class Ties(Section):
     """What the order of documents with equal scores decides: trec_eval's is by document id."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     cutoff: int
     tied_queries: float
@@ -81,20 +74,16 @@ class Ties(BaseModel):
     """Metric to its mean over queries when tied results are ordered at random."""
 
 
-class BaselineComparison(BaseModel):
+class BaselineComparison(Section):
     """Paired tests of every metric that result and baseline share."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     baseline: str
     """The baseline's file or name."""
     metrics: dict[str, PairedComparison]
 
 
-class EvaluationResult(BaseModel):
+class EvaluationResult(Section):
     """Scores with 95 % intervals, the score of each query, and what they were measured on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     metrics: dict[str, Interval]
     data: EvaluatedData

@@ -5,12 +5,12 @@ import os
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("WANDB_MODE", "offline")
-os.environ["OMP_NUM_THREADS"] = (
-    "1"  # workers share the cores, and a forked child must not wait for threads
-)
+# Workers share the cores, and a forked child must not wait for threads.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import json
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import forks
@@ -18,15 +18,20 @@ import pytest
 import torch
 from hypothesis import settings
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import (
-    BertConfig,
-    BertModel,
-    LlamaConfig,
-    LlamaModel,
-    PreTrainedTokenizerFast,
-    RobertaConfig,
-    RobertaModel,
-)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Import Triton and the kernels for its interpreter, unless they are to be compiled for a GPU.
+
+    Nothing above may import Triton, as transformers does: which of both it is for is settled then.
+    """
+    if config.option.markexpr == "gpu" or find_spec("triton") is None:
+        return
+    with pytest.MonkeyPatch.context() as patch:  # left set, it would let every loss on CPU use them
+        patch.setenv("TRITON_INTERPRET", "1")
+        import embedtrain_kernels.catalogue  # noqa: F401
+        import guard_kernels  # noqa: F401
+
 
 # A busy machine takes longer now and then: no test is about time.
 settings.register_profile("any_machine", deadline=None)
@@ -116,6 +121,8 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 def save_bert(folder: Path, *, dropout: float = 0.0, layers: int = 2) -> Path:
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=200,
@@ -142,6 +149,8 @@ def save_bert(folder: Path, *, dropout: float = 0.0, layers: int = 2) -> Path:
 
 
 def save_roberta(folder: Path) -> Path:
+    from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaModel
+
     torch.manual_seed(0)
     special = ["<s>", "<pad>", "</s>", "[UNK]"]
     tokenizer = PreTrainedTokenizerFast(
@@ -168,6 +177,8 @@ def save_roberta(folder: Path) -> Path:
 
 
 def save_llama(folder: Path) -> Path:
+    from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
+
     torch.manual_seed(0)
     special = ["<s>", "</s>", "[UNK]"]
     tokenizer = PreTrainedTokenizerFast(

@@ -1,36 +1,23 @@
-"""One set of kernel tests, three ways to run it.
+"""One set of kernel tests, two ways to run it.
 
-``TRITON_INTERPRET=1 pytest tests/kernels``: Triton's interpreter on CPU tensors, in a process of its own
-because Triton reads the variable when it is imported; ``test_interpreter.py`` does this in the usual run.
-``pytest -m gpu tests/kernels``: the compiled kernels on a CUDA device. Plain ``pytest``: neither.
+``pytest``: Triton's interpreter on CPU tensors. ``pytest -m gpu``: the compiled kernels on a CUDA device.
+Which of both a kernel is for is settled when it and Triton are imported: see ``pytest_configure`` of the
+``conftest.py`` above this one.
 """
-
-import os
 
 import numpy as np
 import pytest
 import torch
 
-INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
 MARGIN = 64  # elements before and after a buffer; keeps its alignment
 
 
-def pytest_collection_modifyitems(config, items):
-    """Drop what belongs to the other process, without a line of `skipped` for each."""
-    wanted, dropped = [], []
-    for item in items:
-        parameters = getattr(item, "callspec", None)
-        needs = parameters.params.get("device") if parameters else None
-        alien = needs == "interpreter" and not INTERPRETING
-        alien |= INTERPRETING and item.path.name in {"test_interpreter.py", "test_check_kernels.py"}
-        (dropped if alien and item.path.parent.name == "kernels" else wanted).append(item)
-    config.hook.pytest_deselected(items=dropped)
-    items[:] = wanted
-
-
 @pytest.fixture(params=["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)])
-def device(request):
-    return torch.device("cpu" if request.param == "interpreter" else "cuda")
+def device(request, monkeypatch):
+    if request.param == "cuda":
+        return torch.device("cuda")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    return torch.device("cpu")
 
 
 def poison(dtype):
@@ -90,9 +77,7 @@ def guard(monkeypatch):
 @pytest.fixture(scope="session", autouse=True)
 def exact_bfloat16():
     """Teach the interpreter bfloat16: it multiplies raw bits and truncates (triton 3.7, issue 11584)."""
-    if not INTERPRETING:
-        yield
-        return
+    pytest.importorskip("triton")
     import triton.language as tl
     from triton.runtime import interpreter
 

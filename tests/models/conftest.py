@@ -15,3 +15,8 @@ def with_head(bert: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     torch.nn.init.normal_(model.language.bias)
     save_masked_autoencoder(model, folder, with_head=True)
     return str(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_exports(forked_reloads: object) -> None:
+    """Some tests here export: to reload each in a process of its own would take seconds."""

@@ -22,6 +22,7 @@ def gradients(model, texts, execution):
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.prove
 def test_compiled_layers_give_the_gradients_of_plain_ones_for_any_chunks(bert, sentences, tmp_path):
     model, plain = load_dense(bert).double(), load_dense(bert).double()
     names = list(model.state_dict())

@@ -119,7 +119,6 @@ def compare_ranks(model: DenseEncoder, whole: RetrievalBatch, expected) -> None:
 
 
 def test_two_ranks_train_exits_like_one_process(bert, sentences):
-    torch.set_num_threads(1)
     model = build_dense(DenseConfig(backbone=bert, exits=(1,))).double()
     batch = batch_of(model, sentences)
     on_ranks(2, compare_ranks, model, batch, gradients(model, batch, Execution()))

@@ -1,14 +1,12 @@
 """What holds for every objective that learns from scores: chunks, rematerialising and ranks change nothing."""
 
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from objective_toys import GROUP, embed, number, relevance_of
+from rank_toys import on_ranks
 
 from embedtrain.models.build import load_dense
 from embedtrain.models.chunking import Execution
@@ -74,9 +72,13 @@ KINDS = {  # the others score late interaction as well
 NAMES = [f"{objective.name} {number}" for number, objective in enumerate(EVERY)]
 
 
+@pytest.fixture(scope="module")
+def model(bert):
+    return load_dense(bert).double()
+
+
 @pytest.mark.parametrize("objective", EVERY, ids=NAMES)
-def test_chunks_that_are_encoded_again_give_the_plain_gradients(objective, bert, sentences):
-    model = load_dense(bert).double()
+def test_chunks_that_are_encoded_again_give_the_plain_gradients(objective, model, sentences):
     texts = sentences[:30]
     queries, documents = (
         model.tokenization.encode(part, side)
@@ -160,30 +162,19 @@ def interaction_head() -> InteractionHead:
     return InteractionHead(6, InteractionConfig(hidden=5)).double()
 
 
-def compare_with_one_process(rank: int, store: str) -> None:
-    torch.set_num_threads(1)
-    expected = [
-        loss_and_gradient(objective, kind, None)
-        for objective in EVERY
-        for kind in KINDS.get(objective.name, ("dense", "late_interaction"))
-    ]
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    try:
-        found = [
-            loss_and_gradient(objective, kind, rank)
-            for objective in EVERY
-            for kind in KINDS.get(objective.name, ("dense", "late_interaction"))
-        ]
-        for mine, one in zip(found, expected, strict=True):
-            for value, whole in zip(mine, one, strict=True):
-                dist.all_reduce(value)
-                torch.testing.assert_close(value / 2, whole, rtol=1e-9, atol=1e-10)
-    finally:
-        dist.destroy_process_group()
+CASES = [
+    (objective, kind)
+    for objective in EVERY
+    for kind in KINDS.get(objective.name, ("dense", "late_interaction"))
+]
+
+
+def compare(expected: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    for case, one in zip(CASES, expected, strict=True):
+        for value, whole in zip(loss_and_gradient(*case, dist.get_rank()), one, strict=True):
+            dist.all_reduce(value)
+            torch.testing.assert_close(value / 2, whole, rtol=1e-9, atol=1e-10)
 
 
 def test_two_ranks_train_like_one_process():
-    with tempfile.TemporaryDirectory() as folder:
-        mp.start_processes(
-            compare_with_one_process, (str(Path(folder) / "store"),), nprocs=2, start_method="fork"
-        )
+    on_ranks(2, compare, [loss_and_gradient(*case, None) for case in CASES])

@@ -13,6 +13,7 @@ def test_a_value_worked_by_hand():
     result = MarginMSE()(outputs)
     assert number(result.loss) == pytest.approx((first + second) / 2)
     assert number(result.metrics["margin"]) == pytest.approx((0.5 + 1.0 + 0.1 - 0.2) / 4)
+    assert number(result.metrics["teacher_margin"]) == pytest.approx((2 + 2 + 1 + 1) / 4)
 
 
 def test_a_constant_added_to_a_query_of_the_teacher_changes_nothing():
@@ -25,7 +26,9 @@ def test_a_constant_added_to_a_query_of_the_teacher_changes_nothing():
 def test_scales_multiply_the_margins():
     outputs = outputs_of_scores([[0.5, 0.0]], [[8.0, -2.0]])
     assert number(MarginMSE(scale=20.0)(outputs).loss) == pytest.approx(0)
-    assert number(MarginMSE(teacher_scale=0.05)(outputs).loss) == pytest.approx(0)
+    scaled = MarginMSE(teacher_scale=0.05)(outputs)
+    assert number(scaled.loss) == pytest.approx(0)
+    assert number(scaled.metrics["teacher_margin"]) == pytest.approx(10.0), "in the teacher's units"
 
 
 def test_late_interaction_scores_are_compared_like_dense_ones():

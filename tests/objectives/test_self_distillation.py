@@ -7,6 +7,7 @@ from objective_toys import embed, number, random_outputs
 from embedtrain.errors import UserError
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.objectives.self_distillation import SelfDistillation
+from embedtrain.ops.groups import row_divergences
 from embedtrain.ops.row_blocks import candidate_masks
 from embedtrain.ops.similarity import all_scores
 from embedtrain.types import RetrievalOutputs
@@ -54,7 +55,21 @@ def test_the_teacher_gets_no_gradient(teacher):
     assert untaught < 1e-12
 
 
-def test_the_mean_that_teaches_both_gets_no_gradient():
+@pytest.mark.parametrize("teacher", ["both", "late_interaction", "dense"])
+def test_a_teacher_is_a_constant(teacher, monkeypatch):
+    """For ``both`` no gradient could tell: what would flow through the mean of the students cancels."""
+    seen = []
+
+    def spy(student, teacher, mask):
+        seen.append((student.requires_grad, teacher.requires_grad))
+        return row_divergences(student, teacher, mask)
+
+    monkeypatch.setattr("embedtrain.objectives.self_distillation.row_divergences", spy)
+    divergence(with_cls(), teacher=teacher)
+    assert set(seen) == {(True, False)}
+
+
+def test_both_learn_from_their_mean_by_definition():
     outputs = with_cls()
     divergence(outputs, temperature=0.7, cls_temperature=0.1).backward()
     found = outputs.document.tokens.grad.clone(), outputs.document.cls.grad.clone()

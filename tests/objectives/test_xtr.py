@@ -25,6 +25,14 @@ def test_the_loss_contrasts_the_scores_of_retrieved_tokens(top_k, scores) -> Non
     torch.testing.assert_close(XTR(top_k=top_k, temperature=1.0)(toy()).loss, expected)
 
 
+def test_positives_of_which_no_token_was_retrieved_are_counted() -> None:
+    outputs = toy()
+    second = TokenEmbeddings(outputs.query.tokens[1:], torch.tensor([1]))
+    for query, ratio in ((outputs.query, 1.0), (second, 0.0)):
+        result = XTR(top_k=1, temperature=1.0)(replace(outputs, query=query))
+        assert float(result.metrics["retrieved_positive_ratio"]) == ratio
+
+
 def test_retrieving_everything_contrasts_the_mean_of_maxsim() -> None:
     outputs = random_outputs("late_interaction")
     query = replace(

@@ -1,14 +1,14 @@
 import errno
 import json
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from forks import embedtrain
+from hub_stub import reach
 from safetensors import SafetensorError
 
 from embedtrain.encoding.texts import encode_texts
@@ -147,11 +147,10 @@ def test_unusable_model_folders_are_named(bert, tmp_path):
 
 
 def test_a_hub_id_that_cannot_be_reached_is_one_line(tmp_path):
-    environment = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
-    environment["HF_HOME"] = str(tmp_path)
-    command = [sys.executable, "-m", "embedtrain", "export", "org/name", "--output", "x"]
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, cwd=tmp_path, check=False
+    done = embedtrain(
+        ["export", "org/name", "--output", "x"],
+        before=lambda: reach("http://127.0.0.1:9", tmp_path),
+        cwd=tmp_path,
     )
     assert done.returncode == 2, done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: org/name is neither a local folder nor")

@@ -14,7 +14,6 @@ from embedtrain.errors import UserError
 from embedtrain.models.build import build_dense, load_dense, save_dense
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.release import hub
-from embedtrain.release.export import export
 from embedtrain.release.hub import plan_push, push
 
 # huggingface_hub 2.4 uploads bytes in a way that its own HTTP client warns of.
@@ -56,7 +55,6 @@ def stub(tmp_path, monkeypatch):
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setenv("HF_TOKEN", TOKEN)
-        monkeypatch.setattr(export, "verify", lambda *_: None)  # its own tests reload in a process
         yield started
 
 

@@ -81,3 +81,14 @@ class HubStub:
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+def reach(url: str, home: Path) -> None:
+    """Let this process ask the Hub at ``url`` and keep what it gets below ``home``; for a fork."""
+    from huggingface_hub import constants
+
+    constants.ENDPOINT = url
+    constants.HUGGINGFACE_CO_URL_TEMPLATE = url + "/{repo_id}/resolve/{revision}/{filename}"
+    constants.HF_HUB_CACHE = str(home / "hub")
+    constants.HF_HUB_OFFLINE = False
+    constants.HF_HUB_DISABLE_XET = True

@@ -36,3 +36,8 @@ def alone(toys):
         return known[reference]
 
     return train
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_exports(forked_reloads: object) -> None:
+    """Some tests here export: to reload each in a process of its own would take seconds."""

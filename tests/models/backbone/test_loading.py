@@ -1,45 +1,29 @@
-import os
 import shutil
-import subprocess
 import sys
 
 import pytest
-from hub_stub import HubStub
+from forks import fork
+from hub_stub import HubStub, reach
 
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.fetching import fetch
 from embedtrain.models.backbone.loading import BackboneConfig, ensure_end_token, load_backbone
-
-LOAD = """
 from embedtrain.models.build import load_dense
-model = load_dense("org/name")
-print(model.dim, model.contract.pooling)
-"""
 
 
 def test_a_hub_model_is_downloaded_without_pickle_and_code(bert, tmp_path):
-    import shutil
-
     folder = tmp_path / "repository"
     shutil.copytree(bert, folder)
     (folder / "pytorch_model.bin").write_bytes(b"\x80\x04")
     (folder / "modeling.py").write_text("raise SystemExit('code ran')\n")
     with HubStub({"org/name": folder}) as hub:
-        environment = os.environ | {
-            "HF_ENDPOINT": hub.url,
-            "HF_HUB_OFFLINE": "0",
-            "HF_HOME": str(tmp_path / "home"),
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-        }
-        done = subprocess.run(
-            [sys.executable, "-c", LOAD],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+
+        def load() -> None:
+            reach(hub.url, tmp_path / "home")
+            model = load_dense("org/name")
+            sys.stdout.write(f"{model.dim} {model.contract.pooling}")
+
+        done = fork(load)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["32", "mean"]
     assert any(path.endswith("model.safetensors") for path in hub.asked)

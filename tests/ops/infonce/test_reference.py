@@ -195,3 +195,19 @@ def test_plain_infonce_is_cross_entropy_of_the_scores(make_batch):
     found = infonce(batch["query"], documents, labels[:, None], 0.05, backend="reference").loss
     scores = batch["query"] @ documents.T / 0.05
     torch.testing.assert_close(found, torch.nn.functional.cross_entropy(scores, labels))
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+@pytest.mark.parametrize(
+    ("of_positive", "kept", "left_out"), [(0.5, 0.39, 0.41), (-0.5, -0.61, -0.59)]
+)
+def test_a_relative_margin_lies_below_the_positive_whatever_its_sign(
+    of_positive, kept, left_out, backend
+):
+    query = torch.tensor([[1.0]], dtype=torch.float64)
+    document = torch.tensor([[of_positive], [kept], [left_out]], dtype=torch.float64)
+    options = InfoNCEOptions(false_negative_margin=0.2, false_negative_margin_kind="relative")
+    positives = torch.tensor([[0]])
+    found = infonce(query, document, positives, 1.0, options=options, backend=backend)
+    expected = math.log(math.exp(of_positive) + math.exp(kept)) - of_positive
+    assert float(found.loss) == pytest.approx(expected)

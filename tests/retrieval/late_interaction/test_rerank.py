@@ -39,7 +39,7 @@ def test_selected_texts_come_in_the_order_asked_for():
         np.testing.assert_array_equal(text, texts_of(documents)[row])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     num_results=st.integers(1, 12), block_tokens=st.sampled_from([1, 9, 999]), seed=st.integers(0)
 )

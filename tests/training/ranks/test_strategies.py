@@ -31,7 +31,7 @@ CASES = [
     pytest.param(Case("masked", "deepspeed_2", 2, **HARD), marks=slow_deepspeed),
     # Ranks whose texts would make unequal chunks: ZeRO 2 mixed up their gradients.
     pytest.param(Case("dense", "deepspeed_2", 4, **HARD), marks=needs_deepspeed),
-    pytest.param(Case("dense", "deepspeed_3", 2, uneven=True, chunked=True), marks=needs_deepspeed),
+    pytest.param(Case("dense", "deepspeed_3", 2, uneven=True, chunked=True), marks=slow_deepspeed),
 ]
 
 
@@ -106,8 +106,8 @@ def test_options_train_under_zero_as_alone(settings, toys):
         pytest.param("interaction", "ddp", marks=pytest.mark.prove),
         ("interaction", "deepspeed_2"),
         pytest.param("interaction", "fsdp", marks=pytest.mark.prove),
-        ("pair_classes", "deepspeed_3"),
-        pytest.param("pair_classes", "fsdp", marks=pytest.mark.prove),
+        pytest.param("pair_classes", "deepspeed_3", marks=pytest.mark.prove),
+        ("pair_classes", "fsdp"),
     ],
 )
 def test_frozen_backbones_and_heads_outside_the_encoder_train_as_alone(model, strategy, toys):

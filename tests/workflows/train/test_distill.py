@@ -1,7 +1,5 @@
 """The recipes of distillation on a tiny model: they train and export, and D2LLM's scorer is used from end to end."""
 
-from importlib import import_module
-
 import numpy as np
 import pytest
 import torch
@@ -37,10 +35,17 @@ CHANGES = {
 }
 
 
-@pytest.fixture
-def make(scored, small, bert, llama, tmp_path, monkeypatch):
+@pytest.fixture(scope="module", autouse=True)
+def trusted_exports():
+    """Reloading each export takes long and is tested elsewhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("embedtrain.release.export.verify", lambda *_: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def make(scored, small, bert, llama):
     """Load a recipe for a tiny model; a recipe of adapters gets a decoder."""
-    monkeypatch.setattr(import_module("embedtrain.release.export"), "verify", lambda *_: None)
 
     def make(name, *further):
         path = FOLDER / f"{name}.yaml"
@@ -60,9 +65,9 @@ def test_every_recipe_trains_on_a_tiny_model(name, make, tmp_path):
     assert (run.model / "embedtrain.json").is_file()
 
 
-@pytest.fixture
-def d2llm(make, tmp_path):
-    return train(make("d2llm_interaction"), tmp_path / "run").model
+@pytest.fixture(scope="module")
+def d2llm(make, tmp_path_factory):
+    return train(make("d2llm_interaction"), tmp_path_factory.mktemp("d2llm") / "run").model
 
 
 def test_chunks_give_the_gradients_of_pooling_and_head_too(make):

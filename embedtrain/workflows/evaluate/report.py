@@ -262,5 +262,6 @@ def _making(run: RunFolder, recipe: AnyRecipe | None) -> list[Section]:
     if run.environment.is_file():
         environment = json.loads(run.environment.read_text(encoding="utf-8"))
         versions = ", ".join(f"{name} {one}" for name, one in environment["versions"].items())
-        pieces.append(paragraph(f"{versions}; commit {environment['git_commit'] or 'unknown'}."))
+        commit = f"; commit {environment['git_commit']}" if environment["git_commit"] else ""
+        pieces.append(paragraph(f"{versions}{commit}."))
     return [*sections, ("How it was made", pieces)]

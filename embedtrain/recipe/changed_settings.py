@@ -13,13 +13,13 @@ TAGS = ("kind", "name")
 class _Dumper(yaml.SafeDumper):
     """Writes a list of plain values on one line, as people do."""
 
-    def represent_list(self, data: list[Any]) -> yaml.Node:
-        """Say of a list whether it goes on one line."""
-        plain = not any(isinstance(one, dict | list) for one in data)
-        return self.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=plain)
+
+def _represent_list(dumper: yaml.SafeDumper, values: list[Any]) -> yaml.Node:
+    plain = not any(isinstance(one, dict | list) for one in values)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", values, flow_style=plain)
 
 
-_Dumper.add_representer(list, _Dumper.represent_list)
+_Dumper.add_representer(list, _represent_list)
 
 
 def dump_changed(recipe: AnyRecipe) -> str:

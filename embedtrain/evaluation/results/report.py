@@ -1,5 +1,6 @@
 """Results of evaluations: summarised, compared with a baseline, and shown as tables."""
 
+import re
 from collections.abc import Iterable, Mapping
 from io import StringIO
 
@@ -167,7 +168,10 @@ def render_text(result: EvaluationResult, *, markdown: bool = False) -> str:
         output = StringIO()
         Console(file=output, width=160, color_system=None).print(table)
         lines = [line.rstrip() for line in output.getvalue().splitlines()]
-        rendered.append("\n".join(line for line in lines if line))
+        text = "\n".join(line for line in lines if line)
+        if markdown:  # else Markdown takes the caption for a row
+            text = re.sub(r"\|\n(?!\|)", "|\n\n", text)
+        rendered.append(text)
     return "\n\n".join(rendered) + "\n"
 
 

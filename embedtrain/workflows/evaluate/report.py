@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from embedtrain.data.readers.beir import bounded
 from embedtrain.errors import UserError
 from embedtrain.evaluation.results.page import (
     Section,
@@ -49,7 +50,7 @@ from embedtrain.workflows.evaluate.report_sections import (
     suspect_section,
 )
 from embedtrain.workflows.evaluate.tasks import read_run
-from embedtrain.workflows.prepare import open_data
+from embedtrain.workflows.prepare import cache_of, load_task, open_data
 
 LISTED = 15
 """Wins, losses and suspected errors in the JSON."""
@@ -212,10 +213,14 @@ def _open_data(
                 "--data", "is not what was measured", got=data, cure="Name the same files"
             )
         return task
-    if not isinstance(recipe, Recipe) or recipe.evaluation is None:
+    if not isinstance(recipe, Recipe) or (config := recipe.evaluation) is None:
         return None
     try:
-        known = open_data(recipe).evaluation
+        if config.path is None:
+            known = open_data(recipe).evaluation
+        else:  # the training data may be gone
+            whole = load_task(config.path, config.split, cache_of(recipe.data))
+            known = bounded(whole, config.num_queries, config.num_documents)
     except UserError:
         return None
     return known if known is not None and known.fingerprint == result.data.fingerprint else None
@@ -257,5 +262,6 @@ def _making(run: RunFolder, recipe: AnyRecipe | None) -> list[Section]:
     if run.environment.is_file():
         environment = json.loads(run.environment.read_text(encoding="utf-8"))
         versions = ", ".join(f"{name} {one}" for name, one in environment["versions"].items())
-        pieces.append(paragraph(f"{versions}; commit {environment['git_commit'] or 'unknown'}."))
+        commit = f"; commit {environment['git_commit']}" if environment["git_commit"] else ""
+        pieces.append(paragraph(f"{versions}{commit}."))
     return [*sections, ("How it was made", pieces)]

@@ -106,7 +106,7 @@ def _score_table(
     subject: Subject, group: Mapping[str, EvaluationResult], result: EvaluationResult
 ) -> str:
     """List the metrics of systems; where there are two, with the difference, else with that of each below."""
-    comparison = result.comparison
+    comparison = result.comparison if subject.name in group else None
     alone = comparison is not None and subject.baseline not in group
     names = [subject.baseline or "", *group] if alone else list(group)
     paired = comparison is not None and len(names) == 2
@@ -133,7 +133,7 @@ def _differences(subject: Subject, group: Mapping[str, EvaluationResult], metric
     assert subject.baseline is not None
     rows = []
     for name, result in group.items():
-        if name != subject.baseline and subject.baseline in group:
+        if subject.baseline in group and name != subject.baseline:
             found = compare(result, group[subject.baseline], subject.baseline).comparison
             assert found is not None
             if metric in found.metrics:

@@ -47,7 +47,7 @@ def init(
     ] = False,
 ) -> None:
     """Write a recipe for your own file; asks on a terminal for what the options leave open."""
-    asks = sys.stdin.isatty() and not yes
+    asks = _is_terminal() and not yes
     length = _one_length(steps, epochs, minutes)
     if data is None and not asks:
         cure = "Give it: embedtrain init pairs.jsonl"
@@ -71,6 +71,10 @@ def init(
     _write(look, columns, model, length, output)
 
 
+def _is_terminal() -> bool:
+    return sys.stdin.isatty()
+
+
 def _write(look: "Look", columns: dict[str, str], model: str, length: Any, output: Path) -> None:  # noqa: ANN401
     from embedtrain.workflows import first_recipe
 
@@ -89,7 +93,9 @@ def _write(look: "Look", columns: dict[str, str], model: str, length: Any, outpu
     typer.echo(f"Wrote {output}. Next:\n  embedtrain train {output}")
 
 
-def _one_length(steps: int | None, epochs: float | None, minutes: float | None) -> dict[str, float]:
+def _one_length(
+    steps: int | None, epochs: float | None, minutes: float | None
+) -> dict[str, int | float]:
     values = {"steps": steps, "epochs": epochs, "minutes": minutes}
     given = {name: value for name, value in values.items() if value is not None}
     if len(given) > 1:
@@ -101,7 +107,7 @@ def _one_length(steps: int | None, epochs: float | None, minutes: float | None) 
     return given
 
 
-def _ask_length() -> dict[str, float]:
+def _ask_length() -> dict[str, int | float]:
     while True:
         amount, _, unit = typer.prompt("Train for how long", "1 epoch").partition(" ")
         names = [

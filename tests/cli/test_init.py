@@ -109,6 +109,7 @@ def test_lengths_fit_nineteen_of_twenty_texts(write_jsonl):
         (["empty.jsonl"], "is empty"),
         (["hole.jsonl"], "hole.jsonl:2 query is an empty text"),
         (["."], "is no file of rows"),
+        (["good.jsonl", "--output", "good"], "--output must end in .yaml"),
         (["good.jsonl"], "--output exists; got 'good.yaml'"),
     ],
 )  # fmt: skip

@@ -47,7 +47,8 @@ def init(
     ] = False,
 ) -> None:
     """Write a recipe for your own file; asks on a terminal for what the options leave open."""
-    asks = sys.stdin.isatty() and not yes
+    # Longer than others: most of its lines are its options.
+    asks = _is_terminal() and not yes
     length = _one_length(steps, epochs, minutes)
     if data is None and not asks:
         cure = "Give it: embedtrain init pairs.jsonl"
@@ -58,17 +59,29 @@ def init(
     given = {"query": query, "positive": positive, "negatives": negatives}
     chosen = _choose(look, given, asks=asks)
     columns = first_recipe.own_columns(look, chosen)
-    if model is None:
-        usual = first_recipe.usual_model()
-        model = typer.prompt("Model to start from", usual) if asks else usual
-    if not length:
-        length = _ask_length() if asks else {"epochs": 1}
-    usual_output = Path(f"{Path(look.path).name.partition('.')[0] or 'recipe'}.yaml")
+    start = model or _answer("Model to start from", first_recipe.usual_model(), asks=asks)
+    length = length or (_ask_length() if asks else {"epochs": 1})
+    _write(look, columns, start, length, _place(look, output, asks=asks))
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty()
+
+
+def _answer(question: str, usual: str, *, asks: bool) -> str:
+    return str(typer.prompt(question, usual)) if asks else usual
+
+
+def _place(look: "Look", output: Path | None, *, asks: bool) -> Path:
+    """Return the file to write, which does not exist."""
     if output is None:
-        output = Path(typer.prompt("Recipe to write", str(usual_output))) if asks else usual_output
+        usual = f"{Path(look.path).name.partition('.')[0] or 'recipe'}.yaml"
+        output = Path(_answer("Recipe to write", usual, asks=asks))
+    if output.suffix not in (".yaml", ".yml"):
+        raise UserError("--output", "must end in .yaml", got=str(output), cure="Write my.yaml")
     if output.exists():
         raise UserError("--output", "exists", got=str(output), cure="Choose another name")
-    _write(look, columns, model, length, output)
+    return output
 
 
 def _write(look: "Look", columns: dict[str, str], model: str, length: Any, output: Path) -> None:  # noqa: ANN401
@@ -89,7 +102,9 @@ def _write(look: "Look", columns: dict[str, str], model: str, length: Any, outpu
     typer.echo(f"Wrote {output}. Next:\n  embedtrain train {output}")
 
 
-def _one_length(steps: int | None, epochs: float | None, minutes: float | None) -> dict[str, float]:
+def _one_length(
+    steps: int | None, epochs: float | None, minutes: float | None
+) -> dict[str, int | float]:
     values = {"steps": steps, "epochs": epochs, "minutes": minutes}
     given = {name: value for name, value in values.items() if value is not None}
     if len(given) > 1:
@@ -101,7 +116,7 @@ def _one_length(steps: int | None, epochs: float | None, minutes: float | None) 
     return given
 
 
-def _ask_length() -> dict[str, float]:
+def _ask_length() -> dict[str, int | float]:
     while True:
         amount, _, unit = typer.prompt("Train for how long", "1 epoch").partition(" ")
         names = [
@@ -120,10 +135,10 @@ def _choose(look: "Look", given: dict[str, str | None], *, asks: bool) -> dict[s
     """Return the column of each part: as given, as answered, or as its name says."""
     if asks:
         typer.echo(f"{look.path} has these columns:", err=True)
-        for name in look.names:
-            sample = next((row[name] for _, row in look.rows if row.get(name)), "")
-            typer.echo(f"  {name}: {' '.join(str(sample).split())[:70]}", err=True)
-    chosen = {}
+        for column in look.names:
+            sample = next((row[column] for _, row in look.rows if row.get(column)), "")
+            typer.echo(f"  {column}: {' '.join(str(sample).split())[:70]}", err=True)
+    chosen: dict[str, str | None] = {}
     for part, name in given.items():
         guess = look.guess(part)
         chosen[part] = name or guess

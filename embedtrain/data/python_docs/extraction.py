@@ -119,7 +119,8 @@ def _readers(number: int) -> Iterator[Callable[[Sequence[Sequence[File]]], Itera
             answer = _ask(reader, json.dumps([(module, str(path)) for module, path in batch]))
         finally:
             idle.put(reader)  # a dead one too: whoever waits for it must not wait for ever
-        return [one and [DocumentedObject(*o) for o in one] for one in json.loads(answer)]
+        found = json.loads(answer)
+        return [None if one is None else [DocumentedObject(*o) for o in one] for one in found]
 
     pool = ThreadPoolExecutor(number)
     try:

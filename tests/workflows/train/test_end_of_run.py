@@ -77,7 +77,8 @@ def test_a_measured_run_ends_with_a_small_table_and_commands_that_fit_its_data(
     assert "10 queries among 30 documents" in printed
     assert "seconds: data " in printed
     search, report, export = commands(printed)
-    queries = [json.loads(line)["text"] for line in (beir / "queries.jsonl").open()]
+    lines = (beir / "queries.jsonl").read_text().splitlines()
+    queries = [json.loads(line)["text"] for line in lines]
     assert search[:3] == ["embedtrain", "search", f"{run.path}/model"]
     assert search[3] in queries
     assert (report[1:3], export[1:3]) == (["report", str(run.path)], ["export", str(run.path)])

@@ -1,25 +1,34 @@
 """What the command line prints on standard output."""
 
 import json
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
+from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from embedtrain.evaluation.results.report import result_tables
-from embedtrain.evaluation.results.result import load_result, parse_result
+from embedtrain.evaluation.results.result import EvaluationResult, load_result, parse_result
+from embedtrain.evaluation.results.wording import metric_title
 from embedtrain.mining.output import MiningFolder
 from embedtrain.plugins import IMPORTED
 from embedtrain.recipe.pretraining import PretrainRecipe
-from embedtrain.recipe.retrieval import dump_recipe, load_recipe
+from embedtrain.recipe.retrieval import Recipe, dump_recipe, load_recipe
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.training.planner import describe
 from embedtrain.workflows.check import CheckReport, PretrainCheck
 from embedtrain.workflows.pipeline import load_pipeline
 from embedtrain.workflows.search import Hit
+from embedtrain.workflows.summary import read_summary
+
+SHOWN = ("ndcg_at_10", "recall_at_100")
+"""Metrics of the table at the end of a run; evaluation.json has all."""
 
 
 def show_command(command: str) -> None:
@@ -77,22 +86,72 @@ def print_report(report: CheckReport | PretrainCheck) -> None:
 
 
 def print_run(path: Path) -> None:
-    """Print the scores of a run and what to try next."""
+    """Print what training changed, by a query of the data, and what to do next with them."""
     run, out = RunFolder(path), Console(highlight=False)
-    if isinstance(load_recipe(run.recipe), PretrainRecipe):
+    recipe = load_recipe(run.recipe)
+    if isinstance(recipe, PretrainRecipe):
         print_pretrain_run(path)
         return
+    summary = read_summary(run)
     if run.evaluation.is_file():
-        after = json.loads(run.evaluation.read_text(encoding="utf-8"))["after"]
-        for table in result_tables(parse_result(after)):
-            out.print(table)
+        _print_gain(parse_result(json.loads(run.evaluation.read_text("utf-8"))["after"]), out)
+        if summary.get("example"):
+            _print_example(summary["example"], out)
+    if seconds := summary.get("seconds"):
+        parts = ", ".join(f"{part} {value:,.0f}" for part, value in seconds.items())
+        out.print(f"{sum(seconds.values()):,.0f} seconds: {parts}")
+    out.print(f"Run folder: [bold]{escape(str(path))}[/bold]; the model is in model/. Next:")
+    for command in _next_commands(path, recipe, summary):
+        out.print(f"  {escape(command)}", soft_wrap=True)
+    if recipe.evaluation is None:
+        out.print("To see what training changes, add to the recipe: evaluation: {fraction: 0.05}")
+
+
+def _print_gain(after: EvaluationResult, out: Console) -> None:
+    """Print the main scores before and after, and the interval of the difference."""
+    data = after.data
+    table = Table("", "before", "after", "difference, 95 % interval", box=box.SIMPLE_HEAD)
+    assert after.comparison is not None
+    for name in SHOWN:
+        value, paired = after.metrics[name].value, after.comparison.metrics[name]
+        interval = f"{paired.difference:+.3f} [{paired.low:+.3f}, {paired.high:+.3f}]"
+        table.add_row(
+            metric_title(name), f"{value - paired.difference:.3f}", f"{value:.3f}", interval
+        )
+    out.print(table)
     out.print(
-        f"Run folder: [bold]{path}[/bold] (metrics.csv, recipe.yaml, model/ with its model card)"
+        f"{data.num_queries:,} queries among {data.num_documents:,} documents "
+        f"({escape(data.name)} {escape(data.split)})"
     )
-    out.print("Try next:")
-    out.print(f'  embedtrain search {path}/model "split a list into chunks of equal size"')
-    out.print(f"  embedtrain export {path} --output my-model")
-    out.print(f"  embedtrain doctor {path}/recipe.yaml")
+
+
+def _print_example(example: Mapping[str, Any], out: Console) -> None:
+    """Print a query and its first results before and after; a star marks those judged relevant."""
+    out.print(f"\nFor example: [bold]{escape(example['query'])}[/bold]")
+    for name in ("before", "after"):
+        for rank, hit in enumerate(example[name], 1):
+            star = "*" if hit["relevant"] else " "
+            text = " ".join(hit["text"].split())
+            line = f"{name if rank == 1 else '':7}{rank}{star} {text}"
+            out.print(escape(shorten(line, out.width - 1)))
+    out.print("")
+
+
+def _next_commands(path: Path, recipe: Recipe, summary: Mapping[str, Any]) -> list[str]:
+    """Return commands that search, report and ship this very model."""
+    commands = [
+        ["embedtrain", "report", str(path), "--output", f"{path}.html"],
+        ["embedtrain", "export", str(path), "--output", f"{path.name}-model"],
+    ]
+    source = recipe.data.sources[0]
+    query = (summary.get("example") or summary).get("query")
+    where = [] if recipe.evaluation else ["--data", source.path, "--split", source.split]
+    searchable = source.path == "python_docs" or Path(source.path, "corpus.jsonl").is_file()
+    if query and (recipe.evaluation or searchable):
+        commands.insert(0, ["embedtrain", "search", f"{path}/model", query, *where])
+    if len(commands) < 3:
+        commands.append(["embedtrain", "check", str(path / "recipe.yaml")])
+    return [shlex.join(command) for command in commands]
 
 
 def print_mining(folder: MiningFolder) -> None:

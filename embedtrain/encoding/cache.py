@@ -27,9 +27,14 @@ from embedtrain.retrieval.late_interaction.index_folder import (
 )
 from embedtrain.types import Side, TokenVectors
 
+VECTORS = "vectors.npy"
+
 
 def model_key(model: TextEncoder) -> str:
-    """Hash the weights and the contract: any changed weight, prompt or length gives another key."""
+    """Hash the weights and the contract: any changed weight, prompt or length gives another key.
+
+    A learnt temperature is left out: it changes no vector, and an exported model has none.
+    """
     key = hashlib.sha256(model.contract.model_dump_json().encode())
     for side in ("query", "document"):
         key.update(model.tokenization.fingerprint(side).encode())
@@ -39,6 +44,8 @@ def model_key(model: TextEncoder) -> str:
 def hash_state(model: nn.Module, key: "hashlib._Hash") -> str:
     """Add all weights and buffers, by name, to a hash and return its digest."""
     for name, values in sorted(model.state_dict().items()):
+        if name == "log_temperature":
+            continue
         key.update(name.encode())
         flat = values.detach().cpu().contiguous().view(-1)
         key.update(flat.view(torch.uint8).numpy().data)
@@ -46,13 +53,36 @@ def hash_state(model: nn.Module, key: "hashlib._Hash") -> str:
 
 
 def embeddings_folder(
-    cache: Path, key: str, texts: Sequence[str], side: Side, precision: str
+    cache: Path, key: str, texts: Sequence[str], side: Side, precision: str = "fp32"
 ) -> Path:
     """Return where the embeddings of these texts, in this order, are kept."""
     digest = hashlib.sha256(f"{key}\n{side}\n{precision}".encode())
     for text in texts:
         digest.update(hashlib.sha256(text.encode()).digest())
     return cache / "embeddings" / digest.hexdigest()[:32]
+
+
+def load_embeddings(folder: Path, num_texts: int) -> Float32[np.ndarray, "texts dim"] | None:
+    """Map the embeddings of a folder; None if it does not hold all of them."""
+    if not all(mark.exists() for mark in _marks(folder, num_texts)):
+        return None
+    embeddings: Float32[np.ndarray, "texts dim"] = np.load(folder / VECTORS, mmap_mode="r")
+    return embeddings
+
+
+def keep_embeddings(folder: Path, embeddings: Float32[np.ndarray, "texts dim"]) -> None:
+    """Put embeddings that were computed elsewhere where :func:`embed_once` finds them."""
+    _allocate(folder / VECTORS, *embeddings.shape)
+    array = np.load(folder / VECTORS, mmap_mode="r+")
+    array[:] = embeddings
+    array.flush()
+    for mark in _marks(folder, len(embeddings)):
+        mark.touch()
+
+
+def _marks(folder: Path, num_texts: int) -> list[Path]:
+    """Return the files that say that a block is done."""
+    return [folder / f"{start:012d}.done" for start in range(0, num_texts, TEXTS_AT_ONCE)]
 
 
 def embed_once(
@@ -81,9 +111,9 @@ def embed_once(
     """
     shard = shard or Shard()
     folder = embeddings_folder(cache, key, texts, side, precision)
-    path = folder / "vectors.npy"
+    path = folder / VECTORS
     _allocate(path, len(texts), model.dim)
-    marks = [folder / f"{start:012d}.done" for start in range(0, len(texts), TEXTS_AT_ONCE)]
+    marks = _marks(folder, len(texts))
     todo = [n for n, mark in enumerate(marks) if shard.takes(n) and not mark.exists()]
     if todo:
         _encode(model, texts, side, path, {number: marks[number] for number in todo}, precision)

@@ -70,6 +70,8 @@ class RunFolder:
         """Scores before and after."""
         self.before = path / "before.json"
         """The evaluation before training, kept so that resuming need not measure it again."""
+        self.summary = path / "summary.json"
+        """Seconds, and a query before and after: what the end of the run prints."""
         self.data = path / "data.json"
         """Sizes, lengths and fingerprints of the training data."""
         self.environment = path / "environment.json"

@@ -1,7 +1,7 @@
 """Workflow: a recipe becomes a run folder with a trained, measured and exported model."""
 
-import json
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,20 +9,18 @@ import pytorch_lightning as pl
 import torch
 
 from embedtrain.data.batches import BatchBuilder
-from embedtrain.data.examples import Source, SourceConfig
+from embedtrain.data.examples import SourceConfig
 from embedtrain.data.mixture import Mixture, mixture_weights
 from embedtrain.data.sources import open_source
 from embedtrain.data.tokenized import TokenizedSource, tokenize_source
 from embedtrain.errors import UserError
-from embedtrain.evaluation.probes.overlap import query_overlap
-from embedtrain.evaluation.results.report import compare
-from embedtrain.evaluation.results.result import load_result, write_result
-from embedtrain.files import refuse_existing, write_file
+from embedtrain.evaluation.results.result import load_result
+from embedtrain.files import refuse_existing
 from embedtrain.mining.task import MiningTask, load_mining_task
 from embedtrain.models.build import build_encoder
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.encoder import TextEncoder
-from embedtrain.progress import console, progress_bar
+from embedtrain.progress import console
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import AnyRecipe, Recipe
 from embedtrain.recipe.run_folder import (
@@ -44,7 +42,7 @@ from embedtrain.training.planner import announce, plan_retrieval
 from embedtrain.training.ranks.processes import first_rank_first, on_first_rank
 from embedtrain.training.ranks.strategies import check_strategy
 from embedtrain.training.refresh import LateStream
-from embedtrain.workflows.evaluate.model import measure
+from embedtrain.workflows.before_after import measure_after, measure_before
 from embedtrain.workflows.frozen_documents import (
     encode_documents,
     keep_document_model,
@@ -60,6 +58,7 @@ from embedtrain.workflows.prepare import (
 )
 from embedtrain.workflows.pretrain import begin_pretraining, resume_pretraining, run_pretraining
 from embedtrain.workflows.refresh import RefreshedBatches
+from embedtrain.workflows.summary import add_seconds, note, timed
 
 
 def train(recipe: AnyRecipe, output: Path) -> RunFolder:
@@ -97,6 +96,7 @@ def _check_strategy(recipe: AnyRecipe) -> None:
 def _begin(recipe: Recipe, output: Path) -> tuple[RunFolder, Recipe, TextEncoder, Prepared]:
     """Check everything and make the run folder."""
     refuse_existing(output)
+    began = time.perf_counter()
     torch.manual_seed(recipe.trainer.seed)
     model = build_encoder(recipe.model, recipe.trainer.accelerator)
     refuse_query_model(model, recipe)
@@ -105,6 +105,9 @@ def _begin(recipe: Recipe, output: Path) -> tuple[RunFolder, Recipe, TextEncoder
     run = create_run(output, recipe, [source.report for source in prepared.sources])
     for sentence in prepared.held_out:
         console.print(sentence)
+    add_seconds(run, "data", time.perf_counter() - began)
+    task, texts = prepared.evaluation, prepared.texts[0]
+    note(run, query=task.queries[0] if task else next(texts.examples()).query)
     return run, recipe, model, prepared
 
 
@@ -155,13 +158,11 @@ def _run(
     refresh = recipe.refresh
     mined = None if refresh is None else load_mining_task(refresh.path, refresh.split)
 
-    def measure_before() -> None:
-        if task is not None and not run.before.is_file():
-            write_result(measure(model, task, split, "Before training"), run.before)
-
-    on_first_rank(measure_before)
+    if task is not None and not run.before.is_file():
+        on_first_rank(lambda: measure_before(run, model, task, split, cache_of(recipe.data)))
     torch.manual_seed(recipe.trainer.seed)  # whether "before" was measured must not change the run
-    _fit(run, recipe, model, prepared, start, mined)
+    with timed(run, "training"):
+        _fit(run, recipe, model, prepared, start, mined)
     on_first_rank(lambda: _finish(run, recipe, model, prepared, split))
     return run
 
@@ -174,13 +175,11 @@ def _finish(
     trained = load_trained(run, recipe)
     trained.contract = model.contract  # it may name another model for documents
     if task is not None:
-        before = load_result(run.before)
-        after = compare(measure(trained, task, split, "After training"), before, "before training")
-        seen = query_overlap(task.queries, _queries(prepared.texts))
-        after = after.model_copy(update={"train_overlap": seen})
-        both = {"before": before.to_json(), "after": after.to_json()}
-        write_file(run.evaluation, json.dumps(both, indent=2) + "\n")
-    write_model(trained, run.model, card=render_card(run, recipe, trained.contract), overwrite=True)
+        with timed(run, "after"):
+            measure_after(run, trained, task, split, cache_of(recipe.data), prepared.texts)
+    card = render_card(run, recipe, trained.contract)
+    with timed(run, "export"):
+        write_model(trained, run.model, card=card, overwrite=True)
 
 
 def _fit(
@@ -279,11 +278,3 @@ def _refreshed(
     return RefreshedBatches(
         recipe.refresh, model, task, folder, first=first, plan=plan, tokenize=tokenize
     )
-
-
-def _queries(sources: Sequence[Source]) -> Iterator[str]:
-    for source in sources:
-        with progress_bar(f"Looking for test queries in {source.place}", None) as advance:
-            for example in source.examples():
-                yield example.query
-                advance(1)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -115,18 +115,12 @@ def _readers(number: int) -> Iterator[Callable[[Sequence[Sequence[File]]], Itera
 
     def read(batch: Sequence[File]) -> list[Found]:
         reader = idle.get()
-        assert reader.stdin is not None
-        assert reader.stdout is not None
-        print(
-            json.dumps([(module, str(path)) for module, path in batch]),
-            file=reader.stdin,
-            flush=True,
-        )
-        answer = reader.stdout.readline()
-        if not answer:
-            raise UserError("python_docs", "lost a process that read packages", cure="Try again")
-        idle.put(reader)
-        return [one and [DocumentedObject(*o) for o in one] for one in json.loads(answer)]
+        try:
+            answer = _ask(reader, json.dumps([(module, str(path)) for module, path in batch]))
+        finally:
+            idle.put(reader)  # a dead one too: whoever waits for it must not wait for ever
+        found = json.loads(answer)
+        return [None if one is None else [DocumentedObject(*o) for o in one] for one in found]
 
     pool = ThreadPoolExecutor(number)
     try:
@@ -135,7 +129,21 @@ def _readers(number: int) -> Iterator[Callable[[Sequence[Sequence[File]]], Itera
         pool.shutdown(wait=False, cancel_futures=True)
         for reader in readers:
             reader.kill()
-            reader.communicate()
+            with suppress(BrokenPipeError):
+                reader.communicate()
+
+
+def _ask(reader: "subprocess.Popen[str]", question: str) -> str:
+    assert reader.stdin is not None
+    assert reader.stdout is not None
+    answer = ""
+    with suppress(BrokenPipeError):
+        reader.stdin.write(question + "\n")
+        reader.stdin.flush()
+        answer = reader.stdout.readline()
+    if not answer:
+        raise UserError("python_docs", "lost a process that read packages", cure="Try again")
+    return answer
 
 
 def _read_file(module: str, path: Path) -> Found:

@@ -1,6 +1,19 @@
 """Workflow: a model becomes scores with intervals, and what they cost."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
 from embedtrain.data.readers.beir import RetrievalTask
+from embedtrain.encoding.cache import (
+    embeddings_folder,
+    keep_embeddings,
+    load_embeddings,
+    model_key,
+)
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.evaluation.measures.efficiency import (
     TIMED_QUERIES,
@@ -9,21 +22,51 @@ from embedtrain.evaluation.measures.efficiency import (
     measure_latency,
     measure_throughput,
 )
-from embedtrain.evaluation.measures.metrics import score_ranking
+from embedtrain.evaluation.measures.metrics import rank_arrays, score_ranking
 from embedtrain.evaluation.results.report import summarise
 from embedtrain.evaluation.results.result import EvaluatedData, EvaluationResult
+from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.pair_head import interaction_of
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.progress import progress_bar
+from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.retrieval.search import search
-from embedtrain.training.validation import EncodedTask, rank_task
+from embedtrain.training.validation import RESULTS
+from embedtrain.types import TokenVectors
 
 METRICS = ("ndcg_at_10", "mrr_at_10", "map_at_100", "recall_at_100", "precision_at_10")
+
+
+KEPT = 20_000
+"""Documents whose vectors are kept for later searches; those of more are too large to keep unasked."""
+SAMPLE = 256
+"""Documents timed where all vectors were kept before."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Scores, and the results that they are of."""
+
+    result: EvaluationResult
+    found: SearchResult
 
 
 def measure(
     model: TextEncoder, task: RetrievalTask, split: str, title: str, *, efficiency: bool = True
 ) -> EvaluationResult:
+    """Score a model on a task; see :func:`search_and_measure`."""
+    return search_and_measure(model, task, split, title, efficiency=efficiency).result
+
+
+def search_and_measure(
+    model: TextEncoder,
+    task: RetrievalTask,
+    split: str,
+    title: str,
+    *,
+    efficiency: bool = True,
+    cache: Path | None = None,
+) -> Measured:
     """Score a model on a task.
 
     Args:
@@ -32,15 +75,15 @@ def measure(
         split: Which judgments the task holds; goes into the result.
         title: Shown beside the progress bar.
         efficiency: Time single queries as well.
+        cache: Where the vectors of the documents are looked for and kept; None looks nowhere.
     """
     with progress_bar(f"{title}: encoding", len(task.queries) + len(task.documents)) as advance:
         queries = encode_texts(model, task.queries, "query", progress=advance)
-        documents, per_second = measure_throughput(
-            lambda: encode_texts(model, task.documents, "document", progress=advance),
-            len(task.documents),
-        )
+        documents, per_second = _encode_documents(model, task.documents, cache, advance)
     interaction = interaction_of(model)
-    ranking = rank_task(task, EncodedTask(queries, documents, interaction))
+    found = search(queries, documents, RESULTS, interaction)
+    ids = task.query_ids, task.document_ids
+    ranking = rank_arrays(task.qrels, *ids, found.indices, found.scores)
 
     def search_one(query: str) -> object:
         return search(encode_texts(model, [query], "query"), documents, 10, interaction)
@@ -54,14 +97,30 @@ def measure(
             query_latency=measure_latency(search_one, task.queries, num_calls=TIMED_QUERIES),
             bytes_per_document=documents.nbytes / len(documents),
         )
-    return summarise(
-        score_ranking(ranking, METRICS),
-        EvaluatedData(
-            name=task.name,
-            split=split,
-            fingerprint=task.fingerprint,
-            num_queries=len(task.queries),
-            num_documents=len(task.documents),
-        ),
-        efficiency=cost,
+    data = EvaluatedData(
+        name=task.name,
+        split=split,
+        fingerprint=task.fingerprint,
+        num_queries=len(task.queries),
+        num_documents=len(task.documents),
     )
+    return Measured(summarise(score_ranking(ranking, METRICS), data, efficiency=cost), found)
+
+
+def _encode_documents(
+    model: TextEncoder, texts: list[str], cache: Path | None, advance: Callable[[int], None]
+) -> tuple[NDArray[np.float32] | TokenVectors, float]:
+    """Return the vectors, from the cache if it has them, and how many are encoded in a second."""
+    kept = cache is not None and isinstance(model, DenseEncoder) and len(texts) <= KEPT
+    folder = embeddings_folder(cache, model_key(model), texts, "document") if kept else None
+    if folder is not None and (known := load_embeddings(folder, len(texts))) is not None:
+        advance(len(texts))
+        sample = texts[:SAMPLE]
+        _, speed = measure_throughput(lambda: encode_texts(model, sample, "document"), len(sample))
+        return known, speed
+    vectors, speed = measure_throughput(
+        lambda: encode_texts(model, texts, "document", progress=advance), len(texts)
+    )
+    if folder is not None and isinstance(vectors, np.ndarray):
+        keep_embeddings(folder, vectors)
+    return vectors, speed

@@ -84,6 +84,9 @@ class RunFolder:
         """What training writes."""
         return Places(self.path, self.metrics, self.checkpoints)
 
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.path)!r})"
+
     @property
     def is_run(self) -> bool:
         """Whether the folder holds a run at all."""

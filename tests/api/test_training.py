@@ -38,6 +38,7 @@ def test_rows_in_memory_train_what_the_same_rows_in_a_file_train(recipe, rows, p
     assert same_weights(memory, file)
     fingerprints = [json.loads(run.data.read_text())[0]["fingerprint"] for run in (memory, file)]
     assert fingerprints[0] == fingerprints[1]
+    assert repr(memory) == f"RunFolder('{tmp_path}/memory')"
 
 
 @pytest.mark.usefixtures("trusted_exports")

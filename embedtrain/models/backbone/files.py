@@ -64,11 +64,11 @@ def read_projection(folder: Path) -> nn.Linear:
 
 
 def linear_layer(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
-    """Return a linear layer with copies of these weights, in float32."""
+    """Return a linear layer with copies of these weights, in their type."""
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
-    layer.weight = nn.Parameter(weight.detach().float().clone())
+    layer.weight = nn.Parameter(weight.detach().clone())
     if bias is not None:
-        layer.bias = nn.Parameter(bias.detach().float().clone())
+        layer.bias = nn.Parameter(bias.detach().clone())
     return layer
 
 

@@ -51,4 +51,4 @@ def rotate_encoder(model: DenseEncoder, axes: Float[Tensor, "dim dim"]) -> None:
     old, turn = model.projection, axes.double().cpu()
     weight = turn if old is None else turn @ old.weight.detach().cpu().double()
     bias = None if old is None or old.bias is None else turn @ old.bias.detach().cpu().double()
-    model.projection = linear_layer(weight, bias).to(model.device)
+    model.projection = linear_layer(weight, bias).float().to(model.device)

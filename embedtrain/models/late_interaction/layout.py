@@ -198,7 +198,7 @@ def write_late_layout(folder: Path, contract: LateInteractionContract, heads: To
         write_weights(folder / HEADS_FILE, heads.state_dict())
         return
     start = sum(heads.head_dims[: heads.head_dims.index(contract.dim)])
-    projection = linear_layer(heads.projection.weight[start : start + contract.dim])
+    projection = linear_layer(heads.projection.weight[start : start + contract.dim]).float()
     write_projection(folder / "1_Dense", projection, use_residual=False)
     types = {"": "sentence_transformers.models.Transformer", "1_Dense": "pylate.models.Dense.Dense"}
     write_modules(folder, types)

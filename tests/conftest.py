@@ -25,7 +25,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
     Nothing above may import Triton, as transformers does: which of both it is for is settled then.
     """
-    if config.option.markexpr == "gpu" or find_spec("triton") is None:
+    only_leads = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
+    if config.option.markexpr == "gpu" or only_leads or find_spec("triton") is None:
         return
     with pytest.MonkeyPatch.context() as patch:  # left set, it would let every loss on CPU use them
         patch.setenv("TRITON_INTERPRET", "1")

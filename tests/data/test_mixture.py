@@ -40,6 +40,12 @@ def test_each_epoch_of_a_source_has_an_order_of_its_own():
     assert (rows[0] == Permutation(100, 0)(np.arange(100), 0)).all()
 
 
+def test_sources_of_one_size_have_orders_of_their_own():
+    mixture = Mixture([100, 100], [1.0, 1.0], batch_size=100, num_steps=20, seed=0)
+    first = {draw.source: draw.rows for draw in map(mixture.draw, reversed(range(20)))}
+    assert (first[0] != first[1]).mean() > 0.9
+
+
 def test_a_draw_depends_on_the_step_alone():
     settings = {"batch_size": 8, "num_steps": 50, "seed": 1}
     first = Mixture([100, 60], [1.0, 1.0], **settings)

@@ -52,6 +52,9 @@ def _work_and_exit(
         sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
         warnings.simplefilter("ignore")  # as a process that pytest has not touched
+        signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        )  # shells may start pytest deaf to it
         os.environ |= environment
         if cwd is not None:
             os.chdir(cwd)

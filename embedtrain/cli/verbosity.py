@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from embedtrain.errors import UserError
-from embedtrain.progress import VERBOSITY
+from embedtrain.progress import VERBOSITY, is_verbose
 
 QuietOption = Annotated[
     bool,
@@ -30,6 +30,11 @@ def choose_verbosity(*, quiet: bool, verbose: bool) -> None:
         raise UserError("--quiet and --verbose", "exclude each other", cure="Give one of them")
     if quiet or verbose:
         os.environ[VERBOSITY] = "quiet" if quiet else "verbose"
+    if is_verbose():  # whether this process was told so, or the one that started it
+        import logging
+
+        logging.basicConfig(format="%(name)s: %(message)s")
+        logging.getLogger("embedtrain").setLevel(logging.INFO)
 
 
 def audible(command: Callable[..., None]) -> Callable[..., None]:

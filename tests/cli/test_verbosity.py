@@ -1,5 +1,6 @@
 """--quiet and --verbose stand before or after a command and reach the processes that it starts."""
 
+import logging
 import os
 
 import pytest
@@ -14,6 +15,8 @@ from embedtrain.progress import VERBOSITY, console
 @pytest.fixture(autouse=True)
 def usual(monkeypatch):
     monkeypatch.setenv(VERBOSITY, "")  # restored afterwards, whatever a command sets
+    yield
+    logging.getLogger("embedtrain").setLevel(logging.NOTSET)
 
 
 def work(number: int = 3) -> None:
@@ -53,3 +56,9 @@ def test_both_at_once_are_refused():
     assert "exclude each other" in str(
         CliRunner().invoke(app, ["check", "x", "-q", "-v"]).exception
     )
+
+
+def test_verbose_shows_what_the_package_logs():
+    CliRunner().invoke(app, ["-v", "check", "none.yaml"])
+    assert logging.getLogger("embedtrain.models.encoder").isEnabledFor(logging.INFO)
+    assert not logging.getLogger("transformers").isEnabledFor(logging.INFO)

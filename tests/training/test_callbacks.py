@@ -1,6 +1,11 @@
 import csv
+from unittest.mock import Mock
 
-from embedtrain.training.callbacks import CsvLog, list_checkpoints
+import pytorch_lightning as pl
+
+from embedtrain import progress
+from embedtrain.training.callbacks import CsvLog, StepProgress, list_checkpoints
+from embedtrain.training.trained_module import TrainedModule
 
 
 def rows(path):
@@ -32,3 +37,31 @@ def test_checkpoints_are_listed_by_step(tmp_path):
     for name in ("step-00000010.ckpt", "step-00000002.ckpt", "best.ckpt", "step-00000011.partial"):
         (tmp_path / name).touch()
     assert [p.name[5:13] for p in list_checkpoints(tmp_path)] == ["00000002", "00000010"]
+
+
+def test_a_log_counts_optimizer_steps_and_shows_the_last_logged_loss(monkeypatch, capfd):
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    trainer = Mock(pl.Trainer, is_global_zero=True, max_steps=4, accumulate_grad_batches=2)
+    trainer.global_step = 1  # a resumed run
+    module = Mock(TrainedModule, logged_loss=None)
+    shown = StepProgress()
+    shown.on_train_start(trainer, module)
+    for number in range(2, 8):
+        shown.on_train_batch_end(trainer, module, None, None, number)
+        module.logged_loss = 0.25
+    shown.on_exception(trainer, module, KeyboardInterrupt())
+    lines = capfd.readouterr().err.splitlines()
+    assert [line.partition(" steps")[0] for line in lines] == [
+        "Training: 2 of 4", "Training: 3 of 4", "Training: 4 of 4",
+    ]  # fmt: skip
+    assert all(line.endswith("loss 0.2500") for line in lines)
+
+
+def test_only_the_first_rank_shows_progress(monkeypatch, capfd):
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    trainer = Mock(pl.Trainer, is_global_zero=False, max_steps=4, accumulate_grad_batches=1)
+    shown = StepProgress()
+    shown.on_train_start(trainer, Mock(TrainedModule))
+    shown.on_train_batch_end(trainer, Mock(TrainedModule), None, None, 0)
+    shown.teardown(trainer, Mock(TrainedModule), "fit")
+    assert capfd.readouterr().err == ""

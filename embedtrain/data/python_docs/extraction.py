@@ -171,7 +171,10 @@ def main() -> None:
     gc.disable()
     for line in sys.stdin:
         found = [_read_file(module, Path(path)) for module, path in json.loads(line)]
-        answer = [one and [list(vars(o).values()) for o in one] for one in found]
+        answer = [
+            None if one is None else [list(vars(documented).values()) for documented in one]
+            for one in found
+        ]
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 

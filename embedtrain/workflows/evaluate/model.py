@@ -111,8 +111,9 @@ def _encode_documents(
     model: TextEncoder, texts: list[str], cache: Path | None, advance: Callable[[int], None]
 ) -> tuple[NDArray[np.float32] | TokenVectors, float]:
     """Return the vectors, from the cache if it has them, and how many are encoded in a second."""
-    kept = cache is not None and isinstance(model, DenseEncoder) and len(texts) <= KEPT
-    folder = embeddings_folder(cache, model_key(model), texts, "document") if kept else None
+    folder = None
+    if cache is not None and isinstance(model, DenseEncoder) and len(texts) <= KEPT:
+        folder = embeddings_folder(cache, model_key(model), texts, "document")
     if folder is not None and (known := load_embeddings(folder, len(texts))) is not None:
         advance(len(texts))
         sample = texts[:SAMPLE]

@@ -243,7 +243,7 @@ def test_scores_beyond_float32_are_infinite_and_tied():
     assert scored["mrr_at_10"]["q"] == 0.5
 
 
-def test_a_full_evaluation_of_two_thousand_queries_takes_under_two_seconds():
+def test_a_full_evaluation_of_two_thousand_queries_takes_under_two_seconds_of_cpu():
     rng = np.random.default_rng(0)
     query_ids = [f"q{number}" for number in range(2000)]
     document_ids = [f"document-{number}" for number in range(16_000)]
@@ -252,7 +252,7 @@ def test_a_full_evaluation_of_two_thousand_queries_takes_under_two_seconds():
     qrels = {
         query: {document_ids[row[3]]: 1} for query, row in zip(query_ids, indices, strict=True)
     }
-    start = time.perf_counter()
+    start = time.process_time()
     ranking = rank_arrays(qrels, query_ids, document_ids, indices, scores)
     score_ranking(ranking, ["ndcg_at_10", "mrr_at_10", "map_at_100", "recall_at_100"])
-    assert time.perf_counter() - start < 2.0
+    assert time.process_time() - start < 2.0

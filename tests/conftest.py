@@ -19,20 +19,13 @@ import torch
 from hypothesis import settings
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Import Triton and the kernels for its interpreter, unless they are to be compiled for a GPU.
-
-    Nothing above may import Triton, as transformers does: which of both it is for is settled then.
-    """
-    only_leads = config.getoption("numprocesses", None) and not hasattr(config, "workerinput")
-    if config.option.markexpr == "gpu" or only_leads or find_spec("triton") is None:
-        return
-    with pytest.MonkeyPatch.context() as patch:  # left set, it would let every loss on CPU use them
+# Which of both a kernel is for, interpreter or GPU, is settled when it and Triton are imported, so here, before
+# anything imports transformers. Left set, the variable would let every loss on CPU use them.
+if find_spec("triton") is not None and not torch.cuda.is_available():
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
         import embedtrain_kernels.catalogue  # noqa: F401
         import guard_kernels  # noqa: F401
-
 
 # A busy machine takes longer now and then: no test is about time.
 settings.register_profile("any_machine", deadline=None)

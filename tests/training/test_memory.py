@@ -28,28 +28,34 @@ def plan(available=80 * GIB, device="cuda", **settings):
 
 def test_a_plan_adds_up_by_hand():
     found = plan(rematerialize=True, chunk_tokens=10_000)
-    assert found.weights == found.gradients == 400_000_000
-    assert found.optimizer == 800_000_000
-    assert found.activations == 10_000 * 100_000 * 4
-    assert found.vectors == 2 * 4 * 1_000_000
+    assert found.parts["weights"] == found.parts["gradients"] == 400_000_000
+    assert found.parts["optimizer"] == 800_000_000
+    assert found.parts["activations"] == 10_000 * 100_000 * 4
+    assert found.parts["vectors"] == 2 * 4 * 1_000_000
     assert found.total == sum(found.parts.values())
 
 
 def test_without_rematerialisation_all_tokens_keep_their_activations():
-    assert plan(chunk_tokens=1000).activations == 50_000 * 100_000 * 4
-    assert plan(chunk_tokens=1000, rematerialize=0.5).activations == 25_000 * 100_000 * 4
+    assert plan(chunk_tokens=1000).parts["activations"] == 50_000 * 100_000 * 4
+    assert plan(chunk_tokens=1000, rematerialize=0.5).parts["activations"] == 25_000 * 100_000 * 4
 
 
 def test_precision_checkpointing_and_sharding_lower_what_they_should():
     whole = plan(chunk_tokens=1000)
-    assert plan(chunk_tokens=1000, precision="bf16").activations == whole.activations // 2
+    assert (
+        plan(chunk_tokens=1000, precision="bf16").parts["activations"]
+        == whole.parts["activations"] // 2
+    )
     lean = plan(chunk_tokens=1000, gradient_checkpointing=True)
-    assert lean.activations == whole.activations // 5
-    assert plan(devices=8).weights == whole.weights
-    assert plan(devices=8, strategy="fsdp").weights == whole.weights // 8
+    assert lean.parts["activations"] == whole.parts["activations"] // 5
+    assert plan(devices=8).parts["weights"] == whole.parts["weights"]
+    assert plan(devices=8, strategy="fsdp").parts["weights"] == whole.parts["weights"] // 8
     two = plan(devices=8, strategy="deepspeed_2")
-    assert (two.weights, two.gradients) == (whole.weights, whole.gradients // 8)
-    assert plan(strategy="deepspeed_1", offload=True).optimizer == 0
+    assert (two.parts["weights"], two.parts["gradients"]) == (
+        whole.parts["weights"],
+        whole.parts["gradients"] // 8,
+    )
+    assert plan(strategy="deepspeed_1", offload=True).parts["optimizer"] == 0
 
 
 def test_auto_takes_the_largest_chunk_that_fits():

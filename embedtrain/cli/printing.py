@@ -5,7 +5,6 @@ import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from textwrap import shorten
 from typing import Any
 
 from rich import box
@@ -133,7 +132,7 @@ def _print_example(example: Mapping[str, Any], out: Console) -> None:
             star = "*" if hit["relevant"] else " "
             text = " ".join(hit["text"].split())
             line = f"{name if rank == 1 else '':7}{rank}{star} {text}"
-            out.print(escape(shorten(line, out.width - 1)))
+            out.print(escape(line[: out.width - 1]))
     out.print("")
 
 

@@ -23,7 +23,7 @@ STYLE = """
     .track { stroke: #3d444d } .one { fill: #9198a1 } .two { fill: #8c9eff } .line { stroke: #8c9eff }
   }
 """
-LOWEST, HIGHEST, FASTEST = 0.45, 0.80, 5.5
+LOWEST, HIGHEST, FASTEST = 0.45, 0.90, 5.5
 
 
 def text(x: float, y: float, words: str, kind: str = "", anchor: str = "start") -> str:

@@ -132,7 +132,7 @@ def count_queries(data: EvaluatedData) -> str:
 def describe_overlap(overlap: Mapping[str, float]) -> str:
     """Say how many of the queries are not new to a model that learned from the training queries."""
     return (
-        f"{overlap['equal_queries']:.1%} of the queries are among the training queries, "
+        f"{overlap['equal_queries']:.1%} of the test queries are among the training queries, "
         f"{overlap['queries_sharing_13_words']:.1%} share 13 words in a row with one"
     )
 

@@ -165,7 +165,7 @@ def _scores(evaluation: dict[str, Any] | None) -> str:
         markdown_table(["Metric", "Before", "After", "Difference", "p"], rows),
         f"Measured on {describe_data(after.data)}. In brackets: 95 % bootstrap intervals over queries; p is of a "
         "paired sign-flip test.",
-        "" if seen is None else f"Of the test queries: {describe_overlap(seen)}.",
+        "" if seen is None else f"{describe_overlap(seen)}.",
     ]
     return "\n\n".join(filter(None, lines))
 

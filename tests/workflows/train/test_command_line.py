@@ -43,7 +43,10 @@ def test_a_run_leaves_what_later_work_relies_on(run_folder):
         score = evaluation[part]["ndcg_at_10"]
         assert score["low"] <= score["value"] <= score["high"]
     assert evaluation["after"]["train_overlap"]["queries_sharing_13_words"] == 0.0
-    assert "Of the test queries, " in (run_folder / "model" / "README.md").read_text()
+    assert (
+        "of the test queries are among the training queries, "
+        in (run_folder / "model" / "README.md").read_text()
+    )
     environment = json.loads((run_folder / "environment.json").read_text())
     assert environment["versions"]["torch"]
     assert json.loads((run_folder / "data.json").read_text())[0]["fingerprint"]

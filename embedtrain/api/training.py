@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.data.given import keep_rows
 from embedtrain.mining.output import MiningFolder
 from embedtrain.mining.settings import MiningConfig
@@ -10,10 +9,12 @@ from embedtrain.recipe.overrides import read_section
 from embedtrain.recipe.reading import Overrides, as_words
 from embedtrain.recipe.retrieval import GivenRecipe, load_recipe
 from embedtrain.recipe.run_folder import RunFolder
-from embedtrain.release.export import export as export_model
+from embedtrain.release.export import export
 from embedtrain.workflows import check as checking
 from embedtrain.workflows import train as runs
 from embedtrain.workflows.mine import mine as mine_negatives
+
+__all__ = ["check", "export", "mine", "resume", "train"]
 
 
 def train(
@@ -86,29 +87,3 @@ def mine(
     path = str(data if isinstance(data, str | Path) else keep_rows(data))
     chosen = read_section(MiningConfig, settings)
     return mine_negatives(str(model), path, Path(output), chosen, split=split)
-
-
-def export(
-    source: str | Path,
-    output: str | Path,
-    *,
-    overwrite: bool = False,
-    layer: int | None = None,
-    dim: int | None = None,
-    instruction: str | None = None,
-    long_inputs: LongInputs | None = None,
-) -> Path:
-    """Export a run's best model, or a model folder, to a folder that other libraries load; see its workflow.
-
-    Raises:
-        UserError: If ``output`` exists, or the reloaded vectors differ.
-    """
-    return export_model(
-        str(source),
-        Path(output),
-        overwrite=overwrite,
-        layer=layer,
-        dim=dim,
-        instruction=instruction,
-        long_inputs=long_inputs,
-    )

@@ -4,22 +4,12 @@ An objective gets embeddings and gives a loss; it imports no model, no rank and 
 ``base.py``, then ``info_nce.py``.
 """
 
-import importlib
-import pkgutil
-from inspect import isabstract
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from embedtrain.objectives.base import Objective
-from embedtrain.objectives.own import any_objective
+from embedtrain.objectives.own import any_objective, find_objectives
 
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
-
-OBJECTIVES: dict[str, type[Objective]] = {
-    get_args(cls.model_fields["name"].annotation)[0]: cls
-    for cls in Objective.__subclasses__()
-    if not isabstract(cls)
-}
+OBJECTIVES: dict[str, type[Objective]] = find_objectives(__name__, __path__, Objective)
 """Every objective by its name in a recipe."""
 
 if TYPE_CHECKING:

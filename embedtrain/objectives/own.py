@@ -1,12 +1,25 @@
 """Which objective a recipe's section names: one of the package, or a class of the user's own."""
 
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Union
+from collections.abc import Callable, Iterable, Mapping
+from importlib import import_module
+from inspect import isabstract
+from pkgutil import iter_modules
+from typing import Annotated, Any, TypeVar, Union, get_args
 
 from pydantic import BaseModel, Field, PlainSerializer, WrapValidator
 
 from embedtrain.errors import UserError
 from embedtrain.plugins import find_reference, load_plugin
+
+Form = TypeVar("Form", bound=BaseModel)
+
+
+def find_objectives(package: str, path: Iterable[str], form: type[Form]) -> dict[str, type[Form]]:
+    """Import every file of a package and return the subclasses of ``form`` by their names in a recipe."""
+    for module in iter_modules(path):
+        import_module(f"{package}.{module.name}")
+    kinds = [kind for kind in form.__subclasses__() if not isabstract(kind)]
+    return {get_args(kind.model_fields["name"].annotation)[0]: kind for kind in kinds}
 
 
 def name_of(objective: BaseModel) -> str:

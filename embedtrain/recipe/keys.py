@@ -11,12 +11,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic_core import SchemaValidator, ValidationError
 
 from embedtrain.plugins import find_reference
 from embedtrain.recipe.mistakes import PRETRAINS, describe_mistake, worst_of
-from embedtrain.recipe.reading import as_pairs, read_file, set_key, set_stage_keys
+from embedtrain.recipe.reading import read_file, set_keys, set_stage_keys
 
 Schema = dict[str, Any]
 KEYS = Path(__file__).with_name("keys.json")
@@ -58,40 +57,28 @@ def check_keys(path: Path, overrides: Sequence[str] = ()) -> str:
     """
     content, root = read_file(path)
     form = form_of(content)
+    given: tuple[str, ...] = ()
     if form == "Pipeline":
         set_stage_keys(content, overrides)
-        _check(content, form, path, root, ())
-        for number, stage in enumerate(content["stages"]):
-            if isinstance(stage.get("train"), dict):
-                _check_stage(content, number, path, root)
-        return form
-    given = as_pairs(overrides)
-    for key, value in given.items():
-        set_key(content, key, value)
-    form = form_of(content)
-    _check(content, form, path, root, tuple(given))
+    else:
+        given = tuple(set_keys(content, overrides))
+        form = form_of(content)
+
+    def check(part: Schema, form: str, *above: str | int) -> None:
+        if found := _mistakes(part, form):
+            details = worst_of(found)
+            known = known_keys(form, details["loc"])
+            details["loc"] = (*above, *details["loc"])
+            raise describe_mistake(
+                details, content, known, place=str(path), root=root, overrides=given
+            )
+
+    check(content, form)
+    for number, stage in enumerate(content["stages"] if form == "Pipeline" else ()):
+        if isinstance(stage.get("train"), dict):  # its description is that of the whole
+            recipe = {"description": ""} | stage["train"]
+            check(recipe, form_of(recipe), "stages", number, "train")
     return form
-
-
-def _check_stage(content: Schema, number: int, path: Path, root: yaml.Node | None) -> None:
-    """Check a recipe inside a recipe; its description is that of the whole."""
-    recipe = {"description": ""} | content["stages"][number]["train"]
-    if found := _mistakes(recipe, form_of(recipe)):
-        details = worst_of(found)
-        known = known_keys(form_of(recipe), details["loc"])
-        details["loc"] = ("stages", number, "train", *details["loc"])
-        raise describe_mistake(details, content, known, place=str(path), root=root)
-
-
-def _check(
-    content: Schema, form: str, path: Path, root: yaml.Node | None, overrides: Sequence[str]
-) -> None:
-    if found := _mistakes(content, form):
-        details = worst_of(found)
-        known = known_keys(form, details["loc"])
-        raise describe_mistake(
-            details, content, known, place=str(path), root=root, overrides=overrides
-        )
 
 
 def _mistakes(content: Schema, form: str) -> list[Any]:

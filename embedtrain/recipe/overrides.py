@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from embedtrain.recipe.mistakes import unknown_key, unusable
-from embedtrain.recipe.reading import Overrides, as_pairs, set_key
+from embedtrain.recipe.reading import Overrides, set_keys
 
 Section = TypeVar("Section", bound=BaseModel)
 
@@ -17,8 +17,7 @@ def read_section(section: type[Section], overrides: Overrides) -> Section:
         UserError: At the first mistake, naming the key.
     """
     content: dict[str, Any] = {}
-    for key, value in as_pairs(overrides).items():
-        set_key(content, key, value)
+    set_keys(content, overrides)
     try:
         return section.model_validate(content)
     except ValidationError as error:

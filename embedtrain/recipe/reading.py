@@ -44,9 +44,12 @@ def parse_yaml(place: str, text: str) -> Any:  # noqa: ANN401 - YAML may hold an
         raise UserError(f"{place}{line}", f"is not valid YAML ({problem})") from error
 
 
-def as_pairs(overrides: Overrides) -> dict[str, Any]:
-    """Return the keys and values of overrides."""
-    return dict(overrides if isinstance(overrides, Mapping) else map(split_override, overrides))
+def set_keys(content: dict[str, Any], overrides: Overrides) -> list[str]:
+    """Set the keys of overrides and return them."""
+    pairs = dict(overrides if isinstance(overrides, Mapping) else map(split_override, overrides))
+    for key, value in pairs.items():
+        set_key(content, key, value)
+    return list(pairs)
 
 
 def as_words(overrides: Overrides) -> list[str]:

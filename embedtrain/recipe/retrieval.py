@@ -26,7 +26,7 @@ from embedtrain.plugins import IMPORTED, load_plugin
 from embedtrain.recipe.keys import form_of, known_keys
 from embedtrain.recipe.mistakes import describe_mistake, keys_in_file, worst_of
 from embedtrain.recipe.pretraining import PretrainRecipe
-from embedtrain.recipe.reading import Overrides, as_pairs, read_file, set_key
+from embedtrain.recipe.reading import Overrides, read_file, set_key, set_keys
 from embedtrain.resources import find_recipe
 from embedtrain.section import Section
 from embedtrain.training.frozen_documents import FrozenDocumentsConfig
@@ -133,9 +133,7 @@ def load_recipe(recipe: GivenRecipe, overrides: Overrides = (), data: object = N
     place, content, root = _read(recipe)
     if "stages" in content:
         raise UserError(place, "has several stages", cure="Only `embedtrain train` runs them")
-    given = as_pairs(overrides)
-    for key, value in given.items():
-        set_key(content, key, value)
+    given = set_keys(content, overrides)
     if data is not None:
         path = data if isinstance(data, str | Path) else keep_rows(data)
         set_key(content, "data.sources", [{"path": str(path)}])
@@ -148,7 +146,7 @@ def load_recipe(recipe: GivenRecipe, overrides: Overrides = (), data: object = N
         known = _own_keys(content, keys_in_file(details, content)[:-1])
         known = known or known_keys(form.__name__, details["loc"])
         raise describe_mistake(
-            details, content, known, place=place, root=root, overrides=tuple(given)
+            details, content, known, place=place, root=root, overrides=given
         ) from error
 
 

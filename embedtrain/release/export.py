@@ -44,8 +44,8 @@ MIN_COSINE = 0.99999
 
 
 def export(
-    source: str,
-    output: Path,
+    source: str | Path,
+    output: str | Path,
     *,
     overwrite: bool = False,
     layer: int | None = None,
@@ -75,16 +75,16 @@ def export(
     changes = describe_changes(layer, dim, instruction, long_inputs)
     if isinstance(recipe, PretrainRecipe):
         if not changes:
-            return export_pretrained(run, recipe, output, overwrite=overwrite)
+            return export_pretrained(run, recipe, Path(output), overwrite=overwrite)
         source, recipe = str(run.model), None
-    model = load_encoder(source) if recipe is None else load_trained(run, recipe)
+    model = load_encoder(str(source)) if recipe is None else load_trained(run, recipe)
     if changes:
         if layer is not None or dim is not None or instruction is not None:
             model = shrink(model, layer=layer, dim=dim)
             model.contract = model.contract.under(instruction)
         lengthen_weights(model, long_inputs)
         card = card and change_card(card, changes)
-    return write_model(model, output, card=card, overwrite=overwrite)
+    return write_model(model, Path(output), card=card, overwrite=overwrite)
 
 
 def card_of(folder: Path) -> str | None:

@@ -180,7 +180,18 @@ def is_patience_over(state: Mapping[str, float], patience: int | None) -> bool:
     return patience is not None and state.get("misses", 0) >= patience
 
 
-class StepProgress(pl.Callback):
+class WithTeardown(pl.Callback):
+    """Its ``teardown`` runs after an exception as well, where Lightning calls none."""
+
+    def on_exception(
+        self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        """End."""
+        del exception
+        self.teardown(trainer, module, "fit")
+
+
+class StepProgress(WithTeardown):
     """Shows the step, the last logged loss, the speed and the time left, on a terminal and in a log."""
 
     def __init__(self) -> None:
@@ -206,15 +217,8 @@ class StepProgress(pl.Callback):
         """End."""
         self._shown.close()
 
-    def on_exception(
-        self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        """End; Lightning calls no teardown after an exception."""
-        del exception
-        self.teardown(trainer, module, "fit")
 
-
-class CleanStop(pl.Callback):
+class CleanStop(WithTeardown):
     """Ends the run after the current step at Ctrl-C or SIGTERM; a second Ctrl-C ends it at once.
 
     Stopping between steps is what makes the checkpoint resumable: in the middle of an optimizer step
@@ -247,13 +251,6 @@ class CleanStop(pl.Callback):
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous.clear()
-
-    def on_exception(
-        self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException
-    ) -> None:
-        """Give the signals back; Lightning calls no teardown after an exception."""
-        del exception
-        self.teardown(trainer, module, "fit")
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         if self.received is not None:

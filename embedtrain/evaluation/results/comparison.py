@@ -14,7 +14,7 @@ from rich.table import Table
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.statistics import PairedComparison, holm_correction
 from embedtrain.evaluation.results.report import compare
-from embedtrain.evaluation.results.result import EvaluationResult, load_result
+from embedtrain.evaluation.results.result import EvaluationResult, load_results_in
 from embedtrain.evaluation.results.wording import file_names, metric_title, show_p_value
 from embedtrain.files import write_file
 
@@ -125,11 +125,8 @@ def write_comparison(rows: Sequence[ComparedScore], baseline: str, path: Path) -
 
 
 def _load(path: Path) -> dict[str, EvaluationResult]:
-    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
-    if not files:
-        raise UserError(path, "holds no result", cure="Write some with embedtrain evaluate")
-    results = [load_result(file) for file in files]
-    return {f"{result.data.name} {result.data.split}": result for result in results}
+    found = load_results_in(path)
+    return {f"{result.data.name} {result.data.split}": result for result in found}
 
 
 def _compare_one(

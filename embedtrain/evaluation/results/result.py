@@ -137,6 +137,14 @@ def load_result(path: Path) -> EvaluationResult:
         ) from error
 
 
+def load_results_in(path: Path) -> list[EvaluationResult]:
+    """Read a result file, or all of a folder's, of which there must be one."""
+    files = sorted(path.glob("*.json")) if path.is_dir() else [path]
+    if not files:
+        raise UserError(path, "holds no result", cure="Write some with embedtrain evaluate")
+    return [load_result(file) for file in files]
+
+
 def parse_result(content: dict[str, Any]) -> EvaluationResult:
     """Build a result from the object of its file."""
     sections = {name: content[name] for name in SECTIONS if name in content}

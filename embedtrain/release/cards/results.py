@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 
 from embedtrain.errors import UserError
 from embedtrain.evaluation.results.report import render_text
-from embedtrain.evaluation.results.result import EvaluationResult, load_result
+from embedtrain.evaluation.results.result import EvaluationResult, load_results_in
 from embedtrain.evaluation.results.wording import describe_data
 
 HEADING = "## Further evaluations"
@@ -53,13 +53,7 @@ def load_results(paths: Sequence[Path]) -> list[EvaluationResult]:
     Raises:
         UserError: If a file is no result, or a folder has none.
     """
-    files = []
-    for path in paths:
-        found = sorted(path.glob("*.json")) if path.is_dir() else [path]
-        if not found:
-            raise UserError(path, "holds no result", cure="Write some with embedtrain evaluate")
-        files += found
-    return [load_result(file) for file in files]
+    return [result for path in paths for result in load_results_in(path)]
 
 
 def result_entry(result: EvaluationResult) -> dict[str, Any]:

@@ -22,11 +22,10 @@ from embedtrain.evaluation.results.wording import (
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.late_interaction.encoder import LateInteractionConfig
 from embedtrain.objectives.own import name_of
-from embedtrain.recipe.changed_settings import dump_changed
 from embedtrain.recipe.retrieval import Recipe
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.release.cards.results import result_entry
-from embedtrain.release.cards.training_data import Row, markdown_table, training_data
+from embedtrain.release.cards.training_data import Row, making, markdown_table
 from embedtrain.resources import resource
 
 ONLY_HERE = "Other libraries have no module for what this model does and refuse the folder."
@@ -68,12 +67,11 @@ def render_card(run: RunFolder, recipe: Recipe, contract: AnyContract) -> str:
     """Return the README.md of the exported model."""
     form = _form(recipe.model, contract)
     template = Template(resource("model_cards").joinpath("template.md").read_text(encoding="utf-8"))
-    evaluation = _read(run.evaluation)
-    environment = _read(run.environment) or {}
+    measured = run.evaluation
+    evaluation = json.loads(measured.read_text("utf-8")) if measured.is_file() else None
     return template.substitute(
         name=model_name(recipe.model.backbone),
         metadata=yaml.safe_dump(_metadata(recipe, form, evaluation), sort_keys=False).strip(),
-        description=recipe.description,
         backbone=HUB_NAMES.get(recipe.model.backbone, recipe.model.backbone),
         pooling=_pooling(recipe.model),
         similarity=recipe.model.similarity,
@@ -83,10 +81,7 @@ def render_card(run: RunFolder, recipe: Recipe, contract: AnyContract) -> str:
         document_prompt=json.dumps(recipe.model.document.prompt),
         document_length=recipe.model.document.length,
         scores=_scores(evaluation),
-        data=markdown_table(*training_data(run, recipe)),
-        versions=", ".join(f"{k} {v}" for k, v in environment.get("versions", {}).items()),
-        git_commit=environment.get("git_commit") or "none",
-        recipe=dump_changed(recipe).strip(),
+        **making(run, recipe),
     )
 
 
@@ -168,7 +163,3 @@ def _scores(evaluation: dict[str, Any] | None) -> str:
         "" if seen is None else f"{describe_overlap(seen)}.",
     ]
     return "\n\n".join(filter(None, lines))
-
-
-def _read(path: Path) -> Any:  # noqa: ANN401 - JSON
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

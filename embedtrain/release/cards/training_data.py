@@ -2,6 +2,7 @@
 
 import json
 
+from embedtrain.recipe.changed_settings import dump_changed
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import AnyRecipe
 from embedtrain.recipe.run_folder import RunFolder
@@ -25,6 +26,18 @@ def training_data(run: RunFolder, recipe: AnyRecipe) -> tuple[list[str], list[Ro
         for name, report in zip(names, reports, strict=bool(reports))
     ]
     return [*headings, *counts, "Fingerprint"], rows
+
+
+def making(run: RunFolder, recipe: AnyRecipe) -> dict[str, str]:
+    """Return what every card says of how its model was made, by the names of its template."""
+    found = json.loads(run.environment.read_text("utf-8")) if run.environment.is_file() else {}
+    return {
+        "description": recipe.description,
+        "data": markdown_table(*training_data(run, recipe)),
+        "versions": ", ".join(f"{name} {one}" for name, one in found.get("versions", {}).items()),
+        "git_commit": found.get("git_commit") or "none",
+        "recipe": dump_changed(recipe).strip(),
+    }
 
 
 def markdown_table(headings: list[str], rows: list[Row]) -> str:

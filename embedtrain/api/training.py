@@ -52,7 +52,7 @@ def resume(run: str | Path, overrides: Overrides = ()) -> RunFolder:
 
 def check(
     recipe: GivenRecipe, *, data: object = None, overrides: Overrides = ()
-) -> checking.CheckReport | checking.PretrainCheck:
+) -> checking.CheckReport:
     """Load the model, tokenise the data and measure one small step of a recipe; train nothing.
 
     Raises:

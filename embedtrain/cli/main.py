@@ -2,46 +2,25 @@
 
 import sys
 import traceback
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from embedtrain.cli import (
-    adapt,
-    check,
-    compare,
-    doctor,
-    encode,
-    evaluate,
-    export,
-    init,
-    merge,
-    mine,
-    pareto,
-    probe,
-    recipes,
-    report,
-    rotate,
-    score,
-    search,
-    static,
-    tokenizer,
-    train,
-)
 from embedtrain.cli.verbosity import QuietOption, VerboseOption, audible, choose_verbosity
 from embedtrain.errors import INTERRUPTED, Interrupted, RankDied, UserError
 from embedtrain.progress import is_verbose
 
 COMMANDS = {
-    "Train": {"init": init, "train": train, "check": check, "adapt": adapt, "static": static},
-    "Data": {"tokenizer": tokenizer, "mine": mine, "score": score},
-    "Search": {"search": search, "encode": encode},
-    "Evaluate": {"evaluate": evaluate, "compare": compare, "pareto": pareto, "report": report},
-    "Ship": {"export": export, "merge": merge, "rotate": rotate},
-    "Inspect": {"recipes": recipes, "doctor": doctor, "probe": probe},
+    "Train": ("init", "train", "check", "adapt", "static"),
+    "Data": ("tokenizer", "mine", "score"),
+    "Search": ("search", "encode"),
+    "Evaluate": ("evaluate", "compare", "pareto", "report"),
+    "Ship": ("export", "merge", "rotate"),
+    "Inspect": ("recipes", "doctor", "probe"),
 }
-"""The module of each command, in the order in which ``--help`` lists them."""
+"""The commands, each a module of this folder, in the order in which ``--help`` lists them."""
 
 
 class InOrder(TyperGroup):
@@ -62,8 +41,9 @@ app = typer.Typer(
     help="Train embedding models for retrieval: exact, fast, one contract, simple.",
     epilog="Begin with: embedtrain init pairs.jsonl, or embedtrain train quickstart",
 )
-for _heading, _modules in COMMANDS.items():
-    for _name, _module in _modules.items():
+for _heading, _names in COMMANDS.items():
+    for _name in _names:
+        _module = import_module(f"embedtrain.cli.{_name}")
         _command = getattr(_module, _name)
         _epilog = "\n\n".join(("Examples:", *_module.EXAMPLES))
         if isinstance(_command, typer.Typer):

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from embedtrain.data.pretraining.spans import SpanReport
+from embedtrain.data.tokenized import SourceReport
 from embedtrain.evaluation.results.report import result_tables
 from embedtrain.evaluation.results.result import EvaluationResult, load_result, parse_result
 from embedtrain.evaluation.results.wording import metric_title
@@ -21,7 +23,7 @@ from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import Recipe, dump_recipe, load_recipe
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.training.planner import describe
-from embedtrain.workflows.check import CheckReport, PretrainCheck
+from embedtrain.workflows.check import CheckReport
 from embedtrain.workflows.pipeline import load_pipeline
 from embedtrain.workflows.search import Hit
 from embedtrain.workflows.summary import read_summary
@@ -43,45 +45,52 @@ def print_hits(hits: Sequence[Hit]) -> None:
         out.print(f"   {escape(' '.join(hit.text.split())[:300])}")
 
 
-def print_report(report: CheckReport | PretrainCheck) -> None:
+def print_report(report: CheckReport) -> None:
     """Print recipe, data report and estimate, and what code of the user's was imported for them."""
+    out, estimate = Console(highlight=False), report.estimate
     for name, file in IMPORTED.items():
-        Console(highlight=False).print(escape(f"# imports {name} from {file}"), soft_wrap=True)
-    if isinstance(report, PretrainCheck):
-        print_pretrain_check(report)
-        return
-    out = Console(highlight=False)
+        out.print(escape(f"# imports {name} from {file}"), soft_wrap=True)
     out.print(escape(dump_recipe(report.recipe)))
-    table = Table(
-        "Source", "Rows", "Queries", "Documents", "Query tokens", "Document tokens", "At limit"
-    )
-    for place, source in report.sources:
-        table.add_row(
-            escape(place),
-            f"{source.num_rows:,}",
-            f"{source.num_queries:,}",
-            f"{source.num_documents:,}",
-            "/".join(map(str, source.query_lengths[:4])),
-            "/".join(map(str, source.document_lengths[:4])),
-            f"{source.query_full_ratio:.1%} / {source.document_full_ratio:.1%}",
-        )
+    rows = [{"Source": escape(place)} | _describe_source(one) for place, one in report.sources]
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*row.values())
     out.print(table)
     for sentence in report.held_out:
         out.print(escape(sentence))
     out.print(
-        "Tokens: 10/50/90/99 %. At limit: share of queries / documents that were cut or just fit."
+        "Span tokens: 10/50/90/99 %, special tokens not counted."
+        if isinstance(report.recipe, PretrainRecipe)
+        else "Tokens: 10/50/90/99 %. At limit: share of queries / documents that were cut or just fit."
     )
-    estimate = report.estimate
-    total = estimate.num_steps * estimate.seconds_per_step
+    minutes = estimate.num_steps * estimate.seconds_per_step / 60
     out.print(
-        f"{estimate.num_steps:,} steps of {estimate.tokens_per_step:,} tokens: about "
-        f"{estimate.seconds_per_step:.2f} s a step, {total / 60:.0f} minutes (measured on a small batch)"
+        f"{estimate.num_parameters / 1e6:.1f} M parameters; {estimate.num_steps:,} steps of "
+        f"{estimate.tokens_per_step:,} tokens: about {estimate.seconds_per_step:.2f} s a step, "
+        f"{minutes:.0f} minutes (measured on a small batch)"
     )
     out.print(describe(estimate.plan))
-    if not estimate.plan.fits:
-        out.print(
-            "[bold red]This may not fit.[/] Set trainer.rematerialize=true, lower trainer.chunk_tokens."
-        )
+
+
+def _describe_source(source: SourceReport | SpanReport) -> dict[str, str]:
+    """Return headings and cells."""
+    if isinstance(source, SpanReport):
+        return {
+            "Documents": f"{source.num_documents:,}",
+            "Empty": f"{source.num_empty:,}",
+            "Spans": f"{source.num_spans:,}",
+            "Too short": f"{source.num_short:,}",
+            "Tokens": f"{source.num_tokens:,}",
+            "Span tokens": "/".join(map(str, source.span_lengths[:4])),
+        }
+    return {
+        "Rows": f"{source.num_rows:,}",
+        "Queries": f"{source.num_queries:,}",
+        "Documents": f"{source.num_documents:,}",
+        "Query tokens": "/".join(map(str, source.query_lengths[:4])),
+        "Document tokens": "/".join(map(str, source.document_lengths[:4])),
+        "At limit": f"{source.query_full_ratio:.1%} / {source.document_full_ratio:.1%}",
+    }
 
 
 def print_run(path: Path) -> None:
@@ -186,32 +195,6 @@ def print_pipeline(output: Path) -> None:
         if stage.evaluate is not None:
             for table in result_tables(load_result(output / stage.name / "scores.json")):
                 out.print(table)
-
-
-def print_pretrain_check(report: PretrainCheck) -> None:
-    """Print recipe, text report and estimate."""
-    out = Console(highlight=False)
-    out.print(escape(dump_recipe(report.recipe)))
-    table = Table("Source", "Documents", "Empty", "Spans", "Too short", "Tokens", "Span tokens")
-    for place, source in report.sources:
-        table.add_row(
-            escape(place),
-            f"{source.num_documents:,}",
-            f"{source.num_empty:,}",
-            f"{source.num_spans:,}",
-            f"{source.num_short:,}",
-            f"{source.num_tokens:,}",
-            "/".join(map(str, source.span_lengths[:4])),
-        )
-    out.print(table)
-    out.print("Span tokens: 10/50/90/99 %, special tokens not counted.")
-    minutes = report.num_steps * report.seconds_per_step / 60
-    out.print(
-        f"{report.num_parameters / 1e6:.1f} M parameters; {report.num_steps:,} steps of "
-        f"{report.tokens_per_step:,} tokens: about {report.seconds_per_step:.2f} s a step, "
-        f"{minutes:.0f} minutes (measured on a small batch)"
-    )
-    out.print(describe(report.plan))
 
 
 def print_pretrain_run(path: Path) -> None:

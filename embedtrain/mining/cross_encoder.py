@@ -19,10 +19,9 @@ class CrossEncoder:
     Args:
         path: Folder or Hub id.
         batch_size: Pairs scored at once.
-        max_length: Tokens of a pair; the longer text is cut first. None takes the model's limit.
     """
 
-    def __init__(self, path: str, *, batch_size: int = 32, max_length: int | None = None) -> None:
+    def __init__(self, path: str, *, batch_size: int = 32) -> None:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
         try:
@@ -46,7 +45,7 @@ class CrossEncoder:
             )  # fmt: skip
         self.batch_size = batch_size
         limit = getattr(self.model.config, "max_position_embeddings", 512)
-        self.max_length = max_length or min(self.tokenizer.model_max_length, limit)
+        self.max_length = min(self.tokenizer.model_max_length, limit)
         self.device = preferred_device("auto")
         self.model.to(self.device).eval()
 

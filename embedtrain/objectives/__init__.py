@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from embedtrain.objectives.base import Objective
 from embedtrain.objectives.own import any_objective, find_objectives
 
-OBJECTIVES: dict[str, type[Objective]] = find_objectives(__name__, __path__, Objective)
+OBJECTIVES: dict[str, type[Objective]] = find_objectives(__name__, __path__, Objective)  # type: ignore[type-abstract]
 """Every objective by its name in a recipe."""
 
 if TYPE_CHECKING:

@@ -38,8 +38,6 @@ def pair_scores(
     query: Embeddings,
     document: Embeddings,
     owners: Int64[Tensor, " documents"],
-    *,
-    backend: Backend = "auto",
 ) -> Float[Tensor, " documents"]:
     """Score document ``n`` against query ``owners[n]`` only, as distillation and reranking do."""
     if isinstance(query, TokenEmbeddings) and isinstance(document, TokenEmbeddings):
@@ -47,7 +45,7 @@ def pair_scores(
             columns = torch.arange(len(document), device=owners.device)
             scores = exact_match_scores(query, document)[owners, columns]
         else:
-            scores = maxsim_grouped_packed(query, document, owners, backend=backend)
+            scores = maxsim_grouped_packed(query, document, owners)
         if query.cls is None or document.cls is None:
             return scores
         return scores + pair_scores(query.cls, document.cls, owners)

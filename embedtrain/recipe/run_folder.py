@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from torch import nn
 
 from embedtrain.errors import UserError
-from embedtrain.files import refuse_existing
+from embedtrain.files import refuse_existing, write_file
 from embedtrain.models.backbone.lora import load_trained_weights, merge_lora, save_adapter
 from embedtrain.models.build import build_encoder
 from embedtrain.models.encoder import TextEncoder
@@ -101,16 +101,11 @@ def create_run(path: Path, recipe: AnyRecipe, reports: Sequence[BaseModel]) -> R
     """
     refuse_existing(path)
     run = RunFolder(path)
-    try:
-        run.checkpoints.mkdir(parents=True)
-        run.environment.write_text(json.dumps(_environment(), indent=2) + "\n", encoding="utf-8")
-        run.recipe.write_text(dump_recipe(recipe, run.given), encoding="utf-8")
-        found = [report.model_dump() for report in reports]
-        run.data.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise UserError(
-            path, f"cannot be written ({error.strerror})", cure="Check the folder"
-        ) from error
+    write_file(run.environment, json.dumps(_environment(), indent=2) + "\n")
+    run.checkpoints.mkdir()
+    write_file(run.recipe, dump_recipe(recipe, run.given))
+    found = [report.model_dump() for report in reports]
+    write_file(run.data, json.dumps(found, indent=2) + "\n")
     return run
 
 

@@ -43,6 +43,12 @@ class Shape:
     vectors: int
 
 
+TOO_LARGE = (
+    "\nThis may not fit. Set trainer.rematerialize=true, lower trainer.chunk_tokens, use more "
+    "trainer.devices or a strategy that shards more"
+)
+
+
 @dataclass(frozen=True)
 class Plan:
     """Bytes of one rank at the peak of a step; arithmetic, not measured."""
@@ -117,21 +123,16 @@ def plan_pretraining(config: TrainerConfig, model: MaskedAutoencoder, tokens: in
 def announce(config: TrainerConfig, plan: Plan) -> TrainerConfig:
     """Print a plan and return the settings with its chunks."""
     console.print(describe(plan))
-    if not plan.fits:
-        console.print(
-            "This may not fit. Set trainer.rematerialize=true, lower trainer.chunk_tokens, use more "
-            "trainer.devices or a strategy that shards more"
-        )
     return config.model_copy(update={"chunk_tokens": plan.chunk_tokens})
 
 
 def describe(plan: Plan) -> str:
-    """Return a plan in a line."""
+    """Return a plan in a line, and what to do in another where it may not fit."""
     parts = ", ".join(f"{name} {size / GIB:.2f}" for name, size in plan.parts.items())
     return (
         f"Memory of each device, by arithmetic: {plan.total / GIB:.2f} of {plan.available / GIB:.1f} GiB "
         f"free ({parts}); {plan.chunk_tokens:,} tokens at once"
-    )
+    ) + ("" if plan.fits else TOO_LARGE)
 
 
 def activations_per_token(backbone: Any) -> int:  # noqa: ANN401 - transformers is untyped

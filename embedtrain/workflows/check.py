@@ -34,6 +34,7 @@ class Estimate:
     num_steps: int
     tokens_per_step: int
     seconds_per_step: float
+    num_parameters: int
     plan: Plan
     """Memory of one device at the peak."""
 
@@ -42,34 +43,21 @@ class Estimate:
 class CheckReport:
     """The resolved recipe, what its data look like, and what training would take."""
 
-    recipe: Recipe
-    sources: list[tuple[str, SourceReport]]
+    recipe: AnyRecipe
+    sources: list[tuple[str, SourceReport | SpanReport]]
     estimate: Estimate
     held_out: list[str]
     """What ``fraction`` keeps out of training, a sentence for each section."""
 
 
-@dataclass(frozen=True)
-class PretrainCheck:
-    """The recipe, what its text looks like, and what training would take. Seconds are measured and scaled."""
-
-    recipe: PretrainRecipe
-    sources: list[tuple[str, SpanReport]]
-    num_parameters: int
-    num_steps: int
-    tokens_per_step: int
-    seconds_per_step: float
-    plan: Plan
-
-
-def check(recipe: AnyRecipe) -> CheckReport | PretrainCheck:
+def check(recipe: AnyRecipe) -> CheckReport:
     """Load the model, tokenise the data, measure one small step; train nothing.
 
     Raises:
         UserError: For whatever would stop `embedtrain train`.
     """
     if isinstance(recipe, PretrainRecipe):
-        return check_pretraining(recipe)
+        return _check_pretraining(recipe)
     model = build_encoder(recipe.model, recipe.trainer.accelerator)
     recipe = with_contract(recipe, model)
     prepared = prepare(recipe, model.tokenization)
@@ -105,6 +93,7 @@ def _estimate(
         num_steps=trainer.num_steps(num_rows),
         tokens_per_step=tokens,
         seconds_per_step=seconds * (1 + again / 4) / trainer.num_ranks,
+        num_parameters=_num_parameters(model),
         plan=plan,
     )
 
@@ -123,25 +112,23 @@ def _seconds_per_token(model: TextEncoder, texts: Texts, *, bf16: bool) -> float
     return _seconds(model, loss, model.device.type, bf16=bf16) / int(probe.lengths.sum())
 
 
-def check_pretraining(recipe: PretrainRecipe) -> PretrainCheck:
-    """Load the model, tokenise the text, measure one small step; train nothing.
+def _num_parameters(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
 
-    Raises:
-        UserError: For whatever would stop `embedtrain train`.
-    """
+
+def _check_pretraining(recipe: PretrainRecipe) -> CheckReport:
     model = build_pretrained(recipe)
     data = prepare_text(recipe, model)
     batch = data.builder(Draw(0, 0, torch.arange(data.rows_per_step).numpy()))
     tokens = int(batch.texts.lengths.sum())
-    return PretrainCheck(
-        recipe,
-        [(source.place, source.report) for source in data.sources],
-        sum(parameter.numel() for parameter in model.parameters()),
+    estimate = Estimate(
         data.num_steps,
         tokens,
         _seconds_per_masked_token(model, data) * tokens,
+        _num_parameters(model),
         plan_pretraining(recipe.trainer, model, tokens // recipe.trainer.num_ranks),
     )
+    return CheckReport(recipe, [(one.place, one.report) for one in data.sources], estimate, [])
 
 
 def _seconds_per_masked_token(model: MaskedAutoencoder, data: PretrainData) -> float:

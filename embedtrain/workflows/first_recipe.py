@@ -172,7 +172,7 @@ def steps_in(minutes: float, recipe: Path) -> int:
     from embedtrain.workflows.check import check
 
     report = check(load_retrieval_recipe(recipe))
-    seconds = report.estimate.seconds_per_step  # type: ignore[union-attr]
+    seconds = report.estimate.seconds_per_step
     return max(1, round(60 * minutes / seconds))
 
 

@@ -11,7 +11,7 @@ from pydantic import PositiveFloat, PositiveInt
 
 from embedtrain.data.readers.functions import function_rows, hash_rows
 from embedtrain.data.readers.huggingface import open_split
-from embedtrain.data.readers.rows import Row, join_title
+from embedtrain.data.readers.rows import Row, join_title, text_column
 from embedtrain.data.readers.tabular import read_parquet, read_separated
 from embedtrain.data.readers.text_lines import hash_files, read_lines, read_objects
 from embedtrain.data.sources import detect_format, matching_files
@@ -138,14 +138,7 @@ def _read_rows(rows: Iterator[tuple[str, Row]], config: CorpusConfig) -> Iterato
 
 
 def _text_of(row: Row, wanted: str | None, place: str) -> str:
-    column = wanted or next((name for name in COLUMNS if name in row), None)
-    if column is None or column not in row:
-        raise UserError(
-            place,
-            f"has no column {wanted or ' or '.join(COLUMNS)}",
-            got=sorted(row),
-            cure="Name it in the recipe: column: ...",
-        )
+    column = text_column(row, wanted, COLUMNS, place, "Name it in the recipe: column: ...")
     text = row[column]
     if text is None:
         return ""

@@ -212,6 +212,15 @@ def _of_fields(text: str, fields: Mapping[str, object], place: str) -> str:
     return mark(text, span, f"{place} span")
 
 
+def text_column(row: Row, wanted: str | None, known: tuple[str, ...], place: str, cure: str) -> str:
+    """Return the name of the column that holds a row's text: the wanted one, or the first known one."""
+    column = wanted or next((name for name in known if name in row), None)
+    if column is None or column not in row:
+        problem = f"has no column {wanted or ' or '.join(known)}"
+        raise UserError(place, problem, got=sorted(row), cure=cure)
+    return column
+
+
 def join_title(title: object, text: str) -> str:
     """Join a document's title and text by a space, as BEIR does; a missing title adds nothing."""
     return f"{title} {text}".strip() if title else text.strip()

@@ -59,15 +59,15 @@ def read_separated(path: Path, delimiter: str) -> Iterator[tuple[str, Row]]:
         raise UserError(f"{path}:{reader.line_num}", f"is not valid CSV ({error})") from None
 
 
-def read_parquet(path: Path) -> Iterator[tuple[str, Row]]:
-    """Yield (place, row) of a Parquet file, a block of rows in memory at a time."""
+def read_parquet(path: Path, columns: list[str] | None = None) -> Iterator[tuple[str, Row]]:
+    """Yield (place, row) of a Parquet file, all columns or some, a block of rows in memory at a time."""
     import pyarrow
     from pyarrow.parquet import ParquetFile
 
     number = 0
     try:
         with ParquetFile(path) as file:
-            for block in file.iter_batches(batch_size=ROWS_PER_BLOCK):
+            for block in file.iter_batches(ROWS_PER_BLOCK, columns=columns):
                 for row in block.to_pylist():
                     number += 1
                     yield f"{path} row {number}", row

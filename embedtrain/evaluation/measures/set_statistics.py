@@ -6,14 +6,19 @@ Source: Efron and Tibshirani (1993), An Introduction to the Bootstrap, chapters 
 """
 
 from collections.abc import Iterator, Sequence
-from statistics import NormalDist
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.set_metrics import Score
-from embedtrain.evaluation.measures.statistics import Interval, PairedComparison, block_rows
+from embedtrain.evaluation.measures.statistics import (
+    BOUNDS,
+    DETECTED,
+    Interval,
+    PairedComparison,
+    block_rows,
+)
 
 NUM_RESAMPLES = 2_000
 """Fewer than for means: each resample is a metric of all items."""
@@ -24,7 +29,6 @@ def bootstrap_metric(
     num_items: int,
     *,
     clusters: Sequence[str] | None = None,
-    confidence: float = 0.95,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Interval:
@@ -37,8 +41,7 @@ def bootstrap_metric(
     resampled = np.concatenate(
         [score(weights) for weights in draw_weights(num_items, clusters, num_resamples, seed)]
     )
-    low, high = _bounds(resampled, confidence)
-    return Interval(value, low, high)
+    return Interval(value, *_bounds(resampled))
 
 
 def compare_metric(
@@ -65,15 +68,9 @@ def compare_metric(
     resampled = resampled[~np.isnan(resampled)]
     reached = abs(difference) - 1e-12
     extreme = int((np.abs(resampled - difference) >= reached).sum())
-    quantiles = NormalDist().inv_cdf(0.975) + NormalDist().inv_cdf(0.8)
-    low, high = _bounds(resampled, 0.95)
-    return PairedComparison(
-        difference,
-        low,
-        high,
-        (1 + extreme) / (len(resampled) + 1),
-        quantiles * float(resampled.std(ddof=1)),
-    )
+    p_value = (1 + extreme) / (len(resampled) + 1)
+    detectable = DETECTED * float(resampled.std(ddof=1))
+    return PairedComparison(difference, *_bounds(resampled), p_value, detectable)
 
 
 def draw_weights(
@@ -103,7 +100,6 @@ def _value(score: Score, num_items: int) -> float:
     return value
 
 
-def _bounds(values: Float64[np.ndarray, " resamples"], confidence: float) -> tuple[float, float]:
-    tail = (1 - confidence) / 2
-    low, high = np.nanquantile(values, [tail, 1 - tail]).tolist()
+def _bounds(values: Float64[np.ndarray, " resamples"]) -> tuple[float, float]:
+    low, high = np.nanquantile(values, BOUNDS).tolist()
     return low, high

@@ -21,6 +21,10 @@ Values = Float64[np.ndarray, " queries"]
 Clusters = Sequence[str] | None
 
 NUM_RESAMPLES = 10_000
+BOUNDS = (0.025, 0.975)
+"""Of a 95 % interval."""
+DETECTED = NormalDist().inv_cdf(0.975) + NormalDist().inv_cdf(0.8)
+"""Standard errors in a minimum detectable difference: level 5 %, power 80 %."""
 DRAWS_PER_BLOCK = 2**20
 """Random draws held at once: 8 MiB each of places and of values, whatever the number of queries."""
 
@@ -49,7 +53,6 @@ def bootstrap_interval(
     values: Values,
     *,
     clusters: Clusters = None,
-    confidence: float = 0.95,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Interval:
@@ -65,8 +68,7 @@ def bootstrap_interval(
     for rows in block_rows(len(totals), num_resamples):
         drawn = generator.integers(len(totals), size=(rows, len(totals)))
         means.append(totals[drawn].sum(axis=1) / sizes[drawn].sum(axis=1))
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail]).tolist()
+    low, high = np.quantile(np.concatenate(means), BOUNDS).tolist()
     return Interval(float(values.mean()), low, high)
 
 
@@ -129,12 +131,10 @@ def holm_correction(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def minimum_detectable_difference(
-    differences: Values, *, clusters: Clusters = None, level: float = 0.05, power: float = 0.8
-) -> float:
-    """Give the true difference that a test at ``level`` would find with probability ``power``.
+def minimum_detectable_difference(differences: Values, *, clusters: Clusters = None) -> float:
+    """Give the true difference that a test at level 5 % would find with probability 80 %.
 
-    ``(z(1 - level/2) + z(power)) * SE`` with the standard error of the mean difference observed, by
+    ``(z(0.975) + z(0.8)) * SE`` with the standard error of the mean difference observed, by
     cluster where given. A smaller observed difference says little. Needs two queries or clusters.
     """
     totals, sizes = _cluster_totals(differences, clusters)
@@ -148,8 +148,7 @@ def minimum_detectable_difference(
         )
     deviations = totals - sizes * (totals.sum() / sizes.sum())
     variance = num_clusters / (num_clusters - 1) * float((deviations**2).sum())
-    quantiles = NormalDist().inv_cdf(1 - level / 2) + NormalDist().inv_cdf(power)
-    return quantiles * math.sqrt(variance) / float(sizes.sum())
+    return DETECTED * math.sqrt(variance) / float(sizes.sum())
 
 
 def _cluster_totals(

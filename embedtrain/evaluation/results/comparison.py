@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from embedtrain.errors import UserError
-from embedtrain.evaluation.measures.statistics import PairedComparison, holm_correction
+from embedtrain.evaluation.measures.statistics import DETECTED, PairedComparison, holm_correction
 from embedtrain.evaluation.results.report import compare
 from embedtrain.evaluation.results.result import EvaluationResult, load_results_in
 from embedtrain.evaluation.results.wording import file_names, metric_title, show_p_value
@@ -20,8 +20,6 @@ from embedtrain.files import write_file
 
 ALL_TASKS = "mean over tasks"
 NORMAL = NormalDist()
-DETECTED = NORMAL.inv_cdf(0.975) + NORMAL.inv_cdf(0.8)
-"""Standard errors in a minimum detectable difference: level 5 %, power 80 %."""
 
 
 @dataclass(frozen=True)

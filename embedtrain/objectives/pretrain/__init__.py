@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from embedtrain.objectives.own import any_objective, find_objectives
 from embedtrain.objectives.pretrain.base import PretrainObjective
 
-PRETRAIN_OBJECTIVES = find_objectives(__name__, __path__, PretrainObjective)
+PRETRAIN_OBJECTIVES = find_objectives(__name__, __path__, PretrainObjective)  # type: ignore[type-abstract]
 """Every pre-training objective by its name in a recipe."""
 
 if TYPE_CHECKING:

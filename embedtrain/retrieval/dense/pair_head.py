@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
-from embedtrain.ops.interaction import InteractionTask, interaction_pairs, interaction_scores
+from embedtrain.ops.interaction import interaction_pairs, interaction_scores
 from embedtrain.retrieval.dense.exact import (
     SearchResult,
     best_columns,
@@ -27,8 +27,6 @@ def search_interaction(
     queries: Float32[np.ndarray, "queries dim"],
     documents: Float32[np.ndarray, "documents dim"],
     num_results: int,
-    *,
-    task: InteractionTask = "retrieval",
 ) -> SearchResult:
     """Find the documents that the head scores highest; equal scores go by the lower document index.
 
@@ -37,14 +35,13 @@ def search_interaction(
         queries: Of the same model.
         documents: Of the same model; may be memory-mapped.
         num_results: Results per query; no fewer documents are proposed.
-        task: Which branch scores.
     """
     shortlist = weights.shortlist
     if shortlist is None or shortlist >= len(documents):
-        return _search_all(weights, queries, documents, num_results, task)
+        return _search_all(weights, queries, documents, num_results)
     found = search_exact(queries, documents, max(shortlist, num_results))
     proposed = np.sort(found.indices, axis=1)
-    return _search_proposed(weights, queries, documents, proposed, num_results, task)
+    return _search_proposed(weights, queries, documents, proposed, num_results)
 
 
 def _search_all(
@@ -52,7 +49,6 @@ def _search_all(
     queries: Float32[np.ndarray, "queries dim"],
     documents: Float32[np.ndarray, "documents dim"],
     num_results: int,
-    task: InteractionTask,
 ) -> SearchResult:
     device = weights.hidden.device
     asked = torch.split(_load(queries, device), _rows_at_once(weights, DOCUMENTS_AT_ONCE))
@@ -60,7 +56,7 @@ def _search_all(
     for start in range(0, len(documents), DOCUMENTS_AT_ONCE):
         block = _load(documents[start : start + DOCUMENTS_AT_ONCE], device)
         for number, some in enumerate(asked):
-            found = best_columns(interaction_scores(weights, some, block, task), num_results)
+            found = best_columns(interaction_scores(weights, some, block), num_results)
             best[number] = merge_candidates(best[number], found, start, num_results)
     return SearchResult.of_blocks(best)
 
@@ -71,7 +67,6 @@ def _search_proposed(
     documents: Float32[np.ndarray, "documents dim"],
     proposed: Int64[np.ndarray, "queries candidates"],
     num_results: int,
-    task: InteractionTask,
 ) -> SearchResult:
     device, count = weights.hidden.device, proposed.shape[1]
     at_once = _rows_at_once(weights, count)
@@ -81,7 +76,7 @@ def _search_proposed(
         asked = _load(queries[start : start + at_once], device)
         owners = torch.arange(len(rows), device=device).repeat_interleave(count)
         candidates = _load(documents[rows.ravel()], device)
-        found = interaction_pairs(weights, asked, candidates, owners, task).view(rows.shape)
+        found = interaction_pairs(weights, asked, candidates, owners).view(rows.shape)
         best = best_columns(found, num_results)
         indices.append(np.take_along_axis(rows, best.indices.cpu().numpy(), axis=1))
         scores.append(best.scores.cpu().numpy())

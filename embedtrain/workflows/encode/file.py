@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.contract.texts import LateInteractionContract
+from embedtrain.data.readers.rows import Row, text_column
+from embedtrain.data.readers.tabular import read_parquet
 from embedtrain.data.readers.text_lines import read_lines, read_objects
 from embedtrain.encoding.texts import TEXTS_AT_ONCE, encode_texts
 from embedtrain.errors import UserError
@@ -28,6 +30,7 @@ from embedtrain.types import Side, TokenVectors
 
 COLUMNS = ("text", "query", "document", "positive", "sentence", "content")
 """Looked for in this order where the user names no column."""
+CURE = "Name it with --column"
 
 
 def encode(
@@ -139,47 +142,27 @@ def refuse_more_than_vectors(encoder: TextEncoder) -> None:
 def read_texts(path: Path, column: str | None) -> Iterator[str]:
     """Yield the texts of a file."""
     if path.suffix == ".parquet":
-        yield from _parquet_texts(path, column)
-        return
-    if not path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson")):
+        rows = _parquet_rows(path, column)
+    elif path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson")):
+        rows = read_objects(path)
+    else:
         for number, _, line in read_lines(path):
             yield _checked(line.rstrip("\r\n"), f"{path}:{number}")
         return
-    for place, row in read_objects(path):
-        key = text_column(row, column, place)
+    for place, row in rows:
+        key = text_column(row, column, COLUMNS, place, CURE)
         title = row.get("title") if key == "text" else None  # as in a BEIR corpus
         yield _checked(row[key], place, title)
 
 
-def text_column(row: Mapping[str, object], column: str | None, place: str) -> str:
-    """Return the name of the column that holds a row's text."""
-    key = column or next((name for name in COLUMNS if name in row), None)
-    if key is None or key not in row:
-        raise UserError(
-            place, f"has no column {column or ' or '.join(COLUMNS)}", got=sorted(row),
-            cure="Name it with --column",
-        )  # fmt: skip
-    return key
-
-
-def _parquet_texts(path: Path, column: str | None) -> Iterator[str]:
+def _parquet_rows(path: Path, column: str | None) -> Iterator[tuple[str, Row]]:
+    """Yield (place, row) with those columns that may be wanted."""
     try:
-        file = pq.ParquetFile(path)
+        names = pq.read_schema(path).names
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(path, "is no Parquet file", got=str(error), cure="Check it") from error
-    names = file.schema_arrow.names
-    key = column or next((name for name in COLUMNS if name in names), None)
-    if key not in names:
-        raise UserError(
-            path, f"has no column {column or ' or '.join(COLUMNS)}", got=names,
-            cure="Name it with --column",
-        )  # fmt: skip
-    titled = [key, "title"] if key == "text" and "title" in names else [key]
-    number = 0
-    for batch in file.iter_batches(columns=titled):
-        for row in batch.to_pylist():
-            number += 1
-            yield _checked(row[key], f"{path}: row {number}", row.get("title"))
+    key = text_column(dict.fromkeys(names), column, COLUMNS, str(path), CURE)
+    return read_parquet(path, [key, "title"] if key == "text" and "title" in names else [key])
 
 
 def _checked(text: object, place: str, title: object = None) -> str:

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from embedtrain.contract.spans import mark
+from embedtrain.data.readers.rows import text_column
 from embedtrain.data.readers.text_lines import read_objects
 from embedtrain.errors import UserError
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.types import Side
-from embedtrain.workflows.encode.file import save_array, text_column, write_vectors
+from embedtrain.workflows.encode.file import COLUMNS, CURE, save_array, write_vectors
 
 
 def encode_spans(
@@ -60,7 +61,7 @@ def read_spans(path: Path, column: str | None) -> Iterator[list[str]]:
         )
     found = False
     for place, row in read_objects(path):
-        text, spans = row[text_column(row, column, place)], row.get("spans")
+        text, spans = row[text_column(row, column, COLUMNS, place, CURE)], row.get("spans")
         if not isinstance(text, str):
             raise UserError(place, "holds something other than a text", got=text)
         if not isinstance(spans, list) or not spans:

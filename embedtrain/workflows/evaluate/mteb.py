@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,6 @@ class MtebWish:
     """Kind of the data, where it could be of several."""
     prompts: Path | None = None
     """A JSON file of prompts that replace the contract's, by mteb's names."""
-    options: dict[str, Any] = field(default_factory=dict)
-    """Passed to mteb's encode, such as the batch size of its loaders."""
     instruction: str | None = None
     """Name of one of the model's, whose prompts are the usual ones then; ``prompts`` still go before them."""
     long_inputs: LongInputs | None = None
@@ -81,7 +79,7 @@ def evaluate_mteb(model: str, wish: MtebWish, output: Path) -> list[MtebScore]:
     _check_kinds(tasks, subject)
     scores: list[MtebScore] = []
     for task in tasks:
-        found = _run(adapter, task, output, wish)
+        found = _run(adapter, task, output)
         scores += found
         for score in found:
             console.print(f"{score.task} {score.subset} {score.split}: {score.value:.4f}")
@@ -152,7 +150,7 @@ def _check_kinds(tasks: Sequence[Any], subject: Subject) -> None:
         )
 
 
-def _run(adapter: Any, task: Any, output: Path, wish: MtebWish) -> list[MtebScore]:  # noqa: ANN401
+def _run(adapter: Any, task: Any, output: Path) -> list[MtebScore]:  # noqa: ANN401
     """Run one task, or find its results, and write ours beside mteb's."""
     import mteb
 
@@ -168,7 +166,7 @@ def _run(adapter: Any, task: Any, output: Path, wish: MtebWish) -> list[MtebScor
             task,
             co2_tracker=False,
             cache=cache,
-            encode_kwargs={"batch_size": 256, **wish.options},
+            encode_kwargs={"batch_size": 256},
             overwrite_strategy="only-missing" if _is_current(place, task) else "always",
             prediction_folder=predictions,
             show_progress_bar=False,

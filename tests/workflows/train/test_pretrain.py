@@ -159,9 +159,9 @@ def test_a_run_is_not_continued_on_other_text(smoke, corpus, tmp_path):
 
 def test_check_reports_text_and_time(smoke):
     report = check(smoke("retromae"))
-    assert report.num_steps == 8
-    assert report.tokens_per_step > 60
-    assert report.seconds_per_step > 0
+    assert report.estimate.num_steps == 8
+    assert report.estimate.tokens_per_step > 60
+    assert report.estimate.seconds_per_step > 0
     assert report.sources[0][1].num_documents == 50
 
 

@@ -1,11 +1,13 @@
 """Where what is computed once is kept, and how it gets there whole or not at all."""
 
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from embedtrain.errors import UserError
 
@@ -87,6 +89,23 @@ def write_file(path: Path, content: str | bytes) -> None:
         raise UserError(
             path, f"cannot be written ({error.strerror})", cure="Check the folder and free space"
         ) from error
+
+
+def read_json(path: Path, *, optional: bool = False) -> Any:  # noqa: ANN401 - the caller knows the form
+    """Read a JSON file; an optional one that is missing reads as an empty object."""
+    if optional and not path.is_file():
+        return {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(path, "is missing", cure="Copy the whole model folder") from error
+    except ValueError as error:
+        raise UserError(path, "is not valid JSON", got=str(error)) from error
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a JSON file as :func:`write_file` does."""
+    write_file(path, json.dumps(content, indent=2) + "\n")
 
 
 @contextmanager

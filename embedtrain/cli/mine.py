@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from embedtrain.errors import UserError
+from embedtrain.files import check_folder
 
 EXAMPLES = (
     "embedtrain mine runs/a/model --data scifact --output mined num_negatives=7 "
@@ -44,8 +44,7 @@ def mine(
     from embedtrain.recipe.overrides import read_section
     from embedtrain.workflows.mine import mine as run_mine
 
-    if output.is_file():
-        raise UserError("--output", "is a file", got=str(output), cure="Name a folder")
+    check_folder("--output", output)
     print_mining(
         run_mine(model, data, output, read_section(MiningConfig, overrides or ()), split=split)
     )

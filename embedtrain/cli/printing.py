@@ -1,6 +1,5 @@
 """What the command line prints on standard output."""
 
-import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from embedtrain.data.tokenized import SourceReport
 from embedtrain.evaluation.results.report import result_tables
 from embedtrain.evaluation.results.result import EvaluationResult, load_result, parse_result
 from embedtrain.evaluation.results.wording import metric_title
+from embedtrain.files import read_json
 from embedtrain.mining.output import MiningFolder
 from embedtrain.plugins import IMPORTED
 from embedtrain.recipe.pretraining import PretrainRecipe
@@ -102,7 +102,7 @@ def print_run(path: Path) -> None:
         return
     summary = read_summary(run)
     if run.evaluation.is_file():
-        _print_gain(parse_result(json.loads(run.evaluation.read_text("utf-8"))["after"]), out)
+        _print_gain(parse_result(read_json(run.evaluation)["after"]), out)
         if summary.get("example"):
             _print_example(summary["example"], out)
     if seconds := summary.get("seconds"):
@@ -165,7 +165,7 @@ def _next_commands(path: Path, recipe: Recipe, summary: Mapping[str, Any]) -> li
 def print_mining(folder: MiningFolder) -> None:
     """Print what mining found and why it left candidates out."""
     out = Console(highlight=False)
-    manifest = json.loads(folder.manifest.read_text(encoding="utf-8"))
+    manifest = read_json(folder.manifest)
     outcome = manifest["outcome"]
     table = Table("Kept out because", "Documents", title="Candidates left out")
     for reason, count in outcome["dropped"].items():

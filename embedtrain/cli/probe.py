@@ -1,6 +1,5 @@
 """The command that probes a model."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -45,7 +44,7 @@ def probe(
     from embedtrain.evaluation.probes.base import ProbeWish
     from embedtrain.evaluation.probes.discovery import run_probe
     from embedtrain.evaluation.tasks.subject import Subject
-    from embedtrain.files import check_file, default_cache, write_file
+    from embedtrain.files import check_file, default_cache, write_json
     from embedtrain.models.build import load_encoder
     from embedtrain.models.dense.late_chunking import chunk_late
     from embedtrain.models.edits.lengthen import lengthen_encoder
@@ -67,5 +66,5 @@ def probe(
             "probe": name,
             "findings": [vars(finding) for finding in findings],
         }
-        write_file(output, json.dumps(content, indent=2) + "\n")
+        write_json(output, content)
     Console().print(table)

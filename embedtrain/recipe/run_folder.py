@@ -1,6 +1,5 @@
 """The run folder: what a training run leaves behind, and how to find one's way in it."""
 
-import json
 import logging
 import platform
 import subprocess
@@ -18,7 +17,7 @@ from pydantic import BaseModel
 from torch import nn
 
 from embedtrain.errors import UserError
-from embedtrain.files import refuse_existing, write_file
+from embedtrain.files import read_json, refuse_existing, write_file, write_json
 from embedtrain.models.backbone.lora import load_trained_weights, merge_lora, save_adapter
 from embedtrain.models.build import build_encoder
 from embedtrain.models.encoder import TextEncoder
@@ -101,11 +100,11 @@ def create_run(path: Path, recipe: AnyRecipe, reports: Sequence[BaseModel]) -> R
     """
     refuse_existing(path)
     run = RunFolder(path)
-    write_file(run.environment, json.dumps(_environment(), indent=2) + "\n")
+    write_json(run.environment, _environment())
     run.checkpoints.mkdir()
     write_file(run.recipe, dump_recipe(recipe, run.given))
     found = [report.model_dump() for report in reports]
-    write_file(run.data, json.dumps(found, indent=2) + "\n")
+    write_json(run.data, found)
     return run
 
 
@@ -125,10 +124,8 @@ def open_run(path: Path, overrides: Sequence[str] = ()) -> tuple[RunFolder, AnyR
 
 def refuse_other_data(run: RunFolder, fingerprints: list[str]) -> None:
     """Refuse to continue on rows that changed: it would not be the same run."""
-    if not run.data.is_file():
-        return
-    stored = json.loads(run.data.read_text(encoding="utf-8"))
-    if fingerprints != [report["fingerprint"] for report in stored]:
+    stored = read_json(run.data, optional=True)
+    if stored and fingerprints != [report["fingerprint"] for report in stored]:
         raise UserError(
             run.path,
             "was started on other training data",

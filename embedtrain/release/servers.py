@@ -6,7 +6,7 @@ Read in their sources (text-embeddings-inference commit 0d124dc, vLLM 0.11); no 
 from pathlib import Path
 from typing import Any
 
-from embedtrain.models.backbone.files import read_json
+from embedtrain.files import read_json
 from embedtrain.models.dense.layout import CONTRACT_FILE
 
 READERS = ("text-embeddings-inference", "vLLM")

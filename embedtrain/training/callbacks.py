@@ -27,6 +27,8 @@ from embedtrain.training.validation import encode_task, rank_task
 KEPT = 2
 """Checkpoints kept: should the newest be damaged, there is one before it."""
 BEST = "best.ckpt"
+METRIC = "ndcg_at_10"
+"""What is best."""
 
 
 class StepCallback(pl.Callback, ABC):
@@ -128,7 +130,6 @@ class Validation(Measurement):
         task: Queries, documents, judgments.
         every_steps: Steps between two measurements.
         folder: Where the best weights are kept.
-        metric: What is best.
         patience: Measurements without a better score after which training ends; None never ends it.
     """
 
@@ -137,13 +138,11 @@ class Validation(Measurement):
         task: RetrievalTask,
         every_steps: int,
         folder: Path,
-        metric: str = "ndcg_at_10",
         patience: int | None = None,
     ) -> None:
         super().__init__(every_steps)
         self.task = task
         self.folder = folder
-        self.metric = metric
         self.patience = patience
         self.best = -1.0
         self.misses = 0
@@ -151,9 +150,9 @@ class Validation(Measurement):
     def measure(self, trainer: pl.Trainer, module: Any) -> Mapping[str, float]:  # noqa: ANN401
         """Score the task, and keep the weights if they are the best so far."""
         ranking = rank_task(self.task, encode_task(module.model, self.task))
-        scores = mean_scores(score_ranking(ranking, [self.metric, "recall_at_100"]))
-        if any_rank([own_shard().is_first and scores[self.metric] > self.best])[0]:
-            self.best, self.misses = scores[self.metric], 0
+        scores = mean_scores(score_ranking(ranking, [METRIC, "recall_at_100"]))
+        if any_rank([own_shard().is_first and scores[METRIC] > self.best])[0]:
+            self.best, self.misses = scores[METRIC], 0
             save_atomically(trainer, self.folder / BEST, weights_only=True)
         else:
             self.misses += 1
@@ -161,7 +160,7 @@ class Validation(Measurement):
             trainer.should_stop = True
             if trainer.is_global_zero and trainer.global_step < trainer.max_steps:
                 console.print(
-                    f"Stopped at step {trainer.global_step}: {self.metric} was not above "
+                    f"Stopped at step {trainer.global_step}: {METRIC} was not above "
                     f"{self.best:.4f} in {self.misses} validations; the best weights are kept"
                 )
         return scores

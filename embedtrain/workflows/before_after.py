@@ -1,6 +1,5 @@
 """Measure a model before and after training, and find a query that shows the difference."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.evaluation.probes.overlap import query_overlap
 from embedtrain.evaluation.results.report import compare
 from embedtrain.evaluation.results.result import load_result, write_result
-from embedtrain.files import write_file
+from embedtrain.files import write_json
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.progress import progress_bar
 from embedtrain.recipe.run_folder import RunFolder
@@ -53,7 +52,7 @@ def measure_after(
     gains = {q: after.per_query[main][q] - before.per_query[main][q] for q in found}
     note(run, example=choose_example(task, old, found, gains))
     both = {"before": before.to_json(), "after": after.to_json()}
-    write_file(run.evaluation, json.dumps(both, indent=2) + "\n")
+    write_json(run.evaluation, both)
 
 
 def _queries(sources: Sequence[Source]) -> Iterator[str]:

@@ -1,7 +1,6 @@
 """Workflow: several models become one, at one point or at the best of a grid of them."""
 
 import copy
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from embedtrain.errors import UserError
 from embedtrain.evaluation.results.result import EvaluationResult
 from embedtrain.evaluation.tasks.discovery import open_task
 from embedtrain.evaluation.tasks.subject import Subject
-from embedtrain.files import default_cache, write_file
+from embedtrain.files import default_cache, write_json
 from embedtrain.models.build import load_encoder
 from embedtrain.models.edits.merge import Granularity, Method, Weights, merge_weights
 from embedtrain.models.encoder import TextEncoder
@@ -107,7 +106,7 @@ def merge(wish: MergeWish, output: Path) -> list[Point]:
             {"shares": p.shares, "granularity": p.granularity, "scores": p.scores} for p in points
         ],
     }
-    write_file(output / "merge.json", json.dumps(report, indent=2) + "\n")
+    write_json(output / "merge.json", report)
     return points
 
 

@@ -15,7 +15,7 @@ from embedtrain.data.near_duplicates import near_duplicates
 from embedtrain.data.sources import load_task
 from embedtrain.encoding.shards import Shard, current_shard, use_own_device, wait_for
 from embedtrain.errors import UserError
-from embedtrain.files import default_cache, write_file
+from embedtrain.files import default_cache, write_file, write_json
 from embedtrain.mining.cross_encoder import CrossEncoder
 from embedtrain.mining.filters import Filters
 from embedtrain.mining.identity import cluster_rows, first_rows, text_digest
@@ -214,5 +214,5 @@ def _finish(
             "versions": {name: version(name) for name in ("embedtrain", "torch", "numpy")},
         },
     }
-    write_file(folder.manifest, json.dumps(manifest, indent=2) + "\n")
+    write_json(folder.manifest, manifest)
     remove_parts(folder)

@@ -12,6 +12,7 @@ from embedtrain.data.pretraining.corpus import CorpusConfig
 from embedtrain.errors import UserError
 from embedtrain.evaluation.results.report import compare
 from embedtrain.evaluation.results.result import load_result, write_result
+from embedtrain.files import refuse_existing
 from embedtrain.mining.settings import MiningConfig
 from embedtrain.models.build import load_encoder
 from embedtrain.progress import console
@@ -170,10 +171,8 @@ def run_pipeline(pipeline: Pipeline, output: Path) -> Path:
         raise UserError(
             output, "holds another pipeline", cure="Choose another --output or remove the folder"
         )
-    if not mark.is_file() and output.exists() and any(output.iterdir()):
-        raise UserError(
-            "--output", "exists and is not empty", got=str(output), cure="Choose another folder"
-        )
+    if not mark.is_file():
+        refuse_existing(output)
     recipes = output / "recipes"
     recipes.mkdir(parents=True, exist_ok=True)
     mark.write_text(text, encoding="utf-8")

@@ -1,28 +1,25 @@
 """Facts that the end of a run prints beside its scores: seconds, and what a query found before and after."""
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from embedtrain.files import write_file
+from embedtrain.files import read_json, write_json
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.training.ranks.processes import own_shard
 
 
 def read_summary(run: RunFolder) -> dict[str, Any]:
     """Return what :func:`note` kept; nothing for a run that was made before there were summaries."""
-    if not run.summary.is_file():
-        return {}
-    summary: dict[str, Any] = json.loads(run.summary.read_text("utf-8"))
+    summary: dict[str, Any] = read_json(run.summary, optional=True)
     return summary
 
 
 def note(run: RunFolder, **facts: object) -> None:
     """Keep facts in the run's summary, in the place of those of the same names; the first rank does."""
     if own_shard().is_first:
-        write_file(run.summary, json.dumps(read_summary(run) | facts, indent=2) + "\n")
+        write_json(run.summary, read_summary(run) | facts)
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Several systems against one baseline over any number of tasks, corrected for the number of tests."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +15,7 @@ from embedtrain.evaluation.measures.statistics import DETECTED, PairedComparison
 from embedtrain.evaluation.results.report import compare
 from embedtrain.evaluation.results.result import EvaluationResult, load_results_in
 from embedtrain.evaluation.results.wording import file_names, metric_title, show_p_value
-from embedtrain.files import write_file
+from embedtrain.files import write_json
 
 ALL_TASKS = "mean over tasks"
 NORMAL = NormalDist()
@@ -119,7 +118,7 @@ def comparison_table(rows: Sequence[ComparedScore], baseline: str) -> Table:
 def write_comparison(rows: Sequence[ComparedScore], baseline: str, path: Path) -> None:
     """Write comparisons as JSON."""
     content = {"baseline": baseline, "comparisons": [asdict(row) for row in rows]}
-    write_file(path, json.dumps(content, indent=2) + "\n")
+    write_json(path, content)
 
 
 def _load(path: Path) -> dict[str, EvaluationResult]:

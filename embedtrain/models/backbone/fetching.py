@@ -8,7 +8,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from embedtrain.errors import UserError, missing_extra
-from embedtrain.models.backbone.files import read_json
+from embedtrain.files import read_json
 
 
 def fetch(path: str, *, with_code: bool = False) -> Path:

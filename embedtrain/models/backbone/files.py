@@ -1,16 +1,15 @@
 """Files of a model folder: weights, projections, JSON. A broken one is the user's mistake, said in one line."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from embedtrain.errors import UserError
+from embedtrain.files import read_json, write_json
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -95,21 +94,3 @@ def write_modules(folder: Path, types: Mapping[str, str]) -> None:
         for i, (path, kind) in enumerate(types.items())
     ]
     write_json(folder / "modules.json", modules)
-
-
-def read_json(path: Path, *, optional: bool = False) -> Any:  # noqa: ANN401 - the caller knows the form
-    """Read a JSON file; an optional one that is missing reads as an empty object."""
-    if optional and not path.is_file():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(path, "is missing", cure="Copy the whole model folder") from error
-    except ValueError as error:
-        raise UserError(path, "is not valid JSON", got=str(error)) from error
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write a JSON file, making its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from embedtrain.errors import UserError
+from embedtrain.files import read_json
 from embedtrain.models.backbone.fetching import fetch
-from embedtrain.models.backbone.files import read_json, readable_weights
+from embedtrain.models.backbone.files import readable_weights
 from embedtrain.models.backbone.loading import (
     AS_IT_IS,
     Backbone,

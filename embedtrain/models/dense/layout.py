@@ -15,13 +15,8 @@ from torch import nn
 
 from embedtrain.contract.texts import AnyContract, Contract, Pooling
 from embedtrain.errors import UserError
-from embedtrain.models.backbone.files import (
-    read_json,
-    read_projection,
-    write_json,
-    write_modules,
-    write_projection,
-)
+from embedtrain.files import read_json, write_json
+from embedtrain.models.backbone.files import read_projection, write_modules, write_projection
 from embedtrain.models.backbone.long_positions import AnyContractT
 from embedtrain.models.dense.attention_pooling import AttentionPoolingConfig
 from embedtrain.models.dense.layer_pooling import LayerPoolingConfig

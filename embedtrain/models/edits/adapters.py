@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from embedtrain.errors import UserError
-from embedtrain.models.backbone.files import read_json, readable_weights, write_json
+from embedtrain.files import read_json, write_json
+from embedtrain.models.backbone.files import readable_weights
 from embedtrain.types import Side
 
 AdapterKind = Literal["low_rank", "linear", "mlp"]

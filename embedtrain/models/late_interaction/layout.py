@@ -15,13 +15,12 @@ from torch import Tensor
 
 from embedtrain.contract.texts import LateInteractionContract
 from embedtrain.errors import UserError
+from embedtrain.files import read_json, write_json
 from embedtrain.models.backbone.files import (
     linear_layer,
-    read_json,
     read_projection,
     read_weights,
     readable_weights,
-    write_json,
     write_modules,
     write_projection,
     write_weights,

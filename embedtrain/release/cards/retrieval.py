@@ -19,6 +19,7 @@ from embedtrain.evaluation.results.wording import (
     show_interval,
     show_paired,
 )
+from embedtrain.files import read_json
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.late_interaction.encoder import LateInteractionConfig
 from embedtrain.objectives.own import name_of
@@ -67,8 +68,7 @@ def render_card(run: RunFolder, recipe: Recipe, contract: AnyContract) -> str:
     """Return the README.md of the exported model."""
     form = _form(recipe.model, contract)
     template = Template(resource("model_cards").joinpath("template.md").read_text(encoding="utf-8"))
-    measured = run.evaluation
-    evaluation = json.loads(measured.read_text("utf-8")) if measured.is_file() else None
+    evaluation = read_json(run.evaluation, optional=True)
     return template.substitute(
         name=model_name(recipe.model.backbone),
         metadata=yaml.safe_dump(_metadata(recipe, form, evaluation), sort_keys=False).strip(),
@@ -108,7 +108,7 @@ def _pooling(model: DenseConfig | LateInteractionConfig) -> str:
     return f"none: late interaction (MaxSim), {model.dim} dimensions per vector"
 
 
-def _metadata(recipe: Recipe, form: str, evaluation: dict[str, Any] | None) -> dict[str, Any]:
+def _metadata(recipe: Recipe, form: str, evaluation: dict[str, Any]) -> dict[str, Any]:
     late = form.endswith("late_interaction")
     loaders = LOADED_BY.get(form, [])
     tags = [
@@ -126,7 +126,7 @@ def _metadata(recipe: Recipe, form: str, evaluation: dict[str, Any] | None) -> d
     backbone = HUB_NAMES.get(recipe.model.backbone, recipe.model.backbone)
     if not backbone.startswith("package:") and not Path(backbone).expanduser().exists():
         metadata["base_model"] = backbone
-    if evaluation is not None:
+    if evaluation:
         entry = result_entry(parse_result(evaluation["after"]))
         metadata["model-index"] = [{"name": "model", "results": [entry]}]
     return metadata
@@ -139,8 +139,8 @@ def _use(form: str) -> str:
     return shown if form in USE else f"{shown}\n\n{ONLY_HERE}"
 
 
-def _scores(evaluation: dict[str, Any] | None) -> str:
-    if evaluation is None:
+def _scores(evaluation: dict[str, Any]) -> str:
+    if not evaluation:
         return "The recipe names no evaluation. Measure the folder with `embedtrain evaluate`."
     before, after = parse_result(evaluation["before"]), parse_result(evaluation["after"])
     assert after.comparison is not None

@@ -1,7 +1,6 @@
 """What a run learned from, as rows of a table for its card and its report."""
 
-import json
-
+from embedtrain.files import read_json
 from embedtrain.recipe.changed_settings import dump_changed
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import AnyRecipe
@@ -12,7 +11,7 @@ Row = list[str | int]
 
 def training_data(run: RunFolder, recipe: AnyRecipe) -> tuple[list[str], list[Row]]:
     """Return headings and one row for each source; the fingerprint is of the rows as they were read."""
-    reports = json.loads(run.data.read_text(encoding="utf-8")) if run.data.is_file() else []
+    reports = read_json(run.data, optional=True)
     if isinstance(recipe, PretrainRecipe):
         counts = {"Documents": "num_documents", "Spans": "num_spans", "Tokens": "num_tokens"}
         names: list[Row] = [[source.path] for source in recipe.data.sources]
@@ -30,7 +29,7 @@ def training_data(run: RunFolder, recipe: AnyRecipe) -> tuple[list[str], list[Ro
 
 def making(run: RunFolder, recipe: AnyRecipe) -> dict[str, str]:
     """Return what every card says of how its model was made, by the names of its template."""
-    found = json.loads(run.environment.read_text("utf-8")) if run.environment.is_file() else {}
+    found = read_json(run.environment, optional=True)
     return {
         "description": recipe.description,
         "data": markdown_table(*training_data(run, recipe)),

@@ -5,7 +5,6 @@ whole or not at all, so a run that was killed is started again with the same com
 of processes, and every row is there exactly once.
 """
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -23,7 +22,7 @@ from embedtrain.encoding.cache import model_key
 from embedtrain.encoding.shards import current_shard, use_own_device, wait_for
 from embedtrain.encoding.texts import TEXTS_AT_ONCE, encode_texts
 from embedtrain.errors import UserError
-from embedtrain.files import appearing, write_file
+from embedtrain.files import appearing, check_folder, read_json, write_json
 from embedtrain.models.build import load_encoder
 from embedtrain.models.edits.lengthen import lengthen_encoder
 from embedtrain.models.encoder import TextEncoder
@@ -96,8 +95,7 @@ def encode_shards(
     use_own_device()
     encoder = lengthen_encoder(load_encoder(model, instruction=instruction), long_inputs)
     refuse_more_than_vectors(encoder)
-    if output.is_file():
-        raise UserError("--output", "is a file", got=str(output), cure="Name a folder")
+    check_folder("--output", output)
     shard = current_shard()
     settings: dict[str, object] = {
         "model": model_key(encoder), "side": side, "column": column, "format": form,
@@ -117,7 +115,7 @@ def encode_shards(
     if shard.is_first:
         wait_for(paths)
         content = {"num_rows": num_rows, "dim": encoder.dim, "parts": [path.name for path in paths]}
-        write_file(output / MANIFEST, json.dumps(content, indent=2) + "\n")
+        write_json(output / MANIFEST, content)
     return Throughput(num_rows, new_rows, time.perf_counter() - start)
 
 
@@ -130,7 +128,7 @@ def open_shards(folder: Path) -> list[NDArray[np.float32]]:
     manifest = folder / MANIFEST
     if not manifest.is_file():
         raise UserError(folder, "is not finished", cure="Start `embedtrain encode` again")
-    names = json.loads(manifest.read_text(encoding="utf-8"))["parts"]
+    names = read_json(manifest)["parts"]
     return [np.load(folder / name, mmap_mode="r") for name in names]
 
 
@@ -178,11 +176,11 @@ def _write_plan(output: Path, settings: dict[str, object], texts: Path, column: 
             before += num_rows
     sizes = {str(file): file.stat().st_size for file in files}
     content = {"settings": settings, "files": sizes, "parts": parts}
-    write_file(output / PLAN, json.dumps(content, indent=1) + "\n")
+    write_json(output / PLAN, content)
 
 
 def _read_plan(output: Path, settings: dict[str, object]) -> list[Part]:
-    plan = json.loads((output / PLAN).read_text(encoding="utf-8"))
+    plan = read_json(output / PLAN)
     different = [key for key, value in settings.items() if plan["settings"].get(key) != value]
     if different:
         raise UserError(

@@ -1,6 +1,5 @@
 """Workflow: a model runs tasks of mteb; results stay in mteb's own JSON and, per query, in ours."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -12,8 +11,7 @@ from embedtrain.errors import UserError, missing_extra
 from embedtrain.evaluation.results.result import EvaluatedModel, write_result
 from embedtrain.evaluation.tasks.discovery import open_task
 from embedtrain.evaluation.tasks.subject import Subject
-from embedtrain.files import default_cache, write_file
-from embedtrain.models.backbone.files import read_json
+from embedtrain.files import default_cache, read_json, write_json
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.pair_head import refuse_interaction
 from embedtrain.models.edits.lengthen import lengthen_encoder
@@ -89,7 +87,7 @@ def evaluate_mteb(model: str, wish: MtebWish, output: Path) -> list[MtebScore]:
         "scores": [vars(score) for score in scores],
     }
     output.mkdir(parents=True, exist_ok=True)
-    write_file(output / "mteb.json", json.dumps(summary, indent=2) + "\n")
+    write_json(output / "mteb.json", summary)
     return scores
 
 
@@ -196,7 +194,7 @@ def _is_current(place: Path, task: Any) -> bool:  # noqa: ANN401 - a task of mte
     """Whether a result was measured on this very data: mteb itself keeps results of changed data."""
     if not place.is_file():
         return True
-    found = json.loads(place.read_text(encoding="utf-8"))
+    found = read_json(place)
     return bool(found["dataset_revision"] == task.metadata.dataset["revision"])
 
 
@@ -213,7 +211,7 @@ def _write_ours(
     saved = predictions / task.prediction_file_name
     if not saved.is_file():
         return
-    found = json.loads(saved.read_text(encoding="utf-8"))
+    found = read_json(saved)
     for split, subsets in scores.items():
         for one in subsets:
             subset = one["hf_subset"]

@@ -4,7 +4,6 @@ The page opens with what one wants to know first, scores, and ends with how they
 """
 
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -32,7 +31,7 @@ from embedtrain.evaluation.results.wording import (
 )
 from embedtrain.evaluation.tasks.discovery import open_task
 from embedtrain.evaluation.tasks.retrieval import Retrieval
-from embedtrain.files import check_file, write_file
+from embedtrain.files import check_file, read_json, write_file, write_json
 from embedtrain.objectives.own import name_of
 from embedtrain.recipe.changed_settings import dump_changed
 from embedtrain.recipe.retrieval import AnyRecipe, Recipe, load_recipe
@@ -97,7 +96,7 @@ def write_report(
             name: load_result(path).to_json() for name, path in zip(names, sources, strict=True)
         }
     write_file(output, page(title, [*sections, *ending]))
-    write_file(facts_file, json.dumps(facts, indent=2) + "\n")
+    write_json(facts_file, facts)
     return output
 
 
@@ -117,9 +116,9 @@ def _check_output(output: Path, read: Sequence[Path]) -> Path:
 
 def _of_run(run: RunFolder, baseline: Path | None) -> Subject | None:
     """Return the run's scores against those before training, or against a result; None where it measured none."""
-    if not run.evaluation.is_file():
+    content = read_json(run.evaluation, optional=True)
+    if not content:
         return None
-    content = json.loads(run.evaluation.read_text(encoding="utf-8"))
     after = parse_result(content["after"])
     if baseline is None:
         systems = {BEFORE: parse_result(content["before"]), AFTER: after}
@@ -171,9 +170,7 @@ def _facts_of_run(run: RunFolder) -> dict[str, Any]:
                 for name, value in row.items():
                     if value and (name.endswith("loss") or name.startswith("val/")):
                         curves.setdefault(name, []).append((int(float(row["step"])), float(value)))
-    measured = run.evaluation
-    content = json.loads(measured.read_text(encoding="utf-8")) if measured.is_file() else {}
-    return {"curves": curves, **content}
+    return {"curves": curves, **read_json(run.evaluation, optional=True)}
 
 
 def _curves(curves: dict[str, list[tuple[int, float]]]) -> list[Section]:
@@ -259,8 +256,7 @@ def _making(run: RunFolder, recipe: AnyRecipe | None) -> list[Section]:
         sections += [("Training data", [table(headings, rows)])] if rows else []
         folded = fold("Settings that differ from the defaults", [code(dump_changed(recipe))])
     pieces = [folded]
-    if run.environment.is_file():
-        environment = json.loads(run.environment.read_text(encoding="utf-8"))
+    if environment := read_json(run.environment, optional=True):
         versions = ", ".join(f"{name} {one}" for name, one in environment["versions"].items())
         commit = f"; commit {environment['git_commit']}" if environment["git_commit"] else ""
         pieces.append(paragraph(f"{versions}{commit}."))

@@ -9,12 +9,13 @@ from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.evaluation.probes.overlap import query_overlap
 from embedtrain.evaluation.results.report import compare
 from embedtrain.evaluation.results.result import load_result, write_result
+from embedtrain.evaluation.tasks.retrieval import METRICS
 from embedtrain.files import write_json
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.progress import progress_bar
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.retrieval.dense.exact import SearchResult
-from embedtrain.workflows.evaluate.model import METRICS, search_and_measure
+from embedtrain.workflows.evaluate.model import search_and_measure
 from embedtrain.workflows.summary import note, read_summary, timed
 
 TOP = 3

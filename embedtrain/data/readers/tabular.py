@@ -2,7 +2,8 @@
 
 import csv
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from embedtrain.data.examples import Example, Source, SourceConfig, fingerprint_of, limited
@@ -20,12 +21,7 @@ def open_files(config: SourceConfig, paths: list[Path]) -> Source:
 
     def rows() -> Iterator[tuple[str, Row]]:
         for path in paths:
-            if kind == "jsonl":
-                yield from read_objects(path)
-            elif kind == "parquet":
-                yield from read_parquet(path)
-            else:
-                yield from read_separated(path, "\t" if kind == "tsv" else ",")
+            yield from ROW_READERS[str(kind)](path)
 
     def stream() -> Iterator[Example]:
         for place, row in rows():
@@ -88,3 +84,12 @@ def count_parquet(path: Path) -> int:
         raise UserError(
             path, f"is not valid Parquet ({error})", cure="Write the file again"
         ) from None
+
+
+ROW_READERS: dict[str, Callable[[Path], Iterator[tuple[str, Row]]]] = {
+    "jsonl": read_objects,
+    "parquet": read_parquet,
+    "csv": partial(read_separated, delimiter=","),
+    "tsv": partial(read_separated, delimiter="\t"),
+}
+"""What yields (place, row) of a file, by its format."""

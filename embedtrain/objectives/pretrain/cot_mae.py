@@ -1,6 +1,6 @@
 """CoT-MAE: the vector of one span must help to rebuild another span of the same document."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat
 
@@ -22,6 +22,7 @@ class CoTMAE(PretrainObjective):
     """
 
     name: Literal["cot_mae"] = "cot_mae"
+    computation: ClassVar[Computation] = Computation(decoder="plain")
     encoder_mask_ratio: float = Field(default=0.3, gt=0, lt=1)
     """Share of the ordinary tokens hidden from the encoder."""
     decoder_mask_ratio: float = Field(default=0.45, gt=0, lt=1)
@@ -32,10 +33,6 @@ class CoTMAE(PretrainObjective):
     @property
     def masking(self) -> Masking:  # noqa: D102
         return Masking(self.encoder_mask_ratio, self.decoder_mask_ratio, pairs=True)
-
-    @property
-    def computation(self) -> Computation:  # noqa: D102
-        return Computation(decoder="plain")
 
     def __call__(self, outputs: PretrainOutputs) -> ObjectiveOutput:  # noqa: D102
         return reconstruction(outputs, self.decoder_weight)

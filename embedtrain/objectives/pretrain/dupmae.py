@@ -1,7 +1,7 @@
 """DupMAE (RetroMAE v2): RetroMAE, and ordinary tokens that must name the words of the text."""
 
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 from jaxtyping import Float
 from pydantic import Field, NonNegativeFloat, PositiveInt
@@ -26,6 +26,7 @@ class DupMAE(PretrainObjective):
     """
 
     name: Literal["dupmae"] = "dupmae"
+    keeps_head: ClassVar[bool] = True
     encoder_mask_ratio: float = Field(default=0.3, gt=0, lt=1)
     """Share of the ordinary tokens hidden from the encoder."""
     decoder_mask_ratio: float = Field(default=0.5, gt=0, lt=1)
@@ -50,10 +51,6 @@ class DupMAE(PretrainObjective):
             query_norm=self.query_norm,
             bag_of_words=True,
         )
-
-    @property
-    def keeps_head(self) -> bool:  # noqa: D102
-        return True
 
     def __call__(self, outputs: PretrainOutputs) -> ObjectiveOutput:  # noqa: D102
         rebuilt = reconstruction(outputs)

@@ -1,6 +1,6 @@
 """MLM: masked language modelling, the baseline that pre-training for retrieval is compared with."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -20,20 +20,14 @@ class MLM(PretrainObjective):
     """
 
     name: Literal["mlm"] = "mlm"
+    computation: ClassVar[Computation] = Computation()
+    keeps_head: ClassVar[bool] = True
     mask_ratio: float = Field(default=0.3, gt=0, lt=1)
     """Share of the ordinary tokens that are hidden; BERT hid 0.15, the methods here hide 0.3."""
 
     @property
     def masking(self) -> Masking:  # noqa: D102
         return Masking(self.mask_ratio)
-
-    @property
-    def computation(self) -> Computation:  # noqa: D102
-        return Computation()
-
-    @property
-    def keeps_head(self) -> bool:  # noqa: D102
-        return True
 
     def __call__(self, outputs: PretrainOutputs) -> ObjectiveOutput:  # noqa: D102
         return masked_language_loss(outputs)

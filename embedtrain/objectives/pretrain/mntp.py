@@ -1,6 +1,6 @@
 """MNTP: masked next-token prediction, which teaches a decoder to use attention in both directions."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -22,16 +22,13 @@ class MNTP(PretrainObjective):
     """
 
     name: Literal["mntp"] = "mntp"
+    computation: ClassVar[Computation] = Computation(shifted=True)
     mask_ratio: float = Field(default=0.2, gt=0, lt=1)
     """Share of the ordinary tokens that are hidden."""
 
     @property
     def masking(self) -> Masking:  # noqa: D102
         return Masking(self.mask_ratio)
-
-    @property
-    def computation(self) -> Computation:  # noqa: D102
-        return Computation(shifted=True)
 
     def __call__(self, outputs: PretrainOutputs) -> ObjectiveOutput:  # noqa: D102
         return masked_language_loss(outputs)

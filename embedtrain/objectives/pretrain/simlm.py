@@ -1,7 +1,7 @@
 """SimLM: replaced language modelling; a generator puts plausible tokens where others are hidden."""
 
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, model_validator
 
@@ -24,6 +24,9 @@ class SimLM(PretrainObjective):
     """
 
     name: Literal["simlm"] = "simlm"
+    computation: ClassVar[Computation] = Computation(
+        decoder="plain", all_tokens=True, decode_all_tokens=True, generator=True
+    )
     encoder_mask_ratio: float = Field(default=0.3, gt=0, lt=1)
     """Share of the ordinary tokens that the generator fills for the encoder."""
     decoder_mask_ratio: float = Field(default=0.5, gt=0, lt=1)
@@ -40,10 +43,6 @@ class SimLM(PretrainObjective):
     @property
     def masking(self) -> Masking:  # noqa: D102
         return Masking(self.encoder_mask_ratio, self.decoder_mask_ratio, superset=True)
-
-    @property
-    def computation(self) -> Computation:  # noqa: D102
-        return Computation(decoder="plain", all_tokens=True, decode_all_tokens=True, generator=True)
 
     def __call__(self, outputs: PretrainOutputs) -> ObjectiveOutput:  # noqa: D102
         restored = reconstruction(outputs)

@@ -25,17 +25,14 @@ from embedtrain.evaluation.measures.efficiency import (
 from embedtrain.evaluation.measures.metrics import rank_arrays, score_ranking
 from embedtrain.evaluation.results.report import summarise
 from embedtrain.evaluation.results.result import EvaluatedData, EvaluationResult
+from embedtrain.evaluation.tasks.retrieval import METRICS, RESULTS
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.pair_head import interaction_of
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.progress import progress_bar
 from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.retrieval.search import search
-from embedtrain.training.validation import RESULTS
 from embedtrain.types import TokenVectors
-
-METRICS = ("ndcg_at_10", "mrr_at_10", "map_at_100", "recall_at_100", "precision_at_10")
-
 
 KEPT = 20_000
 """Documents whose vectors are kept for later searches; those of more are too large to keep unasked."""

@@ -37,7 +37,12 @@ from embedtrain.recipe.changed_settings import dump_changed
 from embedtrain.recipe.retrieval import AnyRecipe, Recipe, load_recipe
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.release.cards.training_data import training_data
-from embedtrain.workflows.evaluate.report_queries import AnyTask, find_changes, find_suspects
+from embedtrain.workflows.evaluate.report_queries import (
+    AnyTask,
+    find_changes,
+    find_suspects,
+    wins_and_losses,
+)
 from embedtrain.workflows.evaluate.report_sections import (
     AFTER,
     BEFORE,
@@ -232,12 +237,8 @@ def _queries(
     if subject.baseline is not None and subject.baseline in subject.systems:
         changes = find_changes(subject.result, subject.systems[subject.baseline], task)
         sections += change_sections(changes, subject.name, subject.baseline)
-        wins = [one for one in changes if one.value > one.baseline]
-        losses = [one for one in reversed(changes) if one.value < one.baseline]
-        facts = {
-            name: [asdict(one) for one in found[:LISTED]]
-            for name, found in (("wins", wins), ("losses", losses))
-        }
+        both = zip(("wins", "losses"), wins_and_losses(changes), strict=True)
+        facts = {name: [asdict(one) for one in found[:LISTED]] for name, found in both}
     run = source.with_suffix(".trec")
     if isinstance(task, Retrieval) and run.is_file():
         suspects = find_suspects(task, read_run(run))[:LISTED]

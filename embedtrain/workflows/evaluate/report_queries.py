@@ -1,6 +1,6 @@
 """Single queries for a report: those that two models answer differently, and labels that look wrong."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from embedtrain.data.readers.beir import RetrievalTask
@@ -57,6 +57,12 @@ def find_changes(
         for item in ours
     ]
     return sorted(changes, key=lambda one: (one.baseline - one.value, one.item))
+
+
+def wins_and_losses(changes: Sequence[Changed]) -> tuple[list[Changed], list[Changed]]:
+    """Return the queries that gained and those that lost, each with the largest change first."""
+    wins = [one for one in changes if one.value > one.baseline]
+    return wins, [one for one in reversed(changes) if one.value < one.baseline]
 
 
 def _answers(task: RetrievalTask) -> dict[str, str]:

@@ -27,7 +27,7 @@ from embedtrain.evaluation.results.wording import (
     show_interval,
     show_paired,
 )
-from embedtrain.workflows.evaluate.report_queries import Changed, Suspect
+from embedtrain.workflows.evaluate.report_queries import Changed, Suspect, wins_and_losses
 
 BEFORE, AFTER = "before training", "after training"
 SHOWN = 8
@@ -180,8 +180,7 @@ def _dimensions(group: Mapping[str, EvaluationResult], metric: str) -> list[Sect
 
 def change_sections(changes: Sequence[Changed], name: str, baseline: str) -> list[Section]:
     """Show which queries a system answers better and worse than the baseline."""
-    wins = [one for one in changes if one.value > one.baseline]
-    losses = [one for one in reversed(changes) if one.value < one.baseline]
+    wins, losses = wins_and_losses(changes)
     if not changes:
         return []
     same = len(changes) - len(wins) - len(losses)

@@ -21,30 +21,18 @@ class Cut:
     ranks: int = 1
 
 
+@dataclass(eq=False)
 class BatchStream(IterableDataset[Batch]):
-    """The batches from step ``start`` to step ``stop``.
+    """The batches from step ``start`` to step ``stop``, exclusive."""
 
-    Args:
-        mixture: Which rows train at which step.
-        builder: Makes a batch of a step's rows, or of a part of them.
-        start: First step.
-        stop: Last step, exclusive.
-        cut: Which part of each step this rank gets, and in how many pieces.
-    """
-
-    def __init__(
-        self,
-        mixture: Mixture,
-        builder: Callable[[Draw], Batch],
-        start: int,
-        stop: int,
-        cut: Cut = Cut(),
-    ) -> None:
-        self.mixture = mixture
-        self.builder = builder
-        self.start = start
-        self.stop = stop
-        self.cut = cut
+    mixture: Mixture
+    """Which rows train at which step."""
+    builder: Callable[[Draw], Batch]
+    """Makes a batch of a step's rows, or of a part of them."""
+    start: int
+    stop: int
+    cut: Cut = Cut()
+    """Which part of each step this rank gets, and in how many pieces."""
 
     def __iter__(self) -> Iterator[Batch]:
         cut = self.cut
@@ -66,6 +54,6 @@ class StreamData(pl.LightningDataModule):
         """Return the stream as a loader."""
         return DataLoader(self.stream, batch_size=None)
 
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ANN401, ARG002
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ARG002
         """Build a batch that was only promised: this is called when its step begins."""
         return batch() if callable(batch) else batch

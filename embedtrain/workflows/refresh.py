@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from embedtrain.data.batches import BatchBuilder
@@ -19,51 +20,37 @@ from embedtrain.workflows.mine import mine_task
 Plan = tuple[Mixture, BatchBuilder]
 
 
+@dataclass
 class RefreshedBatches:
     """Builds the batch of a step from the rows that the model mined last.
 
     Version v is mined when step ``v * every_steps`` begins and read until the next one is. Which version a
     step reads depends on its number only, and the files of all versions stay, so a resumed run reads the same
     rows; a boundary that is passed again after a kill finds its work done, or goes on with it.
-
-    Args:
-        config: What to mine, and how often.
-        model: The model in training.
-        task: Queries and documents.
-        folder: Holds one folder per version.
-        first: Rows until the first refresh.
-        plan: From mined rows and the version to a mixture and a builder.
-        tokenize: Opens mined rows.
     """
 
-    def __init__(
-        self,
-        config: RefreshConfig,
-        model: TextEncoder,
-        task: MiningTask,
-        folder: Path,
-        *,
-        first: Plan,
-        plan: Callable[[TokenizedSource, int], Plan],
-        tokenize: Callable[[Path], TokenizedSource],
-    ) -> None:
-        self.config = config
-        self.model = model
-        self.task = task
-        self.folder = folder
-        self.plan = plan
-        self.tokenize = tokenize
-        self.version = 0
-        self.mixture, self.builder = first
+    config: RefreshConfig
+    model: TextEncoder
+    """The one in training."""
+    task: MiningTask
+    folder: Path
+    """Holds one folder per version."""
+    rows: Plan
+    """What steps read: until the first refresh those of the recipe."""
+    plan: Callable[[TokenizedSource, int], Plan]
+    """From mined rows and the version to a mixture and a builder."""
+    tokenize: Callable[[Path], TokenizedSource]
+    """Opens mined rows."""
+    version: int = 0
 
     def __call__(self, step: int) -> RetrievalBatch:
         """Return the batch of a step; at a boundary mine first."""
         version = step // self.config.every_steps
         if version != self.version:
             rows = self._rows(step, version)
-            self.mixture, self.builder = self.plan(self.tokenize(rows), version)
-            self.version = version
-        return self.builder(self.mixture.draw(step))
+            self.rows, self.version = self.plan(self.tokenize(rows), version), version
+        mixture, builder = self.rows
+        return builder(mixture.draw(step))
 
     def _rows(self, step: int, version: int) -> Path:
         folder = MiningFolder(self.folder / f"v{version:04d}")

@@ -276,5 +276,5 @@ def _refreshed(
     assert recipe.refresh is not None
     folder = run.path / "negatives"
     return RefreshedBatches(
-        recipe.refresh, model, task, folder, first=first, plan=plan, tokenize=tokenize
+        recipe.refresh, model, task, folder, first, plan=plan, tokenize=tokenize
     )

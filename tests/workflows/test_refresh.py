@@ -94,7 +94,7 @@ def test_a_run_whose_mined_rows_are_gone_is_not_continued(recipe, beir, tmp_path
         build_encoder(loaded.model),
         load_mining_task(str(beir), "test"),
         tmp_path,
-        first=(Mixture([10], [1.0], batch_size=2, num_steps=9, seed=0), BatchBuilder([])),
+        rows=(Mixture([10], [1.0], batch_size=2, num_steps=9, seed=0), BatchBuilder([])),
         plan=lambda *_: pytest.fail("nothing to plan"),
         tokenize=lambda _: pytest.fail("nothing to read"),
     )

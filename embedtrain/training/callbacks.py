@@ -35,7 +35,7 @@ class StepCallback(pl.Callback, ABC):
     """Acts when an optimizer step has ended, after however many micro-batches."""
 
     @abstractmethod
-    def on_step_end(self, trainer: pl.Trainer, module: Any) -> None:  # noqa: ANN401 - a plain LightningModule to Lightning
+    def on_step_end(self, trainer: pl.Trainer, module: Any) -> None:
         """Act on the step that was just done."""
 
     def on_train_batch_end(
@@ -111,10 +111,10 @@ class Measurement(StepCallback):
         self.every_steps = every_steps
 
     @abstractmethod
-    def measure(self, trainer: pl.Trainer, module: Any) -> Mapping[str, float]:  # noqa: ANN401
+    def measure(self, trainer: pl.Trainer, module: Any) -> Mapping[str, float]:
         """Return the figures; every rank measures, as weights may be shared."""
 
-    def on_step_end(self, trainer: pl.Trainer, module: Any) -> None:  # noqa: ANN401
+    def on_step_end(self, trainer: pl.Trainer, module: Any) -> None:
         """Measure if it is time; the last step is always measured."""
         if trainer.global_step % self.every_steps and trainer.global_step != trainer.max_steps:
             return
@@ -147,7 +147,7 @@ class Validation(Measurement):
         self.best = -1.0
         self.misses = 0
 
-    def measure(self, trainer: pl.Trainer, module: Any) -> Mapping[str, float]:  # noqa: ANN401
+    def measure(self, trainer: pl.Trainer, module: Any) -> Mapping[str, float]:
         """Score the task, and keep the weights if they are the best so far."""
         ranking = rank_task(self.task, encode_task(module.model, self.task))
         scores = mean_scores(score_ranking(ranking, [METRIC, "recall_at_100"]))

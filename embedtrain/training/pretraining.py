@@ -135,7 +135,7 @@ class HeldOut(Measurement):
         super().__init__(every_steps)
         self.batches = batches
 
-    def measure(self, _: object, module: Any) -> Mapping[str, float]:  # noqa: ANN401 - a plain LightningModule
+    def measure(self, _: object, module: Any) -> Mapping[str, float]:
         """Return the mean losses."""
         figures: dict[str, float] = module.held_out_figures(self.batches)
         return figures

@@ -109,12 +109,7 @@ def draw_curve(points: Sequence[tuple[float | int, float]], title: str, across: 
 
 
 def _interval(
-    axes: Any,  # noqa: ANN401 - matplotlib is untyped here
-    place: float | int,
-    value: float,
-    low: float,
-    high: float,
-    **style: object,
+    axes: Any, place: float | int, value: float, low: float, high: float, **style: object
 ) -> None:
     spread = [[max(value - low, 0.0)], [max(high - value, 0.0)]]
     axes.errorbar([value], [place], xerr=spread, fmt="o", capsize=3, markersize=5, **style)
@@ -141,7 +136,7 @@ def new_figure(
         yield figure, figure.subplots()
 
 
-def save_figure(figure: Any, path: Path) -> None:  # noqa: ANN401 - matplotlib is untyped here
+def save_figure(figure: Any, path: Path) -> None:
     """Write a figure, making its folder; the same figure gives the same bytes."""
     metadata = {"Date": None} if path.suffix == ".svg" else None
     drawn = BytesIO()
@@ -149,7 +144,7 @@ def save_figure(figure: Any, path: Path) -> None:  # noqa: ANN401 - matplotlib i
     write_file(path, drawn.getvalue())
 
 
-def svg(figure: Any, title: str) -> str:  # noqa: ANN401 - matplotlib is untyped here
+def svg(figure: Any, title: str) -> str:
     """Return a figure as SVG inside a page, in the page's colours and without what only a file needs."""
     output = StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))

@@ -65,7 +65,7 @@ class MaskedLanguageModel(nn.Module):
         UserError: If the family's head is not known here.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, path: str) -> None:  # noqa: ANN401 - transformers is untyped
+    def __init__(self, model: Any, tokenizer: Any, path: str) -> None:
         super().__init__()
         family = model.config.model_type
         if family not in _TRANSFORMS:
@@ -209,7 +209,7 @@ def build_masked_language_model(
     return MaskedLanguageModel(model, tokenizer, tokenizer_path)
 
 
-def _config_fields(architecture: Architecture, tokenizer: Any) -> dict[str, Any]:  # noqa: ANN401
+def _config_fields(architecture: Architecture, tokenizer: Any) -> dict[str, Any]:
     width, dropout = architecture.width, architecture.dropout
     fields: dict[str, Any] = {
         "vocab_size": len(tokenizer),
@@ -243,7 +243,7 @@ def has_language_head(folder: Path) -> bool:
     return False
 
 
-def _roberta_transform(model: Any, states: Tensor) -> Tensor:  # noqa: ANN401
+def _roberta_transform(model: Any, states: Tensor) -> Tensor:
     head = model.lm_head
     normed: Tensor = head.layer_norm(F.gelu(head.dense(states)))
     return normed

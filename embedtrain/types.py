@@ -80,6 +80,13 @@ class Relevance(Movable):
     known_positives: Int64[Tensor, "queries known"]
     teacher_scores: Float[Tensor, " documents"] | None = None
 
+    @property
+    def answers(self) -> Int64[Tensor, "queries relevant"]:
+        """Ids of the documents that are known to answer each query, those of ``positives`` first, -1 unused."""
+        columns = self.positives
+        own = self.document_ids[columns.clamp_min(0)].masked_fill(columns < 0, -1)
+        return torch.cat([own, self.known_positives], 1)
+
 
 @dataclass(frozen=True)
 class RetrievalBatch(Movable):

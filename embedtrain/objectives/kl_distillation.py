@@ -2,7 +2,6 @@ r"""KL distillation: the student's distribution over a query's candidates become
 
 from typing import Literal
 
-import torch
 from pydantic import PositiveFloat
 from torch import Tensor
 
@@ -81,10 +80,7 @@ class KLDistillation(Objective):
         positive = (student * own).sum(1) / own.sum(1)
         log_sum = contrasted + positive.mean()
         ids = relevance.document_ids[groups.columns.clamp_min(0)]
-        columns = relevance.positives
-        answers = relevance.document_ids[columns.clamp_min(0)].masked_fill(columns < 0, -1)
-        known = torch.cat([answers, relevance.known_positives], 1)
-        spared = (ids[:, :, None] == known[:, None]).any(2) & groups.negatives
+        spared = (ids[:, :, None] == relevance.answers[:, None]).any(2) & groups.negatives
         mask = groups.mask & ~spared
         expected = masked_log_softmax(teacher, mask)
         probability = expected.exp().masked_fill(~mask, 0.0)

@@ -52,11 +52,8 @@ class SupervisedContrast(Objective):
             if labels is not None:
                 own = labels[relevance.positives[rows, 0]]
                 return candidate, candidate & (labels == own[:, None])
-            columns = relevance.positives[rows]
-            given = relevance.document_ids[columns.clamp_min(0)].masked_fill(columns < 0, -1)
-            answers = torch.cat([given, relevance.known_positives[rows]], 1)
             positive = torch.zeros_like(candidate)
-            for column in answers.unbind(1):
+            for column in relevance.answers[rows].unbind(1):
                 positive |= relevance.document_ids == column[:, None]
             return candidate, candidate & positive
 

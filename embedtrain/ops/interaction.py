@@ -10,7 +10,6 @@ however many pairs there are.
 Source: Liao et al. (2024), https://arxiv.org/abs/2406.17262 (interaction emulation).
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -24,12 +23,6 @@ InteractionTask = Literal["retrieval", "similarity"]
 """Which branch scores: of a question and its answer, or of two texts that mean the same."""
 
 
-@dataclass(frozen=True)
-class _Parts:
-    query: Float[Tensor, "queries hidden"]
-    document: Float[Tensor, "documents hidden"]
-
-
 def interaction_features(
     weights: Interaction,
     query: Float[Tensor, "queries dim"],
@@ -39,8 +32,8 @@ def interaction_features(
 ) -> Float[Tensor, "documents features"]:
     """Return the last hidden layer for document ``n`` beside query ``owners[n]``."""
     with torch.autocast(query.device.type, enabled=False):
-        parts = _parts(weights, query, document)
-        return _branch(weights, parts.query[owners] + parts.document, task)
+        queries, documents = _parts(weights, query, document)
+        return _branch(weights, queries[owners] + documents, task)
 
 
 def interaction_pairs(
@@ -64,16 +57,17 @@ def interaction_scores(
 ) -> Float[Tensor, "queries documents"]:
     """Score every query against every document; memory is that of the hidden layer of every pair."""
     with torch.autocast(query.device.type, enabled=False):
-        parts = _parts(weights, query, document)
-        features = _branch(weights, parts.query[:, None] + parts.document, task)
+        queries, documents = _parts(weights, query, document)
+        features = _branch(weights, queries[:, None] + documents, task)
         return features @ weights.output.to(features.dtype)
 
 
-def _parts(weights: Interaction, query: Tensor, document: Tensor) -> _Parts:
+def _parts(weights: Interaction, query: Tensor, document: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what the queries and the documents add to the hidden layer."""
     dtype = torch.promote_types(query.dtype, torch.float32)
     first, second = weights.hidden.to(dtype).chunk(2, dim=1)
     bias = weights.hidden_bias.to(dtype)
-    return _Parts(query.to(dtype) @ first.T, document.to(dtype) @ second.T + bias)
+    return query.to(dtype) @ first.T, document.to(dtype) @ second.T + bias
 
 
 def _branch(

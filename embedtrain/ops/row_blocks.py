@@ -50,9 +50,7 @@ def candidate_masks(
     ids = relevance.document_ids
     positive = torch.zeros(len(rows), len(ids) + 1, dtype=torch.bool, device=ids.device)
     positive = positive.scatter(1, columns.masked_fill(columns < 0, len(ids)), True)[:, :-1]
-    answers = ids[columns.clamp_min(0)].masked_fill(columns < 0, -1)
-    known = torch.cat([answers, relevance.known_positives[rows]], 1)
     negative = ~positive
-    for column in known.unbind(1):
+    for column in relevance.answers[rows].unbind(1):
         negative &= ids != column[:, None]
     return positive, negative

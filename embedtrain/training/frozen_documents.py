@@ -63,9 +63,7 @@ class FrozenDocuments:
         self, query: Float[Tensor, "queries dim"], relevance: Relevance
     ) -> Relevance:
         """Replace each query's negatives by the best documents that are not known to answer it."""
-        columns, device = relevance.positives, query.device
-        answers = relevance.document_ids[columns.clamp_min(0)].masked_fill(columns < 0, -1)
-        known = torch.cat([answers, relevance.known_positives], 1)
+        known, device = relevance.answers, query.device
         wanted = self.live_negatives + known.shape[1]
         found = search_exact(query, self.documents.values, wanted, device=device).indices
         by_row = np.empty_like(self.documents.ids)
@@ -74,7 +72,7 @@ class FrozenDocuments:
         spared = (ids[:, :, None] == known[:, None]).any(2)
         first = spared.int().argsort(dim=1, stable=True)[:, : self.live_negatives]
         negatives = ids.gather(1, first).masked_fill(spared.gather(1, first), -1)
-        return _in_groups(relevance, answers, negatives)
+        return _in_groups(relevance, known[:, : relevance.positives.shape[1]], negatives)
 
 
 def _in_groups(

@@ -10,6 +10,7 @@ from embedtrain.evaluation.measures.diagnostics import effective_rank, mean_norm
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.objectives.base import Objective
+from embedtrain.ops.row_blocks import candidate_masks
 from embedtrain.ops.similarity import all_scores, take
 from embedtrain.training.frozen_documents import FrozenDocuments
 from embedtrain.training.guide import Guide
@@ -112,12 +113,7 @@ def suspected_false_negatives(
     num_queries = min(most, len(outputs.query))
     rows = torch.arange(num_queries, device=relevance.owners.device)
     scores = all_scores(take(outputs.query, rows), outputs.document)
-    ids, columns = relevance.document_ids, relevance.positives[:num_queries]
-    positive = scores.gather(1, columns[:, :1])
-    own = ids[columns.clamp_min(0)].masked_fill(columns < 0, -1)
-    known = torch.cat([own, relevance.known_positives[:num_queries]], dim=1)
-    negative = torch.ones_like(scores, dtype=torch.bool)
-    for column in known.unbind(1):
-        negative &= ids != column[:, None]
+    positive = scores.gather(1, relevance.positives[:num_queries, :1])
+    _, negative = candidate_masks(outputs, rows)
     threshold = positive - 0.05 * positive.abs()
     return ((scores > threshold) & negative).sum() / negative.sum().clamp_min(1)

@@ -11,6 +11,7 @@ from jaxtyping import Float64
 from numpy.typing import NDArray
 
 from embedtrain.contract.texts import join_texts
+from embedtrain.evaluation.measures.diagnostics import mean_cosine
 from embedtrain.models.backbone.special_ends import special_ends
 from embedtrain.models.chunking import Execution
 from embedtrain.models.encoder import TextEncoder
@@ -163,8 +164,6 @@ def usable_tokens(model: TextEncoder) -> list[int]:
 
 
 def mean_token_cosine(model: TextEncoder) -> float:
-    r"""Return the mean cosine of all pairs of the model's input embeddings, $(|\sum u|^2 - V) / (V^2 - V)$."""
+    """Return the mean cosine of all pairs of the model's input embeddings."""
     table = model.backbone.get_input_embeddings().weight.detach().double()
-    units = F.normalize(table[table.norm(dim=1) > 0], dim=1)
-    count = len(units)
-    return float((units.sum(dim=0).square().sum() - count) / (count * (count - 1)))
+    return float(mean_cosine(table[table.norm(dim=1) > 0]))

@@ -27,7 +27,6 @@ from embedtrain.models.backbone.loading import (
     Backbone,
     BackboneConfig,
     load_backbone,
-    max_length,
     position_offset,
     quiet_transformers,
 )
@@ -83,16 +82,6 @@ class MaskedLanguageModel(nn.Module):
     def backbone(self) -> Backbone:
         """The encoder without the head; it shares the weights."""
         return Backbone(self.model.base_model, self.tokenizer, self.path, Path(self.path))
-
-    @property
-    def width(self) -> int:
-        """Dimension of the token states."""
-        return int(self.model.config.hidden_size)
-
-    @property
-    def max_length(self) -> int:
-        """Tokens the encoder has positions for."""
-        return max_length(self.model.config)
 
     @property
     def weight(self) -> Float[Tensor, "vocabulary dim"]:

@@ -38,7 +38,7 @@ def build_decoder(
     num_positions: int,
 ) -> Decoder:
     """Build the decoder that an objective wants, as wide as the encoder."""
-    settings, width = language.model.config, language.width
+    settings, width = language.model.config, language.backbone.width
     absolute = language.has_positions
     places_known = absolute or computation.early_layer is not None
     inner = getattr(settings, "intermediate_size", None) if absolute else None

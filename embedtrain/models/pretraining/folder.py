@@ -126,10 +126,11 @@ def _set_mask_token(language: MaskedLanguageModel, token: str) -> None:
 
 
 def _check_length(language: MaskedLanguageModel, length: int) -> None:
-    if length > language.max_length:
+    limit = language.backbone.max_length
+    if length > limit:
         raise UserError(
             "data.length",
-            f"is more than the {language.max_length} tokens that {language.path} has positions for",
+            f"is more than the {limit} tokens that {language.path} has positions for",
             got=length,
             cure="Lower it",
         )

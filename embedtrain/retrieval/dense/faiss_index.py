@@ -12,7 +12,7 @@ from typing import Any
 
 import faiss
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int64
 
 from embedtrain.errors import UserError
 from embedtrain.retrieval.dense.exact import SearchResult, search_exact
@@ -44,7 +44,7 @@ def build_index(
         if parameters:
             set_parameters(index, parameters)
         if not index.is_trained:
-            index.train(_load(documents[_sample(len(documents), TRAINING_ROWS, seed)]))
+            index.train(_load(documents[sample_rows(len(documents), TRAINING_ROWS, seed)]))
     except RuntimeError as error:
         raise UserError(
             "faiss",
@@ -97,7 +97,7 @@ def measure_recall(
 
     A document that scores as much as the last exact one counts as found, so ties cost nothing.
     """
-    sample = queries[_sample(len(queries), num_queries, seed)]
+    sample = queries[sample_rows(len(queries), num_queries, seed)]
     exact = _rescore(sample, documents, search_exact(sample, documents, num_results))
     found = _rescore(sample, documents, search_index(index, sample, num_results))
     hits = found >= exact.min(axis=1, keepdims=True)
@@ -143,7 +143,8 @@ def index_bytes(index: Index) -> int:
     return count
 
 
-def _sample(num_rows: int, wanted: int, seed: int) -> np.ndarray:
+def sample_rows(num_rows: int, wanted: int, seed: int) -> Int64[np.ndarray, " chosen"]:
+    """Draw at most ``wanted`` different rows, in ascending order."""
     generator = np.random.Generator(np.random.PCG64(seed))
     return np.sort(generator.choice(num_rows, size=min(wanted, num_rows), replace=False))
 

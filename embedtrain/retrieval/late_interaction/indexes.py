@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 
 from embedtrain.errors import UserError
+from embedtrain.retrieval.dense.faiss_index import sample_rows
 from embedtrain.retrieval.late_interaction.binary_tokens import BinaryIndex, BinarySearch
 from embedtrain.retrieval.late_interaction.exact import (
     ExactIndex,
@@ -26,7 +27,6 @@ from embedtrain.retrieval.late_interaction.index_folder import read_manifest
 from embedtrain.retrieval.late_interaction.rerank import (
     NUM_SAMPLED_QUERIES,
     recall_against_exact,
-    sample_rows,
 )
 from embedtrain.retrieval.late_interaction.token_pooling import keep_first
 from embedtrain.retrieval.late_interaction.token_search import (

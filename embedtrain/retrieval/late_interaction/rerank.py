@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Int64
 
 from embedtrain.retrieval.dense.exact import SearchResult
+from embedtrain.retrieval.dense.faiss_index import sample_rows
 from embedtrain.retrieval.late_interaction.exact import (
     BLOCK_TOKENS,
     ExactIndex,
@@ -69,12 +70,6 @@ def recall_against_exact(
     for row, exact_row in enumerate(truth.indices):  # the same document may round differently
         hits[row] |= np.isin(scored.indices[row], exact_row)
     return float((hits & (scored.indices >= 0)).sum() / truth.indices.size)
-
-
-def sample_rows(num_rows: int, wanted: int, seed: int) -> Int64[np.ndarray, " chosen"]:
-    """Draw at most ``wanted`` different rows, in ascending order."""
-    generator = np.random.Generator(np.random.PCG64(seed))
-    return np.sort(generator.choice(num_rows, size=min(wanted, num_rows), replace=False))
 
 
 def _blocks(

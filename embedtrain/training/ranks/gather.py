@@ -83,9 +83,7 @@ def gather_queries(outputs: RetrievalOutputs) -> AllQueries:
     For directions whose candidates are queries; ``outputs`` are this rank's, before they are gathered.
     """
     query, relevance = outputs.query, outputs.relevance
-    positives = relevance.positives
-    ids = relevance.document_ids[positives.clamp_min(0)].masked_fill(positives < 0, -1)
-    known = torch.cat([ids, relevance.known_positives], 1)
+    known = relevance.answers
     if not is_distributed():
         return AllQueries(query, relevance.query_ids, known)
     sizes = _sizes(query, known.shape[1])

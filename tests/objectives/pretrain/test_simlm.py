@@ -84,4 +84,4 @@ def test_a_decoder_that_hides_less_than_the_encoder_is_refused():
 
 def test_the_generator_may_be_smaller(parts):
     _, _, model = parts
-    assert model.generator.language.width == architecture(width=16).width
+    assert model.generator.language.backbone.width == architecture(width=16).width

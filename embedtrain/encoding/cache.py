@@ -85,8 +85,11 @@ def _marks(folder: Path, num_texts: int) -> list[Path]:
     return [folder / f"{start:012d}.done" for start in range(0, num_texts, TEXTS_AT_ONCE)]
 
 
+Vectors = Float32[np.ndarray, "texts dim"] | TokenVectors
+
+
 def embed_once(
-    model: DenseEncoder,
+    model: TextEncoder,
     key: str,
     texts: Sequence[str],
     side: Side,
@@ -94,8 +97,8 @@ def embed_once(
     *,
     shard: Shard | None = None,
     precision: str = "fp32",
-) -> Float32[np.ndarray, "texts dim"]:
-    """Return the embeddings of ``texts`` mapped from a file; what the file lacks is encoded first.
+) -> Vectors:
+    """Return the vectors of ``texts``, one each or several, mapped from files; what these lack is encoded first.
 
     Blocks of texts are encoded one by one, each marked when it is done, so that a killed run goes on with
     the next block and ends with the same bytes. Ranks share the blocks.
@@ -111,6 +114,8 @@ def embed_once(
     """
     shard = shard or Shard()
     folder = embeddings_folder(cache, key, texts, side, precision)
+    if not isinstance(model, DenseEncoder):
+        return _embed_tokens(model, texts, side, folder, shard, precision)
     path = folder / VECTORS
     _allocate(path, len(texts), model.dim)
     marks = _marks(folder, len(texts))
@@ -161,22 +166,19 @@ def _allocate(path: Path, rows: int, dim: int) -> None:
         partial.unlink(missing_ok=True)
 
 
-def embed_tokens_once(
+def _embed_tokens(
     model: TextEncoder,
-    key: str,
     texts: Sequence[str],
     side: Side,
-    cache: Path,
-    *,
+    folder: Path,
     shard: Shard,
     precision: str,
 ) -> TokenVectors:
-    """Return the vectors of ``texts`` mapped from files; what the files lack is encoded first.
+    """Encode texts of several vectors each.
 
-    Like :func:`embedtrain.encoding.cache.embed_once`; because nobody knows beforehand how many
-    vectors a block of texts has, each block is a folder of its own, and the first rank joins them.
+    Nobody knows beforehand how many a block of texts has, so each is a folder of its own, and the first rank
+    joins them.
     """
-    folder = embeddings_folder(cache, key, texts, side, precision)
     joined = folder / "joined"
     starts = range(0, len(texts), TEXTS_AT_ONCE)
     blocks = [folder / f"{start:012d}" for start in starts]

@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from embedtrain.encoding.cache import embed_once, embed_tokens_once, model_key
+from embedtrain.encoding.cache import embed_once, model_key
 from embedtrain.encoding.shards import Shard
 from embedtrain.errors import UserError
 from embedtrain.mining.bm25 import Bm25Search, open_bm25
@@ -25,11 +25,10 @@ def encode_task(
 ) -> EncodedTask:
     """Encode a task under a model of either kind, or map what the cache has of it."""
     refuse_interaction(model, "mining and scoring")
-    dense, key = isinstance(model, DenseEncoder), model_key(model)
-    once: Any = embed_once if dense else embed_tokens_once  # both sides are of one kind
-    embed = partial(once, model, key, cache=cache, shard=shard, precision=precision)
+    key = model_key(model)
+    embed: Any = partial(embed_once, model, key, cache=cache, shard=shard, precision=precision)
     documents, queries = embed(task.documents, "document"), embed(task.queries, "query")
-    kind = EncodedPairs if dense else EncodedTokens
+    kind = EncodedPairs if isinstance(model, DenseEncoder) else EncodedTokens
     return kind(f"{key} {precision}", queries, documents, str(model.device))
 
 

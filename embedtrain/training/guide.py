@@ -50,6 +50,7 @@ class StoredVectors:
     ) -> "StoredVectors":
         """Encode texts, named by their ids, or take their vectors from the cache."""
         values = embed_once(model, model_key(model), list(texts.values()), side, cache)
+        assert isinstance(values, np.ndarray)
         ids = np.array(list(texts), dtype=np.int64)
         order = np.argsort(ids)
         return cls(ids[order], order, values)

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.data.readers.beir import RetrievalTask
-from embedtrain.encoding.cache import embed_once, embed_tokens_once, model_key
-from embedtrain.encoding.shards import Shard
+from embedtrain.encoding.cache import embed_once, model_key
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
 from embedtrain.files import default_cache
@@ -19,13 +18,11 @@ from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.late_chunking import chunk_late
 from embedtrain.models.dense.pair_head import interaction_of
 from embedtrain.models.edits.lengthen import lengthen_encoder
-from embedtrain.models.encoder import TextEncoder
 from embedtrain.recipe.retrieval import load_retrieval_recipe
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.retrieval.dense.sets import set_query
 from embedtrain.retrieval.search import search
-from embedtrain.types import TokenVectors
 from embedtrain.workflows.encode.file import read_texts
 from embedtrain.workflows.prepare import load_task, open_data
 
@@ -70,7 +67,8 @@ class Searcher:
             self.ids = [str(number) for number in range(1, len(self.texts) + 1)]
         else:
             self.texts, self.ids = task.documents, task.document_ids
-        self.embeddings = _encode_once(self.model, self.texts)
+        key, cache = model_key(self.model), default_cache()
+        self.embeddings = embed_once(self.model, key, self.texts, "document", cache)
 
     def search(self, query: str, num_results: int = 5) -> list[Hit]:
         """Return the best documents for a query, best first."""
@@ -127,11 +125,3 @@ def _find_task(model: str, data: str | None, split: str | None) -> RetrievalTask
         "is missing and the model's run names no evaluation data",
         cure="Say what to search",
     )
-
-
-def _encode_once(model: TextEncoder, texts: list[str]) -> NDArray[np.float32] | TokenVectors:
-    """Encode a corpus, or map the vectors that this very model gave it before."""
-    key, cache = model_key(model), default_cache()
-    if isinstance(model, DenseEncoder):
-        return embed_once(model, key, texts, "document", cache)
-    return embed_tokens_once(model, key, texts, "document", cache, shard=Shard(), precision="fp32")

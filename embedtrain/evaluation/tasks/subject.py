@@ -12,8 +12,7 @@ import torch
 from jaxtyping import Float32, Float64
 
 from embedtrain.contract.texts import Contract
-from embedtrain.encoding.cache import embed_once, embed_tokens_once, model_key
-from embedtrain.encoding.shards import Shard
+from embedtrain.encoding.cache import embed_once, model_key
 from embedtrain.errors import UserError
 from embedtrain.evaluation.results.result import EvaluatedModel
 from embedtrain.models.dense.encoder import DenseEncoder
@@ -80,11 +79,7 @@ class Subject:
         if role == "symmetric":
             model, key = symmetric_view(model), f"{key} symmetric"
         side: Literal["query", "document"] = "query" if role == "query" else "document"
-        if isinstance(model, DenseEncoder):
-            return embed_once(model, key, texts, side, self.cache)
-        return embed_tokens_once(
-            model, key, texts, side, self.cache, shard=Shard(), precision="fp32"
-        )
+        return embed_once(model, key, texts, side, self.cache)
 
     def features(self, texts: Sequence[str], task: str) -> Float32[np.ndarray, "texts dim"]:
         """Return one vector per text, for tasks that cannot do with several.

@@ -15,7 +15,7 @@ from embedtrain.data.pretraining.spans import SpanReport
 from embedtrain.data.tokenized import SourceReport
 from embedtrain.evaluation.results.report import result_tables
 from embedtrain.evaluation.results.result import EvaluationResult, load_result, parse_result
-from embedtrain.evaluation.results.wording import metric_title
+from embedtrain.evaluation.results.wording import metric_title, show_paired
 from embedtrain.files import read_json
 from embedtrain.mining.output import MiningFolder
 from embedtrain.plugins import IMPORTED
@@ -122,10 +122,8 @@ def _print_gain(after: EvaluationResult, out: Console) -> None:
     assert after.comparison is not None
     for name in SHOWN:
         value, paired = after.metrics[name].value, after.comparison.metrics[name]
-        interval = f"{paired.difference:+.3f} [{paired.low:+.3f}, {paired.high:+.3f}]"
-        table.add_row(
-            metric_title(name), f"{value - paired.difference:.3f}", f"{value:.3f}", interval
-        )
+        before, interval = f"{value - paired.difference:.3f}", show_paired(paired)[0]
+        table.add_row(metric_title(name), before, f"{value:.3f}", interval)
     out.print(table)
     out.print(
         f"{data.num_queries:,} queries among {data.num_documents:,} documents "

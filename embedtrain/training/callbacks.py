@@ -7,6 +7,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -46,12 +47,12 @@ class StepCallback(pl.Callback, ABC):
             self.on_step_end(trainer, module)
 
 
+@dataclass(eq=False)
 class Checkpoints(StepCallback):
     """Saves the whole state every so many steps and at the end, each file whole or not at all."""
 
-    def __init__(self, folder: Path, every_steps: int) -> None:
-        self.folder = folder
-        self.every_steps = every_steps
+    folder: Path
+    every_steps: int
 
     def on_step_end(self, trainer: pl.Trainer, _: object) -> None:
         """Save if it is time, or if the run is being stopped."""
@@ -100,15 +101,11 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.ckpt"))
 
 
+@dataclass(eq=False)
 class Measurement(StepCallback):
-    """Measures the model every so many steps and at the end, and logs the figures as ``val/...``.
+    """Measures the model every ``every_steps`` and at the end, and logs the figures as ``val/...``."""
 
-    Args:
-        every_steps: Steps between two measurements.
-    """
-
-    def __init__(self, every_steps: int) -> None:
-        self.every_steps = every_steps
+    every_steps: int
 
     @abstractmethod
     def measure(self, trainer: pl.Trainer, module: Any) -> Mapping[str, float]:
@@ -123,29 +120,17 @@ class Measurement(StepCallback):
             logger.log_metrics(figures, trainer.global_step)
 
 
+@dataclass(eq=False)
 class Validation(Measurement):
-    """Scores the model on a held-out task every so many steps and keeps the best weights.
+    """Scores the model on a held-out task and keeps the best weights."""
 
-    Args:
-        task: Queries, documents, judgments.
-        every_steps: Steps between two measurements.
-        folder: Where the best weights are kept.
-        patience: Measurements without a better score after which training ends; None never ends it.
-    """
-
-    def __init__(
-        self,
-        task: RetrievalTask,
-        every_steps: int,
-        folder: Path,
-        patience: int | None = None,
-    ) -> None:
-        super().__init__(every_steps)
-        self.task = task
-        self.folder = folder
-        self.patience = patience
-        self.best = -1.0
-        self.misses = 0
+    task: RetrievalTask
+    folder: Path
+    """Where the best weights are kept."""
+    patience: int | None = None
+    """Measurements without a better score after which training ends; None never ends it."""
+    best: float = -1.0
+    misses: int = 0
 
     def measure(self, trainer: pl.Trainer, module: Any) -> Mapping[str, float]:
         """Score the task, and keep the weights if they are the best so far."""

@@ -1,7 +1,7 @@
 """Pre-training: the step of a masked autoencoder, and its losses on held-out text."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -123,17 +123,12 @@ def loss_figures(result: ObjectiveOutput, outputs: PretrainOutputs) -> dict[str,
     return figures
 
 
+@dataclass(eq=False)
 class HeldOut(Measurement):
-    """Measures the losses on held-out text.
+    """Measures the losses on held-out text."""
 
-    Args:
-        batches: Fixed texts with fixed masks.
-        every_steps: Steps between two measurements.
-    """
-
-    def __init__(self, batches: Sequence[MaskedBatch], every_steps: int) -> None:
-        super().__init__(every_steps)
-        self.batches = batches
+    batches: Sequence[MaskedBatch]
+    """Fixed texts with fixed masks."""
 
     def measure(self, _: object, module: Any) -> Mapping[str, float]:
         """Return the mean losses."""

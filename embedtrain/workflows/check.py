@@ -66,12 +66,12 @@ def check(recipe: AnyRecipe) -> CheckReport:
         sources, num_positives=recipe.data.num_positives, num_negatives=recipe.data.num_negatives
     )
     size = recipe.data.batch_sizes(recipe.trainer.batch_size)[0]
-    batch = builder(Draw(0, 0, torch.arange(size).numpy()))
+    whole = Draw(0, 0, torch.arange(size).numpy())
+    batch = builder(whole)
     lengths = torch.cat([batch.queries.lengths, batch.documents.lengths])
     ids = torch.cat([batch.queries.ids, batch.documents.ids])
     num_rows = sum(len(source) for source in sources)
     trainer = recipe.trainer
-    whole = Draw(0, 0, torch.arange(size).numpy())
     share = builder(whole.part(0, trainer.accumulate).part(0, trainer.num_ranks))
     plan = plan_retrieval(trainer, model, share)
     return CheckReport(

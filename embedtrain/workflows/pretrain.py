@@ -201,7 +201,7 @@ def run_pretraining(
         module = PretrainModule(model, recipe.objective, trainer, data.num_steps)
         callbacks: list[pl.Callback] = []
         if recipe.validation is not None:
-            callbacks.append(HeldOut(data.held_out(), recipe.validation.every_steps))
+            callbacks.append(HeldOut(recipe.validation.every_steps, data.held_out()))
         stream = BatchStream(data.mixture, data.builder, start.step, data.num_steps, cut)
         left = data.num_steps - start.step
         console.print(f"Pre-training {left:,} steps of {recipe.trainer.batch_size} texts")

@@ -205,7 +205,7 @@ def _fit(
     if recipe.validation is not None and prepared.validation is not None:
         every = recipe.validation.every_steps
         kept, patience = run.checkpoints, config.patience
-        callbacks.append(Validation(prepared.validation, every, kept, patience=patience))
+        callbacks.append(Validation(every, prepared.validation, kept, patience))
     guide = frozen = None
     with first_rank_first():
         if recipe.guide is not None:

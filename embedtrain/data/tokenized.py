@@ -25,7 +25,7 @@ from embedtrain.files import build_once
 from embedtrain.section import Section
 from embedtrain.types import Side
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 EXAMPLES_AT_ONCE = 1024
 TEXT_SCHEMA = pa.schema([("id", pa.int64()), ("tokens", pa.list_(pa.int32()))])
 KNOWN_SCHEMA = pa.schema([("documents", pa.list_(pa.int64()))])

@@ -135,7 +135,7 @@ def test_a_page_shows_every_cost_and_what_else_weakens_a_score(scores, tmp_path)
     for row in (
         *("99th percentile 62.5 ms", "index, whole 123 KB", "memory, peak 7.65 MB"),
         *("at 0 an hour, million documents 12.25", "one by one 34.50"),
-        "20.0% of the queries are among the training queries",
+        "20.0% of the test queries are among the training queries",
         "30.0% share 13",
         "40.0% of the queries are tied at rank 10; expected with ties in random order: nDCG@10 0.321",
     ):

@@ -91,7 +91,7 @@ def write_file(path: Path, content: str | bytes) -> None:
         ) from error
 
 
-def read_json(path: Path, *, optional: bool = False) -> Any:
+def read_json(path: Path, *, optional: bool = False) -> Any:  # noqa: ANN401 - the caller knows the form
     """Read a JSON file; an optional one that is missing reads as an empty object."""
     if optional and not path.is_file():
         return {}

@@ -94,7 +94,7 @@ def scored(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
 
 def run(
     name: str, recipe: Recipe, arguments: argparse.Namespace, tasks: list[RetrievalTask]
-) -> Any:
+) -> Any:  # noqa: ANN401
     """Train and measure, unless the scores are there."""
     place: Path = arguments.output / f"{name}.json"
     if not place.is_file():

@@ -55,7 +55,7 @@ def _own_class() -> Schema:
     return {"type": "object", "properties": {"name": name}, "required": ["name"]}
 
 
-def _tidy(part: Any) -> Any:
+def _tidy(part: Any) -> Any:  # noqa: ANN401 - any part of a schema
     """Leave out the titles, which say the names again."""
     if isinstance(part, list):
         return [_tidy(inner) for inner in part]
@@ -65,7 +65,7 @@ def _tidy(part: Any) -> Any:
     return {key: _tidy(inner) for key, inner in kept.items()}
 
 
-def _share(part: Any, mark: str, name: str, tag: str) -> Schema:
+def _share(part: Any, mark: str, name: str, tag: str) -> Schema:  # noqa: ANN401
     """Put a reference in the place of every choice that knows ``tag``; return the choice."""
     found: Schema = {}
     for inner in part.values() if isinstance(part, dict) else part:

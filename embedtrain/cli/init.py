@@ -84,7 +84,7 @@ def _place(look: "Look", output: Path | None, *, asks: bool) -> Path:
     return output
 
 
-def _write(look: "Look", columns: dict[str, str], model: str, length: Any, output: Path) -> None:
+def _write(look: "Look", columns: dict[str, str], model: str, length: Any, output: Path) -> None:  # noqa: ANN401
     from embedtrain.workflows import first_recipe
 
     minutes = length.pop("minutes", None)

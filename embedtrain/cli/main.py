@@ -26,7 +26,7 @@ COMMANDS = {
 class InOrder(TyperGroup):
     """Lists commands in the order of their headings; typer would put those that have commands of their own first."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - as typer calls it
         super().__init__(**settings)
         names = [name for commands in COMMANDS.values() for name in commands]
         self.commands = {name: self.commands[name] for name in names}

@@ -19,7 +19,7 @@ EXAMPLES = (
 class ListsFirst(TyperGroup):
     """Lists the recipes where no command is named."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - typer's own class
         """Read the words behind ``recipes``."""
         return super().parse_args(ctx, args or ["list"])
 

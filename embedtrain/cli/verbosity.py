@@ -41,7 +41,7 @@ def audible(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options ``--quiet`` and ``--verbose``."""
 
     @wraps(command)
-    def run(*args: Any, quiet: bool = False, verbose: bool = False, **settings: Any) -> None:
+    def run(*args: Any, quiet: bool = False, verbose: bool = False, **settings: Any) -> None:  # noqa: ANN401
         choose_verbosity(quiet=quiet, verbose=verbose)
         command(*args, **settings)
 

@@ -229,7 +229,7 @@ class Tokenization:
         contract: Gives prompt and length of each side.
     """
 
-    def __init__(self, tokenizer: Any, contract: AnyContract) -> None:
+    def __init__(self, tokenizer: Any, contract: AnyContract) -> None:  # noqa: ANN401 - transformers is untyped
         self.tokenizer = tokenizer
         self.contract = contract
 

@@ -61,7 +61,7 @@ def keep_task(queries: object, documents: object, qrels: object) -> Path:
     return _keep(write) / TASK
 
 
-def copy_sections(content: Any) -> Any:
+def copy_sections(content: Any) -> Any:  # noqa: ANN401 - any part of a recipe
     """Copy the dicts and lists of a recipe, but not what is given in them; paths become texts."""
     if isinstance(content, Mapping):
         return {
@@ -86,7 +86,7 @@ def keep_given(content: dict[str, Any]) -> None:
             task["split"] = "test"
 
 
-def copy_given(content: Any, folder: Path) -> Any:
+def copy_given(content: Any, folder: Path) -> Any:  # noqa: ANN401 - any part of a recipe
     """Copy the files that were given in memory to ``folder`` and name them there."""
     if isinstance(content, dict):
         return {key: copy_given(part, folder) for key, part in content.items()}
@@ -120,7 +120,7 @@ def _keep(write: Callable[[Path], None]) -> Path:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _rows(given: Any, place: str) -> Iterator[Mapping[str, object]]:
+def _rows(given: Any, place: str) -> Iterator[Mapping[str, object]]:  # noqa: ANN401 - of libraries not imported
     """Yield the rows of whatever holds rows; a text alone is a row of it."""
     library, kind = type(given).__module__.partition(".")[0], type(given).__name__
     if (library, kind) == ("pandas", "DataFrame"):
@@ -158,7 +158,7 @@ def _without_nan(value: object) -> object:
     return None if isinstance(value, float) and isnan(value) else value
 
 
-def _plain(value: Any) -> object:
+def _plain(value: Any) -> object:  # noqa: ANN401 - a value of any library
     """Return what JSON can say in the place of numpy's arrays and numbers and pandas' missing values."""
     if type(value).__module__.partition(".")[0] == "numpy":
         return value.tolist()
@@ -167,7 +167,7 @@ def _plain(value: Any) -> object:
     raise TypeError(f"holds a value of type {type(value).__name__}")
 
 
-def _entries(given: Any, place: str) -> Iterator[Mapping[str, object]]:
+def _entries(given: Any, place: str) -> Iterator[Mapping[str, object]]:  # noqa: ANN401 - see keep_task
     """Yield rows with an id and a text."""
     if isinstance(given, Mapping):
         given = [
@@ -179,7 +179,7 @@ def _entries(given: Any, place: str) -> Iterator[Mapping[str, object]]:
         yield {"_id": str(row.get("_id", row.get("id", number))), **rest}
 
 
-def _judgments(given: Any) -> Iterator[tuple[object, object, object]]:
+def _judgments(given: Any) -> Iterator[tuple[object, object, object]]:  # noqa: ANN401 - see keep_task
     """Yield (query id, document id, grade)."""
     if not isinstance(given, Mapping):
         for number, row in enumerate(_rows(given, "qrels")):

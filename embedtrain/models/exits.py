@@ -15,7 +15,9 @@ FINAL_NORMS = ("final_norm", "norm", "ln_f", "final_layer_norm")
 
 
 def exit_states(
-    backbone: Any, output: Any, layers: tuple[int, ...]
+    backbone: Any,  # noqa: ANN401 - transformers is untyped
+    output: Any,  # noqa: ANN401
+    layers: tuple[int, ...],
 ) -> Float[Tensor, "texts tokens width"]:
     """Return the states after each of ``layers`` and after the last layer, side by side.
 
@@ -30,7 +32,7 @@ def exit_states(
     return torch.cat([*(state if norm is None else norm(state) for state in states), last], dim=-1)
 
 
-def final_norm(backbone: Any) -> nn.Module | None:
+def final_norm(backbone: Any) -> nn.Module | None:  # noqa: ANN401 - transformers is untyped
     """Return the norm behind the last layer; None where each layer ends with its own."""
     beside = {
         name: child for owner, _ in layer_stacks(backbone) for name, child in owner.named_children()
@@ -38,7 +40,7 @@ def final_norm(backbone: Any) -> nn.Module | None:
     return next((beside[name] for name in FINAL_NORMS if name in beside), None)
 
 
-def keep_layers(backbone: Any, kept: Sequence[int]) -> None:
+def keep_layers(backbone: Any, kept: Sequence[int]) -> None:  # noqa: ANN401 - transformers is untyped
     """Drop all layers of a backbone but those of the places ``kept``, which are counted from 0."""
     config = backbone.config
     for owner, name in layer_stacks(backbone):
@@ -49,7 +51,7 @@ def keep_layers(backbone: Any, kept: Sequence[int]) -> None:
         config.layer_types = [config.layer_types[place] for place in kept]
 
 
-def layer_stacks(backbone: Any) -> list[tuple[nn.Module, str]]:
+def layer_stacks(backbone: Any) -> list[tuple[nn.Module, str]]:  # noqa: ANN401 - transformers is untyped
     """Return the modules that hold the backbone's layers, and under which names."""
     total = backbone.config.num_hidden_layers
     return [

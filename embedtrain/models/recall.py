@@ -42,10 +42,10 @@ class _Narrowing(TorchFunctionMode):
     def __torch_function__(
         self,
         function: Callable[..., Any],
-        types: Any,
+        types: Any,  # noqa: ANN401 - torch's own signature
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
+    ) -> Any:  # noqa: ANN401
         if function is not F.linear or kwargs or args[1].shape[0] >= args[1].shape[1]:
             return function(*args, **(kwargs or {}))
         device = args[0].device.type
@@ -66,7 +66,11 @@ class _KnownLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None, known: Tensor | None
+        ctx: Any,  # noqa: ANN401 - torch documents no type
+        rows: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        known: Tensor | None,
     ) -> Tensor:
         ctx.save_for_backward(rows, weight)
         return F.linear(rows, weight, bias) if known is None else known.detach()
@@ -74,7 +78,8 @@ class _KnownLinear(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(
-        ctx: Any, gradient: Tensor
+        ctx: Any,  # noqa: ANN401
+        gradient: Tensor,
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         rows, weight = ctx.saved_tensors
         wanted = ctx.needs_input_grad

@@ -24,7 +24,7 @@ class WholeWords(nn.Module):
         tokenizer: A fast tokenizer of transformers.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any) -> None:  # noqa: ANN401 - transformers is untyped
         super().__init__()
         pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
         special = set(tokenizer.all_special_tokens) | set(tokenizer.get_added_vocab())

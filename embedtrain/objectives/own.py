@@ -45,7 +45,7 @@ def load_objective(name: object, form: type[BaseModel]) -> type[BaseModel] | Non
     return kind
 
 
-def any_objective(kinds: Mapping[str, type[BaseModel]], form: type[BaseModel]) -> Any:
+def any_objective(kinds: Mapping[str, type[BaseModel]], form: type[BaseModel]) -> Any:  # noqa: ANN401 - a type
     """Return the type of a section: one of ``kinds`` by its name, any other subclass of ``form``, or an instance."""
 
     def read(value: object, handler: Callable[[object], object]) -> object:
@@ -58,7 +58,7 @@ def any_objective(kinds: Mapping[str, type[BaseModel]], form: type[BaseModel]) -
         assert isinstance(value, Mapping)
         return kind.model_validate({key: part for key, part in value.items() if key != "name"})
 
-    def write(value: BaseModel, info: Any) -> dict[str, Any]:
+    def write(value: BaseModel, info: Any) -> dict[str, Any]:  # noqa: ANN401 - pydantic's, a protocol
         mode, short = info.mode, info.exclude_defaults
         content = value.model_dump(mode=mode, exclude_defaults=short, exclude={"name"})
         return {"name": name_of(value), **content}

@@ -73,7 +73,7 @@ def top_k_log_sigmoid(
 
 class _TopKLogSigmoid(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, mask: Tensor, k: int, alpha: float) -> Tensor:
+    def forward(ctx: Any, scores: Tensor, mask: Tensor, k: int, alpha: float) -> Tensor:  # noqa: ANN401
         limit = torch.finfo(scores.dtype).max
         low = -scores.masked_fill(~mask, -limit).amax(1, keepdim=True) - 10 / alpha
         high = -scores.masked_fill(~mask, limit).amin(1, keepdim=True) + 10 / alpha
@@ -88,7 +88,7 @@ class _TopKLogSigmoid(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN401
         inside, mask = ctx.saved_tensors
         direct = (gradient * ctx.alpha * (1 - inside)).masked_fill(~mask, 0.0)
         slopes = ctx.alpha * inside * (1 - inside)

@@ -31,7 +31,7 @@ def dump_changed(recipe: AnyRecipe) -> str:
     return yaml.dump(changed, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
-def _with_tags(changed: Any, whole: Any) -> Any:
+def _with_tags(changed: Any, whole: Any) -> Any:  # noqa: ANN401 - YAML may hold anything
     """Put back the tags that excluding defaults took away."""
     if isinstance(changed, list):
         return [_with_tags(*pair) for pair in zip(changed, whole, strict=True)]

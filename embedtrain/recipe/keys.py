@@ -96,7 +96,7 @@ def _mistakes(content: Schema, form: str) -> list[Any]:
     return []
 
 
-def _is_foreign(details: Any) -> bool:
+def _is_foreign(details: Any) -> bool:  # noqa: ANN401 - one of pydantic's errors
     """Whether an unknown name is that of code outside the package, which only the classes may import."""
     if details["type"] != "union_tag_invalid":
         return False
@@ -174,7 +174,7 @@ def _tagged(discriminator: Schema) -> Schema:
         for name, reference in discriminator["mapping"].items()
     }
 
-    def find(value: Any) -> Any:
+    def find(value: Any) -> Any:  # noqa: ANN401 - any part of a recipe
         return value.get(tag, usual) if isinstance(value, dict) else usual
 
     return {"type": "tagged-union", "choices": choices, "discriminator": find if usual else tag}

@@ -57,7 +57,7 @@ def describe_mistake(
     return unusable(place, details, with_value=kind != "value_error" or bool(keys))
 
 
-def worst_of(errors: Sequence[Any]) -> Any:
+def worst_of(errors: Sequence[Any]) -> Any:  # noqa: ANN401 - pydantic's errors
     """Return the error to tell: a key that is misspelt says more than that the right one is missing."""
     return next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
 
@@ -78,7 +78,7 @@ def unusable(place: str, details: Mapping[str, Any], *, with_value: bool) -> Use
     return UserError(place, problem, got=got, cure="Correct it")
 
 
-def keys_in_file(details: Mapping[str, Any], content: Any) -> list[str | int]:
+def keys_in_file(details: Mapping[str, Any], content: Any) -> list[str | int]:  # noqa: ANN401
     """Drop from pydantic's location what names a branch of a union and not a key of the file."""
     kept: list[str | int] = []
     for key in details["loc"]:

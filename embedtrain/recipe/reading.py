@@ -33,7 +33,7 @@ def read_file(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
     return content, yaml.compose(text)
 
 
-def parse_yaml(place: str, text: str) -> Any:
+def parse_yaml(place: str, text: str) -> Any:  # noqa: ANN401 - YAML may hold anything
     """Parse YAML; ``place`` is named in the error."""
     try:
         return yaml.safe_load(text)

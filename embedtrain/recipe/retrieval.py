@@ -163,7 +163,7 @@ def _read(recipe: object) -> tuple[str, dict[str, Any], yaml.Node | None]:
     return str(path), *read_file(path)
 
 
-def _own_keys(content: Any, keys: Sequence[str | int]) -> list[str]:
+def _own_keys(content: Any, keys: Sequence[str | int]) -> list[str]:  # noqa: ANN401 - any part of a recipe
     """Return the keys of a section that names an objective of the user's own, which was imported to read it."""
     for key in keys:
         content = content[key]

@@ -34,7 +34,7 @@ class CompressedIndex(Protocol):
         """Bytes of what is stored."""
         ...
 
-    def search(self, queries: Any, num_results: int) -> SearchResult:
+    def search(self, queries: Any, num_results: int) -> SearchResult:  # noqa: ANN401 - of either kind
         """Return the best documents of each query."""
         ...
 

@@ -36,7 +36,7 @@ class StepCallback(pl.Callback, ABC):
     """Acts when an optimizer step has ended, after however many micro-batches."""
 
     @abstractmethod
-    def on_step_end(self, trainer: pl.Trainer, module: Any) -> None:
+    def on_step_end(self, trainer: pl.Trainer, module: Any) -> None:  # noqa: ANN401 - a plain LightningModule to Lightning
         """Act on the step that was just done."""
 
     def on_train_batch_end(
@@ -108,10 +108,10 @@ class Measurement(StepCallback):
     every_steps: int
 
     @abstractmethod
-    def measure(self, trainer: pl.Trainer, module: Any) -> Mapping[str, float]:
+    def measure(self, trainer: pl.Trainer, module: Any) -> Mapping[str, float]:  # noqa: ANN401
         """Return the figures; every rank measures, as weights may be shared."""
 
-    def on_step_end(self, trainer: pl.Trainer, module: Any) -> None:
+    def on_step_end(self, trainer: pl.Trainer, module: Any) -> None:  # noqa: ANN401
         """Measure if it is time; the last step is always measured."""
         if trainer.global_step % self.every_steps and trainer.global_step != trainer.max_steps:
             return
@@ -132,7 +132,7 @@ class Validation(Measurement):
     best: float = -1.0
     misses: int = 0
 
-    def measure(self, trainer: pl.Trainer, module: Any) -> Mapping[str, float]:
+    def measure(self, trainer: pl.Trainer, module: Any) -> Mapping[str, float]:  # noqa: ANN401
         """Score the task, and keep the weights if they are the best so far."""
         ranking = rank_task(self.task, encode_task(module.model, self.task))
         scores = mean_scores(score_ranking(ranking, [METRIC, "recall_at_100"]))

@@ -135,7 +135,7 @@ def describe(plan: Plan) -> str:
     ) + ("" if plan.fits else TOO_LARGE)
 
 
-def activations_per_token(backbone: Any) -> int:
+def activations_per_token(backbone: Any) -> int:  # noqa: ANN401 - transformers is untyped
     """Count the numbers that a transformer keeps per token for its backward pass.
 
     Per layer: queries, keys, values, attention output, two norms with their inputs and two residual sums
@@ -145,13 +145,17 @@ def activations_per_token(backbone: Any) -> int:
     return int(backbone.config.num_hidden_layers * _per_layer(backbone.config))
 
 
-def _per_layer(config: Any) -> int:
+def _per_layer(config: Any) -> int:  # noqa: ANN401
     inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
     return int(9 * config.hidden_size + 2 * inner)
 
 
 def _plan_model(
-    config: TrainerConfig, model: nn.Module, backbone: Any, tokens: int, vectors: int
+    config: TrainerConfig,
+    model: nn.Module,
+    backbone: Any,  # noqa: ANN401
+    tokens: int,
+    vectors: int,
 ) -> Plan:
     parameters = list(model.parameters())
     layers = backbone.config.num_hidden_layers

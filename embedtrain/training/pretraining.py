@@ -130,7 +130,7 @@ class HeldOut(Measurement):
     batches: Sequence[MaskedBatch]
     """Fixed texts with fixed masks."""
 
-    def measure(self, _: object, module: Any) -> Mapping[str, float]:
+    def measure(self, _: object, module: Any) -> Mapping[str, float]:  # noqa: ANN401 - a plain LightningModule
         """Return the mean losses."""
         figures: dict[str, float] = module.held_out_figures(self.batches)
         return figures

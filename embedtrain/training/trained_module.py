@@ -68,10 +68,10 @@ class TrainedModule(pl.LightningModule, ABC):
             compile_layers(model)
 
     @abstractmethod
-    def loss(self, batch: Any) -> Tensor:
+    def loss(self, batch: Any) -> Tensor:  # noqa: ANN401 - of its own kind
         """Return the loss of one batch, weighted so that the mean over ranks is that of all their rows."""
 
-    def training_step(self, batch: Any, index: int) -> Tensor:
+    def training_step(self, batch: Any, index: int) -> Tensor:  # noqa: ANN401 - of its own kind
         """Return the loss of a micro-batch.
 
         Dropout depends on seed, step, micro-batch and rank alone, so a resumed run draws the same.
@@ -192,7 +192,7 @@ class TrainedModule(pl.LightningModule, ABC):
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
-    ) -> Any:
+    ) -> Any:  # noqa: ANN401 - torch's named tuple
         """Load weights; those of a frozen backbone may be missing, whatever ``strict`` says of others."""
         result = super().load_state_dict(state_dict, strict=False, assign=assign)
         if strict:
@@ -210,7 +210,7 @@ class TrainedModule(pl.LightningModule, ABC):
             )
         return stack
 
-    def configure_optimizers(self) -> Any:
+    def configure_optimizers(self) -> Any:  # noqa: ANN401 - Lightning's own union of forms
         """Return AdamW and a schedule that advances every step."""
         optimizer = build_optimizer(self.model, self.config)
         schedule = build_schedule(optimizer, self.config, self.num_steps)

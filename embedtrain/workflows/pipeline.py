@@ -192,7 +192,7 @@ def resume_pipeline(output: Path) -> Path:
 def _run_stage(stage: Stage, output: Path) -> None:
     folder = output / stage.name
 
-    def asked(part: Section) -> Any:
+    def asked(part: Section) -> Any:  # noqa: ANN401 - the section again
         return type(part).model_validate(_resolve(part.model_dump(), output))
 
     if stage.tokenizer is not None and not folder.is_dir():
@@ -228,7 +228,7 @@ def _train(recipe: Path, folder: Path) -> None:
         train(load_recipe(recipe), folder)
 
 
-def _resolve(value: Any, output: Path) -> Any:
+def _resolve(value: Any, output: Path) -> Any:  # noqa: ANN401 - any part of a YAML file
     """Replace ``stage:NAME/...`` by the path of what that stage wrote."""
     if isinstance(value, str) and value.startswith(REFERENCE):
         return str(output / value.removeprefix(REFERENCE))

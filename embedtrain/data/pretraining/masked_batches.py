@@ -72,7 +72,11 @@ class Frame:
 
 
 def frame_of(
-    tokenizer: Any, vocabulary_size: int, place: str, *, first_token: bool = True
+    tokenizer: Any,  # noqa: ANN401 - untyped
+    vocabulary_size: int,
+    place: str,
+    *,
+    first_token: bool = True,
 ) -> Frame:
     """Find what a tokenizer puts around a text.
 

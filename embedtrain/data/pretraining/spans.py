@@ -94,7 +94,7 @@ class SpanSource:
 
 def tokenize_corpus(
     corpus: Corpus,
-    tokenizer: Any,
+    tokenizer: Any,  # noqa: ANN401 - transformers is untyped
     *,
     size: int,
     mode: SpanMode,

@@ -19,7 +19,7 @@ SENTENCE_END = re.compile(r"[.!?…][)\]\"'»”’]*(?=\s)|[。！？](?=.)|\n(
 SPACES = np.array([ord(space) for space in map(chr, range(0x3001)) if space.isspace()], np.uint32)
 
 
-def find_word_starts(encoding: Any, text: str) -> Bool[np.ndarray, " tokens"]:
+def find_word_starts(encoding: Any, text: str) -> Bool[np.ndarray, " tokens"]:  # noqa: ANN401 - untyped
     """Return which tokens of ``encoding``, made of ``text`` without special tokens, begin a word."""
     words = np.array(encoding.word_ids, dtype=np.float64)  # None, an added token, becomes NaN
     offsets = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
@@ -34,7 +34,7 @@ def find_word_starts(encoding: Any, text: str) -> Bool[np.ndarray, " tokens"]:
     return cut
 
 
-def find_sentence_starts(encoding: Any, text: str) -> Int64[np.ndarray, " sentences"]:
+def find_sentence_starts(encoding: Any, text: str) -> Int64[np.ndarray, " sentences"]:  # noqa: ANN401
     """Return the places of the tokens that follow the end of a sentence or paragraph, in order."""
     ends = [match.end() for match in SENTENCE_END.finditer(text)]
     begin = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)[:, 0]

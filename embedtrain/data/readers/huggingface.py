@@ -34,7 +34,7 @@ def open_split(path: str, split: str, name: str | None) -> tuple[Any, str]:
     return data, data._fingerprint  # noqa: SLF001 - the library has no public name for it
 
 
-def _load_saved(path: str, split: str) -> Any:
+def _load_saved(path: str, split: str) -> Any:  # noqa: ANN401 - datasets is not typed for mypy here
     """Load a folder written by ``save_to_disk``; one without splits is taken whole."""
     import datasets
 
@@ -46,7 +46,7 @@ def _load_saved(path: str, split: str) -> Any:
     return data
 
 
-def _load_hub(path: str, split: str, name: str | None) -> Any:
+def _load_hub(path: str, split: str, name: str | None) -> Any:  # noqa: ANN401
     """Load a split of a Hub data set, or of a local folder of data files."""
     import datasets
     from datasets.exceptions import DatasetNotFoundError, DatasetsError

@@ -36,7 +36,7 @@ KINDS: dict[type[Task], tuple[str, type, str]] = {
 """Our kind of task to mteb's type, class and main score."""
 
 
-def local_task(task: Task) -> Any:
+def local_task(task: Task) -> Any:  # noqa: ANN401 - a task of mteb
     """Make a task of mteb of ours, named after its data."""
     kind, parent, main_score = KINDS[type(task)]
     unknown = dict.fromkeys(
@@ -63,7 +63,7 @@ def local_task(task: Task) -> Any:
     return _filled(named, task, "default")
 
 
-def replace_data(target: Any, task: Task, subset: str | None) -> Any:
+def replace_data(target: Any, task: Task, subset: str | None) -> Any:  # noqa: ANN401 - a task of mteb
     """Give a task of mteb our data in place of its own; its metrics and prompts stay.
 
     Raises:
@@ -104,7 +104,7 @@ def revision_of(task: Task) -> str:
     return f"local-{task.data.fingerprint[:16]}"
 
 
-def _filled(target: Any, task: Task, subset: str) -> Any:
+def _filled(target: Any, task: Task, subset: str) -> Any:  # noqa: ANN401 - a task of mteb
     splits = _splits(target, task)
     retrieval = isinstance(target, AbsTaskRetrieval)
     target.dataset = {subset: splits if retrieval else DatasetDict(splits)}
@@ -114,7 +114,7 @@ def _filled(target: Any, task: Task, subset: str) -> Any:
     return target
 
 
-def _splits(target: Any, task: Task) -> dict[str, Any]:
+def _splits(target: Any, task: Task) -> dict[str, Any]:  # noqa: ANN401 - a task of mteb
     """Lay our data out in the columns that a task of mteb reads."""
     split = task.data.split
     if isinstance(task, Retrieval | Reranking):
@@ -164,7 +164,7 @@ def _retrieval_split(task: Retrieval | Reranking) -> dict[str, Any]:
     }
 
 
-def _pairs(rows: list[dict[str, Any]], first: Any, second: Any, **more: list[Any]) -> Dataset:
+def _pairs(rows: list[dict[str, Any]], first: Any, second: Any, **more: list[Any]) -> Dataset:  # noqa: ANN401
     names = [next(iter(one)) if isinstance(one, Mapping) else one for one in (first, second)]
     columns = {
         names[0]: [row["sentence1"] for row in rows],
@@ -173,7 +173,7 @@ def _pairs(rows: list[dict[str, Any]], first: Any, second: Any, **more: list[Any
     return Dataset.from_dict({**columns, **more})
 
 
-def _labelled(target: Any, texts: LabelledTexts, names: list[str]) -> Dataset:
+def _labelled(target: Any, texts: LabelledTexts, names: list[str]) -> Dataset:  # noqa: ANN401
     """Lay texts out with the numbers of their labels, which mteb computes with where there are two."""
     column = target.input_column_name
     name = column if isinstance(column, str) else next(iter(column))

@@ -80,7 +80,12 @@ class MtebModel:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def index(
-        self, corpus: Any, *, task_metadata: Any, encode_kwargs: Mapping[str, Any], **_: object
+        self,
+        corpus: Any,  # noqa: ANN401 - mteb's types; a datasets.Dataset
+        *,
+        task_metadata: Any,  # noqa: ANN401
+        encode_kwargs: Mapping[str, Any],
+        **_: object,
     ) -> None:
         """Remember the corpus; vectors are made, or found in the cache, when queries come."""
         loader = create_dataloader(
@@ -90,9 +95,9 @@ class MtebModel:
 
     def search(
         self,
-        queries: Any,
+        queries: Any,  # noqa: ANN401
         *,
-        task_metadata: Any,
+        task_metadata: Any,  # noqa: ANN401
         top_k: int,
         encode_kwargs: Mapping[str, Any],
         top_ranked: Mapping[str, list[str]] | None = None,
@@ -117,7 +122,7 @@ class MtebModel:
         asked = {query: text for query, text in zip(ids, texts, strict=True) if query in candidates}
         return score_candidates(subject, asked, candidates)
 
-    def _subject(self, task_metadata: Any) -> Subject:
+    def _subject(self, task_metadata: Any) -> Subject:  # noqa: ANN401
         """Return the subject with the prompts of a task, and note them."""
         contract = self.subject.model.contract
         chosen = (
@@ -132,7 +137,7 @@ class MtebModel:
             self._prompted[chosen] = replace(self.subject, model=model)
         return self._prompted[chosen]
 
-    def _prompt(self, task_metadata: Any, side: str, default: str) -> str:
+    def _prompt(self, task_metadata: Any, side: str, default: str) -> str:  # noqa: ANN401
         """Look a prompt up in mteb's order: by task and side, task, type and side, type, side."""
         name, kind = task_metadata.name, task_metadata.type
         for key in (f"{name}-{side}", name, f"{kind}-{side}", kind, side):
@@ -148,7 +153,7 @@ class DenseMtebModel(MtebModel):
         self,
         inputs: Iterable[Mapping[str, Any]],
         *,
-        task_metadata: Any,
+        task_metadata: Any,  # noqa: ANN401
         prompt_type: PromptType | None = None,
         **_: object,
     ) -> Float32[np.ndarray, "texts dim"]:
@@ -158,12 +163,12 @@ class DenseMtebModel(MtebModel):
         assert isinstance(vectors, np.ndarray)
         return np.array(vectors)
 
-    def similarity(self, embeddings1: Any, embeddings2: Any) -> Tensor:
+    def similarity(self, embeddings1: Any, embeddings2: Any) -> Tensor:  # noqa: ANN401
         """Score all against all: inner products, which are cosines where the contract normalises."""
         first, second = _rows(embeddings1), _rows(embeddings2)
         return first @ second.T
 
-    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Tensor:
+    def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Tensor:  # noqa: ANN401
         """Score row by row."""
         products: Tensor = (_rows(embeddings1) * _rows(embeddings2)).sum(dim=-1)
         return products
@@ -178,7 +183,7 @@ def _texts(batches: Iterable[Mapping[str, Any]]) -> list[str]:
     return [text for batch in batches for text in batch["text"]]
 
 
-def _rows(embeddings: Any) -> Tensor:
+def _rows(embeddings: Any) -> Tensor:  # noqa: ANN401
     values = torch.as_tensor(embeddings).float()
     return values[None] if values.ndim == 1 else values
 

@@ -27,7 +27,7 @@ ROUNDED = 1.1e-5
 
 
 def recompute(
-    task: Any,
+    task: Any,  # noqa: ANN401 - a task of mteb, its data loaded
     predictions: Mapping[str, Any],
     scores: Mapping[str, Any],
     subset: str,
@@ -65,7 +65,7 @@ def recompute(
     return result
 
 
-def _outcome(task: Any, predictions: Any, data: Any) -> Outcome | None:
+def _outcome(task: Any, predictions: Any, data: Any) -> Outcome | None:  # noqa: ANN401
     if isinstance(task, AbsTaskRetrieval):
         return _ranked(task, predictions, data["relevant_docs"])
     if isinstance(task, AbsTaskSTS):
@@ -83,7 +83,7 @@ def _outcome(task: Any, predictions: Any, data: Any) -> Outcome | None:
     return None
 
 
-def _ranked(task: Any, run: dict[str, dict[str, float]], qrels: Any) -> Outcome:
+def _ranked(task: Any, run: dict[str, dict[str, float]], qrels: Any) -> Outcome:  # noqa: ANN401
     if task.ignore_identical_ids:
         run = {q: {d: s for d, s in found.items() if d != q} for q, found in run.items()}
     labels = {
@@ -108,7 +108,7 @@ def _classified(predictions: list[list[Any]], labels: list[Any]) -> Outcome:
     return Outcome({"accuracy": {str(n): value for n, value in enumerate(right.tolist(), 1)}})
 
 
-def _check(task: Any, result: EvaluationResult, scores: Mapping[str, Any]) -> None:
+def _check(task: Any, result: EvaluationResult, scores: Mapping[str, Any]) -> None:  # noqa: ANN401
     """Compare each metric that mteb has too."""
     if getattr(task, "skip_first_result", False):
         return

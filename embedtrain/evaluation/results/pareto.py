@@ -119,7 +119,7 @@ def draw_pareto(points: Sequence[Point], metric: str, cost: Cost) -> str:
         return svg(figure, f"{metric_title(metric)} against {LABELS[cost]}")
 
 
-def _draw(axes: Any, points: Sequence[Point], metric: str, cost: Cost) -> None:
+def _draw(axes: Any, points: Sequence[Point], metric: str, cost: Cost) -> None:  # noqa: ANN401 - matplotlib is untyped here
     front = pareto_front(points, cost)
     line = sorted(compress(points, front), key=lambda one: one.costs[cost])
     axes.plot([one.costs[cost] for one in line], [one.quality for one in line], color=COLORS[0])

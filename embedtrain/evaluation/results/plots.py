@@ -109,7 +109,12 @@ def draw_curve(points: Sequence[tuple[float | int, float]], title: str, across: 
 
 
 def _interval(
-    axes: Any, place: float | int, value: float, low: float, high: float, **style: object
+    axes: Any,  # noqa: ANN401 - matplotlib is untyped here
+    place: float | int,
+    value: float,
+    low: float,
+    high: float,
+    **style: object,
 ) -> None:
     spread = [[max(value - low, 0.0)], [max(high - value, 0.0)]]
     axes.errorbar([value], [place], xerr=spread, fmt="o", capsize=3, markersize=5, **style)
@@ -136,7 +141,7 @@ def new_figure(
         yield figure, figure.subplots()
 
 
-def save_figure(figure: Any, path: Path) -> None:
+def save_figure(figure: Any, path: Path) -> None:  # noqa: ANN401 - matplotlib is untyped here
     """Write a figure, making its folder; the same figure gives the same bytes."""
     metadata = {"Date": None} if path.suffix == ".svg" else None
     drawn = BytesIO()
@@ -144,7 +149,7 @@ def save_figure(figure: Any, path: Path) -> None:
     write_file(path, drawn.getvalue())
 
 
-def svg(figure: Any, title: str) -> str:
+def svg(figure: Any, title: str) -> str:  # noqa: ANN401 - matplotlib is untyped here
     """Return a figure as SVG inside a page, in the page's colours and without what only a file needs."""
     output = StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))

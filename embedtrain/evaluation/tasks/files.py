@@ -128,7 +128,7 @@ def item_ids(path: Path, rows: list[dict[str, Any]]) -> list[str]:
     return ids
 
 
-def _name(kind: Any) -> str:
+def _name(kind: Any) -> str:  # noqa: ANN401 - a type or several
     kinds = kind if isinstance(kind, tuple) else (kind,)
     names = {str: "a text", int: "a number", float: "a number", list: "a list"}
     return " or ".join(dict.fromkeys(names[one] for one in kinds))

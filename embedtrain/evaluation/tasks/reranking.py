@@ -88,7 +88,7 @@ class Reranking(Task):
         return Outcome(score_run(self.qrels, run, METRICS), run=run)
 
 
-def _text(value: Any, path: Path, name: str) -> str:
+def _text(value: Any, path: Path, name: str) -> str:  # noqa: ANN401 - from a user's file
     if not isinstance(value, str) or not value.strip():
         raise UserError(
             path, f"holds a candidate of {name!r} that is no text", got=value, cure="Correct it"

@@ -64,7 +64,7 @@ class MaskedLanguageModel(nn.Module):
         UserError: If the family's head is not known here.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, path: str) -> None:
+    def __init__(self, model: Any, tokenizer: Any, path: str) -> None:  # noqa: ANN401 - transformers is untyped
         super().__init__()
         family = model.config.model_type
         if family not in _TRANSFORMS:
@@ -198,7 +198,7 @@ def build_masked_language_model(
     return MaskedLanguageModel(model, tokenizer, tokenizer_path)
 
 
-def _config_fields(architecture: Architecture, tokenizer: Any) -> dict[str, Any]:
+def _config_fields(architecture: Architecture, tokenizer: Any) -> dict[str, Any]:  # noqa: ANN401
     width, dropout = architecture.width, architecture.dropout
     fields: dict[str, Any] = {
         "vocab_size": len(tokenizer),
@@ -232,7 +232,7 @@ def has_language_head(folder: Path) -> bool:
     return False
 
 
-def _roberta_transform(model: Any, states: Tensor) -> Tensor:
+def _roberta_transform(model: Any, states: Tensor) -> Tensor:  # noqa: ANN401
     head = model.lm_head
     normed: Tensor = head.layer_norm(F.gelu(head.dense(states)))
     return normed

@@ -90,14 +90,14 @@ def preferred_device(accelerator: Literal["auto", "cpu", "gpu"] = "auto") -> tor
     return torch.device("cuda" if use_gpu else "cpu")
 
 
-def max_length(config: Any) -> int:
+def max_length(config: Any) -> int:  # noqa: ANN401 - transformers is untyped
     """Return the longest input, in tokens, that a transformers config allows."""
     limit = getattr(config, "max_position_embeddings", None) or 1_000_000
     # RoBERTa and kin count positions from padding_idx + 1.
     return limit - position_offset(config) if limit > 0 else 1_000_000
 
 
-def position_offset(config: Any) -> int:
+def position_offset(config: Any) -> int:  # noqa: ANN401 - transformers is untyped
     """Return the position id of a text's first token: RoBERTa and kin start after the padding id."""
     families = ("roberta", "camembert", "xlm-roberta", "xmod", "longformer", "mpnet")
     return config.pad_token_id + 1 if config.model_type.startswith(families) else 0
@@ -108,7 +108,7 @@ def load_backbone(
     settings: BackboneConfig = AS_IT_IS,
     *,
     trust_remote_code: bool = False,
-    loader: Any = AutoModel,
+    loader: Any = AutoModel,  # noqa: ANN401 - transformers is untyped
 ) -> Backbone:
     """Load a backbone in float32 from a Hub id, a local folder or ``package:NAME/FOLDER``.
 
@@ -153,7 +153,7 @@ def load_backbone(
     return Backbone(model, tokenizer, path, folder)
 
 
-def ensure_end_token(tokenizer: Any) -> None:
+def ensure_end_token(tokenizer: Any) -> None:  # noqa: ANN401 - transformers is untyped
     """Make the tokenizer itself end every text with its EOS token, so that exports do it as well.
 
     Pooling of the last token is meaningless without it, and a forgotten EOS is a common cause of poor
@@ -177,7 +177,7 @@ def ensure_end_token(tokenizer: Any) -> None:
     tokenizer.backend_tokenizer.post_processor = Sequence([before, end]) if before else end
 
 
-def _shape_config(path: str, config: Any, num_layers: int | None, dropout: float | None) -> None:
+def _shape_config(path: str, config: Any, num_layers: int | None, dropout: float | None) -> None:  # noqa: ANN401
     if num_layers is not None:
         if num_layers > config.num_hidden_layers:
             raise UserError(
@@ -196,7 +196,7 @@ def _shape_config(path: str, config: Any, num_layers: int | None, dropout: float
 
 
 @torch.no_grad()
-def _check_attention(model: Any, wanted: Attention) -> None:
+def _check_attention(model: Any, wanted: Attention) -> None:  # noqa: ANN401 - transformers is untyped
     """Change the last of some tokens: only a causal model's first state stays the same."""
     ids = torch.arange(1, 6, device=model.device)[None]
     changed = ids.clone()
@@ -218,7 +218,7 @@ def _check_attention(model: Any, wanted: Attention) -> None:
         )
 
 
-def _has_sdpa(config: Any) -> bool:
+def _has_sdpa(config: Any) -> bool:  # noqa: ANN401 - transformers is untyped
     try:
         model = AutoModel._model_mapping[type(config)]  # noqa: SLF001 - no public look-up
     except KeyError:  # code from a repository: let transformers decide

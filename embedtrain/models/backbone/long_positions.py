@@ -23,7 +23,7 @@ AnyContractT = TypeVar("AnyContractT", bound=Contract | LateInteractionContract)
 
 
 def lengthen(
-    backbone: Any,
+    backbone: Any,  # noqa: ANN401 - transformers is untyped
     contract: AnyContractT,
     wish: LongInputs,
     place: str,
@@ -111,7 +111,7 @@ class FractionalPositions(nn.Embedding):
         return torch.lerp(rows, next_rows, (input - low).to(rows.dtype)[..., None])
 
 
-def take_fractions(backbone: Any) -> None:
+def take_fractions(backbone: Any) -> None:  # noqa: ANN401 - transformers is untyped
     """Let the backbone's table of positions, if it has one, be asked between its rows."""
     found = find_table(backbone)
     if found is None:
@@ -125,7 +125,7 @@ def take_fractions(backbone: Any) -> None:
 
 
 @torch.no_grad()
-def refuse_own_positions(backbone: Any, place: str) -> None:
+def refuse_own_positions(backbone: Any, place: str) -> None:  # noqa: ANN401 - transformers is untyped
     """Refuse a backbone that does not go by the positions it is given.
 
     Raises:
@@ -159,7 +159,7 @@ def refuse_own_positions(backbone: Any, place: str) -> None:
         )
 
 
-def token_types(backbone: Any, ids: Tensor) -> dict[str, Tensor]:
+def token_types(backbone: Any, ids: Tensor) -> dict[str, Tensor]:  # noqa: ANN401 - transformers is untyped
     """Return the token types to give beside positions: some families look theirs up by position."""
     has_some = any(
         "token_type_ids" in dict(part.named_buffers(recurse=False)) for part in backbone.modules()
@@ -167,7 +167,7 @@ def token_types(backbone: Any, ids: Tensor) -> dict[str, Tensor]:
     return {"token_type_ids": torch.zeros_like(ids)} if has_some else {}
 
 
-def find_table(backbone: Any) -> tuple[nn.Module, nn.Embedding] | None:
+def find_table(backbone: Any) -> tuple[nn.Module, nn.Embedding] | None:  # noqa: ANN401 - transformers is untyped
     """Return the table of learned positions and the module that holds it."""
     for owner in backbone.modules():
         table = getattr(owner, TABLE, None)
@@ -178,7 +178,7 @@ def find_table(backbone: Any) -> tuple[nn.Module, nn.Embedding] | None:
     return None
 
 
-def find_rotary(backbone: Any) -> tuple[nn.Module, nn.Module] | None:
+def find_rotary(backbone: Any) -> tuple[nn.Module, nn.Module] | None:  # noqa: ANN401 - transformers is untyped
     """Return the module that turns positions into angles, and the module that holds it."""
     for owner in backbone.modules():
         rotary = getattr(owner, ROTARY, None)
@@ -187,7 +187,7 @@ def find_rotary(backbone: Any) -> tuple[nn.Module, nn.Module] | None:
     return None
 
 
-def _lengthen_table(backbone: Any, wish: LongInputs, place: str) -> None:
+def _lengthen_table(backbone: Any, wish: LongInputs, place: str) -> None:  # noqa: ANN401 - transformers is untyped
     if wish.method in ("ntk", "self_extend"):
         raise UserError(
             place,
@@ -221,7 +221,7 @@ def _lengthen_table(backbone: Any, wish: LongInputs, place: str) -> None:
             owner.register_buffer(name, values, persistent=False)
 
 
-def _lengthen_rotary(backbone: Any, wish: LongInputs, place: str) -> None:
+def _lengthen_rotary(backbone: Any, wish: LongInputs, place: str) -> None:  # noqa: ANN401 - transformers is untyped
     if wish.method == "recurrent" or (wish.method == "grouped" and wish.in_weights):
         raise UserError(
             place,

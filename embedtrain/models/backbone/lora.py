@@ -71,7 +71,7 @@ def loading_options(config: LoraConfig | None) -> dict[str, Any]:
     return {"dtype": torch.float32, "quantization_config": quantized}
 
 
-def add_lora(backbone: Any, config: LoraConfig) -> None:
+def add_lora(backbone: Any, config: LoraConfig) -> None:  # noqa: ANN401 - transformers is untyped
     """Put adapters into a backbone, in place, and freeze everything else of it.
 
     Raises:
@@ -117,7 +117,7 @@ def adapted_layers(model: nn.Module) -> Iterator[tuple[str, "LoraLayer"]]:
             yield name, layer
 
 
-def save_adapter(backbone: Any, config: LoraConfig, base: str, folder: Path) -> None:
+def save_adapter(backbone: Any, config: LoraConfig, base: str, folder: Path) -> None:  # noqa: ANN401
     """Write the adapter alone, in the files that peft and transformers read."""
     import peft
 
@@ -129,7 +129,7 @@ def save_adapter(backbone: Any, config: LoraConfig, base: str, folder: Path) -> 
     stored.save_pretrained(folder)
 
 
-def _as_peft(config: LoraConfig, layers: list[str]) -> Any:
+def _as_peft(config: LoraConfig, layers: list[str]) -> Any:  # noqa: ANN401 - peft is untyped
     import peft
 
     return peft.LoraConfig(
@@ -141,7 +141,7 @@ def _as_peft(config: LoraConfig, layers: list[str]) -> Any:
     )
 
 
-def _load_adapter(backbone: Any, folder: Path) -> None:
+def _load_adapter(backbone: Any, folder: Path) -> None:  # noqa: ANN401
     import peft
 
     if not (folder / WEIGHTS_FILE).is_file():
@@ -168,7 +168,7 @@ def _load_adapter(backbone: Any, folder: Path) -> None:
     peft.set_peft_model_state_dict(backbone, weights)
 
 
-def merge_lora(backbone: Any) -> None:
+def merge_lora(backbone: Any) -> None:  # noqa: ANN401
     """Fold the adapters into plain float32 layers, in place: what is left is an ordinary backbone."""
     adapted = dict(adapted_layers(backbone))
     for name, layer in list(backbone.named_modules()):
@@ -191,7 +191,7 @@ def _in_four_bits(layer: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def _plain(layer: Any, *, adapted: bool) -> nn.Linear:
+def _plain(layer: Any, *, adapted: bool) -> nn.Linear:  # noqa: ANN401 - of peft or bitsandbytes
     """Return the linear layer that computes what ``layer`` does."""
     base: Any = layer.get_base_layer() if adapted else layer
     weight = _full_weight(base)
@@ -210,7 +210,7 @@ def _plain(layer: Any, *, adapted: bool) -> nn.Linear:
     return plain
 
 
-def _full_weight(base: Any) -> Tensor:
+def _full_weight(base: Any) -> Tensor:  # noqa: ANN401
     """Return the weight in float32; one in four bits as the layer itself multiplies by it.
 
     bitsandbytes packs weights in several ways and again at the first call; what it makes of the unit matrix

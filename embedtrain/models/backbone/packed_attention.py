@@ -58,7 +58,7 @@ def packed_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     is_causal: bool | None = None,
-    **_: Any,
+    **_: Any,  # noqa: ANN401 - transformers passes what other backends need
 ) -> tuple[Float[Tensor, "1 tokens heads head_dim"], None]:
     """Attend within each text; the signature is that of transformers' attention functions.
 

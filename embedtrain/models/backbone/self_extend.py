@@ -56,7 +56,7 @@ class Extension:
         return self.apply(first, second, cosine, sine)
 
 
-def extension(backbone: Any, wish: LongInputs, place: str) -> Extension:
+def extension(backbone: Any, wish: LongInputs, place: str) -> Extension:  # noqa: ANN401 - transformers is untyped
     """Return what the attention needs to know.
 
     Raises:
@@ -91,7 +91,7 @@ def self_extend_attention(
     dropout: float = 0.0,
     is_causal: bool | None = None,
     sliding_window: int | None = None,
-    **_: Any,
+    **_: Any,  # noqa: ANN401 - transformers passes what other backends need
 ) -> tuple[Float[Tensor, "1 tokens heads head_dim"], None]:
     """Attend within each text laid end to end; the signature is that of transformers' attention functions.
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 
-def special_ends(tokenizer: Any, prompt: str) -> tuple[int, int]:
+def special_ends(tokenizer: Any, prompt: str) -> tuple[int, int]:  # noqa: ANN401 - transformers is untyped
     """Return how many tokens stand before and behind a text: special ones and those of the prompt."""
     found = tokenizer(
         f"{prompt}a", return_offsets_mapping=True, return_special_tokens_mask=True, verbose=False

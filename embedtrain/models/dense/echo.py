@@ -46,7 +46,11 @@ def with_placeholder(texts: Texts, token: int) -> tuple[Texts, Bool[Tensor, " to
 
 @contextmanager
 def prepending(
-    backbone: Any, config: TokenPrepending, lengths: Int64[Tensor, " texts"], *, packed: bool
+    backbone: Any,  # noqa: ANN401 - transformers is untyped
+    config: TokenPrepending,
+    lengths: Int64[Tensor, " texts"],
+    *,
+    packed: bool,
 ) -> Iterator[None]:
     """Overwrite, before the chosen layers, each placeholder's state with that of its text's last token.
 
@@ -66,7 +70,7 @@ def prepending(
     rows = torch.arange(len(lengths), device=lengths.device)
     nothing = torch.zeros_like(rows)
 
-    def overwrite(_: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    def overwrite(_: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:  # noqa: ANN401
         states = arguments[0] if arguments else keywords["hidden_states"]
         text, start = (nothing, first) if packed else (rows, nothing)
         states = states.index_put((text, start + 1), states[text, start + lengths - 1])

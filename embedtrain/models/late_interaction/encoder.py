@@ -244,7 +244,7 @@ class LateInteractionEncoder(TextEncoder):
         return (lengths // 2).clamp_min(1) if hidden else None
 
 
-def skipped_ids(tokenizer: Any, words: tuple[str, ...]) -> list[int]:
+def skipped_ids(tokenizer: Any, words: tuple[str, ...]) -> list[int]:  # noqa: ANN401
     """Return the token ids of the words that are one token; others cannot be skipped.
 
     The same rule as PyLate's and sentence-transformers', so that an exported model keeps the same vectors.

@@ -131,7 +131,7 @@ class Decoder(nn.Module):
                 own.load_state_dict(other.state_dict())
 
 
-def _same_parts(mine: Any, theirs: Any) -> list[tuple[nn.Module, nn.Module]]:
+def _same_parts(mine: Any, theirs: Any) -> list[tuple[nn.Module, nn.Module]]:  # noqa: ANN401 - untyped
     attention, result = theirs.attention.self, theirs.attention.output
     return [
         (mine.query, attention.query),

@@ -61,7 +61,7 @@ class _WithGradients(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: Any,  # noqa: ANN401 - torch documents no type
         query: Tensor,
         document: Tensor,
         all_query: Tensor | None,
@@ -78,7 +78,11 @@ class _WithGradients(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, by_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any,  # noqa: ANN401
+        by_loss: Tensor,
+        *_: Tensor,
+    ) -> tuple[Tensor | None, ...]:
         inputs = ctx.saved_tensors  # refuses a second backward pass unless the graph was retained
         gradients = ctx.gradients
         if gradients is None:

@@ -111,7 +111,7 @@ def plan_fused(problem: InfoNCEProblem) -> Plan:
 class _FusedInfoNCE(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: Any,  # noqa: ANN401 - torch documents no type
         query: Tensor,
         document: Tensor,
         temperature: Tensor,
@@ -144,7 +144,11 @@ class _FusedInfoNCE(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, by_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any,  # noqa: ANN401
+        by_loss: Tensor,
+        *_: Tensor,
+    ) -> tuple[Tensor | None, ...]:
         query, document, temperature = ctx.saved_tensors
         wanted, results = ctx.wanted, [None] * 5
         scale, common = temperature.reciprocal(), (by_loss, ctx.slopes, ctx.candidates, ctx.tile)

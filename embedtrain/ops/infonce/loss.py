@@ -102,7 +102,7 @@ def infonce(  # the definition of every option stands here, once: longer than 40
         return infonce_chunked(problem)
 
 
-def explain(*inputs: Any, backend: Backend = "auto", **settings: Any) -> Plan:
+def explain(*inputs: Any, backend: Backend = "auto", **settings: Any) -> Plan:  # noqa: ANN401
     """Say how :func:`infonce` would compute the same arguments: scheme, tile, GEMMs, bytes, reason."""
     problem = make_problem(*inputs, **settings)
     if backend == "fused":

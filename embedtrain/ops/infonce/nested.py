@@ -104,7 +104,7 @@ class _Nested(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: Any,  # noqa: ANN401 - torch documents no type
         query: Tensor,
         document: Tensor,
         query_scale: Tensor,
@@ -124,7 +124,7 @@ class _Nested(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, by_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, by_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         found: _Gradients = ctx.gradients
         parts = (found.query, found.document, found.query_scale, found.document_scale)
         return (*(part * by_loss for part in (*parts, found.temperature)), None, None)

@@ -81,7 +81,13 @@ def _tile(query: Tensor) -> Tile | None:
 
 class _FusedMaxsim(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, query: Tensor, document: Tensor, pairs: Pairs, wanted: bool) -> Tensor:
+    def forward(
+        ctx: Any,  # noqa: ANN401 - torch documents no type
+        query: Tensor,
+        document: Tensor,
+        pairs: Pairs,
+        wanted: bool,
+    ) -> Tensor:
         tile = _tile(query)
         assert tile is not None
         scores: Tensor
@@ -93,7 +99,10 @@ class _FusedMaxsim(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(
+        ctx: Any,  # noqa: ANN401
+        gradient: Tensor,
+    ) -> tuple[Tensor | None, ...]:
         query, document, winners = ctx.saved_tensors
         arguments = (
             aligned_rows(query),

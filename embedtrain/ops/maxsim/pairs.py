@@ -35,7 +35,7 @@ def paired_maxsim(
 class _PairedMaxsim(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
+        ctx: Any,  # noqa: ANN401 - torch documents no type
         query: Tensor,
         query_lengths: Tensor,
         document: Tensor,
@@ -62,7 +62,7 @@ class _PairedMaxsim(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         query, document, winners = ctx.saved_tensors
         row, winner, pair = winners
         weights = gradient[pair]

@@ -134,7 +134,12 @@ def token_maximum(
 class _TokenMaximum(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, rows: Tensor, tokens: Tensor, lengths: Tensor, top_k: int | None, wanted: bool
+        ctx: Any,  # noqa: ANN401 - torch documents no type
+        rows: Tensor,
+        tokens: Tensor,
+        lengths: Tensor,
+        top_k: int | None,
+        wanted: bool,
     ) -> tuple[Tensor, Tensor]:
         dtype, shape = accumulation_dtype(rows, tokens), (len(rows), len(lengths))
         values = rows.new_empty(shape, dtype=dtype)
@@ -159,7 +164,7 @@ class _TokenMaximum(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - torch documents no type
         rows, tokens, lengths, winners = ctx.saved_tensors
         dtype = gradient.dtype
         row_values, token_values = rows.to(dtype), tokens.to(dtype)

@@ -123,7 +123,7 @@ def _split(vectors: TokenVectors) -> list[Tensor]:
     return list(torch.split(vectors.tensors().tokens, vectors.lengths.tolist()))
 
 
-def _open(folder: Path, device: torch.device | str) -> Any:
+def _open(folder: Path, device: torch.device | str) -> Any:  # noqa: ANN401 - it has no types
     try:
         module = importlib.import_module("fast_plaid.search")
     except ImportError as error:

@@ -65,7 +65,10 @@ class ZeroStrategy(WholeCheckpoints, DeepSpeedStrategy):  # type: ignore[misc]  
         self._init_deepspeed_distributed()
 
     def _setup_model_and_optimizer(
-        self, model: nn.Module, optimizer: Any, lr_scheduler: Any = None
+        self,
+        model: nn.Module,
+        optimizer: Any,  # noqa: ANN401 - DeepSpeed is untyped
+        lr_scheduler: Any = None,  # noqa: ANN401
     ) -> tuple[Any, Any]:
         """Hand model and optimizer to DeepSpeed; Lightning's own passes no rank for a CPU."""
         import deepspeed
@@ -82,7 +85,10 @@ class ZeroStrategy(WholeCheckpoints, DeepSpeedStrategy):  # type: ignore[misc]  
         return engine, wrapped
 
     def save_checkpoint(
-        self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None
+        self,
+        checkpoint: dict[str, Any],
+        filepath: Any,  # noqa: ANN401
+        storage_options: Any = None,  # noqa: ANN401
     ) -> None:
         """Let the first rank write the whole checkpoint."""
         ParallelStrategy.save_checkpoint(self, checkpoint, filepath, storage_options)
@@ -105,7 +111,7 @@ class ZeroStrategy(WholeCheckpoints, DeepSpeedStrategy):  # type: ignore[misc]  
         buffers = {name: value for name, value in module.named_buffers() if name in kept}
         return weights | buffers
 
-    def optimizer_state(self, optimizer: Any) -> dict[str, Any]:
+    def optimizer_state(self, optimizer: Any) -> dict[str, Any]:  # noqa: ANN401
         """Collect AdamW's moments in the form that one process would store."""
         from deepspeed.utils import safe_get_full_optimizer_state
 
@@ -145,7 +151,7 @@ class ZeroStrategy(WholeCheckpoints, DeepSpeedStrategy):  # type: ignore[misc]  
                 else:
                     safe_set_local_optimizer_state(parameter, self._own_part(parameter, value), key)
 
-    def _own_part(self, parameter: Any, value: Tensor) -> Tensor:
+    def _own_part(self, parameter: Any, value: Tensor) -> Tensor:  # noqa: ANN401 - DeepSpeed's
         """Return this rank's part of a moment; a weight smaller than the ranks are many has empty parts.
 
         DeepSpeed 0.19 fails on those when it is given the whole.
@@ -155,7 +161,7 @@ class ZeroStrategy(WholeCheckpoints, DeepSpeedStrategy):  # type: ignore[misc]  
         padded = nn.functional.pad(value.flatten(), (0, room))
         return padded.narrow(0, size * self.global_rank, size)
 
-    def _link_moments(self, optimizer: Any) -> None:
+    def _link_moments(self, optimizer: Any) -> None:  # noqa: ANN401
         """Tell each weight where its moments are.
 
         DeepSpeed 0.19 does so after the first group's first step, when the other groups have none yet.
@@ -167,7 +173,7 @@ class ZeroStrategy(WholeCheckpoints, DeepSpeedStrategy):  # type: ignore[misc]  
             for members, part in zip(optimizer.bit16_groups, flat, strict=True):
                 lazy_init_hp_params_optimizer_state(members, part, optimizer.optimizer.state)
 
-    def _flat_parameters(self, optimizer: Any) -> list[Tensor]:
+    def _flat_parameters(self, optimizer: Any) -> list[Tensor]:  # noqa: ANN401
         """Return what the optimizer inside really steps: this rank's part, laid out flat."""
         return list(
             optimizer.single_partition_of_fp32_groups
@@ -175,7 +181,7 @@ class ZeroStrategy(WholeCheckpoints, DeepSpeedStrategy):  # type: ignore[misc]  
             else optimizer.fp32_partitioned_groups_flat
         )
 
-    def _numbered(self, optimizer: Any) -> tuple[list[dict[str, Any]], list[nn.Parameter]]:
+    def _numbered(self, optimizer: Any) -> tuple[list[dict[str, Any]], list[nn.Parameter]]:  # noqa: ANN401
         """Return the groups with numbers for parameters, and the parameters by number."""
         whole = optimizer.bit16_groups if self.stage < 3 else optimizer.fp16_groups
         groups: list[dict[str, Any]] = []

@@ -152,7 +152,12 @@ class _GatherRows(torch.autograd.Function):
     """All-gather of embeddings and numbers as bytes; the backward pass is one reduce-scatter."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, numbers: Tensor, sizes: list[int]) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any,  # noqa: ANN401 - torch documents no type
+        rows: Tensor,
+        numbers: Tensor,
+        sizes: list[int],
+    ) -> tuple[Tensor, Tensor]:
         ctx.sizes = sizes
         own = _pack([numbers, rows], max(sizes))
         everyone = own.new_empty(len(sizes), len(own))
@@ -167,7 +172,11 @@ class _GatherRows(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
+    def backward(
+        ctx: Any,  # noqa: ANN401
+        gradient: Tensor,
+        _: Tensor,
+    ) -> tuple[Tensor, None, None]:
         sizes, rank = ctx.sizes, dist.get_rank()
         own_first = torch.split(gradient, [*sizes[rank:], *sizes[:rank]])
         by_rank = gradient.new_zeros(len(sizes), max(sizes), gradient.shape[1])

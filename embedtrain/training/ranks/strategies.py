@@ -120,7 +120,7 @@ class WholeCheckpoints(ParallelStrategy):  # type: ignore[misc]  # Lightning is 
 
     lightning_restore_optimizer = True
 
-    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> Any:
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> Any:  # noqa: ANN401
         """Read the whole checkpoint."""
         return ParallelStrategy.load_checkpoint(self, checkpoint_path, weights_only)
 
@@ -131,7 +131,7 @@ class WholeCheckpoints(ParallelStrategy):  # type: ignore[misc]  # Lightning is 
 class FullySharded(WholeCheckpoints, ModelParallelStrategy):  # type: ignore[misc]  # not analysed
     """FSDP2: every rank holds a part of each weight and fetches the rest layer by layer."""
 
-    def optimizer_state(self, optimizer: Any) -> dict[str, Any]:
+    def optimizer_state(self, optimizer: Any) -> dict[str, Any]:  # noqa: ANN401
         """Collect AdamW's moments in the form that one process would store."""
         optimizer = getattr(optimizer, "_optimizer", optimizer)
         stored = optimizer.state_dict()

@@ -148,7 +148,7 @@ def _check_kinds(tasks: Sequence[Any], subject: Subject) -> None:
         )
 
 
-def _run(adapter: Any, task: Any, output: Path) -> list[MtebScore]:
+def _run(adapter: Any, task: Any, output: Path) -> list[MtebScore]:  # noqa: ANN401
     """Run one task, or find its results, and write ours beside mteb's."""
     import mteb
 
@@ -190,7 +190,7 @@ def _run(adapter: Any, task: Any, output: Path) -> list[MtebScore]:
     ]
 
 
-def _is_current(place: Path, task: Any) -> bool:
+def _is_current(place: Path, task: Any) -> bool:  # noqa: ANN401 - a task of mteb
     """Whether a result was measured on this very data: mteb itself keeps results of changed data."""
     if not place.is_file():
         return True
@@ -199,7 +199,7 @@ def _is_current(place: Path, task: Any) -> bool:
 
 
 def _write_ours(
-    task: Any,
+    task: Any,  # noqa: ANN401
     predictions: Path,
     scores: dict[str, list[dict[str, Any]]],
     folder: Path,

@@ -54,6 +54,6 @@ class StreamData(pl.LightningDataModule):
         """Return the stream as a loader."""
         return DataLoader(self.stream, batch_size=None)
 
-    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ARG002
+    def on_before_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:  # noqa: ANN401, ARG002
         """Build a batch that was only promised: this is called when its step begins."""
         return batch() if callable(batch) else batch

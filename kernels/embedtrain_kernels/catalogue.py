@@ -168,7 +168,7 @@ def _maxsim(architecture: int, dtype: str) -> Iterator[Entry]:
 
 
 def _tiled(
-    kernel: Any,
+    kernel: Any,  # noqa: ANN401 - a compiled function of Triton, which has no public type
     architecture: int,
     dtype: str,
     tile: Tile,

@@ -1,10 +1,11 @@
 """What a recipe says beyond the defaults: the part of it that a reader of a card or a report wants."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
-from embedtrain.recipe.retrieval import AnyRecipe
+from embedtrain.recipe.retrieval import AnyRecipe, Recipe
 
 TAGS = ("kind", "name")
 """Keys that say which class a section is of: needed to read it, even where the value is that class's default."""
@@ -22,13 +23,44 @@ def _represent_list(dumper: yaml.SafeDumper, values: list[Any]) -> yaml.Node:
 _Dumper.add_representer(list, _represent_list)
 
 
-def dump_changed(recipe: AnyRecipe) -> str:
-    """Return as YAML only what differs from the defaults; read as a recipe it is the same one."""
+def filled_keys(asked: Recipe, resolved: Recipe) -> list[str]:
+    """Return the keys of ``model`` that a recipe left open and its backbone filled, as ``query.prompt``."""
+    return _filled(asked.model.model_dump(mode="json"), resolved.model.model_dump(mode="json"))
+
+
+def _filled(asked: dict[str, Any], resolved: dict[str, Any]) -> list[str]:
+    keys = []
+    for key, value in resolved.items():
+        if asked.get(key) is None and value is not None:
+            keys.append(key)
+        elif isinstance(value, dict) and isinstance(asked[key], dict):
+            keys += [f"{key}.{inner}" for inner in _filled(asked[key], value)]
+    return keys
+
+
+def dump_changed(recipe: AnyRecipe, filled: Sequence[str] = ()) -> str:
+    """Return as YAML only what differs from the defaults; read as a recipe it is the same one.
+
+    Args:
+        recipe: As it is in the run folder.
+        filled: Keys of its model that the backbone decided (:func:`filled_keys`); it will do so again.
+    """
     whole = recipe.model_dump(mode="json")
     changed = _with_tags(recipe.model_dump(mode="json", exclude_defaults=True), whole)
+    for key in filled:
+        _leave_out(changed["model"], key.split("."))
     if changed["model"].get("kind") == "dense":
         del changed["model"]["kind"]  # what a model is without one
     return yaml.dump(changed, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def _leave_out(section: dict[str, Any], key: list[str]) -> None:
+    """Remove a key, and the sections that are empty without it."""
+    name, *inner = key
+    if inner and name in section:
+        _leave_out(section[name], inner)
+    if not inner or not section.get(name):
+        section.pop(name, None)
 
 
 def _with_tags(changed: Any, whole: Any) -> Any:  # noqa: ANN401 - YAML may hold anything

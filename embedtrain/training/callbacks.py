@@ -146,7 +146,7 @@ class Validation(Measurement):
             if trainer.is_global_zero and trainer.global_step < trainer.max_steps:
                 console.print(
                     f"Stopped at step {trainer.global_step}: {METRIC} was not above "
-                    f"{self.best:.4f} in {self.misses} validations; the best weights are kept"
+                    f"{self.best:.4f} in {self.misses} validation{'s' * (self.misses != 1)}; the best weights are kept"
                 )
         return scores
 

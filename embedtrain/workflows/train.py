@@ -21,6 +21,7 @@ from embedtrain.models.build import build_encoder
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.progress import console
+from embedtrain.recipe.changed_settings import filled_keys
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import AnyRecipe, Recipe
 from embedtrain.recipe.run_folder import (
@@ -100,14 +101,15 @@ def _begin(recipe: Recipe, output: Path) -> tuple[RunFolder, Recipe, TextEncoder
     torch.manual_seed(recipe.trainer.seed)
     model = build_encoder(recipe.model, recipe.trainer.accelerator)
     refuse_query_model(model, recipe)
-    recipe = with_contract(recipe, model)
+    asked, recipe = recipe, with_contract(recipe, model)
     prepared = prepare(recipe, model.tokenization)
     run = create_run(output, recipe, [source.report for source in prepared.sources])
     for sentence in prepared.held_out:
         console.print(sentence)
     add_seconds(run, "data", time.perf_counter() - began)
     task, texts = prepared.evaluation, prepared.texts[0]
-    note(run, query=task.queries[0] if task else next(texts.examples()).query)
+    query = task.queries[0] if task else next(texts.examples()).query
+    note(run, query=query, held_out=prepared.held_out, filled=filled_keys(asked, recipe))
     return run, recipe, model, prepared
 
 

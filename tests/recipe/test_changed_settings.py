@@ -4,8 +4,8 @@ import pytest
 import yaml
 from places import ROOT
 
-from embedtrain.recipe.changed_settings import dump_changed
-from embedtrain.recipe.retrieval import dump_recipe, load_recipe
+from embedtrain.recipe.changed_settings import dump_changed, filled_keys
+from embedtrain.recipe.retrieval import Recipe, dump_recipe, load_recipe
 
 RECIPES = [
     path
@@ -42,3 +42,25 @@ def differs(path, recipe):
         return load_recipe(path) != recipe
     except ValueError:
         return True
+
+
+def test_what_the_backbone_filled_is_left_out_and_what_was_asked_for_stays():
+    model = {"backbone": "some/backbone", "query": {"length": 24}, "similarity": "dot"}
+    content = {
+        "description": "A toy.",
+        "data": {"sources": [{"path": "pairs.jsonl"}]},
+        "objective": {"name": "info_nce"},
+        "trainer": {"steps": 1},
+    }
+    asked = Recipe.model_validate(content | {"model": model})
+    full = {"query": {"length": 24, "prompt": ""}, "document": {"length": 9, "prompt": ""}}
+    full |= {"pooling": "cls", "words": {"kept": 4}}
+    resolved = Recipe.model_validate(content | {"model": model | full})
+    filled = filled_keys(asked, resolved)
+    assert filled_keys(asked, asked) == []
+    assert {*filled} == {
+        *("pooling", "words", "query.prompt", "document.prompt", "document.length"),
+    }
+    assert dump_changed(resolved, filled) == dump_changed(asked)
+    assert dump_changed(asked, filled) == dump_changed(asked)
+    assert "pooling: cls" in dump_changed(resolved)

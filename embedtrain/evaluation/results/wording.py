@@ -100,6 +100,8 @@ def describe_gain(result: EvaluationResult, metric: str, baseline: str) -> str:
     """
     assert result.comparison is not None
     paired, value = result.comparison.metrics[metric], result.metrics[metric].value
+    if max(abs(one) for one in (paired.difference, paired.low, paired.high)) < 0.0005:
+        return f"{metric_title(metric)} is {value:.3f}, as {baseline}: no difference"
     verb = "rose" if paired.low > 0 else "fell" if paired.high < 0 else "went"
     sure = (
         "chance explains this as well, these data would show a difference of "
@@ -124,9 +126,13 @@ def describe_data(data: EvaluatedData) -> str:
 
 def count_queries(data: EvaluatedData) -> str:
     """Say how many queries there are, or items where a task has no queries."""
-    return (
-        f"{data.num_queries:,} {'queries' if data.task in ('retrieval', 'reranking') else 'items'}"
-    )
+    is_search = data.task in ("retrieval", "reranking")
+    return counted(data.num_queries, *(("query", "queries") if is_search else ("item",)))
+
+
+def counted(number: float | int, one: str, many: str | None = None) -> str:
+    """Write a number with its noun: 1 step, 2 steps, 0.5 epochs."""
+    return f"{number:,.15g} {one if number == 1 else many or one + 's'}"
 
 
 def describe_overlap(overlap: Mapping[str, float]) -> str:
@@ -139,7 +145,7 @@ def describe_overlap(overlap: Mapping[str, float]) -> str:
 
 def describe_place(machine: Machine) -> str:
     """Name the machine that costs were measured on."""
-    threads = f"{machine.num_threads} thread{'s' * (machine.num_threads != 1)} of torch, {machine.memory_gib:g} GiB"
+    threads = f"{counted(machine.num_threads, 'thread')} of torch, {machine.memory_gib:g} GiB"
     return ", ".join(filter(None, (machine.gpu, machine.cpu, threads)))
 
 

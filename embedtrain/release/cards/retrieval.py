@@ -33,30 +33,32 @@ ONLY_HERE = "Other libraries have no module for what this model does and refuse 
 WITH_EMBEDTRAIN = """import embedtrain
 
 model = embedtrain.load("path/to/this/folder")
-queries = model.encode_queries(["how do I read a file line by line?"])
-documents = model.encode_documents(["for line in open(path): ..."])
-print(model.search("how do I read a file line by line?", ["for line in open(path): ..."]))"""
+queries = model.encode_queries([$query])
+documents = model.encode_documents(["your document"])
+print(model.search($query, ["your document"]))"""
 WITH_SENTENCE_TRANSFORMERS = """from sentence_transformers import SentenceTransformer
 
 model = SentenceTransformer("path/to/this/folder")
-queries = model.encode_query(["how do I read a file line by line?"])
-documents = model.encode_document(["for line in open(path): ..."])
+queries = model.encode_query([$query])
+documents = model.encode_document(["your document"])
 print(model.similarity(queries, documents))"""
 WITH_PYLATE = """from pylate import models
 
 model = models.ColBERT("path/to/this/folder")
-queries = model.encode(["how do I read a file line by line?"], is_query=True)
-documents = model.encode(["for line in open(path): ..."], is_query=False)"""
+queries = model.encode([$query], is_query=True)
+documents = model.encode(["your document"], is_query=False)"""
 WITH_MULTI_VECTOR = """from sentence_transformers.multi_vector_encoder import MultiVectorEncoder
 
 model = MultiVectorEncoder("path/to/this/folder")
-queries = model.encode_query(["how do I read a file line by line?"])
-documents = model.encode_document(["for line in open(path): ..."])"""
+queries = model.encode_query([$query])
+documents = model.encode_document(["your document"])"""
 USE = {
     "dense": {"sentence-transformers": WITH_SENTENCE_TRANSFORMERS},
     "late_interaction": {"sentence-transformers": WITH_MULTI_VECTOR, "PyLate": WITH_PYLATE},
 }
 """How other libraries load a model of each form; those of no entry have no module for what it does."""
+SHOWN = 100
+"""Characters of a query that a card shows."""
 LOADED_BY = {
     "dense": ["sentence-transformers"],
     "late_interaction": ["PyLate", "ColBERT", "sentence-transformers"],
@@ -75,7 +77,7 @@ def render_card(run: RunFolder, recipe: Recipe, contract: AnyContract) -> str:
         backbone=HUB_NAMES.get(recipe.model.backbone, recipe.model.backbone),
         pooling=_pooling(recipe.model),
         similarity=recipe.model.similarity,
-        use=_use(form),
+        use=_use(form, _query(run, recipe)),
         query_prompt=json.dumps(recipe.model.query.prompt),
         query_length=recipe.model.query.length,
         document_prompt=json.dumps(recipe.model.document.prompt),
@@ -132,10 +134,19 @@ def _metadata(recipe: Recipe, form: str, evaluation: dict[str, Any]) -> dict[str
     return metadata
 
 
-def _use(form: str) -> str:
-    """Show how each library that can loads the folder, and search with it from the command line."""
+def _query(run: RunFolder, recipe: Recipe) -> str:
+    """Return a query of the evaluation as a literal of Python; one of the training data might be private."""
+    found = read_json(run.summary, optional=True) if recipe.evaluation else {}
+    query = (found.get("example") or found).get("query") or "your query"
+    shown = " ".join(query.replace("`", "'").split())[:SHOWN]
+    return json.dumps(shown, ensure_ascii=False)
+
+
+def _use(form: str, query: str) -> str:
+    """Show how each library that can loads the folder and encodes ``query``."""
     blocks = USE.get(form, {}) | {"embedtrain": WITH_EMBEDTRAIN}
-    shown = "\n\n".join(f"With {name}:\n\n```python\n{text}\n```" for name, text in blocks.items())
+    filled = {name: text.replace("$query", query) for name, text in blocks.items()}
+    shown = "\n\n".join(f"With {name}:\n\n```python\n{text}\n```" for name, text in filled.items())
     return shown if form in USE else f"{shown}\n\n{ONLY_HERE}"
 
 

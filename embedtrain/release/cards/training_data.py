@@ -27,15 +27,26 @@ def training_data(run: RunFolder, recipe: AnyRecipe) -> tuple[list[str], list[Ro
     return [*headings, *counts, "Fingerprint"], rows
 
 
+def held_out(run: RunFolder) -> list[str]:
+    """Say what ``fraction`` kept out of training, a sentence for each part."""
+    found = read_json(run.summary, optional=True).get("held_out", [])
+    return [f"Held out by query and by positive document: {sentence}." for sentence in found]
+
+
+def settings(run: RunFolder, recipe: AnyRecipe) -> str:
+    """Return as YAML what neither embedtrain nor the backbone would have chosen by itself."""
+    return dump_changed(recipe, read_json(run.summary, optional=True).get("filled", []))
+
+
 def making(run: RunFolder, recipe: AnyRecipe) -> dict[str, str]:
     """Return what every card says of how its model was made, by the names of its template."""
     found = read_json(run.environment, optional=True)
     return {
         "description": recipe.description,
-        "data": markdown_table(*training_data(run, recipe)),
+        "data": "\n\n".join([markdown_table(*training_data(run, recipe)), *held_out(run)]),
         "versions": ", ".join(f"{name} {one}" for name, one in found.get("versions", {}).items()),
         "git_commit": found.get("git_commit") or "none",
-        "recipe": dump_changed(recipe).strip(),
+        "recipe": settings(run, recipe).strip(),
     }
 
 

@@ -24,6 +24,7 @@ from embedtrain.evaluation.results.plots import draw_curve
 from embedtrain.evaluation.results.report import compare
 from embedtrain.evaluation.results.result import EvaluationResult, load_result, parse_result
 from embedtrain.evaluation.results.wording import (
+    counted,
     file_names,
     metric_title,
     model_name,
@@ -33,10 +34,9 @@ from embedtrain.evaluation.tasks.discovery import open_task
 from embedtrain.evaluation.tasks.retrieval import Retrieval
 from embedtrain.files import check_file, read_json, write_file, write_json
 from embedtrain.objectives.own import name_of
-from embedtrain.recipe.changed_settings import dump_changed
 from embedtrain.recipe.retrieval import AnyRecipe, Recipe, load_recipe
 from embedtrain.recipe.run_folder import RunFolder
-from embedtrain.release.cards.training_data import training_data
+from embedtrain.release.cards.training_data import held_out, settings, training_data
 from embedtrain.workflows.evaluate.report_queries import (
     AnyTask,
     find_changes,
@@ -83,24 +83,17 @@ def write_report(
     facts_file = _check_output(output, read)
     if run.is_run:
         recipe, subject, facts = _read_recipe(run), _of_run(run, baseline), _facts_of_run(run)
-        title, ending = run.path.resolve().name, _making(run, recipe)
+        title, sections = run.path.resolve().name, _curves(facts["curves"])
+        ending = _making(run, recipe)
     else:
-        recipe, subject, facts = None, _of_results(sources, baseline), {}
-        title, ending = f"Evaluation of {subject.name}", []
-    sections = _curves(facts.get("curves", {}))
+        recipe, subject, facts = None, _of_results(sources, baseline), _facts_of_results(sources)
+        title, sections, ending = f"Evaluation of {subject.name}", [], []
     if subject is not None:
         queries, found = _queries(subject, sources[0], _open_data(subject.result, data, recipe))
         costs = cost_section(subject)
         sections = [lead(subject), score_section(subject), *sections, *costs, *queries]
-        facts |= found
-    if recipe is not None:
-        sections = [("", [paragraph(_made_of(recipe))]), *sections]
-    if not run.is_run:
-        names = file_names(sources)
-        facts |= {
-            name: load_result(path).to_json() for name, path in zip(names, sources, strict=True)
-        }
-    write_file(output, page(title, [*sections, *ending]))
+        facts = found | facts
+    write_file(output, page(title, [*_made_of(recipe), *sections, *ending]))
     write_json(facts_file, facts)
     return output
 
@@ -166,6 +159,12 @@ def _read_recipe(run: RunFolder) -> AnyRecipe | None:
         return None
 
 
+def _facts_of_results(sources: Sequence[Path]) -> dict[str, Any]:
+    """Return the results by the names of their files."""
+    results = zip(file_names(sources), map(load_result, sources), strict=True)
+    return {name: result.to_json() for name, result in results}
+
+
 def _facts_of_run(run: RunFolder) -> dict[str, Any]:
     """Return the losses and validation scores that a run logged, and its evaluation."""
     curves: dict[str, list[tuple[int, float]]] = {}
@@ -195,13 +194,16 @@ def _curve_title(name: str) -> str:
     return f"{owner}, {metric if metric == 'loss' else metric_title(metric)}".removeprefix(", ")
 
 
-def _made_of(recipe: AnyRecipe) -> str:
+def _made_of(recipe: AnyRecipe | None) -> list[Section]:
     """Say what the model started from and how long it learned."""
-    trainer, objective = recipe.trainer, name_of(recipe.objective)
-    length = f"{trainer.steps:,} steps" if trainer.steps else f"{trainer.epochs:g} epochs"
-    start = model_name(recipe.model.backbone)
-    batch = f"{trainer.batch_size} {'queries' if isinstance(recipe, Recipe) else 'texts'}"
-    return f"{recipe.description} From {start}, in {length} of {batch}, with {objective}."
+    if recipe is None:
+        return []
+    trainer, start = recipe.trainer, model_name(recipe.model.backbone)
+    steps, epochs = trainer.steps, trainer.epochs
+    length = counted(steps, "step") if steps else counted(epochs or 0, "epoch")
+    nouns = ("query", "queries") if isinstance(recipe, Recipe) else ("text",)
+    how = f"in {length} of {counted(trainer.batch_size, *nouns)}, with {name_of(recipe.objective)}"
+    return [("", [paragraph(f"{recipe.description} From {start}, {how}.")])]
 
 
 def _open_data(
@@ -254,8 +256,9 @@ def _making(run: RunFolder, recipe: AnyRecipe | None) -> list[Section]:
         folded = fold("Recipe", [code(run.recipe.read_text(encoding="utf-8"))])
     else:
         headings, rows = training_data(run, recipe)
-        sections += [("Training data", [table(headings, rows)])] if rows else []
-        folded = fold("Settings that differ from the defaults", [code(dump_changed(recipe))])
+        kept_out = [paragraph(sentence) for sentence in held_out(run)]
+        sections += [("Training data", [table(headings, rows), *kept_out])] if rows else []
+        folded = fold("Settings that differ from the defaults", [code(settings(run, recipe))])
     pieces = [folded]
     if environment := read_json(run.environment, optional=True):
         versions = ", ".join(f"{name} {one}" for name, one in environment["versions"].items())

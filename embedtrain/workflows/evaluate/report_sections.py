@@ -18,6 +18,7 @@ from embedtrain.evaluation.results.result import EvaluationResult
 from embedtrain.evaluation.results.wording import (
     cost_rows,
     count_queries,
+    counted,
     describe_data,
     describe_gain,
     describe_overlap,
@@ -186,8 +187,8 @@ def change_sections(changes: Sequence[Changed], name: str, baseline: str) -> lis
     same = len(changes) - len(wins) - len(losses)
     pieces = [
         paragraph(
-            f"Compared with {baseline}, {len(wins):,} queries are answered better, {len(losses):,} worse and "
-            f"{same:,} equally well."
+            f"Compared with {baseline}, better on {counted(len(wins), 'query', 'queries')}, worse on "
+            f"{len(losses):,} and equal on {same:,}."
         )
     ]
     for title, found in ((f"Better than {baseline}", wins), (f"Worse than {baseline}", losses)):

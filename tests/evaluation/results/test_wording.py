@@ -12,6 +12,7 @@ from embedtrain.evaluation.results.result import (
     EvaluationResult,
 )
 from embedtrain.evaluation.results.wording import (
+    counted,
     describe_data,
     describe_gain,
     file_names,
@@ -116,6 +117,21 @@ def test_a_gain_is_said_with_its_interval_and_whether_it_can_be_chance(values, w
     is_sure = values[1] * values[2] > 0
     assert ("more than chance explains" in said) == is_sure
     assert ("would show a difference of 0.040" in said) != is_sure
+
+
+@pytest.mark.parametrize("values", [(0.0, 0.0, 0.0), (0.0001, -0.0004, 0.0004)])
+def test_where_nothing_changed_no_chance_is_spoken_of(values):
+    said = describe_gain(gained(*values), "ndcg_at_10", "before training")
+    assert said == "nDCG@10 is 0.700, as before training: no difference"
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(0, "0 queries"), (1, "1 query"), (1.0, "1 query"), (12345678, "12,345,678 queries")],
+)
+def test_one_is_one_and_others_are_many(number, words):
+    assert counted(number, "query", "queries") == words
+    assert counted(number, "step") == words.replace("queries", "steps").replace("query", "step")
 
 
 def test_data_have_queries_or_items():

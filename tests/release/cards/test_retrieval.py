@@ -1,5 +1,6 @@
 """What a model card says about who can load the folder."""
 
+import ast
 import json
 import re
 
@@ -47,7 +48,7 @@ FORMS = {
 }
 
 
-def metadata(tmp_path, model, contract):
+def metadata(tmp_path, model, contract, **sections):
     recipe = Recipe.model_validate(
         {
             "description": "A toy.",
@@ -55,6 +56,7 @@ def metadata(tmp_path, model, contract):
             "model": {"backbone": "some/backbone", **model},
             "objective": {"name": "info_nce"},
             "trainer": {"steps": 1},
+            **sections,
         }
     )
     (tmp_path / "data.json").write_text(
@@ -118,6 +120,47 @@ def test_a_card_opens_with_its_scores_and_ends_with_what_is_not_a_default(tmp_pa
     settings = card[places[-1] :]
     assert "steps: 1" in settings
     assert "learning_rate" not in settings
+
+
+def test_a_card_says_what_was_held_out_and_leaves_out_what_the_backbone_decided(tmp_path):
+    kept_out = "evaluation.fraction 0.05 keeps 20 of 400 queries (21 rows) out of training"
+    summary = {"held_out": [kept_out], "filled": ["query.prompt", "pooling"]}
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    model = {"pooling": "mean", "similarity": "dot", "query": {"prompt": "", "length": 24}}
+    card, _ = metadata(tmp_path, model, FORMS["dense"][1])
+    assert f"\n\nHeld out by query and by positive document: {kept_out}.\n" in card
+    (settings,) = re.findall(r"```yaml\n(.*?)```", card, flags=re.DOTALL)
+    assert yaml.safe_load(settings)["model"] == {
+        "backbone": "some/backbone",
+        "query": {"length": 24},
+        "similarity": "dot",
+    }
+
+
+@pytest.mark.parametrize("form", ["dense", "unified", "late interaction", "binary"])
+@pytest.mark.parametrize(
+    ("summary", "expected"),
+    [
+        ({}, "your query"),
+        ({"query": "of the\nevaluation"}, "of the evaluation"),
+        ({"query": "first", "example": {"query": 'say "hi" ```'}}, "say \"hi\" '''"),
+        ({"query": "x" * 300, "example": None}, "x" * 100),
+    ],
+)
+def test_the_query_of_the_snippets_is_one_of_the_evaluation(tmp_path, form, summary, expected):
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    model, contract = FORMS[form]
+    for evaluation in ({}, {"evaluation": {"path": "beir"}}):
+        card, _ = metadata(tmp_path, model, contract, **evaluation)
+        blocks = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+        assert len(blocks) == card.count("```python")
+        for block in blocks:
+            texts = [
+                node.value for node in ast.walk(ast.parse(block)) if isinstance(node, ast.Constant)
+            ]
+            wanted = expected if evaluation else "your query"
+            assert wanted in texts, "a query of the training data may be private"
+            assert "your document" in texts
 
 
 def evaluated():

@@ -77,6 +77,8 @@ def test_a_run_measures_on_rows_that_it_never_trains_on(load, tmp_path, monkeypa
     assert trained
     assert not trained & held
     assert all(sentence in " ".join(printed.split()) for sentence in opened.held_out)
+    card = (run.model / "README.md").read_text(encoding="utf-8")
+    assert all(f"positive document: {sentence}." in card for sentence in opened.held_out)
     (report,) = json.loads(run.data.read_text())
     assert report["held_out"] == opened.texts[0].held_out
     assert report["num_rows"] == opened.texts[0].length

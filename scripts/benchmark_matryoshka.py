@@ -1,6 +1,6 @@
 """Quality against dimension and depth: Matryoshka, 2D Matryoshka and rotation against cutting an ordinary model.
 
-    python scripts/benchmark_matryoshka.py --data ../shared/data --output runs/matryoshka --json matryoshka.json
+    python scripts/benchmark_matryoshka.py --data DATA --output runs/matryoshka --json matryoshka.json
 
 Trains the quick start's MiniLM with InfoNCE, with Matryoshka and with 2D Matryoshka, each with three seeds on
 the same rows for as many steps; turns what InfoNCE trained to its principal components, without further

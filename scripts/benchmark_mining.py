@@ -1,6 +1,6 @@
 """Mine the same negatives with embedtrain and with sentence-transformers: time, memory, ids.
 
-    python scripts/benchmark_mining.py --data ../shared/data/retrieval/medquad --json mining.json
+    python scripts/benchmark_mining.py --data DATA/retrieval/medquad --json mining.json
 
 Each contestant runs in a process of its own, in turns, from the loaded libraries to the written negatives;
 the fastest of the repeats counts, and the largest peak of resident memory. Both search exactly, take the top

@@ -1,6 +1,6 @@
 """Late interaction against dense, and what its vectors cost: same backbone, data and budget.
 
-    python scripts/compare_late_interaction.py --data ../shared/data --output runs/late_interaction_comparison
+    python scripts/compare_late_interaction.py --data DATA --output runs/late_interaction_comparison
 
 Trains a dense model, a late-interaction model and ColBERTer from the same weights on the same rows for as
 many steps, measures them on retrieval sets with intervals and paired tests, and writes

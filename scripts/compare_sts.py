@@ -1,6 +1,6 @@
 """Order-aware objectives against InfoNCE on sentence similarity, and one task per batch against mixed batches.
 
-    python scripts/compare_sts.py --data ../shared/data --output runs/sts --json sts.json
+    python scripts/compare_sts.py --data DATA --output runs/sts --json sts.json
 
 Fine-tunes the same backbone for as many steps on the training pairs of two STS sets with each objective and
 measures Spearman's correlation on their test pairs, with bootstrap intervals. The second comparison trains the same

@@ -1,6 +1,6 @@
 """Hide a tenth of the judged positives from training and see which mining rules take them for negatives.
 
-    python scripts/poison_test.py --data ../shared/data/retrieval/scifact --json poison.json
+    python scripts/poison_test.py --data DATA/retrieval/scifact --json poison.json
 
 A hidden positive is a document that answers its query though nobody said so: a false negative waiting to be
 mined. Each seed hides other ones (never the last positive of a query), mines with each rule, trains from the

@@ -1,6 +1,6 @@
 """Published results of all-MiniLM-L6-v2, measured again by our own evaluation.
 
-    python scripts/reproduce_mteb.py --data ../shared/data --output runs/reproduce_mteb [--json FILE] [--only sts]
+    python scripts/reproduce_mteb.py --data DATA --output runs/reproduce_mteb [--json FILE] [--only sts]
 
 Each line is a task of mteb whose data and published result lie in the data folder: our value, the published one
 and the difference in points. Exits with 1 if any differs by more than half a point. Results are kept in the

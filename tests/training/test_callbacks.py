@@ -4,7 +4,8 @@ from unittest.mock import Mock
 import pytorch_lightning as pl
 
 from embedtrain import progress
-from embedtrain.training.callbacks import CsvLog, StepProgress, list_checkpoints
+from embedtrain.training.callbacks import CsvLog, list_checkpoints
+from embedtrain.training.progress import StepProgress
 from embedtrain.training.trained_module import TrainedModule
 
 

@@ -139,8 +139,9 @@ def describe_overlap(overlap: Mapping[str, float]) -> str:
 
 def describe_place(machine: Machine) -> str:
     """Name the machine that costs were measured on."""
-    threads = f"{machine.num_threads} thread{'s' * (machine.num_threads != 1)} of torch, {machine.memory_gib:g} GiB"
-    return ", ".join(filter(None, (machine.gpu, machine.cpu, threads)))
+    threads = f"{machine.num_threads} thread{'s' * (machine.num_threads != 1)} of torch"
+    memory = show_bytes(machine.memory_gib * 2**30)
+    return ", ".join(filter(None, (machine.gpu, machine.cpu, threads, memory)))
 
 
 def cost_rows(efficiency: Efficiency) -> dict[str, str]:

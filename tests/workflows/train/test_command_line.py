@@ -126,8 +126,12 @@ def test_search_with_sets_finds_what_the_first_have_and_the_second_lack(
 def test_check_shows_recipe_data_and_estimate_and_leaves_no_run(embedtrain, recipe, tmp_path):
     done = embedtrain(["check", recipe], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    for expected in ("pooling: mean", "12 steps of", "GiB", "40"):
+    for expected in ("12 steps of", "GB", "40", "in all"):
         assert expected in done.stdout
+    assert done.stdout.index("12 steps of") < done.stdout.index("batch_size: ")
+    assert "weight_decay" not in done.stdout
+    every = embedtrain(["check", recipe, "--verbose"], cwd=tmp_path)
+    assert "weight_decay: 0.01" in every.stdout
     assert not list(tmp_path.iterdir())
 
 

@@ -17,6 +17,7 @@ from embedtrain.errors import UserError
 from embedtrain.plugins import find_reference, refuse_missing
 from embedtrain.recipe.mistakes import PRETRAINS, describe_mistake, worst_of
 from embedtrain.recipe.reading import read_file, set_keys, set_stage_keys
+from embedtrain.section import Section
 from embedtrain.training.settings import (
     TaskConfig,
     TrainerConfig,
@@ -107,7 +108,7 @@ def _mistakes(content: Schema, form: str) -> list[Any]:
 
 def _between_keys(content: Schema, form: str) -> list[Any]:
     """Return what is wrong in sections whose classes import nothing heavy: keys that exclude or need others."""
-    kinds = {"trainer": TrainerConfig}
+    kinds: dict[str, type[Section]] = {"trainer": TrainerConfig}
     if form == "Recipe":
         kinds |= {"validation": ValidationConfig, "evaluation": TaskConfig}
     read: dict[str, Any] = dict.fromkeys(("trainer", "validation", "evaluation"))

@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -150,7 +150,7 @@ def refuse_more_than_vectors(encoder: TextEncoder) -> None:
         )
 
 
-def read_texts(path: Path, column: str | None, known: Sequence[str] = COLUMNS) -> Iterator[str]:
+def read_texts(path: Path, column: str | None, known: tuple[str, ...] = COLUMNS) -> Iterator[str]:
     """Yield the texts of a file: of its column, or of the first of those ``known`` that it has."""
     if path.suffix == ".parquet":
         rows = _parquet_rows(path, column, known)
@@ -167,7 +167,7 @@ def read_texts(path: Path, column: str | None, known: Sequence[str] = COLUMNS) -
 
 
 def _parquet_rows(
-    path: Path, column: str | None, known: Sequence[str]
+    path: Path, column: str | None, known: tuple[str, ...]
 ) -> Iterator[tuple[str, Row]]:
     """Yield (place, row) with those columns that may be wanted."""
     try:

@@ -76,6 +76,22 @@ def refuse_existing(path: Path) -> None:
         )
 
 
+def is_run(path: Path) -> bool:
+    """Whether a folder holds a training run: its recipe, and a place for its checkpoints."""
+    return (path / "recipe.yaml").is_file() and (path / "checkpoints").is_dir()
+
+
+def refuse_no_run(path: Path) -> None:
+    """Refuse a folder that holds no training run.
+
+    Raises:
+        UserError: If it is so.
+    """
+    if not is_run(path):
+        cure = "Give the --output of an `embedtrain train`"
+        raise UserError(path, "is not a run folder", cure=cure)
+
+
 def write_file(path: Path, content: str | bytes) -> None:
     """Write a file, which appears only when complete, and its folder; text as UTF-8.
 

@@ -95,9 +95,11 @@ def _push(folder: Path, repository: str, *, confirm: bool, public: bool) -> None
 
 
 def _print_upload(upload: "Upload") -> None:
+    from embedtrain.evaluation.results.wording import show_bytes
+
     kind = "private" if upload.private else "PUBLIC"
-    size = upload.num_bytes / 2**20
-    typer.echo(f"{upload.repository} ({kind}): {len(upload.files)} files, {size:.1f} MiB")
+    size = show_bytes(upload.num_bytes)
+    typer.echo(f"{upload.repository} ({kind}): {len(upload.files)} files, {size}")
     for name, num_bytes in upload.files:
         typer.echo(f"  {name}  {num_bytes:,} bytes")
     for reader, problems in upload.problems.items():

@@ -4,16 +4,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedtrain.resources import find_recipe, resource
+from embedtrain.resources import find_recipe, recipe_names
 
 if TYPE_CHECKING:
     from embedtrain.recipe.retrieval import AnyRecipe
-
-
-def recipe_names() -> list[str]:
-    """Return the names of the recipes that come with embedtrain, sorted."""
-    folder = resource("recipes")
-    return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
 
 
 def complete_recipe(incomplete: str) -> list[str]:

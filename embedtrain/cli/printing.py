@@ -15,10 +15,12 @@ from embedtrain.data.pretraining.spans import SpanReport
 from embedtrain.data.tokenized import SourceReport
 from embedtrain.evaluation.results.report import result_tables
 from embedtrain.evaluation.results.result import EvaluationResult, load_result, parse_result
-from embedtrain.evaluation.results.wording import metric_title, show_paired
+from embedtrain.evaluation.results.wording import metric_title, show_paired, show_seconds
 from embedtrain.files import read_json
 from embedtrain.mining.output import MiningFolder
 from embedtrain.plugins import IMPORTED
+from embedtrain.progress import is_verbose
+from embedtrain.recipe.changed_settings import dump_changed
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import Recipe, dump_recipe, load_recipe
 from embedtrain.recipe.run_folder import RunFolder
@@ -46,11 +48,10 @@ def print_hits(hits: Sequence[Hit]) -> None:
 
 
 def print_report(report: CheckReport) -> None:
-    """Print recipe, data report and estimate, and what code of the user's was imported for them."""
+    """Print data report, estimate and recipe, and what code of the user's was imported for them."""
     out, estimate = Console(highlight=False), report.estimate
     for name, file in IMPORTED.items():
         out.print(escape(f"# imports {name} from {file}"), soft_wrap=True)
-    out.print(escape(dump_recipe(report.recipe)))
     rows = [{"Source": escape(place)} | _describe_source(one) for place, one in report.sources]
     table = Table(*rows[0])
     for row in rows:
@@ -63,13 +64,16 @@ def print_report(report: CheckReport) -> None:
         if isinstance(report.recipe, PretrainRecipe)
         else "Tokens: 10/50/90/99 %. At limit: share of queries / documents that were cut or just fit."
     )
-    minutes = estimate.num_steps * estimate.seconds_per_step / 60
+    whole = show_seconds(estimate.num_steps * estimate.seconds_per_step)
     out.print(
         f"{estimate.num_parameters / 1e6:.1f} M parameters; {estimate.num_steps:,} steps of "
-        f"{estimate.tokens_per_step:,} tokens: about {estimate.seconds_per_step:.2f} s a step, "
-        f"{minutes:.0f} minutes (measured on a small batch)"
+        f"{estimate.tokens_per_step:,} tokens: about {show_seconds(estimate.seconds_per_step)} a step, "
+        f"{whole} in all (measured on a small batch)"
     )
     out.print(describe(estimate.plan))
+    every = is_verbose()
+    out.print("\nAll settings:" if every else "\nSettings beyond the defaults (--verbose: all):")
+    out.print(escape((dump_recipe if every else dump_changed)(report.recipe)), soft_wrap=True)
 
 
 def _describe_source(source: SourceReport | SpanReport) -> dict[str, str]:
@@ -112,7 +116,11 @@ def print_run(path: Path) -> None:
     for command in _next_commands(path, recipe, summary):
         out.print(f"  {escape(command)}", soft_wrap=True)
     if recipe.evaluation is None:
-        out.print("To see what training changes, add to the recipe: evaluation: {fraction: 0.05}")
+        fraction = summary.get("fraction")
+        what = (
+            f"{{fraction: {fraction}}}" if fraction else "{path: a BEIR folder of judged queries}"
+        )
+        out.print(f"To see what training changes, add to the recipe: evaluation: {what}")
 
 
 def _print_gain(after: EvaluationResult, out: Console) -> None:

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from embedtrain.cli.options import complete_recipe, recipe_names
+from embedtrain.cli.options import complete_recipe
 from embedtrain.errors import UserError
-from embedtrain.resources import resource
+from embedtrain.resources import recipe_names, resource, suggest_recipe
 
 EXAMPLES = (
     "embedtrain recipes",
@@ -58,11 +58,7 @@ def show_recipe(
     """Print a recipe's YAML, to read or to begin one's own with."""
     path = resource("recipes") / f"{name.removesuffix('.yaml')}.yaml"
     if not path.is_file():
-        from difflib import get_close_matches
-
-        close = get_close_matches(name, recipe_names(), 1)
-        cure = f"Did you mean {close[0]}?" if close else "See `embedtrain recipes`"
-        raise UserError(name, "is no recipe that comes with embedtrain", cure=cure)
+        raise UserError(name, "is no recipe that comes with embedtrain", cure=suggest_recipe(name))
     typer.echo(path.read_text(encoding="utf-8"), nl=False)
 
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from embedtrain.errors import UserError
+
 EXAMPLES = (
     "embedtrain report runs/quickstart --output quickstart.html",
     "embedtrain report mine.json --baseline base.json --data scifact --output page.html",
@@ -24,6 +26,10 @@ def report(
     ] = None,
 ) -> None:
     """Write one HTML page about a run or about results; it needs no network."""
+    for path in (*sources, *([] if baseline is None else [baseline])):
+        if not path.exists():
+            cure = "Give a run folder, or what `embedtrain evaluate` wrote"
+            raise UserError(path, "does not exist", cure=cure)
     from embedtrain.workflows.evaluate.report import write_report
 
     typer.echo(write_report(sources, output, baseline=baseline, data=data))

@@ -63,12 +63,16 @@ def _train(recipe: str, overrides: list[str] | None, output: Path) -> None:
 
 
 def _resume(run: Path, changes: list[str]) -> None:
-    from embedtrain.workflows.pipeline import RECIPE, resume_pipeline
-    from embedtrain.workflows.train import resume as resume_run
+    from embedtrain.files import refuse_no_run
 
-    if not changes and (run / RECIPE).is_file():
+    if not changes and (run / "pipeline.yaml").is_file():
+        from embedtrain.workflows.pipeline import resume_pipeline
+
         _print_pipeline(resume_pipeline(run))
         return
+    refuse_no_run(run)
+    from embedtrain.workflows.train import resume as resume_run
+
     _print(resume_run(run, changes).path)
 
 

@@ -6,7 +6,7 @@ as a negative; see :mod:`embedtrain.data.linked_texts`.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,8 @@ CORPUS = 2_000
 """Documents that are searched, where the recipe does not say."""
 CANDIDATES = 8
 """Documents kept in mind for each one that joins the corpus: some turn out to be held out."""
+PERCENTS = range(5, 21)
+"""Shares of the queries to choose from where a fraction is proposed: the smallest that is enough."""
 TRAINING = "training"
 """What is left, beside the names of the parts."""
 
@@ -75,20 +77,43 @@ def hold_out(
     texts = {name: frozenset(ids) for name, ids in stored["texts"].items()}
     name = "+".join(dict.fromkeys(Path(source.config.path).stem for source in sources))
     tasks = {part: RetrievalTask(name, **task) for part, task in stored["tasks"].items()}
-    return HeldOut(
-        [
-            replace(
-                source,
-                fingerprint=hashlib.sha256(f"{source.fingerprint}\n{key}".encode()).hexdigest(),
-                stream=partial(_training_rows, source, texts),
-                length=rows["training"],
-                held_out={part.name: rows[part.name] for part in parts},
-            )
-            for source, rows in zip(sources, stored["rows"], strict=True)
-        ],
-        tasks,
-        [_describe(part, tasks[part.name], stored) for part in parts],
-    )
+    left = [
+        replace(
+            source,
+            fingerprint=hashlib.sha256(f"{source.fingerprint}\n{key}".encode()).hexdigest(),
+            stream=partial(_training_rows, source, texts),
+            length=rows[TRAINING],
+            held_out={part.name: rows[part.name] for part in parts},
+        )
+        for source, rows in zip(sources, stored["rows"], strict=True)
+    ]
+    return HeldOut(left, tasks, [_describe(part, tasks[part.name], stored) for part in parts])
+
+
+def sufficient_fraction(
+    examples: Collection[Example], num_parts: int, *, is_whole: bool
+) -> float | None:
+    """Propose a fraction that holds out enough queries for each of ``num_parts`` parts; None if none does.
+
+    Args:
+        examples: All rows, or the first ones.
+        num_parts: Validation and evaluation are two.
+        is_whole: Whether these are all rows. Where they are not, the rest may be linked a little otherwise:
+            a part then has room to spare.
+    """
+    links, documents = LinkedTexts(0), set[int]()
+    for example in examples:
+        links.add(example)
+        documents.update(map(node_of, example.positives))
+    asked = {node_of(e.query) for e in examples if not is_judged_pair(e)} - documents
+    if not asked:
+        return None
+    for percent in PERCENTS:
+        fraction = percent / 100
+        parts = links.hold_out([fraction if is_whole else 0.8 * fraction] * num_parts)
+        if all(len(asked.intersection(nodes)) >= MIN_QUERIES for nodes in parts):
+            return fraction
+    return None
 
 
 def _describe(part: Part, task: RetrievalTask, stored: Mapping[str, Any]) -> str:
@@ -223,9 +248,7 @@ def _build(
             else:
                 for collector in collectors.values():
                     collector.add_beside(example)
-            counts[kept_for or TRAINING] += (
-                kept_for is not None or _left_of(example, held) is not None
-            )
+            counts[kept_for or TRAINING] += bool(kept_for or _left_of(example, held))
             progress(1)
         rows.append(counts)
     tasks = {

@@ -13,9 +13,17 @@ from typing import Any
 
 from pydantic_core import SchemaValidator, ValidationError
 
-from embedtrain.plugins import find_reference
+from embedtrain.errors import UserError
+from embedtrain.plugins import find_reference, refuse_missing
 from embedtrain.recipe.mistakes import PRETRAINS, describe_mistake, worst_of
 from embedtrain.recipe.reading import read_file, set_keys, set_stage_keys
+from embedtrain.section import Section
+from embedtrain.training.settings import (
+    TaskConfig,
+    TrainerConfig,
+    ValidationConfig,
+    check_measuring,
+)
 
 Schema = dict[str, Any]
 KEYS = Path(__file__).with_name("keys.json")
@@ -87,13 +95,50 @@ def _mistakes(content: Schema, form: str) -> list[Any]:
         _validator(form).validate_python(content)
     except ValidationError as error:
         found = error.errors()
-        foreign = [details["loc"] for details in found if _is_foreign(details)]
-        return [
+        foreign = [details for details in found if _is_foreign(details)]
+        own = [
             details  # a list that holds one of the foreign ones is said to be too short
             for details in found
-            if all(place[: len(details["loc"])] != details["loc"] for place in foreign)
+            if all(one["loc"][: len(details["loc"])] != details["loc"] for one in foreign)
         ]
+        if own := own + [missing for one in foreign for missing in _not_found(one)]:
+            return own
+    return _between_keys(content, form)
+
+
+def _between_keys(content: Schema, form: str) -> list[Any]:
+    """Return what is wrong in sections whose classes import nothing heavy: keys that exclude or need others."""
+    kinds: dict[str, type[Section]] = {"trainer": TrainerConfig}
+    if form == "Recipe":
+        kinds |= {"validation": ValidationConfig, "evaluation": TaskConfig}
+    read: dict[str, Any] = dict.fromkeys(("trainer", "validation", "evaluation"))
+    for name, kind in kinds.items():
+        try:
+            if content.get(name) is not None:
+                read[name] = kind.model_validate(content[name])
+        except ValidationError as error:
+            return [one | {"loc": (name, *one["loc"])} for one in error.errors()]
+    try:
+        if form == "Recipe" and read["trainer"] is not None:
+            check_measuring(**read)
+    except ValueError as error:
+        return [_refused(error, ())]
     return []
+
+
+def _not_found(details: Any) -> list[Any]:  # noqa: ANN401 - one of pydantic's errors
+    """Return the mistake of a foreign name whose package is not there."""
+    try:
+        refuse_missing(str(details["ctx"]["tag"]), "embedtrain.objectives")
+    except UserError as error:
+        return [_refused(error, details["loc"])]
+    return []
+
+
+def _refused(error: ValueError, location: tuple[str | int, ...]) -> dict[str, Any]:
+    """Return the details that pydantic would give of an error that a validator raised."""
+    about = {"msg": f"Value error, {error}", "input": None, "ctx": {"error": error}}
+    return {"type": "value_error", "loc": location, **about}
 
 
 def _is_foreign(details: Any) -> bool:  # noqa: ANN401 - one of pydantic's errors

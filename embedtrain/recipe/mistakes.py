@@ -49,12 +49,15 @@ def describe_mistake(
     if kind in ("missing", "union_tag_not_found"):
         return UserError(place, "is missing", cure="Add it")
     if kind == "union_tag_invalid":
-        names = sorted(details["ctx"]["expected_tags"].replace("'", "").split(", "))
-        names += [PRETRAINS] if keys == ["model"] else []
-        tag = str(details["ctx"]["tag"])
-        cure = _close_to(tag, names) or f"Choose one of {', '.join(names)}"
-        return UserError(place, "names nothing known", got=tag, cure=cure)
+        return _unknown_tag(place, details["ctx"], [PRETRAINS] if keys == ["model"] else [])
     return unusable(place, details, with_value=kind != "value_error" or bool(keys))
+
+
+def _unknown_tag(place: str, context: Mapping[str, Any], more: Sequence[str]) -> UserError:
+    names = [*sorted(context["expected_tags"].replace("'", "").split(", ")), *more]
+    tag = str(context["tag"])
+    cure = _close_to(tag, names) or f"Choose one of {', '.join(names)}"
+    return UserError(place, "names nothing known", got=tag, cure=cure)
 
 
 def worst_of(errors: Sequence[Any]) -> Any:  # noqa: ANN401 - pydantic's errors

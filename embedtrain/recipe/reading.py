@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel
 
 from embedtrain.errors import UserError
+from embedtrain.resources import suggest_recipe
 
 Overrides = Sequence[str] | Mapping[str, Any]
 """``key.sub=value`` words, whose values are YAML, or ``"key.sub": value``."""
@@ -23,7 +24,7 @@ def read_file(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        raise UserError(path, "does not exist", cure="See `embedtrain recipes`") from error
+        raise UserError(path, "does not exist", cure=suggest_recipe(str(path))) from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(path, "cannot be read", got=str(error)) from error
     content = parse_yaml(str(path), text)

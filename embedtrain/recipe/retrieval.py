@@ -32,7 +32,12 @@ from embedtrain.section import Section
 from embedtrain.training.frozen_documents import FrozenDocumentsConfig
 from embedtrain.training.guide import GuideConfig
 from embedtrain.training.refresh import RefreshConfig
-from embedtrain.training.settings import TaskConfig, TrainerConfig, ValidationConfig
+from embedtrain.training.settings import (
+    TaskConfig,
+    TrainerConfig,
+    ValidationConfig,
+    check_measuring,
+)
 from embedtrain.training.sources import TrainingData, check_instructions, check_objectives
 
 
@@ -87,27 +92,12 @@ class Recipe(Section):
             raise ValueError("frozen documents are mined by live_negatives: drop refresh")
         if self.frozen_documents is not None and any(o.uses_exits for o in self.objectives):
             raise ValueError("frozen documents have the last layer's vectors only: drop exits")
-        if self.trainer.patience is not None and self.validation is None:
-            raise ValueError("trainer.patience waits for a better validation: add validation")
+        check_measuring(self.trainer, self.validation, self.evaluation)
         for size in self.data.batch_sizes(self.trainer.batch_size):
             if size % self.trainer.accumulate:
                 raise ValueError(
                     f"a source's batch_size {size} is no multiple of trainer.accumulate"
                 )
-        return self
-
-    @model_validator(mode="after")
-    def _validation_is_not_evaluation(self) -> "Recipe":
-        named = [
-            (task.path, task.split)
-            for task in (self.validation, self.evaluation)
-            if task is not None and task.path is not None  # two fractions are disjoint
-        ]
-        if len(set(named)) < len(named):
-            raise ValueError(
-                "validation and evaluation name the same split: the reported score would be chosen, "
-                "not measured"
-            )
         return self
 
 

@@ -17,7 +17,14 @@ from pydantic import BaseModel
 from torch import nn
 
 from embedtrain.errors import UserError
-from embedtrain.files import read_json, refuse_existing, write_file, write_json
+from embedtrain.files import (
+    is_run,
+    read_json,
+    refuse_existing,
+    refuse_no_run,
+    write_file,
+    write_json,
+)
 from embedtrain.models.backbone.lora import load_trained_weights, merge_lora, save_adapter
 from embedtrain.models.build import build_encoder
 from embedtrain.models.encoder import TextEncoder
@@ -89,7 +96,7 @@ class RunFolder:
     @property
     def is_run(self) -> bool:
         """Whether the folder holds a run at all."""
-        return self.recipe.is_file() and self.checkpoints.is_dir()
+        return is_run(self.path)
 
 
 def create_run(path: Path, recipe: AnyRecipe, reports: Sequence[BaseModel]) -> RunFolder:
@@ -114,11 +121,8 @@ def open_run(path: Path, overrides: Sequence[str] = ()) -> tuple[RunFolder, AnyR
     Raises:
         UserError: If it holds no run.
     """
+    refuse_no_run(path)
     run = RunFolder(path)
-    if not run.is_run:
-        raise UserError(
-            path, "is not a run folder", cure="Give the --output of an `embedtrain train`"
-        )
     return run, load_recipe(run.recipe, overrides)
 
 

@@ -1,12 +1,11 @@
-"""What happens around the steps: checkpoints, validation, progress, a clean stop, the CSV log."""
+"""What happens around the steps: checkpoints, validation, a clean stop, the CSV log."""
 
 import csv
 import os
 import signal
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -20,7 +19,7 @@ from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.metrics import mean_scores, score_ranking
 from embedtrain.files import appearing
-from embedtrain.progress import console, progress_bar
+from embedtrain.progress import console
 from embedtrain.training.ranks.processes import any_rank, own_shard
 from embedtrain.training.trained_module import TrainedModule
 from embedtrain.training.validation import encode_task, rank_task
@@ -173,33 +172,6 @@ class WithTeardown(pl.Callback):
         """End."""
         del exception
         self.teardown(trainer, module, "fit")
-
-
-class StepProgress(WithTeardown):
-    """Shows the step, the last logged loss, the speed and the time left, on a terminal and in a log."""
-
-    def __init__(self) -> None:
-        self._shown = ExitStack()
-        self._advance: Callable[..., None] | None = None
-
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:  # noqa: ARG002
-        """Begin, on one rank."""
-        if trainer.is_global_zero:
-            total, done = trainer.max_steps, trainer.global_step
-            bar = progress_bar("Training", total, unit="steps", done=done, announced=True)
-            self._advance = self._shown.enter_context(bar)
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, module: TrainedModule, _: object, __: object, number: int
-    ) -> None:
-        """Count a step."""
-        if self._advance is not None and ends_step(trainer, number):
-            loss = module.logged_loss
-            self._advance(1, "" if loss is None else f"loss {loss:.4f}")
-
-    def teardown(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
-        """End."""
-        self._shown.close()
 
 
 class CleanStop(WithTeardown):

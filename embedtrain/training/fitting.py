@@ -13,8 +13,9 @@ import pytorch_lightning as pl
 import torch
 
 from embedtrain.errors import Interrupted
-from embedtrain.training.callbacks import Checkpoints, CleanStop, CsvLog, StepProgress
+from embedtrain.training.callbacks import Checkpoints, CleanStop, CsvLog
 from embedtrain.training.datamodule import BatchStream, Cut, StreamData
+from embedtrain.training.progress import StepProgress
 from embedtrain.training.ranks.processes import own_shard
 from embedtrain.training.settings import TrainerConfig
 from embedtrain.training.trainer import build_trainer

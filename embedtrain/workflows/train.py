@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 
 from embedtrain.data.batches import BatchBuilder
 from embedtrain.data.examples import SourceConfig
+from embedtrain.data.held_out import sufficient_fraction
 from embedtrain.data.mixture import Mixture, mixture_weights
 from embedtrain.data.sources import open_source
 from embedtrain.data.tokenized import TokenizedSource, tokenize_source
@@ -44,6 +46,7 @@ from embedtrain.training.ranks.processes import first_rank_first, on_first_rank
 from embedtrain.training.ranks.strategies import check_strategy
 from embedtrain.training.refresh import LateStream
 from embedtrain.workflows.before_after import measure_after, measure_before
+from embedtrain.workflows.first_recipe import LOOKED_AT
 from embedtrain.workflows.frozen_documents import (
     encode_documents,
     keep_document_model,
@@ -107,10 +110,19 @@ def _begin(recipe: Recipe, output: Path) -> tuple[RunFolder, Recipe, TextEncoder
     for sentence in prepared.held_out:
         console.print(sentence)
     add_seconds(run, "data", time.perf_counter() - began)
-    task, texts = prepared.evaluation, prepared.texts[0]
-    query = task.queries[0] if task else next(texts.examples()).query
-    note(run, query=query, held_out=prepared.held_out, filled=filled_keys(asked, recipe))
+    filled = filled_keys(asked, recipe)
+    note(run, held_out=prepared.held_out, filled=filled, **_noted(prepared))
     return run, recipe, model, prepared
+
+
+def _noted(prepared: Prepared) -> dict[str, Any]:
+    """Return what the end of the run says of the data: a query, and how some could be measured on."""
+    if prepared.evaluation is not None:
+        return {"query": prepared.evaluation.queries[0]}
+    every = chain.from_iterable(source.examples() for source in prepared.texts)
+    rows = list(islice(every, LOOKED_AT + 1))
+    fraction = sufficient_fraction(rows, 1, is_whole=len(rows) <= LOOKED_AT)
+    return {"query": rows[0].query, "fraction": fraction}
 
 
 def resume(path: Path, overrides: Sequence[str] = ()) -> RunFolder:

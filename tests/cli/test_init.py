@@ -13,6 +13,7 @@ from embedtrain.errors import UserError
 from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.workflows import first_recipe
 from embedtrain.workflows.first_recipe import look_at
+from embedtrain.workflows.prepare import open_data
 from embedtrain.workflows.train import train
 
 
@@ -73,6 +74,45 @@ def test_columns_with_common_names_need_not_be_named(here, write_jsonl):
     assert content["objective"]["name"] == "info_nce"
 
 
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_what_is_held_out_is_enough_where_questions_share_answers(
+    here, write_jsonl, bert, cache, shuffled
+):
+    rows = [{"query": f"how to do {n}", "positive": f"so is {n // 20}"} for n in range(300)]
+    if shuffled:  # groups of other sizes
+        rows = [row | {"positive": f"so is {n * n % 23}"} for n, row in enumerate(rows)]
+    write_jsonl(rows, "pairs.jsonl")
+    assert run("pairs.jsonl", "--model", bert).exit_code == 0
+    opened = open_data(load_recipe("pairs.yaml", [f"data.cache={cache}"]))
+    assert min(len(task.queries) for task in (opened.validation, opened.evaluation)) >= 10
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        lambda n: {"query": f"how to do {n}", "positive": "like this"},
+        lambda n: {"query": f"how to do {n}", "positive": f"so is {n % 2}"},
+        lambda n: {"sentence1": f"a {n}", "sentence2": f"b {n}", "score": 0.5},
+    ],
+)
+def test_where_nothing_can_be_held_out_the_recipe_says_so(here, write_jsonl, row):
+    write_jsonl([row(n) for n in range(300)], "pairs.jsonl")
+    done = run("pairs.jsonl")
+    assert "# Measures nothing: " in done.stdout
+    recipe = load_recipe("pairs.yaml")
+    assert recipe.validation is recipe.evaluation is None
+    assert len((here / "pairs.yaml").read_text().splitlines()) <= 15
+
+
+def test_a_first_part_of_a_file_leaves_room_for_what_the_rest_links(write_jsonl):
+    rows = [{"query": f"how to do {n}", "positive": f"so is {n % 15}"} for n in range(3_000)]
+    look = look_at(str(write_jsonl(rows)))
+    content = yaml.safe_load(first_recipe.compose(look, {}, "m", {"epochs": 1.0}))
+    assert 0.9 * 3_000 * content["evaluation"]["fraction"] > 3_000 / 15
+    assert content["trainer"]["epochs"] == 1
+    assert isinstance(content["trainer"]["epochs"], int)
+
+
 def test_scores_choose_the_objective(here, write_jsonl):
     pair = {"sentence1": "a cat", "sentence2": "a dog"}
     write_jsonl([pair | {"score": n / 100} for n in range(100)], "sts.jsonl")
@@ -108,7 +148,9 @@ def test_lengths_fit_nineteen_of_twenty_texts(write_jsonl):
         (["faq.csv", "--minutes", 0], "--minutes must be above 0"),
         (["empty.jsonl"], "is empty"),
         (["hole.jsonl"], "hole.jsonl:2 query is an empty text"),
-        (["."], "is no file of rows"),
+        (["."], ". is no file of rows. Name one inside, such as empty.jsonl."),
+        (["faq.csv", "--query", "body", "--positive", "body"], "--query and --positive name the same column; got 'body'"),
+        (["good.jsonl", "--query", "positive"], "--query and --positive name the same column"),
         (["good.jsonl", "--output", "good"], "--output must end in .yaml"),
         (["good.jsonl"], "--output exists; got 'good.yaml'"),
     ],

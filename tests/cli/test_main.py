@@ -81,6 +81,17 @@ def test_a_shell_completes_commands_and_the_names_of_recipes(words, offered):
         (["check", "typo.yaml"], 2, "Did you mean steps?"),
         (["train", "none.yaml"], 2, "does not exist"),
         (["train", "quickstart", "--output", "."], 2, "exists and is not empty"),
+        (["train", "qickstart"], 2, "qickstart does not exist. Did you mean quickstart?"),
+        (["train", "quickstart", "validation={}"], 2, "give either path or fraction"),
+        (["train", "quickstart", "trainer.epochs=4"], 2, "give either steps or epochs"),
+        (["check", "quickstart", "trainer.patience=1", "validation=null"], 2, "add validation"),
+        (
+            ["train", "quickstart", "objective={name: 'nopkg.mod:X'}"],
+            2,
+            "needs nopkg, which is not",
+        ),
+        (["train", "--resume", "nothere"], 2, "nothere is not a run folder"),
+        (["report", "nothere", "--output", "a.html"], 2, "nothere does not exist"),
         (["init", "typo.yaml"], 2, "unknown ending"),
     ],
 )

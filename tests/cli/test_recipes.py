@@ -4,8 +4,7 @@ import yaml
 from typer.testing import CliRunner
 
 from embedtrain.cli.main import app
-from embedtrain.cli.options import recipe_names
-from embedtrain.resources import resource
+from embedtrain.resources import recipe_names, resource
 
 
 def run(*arguments):

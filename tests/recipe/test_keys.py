@@ -74,6 +74,17 @@ MISTAKES = [
     {"validation.every_steps": 0},
     {"evaluation": {"path": 3}},
     {"guide": {}},
+    {"objective": {"name": "nopkg.mod:X"}},
+    {"objective.inner.objectives": [{"name": "info_nce"}, {"name": "nopkg:X"}]},
+    {"data.sources": [{"path": "x", "objective": {"name": "nopkg.mod:X"}}]},
+    {"trainer.epochs": 1},
+    {"trainer.steps": None},
+    {"trainer.accumulate": 3},
+    {"validation": {}},
+    {"evaluation": {"path": "a", "fraction": 0.1}},
+    {"evaluation.fraction": 0.9},
+    {"trainer.patience": 2},
+    {"validation": {"path": "a", "split": "x"}, "evaluation": {"path": "a", "split": "x"}},
 ]
 PRETRAIN_MISTAKES = [
     {"model.kind": "masked_autoencode"},
@@ -81,6 +92,7 @@ PRETRAIN_MISTAKES = [
     {"objective.ratio": 3},
     {"data.length": "x"},
     {"validation.num_text": 3},
+    {"trainer.steps": 3},
 ]
 
 
@@ -150,8 +162,10 @@ def test_what_the_full_validation_reads_generously_is_no_mistake(tmp_path, recip
 
 
 @pytest.mark.parametrize("place", ["objective", "objective.inner", "data.sources.0.objective"])
-def test_a_class_of_the_users_own_is_left_to_the_full_validation(tmp_path, place):
+def test_a_class_of_the_users_own_is_left_to_the_full_validation(tmp_path, place, monkeypatch):
     path = tmp_path / "recipe.yaml"
+    (tmp_path / "my_package.py").write_text("raise RuntimeError('nothing is imported')")
+    monkeypatch.chdir(tmp_path)
     content = yaml.safe_load(yaml.safe_dump(RECIPE))
     *parents, last = place.split(".")
     section = content

@@ -4,7 +4,10 @@ from unittest.mock import Mock
 import pytorch_lightning as pl
 
 from embedtrain import progress
-from embedtrain.training.callbacks import CsvLog, StepProgress, list_checkpoints
+from embedtrain.data.readers.beir import RetrievalTask
+from embedtrain.training import callbacks
+from embedtrain.training.callbacks import CsvLog, Validation, list_checkpoints
+from embedtrain.training.progress import StepProgress
 from embedtrain.training.trained_module import TrainedModule
 
 
@@ -65,3 +68,14 @@ def test_only_the_first_rank_shows_progress(monkeypatch, capfd):
     shown.on_train_batch_end(trainer, Mock(TrainedModule), None, None, 0)
     shown.teardown(trainer, Mock(TrainedModule), "fit")
     assert capfd.readouterr().err == ""
+
+
+def test_one_validation_without_a_better_score_is_not_several(monkeypatch, tmp_path, capfd):
+    for name in ("rank_task", "encode_task", "score_ranking"):
+        monkeypatch.setattr(callbacks, name, Mock())
+    monkeypatch.setattr(callbacks, "mean_scores", lambda _: {"ndcg_at_10": 0.1})
+    trainer = Mock(pl.Trainer, is_global_zero=True, global_step=3, max_steps=9)
+    waits = Validation(1, Mock(RetrievalTask), tmp_path, patience=1, best=0.5)
+    waits.measure(trainer, Mock())
+    assert trainer.should_stop
+    assert "in 1 validation;" in capfd.readouterr().err

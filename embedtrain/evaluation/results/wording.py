@@ -145,8 +145,9 @@ def describe_overlap(overlap: Mapping[str, float]) -> str:
 
 def describe_place(machine: Machine) -> str:
     """Name the machine that costs were measured on."""
-    threads = f"{counted(machine.num_threads, 'thread')} of torch, {machine.memory_gib:g} GiB"
-    return ", ".join(filter(None, (machine.gpu, machine.cpu, threads)))
+    threads = f"{counted(machine.num_threads, 'thread')} of torch"
+    memory = show_bytes(machine.memory_gib * 2**30)
+    return ", ".join(filter(None, (machine.gpu, machine.cpu, threads, memory)))
 
 
 def cost_rows(efficiency: Efficiency) -> dict[str, str]:

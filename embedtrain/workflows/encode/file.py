@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.contract.texts import LateInteractionContract
-from embedtrain.data.readers.rows import Row, text_column
+from embedtrain.data.readers.rows import POSITIVE_NAMES, QUERY_NAMES, Row, text_column
 from embedtrain.data.readers.tabular import read_parquet
 from embedtrain.data.readers.text_lines import read_lines, read_objects
 from embedtrain.encoding.texts import TEXTS_AT_ONCE, encode_texts
@@ -28,8 +28,19 @@ from embedtrain.models.encoder import TextEncoder
 from embedtrain.progress import progress_bar
 from embedtrain.types import Side, TokenVectors
 
-COLUMNS = ("text", "query", "document", "positive", "sentence", "content")
+COLUMNS = (
+    "text",
+    "query",
+    "document",
+    "positive",
+    "sentence",
+    "content",
+    *QUERY_NAMES,
+    *POSITIVE_NAMES,
+)
 """Looked for in this order where the user names no column."""
+DOCUMENT_COLUMNS = ("text", *POSITIVE_NAMES, *COLUMNS)
+"""The same, where documents are wanted: of training rows those are the positives."""
 CURE = "Name it with --column"
 
 
@@ -139,10 +150,10 @@ def refuse_more_than_vectors(encoder: TextEncoder) -> None:
         )
 
 
-def read_texts(path: Path, column: str | None) -> Iterator[str]:
-    """Yield the texts of a file."""
+def read_texts(path: Path, column: str | None, known: tuple[str, ...] = COLUMNS) -> Iterator[str]:
+    """Yield the texts of a file: of its column, or of the first of those ``known`` that it has."""
     if path.suffix == ".parquet":
-        rows = _parquet_rows(path, column)
+        rows = _parquet_rows(path, column, known)
     elif path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson")):
         rows = read_objects(path)
     else:
@@ -150,18 +161,20 @@ def read_texts(path: Path, column: str | None) -> Iterator[str]:
             yield _checked(line.rstrip("\r\n"), f"{path}:{number}")
         return
     for place, row in rows:
-        key = text_column(row, column, COLUMNS, place, CURE)
+        key = text_column(row, column, known, place, CURE)
         title = row.get("title") if key == "text" else None  # as in a BEIR corpus
         yield _checked(row[key], place, title)
 
 
-def _parquet_rows(path: Path, column: str | None) -> Iterator[tuple[str, Row]]:
+def _parquet_rows(
+    path: Path, column: str | None, known: tuple[str, ...]
+) -> Iterator[tuple[str, Row]]:
     """Yield (place, row) with those columns that may be wanted."""
     try:
         names = pq.read_schema(path).names
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(path, "is no Parquet file", got=str(error), cure="Check it") from error
-    key = text_column(dict.fromkeys(names), column, COLUMNS, str(path), CURE)
+    key = text_column(dict.fromkeys(names), column, known, str(path), CURE)
     return read_parquet(path, [key, "title"] if key == "text" and "title" in names else [key])
 
 

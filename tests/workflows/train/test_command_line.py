@@ -108,6 +108,16 @@ def test_search_answers_once_and_interactively(embedtrain, run_folder):
     assert asked.stdout.count("1. d") == 2
 
 
+def test_search_finds_the_answers_of_a_file_of_pairs_each_once(embedtrain, run_folder, write_jsonl):
+    pairs = write_jsonl(
+        [{"question": f"red cat {n}", "answer": f"blue dog {n % 2}"} for n in range(6)]
+    )
+    done = embedtrain(["search", run_folder / "model", "red cat", "--data", pairs])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("blue dog 0") == done.stdout.count("blue dog 1") == 1
+    assert "red cat" not in done.stdout
+
+
 def test_search_with_sets_finds_what_the_first_have_and_the_second_lack(
     in_process, run_folder, tmp_path
 ):
@@ -126,8 +136,12 @@ def test_search_with_sets_finds_what_the_first_have_and_the_second_lack(
 def test_check_shows_recipe_data_and_estimate_and_leaves_no_run(embedtrain, recipe, tmp_path):
     done = embedtrain(["check", recipe], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    for expected in ("pooling: mean", "12 steps of", "GiB", "40"):
+    for expected in ("12 steps of", "GB", "40", "in all"):
         assert expected in done.stdout
+    assert done.stdout.index("12 steps of") < done.stdout.index("batch_size: ")
+    assert "weight_decay" not in done.stdout
+    every = embedtrain(["check", recipe, "--verbose"], cwd=tmp_path)
+    assert "weight_decay: 0.01" in every.stdout
     assert not list(tmp_path.iterdir())
 
 

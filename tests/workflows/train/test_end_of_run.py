@@ -12,6 +12,7 @@ from embedtrain.encoding import texts
 from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.workflows.before_after import choose_example, first_results
+from embedtrain.workflows.prepare import open_data
 from embedtrain.workflows.search import Searcher
 from embedtrain.workflows.summary import read_summary
 from embedtrain.workflows.train import train
@@ -30,6 +31,11 @@ def wide(monkeypatch):
 
 def commands(printed: str) -> list[list[str]]:
     return [shlex.split(line) for line in printed.splitlines() if line.startswith("  embedtrain ")]
+
+
+def advised(printed: str) -> str:
+    """Return the section that the run proposes."""
+    return printed.partition("add to the recipe: evaluation: ")[2].strip()
 
 
 TASK = RetrievalTask(
@@ -113,15 +119,27 @@ def test_the_example_is_printed_with_its_results_before_and_after(
 
 
 def test_a_run_that_measures_nothing_says_less_and_how_to_measure(
-    recipe, tmp_path, capsys, wide, beir
+    recipe, pairs, tmp_path, capsys, wide, beir, write_jsonl
 ):
-    run = train(load_recipe(recipe, ["trainer.steps=2"]), tmp_path / "run")
+    rows = [{"query": f"red cat {n}", "positive": f"blue dog {n}"} for n in range(80)]
+    eighty = f"data.sources=[{{path: {write_jsonl(rows)}}}]"
+    run = train(load_recipe(recipe, ["trainer.steps=2", eighty]), tmp_path / "run")
     print_run(run.path)
     printed = capsys.readouterr().out
     assert "nDCG" not in printed
     assert "For example" not in printed
     assert [command[1] for command in commands(printed)] == ["report", "export", "check"]
-    assert "evaluation: {fraction: 0.05}" in printed
+    opened = open_data(load_recipe(recipe, [eighty, f"evaluation={advised(printed)}"]))
+    assert len(opened.evaluation.queries) >= 10
+    few = tmp_path / "few.jsonl"
+    few.write_text("".join(pairs.read_text().splitlines(keepends=True)[:12]))
+    run = train(
+        load_recipe(recipe, ["trainer.steps=2", f"data.sources=[{{path: {few}}}]"]),
+        tmp_path / "few",
+    )
+    capsys.readouterr()
+    print_run(run.path)
+    assert advised(capsys.readouterr().out) == "{path: a BEIR folder of judged queries}"
     source = f"data.sources=[{{path: {beir}, split: dev}}]"
     run = train(load_recipe(recipe, ["trainer.steps=2", source]), tmp_path / "beir")
     capsys.readouterr()

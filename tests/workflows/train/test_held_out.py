@@ -152,7 +152,8 @@ def validated(run):
 def test_a_run_without_improvement_stops_and_exports_its_best(load, tmp_path, scripted, capsys):
     run = train(load(*PATIENT), tmp_path / "run")
     assert validated(run) == [2, 4, 6, 8, 10]
-    assert "Stopped at step 10" in capsys.readouterr().err
+    assert "Stopped at step 10" in (said := capsys.readouterr().err)
+    assert "in 3 validations;" in said
     assert list_checkpoints(run.checkpoints)[-1].name == "step-00000010.ckpt"
     best = torch.load(run.checkpoints / "best.ckpt")
     assert best["global_step"] == 4

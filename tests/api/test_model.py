@@ -75,6 +75,7 @@ def test_a_late_interaction_model_gives_a_vector_per_token(late_interaction):
     assert len(vectors.values) == vectors.lengths.sum()
 
 
+@pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
@@ -95,6 +96,7 @@ def test_what_is_no_list_of_texts_is_refused(model, texts, message):
         model.encode_queries(texts)
 
 
+@pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize(
     ("query", "documents", "message"),
     [
@@ -114,6 +116,7 @@ def test_a_search_of_what_is_no_text_names_it(model, query, documents, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize("top", [0, -1, None, 2.5])
 def test_a_search_has_at_least_one_result(model, top):
     with pytest.raises(embedtrain.UserError, match=rf"^top must be a whole number .*; got {top}\."):

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from inspect import signature
 
 from embedtrain.data.examples import Example, Source, SourceConfig, fingerprint_of
@@ -47,14 +46,16 @@ def find_function(path: str) -> Callable[[str], object]:
     """
     function = load_plugin(path, "embedtrain.sources")
     if not callable(function):
-        raise UserError(path, "is no function", got=function, cure=CURE)
-    with suppress(ValueError):  # some written in C say nothing of what they take
+        raise UserError(path, "gives no rows", got=function, cure=CURE)
+    try:
         form = signature(function)
-        try:
-            form.bind("train")
-        except TypeError:
-            problem = "does not take the split as its one argument"
-            raise UserError(path, problem, got=str(form), cure=CURE) from None
+    except ValueError:  # some written in C say nothing of what they take
+        return function
+    try:
+        form.bind("train")
+    except TypeError:
+        problem = "does not take the split as its one argument"
+        raise UserError(path, problem, got=str(form), cure=CURE) from None
     return function
 
 

@@ -68,8 +68,9 @@ def keep_task(queries: object, documents: object, qrels: object, *, prefix: str 
 
 
 def name_given(path: str) -> str:
-    """Return what a table shows for a source: its path, unless it was given in memory."""
-    return "given in memory" if re.search(rf"[\\/]given[\\/]\w{{16}}[\\/]{ROWS}$", path) else path
+    """Return what is shown for a path: itself, unless what lies there was given in memory."""
+    kept = re.search(rf"[\\/]given[\\/]\w{{16}}[\\/]({ROWS}|{TASK})$", path)
+    return "given in memory" if kept else path
 
 
 def copy_sections(content: Any) -> Any:

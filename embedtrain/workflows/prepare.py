@@ -157,7 +157,7 @@ def _under_instruction(tokenization: Tokenization, name: str | None) -> Tokeniza
 
 def load_task(path: str, split: str, cache: Path | None = None) -> RetrievalTask:
     """Read a retrieval task."""
-    with progress_bar(f"Reading {path} {split}", None) as advance:
+    with progress_bar(f"Reading {name_given(path)} {split}", None) as advance:
         return read_task(path, split, cache, lambda *_: advance(1))
 
 

@@ -68,7 +68,8 @@ def test_a_run_goes_on_without_the_rows_it_was_given(recipe, rows, beir, tmp_pat
     assert scores[0]["data"]["name"] == "in_memory"
     card = (whole.model / "README.md").read_text()
     assert card.count("| given in memory | train |") == 2
-    assert "rows.jsonl" not in card
+    assert card.count("path: given in memory") == 3
+    assert str(default_cache()) not in card
 
 
 @pytest.mark.usefixtures("trusted_exports")

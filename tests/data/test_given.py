@@ -190,6 +190,8 @@ def test_tables_show_that_rows_were_given_and_keep_other_paths(tmp_path):
     content = {"data": {"sources": [{"path": str(keep_rows(ROWS))}]}}
     (moved,) = copy_given(content, tmp_path / "given")["data"]["sources"]
     assert name_given(str(keep_rows(ROWS))) == name_given(moved["path"]) == "given in memory"
+    task = keep_task(["a"], ["b"], {"0": ["0"]})
+    assert name_given(str(task)) == "given in memory"
     assert name_given("given/rows.jsonl") == "given/rows.jsonl"
 
 

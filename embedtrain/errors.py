@@ -10,18 +10,18 @@ class UserError(ValueError):
     Args:
         place: Where the mistake is, as the user would find it: ``recipe.yaml:4``, ``data.jsonl:17``.
         problem: What is wrong, without the value.
-        got: The value found, shown with ``repr`` and shortened; leave it out where none says more.
+        got: The value found, shown with ``repr`` and shortened; leave it out (``...``) where none says more.
         cure: What to do, an imperative without the final stop.
     """
 
-    def __init__(self, place: object, problem: str, *, got: object = None, cure: str = "") -> None:
-        value = "" if got is None else f"; got {_shorten(got)}"
+    def __init__(self, place: object, problem: str, *, got: object = ..., cure: str = "") -> None:
+        value = "" if got is ... else f"; got {_shorten(got)}"
         advice = f" {cure}" if cure.endswith("?") else f" {cure}." if cure else ""
         super().__init__(f"{place} {problem}{value}.{advice}")
 
 
 def _shorten(value: object, limit: int = 120) -> str:
-    text = repr(value)
+    text = repr(value).replace("\n", " ")  # of arrays and frames it has lines
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

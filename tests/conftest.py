@@ -17,6 +17,7 @@ import forks
 import pytest
 import torch
 from hypothesis import settings
+from jaxtyping import config
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 # Which of both a kernel is for, interpreter or GPU, is settled when it and Triton are imported, so here, before
@@ -60,6 +61,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     os.environ["EMBEDTRAIN_CACHE"] = str(folder)
     return folder
+
+
+@pytest.fixture
+def unchecked_types() -> Iterator[None]:
+    """A user's session has no checks of types but the package's own."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,9 @@
 """A trained model in Python: texts in, vectors and search results out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import overload
+from typing import Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from embedtrain.models.dense.pair_head import interaction_of
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.retrieval.search import search
-from embedtrain.types import Side, TokenVectors
+from embedtrain.types import TokenVectors
 from embedtrain.workflows.search import Hit, list_hits
 
 Vectors = NDArray[np.float32] | TokenVectors
@@ -49,7 +49,7 @@ class Model:
         Raises:
             UserError: If ``texts`` is no list of texts, or one of them is empty.
         """
-        return self._encode(texts, "query")
+        return encode_texts(self.encoder, _read_texts(texts, "texts"), "query")
 
     def encode_documents(self, texts: Sequence[str]) -> Vectors:
         """Return the vectors of documents.
@@ -57,13 +57,19 @@ class Model:
         Raises:
             UserError: If ``texts`` is no list of texts.
         """
-        return self._encode(texts, "document")
+        return encode_texts(self.encoder, _read_texts(texts, "texts"), "document")
 
     def index(self, documents: Sequence[str] | Mapping[str, str]) -> Index:
-        """Encode documents, texts or id to text, to search them often. Ids of plain texts count from 0."""
-        texts = list(documents.values() if isinstance(documents, Mapping) else documents)
+        """Encode documents, texts or id to text, to search them often. Ids of plain texts count from 0.
+
+        Raises:
+            UserError: If ``documents`` are neither, or there is none.
+        """
+        texts = _read_texts(documents, "documents")
         ids = documents if isinstance(documents, Mapping) else range(len(texts))
-        return Index([str(one) for one in ids], texts, self.encode_documents(texts))
+        return Index(
+            [str(one) for one in ids], texts, encode_texts(self.encoder, texts, "document")
+        )
 
     @overload
     def search(  # type: ignore[overload-overlap] # a text is a sequence of texts, but not here
@@ -89,22 +95,35 @@ class Model:
             query: One text, or several.
             documents: An :meth:`index`, or documents, which are encoded for this search only.
             top: Results per query.
+
+        Raises:
+            UserError: If one of them is none of these.
         """
+        texts = [query] if isinstance(query, str) else _read_texts(query, "query")
+        if not isinstance(top, int) or top < 1:
+            raise UserError("top", "must be a whole number above 0", got=top, cure="Give top=5")
         index = documents if isinstance(documents, Index) else self.index(documents)
-        queries = self.encode_queries([query] if isinstance(query, str) else query)
+        queries = encode_texts(self.encoder, texts, "query")
         found = search(queries, index.vectors, top, interaction_of(self.encoder))
         hits = list_hits(found, index.ids, index.texts)
         return hits[0] if isinstance(query, str) else hits
 
-    def _encode(self, texts: Sequence[str], side: Side) -> Vectors:
-        listed = [] if isinstance(texts, str) else list(texts)
-        wrong = next((text for text in listed if not isinstance(text, str)), None)
-        if not listed or wrong is not None:
-            got = texts if wrong is None else wrong
-            raise UserError(
-                "texts", "must be a list of one or more texts", got=got, cure="Give [text]"
-            )
-        return encode_texts(self.encoder, listed, side)
+
+def _read_texts(given: object, place: Literal["texts", "query", "documents"]) -> list[str]:
+    """Return what was given as a list of texts, once it is one; ``documents`` may have ids."""
+    named = place == "documents" and isinstance(given, Mapping)
+    wrong = isinstance(given, str | bytes | Mapping) and not named
+    if wrong or not isinstance(given, Iterable) or not (listed := list(given)):
+        cure = {"query": "Give a text or [text]", "texts": "Give [text]"}.get(
+            place, "Give [text] or {id: text}"
+        )
+        raise UserError(place, "must be a list of one or more texts", got=given, cure=cure)
+    texts: list[str] = []
+    for key, text in given.items() if isinstance(given, Mapping) else enumerate(listed):
+        if not isinstance(text, str):
+            raise UserError(f"{place}[{key!r}]", "is no text", got=text, cure="Give a text")
+        texts.append(text)
+    return texts
 
 
 def load(path: str | Path, *, instruction: str | None = None) -> Model:

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+from embedtrain.data.examples import SourceConfig
 from embedtrain.data.given import keep_rows
+from embedtrain.data.sources import check_early
 from embedtrain.mining.output import MiningFolder
 from embedtrain.mining.settings import MiningConfig
 from embedtrain.recipe.overrides import read_section
 from embedtrain.recipe.reading import Overrides, as_words
-from embedtrain.recipe.retrieval import GivenRecipe, load_recipe
+from embedtrain.recipe.retrieval import AnyRecipe, GivenRecipe, Recipe, load_recipe
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.release.export import export
 from embedtrain.workflows import check as checking
@@ -38,7 +40,7 @@ def train(
     Raises:
         UserError: If the recipe, the data or the output folder is not usable.
     """
-    return runs.train(load_recipe(recipe, overrides, data), Path(output))
+    return runs.train(_read(recipe, overrides, data), Path(output))
 
 
 def resume(run: str | Path, overrides: Overrides = ()) -> RunFolder:
@@ -58,7 +60,7 @@ def check(
     Raises:
         UserError: For whatever would stop :func:`train`.
     """
-    return checking.check(load_recipe(recipe, overrides, data))
+    return checking.check(_read(recipe, overrides, data))
 
 
 def mine(
@@ -85,5 +87,14 @@ def mine(
         UserError: If data, model or settings are not usable.
     """
     path = str(data if isinstance(data, str | Path) else keep_rows(data))
+    check_early(SourceConfig(path=path))
     chosen = read_section(MiningConfig, settings)
     return mine_negatives(str(model), path, Path(output), chosen, split=split)
+
+
+def _read(recipe: GivenRecipe, overrides: Overrides, data: object) -> AnyRecipe:
+    """Read a recipe, and what it is given in this session, before anything is loaded."""
+    found = load_recipe(recipe, overrides, data)
+    for source in found.data.sources if isinstance(found, Recipe) else ():
+        check_early(source)
+    return found

@@ -4,24 +4,27 @@ They are kept in the user's cache; a run copies its own into its folder, and goe
 """
 
 import json
+import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import isnan
 from pathlib import Path
 from typing import Any
 
-from embedtrain.data.readers.text_lines import hash_files
+from embedtrain.data.given_rows import entries_of, judgments_of, rows_of
+from embedtrain.data.readers.text_lines import GIVEN, hash_files
 from embedtrain.errors import UserError
 from embedtrain.files import build_once, default_cache
 
+ROWS = "rows.jsonl"
 TASK = "in_memory"
 """Name of a task that was given so; results show it."""
 PARTS = ("queries", "documents", "qrels")
 
 
 def keep_rows(rows: object, place: str = "data") -> Path:
-    """Write rows to a JSON Lines file once and return its path.
+    """Write rows to a JSON Lines file once and return its path; errors of what reads it name ``place``.
 
     Args:
         rows: An iterable of dicts, such as a list, a generator (read once) or a ``datasets.Dataset``; or a
@@ -31,37 +34,46 @@ def keep_rows(rows: object, place: str = "data") -> Path:
     Raises:
         UserError: If they are none of these, there is none, or a value is no text, number, list or dict.
     """
-    return (
-        _keep(lambda folder: _write(folder / "rows.jsonl", _rows(rows, place), place))
-        / "rows.jsonl"
-    )
+    folder = _keep(lambda folder: _write(folder / ROWS, rows_of(rows, place), place))
+    GIVEN[str(folder / ROWS)] = place
+    return folder / ROWS
 
 
-def keep_task(queries: object, documents: object, qrels: object) -> Path:
+def keep_task(queries: object, documents: object, qrels: object, *, prefix: str = "") -> Path:
     """Write a retrieval task to a BEIR folder once and return it.
 
     Args:
         queries: Id to text, or texts, or rows with ``_id`` and ``text``; the ids of others count from 0.
         documents: The same; a row may have a ``title``.
-        qrels: Query id to the ids of its relevant documents, or to document id to grade; or rows with
-            ``query-id``, ``corpus-id`` and ``score``.
+        qrels: Query id to a list of the ids of its relevant documents, or to document id to grade; or rows
+            with ``query-id``, ``corpus-id`` and ``score``.
+        prefix: Of the names of the three, for errors.
 
     Raises:
-        UserError: If one of them is none of these.
+        UserError: If one of them is none of these, or they do not fit together.
     """
+    asked = entries_of(queries, f"{prefix}queries", may_be_empty=False)
+    corpus = entries_of(documents, f"{prefix}documents", may_be_empty=True)
+    judged = judgments_of(qrels, f"{prefix}qrels", asked, corpus)
 
     def write(folder: Path) -> None:
         (folder / TASK / "qrels").mkdir(parents=True)
-        _write(folder / TASK / "queries.jsonl", _entries(queries, "queries"), "queries")
-        _write(folder / TASK / "corpus.jsonl", _entries(documents, "documents"), "documents")
-        lines = ["\t".join(map(str, judgment)) for judgment in _judgments(qrels)]
+        _write(folder / TASK / "queries.jsonl", asked.values(), f"{prefix}queries")
+        _write(folder / TASK / "corpus.jsonl", corpus.values(), f"{prefix}documents")
+        lines = ["\t".join(map(str, judgment)) for judgment in judged]
         text = "\n".join(["query-id\tcorpus-id\tscore", *lines, ""])
         (folder / TASK / "qrels" / "test.tsv").write_text(text, encoding="utf-8")
 
     return _keep(write) / TASK
 
 
-def copy_sections(content: Any) -> Any:  # noqa: ANN401 - any part of a recipe
+def name_given(path: str) -> str:
+    """Return what is shown for a path: itself, unless what lies there was given in memory."""
+    kept = re.search(rf"[\\/]given[\\/]\w{{16}}[\\/]({ROWS}|{TASK})$", path)
+    return "given in memory" if kept else path
+
+
+def copy_sections(content: Any) -> Any:
     """Copy the dicts and lists of a recipe, but not what is given in them; paths become texts."""
     if isinstance(content, Mapping):
         return {
@@ -80,10 +92,15 @@ def keep_given(content: dict[str, Any]) -> None:
     for number, source in enumerate(sources if isinstance(sources, list) else ()):
         if isinstance(source, dict) and "rows" in source and "path" not in source:
             source["path"] = str(keep_rows(source.pop("rows"), f"data.sources.{number}.rows"))
-    for task in (content.get("validation"), content.get("evaluation")):
-        if isinstance(task, dict) and all(part in task for part in PARTS):
-            task["path"] = str(keep_task(*(task.pop(part) for part in PARTS)))
+    for name in ("validation", "evaluation"):
+        task = content.get(name)
+        lacking = [part for part in PARTS if not isinstance(task, dict) or part not in task]
+        if isinstance(task, dict) and not lacking:
+            task["path"] = str(keep_task(*(task.pop(part) for part in PARTS), prefix=f"{name}."))
             task["split"] = "test"
+        elif len(lacking) < len(PARTS):
+            cure = "Give queries, documents and qrels, all three"
+            raise UserError(f"{name}.{lacking[0]}", "is missing", cure=cure)
 
 
 def copy_given(content: Any, folder: Path) -> Any:  # noqa: ANN401 - any part of a recipe
@@ -120,25 +137,6 @@ def _keep(write: Callable[[Path], None]) -> Path:
         shutil.rmtree(building, ignore_errors=True)
 
 
-def _rows(given: Any, place: str) -> Iterator[Mapping[str, object]]:  # noqa: ANN401 - of libraries not imported
-    """Yield the rows of whatever holds rows; a text alone is a row of it."""
-    library, kind = type(given).__module__.partition(".")[0], type(given).__name__
-    if (library, kind) == ("pandas", "DataFrame"):
-        given = given.to_dict(orient="records")
-    elif (library, kind) == ("polars", "DataFrame"):
-        given = given.iter_rows(named=True)
-    elif (library, kind) == ("pyarrow", "Table"):
-        given = given.to_pylist()
-    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
-        cure = "Give a list of dicts, a generator of them, one split of a data set, or a frame"
-        raise UserError(place, "is nothing that holds rows", got=type(given).__name__, cure=cure)
-    for number, row in enumerate(given):
-        if not isinstance(row, str | Mapping):
-            cure = "Give a dict for each row"
-            raise UserError(f"{place} row {number}", "is no dict", got=row, cure=cure)
-        yield {"text": row} if isinstance(row, str) else row
-
-
 def _write(path: Path, rows: Iterable[Mapping[str, object]], place: str) -> None:
     """Write rows as JSON Lines; what is missing in a frame becomes null."""
     number = -1
@@ -165,35 +163,3 @@ def _plain(value: Any) -> object:  # noqa: ANN401 - a value of any library
     if type(value).__name__ in ("NAType", "NaTType"):
         return None
     raise TypeError(f"holds a value of type {type(value).__name__}")
-
-
-def _entries(given: Any, place: str) -> Iterator[Mapping[str, object]]:  # noqa: ANN401 - see keep_task
-    """Yield rows with an id and a text."""
-    if isinstance(given, Mapping):
-        given = [
-            {"_id": key, **(text if isinstance(text, Mapping) else {"text": text})}
-            for key, text in given.items()
-        ]
-    for number, row in enumerate(_rows(given, place)):
-        rest = {key: value for key, value in row.items() if key not in ("_id", "id")}
-        yield {"_id": str(row.get("_id", row.get("id", number))), **rest}
-
-
-def _judgments(given: Any) -> Iterator[tuple[object, object, object]]:  # noqa: ANN401 - see keep_task
-    """Yield (query id, document id, grade)."""
-    if not isinstance(given, Mapping):
-        for number, row in enumerate(_rows(given, "qrels")):
-            missing = [name for name in ("query-id", "corpus-id") if name not in row]
-            if missing:
-                raise UserError(
-                    f"qrels row {number}", f"lacks {missing[0]}", got=row, cure="Add it"
-                )
-            yield row["query-id"], row["corpus-id"], row.get("score", 1)
-        return
-    for query, judged in given.items():
-        documents = [judged] if isinstance(judged, str | int) else judged
-        if not isinstance(documents, Iterable):
-            cure = "Give the ids of its documents, or a dict of ids to grades"
-            raise UserError(f"qrels of query {query}", "are no ids", got=judged, cure=cure)
-        grades = documents if isinstance(documents, Mapping) else dict.fromkeys(documents, 1)
-        yield from ((query, document, grade) for document, grade in grades.items())

@@ -6,9 +6,10 @@ from pathlib import Path
 from embedtrain.data.examples import Format, Progress, Source, SourceConfig
 from embedtrain.data.python_docs.source import load_python_docs_task, open_python_docs
 from embedtrain.data.readers.beir import RetrievalTask, load_retrieval_task, open_beir
-from embedtrain.data.readers.functions import is_function, open_function
+from embedtrain.data.readers.functions import find_function, is_function, open_function
 from embedtrain.data.readers.huggingface import open_datasets
 from embedtrain.data.readers.tabular import open_files
+from embedtrain.data.readers.text_lines import GIVEN
 from embedtrain.errors import UserError
 
 SUFFIXES: dict[str, Format] = {
@@ -42,6 +43,19 @@ def open_source(
     if kind == "function":
         return open_function(config)
     return open_files(config, matching_files(config.path))
+
+
+def check_early(config: SourceConfig) -> None:
+    """Look at a source of a Python session before a model is loaded: read what was in memory, find a function.
+
+    Raises:
+        UserError: If a row cannot be used, or the function cannot be called.
+    """
+    if config.path in GIVEN:
+        for _ in open_source(config).examples():
+            pass
+    elif config.format in (None, "function") and is_function(config.path):
+        find_function(config.path)
 
 
 def load_task(

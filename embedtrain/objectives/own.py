@@ -1,15 +1,22 @@
 """Which objective a recipe's section names: one of the package, or a class of the user's own."""
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from inspect import isabstract
 from pkgutil import iter_modules
 from typing import Annotated, Any, TypeVar, Union, get_args
 
+import torch
 from pydantic import BaseModel, Field, PlainSerializer, WrapValidator
+from torch import Tensor
+from torch.nn.functional import normalize
 
 from embedtrain.errors import UserError
 from embedtrain.plugins import find_reference, load_plugin
+from embedtrain.types import ObjectiveOutput, Relevance, RetrievalOutputs
+
+logger = logging.getLogger(__name__)
 
 Form = TypeVar("Form", bound=BaseModel)
 
@@ -42,21 +49,81 @@ def load_objective(name: object, form: type[BaseModel]) -> type[BaseModel] | Non
     if not (isinstance(kind, type) and issubclass(kind, form)):
         cure = f"Name a subclass of {form.__module__.removesuffix('.base')}.{form.__name__}"
         raise UserError(name, "is no objective", got=kind, cure=cure)
+    if isabstract(kind):
+        lacking = sorted(kind.__abstractmethods__)
+        raise UserError(name, "lacks what every objective has", got=lacking, cure="Define it")
     return kind
 
 
-def any_objective(kinds: Mapping[str, type[BaseModel]], form: type[BaseModel]) -> Any:  # noqa: ANN401 - a type
-    """Return the type of a section: one of ``kinds`` by its name, any other subclass of ``form``, or an instance."""
+def check_output(objective: object, result: object) -> ObjectiveOutput:
+    """Return what an objective returned, which may be the user's own.
+
+    Raises:
+        UserError: If it is anything but a loss in its type.
+    """
+    loss = result.loss if isinstance(result, ObjectiveOutput) else None
+    if not isinstance(result, ObjectiveOutput) or not isinstance(loss, Tensor) or loss.ndim:
+        place = name_of(objective) if isinstance(objective, BaseModel) else type(objective).__name__
+        cure = "Return ObjectiveOutput(loss, {}) with a tensor of no dimension as loss"
+        raise UserError(place, "must return the loss of a batch", got=result, cure=cure)
+    return result
+
+
+def try_on_pairs(objective: Any) -> None:
+    """Call an objective of the user's own on random outputs: what it returns is seen before a model is loaded.
+
+    What it raises there is no verdict: they lack much that its model and data may bring.
+
+    Raises:
+        UserError: If it returns no loss.
+    """
+    documents = torch.arange(4)
+    positives, known = torch.tensor([[0], [2]]), torch.full((2, 1), -1)
+    vectors = normalize(torch.linspace(-1, 1, 48).sin().view(6, 8), dim=1).requires_grad_()
+    relevance = Relevance(
+        documents[:2],
+        documents,
+        documents // 2,
+        positives,
+        known,
+        teacher_scores=vectors[2:, 0].detach(),
+    )
+    try:
+        with torch.random.fork_rng(devices=[]):
+            result = objective(RetrievalOutputs(vectors[:2], vectors[2:], relevance))
+    except Exception:
+        logger.debug("%s cannot be tried on random outputs", name_of(objective), exc_info=True)
+        return
+    check_output(objective, result)
+
+
+def any_objective(
+    kinds: Mapping[str, type[BaseModel]],
+    form: type[BaseModel],
+    trial: Callable[[Any], None] | None = None,
+) -> Any:
+    """Return the type of a section: one of ``kinds`` by its name, any other subclass of ``form``, or an instance.
+
+    ``trial`` looks at those of the user's own.
+    """
 
     def read(value: object, handler: Callable[[object], object]) -> object:
         if isinstance(value, form):
-            return value
+            return tried(value)
+        if isinstance(value, type) and issubclass(value, form):
+            raise UserError(value.__qualname__, "is a class", got=value, cure="Give an instance")
         name = value.get("name") if isinstance(value, Mapping) else None
         kind = None if isinstance(name, str) and name in kinds else load_objective(name, form)
         if kind is None:
             return handler(value)
         assert isinstance(value, Mapping)
-        return kind.model_validate({key: part for key, part in value.items() if key != "name"})
+        values = {key: part for key, part in value.items() if key != "name"}
+        return tried(kind.model_validate(values))
+
+    def tried(objective: Any) -> object:
+        if trial is not None and ":" in name_of(objective):
+            trial(objective)
+        return objective
 
     def write(value: BaseModel, info: Any) -> dict[str, Any]:  # noqa: ANN401 - pydantic's, a protocol
         mode, short = info.mode, info.exclude_defaults

@@ -5,7 +5,8 @@ from typing import Any
 
 import yaml
 
-from embedtrain.recipe.retrieval import AnyRecipe, Recipe
+from embedtrain.data.given import name_given
+from embedtrain.recipe.retrieval import AnyRecipe
 
 TAGS = ("kind", "name")
 """Keys that say which class a section is of: needed to read it, even where the value is that class's default."""
@@ -23,27 +24,10 @@ def _represent_list(dumper: yaml.SafeDumper, values: list[Any]) -> yaml.Node:
 _Dumper.add_representer(list, _represent_list)
 
 
-def filled_keys(asked: Recipe, resolved: Recipe) -> list[str]:
-    """Return the keys of ``model`` that a recipe left open and its backbone filled, as ``query.prompt``."""
-    return _filled(asked.model.model_dump(mode="json"), resolved.model.model_dump(mode="json"))
-
-
-def _filled(asked: dict[str, Any], resolved: dict[str, Any]) -> list[str]:
-    keys = []
-    for key, value in resolved.items():
-        if asked.get(key) is None and value is not None:
-            keys.append(key)
-        elif isinstance(value, dict) and isinstance(asked[key], dict):
-            keys += [f"{key}.{inner}" for inner in _filled(asked[key], value)]
-    return keys
-
-
-def dump_changed(recipe: AnyRecipe, filled: Sequence[str] = ()) -> str:
+def dump_changed(recipe: AnyRecipe) -> str:
     """Return as YAML only what differs from the defaults; read as a recipe it is the same one.
 
-    Args:
-        recipe: As it is in the run folder.
-        filled: Keys of its model that the backbone decided (:func:`filled_keys`); it will do so again.
+    Data that were given in memory have no path that helps a reader: it only says that they were.
     """
     whole = recipe.model_dump(mode="json")
     changed = _with_tags(recipe.model_dump(mode="json", exclude_defaults=True), whole)
@@ -68,6 +52,6 @@ def _with_tags(changed: Any, whole: Any) -> Any:  # noqa: ANN401 - YAML may hold
     if isinstance(changed, list):
         return [_with_tags(*pair) for pair in zip(changed, whole, strict=True)]
     if not isinstance(changed, dict):
-        return changed
+        return name_given(changed) if isinstance(changed, str) else changed
     tags = {key: whole[key] for key in TAGS if whole.get(key) is not None}
     return tags | {key: _with_tags(value, whole[key]) for key, value in changed.items()}

@@ -73,7 +73,7 @@ def unknown_key(place: str, key: str, known: Sequence[str]) -> UserError:
 
 def unusable(place: str, details: Mapping[str, Any], *, with_value: bool) -> UserError:
     """Return the error for a value that pydantic refuses, in its words."""
-    got = details["input"] if with_value else None
+    got = details["input"] if with_value else ...
     if details["type"] in NO_SECTION:
         return UserError(place, "must have keys of its own", got=got, cure="Write key: value")
     message = details["msg"].removeprefix("Value error, ")

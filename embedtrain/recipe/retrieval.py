@@ -123,6 +123,8 @@ def load_recipe(recipe: GivenRecipe, overrides: Overrides = (), data: object = N
     place, content, root = _read(recipe)
     if "stages" in content:
         raise UserError(place, "has several stages", cure="Only `embedtrain train` runs them")
+    if isinstance(recipe, Mapping) or data is not None:  # nobody lists it
+        content.setdefault("description", "From Python.")
     given = set_keys(content, overrides)
     if data is not None:
         path = data if isinstance(data, str | Path) else keep_rows(data)

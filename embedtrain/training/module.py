@@ -10,6 +10,7 @@ from embedtrain.evaluation.measures.diagnostics import effective_rank, mean_norm
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.objectives.base import Objective
+from embedtrain.objectives.own import check_output
 from embedtrain.ops.row_blocks import candidate_masks
 from embedtrain.ops.similarity import all_scores, take
 from embedtrain.training.frozen_documents import FrozenDocuments
@@ -60,7 +61,7 @@ class RetrievalModule(TrainedModule):
         if self.guide is not None:
             outputs = replace(outputs, guide=self.guide(outputs))
         # Outside of autocast: scores at a low temperature need float32, bf16 logits give gradients far off.
-        result = objective(outputs)
+        result = check_output(objective, objective(outputs))
         whole = self.config.micro_batch
         if self.batch_sizes:
             whole = self.batch_sizes[batch.source] // self.config.accumulate

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from embedtrain.evaluation.measures.diagnostics import effective_rank, mean_norm
 from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoder
+from embedtrain.objectives.own import check_output
 from embedtrain.objectives.pretrain import PretrainObjective
 from embedtrain.objectives.pretrain.base import token_loss
 from embedtrain.pretrain_types import MaskedBatch, PretrainOutputs
@@ -54,7 +55,7 @@ class PretrainModule(TrainedModule):
             return outputs
 
         outputs = weigh_by_labels(self.within_memory(run))
-        result = self.objective(outputs)
+        result = check_output(self.objective, self.objective(outputs))
         if self.logs_now:
             figures = loss_figures(result, outputs)
             figures |= {name: value.item() for name, value in outputs.figures.items()}

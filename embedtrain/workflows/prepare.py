@@ -7,12 +7,14 @@ from pathlib import Path
 from embedtrain.contract.texts import Contract, TextSide, Tokenization
 from embedtrain.data.batches import DataConfig
 from embedtrain.data.examples import Source
+from embedtrain.data.given import name_given
 from embedtrain.data.held_out import CORPUS, Part, hold_out
 from embedtrain.data.readers.beir import RetrievalTask, bounded
 from embedtrain.data.sources import load_task as read_task
 from embedtrain.data.sources import open_source
 from embedtrain.data.tokenized import TokenizedSource, tokenize_source
 from embedtrain.errors import UserError
+from embedtrain.evaluation.results.report import refuse_single
 from embedtrain.files import default_cache
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
@@ -80,6 +82,8 @@ def open_data(recipe: Recipe) -> Opened:
         tasks |= held.tasks
     for name, config in configs.items():
         tasks[name] = bounded(tasks[name], config.num_queries, config.num_documents)
+    if "evaluation" in tasks:  # it is compared with the scores before training
+        refuse_single(len(tasks["evaluation"].queries), "evaluation")
     return Opened(sources, tasks.get("validation"), tasks.get("evaluation"), summary)
 
 
@@ -118,7 +122,7 @@ def open_sources(config: TrainingData) -> list[Source]:
     """Open the sources of a recipe, whole."""
     sources = []
     for source_config in config.sources:
-        with progress_bar(f"Reading {source_config.path}", None) as advance:
+        with progress_bar(f"Reading {name_given(source_config.path)}", None) as advance:
             found = open_source(source_config, cache_of(config), lambda *_, step=advance: step(1))
             sources.append(found)
     return sources
@@ -153,7 +157,7 @@ def _under_instruction(tokenization: Tokenization, name: str | None) -> Tokeniza
 
 def load_task(path: str, split: str, cache: Path | None = None) -> RetrievalTask:
     """Read a retrieval task."""
-    with progress_bar(f"Reading {path} {split}", None) as advance:
+    with progress_bar(f"Reading {name_given(path)} {split}", None) as advance:
         return read_task(path, split, cache, lambda *_: advance(1))
 
 

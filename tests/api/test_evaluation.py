@@ -67,6 +67,14 @@ def test_a_kind_of_task_of_ones_own_is_imported_by_its_name(bert, tmp_path, monk
         embedtrain.evaluate(bert, data, task="lengths")
 
 
+def test_a_paired_test_on_one_query_is_refused(bert):
+    one = {"queries": ["red"], "documents": ["a red cat", "a dog"], "qrels": {0: [0]}}
+    result = embedtrain.evaluate(bert, **one)
+    assert len(result.per_query["ndcg_at_10"]) == 1
+    with pytest.raises(embedtrain.UserError, match=r"^baseline needs two queries .*; got 1\."):
+        embedtrain.evaluate(bert, **one, baseline=result)
+
+
 @pytest.mark.parametrize("left_out", ["queries", "documents", "qrels", None])
 def test_half_a_task_and_two_tasks_are_refused(bert, beir, task, left_out):
     given = {name: value for name, value in task.items() if name != left_out}

@@ -75,6 +75,7 @@ def test_a_late_interaction_model_gives_a_vector_per_token(late_interaction):
     assert len(vectors.values) == vectors.lengths.sum()
 
 
+@pytest.mark.usefixtures("unchecked_types")
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
@@ -83,12 +84,43 @@ def test_a_late_interaction_model_gives_a_vector_per_token(late_interaction):
             r"^texts must be a list of one or more texts; got 'red cat'\. Give \[text\]\.$",
         ),
         ([], r"^texts must be a list"),
+        (None, r"^texts must be a list of one or more texts; got None\. Give \[text\]\.$"),
+        ({"a": "red"}, r"^texts must be a list .*; got \{'a': 'red'\}"),
+        ([None], r"^texts\[0\] is no text; got None\. Give a text\.$"),
+        (["red", 3], r"^texts\[1\] is no text; got 3\."),
         (["red", ""], r"^query 2 is empty"),
     ],
 )
 def test_what_is_no_list_of_texts_is_refused(model, texts, message):
     with pytest.raises(embedtrain.UserError, match=message):
         model.encode_queries(texts)
+
+
+@pytest.mark.usefixtures("unchecked_types")
+@pytest.mark.parametrize(
+    ("query", "documents", "message"),
+    [
+        (None, ["a"], r"^query must be a list .*; got None\. Give a text or \[text\]\.$"),
+        (["x", None], ["a"], r"^query\[1\] is no text; got None\. Give a text\.$"),
+        ("x", [None, "b"], r"^documents\[0\] is no text; got None\. Give a text\.$"),
+        ("x", {"a": None}, r"^documents\['a'\] is no text; got None\. Give a text\.$"),
+        ("x", "abc", r"^documents must be a list .*; got 'abc'\. Give \[text\] or \{id: text\}\.$"),
+        ("x", None, r"^documents must be a list .*; got None\."),
+        ("x", np.array([[1.0], [2.0]]), r"^documents\[0\] is no text; got array"),
+        ("x", {}, r"^documents must be a list .*; got \{\}\."),
+    ],
+)  # fmt: skip
+def test_a_search_of_what_is_no_text_names_it(model, query, documents, message):
+    with pytest.raises(embedtrain.UserError, match=message) as caught:
+        model.search(query, documents)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("unchecked_types")
+@pytest.mark.parametrize("top", [0, -1, None, 2.5])
+def test_a_search_has_at_least_one_result(model, top):
+    with pytest.raises(embedtrain.UserError, match=rf"^top must be a whole number .*; got {top}\."):
+        model.search("x", ["a"], top=top)
 
 
 def test_a_run_without_a_model_says_how_to_finish_it(tmp_path):

@@ -5,6 +5,7 @@ import shutil
 import sys
 
 import pytest
+import yaml
 from safetensors.torch import load_file
 from torch import equal
 
@@ -65,6 +66,10 @@ def test_a_run_goes_on_without_the_rows_it_was_given(recipe, rows, beir, tmp_pat
     scores = [json.loads(run.evaluation.read_text())["after"] for run in (whole, resumed)]
     assert scores[0]["data"] == scores[1]["data"]
     assert scores[0]["data"]["name"] == "in_memory"
+    card = (whole.model / "README.md").read_text()
+    assert card.count("| given in memory | train |") == 2
+    assert card.count("path: given in memory") == 3
+    assert str(default_cache()) not in card
 
 
 @pytest.mark.usefixtures("trusted_exports")
@@ -85,6 +90,70 @@ def test_an_objective_of_ones_own_trains_and_its_absence_is_named(
     del sys.modules["own_pull"]
     with pytest.raises(embedtrain.UserError, match=r"own_pull:Pull needs own_pull, which is not"):
         embedtrain.resume(run.path)
+
+
+def test_a_recipe_in_a_dict_needs_no_description(recipe, rows, tmp_path):
+    del recipe["description"]
+    assert embedtrain.load_recipe(recipe, data=rows).description == "From Python."
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(recipe | {"data": {"sources": [{"path": "pairs.jsonl"}]}}))
+    assert embedtrain.load_recipe(file, data=rows).description == "From Python."
+    with pytest.raises(embedtrain.UserError, match="description is missing"):
+        embedtrain.load_recipe(file)
+
+
+@pytest.fixture
+def no_model(monkeypatch):
+    """A mistake is to show before anything is loaded."""
+
+    def fail(*_, **__):
+        raise AssertionError("a model is loaded")
+
+    for module in ("train", "check"):
+        monkeypatch.setattr(f"embedtrain.workflows.{module}.build_encoder", fail)
+    monkeypatch.setattr("embedtrain.workflows.mine.load_encoder", fail)
+
+
+@pytest.mark.usefixtures("no_model")
+def test_mistakes_in_rows_are_named_before_a_model_is_loaded(recipe, rows, bert, tmp_path):
+    bad = [rows[0], {"query": "red", "answr": "a cat"}]
+    message = r"^data row 1 has no column for the positive; got \['query', 'answr'\]\."
+    for work in (
+        lambda: embedtrain.train(recipe, tmp_path / "run", data=bad),
+        lambda: embedtrain.check(recipe, data=bad),
+        lambda: embedtrain.mine(bert, bad, tmp_path / "mined"),
+    ):
+        with pytest.raises(embedtrain.UserError, match=message):
+            work()
+    source = {
+        "rows": [{"text": "a", "other": None}],
+        "columns": {"query": "text", "positive": "other"},
+    }
+    message = r"^data\.sources\.0\.rows row 0 has a query without positives; got 'a'\."
+    with pytest.raises(embedtrain.UserError, match=message):
+        embedtrain.check(recipe | {"data": {"sources": [source]}})
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("no_model")
+def test_a_function_that_takes_no_split_is_refused_before_a_model_is_loaded(
+    recipe, tmp_path, monkeypatch
+):
+    (tmp_path / "own_noarg.py").write_text("def noarg():\n    return []\nrows = []\n")
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    message = r"^own_noarg:noarg does not take the split as its one argument; got '\(\)'\. Name a "
+    with pytest.raises(embedtrain.UserError, match=message):
+        embedtrain.check(recipe, data="own_noarg:noarg")
+    with pytest.raises(embedtrain.UserError, match=r"^own_noarg:rows gives no rows; got \[\]\."):
+        embedtrain.train(recipe, tmp_path / "run", data="own_noarg:rows")
+
+
+def test_an_evaluation_on_one_query_is_refused_before_training(recipe, rows, tmp_path):
+    task = {"queries": ["red"], "documents": ["a red cat", "a dog"], "qrels": {0: [0]}}
+    message = r"^evaluation needs two queries or more: .*; got 1\. Give more queries"
+    with pytest.raises(embedtrain.UserError, match=message):
+        embedtrain.train(recipe | {"evaluation": task}, tmp_path / "run", data=rows)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_recipe_that_was_read_takes_overrides_and_data(recipe, rows):

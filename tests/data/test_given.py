@@ -11,9 +11,16 @@ import pyarrow as pa
 import pytest
 
 from embedtrain.data.examples import SourceConfig
-from embedtrain.data.given import copy_given, copy_sections, keep_given, keep_rows, keep_task
+from embedtrain.data.given import (
+    copy_given,
+    copy_sections,
+    keep_given,
+    keep_rows,
+    keep_task,
+    name_given,
+)
 from embedtrain.data.readers.beir import load_retrieval_task
-from embedtrain.data.sources import open_source
+from embedtrain.data.sources import check_early, open_source
 from embedtrain.errors import UserError
 from embedtrain.files import default_cache
 
@@ -84,7 +91,7 @@ def test_every_holder_of_the_same_task_gives_the_same_folder():
         (
             list(queries.values()),
             {str(n): text for n, text in enumerate(texts)},
-            {"0": 2, "1": "0"},
+            {"0": [2], "1": ["0"]},
         ),
         (pd.DataFrame({"_id": [0, 1], "text": ["red", "blue"]}), entries, {0: {2: 1}, 1: {0: 1}}),
         (queries, pl.DataFrame(entries), judged),
@@ -108,14 +115,84 @@ def test_grades_and_titles_are_kept():
     ("qrels", "message"),
     [
         ({"q": 0.5}, r"^qrels of query q are no ids; got 0.5"),
+        ({"q": "d"}, r"^qrels of query q are no ids; got 'd'\. Give a list of the ids"),
+        ({"q": None}, r"^qrels of query q are no ids; got None"),
+        ({"q": []}, r"^qrels of query q are none; got \[\]"),
+        ({}, r"^qrels judges nothing; got \{\}"),
+        ({"q": {"d": 0}}, r"^qrels of query q is of a query without a relevant document; got 0"),
+        ({"q": {"d": "high"}}, r"^qrels of query q must have a whole number .*; got 'high'"),
+        ({"q": {"d": 0.5}}, r"^qrels of query q must have a whole number .*; got 0\.5"),
+        ({"p": ["d"]}, r"^qrels of query p names a query that is not given; got 'p'"),
+        ({"q": ["d", "e"]}, r"^qrels of query q names a document that is not given; got 'e'"),
+        ({"q": ["blank"]}, r"^qrels of query q names a document without text; got 'blank'"),
         ([{"query-id": "q"}], r"^qrels row 0 lacks corpus-id"),
+        ([{"query-id": None, "corpus-id": "d"}], r"^qrels row 0 query-id must be .*; got None"),
+        ([{"query-id": "q", "corpus-id": "d"}] * 2, r"^qrels row 1 judges .* second time; got 'd'"),
         ([("q", "d")], r"^qrels row 0 is no dict"),
         (7, r"^qrels is nothing that holds rows"),
     ],
-)
+)  # fmt: skip
 def test_judgments_that_are_none_are_refused(qrels, message):
     with pytest.raises(UserError, match=message):
-        keep_task({"q": "a"}, {"d": "b"}, qrels)
+        keep_task({"q": "a"}, {"d": "b", "blank": " "}, qrels)
+
+
+@pytest.mark.parametrize(
+    ("queries", "documents", "message"),
+    [
+        ({"q": None}, ["b"], r"^queries q text must be a text; got None\. Give a text\.$"),
+        ([" "], ["b"], r"^queries row 0 text is empty; got ' '"),
+        (["a"], "abc", r"^documents is nothing that holds rows; got 'str'"),
+        (["a"], [{"_id": "x", "txt": "b"}], r"^documents row 0 has no column 'text'; got \['_id', 'txt'\]"),
+        (["a"], {"0": 3}, r"^documents 0 text must be a text; got 3"),
+        (["a"], [{"_id": 0, "text": "b"}, {"_id": "0", "text": "c"}], r"^documents row 1 has the id of an earlier one; got '0'"),
+        (["a"], [{"_id": None, "text": "b"}], r"^documents row 0 _id must be .*; got None"),
+        (["a"], {"x\ty": "b"}, r"^documents x\ty _id is empty or has a tab .*; got 'x\\ty'"),
+    ],
+)  # fmt: skip
+def test_texts_that_are_none_are_refused_where_they_were_given(queries, documents, message):
+    with pytest.raises(UserError, match=message):
+        keep_task(queries, documents, {"0": ["0"]})
+
+
+def test_whole_numbers_of_frames_are_grades_even_where_the_column_has_gaps():
+    judged = pd.DataFrame({"query-id": ["0"], "corpus-id": [0], "score": [2.0]})
+    assert load_retrieval_task(keep_task(["a"], ["b"], judged)).qrels == {"0": {"0": 2}}
+
+
+def test_a_task_in_a_recipe_lacks_no_part_and_is_named_by_its_section():
+    task = {"queries": ["a"], "documents": ["b"], "qrels": {"0": ["1"]}}
+    with pytest.raises(UserError, match=r"^evaluation\.qrels of query 0 names a document"):
+        keep_given({"evaluation": task})
+    with pytest.raises(UserError, match=r"^validation\.documents is missing\. Give queries, doc"):
+        keep_given({"validation": {"queries": ["a"], "qrels": {"0": ["1"]}}})
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"query": "q", "answr": "b"}, r"^mine row 1 has no column for the positive; got \['query', 'answr'\]"),
+        ({"query": "q", "positive": None}, r"^mine row 1 has a query without positives; got 'q'"),
+        ({"query": None, "positive": "b"}, r"^mine row 1 query must be a text; got None"),
+        ({"query": "q", "positive": 3}, r"^mine row 1 positive must be a text; got 3"),
+        ({"query": "\ud800", "positive": "b"}, r"^mine row 1 holds half of a surrogate pair"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_rows_are_named_where_the_rows_were_given(row, message):
+    config = SourceConfig(path=str(keep_rows([ROWS[0], row], "mine")))
+    with pytest.raises(UserError, match=message) as caught:
+        check_early(config)
+    assert "rows.jsonl" not in str(caught.value)
+    assert open_source(config).place == "mine"
+
+
+def test_tables_show_that_rows_were_given_and_keep_other_paths(tmp_path):
+    content = {"data": {"sources": [{"path": str(keep_rows(ROWS))}]}}
+    (moved,) = copy_given(content, tmp_path / "given")["data"]["sources"]
+    assert name_given(str(keep_rows(ROWS))) == name_given(moved["path"]) == "given in memory"
+    task = keep_task(["a"], ["b"], {"0": ["0"]})
+    assert name_given(str(task)) == "given in memory"
+    assert name_given("given/rows.jsonl") == "given/rows.jsonl"
 
 
 def test_a_recipe_gets_paths_in_the_place_of_what_it_holds(tmp_path):

@@ -9,7 +9,7 @@ from objective_toys import random_outputs
 
 from embedtrain.errors import UserError
 from embedtrain.objectives import OBJECTIVES, Objective
-from embedtrain.objectives.own import name_of
+from embedtrain.objectives.own import check_output, name_of
 from embedtrain.recipe.retrieval import dump_recipe, load_recipe
 from embedtrain.training.sources import TrainingSource
 
@@ -29,6 +29,21 @@ class Named(Spread):
 
 class Sharper(InfoNCE):
     pass
+
+class Number(Objective):
+    def __call__(self, outputs):
+        return 0.5
+
+class Vector(Objective):
+    def __call__(self, outputs):
+        return ObjectiveOutput(outputs.document.sum(1), {})
+
+class Guided(Objective):
+    def __call__(self, outputs):
+        return outputs.guide.query
+
+class Lacking(Objective):
+    weight: float = 1.0
 
 class Twice(Objective):
     inner: AnyObjective
@@ -131,6 +146,44 @@ def test_a_mistake_in_one_reads_like_any_other(own, objective, message):
         load_recipe(recipe(objective))
     assert str(caught.value).startswith("recipe: ")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("unchecked_types")
+@pytest.mark.parametrize("kind", ["Number", "Vector"])
+@pytest.mark.parametrize("form", ["name", "instance", "inside"])
+def test_one_that_returns_no_loss_is_refused_with_the_recipe(own, kind, form):
+    name = {"name": f"own_losses:{kind}"}
+    given = {
+        "name": name,
+        "instance": getattr(own, kind)(),
+        "inside": {"name": "sum", "objectives": [{"name": "info_nce"}, name]},
+    }[form]
+    message = (
+        rf"^recipe: objective.*: own_losses:{kind} must return the loss of a batch; got .*\. Ret"
+    )
+    with pytest.raises(UserError, match=message) as caught:
+        load_recipe(recipe(given))
+    assert "\n" not in str(caught.value)
+
+
+def test_one_that_cannot_be_tried_is_judged_in_training(own):
+    before = torch.get_rng_state()
+    guided = load_recipe(recipe(own.Guided())).objective
+    assert torch.equal(before, torch.get_rng_state())
+    with pytest.raises(UserError, match=r"^own_losses:Guided must return the loss .*; got tensor"):
+        check_output(guided, torch.zeros(3))
+    output = own.Spread()(random_outputs())
+    assert check_output(guided, output) is output
+
+
+def test_one_without_call_and_a_class_in_place_of_an_instance_are_refused(own):
+    message = (
+        r"objective: own_losses:Lacking lacks what every objective has; got \['__call__'\]\. De"
+    )
+    with pytest.raises(UserError, match=message):
+        load_recipe(recipe({"name": "own_losses:Lacking"}))
+    with pytest.raises(UserError, match=r"objective: Spread is a class; got .*\. Give an instance"):
+        load_recipe(recipe(own.Spread))
 
 
 def test_a_class_of_the_wrong_kind_is_refused(own):

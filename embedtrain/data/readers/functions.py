@@ -2,12 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from inspect import signature
 
 from embedtrain.data.examples import Example, Source, SourceConfig, fingerprint_of
 from embedtrain.data.readers.rows import Row, RowReader
 from embedtrain.errors import UserError
 from embedtrain.plugins import find_reference, load_plugin
+
+CURE = "Name a function that takes the split and yields dicts"
 
 
 def is_function(path: str) -> bool:
@@ -35,17 +38,36 @@ def hash_rows(path: str, split: str) -> str:
     return total.hexdigest()
 
 
+def find_function(path: str) -> Callable[[str], object]:
+    """Import the function of a source without calling it.
+
+    Raises:
+        UserError: If it cannot be imported, is no function, or takes anything but the name of a split.
+    """
+    function = load_plugin(path, "embedtrain.sources")
+    if not callable(function):
+        raise UserError(path, "gives no rows", got=function, cure=CURE)
+    try:
+        form = signature(function)
+    except ValueError:  # some written in C say nothing of what they take
+        return function
+    try:
+        form.bind("train")
+    except TypeError:
+        problem = "does not take the split as its one argument"
+        raise UserError(path, problem, got=str(form), cure=CURE) from None
+    return function
+
+
 def function_rows(path: str, split: str) -> Iterator[tuple[str, Row]]:
     """Call a function and yield (place, row).
 
     Raises:
         UserError: If it cannot be imported, or yields no dicts.
     """
-    function = load_plugin(path, "embedtrain.sources")
-    rows = function(split) if callable(function) else None
+    rows = find_function(path)(split)
     if not isinstance(rows, Iterable):
-        cure = "Name a function that takes the split and yields dicts"
-        raise UserError(path, "gives no rows", got=rows, cure=cure)
+        raise UserError(path, "gives no rows", got=rows, cure=CURE)
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict):
             raise UserError(f"{path} row {number}", "is no dict", got=row, cure="Yield dicts")

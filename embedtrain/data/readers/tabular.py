@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from embedtrain.data.examples import Example, Source, SourceConfig, fingerprint_of, limited
+from embedtrain.data.given import name_given
 from embedtrain.data.readers.rows import Row, RowReader
-from embedtrain.data.readers.text_lines import hash_files, read_lines, read_objects
+from embedtrain.data.readers.text_lines import GIVEN, hash_files, read_lines, read_objects
 from embedtrain.errors import UserError
 
 ROWS_PER_BLOCK = 1024
@@ -29,7 +30,8 @@ def open_files(config: SourceConfig, paths: list[Path]) -> Source:
 
     content = hash_files(paths)
     length = limited(sum(map(count_parquet, paths)), config) if kind == "parquet" else None
-    return Source(config, config.path, fingerprint_of(config, content), stream, length)
+    place = GIVEN.get(config.path) or name_given(config.path)
+    return Source(config, place, fingerprint_of(config, content), stream, length)
 
 
 def read_separated(path: Path, delimiter: str) -> Iterator[tuple[str, Row]]:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from embedtrain.errors import UserError
 
+GIVEN: dict[str, str] = {}
+"""Files that hold what was given in memory, and where it was given, for errors."""
+
 
 def open_bytes(path: Path) -> BufferedReader | gzip.GzipFile:
     """Open a file for reading, through gzip where the name says so."""
@@ -49,7 +52,8 @@ def read_objects(path: Path) -> Iterator[tuple[str, dict[str, object]]]:
     for number, _, line in read_lines(path):
         if line.isspace():
             continue
-        place = f"{path}:{number}"
+        given = GIVEN.get(str(path))
+        place = f"{path}:{number}" if given is None else f"{given} row {number - 1}"
         yield place, parse_object(place, line)
 
 

@@ -152,6 +152,18 @@ def _labels(clusters: Mapping[str, str] | None, items: Iterable[str]) -> list[st
     return None if clusters is None else [clusters[item] for item in items]
 
 
+def refuse_single(num_queries: int, place: object) -> None:
+    """Refuse a paired test on one query before the work starts.
+
+    Raises:
+        UserError: If there are fewer than two.
+    """
+    if num_queries < 2:
+        cure = "Give more queries, or compare nothing"
+        problem = "needs two queries or more: one shows no difference from chance"
+        raise UserError(place, problem, got=num_queries, cure=cure)
+
+
 def result_tables(result: EvaluationResult, *, markdown: bool = False) -> list[Table]:
     """Lay out a result for a rich console: one table of quality and, where measured, one of cost."""
     style = box.MARKDOWN if markdown else box.SIMPLE_HEAD

@@ -54,6 +54,6 @@ def open_task(path: str, split: str | None = None, kind: str | None = None) -> T
     raise UserError(
         files.path,
         "looks like no task",
-        got=sorted(files.columns) or None,
+        got=sorted(files.columns) or ...,
         cure=f"Give one of these: {forms}",
     )

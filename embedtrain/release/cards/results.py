@@ -34,7 +34,7 @@ def add_results(card: str, results: Sequence[EvaluationResult], weights: str) ->
             raise UserError(
                 "--results",
                 f"hold the result of another model on {result.data.name}",
-                got=None if result.model is None else result.model.name,
+                got=... if result.model is None else result.model.name,
                 cure="Evaluate this very model again",
             )
     parsed = ModelCard(card)

@@ -1,5 +1,6 @@
 """What a run learned from, as rows of a table for its card and its report."""
 
+from embedtrain.data.given import name_given
 from embedtrain.files import read_json
 from embedtrain.recipe.changed_settings import dump_changed
 from embedtrain.recipe.pretraining import PretrainRecipe
@@ -14,11 +15,11 @@ def training_data(run: RunFolder, recipe: AnyRecipe) -> tuple[list[str], list[Ro
     reports = read_json(run.data, optional=True)
     if isinstance(recipe, PretrainRecipe):
         counts = {"Documents": "num_documents", "Spans": "num_spans", "Tokens": "num_tokens"}
-        names: list[Row] = [[source.path] for source in recipe.data.sources]
+        names: list[Row] = [[name_given(source.path)] for source in recipe.data.sources]
         headings = ["Source"]
     else:
         counts = {"Rows": "num_rows", "Distinct documents": "num_documents"}
-        names = [[source.path, source.split] for source in recipe.data.sources]
+        names = [[name_given(source.path), source.split] for source in recipe.data.sources]
         headings = ["Source", "Split"]
     rows = [
         [*name, *(report[count] for count in counts.values()), report["fingerprint"][:16]]

@@ -11,7 +11,7 @@ from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.efficiency import Efficiency, describe_machine, price_work
 from embedtrain.evaluation.measures.metrics import Run
 from embedtrain.evaluation.probes.overlap import query_overlap
-from embedtrain.evaluation.results.report import compare, summarise
+from embedtrain.evaluation.results.report import compare, refuse_single, summarise
 from embedtrain.evaluation.results.result import EvaluationResult, load_result, write_result
 from embedtrain.evaluation.tasks.base import Task
 from embedtrain.evaluation.tasks.discovery import open_task
@@ -228,6 +228,7 @@ def _price_again(cost: Efficiency | None, per_hour: float | None) -> Efficiency 
 def _load_baseline(task: Task, baseline: Path | None) -> EvaluationResult | None:
     if baseline is None:
         return None
+    refuse_single(task.data.num_queries, f"--baseline: {task.data.name}")
     place = baseline
     if baseline.is_dir():
         place = baseline / f"{task.data.name}.{task.data.split}.json"

@@ -51,8 +51,8 @@ def test_a_function_is_a_corpus_too(own):
     ("name", "message"),
     [
         ("own_rows:texts", r"^own_rows:texts row 1 is no dict; got 'a'"),
-        ("own_rows:nothing", r"^own_rows:nothing gives no rows\."),
-        ("own_rows:count", r"^own_rows:count gives no rows\."),
+        ("own_rows:nothing", r"^own_rows:nothing gives no rows; got None\."),
+        ("own_rows:count", r"^own_rows:count gives no rows; got 3\."),
         ("own_absent:rows", r"^own_absent:rows needs own_absent, which is not installed"),
     ],
 )

@@ -73,7 +73,7 @@ def name_given(path: str) -> str:
     return "given in memory" if kept else path
 
 
-def copy_sections(content: Any) -> Any:
+def copy_sections(content: Any) -> Any:  # noqa: ANN401 - any part of a recipe
     """Copy the dicts and lists of a recipe, but not what is given in them; paths become texts."""
     if isinstance(content, Mapping):
         return {

@@ -11,7 +11,7 @@ Judgment = tuple[str, str, int]
 """Query id, document id, grade."""
 
 
-def rows_of(given: Any, place: str) -> Iterator[Mapping[str, object]]:
+def rows_of(given: Any, place: str) -> Iterator[Mapping[str, object]]:  # noqa: ANN401 - of libraries not imported
     """Yield the rows of whatever holds rows; a text alone is a row of it.
 
     Raises:
@@ -34,7 +34,7 @@ def rows_of(given: Any, place: str) -> Iterator[Mapping[str, object]]:
         yield {"text": row} if isinstance(row, str) else row
 
 
-def entries_of(given: Any, place: str, *, may_be_empty: bool) -> dict[str, dict[str, Any]]:
+def entries_of(given: Any, place: str, *, may_be_empty: bool) -> dict[str, dict[str, Any]]:  # noqa: ANN401 - of libraries not imported
     """Return id to row, whose ``_id`` and ``text`` are texts; of ids that are not given, the row's number.
 
     Raises:
@@ -65,7 +65,10 @@ def entries_of(given: Any, place: str, *, may_be_empty: bool) -> dict[str, dict[
 
 
 def judgments_of(
-    given: Any, place: str, queries: Mapping[str, Any], documents: Mapping[str, Mapping[str, Any]]
+    given: Any,  # noqa: ANN401 - of libraries not imported
+    place: str,
+    queries: Mapping[str, Any],
+    documents: Mapping[str, Mapping[str, Any]],
 ) -> list[Judgment]:
     """Return the judgments of the entries of a task.
 
@@ -100,7 +103,7 @@ def judgments_of(
     return [(query, document, grade) for (query, document), grade in found.items()]
 
 
-def _judgments(given: Any, place: str) -> Iterator[tuple[str, str, str, int]]:
+def _judgments(given: Any, place: str) -> Iterator[tuple[str, str, str, int]]:  # noqa: ANN401 - see judgments_of
     """Yield (place, query id, document id, grade)."""
     if not isinstance(given, Mapping):
         for number, row in enumerate(rows_of(given, place)):
@@ -123,7 +126,7 @@ def _judgments(given: Any, place: str) -> Iterator[tuple[str, str, str, int]]:
             yield where, _id_of(query, where), _id_of(document, where), _grade(grade, where)
 
 
-def _id_of(value: Any, place: str) -> str:
+def _id_of(value: object, place: str) -> str:
     """Return an id as a text that fits into a line of the qrels."""
     if isinstance(value, bool) or not isinstance(value, str | Integral):
         cure = "Give a text or a whole number as id"
@@ -134,7 +137,7 @@ def _id_of(value: Any, place: str) -> str:
     return text
 
 
-def _grade(value: Any, place: str) -> int:
+def _grade(value: object, place: str) -> int:
     whole = isinstance(value, Integral) or (isinstance(value, float) and value.is_integer())
     if isinstance(value, bool) or not whole:
         cure = "Give 1 or more for relevant, 0 for not"

@@ -69,7 +69,7 @@ def check_output(objective: object, result: object) -> ObjectiveOutput:
     return result
 
 
-def try_on_pairs(objective: Any) -> None:
+def try_on_pairs(objective: Callable[[RetrievalOutputs], object]) -> None:
     """Call an objective of the user's own on random outputs: what it returns is seen before a model is loaded.
 
     What it raises there is no verdict: they lack much that its model and data may bring.
@@ -101,7 +101,7 @@ def any_objective(
     kinds: Mapping[str, type[BaseModel]],
     form: type[BaseModel],
     trial: Callable[[Any], None] | None = None,
-) -> Any:
+) -> Any:  # noqa: ANN401 - a type
     """Return the type of a section: one of ``kinds`` by its name, any other subclass of ``form``, or an instance.
 
     ``trial`` looks at those of the user's own.
@@ -120,7 +120,7 @@ def any_objective(
         values = {key: part for key, part in value.items() if key != "name"}
         return tried(kind.model_validate(values))
 
-    def tried(objective: Any) -> object:
+    def tried(objective: BaseModel) -> object:
         if trial is not None and ":" in name_of(objective):
             trial(objective)
         return objective

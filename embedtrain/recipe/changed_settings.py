@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from embedtrain.data.given import name_given
-from embedtrain.recipe.retrieval import AnyRecipe
+from embedtrain.recipe.retrieval import AnyRecipe, Recipe
 
 TAGS = ("kind", "name")
 """Keys that say which class a section is of: needed to read it, even where the value is that class's default."""
@@ -24,10 +24,29 @@ def _represent_list(dumper: yaml.SafeDumper, values: list[Any]) -> yaml.Node:
 _Dumper.add_representer(list, _represent_list)
 
 
-def dump_changed(recipe: AnyRecipe) -> str:
+def filled_keys(asked: Recipe, resolved: Recipe) -> list[str]:
+    """Return the keys of ``model`` that a recipe left open and its backbone filled, as ``query.prompt``."""
+    return _filled(asked.model.model_dump(mode="json"), resolved.model.model_dump(mode="json"))
+
+
+def _filled(asked: dict[str, Any], resolved: dict[str, Any]) -> list[str]:
+    keys = []
+    for key, value in resolved.items():
+        if asked.get(key) is None and value is not None:
+            keys.append(key)
+        elif isinstance(value, dict) and isinstance(asked[key], dict):
+            keys += [f"{key}.{inner}" for inner in _filled(asked[key], value)]
+    return keys
+
+
+def dump_changed(recipe: AnyRecipe, filled: Sequence[str] = ()) -> str:
     """Return as YAML only what differs from the defaults; read as a recipe it is the same one.
 
     Data that were given in memory have no path that helps a reader: it only says that they were.
+
+    Args:
+        recipe: As it is in the run folder.
+        filled: Keys of its model that the backbone decided (:func:`filled_keys`); it will do so again.
     """
     whole = recipe.model_dump(mode="json")
     changed = _with_tags(recipe.model_dump(mode="json", exclude_defaults=True), whole)

@@ -149,6 +149,14 @@ def validated(run):
         return [int(r["step"]) for r in csv.DictReader(file) if r["val/ndcg_at_10"]]
 
 
+@pytest.mark.parametrize(("patience", "words"), [(1, "in 1 validation;"), (2, "in 2 validations;")])
+def test_a_run_that_stops_says_how_long_it_waited(
+    load, tmp_path, scripted, capsys, patience, words
+):
+    train(load(*PATIENT, f"trainer.patience={patience}"), tmp_path / "run")
+    assert words in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_run_without_improvement_stops_and_exports_its_best(load, tmp_path, scripted, capsys):
     run = train(load(*PATIENT), tmp_path / "run")
     assert validated(run) == [2, 4, 6, 8, 10]

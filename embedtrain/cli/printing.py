@@ -120,7 +120,9 @@ def print_run(path: Path) -> None:
         what = (
             f"{{fraction: {fraction}}}" if fraction else "{path: a BEIR folder of judged queries}"
         )
-        out.print(f"To see what training changes, add to the recipe: evaluation: {what}")
+        out.print(
+            f"To see what training changes, add to the recipe: evaluation: {what}", soft_wrap=True
+        )
 
 
 def _print_gain(after: EvaluationResult, out: Console) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from embedtrain.evaluation.measures.efficiency import Machine
 from embedtrain.evaluation.measures.statistics import Interval, PairedComparison
 from embedtrain.evaluation.results.result import (
     BaselineComparison,
@@ -15,6 +16,7 @@ from embedtrain.evaluation.results.wording import (
     counted,
     describe_data,
     describe_gain,
+    describe_place,
     file_names,
     metric_title,
     model_name,
@@ -137,3 +139,8 @@ def test_one_is_one_and_others_are_many(number, words):
 def test_data_have_queries_or_items():
     assert "1,234 queries, 9 documents, fingerprint ffffffffffffffff" in describe_data(DATA)
     assert "1,234 items" in describe_data(DATA.model_copy(update={"task": "sts"}))
+
+
+def test_a_machine_has_its_memory_in_the_unit_of_all_memory():
+    machine = Machine(cpu="Fast CPU", gpu=None, num_threads=2, memory_gib=16.0)
+    assert describe_place(machine) == "Fast CPU, 2 threads of torch, 17.2 GB"

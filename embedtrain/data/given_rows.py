@@ -137,9 +137,9 @@ def _id_of(value: object, place: str) -> str:
     return text
 
 
-def _grade(value: object, place: str) -> int:
-    whole = isinstance(value, Integral) or (isinstance(value, float) and value.is_integer())
-    if isinstance(value, bool) or not whole:
+def _grade(value: Any, place: str) -> int:  # noqa: ANN401 - a number of any library
+    whole = isinstance(value, Integral | float) and float(value).is_integer()
+    if not whole or isinstance(value, bool):
         cure = "Give 1 or more for relevant, 0 for not"
         raise UserError(place, "must have a whole number as its grade", got=value, cure=cure)
     return int(value)

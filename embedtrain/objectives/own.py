@@ -92,7 +92,7 @@ def try_on_pairs(objective: Callable[[RetrievalOutputs], object]) -> None:
         with torch.random.fork_rng(devices=[]):
             result = objective(RetrievalOutputs(vectors[:2], vectors[2:], relevance))
     except Exception:
-        logger.debug("%s cannot be tried on random outputs", name_of(objective), exc_info=True)
+        logger.debug("%s cannot be tried on random outputs", objective, exc_info=True)
         return
     check_output(objective, result)
 

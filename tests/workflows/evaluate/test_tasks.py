@@ -229,7 +229,7 @@ def test_the_overlap_with_the_training_split_beside_is_measured_by_default(bert,
     (result,) = evaluate_tasks(bert, wish, tmp_path / "a.json")
     assert result.train_overlap == {"equal_queries": 0.2, "queries_sharing_13_words": 0.0}
     shown = " ".join(render_text(result).split())
-    assert "20.0% of the queries are among the training queries" in shown
+    assert "20.0% of the test queries are among the training queries" in shown
     assert load_result(tmp_path / "a.json") == result
     train.write_text("query-id\tcorpus-id\tscore\nnobody\td5\t1\n")
     assert evaluate_tasks(bert, wish)[0].train_overlap is None, "said, and no reason to stop"

@@ -60,6 +60,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """No test reads or writes the user's cache."""
     folder = tmp_path_factory.mktemp("cache")
     os.environ["EMBEDTRAIN_CACHE"] = str(folder)
+    # torch.compile's own cache forgets which instructions it was compiled for: held to AVX2 and then not, it crashes.
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "torchinductor")
     return folder
 
 

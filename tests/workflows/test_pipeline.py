@@ -47,7 +47,7 @@ def test_every_stage_leaves_what_the_next_one_reads(finished):
 
 
 def test_what_is_done_is_not_done_again(finished, monkeypatch):
-    for name in ("train", "resume", "evaluate_tasks", "mine", "score"):
+    for name in ("train", "resume", "evaluate_tasks", "score"):
         monkeypatch.setattr(module, name, lambda *_, name=name, **__: pytest.fail(name))
     before = outcome(finished)
     assert resume_pipeline(finished) == finished

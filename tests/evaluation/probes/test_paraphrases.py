@@ -100,7 +100,7 @@ def test_one_variant_has_no_standard_deviation(folder, queries, bert, cache):
     ("row", "message"),
     [
         ({"_id": "q11", "paraphrases": ["a"]}, r":2 _id is no query of queries\.jsonl; got 'q11'"),
-        ({"paraphrases": ["a"]}, r":2 _id is no query of queries\.jsonl\."),
+        ({"paraphrases": ["a"]}, r":2 _id is no query of queries\.jsonl; got None"),
         ({"_id": "q0", "paraphrases": ["a", "b"]}, ":2 names a query a second time; got 'q0'"),
         ({"_id": "q1", "text": "x", "paraphrases": ["a"]}, ":2 text is not that of the query"),
         ({"_id": "q1"}, ":2 paraphrases must be a list of texts"),

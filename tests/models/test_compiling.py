@@ -57,6 +57,7 @@ def test_chunks_are_padded_and_insisting_on_packing_is_refused(bert, monkeypatch
         compile_layers(load_dense(bert))
 
 
+@pytest.mark.prove  # torch.compile from an empty cache takes longer than any other test
 def test_the_doctor_covers_it(bert, pairs, tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from embedtrain.errors import UserError
+from embedtrain.outside import reading, writing
 
 
 def default_cache() -> Path:
@@ -98,24 +99,19 @@ def write_file(path: Path, content: str | bytes) -> None:
     Raises:
         UserError: If it cannot be written; nothing is left behind then.
     """
-    try:
-        with appearing(path) as partial:
-            partial.write_bytes(content.encode() if isinstance(content, str) else content)
-    except OSError as error:
-        raise UserError(
-            path, f"cannot be written ({error.strerror})", cure="Check the folder and free space"
-        ) from error
+    with writing(path), appearing(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def read_json(path: Path, *, optional: bool = False) -> Any:  # noqa: ANN401 - the caller knows the form
     """Read a JSON file; an optional one that is missing reads as an empty object."""
     if optional and not path.is_file():
         return {}
+    with reading(path):
+        text = path.read_text(encoding="utf-8")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(path, "is missing", cure="Copy the whole model folder") from error
-    except ValueError as error:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise UserError(path, "is not valid JSON", got=str(error)) from error
 
 

@@ -1,0 +1,126 @@
+"""What comes from outside, and how a failure to read or write it becomes one line.
+
+Code that reads or writes what a user gave does so inside :func:`reading` or :func:`writing`. What still gets
+past them reaches the command line, which asks :func:`explain`. So a traceback means a mistake of ours.
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from embedtrain.errors import Interrupted, RankDied, UserError
+
+FAILURES = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What Python's own readers raise for bad content. Blocks are small: a mistake of ours hardly hides in them."""
+LIBRARIES = frozenset({"pyarrow", "safetensors", "tokenizers", "yaml", "zlib", "_csv", "zipfile"})
+"""Packages whose errors are about content; named, so that none is imported to ask."""
+REASONS = {
+    errno.EACCES: ("may not be {done}", "Change its permissions"),
+    errno.EDQUOT: ("does not fit into your disk quota", "Free some space, or choose another disk"),
+    errno.EFBIG: (
+        "grows beyond the largest file allowed",
+        "Raise the limit, or choose another disk",
+    ),
+    errno.EIO: ("cannot be {done}: the disk reports an error", "Check the disk"),
+    errno.EISDIR: ("is a folder", "Name a file"),
+    errno.ELOOP: ("is a symbolic link that leads to itself", "Replace the link"),
+    errno.EMFILE: ("cannot be opened: too many files are open", "Raise `ulimit -n`"),
+    errno.ENAMETOOLONG: ("has a name too long for this disk", "Choose a shorter name"),
+    errno.ENOENT: ("does not exist", "Check the path"),
+    errno.ENOSPC: (
+        "cannot be written: the disk is full",
+        "Free some space, or choose another disk",
+    ),
+    errno.ENOTDIR: ("lies below a file", "Check the path"),
+    errno.EPERM: ("may not be {done}", "Change its permissions"),
+    errno.EROFS: ("lies on a read-only disk", "Choose another folder"),
+}
+
+
+@contextmanager
+def reading(place: object, *, cure: str = "Check the file, or fetch it anew") -> Iterator[None]:
+    """Turn each failure to read ``place`` (a path, or ``path:line``) into one line for the user.
+
+    Raises:
+        UserError: Instead of what the block raised; one that it raised itself passes as it is.
+    """
+    with _told(place, "read", cure):
+        yield
+
+
+@contextmanager
+def writing(place: object, *, cure: str = "Check the folder and free space") -> Iterator[None]:
+    """Turn each failure to write ``place`` into one line for the user.
+
+    Raises:
+        UserError: Instead of what the block raised; one that it raised itself passes as it is.
+    """
+    with _told(place, "written", cure):
+        yield
+
+
+@contextmanager
+def _told(place: object, done: str, cure: str) -> Iterator[None]:
+    try:
+        yield
+    except (UserError, Interrupted, RankDied):
+        raise
+    except Exception as error:
+        if not is_failure(error):
+            raise
+        raise told(place, error, done, cure) from error
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether an error may come from bad content or a disk, rather than from a mistake of ours."""
+    package = type(error).__module__.partition(".")[0]
+    # The tokenizers package raises bare ``Exception``.
+    return isinstance(error, FAILURES) or package in LIBRARIES or type(error) is Exception
+
+
+def told(place: object, error: BaseException, done: str = "read", cure: str = "") -> UserError:
+    """Say in one line why ``place`` could not be read or written."""
+    if isinstance(error, OSError) and error.errno in REASONS:
+        problem, advice = REASONS[error.errno]
+        # What is missing may be a file that the one asked for needs; a temporary name would say nothing.
+        beside = done == "read" and error.filename is not None
+        where = error.filename if beside and str(error.filename) not in str(place) else place
+        return UserError(where, problem.format(done=done), cure=advice)
+    if isinstance(error, RecursionError):
+        return UserError(place, "is nested too deeply", cure=cure)
+    if isinstance(error, MemoryError):
+        return UserError(
+            place, "does not fit into memory", cure="Give a smaller file, or more memory"
+        )
+    if isinstance(error, UnicodeError):
+        return UserError(place, "is not UTF-8", got=_bytes_of(error), cure="Save it as UTF-8")
+    return UserError(place, f"cannot be {done}", got=_reason(error), cure=cure)
+
+
+def explain(error: BaseException) -> UserError | None:
+    """Return the line for an error that nobody put into words: about a file if it names one, else None."""
+    if isinstance(error, OSError) and error.errno is not None:
+        place = error.filename if error.filename is not None else "a file"
+        return told(os.fspath(place) if isinstance(place, os.PathLike) else place, error, "opened")
+    return None
+
+
+def _bytes_of(error: UnicodeError) -> object:
+    if isinstance(error, UnicodeDecodeError):
+        return error.object[error.start : error.start + 8]
+    return str(error)
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -13,11 +13,11 @@ from jaxtyping import Float64, Int64
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.set_metrics import Score
 from embedtrain.evaluation.measures.statistics import (
-    BOUNDS,
-    DETECTED,
+    LEVEL,
     Interval,
     PairedComparison,
     block_rows,
+    detected_errors,
 )
 
 NUM_RESAMPLES = 2_000
@@ -41,7 +41,7 @@ def bootstrap_metric(
     resampled = np.concatenate(
         [score(weights) for weights in draw_weights(num_items, clusters, num_resamples, seed)]
     )
-    return Interval(value, *_bounds(resampled))
+    return Interval(value, *_bounds(resampled), _count(num_items, clusters))
 
 
 def compare_metric(
@@ -69,8 +69,9 @@ def compare_metric(
     reached = abs(difference) - 1e-12
     extreme = int((np.abs(resampled - difference) >= reached).sum())
     p_value = (1 + extreme) / (len(resampled) + 1)
-    detectable = DETECTED * float(resampled.std(ddof=1))
-    return PairedComparison(difference, *_bounds(resampled), p_value, detectable)
+    num = _count(num_items, clusters)
+    detectable = detected_errors(num) * float(resampled.std(ddof=1))
+    return PairedComparison(difference, *_bounds(resampled), p_value, detectable, num)
 
 
 def draw_weights(
@@ -89,6 +90,10 @@ def draw_weights(
         yield times.reshape(count, num_clusters)[:, labels].astype(np.float64)
 
 
+def _count(num_items: int, clusters: Sequence[str] | None) -> int:
+    return num_items if clusters is None else len(set(clusters))
+
+
 def _value(score: Score, num_items: int) -> float:
     value = float(score(np.ones((1, num_items)))[0])
     if np.isnan(value):
@@ -101,5 +106,5 @@ def _value(score: Score, num_items: int) -> float:
 
 
 def _bounds(values: Float64[np.ndarray, " resamples"]) -> tuple[float, float]:
-    low, high = np.nanquantile(values, BOUNDS).tolist()
+    low, high = np.nanquantile(values, ((1 - LEVEL) / 2, (1 + LEVEL) / 2)).tolist()
     return low, high

@@ -11,10 +11,20 @@ from rich.markup import escape
 from rich.table import Table
 
 from embedtrain.errors import UserError
-from embedtrain.evaluation.measures.statistics import DETECTED, PairedComparison, holm_correction
+from embedtrain.evaluation.measures.statistics import (
+    PairedComparison,
+    detected_errors,
+    holm_correction,
+)
 from embedtrain.evaluation.results.report import compare
 from embedtrain.evaluation.results.result import EvaluationResult, load_results_in
-from embedtrain.evaluation.results.wording import file_names, metric_title, show_p_value
+from embedtrain.evaluation.results.wording import (
+    describe_few,
+    file_names,
+    metric_title,
+    show_difference,
+    show_p_value,
+)
 from embedtrain.files import write_json
 
 ALL_TASKS = "mean over tasks"
@@ -37,6 +47,8 @@ class ComparedScore:
     corrected_p_value: float
     """By Holm, over all systems and tasks; the mean over tasks is a test of its own, not corrected."""
     minimum_detectable_difference: float
+    num: int
+    """Queries, or clusters of them, that were compared."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +108,9 @@ def comparison_table(rows: Sequence[ComparedScore], baseline: str) -> Table:
     caption = (
         f"baseline: {escape(baseline)}; 95 % intervals of the paired difference; p corrected by Holm; "
         "found: the true difference that this much data would find with 80 % probability"
-    )
+    ) + describe_few(row.num for row in rows)
     table = Table("system", "task", box=box.SIMPLE_HEAD, caption=caption, caption_justify="left")
-    for heading in ("metric", "score", "baseline", "difference", "p", "found"):
+    for heading in ("metric", "n", "score", "baseline", "difference", "p", "found"):
         table.add_column(heading, justify="right")
     for row in rows:
         shown = row.p_value if row.task == ALL_TASKS else row.corrected_p_value
@@ -106,9 +118,10 @@ def comparison_table(rows: Sequence[ComparedScore], baseline: str) -> Table:
             escape(row.system),
             escape(row.task),
             metric_title(row.metric),
+            f"{row.num:,}" if row.num else "",
             f"{row.value:.3f}",
             f"{row.baseline_value:.3f}",
-            f"{row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}]",
+            show_difference(row.difference, row.low, row.high, row.num),
             show_p_value(shown),
             f"{row.minimum_detectable_difference:.3f}",
         )
@@ -154,6 +167,7 @@ def _compare_one(
         p_value=paired.p_value,
         corrected_p_value=paired.p_value,
         minimum_detectable_difference=paired.minimum_detectable_difference,
+        num=paired.num,
     )
 
 
@@ -163,7 +177,7 @@ def _mean_over_tasks(rows: Sequence[ComparedScore]) -> ComparedScore:
     The standard errors of the tasks add up as those of independent means; interval and test are normal.
     """
     difference = fmean(row.difference for row in rows)
-    errors = [row.minimum_detectable_difference / DETECTED for row in rows]
+    errors = [row.minimum_detectable_difference / detected_errors(row.num) for row in rows]
     error = math.sqrt(sum(one**2 for one in errors)) / len(rows)
     p_value = 1.0 if error == 0 else 2 * (1 - NORMAL.cdf(abs(difference) / error))
     reach = NORMAL.inv_cdf(0.975) * error
@@ -178,5 +192,6 @@ def _mean_over_tasks(rows: Sequence[ComparedScore]) -> ComparedScore:
         high=difference + reach,
         p_value=p_value,
         corrected_p_value=p_value,
-        minimum_detectable_difference=DETECTED * error,
+        minimum_detectable_difference=detected_errors(0) * error,
+        num=sum(row.num for row in rows),
     )

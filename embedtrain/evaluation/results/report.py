@@ -32,6 +32,8 @@ from embedtrain.evaluation.results.result import (
 )
 from embedtrain.evaluation.results.wording import (
     cost_rows,
+    count_queries,
+    describe_few,
     describe_overlap,
     describe_place,
     describe_ties,
@@ -226,7 +228,8 @@ def _describe(data: EvaluatedData) -> str:
 
 
 def _quality_table(result: EvaluationResult, style: box.Box) -> Table:
-    caption = "95 % intervals in brackets"
+    caption = f"{count_queries(result.data)}; 95 % intervals in brackets"
+    caption += describe_few(interval.num for interval in result.metrics.values())
     if result.train_overlap is not None:
         caption += f"; {describe_overlap(result.train_overlap)}"
     if result.ties is not None:

@@ -1,10 +1,10 @@
 """What models, result files, metrics and amounts are called where people read them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from embedtrain.evaluation.measures.efficiency import Efficiency, Machine
-from embedtrain.evaluation.measures.statistics import Interval, PairedComparison
+from embedtrain.evaluation.measures.statistics import FEW, FEWEST, Interval, PairedComparison
 from embedtrain.evaluation.results.result import (
     EvaluatedData,
     EvaluatedModel,
@@ -78,16 +78,36 @@ def show_p_value(value: float) -> str:
 
 
 def show_interval(interval: Interval) -> str:
-    """Write a score and its interval."""
-    return f"{interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+    """Write a score and its interval, unless it comes of too few queries."""
+    return f"{interval.value:.3f} {_show_bounds(interval.low, interval.high, interval.num, '.3f')}"
+
+
+def show_difference(difference: float, low: float, high: float, num: int) -> str:
+    """Write a difference and its interval, unless it comes of too few queries; ``num`` 0 is not known."""
+    return f"{difference:+.3f} {_show_bounds(low, high, num, '+.3f')}"
 
 
 def show_paired(paired: PairedComparison) -> tuple[str, str]:
     """Write a difference with its interval, and the probability of chance."""
-    return (
-        f"{paired.difference:+.3f} [{paired.low:+.3f}, {paired.high:+.3f}]",
-        show_p_value(paired.p_value),
-    )
+    shown = show_difference(paired.difference, paired.low, paired.high, paired.num)
+    return shown, show_p_value(paired.p_value)
+
+
+def _show_bounds(low: float, high: float, num: int, form: str) -> str:
+    return "(too few to tell)" if 0 < num < FEWEST else f"[{low:{form}}, {high:{form}}]"
+
+
+def describe_few(numbers: Iterable[int]) -> str:
+    """Say, as the end of a caption, how far results of few queries can be trusted; nothing where they can."""
+    fewest = min((number for number in numbers if number), default=FEW)
+    if fewest < FEWEST:
+        return f"; {fewest} queries or clusters are too few to tell anything, {FEW} are enough"
+    if fewest < FEW:
+        return (
+            f"; {fewest} queries or clusters are few: an interval of fewer than {FEW} covers less often than "
+            "it says, about 90 % at 20"
+        )
+    return ""
 
 
 def describe_gain(result: EvaluationResult, metric: str, baseline: str) -> str:
@@ -102,16 +122,23 @@ def describe_gain(result: EvaluationResult, metric: str, baseline: str) -> str:
     paired, value = result.comparison.metrics[metric], result.metrics[metric].value
     if max(abs(one) for one in (paired.difference, paired.low, paired.high)) < 0.0005:
         return f"{metric_title(metric)} is {value:.3f}, as {baseline}: no difference"
-    verb = "rose" if paired.low > 0 else "fell" if paired.high < 0 else "went"
+    if 0 < paired.num < FEWEST:
+        return (
+            f"{metric_title(metric)} went from {value - paired.difference:.3f} {baseline} to {value:.3f}; "
+            f"{counted(paired.num, 'query is', 'queries are')} too few to tell"
+        )
+    found = paired.p_value < 0.05 and (paired.low > 0 or paired.high < 0)
+    verb = "went" if not found else "rose" if paired.low > 0 else "fell"
     sure = (
-        "chance explains this as well, these data would show a difference of "
+        "more than chance explains"
+        if found
+        else "chance explains this as well, these data would show a difference of "
         f"{paired.minimum_detectable_difference:.3f}"
-        if verb == "went"
-        else "more than chance explains"
     )
     return (
         f"{metric_title(metric)} {verb} from {value - paired.difference:.3f} {baseline} to {value:.3f}: "
         f"{paired.difference:+.3f}, 95 % interval {paired.low:+.3f} to {paired.high:+.3f}, {sure}"
+        + describe_few([paired.num])
     )
 
 

@@ -12,6 +12,7 @@ from embedtrain.evaluation.results.result import parse_result
 from embedtrain.evaluation.results.wording import (
     HUB_NAMES,
     describe_data,
+    describe_few,
     describe_gain,
     describe_overlap,
     metric_title,
@@ -169,8 +170,9 @@ def _scores(evaluation: dict[str, Any]) -> str:
     lines = [
         f"**{describe_gain(after, next(iter(compared)), 'before training')}.**",
         markdown_table(["Metric", "Before", "After", "Difference", "p"], rows),
-        f"Measured on {describe_data(after.data)}. In brackets: 95 % bootstrap intervals over queries; p is of a "
-        "paired sign-flip test.",
+        f"Measured on {describe_data(after.data)}. In brackets: 95 % intervals over queries by the "
+        "studentised bootstrap; p is the larger of a paired sign-flip test's and the bootstrap's"
+        f"{describe_few(interval.num for interval in after.metrics.values())}.",
         "" if seen is None else f"{describe_overlap(seen)}.",
     ]
     return "\n\n".join(filter(None, lines))

@@ -20,6 +20,7 @@ from embedtrain.evaluation.results.wording import (
     count_queries,
     counted,
     describe_data,
+    describe_few,
     describe_gain,
     describe_overlap,
     describe_place,
@@ -99,7 +100,8 @@ def score_section(subject: Subject) -> Section:
             for name, one in group.items()
             if one.ties
         ]
-        pieces.append(paragraph(f"{describe_data(result.data)}. In brackets: 95 % intervals."))
+        few = describe_few(interval.num for interval in result.metrics.values())
+        pieces.append(paragraph(f"{describe_data(result.data)}. In brackets: 95 % intervals{few}."))
     return "Scores", pieces
 
 

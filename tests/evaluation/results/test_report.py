@@ -60,6 +60,8 @@ def test_the_file_has_each_metric_at_its_top_level_and_nothing_else_but_sections
             "value": interval.value,
             "low": interval.low,
             "high": interval.high,
+            "num": 40,
+            "method": "studentised",
         }
     assert content["data"]["fingerprint"] == "f" * 16
     assert content["comparison"]["baseline"] == "base.json"
@@ -183,7 +185,7 @@ def test_a_disk_that_fills_up_leaves_the_old_file_and_nothing_else(tmp_path, mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", fill_up)
-    with pytest.raises(UserError, match="No space left on device"):
+    with pytest.raises(UserError, match="the disk is full"):
         write_result(make_result(), path)
     assert [file.name for file in tmp_path.iterdir()] == ["result.json"]
     assert path.read_text() == "old"

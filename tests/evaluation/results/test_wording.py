@@ -15,12 +15,15 @@ from embedtrain.evaluation.results.result import (
 from embedtrain.evaluation.results.wording import (
     counted,
     describe_data,
+    describe_few,
     describe_gain,
     describe_place,
     file_names,
     metric_title,
     model_name,
     show_bytes,
+    show_difference,
+    show_interval,
     show_seconds,
     system_name,
 )
@@ -95,8 +98,8 @@ def test_metrics_have_the_names_of_the_field():
     assert metric_title("average_precision") == "Average precision"
 
 
-def gained(difference, low, high):
-    paired = PairedComparison(difference, low, high, 0.01, 0.04)
+def gained(difference, low, high, p_value=0.01, num=0):
+    paired = PairedComparison(difference, low, high, p_value, 0.04, num)
     return EvaluationResult(
         metrics={"ndcg_at_10": Interval(0.7, 0.6, 0.8)},
         data=DATA,
@@ -119,6 +122,25 @@ def test_a_gain_is_said_with_its_interval_and_whether_it_can_be_chance(values, w
     is_sure = values[1] * values[2] > 0
     assert ("more than chance explains" in said) == is_sure
     assert ("would show a difference of 0.040" in said) != is_sure
+
+
+def test_a_difference_that_only_one_of_two_tests_finds_is_not_found():
+    said = describe_gain(gained(0.1, 0.05, 0.15, p_value=0.06, num=30), "ndcg_at_10", "before")
+    assert "chance explains this as well" in said
+    assert said.endswith("fewer than 50 covers less often than it says, about 90 % at 20")
+
+
+def test_too_few_queries_tell_nothing():
+    said = describe_gain(gained(0.1, 0.05, 0.15, num=7), "ndcg_at_10", "before training")
+    assert said == (
+        "nDCG@10 went from 0.600 before training to 0.700; 7 queries are too few to tell"
+    )
+    assert show_interval(Interval(0.7, 0.6, 0.8, num=7)) == "0.700 (too few to tell)"
+    assert show_interval(Interval(0.7, 0.6, 0.8, num=8)) == "0.700 [0.600, 0.800]"
+    assert show_difference(0.1, 0.05, 0.15, 5) == "+0.100 (too few to tell)"
+    assert describe_few([0, 60, 50]) == ""
+    assert describe_few([0, 60, 49]).startswith("; 49 queries or clusters are few")
+    assert describe_few([7, 49]).startswith("; 7 queries or clusters are too few to tell anything")
 
 
 @pytest.mark.parametrize("values", [(0.0, 0.0, 0.0), (0.0001, -0.0004, 0.0004)])

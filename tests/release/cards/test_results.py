@@ -38,7 +38,7 @@ def make_result(value=0.5, weights="abc", name="scifact"):
 def test_each_result_is_a_table_and_an_entry_that_the_hub_reads():
     card = add_results(CARD, [make_result(), make_result(0.25, name="nq")], "abc")
     assert card.index(HEADING) < card.index("## Training data")
-    assert "0.500 [0.500, 0.500]" in card
+    assert "0.500 (too few to tell)" in card
     parsed = ModelCard(card)
     found = {one.dataset_name: one.metric_value for one in parsed.data.eval_results}
     assert found == {"python_docs": 0.7, "scifact": 0.5, "nq": 0.25}

@@ -26,6 +26,8 @@ figure { margin: 0 } svg { max-width: 100%; height: auto; display: block } svg t
 details { margin: .75rem 0 } summary { cursor: pointer; color: var(--c0) }
 pre { background: var(--soft); padding: .75rem 1rem; overflow-x: auto; font-size: .85rem; line-height: 1.45 }
 """
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+"""What a browser may load or run: styles of the page itself. No script, even if one got past the escaping."""
 TEXT_LENGTH = 160
 """Characters of a text that are shown."""
 Cell = str | float | int
@@ -39,6 +41,7 @@ def page(title: str, sections: Sequence[Section]) -> str:
         "<!DOCTYPE html>",
         '<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>",
         f"<h1>{escape(title)}</h1>",
     ]

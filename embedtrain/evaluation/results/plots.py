@@ -28,6 +28,7 @@ VARIABLES = {
 STYLE = {
     "svg.fonttype": "none",  # text stays text: small, searchable, in the page's font
     "svg.hashsalt": "embedtrain",  # the same figure gives the same bytes
+    "text.parse_math": False,  # a name may hold dollar signs
     "axes.prop_cycle": f"cycler('color', {list(COLORS)})",
     "axes.spines.top": False,
     "axes.spines.right": False,

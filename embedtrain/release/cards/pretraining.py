@@ -5,6 +5,7 @@ from string import Template
 from embedtrain.objectives.own import name_of
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.run_folder import RunFolder
+from embedtrain.release.cards.markdown import inline
 from embedtrain.release.cards.training_data import making
 from embedtrain.resources import resource
 
@@ -14,7 +15,7 @@ def render_pretrain_card(run: RunFolder, recipe: PretrainRecipe) -> str:
     template = resource("model_cards").joinpath("pretrain_template.md").read_text(encoding="utf-8")
     return Template(template).substitute(
         objective=name_of(recipe.objective),
-        backbone=recipe.model.backbone,
+        backbone=inline(recipe.model.backbone),
         start="random weights" if recipe.model.architecture else "its weights",
         pooling=recipe.model.pooling,
         head="with its masked-language head" if recipe.objective.keeps_head else "without a head",

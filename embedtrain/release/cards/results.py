@@ -12,6 +12,7 @@ from embedtrain.errors import UserError
 from embedtrain.evaluation.results.report import render_text
 from embedtrain.evaluation.results.result import EvaluationResult, load_results_in
 from embedtrain.evaluation.results.wording import describe_data
+from embedtrain.release.cards.markdown import inline
 
 HEADING = "## Further evaluations"
 SECTION = r"^{}$.*?(?=^## |\Z)"
@@ -76,14 +77,17 @@ def _place(entry: dict[str, Any]) -> tuple[str, str]:
 def _with_section(body: str, results: Sequence[EvaluationResult]) -> str:
     """Put the tables below the scores of the run, or, where there are none, before everything else."""
     body = replace_section(body, HEADING, "")
-    tables = "\n".join(
-        f"{describe_data(result.data)}.\n\n{render_text(result, markdown=True)}"
-        for result in results
-    )
+    tables = "\n".join(map(_table, results))
     scores = re.search(SECTION.format("## Scores"), body, re.MULTILINE | re.DOTALL)
     first = re.search(r"^## ", body, re.MULTILINE)
     place = scores.end() if scores else first.start() if first else len(body)
     return f"{body[:place].rstrip()}\n\n{HEADING}\n\n{tables}\n{body[place:]}"
+
+
+def _table(result: EvaluationResult) -> str:
+    shown = result.data.model_copy(update={"name": inline(result.data.name)})
+    table = render_text(result.model_copy(update={"data": shown}), markdown=True)
+    return f"{describe_data(shown)}.\n\n{table}"
 
 
 def replace_section(body: str, heading: str, instead: str) -> str:

@@ -26,8 +26,9 @@ from embedtrain.models.late_interaction.encoder import LateInteractionConfig
 from embedtrain.objectives.own import name_of
 from embedtrain.recipe.retrieval import Recipe
 from embedtrain.recipe.run_folder import RunFolder
+from embedtrain.release.cards.markdown import Row, inline, markdown_table
 from embedtrain.release.cards.results import result_entry
-from embedtrain.release.cards.training_data import Row, making, markdown_table
+from embedtrain.release.cards.training_data import making
 from embedtrain.resources import resource
 
 ONLY_HERE = "Other libraries have no module for what this model does and refuse the folder."
@@ -73,15 +74,15 @@ def render_card(run: RunFolder, recipe: Recipe, contract: AnyContract) -> str:
     template = Template(resource("model_cards").joinpath("template.md").read_text(encoding="utf-8"))
     evaluation = read_json(run.evaluation, optional=True)
     return template.substitute(
-        name=model_name(recipe.model.backbone),
+        name=inline(model_name(recipe.model.backbone)),
         metadata=yaml.safe_dump(_metadata(recipe, form, evaluation), sort_keys=False).strip(),
-        backbone=HUB_NAMES.get(recipe.model.backbone, recipe.model.backbone),
+        backbone=inline(HUB_NAMES.get(recipe.model.backbone, recipe.model.backbone)),
         pooling=_pooling(recipe.model),
         similarity=recipe.model.similarity,
         use=_use(form, _query(run, recipe)),
-        query_prompt=json.dumps(recipe.model.query.prompt),
+        query_prompt=inline(json.dumps(recipe.model.query.prompt)),
         query_length=recipe.model.query.length,
-        document_prompt=json.dumps(recipe.model.document.prompt),
+        document_prompt=inline(json.dumps(recipe.model.document.prompt)),
         document_length=recipe.model.document.length,
         scores=_scores(evaluation),
         **making(run, recipe),
@@ -170,7 +171,7 @@ def _scores(evaluation: dict[str, Any]) -> str:
     lines = [
         f"**{describe_gain(after, next(iter(compared)), 'before training')}.**",
         markdown_table(["Metric", "Before", "After", "Difference", "p"], rows),
-        f"Measured on {describe_data(after.data)}. In brackets: 95 % intervals over queries by the "
+        f"Measured on {inline(describe_data(after.data))}. In brackets: 95 % intervals over queries by the "
         "studentised bootstrap; p is the larger of a paired sign-flip test's and the bootstrap's"
         f"{describe_few(interval.num for interval in after.metrics.values())}.",
         "" if seen is None else f"{describe_overlap(seen)}.",

@@ -6,8 +6,7 @@ from embedtrain.recipe.changed_settings import dump_changed
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import AnyRecipe
 from embedtrain.recipe.run_folder import RunFolder
-
-Row = list[str | int]
+from embedtrain.release.cards.markdown import Row, fenced, inline, markdown_table
 
 
 def training_data(run: RunFolder, recipe: AnyRecipe) -> tuple[list[str], list[Row]]:
@@ -43,18 +42,9 @@ def making(run: RunFolder, recipe: AnyRecipe) -> dict[str, str]:
     """Return what every card says of how its model was made, by the names of its template."""
     found = read_json(run.environment, optional=True)
     return {
-        "description": recipe.description,
+        "description": inline(recipe.description),
         "data": "\n\n".join([markdown_table(*training_data(run, recipe)), *held_out(run)]),
         "versions": ", ".join(f"{name} {one}" for name, one in found.get("versions", {}).items()),
         "git_commit": found.get("git_commit") or "none",
-        "recipe": settings(run, recipe).strip(),
+        "recipe": fenced(settings(run, recipe).strip(), "yaml"),
     }
-
-
-def markdown_table(headings: list[str], rows: list[Row]) -> str:
-    """Return a table of Markdown; whole numbers get their thousands marked."""
-    lines: list[Row] = [[*headings], ["---"] * len(headings), *rows]
-    return "\n".join(
-        f"| {' | '.join(f'{cell:,}' if isinstance(cell, int) else cell for cell in line)} |"
-        for line in lines
-    )

@@ -21,6 +21,23 @@ def test_markup_in_texts_stays_text(tmp_path):
     assert read(path).texts.count(nasty) == 6
 
 
+def test_names_ids_and_texts_of_an_attacker_stay_text(scores, beir, tmp_path):
+    nasty = '"><img src=x onerror=alert(1)><script>alert(1)</script>$\\\\frac$'
+    stored = json.loads((scores / "mine.json").read_text(encoding="utf-8"))
+    stored["data"]["name"] = nasty
+    stored["model"]["name"] = nasty
+    for name, values in stored["per_query"].items():
+        stored["per_query"][name] = {f"{query}{nasty}": value for query, value in values.items()}
+    mine = tmp_path / f"{nasty.replace('/', '')}.json"
+    mine.write_text(json.dumps(stored), encoding="utf-8")
+    path = write_report([mine], tmp_path / "x.html")
+    text = path.read_text(encoding="utf-8")
+    tags = set(re.findall(r"<([a-z]+)", text))
+    assert not tags & {"script", "img", "iframe", "object", "a"}
+    assert not re.findall(r"<[^>]* on[a-z]+=", text)
+    assert "default-src 'none'" in text.partition("<title>")[0]
+
+
 FRAMES = """<!DOCTYPE html><title>frames</title><body><script>
 const page = %s;
 let left = 2;

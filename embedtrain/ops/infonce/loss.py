@@ -19,9 +19,8 @@ from embedtrain.ops.infonce.problem import (
     make_problem,
 )
 from embedtrain.ops.infonce.reference import Scores, infonce_reference
-from embedtrain.ops.infonce.ring import Ring, infonce_ring
 
-__all__ = ["InfoNCEOptions", "InfoNCEOutput", "Plan", "Ring", "explain", "infonce"]
+__all__ = ["InfoNCEOptions", "InfoNCEOutput", "Plan", "explain", "infonce"]
 
 
 def infonce(  # the definition of every option stands here, once: longer than 40 lines
@@ -31,7 +30,6 @@ def infonce(  # the definition of every option stands here, once: longer than 40
     temperature: Temperature,
     *,
     backend: Backend = "auto",
-    ring: Ring | None = None,
     **known: Unpack[Known],
 ) -> InfoNCEOutput:
     r"""Make each query prefer its positives to all other candidates of the batch.
@@ -76,9 +74,6 @@ def infonce(  # the definition of every option stands here, once: longer than 40
         positives: Columns of ``document``, distinct in a row, -1 unused; the first is always used.
         temperature: One number, or one per query; a tensor receives its gradient.
         backend: ``auto`` chooses ``chunked``; see :mod:`embedtrain.ops.backend`.
-        ring: Brings the documents of other ranks one rank at a time, so that no rank holds all;
-            ``document`` then holds own documents only. Query-to-document without label smoothing;
-            the mean divides by the mean number of queries per rank.
         known: Ids, owners, options and more: :class:`embedtrain.ops.infonce.problem.Known`.
 
     Also called in-batch softmax, NT-Xent, multiple-negatives ranking; CLIP's loss with
@@ -92,8 +87,6 @@ def infonce(  # the definition of every option stands here, once: longer than 40
     """
     problem = make_problem(query, document, positives, temperature, **known)
     with torch.autocast(query.device.type, enabled=False):  # no logits in half precision
-        if ring is not None:
-            return infonce_ring(problem, ring, averaged=known.get("reduction", "mean") == "mean")
         if backend == "reference":
             return infonce_reference(problem)
         if backend == "fused":

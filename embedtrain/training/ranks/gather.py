@@ -12,7 +12,7 @@ without a process group every function here is the identity.
 
 from dataclasses import replace
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -185,44 +185,6 @@ class _GatherRows(torch.autograd.Function):
         own = torch.empty_like(by_rank[0])
         _reduce_scatter(own, by_rank.flatten(0, 1))
         return own[: sizes[rank]], None, None
-
-
-class DocumentRing(NamedTuple):
-    """Passes documents from rank to rank for :func:`embedtrain.ops.infonce.loss.infonce` (its ``ring``)."""
-
-    sizes: list[int]
-    """Number of documents of each visiting shard, own first."""
-    mean_queries: float
-    """Number of queries per rank, on average over ranks."""
-
-    def shift(self, visit: int, tensors: list[Tensor]) -> list[Tensor]:
-        """Send shard ``visit`` to the next rank and receive the following one, as one message."""
-        rank, ranks = dist.get_rank(), len(self.sizes)
-        sent = _pack(tensors, max(self.sizes))
-        received = torch.empty_like(sent)
-        messages = [
-            dist.P2POp(dist.isend, sent, (rank + 1) % ranks),
-            dist.P2POp(dist.irecv, received, (rank - 1) % ranks),
-        ]
-        for message in dist.batch_isend_irecv(messages):
-            message.wait()
-        size = self.sizes[(visit + 1) % ranks]
-        return _unpack(received, tensors, max(self.sizes), size)
-
-
-def document_ring(
-    num_documents: int, num_queries: int, device: torch.device
-) -> DocumentRing | None:
-    """Return the ring that takes the place of :func:`gather_outputs`; ``None`` where a rank is alone.
-
-    No rank ever holds the documents of all, at the price of sending each shard around twice.
-    """
-    if not is_distributed():
-        return None
-    sizes = gather_numbers([num_documents, num_queries], device)
-    ranks, rank = len(sizes), dist.get_rank()
-    visiting = [int(sizes[(rank - visit) % ranks, 0]) for visit in range(ranks)]
-    return DocumentRing(visiting, int(sizes[:, 1].sum()) / ranks)
 
 
 def _pack(tensors: list[Tensor], most: int) -> UInt8[Tensor, " bytes"]:

@@ -3,13 +3,11 @@
 import pytest
 import torch
 from rank_toys import GROUP, Encoder, average_over_ranks, batch, on_ranks, own_rows
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from embedtrain.ops.infonce import plan as infonce_plan
 from embedtrain.ops.infonce.loss import InfoNCEOptions, infonce
 from embedtrain.training.ranks import gather as distributed
 from embedtrain.training.ranks.gather import (
-    document_ring,
     gather_outputs,
     gather_queries,
     loss_share,
@@ -92,40 +90,6 @@ def test_ranks_that_gather_train_like_one_process(sizes):
     on_ranks(len(sizes), check_gathered_every_way, sizes)
 
 
-def check_ring(sizes: list[int]) -> None:
-    for name in ("plain", "margin"):
-        expected = one_process(sum(sizes), OPTIONS[name])
-        encoder, (first, last) = Encoder(), own_rows(sizes)
-        outputs = encoder(*batch(sum(sizes), first, last))
-        ring = document_ring(len(outputs.document), last - first, torch.device("cpu"))
-        with LargestTensor() as seen:
-            loss = loss_of(outputs, OPTIONS[name], ring=ring)
-            loss.backward()
-        assert seen.most_embeddings <= max(sizes) * GROUP
-        found = average_over_ranks(loss, encoder.weight.grad, encoder.temperature.grad)
-        for one, many in zip(expected, found, strict=True):
-            torch.testing.assert_close(many, one, rtol=1e-12, atol=1e-12)
-
-
-class LargestTensor(TorchDispatchMode):
-    """Watches how many embeddings (rows of 5 numbers) any tensor holds."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.most_embeddings = 0
-
-    def __torch_dispatch__(self, function, types, arguments=(), settings=None):
-        result = function(*arguments, **(settings or {}))
-        if isinstance(result, torch.Tensor) and result.ndim == 2 and result.shape[1] == 5:
-            self.most_embeddings = max(self.most_embeddings, len(result))
-        return result
-
-
-@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES.keys())
-def test_a_ring_trains_like_one_process_and_holds_one_shard_at_a_time(sizes):
-    on_ranks(len(sizes), check_ring, sizes)
-
-
 def check_collectives(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     for name in ("_all_gather", "_reduce_scatter"):
@@ -187,5 +151,4 @@ def test_one_process_without_a_group_gathers_nothing():
     outputs = Encoder()(*batch(4))
     assert gather_outputs(outputs) is outputs
     assert loss_share(4) == 1.0
-    assert document_ring(12, 4, torch.device("cpu")) is None
     assert gather_queries(outputs).embeddings is outputs.query

@@ -15,7 +15,7 @@ SYMMETRIC = InfoNCEOptions(directions=BOTH, partition="per_direction")
 
 
 def example(device, *, queries=21, group=2, dim=32, positives=1, seed=0):
-    """Queries with groups of documents, ids that occur twice, and weights."""
+    """Queries with groups of documents and ids that occur twice."""
     generator = torch.Generator().manual_seed(seed)
     documents = queries * group
     columns = torch.arange(queries)[:, None] * group + torch.arange(positives)
@@ -28,7 +28,6 @@ def example(device, *, queries=21, group=2, dim=32, positives=1, seed=0):
         "temperature": torch.tensor(0.1),
         "document_ids": ids,
         "known_positives": ids[torch.randint(0, documents, (queries, 1), generator=generator)],
-        "weights": torch.rand(queries, generator=generator),
     }
     for name in ("query", "document"):
         inputs[name] = torch.nn.functional.normalize(inputs[name], dim=1)
@@ -91,12 +90,6 @@ def test_the_tiles_of_other_architectures_give_the_same_numbers(device, monkeypa
     assert_as_good_as_reference(example(device, dim=96), options=SYMMETRIC)
 
 
-def test_a_temperature_for_each_query_gets_its_own_gradient(device):
-    inputs = example(device)
-    inputs["temperature"] = torch.linspace(0.05, 0.5, len(inputs["query"]), device=device)
-    assert_as_good_as_reference(inputs)
-
-
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("temperature", [0.05, 0.01])
 def test_low_precision_embeddings_lose_only_the_rounding_of_slopes(device, dtype, temperature):
@@ -125,13 +118,6 @@ def test_documents_without_ids_and_a_lonely_query(device):
     assert all(not gradient.any() for gradient in found[-3:])
 
 
-def test_weights_of_zero_give_zero_gradients(device):
-    inputs = example(device)
-    inputs["weights"] = torch.zeros_like(inputs["weights"])
-    found = run(inputs, "fused")
-    assert all(not gradient.any() for gradient in found[-3:])
-
-
 def test_without_a_wanted_gradient_only_the_loss_is_computed(device):
     inputs = example(device)
     with torch.no_grad():
@@ -143,8 +129,8 @@ def test_without_a_wanted_gradient_only_the_loss_is_computed(device):
 def test_upstream_gradients_scale_all_gradients(device):
     inputs = example(device)
     query = inputs["query"].clone().requires_grad_()
-    (5 * infonce(**{**inputs, "query": query}, backend="fused").loss).backward()
-    assert torch.allclose(query.grad, 5 * run(inputs, "fused")[-3], rtol=1e-6)
+    (4 * infonce(**{**inputs, "query": query}, backend="fused").loss).backward()
+    assert torch.equal(query.grad, 4 * run(inputs, "fused")[-3])  # a power of two rounds nothing
 
 
 def test_gradients_are_the_same_bits_on_every_run(device):

@@ -56,9 +56,6 @@ class Block(Protocol):
     def excluded(self, chunk: Chunk) -> Int64[Tensor, " entries"]:
         """Return the entries of the flattened tile that are no negatives."""
 
-    def adjust(self, tile: Tensor, chunk: Chunk, scale: Tensor) -> None:
-        """Add the hardness of entries that differ from the rest of the tile."""
-
     def add_steps(self, tile: Tensor, chunk: Chunk, factor: Tensor, gradients: Gradients) -> None:
         """Add what ``factor * tile``, the derivative by the similarities, gives to the embeddings."""
 
@@ -75,8 +72,6 @@ class TileBlock:
     """Columns that are no negatives; unused entries repeat a used one."""
     matches: tuple[Matches, ...]
     hardness: float = 0.0
-    exception: tuple[float, Matches] | None = None
-    """Some entries and how much their hardness differs."""
 
     @property
     def width(self) -> int:  # noqa: D102
@@ -100,13 +95,6 @@ class TileBlock:
             row, column = matches.pairs(chunk.index)
             entries.append(row * self.width + column)
         return torch.cat(entries)
-
-    def adjust(self, tile: Tensor, chunk: Chunk, scale: Tensor) -> None:  # noqa: D102
-        if self.exception is None:
-            return
-        difference, matches = self.exception
-        row, column = matches.pairs(chunk.index)
-        tile[row, column] *= 1.0 + difference / scale[row]
 
     def add_steps(  # noqa: D102
         self, tile: Tensor, chunk: Chunk, factor: Tensor, gradients: Gradients
@@ -149,9 +137,6 @@ class ListedBlock:
 
     def excluded(self, chunk: Chunk) -> Int64[Tensor, " entries"]:  # noqa: D102
         return (~self.negative[chunk.rows]).flatten().nonzero()[:, 0]
-
-    def adjust(self, tile: Tensor, chunk: Chunk, scale: Tensor) -> None:
-        """Do nothing: all entries are the query's own."""
 
     def add_steps(  # noqa: D102
         self, tile: Tensor, chunk: Chunk, factor: Tensor, gradients: Gradients

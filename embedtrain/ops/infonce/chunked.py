@@ -17,7 +17,7 @@ from embedtrain.ops.infonce.blocks import (
     listed_similarity,
 )
 from embedtrain.ops.infonce.directions import build_directions
-from embedtrain.ops.infonce.plan import plan_problem
+from embedtrain.ops.infonce.plan import is_symmetric, problem_rows
 from embedtrain.ops.infonce.problem import InfoNCEOutput, InfoNCEProblem
 from embedtrain.ops.infonce.rows import RowFigures, RowSums, summarise, weigh_rows
 from embedtrain.ops.infonce.symmetric import infonce_symmetric
@@ -54,12 +54,12 @@ def _loss_and_gradients(
     problem: InfoNCEProblem, wanted: Wanted
 ) -> tuple[InfoNCEOutput, Gradients | None]:
     """Compute the output and the gradients of its loss; ``None`` where none is wanted."""
-    plan, gradients = plan_problem(problem), empty_gradients(problem, wanted)
-    if plan.scheme == "symmetric":
-        return infonce_symmetric(problem, plan.tile_rows, gradients), gradients
-    directions = build_directions(problem, plan.tile_rows)
+    rows, gradients = problem_rows(problem), empty_gradients(problem, wanted)
+    if is_symmetric(problem):
+        return infonce_symmetric(problem, rows, gradients), gradients
+    directions = build_directions(problem, rows)
     tiles = [
-        problem.query.new_empty(plan.tile_rows * block.width, dtype=problem.dtype)
+        problem.query.new_empty(rows * block.width, dtype=problem.dtype)
         for block in directions.blocks
     ]
     # Results are written into memory taken beforehand: small tensors kept from every chunk would lie
@@ -72,7 +72,7 @@ def _loss_and_gradients(
         known=directions.known,
         suspected=torch.zeros_like(directions.known),
     )
-    for chunk in cut(problem, plan.tile_rows):
+    for chunk in cut(problem, rows):
         loss += _visit(problem, directions.blocks, tiles, chunk, figures, gradients)
     return summarise(loss, figures), gradients
 
@@ -106,9 +106,8 @@ def _visit(
         logits=torch.stack([part.logits for part in parts], 1),
     )
     counts = torch.stack([part.number for part in parts], 1)
-    weights = problem.row_weights[rows]
     wanted = gradients is not None
-    loss, slopes = weigh_rows(sums, counts, used, weights, options, wanted=wanted)
+    loss, slopes = weigh_rows(sums, counts, used, problem.share, options, wanted=wanted)
     if gradients is not None and slopes is not None:
         visited = list(zip(blocks, tiles, parts, strict=True))
         _add_gradients(problem, visited, chunk, slopes, gradients)
@@ -134,7 +133,6 @@ def _reduce(
     if limit is not None:
         result = result._replace(suspected=tile > (limit * scale)[:, None])
         result.drop(tile, -torch.inf)
-    block.adjust(tile, chunk, scale)
     if smoothing > 0.0:
         number = tile.isfinite().sum(1).to(tile.dtype)
         result.drop(tile, 0.0)

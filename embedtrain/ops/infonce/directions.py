@@ -36,7 +36,7 @@ def build_directions(problem: InfoNCEProblem, chunk_rows: int) -> Directions:
             blocks.append(_query_to_query(problem, document, all_query, chunk_rows))
     if "document_to_document" in wanted:
         assert problem.owners is not None
-        own = match(problem.owner_rows[:, None], problem.owners, chunk_rows)
+        own = match(problem.rows[:, None], problem.owners, chunk_rows)
         matches = (*relevant_matches(problem, chunk_rows), own)
         blocks.append(
             TileBlock("document", "document", document, document, filled(problem), matches)
@@ -61,18 +61,12 @@ def all_documents(
 ) -> tuple[TileBlock, Int64[Tensor, " queries"], Int64[Tensor, " queries"]]:
     """Return query-to-document against all documents, and counts as in :class:`Directions`."""
     options, used = problem.options, problem.positive_is_used
-    matches, exception = relevant_matches(problem, chunk_rows), None
-    hardness = options.hardness
-    if hardness != 0.0 and options.hardness_scope != "all":
-        assert problem.owners is not None
-        own = match(problem.owner_rows[:, None], problem.owners, chunk_rows)
-        hardness = 0.0 if options.hardness_scope == "own" else options.hardness
-        exception = (options.hardness - 2 * hardness, own)
+    matches = relevant_matches(problem, chunk_rows)
     if options.negatives == "others":
         assert problem.owners is not None
-        matches = (*matches, match(problem.owner_rows[:, None], problem.owners, chunk_rows))
+        matches = (*matches, match(problem.rows[:, None], problem.owners, chunk_rows))
     always = filled(problem)
-    block = TileBlock("query", "document", document, document, always, matches, hardness, exception)
+    block = TileBlock("query", "document", document, document, always, matches, options.hardness)
     eligible = len(document) - used.sum(1)
     known = torch.zeros_like(eligible)
     if problem.document_ids is not None:
@@ -89,7 +83,7 @@ def _own_negatives(
 ) -> tuple[ListedBlock, Int64[Tensor, " queries"], Int64[Tensor, " queries"]]:
     assert problem.owners is not None
     options = problem.options
-    listed = match(problem.owner_rows[:, None], problem.owners, chunk_rows).listed()
+    listed = match(problem.rows[:, None], problem.owners, chunk_rows).listed()
     eligible, known = listed >= 0, torch.zeros_like(listed, dtype=torch.bool)
     for positive in problem.positives.T:
         eligible &= listed != positive[:, None]
@@ -97,8 +91,7 @@ def _own_negatives(
         ids = problem.document_ids[listed.clamp_min(0)]
         for relevant in problem.relevant_ids.T:
             known |= eligible & (ids == relevant[:, None]) & (ids >= 0)
-    hardness = 0.0 if options.hardness_scope == "in_batch" else options.hardness
-    block = ListedBlock(problem.document, listed, eligible & ~known, hardness)
+    block = ListedBlock(problem.document, listed, eligible & ~known, options.hardness)
     return block, eligible.sum(1), known.sum(1)
 
 
@@ -110,7 +103,7 @@ def _document_to_query(
 ) -> TileBlock:
     """Exclude queries that the anchor answers: by column for own queries, by id for all."""
     positives = problem.positives
-    by_column = problem.query_rows[:, None].expand_as(positives)
+    by_column = problem.rows[:, None].expand_as(positives)
     anchors = positives[:, :1]
     matches = [match(anchors, positives.flatten(), chunk_rows, by_column.flatten())]
     if problem.document_ids is not None and problem.all_relevant_ids is not None:
@@ -118,7 +111,7 @@ def _document_to_query(
         rows = torch.arange(len(relevant), device=relevant.device)[:, None].expand_as(relevant)
         wanted = problem.document_ids[anchors]
         matches.append(match(wanted, relevant.flatten(), chunk_rows, rows.flatten()))
-    always = problem.query_rows[:, None]
+    always = problem.rows[:, None]
     return TileBlock("document", "all_query", document, all_query, always, tuple(matches))
 
 
@@ -131,5 +124,5 @@ def _query_to_query(
     matches: tuple[Matches, ...] = ()
     if problem.query_ids is not None and problem.all_query_ids is not None:
         matches = (match(problem.query_ids[:, None], problem.all_query_ids, chunk_rows),)
-    always = problem.query_rows[:, None]
+    always = problem.rows[:, None]
     return TileBlock("query", "all_query", document, all_query, always, matches)

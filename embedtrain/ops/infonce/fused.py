@@ -13,13 +13,11 @@ from embedtrain_kernels.availability import architecture, interpreting
 from embedtrain_kernels.configurations import MASKS, Tile, infonce_tiles, masks_for
 from embedtrain_kernels.infonce import (
     LOG2_E,
-    PANEL_BLOCKS,
     Candidates,
     NegativeSums,
     Slopes,
     gradients,
     negative_sums,
-    split,
 )
 from jaxtyping import Float, Int, Int64
 from torch import Tensor
@@ -29,7 +27,7 @@ from embedtrain.errors import UserError
 from embedtrain.ops.backend import KERNEL_DTYPES, aligned_rows
 from embedtrain.ops.infonce.blocks import listed_similarity
 from embedtrain.ops.infonce.directions import all_documents
-from embedtrain.ops.infonce.plan import Plan, plan_problem
+from embedtrain.ops.infonce.plan import is_symmetric
 from embedtrain.ops.infonce.problem import InfoNCEOutput, InfoNCEProblem
 from embedtrain.ops.infonce.rows import RowFigures, RowSums, summarise, weigh_rows
 
@@ -44,7 +42,13 @@ class Wanted(NamedTuple):
 
 def infonce_fused(problem: InfoNCEProblem) -> InfoNCEOutput:
     """Compute :func:`embedtrain.ops.infonce.loss.infonce` without scores in memory, or say why not."""
-    _refuse(problem)
+    if obstacle := unsupported(problem):
+        raise UserError(
+            "infonce(backend='fused')",
+            "cannot compute this",
+            got=obstacle,
+            cure="Use backend='chunked' or 'auto'",
+        )
     inputs = (problem.query, problem.document, problem.temperature)
     wanted = Wanted(*(torch.is_grad_enabled() and tensor.requires_grad for tensor in inputs))
     return InfoNCEOutput(*_FusedInfoNCE.apply(*inputs, problem.detached(), wanted))  # type: ignore[no-untyped-call]
@@ -65,47 +69,9 @@ def unsupported(problem: InfoNCEProblem) -> str:
         "own negatives kept apart": options.negatives != "all",
         "hardness": options.hardness != 0.0,
         "label smoothing": options.label_smoothing != 0.0,
-        "these directions": _symmetric(problem) and plan_problem(problem).scheme != "symmetric",
+        "these directions": _symmetric(problem) and not is_symmetric(problem),
     }
     return next((name for name, present in obstacles.items() if present), "")
-
-
-def _refuse(problem: InfoNCEProblem) -> None:
-    if obstacle := unsupported(problem):
-        raise UserError(
-            "infonce(backend='fused')",
-            "cannot compute this",
-            got=obstacle,
-            cure="Use backend='chunked' or 'auto'",
-        )
-
-
-def plan_fused(problem: InfoNCEProblem) -> Plan:
-    """Plan a problem, or say why not; figures are analytic, not measured."""
-    _refuse(problem)
-    tiles = _tiles(problem)
-    assert tiles is not None
-    forward, backward = tiles
-    (queries, dim), documents = problem.query.shape, len(problem.document)
-    symmetric = _symmetric(problem)
-    steps = sum(
-        4 * own * dim * split(-(-own // backward.rows), other, backward.columns)[0]
-        for own, other in ((queries, documents), (documents, queries))
-    )
-    rows = min(queries, PANEL_BLOCKS * forward.rows) if symmetric else queries
-    blocks = -(-rows // forward.rows)
-    partial = 8 * rows * split(blocks, documents, forward.columns)[0]
-    partial += 8 * blocks * documents if symmetric else 0
-    return Plan(
-        backend="fused",
-        scheme="symmetric" if symmetric else "rows",
-        tile_rows=forward.rows,
-        tile_columns=forward.columns,
-        num_gemms=5,
-        tile_bytes=0,
-        extra_bytes=max(partial, steps) + 4 * (16 * queries + 4 * documents),
-        reason="asked for",
-    )
 
 
 class _FusedInfoNCE(torch.autograd.Function):
@@ -241,7 +207,7 @@ def _losses(
     negatives = torch.stack(found, 1) / LOG2_E
     nothing = torch.zeros_like(negatives)
     rows = RowSums(negatives, similarity, problem.temperature, nothing)
-    loss, slopes = weigh_rows(rows, nothing, used, problem.row_weights, options, wanted=wanted)
+    loss, slopes = weigh_rows(rows, nothing, used, problem.share, options, wanted=wanted)
     if slopes is None:
         return loss, None
     label = slopes.positives * problem.temperature[:, None]

@@ -1,6 +1,6 @@
 """InfoNCE over any number of candidates: the public function, its definition and its backends."""
 
-from typing import Any, Unpack
+from typing import Unpack
 
 import torch
 from jaxtyping import Float, Int64
@@ -9,7 +9,6 @@ from torch import Tensor
 from embedtrain.errors import UserError
 from embedtrain.ops.backend import Backend, load_fused
 from embedtrain.ops.infonce.chunked import infonce_chunked
-from embedtrain.ops.infonce.plan import Plan, plan_problem
 from embedtrain.ops.infonce.problem import (
     PLAIN,
     InfoNCEOptions,
@@ -20,7 +19,7 @@ from embedtrain.ops.infonce.problem import (
 )
 from embedtrain.ops.infonce.reference import Scores, infonce_reference
 
-__all__ = ["InfoNCEOptions", "InfoNCEOutput", "Plan", "explain", "infonce"]
+__all__ = ["InfoNCEOptions", "InfoNCEOutput", "infonce"]
 
 
 def infonce(  # the definition of every option stands here, once: longer than 40 lines
@@ -34,7 +33,7 @@ def infonce(  # the definition of every option stands here, once: longer than 40
 ) -> InfoNCEOutput:
     r"""Make each query prefer its positives to all other candidates of the batch.
 
-    With $s_{ij} = \langle q_i, d_j\rangle / \tau_i$, positives $P_i$ (the columns of row i of
+    With $s_{ij} = \langle q_i, d_j\rangle / \tau$, positives $P_i$ (the columns of row i of
     ``positives``), negatives $N_i$ (below) and $R_i = \sum_{j \in N_i} e^{s_{ij}}$ the loss of a query is
 
     - ``average``: $\frac{1}{|P_i|} \sum_{p \in P_i} -\log \frac{e^{s_{ip}}}{\sum_{p' \in P_i} e^{s_{ip'}} + R_i}$
@@ -42,8 +41,7 @@ def infonce(  # the definition of every option stands here, once: longer than 40
     - ``any``: $-\log \frac{\sum_{p} e^{s_{ip}}}{\sum_{p} e^{s_{ip}} + R_i}$ (MIL-NCE: one good positive is enough),
     - ``decoupled``: $\frac{1}{|P_i|} \sum_{p} -\log \frac{e^{s_{ip}}}{e^{s_{ip}} + R_i}$ (positives never compete),
 
-    and the result is $\frac{1}{B} \sum_i w_i L_i$ (``mean``) or $\sum_i w_i L_i$ (``sum``). Dividing by B, not by
-    $\sum w$, lets the mean over ranks equal the mean over the whole batch.
+    and the result is $\frac{1}{B} \sum_i L_i$ (``mean``) or $\sum_i L_i$ (``sum``).
 
     **Negatives.** All documents but $P_i$ and those whose id equals the id of one of $P_i$ or stands in row
     i of ``known_positives``; ``negatives="own"`` keeps only those whose owner is query i, ``"others"`` only
@@ -52,7 +50,7 @@ def infonce(  # the definition of every option stands here, once: longer than 40
     $b_i - m$ (``absolute``) or $b_i - m |b_i|$ (``relative``) are left out too, $b_i$ being the similarity of the
     best positive.
 
-    **Directions.** Let $d_i$ be the first positive of query i, $s$ still divided by $\tau_i$. Further terms are
+    **Directions.** Let $d_i$ be the first positive of query i, $s$ still divided by $\tau$. Further terms are
     ``document_to_query`` $\langle d_i, q_k\rangle$ (own query included as the positive, without queries that
     $d_i$ answers), ``query_to_query`` $\langle q_i, q_k\rangle$ (without i and queries of the same id),
     ``document_to_document`` $\langle d_i, d_j\rangle$ (without documents that query i owns or that answer it).
@@ -72,7 +70,7 @@ def infonce(  # the definition of every option stands here, once: longer than 40
         query: Queries of this process.
         document: Candidates of the whole batch, of all ranks where gathered.
         positives: Columns of ``document``, distinct in a row, -1 unused; the first is always used.
-        temperature: One number, or one per query; a tensor receives its gradient.
+        temperature: One number; a tensor receives its gradient.
         backend: ``auto`` chooses ``chunked``; see :mod:`embedtrain.ops.backend`.
         known: Ids, owners, options and more: :class:`embedtrain.ops.infonce.problem.Known`.
 
@@ -95,15 +93,6 @@ def infonce(  # the definition of every option stands here, once: longer than 40
         return infonce_chunked(problem)
 
 
-def explain(*inputs: Any, backend: Backend = "auto", **settings: Any) -> Plan:  # noqa: ANN401
-    """Say how :func:`infonce` would compute the same arguments: scheme, tile, GEMMs, bytes, reason."""
-    problem = make_problem(*inputs, **settings)
-    if backend == "fused":
-        fused: Plan = load_fused("infonce").plan_fused(problem)
-        return fused
-    return plan_problem(problem, dense=backend == "reference")
-
-
 def infonce_of_scores(
     scores: Float[Tensor, "queries documents"],
     positives: Int64[Tensor, "queries positives"],
@@ -117,7 +106,7 @@ def infonce_of_scores(
     Args:
         scores: Of every query and document.
         positives: Columns of ``scores``.
-        temperature: One number, or one per query.
+        temperature: One number.
         transposed: Scores of all queries with each query's first positive, for ``document_to_query``;
             without it they are taken from ``scores``, which then must hold all queries.
         known: As for ``infonce``; directions between two queries or two documents have no MaxSim and are

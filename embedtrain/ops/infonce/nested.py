@@ -199,9 +199,9 @@ class _Visit:
         )
         figures.best[rows] = positives.masked_fill(~used, -torch.inf).amax(1)
         torch.div(maximum, chunk.inverse, out=figures.hardest[rows])
-        weights = problem.row_weights[rows]
         wanted = self.gradients is not None
-        loss, slopes = weigh_rows(sums, nothing, used, weights, problem.options, wanted=wanted)
+        options, share = problem.options, problem.share
+        loss, slopes = weigh_rows(sums, nothing, used, share, options, wanted=wanted)
         if self.gradients is None or slopes is None:
             return loss
         factor = slopes.negatives[:, 0] / total.clamp_min(1.0)  # 0 only where nothing is left

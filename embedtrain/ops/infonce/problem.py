@@ -14,7 +14,7 @@ Direction = Literal[
     "query_to_document", "document_to_query", "query_to_query", "document_to_document"
 ]
 Temperature = (
-    float | Float[Tensor, ""] | Float[Tensor, "1"] | Float[Tensor, " queries"]  # fixed or learned
+    float | Float[Tensor, ""] | Float[Tensor, "1"]  # fixed or learned
 )
 
 
@@ -37,8 +37,6 @@ class InfoNCEOptions:
     """``relative`` multiplies the margin by the size of the positive's similarity."""
     hardness: float = 0.0
     """Adds ``hardness * similarity`` (no gradient) to the logits of negatives."""
-    hardness_scope: Literal["all", "own", "in_batch"] = "all"
-    """Which negatives ``hardness`` touches: all, those the query brought, or the others."""
     label_smoothing: float = 0.0
     """Share of the target spread evenly over all candidates, in [0, 1)."""
 
@@ -102,14 +100,10 @@ class InfoNCEProblem:
     all_query: Float[Tensor, "all_queries dim"]
     positives: Int64[Tensor, "queries positives"]
     temperature: Float[Tensor, " queries"]
-    one_temperature: bool
-    """Whether all queries have the same temperature."""
-    row_weights: Float[Tensor, " queries"]
-    """Factor of each query's loss in the total: its weight, divided by the count for a mean."""
-    owner_rows: Int64[Tensor, " queries"]
-    """The number that ``owners`` uses for each query."""
-    query_rows: Int64[Tensor, " queries"]
-    """The row of each query in ``all_query``."""
+    share: float
+    """Factor of each query's loss in the total: 1 for a sum, one over their number for a mean."""
+    rows: Int64[Tensor, " queries"]
+    """The number of each query in ``owners`` and its row in ``all_query``: own ones are the first."""
     owners: Int64[Tensor, " documents"] | None
     document_ids: Int64[Tensor, " documents"] | None
     relevant_ids: Int64[Tensor, "queries relevant"]
@@ -160,17 +154,13 @@ class Known(TypedDict, total=False):
     known_positives: Int64[Tensor, "queries known"] | None
     """Ids of documents that answer the query, in the batch or not, -1 unused."""
     owners: Int64[Tensor, " documents"] | None
-    """The query that brought each document, numbered as rows plus ``query_offset``."""
-    query_offset: int
-    """Number of this process's first query among all queries; 0 by default."""
+    """The query that brought each document, by its row; queries of other ranks follow own ones."""
     all_query: Float[Tensor, "all_queries dim"] | None
-    """Queries of all ranks, for directions whose candidates are queries; own ones by default."""
+    """Queries of all ranks, own first, for directions whose candidates are queries; own ones by default."""
     all_query_ids: Int64[Tensor, " all_queries"] | None
     """Their ids."""
     all_known_positives: Int64[Tensor, "all_queries all_known"] | None
     """Ids of the documents that answer them, their positives included."""
-    weights: Float[Tensor, " queries"] | None
-    """Weight of each query, without gradient; 1 by default."""
     options: InfoNCEOptions
     """Directions, partition, negatives, guards."""
     reduction: Reduction
@@ -187,10 +177,9 @@ def make_problem(
     """Check the arguments of :func:`embedtrain.ops.infonce.loss.infonce` and fill in what they leave open."""
     options, owners = known.get("options", PLAIN), known.get("owners")
     document_ids, query_ids = known.get("document_ids"), known.get("query_ids")
-    all_query, offset = known.get("all_query"), known.get("query_offset", 0)
+    all_query = known.get("all_query")
     gathered = all_query is not None
     relevant = _relevant_ids(positives, document_ids, known.get("known_positives"))
-    rows = torch.arange(len(query), device=query.device)
     dtype = torch.float64 if torch.float64 in (query.dtype, document.dtype) else torch.float32
     _check(options, owners)
     averaged = known.get("reduction", "mean") == "mean"
@@ -200,10 +189,8 @@ def make_problem(
         all_query=query if all_query is None else all_query,
         positives=positives,
         temperature=_temperature_rows(temperature, query, dtype),
-        one_temperature=not isinstance(temperature, Tensor) or temperature.numel() == 1,
-        row_weights=_row_weights(known.get("weights"), query, dtype, averaged=averaged),
-        owner_rows=rows + offset,
-        query_rows=rows + (offset if gathered else 0),
+        share=1 / max(len(query), 1) if averaged else 1.0,
+        rows=torch.arange(len(query), device=query.device),
         owners=owners,
         document_ids=document_ids,
         relevant_ids=relevant,
@@ -239,28 +226,11 @@ def _temperature_rows(
     return torch.full((len(query),), temperature, dtype=dtype, device=query.device)
 
 
-def _row_weights(
-    weights: Tensor | None,
-    query: Float[Tensor, "queries dim"],
-    dtype: torch.dtype,
-    *,
-    averaged: bool,
-) -> Float[Tensor, " queries"]:
-    rows = torch.ones(len(query), dtype=dtype, device=query.device)
-    if weights is not None:
-        rows = weights.detach().to(dtype)
-    return rows / len(query) if averaged else rows
-
-
 def _check(options: InfoNCEOptions, owners: Int64[Tensor, " documents"] | None) -> None:
-    needs_owners = (
-        options.negatives != "all"
-        or "document_to_document" in options.directions
-        or (options.hardness != 0.0 and options.hardness_scope != "all")
-    )
+    needs_owners = options.negatives != "all" or "document_to_document" in options.directions
     if needs_owners and owners is None:
         raise UserError(
             "infonce: owners",
             "are needed to know which documents a query brought",
-            cure="Pass owners, or leave out own negatives, hardness scopes and document_to_document",
+            cure="Pass owners, or leave out own negatives and document_to_document",
         )

@@ -41,7 +41,7 @@ def infonce_reference(problem: InfoNCEProblem, scores: Scores | None = None) -> 
         eligible &= own if problem.options.negatives == "own" else ~own
     known = eligible & _is_relevant(problem)
     suspected = eligible & ~known & _is_suspected(similarity, best, problem)
-    logits = similarity / temperature[:, None] + _hardness(similarity, problem)
+    logits = similarity / temperature[:, None] + problem.options.hardness * similarity.detach()
     logits = logits.masked_fill(~eligible | known | suspected, -torch.inf)
 
     blocks = [logits, *_other_directions(problem, scores, best)]
@@ -55,7 +55,7 @@ def infonce_reference(problem: InfoNCEProblem, scores: Scores | None = None) -> 
     losses = row_losses(sums, counts, used, problem.options)
     hardest = logits.detach().amax(1) * temperature.detach()
     figures = RowFigures(best, hardest, eligible.sum(1), known.sum(1), suspected.sum(1))
-    return summarise((losses * problem.row_weights).sum(), figures)
+    return summarise(losses.sum() * problem.share, figures)
 
 
 def _inner_products(problem: InfoNCEProblem) -> Scores:
@@ -114,12 +114,12 @@ def _is_relevant(problem: InfoNCEProblem) -> Bool[Tensor, "queries documents"]:
 def _is_own(problem: InfoNCEProblem) -> Bool[Tensor, "queries documents"]:
     """The query brought the document into the batch."""
     assert problem.owners is not None
-    return problem.owner_rows[:, None] == problem.owners
+    return problem.rows[:, None] == problem.owners
 
 
 def _is_same_query(problem: InfoNCEProblem) -> Bool[Tensor, "queries all_queries"]:
     columns = torch.arange(len(problem.all_query), device=problem.query.device)
-    same = problem.query_rows[:, None] == columns
+    same = problem.rows[:, None] == columns
     if problem.query_ids is not None and problem.all_query_ids is not None:
         same |= _contains(problem.query_ids[:, None], problem.all_query_ids)
     return same
@@ -129,7 +129,7 @@ def _answers(problem: InfoNCEProblem) -> Bool[Tensor, "queries all_queries"]:
     """Row i, column k: the first positive of query i also answers query k."""
     anchor, num_all = problem.positives[:, 0], len(problem.all_query)
     answers = problem.query.new_zeros(len(anchor), num_all, dtype=torch.bool)
-    answers[:, problem.query_rows] = _is_positive(problem)[:, anchor].T
+    answers[:, problem.rows] = _is_positive(problem)[:, anchor].T
     if problem.document_ids is not None and problem.all_relevant_ids is not None:
         answers |= _contains(problem.all_relevant_ids, problem.document_ids[anchor]).T
     return answers
@@ -142,14 +142,3 @@ def _is_suspected(
 ) -> Bool[Tensor, "queries candidates"]:
     """The candidate scores so near the best positive that it may be a positive itself."""
     return similarity > problem.threshold(best)[:, None]
-
-
-def _hardness(
-    similarity: Float[Tensor, "queries documents"], problem: InfoNCEProblem
-) -> Float[Tensor, "queries documents"]:
-    options = problem.options
-    extra = options.hardness * similarity.detach()
-    if options.hardness == 0.0 or options.hardness_scope == "all":
-        return extra
-    own = _is_own(problem)
-    return extra.where(own if options.hardness_scope == "own" else ~own, 0.0)

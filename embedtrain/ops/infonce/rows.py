@@ -101,17 +101,17 @@ def weigh_rows(
     sums: RowSums,
     counts: Float[Tensor, "rows directions"],
     used: Bool[Tensor, "rows positives"],
-    weights: Float[Tensor, " rows"],
+    share: float,
     options: InfoNCEOptions,
     *,
     wanted: bool,
 ) -> tuple[Float[Tensor, ""], RowSums | None]:
-    """Return the weighted sum of the losses and, where wanted, its derivative by each field of ``sums``."""
+    """Return ``share`` times the sum of the losses and, where wanted, its derivative by each field of ``sums``."""
     if not wanted:
-        return (row_losses(sums, counts, used, options) * weights).sum(), None
+        return row_losses(sums, counts, used, options).sum() * share, None
     with torch.enable_grad():
         leaves = RowSums(*(tensor.detach().requires_grad_() for tensor in sums))
-        loss = (row_losses(leaves, counts, used, options) * weights).sum()
+        loss = row_losses(leaves, counts, used, options).sum() * share
     gradients = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
     return loss.detach(), RowSums(*gradients)
 

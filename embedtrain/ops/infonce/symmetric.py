@@ -65,8 +65,8 @@ def infonce_symmetric(
     negatives = torch.stack([by_row, by_column[first]], 1)
     nothing = torch.zeros_like(negatives)
     sums = RowSums(negatives, similarity, problem.temperature, nothing)
-    weights, wanted = problem.row_weights, gradients is not None
-    loss, slopes = weigh_rows(sums, nothing, used, weights, options, wanted=wanted)
+    share, wanted = problem.share, gradients is not None
+    loss, slopes = weigh_rows(sums, nothing, used, share, options, wanted=wanted)
     if gradients is not None and slopes is not None:
         row_slope, anchor_slope = slopes.negatives.unbind(1)
         column_slope = torch.zeros_like(by_column).index_add_(0, first, anchor_slope)

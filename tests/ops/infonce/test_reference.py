@@ -18,7 +18,7 @@ OTHERS = {
     "several_positives": ["average", "any", "decoupled"],
     "negatives": ["all", "own", "others"],
     "guard": [None, ("absolute", 0.1), ("relative", 0.3)],
-    "hardness": [(0.0, "all"), (2.0, "all"), (2.0, "own"), (2.0, "in_batch")],
+    "hardness": [0.0, 2.0],
     "label_smoothing": [0.0, 0.2],
 }
 DIRECTIONS = [
@@ -58,11 +58,6 @@ class ByHand:
         """Logits of the negatives of query i, by direction."""
         query, anchor = self.query[i], self.document[self.positives[i][0]]
         documents, queries = range(len(self.document)), range(len(self.query))
-        in_scope = {
-            "all": lambda j: True,
-            "own": lambda j: self.owners[j] == i,
-            "in_batch": lambda j: self.owners[j] != i,
-        }[self.options.hardness_scope]
         scores = {
             "query_to_document": {
                 j: self.similarity(query, self.document[j])
@@ -90,8 +85,8 @@ class ByHand:
             kept = {j: s for j, s in scores[direction].items() if s <= limit}
             result[direction] = [
                 s / self.temperature
-                + self.options.hardness * s * (direction == "query_to_document" and in_scope(j))
-                for j, s in kept.items()
+                + self.options.hardness * s * (direction == "query_to_document")
+                for s in kept.values()
             ]
         return result
 
@@ -145,14 +140,11 @@ def every_option():
     for (directions, partition), *others in itertools.product(DIRECTIONS, *OTHERS.values()):
         named = dict(zip(OTHERS, others, strict=True))
         kind, margin = named.pop("guard") or ("absolute", None)
-        hardness, scope = named.pop("hardness")
         yield InfoNCEOptions(
             directions=directions,
             partition=partition,
             false_negative_margin=margin,
             false_negative_margin_kind=kind,
-            hardness=hardness,
-            hardness_scope=scope,
             **named,
         )
 

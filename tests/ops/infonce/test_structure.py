@@ -8,7 +8,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from embedtrain.errors import UserError
-from embedtrain.ops.infonce.loss import InfoNCEOptions, explain, infonce
+from embedtrain.ops.infonce.loss import InfoNCEOptions, infonce
+from embedtrain.ops.infonce.plan import is_symmetric, problem_rows
+from embedtrain.ops.infonce.problem import make_problem
 
 EVERY_DIRECTION = (
     "query_to_document",
@@ -63,11 +65,10 @@ def gemms(batch: dict, options: InfoNCEOptions, *, backward: bool = True) -> flo
 @pytest.mark.parametrize(
     ("options", "expected"), [(InfoNCEOptions(), 3), (SYMMETRIC, 4), (JOINT, 12)]
 )
-def test_loss_and_gradients_cost_exactly_the_gemms_that_explain_announces(
+def test_loss_and_gradients_cost_exactly_the_gemms_that_the_scheme_needs(
     square, small_tiles, options, expected
 ):
     assert gemms(square, options) == expected
-    assert explain(**square, temperature=0.1, options=options).num_gemms == expected
 
 
 def test_gradients_that_nobody_wants_cost_nothing(square, small_tiles):
@@ -83,27 +84,22 @@ def test_gradients_that_nobody_wants_cost_nothing(square, small_tiles):
 
 def test_own_negatives_need_no_gemm(square, small_tiles):
     assert gemms(square, InfoNCEOptions(negatives="own")) == 0
-    assert (
-        explain(**square, temperature=0.1, options=InfoNCEOptions(negatives="own")).num_gemms == 0
-    )
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "widths"),
     [
-        InfoNCEOptions(),
-        SYMMETRIC,
-        JOINT,
-        InfoNCEOptions(false_negative_margin=0.1, label_smoothing=0.1, hardness=1.0),
+        (InfoNCEOptions(), 1),
+        (SYMMETRIC, 1),
+        (JOINT, 4),
+        (InfoNCEOptions(false_negative_margin=0.1, label_smoothing=0.1, hardness=1.0), 1),
     ],
 )
-def test_nothing_larger_than_one_tile_is_stored(square, small_tiles, options):
+def test_nothing_larger_than_one_tile_is_stored(square, small_tiles, options, widths):
     inputs = square["query"].untyped_storage().nbytes()
-    plan = explain(**square, temperature=0.1, options=options)
-    assert plan.tile_rows == 4
     with LargestStorage() as seen:
         infonce(**square, temperature=0.1, options=options).loss.backward()
-    assert seen.num_bytes <= max(plan.tile_bytes, inputs)
+    assert seen.num_bytes <= max(4 * widths * NUM_ROWS * 4, inputs)
     assert seen.num_bytes < NUM_ROWS * NUM_ROWS * 4 / 2
 
 
@@ -111,8 +107,9 @@ def test_a_tile_keeps_to_the_budget_and_is_not_too_thin(monkeypatch):
     def rows(num_queries: int, num_documents: int, dim: int = 768) -> tuple[int, int]:
         query = torch.empty(num_queries, dim, device="meta")
         document = torch.empty(num_documents, dim, device="meta")
-        plan = explain(query, document, torch.empty(num_queries, 1, dtype=torch.int64), 0.05)
-        return plan.tile_rows, plan.tile_bytes
+        positives = torch.empty(num_queries, 1, dtype=torch.int64)
+        rows = problem_rows(make_problem(query, document, positives, 0.05))
+        return rows, 4 * rows * num_documents
 
     for num_queries in (100, 16_384, 65_536):
         tile_rows, num_bytes = rows(num_queries, num_queries)
@@ -121,15 +118,14 @@ def test_a_tile_keeps_to_the_budget_and_is_not_too_thin(monkeypatch):
     assert rows(1_024, 4_000_000)[0] == 128
 
 
-def test_explain_names_what_keeps_the_symmetric_loss_from_sharing_tiles(square):
-    def reason(**more: object) -> str:
+def test_a_margin_hardness_or_smoothing_keeps_the_symmetric_loss_from_sharing_tiles(square):
+    def shares(**more: object) -> bool:
         options = InfoNCEOptions(directions=EVERY_DIRECTION[:2], **more)
-        return explain(**square, temperature=0.1, options=options).reason
+        return is_symmetric(make_problem(**square, temperature=0.1, options=options))
 
-    assert reason() == "both directions share each tile"
-    assert "margin" in reason(false_negative_margin=0.1)
-    assert "label smoothing" in reason(label_smoothing=0.1)
-    assert explain(**square, temperature=0.1, backend="reference").scheme == "dense"
+    assert shares()
+    for more in ({"false_negative_margin": 0.1}, {"hardness": 1.0}, {"label_smoothing": 0.1}):
+        assert not shares(**more)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])

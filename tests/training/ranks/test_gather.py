@@ -34,7 +34,7 @@ OPTIONS = {
         directions=("query_to_document", "document_to_query"), partition="per_direction"
     ),
     "joint": InfoNCEOptions(directions=EVERY_DIRECTION),
-    "hardness": InfoNCEOptions(hardness=1.0, hardness_scope="in_batch", label_smoothing=0.1),
+    "hardness": InfoNCEOptions(hardness=1.0, label_smoothing=0.1),
 }
 
 

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 
 from embedtrain.ops.infonce.loss import infonce
 from embedtrain.ops.maxsim.scores import maxsim
+from embedtrain.types import TokenEmbeddings
 
 MIB = 2**20
 Step = Callable[[], object]
@@ -54,20 +55,20 @@ def maxsim_steps(size: int, dtype: torch.dtype) -> dict[str, Step]:
     """Return one training step per backend for 32 query and 180 document tokens of 128 numbers."""
     query = torch.randn(size, 32, 128, device="cuda").to(dtype).requires_grad_()
     document = torch.randn(size, 180, 128, device="cuda").to(dtype).requires_grad_()
-    masks = tuple(
-        torch.ones(t.shape[:2], dtype=torch.bool, device="cuda") for t in (query, document)
+    left, right = (
+        TokenEmbeddings(t.flatten(0, 1), torch.full((size,), t.shape[1], device="cuda"))
+        for t in (query, document)
     )
 
     def step(backend: str) -> Step:
         def run() -> None:
-            scores = maxsim(query, document, *masks, backend=backend)
+            scores = maxsim(left, right, backend=backend)
             torch.autograd.grad(scores.sum(), (query, document))
 
         return run
 
-    left, right = query.detach().flatten(0, 1), document.detach().flatten(0, 1)
     return {
-        "gemm": lambda: torch.mm(left, right.T),
+        "gemm": lambda: torch.mm(left.tokens.detach(), right.tokens.detach().T),
         "fused": step("fused"),
         "chunked": step("chunked"),
     }

@@ -16,6 +16,7 @@ from benchmark_measure import interleaved, measure_step
 from torch import Tensor
 
 from embedtrain.ops.maxsim.scores import maxsim
+from embedtrain.types import TokenEmbeddings
 
 SCRIPT = Path(__file__)
 QUERY_TOKENS, DOCUMENT_TOKENS, DIM = 32, 180, 128
@@ -51,11 +52,13 @@ def _step(variant: str, batch_size: int) -> Callable[[], object]:
     shortest = DOCUMENT_TOKENS // 3 if ragged else DOCUMENT_TOKENS
     lengths = torch.randint(shortest, DOCUMENT_TOKENS + 1, (batch_size, 1))
     document_mask = torch.arange(DOCUMENT_TOKENS) < lengths
-    query_mask = torch.ones(batch_size, QUERY_TOKENS, dtype=torch.bool)
+    query_lengths = torch.full((batch_size,), QUERY_TOKENS)
     labels = torch.arange(batch_size)
 
     def chunked() -> Tensor:
-        return maxsim(query, document, query_mask, document_mask, backend="chunked")
+        queries = TokenEmbeddings(query.flatten(0, 1), query_lengths)
+        documents = document[document_mask] if ragged else document.flatten(0, 1)
+        return maxsim(queries, TokenEmbeddings(documents, lengths[:, 0]))
 
     def dense() -> Tensor:
         similarity = torch.einsum("qid,njd->qnij", query, document)

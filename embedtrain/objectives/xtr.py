@@ -8,7 +8,7 @@ from embedtrain.errors import UserError
 from embedtrain.objectives.base import Objective
 from embedtrain.ops.contrast import contrast_scores
 from embedtrain.ops.infonce.problem import InfoNCEOptions
-from embedtrain.ops.maxsim.scores import xtr_scores_packed
+from embedtrain.ops.maxsim.scores import xtr_scores
 from embedtrain.types import ObjectiveOutput, RetrievalOutputs, TokenEmbeddings
 
 
@@ -38,7 +38,7 @@ class XTR(Objective):
                 "xtr needs several vectors per text",
                 cure="Set model.kind: late_interaction",
             )
-        scores = xtr_scores_packed(query, document, self.top_k)
+        scores = xtr_scores(query, document, self.top_k)
         temperature = self.temperature if outputs.temperature is None else outputs.temperature
         options = InfoNCEOptions(negatives=self.negatives)
         result = contrast_scores(scores, outputs, temperature, options)

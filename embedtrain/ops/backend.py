@@ -27,13 +27,6 @@ def aligned_rows(vectors: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"
     return vectors if aligned else vectors.clone(memory_format=torch.contiguous_format)
 
 
-def no_fused_kernel(operation: str) -> UserError:
-    """The error for ``backend="fused"`` where an operation has no Triton kernel."""
-    return UserError(
-        f"{operation}(backend='fused')", "does not exist", cure="Use backend='chunked'"
-    )
-
-
 def load_fused(operation: str) -> ModuleType:
     """Import ``embedtrain.ops.<operation>.fused``; Triton is loaded only when a user asks for it."""
     try:

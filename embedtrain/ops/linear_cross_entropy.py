@@ -6,7 +6,7 @@ the rest is done in tiles that hold ``rows x vocabulary`` for a few rows.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,11 +14,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from embedtrain.ops.backend import Backend, no_fused_kernel
 from embedtrain.ops.exponentials import exponentiate
 from embedtrain.ops.maxsim.token_maximum import accumulation_dtype
 
-Reduction = Literal["mean", "sum"]
+UNLABELLED = -100
+"""The label of a row that does not count, as in ``F.cross_entropy``."""
 
 CPU_TILE = 2**23
 """Logits held at once on a CPU: 32 MiB of float32, some 270 rows of a BERT vocabulary."""
@@ -27,101 +27,44 @@ CUDA_TILE = 2**26
 """Logits held at once elsewhere: 256 MiB of float32."""
 
 
-def linear_cross_entropy(  # every option is defined here, once: longer than 40 lines
+def linear_cross_entropy(
     hidden: Float[Tensor, "tokens dim"],
     weight: Float[Tensor, "vocabulary dim"],
     labels: Int64[Tensor, " tokens"],
     bias: Float[Tensor, " vocabulary"] | None = None,
-    *,
-    ignore_index: int = -100,
-    reduction: Reduction = "mean",
-    label_smoothing: float = 0.0,
-    row_weights: Float[Tensor, " tokens"] | None = None,
-    backend: Backend = "auto",
 ) -> Float[Tensor, ""]:
-    r"""Cross-entropy of ``softmax(hidden @ weight.T + bias)`` with the labels.
+    r"""Mean cross-entropy of ``softmax(hidden @ weight.T + bias)`` with the labels.
 
-    $$\mathcal{L} = \frac{\sum_t a_t \left[ \log \sum_v e^{z_{tv}} - (1 - \epsilon) z_{t y_t}
-    - \frac{\epsilon}{V} \sum_v z_{tv} \right]}{\sum_t a_t}, \quad z = h W^\top + b$$
+    $$\mathcal{L} = \frac{1}{n} \sum_t \left[ \log \sum_v e^{z_{tv}} - z_{t y_t} \right], \quad z = h W^\top + b$$
 
-    over the rows whose label is not ``ignore_index``; ``sum`` leaves out the division. Without any labelled
-    row (or with weights that add up to 0) the loss is 0 with zero gradients, not NaN as in
-    ``F.cross_entropy``, because a batch in which nothing was masked must not spoil the training.
+    over the n rows whose label is not -100. Without any labelled row the loss is 0 with zero gradients, not
+    NaN as in ``F.cross_entropy``, because a batch in which nothing was masked must not spoil the training.
 
-    ``chunked`` (what ``auto`` chooses) computes the loss and the gradients together in 3 GEMMs, and in 1
-    when no gradient is wanted; memory beyond inputs and gradients is one tile. It accumulates in float32
-    (float64 for float64 inputs), also under autocast. It cannot be differentiated twice.
-
-    Args:
-        hidden: One row for each token.
-        weight: The output matrix, often the input embeddings.
-        labels: The vocabulary entry of each token, or ``ignore_index``.
-        bias: Added to the logits.
-        ignore_index: The label of tokens that do not count.
-        reduction: ``mean`` (weighted, over labelled rows) or ``sum``.
-        label_smoothing: The share of the target that is spread evenly over the vocabulary.
-        row_weights: The factor ``a`` of each row, a constant without a gradient; 1 where not given.
-        backend: How to compute it.
+    Computes the loss and the gradients together in 3 GEMMs, and in 1 when no gradient is wanted; memory
+    beyond inputs and gradients is one tile. It accumulates in float32 (float64 for float64 inputs), also
+    under autocast. It cannot be differentiated twice.
     """
-    if backend == "fused":
-        raise no_fused_kernel("linear_cross_entropy")
-    weights = None if row_weights is None else row_weights.detach()
+    labelled = (labels != UNLABELLED).nonzero().squeeze(1)
+    if len(labelled) < len(labels):
+        hidden, labels = hidden[labelled], labels[labelled]
+    parameters = (hidden, weight) if bias is None else (hidden, weight, bias)
+    wanted = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
     with torch.autocast(hidden.device.type, enabled=False):
-        if backend == "reference":
-            options = (ignore_index, reduction, label_smoothing, weights)
-            return linear_cross_entropy_reference(hidden, weight, labels, bias, *options)
-        labelled = (labels != ignore_index).nonzero().squeeze(1)
-        if len(labelled) < len(labels):
-            hidden, labels = hidden[labelled], labels[labelled]
-            weights = None if weights is None else weights[labelled]
-        factors = _row_factors(hidden, weight, weights, reduction)
-        parameters = (hidden, weight) if bias is None else (hidden, weight, bias)
-        wanted = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)
-        loss: Tensor = _LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-            hidden, weight, bias, labels, factors, label_smoothing, wanted
-        )
-        return loss
+        loss: Tensor = _LinearCrossEntropy.apply(hidden, weight, bias, labels, wanted)  # type: ignore[no-untyped-call]
+    return loss
 
 
 def linear_cross_entropy_reference(
     hidden: Float[Tensor, "tokens dim"],
     weight: Float[Tensor, "vocabulary dim"],
     labels: Int64[Tensor, " tokens"],
-    bias: Float[Tensor, " vocabulary"] | None,
-    ignore_index: int,
-    reduction: Reduction,
-    label_smoothing: float,
-    row_weights: Float[Tensor, " tokens"] | None,
+    bias: Float[Tensor, " vocabulary"] | None = None,
 ) -> Float[Tensor, ""]:
     """Compute :func:`linear_cross_entropy` in plain torch; this defines it."""
     dtype = accumulation_dtype(hidden, weight)
     logits = F.linear(hidden.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
-    losses = F.cross_entropy(
-        logits,
-        labels,
-        ignore_index=ignore_index,
-        reduction="none",
-        label_smoothing=label_smoothing,
-    )
-    factors = (labels != ignore_index).to(dtype)
-    factors = factors if row_weights is None else factors * row_weights.to(dtype)
-    total = (losses * factors).sum()
-    if reduction == "sum":
-        return total
-    return total / factors.sum().where(factors.sum() != 0, 1)
-
-
-def _row_factors(
-    hidden: Tensor, weight: Tensor, row_weights: Tensor | None, reduction: Reduction
-) -> Tensor:
-    """What each labelled row's loss is multiplied by before the sum."""
-    factors = hidden.new_ones(len(hidden), dtype=accumulation_dtype(hidden, weight))
-    if row_weights is not None:
-        factors = row_weights.to(factors.dtype)
-    if reduction == "sum":
-        return factors
-    total = factors.sum()
-    return factors / total.where(total != 0, 1)
+    total = F.cross_entropy(logits, labels, ignore_index=UNLABELLED, reduction="sum")
+    return total / (labels != UNLABELLED).sum().clamp_min(1)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -132,11 +75,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         labels: Tensor,
-        factors: Tensor,
-        label_smoothing: float,
         wanted: bool,
     ) -> Tensor:
-        dtype = factors.dtype
+        dtype, share = accumulation_dtype(hidden, weight), 1 / max(len(hidden), 1)
         matrix, offset = weight.to(dtype), None if bias is None else bias.to(dtype)
         inputs = zip((hidden, weight, bias), ctx.needs_input_grad, strict=False)
         gradients = _Gradients(
@@ -148,7 +89,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         tile = CPU_TILE if hidden.device.type == "cpu" else CUDA_TILE
         size = min(len(hidden), max(1, tile // len(weight)))
         buffer = hidden.new_empty(size, len(weight), dtype=dtype)
-        loss = factors.new_zeros(())
+        loss = matrix.new_zeros(())
         for begin in range(0, len(hidden), max(1, size)):
             block = slice(begin, min(begin + size, len(hidden)))
             rows = hidden[block].to(dtype)
@@ -157,10 +98,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 torch.mm(rows, matrix.T, out=logits)
             else:
                 torch.addmm(offset, rows, matrix.T, out=logits)
-            losses, normaliser = _losses_and_residuals(logits, labels[block], label_smoothing)
-            loss += losses @ factors[block]
+            losses, normaliser = _losses_and_residuals(logits, labels[block])
+            loss += losses.sum() * share
             if wanted:
-                gradients.add(block, logits, rows, matrix, factors[block] / normaliser)
+                gradients.add(block, logits, rows, matrix, share / normaliser)
         ctx.dtypes = hidden.dtype, weight.dtype, None if bias is None else bias.dtype
         ctx.save_for_backward(gradients.hidden, gradients.weight, gradients.bias)
         return loss
@@ -170,7 +111,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         saved = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         scaled = [None if g is None else (g * gradient).to(dtype) for g, dtype in saved]
-        return (*scaled, None, None, None, None)
+        return (*scaled, None, None)
 
 
 @dataclass(frozen=True)
@@ -195,20 +136,13 @@ class _Gradients:
             torch.addmv(self.bias, residuals.T, scale, out=self.bias)
 
 
-def _losses_and_residuals(
-    logits: Tensor, labels: Tensor, label_smoothing: float
-) -> tuple[Tensor, Tensor]:
+def _losses_and_residuals(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return each row's loss and normaliser ``Z``; turn ``logits`` into ``Z * (softmax - target)``.
 
     The target is subtracted here, in the accumulation dtype: rounding ``p - 1`` later would lose it.
     """
-    label_logits = logits.gather(1, labels[:, None]).squeeze(1)
-    expected = (1 - label_smoothing) * label_logits
-    if label_smoothing:
-        expected += label_smoothing * logits.mean(1)
+    expected = logits.gather(1, labels[:, None]).squeeze(1)
     largest, normaliser = exponentiate(logits)
     losses = largest + normaliser.log() - expected
-    logits.scatter_add_(1, labels[:, None], (label_smoothing - 1) * normaliser[:, None])
-    if label_smoothing:
-        logits.sub_((label_smoothing / logits.shape[1]) * normaliser[:, None])
+    logits.scatter_add_(1, labels[:, None], -normaliser[:, None])
     return losses, normaliser

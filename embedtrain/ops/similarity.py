@@ -10,7 +10,7 @@ from torch import Tensor
 
 from embedtrain.errors import UserError
 from embedtrain.ops.backend import Backend
-from embedtrain.ops.maxsim.scores import maxsim_grouped_packed, maxsim_packed
+from embedtrain.ops.maxsim.scores import maxsim, maxsim_grouped
 from embedtrain.types import Embeddings, TokenEmbeddings
 
 
@@ -25,7 +25,7 @@ def all_scores(
         if query.exact_match:
             scores = exact_match_scores(query, document)
         else:
-            scores = maxsim_packed(query, document, backend=backend)
+            scores = maxsim(query, document, backend=backend)
         if query.cls is None or document.cls is None:
             return scores
         return scores + all_scores(query.cls, document.cls)
@@ -45,7 +45,7 @@ def pair_scores(
             columns = torch.arange(len(document), device=owners.device)
             scores = exact_match_scores(query, document)[owners, columns]
         else:
-            scores = maxsim_grouped_packed(query, document, owners)
+            scores = maxsim_grouped(query, document, owners)
         if query.cls is None or document.cls is None:
             return scores
         return scores + pair_scores(query.cls, document.cls, owners)

@@ -4,7 +4,6 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from embedtrain.ops.backend import Backend, no_fused_kernel
 from embedtrain.ops.maxsim.token_maximum import accumulation_dtype, token_maximum
 
 
@@ -13,8 +12,6 @@ def vocabulary_max(
     lengths: Int64[Tensor, " texts"],
     weight: Float[Tensor, "vocabulary dim"],
     bias: Float[Tensor, " vocabulary"] | None = None,
-    *,
-    backend: Backend = "auto",
 ) -> Float[Tensor, "texts vocabulary"]:
     r"""For each text and vocabulary entry, the largest logit over the tokens of the text.
 
@@ -22,16 +19,12 @@ def vocabulary_max(
 
     Texts lie end to end: leave out beforehand the tokens that must not take part (padding, ``[CLS]``).
     A text without tokens gets zeros and no gradient. Ties go to the first token. Logits are float32
-    (float64 for float64 inputs). ``chunked`` never stores the logits of single tokens, only the winner of
-    each text and entry, which alone gets the gradient. ``auto`` is ``chunked``.
+    (float64 for float64 inputs). The logits of single tokens are never stored, only the winner of
+    each text and entry, which alone gets the gradient.
 
     Source: Xiao et al. (2023), https://arxiv.org/abs/2305.02564.
     """
-    if backend == "fused":
-        raise no_fused_kernel("vocabulary_max")
     with torch.autocast(hidden.device.type, enabled=False):
-        if backend == "reference":
-            return vocabulary_max_reference(hidden, lengths, weight, bias)
         filled = lengths > 0
         values, _ = token_maximum(weight, hidden, lengths[filled])
         logits = values.T if bias is None else values.T + bias

@@ -21,11 +21,12 @@ import embedtrain_kernels.availability, embedtrain_kernels.configurations
 import torch
 import embedtrain.ops.infonce.loss as infonce, embedtrain.ops.maxsim.scores as maxsim
 from embedtrain.errors import UserError
+from embedtrain.types import TokenEmbeddings
 query = torch.eye(4)
-ones = torch.ones(1, 4, dtype=torch.bool)
+text = TokenEmbeddings(query, torch.tensor([4]))
 calls = [
     lambda: infonce.infonce(query, query, torch.arange(4)[:, None], 0.1, backend="fused"),
-    lambda: maxsim.maxsim(query[None], query[None], ones, ones, backend="fused"),
+    lambda: maxsim.maxsim(text, text, backend="fused"),
 ]
 for call in calls:
     try:

@@ -5,10 +5,11 @@ import torch
 
 pytest.importorskip("triton")
 from embedtrain_kernels.configurations import Tile
+from padded_texts import padded_maxsim
 
 from embedtrain.errors import UserError
 from embedtrain.ops.maxsim import fused as maxsim_fused
-from embedtrain.ops.maxsim.scores import maxsim, maxsim_grouped, maxsim_packed
+from embedtrain.ops.maxsim.scores import maxsim
 from embedtrain.types import TokenEmbeddings
 
 
@@ -18,16 +19,15 @@ def small_tile(monkeypatch):
     monkeypatch.setattr(maxsim_fused, "_tile", lambda query: Tile(16, 16, 0, 4, 1))
 
 
-def example(device, dim=48, queries=3, documents=4, dtype=torch.float32, group=None):
+def example(device, dim=48, queries=3, documents=4, dtype=torch.float32):
     """Embeddings with holes in their masks, an empty document and an empty query."""
     generator = torch.Generator().manual_seed(dim)
-    lead = (documents,) if group is None else (queries, group)
     query = torch.randn(queries, 19, dim, generator=generator)
-    document = torch.randn(*lead, 37, dim, generator=generator)
+    document = torch.randn(documents, 37, dim, generator=generator)
     query_mask = torch.rand(queries, 19, generator=generator) < 0.7
-    document_mask = torch.rand(*lead, 37, generator=generator) < 0.7
+    document_mask = torch.rand(documents, 37, generator=generator) < 0.7
     query_mask[0] = False
-    document_mask.flatten(0, -2)[1] = False
+    document_mask[1] = False
     masks = query_mask.to(device), document_mask.to(device)
     return query.to(device, dtype), document.to(device, dtype), *masks
 
@@ -56,17 +56,13 @@ def assert_as_good_as_reference(function, inputs, eps=1e-6):
 
 @pytest.mark.parametrize("dim", [16, 48, 128])
 def test_scores_and_gradients_equal_the_reference(device, guard, small_tile, dim):
-    assert_as_good_as_reference(maxsim, example(device, dim))
-
-
-def test_groups_equal_the_reference(device, guard, small_tile):
-    assert_as_good_as_reference(maxsim_grouped, example(device, group=2))
+    assert_as_good_as_reference(padded_maxsim, example(device, dim))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_low_precision_tokens_lose_only_the_rounding_of_gradients(device, guard, dtype):
     eps = 8e-3 if dtype == torch.bfloat16 else 1e-3
-    assert_as_good_as_reference(maxsim, example(device, 32, dtype=dtype), eps)
+    assert_as_good_as_reference(padded_maxsim, example(device, 32, dtype=dtype), eps)
 
 
 def test_ties_go_to_the_first_token(device, guard, small_tile):
@@ -74,7 +70,7 @@ def test_ties_go_to_the_first_token(device, guard, small_tile):
     document = torch.ones(40, 16, device=device, requires_grad=True)
     lengths = torch.tensor([1], device=device), torch.tensor([40], device=device)
     packed = TokenEmbeddings(query, lengths[0]), TokenEmbeddings(document, lengths[1])
-    score = maxsim_packed(*packed, backend="fused")
+    score = maxsim(*packed, backend="fused")
     score.sum().backward()
     assert document.grad[0].eq(1).all()
     assert not document.grad[1:].any()
@@ -84,7 +80,7 @@ def test_the_empty_places_of_a_tile_do_not_beat_a_negative_similarity(device, gu
     query, length = torch.ones(1, 16, device=device), torch.tensor([1], device=device)
     document, tokens = -torch.ones(3, 16, device=device), torch.tensor([3], device=device)
     packed = TokenEmbeddings(query, length), TokenEmbeddings(document, tokens)
-    assert maxsim_packed(*packed, backend="fused").item() == -16.0
+    assert maxsim(*packed, backend="fused").item() == -16.0
 
 
 def test_without_a_wanted_gradient_no_winner_is_stored(device, guard, monkeypatch):
@@ -98,14 +94,14 @@ def test_without_a_wanted_gradient_no_winner_is_stored(device, guard, monkeypatc
         ),
     )
     inputs = example(device, 16)
-    scores = maxsim(*inputs, backend="fused")
+    scores = padded_maxsim(*inputs, backend="fused")
     assert saved == [False]
-    assert torch.equal(scores, run(maxsim, inputs, "fused")[0])
+    assert torch.equal(scores, run(padded_maxsim, inputs, "fused")[0])
 
 
 def test_gradients_are_the_same_bits_on_every_run(device, guard, small_tile):
     inputs = example(device)
-    for first, second in zip(*(run(maxsim, inputs, "fused") for _ in range(2)), strict=True):
+    for first, second in zip(*(run(padded_maxsim, inputs, "fused") for _ in range(2)), strict=True):
         assert torch.equal(first, second)
 
 
@@ -119,10 +115,10 @@ def test_gradients_are_the_same_bits_on_every_run(device, guard, small_tile):
 )
 def test_what_the_kernels_lack_is_an_error_that_names_it(device, dim, dtype, reason):
     with pytest.raises(UserError, match=reason):
-        maxsim(*example(device, dim, dtype=dtype), backend="fused")
+        padded_maxsim(*example(device, dim, dtype=dtype), backend="fused")
 
 
 def test_without_a_gpu_or_the_interpreter_fused_is_an_error(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     with pytest.raises(UserError, match="device cpu"):
-        maxsim(*example("cpu"), backend="fused")
+        padded_maxsim(*example("cpu"), backend="fused")

@@ -4,7 +4,7 @@ import pytest
 
 from embedtrain.errors import UserError
 from embedtrain.ops import backend
-from embedtrain.ops.backend import load_fused, no_fused_kernel
+from embedtrain.ops.backend import load_fused
 
 
 def test_a_fused_operation_without_its_module_is_the_users_to_mend():
@@ -18,7 +18,3 @@ def test_the_kernels_are_looked_for_where_they_lie(operation, monkeypatch):
     monkeypatch.setattr(backend, "import_module", lambda name: imported.append(name) or pytest)
     load_fused(operation)
     assert find_spec(imported[0]) is not None
-
-
-def test_an_operation_without_a_kernel_says_what_to_use():
-    assert "backend='chunked'" in str(no_fused_kernel("xtr_scores"))

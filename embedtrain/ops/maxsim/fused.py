@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from embedtrain_kernels.availability import architecture, interpreting
 from embedtrain_kernels.configurations import Tile, maxsim_tile
 from embedtrain_kernels.maxsim import Pairs, document_gradient, maxsim_scores, query_gradient
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -34,7 +34,7 @@ def unsupported(
     return f"dim {dim}" if dim % 16 != 0 or _tile(query) is None else ""
 
 
-def maxsim_packed(
+def maxsim_fused(
     query: TokenEmbeddings, document: TokenEmbeddings
 ) -> Float[Tensor, "queries documents"]:
     """Score every query against every document; documents must not be empty."""
@@ -43,32 +43,17 @@ def maxsim_packed(
     documents = torch.arange(num_documents, device=device, dtype=torch.int32)
     # Document-major: programs that run together read the same document from the cache.
     documents = documents.repeat_interleave(num_queries, output_size=num_queries * num_documents)
-    scores = _scores(query, document, queries.repeat(num_documents), documents)
-    return scores.view(num_documents, num_queries).T
-
-
-def maxsim_grouped_packed(
-    query: TokenEmbeddings, document: TokenEmbeddings, owners: Int64[Tensor, " documents"]
-) -> Float[Tensor, " documents"]:
-    """Score document ``n`` against query ``owners[n]``; documents must not be empty."""
-    documents = torch.arange(len(document), device=owners.device, dtype=torch.int32)
-    return _scores(query, document, owners.int().contiguous(), documents)
-
-
-def _scores(
-    query: TokenEmbeddings, document: TokenEmbeddings, pair_query: Tensor, pair_document: Tensor
-) -> Tensor:
     pairs = Pairs(
-        query=pair_query,
-        document=pair_document,
+        query=queries.repeat(num_documents),
+        document=documents,
         query_starts=F.pad(query.lengths.cumsum(0), (1, 0)).int(),
         document_starts=F.pad(document.lengths.cumsum(0), (1, 0)).int(),
-        longest=int(query.lengths.max()) if len(query) else 0,
+        longest=int(query.lengths.max()) if num_queries else 0,
     )
     sides = query.tokens, document.tokens
     wanted = torch.is_grad_enabled() and any(side.requires_grad for side in sides)
     scores: Tensor = _FusedMaxsim.apply(*sides, pairs, wanted)  # type: ignore[no-untyped-call]
-    return scores
+    return scores.view(num_documents, num_queries).T
 
 
 def _tile(query: Tensor) -> Tile | None:

@@ -25,19 +25,6 @@ def maxsim_reference(
     return only_where(scores, document_mask.any(1)[None, :])
 
 
-def maxsim_grouped_reference(
-    query: Float[Tensor, "queries query_tokens dim"],
-    document: Float[Tensor, "queries group document_tokens dim"],
-    query_mask: Bool[Tensor, "queries query_tokens"],
-    document_mask: Bool[Tensor, "queries group document_tokens"],
-) -> Float[Tensor, "queries group"]:
-    """Compute :func:`embedtrain.ops.maxsim.scores.maxsim_grouped` in plain torch; this defines it."""
-    similarity = _similarity("qid,qgjd->qgij", query, document)
-    best = only_where(similarity, document_mask[:, :, None, :]).max(-1).values
-    scores = best.where(query_mask[:, None, :], 0).sum(-1)
-    return only_where(scores, document_mask.any(2))
-
-
 def xtr_scores_reference(
     query: Float[Tensor, "queries query_tokens dim"],
     document: Float[Tensor, "documents document_tokens dim"],

@@ -2,15 +2,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from padded_texts import pack, padded_grouped, padded_maxsim
 
 from embedtrain.ops.maxsim import token_maximum
-from embedtrain.ops.maxsim.scores import (
-    maxsim,
-    maxsim_grouped,
-    maxsim_grouped_packed,
-    maxsim_packed,
-    pack,
-)
+from embedtrain.ops.maxsim.reference import maxsim_reference
+from embedtrain.ops.maxsim.scores import maxsim, maxsim_grouped
 from embedtrain.types import TokenEmbeddings
 
 BACKENDS = ["reference", "chunked"]
@@ -67,9 +63,9 @@ def small_tiles(monkeypatch):
 def test_the_score_is_the_sum_of_the_best_token_of_each_query_token(backend):
     query = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
     document = torch.tensor([[[1.0, 0.0], [0.6, 0.8]], [[0.0, 1.0], [-1.0, 0.0]]])
-    scores = maxsim(query, document, ones(1, 2), ones(2, 2), backend=backend)
+    scores = padded_maxsim(query, document, ones(1, 2), ones(2, 2), backend=backend)
     torch.testing.assert_close(scores, torch.tensor([[1.8, 1.0]]))
-    grouped = maxsim_grouped(query, document[None], ones(1, 2), ones(1, 2, 2), backend=backend)
+    grouped = padded_grouped(query, document[None], ones(1, 2), ones(1, 2, 2), backend=backend)
     torch.testing.assert_close(grouped, torch.tensor([[1.8, 1.0]]))
 
 
@@ -78,7 +74,7 @@ def test_padding_does_not_beat_a_negative_similarity(backend):
     query = torch.tensor([[[1.0, 0.0]]])
     document = torch.tensor([[[-1.0, 0.0], [0.0, 0.0]]])
     mask = torch.tensor([[True, False]])
-    assert maxsim(query, document, ones(1, 1), mask, backend=backend).item() == -1.0
+    assert padded_maxsim(query, document, ones(1, 1), mask, backend=backend).item() == -1.0
 
 
 @given(
@@ -91,7 +87,7 @@ def test_chunked_scores_and_gradients_are_as_exact_as_the_reference(seed, sizes,
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(token_maximum, "CPU_TILE", 16)
         patch.setattr(token_maximum, "ENTRIES", 8)
-        assert_as_good_as_reference(maxsim, *example(seed, *sizes, dim))
+        assert_as_good_as_reference(padded_maxsim, *example(seed, *sizes, dim))
 
 
 @given(
@@ -101,11 +97,11 @@ def test_chunked_scores_and_gradients_are_as_exact_as_the_reference(seed, sizes,
 def test_grouped_chunked_is_as_exact_as_the_reference(seed, sizes, group):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(token_maximum, "CPU_TILE", 16)
-        assert_as_good_as_reference(maxsim_grouped, *example(seed, *sizes, group=group))
+        assert_as_good_as_reference(padded_grouped, *example(seed, *sizes, group=group))
 
 
 def test_realistic_sizes_in_one_tile_are_as_exact_as_the_reference():
-    assert_as_good_as_reference(maxsim, *example(0, 9, 32, 11, 180, 128))
+    assert_as_good_as_reference(padded_maxsim, *example(0, 9, 32, 11, 180, 128))
 
 
 @pytest.mark.parametrize("length", [200, 300, 40_000])
@@ -114,7 +110,9 @@ def test_winners_fit_the_integer_that_stores_them(length):
     document[0, -1] = 1.0
     query = torch.ones(1, 1, 1)
     gradient = scores_and_gradients(
-        lambda q, d: maxsim(q, d, ones(1, 1), ones(1, length), backend="chunked"), query, document
+        lambda q, d: padded_maxsim(q, d, ones(1, 1), ones(1, length), backend="chunked"),
+        query,
+        document,
     )[2]
     assert gradient.abs().argmax() == length - 1
 
@@ -123,12 +121,12 @@ def test_winners_fit_the_integer_that_stores_them(length):
 def test_masked_tokens_change_nothing_and_get_no_gradient(backend, small_tiles):
     query, document, query_mask, document_mask = example(3)
     before = scores_and_gradients(
-        maxsim, query, document, query_mask, document_mask, backend=backend
+        padded_maxsim, query, document, query_mask, document_mask, backend=backend
     )
     query[~query_mask] = 100.0
     document[~document_mask] = 100.0
     after = scores_and_gradients(
-        maxsim, query, document, query_mask, document_mask, backend=backend
+        padded_maxsim, query, document, query_mask, document_mask, backend=backend
     )
     for old, new in zip(before, after, strict=True):
         assert torch.equal(old, new)
@@ -142,7 +140,7 @@ def test_empty_documents_rank_last_and_empty_queries_score_zero(backend):
     query_mask[2] = False
     document_mask[1] = False
     scores, query_gradient, document_gradient = scores_and_gradients(
-        maxsim, query, document, query_mask, document_mask, backend=backend
+        padded_maxsim, query, document, query_mask, document_mask, backend=backend
     )
     assert (scores[:, 1] == MINIMUM).all()
     assert (scores[2, [0, 2, 3]] == 0).all()
@@ -157,11 +155,11 @@ def test_a_batch_of_empty_documents_only_scores_the_minimum(backend):
     query, document, query_mask, document_mask = example(4)
     document_mask[:] = False
     scores, *gradients = scores_and_gradients(
-        maxsim, query, document, query_mask, document_mask, backend=backend
+        padded_maxsim, query, document, query_mask, document_mask, backend=backend
     )
     assert (scores == MINIMUM).all()
     assert not any(gradient.any() for gradient in gradients)
-    grouped = maxsim_grouped(
+    grouped = padded_grouped(
         query, document[:3, None], query_mask, document_mask[:3, None], backend=backend
     )
     assert (grouped == MINIMUM).all()
@@ -171,7 +169,7 @@ def test_a_batch_of_empty_documents_only_scores_the_minimum(backend):
 def test_empty_queries_in_groups_score_zero(backend):
     query, document, query_mask, document_mask = example(5, group=2)
     query_mask[-1] = False
-    scores = maxsim_grouped(query, document, query_mask, document_mask, backend=backend)
+    scores = padded_grouped(query, document, query_mask, document_mask, backend=backend)
     assert (scores[-1] == 0).all()
     assert (scores[:-1] != 0).all()
 
@@ -182,7 +180,7 @@ def test_ties_go_to_the_first_real_token(backend, grouped):
     query = torch.ones(1, 1, 2)
     document = torch.tensor([[[5.0, 5.0], [1.0, 0.0], [0.0, 1.0]], [[0.5, 0.0]] * 3])
     mask = torch.tensor([[False, True, True], [True, True, True]])
-    function = maxsim_grouped if grouped else maxsim
+    function = padded_grouped if grouped else padded_maxsim
     arguments = (
         (document[None], ones(1, 1), mask[None]) if grouped else (document, ones(1, 1), mask)
     )
@@ -194,35 +192,37 @@ def test_ties_go_to_the_first_real_token(backend, grouped):
 def test_gradients_pass_gradcheck_in_float64(small_tiles):
     query, document, query_mask, document_mask = example(6, 2, 3, 3, 4, 3)
     arguments = (query.double().requires_grad_(), document.double().requires_grad_())
-    assert torch.autograd.gradcheck(lambda q, d: maxsim(q, d, query_mask, document_mask), arguments)
+    assert torch.autograd.gradcheck(
+        lambda q, d: padded_maxsim(q, d, query_mask, document_mask), arguments
+    )
 
 
 def test_grouped_gradients_pass_gradcheck_in_float64(small_tiles):
     query, document, query_mask, document_mask = example(6, 2, 3, 3, 4, 3, group=2)
     arguments = (query.double().requires_grad_(), document.double().requires_grad_())
     assert torch.autograd.gradcheck(
-        lambda q, d: maxsim_grouped(q, d, query_mask, document_mask), arguments
+        lambda q, d: padded_grouped(q, d, query_mask, document_mask), arguments
     )
 
 
 def test_only_the_wanted_gradients_are_computed():
     query, document, *masks = example(7)
     document.requires_grad_()
-    maxsim(query, document, *masks).sum().backward()
+    padded_maxsim(query, document, *masks).sum().backward()
     assert query.grad is None
     assert document.grad is not None
     with torch.no_grad():
-        assert not maxsim(query, document, *masks).requires_grad
+        assert not padded_maxsim(query, document, *masks).requires_grad
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_packed_texts_score_as_padded_ones(backend):
     query, document, query_mask, document_mask = example(8, queries=4)
-    padded = maxsim(query, document, query_mask, document_mask, backend=backend)
+    padded = maxsim_reference(query, document, query_mask, document_mask)
     packed = (pack(query, query_mask), pack(document, document_mask))
-    torch.testing.assert_close(maxsim_packed(*packed, backend=backend), padded)
+    torch.testing.assert_close(maxsim(*packed, backend=backend), padded)
     owners = torch.tensor([2, 0, 0, 3])
-    grouped = maxsim_grouped_packed(*packed, owners, backend=backend)
+    grouped = maxsim_grouped(*packed, owners)
     torch.testing.assert_close(grouped, padded[owners, torch.arange(4)])
 
 
@@ -230,27 +230,29 @@ def test_packed_texts_score_as_padded_ones(backend):
 def test_packed_texts_may_be_empty(backend):
     query = TokenEmbeddings(torch.randn(3, 2), torch.tensor([3, 0]))
     document = TokenEmbeddings(torch.randn(4, 2), torch.tensor([0, 4, 0]))
-    scores = maxsim_packed(query, document, backend=backend)
+    scores = maxsim(query, document, backend=backend)
     assert (scores[:, [0, 2]] == MINIMUM).all()
     assert scores[1, 1] == 0
     owners = torch.tensor([0, 1, 1])
-    grouped = maxsim_grouped_packed(query, document, owners, backend=backend)
+    grouped = maxsim_grouped(query, document, owners)
     assert grouped.tolist() == [MINIMUM, 0.0, MINIMUM]
 
 
 def test_permuting_documents_permutes_the_scores(small_tiles):
     query, document, query_mask, document_mask = example(9)
     order = torch.tensor([2, 0, 3, 1])
-    scores = maxsim(query, document, query_mask, document_mask)
-    permuted = maxsim(query, document[order], query_mask, document_mask[order])
+    scores = padded_maxsim(query, document, query_mask, document_mask)
+    permuted = padded_maxsim(query, document[order], query_mask, document_mask[order])
     torch.testing.assert_close(permuted, scores[:, order])
 
 
 def test_low_precision_inputs_are_accumulated_in_float32():
     query, document, query_mask, document_mask = example(10, dim=64)
     query, document = query.bfloat16(), document.bfloat16()
-    scores, *gradients = scores_and_gradients(maxsim, query, document, query_mask, document_mask)
-    exact = maxsim(query.double(), document.double(), query_mask, document_mask)
+    scores, *gradients = scores_and_gradients(
+        padded_maxsim, query, document, query_mask, document_mask
+    )
+    exact = padded_maxsim(query.double(), document.double(), query_mask, document_mask)
     assert scores.dtype == torch.float32
     assert [gradient.dtype for gradient in gradients] == [torch.bfloat16, torch.bfloat16]
     torch.testing.assert_close(scores.double(), exact, rtol=1e-6, atol=1e-5)
@@ -259,16 +261,16 @@ def test_low_precision_inputs_are_accumulated_in_float32():
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("grouped", [False, True])
 def test_autocast_does_not_lower_the_precision(backend, grouped):
-    function = maxsim_grouped if grouped else maxsim
+    function = padded_grouped if grouped else padded_maxsim
     arguments = example(11, group=2 if grouped else None)
     plain = function(*arguments, backend=backend)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(function(*arguments, backend=backend), plain)
 
 
-@pytest.mark.parametrize("function", [maxsim, maxsim_grouped])
+@pytest.mark.parametrize("function", [padded_maxsim, padded_grouped])
 def test_repeating_gives_the_same_bits(function, small_tiles):
-    arguments = example(12, 4, 8, 6, 20, 16, group=3 if function is maxsim_grouped else None)
+    arguments = example(12, 4, 8, 6, 20, 16, group=3 if function is padded_grouped else None)
     runs = [scores_and_gradients(function, *arguments) for _ in range(3)]
     for run in runs[1:]:
         assert all(torch.equal(a, b) for a, b in zip(runs[0], run, strict=True))

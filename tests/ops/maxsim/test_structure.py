@@ -2,15 +2,18 @@
 
 import pytest
 import torch
+from padded_texts import padded_grouped, padded_maxsim, padded_xtr
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from embedtrain.ops import linear_cross_entropy as linear_cross_entropy_module
-from embedtrain.ops.linear_cross_entropy import linear_cross_entropy
+from embedtrain.ops.linear_cross_entropy import (
+    linear_cross_entropy,
+    linear_cross_entropy_reference,
+)
 from embedtrain.ops.maxsim import token_maximum
-from embedtrain.ops.maxsim.scores import maxsim, maxsim_grouped, xtr_scores
-from embedtrain.ops.vocabulary_max import vocabulary_max
+from embedtrain.ops.vocabulary_max import vocabulary_max, vocabulary_max_reference
 
 QUERIES, QUERY_TOKENS, DOCUMENTS, DOCUMENT_TOKENS, DIM = 8, 16, 12, 32, 8
 TILE = 2**12
@@ -41,32 +44,34 @@ def all_pairs(backend="chunked"):
         torch.ones(DOCUMENTS, DOCUMENT_TOKENS, dtype=torch.bool),
     )
     query, document = random(QUERIES, QUERY_TOKENS, DIM), random(DOCUMENTS, DOCUMENT_TOKENS, DIM)
-    return maxsim(query, document, *masks, backend=backend).sum()
+    return padded_maxsim(query, document, *masks, backend=backend).sum()
 
 
 def groups(backend="chunked"):
     query, document = random(QUERIES, 64, DIM), random(QUERIES, 3, DOCUMENT_TOKENS, DIM)
     masks = (torch.ones(t.shape[:-1], dtype=torch.bool) for t in (query, document))
-    return maxsim_grouped(query, document, *masks, backend=backend).sum()
+    return padded_grouped(query, document, *masks, backend=backend).sum()
 
 
 def retrieved(backend="chunked"):
     query, document = random(QUERIES, QUERY_TOKENS, DIM), random(DOCUMENTS, DOCUMENT_TOKENS, DIM)
     masks = (torch.ones(t.shape[:-1], dtype=torch.bool) for t in (query, document))
-    return xtr_scores(query, document, *masks, 20, backend=backend).sum()
+    return padded_xtr(query, document, *masks, 20, backend=backend).sum()
 
 
 def pooled(backend="chunked"):
     lengths = torch.full((DOCUMENTS,), DOCUMENT_TOKENS)
     hidden, weight = random(DOCUMENTS * DOCUMENT_TOKENS, DIM), random(VOCABULARY, DIM)
-    return vocabulary_max(hidden, lengths, weight, random(VOCABULARY), backend=backend).sum()
+    form = vocabulary_max_reference if backend == "reference" else vocabulary_max
+    return form(hidden, lengths, weight, random(VOCABULARY)).sum()
 
 
 def labelled(backend="chunked", ignored=0, frozen_head=False):
     labels = torch.arange(256) % VOCABULARY
     labels[:ignored] = -100
     hidden, weight = random(256, DIM), random(VOCABULARY, DIM).requires_grad_(not frozen_head)
-    return linear_cross_entropy(hidden, weight, labels, random(VOCABULARY), backend=backend)
+    form = linear_cross_entropy_reference if backend == "reference" else linear_cross_entropy
+    return form(hidden, weight, labels, random(VOCABULARY))
 
 
 GRID = {
@@ -97,7 +102,10 @@ def count_gemms(operation, **options):
 )
 def test_forward_and_backward_run_exactly_this_many_gemms(operation, expected):
     assert count_gemms(operation) == expected
-    assert count_gemms(operation, backend="reference") == 3
+    # The reference of groups scores all pairs of queries and documents.
+    assert count_gemms(operation, backend="reference") == 3 * (
+        QUERIES if operation is groups else 1
+    )
 
 
 def test_unlabelled_rows_are_dropped_before_the_first_gemm():

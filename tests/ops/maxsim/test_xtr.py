@@ -1,9 +1,8 @@
 import pytest
 import torch
+from padded_texts import padded_maxsim, padded_xtr
 
-from embedtrain.errors import UserError
 from embedtrain.ops.maxsim import token_maximum
-from embedtrain.ops.maxsim.scores import maxsim, pack, xtr_scores, xtr_scores_packed
 
 BACKENDS = ["reference", "chunked"]
 
@@ -31,7 +30,7 @@ def example(seed, queries=3, query_tokens=5, documents=6, document_tokens=7, dim
 
 def scores_and_gradients(query, document, *rest, **options):
     query, document = query.clone().requires_grad_(), document.clone().requires_grad_()
-    scores = xtr_scores(query, document, *rest, **options)
+    scores = padded_xtr(query, document, *rest, **options)
     upstream = torch.linspace(-1, 1, scores.numel()).view_as(scores).to(scores.dtype)
     return (scores, *torch.autograd.grad(scores, (query, document), upstream))
 
@@ -41,7 +40,7 @@ def scores_and_gradients(query, document, *rest, **options):
 def test_scores_match_values_worked_by_hand(backend, top_k, expected):
     query = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
     document = torch.tensor([[[1.0, 0.0], [0.6, 0.8]], [[0.0, 1.0], [-1.0, 0.0]]])
-    scores = xtr_scores(query, document, ones(1, 2), ones(2, 2), top_k, backend=backend)
+    scores = padded_xtr(query, document, ones(1, 2), ones(2, 2), top_k, backend=backend)
     torch.testing.assert_close(scores, torch.tensor([expected]))
 
 
@@ -50,8 +49,10 @@ def test_scores_match_values_worked_by_hand(backend, top_k, expected):
 def test_retrieving_every_token_gives_maxsim_per_query_token(backend, extra):
     query, document, query_mask, document_mask = example(1)
     top_k = int(document_mask.sum()) + extra
-    scores = xtr_scores(query, document, query_mask, document_mask, top_k, backend=backend)
-    mean = maxsim(query, document, query_mask, document_mask) / query_mask.sum(1, keepdim=True)
+    scores = padded_xtr(query, document, query_mask, document_mask, top_k, backend=backend)
+    mean = padded_maxsim(query, document, query_mask, document_mask) / query_mask.sum(
+        1, keepdim=True
+    )
     torch.testing.assert_close(scores, mean)
 
 
@@ -73,14 +74,14 @@ def test_chunked_is_as_exact_as_the_reference(seed, top_k):
 def test_gradients_pass_gradcheck_in_float64():
     query, document, *masks = example(2, 2, 3, 3, 4, 3)
     arguments = (query.double().requires_grad_(), document.double().requires_grad_())
-    assert torch.autograd.gradcheck(lambda q, d: xtr_scores(q, d, *masks, 3), arguments)
+    assert torch.autograd.gradcheck(lambda q, d: padded_xtr(q, d, *masks, 3), arguments)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_equal_documents_score_the_same_even_where_only_one_fits_into_the_top(backend):
     query = torch.ones(1, 1, 1)
     document = torch.tensor([0.5, 1.0, 1.0]).view(3, 1, 1)
-    scores = xtr_scores(query, document, ones(1, 1), ones(3, 1), 1, backend=backend)
+    scores = padded_xtr(query, document, ones(1, 1), ones(3, 1), 1, backend=backend)
     assert scores.tolist() == [[0.0, 1.0, 1.0]]
 
 
@@ -102,33 +103,17 @@ def test_masked_tokens_and_empty_texts_take_no_place_in_the_top(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_batch_of_empty_documents_scores_zero(backend):
     query, document, query_mask, document_mask = example(3)
-    scores = xtr_scores(query, document, query_mask, document_mask & False, 5, backend=backend)
+    scores = padded_xtr(query, document, query_mask, document_mask & False, 5, backend=backend)
     assert not scores.any()
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_packed_texts_score_as_padded_ones(backend):
-    query, document, query_mask, document_mask = example(4)
-    padded = xtr_scores(query, document, query_mask, document_mask, 6, backend=backend)
-    packed = (pack(query, query_mask), pack(document, document_mask))
-    torch.testing.assert_close(xtr_scores_packed(*packed, 6, backend=backend), padded)
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_autocast_does_not_lower_the_precision(backend):
+def test_autocast_does_not_lower_the_precision():
     arguments = (*example(5), 6)
-    plain = xtr_scores(*arguments, backend=backend)
+    plain = padded_xtr(*arguments)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(xtr_scores(*arguments, backend=backend), plain)
+        assert torch.equal(padded_xtr(*arguments), plain)
 
 
 def test_repeating_gives_the_same_bits():
     first, second = (scores_and_gradients(*example(6), 6) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-
-
-def test_wrong_requests_are_refused():
-    with pytest.raises(UserError, match="at least 1; got 0"):
-        xtr_scores(*example(7), 0)
-    with pytest.raises(UserError, match="fused"):
-        xtr_scores(*example(7), 3, backend="fused")

@@ -97,6 +97,15 @@ def own_rows(sizes: list[int]) -> tuple[int, int]:
     return sum(sizes[:rank]), sum(sizes[: rank + 1])
 
 
+def loss_share(num_queries: int) -> float:
+    """Return the factor of a rank's mean loss with which the average over ranks is the global mean."""
+    if not dist.is_initialized():
+        return 1.0
+    total = torch.tensor(num_queries)
+    dist.all_reduce(total)
+    return num_queries * dist.get_world_size() / int(total)
+
+
 def exported_weights(run: Path) -> dict[str, torch.Tensor]:
     """Return the weights that a run exported."""
     return load_file(run / "model" / "model.safetensors")

@@ -34,11 +34,6 @@ def set_metric(name: str, predicted: Items, expected: Items) -> Score:
     return SET_METRICS[name](predicted, expected)
 
 
-def score_items(name: str, predicted: Items, expected: Items) -> float:
-    """Compute a metric of the items as they are, each once."""
-    return float(set_metric(name, predicted, expected)(np.ones((1, len(predicted))))[0])
-
-
 def spearman(predicted: Items, expected: Items) -> Score:
     """Correlate ranks, tied values sharing their mean rank."""
     first, second = _Groups(predicted), _Groups(expected)

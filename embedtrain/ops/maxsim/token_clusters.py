@@ -18,21 +18,20 @@ LARGEST_FACTOR = LINKED_TOKENS // 2
 
 
 def pooled_labels(
-    vectors: Float[np.ndarray, "tokens dim"], factor: int, *, num_protected: int = 1
+    vectors: Float[np.ndarray, "tokens dim"], factor: int
 ) -> Int64[np.ndarray, " tokens"]:
     """Say which cluster each token of one text belongs to, numbered by first occurrence.
 
-    The first ``num_protected`` tokens are clusters of their own; n others make at most
+    The first token, where a side's marker stands, is a cluster of its own; n others make at most
     ``max(n // factor, 1)``. The mean over equal labels is the pooled text, whether of stored vectors or
     of ones with a gradient. A text longer than 512 tokens is clustered in parts of equal length. Vectors
     may have any norm; a vector of zeros has distance 1 to all others.
     """
     check_factor(factor)
-    protected = min(num_protected, len(vectors))
     labels = np.arange(len(vectors), dtype=np.int64)
     if factor == 1:
         return labels
-    rest = np.arange(protected, len(vectors))
+    rest = np.arange(min(1, len(vectors)), len(vectors))
     for part in np.array_split(rest, max(1, -(-len(rest) // LINKED_TOKENS))):
         num_clusters = max(len(part) // factor, 1)
         if len(part) > num_clusters:

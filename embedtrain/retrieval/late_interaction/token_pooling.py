@@ -2,8 +2,7 @@
 
 Pooling keeps the first tokens of a text as they are (the marker of the side stands there), joins the
 others by Ward's linkage over cosine distances into one cluster for each ``factor`` of them, and takes the
-mean of a cluster, of length 1 again. :func:`keep_first` and :func:`keep_rarest` leave tokens out instead;
-they are the controls that pooling has to beat at equal numbers of vectors.
+mean of a cluster, of length 1 again. :func:`keep_first` leaves tokens out instead.
 
 Source: Clavié et al. (2024), https://arxiv.org/abs/2409.14683.
 """
@@ -16,23 +15,14 @@ from jaxtyping import Bool, Float, Int64
 
 from embedtrain.errors import UserError
 from embedtrain.ops.maxsim.token_clusters import pooled_labels
-from embedtrain.retrieval.late_interaction.token_frequency import TokenFrequencies
 from embedtrain.types import TokenVectors
 
 
-def pool_tokens(
-    vectors: TokenVectors, factor: int, *, num_protected: int = 1, normalize: bool = True
-) -> TokenVectors:
+def pool_tokens(vectors: TokenVectors, factor: int) -> TokenVectors:
     """Replace the clusters of each text by their means; factor 2 keeps about half of the vectors.
 
-    Clusters of one token stay bit-identical, the protected ones among them. Ids are dropped: a mean
+    Clusters of one token stay bit-identical, the first token's among them. Ids are dropped: a mean
     stands for no single token. Texts are read one by one, so ``vectors`` may be mapped from a file.
-
-    Args:
-        vectors: The documents.
-        factor: Tokens per cluster, on average.
-        num_protected: Tokens at the start that are never joined.
-        normalize: Give means the length 1; turn it off for models without normalised vectors.
     """
     if vectors.exact_match:
         raise UserError(
@@ -40,8 +30,7 @@ def pool_tokens(
         )
 
     def pool(text: Float[np.ndarray, "tokens dim"]) -> Float[np.ndarray, "clusters dim"]:
-        labels = pooled_labels(text, factor, num_protected=num_protected)
-        return _means(text, labels, normalize=normalize)
+        return _means(text, pooled_labels(text, factor))
 
     values, lengths = _map_texts(vectors, lambda start, stop: pool(vectors.values[start:stop]))
     return replace(vectors, values=values, lengths=lengths, ids=None)
@@ -55,45 +44,16 @@ def keep_first(vectors: TokenVectors, counts: Int64[np.ndarray, " texts"]) -> To
     return _keep(vectors, places < np.repeat(counts, vectors.lengths))
 
 
-def keep_rarest(
-    vectors: TokenVectors,
-    counts: Int64[np.ndarray, " texts"],
-    frequencies: TokenFrequencies,
-    *,
-    num_protected: int = 1,
-) -> TokenVectors:
-    """Keep the ``counts[n]`` tokens of text n that fewest texts of the corpus contain.
-
-    The first ``num_protected`` tokens come before all others, as in pooling; among equally rare tokens
-    the first is kept. Kept tokens stay in their order.
-    """
-    if vectors.ids is None:
-        raise UserError("keep_rarest", "needs ids of the tokens", cure="Encode with ids")
-    rarity = frequencies.inverse(vectors.ids)
-    kept = np.zeros(len(rarity), dtype=bool)
-    start = 0
-    for length, count in zip(vectors.lengths.tolist(), counts.tolist(), strict=True):
-        text = rarity[start : start + length]
-        text[:num_protected] = np.inf
-        kept[start + np.argsort(-text, kind="stable")[:count]] = True
-        start += length
-    return _keep(vectors, kept)
-
-
 def _means(
-    text: Float[np.ndarray, "tokens dim"],
-    labels: Int64[np.ndarray, " tokens"],
-    *,
-    normalize: bool,
+    text: Float[np.ndarray, "tokens dim"], labels: Int64[np.ndarray, " tokens"]
 ) -> Float[np.ndarray, "clusters dim"]:
     counts = np.bincount(labels)
     sums = np.zeros((len(counts), text.shape[1]))
     np.add.at(sums, labels, np.asarray(text, dtype=np.float64))
     means = sums / counts[:, None]
-    if normalize:
-        joined = counts > 1
-        norms = np.linalg.norm(means[joined], axis=1, keepdims=True)
-        means[joined] /= np.where(norms > 0, norms, 1)
+    joined = counts > 1
+    norms = np.linalg.norm(means[joined], axis=1, keepdims=True)
+    means[joined] /= np.where(norms > 0, norms, 1)
     return means.astype(text.dtype)
 
 

@@ -3,8 +3,8 @@
 Each rank keeps its own queries and sees the documents of all ranks, its own first: so columns and owners
 of its own rows stay what they were, and no objective needs to know on which rank it runs. A loss is the
 mean over own queries; the backward pass sums the ranks' gradients of each document (one reduce-scatter), and
-the average over ranks that DDP and ZeRO take makes it the gradient of the one big batch. Where ranks hold
-different numbers of queries, multiply the loss by :func:`loss_share`.
+the average over ranks that DDP and ZeRO take makes it the gradient of the one big batch. Ranks hold as
+many queries each; else the loss of each would have to be weighed by its share of them.
 
 Source: the scaling was derived and checked against one process, also for the variants that are wrong;
 without a process group every function here is the identity.
@@ -33,17 +33,6 @@ ALIGNMENT = 16
 def is_distributed() -> bool:
     """Whether there are other ranks."""
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-
-
-def loss_share(num_queries: int, device: torch.device | str = "cpu") -> float:
-    r"""Return the factor of a rank's mean loss with which the average over ranks is the global mean.
-
-    $W B_r / \sum_s B_s$; 1 where all ranks hold as many queries.
-    """
-    if not is_distributed():
-        return 1.0
-    counts = gather_numbers([num_queries], torch.device(device))[:, 0]
-    return num_queries * len(counts) / int(counts.sum())
 
 
 def gather_outputs(outputs: RetrievalOutputs, *, with_queries: bool = False) -> RetrievalOutputs:

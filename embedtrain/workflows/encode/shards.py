@@ -119,19 +119,6 @@ def encode_shards(
     return Throughput(num_rows, new_rows, time.perf_counter() - start)
 
 
-def open_shards(folder: Path) -> list[NDArray[np.float32]]:
-    """Map the ``.npy`` shards of a finished folder, in the order of the texts.
-
-    Raises:
-        UserError: If the folder is not finished.
-    """
-    manifest = folder / MANIFEST
-    if not manifest.is_file():
-        raise UserError(folder, "is not finished", cure="Start `embedtrain encode` again")
-    names = read_json(manifest)["parts"]
-    return [np.load(folder / name, mmap_mode="r") for name in names]
-
-
 class _Texts:
     """Reads parts one after the other; each file is read from its beginning once."""
 

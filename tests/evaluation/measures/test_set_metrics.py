@@ -9,9 +9,13 @@ from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.set_metrics import (
     SET_METRICS,
     as_arrays,
-    score_items,
     set_metric,
 )
+
+
+def score_items(name, predicted, expected):
+    """Compute a metric of the items as they are, each once."""
+    return float(set_metric(name, predicted, expected)(np.ones((1, len(predicted))))[0])
 
 
 def items(name, rng, number=60):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from task_toys import written
 
-from embedtrain.evaluation.measures.set_metrics import as_arrays, score_items
+from embedtrain.evaluation.measures.set_metrics import as_arrays, set_metric
 from embedtrain.evaluation.tasks.discovery import open_task
 from embedtrain.evaluation.tasks.subject import Subject
 
@@ -17,7 +17,7 @@ def test_similarities_are_correlated_with_the_judged_scores(bert, write_jsonl):
     arrays = as_arrays(
         outcome.predictions.predicted, outcome.predictions.expected, ["1", "2", "3", "4"]
     )
-    assert score_items("spearman", *arrays) == pytest.approx(0.8)
+    assert set_metric("spearman", *arrays)(np.ones((1, 4)))[0] == pytest.approx(0.8)
     assert set(subject.roles) == {"symmetric"}
 
 

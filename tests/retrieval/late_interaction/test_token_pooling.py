@@ -13,10 +13,8 @@ from token_toys import texts_of, topical_tokens, unit_tokens, whole_tokens
 from embedtrain.errors import UserError
 from embedtrain.ops.maxsim import token_clusters
 from embedtrain.ops.maxsim.token_clusters import pooled_labels
-from embedtrain.retrieval.late_interaction.token_frequency import TokenFrequencies
 from embedtrain.retrieval.late_interaction.token_pooling import (
     keep_first,
-    keep_rarest,
     pool_tokens,
 )
 from embedtrain.types import TokenVectors
@@ -45,15 +43,12 @@ def test_clusters_are_those_of_ward_on_cosine_distances_without_the_first_token(
 @given(
     num_tokens=st.integers(0, 70),
     factor=st.integers(1, 40),
-    num_protected=st.integers(0, 5),
     seed=st.integers(0, 1000),
 )
-def test_protected_tokens_stay_and_the_rest_shrinks_by_the_factor(
-    num_tokens, factor, num_protected, seed
-):
+def test_protected_tokens_stay_and_the_rest_shrinks_by_the_factor(num_tokens, factor, seed):
     text = normals(num_tokens, seed)
-    labels = pooled_labels(text, factor, num_protected=num_protected)
-    protected = min(num_protected, num_tokens)
+    labels = pooled_labels(text, factor)
+    protected = min(1, num_tokens)
     rest = num_tokens - protected
     assert labels[:protected].tolist() == list(range(protected))
     num_clusters = len(np.unique(labels))
@@ -90,14 +85,12 @@ def test_pooling_halves_and_quarters_the_vectors_and_keeps_their_type():
         assert pooled.lengths.tolist() == [1 + 40 // factor] * 10
         assert pooled.values.dtype == np.float16
         np.testing.assert_allclose(np.linalg.norm(pooled.values, axis=1), 1, atol=2e-3)
-    shortened = pool_tokens(texts, 4, normalize=False)
-    assert (np.linalg.norm(shortened.values, axis=1) < 1 + 1e-6).all()
-    assert (np.linalg.norm(shortened.values, axis=1) < 0.99).any()
 
 
 def test_equal_tokens_are_joined_before_others():
     text = np.repeat(np.eye(4, dtype=np.float32), 3, axis=0)
-    assert pooled_labels(text, 3, num_protected=0).tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    labels = pooled_labels(np.concatenate([text[:1], text]), 3).tolist()
+    assert labels == [0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4]
 
 
 def test_a_long_text_is_clustered_in_parts_within_the_same_budget(monkeypatch):
@@ -133,35 +126,9 @@ def test_joining_words_that_are_matched_by_id_is_refused():
         pool_tokens(replace(whole_tokens(2, 4, 0), exact_match=True), 2)
 
 
-def test_the_controls_keep_as_many_vectors_as_pooling():
-    texts = whole_tokens(20, 4, 0, longest=12, shortest=0)
-    pooled = pool_tokens(texts, 2)
-    frequencies = TokenFrequencies.count(texts)
-    for kept in (
-        keep_first(texts, pooled.lengths),
-        keep_rarest(texts, pooled.lengths, frequencies),
-    ):
-        assert kept.lengths.tolist() == pooled.lengths.tolist()
-        assert len(kept.ids) == len(kept.values) == len(pooled.values)
-
-
-def test_the_first_tokens_and_the_rarest_tokens_are_kept_by_hand():
+def test_the_first_tokens_are_kept_by_hand():
     ids = np.array([0, 3, 1, 2, 0, 1, 3, 0, 1, 1])
     texts = TokenVectors(np.arange(10, dtype=np.float32)[:, None], np.array([4, 3, 3]), ids)
-    counts = np.array([2, 3, 1])
-    first = keep_first(texts, counts)
+    first = keep_first(texts, np.array([2, 3, 1]))
     assert first.values[:, 0].tolist() == [0, 1, 4, 5, 6, 7]
-    # Texts with 0: 3, with 1: 3, with 2: 1, with 3: 2.
-    frequencies = TokenFrequencies.count(texts)
-    protected = keep_rarest(texts, counts, frequencies)
-    assert protected.values[:, 0].tolist() == [0, 3, 4, 5, 6, 7]
-    rarest = keep_rarest(texts, np.array([2, 1, 1]), frequencies, num_protected=0)
-    assert rarest.values[:, 0].tolist() == [1, 3, 6, 7]
-    assert rarest.ids.tolist() == [3, 2, 3, 0]
-
-
-def test_the_rarest_tokens_need_ids():
-    texts = whole_tokens(2, 4, 0)
-    frequencies = TokenFrequencies.count(texts)
-    with pytest.raises(UserError, match="keep_rarest needs ids"):
-        keep_rarest(replace(texts, ids=None), texts.lengths, frequencies)
+    assert first.ids.tolist() == [0, 3, 0, 1, 3, 0]

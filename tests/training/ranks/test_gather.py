@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from rank_toys import GROUP, Encoder, average_over_ranks, batch, on_ranks, own_rows
+from rank_toys import GROUP, Encoder, average_over_ranks, batch, loss_share, on_ranks, own_rows
 
 from embedtrain.ops.infonce import plan as infonce_plan
 from embedtrain.ops.infonce.loss import InfoNCEOptions, infonce
@@ -10,7 +10,6 @@ from embedtrain.training.ranks import gather as distributed
 from embedtrain.training.ranks.gather import (
     gather_outputs,
     gather_queries,
-    loss_share,
 )
 from embedtrain.types import RetrievalOutputs
 
@@ -150,5 +149,4 @@ def test_bfloat16_embeddings_travel_as_they_are():
 def test_one_process_without_a_group_gathers_nothing():
     outputs = Encoder()(*batch(4))
     assert gather_outputs(outputs) is outputs
-    assert loss_share(4) == 1.0
     assert gather_queries(outputs).embeddings is outputs.query

@@ -6,14 +6,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from late_toys import VARIANTS, WHOLE, encoder
-from rank_toys import Encoder, average_over_ranks, batch, on_ranks, own_rows
+from rank_toys import Encoder, average_over_ranks, batch, loss_share, on_ranks, own_rows
 
 from embedtrain.objectives.colberter import ColBERTer
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.objectives.matryoshka import Matryoshka
 from embedtrain.objectives.xtr import XTR
 from embedtrain.training.ranks import gather as distributed
-from embedtrain.training.ranks.gather import gather_outputs, loss_share
+from embedtrain.training.ranks.gather import gather_outputs
 from embedtrain.types import Relevance, RetrievalBatch, RetrievalOutputs, TokenEmbeddings
 
 TOKENS = 4

@@ -222,12 +222,7 @@ AnyContract = Contract | LateInteractionContract
 
 
 class Tokenization:
-    """Turns texts into token ids under a contract; the only place where prompts and truncation happen.
-
-    Args:
-        tokenizer: A fast tokenizer of ``transformers``.
-        contract: Gives prompt and length of each side.
-    """
+    """Turns texts into token ids under a contract; the only place where prompts and truncation happen."""
 
     def __init__(self, tokenizer: Any, contract: AnyContract) -> None:  # noqa: ANN401 - transformers is untyped
         self.tokenizer = tokenizer

@@ -13,12 +13,7 @@ BLOCK = 8192
 
 
 class ArrowWriter:
-    """Appends rows to an Arrow file in record batches of ``BLOCK`` rows.
-
-    Args:
-        path: The file to write.
-        schema: Its columns: integers, or lists of numbers.
-    """
+    """Appends rows to an Arrow file in record batches of ``BLOCK`` rows."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._schema = schema

@@ -58,13 +58,7 @@ def hold_out(
 ) -> HeldOut:
     """Split sources by groups of linked texts; the split is kept in the cache.
 
-    Needs about 100 bytes of memory a row while it is made.
-
-    Args:
-        sources: What the recipe trains on; groups reach across them.
-        parts: What to hold out.
-        cache: Folder of caches.
-        progress: Called with the number of rows just read; all are read twice.
+    Needs about 100 bytes of memory a row while it is made. All rows are read twice.
 
     Raises:
         UserError: If a part would have too few queries to measure on.

@@ -24,13 +24,7 @@ SUFFIXES: dict[str, Format] = {
 def open_source(
     config: SourceConfig, cache: Path | None = None, progress: Progress | None = None
 ) -> Source:
-    """Open a source of training data.
-
-    Args:
-        config: What to read, and how.
-        cache: Where pairs made from installed packages are kept; the user's cache folder if left out.
-        progress: Called with (files parsed, files) while such pairs are made.
-    """
+    """Open a source of training data."""
     path = str(Path(config.path).expanduser()) if config.path.startswith("~") else config.path
     kind = config.format or detect_format(path)
     config = config.model_copy(update={"path": path, "format": kind})

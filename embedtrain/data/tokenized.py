@@ -94,12 +94,6 @@ def tokenize_source(
 ) -> TokenizedSource:
     """Open the cache of ``source``, or build it.
 
-    Args:
-        source: Rows of text.
-        tokenization: Tokenizer and contract.
-        cache: Folder that holds one folder per cache.
-        progress: Called with the number of rows each time some were tokenised.
-
     Raises:
         UserError: If a row is not usable; nothing is left behind then.
     """

@@ -14,12 +14,7 @@ from embedtrain.models.backbone.loading import preferred_device, quiet_transform
 
 
 class CrossEncoder:
-    """A sequence classifier with one output, or with two of which the second means relevant.
-
-    Args:
-        path: Folder or Hub id.
-        batch_size: Pairs scored at once.
-    """
+    """A sequence classifier with one output, or with two of which the second means relevant."""
 
     def __init__(self, path: str, *, batch_size: int = 32) -> None:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer

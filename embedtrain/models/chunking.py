@@ -102,11 +102,7 @@ def encode_in_chunks(
 ) -> Float[Tensor, "texts dim"]:
     """Encode ``texts`` chunk by chunk and return the embeddings in the order of the texts.
 
-    Args:
-        encode: Encodes the texts of one chunk, which come sorted by length.
-        texts: At least one text.
-        execution: Chunk size and rematerialisation.
-        padded: Whether ``encode`` pads; only then does padding count against the budget.
+    Only where ``encode`` pads (``padded``) does padding count against the budget.
     """
     parts, inverse = _run(encode, texts, execution, padded=padded)
     embeddings: Tensor = torch.cat(parts)

@@ -19,9 +19,6 @@ class WholeWords(nn.Module):
     WordPiece marks pieces that continue a word, SentencePiece and byte-level BPE pieces that start one;
     pieces without letters or digits stand alone. The id of a word is a 64-bit polynomial hash of its lower-case
     surface, $h(ab) = h(a) B^{|b|} + h(b)$, so it does not depend on how the word was cut.
-
-    Args:
-        tokenizer: A fast tokenizer of transformers.
     """
 
     def __init__(self, tokenizer: Any) -> None:  # noqa: ANN401 - transformers is untyped

@@ -60,11 +60,6 @@ class Objective(Section, ABC):
     ) -> tuple[Float[Tensor, ""], list[ObjectiveOutput]] | None:
         """Compute the loss at several prefixes of the vectors in one pass, where that is cheaper than one call each.
 
-        Args:
-            outputs: At the full size.
-            sizes: Prefixes, ascending, with the weights of their losses.
-            normalize: Divide prefixes by their norms.
-
         Returns:
             The weighted sum of the losses, and every size's own output without gradient; None where the
             objective has no such pass.

@@ -70,12 +70,7 @@ def contrast_nested(
 ) -> NestedOutput | None:
     """Compute :func:`contrast` at several prefixes in one pass over the scores; None where that is not offered.
 
-    Args:
-        outputs: At the full size.
-        temperature: Of every size.
-        options: As for :func:`contrast`.
-        sizes: The prefixes, ascending, and their weights.
-        normalize: Divide prefixes by their norms.
+    ``outputs`` are at the full size, ``sizes`` ascend; ``normalize`` divides prefixes by their norms.
     """
     query, document = outputs.query, outputs.document
     if not isinstance(query, Tensor) or not isinstance(document, Tensor):

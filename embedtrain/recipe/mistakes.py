@@ -25,13 +25,7 @@ def describe_mistake(
 ) -> UserError:
     """Describe a mistake as the user would find it.
 
-    Args:
-        details: One of pydantic's errors.
-        content: The recipe, overrides applied.
-        known: The keys that the section of an unknown key has.
-        place: The file.
-        root: Its YAML, for the line.
-        overrides: The keys that were overridden.
+    ``known`` are the keys of the section that an unknown key stands in; ``root`` gives the line.
     """
     kind = details["type"]
     keys = keys_in_file(details, content)

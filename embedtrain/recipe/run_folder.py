@@ -54,8 +54,7 @@ DAMAGE = (RuntimeError, EOFError, OSError, ValueError, KeyError, UnpicklingError
 class RunFolder:
     """The files of a run, by name.
 
-    Args:
-        path: The folder; it need not be there yet.
+    It need not be there yet.
     """
 
     def __init__(self, path: Path) -> None:

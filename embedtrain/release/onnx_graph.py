@@ -133,12 +133,7 @@ def save_onnx(model: TextEncoder, folder: Path) -> Path:
 
 
 class OnnxEncoder:
-    """Runs an exported graph on texts, for checks and as an example of its use.
-
-    Args:
-        model: Gives tokenizer and contract; its weights are not used.
-        path: The graph.
-    """
+    """Runs an exported graph on texts, for checks and as an example of its use."""
 
     def __init__(self, model: TextEncoder, path: Path) -> None:
         import onnxruntime

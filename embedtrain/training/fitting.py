@@ -51,13 +51,8 @@ def fit(
 ) -> None:
     """Run the steps of ``stream`` and save checkpoints.
 
-    Args:
-        module: What a step does.
-        stream: The batches from ``start`` to the last step.
-        config: Precision, loggers, checkpoints.
-        start: The step to begin with, and the state to begin from.
-        places: Files and folders to write.
-        callbacks: Called before the checkpoint of a step is saved.
+    ``stream`` goes from ``start`` to the last step; callbacks run before the checkpoint of a step is
+    saved.
 
     Raises:
         Interrupted: If a signal stopped it; a checkpoint is there.

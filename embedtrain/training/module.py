@@ -25,14 +25,8 @@ from embedtrain.types import RetrievalBatch, RetrievalOutputs, TokenEmbeddings
 class RetrievalModule(TrainedModule):
     """Trains an encoder on an objective.
 
-    Args:
-        model: The encoder.
-        objectives: From outputs to a loss; one for each source of batches, or one for all.
-        config: Optimizer, schedule, chunk size.
-        num_steps: Length of the schedule, in optimizer steps.
-        guide: A second model's view of a batch, or None.
-        frozen: Documents that were encoded before training, or None to train both sides.
-        batch_sizes: Queries of each source's steps, over all devices; those of ``config`` if left out.
+    There is one objective for each source of batches, or one for all; so with ``batch_sizes``, over all
+    devices.
     """
 
     cure = "Lower trainer.learning_rate or raise the temperature"

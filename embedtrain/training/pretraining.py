@@ -25,12 +25,6 @@ class PretrainModule(TrainedModule):
 
     At logged steps the decoder runs once more, on the vectors of other texts:
     ``train/decoder_loss_shuffled`` beside ``train/decoder_loss`` says whether the vectors are used at all.
-
-    Args:
-        model: The autoencoder.
-        objective: From outputs to a loss.
-        config: Optimizer, schedule, chunk size.
-        num_steps: Length of the schedule, in optimizer steps.
     """
 
     model: MaskedAutoencoder

@@ -36,11 +36,7 @@ class RefreshConfig(Section):
 class LateStream(BatchStream[Batch]):
     """Yields promises of batches: Lightning fetches one ahead, when the weights are those of a step before.
 
-    Args:
-        mixture: Which rows train at which step, until the first refresh.
-        build: Makes the batch of a step; called when the step begins.
-        start: First step.
-        stop: Last step, exclusive.
+    ``build`` makes the batch of a step when the step begins; ``stop`` is exclusive.
     """
 
     def __init__(

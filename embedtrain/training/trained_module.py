@@ -33,13 +33,7 @@ T = TypeVar("T")
 
 
 class TrainedModule(pl.LightningModule, ABC):
-    """What every kind of training shares; a subclass gives the loss of a batch.
-
-    Args:
-        model: What is trained.
-        config: Optimizer, schedule, chunk size.
-        num_steps: Length of the schedule, in optimizer steps.
-    """
+    """What every kind of training shares; a subclass gives the loss of a batch."""
 
     cure: str
     """What to do about a loss that is not finite."""

@@ -26,12 +26,7 @@ def build_trainer(
 ) -> pl.Trainer:
     """Return a Trainer that runs ``num_steps`` steps; saving and validating are left to the callbacks.
 
-    Args:
-        config: Precision, clipping, accelerator, loggers.
-        num_steps: Optimizer steps of the whole run.
-        folder: The run folder.
-        csv_log: The log that is always written.
-        callbacks: In the order in which they shall see the end of a step.
+    Callbacks see the end of a step in their order.
     """
     return pl.Trainer(
         max_steps=num_steps,

@@ -122,11 +122,7 @@ def usual_model() -> str:
 def compose(look: Look, columns: dict[str, str], model: str, length: dict[str, int | float]) -> str:
     """Return a recipe for a file, at most 15 lines; without queries that can be held out it measures nothing.
 
-    Args:
-        look: The file.
-        columns: What must be said of its columns.
-        model: To start from.
-        length: ``steps`` or ``epochs`` of ``trainer:``.
+    ``length`` holds ``steps`` or ``epochs`` of ``trainer:``.
 
     Raises:
         UserError: If a row is not usable.

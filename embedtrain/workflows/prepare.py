@@ -131,13 +131,7 @@ def open_sources(config: TrainingData) -> list[Source]:
 def prepare_sources(
     config: TrainingData, tokenization: Tokenization, opened: Sequence[Source] | None = None
 ) -> list[TokenizedSource]:
-    """Return the tokenised sources of a recipe, from the cache where it has them.
-
-    Args:
-        config: The recipe's section.
-        tokenization: Tokenizer and contract.
-        opened: The sources, where they are open already.
-    """
+    """Return the tokenised sources of a recipe, from the cache where it has them."""
     sources = []
     opened = open_sources(config) if opened is None else opened
     for source_config, source in zip(config.sources, opened, strict=True):

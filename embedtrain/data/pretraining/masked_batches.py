@@ -80,11 +80,7 @@ def frame_of(
 ) -> Frame:
     """Find what a tokenizer puts around a text.
 
-    Args:
-        tokenizer: A fast tokenizer of ``transformers``.
-        vocabulary_size: Rows of the model's embedding matrix.
-        place: Where the tokenizer is named, for errors.
-        first_token: Whether the model needs a special token before the text, to stand for it.
+    ``first_token``: the model needs a special token before the text, to stand for it.
 
     Raises:
         UserError: If it has no mask token, no first token that could stand for the text, or more tokens than

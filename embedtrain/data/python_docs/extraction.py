@@ -50,13 +50,7 @@ class PackageDocs:
 def read_packages(
     packages: Sequence[PythonPackage], cache: Path, progress: Progress | None = None
 ) -> list[PackageDocs]:
-    """Return what packages document, from the cache or from their files.
-
-    Args:
-        packages: The packages.
-        cache: Folder of one file for each package and version.
-        progress: Called with (files parsed, files).
-    """
+    """Return what packages document, from the cache or from their files."""
     code = "".join(inspect.getsource(module) for module in READERS)
     places = []
     for package in packages:

@@ -124,13 +124,7 @@ def python_docs_folder(
     progress: Progress | None = None,
     packages: Sequence[PythonPackage] | None = None,
 ) -> Path:
-    """Return the folder of pairs of these packages (by default all that are installed), made if need be.
-
-    Args:
-        cache: Where it is kept; the user's cache folder if left out.
-        progress: Called with (files parsed, files).
-        packages: The packages to read.
-    """
+    """Return the folder of pairs of these packages (by default all that are installed), made if need be."""
     packages = installed_packages() if packages is None else packages
     key = hashlib.sha256(platform.python_version().encode())
     for package in packages:

@@ -28,12 +28,7 @@ Prompts = Mapping[str, str]
 
 
 class MtebModel:
-    """Implements mteb's ``SearchProtocol``: exact search or MaxSim, through the same code as our own tasks.
-
-    Args:
-        subject: The model under evaluation.
-        prompts: Prompts that replace those of the contract for some tasks.
-    """
+    """Implements mteb's ``SearchProtocol``: exact search or MaxSim, through the same code as our own tasks."""
 
     def __init__(self, subject: Subject, prompts: Prompts | None = None) -> None:
         self.subject = subject

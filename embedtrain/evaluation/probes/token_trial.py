@@ -36,10 +36,7 @@ class Pair:
 class Trial:
     """Sentences of a model and what becomes of their distances.
 
-    Args:
-        model: The encoder; texts are encoded as documents.
-        sentences: Their token ids.
-        rng: Draws places and pairs.
+    Sentences are token ids, encoded as documents.
     """
 
     def __init__(self, model: TextEncoder, sentences: list[Ids], rng: np.random.Generator) -> None:

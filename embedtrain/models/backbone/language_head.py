@@ -55,11 +55,6 @@ class Architecture(Section):
 class MaskedLanguageModel(nn.Module):
     """An encoder and its masked-language head.
 
-    Args:
-        model: A ``...ForMaskedLM`` of transformers.
-        tokenizer: Its tokenizer.
-        path: Where it came from, for errors.
-
     Raises:
         UserError: If the family's head is not known here.
     """

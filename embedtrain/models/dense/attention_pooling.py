@@ -33,9 +33,7 @@ class AttentionPoolingConfig(Section):
 class AttentionPooling(SavedPart):
     """A seed that attends to token states, laid end to end without padding.
 
-    Args:
-        width: Dimension of the states; a multiple of the number of heads.
-        config: Number of heads.
+    The width must be a multiple of the number of heads.
     """
 
     weights_file = "attention_pooling.safetensors"

@@ -24,15 +24,7 @@ from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side, Texts, Toke
 
 
 class DenseEncoder(TextEncoder):
-    """Backbone, pooling, optional projection, normalisation: texts in, one vector each out.
-
-    Args:
-        backbone: Model and tokenizer.
-        contract: Pooling, similarity, prompts and lengths.
-        projection: A linear layer after pooling, or None.
-        packing: As for :class:`embedtrain.models.encoder.TextEncoder`.
-        learn_temperature: Start value of a learnable temperature, or None.
-    """
+    """Backbone, pooling, optional projection, normalisation: texts in, one vector each out."""
 
     contract: Contract
 

@@ -33,13 +33,7 @@ class LayerPoolingConfig(Section):
 
 
 class LayerPooling(SavedPart):
-    """Latents that attend to the layers' vectors.
-
-    Args:
-        width: Dimension of the states.
-        num_layers: Layers of the backbone.
-        config: Sizes.
-    """
+    """Latents that attend to the layers' vectors."""
 
     weights_file = "layer_pooling.safetensors"
 

@@ -40,12 +40,7 @@ def refuse_interaction(model: nn.Module, place: str) -> None:
 
 
 class InteractionHead(SavedPart):
-    """The network of :mod:`embedtrain.ops.interaction`.
-
-    Args:
-        dim: Dimension of the vectors.
-        config: Sizes.
-    """
+    """The network of :mod:`embedtrain.ops.interaction`."""
 
     weights_file = "interaction.safetensors"
 

@@ -40,13 +40,7 @@ class QueryGateConfig(Section):
 class QueryGate(SavedPart):
     """The gate; it begins uniform, as if it were not there.
 
-    Args:
-        config: Which gate.
-        vocabulary: Entries of the tokenizer.
-        width: Dimension of token states.
-        dim: Dimension of vectors.
-        special_ids: Entries that carry no word, such as the separator.
-        language: The encoder with its head, for ``clr``; it shares the encoder's weights.
+    ``special_ids`` carry no word; ``language``, for ``clr``, shares the encoder's weights.
     """
 
     weights_file = "query_gate.safetensors"

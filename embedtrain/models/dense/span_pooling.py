@@ -27,11 +27,7 @@ MOST_SPANS = 32
 
 
 class SpanMlp(SavedPart):
-    """Two layers behind the mean of a span.
-
-    Args:
-        width: Dimension of token states, and of the result.
-    """
+    """Two layers behind the mean of a span."""
 
     weights_file = "span_mlp.safetensors"
 
@@ -82,10 +78,7 @@ def pool_spans(
 ) -> TokenEmbeddings:
     """Return the vectors of the spans of texts that :func:`merge_spans` put together.
 
-    Args:
-        texts: Ids with bits of spans.
-        states_of: Encodes plain texts.
-        finish: From the mean of a span's states to its vector.
+    ``finish`` makes the vector of a span from the mean of its states.
     """
     states = states_of(Texts(texts.ids & (IN_SPAN - 1), texts.lengths))
     device = texts.ids.device

@@ -39,11 +39,7 @@ class WordPart(SavedPart):
     words that both kept.
 
     Source: Xiao et al. (2023), https://arxiv.org/abs/2305.02564, which stores top-k ids and values; the
-    projection is ours.
-
-    Args:
-        language: The encoder with its head; it shares the encoder's weights.
-        config: Sizes.
+    projection is ours. ``language`` shares the encoder's weights.
     """
 
     weights_file = "words.safetensors"

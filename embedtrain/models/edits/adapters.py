@@ -33,12 +33,6 @@ class VectorAdapter(nn.Module):
     - ``linear``: $e' = W e$, with $W = I$ at first.
 
     Source: low-rank residuals after ADDER; the form of g and the rank are ours.
-
-    Args:
-        dim: Dimension of the vectors.
-        kind: Which transform.
-        rank: Rows of V.
-        activation: g; ``linear`` has none.
     """
 
     def __init__(self, dim: int, kind: AdapterKind, rank: int, activation: Activation) -> None:

@@ -47,10 +47,7 @@ def build_late_interaction(
 ) -> LateInteractionEncoder:
     """Load what a recipe or a folder names and put the encoder around it.
 
-    Args:
-        config: What the recipe says.
-        device: Where the encoder goes.
-        folder: The local folder of ``config.backbone``.
+    ``folder`` is the local one of ``config.backbone``.
     """
     layout = read_late_layout(folder)
     place = str(backbone_folder(folder))

@@ -99,14 +99,8 @@ class LateInteractionEncoder(TextEncoder):
     """Backbone and token heads: texts in, one vector per kept token or word out.
 
     Queries may be expanded with mask tokens; documents lose the vectors of skipped words. Which tokens count
-    travels as lengths of packed vectors, so there are no masks to get wrong.
-
-    Args:
-        backbone: Model and tokenizer, the markers among its tokens.
-        contract: Markers, lengths, expansion, skip-list and what becomes of the vectors.
-        heads: Projection and, where the contract has them, gate and further layers.
-        packing: As for :class:`embedtrain.models.encoder.TextEncoder`.
-        learn_temperature: Start value of a learnable temperature, or None.
+    travels as lengths of packed vectors, so there are no masks to get wrong. The markers of the contract
+    are among the tokens of the backbone.
     """
 
     contract: LateInteractionContract

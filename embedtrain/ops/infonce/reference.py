@@ -24,9 +24,7 @@ class Scores(NamedTuple):
 def infonce_reference(problem: InfoNCEProblem, scores: Scores | None = None) -> InfoNCEOutput:
     """Compute :func:`embedtrain.ops.infonce.loss.infonce` in plain torch, with autograd and no tiles.
 
-    Args:
-        problem: Embeddings, positives, ids and options.
-        scores: Takes the place of the inner products of the embeddings, which then may be empty.
+    ``scores`` take the place of the inner products of the embeddings, which then may be empty.
     """
     if scores is None:
         scores = _inner_products(problem)

@@ -28,12 +28,7 @@ def describe_changes(
 
 
 def change_card(card: str, changes: list[str]) -> str:
-    """Return the card with what was changed, and without scores, which were the whole model's.
-
-    Args:
-        card: A README.md, ours or another.
-        changes: What :func:`describe_changes` says.
-    """
+    """Return the card with what was changed, and without scores, which were the whole model's."""
     parsed = ModelCard(card, ignore_metadata_errors=True)
     metadata = parsed.data.to_dict()  # type: ignore[no-untyped-call]
     metadata.pop("model-index", None)

@@ -22,10 +22,7 @@ SECTION = r"^{}$.*?(?=^## |\Z)"
 def add_results(card: str, results: Sequence[EvaluationResult], weights: str) -> str:
     """Return the card with a table and an entry of its ``model-index`` for each result.
 
-    Args:
-        card: A card that we rendered; results that it holds already are replaced.
-        results: What was measured.
-        weights: Hash of the model that the card is of.
+    Results that the card holds already are replaced.
 
     Raises:
         UserError: If a result is of another model.

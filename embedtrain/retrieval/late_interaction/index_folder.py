@@ -56,10 +56,7 @@ def write_manifest(folder: Path, kind: str, content: Mapping[str, Any]) -> None:
 def read_manifest(folder: Path, kind: str | None = None, *needed: str) -> dict[str, Any]:
     """Read what a folder says of itself.
 
-    Args:
-        folder: The folder of an index.
-        kind: Refuses an index of another kind.
-        needed: Keys that must be there.
+    An index of another ``kind`` is refused, and one that lacks the ``needed`` keys.
     """
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))

@@ -196,14 +196,8 @@ def search_by_tokens(
     """Rank documents by the score with imputation above; those without a retrieved token stay away.
 
     Equal scores are ordered by the lower document index. A query token that retrieves nothing, which
-    some faiss indexes allow, adds 0 to every document.
-
-    Args:
-        index: A faiss index of all tokens of the documents, in their order.
-        lengths: The number of tokens of each document.
-        queries: The queries.
-        num_tokens: k', document tokens retrieved for each query token.
-        num_results: Documents wanted for each query.
+    some faiss indexes allow, adds 0 to every document. The index holds the tokens of all documents in
+    their order; each query token retrieves ``num_tokens``.
     """
     result = SearchResult.empty(len(queries), min(num_results, len(lengths)))
     found = _documents_of_hits(index, np.cumsum(lengths), queries, num_tokens)

@@ -41,11 +41,8 @@ def gather_outputs(outputs: RetrievalOutputs, *, with_queries: bool = False) -> 
     Embeddings, ids, owners and teacher scores travel in one all-gather (after one of a few numbers per
     rank, because ranks may hold different numbers of documents and tokens); the gradients return in one
     reduce-scatter. Positives of own queries keep their columns; owners of other ranks' documents follow the
-    own queries. The vectors that ColBERTer adds to each text travel in a second pair.
-
-    Args:
-        outputs: Of this rank.
-        with_queries: Bring the queries of all ranks as well, at the price of another pair.
+    own queries. The vectors that ColBERTer adds to each text travel in a second pair. ``with_queries``
+    brings the queries of all ranks as well, at the price of another pair.
     """
     if not is_distributed():
         return outputs

@@ -32,15 +32,7 @@ def check_strategy(
     refreshes: bool = False,
     batch_sizes: Sequence[int] = (),
 ) -> None:
-    """Raise a UserError now for what a strategy cannot do.
-
-    Args:
-        config: The settings.
-        pretrains: Whether a masked autoencoder is trained.
-        has_interaction: Whether a network scores pairs of vectors.
-        refreshes: Whether the run mines its own negatives.
-        batch_sizes: Of sources that have their own.
-    """
+    """Raise a UserError now for what a strategy cannot do."""
     name = config.strategy
     for size in batch_sizes:
         if size % config.accumulate or size // config.accumulate < config.num_ranks:

@@ -66,13 +66,7 @@ def search_and_measure(
 ) -> Measured:
     """Score a model on a task.
 
-    Args:
-        model: The encoder.
-        task: Queries, documents, judgments.
-        split: Which judgments the task holds; goes into the result.
-        title: Shown beside the progress bar.
-        efficiency: Time single queries as well.
-        cache: Where the vectors of the documents are looked for and kept; None looks nowhere.
+    ``split`` goes into the result; the documents' vectors are looked for and kept in ``cache``.
     """
     with progress_bar(f"{title}: encoding", len(task.queries) + len(task.documents)) as advance:
         queries = encode_texts(model, task.queries, "query", progress=advance)

@@ -119,13 +119,9 @@ def load_python_docs_task(
     )
 
 
-def python_docs_folder(
-    cache: Path | None = None,
-    progress: Progress | None = None,
-    packages: Sequence[PythonPackage] | None = None,
-) -> Path:
-    """Return the folder of pairs of these packages (by default all that are installed), made if need be."""
-    packages = installed_packages() if packages is None else packages
+def python_docs_folder(cache: Path | None = None, progress: Progress | None = None) -> Path:
+    """Return the folder of pairs of all packages that are installed, made if need be."""
+    packages = installed_packages()
     key = hashlib.sha256(platform.python_version().encode())
     for package in packages:
         key.update(f"\n{package.name} {package.version}".encode())

@@ -22,11 +22,8 @@ from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from embedtrain.errors import UserError
-from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.retrieval.dense.faiss_index import (
-    Index,
     build_index,
-    index_bytes,
     load_index,
     save_index,
     search_index,
@@ -34,7 +31,6 @@ from embedtrain.retrieval.dense.faiss_index import (
 from embedtrain.retrieval.late_interaction.exact import (
     check_documents,
     check_inexact,
-    check_search,
     cls_dim,
     cut_blocks,
 )
@@ -46,7 +42,7 @@ from embedtrain.retrieval.late_interaction.index_folder import (
     write_manifest,
     write_vectors,
 )
-from embedtrain.retrieval.late_interaction.rerank import rerank
+from embedtrain.retrieval.late_interaction.rerank import CandidateIndex
 from embedtrain.section import Section
 from embedtrain.types import Side, TokenVectors
 
@@ -96,7 +92,7 @@ class FixedDimensionalSearch(Section):
             for start, stop in cut_blocks(documents.lengths, ENCODED_TOKENS):
                 encodings[start:stop] = encoder.with_cls(documents.part(start, stop), "document")
             index = build_index(encodings, self.factory, parameters=self.parameters, seed=self.seed)
-        return FixedDimensionalIndex(documents, encoder, index, self.num_candidates, device)
+        return FixedDimensionalIndex(documents, index, self.num_candidates, device, encoder)
 
 
 @dataclass(frozen=True)
@@ -196,29 +192,18 @@ class Encoder:
 
 
 @dataclass(frozen=True)
-class FixedDimensionalIndex:
+class FixedDimensionalIndex(CandidateIndex):
     """Encodings in a faiss index, which proposes candidates for exact scores."""
 
-    documents: TokenVectors
     encoder: Encoder
-    index: Index
-    num_candidates: int
-    device: torch.device | str = "cpu"
     kind: Literal["fde"] = "fde"
 
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of the faiss index and of the vectors."""
-        return index_bytes(self.index) + self.documents.nbytes
-
-    def search(self, queries: TokenVectors, num_results: int) -> SearchResult:
-        """Return the best of each query's candidates, by exact scores."""
-        check_search(queries, self.documents, num_results)
-        wanted = max(num_results, self.num_candidates)
+    def propose(  # noqa: D102
+        self, queries: TokenVectors, wanted: int
+    ) -> Int64[np.ndarray, "queries _"]:
         blocks = (queries.part(*some) for some in cut_blocks(queries.lengths, ENCODED_TOKENS))
         encoded = (self.encoder.with_cls(block, "query") for block in blocks)
-        found = np.concatenate([search_index(self.index, one, wanted).indices for one in encoded])
-        return rerank(queries, self.documents, found, num_results, device=self.device)
+        return np.concatenate([search_index(self.index, one, wanted).indices for one in encoded])
 
     def save(self, folder: Path) -> None:
         """Write the faiss index, the random draws and the vectors."""
@@ -252,7 +237,7 @@ class FixedDimensionalIndex:
             )
         documents = check_documents(read_vectors(folder, exact_match=False))
         index = load_index(folder / FAISS_FILE)
-        return cls(documents, encoder, index, settings.num_candidates, device)
+        return cls(documents, index, settings.num_candidates, device, encoder)
 
 
 def _nearest_tokens(

@@ -1,13 +1,15 @@
 """Score the candidates that a fast index proposes exactly, and measure what it missed."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Int64
 
 from embedtrain.retrieval.dense.exact import SearchResult
-from embedtrain.retrieval.dense.faiss_index import sample_rows
+from embedtrain.retrieval.dense.faiss_index import Index, index_bytes, sample_rows
 from embedtrain.retrieval.late_interaction.exact import (
     BLOCK_TOKENS,
     ExactIndex,
@@ -47,6 +49,31 @@ def rerank(
         result.indices[number, :found] = chosen[best.indices[0]]
         result.scores[number, :found] = best.scores[0]
     return result
+
+
+@dataclass(frozen=True)
+class CandidateIndex(ABC):
+    """Documents of which a faiss index proposes some, to be scored exactly."""
+
+    documents: TokenVectors
+    index: Index
+    num_candidates: int
+    device: torch.device | str
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the faiss index and of the vectors."""
+        return index_bytes(self.index) + self.documents.nbytes
+
+    @abstractmethod
+    def propose(self, queries: TokenVectors, wanted: int) -> Int64[np.ndarray, "queries _"]:
+        """Return at least so many candidates of each query, -1 where there are fewer."""
+
+    def search(self, queries: TokenVectors, num_results: int) -> SearchResult:
+        """Return the best of each query's candidates, by exact scores."""
+        check_search(queries, self.documents, num_results)
+        found = self.propose(queries, max(num_results, self.num_candidates))
+        return rerank(queries, self.documents, found, num_results, device=self.device)
 
 
 def recall_against_exact(

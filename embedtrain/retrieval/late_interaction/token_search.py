@@ -37,7 +37,6 @@ from embedtrain.retrieval.dense.faiss_index import (
 from embedtrain.retrieval.late_interaction.exact import (
     check_documents,
     check_inexact,
-    check_search,
     check_wanted,
     cut_blocks,
 )
@@ -49,7 +48,7 @@ from embedtrain.retrieval.late_interaction.index_folder import (
     write_manifest,
     write_vectors,
 )
-from embedtrain.retrieval.late_interaction.rerank import rerank
+from embedtrain.retrieval.late_interaction.rerank import CandidateIndex
 from embedtrain.section import Section
 from embedtrain.types import TokenVectors
 
@@ -80,7 +79,7 @@ class TokenSearch(Section):
     def build(self, documents: TokenVectors, device: torch.device | str = "cpu") -> "TokenIndex":
         """Index every token of the documents."""
         index = _index_tokens(documents, self.factory, self.parameters, self.seed)
-        return TokenIndex(documents, index, self.num_tokens, self.num_candidates, device)
+        return TokenIndex(documents, index, self.num_candidates, device, self.num_tokens)
 
 
 class XtrSearch(Section):
@@ -110,33 +109,22 @@ class XtrSearch(Section):
 
 
 @dataclass(frozen=True)
-class TokenIndex:
+class TokenIndex(CandidateIndex):
     """Tokens in a faiss index, which propose documents for exact scores."""
 
-    documents: TokenVectors
-    index: Index
     num_tokens: int
-    num_candidates: int
-    device: torch.device | str = "cpu"
     kind: Literal["tokens"] = "tokens"
 
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of the faiss index and of the vectors."""
-        return index_bytes(self.index) + self.documents.nbytes
-
-    def search(self, queries: TokenVectors, num_results: int) -> SearchResult:
-        """Return the best of each query's candidates, by exact scores."""
-        check_search(queries, self.documents, num_results)
-        wanted = max(num_results, self.num_candidates)
-        found = search_by_tokens(
-            self.index, self.documents.lengths, queries, self.num_tokens, wanted
-        )
+    def propose(  # noqa: D102
+        self, queries: TokenVectors, wanted: int
+    ) -> Int64[np.ndarray, "queries _"]:
+        lengths = self.documents.lengths
+        found = search_by_tokens(self.index, lengths, queries, self.num_tokens, wanted)
         candidates = found.indices
         if queries.cls is not None and self.documents.cls is not None:
             by_cls = search_exact(queries.cls, self.documents.cls, wanted, device=self.device)
             candidates = np.hstack([candidates, by_cls.indices])
-        return rerank(queries, self.documents, candidates, num_results, device=self.device)
+        return candidates
 
     def save(self, folder: Path) -> None:
         """Write the faiss index and the vectors."""
@@ -152,7 +140,7 @@ class TokenIndex:
         manifest = read_manifest(folder, "tokens", "num_tokens", "num_candidates")
         documents = check_documents(read_vectors(folder, exact_match=False))
         index = load_index(folder / FAISS_FILE)
-        return cls(documents, index, manifest["num_tokens"], manifest["num_candidates"], device)
+        return cls(documents, index, manifest["num_candidates"], device, manifest["num_tokens"])
 
 
 @dataclass(frozen=True)

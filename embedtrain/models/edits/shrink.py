@@ -16,12 +16,7 @@ def shrink(model: TextEncoder, *, layer: int | None = None, dim: int | None = No
 
     Its vectors are those that training with ``model.exits`` and Matryoshka compared: pooled states of that
     layer through the exit's own projection where it has one, cut, then normalised where the similarity is
-    cosine. Changes the model it is given.
-
-    Args:
-        model: A dense encoder.
-        layer: Counted from 1; None keeps all.
-        dim: None keeps all.
+    cosine. Changes the model it is given. Layers count from 1; None keeps all.
 
     Raises:
         UserError: If the model has no such layer or dimension, or is not one of one vector per text.

@@ -15,10 +15,7 @@ def pool_embeddings(
 ) -> TokenEmbeddings:
     """Replace the vectors of each cluster by their mean, with gradient; the clusters are taken as given.
 
-    Args:
-        embeddings: Documents.
-        factor: One vector is left of about so many.
-        normalized: Bring the means back to length 1.
+    One vector is left of about ``factor``.
     """
     if embeddings.exact_match or embeddings.gates is not None:
         raise ValueError("words that are compared by id cannot be pooled")

@@ -16,11 +16,7 @@ SPREAD = 0.02
 class DecoderLayer(nn.Module):
     """BERT's layer (norm after the residual) with a mask for each row, and a context of its own.
 
-    Args:
-        width: Dimension of the states.
-        num_heads: Attention heads.
-        inner_width: Of the feed-forward layer.
-        dropout: Of the states; attention has none.
+    Attention has no dropout.
     """
 
     def __init__(self, width: int, num_heads: int, inner_width: int, dropout: float) -> None:
@@ -65,15 +61,8 @@ class Decoder(nn.Module):
     """Decoder layers, and positions where the encoder's embeddings have none.
 
     An encoder with rotary positions keeps them inside its attention. Without any, all rows of the enhanced
-    decoder would be the same vector, so it learns a table of its own.
-
-    Args:
-        width: Dimension of the states.
-        num_heads: Attention heads.
-        inner_width: Of the feed-forward layers.
-        num_layers: Number of layers.
-        dropout: Of the states.
-        num_positions: Rows of the table of positions; 0 where the encoder's embeddings have them.
+    decoder would be the same vector, so it learns a table of its own. ``num_positions`` is 0 where the
+    encoder's embeddings have them.
     """
 
     def __init__(

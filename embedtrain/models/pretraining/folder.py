@@ -29,12 +29,6 @@ def build_masked_autoencoder(
 ) -> MaskedAutoencoder:
     """Load or make the encoder that a recipe names and put around it what the objective needs.
 
-    Args:
-        config: The recipe's ``model:`` section.
-        computation: What the objective wants computed.
-        length: Tokens of a text, special tokens included.
-        accelerator: Where to put it.
-
     Raises:
         UserError: If a part is missing, does not fit, or would not be used.
     """

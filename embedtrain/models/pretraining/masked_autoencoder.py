@@ -66,13 +66,7 @@ class _Encoded:
 class MaskedAutoencoder(nn.Module):
     """Encoder with language head, decoder and generator as far as they are needed.
 
-    Args:
-        language: The encoder with its head.
-        contract: Of the exported encoder; its pooling makes the vectors.
-        computation: What the objective wants computed.
-        decoder: Sizes and start of the decoder.
-        generator: Fills masked places, where the objective wants it.
-        packing: As for :class:`embedtrain.models.encoder.TextEncoder`.
+    The contract is that of the exported encoder; its pooling makes the vectors.
     """
 
     def __init__(

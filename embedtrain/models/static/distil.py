@@ -27,11 +27,7 @@ CHUNK_TOKENS = 16_384
 
 
 class Words:
-    """Splits texts into words and numbers those of a vocabulary.
-
-    Args:
-        vocabulary: Words in lower case, most frequent first.
-    """
+    """Splits texts into words and numbers those of a vocabulary (lower case, most frequent first)."""
 
     def __init__(self, vocabulary: Sequence[str]) -> None:
         ids = {word: place for place, word in enumerate([UNKNOWN, *vocabulary])}

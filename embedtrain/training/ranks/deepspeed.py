@@ -22,9 +22,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 class ZeroStrategy(WholeCheckpoints, DeepSpeedStrategy):  # type: ignore[misc]  # Lightning is not analysed
     """ZeRO: the optimizer's state (1), also gradients (2), also weights (3) sharded among ranks.
 
-    Args:
-        stage: 1, 2 or 3.
-        offload: Keep the optimizer's state in main memory.
+    ``offload`` keeps the optimizer's state in main memory.
     """
 
     def __init__(self, stage: int, *, offload: bool) -> None:

@@ -157,3 +157,20 @@ def test_parts_of_a_step_are_cut_out_of_the_whole_batch(build, pairs):
     starts = np.cumsum([0] + [len(part) for part in parts])
     partners = [part.partners + int(start) for part, start in zip(parts, starts, strict=False)]
     assert torch.cat(partners).equal(whole.partners)
+
+
+def test_words_of_spans_that_overlap_begin_where_they_do_in_the_document(build, source):
+    builder, entropy = (
+        build(Masking(0.3, 0.45, pairs=True), pairs="overlap"),
+        np.random.default_rng(0),
+    )
+    for row in range(source.num_documents):
+        first, count = source.document(row)
+        spans = [source.span(first + number) for number in range(count)]
+        whole, starts = (np.concatenate(part) for part in zip(*spans, strict=True))
+        for tokens, found in builder._pair(source, row, entropy):
+            windows = (slice(i, i + len(tokens)) for i in range(len(whole) - len(tokens) + 1))
+            assert any(
+                np.array_equal(whole[place], tokens) and np.array_equal(starts[place], found)
+                for place in windows
+            )

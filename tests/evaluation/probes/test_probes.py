@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from itertools import combinations
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -172,3 +173,12 @@ def test_the_largest_drop_is_that_of_the_worst_rule(trained, monkeypatch, bert, 
     subject = Subject(load_encoder(bert), "bert", cache)
     findings = run_probe("perturbations", subject, ProbeWish(data=trained))
     assert findings[-1].value == pytest.approx(0.6)
+
+
+def test_documents_judged_0_are_not_among_the_relevant(trained):
+    path = trained / "qrels" / "test.tsv"
+    before = run_probe("overlap", Mock(Subject), ProbeWish(data=trained))
+    query, document = path.read_text().splitlines()[1].split("\t")[:2]
+    other = next(one for one in ("d0", "d1") if one != document)
+    path.write_text(path.read_text().rstrip("\n") + f"\n{query}\t{other}\t0\n")
+    assert run_probe("overlap", Mock(Subject), ProbeWish(data=trained)) == before

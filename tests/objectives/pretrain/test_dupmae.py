@@ -80,7 +80,7 @@ def test_words_are_found_among_as_many_entries_as_their_own_text_has_words(parts
     shortest = words.bag_ids[words.bag_texts == words.bag_texts.bincount().argmin()]
     bias = torch.zeros(len(out.weight), dtype=torch.float64)
     bias[shortest] = 1000
-    bias[[one for one in range(len(bias)) if one not in shortest][0]] = 2000  # before its words
+    bias[next(one for one in range(len(bias)) if one not in shortest)] = 2000  # before its words
     out = replace(out, bias=bias)
     pooled = vocabulary_max(words.hidden, words.lengths, out.weight, out.bias)
     for number, entries in enumerate(pooled):

@@ -180,10 +180,13 @@ def test_too_few_survivors_are_kept_repeated_or_filled_at_random(build):
     assert all(negative["score"] == 0.1 for negative in filled[2:]), "they are scored too"
 
 
-def test_a_document_that_a_positive_nearly_repeats_is_no_negative(build):
-    miner = build(*make_task([[0.5, 0.1, 0.9, 0.2]], [[2]]), num_negatives=3)
-    clusters = np.array([0, 1, 0, 3])  # the positive, document 2, nearly repeats document 0
-    filters = replace(miner.filters, clusters=clusters)
+@pytest.mark.parametrize(
+    ("first_text", "clusters"), [("other", [0, 1, 0, 3]), ("THE  Answer", [0, 1, 2, 3])]
+)
+def test_what_a_positive_repeats_nearly_or_wholly_is_no_negative(build, first_text, clusters):
+    texts = [first_text, "x", "the answer", "y"]
+    miner = build(*make_task([[0.5, 0.1, 0.9, 0.2]], [[2]], texts), num_negatives=3)
+    filters = replace(miner.filters, clusters=np.array(clusters))
     mined = replace(miner, filters=filters).mine(ROWS)[0]
     assert ids(mined) == ["d3", "d1"]
     assert mined["dropped"] == {"positive": 1, "duplicate": 1}

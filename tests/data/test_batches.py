@@ -115,3 +115,12 @@ def test_parts_of_a_step_show_the_positives_and_negatives_of_the_whole(source):
         joined = torch.cat([getattr(part, name) for part in parts])
         assert joined.equal(getattr(together, name))
     assert [len(part.query_ids) for part in parts] == [1, 2, 2]
+
+
+def test_rows_and_seeds_choose_apart(source):
+    def shown(seed: int) -> list[int]:
+        builder = BatchBuilder([source], num_positives=1, num_negatives=1, seed=seed)
+        return builder(Draw(0, 0, np.zeros(20, dtype=np.int64))).relevance.document_ids.tolist()
+
+    assert set(shown(0)) == {text_id(text) for text in ("cat", "a cat", "dog", "tree")}
+    assert shown(0) != shown(1)

@@ -215,3 +215,8 @@ def test_a_recipe_gets_paths_in_the_place_of_what_it_holds(tmp_path):
     assert Path(moved["data"]["sources"][0]["path"]).is_relative_to(tmp_path / "run")
     assert load_retrieval_task(moved["evaluation"]["path"]).queries == ["a"]
     assert moved["data"]["sources"][1] == second
+
+
+def test_a_relevant_document_may_come_after_one_that_is_not():
+    task = load_retrieval_task(keep_task({"q": "cat"}, ["a", "b"], {"q": {"0": 0, "1": 2}}))
+    assert task.qrels == {"q": {"0": 0, "1": 2}}

@@ -1,11 +1,12 @@
 import json
 import random
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
 
 from embedtrain.data.examples import Example, Source, SourceConfig
-from embedtrain.data.held_out import MIN_QUERIES, Part, hold_out
+from embedtrain.data.held_out import MIN_QUERIES, Part, hold_out, sufficient_fraction
 from embedtrain.data.linked_texts import node_of
 from embedtrain.data.readers.beir import bounded, load_retrieval_task
 from embedtrain.data.sources import open_source
@@ -119,11 +120,12 @@ def test_the_corpus_is_what_answers_and_others_up_to_a_number(tmp_path):
     assert set(small.documents) < set(large.documents)
 
 
-def test_a_text_that_is_query_and_document_does_not_find_itself(tmp_path):
-    rows = [Example(f"{a} {n}", (f"{b} {n}",)) for n in range(60) for a, b in ("ab", "ba", "bc")]
+@pytest.mark.parametrize("links", [("ab", "ba", "bc"), ("ab", "ca")])
+def test_a_text_that_is_query_and_document_does_not_find_itself(tmp_path, links):
+    rows = [Example(f"{a} {n}", (f"{b} {n}",)) for n in range(60) for a, b in links]
     task = hold_out([source(rows)], [Part("evaluation", 0.5)], tmp_path).tasks["evaluation"]
     assert not set(task.queries) & set(task.documents)
-    assert len(task.queries) >= 30
+    assert len(task.queries) >= 20
 
 
 def test_scored_pairs_are_no_queries_but_leave_training_with_their_texts(tmp_path):
@@ -176,3 +178,29 @@ def test_a_smaller_task_keeps_what_is_relevant(beir):
     assert bounded(whole, None, None) is whole
     assert bounded(whole, 100, 1000) is whole
     assert len(bounded(whole, 4, 1).documents) == 4
+
+
+@pytest.mark.parametrize(("is_whole", "fraction"), [(True, 0.1), (False, 0.12)])
+def test_a_fraction_is_proposed_that_is_enough_with_room_where_rows_are_unknown(is_whole, fraction):
+    rows = [Example(f"q {n}", (f"d {n}",)) for n in range(100)]
+    assert sufficient_fraction(rows, 1, is_whole=is_whole) == fraction
+
+
+def test_no_fraction_is_proposed_where_every_query_is_a_document():
+    rows = [Example(f"{a} {n}", (f"{b} {n}",)) for n in range(100) for a, b in ("ab", "ba")]
+    assert sufficient_fraction(rows, 1, is_whole=True) is None
+
+
+def test_ids_stay_with_their_texts_where_a_negative_is_held_out(tmp_path):
+    rows = [replace(row, document_ids=row.positives + row.negatives) for row in linked_rows()]
+    training = list(hold_out([source(rows)], PARTS, tmp_path).sources[0].examples())
+    assert any(len(row.negatives) < 3 for row in training)
+    assert all(row.document_ids == row.positives + row.negatives for row in training)
+
+
+def test_scored_pairs_without_a_query_of_retrieval_all_train(tmp_path):
+    retrieval = [Example(f"q {n}", (f"d {n}",)) for n in range(100)]
+    pairs = [Example(f"s {n}", (f"t {n}",), scores=(0.1,)) for n in range(100)]
+    opened = [source(retrieval, "x"), source(pairs, "y")]
+    left = hold_out(opened, [Part("evaluation", 0.2)], tmp_path).sources[1]
+    assert len(list(left.examples())) == left.length == 100

@@ -80,3 +80,12 @@ def test_parts_of_parts_cover_each_row_of_a_step_once_and_are_even(rows, micro_b
         assert max(sizes) - min(sizes) <= 1
         places += [place for part in parts for place in part.places]
     assert places == list(range(rows))
+
+
+def test_seeds_draw_the_sources_in_different_orders():
+    orders = [
+        [mixture.draw(step).source for step in range(50)]
+        for seed in (0, 1)
+        for mixture in [Mixture([9, 9], [1.0, 1.0], batch_size=2, num_steps=50, seed=seed)]
+    ]
+    assert orders[0] != orders[1]

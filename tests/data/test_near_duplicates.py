@@ -64,3 +64,10 @@ def test_nothing_repeats_nothing():
 )
 def test_jaccard_counts_shared_triples_of_words(left, right, expected):
     assert jaccard(shingle_hashes(left), shingle_hashes(right)) == pytest.approx(expected)
+
+
+def test_a_similarity_of_just_the_threshold_is_a_repetition():
+    words = [f"word{n}" for n in range(11)]
+    texts = [" ".join(words), " ".join([*words[:-1], "other"])]  # 8 of 10 in common
+    assert jaccard(*map(shingle_hashes, texts)) == 0.8
+    assert near_duplicates(texts) == [0, 0]

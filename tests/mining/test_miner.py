@@ -1,5 +1,7 @@
 """Exact ids, by hand: what each rule keeps of a few documents with known scores."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from mining_toys import fixed, make_task
@@ -110,8 +112,10 @@ def test_a_cross_encoder_decides_near_the_threshold_and_is_asked_nothing_else(bu
         return np.array([0.05 if document == "document 2" else 0.5 for _, document in pairs])
 
     check = {"model": "m", "near": 0.03, "maximum": 0.1}
+    scores = [[0.97, *SCORES[0][1:]]]  # the positive is near its threshold as well
     miner = build(
-        *make_task(SCORES, [[0]]),
+        *make_task(scores, [[0]]),
+        rule={"kind": "absolute", "maximum": 0.95},
         probabilities=probabilities,
         cross_encoder=check,
         num_negatives=3,
@@ -174,3 +178,40 @@ def test_too_few_survivors_are_kept_repeated_or_filled_at_random(build):
     assert len(names) == 5
     assert not names & {"d0", "d1", "d2"}, "random documents pass the same filters"
     assert all(negative["score"] == 0.1 for negative in filled[2:]), "they are scored too"
+
+
+@pytest.mark.parametrize(
+    ("first_text", "clusters"), [("other", [0, 1, 0, 3]), ("THE  Answer", [0, 1, 2, 3])]
+)
+def test_what_a_positive_repeats_nearly_or_wholly_is_no_negative(build, first_text, clusters):
+    texts = [first_text, "x", "the answer", "y"]
+    miner = build(*make_task([[0.5, 0.1, 0.9, 0.2]], [[2]], texts), num_negatives=3)
+    filters = replace(miner.filters, clusters=np.array(clusters))
+    mined = replace(miner, filters=filters).mine(ROWS)[0]
+    assert ids(mined) == ["d3", "d1"]
+    assert mined["dropped"] == {"positive": 1, "duplicate": 1}
+
+
+def test_first_ranks_that_are_left_out_leave_the_random_documents_alone(build):
+    task, encoded = make_task([[1.0] + [0.1] * 99], [[0]])
+    settings = {"depth": 5, "skip_ranks": 60, "num_negatives": 5, "shortfall": "random_fill"}
+    mined = build(task, encoded, **settings).mine(ROWS)[0]
+    assert len(mined["neg"]) == 5
+
+
+def test_a_random_document_repeats_no_text_that_was_chosen(build):
+    task, encoded = make_task([[1.0, 0.5] + [0.1] * 38], [[0]], ["the answer"] + ["same"] * 39)
+    settings = {"depth": 2, "num_negatives": 3, "shortfall": "random_fill"}
+    assert ids(build(task, encoded, **settings).mine(ROWS)[0]) == ["d1"]
+
+
+@pytest.mark.parametrize("order", [[0, 1], [1, 0]])
+def test_random_documents_are_held_to_the_scores_of_their_own_query(build, order):
+    """Query 1 has ten documents just below its positive and none is a negative."""
+    close = [0.1] * 2 + [0.29] * 10 + [0.1] * 28
+    scores = [[1.0, 0.0] + [0.2] * 38, [0.0, 0.3, *close[2:]]]
+    settings = {"depth": 5, "num_negatives": 4, "shortfall": "random_fill"}
+    mined = build(*make_task(scores, [[0], [1]]), **settings).mine(np.array(order))
+    short = mined[order.index(1)]["neg"]
+    assert [negative["source"] for negative in short] == ["random"] * 4
+    assert all(negative["score"] in (0.0, 0.1) for negative in short)

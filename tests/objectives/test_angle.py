@@ -5,6 +5,7 @@ from sts_toys import pairs_of_vectors
 
 from embedtrain.errors import UserError
 from embedtrain.objectives.angle import AnglE, angle_similarity
+from embedtrain.ops.scored_pairs import order_loss
 
 
 def vectors(seed: int, dim: int = 6) -> torch.Tensor:
@@ -45,6 +46,9 @@ def test_symmetric_ignores_which_text_is_the_query_and_the_method_does_not() -> 
     assert number(AnglE()(there).loss) != pytest.approx(number(AnglE()(back).loss))
     symmetric = AnglE(symmetric=True)
     torch.testing.assert_close(symmetric(there).loss, symmetric(back).loss)
+    mean = (angle_similarity(x, y) + angle_similarity(y, x)) / 2
+    expected = order_loss(mean, torch.tensor(labels, dtype=torch.float64), 20.0)
+    torch.testing.assert_close(symmetric(there).loss, expected)
 
 
 def test_several_vectors_per_text_are_refused() -> None:

@@ -39,11 +39,14 @@ def test_a_student_or_teacher_without_spread_costs_nothing_and_breaks_nothing():
     assert outputs.document.grad.isfinite().all()
 
 
-def test_negatives_that_the_teacher_doubts_count_less():
+@pytest.mark.parametrize(("of_positive", "of_negative"), [(0.5, 0.5), (0.8, 0.1)])
+def test_negatives_that_the_teacher_doubts_count_less(of_positive, of_negative):
     scores = [[0.5, 0.4]]
     settings = ALONE | {"hard_weight": 1.0, "temperature": 1.0}
-    result = D2LLM(**settings)(outputs_of_scores(scores, [[0.0, 0.0]]))
-    expected = -math.log(math.exp(0.25) / (math.exp(0.25) + math.exp(0.2)))
+    teacher = [[math.log(t / (1 - t)) for t in (of_positive, of_negative)]]
+    result = D2LLM(**settings)(outputs_of_scores(scores, teacher))
+    logits = [of_positive * 0.5, (1 - of_negative) * 0.4]
+    expected = math.log1p(math.exp(logits[1] - logits[0]))
     assert number(result.metrics["hard"]) == pytest.approx(expected)
 
 

@@ -94,3 +94,10 @@ def test_late_interaction_is_guided_among_documents_and_refused_among_queries():
 def test_without_a_guide_it_says_what_is_missing():
     with pytest.raises(UserError, match="gist needs a guide"):
         GIST()(random_outputs())
+
+
+def test_a_candidate_level_with_the_positive_stays():
+    outputs = careless(random_outputs())
+    outputs.guide.document[2 * GROUP + 3] = outputs.guide.query.sum(0)  # 1, as the positives
+    GIST(directions=EVERY[:1])(outputs).loss.backward()
+    assert number(outputs.document.grad[2 * GROUP + 3].abs().max()) > 0

@@ -1,10 +1,11 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from embedtrain.objectives.info_nce import InfoNCE
-from embedtrain.types import Relevance, RetrievalOutputs
+from embedtrain.types import AllQueries, Relevance, RetrievalOutputs
 
 
 def outputs_of(query: torch.Tensor, document: torch.Tensor, **changes) -> RetrievalOutputs:
@@ -76,3 +77,15 @@ def test_accuracy_and_margin_are_those_of_the_scores():
     metrics = InfoNCE()(outputs_of(query, document)).metrics
     assert float(metrics["accuracy"]) == 0.5
     assert float(metrics["margin"]) == pytest.approx(((0.5 - 1.0) + (0.2 - 0.0)) / 2, abs=1e-6)
+
+
+def test_copies_of_a_query_on_other_ranks_are_known_by_their_ids():
+    query, document, others = random(3, 8, 0), random(3, 8, 1), random(5, 8, 2)
+    outputs = outputs_of(query, document)
+    outputs.relevance.query_ids[:] = 7
+    every = AllQueries(torch.cat([query, others]), torch.full((8,), 7), torch.full((8, 1), -1))
+    plain = InfoNCE()(outputs).loss
+    objective = InfoNCE(directions=("query_to_document", "query_to_query"))
+    assert torch.isclose(objective(replace(outputs, all_queries=every)).loss, plain)
+    unlike = replace(every, ids=torch.arange(8) + 7)
+    assert not torch.isclose(objective(replace(outputs, all_queries=unlike)).loss, plain)

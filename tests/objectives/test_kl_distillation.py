@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -39,16 +40,20 @@ def test_in_the_batch_it_is_the_cross_entropy_of_a_teacher_that_knows_nothing_of
     outputs = random_outputs(kind)
     relevance = outputs.relevance
     relevance.known_positives[3, 0] = relevance.document_ids[3 * GROUP + 2]  # an own negative
+    second = torch.tensor([-1, GROUP + 3, -1, -1, 4 * GROUP + 1])
+    positives = torch.stack([relevance.positives[:, 0], second], 1)
+    outputs = replace(outputs, relevance=replace(relevance, positives=positives))
     loss = KLDistillation(temperature=0.3, candidates="batch")(outputs).loss
     scores = all_scores(outputs.query, outputs.document) / 0.3
     expected = []
     for row in range(5):
         own = list(range(row * GROUP, (row + 1) * GROUP))
-        answers = {int(relevance.document_ids[own[0]]), *relevance.known_positives[row].tolist()}
+        answers = {int(relevance.document_ids[c]) for c in positives[row].tolist() if c >= 0}
+        answers |= set(relevance.known_positives[row].tolist())
         kept = [
             column
             for column in range(5 * GROUP)
-            if column == own[0] or int(relevance.document_ids[column]) not in answers
+            if column in positives[row] or int(relevance.document_ids[column]) not in answers
         ]
         own = [column for column in own if column in kept]
         target = (relevance.teacher_scores[own].double()).log_softmax(0)
@@ -66,8 +71,6 @@ def test_the_squared_temperature_multiplies():
 
 def test_rows_without_teacher_scores_are_refused():
     outputs = random_outputs()
-    from dataclasses import replace
-
     without = replace(outputs, relevance=replace(outputs.relevance, teacher_scores=None))
     with pytest.raises(ValueError, match="learns from a teacher's scores"):
         KLDistillation()(without)

@@ -42,3 +42,9 @@ def test_a_batch_without_positive_pairs_costs_nothing_and_has_a_gradient_of_zero
 def test_an_inner_objective_that_needs_other_queries_is_refused() -> None:
     with pytest.raises(ValidationError, match="own queries"):
         LabelledPositives(inner=CoSENT())
+
+
+def test_the_own_negatives_of_a_positive_pair_are_not_those_of_others() -> None:
+    inner = InfoNCE(negatives="own")  # each pair brings one document: nobody has an own negative
+    loss = LabelledPositives(inner=inner, threshold=0.85)(outputs([1.0, 0.2, 0.9, 0.8])).loss
+    assert number(loss) == 0

@@ -25,7 +25,9 @@ def test_a_constant_added_to_a_query_of_the_teacher_changes_nothing():
 
 def test_scales_multiply_the_margins():
     outputs = outputs_of_scores([[0.5, 0.0]], [[8.0, -2.0]])
-    assert number(MarginMSE(scale=20.0)(outputs).loss) == pytest.approx(0)
+    steep = MarginMSE(scale=20.0)(outputs)
+    assert number(steep.loss) == pytest.approx(0)
+    assert number(steep.metrics["margin"]) == pytest.approx(0.5), "in the model's units"
     scaled = MarginMSE(teacher_scale=0.05)(outputs)
     assert number(scaled.loss) == pytest.approx(0)
     assert number(scaled.metrics["teacher_margin"]) == pytest.approx(10.0), "in the teacher's units"

@@ -193,3 +193,10 @@ def test_alignment_leaves_out_what_may_be_an_answer_and_needs_a_shorter_size() -
     assert objective(spared).metrics["divergence"] != objective(outputs).metrics["divergence"]
     alone = Matryoshka(inner=InfoNCE(), dims=(6,), alignment=1.0)(outputs)
     torch.testing.assert_close(alone.loss, InfoNCE()(outputs).loss)
+
+
+def test_a_learned_temperature_divides_the_scores_of_every_size() -> None:
+    outputs = replace(random_outputs("dense"), temperature=torch.tensor(0.3, dtype=torch.float64))
+    found = Matryoshka(inner=InfoNCE(temperature=0.05), dims=(6, 3))(outputs).loss
+    expected = sum(InfoNCE()(shortened(outputs, dim)).loss for dim in (6, 3))
+    torch.testing.assert_close(found, expected)

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -33,11 +34,19 @@ def test_without_alignment_the_loss_is_the_weighted_sum_over_layers() -> None:
     losses = [number(InfoNCE()(part).loss) for part in parts]
     found = MultiExit(inner=InfoNCE(), alignment=0.0)(together)
     assert number(found.loss) == pytest.approx(losses[2] + (losses[0] + losses[1]) / 2)
-    depth = MultiExit(inner=InfoNCE(), alignment=0.0, layer_weights="depth", average=False)(
-        together
-    )
-    expected = losses[2] + losses[0] / 4 + losses[1] * 3 / 4
-    assert number(depth.loss) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("layer_weights", "first", "second"),
+    [("depth", 1 / 4, 3 / 4), ("inverse", 1, 1 / 3), ("inverse_log", 1, 1 / (1 + math.log(3)))],
+)
+def test_layers_are_weighted_by_their_depth(layer_weights, first, second) -> None:
+    together, parts = three_exits()
+    losses = [number(InfoNCE()(part).loss) for part in parts]
+    settings = {"alignment": 0.0, "layer_weights": layer_weights, "average": False}
+    found = MultiExit(inner=InfoNCE(), **settings)(together)
+    expected = losses[2] + first * losses[0] + second * losses[1]
+    assert number(found.loss) == pytest.approx(expected)
 
 
 def test_the_divergence_is_that_of_softmax_over_coordinates() -> None:

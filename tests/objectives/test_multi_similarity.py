@@ -40,3 +40,16 @@ def test_a_copy_of_the_query_is_no_positive() -> None:
     relevance = replace(outputs.relevance, query_ids=outputs.relevance.document_ids)
     with_copies = MultiSimilarity()(replace(outputs, relevance=relevance))
     assert number(with_copies.loss) == 0  # no negatives: no positive is hard
+
+
+def test_a_copy_of_the_query_leaves_the_other_positives() -> None:
+    outputs = classes([[0.9, 0.6, 0.7], [0.1, 0.9, 0.3], [0.2, 0.4, 0.9]], [0.0, 0.0, 1.0])
+    relevance = replace(outputs.relevance, query_ids=outputs.relevance.document_ids)
+    found = MultiSimilarity(margin=2.0)(replace(outputs, relevance=relevance))
+
+    def cost(positive: float, negative: float) -> float:
+        pulled = math.log1p(math.exp(-2 * (positive - 0.5))) / 2
+        return pulled + math.log1p(math.exp(50 * (negative - 0.5))) / 50
+
+    expected = cost(0.6, 0.7) + cost(0.1, 0.3)  # query 2 has no positive but its copy
+    assert number(found.loss) == pytest.approx(expected / 3)

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from objective_toys import number, random_outputs, relevance_of
+from objective_toys import GROUP, number, random_outputs, relevance_of
 
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.objectives.pair import Pair
@@ -43,3 +43,17 @@ def test_known_positives_are_no_negatives_of_the_positive():
     spared = replace(outputs, relevance=replace(outputs.relevance, known_positives=known))
     Pair(alpha=1.0)(spared).loss.backward()
     assert number(outputs.document.grad[5].abs().max()) == 0
+
+
+def test_own_negatives_alone_stand_against_the_positive_where_it_was_asked_for():
+    outputs = random_outputs()
+    objective = Pair(alpha=1.0, temperature=0.2, negatives="own")
+    units = outputs.document.detach().view(5, GROUP, -1)
+    scores = (units[:, :1] * units).sum(2) / 0.2  # of each positive with its group
+    positive = (outputs.query.detach() * units[:, 0]).sum(1) / 0.2
+    kept = torch.cat([positive[:, None], scores[:, 1:]], 1)
+    ids, answers = outputs.relevance.document_ids.view(5, GROUP), outputs.relevance.answers
+    known = (ids[:, 1:, None] == answers[:, None]).any(2)
+    kept[:, 1:] = kept[:, 1:].masked_fill(known, -torch.inf)
+    expected = (kept.logsumexp(1) - positive).mean()
+    torch.testing.assert_close(objective(outputs).loss.detach(), expected)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from objective_toys import random_outputs
@@ -5,6 +7,8 @@ from objective_toys import random_outputs
 from embedtrain.errors import UserError
 from embedtrain.objectives.soft_top_k import SoftTopK, top_k_log_sigmoid
 from embedtrain.ops import row_blocks
+from embedtrain.ops.row_blocks import candidate_masks
+from embedtrain.ops.similarity import all_scores
 
 
 def test_the_sigmoids_of_a_row_sum_to_k_over_its_candidates():
@@ -40,3 +44,15 @@ def test_blocks_of_queries_change_nothing(monkeypatch):
 def test_a_batch_with_too_few_documents_is_refused():
     with pytest.raises(UserError, match="must be less than the documents"):
         SoftTopK(k=20)(random_outputs())
+
+
+def test_several_positives_are_averaged():
+    outputs = random_outputs()
+    both = torch.cat([outputs.relevance.positives, outputs.relevance.positives + 1], 1)
+    relevance = replace(outputs.relevance, positives=both)
+    scores = all_scores(outputs.query, outputs.document) / 0.3
+    _, negative = candidate_masks(replace(outputs, relevance=relevance), torch.arange(5))
+    mask = negative.scatter(1, both, True)
+    expected = -top_k_log_sigmoid(scores, mask, 3, 2.0).gather(1, both).mean()
+    found = SoftTopK(k=3, temperature=0.3)(replace(outputs, relevance=relevance)).loss
+    torch.testing.assert_close(found, expected)

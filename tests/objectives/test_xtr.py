@@ -47,3 +47,10 @@ def test_retrieving_everything_contrasts_the_mean_of_maxsim() -> None:
 def test_one_vector_per_text_is_refused() -> None:
     with pytest.raises(UserError, match="several vectors"):
         XTR()(random_outputs("dense"))
+
+
+def test_a_retrieved_positive_counts_whatever_its_sign() -> None:
+    outputs = toy()
+    query = TokenEmbeddings(-outputs.query.tokens, outputs.query.lengths)
+    found = XTR(top_k=10, temperature=1.0)(replace(outputs, query=query))
+    assert float(found.metrics["retrieved_positive_ratio"]) == 1

@@ -1,4 +1,5 @@
 import json
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from embedtrain.data.mixture import Draw
 from embedtrain.data.pretraining.corpus import CorpusConfig, open_corpus
 from embedtrain.data.pretraining.masked_batches import MaskedBatchBuilder, frame_of
-from embedtrain.data.pretraining.spans import tokenize_corpus
+from embedtrain.data.pretraining.spans import SpanSource, tokenize_corpus
 from embedtrain.errors import UserError
 from embedtrain.pretrain_types import Masking
 
@@ -157,3 +158,15 @@ def test_parts_of_a_step_are_cut_out_of_the_whole_batch(build, pairs):
     starts = np.cumsum([0] + [len(part) for part in parts])
     partners = [part.partners + int(start) for part, start in zip(parts, starts, strict=False)]
     assert torch.cat(partners).equal(whole.partners)
+
+
+def test_words_of_spans_that_overlap_begin_where_they_do_in_the_document(build):
+    ids = np.arange(12, dtype=np.int32)
+    starts = np.array([1, 1, 1, 0, 0, 1, 1, 0, 1, 0, 0, 1], dtype=bool)
+    spans = [(ids[part], starts[part]) for part in (slice(0, 6), slice(6, 12))]
+    document = Mock(SpanSource, document=lambda _: (0, 2), span=spans.__getitem__)
+    builder = build(Masking(0.3, 0.45, pairs=True), pairs="overlap")
+    pair = builder._pair(document, 0, np.random.default_rng(0))
+    assert sorted(tokens[0] for tokens, _ in pair) == [0, 3]
+    for tokens, found in pair:
+        assert found.tolist() == starts[tokens].tolist()

@@ -90,3 +90,9 @@ def test_the_cache_is_reused_until_a_setting_changes(spans, tmp_path):
 def test_special_tokens_written_in_the_text_keep_their_place(spans, tokenizer):
     tokens, _ = spans(["the cat [SEP] the dog"]).span(0)
     assert tokens.tolist()[2] == tokenizer.sep_token_id
+
+
+def test_a_separator_of_packed_documents_is_a_word_of_its_own(spans, tokenizer):
+    source = spans(["red cat", "the dog"] * 5, mode="pack", min_tokens=1)
+    for tokens, starts in map(source.span, range(len(source))):
+        assert starts[tokens == tokenizer.sep_token_id].all()

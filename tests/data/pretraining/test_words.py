@@ -127,3 +127,8 @@ def test_spans_cover_every_token_once():
         spans = cut_spans(100, 7, words, np.sort(generator.choice(100, 9)))
         assert [place for begin, end in spans for place in range(begin, end)] == list(range(100))
         assert max(end - begin for begin, end in spans) <= 7
+
+
+def test_a_sentence_that_fills_a_span_ends_it():
+    words = np.array([place in {0, 3} for place in range(9)])
+    assert cut_spans(9, 4, words, np.array([4]))[0] == (0, 4)

@@ -151,3 +151,8 @@ def test_a_text_may_be_an_object_with_a_span():
         read({"query": value | {"span": [3, 50]}, "positive": "red"})
     with pytest.raises(UserError, match=r"^f.jsonl:3 query has a span and a title"):
         read({"query": value | {"title": "A"}, "positive": "red"})
+
+
+def test_of_two_common_names_the_more_telling_is_taken_whatever_their_order():
+    for row in ({"answer": "a", "positive": "p"}, {"positive": "p", "answer": "a"}):
+        assert read({"query": "q", **row}).positives == ("p",)

@@ -256,3 +256,9 @@ def test_a_full_evaluation_of_two_thousand_queries_takes_under_two_seconds_of_cp
     ranking = rank_arrays(qrels, query_ids, document_ids, indices, scores)
     score_ranking(ranking, ["ndcg_at_10", "mrr_at_10", "map_at_100", "recall_at_100"])
     assert time.process_time() - start < 2.0
+
+
+def test_expected_scores_of_a_short_list_are_not_spread_over_the_places_behind_it():
+    qrels = {"a": {"x": 1}, "b": {"x": 1}}
+    ranking = rank_run(qrels, {"a": {"x": 1.0}, "b": {"x": 1.0, "y": 0.5, "z": 0.2}})
+    assert score_expected(ranking, ["ndcg_at_10"]) == {"ndcg_at_10": {"a": 1.0, "b": 1.0}}

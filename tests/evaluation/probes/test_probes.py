@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from itertools import combinations
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 
 from embedtrain.cli.main import app
 from embedtrain.errors import UserError
+from embedtrain.evaluation.probes import perturbations
 from embedtrain.evaluation.probes.base import ProbeWish
 from embedtrain.evaluation.probes.discovery import probe_kinds, run_probe
 from embedtrain.evaluation.probes.instructions import robustness
@@ -150,3 +152,33 @@ def test_wishes_that_cannot_be_met_are_the_users_mistake(name, data, message, be
     wish = ProbeWish(None if data is None else tmp_path / data)
     with pytest.raises(UserError, match=message):
         run_probe(name, Subject(load_encoder(bert), "x", tmp_path), wish)
+
+
+def test_a_text_of_just_13_words_can_be_shared():
+    thirteen = " ".join(f"word{n}" for n in range(13))
+    assert seen_share([thirteen], [f"a {thirteen} b"]) == (0, 1)
+    assert seen_share([thirteen], [thirteen.replace("word12", "other")]) == (0, 0)
+
+
+def test_a_typing_error_keeps_both_ends_of_the_word():
+    for seed in range(20):
+        once = mistype("abcdef", np.random.default_rng(seed))
+        assert once != "abcdef"
+        assert (once[0], once[-1]) == ("a", "f")
+
+
+def test_the_largest_drop_is_that_of_the_worst_rule(trained, monkeypatch, bert, cache):
+    values = iter([0.9, 0.8, 0.3, 0.7, 0.6, 0.5])
+    monkeypatch.setattr(perturbations, "score_run", lambda *_: {"ndcg_at_10": {"q": next(values)}})
+    subject = Subject(load_encoder(bert), "bert", cache)
+    findings = run_probe("perturbations", subject, ProbeWish(data=trained))
+    assert findings[-1].value == pytest.approx(0.6)
+
+
+def test_documents_judged_0_are_not_among_the_relevant(trained):
+    path = trained / "qrels" / "test.tsv"
+    before = run_probe("overlap", Mock(Subject), ProbeWish(data=trained))
+    query, document = path.read_text().splitlines()[1].split("\t")[:2]
+    other = next(one for one in ("d0", "d1") if one != document)
+    path.write_text(path.read_text().rstrip("\n") + f"\n{query}\t{other}\t0\n")
+    assert run_probe("overlap", Mock(Subject), ProbeWish(data=trained)) == before

@@ -2,6 +2,7 @@
 
 import json
 import math
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,7 +13,12 @@ from embedtrain.cli.main import app
 from embedtrain.errors import UserError
 from embedtrain.evaluation.probes.base import ProbeWish
 from embedtrain.evaluation.probes.discovery import run_probe
-from embedtrain.evaluation.probes.sticky_tokens import rank_tokens, read_sentences, stickiness
+from embedtrain.evaluation.probes.sticky_tokens import (
+    rank_tokens,
+    read_sentences,
+    stickiness,
+    verified_share,
+)
 from embedtrain.evaluation.probes.token_trial import Trial, mean_token_cosine, usable_tokens
 from embedtrain.evaluation.tasks.subject import Subject
 from embedtrain.models.backbone.long_positions import find_table
@@ -193,3 +199,10 @@ def test_data_that_cannot_be_used_is_the_users_mistake(bert, write_jsonl, cache,
         wish = ProbeWish(data=write_jsonl(rows, "d.jsonl"))
         with pytest.raises(UserError, match=message):
             run_probe("sticky-tokens", subject, wish)
+
+
+def test_a_pair_is_drawn_together_where_its_distance_falls_on_average():
+    """Pair 0 falls in front and behind, pair 1 at random places alone, if once by more than it rises."""
+    places = [[[-3.0, 1.0], [-2.0, 1.0], [-1.0, 3.0]], [[1.0, 1.0], [-1.0, 2.0], [-3.0, 1.0]]]
+    trial = Mock(Trial, changes=lambda *_: np.array([places]))
+    assert verified_share(trial, 7, []) == pytest.approx(0.5)

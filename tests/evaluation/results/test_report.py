@@ -11,7 +11,12 @@ from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.efficiency import Efficiency, Latency, Machine
 from embedtrain.evaluation.measures.statistics import bootstrap_interval, compare_paired
 from embedtrain.evaluation.results.report import compare, render_text, result_tables, summarise
-from embedtrain.evaluation.results.result import EvaluatedData, load_result, write_result
+from embedtrain.evaluation.results.result import (
+    EvaluatedData,
+    Predictions,
+    load_result,
+    write_result,
+)
 
 EFFICIENCY = Efficiency(
     machine=Machine(cpu="Fast CPU [9000]", gpu=None, num_threads=2, memory_gib=16.0),
@@ -233,3 +238,24 @@ def test_markdown_tables_have_as_many_cells_in_each_row(compared):
 def test_a_name_that_looks_like_markup_is_shown_as_it_is():
     result = compare(make_result(), make_result(), "[bold]x.json", num_resamples=50)
     assert "[bold]x.json" in render_text(result)
+
+
+def test_the_difference_of_a_set_metric_is_the_result_less_the_baseline():
+    expected = {f"p{number}": float(number % 7) for number in range(30)}
+    noisy = {
+        name: value + 5.0 * (number % 3) for number, (name, value) in enumerate(expected.items())
+    }
+    better, worse = (
+        summarise(
+            {},
+            make_result().data,
+            predictions=Predictions(predicted=predicted, expected=expected),
+            set_metrics=("spearman",),
+            num_resamples=50,
+        )
+        for predicted in (expected, noisy)
+    )
+    found = compare(better, worse, "base.json", num_resamples=50).comparison.metrics["spearman"]
+    values = [one.metrics["spearman"].value for one in (better, worse)]
+    assert found.difference == pytest.approx(values[0] - values[1])
+    assert values[0] > values[1] + 0.1

@@ -114,6 +114,7 @@ def gained(difference, low, high, p_value=0.01, num=0):
         ((0.1, 0.05, 0.15), "rose from 0.600 before training to 0.700: +0.100"),
         ((-0.1, -0.15, -0.05), "fell from 0.800 before training to 0.700: -0.100"),
         ((0.02, -0.01, 0.05), "went from 0.680 before training to 0.700: +0.020"),
+        ((0.0, -0.01, 0.01), "went from 0.700 before training to 0.700: +0.000"),
     ],
 )
 def test_a_gain_is_said_with_its_interval_and_whether_it_can_be_chance(values, words):

@@ -41,3 +41,13 @@ def test_texts_compared_with_their_like_get_the_query_prompt_and_the_longer_leng
 def test_late_interaction_keeps_its_own_query_length(late_interaction):
     model = load_encoder(late_interaction)
     assert symmetric_view(model) is model
+
+
+def test_similarities_by_interaction_do_not_depend_on_which_text_comes_first(bert, tmp_path):
+    torch.manual_seed(0)
+    config = DenseConfig(backbone=bert, interaction={"hidden": 8})
+    subject = Subject(build_dense(config), "x", tmp_path)
+    texts = ["red cat", "a dog"], ["blue tree", "the house"]
+    there, back = subject.similarities(*texts), subject.similarities(*texts[::-1])
+    assert np.allclose(there, back)
+    assert np.abs(there).max() > 0

@@ -6,6 +6,7 @@ from pretrain_parts import autoencoder, masked_batch, objective_of
 
 from embedtrain.models.chunking import Execution
 from embedtrain.objectives.pretrain.dupmae import bag_of_words
+from embedtrain.ops.vocabulary_max import vocabulary_max
 from embedtrain.types import Texts
 
 
@@ -70,3 +71,20 @@ def test_words_found_is_the_share_among_the_largest_entries(parts):
     bias[out.words.bag_ids] = 1000
     assert bag_of_words(replace(out, bias=bias))[1] == 1
     assert bag_of_words(replace(out, bias=-bias))[1] == 0
+
+
+def test_words_are_found_among_as_many_entries_as_their_own_text_has_words(parts):
+    _, batch, model = parts
+    out = model(batch, Execution())
+    words, found = out.words, 0
+    shortest = words.bag_ids[words.bag_texts == words.bag_texts.bincount().argmin()]
+    bias = torch.zeros(len(out.weight), dtype=torch.float64)
+    bias[shortest] = 1000
+    bias[next(one for one in range(len(bias)) if one not in shortest)] = 2000  # before its words
+    out = replace(out, bias=bias)
+    pooled = vocabulary_max(words.hidden, words.lengths, out.weight, out.bias)
+    for number, entries in enumerate(pooled):
+        own = words.bag_ids[words.bag_texts == number].tolist()
+        found += len(set(own) & set(entries.topk(len(own)).indices.tolist()))
+    assert len(set(words.bag_texts.bincount().tolist())) > 1
+    assert bag_of_words(out)[1].item() == pytest.approx(found / len(words.bag_ids))

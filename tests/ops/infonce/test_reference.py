@@ -203,3 +203,15 @@ def test_a_relative_margin_lies_below_the_positive_whatever_its_sign(
     found = infonce(query, document, positives, 1.0, options=options, backend=backend)
     expected = math.log(math.exp(of_positive) + math.exp(kept)) - of_positive
     assert float(found.loss) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("backend", ["reference", "chunked"])
+def test_a_tie_is_no_hit_and_a_query_without_negatives_has_no_margin(backend):
+    query = torch.ones(3, 1, dtype=torch.float64)
+    document = torch.tensor([[0.5], [0.5], [0.7], [0.3], [0.1]], dtype=torch.float64)
+    owners, positives = torch.tensor([0, 0, 1, 1, 2]), torch.tensor([[0], [2], [4]])
+    options = InfoNCEOptions(negatives="own")
+    settings = {"owners": owners, "options": options, "backend": backend}
+    found = infonce(query, document, positives, 1.0, **settings)
+    assert float(found.accuracy) == pytest.approx(2 / 3)
+    assert float(found.margin) == pytest.approx((0.0 + 0.4) / 2)

@@ -2,12 +2,18 @@
 
 import csv
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from places import SCRIPTS
 from safetensors.torch import load_file
+
+sys.path.insert(0, str(SCRIPTS))
+from distributed_cases import on_ranks
 
 from embedtrain.cli.printing import print_report
 from embedtrain.data.batches import BatchBuilder
@@ -15,6 +21,7 @@ from embedtrain.data.tokenized import text_id
 from embedtrain.errors import UserError
 from embedtrain.evaluation.results.result import parse_result
 from embedtrain.recipe.retrieval import load_recipe
+from embedtrain.recipe.run_folder import open_run
 from embedtrain.training.callbacks import Validation, list_checkpoints
 from embedtrain.training.module import RetrievalModule
 from embedtrain.workflows.check import check
@@ -144,6 +151,14 @@ PATIENT = ["trainer.patience=3", "trainer.steps=16", "trainer.checkpoint_every=3
            "validation={fraction: 0.1, every_steps: 2}", "evaluation=null"]  # fmt: skip
 
 
+def exports_the_best(run):
+    best = torch.load(run.checkpoints / "best.ckpt")
+    exported = load_file(run.model / "model.safetensors")
+    name = next(iter(exported))
+    same = torch.equal(exported[name], best["state_dict"][f"model.backbone.{name}"])
+    return best["global_step"] == 4 and same
+
+
 def validated(run):
     with run.metrics.open() as file:
         return [int(r["step"]) for r in csv.DictReader(file) if r["val/ndcg_at_10"]]
@@ -163,11 +178,50 @@ def test_a_run_without_improvement_stops_and_exports_its_best(load, tmp_path, sc
     assert "Stopped at step 10" in (said := capsys.readouterr().err)
     assert "in 3 validations;" in said
     assert list_checkpoints(run.checkpoints)[-1].name == "step-00000010.ckpt"
-    best = torch.load(run.checkpoints / "best.ckpt")
-    assert best["global_step"] == 4
-    exported = load_file(run.model / "model.safetensors")
-    name = next(iter(exported))
-    assert torch.equal(exported[name], best["state_dict"][f"model.backbone.{name}"])
+    assert exports_the_best(run)
+
+
+def train_and_note(recipe, folder, monkeypatch):
+    """Train on a rank; note what it held out, trained on and stopped at. All but the first score worse and better."""
+    noted = {"trained": []}
+    build, measure = BatchBuilder.__call__, Validation.measure
+
+    def watch(self, draw):
+        batch = build(self, draw)
+        noted["trained"] += batch.relevance.query_ids.tolist()
+        return batch
+
+    def note(self, trainer, module):
+        noted["task"] = (self.task.fingerprint, self.task.queries, self.task.documents)
+        scores = measure(self, trainer, module)
+        noted["stopped"] = (trainer.global_step, trainer.should_stop, self.misses)
+        return scores
+
+    monkeypatch.setattr(BatchBuilder, "__call__", watch)
+    monkeypatch.setattr(Validation, "measure", note)
+    if (rank := os.environ.get("RANK", "0")) != "0":
+        monkeypatch.setitem(globals(), "SCORES", [1 - score for score in SCORES])
+    train(recipe, folder)
+    (folder.parent / f"rank-{rank}.json").write_text(json.dumps(noted))
+
+
+def test_ranks_hold_out_the_same_rows_stop_together_and_export_the_best(
+    load, tmp_path, scripted, monkeypatch
+):
+    alone = train(load(*PATIENT), tmp_path / "alone")
+    held = open_data(load(*PATIENT)).validation
+    shared = load(*PATIENT, "trainer.devices=2", f"data.cache={tmp_path / 'cold'}")
+    on_ranks(2, train_and_note, shared, tmp_path / "ranks", monkeypatch)
+    run, _ = open_run(tmp_path / "ranks")
+    notes = [json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in range(2)]
+    for note in notes:
+        assert note["task"] == [held.fingerprint, held.queries, held.documents]
+        assert note["stopped"] == [10, True, 3]
+        assert note["trained"]
+        assert not set(note["trained"]) & set(map(text_id, held.queries))
+    assert notes[0]["trained"] != notes[1]["trained"]
+    assert validated(run) == validated(alone)
+    assert exports_the_best(run)
 
 
 def test_a_run_killed_while_it_waits_stops_where_the_unbroken_one_does(load, tmp_path, scripted):

@@ -1,5 +1,7 @@
 """From a config or a folder to a late-interaction encoder, and back to a folder."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +9,14 @@ import torch
 
 from embedtrain.contract.texts import LateInteractionContract
 from embedtrain.errors import UserError
+from embedtrain.models.backbone.fit import compare, shapes_of
 from embedtrain.models.backbone.loading import (
     Backbone,
     Packing,
     load_backbone,
-    quiet_transformers,
 )
 from embedtrain.models.backbone.long_positions import lengthen
+from embedtrain.models.backbone.pretrained import quiet_transformers
 from embedtrain.models.late_interaction.encoder import LateInteractionConfig, LateInteractionEncoder
 from embedtrain.models.late_interaction.layout import (
     BACKBONE_FOLDER,
@@ -57,8 +60,8 @@ def build_late_interaction(
     backbone = load_backbone(place, config, trust_remote_code=config.trust_remote_code)
     contract = resolve_late_contract(config, layout, backbone)
     add_markers(backbone, contract.markers)
-    heads = TokenHeads(backbone.width, contract, config.head_dims, bias=contract.words)
-    load_heads(heads, layout, contract)
+    make = partial(TokenHeads, backbone.width, contract, config.head_dims, bias=contract.words)
+    heads = restored_heads(make, layout, contract, folder)
     return LateInteractionEncoder(
         backbone,
         contract,
@@ -170,16 +173,32 @@ def add_markers(backbone: Backbone, markers: tuple[str, ...]) -> None:
             )
 
 
-def load_heads(heads: TokenHeads, layout: LateLayout, contract: LateInteractionContract) -> None:
-    """Fill the heads from the folder; what it lacks keeps its fresh start.
+def restored_heads(
+    make: Callable[[], TokenHeads],
+    layout: LateLayout,
+    contract: LateInteractionContract,
+    folder: Path,
+) -> TokenHeads:
+    """Make the heads and fill them from the folder; what a recipe adds to the folder's starts afresh.
 
     A projection that is wider than wanted gives its first rows: a Matryoshka prefix.
+
+    Raises:
+        UserError: If the folder lacks weights of heads that it says it has, or sizes do not fit.
     """
+    with torch.device("meta"):  # sizes are compared before memory is taken
+        sketch = make()
+        known, stated = shapes_of(sketch.state_dict()), set[str]()
+        if layout.contract is not None:
+            width = sketch.projection.in_features
+            stated |= set(
+                TokenHeads(width, layout.contract, bias=layout.contract.words).state_dict()
+            )
     stored = dict(layout.heads)
     weight = stored.get("projection.weight")
-    if weight is not None:
-        wanted, have = heads.projection.out_features, len(weight)
-        if wanted > have or weight.shape[1] != heads.projection.in_features:
+    if weight is not None and weight.dim() == 2:
+        wanted, have = sketch.projection.out_features, len(weight)
+        if wanted > have or weight.shape[1] != sketch.projection.in_features:
             raise UserError(
                 "model.dim",
                 f"does not fit the folder's projection of {weight.shape[1]} to {have}",
@@ -189,12 +208,12 @@ def load_heads(heads: TokenHeads, layout: LateLayout, contract: LateInteractionC
         for key in ("projection.weight", "projection.bias"):
             if key in stored:
                 stored[key] = stored[key][:wanted]
-    known = heads.state_dict()
-    fitting = {key: value for key, value in stored.items() if key in known}
-    missing = set(known) - set(fitting)
-    if layout.contract is not None and contract == layout.contract and missing:
-        raise UserError("heads.safetensors", "lacks weights", got=sorted(missing))
-    heads.load_state_dict(known | fitting)
+    compare(folder, known, shapes_of(stored), optional=lambda name: name not in stated)
+    heads = make()
+    heads.load_state_dict(
+        heads.state_dict() | {key: value for key, value in stored.items() if key in known}
+    )
+    return heads
 
 
 def save_late_interaction(model: LateInteractionEncoder, folder: Path) -> None:

@@ -7,6 +7,7 @@ from typing import ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
+from embedtrain.errors import UserError
 from embedtrain.models.backbone.files import read_weights, write_weights
 from embedtrain.models.backbone.fit import compare, read_header, shapes_of
 
@@ -40,6 +41,8 @@ class SavedPart(nn.Module):
     def refuse_other(self, folder: Path) -> None:
         """Compare sizes with those in the file's header."""
         path = folder / self.weights_file
+        if not path.is_file():
+            raise UserError(path, "is missing", cure="Copy the whole folder")
         stored = {name: one.shape for name, one in read_header(path).items()}
         compare(path, shapes_of(self._own_weights()), stored, exact=True)
 

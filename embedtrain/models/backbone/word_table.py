@@ -77,10 +77,11 @@ def load_table(path: str) -> Backbone:
     rows = _read_rows(place / WEIGHTS)
     with reading(place / "tokenizer.json"):
         tokenizer = Tokenizer.from_file(str(place / "tokenizer.json"))
-    if len(rows) < tokenizer.get_vocab_size():
+    entries = max(tokenizer.get_vocab().values(), default=-1) + 1
+    if len(rows) < entries:
         raise UserError(
             place,
-            f"has {len(rows)} rows for {tokenizer.get_vocab_size()} entries of its tokenizer",
+            f"has {len(rows)} rows for {entries} entries of its tokenizer",
             cure="Take both from one place",
         )
     return table_backbone(rows, tokenizer, path, folder)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 from torch import nn
 
@@ -24,7 +25,9 @@ from embedtrain.models.dense.query_gate import QueryGate, QueryGateConfig
 from embedtrain.models.dense.span_pooling import SpanMlp
 from embedtrain.models.dense.word_coordinates import WordPart
 from embedtrain.models.exits import Exits, keep_layers, read_exit_heads
-from embedtrain.models.saved_part import Part, restored
+from embedtrain.models.saved_part import SavedPart, restored
+
+Part = TypeVar("Part", bound=SavedPart)
 
 
 def drop_layers(config: DenseConfig, backbone: Backbone) -> None:

@@ -25,21 +25,25 @@ class SavedPart(nn.Module):
         """Write the part's own weights."""
         write_weights(folder / self.weights_file, self._own_weights())
 
-    def load(self: Part, folder: Path, *, required: bool = False) -> Part:
-        """Read the weights back, where the folder has them or must have them; return the part itself.
+    def load(self: Part, folder: Path) -> Part:
+        """Read the weights back, where the folder has them; return the part itself.
 
         Raises:
-            UserError: If they are another part's, or of another size, or missing though ``required``.
+            UserError: If they are another part's, or of another size.
         """
         path = folder / self.weights_file
-        if required or path.is_file():
+        if path.is_file():
             found = read_weights(path)
             compare(path, shapes_of(self._own_weights()), shapes_of(found), exact=True)
             self.load_state_dict(found, strict=False)
         return self
 
     def refuse_other(self, folder: Path) -> None:
-        """Compare sizes with those in the file's header."""
+        """Compare sizes with those in the file's header.
+
+        Raises:
+            UserError: If the file is missing, or another part's.
+        """
         path = folder / self.weights_file
         if not path.is_file():
             raise UserError(path, "is missing", cure="Copy the whole folder")
@@ -65,4 +69,4 @@ def restored(make: Callable[[], Part], folder: Path, *, required: bool) -> Part:
     if required:
         with torch.device("meta"):
             make().refuse_other(folder)
-    return make().load(folder, required=required)
+    return make().load(folder)

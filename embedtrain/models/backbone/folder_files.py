@@ -21,6 +21,10 @@ class FolderFile(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
 
+class AnyFile(RootModel[dict[str, Any]]):
+    """A file whose keys the reader judges himself."""
+
+
 class BackboneFile(FolderFile):
     """``config.json``. The families of transformers name their sizes differently; these names are common."""
 
@@ -210,7 +214,7 @@ def inside(folder: Path, path: str, place: object) -> Path:
     Raises:
         UserError: If it leaves the model folder, by its name or by a symbolic link.
     """
-    found = Path(os.path.realpath(folder / path))
-    if "\0" in path or not found.is_relative_to(os.path.realpath(folder)):
+    root = os.path.realpath(folder)
+    if "\0" in path or not Path(os.path.realpath(folder / path)).is_relative_to(root):
         raise UserError(place, "names a path outside the model folder", got=path, cure=CURE)
     return folder / path

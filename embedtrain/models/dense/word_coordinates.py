@@ -86,9 +86,9 @@ class WordPart(SavedPart):
         if self.projection is not None:
             super().save(folder)
 
-    def load(self, folder: Path, *, required: bool = False) -> "WordPart":
+    def load(self, folder: Path) -> "WordPart":
         """Read the projection back, where there is one."""
-        return self if self.projection is None else super().load(folder, required=required)
+        return self if self.projection is None else super().load(folder)
 
     def refuse_other(self, folder: Path) -> None:
         """Compare the size of the projection, where there is one."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.files import read_weights, write_weights
 from embedtrain.models.backbone.fit import compare, read_header, shapes_of
+from embedtrain.outside import reading
 
 Part = TypeVar("Part", bound="SavedPart")
 
@@ -67,6 +68,6 @@ def restored(make: Callable[[], Part], folder: Path, *, required: bool) -> Part:
         UserError: As :meth:`SavedPart.load` does, before memory is taken for sizes that are wrong.
     """
     if required:
-        with torch.device("meta"):
+        with reading(folder, also=(RuntimeError,)), torch.device("meta"):
             make().refuse_other(folder)
     return make().load(folder)

@@ -1,5 +1,6 @@
 """JSON files of a model folder, of whichever library: what is read of them is checked, all else is ignored."""
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -18,7 +19,7 @@ CURE = "Correct it, or copy the folder anew"
 class FolderFile(BaseModel):
     """A file that other tools write too: unknown keys are theirs, known ones must be of the right type."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
 
 class AnyFile(RootModel[dict[str, Any]]):
@@ -53,8 +54,6 @@ class ModuleEntry(FolderFile):
 
 class ModulesFile(RootModel[list[ModuleEntry]]):
     """``modules.json``: what runs, one after the other."""
-
-    model_config = ConfigDict(strict=True)
 
 
 class PoolingFile(FolderFile):
@@ -196,7 +195,8 @@ def checked(place: object, form: type[Form], content: object) -> Form:
         UserError: With the first key that is wrong.
     """
     try:
-        return form.model_validate(content)
+        # As JSON, where a list may be a tuple and nothing else stands for another type.
+        return form.model_validate_json(json.dumps(content), strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(key) for key in first["loc"])

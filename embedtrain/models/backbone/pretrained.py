@@ -29,6 +29,8 @@ FOREIGN = (RuntimeError, AssertionError, ImportError)
 MOST_LAYERS = 1000
 """Layers that are built without asking how many tensors there are."""
 ADAPTER = "adapter_config.json"
+PROBE = "a \N{SNOWMAN}"
+"""A text that most vocabularies know in part only."""
 HEADS = ("cls.", "lm_head.", "head.", "decoder.", "vocab_", "classifier.", "linear.")
 """How the tensors of heads begin, ColBERT's projection included: a backbone without one needs none of them."""
 
@@ -163,7 +165,7 @@ def try_out(folder: Path, tokenizer: Any, model: Any) -> None:  # noqa: ANN401 -
     training = model.training
     model.eval()
     with loading(folder):
-        ids = torch.tensor([tokenizer("a")["input_ids"] or [0]], device=model.device)
+        ids = torch.tensor([tokenizer(PROBE)["input_ids"] or [0]], device=model.device)
         states = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
     model.train(training)
     if states.dim() != 3 or not states.isfinite().all():

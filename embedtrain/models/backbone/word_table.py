@@ -12,7 +12,7 @@ from embedtrain.models.backbone.fetching import fetch, static_folder
 from embedtrain.models.backbone.files import read_weights, write_weights
 from embedtrain.models.backbone.fit import WEIGHTS
 from embedtrain.models.backbone.loading import Backbone
-from embedtrain.models.backbone.pretrained import FOREIGN
+from embedtrain.models.backbone.pretrained import FOREIGN, PROBE
 from embedtrain.outside import reading
 
 
@@ -77,6 +77,7 @@ def load_table(path: str) -> Backbone:
     rows = _read_rows(place / WEIGHTS)
     with reading(place / "tokenizer.json"):
         tokenizer = Tokenizer.from_file(str(place / "tokenizer.json"))
+        tokenizer.encode(PROBE)
     entries = max(tokenizer.get_vocab().values(), default=-1) + 1
     if len(rows) < entries:
         raise UserError(

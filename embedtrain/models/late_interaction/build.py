@@ -27,6 +27,7 @@ from embedtrain.models.late_interaction.layout import (
     write_late_layout,
 )
 from embedtrain.models.late_interaction.token_heads import TokenHeads
+from embedtrain.outside import reading
 
 DEFAULTS: dict[str, Any] = {
     "similarity": "cosine",
@@ -186,7 +187,10 @@ def restored_heads(
     Raises:
         UserError: If the folder lacks weights of heads that it says it has, or sizes do not fit.
     """
-    with torch.device("meta"):  # sizes are compared before memory is taken
+    with (
+        reading(folder, also=(RuntimeError,)),
+        torch.device("meta"),
+    ):  # sizes are compared before memory is taken
         sketch = make()
         known, stated = shapes_of(sketch.state_dict()), set[str]()
         if layout.contract is not None:

@@ -121,8 +121,7 @@ def load_backbone(
         settings: Layers, dropout, attention and adapters.
         trust_remote_code: Run modelling code from the repository. Only if the user asked for it.
         loader: Which of transformers' Auto classes loads it; one with a head gives it with its head.
-        optional: Names of weights that may be missing and then start at random; null: a pooler's, which
-            nothing uses.
+        optional: Names of weights that may start at random; None: a pooler's, which nothing uses.
 
     Raises:
         UserError: If the model, its tokenizer or a weight that it computes with is missing or broken.
@@ -130,22 +129,17 @@ def load_backbone(
     attention, lora = settings.attention, settings.lora
     folder = fetch(path, with_code=trust_remote_code)
     config = read_config(folder, trust_remote_code=trust_remote_code)
-    with loading(folder / "config.json"):
-        _shape_config(path, config, settings.num_layers, settings.dropout)
-        max_length(config)
-    if attention is not None:
-        config.is_causal = attention == "causal"  # transformers masks by it, and exports keep it
+    _shape_config(path, folder, config, settings)
     tokenizer = read_tokenizer(folder, trust_remote_code=trust_remote_code)
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise UserError(path, "has no fast tokenizer", cure="Save one as tokenizer.json")
+    options = loading_options(lora) | {"trust_remote_code": trust_remote_code}
+    cut = settings.num_layers is not None
     model = read_model(
-        folder,
-        config,
-        loader,
+        *(folder, config, loader),
         optional=optional or (lambda name: name.startswith("pooler.")),
-        expected=lambda name: settings.num_layers is not None or name.startswith(HEADS),
-        trust_remote_code=trust_remote_code,
-        **loading_options(lora),
+        expected=lambda name: cut or name.startswith(HEADS),
+        **options,
     )
     refuse_other_vocabulary(folder, tokenizer, model)
     if tokenizer.pad_token is None:
@@ -186,22 +180,29 @@ def ensure_end_token(tokenizer: Any) -> None:  # noqa: ANN401 - transformers is 
     tokenizer.backend_tokenizer.post_processor = Sequence([before, end]) if before else end
 
 
-def _shape_config(path: str, config: Any, num_layers: int | None, dropout: float | None) -> None:  # noqa: ANN401
-    if num_layers is not None:
-        if num_layers > config.num_hidden_layers:
+def _shape_config(path: str, folder: Path, config: Any, settings: BackboneConfig) -> None:  # noqa: ANN401
+    """Put what a recipe asks for into a config."""
+    num_layers = settings.num_layers
+    with loading(folder / "config.json"):
+        max_length(config)  # a config without what it needs is refused here
+        if num_layers is not None and num_layers > config.num_hidden_layers:
             raise UserError(
                 "model.num_layers",
                 f"asks for more layers than {path} has ({config.num_hidden_layers})",
                 got=num_layers,
                 cure="Lower it or leave it out",
             )
+    if num_layers is not None:
         config.num_hidden_layers = num_layers
         if getattr(config, "layer_types", None):
             config.layer_types = config.layer_types[:num_layers]
-    if dropout is not None:
+    if settings.attention is not None:
+        # transformers masks by it, and exports keep it
+        config.is_causal = settings.attention == "causal"
+    if settings.dropout is not None:
         for name in DROPOUT_FIELDS:
             if isinstance(getattr(config, name, None), float | int):
-                setattr(config, name, dropout)
+                setattr(config, name, settings.dropout)
 
 
 @torch.no_grad()

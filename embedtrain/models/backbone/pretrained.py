@@ -112,17 +112,12 @@ def read_model(
     """
     stored = read_headers(folder)
     _refuse_layers(folder, config, stored)
-    attention = "sdpa" if _has_sdpa(config) else None
+    given = {"use_safetensors": True, "output_loading_info": True} | options
     with loading(folder):
+        given["attn_implementation"] = "sdpa" if _has_sdpa(config) else None
         try:
             model, report = loader.from_pretrained(
-                folder,
-                config=config,
-                use_safetensors=True,
-                attn_implementation=attention,
-                output_loading_info=True,
-                trust_remote_code=trust_remote_code,
-                **options,
+                folder, config=config, trust_remote_code=trust_remote_code, **given
             )
         except RuntimeError:
             _name_misfit(folder, config, loader, stored)

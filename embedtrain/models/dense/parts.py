@@ -122,12 +122,9 @@ def add_parts(
         encoder.query_gate = part("query_gate", gate)
     if config.attention_pooling is not None:
         if width % config.attention_pooling.num_heads:
-            raise UserError(
-                "model.attention_pooling.num_heads",
-                f"must divide the backbone's width, {width}",
-                got=config.attention_pooling.num_heads,
-                cure="Choose a divisor",
-            )
+            place, heads = "model.attention_pooling.num_heads", config.attention_pooling.num_heads
+            problem = f"must divide the backbone's width, {width}"
+            raise UserError(place, problem, got=heads, cure="Choose a divisor")
         pooling = partial(AttentionPooling, width, config.attention_pooling)
         encoder.attention_pooling = part("attention_pooling", pooling)
     encoder.span_mlp = _build_span_mlp(encoder, backbone, layout)

@@ -1,11 +1,12 @@
 """From a config or a folder to a late-interaction encoder, and back to a folder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from embedtrain.contract.texts import LateInteractionContract
 from embedtrain.errors import UserError
@@ -62,7 +63,7 @@ def build_late_interaction(
     contract = resolve_late_contract(config, layout, backbone)
     add_markers(backbone, contract.markers)
     make = partial(TokenHeads, backbone.width, contract, config.head_dims, bias=contract.words)
-    heads = restored_heads(make, layout, contract, folder)
+    heads = restored_heads(make, layout, folder)
     return LateInteractionEncoder(
         backbone,
         contract,
@@ -177,7 +178,6 @@ def add_markers(backbone: Backbone, markers: tuple[str, ...]) -> None:
 def restored_heads(
     make: Callable[[], TokenHeads],
     layout: LateLayout,
-    contract: LateInteractionContract,
     folder: Path,
 ) -> TokenHeads:
     """Make the heads and fill them from the folder; what a recipe adds to the folder's starts afresh.
@@ -198,26 +198,33 @@ def restored_heads(
             stated |= set(
                 TokenHeads(width, layout.contract, bias=layout.contract.words).state_dict()
             )
-    stored = dict(layout.heads)
-    weight = stored.get("projection.weight")
-    if weight is not None and weight.dim() == 2:
-        wanted, have = sketch.projection.out_features, len(weight)
-        if wanted > have or weight.shape[1] != sketch.projection.in_features:
-            raise UserError(
-                "model.dim",
-                f"does not fit the folder's projection of {weight.shape[1]} to {have}",
-                got=contract.dim,
-                cure=f"Use at most {have}, or start from the bare backbone",
-            )
-        for key in ("projection.weight", "projection.bias"):
-            if key in stored:
-                stored[key] = stored[key][:wanted]
+    stored = _first_rows(layout.heads, sketch.projection)
     compare(folder, known, shapes_of(stored), optional=lambda name: name not in stated)
     heads = make()
     heads.load_state_dict(
         heads.state_dict() | {key: value for key, value in stored.items() if key in known}
     )
     return heads
+
+
+def _first_rows(heads: Mapping[str, Tensor], projection: nn.Linear) -> dict[str, Tensor]:
+    """Return stored heads with so many rows of their projection as ``projection`` has."""
+    stored = dict(heads)
+    weight = stored.get("projection.weight")
+    if weight is None or weight.dim() != 2:
+        return stored
+    wanted, have = projection.out_features, len(weight)
+    if wanted > have or weight.shape[1] != projection.in_features:
+        raise UserError(
+            "model.dim",
+            f"does not fit the folder's projection of {weight.shape[1]} to {have}",
+            got=wanted,
+            cure=f"Use at most {have}, or start from the bare backbone",
+        )
+    for key in ("projection.weight", "projection.bias"):
+        if key in stored:
+            stored[key] = stored[key][:wanted]
+    return stored
 
 
 def save_late_interaction(model: LateInteractionEncoder, folder: Path) -> None:

@@ -105,9 +105,13 @@ def write_file(path: Path, content: str | bytes) -> None:
 
 def read_json(path: Path, *, optional: bool = False) -> Any:  # noqa: ANN401 - the caller knows the form
     """Read a JSON file; an optional one that is missing reads as an empty object."""
-    if optional and not path.is_file():
+    if optional and not os.path.lexists(path):
         return {}
     with reading(path):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise UserError(
+                path, "is no plain file", cure="Replace it"
+            )  # a pipe would wait for ever
         text = path.read_text(encoding="utf-8")
     try:
         return json.loads(text)

@@ -23,7 +23,20 @@ FAILURES = (
     ValueError,
 )
 """What Python's own readers raise for bad content. Blocks are small: a mistake of ours hardly hides in them."""
-LIBRARIES = frozenset({"pyarrow", "safetensors", "tokenizers", "yaml", "zlib", "_csv", "zipfile"})
+LIBRARIES = frozenset(
+    {
+        *(
+            "huggingface_hub",
+            "pyarrow",
+            "pyo3_runtime",
+            "safetensors",
+            "tokenizers",
+            "yaml",
+            "zlib",
+        ),
+        *("_csv", "zipfile"),
+    }
+)
 """Packages whose errors are about content; named, so that none is imported to ask."""
 REASONS = {
     errno.EACCES: ("may not be {done}", "Change its permissions"),
@@ -49,13 +62,20 @@ REASONS = {
 
 
 @contextmanager
-def reading(place: object, *, cure: str = "Check the file, or fetch it anew") -> Iterator[None]:
+def reading(
+    place: object,
+    *,
+    cure: str = "Check the file, or fetch it anew",
+    also: tuple[type[Exception], ...] = (),
+) -> Iterator[None]:
     """Turn each failure to read ``place`` (a path, or ``path:line``) into one line for the user.
+
+    ``also`` names what a library that reads raises besides: torch's ``RuntimeError``.
 
     Raises:
         UserError: Instead of what the block raised; one that it raised itself passes as it is.
     """
-    with _told(place, "read", cure):
+    with _told(place, "read", cure, also):
         yield
 
 
@@ -71,13 +91,15 @@ def writing(place: object, *, cure: str = "Check the folder and free space") -> 
 
 
 @contextmanager
-def _told(place: object, done: str, cure: str) -> Iterator[None]:
+def _told(
+    place: object, done: str, cure: str, also: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
     try:
         yield
     except (UserError, Interrupted, RankDied):
         raise
-    except Exception as error:
-        if not is_failure(error):
+    except BaseException as error:  # tokenizers panics with what is no Exception
+        if not is_failure(error) and not isinstance(error, also):
             raise
         raise told(place, error, done, cure) from error
 

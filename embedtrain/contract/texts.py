@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.contract.spans import is_marked, tokenise_marked
@@ -192,6 +192,14 @@ class LateInteractionContract(Section):
     """Add the inner product of one vector per text, from the first token, to the score."""
     long_inputs: LongInputs | None = Field(default=None, exclude_if=lambda value: value is None)
     """How positions go on behind those that the model was trained on, where they do."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "LateInteractionContract":
+        if len(self.markers) not in (0, 2):
+            raise ValueError("markers are two, of queries and of documents, or none")
+        if self.words and (self.pool_factor > 1 or self.binary):
+            raise ValueError("words are neither pooled nor made binary")
+        return self
 
     @property
     def is_portable(self) -> bool:

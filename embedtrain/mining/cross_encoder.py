@@ -10,29 +10,27 @@ from jaxtyping import Float64
 
 from embedtrain.encoding.cache import hash_state
 from embedtrain.errors import UserError
-from embedtrain.models.backbone.loading import preferred_device, quiet_transformers
+from embedtrain.models.backbone.fetching import fetch
+from embedtrain.models.backbone.loading import preferred_device
+from embedtrain.models.backbone.pretrained import (
+    read_config,
+    read_model,
+    read_tokenizer,
+    refuse_other_vocabulary,
+)
 
 
 class CrossEncoder:
     """A sequence classifier with one output, or with two of which the second means relevant."""
 
     def __init__(self, path: str, *, batch_size: int = 32) -> None:
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        from transformers import AutoModelForSequenceClassification
 
-        try:
-            with quiet_transformers():
-                self.tokenizer: Any = AutoTokenizer.from_pretrained(path)
-                self.model: Any = AutoModelForSequenceClassification.from_pretrained(
-                    path, use_safetensors=True
-                )
-        except (OSError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(
-                "cross-encoder",
-                f"cannot be loaded ({reason})",
-                got=path,
-                cure="Give a sequence-classification model with safetensors weights",
-            ) from error
+        folder = fetch(path)
+        config = read_config(folder)
+        self.tokenizer: Any = read_tokenizer(folder)
+        self.model: Any = read_model(folder, config, AutoModelForSequenceClassification)
+        refuse_other_vocabulary(folder, self.tokenizer, self.model)
         if self.model.config.num_labels > 2:
             raise UserError(
                 path, "has more than two classes", got=self.model.config.num_labels,

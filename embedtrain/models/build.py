@@ -10,8 +10,8 @@ from embedtrain.models.backbone.loading import (
     ensure_end_token,
     load_backbone,
     preferred_device,
-    quiet_transformers,
 )
+from embedtrain.models.backbone.pretrained import quiet_transformers
 from embedtrain.models.backbone.word_table import WordTable
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.dense.echo import refuse_no_room
@@ -109,7 +109,7 @@ def build_dense(config: DenseConfig, accelerator: Accelerator = "auto") -> Dense
     if contract.pooling == "last_token":
         ensure_end_token(backbone.tokenizer)
     encoder = dense_encoder(config, layout, backbone, contract)
-    add_parts(encoder, config, backbone, language)
+    add_parts(encoder, config, backbone, language, layout)
     return encoder.to(device)
 
 

@@ -56,7 +56,8 @@ class TextEncoder(nn.Module, ABC):
         learn_temperature: Start value of a learnable temperature, or None.
 
     Raises:
-        UserError: If a length exceeds the backbone's positions, or ``packed`` is not exact for it.
+        UserError: If a length exceeds the backbone's positions or leaves no room for a text, or ``packed`` is
+            not exact for it.
     """
 
     contract: AnyContract
@@ -72,7 +73,15 @@ class TextEncoder(nn.Module, ABC):
         super().__init__()
         long = contract.long_inputs
         limit = backbone.max_length if long is None or long.in_weights else long.length
+        special = backbone.tokenizer.num_special_tokens_to_add()
         for side in ("query", "document"):
+            if contract.length(side) <= special:  # the tokenizer would then cut nothing
+                raise UserError(
+                    f"model.{side}.length",
+                    f"leaves no room for a text beside {special} special tokens",
+                    got=contract.length(side),
+                    cure="Raise it",
+                )
             if contract.length(side) > limit:
                 raise UserError(
                     f"model.{side}.length",

@@ -23,7 +23,9 @@ class WholeWords(nn.Module):
 
     def __init__(self, tokenizer: Any) -> None:  # noqa: ANN401 - transformers is untyped
         super().__init__()
-        pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+        entries = max(tokenizer.get_vocab().values()) + 1
+        # Vocabularies may have holes.
+        pieces = [piece or "" for piece in tokenizer.convert_ids_to_tokens(range(entries))]
         special = set(tokenizer.all_special_tokens) | set(tokenizer.get_added_vocab())
         marked = sum(piece.startswith(WORD_STARTS) for piece in pieces) > len(pieces) // 20
         surfaces = [

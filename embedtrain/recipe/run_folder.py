@@ -208,7 +208,8 @@ def _fill(
 ) -> None:
     """Load trained weights; adapters are kept on their own, then folded in."""
     weights = state["state_dict"].items()
-    load_trained_weights(model, {key.removeprefix("model."): value for key, value in weights})
+    own = {key.removeprefix("model."): value for key, value in weights}
+    load_trained_weights(run.checkpoints, model, own)
     if recipe.model.lora is not None:
         save_adapter(backbone, recipe.model.lora, recipe.model.backbone, run.adapter)
         merge_lora(backbone)

@@ -6,7 +6,8 @@ Read in their sources (text-embeddings-inference commit 0d124dc, vLLM 0.11); no 
 from pathlib import Path
 from typing import Any
 
-from embedtrain.files import read_json
+from embedtrain.models.backbone.fetching import read_modules
+from embedtrain.models.backbone.folder_files import AnyFile, read_form
 from embedtrain.models.dense.layout import CONTRACT_FILE
 
 READERS = ("text-embeddings-inference", "vLLM")
@@ -43,8 +44,7 @@ def loading_problems(folder: Path) -> dict[str, list[str]]:
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:
-    content: dict[str, Any] = read_json(folder / name, optional=True)
-    return content
+    return read_form(folder / name, AnyFile, optional=True).root
 
 
 def _files(folder: Path) -> list[str]:
@@ -57,10 +57,10 @@ def _files(folder: Path) -> list[str]:
 
 def _modules(folder: Path) -> list[str]:
     """An unknown module is skipped without a word, which gives other vectors."""
-    path = folder / "modules.json"
-    if not path.is_file():
+    modules = read_modules(folder)
+    if not modules:
         return ["modules.json is missing, so normalisation and projection are left out"]
-    types = [module["type"] for module in read_json(path)]
+    types = [kind for kind, _ in modules]
     return [f"modules.json names {kind}, which is skipped" for kind in types if kind not in MODULES]
 
 
@@ -77,7 +77,7 @@ def _pooling(folder: Path) -> list[str]:
 def _dense(folder: Path) -> list[str]:
     problems = []
     for config in sorted(folder.glob("*_Dense/config.json")):
-        content = read_json(config)
+        content = _read(folder, str(config.relative_to(folder)))
         if content.get("activation_function", ACTIVATIONS[1]) not in ACTIVATIONS:
             problems.append(f"{config.parent.name} has an activation that is not Tanh or Identity")
         if "bias" not in content:

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.fetching import first_line
-from embedtrain.models.backbone.lora import refuse_missing, without_frozen
+from embedtrain.models.backbone.lora import refuse_other_weights, without_frozen
 from embedtrain.models.chunking import Execution
 from embedtrain.models.compiling import compile_layers
 from embedtrain.models.encoder import TextEncoder
@@ -188,10 +188,9 @@ class TrainedModule(pl.LightningModule, ABC):
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
     ) -> Any:  # noqa: ANN401 - torch's named tuple
         """Load weights; those of a frozen backbone may be missing, whatever ``strict`` says of others."""
-        result = super().load_state_dict(state_dict, strict=False, assign=assign)
         if strict:
-            refuse_missing(self, result.missing_keys, result.unexpected_keys)
-        return result
+            refuse_other_weights("the checkpoint", self, state_dict)
+        return super().load_state_dict(state_dict, strict=False, assign=assign)
 
     def computing(self) -> ExitStack:
         """Return the context in which the model runs: precision, and where activations wait."""

@@ -20,6 +20,8 @@ from embedtrain.files import default_cache
 from embedtrain.mining.cross_encoder import CrossEncoder
 from embedtrain.mining.sources import encode_task
 from embedtrain.mining.task import MiningTask
+from embedtrain.models.backbone.fetching import fetch
+from embedtrain.models.backbone.folder_files import BackboneFile, read_form
 from embedtrain.models.build import load_encoder
 from embedtrain.progress import progress_bar
 
@@ -99,15 +101,8 @@ def detect_kind(teacher: str) -> TeacherKind:
     """Tell a sequence classifier from an encoder by the architecture that its config names."""
     if teacher.startswith("package:"):
         return "encoder"
-    from transformers import AutoConfig
-
-    try:
-        names = AutoConfig.from_pretrained(teacher).architectures or []
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            "teacher", f"cannot be read ({reason})", got=teacher, cure="Give a folder or Hub id"
-        ) from error
+    path = fetch(teacher) / "config.json"
+    names = read_form(path, BackboneFile, optional=True).architectures or []
     classifier = any(name.endswith("ForSequenceClassification") for name in names)
     return "cross_encoder" if classifier else "encoder"
 

@@ -94,5 +94,5 @@ def test_a_killed_scoring_goes_on_and_ends_with_the_same_bytes(
 
 
 def test_a_teacher_that_is_neither_is_refused(tmp_path, pairs):
-    with pytest.raises(UserError, match="teacher cannot be read"):
+    with pytest.raises(UserError, match=r"has no config\.json"):
         score(str(tmp_path), SourceConfig(path=str(pairs)), tmp_path / "scored.jsonl")

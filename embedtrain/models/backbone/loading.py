@@ -1,24 +1,27 @@
 """Load encoders and decoder models from transformers, in the form that a recipe asks for."""
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import Field, PositiveInt
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModel, AutoTokenizer
-from transformers.utils import logging as transformers_logging
+from transformers import AutoModel
 
 from embedtrain.errors import UserError
-from embedtrain.models.backbone.fetching import fetch, first_line
+from embedtrain.models.backbone.fetching import fetch
 from embedtrain.models.backbone.lora import LoraConfig, add_lora, loading_options
+from embedtrain.models.backbone.pretrained import (
+    HEADS,
+    loading,
+    read_config,
+    read_model,
+    read_tokenizer,
+    refuse_other_vocabulary,
+    try_out,
+)
 from embedtrain.section import Section
-
-logger = logging.getLogger(__name__)
 
 Attention = Literal["causal", "bidirectional"]
 Packing = Literal["auto", "packed", "padded"]
@@ -109,6 +112,7 @@ def load_backbone(
     *,
     trust_remote_code: bool = False,
     loader: Any = AutoModel,  # noqa: ANN401 - transformers is untyped
+    optional: Callable[[str], bool] | None = None,
 ) -> Backbone:
     """Load a backbone in float32 from a Hub id, a local folder or ``package:NAME/FOLDER``.
 
@@ -117,35 +121,34 @@ def load_backbone(
         settings: Layers, dropout, attention and adapters.
         trust_remote_code: Run modelling code from the repository. Only if the user asked for it.
         loader: Which of transformers' Auto classes loads it; one with a head gives it with its head.
+        optional: Names of weights that may start at random; None: a pooler's, which nothing uses.
 
     Raises:
-        UserError: If the model, its tokenizer or its safetensors file is missing.
+        UserError: If the model, its tokenizer or a weight that it computes with is missing or broken.
     """
     attention, lora = settings.attention, settings.lora
     folder = fetch(path, with_code=trust_remote_code)
-    with quiet_transformers(), _user_errors(path):
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        _shape_config(path, config, settings.num_layers, settings.dropout)
-        if attention is not None:
-            config.is_causal = (
-                attention == "causal"
-            )  # transformers masks by it, and exports keep it
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        model = loader.from_pretrained(
-            folder,
-            config=config,
-            **loading_options(lora),
-            use_safetensors=True,
-            attn_implementation="sdpa" if _has_sdpa(config) else None,
-            trust_remote_code=trust_remote_code,
-        )
+    config = read_config(folder, trust_remote_code=trust_remote_code)
+    _shape_config(path, folder, config, settings)
+    tokenizer = read_tokenizer(folder, trust_remote_code=trust_remote_code)
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise UserError(path, "has no fast tokenizer", cure="Save one as tokenizer.json")
+    options = loading_options(lora) | {"trust_remote_code": trust_remote_code}
+    cut = settings.num_layers is not None
+    model = read_model(
+        *(folder, config, loader),
+        optional=optional or (lambda name: name.startswith("pooler.")),
+        expected=lambda name: cut or name.startswith(HEADS),
+        **options,
+    )
+    refuse_other_vocabulary(folder, tokenizer, model)
     if tokenizer.pad_token is None:
         # Decoders often have none. Nothing here depends on which token it is, but readers of exports do.
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # never used here, and an unused parameter stops DDP
+    if lora is None or lora.frozen != "nf4":  # four bits are packed anew at the first call
+        try_out(folder, tokenizer, model)
     if attention is not None:
         _check_attention(model, attention)
     if lora is not None:
@@ -177,22 +180,29 @@ def ensure_end_token(tokenizer: Any) -> None:  # noqa: ANN401 - transformers is 
     tokenizer.backend_tokenizer.post_processor = Sequence([before, end]) if before else end
 
 
-def _shape_config(path: str, config: Any, num_layers: int | None, dropout: float | None) -> None:  # noqa: ANN401
-    if num_layers is not None:
-        if num_layers > config.num_hidden_layers:
+def _shape_config(path: str, folder: Path, config: Any, settings: BackboneConfig) -> None:  # noqa: ANN401
+    """Put what a recipe asks for into a config."""
+    num_layers = settings.num_layers
+    with loading(folder / "config.json"):
+        max_length(config)  # a config without what it needs is refused here
+        if num_layers is not None and num_layers > config.num_hidden_layers:
             raise UserError(
                 "model.num_layers",
                 f"asks for more layers than {path} has ({config.num_hidden_layers})",
                 got=num_layers,
                 cure="Lower it or leave it out",
             )
+    if num_layers is not None:
         config.num_hidden_layers = num_layers
         if getattr(config, "layer_types", None):
             config.layer_types = config.layer_types[:num_layers]
-    if dropout is not None:
+    if settings.attention is not None:
+        # transformers masks by it, and exports keep it
+        config.is_causal = settings.attention == "causal"
+    if settings.dropout is not None:
         for name in DROPOUT_FIELDS:
             if isinstance(getattr(config, name, None), float | int):
-                setattr(config, name, dropout)
+                setattr(config, name, settings.dropout)
 
 
 @torch.no_grad()
@@ -216,40 +226,3 @@ def _check_attention(model: Any, wanted: Attention) -> None:  # noqa: ANN401 - t
             got=wanted,
             cure="Leave it out or choose another backbone",
         )
-
-
-def _has_sdpa(config: Any) -> bool:  # noqa: ANN401 - transformers is untyped
-    try:
-        model = AutoModel._model_mapping[type(config)]  # noqa: SLF001 - no public look-up
-    except KeyError:  # code from a repository: let transformers decide
-        return False
-    return bool(getattr(model, "_supports_sdpa", False))
-
-
-@contextmanager
-def _user_errors(path: str) -> Iterator[None]:
-    """Turn what transformers raises for a missing or foreign model into one line."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
-        raise UserError(
-            path,
-            "cannot be loaded",
-            got=first_line(error),
-            cure="Check that the folder is complete",
-        ) from error
-
-
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Silence loading bars and the report of unused heads; errors still come through."""
-    level = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(level)
-        transformers_logging.enable_progress_bar()

@@ -9,7 +9,7 @@ https://arxiv.org/abs/2402.09353; Dettmers et al. (2023), QLoRA, https://arxiv.o
 """
 
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from embedtrain.errors import UserError, missing_extra
 from embedtrain.models.backbone.files import read_weights, write_weights
+from embedtrain.models.backbone.fit import compare, refuse_not_finite, shapes_of
 from embedtrain.section import Section
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 WEIGHTS_FILE = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 """What peft puts before the names of the weights in a file."""
+CURE = "Use the rank, targets and dora that it was trained with"
 
 
 class LoraConfig(Section):
@@ -151,20 +153,14 @@ def _load_adapter(backbone: Any, folder: Path) -> None:  # noqa: ANN401
             got=str(folder),
             cure="Give the adapter/ folder of a run",
         )
+    # What adapter_config.json says of a base is not followed: the recipe names the backbone.
     weights = {
         name.removeprefix(PREFIX): value
         for name, value in read_weights(folder / WEIGHTS_FILE).items()
     }
     wanted = peft.get_peft_model_state_dict(backbone)
-    shapes, found = ({k: tuple(v.shape) for k, v in w.items()} for w in (wanted, weights))
-    if shapes != found:
-        name = next(k for k in sorted(shapes | found) if shapes.get(k) != found.get(k))
-        raise UserError(
-            "model.lora.start",
-            f"holds an adapter of another form: {name} should be {shapes.get(name, 'absent')}",
-            got=found.get(name, "absent"),
-            cure="Use the rank, targets and dora it was trained with",
-        )
+    place = f"model.lora.start: {folder / WEIGHTS_FILE}"
+    compare(place, shapes_of(wanted), shapes_of(weights), cure=CURE, exact=True)
     peft.set_peft_model_state_dict(backbone, weights)
 
 
@@ -241,18 +237,28 @@ def without_frozen(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str,
     }
 
 
-def refuse_missing(model: nn.Module, missing: Sequence[str], unexpected: Sequence[str]) -> None:
-    """Raise as ``load_state_dict`` does if weights other than frozen ones are missing, or there are too many.
+def refuse_other_weights(place: object, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Refuse a checkpoint's weights that are not the model's; those of frozen parameters may be missing.
 
     Raises:
-        RuntimeError: With their names.
+        UserError: With the name of one that is missing, unknown or of another shape.
     """
-    needed = sorted(without_frozen(model, dict.fromkeys(missing, torch.empty(0))))
-    if needed or unexpected:
-        raise RuntimeError(f"missing weights {needed}, unexpected weights {sorted(unexpected)}")
+    own = model.state_dict()
+    trained, found = without_frozen(model, own), shapes_of(weights)
+    # Where DeepSpeed keeps a parameter in shards, what stands for it is empty.
+    wanted = {
+        name: shape if own[name].numel() else found.get(name, shape)
+        for name, shape in shapes_of(own).items()
+    }
+    compare(place, wanted, found, optional=lambda name: name not in trained, exact=True)
 
 
-def load_trained_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Load the weights of a checkpoint, which leaves frozen ones out."""
-    result = model.load_state_dict(dict(weights), strict=False)
-    refuse_missing(model, result.missing_keys, result.unexpected_keys)
+def load_trained_weights(place: object, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Load the weights of a checkpoint, which leaves frozen ones out.
+
+    Raises:
+        UserError: If they are not the model's, or not finite.
+    """
+    refuse_other_weights(place, model, weights)
+    refuse_not_finite(place, weights.items())
+    model.load_state_dict(dict(weights), strict=False)

@@ -10,9 +10,10 @@ from transformers import PretrainedConfig, PreTrainedTokenizerFast
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.fetching import fetch, static_folder
 from embedtrain.models.backbone.files import read_weights, write_weights
+from embedtrain.models.backbone.fit import WEIGHTS
 from embedtrain.models.backbone.loading import Backbone
-
-WEIGHTS = "model.safetensors"
+from embedtrain.models.backbone.pretrained import FOREIGN, PROBE
+from embedtrain.outside import reading
 
 
 class WordTable(nn.Module):
@@ -73,25 +74,31 @@ def load_table(path: str) -> Backbone:
     for name in (WEIGHTS, "tokenizer.json"):
         if not (place / name).is_file():
             raise UserError(place, f"has no {name}", cure="Copy the whole model folder")
-    weights = read_weights(place / WEIGHTS)
-    rows = weights.get("embedding.weight", weights.get("embeddings"))
-    if rows is None:
-        raise UserError(place / WEIGHTS, "holds no table of words", got=sorted(weights))
-    if "mapping" in weights:
-        rows = rows[weights["mapping"].long()]
-    if "weights" in weights:
-        rows = rows.float() * weights["weights"].float()[:, None]
-    try:
+    rows = _read_rows(place / WEIGHTS)
+    with reading(place / "tokenizer.json"):
         tokenizer = Tokenizer.from_file(str(place / "tokenizer.json"))
-    except Exception as error:  # tokenizers raises nothing narrower
-        raise UserError(place / "tokenizer.json", "is no tokenizer", got=str(error)) from error
-    if len(rows) < tokenizer.get_vocab_size():
+        tokenizer.encode(PROBE)
+    entries = max(tokenizer.get_vocab().values(), default=-1) + 1
+    if len(rows) < entries:
         raise UserError(
             place,
-            f"has {len(rows)} rows for {tokenizer.get_vocab_size()} entries of its tokenizer",
+            f"has {len(rows)} rows for {entries} entries of its tokenizer",
             cure="Take both from one place",
         )
     return table_backbone(rows, tokenizer, path, folder)
+
+
+def _read_rows(path: Path) -> Tensor:
+    weights = read_weights(path, whole=("mapping",))
+    rows = weights.get("embedding.weight", weights.get("embeddings"))
+    if rows is None or rows.dim() != 2:
+        raise UserError(path, "holds no table of words", got=sorted(weights))
+    with reading(path, also=FOREIGN):
+        if "mapping" in weights:
+            rows = rows[weights["mapping"].long()]
+        if "weights" in weights:
+            rows = rows.float() * weights["weights"].float()[:, None]
+    return rows
 
 
 def save_table(table: WordTable, tokenizer: Tokenizer, place: Path) -> None:

@@ -4,25 +4,36 @@ We write the *legacy* sentence-transformers layout: version 5 and 6, text-embedd
 read it, while the layout that version 6 writes itself is misread by older readers.
 """
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast, get_args
 
 import torch
 import transformers
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from torch import nn
 
 from embedtrain.contract.texts import AnyContract, Contract, Pooling
 from embedtrain.errors import UserError
-from embedtrain.files import read_json, write_json
+from embedtrain.files import write_json
+from embedtrain.models.backbone.fetching import read_modules
 from embedtrain.models.backbone.files import read_projection, write_modules, write_projection
+from embedtrain.models.backbone.folder_files import (
+    LengthFile,
+    OwnFile,
+    PoolingFile,
+    SettingsFile,
+    checked,
+    read_form,
+)
 from embedtrain.models.backbone.long_positions import AnyContractT
 from embedtrain.models.dense.attention_pooling import AttentionPoolingConfig
 from embedtrain.models.dense.layer_pooling import LayerPoolingConfig
 from embedtrain.models.dense.pair_head import InteractionConfig
 from embedtrain.models.dense.query_gate import QueryGateConfig
 from embedtrain.models.dense.word_coordinates import WordsConfig
+from embedtrain.outside import reading
 from embedtrain.types import Similarity
 
 CONTRACT_FILE = "embedtrain.json"
@@ -49,6 +60,7 @@ PARTS: dict[str, type[BaseModel]] = {
 }
 """Sections of a recipe's model that a folder may state as well, beside the contract."""
 DEFAULT_LENGTH = 512
+SIMILARITIES = "Use cosine or dot"
 UNIFIED = "embedtrain.UnifiedEmbedding"
 """What ``modules.json`` names where a vector has coordinates for words; no such class can be imported."""
 
@@ -75,25 +87,27 @@ def read_layout(folder: Path) -> Layout:
         UserError: If it holds modules that a dense encoder cannot express, or files that are not valid.
     """
     contract = read_contract(folder, Contract)
-    if not (folder / "modules.json").is_file():
+    if not os.path.lexists(folder / "modules.json"):
         return Layout(contract=contract)
     if is_own_layout(folder):
         return _read_unified(folder, contract)
     pooling, projection, normalized = _read_modules(folder)
-    settings = read_json(folder / "config_sentence_transformers.json", optional=True)
-    named = settings.get("similarity_fn_name")
+    path = folder / "config_sentence_transformers.json"
+    settings = read_form(path, SettingsFile, optional=True)
+    named = settings.similarity_fn_name
+    if not normalized and named not in (None, "cosine", "dot", "dot_score"):
+        raise UserError(
+            path, "names a similarity that is not offered", got=named, cure=SIMILARITIES
+        )
+    length = read_form(folder / "sentence_bert_config.json", LengthFile, optional=True)
     return Layout(
         contract=contract,
         pooling=pooling,
         similarity="cosine" if normalized or named in (None, "cosine") else "dot",
-        prompts={
-            key: text for key, text in (settings.get("prompts") or {}).items() if text is not None
-        },
-        max_length=read_json(folder / "sentence_bert_config.json", optional=True).get(
-            "max_seq_length"
-        ),
+        prompts=settings.texts(),
+        max_length=length.max_seq_length,
         projection=projection,
-        truncate_dim=settings.get("truncate_dim"),
+        truncate_dim=settings.truncate_dim,
     )
 
 
@@ -104,12 +118,10 @@ def read_contract(folder: Path, form: type[AnyContractT]) -> AnyContractT | None
         UserError: If it is not one of this form.
     """
     path = folder / CONTRACT_FILE
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
-    try:
-        found: AnyContractT = form.model_validate(read_json(path)["contract"])  # type: ignore[assignment]
-    except (ValidationError, KeyError) as error:
-        raise UserError(path, "is not a contract", got=str(error).splitlines()[0]) from error
+    stated = read_form(path, OwnFile).contract
+    found: AnyContractT = checked(f"{path}: contract", form, stated)
     return found
 
 
@@ -188,29 +200,25 @@ def write_length(folder: Path, length: int) -> None:
 def _read_modules(folder: Path) -> tuple[Pooling | None, nn.Linear | None, bool]:
     """Return what sentence-transformers' modules say: pooling, projection, and whether vectors are normalised."""
     pooling, projection, normalized = None, None, False
-    for module in read_json(folder / "modules.json"):
-        kind = module["type"].rsplit(".", 1)[-1]
+    path = folder / "modules.json"
+    for name, place in read_modules(folder):
+        kind = name.rsplit(".", 1)[-1]
         if kind == "Pooling":
-            pooling = _read_pooling(folder / module["path"] / "config.json")
+            pooling = _read_pooling(place / "config.json")
         elif kind == "Dense":
             if projection is not None:
-                raise UserError(
-                    folder / "modules.json", "names two projections, which is not offered"
-                )
-            projection = read_projection(folder / module["path"])
+                raise UserError(path, "names two projections, which is not offered")
+            projection = read_projection(place)
         elif kind == "Normalize":
             normalized = True
         elif kind not in ("Transformer", "StaticEmbedding"):
-            raise UserError(
-                folder / "modules.json", "names a module a dense encoder has no use for", got=kind
-            )
+            raise UserError(path, "names a module a dense encoder has no use for", got=kind)
     return pooling, projection, normalized
 
 
 def is_own_layout(folder: Path) -> bool:
     """Whether a folder holds a dense model that sentence-transformers cannot express."""
-    modules = read_json(folder / "modules.json", optional=True)
-    return any(module["type"] == UNIFIED for module in modules)
+    return any(name == UNIFIED for name, _ in read_modules(folder))
 
 
 def write_own_layout(
@@ -229,23 +237,24 @@ def write_own_layout(
 
 
 def _read_unified(folder: Path, contract: Contract | None) -> Layout:
-    content = read_json(folder / CONTRACT_FILE)
-    place = folder / "projection"
+    path, place = folder / CONTRACT_FILE, folder / "projection"
+    content = read_form(path, OwnFile)
     return Layout(
         contract=contract,
         projection=read_projection(place) if place.is_dir() else None,
-        parts={k: form.model_validate(content[k]) for k, form in PARTS.items() if content.get(k)},
+        parts={
+            name: checked(f"{path}: {name}", form, content.part(name))
+            for name, form in PARTS.items()
+            if content.part(name) is not None
+        },
     )
 
 
 def _read_pooling(path: Path) -> Pooling:
-    config = read_json(path)
-    if "pooling_mode" in config:
-        modes = [NATIVE_POOLING.get(config["pooling_mode"], config["pooling_mode"])]
-    else:
-        known = {key: name for name, key in LEGACY_POOLING.items()}
-        flags = [key for key, value in config.items() if key.startswith("pooling_mode") and value]
-        modes = [known.get(key, key) for key in flags]
+    config = read_form(path, PoolingFile)
+    known = {key: name for name, key in LEGACY_POOLING.items()}
+    with reading(path):
+        modes = [known.get(mode, NATIVE_POOLING.get(mode, mode)) for mode in config.modes()]
     if len(modes) != 1 or modes[0] not in get_args(Pooling):
         raise UserError(
             path,
@@ -253,6 +262,6 @@ def _read_pooling(path: Path) -> Pooling:
             got=modes,
             cure=f"Use one of {get_args(Pooling)}",
         )
-    if config.get("include_prompt") is False:
+    if not config.include_prompt:
         raise UserError(path, "leaves the prompt out of the pooling, which is not offered")
     return cast("Pooling", modes[0])

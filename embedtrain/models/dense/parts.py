@@ -1,5 +1,9 @@
 """Parts of a dense encoder that its recipe asks for or its folder has."""
 
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
 from torch import nn
 
 from embedtrain.contract.texts import Contract
@@ -21,6 +25,9 @@ from embedtrain.models.dense.query_gate import QueryGate, QueryGateConfig
 from embedtrain.models.dense.span_pooling import SpanMlp
 from embedtrain.models.dense.word_coordinates import WordPart
 from embedtrain.models.exits import Exits, keep_layers, read_exit_heads
+from embedtrain.models.saved_part import SavedPart, restored
+
+Part = TypeVar("Part", bound=SavedPart)
 
 
 def drop_layers(config: DenseConfig, backbone: Backbone) -> None:
@@ -62,6 +69,13 @@ def dense_encoder(
 ) -> DenseEncoder:
     """Put an encoder around a backbone or a table, with the projection of the recipe or of the folder."""
     projection = layout.projection
+    if projection is not None and projection.in_features != backbone.width:
+        raise UserError(
+            backbone.folder,
+            f"has a projection for another width than its backbone's {backbone.width}",
+            got=projection.in_features,
+            cure="Take both from one place",
+        )
     if config.projection is not None:
         projection = nn.Linear(backbone.width, config.projection, bias=False)
     encoder = DenseEncoder(
@@ -83,36 +97,40 @@ def add_parts(
     config: DenseConfig,
     backbone: Backbone,
     language: MaskedLanguageModel | None,
+    layout: Layout,
 ) -> None:
     """Give an encoder the parts that ``config`` asks for, with the weights that the backbone's folder has of them.
 
     Raises:
-        UserError: If a part does not fit the backbone, or another part.
+        UserError: If a part does not fit the backbone, or another part, or the folder lacks weights of a part
+            that it says it has.
     """
-    folder, layers = backbone.folder, int(backbone.model.config.num_hidden_layers)
+    width, layers = backbone.width, int(backbone.model.config.num_hidden_layers)
+
+    def part(name: str, make: Callable[[], Part]) -> Part:
+        return restored(make, backbone.folder, required=name in layout.parts)
+
     if config.words is not None:
         assert language is not None
-        encoder.words = WordPart(language, config.words).load(folder)
+        encoder.words = part("words", partial(WordPart, language, config.words))
     encoder.exits = _build_exits(config, backbone, layers)
     if config.layer_pooling is not None:
-        encoder.layer_pooling = LayerPooling(backbone.width, layers, config.layer_pooling).load(
-            folder
-        )
+        make = partial(LayerPooling, width, layers, config.layer_pooling)
+        encoder.layer_pooling = part("layer_pooling", make)
     if config.query_gate is not None:
-        encoder.query_gate = _build_gate(config.query_gate, encoder, language).load(folder)
+        gate = partial(_build_gate, config.query_gate, encoder, language)
+        encoder.query_gate = part("query_gate", gate)
     if config.attention_pooling is not None:
-        if backbone.width % config.attention_pooling.num_heads:
-            raise UserError(
-                "model.attention_pooling.num_heads",
-                f"must divide the backbone's width, {backbone.width}",
-                got=config.attention_pooling.num_heads,
-                cure="Choose a divisor",
-            )
-        pooling = AttentionPooling(backbone.width, config.attention_pooling)
-        encoder.attention_pooling = pooling.load(folder)
-    encoder.span_mlp = _build_span_mlp(encoder, backbone)
+        if width % config.attention_pooling.num_heads:
+            place, heads = "model.attention_pooling.num_heads", config.attention_pooling.num_heads
+            problem = f"must divide the backbone's width, {width}"
+            raise UserError(place, problem, got=heads, cure="Choose a divisor")
+        pooling = partial(AttentionPooling, width, config.attention_pooling)
+        encoder.attention_pooling = part("attention_pooling", pooling)
+    encoder.span_mlp = _build_span_mlp(encoder, backbone, layout)
     if config.interaction is not None:
-        encoder.interaction = InteractionHead(encoder.dim, config.interaction).load(folder)
+        head = partial(InteractionHead, encoder.dim, config.interaction)
+        encoder.interaction = part("interaction", head)
 
 
 def _build_gate(
@@ -132,7 +150,7 @@ def _build_gate(
     )
 
 
-def _build_span_mlp(encoder: DenseEncoder, backbone: Backbone) -> SpanMlp | None:
+def _build_span_mlp(encoder: DenseEncoder, backbone: Backbone, layout: Layout) -> SpanMlp | None:
     """Return what transforms the vectors of spans, and refuse what spans do not go with."""
     contract = encoder.contract
     if contract.spans is None:
@@ -145,7 +163,10 @@ def _build_span_mlp(encoder: DenseEncoder, backbone: Backbone) -> SpanMlp | None
     for name in ("words", "exits", "layer_pooling", "query_gate", "attention_pooling"):
         if getattr(encoder, name) is not None:
             raise UserError("model.spans", f"does not go with {name}", cure="Drop one of them")
-    return None if contract.spans == "mean" else SpanMlp(backbone.width).load(backbone.folder)
+    if contract.spans == "mean":
+        return None
+    stated = layout.contract is not None and layout.contract.spans == "mlp"
+    return restored(partial(SpanMlp, backbone.width), backbone.folder, required=stated)
 
 
 def _build_exits(config: DenseConfig, backbone: Backbone, total: int) -> Exits | None:

@@ -53,7 +53,7 @@ class WordPart(SavedPart):
         if config.dim is not None:
             generator = torch.Generator().manual_seed(0)
             shape = config.dim, len(language.weight)
-            matrix = torch.randn(shape, generator=generator) / math.sqrt(config.dim)
+            matrix = torch.empty(shape).normal_(generator=generator) / math.sqrt(config.dim)
             self.projection = nn.Parameter(matrix, requires_grad=config.learned)
 
     @property
@@ -85,3 +85,8 @@ class WordPart(SavedPart):
     def load(self, folder: Path) -> "WordPart":
         """Read the projection back, where there is one."""
         return self if self.projection is None else super().load(folder)
+
+    def refuse_other(self, folder: Path) -> None:
+        """Compare the size of the projection, where there is one."""
+        if self.projection is not None:
+            super().refuse_other(folder)

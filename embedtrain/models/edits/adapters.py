@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from embedtrain.errors import UserError
-from embedtrain.files import read_json, write_json
-from embedtrain.models.backbone.files import readable_weights
+from embedtrain.files import write_json
+from embedtrain.models.backbone.fit import compare
+from embedtrain.models.backbone.folder_files import VectorAdapterFile, read_form
+from embedtrain.outside import reading
 from embedtrain.types import Side
 
 AdapterKind = Literal["low_rank", "linear", "mlp"]
@@ -116,31 +118,56 @@ def apply_adapter(
     Raises:
         UserError: If the folder holds no adapter, or one for vectors of another dimension.
     """
-    from safetensors.numpy import load_file
-
     if not (folder / ARRAYS).is_file():
         raise UserError(folder, "holds no adapter", cure="Give the --output of `embedtrain adapt`")
-    description = read_json(folder / DESCRIPTION)
-    if vectors.shape[1] != description["dim"]:
+    description = read_form(folder / DESCRIPTION, VectorAdapterFile)
+    if vectors.shape[1] != description.dim:
         raise UserError(
             folder,
-            f"adapts vectors of {description['dim']} dimensions",
+            f"adapts vectors of {description.dim} dimensions",
             got=vectors.shape[1],
             cure="Use vectors of the same model",
         )
-    with readable_weights(folder / ARRAYS):
-        arrays = load_file(folder / ARRAYS)
-    weights = {
-        name.removeprefix(f"{side}."): value
-        for name, value in arrays.items()
-        if name.startswith(f"{side}.")
-    }
+    weights = _weights_of(folder / ARRAYS, side, description)
     changed = np.asarray(vectors, dtype=np.float32)
     if "square" in weights:
         changed = changed @ weights["square"].T
     elif weights:
         inner = changed @ weights["down.weight"].T + weights.get("down.bias", np.float32(0))
-        added = FORMULAS[description["activation"]](inner) @ weights["up.weight"].T
+        added = FORMULAS[description.activation](inner) @ weights["up.weight"].T
         changed = changed + added + weights.get("up.bias", np.float32(0))
     lengths = np.linalg.norm(changed, axis=1, keepdims=True)
     return np.asarray(changed / np.maximum(lengths, 1e-12), dtype=np.float32)
+
+
+def _weights_of(
+    path: Path, side: Side, stated: VectorAdapterFile
+) -> dict[str, NDArray[np.float32]]:
+    """Return the arrays of one side's adapter; none where the side has none.
+
+    Raises:
+        UserError: If they are not those of such an adapter, or not finite.
+    """
+    from safetensors.numpy import load_file
+
+    with reading(path):
+        arrays = load_file(path)
+    weights = {
+        name.removeprefix(f"{side}."): value
+        for name, value in arrays.items()
+        if name.startswith(f"{side}.")
+    }
+    if not weights:
+        return {}
+    dim, found = stated.dim, {name: value.shape for name, value in weights.items()}
+    rank = next(iter(found.get("down.weight", ())), 0)
+    wanted: dict[str, tuple[int, ...]] = {"square": (dim, dim)}
+    if stated.kind != "linear":
+        wanted = {"down.weight": (rank, dim), "up.weight": (dim, rank)}
+    if stated.kind == "mlp":
+        wanted |= {"down.bias": (rank,), "up.bias": (dim,)}
+    compare(path, wanted, found, exact=True)
+    for name, value in weights.items():
+        if not np.isfinite(value).all():
+            raise UserError(path, f"holds numbers that are not finite in {side}.{name}")
+    return weights

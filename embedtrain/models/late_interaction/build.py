@@ -1,19 +1,23 @@
 """From a config or a folder to a late-interaction encoder, and back to a folder."""
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from embedtrain.contract.texts import LateInteractionContract
 from embedtrain.errors import UserError
+from embedtrain.models.backbone.fit import compare, shapes_of
 from embedtrain.models.backbone.loading import (
     Backbone,
     Packing,
     load_backbone,
-    quiet_transformers,
 )
 from embedtrain.models.backbone.long_positions import lengthen
+from embedtrain.models.backbone.pretrained import quiet_transformers
 from embedtrain.models.late_interaction.encoder import LateInteractionConfig, LateInteractionEncoder
 from embedtrain.models.late_interaction.layout import (
     BACKBONE_FOLDER,
@@ -24,6 +28,7 @@ from embedtrain.models.late_interaction.layout import (
     write_late_layout,
 )
 from embedtrain.models.late_interaction.token_heads import TokenHeads
+from embedtrain.outside import reading
 
 DEFAULTS: dict[str, Any] = {
     "similarity": "cosine",
@@ -54,8 +59,8 @@ def build_late_interaction(
     backbone = load_backbone(place, config, trust_remote_code=config.trust_remote_code)
     contract = resolve_late_contract(config, layout, backbone)
     add_markers(backbone, contract.markers)
-    heads = TokenHeads(backbone.width, contract, config.head_dims, bias=contract.words)
-    load_heads(heads, layout, contract)
+    make = partial(TokenHeads, backbone.width, contract, config.head_dims, bias=contract.words)
+    heads = restored_heads(make, layout, folder)
     return LateInteractionEncoder(
         backbone,
         contract,
@@ -167,31 +172,56 @@ def add_markers(backbone: Backbone, markers: tuple[str, ...]) -> None:
             )
 
 
-def load_heads(heads: TokenHeads, layout: LateLayout, contract: LateInteractionContract) -> None:
-    """Fill the heads from the folder; what it lacks keeps its fresh start.
+def restored_heads(
+    make: Callable[[], TokenHeads],
+    layout: LateLayout,
+    folder: Path,
+) -> TokenHeads:
+    """Make the heads and fill them from the folder; what a recipe adds to the folder's starts afresh.
 
     A projection that is wider than wanted gives its first rows: a Matryoshka prefix.
+
+    Raises:
+        UserError: If the folder lacks weights of heads that it says it has, or sizes do not fit.
     """
-    stored = dict(layout.heads)
-    weight = stored.get("projection.weight")
-    if weight is not None:
-        wanted, have = heads.projection.out_features, len(weight)
-        if wanted > have or weight.shape[1] != heads.projection.in_features:
-            raise UserError(
-                "model.dim",
-                f"does not fit the folder's projection of {weight.shape[1]} to {have}",
-                got=contract.dim,
-                cure=f"Use at most {have}, or start from the bare backbone",
+    with (
+        reading(folder, also=(RuntimeError,)),
+        torch.device("meta"),
+    ):  # sizes are compared before memory is taken
+        sketch = make()
+        known, stated = shapes_of(sketch.state_dict()), set[str]()
+        if layout.contract is not None:
+            width = sketch.projection.in_features
+            stated |= set(
+                TokenHeads(width, layout.contract, bias=layout.contract.words).state_dict()
             )
-        for key in ("projection.weight", "projection.bias"):
-            if key in stored:
-                stored[key] = stored[key][:wanted]
-    known = heads.state_dict()
-    fitting = {key: value for key, value in stored.items() if key in known}
-    missing = set(known) - set(fitting)
-    if layout.contract is not None and contract == layout.contract and missing:
-        raise UserError("heads.safetensors", "lacks weights", got=sorted(missing))
-    heads.load_state_dict(known | fitting)
+    stored = _first_rows(layout.heads, sketch.projection)
+    compare(folder, known, shapes_of(stored), optional=lambda name: name not in stated)
+    heads = make()
+    heads.load_state_dict(
+        heads.state_dict() | {key: value for key, value in stored.items() if key in known}
+    )
+    return heads
+
+
+def _first_rows(heads: Mapping[str, Tensor], projection: nn.Linear) -> dict[str, Tensor]:
+    """Return stored heads with so many rows of their projection as ``projection`` has."""
+    stored = dict(heads)
+    weight = stored.get("projection.weight")
+    if weight is None or weight.dim() != 2:
+        return stored
+    wanted, have = projection.out_features, len(weight)
+    if wanted > have or weight.shape[1] != projection.in_features:
+        raise UserError(
+            "model.dim",
+            f"does not fit the folder's projection of {weight.shape[1]} to {have}",
+            got=wanted,
+            cure=f"Use at most {have}, or start from the bare backbone",
+        )
+    for key in ("projection.weight", "projection.bias"):
+        if key in stored:
+            stored[key] = stored[key][:wanted]
+    return stored
 
 
 def save_late_interaction(model: LateInteractionEncoder, folder: Path) -> None:

@@ -5,6 +5,7 @@ sentence-transformers writes itself PyLate cannot load. A model that PyLate cann
 its backbone in a folder of its own, so that no reader takes it for something simpler.
 """
 
+import os
 import string
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +16,27 @@ from torch import Tensor
 
 from embedtrain.contract.texts import LateInteractionContract
 from embedtrain.errors import UserError
-from embedtrain.files import read_json, write_json
+from embedtrain.files import write_json
+from embedtrain.models.backbone.fetching import read_modules
 from embedtrain.models.backbone.files import (
     linear_layer,
     read_projection,
     read_weights,
-    readable_weights,
     write_modules,
     write_projection,
     write_weights,
+)
+from embedtrain.models.backbone.fit import WEIGHTS, Stored, read_header, refuse_not_finite
+from embedtrain.models.backbone.folder_files import (
+    BackboneFile,
+    DenseFile,
+    LengthFile,
+    MaskFile,
+    OwnFile,
+    SettingsFile,
+    StanfordFile,
+    TokenPoolingFile,
+    read_form,
 )
 from embedtrain.models.dense.layout import (
     CONTRACT_FILE,
@@ -33,10 +46,14 @@ from embedtrain.models.dense.layout import (
     write_length,
 )
 from embedtrain.models.late_interaction.token_heads import TokenHeads
+from embedtrain.outside import reading
 
 HEADS_FILE = "heads.safetensors"
 BACKBONE_FOLDER = "backbone"
 PUNCTUATION = tuple(string.punctuation)
+KINDS = ("ColBERT", "MultiVectorEncoder")
+"""What PyLate and sentence-transformers call late interaction."""
+NOTHING = Stored((), "F32")
 Settings = dict[str, Any]
 
 
@@ -54,10 +71,9 @@ class LateLayout:
 
 def is_late_interaction(folder: Path) -> bool:
     """Whether a folder holds a late-interaction model, of whichever library."""
-    if (folder / CONTRACT_FILE).is_file():
-        return bool(read_json(folder / CONTRACT_FILE).get("kind") == "late_interaction")
-    kind = read_json(folder / "config_sentence_transformers.json", optional=True).get("model_type")
-    return kind in ("ColBERT", "MultiVectorEncoder") or _is_stanford(folder)
+    if os.path.lexists(folder / CONTRACT_FILE):
+        return read_form(folder / CONTRACT_FILE, OwnFile).kind == "late_interaction"
+    return _settings(folder).model_type in KINDS or _is_stanford(folder)
 
 
 def backbone_folder(folder: Path) -> Path:
@@ -79,113 +95,117 @@ def read_late_layout(folder: Path) -> LateLayout:
         return LateLayout(contract, {}, read_weights(folder / HEADS_FILE))
     if _is_stanford(folder):
         return _read_stanford(folder)
-    settings = read_json(folder / "config_sentence_transformers.json", optional=True)
-    kind = settings.get("model_type")
-    if kind not in ("ColBERT", "MultiVectorEncoder"):
+    settings = _settings(folder)
+    if settings.model_type not in KINDS:
         return LateLayout(contract, {}, {})
     said, heads = _read_modules(folder)
-    said |= _read_pylate(settings) if kind == "ColBERT" else _read_native(folder, settings)
+    native = settings.model_type == "MultiVectorEncoder"
+    said |= _read_native(folder, settings) if native else _read_pylate(settings)
     return LateLayout(contract, said, heads)
+
+
+def _settings(folder: Path) -> SettingsFile:
+    return read_form(folder / "config_sentence_transformers.json", SettingsFile, optional=True)
 
 
 def _read_modules(folder: Path) -> tuple[Settings, dict[str, Tensor]]:
     settings: Settings = {"similarity": "cosine"}
     heads: dict[str, Tensor] = {}
-    for module in read_json(folder / "modules.json"):
-        kind, path = module["type"].rsplit(".", 1)[-1], folder / module["path"]
+    for name, path in read_modules(folder):
+        kind, config = name.rsplit(".", 1)[-1], path / "config.json"
         if kind == "Dense":
-            config = read_json(path / "config.json")
-            if heads or config.get("use_residual"):
+            if heads or read_form(config, DenseFile).use_residual:
                 raise UserError(path, "is a second or residual projection, which is not offered")
-            for key, value in read_projection(path).state_dict().items():
-                heads[f"projection.{key}"] = value
+            projection = read_projection(path)
+            if projection.bias is not None:
+                raise UserError(path, "is a projection with a bias, which is not offered")
+            heads["projection.weight"] = projection.weight.detach()
         elif kind == "MultiVectorMask":
-            config = read_json(path / "config.json", optional=True)
-            if config.get("keep_only_token_ids"):
+            mask = read_form(config, MaskFile, optional=True)
+            if mask.keep_only_token_ids:
                 raise UserError(path, "keeps image tokens only, which is not offered")
-            settings["skiplist"] = tuple(config.get("skiplist_words") or ())
+            settings["skiplist"] = tuple(mask.skiplist_words or ())
         elif kind == "HierarchicalTokenPooling":
-            settings["pool_factor"] = read_json(path / "config.json")["pool_factor"]
+            settings["pool_factor"] = read_form(config, TokenPoolingFile).pool_factor
         elif kind not in ("Transformer", "Normalize"):
             raise UserError(
                 folder / "modules.json", "names a module late interaction has no use for", got=kind
             )
+    if not heads:
+        cure = "Name its Dense module, with its folder"
+        raise UserError(folder / "modules.json", "names no projection of the tokens", cure=cure)
     return settings, heads
 
 
-def _read_pylate(settings: Settings) -> Settings:
-    markers = {side: settings.get(f"{side}_prefix") for side in ("query", "document")}
-    prompts = settings.get("prompts") or {}
+def _read_pylate(settings: SettingsFile) -> Settings:
+    markers, prompts = (
+        (settings.query_prefix or "", settings.document_prefix or ""),
+        settings.texts(),
+    )
     said: Settings = {
-        "markers": tuple(markers[side] or "" for side in ("query", "document")),
-        "query_prompt": (markers["query"] or "") + (prompts.get("query") or ""),
-        "document_prompt": (markers["document"] or "") + (prompts.get("document") or ""),
-        "query_expansion": settings.get("do_query_expansion", True),
-        "attend_to_expansion": settings.get("attend_to_expansion_tokens") or False,
+        "markers": markers,
+        "query_prompt": markers[0] + prompts.get("query", ""),
+        "document_prompt": markers[1] + prompts.get("document", ""),
+        "query_expansion": settings.do_query_expansion,
+        "attend_to_expansion": settings.attend_to_expansion_tokens or False,
         "skiplist": PUNCTUATION,
     }
-    if settings.get("skiplist_words") is not None:
-        said["skiplist"] = tuple(settings["skiplist_words"])
-    for key in ("query_length", "document_length"):
-        if settings.get(key):
-            said[key] = settings[key]
-    return said
+    if settings.skiplist_words is not None:
+        said["skiplist"] = tuple(settings.skiplist_words)
+    lengths = {"query_length": settings.query_length, "document_length": settings.document_length}
+    return said | {key: value for key, value in lengths.items() if value}
 
 
-def _read_native(folder: Path, settings: Settings) -> Settings:
-    transformer = read_json(folder / "sentence_bert_config.json", optional=True)
-    prompts = settings.get("prompts") or {}
-    expansion = transformer.get("query_expansion") or {}
-    if expansion and expansion.get("strategy") != "fixed":
+def _read_native(folder: Path, settings: SettingsFile) -> Settings:
+    length = read_form(folder / "sentence_bert_config.json", LengthFile, optional=True)
+    expansion, prompts = length.query_expansion, settings.texts()
+    if expansion is not None and expansion.strategy != "fixed":
         raise UserError(
-            folder, "expands queries to a minimum length, which is not offered", got=expansion
+            folder,
+            "expands queries to a minimum length, which is not offered",
+            got=expansion.model_dump(),
         )
     said: Settings = {
         "markers": (),
-        "query_prompt": prompts.get("query") or "",
-        "document_prompt": prompts.get("document") or "",
-        "query_expansion": bool(expansion),
-        "attend_to_expansion": bool(expansion.get("attend")),
+        "query_prompt": prompts.get("query", ""),
+        "document_prompt": prompts.get("document", ""),
+        "query_expansion": expansion is not None,
+        "attend_to_expansion": expansion is not None and bool(expansion.attend),
     }
     lengths = {
-        "query_length": expansion.get("length") or transformer.get("query_length"),
-        "document_length": transformer.get("document_length") or transformer.get("max_seq_length"),
+        "query_length": (expansion and expansion.length) or length.query_length,
+        "document_length": length.document_length or length.max_seq_length,
     }
     return said | {key: value for key, value in lengths.items() if value}
 
 
 def _is_stanford(folder: Path) -> bool:
-    config = read_json(folder / "config.json", optional=True)
-    return "HF_ColBERT" in (config.get("architectures") or ())
+    config = read_form(folder / "config.json", BackboneFile, optional=True)
+    return "HF_ColBERT" in (config.architectures or ())
 
 
 def _read_stanford(folder: Path) -> LateLayout:
-    metadata = read_json(folder / "artifact.metadata", optional=True)
-    if not (folder / "model.safetensors").is_file():
-        raise UserError(
-            folder,
-            "has no model.safetensors",
-            cure="Save the weights as safetensors; no pickle is loaded",
-        )
-    path = folder / "model.safetensors"
-    with readable_weights(path), safe_open(path, framework="pt") as weights:
-        if "linear.weight" not in weights.keys():  # noqa: SIM118 - not a mapping
-            raise UserError(folder / "model.safetensors", "lacks ColBERT's linear.weight")
-        projection = weights.get_tensor("linear.weight")
-    markers = (
-        metadata.get("query_token_id", "[unused0]"),
-        metadata.get("doc_token_id", "[unused1]"),
-    )
+    metadata = read_form(folder / "artifact.metadata", StanfordFile, optional=True)
+    path = folder / WEIGHTS
+    if not path.is_file():
+        cure = "Save the weights as safetensors; no pickle is loaded"
+        raise UserError(folder, f"has no {WEIGHTS}", cure=cure)
+    if len(read_header(path).get(name := "linear.weight", NOTHING).shape) != 2:
+        raise UserError(path, f"lacks ColBERT's {name}")
+    with reading(path), safe_open(path, framework="pt") as weights:
+        projection = weights.get_tensor(name)
+    refuse_not_finite(path, [(name, projection)])
+    markers = metadata.query_token_id, metadata.doc_token_id
     settings = {
         "similarity": "cosine",
         "markers": markers,
         "query_prompt": markers[0],
         "document_prompt": markers[1],
-        "query_length": metadata.get("query_maxlen", 32),
-        "document_length": metadata.get("doc_maxlen", 220),
+        "query_length": metadata.query_maxlen,
+        "document_length": metadata.doc_maxlen,
         "query_expansion": True,
-        "attend_to_expansion": metadata.get("attend_to_mask_tokens", False),
-        "skiplist": PUNCTUATION if metadata.get("mask_punctuation", True) else (),
+        "attend_to_expansion": metadata.attend_to_mask_tokens,
+        "skiplist": PUNCTUATION if metadata.mask_punctuation else (),
     }
     return LateLayout(None, settings, {"projection.weight": projection})
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.files import read_weights
+from embedtrain.models.backbone.fit import compare, shapes_of
 from embedtrain.models.backbone.language_head import MaskedLanguageModel
 from embedtrain.models.pooling import positions
 from embedtrain.models.pretraining.decoder import Decoder, visible_by_position
@@ -68,15 +69,10 @@ def load_decoder(decoder: Decoder, folder: Path) -> None:
             got=str(folder),
             cure="Give random, last_layers or the decoder folder of a run",
         )
-    try:
-        decoder.load_state_dict(read_weights(path))
-    except RuntimeError as error:
-        raise UserError(
-            "model.decoder.start",
-            "holds a decoder of other sizes",
-            got=str(error).splitlines()[-1].strip(),
-            cure="Use the settings it was trained with, or random",
-        ) from error
+    weights, cure = read_weights(path), "Use the settings it was trained with, or random"
+    place = f"model.decoder.start: {path}"
+    compare(place, shapes_of(decoder.state_dict()), shapes_of(weights), cure=cure, exact=True)
+    decoder.load_state_dict(weights)
 
 
 def decode(

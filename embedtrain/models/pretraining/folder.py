@@ -10,7 +10,8 @@ from embedtrain.models.backbone.language_head import (
     build_masked_language_model,
     load_masked_language_model,
 )
-from embedtrain.models.backbone.loading import preferred_device, quiet_transformers
+from embedtrain.models.backbone.loading import preferred_device
+from embedtrain.models.backbone.pretrained import quiet_transformers
 from embedtrain.models.build import Accelerator, save_dense
 from embedtrain.models.pretraining.decoding import DECODER_FILE, DecoderConfig
 from embedtrain.models.pretraining.generator import Generator, GeneratorConfig

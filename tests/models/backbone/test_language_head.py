@@ -100,9 +100,7 @@ def test_a_tokenizer_larger_than_the_head_is_refused(bert, tmp_path):
     model.resize_token_embeddings(50)
     model.save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(bert).save_pretrained(tmp_path)
-    with pytest.raises(
-        UserError, match="a head for 50 tokens, embeddings of 50 and a tokenizer of"
-    ):
+    with pytest.raises(UserError, match="embeddings for 50 entries, fewer than its tokenizer"):
         load_masked_language_model(str(tmp_path))
 
 

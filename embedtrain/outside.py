@@ -6,10 +6,13 @@ past them reaches the command line, which asks :func:`explain`. So a traceback m
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from embedtrain.errors import Interrupted, RankDied, UserError
+from embedtrain.units import show_bytes
 
 FAILURES = (
     ArithmeticError,
@@ -46,6 +49,16 @@ REASONS = {
     errno.EPERM: ("may not be {done}", "Change its permissions"),
     errno.EROFS: ("lies on a read-only disk", "Choose another folder"),
 }
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+"""Of these, what can be mended with space."""
+
+
+class NoRoomError(OSError):
+    """The disk has fewer bytes than a file of known size needs."""
+
+    def __init__(self, path: Path, num_bytes: int, number: int = errno.ENOSPC) -> None:
+        super().__init__(number, os.strerror(number), str(path))
+        self.num_bytes = num_bytes
 
 
 @contextmanager
@@ -96,7 +109,8 @@ def told(place: object, error: BaseException, done: str = "read", cure: str = ""
         # What is missing may be a file that the one asked for needs; a temporary name would say nothing.
         beside = done == "read" and error.filename is not None
         where = error.filename if beside and str(error.filename) not in str(place) else place
-        return UserError(where, problem.format(done=done), cure=advice)
+        got = _room(place, error) if error.errno in NO_ROOM else ...
+        return UserError(where, problem.format(done=done), got=got, cure=advice)
     if isinstance(error, RecursionError):
         return UserError(place, "is nested too deeply", cure=cure)
     if isinstance(error, MemoryError):
@@ -114,6 +128,17 @@ def explain(error: BaseException) -> UserError | None:
         place = error.filename if error.filename is not None else "a file"
         return told(os.fspath(place) if isinstance(place, os.PathLike) else place, error, "opened")
     return None
+
+
+def _room(place: object, error: OSError) -> object:
+    """Say how much is free where ``place`` is, and how much was needed if that is known."""
+    path = Path(str(place)).absolute()
+    try:
+        free = shutil.disk_usage(next(one for one in (path, *path.parents) if one.exists())).free
+    except OSError:
+        return ...
+    needed = f", {show_bytes(error.num_bytes)} needed" if isinstance(error, NoRoomError) else ""
+    return f"{show_bytes(free)} free{needed}"
 
 
 def _bytes_of(error: UnicodeError) -> object:

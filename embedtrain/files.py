@@ -8,13 +8,13 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from embedtrain.errors import UserError
-from embedtrain.leftovers import REPLACED, hidden_folder, home_of, is_empty
-from embedtrain.outside import NO_ROOM, REASONS, NoRoomError, reading, told, writing
+from embedtrain.leftovers import REPLACED, folders_above, hidden_folder, home_of, is_empty
+from embedtrain.outside import NO_ROOM, REASONS, NoRoomError, free_bytes, reading, told, writing
 
 SAID = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 """Errors whose words libraries pass on without their number."""
@@ -213,43 +213,37 @@ def reserve(path: Path, num_bytes: int) -> None:
 
 def check_room(folder: Path, num_bytes: int) -> None:
     """Raise what a full disk raises if fewer bytes are free."""
-    if shutil.disk_usage(folder).free < num_bytes:
+    if free_bytes(folder) < num_bytes:
         raise NoRoomError(folder, num_bytes)
 
 
 @contextmanager
 def _aside(path: Path, real: Path) -> Iterator[Path]:
     """Yield the output's name in a hidden folder, which goes in any case."""
-    hidden = None
-    try:
-        real.parent.mkdir(parents=True, exist_ok=True)
-        hidden = hidden_folder(home_of(real))
-        yield hidden / real.name
-    except Exception as error:
-        number = _number(error, hidden)
-        if number is None:
+    with ExitStack() as made:
+        with writing(path):
+            made.enter_context(folders_above(real))
+            hidden = hidden_folder(home_of(real))
+        made.callback(shutil.rmtree, hidden, ignore_errors=True)
+        try:
+            yield hidden / real.name
+        except Exception as error:  # told now: the disk is still as full as it was
+            if problem := _problem(path, error, hidden):
+                raise problem from error
             raise
-        known = isinstance(error, OSError) and error.errno is not None
-        cause = error if known else OSError(number, os.strerror(number))
-        raise told(path, cause, "written") from error
-    finally:
-        if hidden is not None:
-            shutil.rmtree(hidden, ignore_errors=True)
 
 
-def _number(error: Exception, hidden: Path | None) -> int | None:
-    """Return the system's number of an error that says that the output cannot be written; else None.
-
-    An error about another file is none of the output's.
-    """
-    if isinstance(error, OSError) and error.errno is not None:
-        own = hidden is None or error.filename is None or hidden.name in str(error.filename)
-        return error.errno if error.errno in REASONS and own else None
-    if isinstance(error, UserError) or hidden is None:
+def _problem(path: Path, error: Exception, hidden: Path) -> UserError | None:
+    """Say why the output cannot be written; None for an error about something else, such as what is read."""
+    if isinstance(error, UserError):
         return None
-    if isinstance(error, OSError | RuntimeError) and shutil.disk_usage(hidden).free < NEARLY_FULL:
-        return errno.ENOSPC
-    return next((number for number in SAID if os.strerror(number) in str(error)), None)
+    if isinstance(error, OSError) and error.errno is not None:
+        own = error.filename is None or hidden.name in str(error.filename)
+        return told(path, error, "written") if own and error.errno in REASONS else None
+    number = next((number for number in SAID if os.strerror(number) in str(error)), None)
+    if isinstance(error, OSError | RuntimeError) and free_bytes(hidden) < NEARLY_FULL:
+        number = errno.ENOSPC
+    return None if number is None else told(path, OSError(number, os.strerror(number)), "written")
 
 
 def _write_through(path: Path) -> None:

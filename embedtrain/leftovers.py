@@ -4,11 +4,13 @@ Each lies under its own name in a hidden folder that carries its owner: ``.tmp-S
 What a new output takes the place of is moved into ``.old-...`` for that instant.
 """
 
+import errno
 import os
 import re
 import secrets
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
@@ -20,6 +22,27 @@ LONGEST_NAME = 255
 UNFINISHED, REPLACED = ".tmp", ".old"
 NAME = re.compile(r"\.(tmp|old)-([0-9a-f]{8})-(\d+)-(\d+)-[0-9a-f]{8}")
 HIDDEN = re.compile(rf"{NAME.pattern}|\..*\.lock")
+
+
+@contextmanager
+def folders_above(path: Path) -> Iterator[None]:
+    """Make the folders above a path; those that are empty in the end were made in vain and go.
+
+    Raises:
+        OSError: If they cannot be made, or the path's own name is too long.
+    """
+    if len(os.fsencode(path.name)) > LONGEST_NAME:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(path))
+    made = [folder for folder in path.parents if not folder.exists()]
+    if path.parents[len(made)].is_file():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        with suppress(OSError):  # not empty: so are those above
+            for folder in made:
+                folder.rmdir()
 
 
 def hidden_folder(parent: Path, kind: str = UNFINISHED) -> Path:

@@ -9,14 +9,14 @@ import inspect
 import json
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from embedtrain.errors import UserError
-from embedtrain.leftovers import fitting, home_of
+from embedtrain.leftovers import fitting, folders_above, home_of
 from embedtrain.outside import writing
 from embedtrain.owners import Owner, this_process
 
@@ -63,17 +63,12 @@ def owned(path: Path) -> Iterator[None]:
     if os.environ.get("RANK", "0") != "0" or str(lock) in held:
         yield
         return
-    with _folders(path, lock.parent):
-        with writing(path):
-            descriptor = _acquire(path, lock)
+    with _locked(path, lock):
         os.environ[HELD] = os.pathsep.join([*held, str(lock)])
         try:
             yield
         finally:
             os.environ[HELD] = os.pathsep.join(held)
-            with suppress(OSError):
-                lock.unlink()  # first, so that no other takes over a file that is about to go
-            os.close(descriptor)
 
 
 def lock_of(path: Path) -> Path:
@@ -83,17 +78,17 @@ def lock_of(path: Path) -> Path:
 
 
 @contextmanager
-def _folders(path: Path, folder: Path) -> Iterator[None]:
-    """Make the folders above an output; those that are empty in the end were made in vain and go."""
-    made = [one for one in (folder, *folder.parents) if not one.exists()]
-    with writing(path):
-        folder.mkdir(parents=True, exist_ok=True)
-    try:
+def _locked(path: Path, lock: Path) -> Iterator[None]:
+    with ExitStack() as taken:
+        with writing(path):
+            taken.enter_context(folders_above(Path(os.path.realpath(path))))
+            descriptor = _acquire(path, lock)
+            taken.callback(os.close, descriptor)
+            # Removed while it is held: nobody can take over a file that is about to go.
+            taken.callback(lock.unlink, missing_ok=True)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(asdict(this_process())).encode(), 0)
         yield
-    finally:
-        with suppress(OSError):  # not empty: so are those above
-            for one in made:
-                one.rmdir()
 
 
 def _acquire(path: Path, lock: Path) -> int:
@@ -102,8 +97,6 @@ def _acquire(path: Path, lock: Path) -> int:
         try:
             _refuse_owned(path, lock, descriptor)
             if _is_at(lock, descriptor):
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, json.dumps(asdict(this_process())).encode(), 0)
                 return descriptor
         except BaseException:
             os.close(descriptor)

@@ -132,13 +132,18 @@ def explain(error: BaseException) -> UserError | None:
 
 def _room(place: object, error: OSError) -> object:
     """Say how much is free where ``place`` is, and how much was needed if that is known."""
-    path = Path(str(place)).absolute()
     try:
-        free = shutil.disk_usage(next(one for one in (path, *path.parents) if one.exists())).free
+        free = free_bytes(Path(str(place)))
     except OSError:
         return ...
     needed = f", {show_bytes(error.num_bytes)} needed" if isinstance(error, NoRoomError) else ""
     return f"{show_bytes(free)} free{needed}"
+
+
+def free_bytes(path: Path) -> int:
+    """Return how many bytes are free on the disk where a path is or would be."""
+    whole = path.absolute()
+    return shutil.disk_usage(next(one for one in (whole, *whole.parents) if one.exists())).free
 
 
 def _bytes_of(error: UnicodeError) -> object:

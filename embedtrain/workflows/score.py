@@ -193,6 +193,6 @@ def _begin(partial: Path, mark: Path, fingerprint: str) -> int:
         with partial.open("r+b") as file:
             file.truncate(offsets[whole])
         return whole
-    write_file(partial, b"")
     write_file(mark, fingerprint)
+    write_file(partial, b"")
     return 0

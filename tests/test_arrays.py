@@ -17,7 +17,7 @@ ARRAYS = [
     np.arange(6, dtype=np.int64),
     np.zeros((0, 4), dtype=np.float32),
     np.asfortranarray(np.arange(6, dtype=np.uint8).reshape(2, 3)),
-    np.float64(3).reshape(()),
+    np.array(3.0),
 ]
 
 

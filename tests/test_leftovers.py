@@ -16,6 +16,7 @@ def die_while(work):
         os.kill(os.getpid(), signal.SIGKILL)
 
     assert fork(dying).returncode == -signal.SIGKILL
+    sweep.cache_clear()  # the next output is one of another process
 
 
 @pytest.fixture(autouse=True)
@@ -27,9 +28,11 @@ def test_the_next_output_removes_what_a_dead_process_left(tmp_path):
     (tmp_path / "mine.tmp").write_text("x")
     (tmp_path / ".tmp-mine").mkdir()
 
+    making = [appearing_folder(tmp_path / "model"), appearing(tmp_path / "x")]
+
     def work():
-        (appearing_folder(tmp_path / "model").__enter__() / "half").touch()
-        appearing(tmp_path / "x").__enter__().write_text("half")
+        (making[0].__enter__() / "half").touch()
+        making[1].__enter__().write_text("half")
 
     die_while(work)
     assert len(list(tmp_path.iterdir())) == 4

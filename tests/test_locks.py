@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import time
 from dataclasses import asdict, replace
 from multiprocessing import Event
@@ -22,7 +23,7 @@ def own_as_a_stranger(path):
     def work():
         os.environ.pop(HELD, None)
         with owned(path):
-            print(lock_of(path).read_text())
+            sys.stdout.write(lock_of(path).read_text())
 
     return fork(work)
 
@@ -130,7 +131,7 @@ def test_the_owner_and_those_it_starts_work_under_one_lock(tmp_path, monkeypatch
 def test_a_function_owns_what_its_argument_names(tmp_path):
     @owns("output")
     def work(number, output=None):
-        return number, output is not None and lock_of(output).exists()
+        return number, output is not None and lock_of(tmp_path / "out").exists()
 
     assert work(1) == (1, False)
     assert work(2, tmp_path / "out") == work(2, output=str(tmp_path / "out")) == (2, True)

@@ -6,10 +6,13 @@ past them reaches the command line, which asks :func:`explain`. So a traceback m
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from embedtrain.errors import Interrupted, RankDied, UserError
+from embedtrain.units import show_bytes
 
 FAILURES = (
     ArithmeticError,
@@ -59,6 +62,16 @@ REASONS = {
     errno.EPERM: ("may not be {done}", "Change its permissions"),
     errno.EROFS: ("lies on a read-only disk", "Choose another folder"),
 }
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+"""Of these, what can be mended with space."""
+
+
+class NoRoomError(OSError):
+    """The disk has fewer bytes than a file of known size needs."""
+
+    def __init__(self, path: Path, num_bytes: int, number: int = errno.ENOSPC) -> None:
+        super().__init__(number, os.strerror(number), str(path))
+        self.num_bytes = num_bytes
 
 
 @contextmanager
@@ -118,7 +131,8 @@ def told(place: object, error: BaseException, done: str = "read", cure: str = ""
         # What is missing may be a file that the one asked for needs; a temporary name would say nothing.
         beside = done == "read" and error.filename is not None
         where = error.filename if beside and str(error.filename) not in str(place) else place
-        return UserError(where, problem.format(done=done), cure=advice)
+        got = _room(place, error) if error.errno in NO_ROOM else ...
+        return UserError(where, problem.format(done=done), got=got, cure=advice)
     if isinstance(error, RecursionError):
         return UserError(place, "is nested too deeply", cure=cure)
     if isinstance(error, MemoryError):
@@ -136,6 +150,22 @@ def explain(error: BaseException) -> UserError | None:
         place = error.filename if error.filename is not None else "a file"
         return told(os.fspath(place) if isinstance(place, os.PathLike) else place, error, "opened")
     return None
+
+
+def _room(place: object, error: OSError) -> object:
+    """Say how much is free where ``place`` is, and how much was needed if that is known."""
+    try:
+        free = free_bytes(Path(str(place)))
+    except OSError:
+        return ...
+    needed = f", {show_bytes(error.num_bytes)} needed" if isinstance(error, NoRoomError) else ""
+    return f"{show_bytes(free)} free{needed}"
+
+
+def free_bytes(path: Path) -> int:
+    """Return how many bytes are free on the disk where a path is or would be."""
+    whole = path.absolute()
+    return shutil.disk_usage(next(one for one in (whole, *whole.parents) if one.exists())).free
 
 
 def _bytes_of(error: UnicodeError) -> object:

@@ -5,12 +5,15 @@ from typing import Annotated
 
 import typer
 
+from embedtrain.locks import owns
+
 EXAMPLES = (
     "embedtrain compare baseline.json mine.json",
     "embedtrain compare scores/baseline scores/mine scores/other --plot difference.svg",
 )
 
 
+@owns("output")
 def compare(
     results: Annotated[
         list[Path],

@@ -7,6 +7,7 @@ import typer
 
 from embedtrain.cli.options import LongInputsOption
 from embedtrain.errors import UserError
+from embedtrain.locks import owns
 
 if TYPE_CHECKING:
     from embedtrain.release.hub import Upload
@@ -17,6 +18,7 @@ EXAMPLES = (
 )
 
 
+@owns("output")
 def export(
     source: Annotated[str, typer.Argument(help="A run folder, a model folder or a Hub id.")],
     output: Annotated[Path, typer.Option(help="Folder to write.")],
@@ -95,7 +97,7 @@ def _push(folder: Path, repository: str, *, confirm: bool, public: bool) -> None
 
 
 def _print_upload(upload: "Upload") -> None:
-    from embedtrain.evaluation.results.wording import show_bytes
+    from embedtrain.units import show_bytes
 
     kind = "private" if upload.private else "PUBLIC"
     size = show_bytes(upload.num_bytes)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from embedtrain.errors import UserError
+from embedtrain.locks import owns
 
 if TYPE_CHECKING:
     from embedtrain.workflows.first_recipe import Look
@@ -84,6 +85,7 @@ def _place(look: "Look", output: Path | None, *, asks: bool) -> Path:
     return output
 
 
+@owns("output")
 def _write(look: "Look", columns: dict[str, str], model: str, length: Any, output: Path) -> None:  # noqa: ANN401
     from embedtrain.workflows import first_recipe
 

@@ -15,7 +15,7 @@ from embedtrain.data.pretraining.spans import SpanReport
 from embedtrain.data.tokenized import SourceReport
 from embedtrain.evaluation.results.report import result_tables
 from embedtrain.evaluation.results.result import EvaluationResult, load_result, parse_result
-from embedtrain.evaluation.results.wording import metric_title, show_paired, show_seconds
+from embedtrain.evaluation.results.wording import metric_title, show_paired
 from embedtrain.files import read_json
 from embedtrain.mining.output import MiningFolder
 from embedtrain.plugins import IMPORTED
@@ -25,6 +25,7 @@ from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import Recipe, dump_recipe, load_recipe
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.training.planner import describe
+from embedtrain.units import show_seconds
 from embedtrain.workflows.check import CheckReport
 from embedtrain.workflows.pipeline import load_pipeline
 from embedtrain.workflows.search import Hit

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from embedtrain.cli.options import LateChunksOption, LongInputsOption, ModelArgument
+from embedtrain.locks import owns
 
 EXAMPLES = (
     "embedtrain probe my-model passkey --length 128 --length 512",
@@ -15,6 +16,7 @@ EXAMPLES = (
 )
 
 
+@owns("output")
 def probe(
     model: ModelArgument,
     name: Annotated[

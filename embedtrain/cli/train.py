@@ -7,6 +7,7 @@ import typer
 
 from embedtrain.cli.options import Overrides, complete_recipe
 from embedtrain.errors import UserError
+from embedtrain.locks import owns
 from embedtrain.resources import find_recipe
 
 EXAMPLES = (
@@ -43,6 +44,7 @@ def train(
     _train(recipe, overrides, output or Path("runs") / Path(recipe).stem)
 
 
+@owns("output")
 def _train(recipe: str, overrides: list[str] | None, output: Path) -> None:
     from embedtrain.files import refuse_existing
     from embedtrain.recipe.keys import check_keys

@@ -6,7 +6,6 @@ They are kept in the user's cache; a run copies its own into its folder, and goe
 import json
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from math import isnan
 from pathlib import Path
@@ -16,6 +15,8 @@ from embedtrain.data.given_rows import entries_of, judgments_of, rows_of
 from embedtrain.data.readers.text_lines import GIVEN, hash_files
 from embedtrain.errors import UserError
 from embedtrain.files import build_once, default_cache
+from embedtrain.leftovers import hidden_folder
+from embedtrain.outside import writing
 
 ROWS = "rows.jsonl"
 TASK = "in_memory"
@@ -103,17 +104,22 @@ def keep_given(content: dict[str, Any]) -> None:
             raise UserError(f"{name}.{lacking[0]}", "is missing", cure=cure)
 
 
-def copy_given(content: Any, folder: Path) -> Any:  # noqa: ANN401 - any part of a recipe
-    """Copy the files that were given in memory to ``folder`` and name them there."""
+def copy_given(content: Any, folder: Path, place: Path) -> Any:  # noqa: ANN401 - any part of a recipe
+    """Copy the files that were given in memory to ``folder`` and name them at ``place``, where it will lie."""
     if isinstance(content, dict):
-        return {key: copy_given(part, folder) for key, part in content.items()}
+        return {key: copy_given(part, folder, place) for key, part in content.items()}
     if isinstance(content, list):
-        return [copy_given(part, folder) for part in content]
+        return [copy_given(part, folder, place) for part in content]
     if not isinstance(content, str) or not Path(content).is_relative_to(_store()):
         return content
     inside = Path(content).relative_to(_store())
-    shutil.copytree(_store() / inside.parts[0], folder / inside.parts[0], dirs_exist_ok=True)
-    return str(folder.resolve() / inside)
+    kept = _store() / inside.parts[0]
+
+    def copy(new: Path) -> None:
+        shutil.copytree(kept, new, dirs_exist_ok=True)
+
+    build_once(folder / inside.parts[0], copy)
+    return str(place.resolve() / inside)
 
 
 def _store() -> Path:
@@ -122,8 +128,9 @@ def _store() -> Path:
 
 def _keep(write: Callable[[Path], None]) -> Path:
     """Let ``write`` fill a folder, and name it by what its files hold."""
-    _store().mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix="writing-", dir=_store()))
+    with writing(_store()):
+        _store().mkdir(parents=True, exist_ok=True)
+        building = hidden_folder(_store())
 
     def move(folder: Path) -> None:
         for path in building.iterdir():

@@ -1,9 +1,9 @@
 """Embeddings of many texts, computed once per weights, memory-mapped, and resumed after a kill."""
 
 import hashlib
-import os
 import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,11 @@ import torch
 from jaxtyping import Float32
 from torch import nn
 
+from embedtrain.arrays import new_array
 from embedtrain.encoding.shards import Shard, wait_for
 from embedtrain.encoding.texts import TEXTS_AT_ONCE, encode_texts
+from embedtrain.errors import UserError
+from embedtrain.files import appearing, build_once
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
@@ -21,7 +24,6 @@ from embedtrain.retrieval.late_interaction.exact import ExactIndex
 from embedtrain.retrieval.late_interaction.index_folder import (
     ARRAYS,
     MANIFEST,
-    new_folder,
     read_manifest,
     write_manifest,
 )
@@ -154,16 +156,8 @@ def _allocate(path: Path, rows: int, dim: int) -> None:
     """Make an empty array file; where ranks race, one wins and the others use its file."""
     if path.exists():
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{os.getpid()}.partial")
-    try:
-        np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=(rows, dim)).flush()
-        if not path.exists():
-            os.link(partial, path)
-    except FileExistsError:
-        pass  # another rank was faster
-    finally:
-        partial.unlink(missing_ok=True)
+    with appearing(path, replace=False) as partial:
+        new_array(partial, np.float32, (rows, dim))
 
 
 def _embed_tokens(
@@ -190,32 +184,36 @@ def _embed_tokens(
                     block = texts[start : start + TEXTS_AT_ONCE]
                     vectors = encode_texts(model, block, side, progress=advance)
                     assert isinstance(vectors, TokenVectors)
-                    ExactIndex(vectors).save(blocks[number])
+                    build_once(blocks[number], ExactIndex(vectors).save)
         if shard.is_first:
-            wait_for([block / MANIFEST for block in blocks])
+            wait_for([block / MANIFEST for block in blocks], unless=joined)
             _join(blocks, joined)
     wait_for([joined / MANIFEST])
     return ExactIndex.load(joined).documents
 
 
 def _join(blocks: Sequence[Path], joined: Path) -> None:
-    """Write the arrays of all blocks behind one another, a block in memory at a time."""
-    exact_match = read_manifest(blocks[0])["exact_match"]
-    with new_folder(joined) as partial:
-        for name in ARRAYS:
-            paths = [block / f"{name}.npy" for block in blocks]
-            if not paths[0].is_file():
-                continue
-            parts = [np.load(path, mmap_mode="r") for path in paths]
-            shape = (sum(map(len, parts)), *parts[0].shape[1:])
-            whole = np.lib.format.open_memmap(
-                partial / f"{name}.npy", mode="w+", dtype=parts[0].dtype, shape=shape
-            )
-            start = 0
-            for part in parts:
-                whole[start : start + len(part)] = part
-                start += len(part)
-            whole.flush()
-        write_manifest(partial, "exact", {"exact_match": exact_match})
+    """Write the arrays of all blocks behind one another, a block in memory at a time.
+
+    Another run may do the same, and remove the blocks when it has finished.
+    """
+    try:
+        build_once(joined, partial(_write_joined, blocks))
+    except (OSError, UserError):
+        if not joined.is_dir():
+            raise
     for block in blocks:
-        shutil.rmtree(block)
+        shutil.rmtree(block, ignore_errors=True)
+
+
+def _write_joined(blocks: Sequence[Path], folder: Path) -> None:
+    exact_match = read_manifest(blocks[0])["exact_match"]
+    for name in ARRAYS:
+        paths = [block / f"{name}.npy" for block in blocks]
+        if not paths[0].is_file():
+            continue
+        parts = [np.load(path, mmap_mode="r") for path in paths]
+        shape = (sum(map(len, parts)), *parts[0].shape[1:])
+        whole = new_array(folder / f"{name}.npy", parts[0].dtype, shape)
+        np.concatenate(parts, out=whole)
+    write_manifest(folder, "exact", {"exact_match": exact_match})

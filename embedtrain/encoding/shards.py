@@ -39,8 +39,11 @@ def use_own_device() -> None:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
 
 
-def wait_for(paths: Sequence[Path]) -> None:
-    """Wait until other ranks have made their files; torchrun ends all ranks when one fails."""
+def wait_for(paths: Sequence[Path], *, unless: Path | None = None) -> None:
+    """Wait until other ranks have made their files, or somebody that for which they are wanted.
+
+    torchrun ends all ranks when one fails.
+    """
     for path in paths:
-        while not path.exists():
+        while not (path.exists() or (unless is not None and unless.exists())):
             time.sleep(POLL_SECONDS)

@@ -5,13 +5,14 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
 from embedtrain.encoding.shards import Shard, wait_for
 from embedtrain.errors import UserError
-from embedtrain.files import write_file
+from embedtrain.files import appearing, write_file
 from embedtrain.mining.miner import RANDOM, MinedQuery
 from embedtrain.mining.settings import MiningConfig
 from embedtrain.mining.task import MiningTask
@@ -123,7 +124,7 @@ def join_parts(
     """
     tally = Tally()
     shown: list[tuple[bytes, MinedQuery]] = []
-    with _open(folder.negatives) as ids, _open(folder.training) as texts:
+    with _lines_of(folder.negatives) as ids, _lines_of(folder.training) as texts:
         for query in _read_parts(folder, num_parts):
             if query["suspects"]:
                 name = f"{config.seed}|{query['qid']}".encode()
@@ -136,18 +137,18 @@ def join_parts(
             line = {key: query[key] for key in ("qid", "pos", "neg", "dropped")}
             ids.write(json.dumps(line) + "\n")
             texts.write(json.dumps(_training_row(query, task), ensure_ascii=False) + "\n")
-    for path in (folder.negatives, folder.training):
-        path.with_name(f"{path.name}.partial").replace(path)
     return tally, [query for _, query in shown]
 
 
 def remove_parts(folder: MiningFolder) -> None:
     """Remove what only a run that goes on needs."""
-    shutil.rmtree(folder.parts)
+    shutil.rmtree(folder.parts, ignore_errors=True)
 
 
-def _open(path: Path) -> TextIO:
-    return path.with_name(f"{path.name}.partial").open("w", encoding="utf-8", newline="\n")
+@contextmanager
+def _lines_of(path: Path) -> Iterator[TextIO]:
+    with appearing(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
+        yield file
 
 
 def _read_parts(folder: MiningFolder, num_parts: int) -> Iterator[MinedQuery]:

@@ -188,9 +188,12 @@ def refuse_pretraining(recipe: AnyRecipe, place: object) -> Recipe:
     return recipe
 
 
-def dump_recipe(recipe: AnyRecipe, folder: Path | None = None) -> str:
-    """Return the recipe as YAML with every default written out; data given in memory are copied to ``folder``."""
+def dump_recipe(recipe: AnyRecipe, folder: Path | None = None, place: Path | None = None) -> str:
+    """Return the recipe as YAML with every default written out; data given in memory are copied to ``folder``.
+
+    ``place`` is where that folder will lie, if not where it is.
+    """
     content = recipe.model_dump(mode="json")
     if folder is not None:
-        content = copy_given(content, folder)
+        content = copy_given(content, folder, place or folder)
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)

@@ -18,6 +18,7 @@ from torch import nn
 
 from embedtrain.errors import UserError
 from embedtrain.files import (
+    appearing_folder,
     is_run,
     read_json,
     refuse_existing,
@@ -105,13 +106,14 @@ def create_run(path: Path, recipe: AnyRecipe, reports: Sequence[BaseModel]) -> R
         UserError: If the folder exists and is not empty.
     """
     refuse_existing(path)
-    run = RunFolder(path)
-    write_json(run.environment, _environment())
-    run.checkpoints.mkdir()
-    write_file(run.recipe, dump_recipe(recipe, run.given))
-    found = [report.model_dump() for report in reports]
-    write_json(run.data, found)
-    return run
+    given = RunFolder(path.resolve()).given
+    with appearing_folder(path) as building:
+        new = RunFolder(building)
+        write_json(new.environment, _environment())
+        new.checkpoints.mkdir()
+        write_file(new.recipe, dump_recipe(recipe, new.given, given))
+        write_json(new.data, [report.model_dump() for report in reports])
+    return RunFolder(path)
 
 
 def open_run(path: Path, overrides: Sequence[str] = ()) -> tuple[RunFolder, AnyRecipe]:
@@ -211,7 +213,8 @@ def _fill(
     own = {key.removeprefix("model."): value for key, value in weights}
     load_trained_weights(run.checkpoints, model, own)
     if recipe.model.lora is not None:
-        save_adapter(backbone, recipe.model.lora, recipe.model.backbone, run.adapter)
+        with appearing_folder(run.adapter) as building:
+            save_adapter(backbone, recipe.model.lora, recipe.model.backbone, building)
         merge_lora(backbone)
 
 

@@ -1,23 +1,21 @@
 """Workflow: a trained model becomes a folder that other libraries load, proven before it is announced."""
 
-import errno
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
+from embedtrain.files import appearing_folder, write_file
+from embedtrain.locks import owns
 from embedtrain.models.build import load_encoder, save_encoder
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.edits.lengthen import lengthen_weights
@@ -43,6 +41,7 @@ MAX_DIFFERENCE = 1e-5
 MIN_COSINE = 0.99999
 
 
+@owns("output")
 def export(
     source: str | Path,
     output: str | Path,
@@ -109,20 +108,12 @@ def write_model(
         raise UserError(
             "--output", "exists", got=str(output), cure="Add --overwrite or choose another"
         )
-    with _disk_errors(output.parent):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    try:
-        with _disk_errors(output.parent):
-            (save or partial(save_encoder, model))(building)
-            if card is not None:
-                (building / "README.md").write_text(card, encoding="utf-8")
+    size = sum(weight.nbytes for weight in model.state_dict().values())
+    with appearing_folder(output, num_bytes=size) as building:
+        (save or partial(save_encoder, model))(building)
+        if card is not None:
+            write_file(building / "README.md", card)
         verify(model, building)
-        with _disk_errors(output.parent):
-            building.chmod(0o755)
-            _put_in_place(building, output)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
     return output
 
 
@@ -137,7 +128,9 @@ def export_pretrained(
         UserError: If there is no checkpoint, ``output`` exists, or the reloaded vectors differ.
     """
     model = load_pretrained(run, recipe)
-    save_decoder(model, run.decoder)
+    if model.decoder is not None:
+        with appearing_folder(run.decoder) as building:
+            save_decoder(model, building)
     return write_model(
         model.encoder,
         output,
@@ -147,24 +140,6 @@ def export_pretrained(
             model, folder, with_head=recipe.objective.keeps_head
         ),
     )
-
-
-def _put_in_place(building: Path, output: Path) -> None:
-    """Rename the new folder to its name; the old one is moved away first and removed last."""
-    if not output.exists():
-        building.rename(output)
-        return
-    old = building.with_name(building.name + "-old")
-    output.rename(old)
-    try:
-        building.rename(output)
-    except OSError:
-        old.rename(output)
-        raise
-    if old.is_dir():
-        shutil.rmtree(old, ignore_errors=True)
-    else:
-        old.unlink()
 
 
 def verify(model: TextEncoder, folder: Path) -> None:
@@ -233,16 +208,3 @@ def _short_probes(model: TextEncoder) -> list[str]:
     tokens = model.tokenization(PROBES, shorter)
     limit = model.contract.length(shorter)
     return [text for text, ids in zip(PROBES, tokens, strict=True) if len(ids) < limit] or ["x"]
-
-
-@contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
-    """Turn what a full or read-only disk raises into one line."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        full = getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error)
-        reason = "No space left on device" if full else str(error)
-        raise UserError(
-            folder, "cannot be written to", got=reason, cure="Free some space; nothing was changed"
-        ) from error

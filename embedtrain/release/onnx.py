@@ -1,6 +1,5 @@
 """Workflow: a model folder gets a graph for onnxruntime, checked against torch before it stays."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,16 +7,19 @@ from numpy.typing import NDArray
 
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
+from embedtrain.files import appearing_folder
+from embedtrain.locks import owns
 from embedtrain.models.build import load_encoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.release.export import PROBES, difference, largest_difference
-from embedtrain.release.onnx_graph import OnnxEncoder, save_onnx
+from embedtrain.release.onnx_graph import FILE, OnnxEncoder, save_onnx
 from embedtrain.types import Side, TokenVectors
 
 MAX_DIFFERENCE = 1e-4
 MIN_COSINE = 0.9999
 
 
+@owns("folder")
 def export_onnx(folder: Path) -> Path:
     """Write ``onnx/embedding.onnx`` into a model folder: ids and mask in, finished vectors out.
 
@@ -26,15 +28,11 @@ def export_onnx(folder: Path) -> Path:
     """
     model = load_encoder(str(folder))
     model.to("cpu")
-    path = folder / "onnx"
-    shutil.rmtree(path, ignore_errors=True)
-    try:
-        written = save_onnx(model, folder)
-        check_onnx(model, written)
-    except BaseException:
-        shutil.rmtree(path, ignore_errors=True)
-        raise
-    return written
+    path = folder / FILE
+    with appearing_folder(path.parent) as building:
+        save_onnx(model, building / path.name)
+        check_onnx(model, building / path.name)
+    return path
 
 
 def check_onnx(model: TextEncoder, path: Path) -> float:

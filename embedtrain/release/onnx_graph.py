@@ -96,8 +96,8 @@ def pool_padded(
     return (states * weights).sum(dim=1) / weights.sum(dim=1)
 
 
-def save_onnx(model: TextEncoder, folder: Path) -> Path:
-    """Write the graph below ``folder``; :func:`embedtrain.release.onnx.export_onnx` also checks it.
+def save_onnx(model: TextEncoder, path: Path) -> None:
+    """Write the graph; :func:`embedtrain.release.onnx.export_onnx` also checks it.
 
     Raises:
         UserError: If the extra is missing, or the model does more than the graph can say.
@@ -106,8 +106,6 @@ def save_onnx(model: TextEncoder, folder: Path) -> Path:
         if find_spec(package) is None:
             raise missing_extra(package, "onnx", "to export a graph")
     graph, outputs = _graph(model)
-    path = folder / FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
     model.use_padded_attention()
     training = model.training
     model.eval()
@@ -129,7 +127,6 @@ def save_onnx(model: TextEncoder, folder: Path) -> Path:
             external_data=False,
         )
     model.train(training)
-    return path
 
 
 class OnnxEncoder:

@@ -6,6 +6,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
+from embedtrain.files import appearing
 from embedtrain.types import Movable
 
 
@@ -13,7 +14,10 @@ def save_batch(batch: Movable, folder: Path, step: int, rank: int) -> Path:
     """Write all tensors of a batch into one safetensors file, named by their fields, and return its path."""
     path = folder / f"bad-batch-step-{step:08d}-rank-{rank}.safetensors"
     source = str(getattr(batch, "source", 0))
-    save_file(_tensors(batch), path, {"step": str(step), "rank": str(rank), "source": source})
+    with appearing(path) as partial:
+        save_file(
+            _tensors(batch), partial, {"step": str(step), "rank": str(rank), "source": source}
+        )
     return path
 
 

@@ -8,12 +8,12 @@ import psutil
 import torch
 from torch import nn
 
-from embedtrain.evaluation.results.wording import show_bytes
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoder
 from embedtrain.progress import console
 from embedtrain.training.settings import TrainerConfig
 from embedtrain.types import RetrievalBatch
+from embedtrain.units import show_bytes
 
 FEWEST_TOKENS = 256
 USABLE = 0.8

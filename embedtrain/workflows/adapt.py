@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from embedtrain.errors import UserError
+from embedtrain.files import appearing_folder
+from embedtrain.locks import owns
 from embedtrain.models.backbone.files import linear_layer, write_projection
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.encoder import DenseEncoder
@@ -31,6 +33,7 @@ class AdapterFiles:
     pairs: Path | None = None
 
 
+@owns("output")
 def adapt(
     files: AdapterFiles, output: Path, config: AdaptConfig, model: str | None = None
 ) -> dict[str, float]:
@@ -53,12 +56,14 @@ def adapt(
     data = read_data(files, config)
     encoder = None if model is None else _encoder(model, config, data.documents.shape[1])
     adapters, figures = train_adapters(data, config)
-    save_adapters(output, adapters, figures)
-    for side, adapter in adapters.items():
-        if (matrix := adapter.matrix) is not None:
-            write_projection(output / f"dense_{side}", linear_layer(matrix))
-    if encoder is not None:
-        _write_models(encoder, str(model), adapters, output, config)
+    with appearing_folder(output) as building:
+        save_adapters(building, adapters, figures)
+        for side, adapter in adapters.items():
+            if (matrix := adapter.matrix) is not None:
+                write_projection(building / f"dense_{side}", linear_layer(matrix))
+        if encoder is not None:
+            place = output.resolve() / DOCUMENT_MODEL
+            _write_models(encoder, str(model), adapters, building, place, config)
     return figures
 
 
@@ -157,18 +162,23 @@ def _encoder(model: str, config: AdaptConfig, dim: int) -> DenseEncoder:
 
 
 def _write_models(
-    encoder: DenseEncoder, base: str, adapters: Adapters, output: Path, config: AdaptConfig
+    encoder: DenseEncoder,
+    base: str,
+    adapters: Adapters,
+    building: Path,
+    place: Path,
+    config: AdaptConfig,
 ) -> None:
-    """Write the model of queries, and that of documents where it is another."""
+    """Write the model of queries, and that of documents where it is another, which will lie at ``place``."""
     query = _with_adapter(encoder, adapters["query"])
     if config.sides == "separate":
         documents = _with_adapter(encoder, adapters["document"])
-        write_model(documents, output / DOCUMENT_MODEL)
-        base = str((output / DOCUMENT_MODEL).resolve())
+        write_model(documents, building / DOCUMENT_MODEL)
+        base = str(place)
     if config.sides != "shared":
-        place = str(Path(base).resolve()) if Path(base).is_dir() else base
-        query.contract = query.contract.model_copy(update={"document_model": place})
-    write_model(query, output / MODEL)
+        named = str(Path(base).resolve()) if Path(base).is_dir() else base
+        query.contract = query.contract.model_copy(update={"document_model": named})
+    write_model(query, building / MODEL)
 
 
 def _with_adapter(encoder: DenseEncoder, adapter: VectorAdapter) -> DenseEncoder:

@@ -1,10 +1,9 @@
 """Query-only tuning: keep the starting model for documents, and encode them once."""
 
-import shutil
-
 from embedtrain.data.sources import open_source
 from embedtrain.data.tokenized import text_id
 from embedtrain.errors import UserError
+from embedtrain.files import build_once
 from embedtrain.mining.task import load_mining_task
 from embedtrain.models.build import load_dense, save_encoder
 from embedtrain.models.dense.encoder import DenseEncoder
@@ -30,11 +29,7 @@ def keep_document_model(run: RunFolder, model: TextEncoder) -> None:
             cure="Use model.kind: dense, or drop it",
         )
     folder = (run.path / "document_model").resolve()
-    if not folder.is_dir():
-        partial = folder.with_name(".document_model")
-        shutil.rmtree(partial, ignore_errors=True)
-        save_encoder(model, partial)
-        partial.rename(folder)
+    build_once(folder, lambda building: save_encoder(model, building))
     model.contract = model.contract.model_copy(update={"document_model": str(folder)})
 
 

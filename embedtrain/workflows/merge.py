@@ -11,7 +11,8 @@ from embedtrain.evaluation.results.result import EvaluationResult
 from embedtrain.evaluation.tasks.discovery import open_task
 from embedtrain.evaluation.tasks.subject import Subject
 from embedtrain.files import default_cache, write_json
-from embedtrain.models.build import load_encoder
+from embedtrain.locks import owns
+from embedtrain.models.build import load_encoder, save_encoder
 from embedtrain.models.edits.merge import Granularity, Method, Weights, merge_weights
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.progress import console
@@ -61,6 +62,7 @@ class Point:
         return fmean(self.scores.values()) if self.scores else 0.0
 
 
+@owns("output")
 def merge(wish: MergeWish, output: Path) -> list[Point]:
     """Merge and write the model; with a grid measure every point and write the best by the mean over tasks.
 
@@ -96,7 +98,6 @@ def merge(wish: MergeWish, output: Path) -> list[Point]:
             console.print(f"{shares} {granularity}: {found}")
     best = max(points, key=lambda point: point.mean)
     _fill(merged, merge_weights(weights, best.shares, wish.method, base, best.granularity))
-    write_model(merged, output)
     report = {
         "method": wish.method,
         "models": list(wish.models),
@@ -106,7 +107,12 @@ def merge(wish: MergeWish, output: Path) -> list[Point]:
             {"shares": p.shares, "granularity": p.granularity, "scores": p.scores} for p in points
         ],
     }
-    write_json(output / "merge.json", report)
+
+    def save(folder: Path) -> None:
+        save_encoder(merged, folder)
+        write_json(folder / "merge.json", report)
+
+    write_model(merged, output, save=save)
     return points
 
 

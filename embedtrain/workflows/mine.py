@@ -16,6 +16,7 @@ from embedtrain.data.sources import load_task
 from embedtrain.encoding.shards import Shard, current_shard, use_own_device, wait_for
 from embedtrain.errors import UserError
 from embedtrain.files import default_cache, write_file, write_json
+from embedtrain.locks import owns
 from embedtrain.mining.cross_encoder import CrossEncoder
 from embedtrain.mining.filters import Filters
 from embedtrain.mining.identity import cluster_rows, first_rows, text_digest
@@ -42,6 +43,7 @@ class Guarded:
     report: dict[str, Any]
 
 
+@owns("output")
 def mine(
     model: str,
     data: str,
@@ -72,6 +74,7 @@ def mine(
     return mine_task(load_encoder(model), task, output, config, cache=cache)
 
 
+@owns("output")
 def mine_task(
     model: TextEncoder,
     task: MiningTask,

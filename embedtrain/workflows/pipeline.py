@@ -10,7 +10,8 @@ from pydantic import Field, PositiveInt, ValidationError, model_validator
 from embedtrain.data.examples import SourceConfig
 from embedtrain.data.pretraining.corpus import CorpusConfig
 from embedtrain.errors import UserError
-from embedtrain.files import refuse_existing
+from embedtrain.files import refuse_existing, write_file
+from embedtrain.locks import owns
 from embedtrain.mining.settings import MiningConfig
 from embedtrain.progress import console
 from embedtrain.recipe.keys import known_keys
@@ -146,6 +147,7 @@ def load_pipeline(path: Path, overrides: Sequence[str] = ()) -> Pipeline:
         raise describe_mistake(details, content, known, place=str(path), root=root) from error
 
 
+@owns("output")
 def run_pipeline(pipeline: Pipeline, output: Path) -> Path:
     """Run all stages; started again on the same folder, it goes on where it was.
 
@@ -170,13 +172,12 @@ def run_pipeline(pipeline: Pipeline, output: Path) -> Path:
     if not mark.is_file():
         refuse_existing(output)
     recipes = output / "recipes"
-    recipes.mkdir(parents=True, exist_ok=True)
-    mark.write_text(text, encoding="utf-8")
+    write_file(mark, text)
     for stage in pipeline.stages:
         if stage.train is not None:
             content = {"description": f"{pipeline.description} ({stage.name})"} | stage.train
             written = yaml.safe_dump(_resolve(content, output), sort_keys=False)
-            (recipes / f"{stage.name}.yaml").write_text(written, encoding="utf-8")
+            write_file(recipes / f"{stage.name}.yaml", written)
             load_recipe(recipes / f"{stage.name}.yaml")
     for number, stage in enumerate(pipeline.stages, 1):
         console.print(f"Stage {number} of {len(pipeline.stages)}: {stage.name}")

@@ -13,6 +13,7 @@ from embedtrain.data.examples import SourceConfig
 from embedtrain.data.sources import open_source
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
+from embedtrain.locks import owns
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.edits.rotate import check_rotatable, principal_axes, rotate_encoder
@@ -32,6 +33,7 @@ are those of the model it was made of; the first dimensions carry the most, so v
 """
 
 
+@owns("output")
 def rotate(
     model: str,
     data: str,

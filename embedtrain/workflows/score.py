@@ -16,13 +16,16 @@ from embedtrain.data.examples import Example, Source, SourceConfig
 from embedtrain.data.sources import open_source
 from embedtrain.encoding.shards import Shard
 from embedtrain.errors import UserError
-from embedtrain.files import default_cache
+from embedtrain.files import default_cache, finish, write_file
+from embedtrain.leftovers import fitting
+from embedtrain.locks import owns
 from embedtrain.mining.cross_encoder import CrossEncoder
 from embedtrain.mining.sources import encode_task
 from embedtrain.mining.task import MiningTask
 from embedtrain.models.backbone.fetching import fetch
 from embedtrain.models.backbone.folder_files import BackboneFile, read_form
 from embedtrain.models.build import load_encoder
+from embedtrain.outside import writing
 from embedtrain.progress import progress_bar
 
 TeacherKind = Literal["cross_encoder", "encoder"]
@@ -31,6 +34,7 @@ ScoreExamples = Callable[[Sequence[Example]], list[NDArray[np.float64]]]
 
 EXAMPLES_PER_BLOCK = 256
 DECIMALS = 6
+CURE = "Make room and start the same command again: it goes on where it was"
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Teacher:
     key: str
 
 
+@owns("output")
 def score(
     teacher: str,
     data: SourceConfig,
@@ -80,20 +85,22 @@ def score(
 
 def _write(teacher: Teacher, source: Source, output: Path, fingerprint: str) -> int:
     """Score block after block into a file that gets its name at the end; return the number of rows."""
-    partial, mark = output.with_suffix(".partial"), output.with_suffix(".fingerprint")
-    output.parent.mkdir(parents=True, exist_ok=True)
+    partial, mark = (
+        output.with_name(fitting(output.stem, end)) for end in (".partial", ".fingerprint")
+    )
     num_done = _begin(partial, mark, fingerprint)
+    examples = islice(source.examples(), num_done, None)
     with progress_bar("Scoring", source.length) as advance:
         advance(num_done)
-        with partial.open("a", encoding="utf-8", newline="\n") as file:
-            examples = islice(source.examples(), num_done, None)
-            while block := list(islice(examples, EXAMPLES_PER_BLOCK)):
-                file.writelines(_lines(block, teacher.score(block)))
-                file.flush()
-                num_done += len(block)
-                advance(len(block))
-    partial.replace(output)
-    mark.unlink()
+        while block := list(islice(examples, EXAMPLES_PER_BLOCK)):
+            lines = "".join(_lines(block, teacher.score(block)))
+            with writing(output, cure=CURE), partial.open("ab") as file:
+                file.write(lines.encode())
+            num_done += len(block)
+            advance(len(block))
+    with writing(output):
+        finish(partial, output)
+        mark.unlink()
     return num_done
 
 
@@ -181,6 +188,6 @@ def _begin(partial: Path, mark: Path, fingerprint: str) -> int:
         with partial.open("r+b") as file:
             file.truncate(offsets[whole])
         return whole
-    partial.write_bytes(b"")
-    mark.write_text(fingerprint, encoding="utf-8")
+    write_file(mark, fingerprint)
+    write_file(partial, b"")
     return 0

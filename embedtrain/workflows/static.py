@@ -10,6 +10,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
+from embedtrain.locks import owns
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.static.distil import (
@@ -46,6 +47,7 @@ class StaticConfig(Section):
     seed: NonNegativeInt = 0
 
 
+@owns("output")
 def make_static(
     model: str, texts: Path, output: Path, config: StaticConfig, column: str | None = None
 ) -> dict[str, float]:

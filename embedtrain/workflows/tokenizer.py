@@ -1,7 +1,5 @@
 """Workflow: a tokenizer of one's own corpus, for an encoder from scratch."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +17,8 @@ from transformers import PreTrainedTokenizerFast
 
 from embedtrain.data.pretraining.corpus import CorpusConfig, open_corpus
 from embedtrain.errors import UserError
+from embedtrain.files import appearing_folder
+from embedtrain.locks import owns
 from embedtrain.progress import progress_bar
 
 TokenizerKind = Literal["wordpiece", "bpe", "unigram"]
@@ -33,6 +33,7 @@ SMALLEST = 300
 """Fewer tokens than bytes and special tokens leave nothing to learn."""
 
 
+@owns("output")
 def train_tokenizer(
     corpora: Sequence[CorpusConfig],
     output: Path,
@@ -91,14 +92,8 @@ def _texts(corpora: Sequence[CorpusConfig]) -> Iterator[str]:
 
 def _save(tokenizer: Tokenizer, output: Path) -> None:
     wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=512, **SPECIAL)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
-    try:
+    with appearing_folder(output) as building:
         wrapped.save_pretrained(building)
-        building.chmod(0o755)
-        building.rename(output)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
 
 
 def _blank(kind: TokenizerKind, size: int, lowercase: bool) -> tuple[Tokenizer, Any]:

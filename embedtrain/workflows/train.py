@@ -18,6 +18,7 @@ from embedtrain.data.tokenized import TokenizedSource, tokenize_source
 from embedtrain.errors import UserError
 from embedtrain.evaluation.results.result import load_result
 from embedtrain.files import refuse_existing
+from embedtrain.locks import owns
 from embedtrain.mining.task import MiningTask, load_mining_task
 from embedtrain.models.build import build_encoder
 from embedtrain.models.dense.config import DenseConfig
@@ -65,6 +66,7 @@ from embedtrain.workflows.refresh import RefreshedBatches
 from embedtrain.workflows.summary import add_seconds, note, timed
 
 
+@owns("output")
 def train(recipe: AnyRecipe, output: Path) -> RunFolder:
     """Train or pre-train a recipe from the beginning.
 
@@ -125,6 +127,7 @@ def _noted(prepared: Prepared) -> dict[str, Any]:
     return {"query": rows[0].query, "fraction": fraction}
 
 
+@owns("path")
 def resume(path: Path, overrides: Sequence[str] = ()) -> RunFolder:
     """Continue a run from its newest checkpoint, exactly as if it had never stopped.
 

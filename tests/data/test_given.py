@@ -188,7 +188,7 @@ def test_mistakes_in_rows_are_named_where_the_rows_were_given(row, message):
 
 def test_tables_show_that_rows_were_given_and_keep_other_paths(tmp_path):
     content = {"data": {"sources": [{"path": str(keep_rows(ROWS))}]}}
-    (moved,) = copy_given(content, tmp_path / "given")["data"]["sources"]
+    (moved,) = copy_given(content, tmp_path / "given", tmp_path / "given")["data"]["sources"]
     assert name_given(str(keep_rows(ROWS))) == name_given(moved["path"]) == "given in memory"
     task = keep_task(["a"], ["b"], {"0": ["0"]})
     assert name_given(str(task)) == "given in memory"
@@ -210,7 +210,7 @@ def test_a_recipe_gets_paths_in_the_place_of_what_it_holds(tmp_path):
     assert Path(content["evaluation"]["path"]).name == "in_memory"
     assert content["validation"] == {"path": "beir"}
 
-    moved = copy_given(content, tmp_path / "run")
+    moved = copy_given(content, tmp_path / "run", tmp_path / "run")
     assert lines(Path(moved["data"]["sources"][0]["path"])) == ROWS
     assert Path(moved["data"]["sources"][0]["path"]).is_relative_to(tmp_path / "run")
     assert load_retrieval_task(moved["evaluation"]["path"]).queries == ["a"]

@@ -128,7 +128,8 @@ def python_docs_folder(cache: Path | None = None, progress: Progress | None = No
     for module in EXTRACTION:
         key.update(inspect.getsource(module).encode())
     folder = (cache or default_cache()) / "python_docs" / key.hexdigest()[:32]
-    return build_once(folder, lambda building: _build(building, packages, progress))
+    kept = folder.parent / "packages"
+    return build_once(folder, lambda building: _build(building, packages, kept, progress))
 
 
 def split_files(folder: Path, split: str) -> list[Path]:
@@ -152,9 +153,11 @@ def stored_pairs(files: Sequence[Path]) -> Iterator[StoredPair]:
                 yield StoredPair(**json.loads(line))
 
 
-def _build(folder: Path, packages: Sequence[PythonPackage], progress: Progress | None) -> None:
+def _build(
+    folder: Path, packages: Sequence[PythonPackage], kept: Path, progress: Progress | None
+) -> None:
     start = time.monotonic()
-    read = read_packages(packages, folder.parent / "packages", progress)
+    read = read_packages(packages, kept, progress)
     raw = [PythonPair(docs.package, documented) for docs in read for documented in docs.objects]
     with without_garbage_collection():
         splits = curate(raw)

@@ -13,12 +13,8 @@ from rich.table import Table
 from embedtrain.errors import UserError
 from embedtrain.evaluation.results.plots import COLORS, MUTED, new_figure, save_figure, svg
 from embedtrain.evaluation.results.result import EvaluationResult, load_result
-from embedtrain.evaluation.results.wording import (
-    file_names,
-    metric_title,
-    show_bytes,
-    show_seconds,
-)
+from embedtrain.evaluation.results.wording import file_names, metric_title
+from embedtrain.units import show_bytes, show_seconds
 
 Cost = Literal["bytes", "latency", "encoding"]
 LABELS: dict[Cost, str] = {

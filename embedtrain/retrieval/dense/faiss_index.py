@@ -6,7 +6,6 @@ An index is chosen by a faiss factory string: ``Flat`` (exact), ``SQ8`` (a byte 
 Source: https://github.com/facebookresearch/faiss/wiki/The-index-factory.
 """
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int64
 
 from embedtrain.errors import UserError
+from embedtrain.files import appearing
 from embedtrain.retrieval.dense.exact import SearchResult, search_exact
 
 DocumentVectors = Float[np.ndarray, "documents dim"]
@@ -106,18 +106,13 @@ def measure_recall(
 
 def save_index(index: Index, path: Path) -> None:
     """Write an index to a file, which appears only when complete."""
-    partial = path.with_name(f"{path.name}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        faiss.write_index(index, str(partial))
-        partial.replace(path)
-    except (RuntimeError, OSError) as error:
+        with appearing(path) as partial:
+            faiss.write_index(index, str(partial))
+    except RuntimeError as error:
         raise UserError(
             path, f"cannot be written ({_reason(error)})", cure="Check the folder and free space"
         ) from error
-    finally:
-        with suppress(OSError):  # it is there only if writing failed half-way
-            partial.unlink()
 
 
 def load_index(path: Path) -> Index:

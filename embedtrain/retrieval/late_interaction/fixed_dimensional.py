@@ -21,7 +21,9 @@ from jaxtyping import Float32, Int64
 from pydantic import Field, PositiveInt
 from torch import Tensor
 
+from embedtrain.arrays import new_array, place_array
 from embedtrain.errors import UserError
+from embedtrain.outside import writing
 from embedtrain.retrieval.dense.faiss_index import (
     build_index,
     load_index,
@@ -86,9 +88,8 @@ class FixedDimensionalSearch(Section):
         encoder = Encoder.draw(self, documents.values.shape[1])
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             shape = (len(documents), encoder.dim + cls_dim(documents))
-            encodings = np.lib.format.open_memmap(
-                Path(folder) / "encodings.npy", mode="w+", dtype=np.float32, shape=shape
-            )
+            with writing(folder):
+                encodings = new_array(Path(folder) / "encodings.npy", np.float32, shape)
             for start, stop in cut_blocks(documents.lengths, ENCODED_TOKENS):
                 encodings[start:stop] = encoder.with_cls(documents.part(start, stop), "document")
             index = build_index(encodings, self.factory, parameters=self.parameters, seed=self.seed)
@@ -212,7 +213,7 @@ class FixedDimensionalIndex(CandidateIndex):
             save_index(self.index, partial / FAISS_FILE)
             for name in ("planes", "signs", "places"):
                 if (array := getattr(self.encoder, name)) is not None:
-                    np.save(partial / f"{name}.npy", array, allow_pickle=False)
+                    place_array(partial / f"{name}.npy", array)
             used = {"num_candidates": self.num_candidates}
             settings = self.encoder.settings.model_copy(update=used).model_dump()
             content = {"settings": settings, "digest": self.encoder.digest}

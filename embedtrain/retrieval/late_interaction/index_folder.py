@@ -1,7 +1,6 @@
 """Folders that hold a late-interaction index: ``.npy`` files, faiss files and one JSON manifest."""
 
 import json
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from embedtrain.arrays import place_array
 from embedtrain.errors import UserError
+from embedtrain.files import appearing_folder
+from embedtrain.leftovers import is_empty
 from embedtrain.types import TokenVectors
 
 MANIFEST = "index.json"
@@ -25,26 +27,12 @@ def new_folder(folder: Path) -> Iterator[Path]:
     An index that was there before is replaced, and stays complete until then. Anything else that is there
     is left alone.
     """
-    if folder.exists() and not (folder / MANIFEST).is_file() and any(folder.iterdir()):
+    if folder.exists() and not (folder / MANIFEST).is_file() and not is_empty(folder):
         raise UserError(
             folder, "holds other files than an index", cure="Name a new or an empty folder"
         )
-    partial, old = (folder.with_name(f"{folder.name}.{end}") for end in ("partial", "old"))
-    try:
-        for left_over in (partial, old):
-            shutil.rmtree(left_over, ignore_errors=True)
-        partial.mkdir(parents=True)
+    with appearing_folder(folder) as partial:
         yield partial
-        if folder.exists():
-            folder.rename(old)
-        partial.rename(folder)
-    except OSError as error:
-        raise UserError(
-            folder, f"cannot be written ({error.strerror})", cure="Check the folder and free space"
-        ) from error
-    finally:
-        for left_over in (partial, old):
-            shutil.rmtree(left_over, ignore_errors=True)
 
 
 def write_manifest(folder: Path, kind: str, content: Mapping[str, Any]) -> None:
@@ -90,7 +78,7 @@ def write_vectors(folder: Path, vectors: TokenVectors, *, values: str = "values"
     for name in ARRAYS:
         array, file = getattr(vectors, name), values if name == "values" else name
         if array is not None:
-            np.save(folder / f"{file}.npy", array, allow_pickle=False)
+            place_array(folder / f"{file}.npy", array)
 
 
 def read_vectors(folder: Path, *, exact_match: bool, values: str = "values") -> TokenVectors:

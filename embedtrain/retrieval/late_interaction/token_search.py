@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Float32, Int64
 from pydantic import PositiveInt
 
+from embedtrain.arrays import place_array
 from embedtrain.errors import UserError
 from embedtrain.retrieval.dense.exact import SearchResult, search_exact
 from embedtrain.retrieval.dense.faiss_index import (
@@ -165,7 +166,7 @@ class XtrIndex:
     def save(self, folder: Path) -> None:
         """Write the faiss index and the documents' lengths."""
         with new_folder(folder) as partial:
-            np.save(partial / "lengths.npy", self.lengths, allow_pickle=False)
+            place_array(partial / "lengths.npy", self.lengths)
             save_index(self.index, partial / FAISS_FILE)
             write_manifest(partial, self.kind, {"num_tokens": self.num_tokens})
 

@@ -1,8 +1,6 @@
 """Workflow: a model and a file of texts become a file of vectors."""
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -12,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from embedtrain.arrays import new_array, place_array, save_rows
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.contract.texts import LateInteractionContract
 from embedtrain.data.readers.rows import POSITIVE_NAMES, QUERY_NAMES, Row, text_column
@@ -20,6 +19,7 @@ from embedtrain.data.readers.text_lines import read_lines, read_objects
 from embedtrain.encoding.texts import TEXTS_AT_ONCE, encode_texts
 from embedtrain.errors import UserError
 from embedtrain.files import appearing
+from embedtrain.locks import owns
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.late_chunking import LateChunkEncoder, chunk_late
@@ -44,6 +44,7 @@ DOCUMENT_COLUMNS = ("text", *POSITIVE_NAMES, *COLUMNS)
 CURE = "Name it with --column"
 
 
+@owns("output")
 def encode(
     model: str,
     texts: Path,
@@ -86,8 +87,6 @@ def encode(
     encoder = chunk_late(longer, late_chunks)
     if not isinstance(encoder, DenseEncoder):
         _encode_tokens(encoder, texts, output, side, column, total)
-        if isinstance(encoder, LateChunkEncoder):
-            write_chunk_spans(encoder, read_texts(texts, column), output)
         return total, encoder.dim
     write_vectors(encoder, read_texts(texts, column), total, output, side)
     return total, encoder.dim
@@ -102,12 +101,11 @@ def write_vectors(
         appearing(output) as partial,
         progress_bar(f"Encoding for {output.name}", total) as advance,
     ):
-        array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float32, shape=shape)
+        array = new_array(partial, np.float32, shape)
         for start in range(0, total, TEXTS_AT_ONCE):
             block = list(islice(source, TEXTS_AT_ONCE))
             out = array[start : start + len(block)]
             encode_texts(encoder, block, side, out=out, progress=advance)
-        array.flush()
 
 
 def _encode_tokens(
@@ -117,26 +115,23 @@ def _encode_tokens(
     refuse_more_than_vectors(encoder)
     lengths: list[NDArray[np.int64]] = []
     source = read_texts(texts, column)
-    with appearing(output) as partial, tempfile.TemporaryFile(dir=output.parent) as raw:
-        with progress_bar(f"Encoding {texts.name}", total) as advance:
+    with (
+        appearing(output) as partial,
+        appearing(output.with_suffix(".lengths.npy")) as counts,
+        progress_bar(f"Encoding {texts.name}", total) as advance,
+    ):
+
+        def blocks() -> Iterator[NDArray[np.float32]]:
             while block := list(islice(source, TEXTS_AT_ONCE)):
                 vectors = encode_texts(encoder, block, side, progress=advance)
                 assert isinstance(vectors, TokenVectors)
-                raw.write(np.ascontiguousarray(vectors.values, dtype=np.float32).data)
                 lengths.append(vectors.lengths)
-        every = np.concatenate(lengths)
-        header = {"descr": "<f4", "fortran_order": False, "shape": (int(every.sum()), encoder.dim)}
-        raw.seek(0)
-        with partial.open("wb") as file:
-            np.lib.format.write_array_header_1_0(file, header)
-            shutil.copyfileobj(raw, file)
-        save_array(output.with_suffix(".lengths.npy"), every)
+                yield vectors.values
 
-
-def save_array(path: Path, array: NDArray[np.int64] | NDArray[np.float32]) -> None:
-    """Write an array as a ``.npy`` file, whole or not at all."""
-    with appearing(path) as partial, partial.open("wb") as file:
-        np.save(file, array)
+        save_rows(partial, blocks(), encoder.dim)
+        place_array(counts, np.concatenate(lengths))
+        if isinstance(encoder, LateChunkEncoder):
+            write_chunk_spans(encoder, read_texts(texts, column), output)
 
 
 def refuse_more_than_vectors(encoder: TextEncoder) -> None:

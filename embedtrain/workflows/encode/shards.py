@@ -17,18 +17,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from embedtrain.arrays import save_array
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.encoding.cache import model_key
 from embedtrain.encoding.shards import current_shard, use_own_device, wait_for
 from embedtrain.encoding.texts import TEXTS_AT_ONCE, encode_texts
 from embedtrain.errors import UserError
 from embedtrain.files import appearing, check_folder, read_json, write_json
+from embedtrain.leftovers import is_empty
+from embedtrain.locks import owns
 from embedtrain.models.build import load_encoder
 from embedtrain.models.edits.lengthen import lengthen_encoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.progress import console
 from embedtrain.types import Side, TokenVectors
-from embedtrain.workflows.encode.file import read_texts, refuse_more_than_vectors, save_array
+from embedtrain.workflows.encode.file import read_texts, refuse_more_than_vectors
 
 Format = Literal["npy", "parquet"]
 SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".txt", ".parquet")
@@ -64,6 +67,7 @@ class Throughput:
         return self.new_rows / self.seconds if self.new_rows else 0.0
 
 
+@owns("output")
 def encode_shards(
     model: str,
     texts: Path,
@@ -144,7 +148,7 @@ def _write_plan(output: Path, settings: dict[str, object], texts: Path, column: 
     """Count the rows of all files and cut them into parts; also checks every row before work starts."""
     if (output / PLAN).is_file():
         return
-    if output.is_dir() and any(output.iterdir()):
+    if output.is_dir() and not is_empty(output):
         raise UserError(
             "--output", "exists and is not empty", got=str(output), cure="Name another folder"
         )

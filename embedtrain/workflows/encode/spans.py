@@ -5,16 +5,20 @@ from pathlib import Path
 
 import numpy as np
 
+from embedtrain.arrays import place_array
 from embedtrain.contract.spans import mark
 from embedtrain.data.readers.rows import text_column
 from embedtrain.data.readers.text_lines import read_objects
 from embedtrain.errors import UserError
+from embedtrain.files import appearing
+from embedtrain.locks import owns
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.types import Side
-from embedtrain.workflows.encode.file import COLUMNS, CURE, save_array, write_vectors
+from embedtrain.workflows.encode.file import COLUMNS, CURE, write_vectors
 
 
+@owns("output")
 def encode_spans(
     model: str,
     texts: Path,
@@ -48,8 +52,9 @@ def encode_spans(
         )  # fmt: skip
     total = int(counts.sum())
     every = (marked for spans in read_spans(texts, column) for marked in spans)
-    write_vectors(encoder, every, total, output, side)
-    save_array(output.with_suffix(".lengths.npy"), counts)
+    with appearing(output.with_suffix(".lengths.npy")) as partial:
+        place_array(partial, counts)
+        write_vectors(encoder, every, total, output, side)
     return total, encoder.dim
 
 

@@ -12,6 +12,7 @@ from embedtrain.evaluation.results.result import EvaluatedModel, write_result
 from embedtrain.evaluation.tasks.discovery import open_task
 from embedtrain.evaluation.tasks.subject import Subject
 from embedtrain.files import default_cache, read_json, write_json
+from embedtrain.locks import owns
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.pair_head import refuse_interaction
 from embedtrain.models.edits.lengthen import lengthen_encoder
@@ -51,6 +52,7 @@ class MtebScore:
     value: float
 
 
+@owns("output")
 def evaluate_mteb(model: str, wish: MtebWish, output: Path) -> list[MtebScore]:
     """Run tasks of mteb and return their main scores.
 
@@ -86,7 +88,6 @@ def evaluate_mteb(model: str, wish: MtebWish, output: Path) -> list[MtebScore]:
         "prompts": adapter.used_prompts,
         "scores": [vars(score) for score in scores],
     }
-    output.mkdir(parents=True, exist_ok=True)
     write_json(output / "mteb.json", summary)
     return scores
 

@@ -33,6 +33,7 @@ from embedtrain.evaluation.results.wording import (
 from embedtrain.evaluation.tasks.discovery import open_task
 from embedtrain.evaluation.tasks.retrieval import Retrieval
 from embedtrain.files import check_file, read_json, write_file, write_json
+from embedtrain.locks import owns
 from embedtrain.objectives.own import name_of
 from embedtrain.recipe.retrieval import AnyRecipe, Recipe, load_recipe
 from embedtrain.recipe.run_folder import RunFolder
@@ -60,6 +61,7 @@ LISTED = 15
 """Wins, losses and suspected errors in the JSON."""
 
 
+@owns("output")
 def write_report(
     sources: Sequence[Path],
     output: Path,

@@ -18,6 +18,7 @@ from embedtrain.evaluation.tasks.discovery import open_task
 from embedtrain.evaluation.tasks.retrieval import Retrieval
 from embedtrain.evaluation.tasks.subject import Subject
 from embedtrain.files import check_file, check_folder, default_cache, write_file
+from embedtrain.locks import owns
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.late_chunking import chunk_late
 from embedtrain.models.edits.lengthen import lengthen_encoder
@@ -54,6 +55,7 @@ class Wish:
     """Tokens of a chunk, where documents are found by their best chunk."""
 
 
+@owns("output")
 def evaluate_tasks(
     model: str, wish: Wish, output: Path | None = None, encoder: TextEncoder | None = None
 ) -> list[EvaluationResult]:

@@ -132,7 +132,7 @@ def test_a_file_that_is_no_index_is_the_users_mistake(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_the_users_mistake(tmp_path, documents):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="lies below a file"):
         save_index(build_index(documents), tmp_path / "file" / "index.faiss")
 
 

@@ -20,7 +20,7 @@ LARGEST_FILE = 1 << 20
 """Bytes; the longest recipe of the package has some thousands."""
 DEEPEST = 64
 """Lists and mappings inside each other."""
-MOST_VALUES = 100_000
+MOST_VALUES = 30_000
 """Values of a file, those that an alias repeats counted each time."""
 LARGEST_NUMBER = 2**63
 NO_TEXT = re.compile(r"[\x00\ud800-\udfff]")
@@ -131,7 +131,7 @@ def parse(place: str, text: str) -> tuple[Any, yaml.Node | None]:
             raise UserError(f"{place}{line}", f"{what} ({error.problem})", cure=cure) from error
 
 
-def _size(node: yaml.Node, known: dict[int, float]) -> float:
+def _size(node: yaml.Node, known: dict[int, float | int]) -> float | int:
     """Count the values below a node as if aliases were written out; infinite if it holds itself."""
     if isinstance(node, yaml.ScalarNode):
         return 1

@@ -14,6 +14,7 @@ from embedtrain.errors import UserError
 from embedtrain.evaluation.results.plots import COLORS, MUTED, new_figure, save_figure, svg
 from embedtrain.evaluation.results.result import EvaluationResult, load_result
 from embedtrain.evaluation.results.wording import (
+    short_name,
     file_names,
     metric_title,
     show_bytes,
@@ -135,7 +136,7 @@ def _draw(axes: Any, points: Sequence[Point], metric: str, cost: Cost) -> None: 
             6 if number % 2 else -13,
         )  # neighbours do not write over each other
         axes.annotate(
-            point.name,
+            short_name(point.name),
             place,
             textcoords="offset points",
             xytext=offset,
@@ -149,4 +150,4 @@ def _draw(axes: Any, points: Sequence[Point], metric: str, cost: Cost) -> None: 
     axes.margins(0.15)
     axes.xaxis.set_major_formatter(lambda value, _: SHOWN[cost](value))
     axes.set_xlabel(LABELS[cost])
-    axes.set_ylabel(metric_title(metric))
+    axes.set_ylabel(short_name(metric_title(metric)))

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from embedtrain.errors import one_line
 from embedtrain.evaluation.measures.efficiency import Efficiency, Machine
 from embedtrain.evaluation.measures.statistics import FEW, FEWEST, Interval, PairedComparison
 from embedtrain.evaluation.results.result import (
@@ -17,6 +18,7 @@ HUB_NAMES = {
 }
 """The Hub's names of models that packages carry."""
 TITLES = {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP"}
+LONGEST_NAME = 60
 BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "KB"), (1.0, "bytes"))
 SECONDS = ((3600.0, "hours"), (60.0, "minutes"), (1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
@@ -54,6 +56,12 @@ def file_names(paths: Sequence[Path]) -> list[str]:
         if len(set(level)) == len(paths):
             return list(level)
     return [str(path) for path in paths]
+
+
+def short_name(name: str) -> str:
+    """Return a name as a picture can show it: on one line, of at most 60 characters."""
+    shown = one_line(name)
+    return shown if len(shown) <= LONGEST_NAME else f"{shown[:LONGEST_NAME]}..."
 
 
 def show_bytes(amount: float | int) -> str:

@@ -63,11 +63,12 @@ def check_folder(flag: str, path: Path) -> None:
 
 
 def refuse_existing(path: Path) -> None:
-    """Refuse a run folder that exists and is not empty.
+    """Refuse a run folder that exists and is not empty, or lies below a file.
 
     Raises:
         UserError: If it is so.
     """
+    _check_above("--output", path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(
             "--output",

@@ -49,10 +49,11 @@ class Command(TyperCommand):
         if not ctx.resilient_parsing:  # which a shell does that completes a word
             values, _, _ = self.make_parser(ctx).parse_args(args=list(args))
             for one in self.params:
-                given = values.get(one.name)
+                given = values.get(one.name) if one.name in PATHS else None
                 flag = one.name.upper() if one.param_type_name == "argument" else one.opts[0]
-                for path in [given] if isinstance(given, str) else given or ():
-                    if one.name in PATHS and not (one.name == "recipe" and "=" in path):
+                listed = given if isinstance(given, list | tuple) else [given]
+                for path in (word for word in listed if isinstance(word, str)):
+                    if one.name != "recipe" or "=" not in path:
                         check_path(flag, path)
         return super().parse_args(ctx, args)
 

@@ -96,7 +96,9 @@ def test_no_secret_is_shown_or_kept(capsys, monkeypatch, tmp_path):
     (log,) = (tmp_path / "cache" / "logs").iterdir()
     for text in (capsys.readouterr().err, log.read_text()):
         assert not any(one in text for one in (*words[:2], "me:pass", "aaaa"))
-    assert redact("s3 is a name, //a:b@c a path, PATH=/x") == "s3 is a name, //a:b@c a path, PATH=/x"
+    assert (
+        redact("s3 is a name, //a:b@c a path, PATH=/x") == "s3 is a name, //a:b@c a path, PATH=/x"
+    )
 
 
 def test_a_rank_leaves_the_line_to_the_process_that_started_it(capsys, monkeypatch, tmp_path):
@@ -109,7 +111,9 @@ def test_a_rank_leaves_the_line_to_the_process_that_started_it(capsys, monkeypat
     assert not (tmp_path / "report").exists()
 
 
-@pytest.mark.parametrize("error", [EOFError("in the middle of a file"), BrokenPipeError(errno.EPIPE, "")])
+@pytest.mark.parametrize(
+    "error", [EOFError("in the middle of a file"), BrokenPipeError(errno.EPIPE, "")]
+)
 def test_click_passes_over_no_failure(error):
     def work() -> None:
         raise error
@@ -131,7 +135,9 @@ def test_main_ends_by_what_escapes(monkeypatch):
 
 def test_a_reader_that_goes_ends_it_quietly():
     command = [sys.executable, "-m", "embedtrain", "recipes", "keys"]
-    started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ)
+    started = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ
+    )
     started.stdout.read(10)
     started.stdout.close()
     assert started.stderr.read() == b""

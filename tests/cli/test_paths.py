@@ -3,6 +3,8 @@
 import json
 import os
 import stat
+from inspect import signature
+from pathlib import Path
 
 import pytest
 import typer
@@ -19,8 +21,28 @@ COMMANDS = {
     if hasattr(command, "params") and not hasattr(command, "commands")
 }
 TEXTS = {
-    *("clusters", "column", "instruction", "kind", "long_inputs", "metric", "mteb", "name", "negatives"),
-    *("overrides", "positive", "push", "query", "split", "task", "method", "granularity", "quantize"),
+    *(
+        "clusters",
+        "column",
+        "instruction",
+        "kind",
+        "long_inputs",
+        "metric",
+        "mteb",
+        "name",
+        "negatives",
+    ),
+    *(
+        "overrides",
+        "positive",
+        "push",
+        "query",
+        "split",
+        "task",
+        "method",
+        "granularity",
+        "quantize",
+    ),
     *("side", "form", "cost", "verbosity"),
 }
 """Parameters that name no file."""
@@ -55,9 +77,11 @@ def run(words):
     return end(done.exception), str(done.exception)
 
 
-def test_every_parameter_is_known_to_name_a_file_or_not():
-    from inspect import signature
+def listed():
+    return sorted(path.name for path in Path.cwd().iterdir())
 
+
+def test_every_parameter_is_known_to_name_a_file_or_not():
     for name, command in COMMANDS.items():
         for one in signature(command.callback).parameters.values():
             says_text = "str" in str(one.annotation) or "Path" in str(one.annotation)
@@ -71,13 +95,13 @@ def test_every_parameter_is_known_to_name_a_file_or_not():
 def test_what_is_no_name_of_a_file_is_refused_at_once(name, parameter, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     os.mkfifo("pipe")
-    os.symlink("loop", "loop")
+    Path("loop").symlink_to("loop")
     for value in ("", "a\0b", "n" * 300, "pipe", "/dev/null", "loop"):
         with pytest.raises(UserError) as caught:
             CliRunner().invoke(app, words_of(name, {parameter: value}), catch_exceptions=False)
         assert len(str(caught.value).splitlines()) == 1
-    assert stat.S_ISFIFO(os.stat("pipe").st_mode)
-    assert sorted(os.listdir()) == ["loop", "pipe"]
+    assert stat.S_ISFIFO(Path("pipe").stat().st_mode)
+    assert listed() == ["loop", "pipe"]
 
 
 GOOD = {
@@ -112,7 +136,9 @@ INPUTS = [
     ("export", "source"), ("merge", "models"), ("merge", "base"), ("rotate", "data"),
     ("rotate", "model"), ("probe", "data"), ("probe", "model"),
 ]  # fmt: skip
-OUTPUTS = [(name, key) for name, given in GOOD.items() for key in given if key in ("output", "plot")]
+OUTPUTS = [
+    (name, key) for name, given in GOOD.items() for key in given if key in ("output", "plot")
+]
 FOLDERS_MADE = {"train", "adapt", "static", "tokenizer", "mine", "export", "merge", "rotate"}
 
 
@@ -128,7 +154,7 @@ def place(bert, beir, pairs, tmp_path_factory):
     (folder / "pairs.tsv").write_text("0\t0\n1\t1\n")
     (folder / "texts.txt").write_text("the red cat\na blue dog\n" * 10)
     (folder / "folder" / "inside").mkdir(parents=True)
-    (folder / "file").write_text("no JSON, no YAML: [")
+    (folder / "file").write_bytes(b"no JSON, no YAML, no text: [\xff\0")
     (folder / "result.json").write_text(json.dumps({"data": 3}))
     return folder
 
@@ -136,18 +162,18 @@ def place(bert, beir, pairs, tmp_path_factory):
 @pytest.mark.parametrize(("name", "parameter"), INPUTS, ids=map("-".join, INPUTS))
 def test_what_cannot_be_read_is_a_line_and_code_2(name, parameter, place, monkeypatch, capsys):
     monkeypatch.chdir(place)
-    before = sorted(os.listdir())
+    before = listed()
     for value in ("missing", "folder", "file", "file/below"):
         code, said = run(words_of(name, GOOD[name] | {parameter: value}))
         assert code == 2, (value, said)
     assert "Traceback" not in capsys.readouterr().err
-    assert sorted(os.listdir()) == before
+    assert listed() == before
 
 
 @pytest.mark.parametrize(("name", "parameter"), OUTPUTS, ids=map("-".join, OUTPUTS))
 def test_what_cannot_be_written_is_a_line_and_code_2(name, parameter, place, monkeypatch, capsys):
     monkeypatch.chdir(place)
-    before = sorted(os.listdir())
+    before = listed()
     ending = GOOD[name][parameter].removeprefix("new")
     (place / f"folder/inside{ending}").mkdir(exist_ok=True)
     wrong = ["file" if name in FOLDERS_MADE else f"folder/inside{ending}", f"file/below{ending}"]
@@ -155,4 +181,4 @@ def test_what_cannot_be_written_is_a_line_and_code_2(name, parameter, place, mon
         code, said = run(words_of(name, GOOD[name] | {parameter: value}))
         assert code == 2, (value, said)
     assert "Traceback" not in capsys.readouterr().err
-    assert sorted(os.listdir()) == before
+    assert listed() == before

@@ -14,9 +14,9 @@ from embedtrain.errors import UserError
 from embedtrain.evaluation.results.plots import COLORS, MUTED, new_figure, save_figure, svg
 from embedtrain.evaluation.results.result import EvaluationResult, load_result
 from embedtrain.evaluation.results.wording import (
-    short_name,
     file_names,
     metric_title,
+    short_name,
     show_bytes,
     show_seconds,
 )

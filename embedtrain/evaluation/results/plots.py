@@ -83,19 +83,27 @@ def draw_scores(systems: Mapping[str, EvaluationResult], baseline: str | None) -
         for number, (metric, name) in enumerate(rows):
             place = number + space * metrics.index(metric)
             found = systems[name].metrics[metric]
-            label = short_name(name) if metric == metrics[0] and not by_system and len(systems) > 1 else None
+            label = (
+                short_name(name)
+                if metric == metrics[0] and not by_system and len(systems) > 1
+                else None
+            )
             _interval(
                 axes, -place, found.value, found.low, found.high, color=color[name], label=label
             )
         if by_system:
-            axes.set_yticks([-place for place in range(len(rows))], [short_name(name) for _, name in rows])
+            axes.set_yticks(
+                [-place for place in range(len(rows))], [short_name(name) for _, name in rows]
+            )
         else:
             middle = (len(systems) - 1) / 2
             places = [-(len(systems) + space) * place - middle for place in range(len(metrics))]
             axes.set_yticks(places, [short_name(metric_title(one)) for one in metrics])
         axes.grid(visible=False, axis="y")
         axes.set_xlabel(
-            f"{short_name(metric_title(metrics[0]))}, 95 % interval" if by_system else "score, 95 % interval"
+            f"{short_name(metric_title(metrics[0]))}, 95 % interval"
+            if by_system
+            else "score, 95 % interval"
         )
         if not by_system and len(systems) > 1:
             figure.legend(loc="outside upper left", ncols=2, frameon=False)

@@ -11,8 +11,8 @@ from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.efficiency import Efficiency, describe_machine, price_work
 from embedtrain.evaluation.measures.metrics import Run
 from embedtrain.evaluation.probes.overlap import query_overlap
-from embedtrain.evaluation.results.report import compare, refuse_single, summarise
 from embedtrain.evaluation.results.ranking_file import write_run
+from embedtrain.evaluation.results.report import compare, refuse_single, summarise
 from embedtrain.evaluation.results.result import EvaluationResult, load_result, write_result
 from embedtrain.evaluation.tasks.base import Task
 from embedtrain.evaluation.tasks.discovery import open_task

@@ -6,9 +6,9 @@ import re
 import pytest
 
 from embedtrain.errors import UserError
-from embedtrain.evaluation.results.page import LONGEST, page, paragraph, table
-from embedtrain.evaluation.results.plots import draw_curve, draw_scores, plot_comparison
 from embedtrain.evaluation.results.comparison import ComparedScore
+from embedtrain.evaluation.results.page import LONGEST, page, paragraph, table
+from embedtrain.evaluation.results.plots import draw_curve, plot_comparison
 from embedtrain.workflows.evaluate.report import write_report
 from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks
 
@@ -48,7 +48,7 @@ def test_evaluate_and_report_write_nothing_but_what_they_say(odd_task, bert, tmp
     assert set(result.per_query["ndcg_at_10"]) == set(ODD)
     content = json.loads((output / "odd.test.json").read_text())
     for values in content["per_query"].values():
-        values |= dict.fromkeys(ODD[:6], 0.0) | dict.fromkeys(ODD[6:], 1.0)
+        values.update(dict.fromkeys(ODD[:6], 0.0) | dict.fromkeys(ODD[6:], 1.0))
     (output / "base.json").write_text(json.dumps(content))
     written = write_report(
         [output / "odd.test.json"],
@@ -83,7 +83,7 @@ def test_a_page_holds_any_name():
 
 
 def test_pictures_hold_any_name(tmp_path):
-    score = ComparedScore(NAME, NAME, "ndcg_at_10", 0.5, 0.1, 0.0, 0.2, 0.01, 0.01, 0.1)
+    score = ComparedScore(NAME, NAME, "ndcg_at_10", 0.5, 0.4, 0.1, 0.0, 0.2, 0.01, 0.01, 0.1)
     for ending in ("svg", "png"):
         plot_comparison([score], NAME, tmp_path / f"a.{ending}")
     drawing = draw_curve([(0, 1.0), (1, 2.0)], NAME, "step")

@@ -13,8 +13,8 @@ from embedtrain.cli.main import app
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.efficiency import price_work
 from embedtrain.evaluation.measures.metrics import score_run
-from embedtrain.evaluation.results.report import render_text
 from embedtrain.evaluation.results.ranking_file import read_run
+from embedtrain.evaluation.results.report import render_text
 from embedtrain.evaluation.results.result import load_result, write_result
 from embedtrain.evaluation.tasks.retrieval import METRICS
 from embedtrain.evaluation.tasks.subject import Subject

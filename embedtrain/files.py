@@ -138,6 +138,6 @@ def appearing(path: Path) -> Iterator[Path]:
 
 
 def _check_above(flag: str, path: Path) -> None:
-    nearest = next(folder for folder in path.parents if folder.exists())
+    nearest = next((folder for folder in path.parents if folder.exists()), path)  # . has none
     if not nearest.is_dir():
         raise UserError(flag, f"lies below the file {nearest}", got=str(path), cure="Name a folder")

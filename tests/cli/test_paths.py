@@ -50,7 +50,7 @@ TAKEN = [
     (name, one.name)
     for name, command in COMMANDS.items()
     for one in command.params
-    if one.name in PATHS
+    if one.name in PATHS and not getattr(one, "is_flag", False)
 ]
 COLUMNS = {("init", "query"), ("init", "positive"), ("init", "negatives")}
 

@@ -83,7 +83,7 @@ def test_a_page_holds_any_name():
 
 
 def test_pictures_hold_any_name(tmp_path):
-    score = ComparedScore(NAME, NAME, "ndcg_at_10", 0.5, 0.4, 0.1, 0.0, 0.2, 0.01, 0.01, 0.1)
+    score = ComparedScore(NAME, NAME, "ndcg_at_10", 0.5, 0.4, 0.1, 0.0, 0.2, 0.01, 0.01, 0.1, 9)
     for ending in ("svg", "png"):
         plot_comparison([score], NAME, tmp_path / f"a.{ending}")
     drawing = draw_curve([(0, 1.0), (1, 2.0)], NAME, "step")

@@ -44,7 +44,7 @@ class _Loader(yaml.SafeLoader):
     }
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:  # noqa: ANN401
-        mark = self.peek_event().start_mark
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
         self.depth, self.values = self.depth + 1, self.values + 1
         if self.depth > DEEPEST:
             raise _refuse(mark, f"more than {DEEPEST} levels inside each other")
@@ -56,7 +56,7 @@ class _Loader(yaml.SafeLoader):
             raise _refuse(node.start_mark, f"the tag {node.tag} has no use here")
         return node
 
-    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Hashable, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key, _ in node.value:
             if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
@@ -66,7 +66,7 @@ class _Loader(yaml.SafeLoader):
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
-    def construct_scalar(self, node: yaml.ScalarNode) -> Any:  # noqa: ANN401 - as yaml declares it
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:  # noqa: ANN401 - as yaml declares it
         value = super().construct_scalar(node)
         if isinstance(value, str) and NO_TEXT.search(value):
             raise _refuse(node.start_mark, "a text with NUL or half of a surrogate pair")
@@ -125,10 +125,10 @@ def parse(place: str, text: str) -> tuple[Any, yaml.Node | None]:
             problem = str(error).splitlines()[0]
             raise UserError(f"{place}:{line}", f"is not valid YAML ({problem})") from error
         except yaml.MarkedYAMLError as error:
-            line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
+            where = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
             what = "cannot be used" if isinstance(error, _Refused) else "is not valid YAML"
             cure = "Indent with spaces" if "'\\t'" in (error.problem or "") else ""
-            raise UserError(f"{place}{line}", f"{what} ({error.problem})", cure=cure) from error
+            raise UserError(f"{place}{where}", f"{what} ({error.problem})", cure=cure) from error
 
 
 def _size(node: yaml.Node, known: dict[int, float | int]) -> float | int:

@@ -39,6 +39,8 @@ STYLE = {
     "axes.edgecolor": MUTED,
     **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
 }
+INCHES, USUAL_LABEL = 0.09, 40
+"""Width of a character; characters of a label that a picture of the usual width has room for."""
 FOR_METRICS = 4
 """Systems up to which a plot shows all their metrics; of more it shows the main one."""
 
@@ -49,15 +51,16 @@ def plot_comparison(rows: Sequence[ComparedScore], baseline: str, path: Path) ->
     Raises:
         UserError: If matplotlib is missing or the ending is none that it is asked to write.
     """
-    with new_figure(path, height=1.2 + 0.35 * len(rows)) as (figure, axes):
+    labels = [
+        f"{short_name(row.system)}: {short_name(row.task)} ({short_name(metric_title(row.metric))})"
+        for row in rows
+    ]
+    width = 8.0 + INCHES * max(0, max(map(len, labels), default=0) - USUAL_LABEL)
+    with new_figure(path, width=width, height=1.2 + 0.35 * len(rows)) as (figure, axes):
         places = range(len(rows), 0, -1)
         for place, row in zip(places, rows, strict=True):
             _interval(axes, place, row.difference, row.low, row.high, color=COLORS[0])
         axes.axvline(0, color=MUTED, linewidth=1)
-        labels = [
-            f"{short_name(row.system)}: {short_name(row.task)} ({short_name(metric_title(row.metric))})"
-            for row in rows
-        ]
         axes.set_yticks(list(places), labels)
         axes.set_ylim(0.4, len(rows) + 0.6)
         axes.set_xlabel(f"difference from {short_name(baseline)}, 95 % interval")

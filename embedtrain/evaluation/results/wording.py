@@ -18,7 +18,7 @@ HUB_NAMES = {
 }
 """The Hub's names of models that packages carry."""
 TITLES = {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP"}
-LONGEST_NAME = 60
+LONGEST_NAME = 40
 BYTES = ((1e9, "GB"), (1e6, "MB"), (1e3, "KB"), (1.0, "bytes"))
 SECONDS = ((3600.0, "hours"), (60.0, "minutes"), (1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
@@ -59,7 +59,7 @@ def file_names(paths: Sequence[Path]) -> list[str]:
 
 
 def short_name(name: str) -> str:
-    """Return a name as a picture can show it: on one line, of at most 60 characters."""
+    """Return a name as a picture can show it: on one line, of some 40 characters at most."""
     shown = one_line(name)
     return shown if len(shown) <= LONGEST_NAME else f"{shown[:LONGEST_NAME]}..."
 

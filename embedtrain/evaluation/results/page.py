@@ -33,8 +33,6 @@ TEXT_LENGTH = 160
 """Characters of a text that are shown."""
 LONGEST = 2_000
 """Characters of a name or sentence; a block of code is shown whole."""
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-"""What a browser may do for the page: nothing but show it, whatever the texts in it say."""
 NO_CHARACTER = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """What a page may not hold."""
 Cell = str | float | int

@@ -27,7 +27,6 @@ VARIABLES = {
 """Colours that a page sets by its own variables of these names, for light and dark."""
 STYLE = {
     "svg.fonttype": "none",  # text stays text: small, searchable, in the page's font
-    "text.parse_math": False,  # a $ in a name is a $
     "svg.hashsalt": "embedtrain",  # the same figure gives the same bytes
     "text.parse_math": False,  # a name may hold dollar signs
     "axes.prop_cycle": f"cycler('color', {list(COLORS)})",

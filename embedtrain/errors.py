@@ -1,11 +1,17 @@
 """How work ends early: the user can mend it, a signal came, or a rank died."""
 
+import re
+
+NOT_PRINTED = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Ends of lines, control characters, which may steer a terminal, and halves of surrogate pairs."""
+
 
 class UserError(ValueError):
     """A mistake in what the user gave: a recipe, a file, a flag.
 
     Reads ``<place> <what is wrong>; got <value>. <cure>.`` The command line prints it as one line and
-    exits with code 2; any other exception is our own fault and exits with code 1.
+    exits with code 2; any other exception is our own fault and exits with code 1. It is one line whatever stands
+    in the names and values.
 
     Args:
         place: Where the mistake is, as the user would find it: ``recipe.yaml:4``, ``data.jsonl:17``.
@@ -17,11 +23,19 @@ class UserError(ValueError):
     def __init__(self, place: object, problem: str, *, got: object = ..., cure: str = "") -> None:
         value = "" if got is ... else f"; got {_shorten(got)}"
         advice = f" {cure}" if cure.endswith("?") else f" {cure}." if cure else ""
-        super().__init__(f"{place} {problem}{value}.{advice}")
+        super().__init__(one_line(f"{place} {problem}{value}.{advice}"))
+
+
+def one_line(text: str) -> str:
+    """Return the text with ends of lines and what no terminal should get written as escapes."""
+    return NOT_PRINTED.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def _shorten(value: object, limit: int = 120) -> str:
-    text = repr(value).replace("\n", " ")  # of arrays and frames it has lines
+    try:
+        text = repr(value).replace("\n", " ")  # of arrays and frames it has lines
+    except (ValueError, RecursionError):  # Python writes no number of more than 4300 digits
+        text = f"a {type(value).__name__} too large to show"
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 

@@ -64,11 +64,12 @@ def check_folder(flag: str, path: Path) -> None:
 
 
 def refuse_existing(path: Path) -> None:
-    """Refuse a run folder that exists and is not empty.
+    """Refuse a run folder that exists and is not empty, or lies below a file.
 
     Raises:
         UserError: If it is so.
     """
+    _check_above("--output", path)
     if path.exists() and not (path.is_dir() and is_empty(path)):
         raise UserError(
             "--output",
@@ -293,6 +294,6 @@ def _move_into(partial: Path, folder: Path) -> None:
 
 
 def _check_above(flag: str, path: Path) -> None:
-    nearest = next(folder for folder in path.parents if folder.exists())
+    nearest = next((folder for folder in path.parents if folder.exists()), path)  # . has none
     if not nearest.is_dir():
         raise UserError(flag, f"lies below the file {nearest}", got=str(path), cure="Name a folder")

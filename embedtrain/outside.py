@@ -149,6 +149,8 @@ def explain(error: BaseException) -> UserError | None:
     if isinstance(error, OSError) and error.errno is not None:
         place = error.filename if error.filename is not None else "a file"
         return told(os.fspath(place) if isinstance(place, os.PathLike) else place, error, "opened")
+    if isinstance(error, ValueError) and str(error) == "embedded null byte":
+        return UserError("a path", "holds a NUL character", cure="Correct its name")
     return None
 
 

@@ -1,16 +1,16 @@
 """The command line: which commands there are, under their headings. Heavy imports wait until one runs."""
 
 import sys
-import traceback
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from embedtrain.cli.command import Command
+from embedtrain.cli.ending import end
 from embedtrain.cli.verbosity import QuietOption, VerboseOption, audible, choose_verbosity
-from embedtrain.errors import INTERRUPTED, Interrupted, RankDied, UserError
-from embedtrain.progress import is_verbose
 
 COMMANDS = {
     "Train": ("init", "train", "check", "adapt", "static"),
@@ -49,7 +49,7 @@ for _heading, _names in COMMANDS.items():
         if isinstance(_command, typer.Typer):
             app.add_typer(_command, name=_name, rich_help_panel=_heading, epilog=_epilog)
         else:
-            app.command(rich_help_panel=_heading, epilog=_epilog)(audible(_command))
+            app.command(cls=Command, rich_help_panel=_heading, epilog=_epilog)(audible(_command))
 
 
 def _print_version(wanted: bool) -> bool:
@@ -79,26 +79,15 @@ def every_command(
 
 def main() -> None:
     """Run the command line: exit 0 done, 2 the user's mistake, 130 interrupted, 1 anything else."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(
+            stream, TextIOWrapper
+        ):  # ids and paths may hold what the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(standalone_mode=True)
-    except UserError as error:
-        _end(f"error: {error}", str(error), 2)
-    except RankDied as death:
-        _end(f"error: {death}", "", 1)
-    except (Interrupted, KeyboardInterrupt) as interruption:
-        message = str(interruption) or "interrupted"
-        _end(message, message, INTERRUPTED)
-
-
-def _end(line: str, last_words: str, code: int) -> None:
-    """Tell the user, or the process that started this rank, how it ended."""
-    from embedtrain.training.ranks.launcher import report_failure
-
-    if is_verbose():
-        traceback.print_exc()
-    if not (last_words and report_failure(last_words)):
-        typer.echo(line, err=True)
-    sys.exit(code)
+    except (Exception, KeyboardInterrupt) as error:
+        sys.exit(end(error))
 
 
 if __name__ == "__main__":

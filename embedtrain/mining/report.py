@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from embedtrain.errors import one_line
 from embedtrain.mining.miner import MinedQuery
 from embedtrain.mining.task import MiningTask
 
@@ -27,14 +28,14 @@ def render_suspects(queries: Sequence[MinedQuery], task: MiningTask) -> str:
         lines += [
             f"## {_short(task.queries[task.row_of_query[query['qid']]])}",
             "",
-            f"Query `{query['qid']}`, positive `{positive['id']}`, score {positive['score']:.4f}:",
+            f"Query `{_id(query['qid'])}`, positive `{_id(positive['id'])}`, score {positive['score']:.4f}:",
             "",
             f"> {text(positive['id'])}",
             "",
         ]
         for suspect in query["suspects"]:
             lines += [
-                f"Kept out by {suspect['reason']}: `{suspect['id']}`, score {suspect['score']:.4f}:",
+                f"Kept out by {suspect['reason']}: `{_id(suspect['id'])}`, score {suspect['score']:.4f}:",
                 "",
                 f"> {text(suspect['id'])}",
                 "",
@@ -45,6 +46,11 @@ def render_suspects(queries: Sequence[MinedQuery], task: MiningTask) -> str:
 def _suspicion(query: MinedQuery) -> tuple[float, str]:
     lowest = min(positive["score"] for positive in query["pos"])
     return max(suspect["score"] for suspect in query["suspects"]) - lowest, query["qid"]
+
+
+def _id(name: str) -> str:
+    """Return an id that stays inside its backticks and its line."""
+    return _short(one_line(name).replace("`", "'"))
 
 
 def _short(text: str) -> str:

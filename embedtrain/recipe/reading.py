@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel
 
 from embedtrain.errors import UserError
+from embedtrain.recipe.bounded_yaml import DEEPEST, parse, read_text
 from embedtrain.resources import suggest_recipe
 
 Overrides = Sequence[str] | Mapping[str, Any]
@@ -21,28 +22,13 @@ def read_file(path: Path) -> tuple[dict[str, Any], yaml.Node | None]:
     Raises:
         UserError: If it cannot be read or is no mapping.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise UserError(path, "does not exist", cure=suggest_recipe(str(path))) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(path, "cannot be read", got=str(error)) from error
-    content = parse_yaml(str(path), text)
+    if not path.exists():
+        raise UserError(path, "does not exist", cure=suggest_recipe(str(path)))
+    content, root = parse(str(path), read_text(path))
     if not isinstance(content, dict):
         kind, cure = type(content).__name__, "Write keys such as data: and model:"
         raise UserError(path, "is not a recipe", got=kind, cure=cure)
-    return content, yaml.compose(text)
-
-
-def parse_yaml(place: str, text: str) -> Any:  # noqa: ANN401 - YAML may hold anything
-    """Parse YAML; ``place`` is named in the error."""
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise UserError(f"{place}{line}", f"is not valid YAML ({problem})") from error
+    return content, root
 
 
 def set_keys(content: dict[str, Any], overrides: Overrides) -> list[str]:
@@ -61,16 +47,22 @@ def as_words(overrides: Overrides) -> list[str]:
 
 
 def split_override(text: str) -> tuple[str, Any]:
-    """Split ``key.sub=value`` and parse the value as YAML."""
+    """Split ``key.sub=value`` and parse the value as YAML.
+
+    Raises:
+        UserError: If it is no such word, or the value cannot be read.
+    """
     key, found, value = text.partition("=")
     if not found or not key.strip():
         raise UserError("override", "is not key=value", got=text, cure="Write trainer.seed=1")
-    return key.strip(), parse_yaml(f"override {key}", value)
+    return key.strip(), parse(f"override {key}", value)[0]
 
 
 def set_key(content: dict[str, Any], key: str, value: object) -> None:
     """Set ``key.sub`` in nested dictionaries, making those that are missing."""
     *parents, last = key.split(".")
+    if len(parents) > DEEPEST:
+        raise UserError(f"override {key[:60]}...", "is nested too deeply", cure="Correct the key")
     for parent in parents:
         if content.get(parent) is None:
             content[parent] = {}
@@ -89,7 +81,9 @@ def set_stage_keys(content: dict[str, Any], overrides: Sequence[str]) -> None:
     stages = content.get("stages")
     listed = stages if isinstance(stages, list) else []
     named = {
-        stage["name"]: stage for stage in listed if isinstance(stage, dict) and "name" in stage
+        stage["name"]: stage
+        for stage in listed
+        if isinstance(stage, dict) and isinstance(stage.get("name"), str) and len(stage) > 1
     }
     for key, value in map(split_override, overrides):
         name, _, rest = key.partition(".")

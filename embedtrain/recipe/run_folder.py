@@ -34,6 +34,7 @@ from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoder
 from embedtrain.progress import console
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import AnyRecipe, Recipe, dump_recipe, load_recipe
+from embedtrain.redaction import redact
 from embedtrain.training.callbacks import BEST, is_patience_over, list_checkpoints
 from embedtrain.training.fitting import Places, Start
 
@@ -240,7 +241,7 @@ def _environment() -> dict[str, Any]:
         except PackageNotFoundError:
             versions[package] = "unknown"
     return {
-        "command": sys.argv,
+        "command": [redact(word) for word in sys.argv],
         "python": platform.python_version(),
         "machine": platform.platform(),
         "versions": versions,

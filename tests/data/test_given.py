@@ -147,7 +147,7 @@ def test_judgments_that_are_none_are_refused(qrels, message):
         (["a"], {"0": 3}, r"^documents 0 text must be a text; got 3"),
         (["a"], [{"_id": 0, "text": "b"}, {"_id": "0", "text": "c"}], r"^documents row 1 has the id of an earlier one; got '0'"),
         (["a"], [{"_id": None, "text": "b"}], r"^documents row 0 _id must be .*; got None"),
-        (["a"], {"x\ty": "b"}, r"^documents x\ty _id is empty or has a tab .*; got 'x\\ty'"),
+        (["a"], {"x\ty": "b"}, r"^documents x\\ty _id is empty or has a tab .*; got 'x\\ty'"),
     ],
 )  # fmt: skip
 def test_texts_that_are_none_are_refused_where_they_were_given(queries, documents, message):

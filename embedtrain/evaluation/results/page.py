@@ -1,7 +1,8 @@
 """One HTML page that needs nothing else: text, tables and pictures as SVG, no script and no network."""
 
+import re
 from collections.abc import Sequence
-from html import escape
+from html import escape as escape_signs
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2128; --muted: #57606a; --line: #d0d7de; --back: #fff; --soft: #f4f6f8;
@@ -30,9 +31,19 @@ POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 """What a browser may load or run: styles of the page itself. No script, even if one got past the escaping."""
 TEXT_LENGTH = 160
 """Characters of a text that are shown."""
+LONGEST = 2_000
+"""Characters of a name or sentence; a block of code is shown whole."""
+NO_CHARACTER = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+"""What a page may not hold."""
 Cell = str | float | int
 Section = tuple[str, Sequence[str]]
 """A heading, empty for what stands first, and pieces of HTML."""
+
+
+def escape(text: str, longest: int | None = LONGEST) -> str:
+    """Return a text of a user's as HTML shows it: no tag, no character that breaks a page, no end without end."""
+    cut = text if longest is None or len(text) <= longest else text[:longest] + "..."
+    return escape_signs(NO_CHARACTER.sub("\N{REPLACEMENT CHARACTER}", cut))
 
 
 def page(title: str, sections: Sequence[Section]) -> str:
@@ -62,7 +73,7 @@ def heading(text: str) -> str:
 
 def code(text: str) -> str:
     """Return a block of code."""
-    return f"<pre>{escape(text)}</pre>"
+    return f"<pre>{escape(text, None)}</pre>"
 
 
 def fold(summary: str, pieces: Sequence[str]) -> str:

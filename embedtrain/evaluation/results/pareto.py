@@ -13,7 +13,7 @@ from rich.table import Table
 from embedtrain.errors import UserError
 from embedtrain.evaluation.results.plots import COLORS, MUTED, new_figure, save_figure, svg
 from embedtrain.evaluation.results.result import EvaluationResult, load_result
-from embedtrain.evaluation.results.wording import file_names, metric_title
+from embedtrain.evaluation.results.wording import file_names, metric_title, short_name
 from embedtrain.units import show_bytes, show_seconds
 
 Cost = Literal["bytes", "latency", "encoding"]
@@ -131,7 +131,7 @@ def _draw(axes: Any, points: Sequence[Point], metric: str, cost: Cost) -> None: 
             6 if number % 2 else -13,
         )  # neighbours do not write over each other
         axes.annotate(
-            point.name,
+            short_name(point.name),
             place,
             textcoords="offset points",
             xytext=offset,
@@ -145,4 +145,4 @@ def _draw(axes: Any, points: Sequence[Point], metric: str, cost: Cost) -> None: 
     axes.margins(0.15)
     axes.xaxis.set_major_formatter(lambda value, _: SHOWN[cost](value))
     axes.set_xlabel(LABELS[cost])
-    axes.set_ylabel(metric_title(metric))
+    axes.set_ylabel(short_name(metric_title(metric)))

@@ -3,15 +3,15 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from html import escape
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
 from embedtrain.errors import UserError, missing_extra
 from embedtrain.evaluation.results.comparison import ComparedScore
+from embedtrain.evaluation.results.page import escape
 from embedtrain.evaluation.results.result import EvaluationResult
-from embedtrain.evaluation.results.wording import metric_title
+from embedtrain.evaluation.results.wording import metric_title, short_name
 from embedtrain.files import check_file, write_file
 
 SUFFIXES = (".svg", ".png", ".pdf")
@@ -38,6 +38,8 @@ STYLE = {
     "axes.edgecolor": MUTED,
     **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
 }
+INCHES, USUAL_LABEL = 0.09, 40
+"""Width of a character; characters of a label that a picture of the usual width has room for."""
 FOR_METRICS = 4
 """Systems up to which a plot shows all their metrics; of more it shows the main one."""
 
@@ -48,15 +50,19 @@ def plot_comparison(rows: Sequence[ComparedScore], baseline: str, path: Path) ->
     Raises:
         UserError: If matplotlib is missing or the ending is none that it is asked to write.
     """
-    with new_figure(path, height=1.2 + 0.35 * len(rows)) as (figure, axes):
+    labels = [
+        f"{short_name(row.system)}: {short_name(row.task)} ({short_name(metric_title(row.metric))})"
+        for row in rows
+    ]
+    width = 8.0 + INCHES * max(0, max(map(len, labels), default=0) - USUAL_LABEL)
+    with new_figure(path, width=width, height=1.2 + 0.35 * len(rows)) as (figure, axes):
         places = range(len(rows), 0, -1)
         for place, row in zip(places, rows, strict=True):
             _interval(axes, place, row.difference, row.low, row.high, color=COLORS[0])
         axes.axvline(0, color=MUTED, linewidth=1)
-        labels = [f"{row.system}: {row.task} ({metric_title(row.metric)})" for row in rows]
         axes.set_yticks(list(places), labels)
         axes.set_ylim(0.4, len(rows) + 0.6)
-        axes.set_xlabel(f"difference from {baseline}, 95 % interval")
+        axes.set_xlabel(f"difference from {short_name(baseline)}, 95 % interval")
         save_figure(figure, path)
 
 
@@ -79,19 +85,27 @@ def draw_scores(systems: Mapping[str, EvaluationResult], baseline: str | None) -
         for number, (metric, name) in enumerate(rows):
             place = number + space * metrics.index(metric)
             found = systems[name].metrics[metric]
-            label = name if metric == metrics[0] and not by_system and len(systems) > 1 else None
+            label = (
+                short_name(name)
+                if metric == metrics[0] and not by_system and len(systems) > 1
+                else None
+            )
             _interval(
                 axes, -place, found.value, found.low, found.high, color=color[name], label=label
             )
         if by_system:
-            axes.set_yticks([-place for place in range(len(rows))], [name for _, name in rows])
+            axes.set_yticks(
+                [-place for place in range(len(rows))], [short_name(name) for _, name in rows]
+            )
         else:
             middle = (len(systems) - 1) / 2
             places = [-(len(systems) + space) * place - middle for place in range(len(metrics))]
-            axes.set_yticks(places, [metric_title(one) for one in metrics])
+            axes.set_yticks(places, [short_name(metric_title(one)) for one in metrics])
         axes.grid(visible=False, axis="y")
         axes.set_xlabel(
-            f"{metric_title(metrics[0])}, 95 % interval" if by_system else "score, 95 % interval"
+            f"{short_name(metric_title(metrics[0]))}, 95 % interval"
+            if by_system
+            else "score, 95 % interval"
         )
         if not by_system and len(systems) > 1:
             figure.legend(loc="outside upper left", ncols=2, frameon=False)
@@ -104,7 +118,7 @@ def draw_curve(points: Sequence[tuple[float | int, float]], title: str, across: 
         axes.plot(
             *zip(*points, strict=True), marker="o" if len(points) < 20 else None, markersize=4
         )
-        axes.set_title(title, loc="left", fontsize=11)
+        axes.set_title(short_name(title), loc="left", fontsize=11)
         axes.set_xlabel(across)
         return svg(figure, f"{title} over {across}")
 

@@ -161,7 +161,7 @@ def _read_object(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}:{error.lineno}", f"is not JSON ({error.msg})", cure=CURE
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(path, f"is not JSON ({error})", cure=CURE) from error
     if not isinstance(content, dict):
         raise UserError(path, "is not a JSON object", got=type(content).__name__, cure=CURE)

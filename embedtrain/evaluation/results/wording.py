@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from embedtrain.errors import one_line
 from embedtrain.evaluation.measures.efficiency import Efficiency, Machine
 from embedtrain.evaluation.measures.statistics import FEW, FEWEST, Interval, PairedComparison
 from embedtrain.evaluation.results.result import (
@@ -18,6 +19,7 @@ HUB_NAMES = {
 }
 """The Hub's names of models that packages carry."""
 TITLES = {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP"}
+LONGEST_NAME = 40
 
 
 def metric_title(name: str) -> str:
@@ -53,6 +55,12 @@ def file_names(paths: Sequence[Path]) -> list[str]:
         if len(set(level)) == len(paths):
             return list(level)
     return [str(path) for path in paths]
+
+
+def short_name(name: str) -> str:
+    """Return a name as a picture can show it: on one line, of some 40 characters at most."""
+    shown = one_line(name)
+    return shown if len(shown) <= LONGEST_NAME else f"{shown[:LONGEST_NAME]}..."
 
 
 def show_p_value(value: float) -> str:

@@ -66,7 +66,7 @@ def find_files(path: str, split: str | None = None) -> TaskFiles:
                 place, f"is not the split {split}", got=of_file, cure="Name one or the other"
             )
         return found
-    for candidate in (place / f"{wanted}.jsonl", place.with_name(f"{place.name}.{wanted}.jsonl")):
+    for candidate in (place / f"{wanted}.jsonl", place.parent / f"{place.name}.{wanted}.jsonl"):
         if candidate.is_file():
             return TaskFiles(candidate, place.name, wanted, _training(candidate))
     if path != "python_docs" and not place.is_dir():

@@ -21,6 +21,7 @@ from embedtrain.evaluation.results.page import (
     table,
 )
 from embedtrain.evaluation.results.plots import draw_curve
+from embedtrain.evaluation.results.ranking_file import read_run
 from embedtrain.evaluation.results.report import compare
 from embedtrain.evaluation.results.result import EvaluationResult, load_result, parse_result
 from embedtrain.evaluation.results.wording import (
@@ -35,6 +36,7 @@ from embedtrain.evaluation.tasks.retrieval import Retrieval
 from embedtrain.files import check_file, read_json, write_file, write_json
 from embedtrain.locks import owns
 from embedtrain.objectives.own import name_of
+from embedtrain.outside import reading
 from embedtrain.recipe.retrieval import AnyRecipe, Recipe, load_recipe
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.release.cards.training_data import held_out, settings, training_data
@@ -54,7 +56,6 @@ from embedtrain.workflows.evaluate.report_sections import (
     score_section,
     suspect_section,
 )
-from embedtrain.workflows.evaluate.tasks import read_run
 from embedtrain.workflows.prepare import cache_of, load_task, open_data
 
 LISTED = 15
@@ -119,10 +120,11 @@ def _of_run(run: RunFolder, baseline: Path | None) -> Subject | None:
     content = read_json(run.evaluation, optional=True)
     if not content:
         return None
-    after = parse_result(content["after"])
-    if baseline is None:
-        systems = {BEFORE: parse_result(content["before"]), AFTER: after}
-        return Subject(AFTER, systems, BEFORE, BEFORE)
+    with reading(run.evaluation):
+        after = parse_result(content["after"])
+        if baseline is None:
+            systems = {BEFORE: parse_result(content["before"]), AFTER: after}
+            return Subject(AFTER, systems, BEFORE, BEFORE)
     return _against(AFTER, {AFTER: after}, baseline, file_names([baseline])[0])
 
 
@@ -171,7 +173,7 @@ def _facts_of_run(run: RunFolder) -> dict[str, Any]:
     """Return the losses and validation scores that a run logged, and its evaluation."""
     curves: dict[str, list[tuple[int, float]]] = {}
     if run.metrics.is_file():
-        with run.metrics.open(encoding="utf-8", newline="") as file:
+        with reading(run.metrics), run.metrics.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 for name, value in row.items():
                     if value and (name.endswith("loss") or name.startswith("val/")):
@@ -255,7 +257,8 @@ def _making(run: RunFolder, recipe: AnyRecipe | None) -> list[Section]:
     """Show what was learned from and, folded, how: last, for it is what one looks up."""
     sections: list[Section] = []
     if recipe is None:
-        folded = fold("Recipe", [code(run.recipe.read_text(encoding="utf-8"))])
+        with reading(run.recipe):
+            folded = fold("Recipe", [code(run.recipe.read_text(encoding="utf-8"))])
     else:
         headings, rows = training_data(run, recipe)
         kept_out = [paragraph(sentence) for sentence in held_out(run)]
@@ -263,7 +266,8 @@ def _making(run: RunFolder, recipe: AnyRecipe | None) -> list[Section]:
         folded = fold("Settings that differ from the defaults", [code(settings(run, recipe))])
     pieces = [folded]
     if environment := read_json(run.environment, optional=True):
-        versions = ", ".join(f"{name} {one}" for name, one in environment["versions"].items())
-        commit = f"; commit {environment['git_commit']}" if environment["git_commit"] else ""
+        with reading(run.environment):
+            versions = ", ".join(f"{name} {one}" for name, one in environment["versions"].items())
+            commit = f"; commit {environment['git_commit']}" if environment["git_commit"] else ""
         pieces.append(paragraph(f"{versions}{commit}."))
     return [*sections, ("How it was made", pieces)]

@@ -11,13 +11,14 @@ from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.efficiency import Efficiency, describe_machine, price_work
 from embedtrain.evaluation.measures.metrics import Run
 from embedtrain.evaluation.probes.overlap import query_overlap
+from embedtrain.evaluation.results.ranking_file import write_run
 from embedtrain.evaluation.results.report import compare, refuse_single, summarise
 from embedtrain.evaluation.results.result import EvaluationResult, load_result, write_result
 from embedtrain.evaluation.tasks.base import Task
 from embedtrain.evaluation.tasks.discovery import open_task
 from embedtrain.evaluation.tasks.retrieval import Retrieval
 from embedtrain.evaluation.tasks.subject import Subject
-from embedtrain.files import check_file, check_folder, default_cache, write_file
+from embedtrain.files import check_file, check_folder, default_cache
 from embedtrain.locks import owns
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.late_chunking import chunk_late
@@ -137,25 +138,6 @@ def train_overlap(task: Task) -> dict[str, float] | None:
     return query_overlap(task.task.queries, training)
 
 
-def write_run(run: Run, path: Path, tag: str) -> None:
-    """Write a ranking in TREC's format, which :func:`read_run` and trec_eval read."""
-    lines = []
-    for query, found in run.items():
-        ordered = sorted(found.items(), key=lambda pair: -pair[1])
-        for rank, (document, score) in enumerate(ordered, 1):
-            lines.append(f"{query}\tQ0\t{document}\t{rank}\t{score!r}\t{tag}\n")
-    write_file(path, "".join(lines))
-
-
-def read_run(path: Path) -> dict[str, dict[str, float]]:
-    """Read a ranking that :func:`write_run` wrote."""
-    run: dict[str, dict[str, float]] = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        query, _, document, _, score, _ = line.split("\t")
-        run.setdefault(query, {})[document] = float(score)
-    return run
-
-
 def _check_retrieval(tasks: Sequence[Task], flag: str, purpose: str, advice: str) -> None:
     odd = [task.data.name for task in tasks if not isinstance(task, Retrieval)]
     if odd:
@@ -179,7 +161,12 @@ def _places(tasks: Sequence[Task], output: Path | None) -> list[Path | None]:
         check_file("--output", output)
         return [output]
     check_folder("--output", output)
-    places = [output / f"{task.data.name}.{task.data.split}.json" for task in tasks]
+    names = [f"{task.data.name}.{task.data.split}.json" for task in tasks]
+    for name in names:
+        if Path(name).name != name:
+            cure = "Name the split as its file is, or name a .json file as --output"
+            raise UserError("--split", "would lead out of --output", got=name, cure=cure)
+    places = [output / name for name in names]
     if len(set(places)) < len(places):
         twice = next(place for place in places if places.count(place) > 1)
         raise UserError("--data", "names two tasks of one name and split", got=twice.stem)

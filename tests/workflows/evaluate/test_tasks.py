@@ -13,6 +13,7 @@ from embedtrain.cli.main import app
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.efficiency import price_work
 from embedtrain.evaluation.measures.metrics import score_run
+from embedtrain.evaluation.results.ranking_file import read_run
 from embedtrain.evaluation.results.report import render_text
 from embedtrain.evaluation.results.result import load_result, write_result
 from embedtrain.evaluation.tasks.retrieval import METRICS
@@ -21,7 +22,7 @@ from embedtrain.models.build import build_dense, load_encoder, save_encoder
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.retrieval.compression import Compression
 from embedtrain.workflows.evaluate import tasks as workflow
-from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks, read_run
+from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks
 from embedtrain.workflows.prepare import load_task
 
 

@@ -1,0 +1,26 @@
+"""Takes tokens and passwords out of what is printed, logged or kept."""
+
+import os
+import re
+
+SECRET_NAME = re.compile(r"(TOKEN|API_KEY|ACCESS_KEY|SECRET|PASSWORD|PASSWD)$")
+"""Environment variables whose values are secret: HF_TOKEN, WANDB_API_KEY, AWS_SECRET_ACCESS_KEY."""
+SHORTEST = 6
+"""Characters; a shorter value (``true``) would be found in ordinary words."""
+IN_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s/@'\"]+@")
+LOOKS_SECRET = re.compile(
+    r"\b(hf_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9-]{20,})"
+)
+HIDDEN = "***"
+
+
+def redact(text: str) -> str:
+    """Return the text with ``***`` in the place of secrets.
+
+    These are the values of environment variables that are named like secrets, the user and password in URLs,
+    and words in the form of access tokens.
+    """
+    for name, value in os.environ.items():
+        if len(value) >= SHORTEST and SECRET_NAME.search(name.upper()):
+            text = text.replace(value, HIDDEN)
+    return LOOKS_SECRET.sub(HIDDEN, IN_URL.sub(rf"\1{HIDDEN}@", text))

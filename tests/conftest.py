@@ -287,3 +287,18 @@ def beir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         header = "query-id\tcorpus-id\tscore\n"
         (folder / "qrels" / f"{split}.tsv").write_text(header + judgments, encoding="utf-8")
     return folder
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how the commands bore the faults of the matrix, where it ran whole."""
+    reports = [one for kind in ("passed", "failed") for one in terminalreporter.stats.get(kind, [])]
+    found = [
+        dict(one.user_properties)["faults"]
+        for one in reports
+        if "every_fault" in one.nodeid and "faults" in dict(one.user_properties)
+    ]
+    if found:
+        terminalreporter.section("faults")
+        total = ["all", *map(sum, zip(*(row[1:] for row in found), strict=True))]
+        for row in [["", "handled", "traceback", "hang", "leftover", "lost"], *found, total]:
+            terminalreporter.write_line("".join(f"{cell!s:>16}" for cell in row))

@@ -21,6 +21,7 @@ def fork(
     given: str = "",
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
+    patience: float = PATIENCE,
 ) -> CompletedProcess[str]:
     """Run ``work`` in a child that reads ``given`` and whose output and exit code are returned."""
     with (
@@ -37,7 +38,7 @@ def fork(
             for number, file in enumerate((source, out, errors)):
                 os.dup2(file.fileno(), number)
             _work_and_exit(work, cwd, environment or {})
-        code = _wait(child)
+        code = _wait(child, patience)
         for file in (out, errors):
             file.seek(0)
         return CompletedProcess([], code, out.read(), errors.read())
@@ -70,8 +71,8 @@ def _work_and_exit(
         os._exit(code)
 
 
-def _wait(child: int) -> int:
-    deadline = time.monotonic() + PATIENCE
+def _wait(child: int, patience: float) -> int:
+    deadline = time.monotonic() + patience
     while True:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:

@@ -1,0 +1,246 @@
+"""Runs a command of the world under a fault and says how it ended."""
+
+import ctypes
+import hashlib
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from random import Random
+
+from fault_kinds import faults_of, remove
+from fault_world import Command, run_here
+from forks import fork
+
+VERDICTS = ("handled", "traceback", "hang", "leftover", "lost")
+PATIENCE = 60  # seconds of wall time; a command that works takes one or two
+CPU_SECONDS = 20
+NEW_NAME = "disk/out"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command, and what is done to it.
+
+    Args:
+        fault: What the table of failures calls it.
+        spoil: Changes the files of the world's copy.
+        before: Runs in the process of the command.
+        output: Where the command writes, if not where it does by itself.
+        spoilt: The file that is spoilt, below the world.
+        kill: A signal, and the share of the command's time after which it comes; then the command runs again.
+    """
+
+    command: Command
+    fault: str
+    spoil: Callable[[Path], object] = lambda _: None
+    before: Callable[[], object] = lambda: None
+    output: str = ""
+    spoilt: str = ""
+    kill: tuple[int, float] | None = None
+
+    @property
+    def words(self) -> list[str]:
+        """The command line."""
+        words = self.command.words.split()
+        return [
+            self.output if self.output and word == self.command.writes else word for word in words
+        ]
+
+
+def input_cases(command: Command, world: Path) -> Iterator[Case]:
+    """Yield every fault of every file that a command reads."""
+    for pattern in command.reads:
+        for path in sorted(world.glob(pattern)):
+            if not path.is_file():
+                continue
+            place = str(path.relative_to(world))
+            for name, fault in faults_of(path):
+                spoil = partial(_spoil, place=place, fault=fault)
+                yield Case(command, f"{place} {name}", spoil, spoilt=place)
+            yield Case(
+                command,
+                f"{place} unreadable",
+                lambda folder, place=place: (folder / place).chmod(0),  # type: ignore[misc]
+                before=drop_privilege,
+                spoilt=place,
+            )
+
+
+def _spoil(folder: Path, place: str, fault: Callable[[Path], object]) -> None:
+    fault(folder / place)
+
+
+def output_cases(command: Command) -> Iterator[Case]:
+    """Yield every fault of the place that a command writes to."""
+    if not command.writes:
+        return
+    for size in ("4k", "16k", "64k", "256k"):
+        mount = partial(_mount, options=f"size={size}")
+        yield Case(command, f"a disk of {size}", mount, output=NEW_NAME)
+    yield Case(command, "a read-only disk", partial(_mount, options="ro"), output=NEW_NAME)
+    yield Case(command, "a folder without permission", _forbid, drop_privilege, output=NEW_NAME)
+    for limit in (0, 1000, 20_000):
+        yield Case(command, f"files of {limit} bytes at most", before=partial(_limit, limit))
+    long = "x" * 300 + Path(command.writes).suffix
+    name = "n" * 240 + Path(command.writes).suffix
+    yield Case(command, "a name too long", output=long)
+    yield Case(command, "a name nearly too long", output=name)
+    yield Case(command, "new folders", output=f"disk/a/b/{command.writes}")
+    yield Case(command, "below a file", output=f"pairs.jsonl/{command.writes}")
+    yield Case(command, "a file in its place", lambda folder: (folder / command.writes).touch())
+    yield Case(command, "a folder in its place", partial(_fill, name=command.writes))
+    link = command.writes
+    yield Case(
+        command, "a dead link in its place", lambda folder: (folder / link).symlink_to("no/x")
+    )
+
+
+def kill_cases(command: Command) -> Iterator[Case]:
+    """Yield signals at instants drawn by the command's name."""
+    random = Random(zlib.crc32(command.name.encode()))
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
+        for _ in range(2):
+            share = random.random()
+            name = f"{signal.Signals(number).name} after {share:.0%}"
+            yield Case(command, name, kill=(number, share))
+
+
+def _mount(folder: Path, options: str) -> None:
+    (folder / "disk").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder / "disk"], check=True)
+
+
+def _forbid(folder: Path) -> None:
+    (folder / "disk").mkdir(mode=0o555)
+
+
+def _fill(folder: Path, name: str) -> None:
+    (folder / name).mkdir()
+    (folder / name / "precious.txt").write_text("mine")
+
+
+def _limit(size: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def drop_privilege() -> None:
+    """Let permissions hold for the superuser too: take CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH away."""
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+    data = (ctypes.c_uint32 * 6)()
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.capget(header, data)
+    data[0] &= ~0b110
+    if libc.capset(header, data) != 0:
+        raise OSError(ctypes.get_errno(), "capset")
+
+
+def judge(case: Case, world: Path, folder: Path, seconds: float) -> tuple[str, str]:
+    """Run a case in ``folder``, a copy of the world; return the verdict and what was said."""
+    shutil.copytree(world, folder, symlinks=True)
+    try:
+        case.spoil(folder)
+        before = digests(folder)
+        try:
+            code, said = _run(case, folder, seconds)
+        except TimeoutError:
+            return "hang", f"after {PATIENCE} s"
+        verdict = _verdict(case, folder, before, code, said)
+        return verdict, f"exit code {code}: {said[-1500:]}"
+    finally:
+        if os.path.ismount(folder / "disk"):
+            subprocess.run(["umount", folder / "disk"], check=True)
+        shutil.rmtree(folder)
+
+
+def _run(case: Case, folder: Path, seconds: float) -> tuple[int, str]:
+    def work() -> None:
+        resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+        case.before()
+        if case.kill is not None:
+            number, share = case.kill
+            signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), number))
+            signal.setitimer(signal.ITIMER_REAL, max(share * seconds, 0.01))
+        run_here(case.words)
+
+    done = fork(work, cwd=folder, patience=PATIENCE)
+    if case.kill is None or done.returncode == 0:
+        return done.returncode, done.stdout + done.stderr
+    number = case.kill[0]
+    if done.returncode not in (-number, 128 + number) or "Traceback" in done.stderr:
+        return 1, f"killed: {done.returncode} {done.stderr}"
+    words = case.words
+    if case.command.writes and "train" in words and (folder / "out" / "recipe.yaml").exists():
+        words = ["train", "--resume", "out"]
+    elif words[0] == "train" and case.command.writes:
+        remove(folder / "out")
+    again = fork(lambda: run_here(words), cwd=folder, patience=PATIENCE)
+    whole = again.returncode == 0 or (folder / case.command.writes).exists()
+    return (0 if whole else 1), f"again: {again.returncode} {again.stdout}{again.stderr}"
+
+
+def _verdict(case: Case, folder: Path, before: dict[str, str], code: int, said: str) -> str:
+    if code in (-signal.SIGXCPU, -signal.SIGKILL):
+        return "hang"
+    lines = [line for line in said.splitlines() if line.startswith("error: ")]
+    if code not in (0, 2) or "Traceback" in said or (code == 2 and len(lines) != 1):
+        return "traceback"
+    after = digests(folder)
+    if any(after.get(place) != digest for place, digest in before.items() if _is_kept(case, place)):
+        return "lost"
+    new = [place for place in after if place not in before]
+    if any(_is_leftover(case, place, code) for place in new):
+        return "leftover"
+    return "handled"
+
+
+def _is_kept(case: Case, place: str) -> bool:
+    """Whether a command may not change this file; a run that goes on changes its own, an output is replaced."""
+    own = "run/" if case.command.name == "resume" else case.command.writes
+    if "precious" in place:
+        return True
+    return not (own and place.startswith(own.removesuffix("/"))) and place != case.spoilt
+
+
+def _is_leftover(case: Case, place: str, code: int) -> bool:
+    name = place.removeprefix("disk/a/b/").removeprefix("disk/")
+    if any(part in name for part in (".tmp", ".partial", "building-", "writing-", "/.")):
+        return not (case.command.keeps and code != 0)
+    stem = Path(case.output or case.command.writes).stem
+    own = name.startswith((stem[:100], "out")) or (
+        case.command.name == "resume" and name.startswith("run/")
+    )
+    return not own or (code != 0 and not case.command.keeps)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return what each file below a folder holds; links and pipes by what they are."""
+    found = {}
+    for root, folders, names in os.walk(folder):
+        for name in (*names, *(one for one in folders if (Path(root) / one).is_symlink())):
+            path = Path(root) / name
+            kind = "link" if path.is_symlink() else "" if path.is_file() else "other"
+            content = kind or hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest()
+            found[str(path.relative_to(folder))] = content
+    return found
+
+
+def run_cases(
+    cases: list[Case], world: Path, scratch: Path, seconds: float
+) -> tuple[Counter[str], list[str]]:
+    """Judge cases; return how many had each verdict, and a line or more for each that was not handled."""
+    counts: Counter[str] = Counter()
+    bad = []
+    for number, case in enumerate(cases):
+        verdict, said = judge(case, world, scratch / str(number), seconds)
+        counts[verdict] += 1
+        if verdict != "handled":
+            bad.append(f"{case.command.name}: {case.fault}: {verdict}, {said}")
+    return counts, bad

@@ -87,7 +87,7 @@ def output_cases(command: Command) -> Iterator[Case]:
         yield Case(command, f"a disk of {size}", mount, output=NEW_NAME)
     yield Case(command, "a read-only disk", partial(_mount, options="ro"), output=NEW_NAME)
     yield Case(command, "a folder without permission", _forbid, drop_privilege, output=NEW_NAME)
-    for limit in (0, 1000, 20_000):
+    for limit in (4_000, 20_000, 100_000):  # what is said must fit as well
         yield Case(command, f"files of {limit} bytes at most", before=partial(_limit, limit))
     long = "x" * 300 + Path(command.writes).suffix
     name = "n" * 240 + Path(command.writes).suffix

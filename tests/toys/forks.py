@@ -8,6 +8,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import NoReturn
@@ -66,8 +67,9 @@ def _work_and_exit(
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with suppress(BaseException):  # whatever happens, the child must not go on as the tests
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(code)
 
 

@@ -295,7 +295,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     found = [
         dict(one.user_properties)["faults"]
         for one in reports
-        if "every_fault" in one.nodeid and "faults" in dict(one.user_properties)
+        if "many_faults" in one.nodeid and "faults" in dict(one.user_properties)
     ]
     if found:
         terminalreporter.section("faults")

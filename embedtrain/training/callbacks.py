@@ -137,7 +137,7 @@ class Measurement(StepCallback):
 
     def state_dict(self) -> dict[str, float]:
         """Return what a resumed run must know."""
-        return {"measured": self.measured}
+        return {"measured": float(self.measured)}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
         """Go on; checkpoints of runs that always measured say nothing."""

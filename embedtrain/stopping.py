@@ -5,6 +5,7 @@ good place. A second one ends it at once. A thread hears them, because the main 
 signals, may be in a backward pass for minutes.
 """
 
+import math
 import os
 import select
 import signal
@@ -24,6 +25,9 @@ SECONDS_TO_ANSWER = 0.8
 SECONDS_TO_END = 3.0
 """For the main thread to end at a second one before the process is ended from outside of it."""
 SAME_COMMAND = "the same command goes on with what is done"
+WAKE = signal.SIGURG
+"""Which nobody else uses: it lets the main thread, also where it waits, run its handler."""
+WAKE_SECONDS = 0.02
 AGAIN = "; again to stop at once"
 Heard = Callable[[int], None]
 T = TypeVar("T")
@@ -45,10 +49,12 @@ class _Ear:
         """Whether what is done now is left at the first signal, deferred or not."""
         self._owns_process = owns_process
         self._raised = 0
+        """The signal for which the main thread is to raise."""
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
         self._main = threading.get_ident()
-        self._handlers = {number: signal.signal(number, self._raise) for number in EXIT_CODES}
+        numbers = [*EXIT_CODES, WAKE]
+        self._handlers = {number: signal.signal(number, self._raise) for number in numbers}
         self._descriptor = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         threading.Thread(target=self._listen, daemon=True).start()
 
@@ -60,11 +66,10 @@ class _Ear:
         os.close(self._write)  # ends the thread
 
     def _listen(self) -> None:
-        last, deadline = -ECHO_SECONDS, None
+        last, deadline = -ECHO_SECONDS, math.inf
         while True:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not select.select([self._read], [], [], left)[0]:
-                deadline = None
+            if not self._wait(deadline):
+                deadline = math.inf
                 self._lose_patience()
                 continue
             numbers = os.read(self._read, 1)
@@ -73,22 +78,35 @@ class _Ear:
             now = time.monotonic()
             if numbers[0] in EXIT_CODES and now - last >= ECHO_SECONDS:
                 last = now
-                seconds = self._hear(numbers[0])
-                deadline = None if seconds is None else now + seconds
+                deadline = now + self._hear(numbers[0])
         os.close(self._read)
 
-    def _hear(self, number: int) -> float | None:
+    def _wait(self, deadline: float) -> bool:
+        """Wait for the next signal, at most until then; meanwhile wake the main thread until it is awake.
+
+        A wait that it was just about to begin would not be ended by waking it once.
+        """
+        while (left := deadline - time.monotonic()) > 0:
+            if self._raised:
+                signal.pthread_kill(self._main, WAKE)
+                time.sleep(WAKE_SECONDS)
+                left = min(left, WAKE_SECONDS)
+            if select.select([self._read], [], [], None if left == math.inf else left)[0]:
+                return True
+        return False
+
+    def _hear(self, number: int) -> float:
         """Act on a signal; return the seconds in which the main thread is to end."""
         if self.number:
             self.second = number
-            self._stop_main(number)
+            self._raised = number
             return SECONDS_TO_END
         self.number = number
         if self.deferred:
             self.deferred[-1](number)
         if self.is_left or not self.deferred:
-            self._stop_main(number)
-        return None if self.deferred else SECONDS_TO_ANSWER
+            self._raised = number
+        return math.inf if self.deferred else SECONDS_TO_ANSWER
 
     def _lose_patience(self) -> None:
         if not self.second:
@@ -96,10 +114,6 @@ class _Ear:
         elif self._owns_process:
             tell(str(StoppedAtOnce(self.second)))
             os._exit(EXIT_CODES[signal.Signals(self.second)])
-
-    def _stop_main(self, number: int) -> None:
-        self._raised = number
-        signal.pthread_kill(self._main, number)  # wakes it from what it waits for, too
 
     def _raise(self, _: int, __: FrameType | None) -> None:
         number, self._raised = self._raised, 0

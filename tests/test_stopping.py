@@ -119,7 +119,7 @@ def deaf(seconds: float) -> None:
     """Stay in C, where Python runs no handler, as in a long backward pass; other threads run."""
     poll = ctypes.CDLL(None).poll
     poll.argtypes = (ctypes.c_void_p, ctypes.c_ulong, ctypes.c_int)
-    signal.pthread_sigmask(signal.SIG_BLOCK, EXIT_CODES)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [*EXIT_CODES, stopping.WAKE])
     poll(None, 0, int(seconds * 1000))
 
 

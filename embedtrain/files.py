@@ -92,7 +92,7 @@ def refuse_no_run(path: Path) -> None:
     """
     if is_run(path):
         return
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    if not path.exists() or (path.is_dir() and is_empty(path)):
         cure = f"Begin with `embedtrain train RECIPE --output {path}`"
         raise UserError(path, "holds nothing to go on with: no run was begun there", cure=cure)
     cure = "Give the --output of an `embedtrain train`"

@@ -21,6 +21,7 @@ from embedtrain.files import (
     appearing_folder,
     is_run,
     read_json,
+    refuse_existing,
     refuse_no_run,
     write_file,
     write_json,

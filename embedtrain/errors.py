@@ -1,6 +1,7 @@
 """How work ends early: the user can mend it, a signal came, or a rank died."""
 
 import re
+import signal
 
 NOT_PRINTED = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Ends of lines, control characters, which may steer a terminal, and halves of surrogate pairs."""
@@ -48,12 +49,42 @@ def missing_extra(package: str, extra: str, purpose: str) -> UserError:
     )
 
 
-INTERRUPTED = 130
-"""Exit code of a process that a signal has stopped in good order."""
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 75}
+"""Exit code of a process that a signal has stopped in good order.
+
+Shells know 128 + the signal; 75 is what ``sysexits.h`` calls a failure for now: start it again.
+"""
+
+
+INTERRUPTED = EXIT_CODES[signal.SIGINT]
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: somebody asked for it
-    """Work was stopped by a signal, in good order: what was done so far is saved."""
+    """Work was stopped by a signal, in good order: what was done so far is saved.
+
+    Args:
+        what: What was stopped.
+        number: The signal.
+        way_on: How to go on.
+    """
+
+    def __init__(self, what: str, number: int = signal.SIGINT, way_on: str = "") -> None:
+        super().__init__(f"{what}; {way_on}" if way_on else what)
+        self.what = what
+        self.number = signal.Signals(number)
+
+    @property
+    def exit_code(self) -> int:
+        """What the process ends with."""
+        return EXIT_CODES[self.number]
+
+
+class StoppedAtOnce(BaseException):
+    """A signal ends work wherever it is; like ``KeyboardInterrupt``, no ``except Exception`` holds it up."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number
 
 
 class RankDied(Exception):  # noqa: N818 - reads as what happened

@@ -85,14 +85,18 @@ def is_run(path: Path) -> bool:
 
 
 def refuse_no_run(path: Path) -> None:
-    """Refuse a folder that holds no training run.
+    """Refuse a folder that holds no training run; it appears only when a run has begun.
 
     Raises:
         UserError: If it is so.
     """
-    if not is_run(path):
-        cure = "Give the --output of an `embedtrain train`"
-        raise UserError(path, "is not a run folder", cure=cure)
+    if is_run(path):
+        return
+    if not path.exists() or (path.is_dir() and is_empty(path)):
+        cure = f"Begin with `embedtrain train RECIPE --output {path}`"
+        raise UserError(path, "holds nothing to go on with: no run was begun there", cure=cure)
+    cure = "Give the --output of an `embedtrain train`"
+    raise UserError(path, "is not a run folder", cure=cure)
 
 
 def write_file(path: Path, content: str | bytes) -> None:

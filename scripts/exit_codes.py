@@ -3,12 +3,11 @@
 import sys
 from collections.abc import Callable
 
-from embedtrain.errors import Interrupted, UserError
-from embedtrain.training.ranks.launcher import INTERRUPTED
+from embedtrain.errors import INTERRUPTED, Interrupted, UserError
 
 
 def run_main(main: Callable[[], int | None]) -> None:
-    """Run a script and exit: its own code, 2 the user's mistake, 130 interrupted."""
+    """Run a script and exit: its own code, 2 the user's mistake, that of the signal that stopped it."""
     try:
         sys.exit(main())
     except UserError as error:
@@ -16,4 +15,5 @@ def run_main(main: Callable[[], int | None]) -> None:
         sys.exit(2)
     except (Interrupted, KeyboardInterrupt) as interruption:
         print(str(interruption) or "interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        code = interruption.exit_code if isinstance(interruption, Interrupted) else INTERRUPTED
+        sys.exit(code)

@@ -21,11 +21,12 @@ def end(error: BaseException) -> int:
     """Tell the user, or the process that started this rank, how it ended.
 
     Returns:
-        The exit code: 2 for the user's mistake, 130 interrupted, 1 anything else.
+        The exit code: 2 for the user's mistake, that of the signal that stopped it, 1 anything else.
     """
     if isinstance(error, KeyboardInterrupt | Interrupted):
         message = str(error) or "interrupted"
-        return _tell(error, message, message, INTERRUPTED)
+        code = error.exit_code if isinstance(error, Interrupted) else INTERRUPTED
+        return _tell(error, message, message, code)
     if isinstance(error, RankDied):
         return _tell(error, f"error: {error}", "", 1)
     told = _in_words(error)

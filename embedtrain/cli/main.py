@@ -11,6 +11,8 @@ from typer.core import TyperGroup
 from embedtrain.cli.command import Command
 from embedtrain.cli.ending import end
 from embedtrain.cli.verbosity import QuietOption, VerboseOption, audible, choose_verbosity
+from embedtrain.stopping import listening
+from embedtrain.training.ranks.ties import live_with_parent
 
 COMMANDS = {
     "Train": ("init", "train", "check", "adapt", "static"),
@@ -78,14 +80,19 @@ def every_command(
 
 
 def main() -> None:
-    """Run the command line: exit 0 done, 2 the user's mistake, 130 interrupted, 1 anything else."""
+    """Run the command line: exit 0 done, 2 the user's mistake, 1 anything else.
+
+    At a signal: 130 for SIGINT, 143 for SIGTERM, 75 for SIGUSR1.
+    """
+    live_with_parent()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(
             stream, TextIOWrapper
         ):  # ids and paths may hold what the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
     try:
-        app(standalone_mode=True)
+        with listening(owns_process=True):
+            app(standalone_mode=True)
     except (Exception, KeyboardInterrupt) as error:
         sys.exit(end(error))
 

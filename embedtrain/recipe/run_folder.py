@@ -37,6 +37,7 @@ from embedtrain.recipe.retrieval import AnyRecipe, Recipe, dump_recipe, load_rec
 from embedtrain.redaction import redact
 from embedtrain.training.callbacks import BEST, is_patience_over, list_checkpoints
 from embedtrain.training.fitting import Places, Start
+from embedtrain.training.ranks.processes import first_rank_first
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ class RunFolder:
 
 
 def create_run(path: Path, recipe: AnyRecipe, reports: Sequence[BaseModel]) -> RunFolder:
-    """Start a run folder; ``reports`` say what the data are.
+    """Start a run folder, which appears with all that resuming needs; ``reports`` say what the data are.
 
     Raises:
         UserError: If the folder exists and is not empty.
@@ -141,7 +142,8 @@ def refuse_other_data(run: RunFolder, fingerprints: list[str]) -> None:
 
 def found_start(run: RunFolder, patience: int | None = None) -> Start:
     """Return where a run goes on: behind its newest checkpoint, at step 0 if there is none."""
-    found = latest_state(run)
+    with first_rank_first():  # it sets damaged ones aside
+        found = latest_state(run)
     if found is None:
         return Start()
     path, state = found
@@ -153,21 +155,29 @@ def found_start(run: RunFolder, patience: int | None = None) -> Start:
 def latest_state(run: RunFolder) -> tuple[Path, dict[str, Any]] | None:
     """Return the newest checkpoint that can be read, and its content; None if there is none.
 
-    A damaged one is passed over with a warning: the one before it is there for this.
+    A damaged one is set aside, under the name ``.damaged``: the one before it is there for this.
 
     Raises:
         UserError: If there are some and all are damaged.
     """
-    found = list_checkpoints(run.checkpoints)
+    found, damaged = list_checkpoints(run.checkpoints), []
     for path in reversed(found):
         try:
-            return path, _read(path)
+            state = _read(path)
         except DAMAGE as error:
-            logger.warning("%s is damaged (%s); using the one before it", path, error)
+            damaged.append((path, str(error)))
+            continue
+        for bad, reason in damaged:
+            set_aside = bad.with_suffix(".damaged")
+            logger.warning(
+                "%s is damaged (%s); using the one before it, and keeping it as %s",
+                bad, reason, set_aside.name,
+            )  # fmt: skip
+            bad.rename(set_aside)
+        return path, state
     if found:
-        raise UserError(
-            run.checkpoints, "holds damaged checkpoints only", cure="Start the run again"
-        )
+        cure = "Remove them, and --resume begins the run anew"
+        raise UserError(run.checkpoints, "holds damaged checkpoints only", cure=cure)
     return None
 
 
@@ -177,7 +187,7 @@ def load_trained(run: RunFolder, recipe: Recipe) -> TextEncoder:
     Adapters are folded into the weights, and kept beside in ``adapter/``.
     """
     best = run.checkpoints / BEST
-    state = _read(best) if best.is_file() else _latest(run)
+    state = _read_best(best) if best.is_file() else _latest(run)
     model = build_encoder(recipe.model, recipe.trainer.accelerator)
     _fill(model, model.backbone, state, run, recipe)
     return model
@@ -217,6 +227,14 @@ def _fill(
         with appearing_folder(run.adapter) as building:
             save_adapter(backbone, recipe.model.lora, recipe.model.backbone, building)
         merge_lora(backbone)
+
+
+def _read_best(path: Path) -> dict[str, Any]:
+    try:
+        return _read(path)
+    except DAMAGE as error:
+        cure = "Remove it: the last checkpoint is exported then"
+        raise UserError(path, "is damaged", got=str(error), cure=cure) from error
 
 
 def _read(path: Path) -> dict[str, Any]:

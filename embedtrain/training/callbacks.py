@@ -1,14 +1,11 @@
 """What happens around the steps: checkpoints, validation, a clean stop, the CSV log."""
 
 import csv
-import os
-import signal
-import threading
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
@@ -18,9 +15,10 @@ from pytorch_lightning.utilities import rank_zero_only
 from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.metrics import mean_scores, score_ranking
-from embedtrain.files import appearing
+from embedtrain.files import appearing, finish
 from embedtrain.progress import console
-from embedtrain.training.ranks.processes import any_rank, own_shard
+from embedtrain.stopping import requested, unless_stopped
+from embedtrain.training.ranks.processes import any_rank, largest, own_shard
 from embedtrain.training.trained_module import TrainedModule
 from embedtrain.training.validation import encode_task, rank_task
 
@@ -82,9 +80,7 @@ def save_atomically(trainer: pl.Trainer, path: Path, *, weights_only: bool = Fal
     try:
         trainer.save_checkpoint(partial, weights_only=weights_only)
         if trainer.is_global_zero:
-            with partial.open("rb") as file:
-                os.fsync(file.fileno())
-            partial.replace(path)
+            finish(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise UserError(
@@ -105,18 +101,47 @@ class Measurement(StepCallback):
     """Measures the model every ``every_steps`` and at the end, and logs the figures as ``val/...``."""
 
     every_steps: int
+    measured: int = field(default=0, kw_only=True)
+    """The step after which was measured last."""
 
     @abstractmethod
     def measure(self, trainer: pl.Trainer, module: Any) -> Mapping[str, float]:  # noqa: ANN401
         """Return the figures; every rank measures, as weights may be shared."""
 
+    def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:  # noqa: ANN401
+        """Measure what a signal has left unmeasured, as if it had never come."""
+        if self.measured < trainer.global_step:
+            self.on_step_end(trainer, module)
+
     def on_step_end(self, trainer: pl.Trainer, module: Any) -> None:  # noqa: ANN401
-        """Measure if it is time; the last step is always measured."""
-        if trainer.global_step % self.every_steps and trainer.global_step != trainer.max_steps:
+        """Measure if it is time; the last step is always measured.
+
+        After a signal time is short: what is not the last step waits until the run goes on.
+        """
+        is_last = trainer.global_step == trainer.max_steps
+        if trainer.global_step % self.every_steps and not is_last:
             return
-        figures = {f"val/{name}": value for name, value in self.measure(trainer, module).items()}
+        if trainer.should_stop and not is_last:
+            return
+        if own_shard().ranks > 1 or is_last:  # other ranks wait for this one's part
+            found: Mapping[str, float] | None = self.measure(trainer, module)
+        else:
+            found = unless_stopped(lambda: self.measure(trainer, module))
+        if found is None:
+            trainer.should_stop = True
+            return
+        self.measured = trainer.global_step
+        figures = {f"val/{name}": value for name, value in found.items()}
         for logger in trainer.loggers:
             logger.log_metrics(figures, trainer.global_step)
+
+    def state_dict(self) -> dict[str, float]:
+        """Return what a resumed run must know."""
+        return {"measured": float(self.measured)}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Go on; checkpoints of runs that always measured say nothing."""
+        self.measured = int(state_dict.get("measured", sys.maxsize))
 
 
 @dataclass(eq=False)
@@ -151,10 +176,11 @@ class Validation(Measurement):
 
     def state_dict(self) -> dict[str, float]:
         """Return what a resumed run must know."""
-        return {"best": self.best, "misses": self.misses}
+        return super().state_dict() | {"best": self.best, "misses": self.misses}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
         """Go on with the best score so far, and the measurements since."""
+        super().load_state_dict(state_dict)
         self.best, self.misses = state_dict["best"], int(state_dict.get("misses", 0))
 
 
@@ -174,45 +200,29 @@ class WithTeardown(pl.Callback):
         self.teardown(trainer, module, "fit")
 
 
-class CleanStop(WithTeardown):
-    """Ends the run after the current step at Ctrl-C or SIGTERM; a second Ctrl-C ends it at once.
+class CleanStop(pl.Callback):
+    """Ends the run after the step in which a signal asks for it, on all ranks.
 
     Stopping between steps is what makes the checkpoint resumable: in the middle of an optimizer step
     half of the weights would be new.
     """
 
     def __init__(self) -> None:
-        self.received: int | None = None
-        self.stopped = False
-        self._previous: dict[int, Any] = {}
-
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:  # noqa: ARG002
-        """Take the signals over."""
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._handle)
+        self.number = 0
+        """The signal that the ranks agreed to end at."""
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, module: TrainedModule, _: object, __: object, number: int
     ) -> None:
         """Tell the loop of every rank to end; the checkpoint callback, which comes later, sees it too."""
         module.refuse_bad_loss()
-        if not ends_step(trainer, number):
-            return
-        if any_rank([self.received is not None])[0]:
-            self.stopped = trainer.should_stop = True
+        if ends_step(trainer, number):
+            self.agree()
+            trainer.should_stop |= bool(self.number)
 
-    def teardown(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
-        """Give the signals back."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous.clear()
-
-    def _handle(self, number: int, _: FrameType | None) -> None:
-        if self.received is not None:
-            raise KeyboardInterrupt
-        self.received = number
-        os.write(2, b"\nstopping after this step; press Ctrl-C again to stop at once\n")
+    def agree(self) -> None:
+        """Learn of a signal that any rank has heard."""
+        self.number = self.number or largest(requested())
 
 
 class CsvLog(Logger):

@@ -3,7 +3,7 @@
 import logging
 import signal
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ import pytorch_lightning as pl
 import torch
 
 from embedtrain.errors import Interrupted
+from embedtrain.stopping import AGAIN, deferring, listening, tell
 from embedtrain.training.callbacks import Checkpoints, CleanStop, CsvLog
 from embedtrain.training.datamodule import BatchStream, Cut, StreamData
 from embedtrain.training.progress import StepProgress
@@ -61,7 +62,7 @@ def fit(
     num_steps = stream.stop
     stop = CleanStop()
     checkpoints = Checkpoints(places.checkpoints, config.checkpoint_every)
-    with _quiet_lightning():
+    with _quiet_lightning(), listening(), deferring(_announcement()):
         trainer = build_trainer(
             config,
             num_steps,
@@ -73,19 +74,31 @@ def fit(
             state = torch.load(start.checkpoint, map_location="cpu", weights_only=True)
             module.load_state_dict(state["state_dict"])
         module.train()  # loading leaves it in evaluation mode, where dropout is off
-        try:
-            trainer.fit(module, StreamData(stream), ckpt_path=start.checkpoint, weights_only=True)
-        except SystemExit as exit_:
-            # Lightning turns the second Ctrl-C into exit code 1.
-            raise KeyboardInterrupt from exit_
-    if stop.stopped and trainer.global_step < num_steps:
-        by = "a signal to another rank"
-        if stop.received is not None:
-            by = signal.Signals(stop.received).name
-        raise Interrupted(
-            f"stopped at step {trainer.global_step} of {num_steps} by {by}; continue with: "
-            f"embedtrain train --resume {places.run}"
-        )
+        trainer.fit(module, StreamData(stream), ckpt_path=start.checkpoint, weights_only=True)
+        stop.agree()  # a signal may have come during the last step
+        if stop.number:
+            raise Interrupted(
+                f"stopped at step {trainer.global_step} of {num_steps} by "
+                f"{signal.Signals(stop.number).name}",
+                stop.number,
+                how_to_go_on(places.run),
+            )
+
+
+def how_to_go_on(run: Path) -> str:
+    """Say how to go on with a run that has stopped."""
+    return f"continue with: embedtrain train --resume {run}"
+
+
+def _announcement() -> Callable[[int], None]:
+    """Return what says that a signal was heard."""
+    is_first = own_shard().is_first
+
+    def say(_: int) -> None:
+        if is_first:
+            tell("stopping after this step" + AGAIN)
+
+    return say
 
 
 def own_cut(config: TrainerConfig) -> Cut:

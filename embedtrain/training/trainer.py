@@ -8,7 +8,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
-from pytorch_lightning.plugins.environments import TorchElasticEnvironment
+from pytorch_lightning.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 
 from embedtrain.errors import missing_extra
 from embedtrain.models.backbone.loading import preferred_device
@@ -28,15 +28,16 @@ def build_trainer(
 
     Callbacks see the end of a step in their order.
     """
-    return pl.Trainer(
+    trainer = pl.Trainer(
         max_steps=num_steps,
         max_epochs=-1,
         accelerator="gpu" if preferred_device(config.accelerator).type == "cuda" else "cpu",
         devices=config.devices,
         num_nodes=config.nodes,
         strategy=build_strategy(config),
-        # Ours or torchrun's, every rank is started from outside and finds its number in the environment.
-        plugins=[TorchElasticEnvironment()] if config.shares_work else None,
+        # Ours or torchrun's, every rank is started from outside and finds its number in the environment; under
+        # SLURM too, of which Lightning would take one process for many, and requeue it by handlers of its own.
+        plugins=[TorchElasticEnvironment() if config.shares_work else LightningEnvironment()],
         precision="32-true",  # the module itself computes in bf16 where it is asked to
         accumulate_grad_batches=config.accumulate,
         gradient_clip_val=config.gradient_clip or None,
@@ -49,6 +50,9 @@ def build_trainer(
         enable_model_summary=False,
         limit_val_batches=0,
     )
+    # Lightning 2.6 puts its own in front of our handler of SIGTERM: one that waits for the other ranks inside of it.
+    trainer._signal_connector.register_signal_handlers = lambda: None  # noqa: SLF001 - no setting does
+    return trainer
 
 
 def check_loggers(config: TrainerConfig) -> None:

@@ -8,6 +8,7 @@ from embedtrain.errors import UserError
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.training.ranks.launcher import launch
 from embedtrain.training.ranks.processes import is_rank, joined, must_launch, on_first_rank
+from embedtrain.training.ranks.ties import refuse_living_ranks
 from embedtrain.training.settings import TrainerConfig
 
 EXECUTION = (
@@ -43,6 +44,8 @@ def go_on(
         command = [sys.executable, "-m", "embedtrain", "train", "--resume", str(run.path)]
         launch([*command, *overrides], config.devices, run.path)
         return run
+    if not is_rank():
+        refuse_living_ranks(run.path)
     with joined(config.accelerator):
         return work()
 

@@ -30,6 +30,7 @@ from embedtrain.mining.task import MiningTask, from_retrieval_task, load_mining_
 from embedtrain.models.build import load_encoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.progress import progress_bar
+from embedtrain.stopping import SAME_COMMAND, going_on
 
 QUERIES_PER_PART = 1024
 
@@ -43,6 +44,7 @@ class Guarded:
     report: dict[str, Any]
 
 
+@going_on(SAME_COMMAND)
 @owns("output")
 def mine(
     model: str,

@@ -10,7 +10,7 @@ from pydantic import Field, PositiveInt, ValidationError, model_validator
 from embedtrain.data.examples import SourceConfig
 from embedtrain.data.pretraining.corpus import CorpusConfig
 from embedtrain.errors import UserError
-from embedtrain.files import refuse_existing, write_file
+from embedtrain.files import appearing_folder, refuse_existing, write_file
 from embedtrain.locks import owns
 from embedtrain.mining.settings import MiningConfig
 from embedtrain.progress import console
@@ -19,6 +19,8 @@ from embedtrain.recipe.mistakes import describe_mistake
 from embedtrain.recipe.reading import read_file, set_stage_keys
 from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.section import Section
+from embedtrain.stopping import going_on
+from embedtrain.training.fitting import how_to_go_on
 from embedtrain.training.ranks.processes import is_rank
 from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks
 from embedtrain.workflows.mine import mine
@@ -171,8 +173,9 @@ def run_pipeline(pipeline: Pipeline, output: Path) -> Path:
         )
     if not mark.is_file():
         refuse_existing(output)
+        with appearing_folder(output) as building:
+            write_file(building / RECIPE, text)
     recipes = output / "recipes"
-    write_file(mark, text)
     for stage in pipeline.stages:
         if stage.train is not None:
             content = {"description": f"{pipeline.description} ({stage.name})"} | stage.train
@@ -181,7 +184,8 @@ def run_pipeline(pipeline: Pipeline, output: Path) -> Path:
             load_recipe(recipes / f"{stage.name}.yaml")
     for number, stage in enumerate(pipeline.stages, 1):
         console.print(f"Stage {number} of {len(pipeline.stages)}: {stage.name}")
-        _run_stage(stage, output)
+        with going_on(how_to_go_on(output)):
+            _run_stage(stage, output)
     return output
 
 

@@ -27,6 +27,7 @@ from embedtrain.models.backbone.folder_files import BackboneFile, read_form
 from embedtrain.models.build import load_encoder
 from embedtrain.outside import writing
 from embedtrain.progress import progress_bar
+from embedtrain.stopping import SAME_COMMAND, going_on
 
 TeacherKind = Literal["cross_encoder", "encoder"]
 ScoreExamples = Callable[[Sequence[Example]], list[NDArray[np.float64]]]
@@ -45,6 +46,7 @@ class Teacher:
     key: str
 
 
+@going_on(SAME_COMMAND)
 @owns("output")
 def score(
     teacher: str,

@@ -37,9 +37,10 @@ from embedtrain.recipe.run_folder import (
 )
 from embedtrain.release.cards.retrieval import render_card
 from embedtrain.release.export import write_model
+from embedtrain.stopping import going_on
 from embedtrain.training.callbacks import Validation
 from embedtrain.training.datamodule import BatchStream
-from embedtrain.training.fitting import Start, fit, own_cut
+from embedtrain.training.fitting import Start, fit, how_to_go_on, own_cut
 from embedtrain.training.guide import encode_guide
 from embedtrain.training.module import RetrievalModule
 from embedtrain.training.planner import announce, plan_retrieval
@@ -81,7 +82,9 @@ def train(recipe: AnyRecipe, output: Path) -> RunFolder:
     first, then = work
     if begin(recipe.trainer, lambda: first(recipe, output)):
         return resume(output)
-    run: RunFolder = then(*first(recipe, output), Start())
+    begun = first(recipe, output)
+    with going_on(how_to_go_on(output)):
+        run: RunFolder = then(*begun, Start())
     return run
 
 
@@ -139,7 +142,8 @@ def resume(path: Path, overrides: Sequence[str] = ()) -> RunFolder:
     run, recipe = open_run(path, overrides)
     _check_strategy(recipe)
     again: Any = resume_pretraining if isinstance(recipe, PretrainRecipe) else _resume
-    return go_on(run, recipe.trainer, lambda: again(run, recipe), overrides)
+    with going_on(how_to_go_on(path)):
+        return go_on(run, recipe.trainer, lambda: again(run, recipe), overrides)
 
 
 def _resume(run: RunFolder, recipe: Recipe) -> RunFolder:

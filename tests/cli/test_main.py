@@ -90,7 +90,11 @@ def test_a_shell_completes_commands_and_the_names_of_recipes(words, offered):
             2,
             "needs nopkg, which is not",
         ),
-        (["train", "--resume", "nothere"], 2, "nothere is not a run folder"),
+        (
+            ["train", "--resume", "nothere"],
+            2,
+            "nothere holds nothing to go on with: no run was begun there",
+        ),
         (["report", "nothere", "--output", "a.html"], 2, "nothere does not exist"),
         (["init", "typo.yaml"], 2, "unknown ending"),
     ],

@@ -30,6 +30,7 @@ from embedtrain.models.build import load_encoder
 from embedtrain.models.edits.lengthen import lengthen_encoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.progress import console
+from embedtrain.stopping import SAME_COMMAND, going_on
 from embedtrain.types import Side, TokenVectors
 from embedtrain.workflows.encode.file import read_texts, refuse_more_than_vectors
 
@@ -67,6 +68,7 @@ class Throughput:
         return self.new_rows / self.seconds if self.new_rows else 0.0
 
 
+@going_on(SAME_COMMAND)
 @owns("output")
 def encode_shards(
     model: str,

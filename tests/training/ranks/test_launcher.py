@@ -1,27 +1,14 @@
 """Ranks as processes, with small programs in place of training."""
 
-import os
 import signal
-import sys
 import threading
 import time
 
 import pytest
+from launched import READY, run, stop_when_ready
 
 from embedtrain.errors import Interrupted, UserError
-from embedtrain.training.ranks.launcher import RankDied, launch, report_failure, speaks
-
-HEAD = """
-import os, signal, sys, time
-rank, report = int(os.environ["RANK"]), os.environ["EMBEDTRAIN_REPORT"]
-def stopped(*_):
-    open(report, "w").write("stopped at step 3")
-    sys.exit(130)
-"""
-
-
-def run(tmp_path, program, ranks=2):
-    launch([sys.executable, "-c", HEAD + program], ranks, tmp_path)
+from embedtrain.training.ranks.launcher import RankDied, report_failure, speaks
 
 
 def test_each_rank_knows_its_number_and_where_to_meet(tmp_path):
@@ -35,15 +22,18 @@ def test_each_rank_knows_its_number_and_where_to_meet(tmp_path):
 
 
 def test_a_killed_rank_ends_the_others_and_the_message_says_how_to_go_on(tmp_path):
-    program = "os.kill(os.getpid(), signal.SIGKILL) if rank == 1 else time.sleep(60)"
+    program = "print('step 7', flush=True)\n"
+    program += "os.kill(os.getpid(), signal.SIGKILL) if rank == 1 else time.sleep(60)"
     started = time.monotonic()
-    with pytest.raises(RankDied, match=rf"rank 1 was killed by SIGKILL.*--resume {tmp_path}"):
+    message = rf"^rank 1 was killed by SIGKILL after 'step 7'; .*--resume {tmp_path}$"
+    with pytest.raises(RankDied, match=message):
         run(tmp_path, program)
     assert time.monotonic() - started < 30
 
 
 def test_a_crash_names_the_file_with_the_traceback(tmp_path):
-    with pytest.raises(RankDied, match=r"rank 1 failed with code 1; see .*rank-1.txt"):
+    message = r"rank 1 failed with code 1 after 'AssertionError: broken'; see .*rank-1.txt"
+    with pytest.raises(RankDied, match=message):
         run(tmp_path, "assert rank != 1, 'broken'")
     assert "broken" in (tmp_path / "ranks" / "rank-1.txt").read_text()
 
@@ -56,21 +46,32 @@ def test_the_mistake_that_a_rank_reports_is_told_once(tmp_path):
         )
 
 
-def test_sigterm_reaches_every_rank_and_their_message_comes_back(tmp_path):
-    program = f"""
-signal.signal(signal.SIGTERM, stopped)
-open('{tmp_path}/ready' + str(rank), 'w')
-time.sleep(60)
+def test_ranks_that_fail_because_another_one_stopped_are_no_failure(tmp_path):
+    program = """
+if rank == 0:
+    time.sleep(0.3)
+    stopped()
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+time.sleep(0.5)
+sys.exit(1)
 """
+    with pytest.raises(Interrupted, match="stopped at step 3") as caught:
+        run(tmp_path, program)
+    assert caught.value.exit_code == 130
 
+
+def test_a_signal_before_ranks_can_hear_it_is_no_failure_either(tmp_path):
+    thread = threading.Thread(target=stop_when_ready, args=(tmp_path,))
+    thread.start()
+    with pytest.raises(Interrupted, match=rf"^stopped by SIGTERM; .*--resume {tmp_path}$"):
+        run(tmp_path, READY + "time.sleep(60)")
+    thread.join()
+
+
+def test_sigterm_reaches_every_rank_and_their_message_comes_back(tmp_path):
+    program = f"signal.signal(signal.SIGTERM, stopped)\n{READY}time.sleep(60)"
     before = signal.getsignal(signal.SIGTERM)
-
-    def stop():
-        while not all((tmp_path / f"ready{rank}").exists() for rank in range(2)):
-            time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    thread = threading.Thread(target=stop)
+    thread = threading.Thread(target=stop_when_ready, args=(tmp_path,))
     thread.start()
     with pytest.raises(Interrupted, match="stopped at step 3"):
         run(tmp_path, program)

@@ -213,6 +213,7 @@ def test_mistakes_exit_with_2_and_one_line_and_write_nothing(
         ("half of a surrogate pair", with_data(recipe, tmp_path / "surrogate.jsonl")),
         ("split", ["evaluate", bert, "--data", beir, "--split", "none"]),
         ("is not a run folder", ["train", "--resume", tmp_path]),
+        ("no run was begun there", ["train", "--resume", tmp_path / "none"]),
         ("RECIPE is missing", ["train"]),
         ("takes the recipe from the run", ["train", recipe, "--resume", tmp_path]),
         ("must end in .npy", ["encode", bert, tmp_path / "few.jsonl", "--output", "x.txt"]),

@@ -71,7 +71,7 @@ def kill_at(rank: int, step: int, moment: str) -> None:
         if int(os.environ["RANK"]) == rank and trainer.global_step == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    of_batch, save = RetrievalModule.loss, callbacks.os.fsync
+    of_batch, save = RetrievalModule.loss, os.fsync
     if moment == "loss":
         RetrievalModule.loss = lambda self, batch: (die(self.trainer), of_batch(self, batch))[1]
     elif moment == "backward":
@@ -85,7 +85,7 @@ def kill_at(rank: int, step: int, moment: str) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
             save(number)
 
-        callbacks.os.fsync = fsync
+        os.fsync = fsync
 
 
 @pytest.mark.parametrize("attempt", range(KILLS))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from embedtrain.errors import UserError
+from embedtrain.memory import is_out_of_memory
 from embedtrain.models.backbone.fetching import first_line
 from embedtrain.models.backbone.lora import refuse_other_weights, without_frozen
 from embedtrain.models.chunking import Execution
@@ -44,6 +45,7 @@ class TrainedModule(pl.LightningModule, ABC):
         self.config = config
         self.num_steps = num_steps
         assert config.chunk_tokens != "auto", "planned before"
+        assert config.precision != "auto", "chosen before"
         agree = largest if needs_equal_chunks(config) and config.num_ranks > 1 else None
         self.execution = Execution(
             config.chunk_tokens, config.rematerialize, agree, recall=not config.compile
@@ -93,7 +95,9 @@ class TrainedModule(pl.LightningModule, ABC):
             problem, results = "", []
             try:
                 results.append(work())
-            except torch.OutOfMemoryError as error:
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 if self.execution.agree is not None:  # the others wait for this rank's chunks
                     raise self._out_of_memory(error) from error
                 problem = first_line(error)
@@ -107,7 +111,9 @@ class TrainedModule(pl.LightningModule, ABC):
         while True:
             try:
                 super().backward(loss, *arguments, **settings)
-            except torch.OutOfMemoryError as error:
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 if own_shard().ranks > 1 or self._micro_batch:  # gradients of others are in already
                     raise self._out_of_memory(error) from error
                 problem = first_line(error)

@@ -60,6 +60,7 @@ from embedtrain.workflows.prepare import (
     check_batch_size,
     prepare,
     with_contract,
+    with_machine,
 )
 from embedtrain.workflows.pretrain import begin_pretraining, resume_pretraining, run_pretraining
 from embedtrain.workflows.refresh import RefreshedBatches
@@ -106,7 +107,7 @@ def _begin(recipe: Recipe, output: Path) -> tuple[RunFolder, Recipe, TextEncoder
     torch.manual_seed(recipe.trainer.seed)
     model = build_encoder(recipe.model, recipe.trainer.accelerator)
     refuse_query_model(model, recipe)
-    asked, recipe = recipe, with_contract(recipe, model)
+    asked, recipe = recipe, with_machine(with_contract(recipe, model), model)
     prepared = prepare(recipe, model.tokenization)
     run = create_run(output, recipe, [source.report for source in prepared.sources])
     for sentence in prepared.held_out:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from embedtrain.errors import UserError
-from embedtrain.memory import is_out_of_memory
+from embedtrain.memory import Heap, is_out_of_memory
 from embedtrain.models.backbone.fetching import first_line
 from embedtrain.models.backbone.lora import refuse_other_weights, without_frozen
 from embedtrain.models.chunking import Execution
@@ -54,6 +54,7 @@ class TrainedModule(pl.LightningModule, ABC):
         """Of the last line of the log."""
         self._bad: tuple[float, Path] | None = None
         self._micro_batch = 0
+        self._heap = Heap()
         self._batch: Any = None
         self._sharded = False
         if needs_equal_chunks(config):
@@ -85,6 +86,11 @@ class TrainedModule(pl.LightningModule, ABC):
             if own_shard().ranks == 1:
                 self.refuse_bad_loss()
         return loss
+
+    def on_train_batch_end(self, *_: object) -> None:
+        """Keep the heap of a CPU from growing: packed batches never have the same shape twice."""
+        if self.device.type == "cpu":
+            self._heap.step_done()
 
     def within_memory(self, work: Callable[[], T]) -> T:
         """Do a part of the step; where memory runs out on any rank, all do it again with half the chunk."""

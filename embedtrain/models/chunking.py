@@ -8,7 +8,6 @@ encoding twice: the last chunk keeps its activations (its backward pass comes fi
 that of one chunk), and the others recall what is dear to compute (:mod:`embedtrain.models.recall`).
 """
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -21,9 +20,8 @@ from torch.utils.checkpoint import checkpoint, noop_context_fn
 from embedtrain.errors import UserError
 from embedtrain.memory import is_out_of_memory
 from embedtrain.models.recall import recall_contexts
+from embedtrain.progress import console
 from embedtrain.types import Texts, TokenEmbeddings
-
-logger = logging.getLogger(__name__)
 
 Encoded = TypeVar("Encoded")
 
@@ -199,7 +197,7 @@ def _run_within_memory(
                 cure="Lower the length of its side, or free some memory",
             )
         size = min(size, int(lengths[todo[0]].clamp_min(least).sum())) // 2
-        logger.warning("memory ran out; encoding goes on with %d tokens at once", size)
+        console.print(f"Memory ran out; encoding goes on with {size:,} tokens at once")
         rest = torch.cat(todo)
         todo = [rest[rows] for rows in plan_chunks(lengths[rest], size, padded=padded, least=least)]
         if texts.ids.device.type == "cuda":

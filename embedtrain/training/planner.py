@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import psutil
 import torch
 from torch import nn
 
-from embedtrain.memory import room
+from embedtrain.memory import anonymous, room
 from embedtrain.models.chunking import Execution
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoder
@@ -17,8 +16,8 @@ from embedtrain.pretrain_types import MaskedBatch
 from embedtrain.progress import console
 from embedtrain.training.activations import Kept, measure_kept
 from embedtrain.training.settings import TrainerConfig
-from embedtrain.units import show_bytes
 from embedtrain.types import RetrievalBatch, Texts
+from embedtrain.units import show_bytes
 
 FEWEST_TOKENS = 256
 PROBE_TOKENS = (256, 768)
@@ -195,7 +194,7 @@ def _plan_model(
     number = 2 if config.precision == "bf16" else 4
     weights = sum(parameter.numel() for parameter in parameters)
     device = parameters[0].device.type
-    process = 0 if device == "cuda" else max(0, psutil.Process().memory_info().rss - 4 * weights)
+    process = 0 if device == "cuda" else max(0, anonymous() - 4 * weights)
     shape = Shape(
         parameters=weights,
         trained=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),

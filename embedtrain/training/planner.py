@@ -1,6 +1,7 @@
 """Plan the memory of a step before it runs, and choose how many tokens are encoded at once."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -8,7 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from embedtrain.memory import anonymous, room
+from embedtrain.errors import UserError
+from embedtrain.memory import anonymous, is_out_of_memory, room
+from embedtrain.models.backbone.fetching import first_line
 from embedtrain.models.chunking import Execution
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoder
@@ -168,6 +171,27 @@ def announce(config: TrainerConfig, plan: Plan) -> TrainerConfig:
     """Print a plan and return the settings with its chunks."""
     console.print(describe(plan))
     return config.model_copy(update={"chunk_tokens": plan.chunk_tokens})
+
+
+@contextmanager
+def within(plan: Plan) -> Iterator[None]:
+    """Say what was planned where memory runs out beyond the parts of a step that are done again.
+
+    Raises:
+        UserError: In place of what the libraries raise.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(
+            "training",
+            f"ran out of memory; planned were {show_bytes(plan.total)} of {show_bytes(plan.available)}",
+            got=first_line(error),
+            cure="Set trainer.rematerialize=true and a smaller trainer.chunk_tokens (embedtrain check says "
+            "what they need), or free some memory",
+        ) from error
 
 
 def describe(plan: Plan) -> str:

@@ -27,7 +27,7 @@ from embedtrain.recipe.run_folder import (
 from embedtrain.release.export import export_pretrained
 from embedtrain.training.datamodule import BatchStream
 from embedtrain.training.fitting import Start, fit, own_cut
-from embedtrain.training.planner import PROBE_TOKENS, Plan, announce, plan_pretraining
+from embedtrain.training.planner import PROBE_TOKENS, Plan, announce, plan_pretraining, within
 from embedtrain.training.pretraining import HeldOut, PretrainModule
 from embedtrain.training.ranks.processes import first_rank_first, on_first_rank
 from embedtrain.training.trainer import check_loggers
@@ -214,7 +214,8 @@ def run_pretraining(
         cut = own_cut(recipe.trainer)
         first = data.mixture.draw(start.step).part(0, cut.micro_batches).part(cut.rank, cut.ranks)
         tokens = int(data.builder(first).texts.lengths.sum())
-        trainer = announce(recipe.trainer, data.plan(model, tokens))
+        plan = data.plan(model, tokens)
+        trainer = announce(recipe.trainer, plan)
         module = PretrainModule(model, recipe.objective, trainer, data.num_steps)
         callbacks: list[pl.Callback] = []
         if recipe.validation is not None:
@@ -222,6 +223,7 @@ def run_pretraining(
         stream = BatchStream(data.mixture, data.builder, start.step, data.num_steps, cut)
         left = data.num_steps - start.step
         console.print(f"Pre-training {left:,} steps of {recipe.trainer.batch_size} texts")
-        fit(module, stream, recipe.trainer, start=start, places=run.places, callbacks=callbacks)
+        with within(plan):
+            fit(module, stream, recipe.trainer, start=start, places=run.places, callbacks=callbacks)
     on_first_rank(lambda: export_pretrained(run, recipe, run.model, overwrite=True))
     return run

@@ -42,7 +42,7 @@ from embedtrain.training.datamodule import BatchStream
 from embedtrain.training.fitting import Start, fit, own_cut
 from embedtrain.training.guide import encode_guide
 from embedtrain.training.module import RetrievalModule
-from embedtrain.training.planner import announce, plan_retrieval
+from embedtrain.training.planner import announce, plan_retrieval, within
 from embedtrain.training.ranks.processes import first_rank_first, on_first_rank
 from embedtrain.training.ranks.strategies import check_strategy
 from embedtrain.training.refresh import LateStream
@@ -218,7 +218,8 @@ def _fit(
     mixture, builder = plan_batches(recipe, sources, num_steps, config.seed)
     cut = own_cut(config)
     first = builder(mixture.draw(start.step).part(0, cut.micro_batches).part(cut.rank, cut.ranks))
-    config = announce(config, plan_retrieval(config, model, first))
+    plan = plan_retrieval(config, model, first)
+    config = announce(config, plan)
     callbacks: list[pl.Callback] = []
     if recipe.validation is not None and prepared.validation is not None:
         every = recipe.validation.every_steps
@@ -238,7 +239,8 @@ def _fit(
         late = _refreshed(run, recipe, mined, model, (mixture, builder), num_steps)
         stream = LateStream(mixture, late, start.step, num_steps)
     console.print(f"Training {num_steps - start.step:,} steps of {config.batch_size} queries")
-    fit(module, stream, config, start=start, places=run.places, callbacks=callbacks)
+    with within(plan):
+        fit(module, stream, config, start=start, places=run.places, callbacks=callbacks)
 
 
 def rows_of_steps(recipe: Recipe, sizes: Sequence[int]) -> int:

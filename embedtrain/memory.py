@@ -15,6 +15,7 @@ SIGNS = (
     "not enough memory",  # the same on other systems
     "std::bad_alloc",
     "could not create a memory object",  # oneDNN
+    "could not create a primitive",  # the same; it does not say why
     "Cannot allocate memory",
 )
 """Words of the plain RuntimeErrors by which libraries say that memory has run out."""

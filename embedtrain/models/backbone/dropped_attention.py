@@ -86,9 +86,10 @@ class _DroppedAttention(torch.autograd.Function):
             g.div_(1 - dropout)
             v_out.copy_((weights * mask).transpose(-1, -2) @ g)
             slopes = (g @ v.transpose(-1, -2)).mul_(mask)
-            slopes.sub_((slopes * weights).sum(-1, keepdim=True)).mul_(weights).mul_(scale)
-            q_out.copy_(slopes @ k)
-            k_out.copy_(slopes.transpose(-1, -2) @ q)
+            slopes.mul_(weights)
+            slopes.addcmul_(weights, slopes.sum(-1, keepdim=True), value=-1)
+            q_out.copy_((slopes @ k).mul_(scale))
+            k_out.copy_((slopes.transpose(-1, -2) @ q).mul_(scale))
         return (*results, None, None, None, None)
 
 
@@ -109,7 +110,7 @@ def _parts(groups: Groups, *rows: Rows) -> Iterator[tuple[Tensor, ...]]:
 
 
 def _weights(q: Tensor, k: Tensor, scale: float, *, is_causal: bool) -> Tensor:
-    scores = (q @ k.transpose(-1, -2)).mul_(scale)
+    scores = (q * scale) @ k.transpose(-1, -2)
     if is_causal:
         later: Bool[Tensor, "length seen"] = torch.ones(scores.shape[-2:], dtype=torch.bool).triu_(
             1

@@ -66,7 +66,7 @@ def recipe(folder: Path, wide: Path, pairs: Path) -> Path:
 def test_training_goes_on_in_smaller_chunks_or_ends_in_one_line(wide, pairs, tmp_path):
     path = recipe(tmp_path, wide, pairs)
     runs = {name: tmp_path / name for name in ("whole", "little", "none")}
-    for name, megabytes in (("whole", 100_000), ("little", 140), ("none", 6)):
+    for name, megabytes in (("whole", 100_000), ("little", 90), ("none", 6)):
         ended = embedtrain(
             ["train", path, "--output", runs[name]], before=partial(allow_in_training, megabytes)
         )

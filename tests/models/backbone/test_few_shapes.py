@@ -17,8 +17,8 @@ def test_at_most_a_thirty_second_is_added(tokens):
     assert rounded(rounded(tokens)) == rounded(tokens)
 
 
-def test_chunks_that_are_nearly_full_have_four_sizes():
-    assert len({rounded(tokens) for tokens in range(8192 - 160, 8193)}) == 4
+def test_chunks_that_are_nearly_full_have_three_sizes():
+    assert len({rounded(tokens) for tokens in range(8192 - 160, 8193)}) == 3
     assert len({rounded(tokens) for tokens in range(1024, 2049)}) == 33
 
 

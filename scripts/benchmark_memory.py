@@ -127,6 +127,7 @@ def run_form(form: str, steps: int, queries: int) -> dict[str, float]:
 
     TrainedModule.on_train_batch_end = on_train_batch_end  # type: ignore[method-assign]
     train.announce = pretrain.announce = announce  # type: ignore[attr-defined]
+    train._finish = pretrain.export_pretrained = lambda *_, **__: None  # type: ignore  # noqa: SLF001, PGH003
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.jsonl"
         write_rows(rows, 40 * queries, random.Random(0))
@@ -172,6 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for form in options.forms:
         flags = ["--one", form, "--steps", steps, "--queries", queries]
         results[form] = in_subprocess(Path(__file__), flags)
+        print(form, results[form], file=sys.stderr)
     show(results)
     if options.json:
         flat = {f"{form}_{k}": v for form, figures in results.items() for k, v in figures.items()}

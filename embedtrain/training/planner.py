@@ -46,6 +46,7 @@ class Shape:
         vectors: Numbers of all ranks' document vectors, and this rank's query vectors.
         fixed: Bytes of a pass whatever its tokens: weights rounded to bf16.
         process: Bytes that the process holds besides, on a CPU: libraries, data.
+        checkpoint: Bytes of a checkpoint, on a CPU, which is put together in memory before it is written.
     """
 
     parameters: int
@@ -58,6 +59,7 @@ class Shape:
     vectors: int
     fixed: int = 0
     process: int = 0
+    checkpoint: int = 0
 
 
 TOO_LARGE = (
@@ -72,7 +74,7 @@ class Plan:
 
     chunk_tokens: int
     parts: Mapping[str, int]
-    """Of the process, weights, gradients, optimizer, activations and vectors."""
+    """Of the process, weights, gradients, optimizer, activations, vectors and a checkpoint."""
     available: int
 
     @property
@@ -120,6 +122,7 @@ def _plan(config: TrainerConfig, shape: Shape, available: int, chunk: int) -> Pl
         "activations": (0 if config.activation_offload else activations)
         + at_once * shape.per_token_now,
         "vectors": 2 * 4 * shape.vectors,
+        "checkpoint": shape.checkpoint,
     }
     return Plan(chunk, parts, available)
 
@@ -217,11 +220,12 @@ def _plan_model(
     inner = getattr(backbone.config, "intermediate_size", None) or 4 * width
     number = 2 if config.precision == "bf16" else 4
     weights = sum(parameter.numel() for parameter in parameters)
+    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     device = parameters[0].device.type
     process = 0 if device == "cuda" else max(0, anonymous() - 4 * weights)
     shape = Shape(
         parameters=weights,
-        trained=sum(parameter.numel() for parameter in parameters if parameter.requires_grad),
+        trained=trained,
         per_token=kept.per_token,
         per_token_checkpointed=layers * width * number + kept.per_token // layers,
         per_token_again=(layers if not config.compile else 1) * width * number,
@@ -230,6 +234,7 @@ def _plan_model(
         vectors=vectors,
         fixed=kept.fixed,
         process=process,
+        checkpoint=0 if device == "cuda" else 4 * weights + 8 * trained,
     )
     available = free_bytes(device, config.devices)
     if device != "cuda":  # what the plan counts and the process has already

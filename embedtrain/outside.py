@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from embedtrain.errors import Interrupted, RankDied, UserError
+from embedtrain.memory import is_out_of_memory
 from embedtrain.units import show_bytes
 
 FAILURES = (
@@ -145,12 +146,19 @@ def told(place: object, error: BaseException, done: str = "read", cure: str = ""
 
 
 def explain(error: BaseException) -> UserError | None:
-    """Return the line for an error that nobody put into words: about a file if it names one, else None."""
+    """Return the line for an error that nobody put into words: of a file if it names one, of memory, else None."""
     if isinstance(error, OSError) and error.errno is not None:
         place = error.filename if error.filename is not None else "a file"
         return told(os.fspath(place) if isinstance(place, os.PathLike) else place, error, "opened")
     if isinstance(error, ValueError) and str(error) == "embedded null byte":
         return UserError("a path", "holds a NUL character", cure="Correct its name")
+    if is_out_of_memory(error):
+        return UserError(
+            "the command",
+            "ran out of memory",
+            got=_reason(error),
+            cure="Give less at once, or raise the limit; embedtrain check RECIPE says what training needs",
+        )
     return None
 
 

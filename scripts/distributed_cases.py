@@ -105,6 +105,7 @@ def recipe_of(case: Case, toys: Path) -> AnyRecipe:
         "gradient_clip": case.clip,
         "accumulate": case.accumulate,
         "checkpoint_every": STEPS,
+        "precision": "fp32",  # what ranks must agree on is judged in float32, or in float64
         "accelerator": "cpu",
         "strategy": case.strategy,
         "devices": case.ranks,

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from embedtrain.errors import UserError
+from embedtrain.memory import Heap
 from embedtrain.models.build import load_encoder
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense.encoder import DenseEncoder
@@ -18,6 +19,8 @@ from embedtrain.types import Embeddings, Side, TokenEmbeddings, TokenVectors
 
 TEXTS_AT_ONCE = 4096
 """Texts tokenised and sorted by length together: enough to fill chunks with equal lengths."""
+
+_heap = Heap()  # one of the process: a corpus comes in many calls
 
 
 class Options(TypedDict, total=False):
@@ -108,6 +111,7 @@ def encode_blocks(
                 )
             yield embeddings
             progress(len(block))
+            _heap.step_done()
     finally:
         model.train(training)
 

@@ -17,7 +17,10 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint, noop_context_fn
 
+from embedtrain.errors import UserError
+from embedtrain.memory import is_out_of_memory
 from embedtrain.models.recall import recall_contexts
+from embedtrain.progress import console
 from embedtrain.types import Texts, TokenEmbeddings
 
 Encoded = TypeVar("Encoded")
@@ -141,6 +144,8 @@ def _run(
     least: int = 0,
 ) -> tuple[list[Encoded], Int64[Tensor, " texts"]]:
     """Encode all chunks; return their results and where each text stands among them."""
+    if not torch.is_grad_enabled() and execution.agree is None:
+        return _run_within_memory(encode, texts, execution, padded=padded, least=least)
     chunks, idle = plan_together(texts.lengths.cpu(), execution, padded=padded, least=least)
     again = execution.num_recomputed(len(chunks))
     parts: list[Encoded] = []
@@ -155,6 +160,49 @@ def _run(
         parts[0] = _add_nothing(parts[0], parts.pop())
         chunks.pop()
     return parts, torch.cat(chunks).argsort()
+
+
+def _run_within_memory(
+    encode: Callable[[Texts], Encoded],
+    texts: Texts,
+    execution: Execution,
+    *,
+    padded: bool,
+    least: int = 0,
+) -> tuple[list[Encoded], Int64[Tensor, " texts"]]:
+    """Do what :func:`_run` does where no gradient is kept; what does not fit is encoded in smaller chunks.
+
+    Raises:
+        UserError: If not even one text fits.
+    """
+    lengths, size = texts.lengths.cpu(), execution.chunk_tokens
+    todo = plan_chunks(lengths, size, padded=padded, least=least)
+    parts: list[Encoded] = []
+    done: list[Tensor] = []
+    while todo:
+        try:
+            parts.append(encode(texts.select(todo[0].to(texts.ids.device))))
+            done.append(todo.pop(0))
+            continue
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            problem = str(error)
+        # Only here has the traceback let go of what the failed chunk had computed.
+        if len(todo[0]) == 1:
+            raise UserError(
+                f"a text of {int(lengths[todo[0]])} tokens",
+                "does not fit into memory",
+                got=problem,
+                cure="Lower the length of its side, or free some memory",
+            )
+        size = min(size, int(lengths[todo[0]].clamp_min(least).sum())) // 2
+        console.print(f"Memory ran out; encoding goes on with {size:,} tokens at once")
+        rest = torch.cat(todo)
+        todo = [rest[rows] for rows in plan_chunks(lengths[rest], size, padded=padded, least=least)]
+        if texts.ids.device.type == "cuda":
+            torch.cuda.empty_cache()
+    return parts, torch.cat(done).argsort()
 
 
 def _add_nothing(part: Encoded, idle: Encoded) -> Encoded:

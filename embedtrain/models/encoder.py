@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.contract.texts import AnyContract, TextSide, Tokenization
 from embedtrain.errors import UserError
+from embedtrain.models.backbone.few_shapes import fill_up
 from embedtrain.models.backbone.loading import Backbone, BackboneConfig, Packing, position_offset
 from embedtrain.models.backbone.long_positions import (
     long_positions,
@@ -187,6 +188,9 @@ class TextEncoder(nn.Module, ABC):
         self, texts: Texts, attended: Tensor | None = None, layers: tuple[int, ...] = ()
     ) -> Float[Tensor, "tokens width"]:
         self._use_attention(PACKED if self._extension is None else SELF_EXTEND)
+        tokens = len(texts.ids)
+        if texts.ids.device.type == "cpu":
+            texts, attended = fill_up(texts, attended, self.tokenizer.pad_token_id or 0)
         seen = texts.lengths if attended is None else attended
         more: dict[str, Any] = {"position_ids": self._places(texts)[None]}
         if self._extension is not None:
@@ -194,7 +198,9 @@ class TextEncoder(nn.Module, ABC):
         elif self.own_positions is not None:
             more |= token_types(self.backbone, texts.ids[None])
         groups = length_groups(texts.lengths.tolist(), seen.tolist())
-        return self._run(layers, input_ids=texts.ids[None], sequence_groups=groups, **more)[0]
+        return self._run(layers, input_ids=texts.ids[None], sequence_groups=groups, **more)[
+            0, :tokens
+        ]
 
     def _run(self, layers: tuple[int, ...], **inputs: object) -> Float[Tensor, "texts width dim"]:
         """Return the states after each of ``layers`` and after the last, side by side."""

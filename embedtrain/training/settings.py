@@ -44,8 +44,9 @@ class TrainerConfig(Section):
     steps take long."""
     activation_offload: bool = False
     """Keep activations in main memory between the forward and the backward pass; slow, for a GPU only."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 computes matrix products in bfloat16; weights, norms, scores and the loss stay float32."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """bf16 computes matrix products in bfloat16; weights, norms, scores and the loss stay float32. auto takes
+    what is faster on the machine that begins the run (fp32 on a tie), and the run keeps it."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     """What to compute on; auto takes a GPU where there is one."""
     strategy: Strategy = "auto"

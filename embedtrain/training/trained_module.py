@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from embedtrain.errors import UserError
+from embedtrain.memory import Heap, is_out_of_memory
 from embedtrain.models.backbone.fetching import first_line
 from embedtrain.models.backbone.lora import refuse_other_weights, without_frozen
 from embedtrain.models.chunking import Execution
@@ -44,6 +45,7 @@ class TrainedModule(pl.LightningModule, ABC):
         self.config = config
         self.num_steps = num_steps
         assert config.chunk_tokens != "auto", "planned before"
+        assert config.precision != "auto", "chosen before"
         agree = largest if needs_equal_chunks(config) and config.num_ranks > 1 else None
         self.execution = Execution(
             config.chunk_tokens, config.rematerialize, agree, recall=not config.compile
@@ -52,6 +54,7 @@ class TrainedModule(pl.LightningModule, ABC):
         """Of the last line of the log."""
         self._bad: tuple[float, Path] | None = None
         self._micro_batch = 0
+        self._heap = Heap()
         self._batch: Any = None
         self._sharded = False
         if needs_equal_chunks(config):
@@ -84,6 +87,11 @@ class TrainedModule(pl.LightningModule, ABC):
                 self.refuse_bad_loss()
         return loss
 
+    def on_train_batch_end(self, *_: object) -> None:
+        """Keep the heap of a CPU from growing: packed batches never have the same shape twice."""
+        if self.device.type == "cpu":
+            self._heap.step_done()
+
     def within_memory(self, work: Callable[[], T]) -> T:
         """Do a part of the step; where memory runs out on any rank, all do it again with half the chunk."""
         while True:
@@ -93,7 +101,9 @@ class TrainedModule(pl.LightningModule, ABC):
             problem, results = "", []
             try:
                 results.append(work())
-            except torch.OutOfMemoryError as error:
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 if self.execution.agree is not None:  # the others wait for this rank's chunks
                     raise self._out_of_memory(error) from error
                 problem = first_line(error)
@@ -107,7 +117,9 @@ class TrainedModule(pl.LightningModule, ABC):
         while True:
             try:
                 super().backward(loss, *arguments, **settings)
-            except torch.OutOfMemoryError as error:
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 if own_shard().ranks > 1 or self._micro_batch:  # gradients of others are in already
                     raise self._out_of_memory(error) from error
                 problem = first_line(error)

@@ -18,9 +18,9 @@ from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoder
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import AnyRecipe, Recipe
 from embedtrain.recipe.run_folder import build_pretrained
-from embedtrain.training.planner import Plan, plan_pretraining, plan_retrieval
+from embedtrain.training.planner import Plan, plan_retrieval
 from embedtrain.types import Texts
-from embedtrain.workflows.prepare import prepare, with_contract
+from embedtrain.workflows.prepare import prepare, with_contract, with_machine
 from embedtrain.workflows.pretrain import PretrainData, prepare_text
 
 PROBE_TOKENS = 2048
@@ -59,7 +59,7 @@ def check(recipe: AnyRecipe) -> CheckReport:
     if isinstance(recipe, PretrainRecipe):
         return _check_pretraining(recipe)
     model = build_encoder(recipe.model, recipe.trainer.accelerator)
-    recipe = with_contract(recipe, model)
+    recipe = with_machine(with_contract(recipe, model), model)
     prepared = prepare(recipe, model.tokenization)
     sources = prepared.sources
     builder = BatchBuilder(
@@ -118,6 +118,7 @@ def _num_parameters(model: nn.Module) -> int:
 
 def _check_pretraining(recipe: PretrainRecipe) -> CheckReport:
     model = build_pretrained(recipe)
+    recipe = with_machine(recipe, model)
     data = prepare_text(recipe, model)
     batch = data.builder(Draw(0, 0, torch.arange(data.rows_per_step).numpy()))
     tokens = int(batch.texts.lengths.sum())
@@ -126,17 +127,15 @@ def _check_pretraining(recipe: PretrainRecipe) -> CheckReport:
         tokens,
         _seconds_per_masked_token(model, data) * tokens,
         _num_parameters(model),
-        plan_pretraining(recipe.trainer, model, tokens // recipe.trainer.num_ranks),
+        data.plan(model, tokens // recipe.trainer.num_ranks),
     )
     return CheckReport(recipe, [(one.place, one.report) for one in data.sources], estimate, [])
 
 
 def _seconds_per_masked_token(model: MaskedAutoencoder, data: PretrainData) -> float:
     """Time a forward and backward pass over some texts."""
-    rows = max(2, PROBE_TOKENS // data.recipe.data.length)
-    batch = data.builder(Draw(0, 0, torch.arange(min(rows, data.rows_per_step)).numpy()))
     device = model.encoder.device
-    batch = batch.to(device)
+    batch = data.few(PROBE_TOKENS // data.recipe.data.length).to(device)
 
     def loss() -> Tensor:
         return data.recipe.objective(model(batch, Execution(PROBE_TOKENS))).loss

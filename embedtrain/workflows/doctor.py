@@ -19,7 +19,7 @@ from embedtrain.recipe.retrieval import Recipe
 from embedtrain.training.guide import Guide, encode_guide
 from embedtrain.training.trained_module import keep_one_activation_per_layer
 from embedtrain.types import RetrievalBatch
-from embedtrain.workflows.prepare import cache_of, check_batch_size, prepare_sources
+from embedtrain.workflows.prepare import cache_of, check_batch_size, prepare_sources, with_machine
 
 ROWS = 64
 BOUNDS = {"fp32": 1.0e-4, "bf16": 5.0e-2}
@@ -63,6 +63,7 @@ def diagnose(recipe: Recipe) -> Diagnosis:
     """
     torch.manual_seed(recipe.trainer.seed)
     model = build_encoder(recipe.model, recipe.trainer.accelerator)
+    recipe = with_machine(recipe, model)
     sources = prepare_sources(recipe.data, model.tokenization)
     rows = min(ROWS, recipe.data.batch_sizes(recipe.trainer.batch_size)[0])
     check_batch_size(sources[:1], [rows])

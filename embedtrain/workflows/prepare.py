@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+from torch import nn
 
 from embedtrain.contract.texts import Contract, TextSide, Tokenization
 from embedtrain.data.batches import DataConfig
@@ -19,9 +22,12 @@ from embedtrain.files import default_cache
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.progress import progress_bar
-from embedtrain.recipe.retrieval import Recipe
+from embedtrain.recipe.retrieval import AnyRecipe, Recipe
+from embedtrain.training.precision import choose_precision
 from embedtrain.training.sources import TrainingData
 from embedtrain.training.trainer import check_loggers
+
+RecipeT = TypeVar("RecipeT", bound=AnyRecipe)
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,12 @@ def with_contract(recipe: Recipe, model: TextEncoder) -> Recipe:
         ),
     }
     return recipe.model_copy(update={"model": recipe.model.model_copy(update=sides | resolved)})
+
+
+def with_machine(recipe: RecipeT, model: nn.Module) -> RecipeT:
+    """Write what this machine decides into the recipe: its precision, which a resumed run and other ranks keep."""
+    chosen = choose_precision(recipe.trainer, model)
+    return recipe.model_copy(update={"trainer": chosen})
 
 
 def cache_of(config: DataConfig) -> Path:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 
 from embedtrain.data.mixture import Draw, Mixture, mixture_weights
 from embedtrain.data.pretraining.corpus import open_corpus
@@ -13,7 +14,7 @@ from embedtrain.data.pretraining.spans import SpanSource, tokenize_corpus
 from embedtrain.errors import UserError
 from embedtrain.files import default_cache, refuse_existing
 from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoder
-from embedtrain.pretrain_types import MaskedBatch
+from embedtrain.pretrain_types import MaskedBatch, PretrainOutputs
 from embedtrain.progress import console, progress_bar
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.run_folder import (
@@ -26,10 +27,11 @@ from embedtrain.recipe.run_folder import (
 from embedtrain.release.export import export_pretrained
 from embedtrain.training.datamodule import BatchStream
 from embedtrain.training.fitting import Start, fit, own_cut
-from embedtrain.training.planner import announce, plan_pretraining
+from embedtrain.training.planner import PROBE_TOKENS, Plan, announce, plan_pretraining, within
 from embedtrain.training.pretraining import HeldOut, PretrainModule
 from embedtrain.training.ranks.processes import first_rank_first, on_first_rank
 from embedtrain.training.trainer import check_loggers
+from embedtrain.workflows.prepare import with_machine
 
 HELD_OUT_STEP = 2**31
 """The masks of held-out text are those of a step that no run reaches."""
@@ -104,6 +106,20 @@ class PretrainData:
             self.builder(Draw(HELD_OUT_STEP + i, 0, part.numpy())) for i, part in enumerate(rows)
         ]
 
+    def plan(self, model: MaskedAutoencoder, tokens: int) -> Plan:
+        """Plan the memory of a step in which one rank has so many tokens."""
+        probes = [self.few(max(1, wanted // self.recipe.data.length)) for wanted in PROBE_TOKENS]
+
+        def loss(outputs: PretrainOutputs) -> Tensor:
+            return self.recipe.objective(outputs).loss
+
+        return plan_pretraining(self.recipe.trainer, model, loss, probes, tokens)
+
+    def few(self, rows: int) -> MaskedBatch:
+        """Return a batch of a few rows, at least two, to try something out."""
+        rows = min(max(2, rows), self.rows_per_step)
+        return self.builder(Draw(0, 0, torch.arange(rows).numpy()))
+
     def _rows(self, num_texts: int) -> int:
         return max(1, num_texts // 2) if self.pairs else num_texts
 
@@ -118,6 +134,7 @@ def begin_pretraining(
     """
     refuse_existing(output)
     model = build_pretrained(recipe)
+    recipe = with_machine(recipe, model)
     data = prepare_text(recipe, model)
     run = create_run(output, recipe, [source.report for source in data.sources])
     return run, model, data
@@ -197,7 +214,8 @@ def run_pretraining(
         cut = own_cut(recipe.trainer)
         first = data.mixture.draw(start.step).part(0, cut.micro_batches).part(cut.rank, cut.ranks)
         tokens = int(data.builder(first).texts.lengths.sum())
-        trainer = announce(recipe.trainer, plan_pretraining(recipe.trainer, model, tokens))
+        plan = data.plan(model, tokens)
+        trainer = announce(recipe.trainer, plan)
         module = PretrainModule(model, recipe.objective, trainer, data.num_steps)
         callbacks: list[pl.Callback] = []
         if recipe.validation is not None:
@@ -205,6 +223,7 @@ def run_pretraining(
         stream = BatchStream(data.mixture, data.builder, start.step, data.num_steps, cut)
         left = data.num_steps - start.step
         console.print(f"Pre-training {left:,} steps of {recipe.trainer.batch_size} texts")
-        fit(module, stream, recipe.trainer, start=start, places=run.places, callbacks=callbacks)
+        with within(plan):
+            fit(module, stream, recipe.trainer, start=start, places=run.places, callbacks=callbacks)
     on_first_rank(lambda: export_pretrained(run, recipe, run.model, overwrite=True))
     return run

@@ -43,7 +43,7 @@ from embedtrain.training.datamodule import BatchStream
 from embedtrain.training.fitting import Start, fit, how_to_go_on, own_cut
 from embedtrain.training.guide import encode_guide
 from embedtrain.training.module import RetrievalModule
-from embedtrain.training.planner import announce, plan_retrieval
+from embedtrain.training.planner import announce, plan_retrieval, within
 from embedtrain.training.ranks.processes import first_rank_first, on_first_rank
 from embedtrain.training.ranks.strategies import check_strategy
 from embedtrain.training.refresh import LateStream
@@ -61,6 +61,7 @@ from embedtrain.workflows.prepare import (
     check_batch_size,
     prepare,
     with_contract,
+    with_machine,
 )
 from embedtrain.workflows.pretrain import begin_pretraining, resume_pretraining, run_pretraining
 from embedtrain.workflows.refresh import RefreshedBatches
@@ -109,7 +110,7 @@ def _begin(recipe: Recipe, output: Path) -> tuple[RunFolder, Recipe, TextEncoder
     torch.manual_seed(recipe.trainer.seed)
     model = build_encoder(recipe.model, recipe.trainer.accelerator)
     refuse_query_model(model, recipe)
-    asked, recipe = recipe, with_contract(recipe, model)
+    asked, recipe = recipe, with_machine(with_contract(recipe, model), model)
     prepared = prepare(recipe, model.tokenization)
     run = create_run(output, recipe, [source.report for source in prepared.sources])
     for sentence in prepared.held_out:
@@ -221,7 +222,8 @@ def _fit(
     mixture, builder = plan_batches(recipe, sources, num_steps, config.seed)
     cut = own_cut(config)
     first = builder(mixture.draw(start.step).part(0, cut.micro_batches).part(cut.rank, cut.ranks))
-    config = announce(config, plan_retrieval(config, model, first))
+    plan = plan_retrieval(config, model, first)
+    config = announce(config, plan)
     callbacks: list[pl.Callback] = []
     if recipe.validation is not None and prepared.validation is not None:
         every = recipe.validation.every_steps
@@ -241,7 +243,8 @@ def _fit(
         late = _refreshed(run, recipe, mined, model, (mixture, builder), num_steps)
         stream = LateStream(mixture, late, start.step, num_steps)
     console.print(f"Training {num_steps - start.step:,} steps of {config.batch_size} queries")
-    fit(module, stream, config, start=start, places=run.places, callbacks=callbacks)
+    with within(plan):
+        fit(module, stream, config, start=start, places=run.places, callbacks=callbacks)
 
 
 def rows_of_steps(recipe: Recipe, sizes: Sequence[int]) -> int:

@@ -1,7 +1,9 @@
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from embedtrain.errors import UserError
 from embedtrain.models.chunking import Execution, encode_in_chunks, plan_chunks
 from embedtrain.types import Texts
 
@@ -52,3 +54,47 @@ def test_rematerialisation_encodes_all_chunks_but_the_last_again():
     ).sum().backward()
     assert len(calls) == 3 + 1
     assert weight.grad.item() == 2 * 2 * 12
+
+
+NO_ROOM = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes. Error code 12"
+
+
+def within(most, error, sizes):
+    """Return what encodes a text as its first token, and fails for more than so many tokens."""
+
+    def encode(texts: Texts) -> torch.Tensor:
+        sizes.append(len(texts.ids))
+        if len(texts.ids) > most:
+            raise error
+        return texts.ids[texts.lengths.cumsum(0) - texts.lengths][:, None].double()
+
+    return encode
+
+
+@given(lengths_strategy, st.integers(60, 200))
+def test_without_gradients_a_chunk_that_does_not_fit_becomes_smaller_ones(lengths, most):
+    ids, sizes = torch.repeat_interleave(torch.arange(len(lengths)), lengths), []
+    encode = within(most, RuntimeError(NO_ROOM), sizes)
+    with torch.no_grad():
+        found = encode_in_chunks(encode, Texts(ids, lengths), Execution(10_000), padded=False)
+    assert found[:, 0].tolist() == list(range(len(lengths)))
+    failed = sum(size > most for size in sizes)
+    assert failed <= 7, "each failure halves all chunks that are left"
+    with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
+        encode_in_chunks(
+            within(0, RuntimeError(NO_ROOM), []),
+            Texts(ids, lengths),
+            Execution(10_000),
+            padded=False,
+        )  # with gradients the step is done again as a whole
+
+
+def test_a_text_that_does_not_fit_alone_and_other_errors_end_it():
+    texts = Texts(torch.zeros(9, dtype=torch.int64), torch.tensor([4, 5]))
+    with torch.no_grad():
+        with pytest.raises(UserError, match="a text of 5 tokens does not fit into memory"):
+            encode_in_chunks(within(4, MemoryError(), []), texts, Execution(99), padded=True)
+        with pytest.raises(RuntimeError, match="shapes"):
+            encode_in_chunks(
+                within(4, RuntimeError("shapes"), []), texts, Execution(99), padded=True
+            )

@@ -16,6 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from embedtrain.models.backbone.dropped_attention import dropped_attention
+
 NAME = "embedtrain_packed"
 
 
@@ -71,6 +73,12 @@ def packed_attention(
     on_cpu = query.device.type == "cpu"
     if on_cpu and dtype == torch.bfloat16:
         query, key, value = query.float(), key.float(), value.float()
+    if on_cpu and dropout > 0 and key.shape == query.shape:
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        rows = (x[0].transpose(0, 1) for x in (query, key, value))
+        with torch.autocast("cpu", enabled=False):
+            result = dropped_attention(*rows, sequence_groups, scale, dropout, is_causal=is_causal)
+        return result[None].to(dtype), None
     attend = partial(
         F.scaled_dot_product_attention,
         dropout_p=dropout,

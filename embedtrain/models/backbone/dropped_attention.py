@@ -1,0 +1,119 @@
+"""Attention with dropout over texts laid end to end, which keeps no score between forward and backward.
+
+torch has no fast attention with dropout on a CPU: it keeps each score three times, in float32, and a copy of all
+queries and keys. That is half of what a small encoder keeps, and in blocks of ever other sizes, which break the
+heap into pieces. Here a byte says for each score whether it was dropped, all else that is kept are
+the rows themselves, and the backward pass computes the scores again: a product that is narrow beside the layers.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+Groups = Sequence[tuple[int, int, int]]
+Rows = Float[Tensor, "tokens heads head_dim"]
+
+
+def dropped_attention(
+    query: Rows,
+    key: Rows,
+    value: Rows,
+    groups: Groups,
+    scale: float,
+    dropout: float,
+    *,
+    is_causal: bool,
+) -> Rows:
+    """Attend within each text, on a CPU, and drop attention weights.
+
+    Args:
+        query: Rows of texts laid end to end.
+        key: The same.
+        value: The same.
+        groups: Number of texts, length and how many tokens are looked at, of each run of equally long texts.
+        scale: Factor of the scores.
+        dropout: Share of the weights that is dropped; the others grow by ``1 / (1 - dropout)``.
+        is_causal: Whether a token looks at those up to itself only.
+    """
+    result: Tensor = _DroppedAttention.apply(  # type: ignore[no-untyped-call]
+        query, key, value, groups, scale, dropout, is_causal
+    )
+    return result
+
+
+class _DroppedAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - torch documents no type
+        query: Rows,
+        key: Rows,
+        value: Rows,
+        groups: Groups,
+        scale: float,
+        dropout: float,
+        is_causal: bool,
+    ) -> Rows:
+        sizes = [n * query.shape[1] * length * seen for n, length, seen in groups]
+        kept = torch.empty(sum(sizes), dtype=torch.bool).bernoulli_(1 - dropout)
+        result = torch.empty(query.shape, dtype=query.dtype)
+        for (q, k, v, out), drawn in zip(
+            _parts(groups, query, key, value, result), kept.split(sizes), strict=True
+        ):
+            weights = _weights(q, k, scale, is_causal=is_causal)
+            weights.mul_(drawn.view(weights.shape))
+            out.copy_((weights @ v).div_(1 - dropout))
+        ctx.save_for_backward(query, key, value, kept)
+        ctx.rest = groups, sizes, scale, dropout, is_causal
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Rows) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        query, key, value, kept = ctx.saved_tensors
+        groups, sizes, scale, dropout, is_causal = ctx.rest
+        rows = query, key, value
+        results = [torch.zeros(x.shape, dtype=x.dtype) for x in rows]
+        parts = _parts(
+            groups, *rows, gradient.clone(memory_format=torch.contiguous_format), *results
+        )
+        for (q, k, v, g, q_out, k_out, v_out), drawn in zip(parts, kept.split(sizes), strict=True):
+            weights = _weights(q, k, scale, is_causal=is_causal)
+            mask = drawn.view(weights.shape)
+            g.div_(1 - dropout)
+            v_out.copy_((weights * mask).transpose(-1, -2) @ g)
+            slopes = (g @ v.transpose(-1, -2)).mul_(mask)
+            slopes.mul_(weights)
+            slopes.addcmul_(weights, slopes.sum(-1, keepdim=True), value=-1)
+            q_out.copy_((slopes @ k).mul_(scale))
+            k_out.copy_((slopes.transpose(-1, -2) @ q).mul_(scale))
+        return (*results, None, None, None, None)
+
+
+def _parts(groups: Groups, *rows: Rows) -> Iterator[tuple[Tensor, ...]]:
+    """Yield views of each group, ``[texts, heads, length, head_dim]``; of keys and values those looked at.
+
+    Rows come as queries, keys, values, results, then the gradients of the first three.
+    """
+    start = 0
+    for count, length, seen in groups:
+        views = [
+            x[start : start + count * length].view(count, length, *x.shape[1:]).transpose(1, 2)
+            for x in rows
+        ]
+        start += count * length
+        limited = (1, 2, 5, 6)
+        yield tuple(x[:, :, :seen] if i in limited else x for i, x in enumerate(views))
+
+
+def _weights(q: Tensor, k: Tensor, scale: float, *, is_causal: bool) -> Tensor:
+    scores = (q * scale) @ k.transpose(-1, -2)
+    if is_causal:
+        later: Bool[Tensor, "length seen"] = torch.ones(scores.shape[-2:], dtype=torch.bool).triu_(
+            1
+        )
+        scores.masked_fill_(later, float("-inf"))
+    return torch.softmax(scores, -1)

@@ -1,0 +1,39 @@
+"""Which precision a run computes in where its recipe leaves it open, and what is said where it is a bad one."""
+
+import pytest
+import torch
+from torch import nn
+
+from embedtrain.training import precision
+from embedtrain.training.precision import bf16_speed, choose_precision
+from embedtrain.training.settings import TrainerConfig
+
+
+def chosen(monkeypatch, ratio, **settings):
+    monkeypatch.setattr(precision, "bf16_speed", lambda *_: ratio)
+    return choose_precision(TrainerConfig(steps=1, **settings), nn.Linear(2, 2)).precision
+
+
+@pytest.mark.parametrize(
+    ("ratio", "expected"), [(2.0, "bf16"), (1.1, "fp32"), (0.9, "fp32"), (0.02, "fp32")]
+)
+def test_auto_is_the_faster_one_and_float32_on_a_tie(ratio, expected, monkeypatch, capsys):
+    assert chosen(monkeypatch, ratio) == expected
+    assert f"trainer.precision auto is {expected} here" in capsys.readouterr().err
+
+
+def test_what_a_recipe_says_is_kept_and_said_to_be_slow_where_it_is(monkeypatch, capsys):
+    assert chosen(monkeypatch, 9.0, precision="fp32") == "fp32"
+    assert chosen(monkeypatch, 1.5, precision="bf16") == "bf16"
+    assert capsys.readouterr().err == ""
+    assert chosen(monkeypatch, 0.02, precision="bf16") == "bf16"
+    assert "matrix products take 50 times as long as in fp32" in capsys.readouterr().err
+
+
+def test_a_measurement_compares_both_and_uses_up_no_random_number(bert):
+    from transformers import AutoModel
+
+    state = torch.get_rng_state()
+    assert bf16_speed(AutoModel.from_pretrained(bert), torch.device("cpu")) > 0
+    assert torch.equal(torch.get_rng_state(), state)
+    assert bf16_speed(nn.Linear(2, 2), torch.device("cpu")) == 1

@@ -188,6 +188,7 @@ def test_a_flipped_bit_is_found_and_the_checkpoint_before_it_used(recipe, tmp_pa
     workflow.resume(tmp_path / "run")
     assert f"{newest} is damaged" in caplog.text
     assert "using the one before it" in caplog.text
+    assert newest.with_suffix(".damaged").read_bytes() == content
     assert all(
         torch.equal(v, expected[name]) for name, v in exported_weights(tmp_path / "run").items()
     )

@@ -23,7 +23,7 @@ PLAIN = re.compile(f"[{BEHIND}](?:[^ ]*[{BEFORE}])?")
 """What begins behind a boundary and ends before one, without a space."""
 SPACES = {" ", "▁", "Ġ"}
 """A space, and what normalizers put in its place."""
-ACROSS = re.compile(rf"[^\s▁Ġ][\s▁Ġ]")
+ACROSS = re.compile(r"[^\s▁Ġ][\s▁Ġ]")
 """What an added token or one of a vocabulary holds that may reach across a boundary."""
 
 Part = dict[str, Any]

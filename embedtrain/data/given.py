@@ -17,6 +17,7 @@ from embedtrain.errors import UserError
 from embedtrain.files import build_once, default_cache
 from embedtrain.leftovers import hidden_folder
 from embedtrain.outside import writing
+from embedtrain.seals import keep_once
 
 ROWS = "rows.jsonl"
 TASK = "in_memory"
@@ -139,7 +140,7 @@ def _keep(write: Callable[[Path], None]) -> Path:
     try:
         write(building)
         files = sorted(path for path in building.rglob("*") if path.is_file())
-        return build_once(_store() / hash_files(files)[:16], move)
+        return keep_once(_store() / hash_files(files)[:16], move)
     finally:
         shutil.rmtree(building, ignore_errors=True)
 

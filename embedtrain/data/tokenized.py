@@ -21,7 +21,7 @@ from embedtrain.data.arrow_columns import ArrowColumns, ArrowWriter, length_summ
 from embedtrain.data.examples import Example, Source
 from embedtrain.data.seen import Seen
 from embedtrain.errors import UserError
-from embedtrain.files import build_once
+from embedtrain.seals import keep_once
 from embedtrain.section import Section
 from embedtrain.types import Side
 
@@ -106,7 +106,7 @@ def tokenize_source(
         ]
     )
     folder = cache / "tokenized" / hashlib.sha256(key.encode()).hexdigest()[:32]
-    build_once(folder, lambda building: _Builder(source, tokenization, building).build(progress))
+    keep_once(folder, lambda building: _Builder(source, tokenization, building).build(progress))
     return TokenizedSource(folder, source.place)
 
 

@@ -25,6 +25,8 @@ from embedtrain.data.python_docs.docstrings import DocumentedObject, documented_
 from embedtrain.data.python_docs.python_packages import PythonPackage
 from embedtrain.errors import UserError
 from embedtrain.files import write_file
+from embedtrain.outside import reading
+from embedtrain.seals import checksum_of, identity_of, set_aside
 
 READERS = (docstring_text, docstrings, python_packages)
 """The modules whose text decides what is found in a file."""
@@ -56,8 +58,8 @@ def read_packages(
     for package in packages:
         key = f"{platform.python_version()}\n{package.name} {package.version}\n{code}"
         digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-        places.append(cache / f"{package.name}-{package.version}-{digest}.json")
-    known = {n: _load(place) for n, place in enumerate(places) if place.is_file()}
+        places.append(cache / f"{package.name}-{package.version}-{digest}.docs")
+    known = {n: docs for n, place in enumerate(places) if (docs := _load(place))}
     files = {n: packages[n].modules() for n in range(len(packages)) if n not in known}
     found = iter(_read_files([file for own in files.values() for file in own], progress))
     for n, own in files.items():
@@ -65,12 +67,22 @@ def read_packages(
         objects = [documented for one in results if one for documented in one]
         known[n] = PackageDocs(packages[n].name, len(own), results.count(None), objects)
         stored = asdict(known[n]) | {"objects": [list(vars(one).values()) for one in objects]}
-        write_file(places[n], json.dumps(stored))
+        content = json.dumps(stored)
+        write_file(places[n], f"{checksum_of(content.encode())}\n{content}")
     return [known[n] for n in range(len(packages))]
 
 
-def _load(place: Path) -> PackageDocs:
-    stored = json.loads(place.read_bytes())
+def _load(place: Path) -> PackageDocs | None:
+    """Return what is known of a package; None if nothing is, or its checksum does not fit."""
+    identity = identity_of(place)
+    if identity is None:
+        return None
+    with reading(place):
+        checksum, _, content = place.read_bytes().partition(b"\n")
+    if checksum != checksum_of(content).encode():
+        set_aside(place, "is damaged", identity)
+        return None
+    stored = json.loads(content)
     return PackageDocs(**stored | {"objects": [DocumentedObject(*o) for o in stored["objects"]]})
 
 

@@ -153,7 +153,7 @@ def _write(path: Path, rows: Iterable[Mapping[str, object]], place: str) -> None
             try:
                 values = {str(key): _without_nan(value) for key, value in row.items()}
                 file.write(json.dumps(values, default=_plain) + "\n")
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, RecursionError) as error:
                 cure = "Give texts, numbers and lists of them"
                 raise UserError(f"{place} row {number}", str(error), cure=cure) from None
     if number < 0:

@@ -4,8 +4,10 @@
 kept. Many texts are taken apart at all boundaries, and each distinct piece is tokenised once: words recur.
 """
 
+import json
 from array import array
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -13,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedtrain.contract.cuts import BOUNDARY, PLAIN, Proof, ends_well, prove
+from embedtrain.workers import answer_all
 
 CHARACTERS_PER_TOKEN = 8
 """Of a long text so many are read at first for each token kept; twice what English has."""
@@ -158,6 +161,29 @@ def special_tokens(backend: Any) -> tuple[bytes, bytes] | None:  # noqa: ANN401 
     return None
 
 
+def cut_ids(
+    pieces: Pieces, texts: Sequence[str], length: int, *, is_right: bool = True
+) -> list[bytes] | None:
+    """Return the int32 ids of texts with special tokens, ``length`` at most; None if these end elsewhere.
+
+    Args:
+        pieces: What is known of the tokenizer.
+        texts: Any texts, with their prompts.
+        length: Tokens kept, special ones included.
+        is_right: Whether texts that are too long lose their ends, not their starts.
+    """
+    ends = special_tokens(pieces.backend)
+    if ends is None:
+        return None
+    before, behind = ends
+    room = length - (len(before) + len(behind)) // ID.itemsize
+    if room < 1:
+        return None
+    bodies = pieces.bodies(texts, room if is_right else None)
+    kept = slice(None) if is_right else slice(-room * ID.itemsize, None)
+    return [b"".join((before, ids[kept], behind)) for ids in bodies]
+
+
 def tokenise_heads(
     tokenizer: Any,  # noqa: ANN401 - transformers is untyped
     texts: Sequence[str],
@@ -170,17 +196,30 @@ def tokenise_heads(
     if len(texts) < FEW and all(len(text) <= LEAST_CHARACTERS for text in texts):
         return None
     pieces = pieces_of(tokenizer)
-    ends = None if pieces is None else special_tokens(pieces.backend)
-    if pieces is None or ends is None:
-        return None
-    before, behind = ends
-    room = length - (len(before) + len(behind)) // ID.itemsize
-    if room < 1:
-        return None
     is_right = tokenizer.truncation_side == "right"
-    bodies = pieces.bodies(texts, room if is_right else None)
-    if not is_right:
-        bodies = [ids[-room * ID.itemsize :] for ids in bodies]
+    found = None if pieces is None else cut_ids(pieces, texts, length, is_right=is_right)
     # Of a bytearray the array may be written to.
-    joined = (bytearray().join((before, ids, behind)) for ids in bodies)
-    return [np.frombuffer(ids, dtype=ID) for ids in joined]
+    return None if found is None else [np.frombuffer(bytearray(ids), dtype=ID) for ids in found]
+
+
+@lru_cache(maxsize=1)
+def _pieces_in(path: str, split_special_tokens: bool) -> Pieces:
+    from tokenizers import Tokenizer
+
+    pieces = Pieces(Tokenizer.from_file(path))
+    pieces.backend.encode_special_tokens = split_special_tokens
+    return pieces
+
+
+def _answer(question: bytes) -> bytes:
+    """Tokenise for another process, see :mod:`embedtrain.contract.processes`."""
+    asked = json.loads(question)
+    pieces = _pieces_in(asked["tokenizer"], asked["split_special_tokens"])
+    found = cut_ids(pieces, asked["texts"], asked["length"], is_right=asked["is_right"])
+    assert found is not None, "the process that asks has tried one text"
+    lengths = array("i", [len(ids) // ID.itemsize for ids in found])
+    return b"".join((lengths.tobytes(), *found))
+
+
+if __name__ == "__main__":
+    answer_all(_answer)

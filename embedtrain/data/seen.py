@@ -18,6 +18,7 @@ class Seen:
             """
             PRAGMA journal_mode = OFF;
             PRAGMA synchronous = OFF;
+            PRAGMA cache_size = -131072; -- KiB: ids are hashes, so that rows go everywhere
             CREATE TABLE query (id INTEGER PRIMARY KEY, row INTEGER);
             CREATE TABLE document (id INTEGER PRIMARY KEY, row INTEGER);
             CREATE TABLE known (query INTEGER, document INTEGER, PRIMARY KEY (query, document)) WITHOUT ROWID;

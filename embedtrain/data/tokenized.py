@@ -6,9 +6,11 @@ nor reading needs memory that grows with the source: an SQLite file on disk reme
 """
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import closing
-from itertools import groupby, islice
+from contextlib import ExitStack, closing
+from functools import partial
+from itertools import count, groupby, islice
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
+from embedtrain.contract.processes import Tokenise, Tokens, tokenising_processes
 from embedtrain.contract.texts import Tokenization
 from embedtrain.data.arrow_columns import ArrowColumns, ArrowWriter, length_summary
 from embedtrain.data.examples import Example, Source
@@ -27,6 +30,10 @@ from embedtrain.types import Side
 
 FORMAT_VERSION = 2
 EXAMPLES_AT_ONCE = 1024
+BLOCKS_ALONE = 16
+"""Blocks of examples after which other processes help: starting them takes as long as tokenising so many."""
+BLOCKS_AHEAD = 16
+"""Blocks of queries and of documents that may be read before their tokens are written."""
 TEXT_SCHEMA = pa.schema([("id", pa.int64()), ("tokens", pa.list_(pa.int32()))])
 KNOWN_SCHEMA = pa.schema([("documents", pa.list_(pa.int64()))])
 ROW_SCHEMA = pa.schema(
@@ -123,13 +130,22 @@ class _Builder:
         }
         self.rows = ArrowWriter(folder / "rows.arrow", ROW_SCHEMA)
         self.full: dict[Side, int] = {"query": 0, "document": 0}
+        self.num_texts: dict[Side, int] = {"query": 0, "document": 0}
+        self.tokenise: Tokenise = lambda texts, side: partial(tokenization, texts, side)
+        self.pending: deque[tuple[Side, dict[int, str], Callable[[], Tokens]]] = deque()
 
     def build(self, progress: Callable[[int], None]) -> None:
-        with closing(Seen(self.folder / "seen.sqlite")) as seen:
+        with closing(Seen(self.folder / "seen.sqlite")) as seen, ExitStack() as stack:
             stream = self.source.examples()
-            while examples := list(islice(stream, EXAMPLES_AT_ONCE)):
+            blocks = iter(lambda: list(islice(stream, EXAMPLES_AT_ONCE)), [])
+            for number, examples in enumerate(blocks):
+                if number == BLOCKS_ALONE:
+                    helped = tokenising_processes(self.tokenization, self.source.place)
+                    self.tokenise = stack.enter_context(helped)
                 self._add(examples, seen)
+                self._write_texts(BLOCKS_AHEAD)
                 progress(len(examples))
+            self._write_texts(0)
             for writer in (*self.writers.values(), self.rows):
                 writer.close()
             self._write_known(seen)
@@ -150,20 +166,27 @@ class _Builder:
         seen.add_known(known)
 
     def _store(self, side: Side, texts: Sequence[str], seen: Seen) -> list[int]:
-        """Return the row of each text, tokenising and writing those not seen before."""
+        """Return the row of each text; those not seen before are tokenised, and written later."""
         ids = [text_id(text) for text in texts]
         found = seen.rows(side, set(ids))
         new = {i: text for i, text in zip(ids, texts, strict=True) if i not in found}
-        length = self.tokenization.contract.length(side)
-        for (i, text), tokens in zip(
-            new.items(), self.tokenization(list(new.values()), side), strict=True
-        ):
-            if len(tokens) == 0:
-                raise UserError(self.source.place, "holds a text without tokens", got=text)
-            self.full[side] += len(tokens) >= length
-            found[i] = self.writers[side].append({"id": i, "tokens": tokens})
-        seen.add(side, [(i, found[i]) for i in new])
+        rows = dict(zip(new, count(self.num_texts[side]), strict=False))
+        self.num_texts[side] += len(new)
+        seen.add(side, list(rows.items()))
+        self.pending.append((side, new, self.tokenise(list(new.values()), side)))
+        found |= rows
         return [found[i] for i in ids]
+
+    def _write_texts(self, kept: int) -> None:
+        """Write tokenised texts in their order, until so many blocks are left to wait for."""
+        while len(self.pending) > kept:
+            side, texts, tokens_of = self.pending.popleft()
+            length = self.tokenization.contract.length(side)
+            for (i, text), tokens in zip(texts.items(), tokens_of(), strict=True):
+                if len(tokens) == 0:
+                    raise UserError(self.source.place, "holds a text without tokens", got=text)
+                self.full[side] += len(tokens) >= length
+                self.writers[side].append({"id": i, "tokens": tokens})
 
     def _write_known(self, seen: Seen) -> None:
         """Write the known positives of each query, in the order of the queries."""

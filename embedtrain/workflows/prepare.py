@@ -147,7 +147,9 @@ def prepare_sources(
     sources = []
     opened = open_sources(config) if opened is None else opened
     for source_config, source in zip(config.sources, opened, strict=True):
-        with progress_bar(f"Tokenising {source.place}", source.length) as advance:
+        with progress_bar(
+            f"Tokenising {source.place}", source.length or source.num_lines
+        ) as advance:
             under = _under_instruction(tokenization, source_config.instruction)
             sources.append(tokenize_source(source, under, cache_of(config), advance))
     return sources

@@ -29,8 +29,8 @@ def test_tokens_before_and_behind_a_boundary_are_those_of_the_whole_text(name, t
 
 def test_a_tokenizer_without_proof_can_differ_at_a_boundary():
     tokenizer, _ = TOKENIZERS["crossing"]
-    whole = ids_of(tokenizer, "the cat")
-    assert ids_of(tokenizer, "the") != whole[: len(ids_of(tokenizer, "the"))]
+    head = ids_of(tokenizer, "re")
+    assert head != ids_of(tokenizer, "re cat")[: len(head)]
 
 
 @pytest.mark.parametrize(

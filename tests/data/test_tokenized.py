@@ -146,7 +146,7 @@ def test_several_processes_write_the_bytes_that_one_writes(
     monkeypatch.setattr(tokenized, "BLOCKS_AHEAD", 2)
     monkeypatch.setattr("embedtrain.contract.processes.num_cores", lambda: 2)
     _, count = build(path, tokenizer, tmp_path / "two")
-    assert count == 40 + 46 and count < 250, "the rest was tokenised elsewhere"
+    assert 40 <= count < 100, "the rest was tokenised elsewhere"
     one, two = (sorted((tmp_path / name).rglob("*.*")) for name in ("one", "two"))
     assert [path.read_bytes() for path in two] == [path.read_bytes() for path in one]
     assert len(one) == 6

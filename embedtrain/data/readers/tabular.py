@@ -12,6 +12,7 @@ from embedtrain.data.given import name_given
 from embedtrain.data.readers.rows import Row, RowReader
 from embedtrain.data.readers.text_lines import (
     GIVEN,
+    count_lines,
     hash_files,
     read_lines,
     read_objects,
@@ -37,9 +38,12 @@ def open_files(config: SourceConfig, paths: list[Path]) -> Source:
             yield reader.read(row, place)
 
     content = hash_files(paths)
-    length = limited(sum(map(count_parquet, paths)), config) if kind == "parquet" else None
+    if kind == "parquet":
+        length, num_lines = limited(sum(map(count_parquet, paths)), config), None
+    else:
+        length, num_lines = None, limited(sum(map(count_lines, paths)), config)
     place = GIVEN.get(config.path) or name_given(config.path)
-    return Source(config, place, fingerprint_of(config, content), stream, length)
+    return Source(config, place, fingerprint_of(config, content), stream, length, num_lines)
 
 
 def read_separated(path: Path, delimiter: str) -> Iterator[tuple[str, Row]]:

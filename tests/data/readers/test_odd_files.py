@@ -27,8 +27,9 @@ def outcome(read):
     try:
         return list(read())
     except UserError as error:
-        assert "\n" not in str(error)
-        return str(error)
+        found = str(error)
+        assert "\n" not in found
+        return found
 
 
 def examples(path):

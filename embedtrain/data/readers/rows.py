@@ -185,7 +185,7 @@ class RowReader:
         raise UserError(place, "must be a text or a whole number", got=value)
 
 
-def _is_finite(value: float) -> bool:
+def _is_finite(value: int | float) -> bool:
     """Whether a number is finite, and no whole number beyond what a float can be."""
     try:
         return math.isfinite(value)

@@ -38,7 +38,7 @@ def test_a_broken_gzip_file_is_refused(tmp_path, content):
 def test_a_byte_that_is_not_utf8_is_named_with_its_line(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"a": 1}\n{"a": "caf\xe9"}\n')
-    with pytest.raises(UserError, match=r"a\.jsonl:2 is not UTF-8; got b'\\xe9'"):
+    with pytest.raises(UserError, match=r"a\.jsonl:2 is not UTF-8; got b'\\xe9\"}\\n'"):
         list(read_objects(path))
 
 

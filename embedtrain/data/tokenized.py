@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from itertools import count, groupby, islice
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -153,20 +154,27 @@ class _Builder:
         (self.folder / "report.json").write_text(self._report().model_dump_json(), "utf-8")
 
     def _add(self, examples: Sequence[Example], seen: Seen) -> None:
-        queries = self._store("query", [example.query for example in examples], seen)
+        asked = [example.query for example in examples]
+        queries, _ = self._store("query", asked, seen)
         texts = [text for example in examples for text in example.positives + example.negatives]
-        documents = iter(self._store("document", texts, seen))
-        known = []
+        rows, ids = self._store("document", texts, seen)
+        known: list[tuple[int, int]] = []
+        positives, negatives = [], []
+        start = 0
         for example, query in zip(examples, queries, strict=True):
-            positives = list(islice(documents, len(example.positives)))
-            negatives = list(islice(documents, len(example.negatives)))
-            known += [(query, text_id(text)) for text in example.positives]
-            row = {"query": query, "positives": positives, "negatives": negatives}
-            self.rows.append(row | {"scores": list(example.scores)})
+            middle = start + len(example.positives)
+            end = middle + len(example.negatives)
+            positives.append(rows[start:middle])
+            negatives.append(rows[middle:end])
+            known += [(query, i) for i in ids[start:middle]]
+            start = end
+        scores = [example.scores for example in examples]
+        columns = {"query": queries, "positives": positives, "negatives": negatives}
+        self.rows.extend(columns | {"scores": scores})
         seen.add_known(known)
 
-    def _store(self, side: Side, texts: Sequence[str], seen: Seen) -> list[int]:
-        """Return the row of each text; those not seen before are tokenised, and written later."""
+    def _store(self, side: Side, texts: Sequence[str], seen: Seen) -> tuple[list[int], list[int]]:
+        """Return the row and the id of each text; those not seen before are tokenised, and written later."""
         ids = [text_id(text) for text in texts]
         found = seen.rows(side, set(ids))
         new = {i: text for i, text in zip(ids, texts, strict=True) if i not in found}
@@ -175,24 +183,28 @@ class _Builder:
         seen.add(side, list(rows.items()))
         self.pending.append((side, new, self.tokenise(list(new.values()), side)))
         found |= rows
-        return [found[i] for i in ids]
+        return [found[i] for i in ids], ids
 
     def _write_texts(self, kept: int) -> None:
         """Write tokenised texts in their order, until so many blocks are left to wait for."""
         while len(self.pending) > kept:
             side, texts, tokens_of = self.pending.popleft()
             length = self.tokenization.contract.length(side)
-            for (i, text), tokens in zip(texts.items(), tokens_of(), strict=True):
-                if len(tokens) == 0:
-                    raise UserError(self.source.place, "holds a text without tokens", got=text)
-                self.full[side] += len(tokens) >= length
-                self.writers[side].append({"id": i, "tokens": tokens})
+            tokens = tokens_of()
+            lengths = [len(ids) for ids in tokens]
+            if 0 in lengths:
+                text = list(texts.values())[lengths.index(0)]
+                raise UserError(self.source.place, "holds a text without tokens", got=text)
+            self.full[side] += sum(number >= length for number in lengths)
+            self.writers[side].extend({"id": list(texts), "tokens": tokens})
 
     def _write_known(self, seen: Seen) -> None:
         """Write the known positives of each query, in the order of the queries."""
         writer = ArrowWriter(self.folder / "known.arrow", KNOWN_SCHEMA)
-        for _, pairs in groupby(seen.known(), key=lambda pair: pair[0]):
-            writer.append({"documents": [document for _, document in pairs]})
+        of_query = groupby(seen.known(), key=itemgetter(0))
+        lists = ([document for _, document in pairs] for _, pairs in of_query)
+        while block := list(islice(lists, EXAMPLES_AT_ONCE)):
+            writer.extend({"documents": block})
         writer.close()
 
     def _report(self) -> SourceReport:

@@ -127,7 +127,7 @@ def test_the_cache_is_plain_arrow_and_json(tokenizer, tmp_path, write_jsonl):
     build(write_jsonl(ROWS), tokenizer, tmp_path)
     files = sorted(p.name for p in tmp_path.glob("tokenized/*/*"))
     names = ["documents.arrow", "known.arrow", "queries.arrow", "report.json", "rows.arrow"]
-    assert files == names
+    assert files == [*names, "seal.json"]
     report = next(tmp_path.glob("tokenized/*/report.json"))
     assert json.loads(report.read_text())["num_rows"] == 3
 

@@ -42,12 +42,19 @@ class Proof(IntEnum):
     PIECES = 2
 
 
+LETTER_BY_LETTER = (
+    "BertNormalizer",
+    "Lowercase",
+    "NFC",
+    "NFD",
+    "NFKC",
+    "NFKD",
+    "StripAccents",
+    "Nmt",
+)
+"""These look at single characters, or at a letter and its accents."""
 NORMALIZERS = {
-    # These look at single characters, or at a letter and its accents.
-    **dict.fromkeys(
-        ("BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "StripAccents", "Nmt"),
-        Proof.PIECES,
-    ),
+    **dict.fromkeys(LETTER_BY_LETTER, Proof.PIECES),
     "Precompiled": Proof.PIECES,  # looks at graphemes, and each side of a boundary is one
     "ByteLevel": Proof.PIECES,
     # What these do at the start of a text they would do at the start of a piece.
@@ -88,6 +95,34 @@ def prove(serialised: str) -> Proof:
     if splits or _keeps_apart(model, space):
         return proof
     return Proof.NOTHING
+
+
+def longest_run(serialised: str) -> int | None:
+    """Return how many letters and digits of a longer run suffice at each of its ends; None if all are needed.
+
+    WordPiece gives a word of more characters than its limit one token, however long it is.
+    """
+    state = json.loads(serialised)
+    model, pre_tokenizer = state["model"], state["pre_tokenizer"] or {}
+    added = [token["content"] for token in state["added_tokens"]]
+    if (
+        model["type"] != "WordPiece"
+        or pre_tokenizer.get("type") not in SPLITTING
+        or not _keeps_letters(state["normalizer"])
+        or any(re.fullmatch("[0-9A-Za-z]+", content) for content in added)
+    ):
+        return None
+    # An added token may take the first or the last letters of a run.
+    return int(model["max_input_chars_per_word"]) + 1 + max(map(len, added), default=0)
+
+
+def _keeps_letters(normalizer: Part | None) -> bool:
+    """Whether each letter of English stays one character."""
+    if normalizer is None:
+        return True
+    if normalizer["type"] == "Sequence":
+        return all(map(_keeps_letters, normalizer["normalizers"]))
+    return normalizer["type"] in LETTER_BY_LETTER
 
 
 def _reaches_across(token: Part) -> bool:

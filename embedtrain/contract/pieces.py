@@ -5,6 +5,7 @@ kept. Many texts are taken apart at all boundaries, and each distinct piece is t
 """
 
 import json
+import re
 from array import array
 from collections.abc import Sequence
 from functools import lru_cache
@@ -14,7 +15,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from embedtrain.contract.cuts import BOUNDARY, PLAIN, Proof, ends_well, prove
+from embedtrain.contract.cuts import BOUNDARY, PLAIN, Proof, ends_well, longest_run, prove
 from embedtrain.workers import answer_all
 
 CHARACTERS_PER_TOKEN = 8
@@ -42,6 +43,7 @@ class Pieces:
     def __init__(self, backend: Any) -> None:  # noqa: ANN401 - tokenizers is untyped
         self.backend = backend
         self.proof = prove(backend.to_str())
+        self.run = longest_run(backend.to_str())
         self._first: dict[str, bytes] = {}
         self._later: dict[str, bytes] = {}
 
@@ -50,6 +52,7 @@ class Pieces:
         if room is None:
             return self._whole(texts)
         size = max(LEAST_CHARACTERS, room * CHARACTERS_PER_TOKEN)
+        texts = [self._shortened(text) if len(text) > GROWTH * size else text for text in texts]
         found = [b""] * len(texts)
         todo = list(range(len(texts)))
         while todo:
@@ -62,6 +65,14 @@ class Pieces:
             todo = unfinished
             size *= GROWTH
         return found
+
+    def _shortened(self, text: str) -> str:
+        """Leave out the middle of runs of letters that are too long for a word; boundaries are untouched."""
+        if self.run is None or BOUNDARY.search(text, 0, LEAST_CHARACTERS):
+            return text  # with a word here and there it is cut before long
+        kept = self.run
+        long = re.compile(f"[0-9A-Za-z]{{{2 * kept},}}")
+        return long.sub(lambda run: run[0][:kept] + run[0][-kept:], text)
 
     def _head(self, text: str, size: int) -> str:
         """Return the start of a text, a little more than ``size`` characters; a text not much longer whole."""

@@ -51,6 +51,23 @@ def test_of_a_long_text_only_the_start_is_read(name, monkeypatch):
     assert unpacked(ids) == ids_of(TOKENIZERS[name][0], text[:50_000])[:128]
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["x" * 3000, "-x" + "y" * 900 + "[SEP] " + "z1" * 900 + ".", "[MASK]" + "a" * 700 + "[MASK]"],
+)
+def test_of_a_word_without_end_its_ends_are_read(text, monkeypatch):
+    read = []
+    inner = Pieces._tokenise
+    monkeypatch.setattr(
+        Pieces, "_tokenise", lambda self, some: read.extend(map(len, some)) or inner(self, some)
+    )
+    for name in ("bert", "words"):
+        read.clear()
+        [ids] = KNOWN[name].bodies([text], 30)
+        assert unpacked(ids) == ids_of(TOKENIZERS[name][0], text)[:30]
+        assert max(read) < 250
+
+
 def test_a_head_with_too_few_tokens_is_read_on():
     tokenizer = TOKENIZERS["bert"][0]
     text = "\u200d" * 500 + "cat dog " + "x" * 2000 + " cat" * 50

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from queue import SimpleQueue
-from typing import BinaryIO
+from typing import IO
 
 from embedtrain.errors import UserError
 
@@ -82,12 +82,12 @@ def _ask(worker: "subprocess.Popen[bytes]", question: bytes, place: str) -> byte
     raise UserError(place, "lost one of the processes that read it", cure="Try again")
 
 
-def _write(file: BinaryIO, content: bytes) -> None:
+def _write(file: IO[bytes], content: bytes) -> None:
     file.write(len(content).to_bytes(SIZE_BYTES, "little"))
     file.write(content)
     file.flush()
 
 
-def _read(file: BinaryIO) -> bytes | None:
+def _read(file: IO[bytes]) -> bytes | None:
     size = file.read(SIZE_BYTES)
     return file.read(int.from_bytes(size, "little")) if len(size) == SIZE_BYTES else None

@@ -169,8 +169,9 @@ class _Builder:
             known += [(query, i) for i in ids[start:middle]]
             start = end
         scores = [example.scores for example in examples]
-        columns = {"query": queries, "positives": positives, "negatives": negatives}
-        self.rows.extend(columns | {"scores": scores})
+        self.rows.extend(
+            {"query": queries, "positives": positives, "negatives": negatives, "scores": scores}
+        )
         seen.add_known(known)
 
     def _store(self, side: Side, texts: Sequence[str], seen: Seen) -> tuple[list[int], list[int]]:

@@ -125,7 +125,7 @@ def _refuse_damaged(path: Path, marks: Sequence[Path], num_texts: int, dim: int 
 
 def _checksum(array: Float32[np.ndarray, "texts dim"], number: int) -> str:
     block = array[number * TEXTS_AT_ONCE : (number + 1) * TEXTS_AT_ONCE]
-    return checksum_of(memoryview(np.ascontiguousarray(block)).cast("B"))
+    return checksum_of(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
 
 
 def _marks(folder: Path, num_texts: int) -> list[Path]:

@@ -16,7 +16,7 @@ from embedtrain.arrays import new_array
 from embedtrain.encoding.shards import Shard, wait_for
 from embedtrain.encoding.texts import TEXTS_AT_ONCE, encode_texts
 from embedtrain.errors import UserError
-from embedtrain.files import appearing
+from embedtrain.files import appearing, write_file
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
@@ -90,7 +90,7 @@ def keep_embeddings(folder: Path, embeddings: Float32[np.ndarray, "texts dim"]) 
     array[:] = embeddings
     array.flush()
     for number, mark in enumerate(_marks(folder, len(embeddings))):
-        mark.write_text(_checksum(array, number), encoding="utf-8")
+        write_file(mark, _checksum(array, number))
 
 
 def _refuse_damaged(path: Path, marks: Sequence[Path], num_texts: int, dim: int | None) -> None:
@@ -196,7 +196,7 @@ def _encode(
             out = array[block]
             encode_texts(model, texts[block], side, execution=run, out=out, progress=advance)
             array.flush()
-            marks[number].write_text(_checksum(array, number), encoding="utf-8")
+            write_file(marks[number], _checksum(array, number))
 
 
 def _allocate(path: Path, rows: int, dim: int) -> None:

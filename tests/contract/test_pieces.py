@@ -39,7 +39,7 @@ def test_tokens_are_the_first_ones_of_the_whole_text(name, batch, room):
 @pytest.mark.parametrize("name", [name for name, (_, proof) in TOKENIZERS.items() if not proof])
 @pytest.mark.parametrize("room", [1, 2, 3, 4, 5, 6, 7])
 def test_where_no_cut_is_proved_what_stands_behind_it_counts(name, room):
-    for text in ("re cat, we are " * 200, "the red cat 中文 " * 200, "aе " * 400):
+    for text in ("re cat, we are " * 200, "the red cat 中文 " * 200):
         [ids] = KNOWN[name].bodies([text], room)
         assert unpacked(ids) == ids_of(TOKENIZERS[name][0], text)[:room]
 

@@ -198,7 +198,7 @@ def test_a_disk_that_fills_up_leaves_the_old_file_and_nothing_else(tmp_path, mon
 
 def test_a_folder_that_cannot_be_made_is_the_users_mistake(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="lies below a file"):
         write_result(make_result(), tmp_path / "file" / "result.json")
 
 

@@ -22,12 +22,13 @@ from embedtrain.files import default_cache
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.progress import progress_bar
-from embedtrain.recipe.retrieval import AnyRecipe, Recipe
+from embedtrain.recipe.pretraining import PretrainRecipe
+from embedtrain.recipe.retrieval import Recipe
 from embedtrain.training.precision import choose_precision
 from embedtrain.training.sources import TrainingData
 from embedtrain.training.trainer import check_loggers
 
-RecipeT = TypeVar("RecipeT", bound=AnyRecipe)
+RecipeT = TypeVar("RecipeT", Recipe, PretrainRecipe)
 
 
 @dataclass(frozen=True)

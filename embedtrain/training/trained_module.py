@@ -87,10 +87,19 @@ class TrainedModule(pl.LightningModule, ABC):
                 self.refuse_bad_loss()
         return loss
 
+    def on_train_start(self) -> None:
+        """Let steps on a CPU use the memory of the steps before."""
+        if self.device.type == "cpu":
+            self._heap.begin()
+
     def on_train_batch_end(self, *_: object) -> None:
         """Keep the heap of a CPU from growing: packed batches never have the same shape twice."""
         if self.device.type == "cpu":
             self._heap.step_done()
+
+    def on_train_end(self) -> None:
+        """Give the memory back."""
+        self._heap.end()
 
     def within_memory(self, work: Callable[[], T]) -> T:
         """Do a part of the step; where memory runs out on any rank, all do it again with half the chunk."""

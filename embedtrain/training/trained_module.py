@@ -154,6 +154,8 @@ class TrainedModule(pl.LightningModule, ABC):
         self.execution = replace(self.execution, chunk_tokens=chunk, rematerialize=True)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+        else:
+            self._heap.end()  # what little there is, all must be able to use
         console.print(
             f"Step {self.trainer.global_step} ran out of memory; it is done again, and training goes on, "
             f"with {chunk:,} tokens at once, each chunk encoded again in the backward pass"

@@ -7,7 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 GROWTH = 1.1
-"""A heap that holds so many times what it held after a fresh start is swept."""
+"""A heap that holds so many times what is usual is swept."""
+FIRST_STEPS = 4
+"""Steps behind a sweep that say what is usual."""
+TRIM_THRESHOLD, MMAP_MAX = -1, -4
+"""glibc's numbers of these settings, and below their values as it starts."""
+DEFAULTS = {TRIM_THRESHOLD: 128 * 1024, MMAP_MAX: 65_536}
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
 SIGNS = (
@@ -39,27 +44,45 @@ def room() -> int:
 
 
 class Heap:
-    """Gives memory back that steps of ever other shapes have broken into pieces too small to use again.
+    """Lets steps use the memory of the steps before them, and gives it back when it has broken into pieces.
 
-    The allocator keeps what is freed, for the next step. Where each step asks for other sizes, they fit ever
-    less into what is free, and the process grows for hours. Giving all of it back after every step would cost
-    a fifth of the time, for the system hands out zeroed pages; so a step is swept only when the process holds
-    clearly more than after the first step behind a sweep.
+    Left alone, glibc gives large blocks back at once and asks for them again in the next layer; the system
+    hands out zeroed pages, which takes up to a fifth of the time. Kept, blocks of ever other sizes fit ever
+    less into what is free, and the process grows for hours. So all is kept, and given back between two steps
+    when the process holds clearly more than after the first steps behind the last time. Between ``begin``
+    and ``end`` the settings are those of the whole process.
     """
 
     def __init__(self) -> None:
         self.usual = 0
-        """Most bytes that were held after the first step behind a sweep."""
-        self._swept = True
+        """Most bytes that were held after one of the first steps behind a sweep."""
+        self._new = FIRST_STEPS
+
+    def begin(self) -> None:
+        """Keep what is freed, from now on."""
+        _set_allocator(dict.fromkeys(DEFAULTS, 0) | {TRIM_THRESHOLD: -1})
+
+    def end(self) -> None:
+        """Give back what is free, and from now on again as glibc does."""
+        _set_allocator(DEFAULTS)
+        sweep()
 
     def step_done(self) -> bool:
         """Look at what is held now, between two steps, and sweep if it has grown; return whether it was swept."""
         held = anonymous()
-        if self._swept:
-            self.usual, self._swept = max(self.usual, held), False
-        elif held > GROWTH * self.usual:
-            self._swept = sweep()
-        return self._swept
+        if self._new:
+            self.usual, self._new = max(self.usual, held), self._new - 1
+        elif held > GROWTH * self.usual and sweep():
+            self._new = FIRST_STEPS
+            return True
+        return False
+
+
+def _set_allocator(values: dict[int, int]) -> None:
+    choose = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have other allocators
+    for setting, value in values.items():
+        if choose is not None:
+            choose(setting, value)
 
 
 def anonymous() -> int:

@@ -38,7 +38,7 @@ LIBRARIES = frozenset(
             "yaml",
             "zlib",
         ),
-        *("_csv", "zipfile"),
+        *("_csv", "sqlite3", "zipfile"),
     }
 )
 """Packages whose errors are about content; named, so that none is imported to ask."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from embedtrain.contract.long_inputs import LongInputs
+from embedtrain.contract.pieces import tokenise_heads
 from embedtrain.contract.spans import is_marked, tokenise_marked
 from embedtrain.errors import UserError
 from embedtrain.section import Section
@@ -259,8 +260,12 @@ class Tokenization:
             if not isinstance(self.contract, Contract) or self.contract.spans is None:
                 raise UserError("a text", "has a span", got=marked, cure="Set model.spans")
             return tokenise_marked(tokenise, texts, prompt, length, f"model.{side}.length")
-        encoded = tokenise([prompt + text for text in texts])
-        return [np.asarray(ids, dtype=np.int32) for ids in encoded["input_ids"]]
+        whole = [prompt + text for text in texts]
+        found = tokenise_heads(self.tokenizer, whole, length)
+        if found is None:
+            encoded = tokenise(whole)
+            found = [np.asarray(ids, dtype=np.int32) for ids in encoded["input_ids"]]
+        return found
 
     def encode(self, texts: Sequence[str], side: Side) -> Texts:
         """Return the texts laid end to end, ready for a model."""

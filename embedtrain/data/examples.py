@@ -92,7 +92,7 @@ class Source:
 
     ``fingerprint`` changes with the content and with every setting that changes the examples; where the
     data lie and how much they weigh do not enter it. ``length`` is the number of examples, where it is
-    known without reading. ``stream`` starts from the first example at every call. ``held_out`` counts the
+    known without reading; ``num_lines``, the lines of its files, is about that. ``stream`` starts from the first example at every call. ``held_out`` counts the
     rows that were taken out to measure on, by section of the recipe.
     """
 
@@ -101,6 +101,7 @@ class Source:
     fingerprint: str
     stream: Callable[[], Iterator[Example]]
     length: int | None = None
+    num_lines: int | None = None
     held_out: Mapping[str, int] = field(default_factory=dict)
 
     def examples(self) -> Iterator[Example]:

@@ -17,6 +17,7 @@ from embedtrain.errors import UserError
 from embedtrain.files import build_once, default_cache
 from embedtrain.leftovers import hidden_folder
 from embedtrain.outside import writing
+from embedtrain.seals import keep_once
 
 ROWS = "rows.jsonl"
 TASK = "in_memory"
@@ -139,7 +140,7 @@ def _keep(write: Callable[[Path], None]) -> Path:
     try:
         write(building)
         files = sorted(path for path in building.rglob("*") if path.is_file())
-        return build_once(_store() / hash_files(files)[:16], move)
+        return keep_once(_store() / hash_files(files)[:16], move)
     finally:
         shutil.rmtree(building, ignore_errors=True)
 
@@ -152,7 +153,7 @@ def _write(path: Path, rows: Iterable[Mapping[str, object]], place: str) -> None
             try:
                 values = {str(key): _without_nan(value) for key, value in row.items()}
                 file.write(json.dumps(values, default=_plain) + "\n")
-            except (TypeError, ValueError) as error:
+            except (TypeError, ValueError, RecursionError) as error:
                 cure = "Give texts, numbers and lists of them"
                 raise UserError(f"{place} row {number}", str(error), cure=cure) from None
     if number < 0:

@@ -16,7 +16,7 @@ from embedtrain.data.examples import Example, Source
 from embedtrain.data.linked_texts import LinkedTexts, is_judged_pair, node_of
 from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.errors import UserError
-from embedtrain.files import build_once
+from embedtrain.seals import keep_once
 
 VERSION = "1"
 MIN_QUERIES = 10
@@ -66,7 +66,7 @@ def hold_out(
     asked = json.dumps([VERSION, [asdict(part) for part in parts]])
     key = hashlib.sha256("\n".join([asked, *(s.fingerprint for s in sources)]).encode()).hexdigest()
     build = partial(_build, sources, parts, key, progress)
-    folder = build_once(cache / "held_out" / key[:32], build)
+    folder = keep_once(cache / "held_out" / key[:32], build)
     stored = json.loads((folder / "split.json").read_text("utf-8"))
     texts = {name: frozenset(ids) for name, ids in stored["texts"].items()}
     name = "+".join(dict.fromkeys(Path(source.config.path).stem for source in sources))

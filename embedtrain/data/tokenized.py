@@ -6,9 +6,12 @@ nor reading needs memory that grows with the source: an SQLite file on disk reme
 """
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import closing
-from itertools import groupby, islice
+from contextlib import ExitStack, closing
+from functools import partial
+from itertools import count, groupby, islice
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -16,17 +19,22 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pydantic import Field
 
+from embedtrain.contract.processes import Tokenise, Tokens, tokenising_processes
 from embedtrain.contract.texts import Tokenization
 from embedtrain.data.arrow_columns import ArrowColumns, ArrowWriter, length_summary
 from embedtrain.data.examples import Example, Source
 from embedtrain.data.seen import Seen
 from embedtrain.errors import UserError
-from embedtrain.files import build_once
+from embedtrain.seals import keep_once
 from embedtrain.section import Section
 from embedtrain.types import Side
 
 FORMAT_VERSION = 2
 EXAMPLES_AT_ONCE = 1024
+BLOCKS_ALONE = 16
+"""Blocks of examples after which other processes help: starting them takes as long as tokenising so many."""
+BLOCKS_AHEAD = 16
+"""Blocks of queries and of documents that may be read before their tokens are written."""
 TEXT_SCHEMA = pa.schema([("id", pa.int64()), ("tokens", pa.list_(pa.int32()))])
 KNOWN_SCHEMA = pa.schema([("documents", pa.list_(pa.int64()))])
 ROW_SCHEMA = pa.schema(
@@ -106,7 +114,7 @@ def tokenize_source(
         ]
     )
     folder = cache / "tokenized" / hashlib.sha256(key.encode()).hexdigest()[:32]
-    build_once(folder, lambda building: _Builder(source, tokenization, building).build(progress))
+    keep_once(folder, lambda building: _Builder(source, tokenization, building).build(progress))
     return TokenizedSource(folder, source.place)
 
 
@@ -123,13 +131,22 @@ class _Builder:
         }
         self.rows = ArrowWriter(folder / "rows.arrow", ROW_SCHEMA)
         self.full: dict[Side, int] = {"query": 0, "document": 0}
+        self.num_texts: dict[Side, int] = {"query": 0, "document": 0}
+        self.tokenise: Tokenise = lambda texts, side: partial(tokenization, texts, side)
+        self.pending: deque[tuple[Side, dict[int, str], Callable[[], Tokens]]] = deque()
 
     def build(self, progress: Callable[[int], None]) -> None:
-        with closing(Seen(self.folder / "seen.sqlite")) as seen:
+        with closing(Seen(self.folder / "seen.sqlite")) as seen, ExitStack() as stack:
             stream = self.source.examples()
-            while examples := list(islice(stream, EXAMPLES_AT_ONCE)):
+            blocks = iter(lambda: list(islice(stream, EXAMPLES_AT_ONCE)), [])
+            for number, examples in enumerate(blocks):
+                if number == BLOCKS_ALONE:
+                    helped = tokenising_processes(self.tokenization, self.source.place)
+                    self.tokenise = stack.enter_context(helped)
                 self._add(examples, seen)
+                self._write_texts(BLOCKS_AHEAD)
                 progress(len(examples))
+            self._write_texts(0)
             for writer in (*self.writers.values(), self.rows):
                 writer.close()
             self._write_known(seen)
@@ -137,39 +154,58 @@ class _Builder:
         (self.folder / "report.json").write_text(self._report().model_dump_json(), "utf-8")
 
     def _add(self, examples: Sequence[Example], seen: Seen) -> None:
-        queries = self._store("query", [example.query for example in examples], seen)
+        asked = [example.query for example in examples]
+        queries, _ = self._store("query", asked, seen)
         texts = [text for example in examples for text in example.positives + example.negatives]
-        documents = iter(self._store("document", texts, seen))
-        known = []
+        rows, ids = self._store("document", texts, seen)
+        known: list[tuple[int, int]] = []
+        positives, negatives = [], []
+        start = 0
         for example, query in zip(examples, queries, strict=True):
-            positives = list(islice(documents, len(example.positives)))
-            negatives = list(islice(documents, len(example.negatives)))
-            known += [(query, text_id(text)) for text in example.positives]
-            row = {"query": query, "positives": positives, "negatives": negatives}
-            self.rows.append(row | {"scores": list(example.scores)})
+            middle = start + len(example.positives)
+            end = middle + len(example.negatives)
+            positives.append(rows[start:middle])
+            negatives.append(rows[middle:end])
+            known += [(query, i) for i in ids[start:middle]]
+            start = end
+        scores = [example.scores for example in examples]
+        self.rows.extend(
+            {"query": queries, "positives": positives, "negatives": negatives, "scores": scores}
+        )
         seen.add_known(known)
 
-    def _store(self, side: Side, texts: Sequence[str], seen: Seen) -> list[int]:
-        """Return the row of each text, tokenising and writing those not seen before."""
+    def _store(self, side: Side, texts: Sequence[str], seen: Seen) -> tuple[list[int], list[int]]:
+        """Return the row and the id of each text; those not seen before are tokenised, and written later."""
         ids = [text_id(text) for text in texts]
         found = seen.rows(side, set(ids))
         new = {i: text for i, text in zip(ids, texts, strict=True) if i not in found}
-        length = self.tokenization.contract.length(side)
-        for (i, text), tokens in zip(
-            new.items(), self.tokenization(list(new.values()), side), strict=True
-        ):
-            if len(tokens) == 0:
+        rows = dict(zip(new, count(self.num_texts[side]), strict=False))
+        self.num_texts[side] += len(new)
+        seen.add(side, list(rows.items()))
+        self.pending.append((side, new, self.tokenise(list(new.values()), side)))
+        found |= rows
+        return [found[i] for i in ids], ids
+
+    def _write_texts(self, kept: int) -> None:
+        """Write tokenised texts in their order, until so many blocks are left to wait for."""
+        while len(self.pending) > kept:
+            side, texts, tokens_of = self.pending.popleft()
+            length = self.tokenization.contract.length(side)
+            tokens = tokens_of()
+            lengths = [len(ids) for ids in tokens]
+            if 0 in lengths:
+                text = list(texts.values())[lengths.index(0)]
                 raise UserError(self.source.place, "holds a text without tokens", got=text)
-            self.full[side] += len(tokens) >= length
-            found[i] = self.writers[side].append({"id": i, "tokens": tokens})
-        seen.add(side, [(i, found[i]) for i in new])
-        return [found[i] for i in ids]
+            self.full[side] += sum(number >= length for number in lengths)
+            self.writers[side].extend({"id": list(texts), "tokens": tokens})
 
     def _write_known(self, seen: Seen) -> None:
         """Write the known positives of each query, in the order of the queries."""
         writer = ArrowWriter(self.folder / "known.arrow", KNOWN_SCHEMA)
-        for _, pairs in groupby(seen.known(), key=lambda pair: pair[0]):
-            writer.append({"documents": [document for _, document in pairs]})
+        of_query = groupby(seen.known(), key=itemgetter(0))
+        lists = ([document for _, document in pairs] for _, pairs in of_query)
+        while block := list(islice(lists, EXAMPLES_AT_ONCE)):
+            writer.extend({"documents": block})
         writer.close()
 
     def _report(self) -> SourceReport:

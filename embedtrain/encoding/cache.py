@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -15,17 +16,25 @@ from embedtrain.arrays import new_array
 from embedtrain.encoding.shards import Shard, wait_for
 from embedtrain.encoding.texts import TEXTS_AT_ONCE, encode_texts
 from embedtrain.errors import UserError
-from embedtrain.files import appearing, build_once
+from embedtrain.files import appearing, write_file
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
-from embedtrain.progress import progress_bar
+from embedtrain.progress import console, progress_bar
 from embedtrain.retrieval.late_interaction.exact import ExactIndex
 from embedtrain.retrieval.late_interaction.index_folder import (
     ARRAYS,
     MANIFEST,
     read_manifest,
     write_manifest,
+)
+from embedtrain.seals import (
+    checksum_of,
+    identity_of,
+    keep_once,
+    refuse_damaged,
+    set_aside,
+    spread,
 )
 from embedtrain.types import Side, TokenVectors
 
@@ -66,7 +75,9 @@ def embeddings_folder(
 
 def load_embeddings(folder: Path, num_texts: int) -> Float32[np.ndarray, "texts dim"] | None:
     """Map the embeddings of a folder; None if it does not hold all of them."""
-    if not all(mark.exists() for mark in _marks(folder, num_texts)):
+    marks = _marks(folder, num_texts)
+    _refuse_damaged(folder / VECTORS, marks, num_texts, None)
+    if not (folder / VECTORS).exists() or not all(mark.exists() for mark in marks):
         return None
     embeddings: Float32[np.ndarray, "texts dim"] = np.load(folder / VECTORS, mmap_mode="r")
     return embeddings
@@ -78,13 +89,48 @@ def keep_embeddings(folder: Path, embeddings: Float32[np.ndarray, "texts dim"]) 
     array = np.load(folder / VECTORS, mmap_mode="r+")
     array[:] = embeddings
     array.flush()
-    for mark in _marks(folder, len(embeddings)):
-        mark.touch()
+    for number, mark in enumerate(_marks(folder, len(embeddings))):
+        write_file(mark, _checksum(array, number))
+
+
+def _refuse_damaged(path: Path, marks: Sequence[Path], num_texts: int, dim: int | None) -> None:
+    """Set aside vectors of another shape or length; take the marks from blocks that changed since.
+
+    Args:
+        path: The file of vectors.
+        marks: Those of the blocks to look at, by their number; each holds the checksum of its block.
+        num_texts: Rows that the file is to have.
+        dim: Numbers of a row; None for any.
+    """
+    identity = identity_of(path)
+    array = None
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        set_aside(path, "is no array of vectors", identity)
+    wanted = (num_texts, dim if dim is not None or array is None else array.shape[-1])
+    if array is not None and (array.shape != wanted or array.dtype != np.float32):
+        set_aside(path, f"does not hold {num_texts:,} vectors", identity)
+        array = None
+    done = [(int(mark.stem) // TEXTS_AT_ONCE, mark) for mark in marks if mark.exists()]
+    for number, mark in done if array is None else spread(done):
+        with suppress(FileNotFoundError):  # another rank took it
+            if array is None or mark.read_text(encoding="utf-8") != _checksum(array, number):
+                mark.unlink()
+                if array is not None:
+                    console.print(
+                        f"{path} is damaged from row {number * TEXTS_AT_ONCE:,}. It is encoded again."
+                    )
+
+
+def _checksum(array: Float32[np.ndarray, "texts dim"], number: int) -> str:
+    block = array[number * TEXTS_AT_ONCE : (number + 1) * TEXTS_AT_ONCE]
+    return checksum_of(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
 
 
 def _marks(folder: Path, num_texts: int) -> list[Path]:
     """Return the files that say that a block is done."""
-    return [folder / f"{start:012d}.done" for start in range(0, num_texts, TEXTS_AT_ONCE)]
+    return [folder / f"{start:012d}.sum" for start in range(0, num_texts, TEXTS_AT_ONCE)]
 
 
 Vectors = Float32[np.ndarray, "texts dim"] | TokenVectors
@@ -119,8 +165,9 @@ def embed_once(
     if not isinstance(model, DenseEncoder):
         return _embed_tokens(model, texts, side, folder, shard, precision)
     path = folder / VECTORS
-    _allocate(path, len(texts), model.dim)
     marks = _marks(folder, len(texts))
+    _refuse_damaged(path, marks[shard.rank :: shard.ranks], len(texts), model.dim)
+    _allocate(path, len(texts), model.dim)
     todo = [n for n, mark in enumerate(marks) if shard.takes(n) and not mark.exists()]
     if todo:
         _encode(model, texts, side, path, {number: marks[number] for number in todo}, precision)
@@ -149,7 +196,7 @@ def _encode(
             out = array[block]
             encode_texts(model, texts[block], side, execution=run, out=out, progress=advance)
             array.flush()
-            marks[number].touch()
+            write_file(marks[number], _checksum(array, number))
 
 
 def _allocate(path: Path, rows: int, dim: int) -> None:
@@ -177,6 +224,8 @@ def _embed_tokens(
     starts = range(0, len(texts), TEXTS_AT_ONCE)
     blocks = [folder / f"{start:012d}" for start in starts]
     autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16")
+    for kept in (joined, *blocks):
+        refuse_damaged(kept)
     if not (joined / MANIFEST).is_file():
         with progress_bar(f"Encoding {side} texts", len(texts)) as advance, autocast:
             for number, start in enumerate(starts):
@@ -184,7 +233,7 @@ def _embed_tokens(
                     block = texts[start : start + TEXTS_AT_ONCE]
                     vectors = encode_texts(model, block, side, progress=advance)
                     assert isinstance(vectors, TokenVectors)
-                    build_once(blocks[number], ExactIndex(vectors).save)
+                    keep_once(blocks[number], ExactIndex(vectors).save)
         if shard.is_first:
             wait_for([block / MANIFEST for block in blocks], unless=joined)
             _join(blocks, joined)
@@ -198,7 +247,7 @@ def _join(blocks: Sequence[Path], joined: Path) -> None:
     Another run may do the same, and remove the blocks when it has finished.
     """
     try:
-        build_once(joined, partial(_write_joined, blocks))
+        keep_once(joined, partial(_write_joined, blocks))
     except (OSError, UserError):
         if not joined.is_dir():
             raise

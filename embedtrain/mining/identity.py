@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from embedtrain.data.near_duplicates import near_duplicates
-from embedtrain.files import build_once
+from embedtrain.seals import keep_once
 
 
 def text_digest(text: str) -> bytes:
@@ -37,6 +37,6 @@ def cluster_rows(texts: Sequence[str], cache: Path) -> Int64[np.ndarray, " texts
     def build(folder: Path) -> None:
         np.save(folder / "rows.npy", np.array(near_duplicates(texts), dtype=np.int64))
 
-    folder = build_once(cache / "near_duplicates" / key.hexdigest()[:32], build)
+    folder = keep_once(cache / "near_duplicates" / key.hexdigest()[:32], build)
     rows: Int64[np.ndarray, " texts"] = np.load(folder / "rows.npy")
     return rows

@@ -1,6 +1,5 @@
 """Candidates from a ranking that some other system made: a TREC run file or JSON."""
 
-import json
 import math
 from pathlib import Path
 from typing import Literal
@@ -12,6 +11,7 @@ from pydantic import PositiveFloat
 from embedtrain.data.batches import pad_rows
 from embedtrain.data.readers.text_lines import hash_files, read_lines
 from embedtrain.errors import UserError
+from embedtrain.files import read_json
 from embedtrain.mining.search import CandidateSource
 from embedtrain.mining.task import MiningTask
 from embedtrain.section import Section
@@ -73,12 +73,7 @@ def _read_trec(path: Path) -> dict[str, dict[str, float]]:
 
 
 def _read_json(path: Path) -> dict[str, dict[str, float]]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(path, "does not exist", cure="Check the path") from None
-    except ValueError as error:
-        raise UserError(path, f"is not valid JSON ({error})") from None
+    content = read_json(path)
     cure = "Write {query: {document: score}}"
     if not isinstance(content, dict):
         raise UserError(path, "must be an object", got=content, cure=cure)
@@ -94,7 +89,7 @@ def _read_json(path: Path) -> dict[str, dict[str, float]]:
 def _score(value: object, place: str) -> float:
     try:
         score = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UserError(place, "must have a number as its score", got=value) from None
     if not math.isfinite(score):
         raise UserError(place, "has a score that is not finite", got=value)

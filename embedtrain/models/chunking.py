@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint, noop_context_fn
 
 from embedtrain.errors import UserError
-from embedtrain.memory import is_out_of_memory
+from embedtrain.memory import is_out_of_memory, sweep
 from embedtrain.models.recall import recall_contexts
 from embedtrain.progress import console
 from embedtrain.types import Texts, TokenEmbeddings
@@ -202,6 +202,8 @@ def _run_within_memory(
         todo = [rest[rows] for rows in plan_chunks(lengths[rest], size, padded=padded, least=least)]
         if texts.ids.device.type == "cuda":
             torch.cuda.empty_cache()
+        else:
+            sweep()
     return parts, torch.cat(done).argsort()
 
 

@@ -87,10 +87,19 @@ class TrainedModule(pl.LightningModule, ABC):
                 self.refuse_bad_loss()
         return loss
 
+    def on_train_start(self) -> None:
+        """Let steps on a CPU use the memory of the steps before."""
+        if self.device.type == "cpu":
+            self._heap.begin()
+
     def on_train_batch_end(self, *_: object) -> None:
         """Keep the heap of a CPU from growing: packed batches never have the same shape twice."""
         if self.device.type == "cpu":
             self._heap.step_done()
+
+    def on_train_end(self) -> None:
+        """Give the memory back."""
+        self._heap.end()
 
     def within_memory(self, work: Callable[[], T]) -> T:
         """Do a part of the step; where memory runs out on any rank, all do it again with half the chunk."""
@@ -145,6 +154,8 @@ class TrainedModule(pl.LightningModule, ABC):
         self.execution = replace(self.execution, chunk_tokens=chunk, rematerialize=True)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+        else:
+            self._heap.end()  # what little there is, all must be able to use
         console.print(
             f"Step {self.trainer.global_step} ran out of memory; it is done again, and training goes on, "
             f"with {chunk:,} tokens at once, each chunk encoded again in the backward pass"

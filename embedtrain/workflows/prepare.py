@@ -22,12 +22,13 @@ from embedtrain.files import default_cache
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.progress import progress_bar
-from embedtrain.recipe.retrieval import AnyRecipe, Recipe
+from embedtrain.recipe.pretraining import PretrainRecipe
+from embedtrain.recipe.retrieval import Recipe
 from embedtrain.training.precision import choose_precision
 from embedtrain.training.sources import TrainingData
 from embedtrain.training.trainer import check_loggers
 
-RecipeT = TypeVar("RecipeT", bound=AnyRecipe)
+RecipeT = TypeVar("RecipeT", Recipe, PretrainRecipe)
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,9 @@ def prepare_sources(
     sources = []
     opened = open_sources(config) if opened is None else opened
     for source_config, source in zip(config.sources, opened, strict=True):
-        with progress_bar(f"Tokenising {source.place}", source.length) as advance:
+        with progress_bar(
+            f"Tokenising {source.place}", source.length or source.num_lines
+        ) as advance:
             under = _under_instruction(tokenization, source_config.instruction)
             sources.append(tokenize_source(source, under, cache_of(config), advance))
     return sources

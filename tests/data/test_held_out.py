@@ -151,7 +151,7 @@ def test_too_few_rows_are_one_clear_line_and_leave_no_cache(tmp_path):
     one = [Example(f"q {n}", ("the same",)) for n in range(400)]
     with pytest.raises(UserError, match="holds out 0 of 400"):
         hold_out([source(one)], [Part("validation", 0.05)], tmp_path)
-    assert not list((tmp_path / "held_out").iterdir())
+    assert not list(tmp_path.glob("held_out/*"))
 
 
 def test_a_second_call_reads_the_cache_and_ids_of_the_data_are_kept(tmp_path, beir):

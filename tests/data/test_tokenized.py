@@ -1,5 +1,7 @@
 import json
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from embedtrain.contract.texts import Contract, Tokenization
@@ -109,7 +111,7 @@ def test_a_bad_row_leaves_nothing_behind(tokenizer, tmp_path):
     path.write_text('{"query": "a", "positive": "b"}\n{"query": "a"}\n')
     with pytest.raises(UserError, match=r"bad.jsonl:2"):
         build(path, tokenizer, tmp_path / "cache")
-    assert not list((tmp_path / "cache" / "tokenized").iterdir())
+    assert not list(tmp_path.glob("cache/tokenized/*"))
 
 
 def test_the_report_counts_texts_at_the_limit(tokenizer, tmp_path, write_jsonl):
@@ -125,6 +127,55 @@ def test_the_cache_is_plain_arrow_and_json(tokenizer, tmp_path, write_jsonl):
     build(write_jsonl(ROWS), tokenizer, tmp_path)
     files = sorted(p.name for p in tmp_path.glob("tokenized/*/*"))
     names = ["documents.arrow", "known.arrow", "queries.arrow", "report.json", "rows.arrow"]
-    assert files == names
+    assert files == [*names, "seal.json"]
     report = next(tmp_path.glob("tokenized/*/report.json"))
     assert json.loads(report.read_text())["num_rows"] == 3
+
+
+def test_several_processes_write_the_bytes_that_one_writes(
+    tokenizer, tmp_path, write_jsonl, monkeypatch, sentences
+):
+    rows = [
+        {"query": f"{one} 😀 {n}", "positive": [f"{one} {n % 7}", "cat"], "scores": [n, 0.5]}
+        for n, one in enumerate(sentences)
+    ]  # fmt: skip
+    path = write_jsonl(rows)
+    monkeypatch.setattr(tokenized, "EXAMPLES_AT_ONCE", 40)
+    build(path, tokenizer, tmp_path / "one")
+    monkeypatch.setattr(tokenized, "BLOCKS_ALONE", 1)
+    monkeypatch.setattr(tokenized, "BLOCKS_AHEAD", 2)
+    monkeypatch.setattr("embedtrain.contract.processes.num_cores", lambda: 2)
+    _, count = build(path, tokenizer, tmp_path / "two")
+    assert 40 <= count < 100, "the rest was tokenised elsewhere"
+    one, two = (sorted((tmp_path / name).rglob("*.*")) for name in ("one", "two"))
+    assert [path.read_bytes() for path in two] == [path.read_bytes() for path in one]
+    assert len(one) == 6
+
+
+def test_lists_are_written_as_pyarrow_itself_writes_them():
+    lists = [[1, 2], [], [3], np.zeros(0), np.arange(4)]
+    for values in (lists[:3], [np.array(one) for one in lists], [[]]):
+        for kind in (pa.int32(), pa.int64(), pa.int8(), pa.float32()):
+            plain = [[int(number) for number in one] for one in values]
+            expected = pa.array(plain, pa.list_(kind))
+            found = arrow_columns._column(values, pa.list_(kind))
+            assert found.equals(expected)
+            streams = []
+            for column in (found, expected):
+                batch = pa.record_batch([column], ["a"])
+                streams.append(batch.serialize().to_pybytes())
+            assert streams[0] == streams[1]
+
+
+@pytest.mark.parametrize("name", ["queries", "documents", "rows", "known"])
+def test_a_damaged_cache_is_set_aside_and_built_again(
+    name, tokenizer, tmp_path, write_jsonl, capsys
+):
+    path = write_jsonl(ROWS)
+    before = contents(build(path, tokenizer, tmp_path / "cache")[0])
+    [file] = (tmp_path / "cache").rglob(f"{name}.arrow")
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    source, count = build(path, tokenizer, tmp_path / "cache")
+    assert contents(source) == before
+    assert count == 6
+    assert capsys.readouterr().err.count("is damaged") == 1

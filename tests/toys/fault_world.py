@@ -1,10 +1,13 @@
 """A small world of files that every command can work on, and the commands of the matrix of faults."""
 
 import json
+import pkgutil
 import shutil
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -168,8 +171,20 @@ def run_here(words: Sequence[str]) -> None:
     main()
 
 
+def import_everything() -> None:
+    """Import what commands import, so that a fork need not: imports would be most of a case's time."""
+    import embedtrain
+
+    names = [one.name for one in pkgutil.walk_packages(embedtrain.__path__, "embedtrain.")]
+    for name in (*names, "peft", "sentence_transformers"):
+        if not name.endswith("__main__"):
+            with suppress(ImportError):  # an extra that is not installed
+                import_module(name)
+
+
 def build_world(folder: Path, bert: str, late: str, pairs: Path, beir: Path) -> Path:
     """Make every file that a command reads; what commands make is made by them."""
+    import_everything()
     shutil.copytree(bert, folder / "bert")
     shutil.copytree(late, folder / "late")
     shutil.copytree(beir, folder / "beir")

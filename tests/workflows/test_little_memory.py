@@ -49,8 +49,17 @@ def test_encoding_goes_on_in_smaller_chunks(wide, tmp_path):
 def allow_in_training(megabytes: int) -> None:
     """The same from the first step to the last: libraries take their part before and after."""
     unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-    RetrievalModule.on_train_start = lambda _: allow(megabytes)
-    RetrievalModule.on_train_end = lambda _: resource.setrlimit(resource.RLIMIT_AS, unlimited)
+    start, end = RetrievalModule.on_train_start, RetrievalModule.on_train_end
+
+    def started(module: RetrievalModule) -> None:
+        start(module)
+        allow(megabytes)
+
+    def ended(module: RetrievalModule) -> None:
+        resource.setrlimit(resource.RLIMIT_AS, unlimited)
+        end(module)
+
+    RetrievalModule.on_train_start, RetrievalModule.on_train_end = started, ended
 
 
 def recipe(folder: Path, wide: Path, pairs: Path) -> Path:

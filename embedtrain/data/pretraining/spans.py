@@ -26,7 +26,7 @@ from embedtrain.data.pretraining.words import (
     find_word_starts,
 )
 from embedtrain.errors import UserError
-from embedtrain.files import build_once
+from embedtrain.seals import keep_once
 from embedtrain.section import Section
 
 FORMAT_VERSION = 1
@@ -127,7 +127,7 @@ def tokenize_corpus(
     def build(building: Path) -> None:
         _Builder(building, corpus, tokenizer, size, mode, min_tokens).build(progress)
 
-    build_once(folder, build)
+    keep_once(folder, build)
     return SpanSource(folder, corpus.place)
 
 

@@ -8,23 +8,20 @@ import gc
 import hashlib
 import inspect
 import json
-import os
 import platform
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from queue import SimpleQueue
 
 from embedtrain.data.examples import Progress
 from embedtrain.data.python_docs import docstring_text, docstrings, python_packages
 from embedtrain.data.python_docs.docstrings import DocumentedObject, documented_objects
 from embedtrain.data.python_docs.python_packages import PythonPackage
-from embedtrain.errors import UserError
 from embedtrain.files import write_file
+from embedtrain.outside import reading
+from embedtrain.seals import checksum_of, identity_of, set_aside
+from embedtrain.workers import answer_all, num_cores, workers
 
 READERS = (docstring_text, docstrings, python_packages)
 """The modules whose text decides what is found in a file."""
@@ -56,8 +53,8 @@ def read_packages(
     for package in packages:
         key = f"{platform.python_version()}\n{package.name} {package.version}\n{code}"
         digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-        places.append(cache / f"{package.name}-{package.version}-{digest}.json")
-    known = {n: _load(place) for n, place in enumerate(places) if place.is_file()}
+        places.append(cache / f"{package.name}-{package.version}-{digest}.docs")
+    known = {n: docs for n, place in enumerate(places) if (docs := _load(place))}
     files = {n: packages[n].modules() for n in range(len(packages)) if n not in known}
     found = iter(_read_files([file for own in files.values() for file in own], progress))
     for n, own in files.items():
@@ -65,20 +62,29 @@ def read_packages(
         objects = [documented for one in results if one for documented in one]
         known[n] = PackageDocs(packages[n].name, len(own), results.count(None), objects)
         stored = asdict(known[n]) | {"objects": [list(vars(one).values()) for one in objects]}
-        write_file(places[n], json.dumps(stored))
+        content = json.dumps(stored)
+        write_file(places[n], f"{checksum_of(content.encode())}\n{content}")
     return [known[n] for n in range(len(packages))]
 
 
-def _load(place: Path) -> PackageDocs:
-    stored = json.loads(place.read_bytes())
+def _load(place: Path) -> PackageDocs | None:
+    """Return what is known of a package; None if nothing is, or its checksum does not fit."""
+    identity = identity_of(place)
+    if identity is None:
+        return None
+    with reading(place):
+        checksum, _, content = place.read_bytes().partition(b"\n")
+    if checksum != checksum_of(content).encode():
+        set_aside(place, "is damaged", identity)
+        return None
+    stored = json.loads(content)
     return PackageDocs(**stored | {"objects": [DocumentedObject(*o) for o in stored["objects"]]})
 
 
 def _read_files(files: Sequence[File], progress: Progress | None) -> list[Found]:
     """Return what each file documents; several processes share large work."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     num_bytes = sum(path.stat().st_size for _, path in files if path.is_file())
-    num_processes = min(cores or 1, num_bytes // BYTES_PER_PROCESS)
+    num_processes = min(num_cores(), num_bytes // BYTES_PER_PROCESS)
     batches = [files[i : i + FILES_AT_ONCE] for i in range(0, len(files), FILES_AT_ONCE)]
     found: list[Found] = []
     with _readers(num_processes) as read, without_garbage_collection():
@@ -96,48 +102,18 @@ def _readers(number: int) -> Iterator[Callable[[Sequence[Sequence[File]]], Itera
     if number < 2:
         yield lambda batches: ([_read_file(*file) for file in batch] for batch in batches)
         return
-    # Not multiprocessing: it would run a user's script again, or copy a process that has threads.
-    command = [sys.executable, "-m", "embedtrain.data.python_docs.extraction"]
-    pipe = subprocess.PIPE
-    readers = [
-        subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True)
-        for _ in range(number)
-    ]
-    idle: SimpleQueue[subprocess.Popen[str]] = SimpleQueue()
-    for reader in readers:
-        idle.put(reader)
+    with workers("embedtrain.data.python_docs.extraction", number, "python_docs") as ask:
 
-    def read(batch: Sequence[File]) -> list[Found]:
-        reader = idle.get()
-        try:
-            answer = _ask(reader, json.dumps([(module, str(path)) for module, path in batch]))
-        finally:
-            idle.put(reader)  # a dead one too: whoever waits for it must not wait for ever
-        found = json.loads(answer)
-        return [None if one is None else [DocumentedObject(*o) for o in one] for one in found]
+        def read(batches: Sequence[Sequence[File]]) -> Iterator[list[Found]]:
+            questions = ([(module, str(path)) for module, path in batch] for batch in batches)
+            answers = [ask(json.dumps(question).encode()) for question in questions]
+            for answer in answers:
+                found = json.loads(answer.result())
+                yield [
+                    None if one is None else [DocumentedObject(*o) for o in one] for one in found
+                ]
 
-    pool = ThreadPoolExecutor(number)
-    try:
-        yield lambda batches: pool.map(read, batches)
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        for reader in readers:
-            reader.kill()
-            with suppress(BrokenPipeError):
-                reader.communicate()
-
-
-def _ask(reader: "subprocess.Popen[str]", question: str) -> str:
-    assert reader.stdin is not None
-    assert reader.stdout is not None
-    answer = ""
-    with suppress(BrokenPipeError):
-        reader.stdin.write(question + "\n")
-        reader.stdin.flush()
-        answer = reader.stdout.readline()
-    if not answer:
-        raise UserError("python_docs", "lost a process that read packages", cure="Try again")
-    return answer
+        yield read
 
 
 def _read_file(module: str, path: Path) -> Found:
@@ -160,18 +136,17 @@ def without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def main() -> None:
-    """Answer each line of files with a line of what they document."""
-    gc.disable()
-    for line in sys.stdin:
-        found = [_read_file(module, Path(path)) for module, path in json.loads(line)]
-        answer = [
+def answer(question: bytes) -> bytes:
+    """Return what files document, for the process that asks."""
+    found = [_read_file(module, Path(path)) for module, path in json.loads(question)]
+    return json.dumps(
+        [
             None if one is None else [list(vars(documented).values()) for documented in one]
             for one in found
         ]
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
+    ).encode()
 
 
 if __name__ == "__main__":
-    main()
+    gc.disable()
+    answer_all(answer)

@@ -37,7 +37,8 @@ from embedtrain.data.python_docs.python_pairs import HELD_OUT, PythonPair, Split
 from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.data.readers.text_lines import hash_files
 from embedtrain.errors import UserError
-from embedtrain.files import build_once, default_cache
+from embedtrain.files import default_cache
+from embedtrain.seals import keep_once
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 ALL = "all"
@@ -129,7 +130,7 @@ def python_docs_folder(cache: Path | None = None, progress: Progress | None = No
         key.update(inspect.getsource(module).encode())
     folder = (cache or default_cache()) / "python_docs" / key.hexdigest()[:32]
     kept = folder.parent / "packages"
-    return build_once(folder, lambda building: _build(building, packages, kept, progress))
+    return keep_once(folder, lambda building: _build(building, packages, kept, progress))
 
 
 def split_files(folder: Path, split: str) -> list[Path]:

@@ -102,6 +102,8 @@ def load_retrieval_task(path: str | Path, split: str = "test") -> RetrievalTask:
     with BeirIndex(files) as index:
         judged = list(index.judged_queries())
         queries = [index.query(query_id) for query_id, _ in judged]
+    if not judged:
+        raise UserError(files.qrels, "judges nothing", cure="Give at least one judgment")
     qrels = {query_id: dict(documents) for query_id, documents in judged}
     for query_id, documents in qrels.items():
         if max(documents.values()) < 1:

@@ -1,5 +1,6 @@
 """Where each document of a BEIR folder stands on disk, so that training never holds the corpus in memory."""
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from itertools import groupby
@@ -19,6 +20,7 @@ CREATE TABLE judgments (
 ) WITHOUT ROWID;
 """
 
+RELEVANCE = re.compile(r"[+-]?[0-9]{1,9}")
 Table = Literal["documents", "queries"]
 
 
@@ -178,7 +180,7 @@ def parse_judgment(place: str, cells: list[str]) -> tuple[str, str, int]:
     if len(cells) != 3:
         cure = "Write query id, document id and relevance, separated by tabs"
         raise UserError(place, f"has {len(cells)} cells instead of 3", got=cells, cure=cure)
-    try:
-        return cells[0], cells[1], int(cells[2])
-    except ValueError:
-        raise UserError(place, "must end in a whole number, the relevance", got=cells[2]) from None
+    if not RELEVANCE.fullmatch(cells[2].strip()):
+        cure = "Write a number such as 0, 1 or 2"
+        raise UserError(place, "must end in a whole number, the relevance", got=cells[2], cure=cure)
+    return cells[0], cells[1], int(cells[2])

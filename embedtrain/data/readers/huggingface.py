@@ -8,6 +8,7 @@ from embedtrain.data.examples import Example, Source, SourceConfig, fingerprint_
 from embedtrain.data.readers.rows import RowReader
 from embedtrain.data.readers.text_lines import hash_files
 from embedtrain.errors import UserError
+from embedtrain.outside import reading
 
 
 def open_datasets(config: SourceConfig) -> Source:
@@ -17,8 +18,9 @@ def open_datasets(config: SourceConfig) -> Source:
     reader = RowReader(config.columns, score_range=config.score_range)
 
     def stream() -> Iterator[Example]:
-        for number, row in enumerate(data, 1):
-            yield reader.read(row, f"{place} row {number}")
+        with reading(place):
+            for number, row in enumerate(data, 1):
+                yield reader.read(row, f"{place} row {number}")
 
     length = limited(len(data), config)
     return Source(config, place, fingerprint_of(config, content), stream, length)
@@ -38,11 +40,13 @@ def _load_saved(path: str, split: str) -> Any:  # noqa: ANN401 - datasets is not
     """Load a folder written by ``save_to_disk``; one without splits is taken whole."""
     import datasets
 
-    data = datasets.load_from_disk(path)
-    if isinstance(data, datasets.DatasetDict):
-        if split not in data:
-            raise _unknown_split(path, split, sorted(data))
-        return data[split]
+    with reading(path):
+        data = datasets.load_from_disk(path)
+        if isinstance(data, datasets.DatasetDict):
+            if split not in data:
+                raise _unknown_split(path, split, sorted(data))
+            data = data[split]
+        data.data.validate(full=True)  # damaged offsets would lead outside of memory
     return data
 
 

@@ -157,7 +157,7 @@ class RowReader:
                 value = float(value)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise UserError(f"{place} {column}", "must be a number or a list of numbers", got=value)
-        if not math.isfinite(value):
+        if not _is_finite(value):
             raise UserError(
                 f"{place} {column}",
                 "must be finite",
@@ -183,6 +183,14 @@ class RowReader:
         if isinstance(value, int) and abs(value) < LARGEST_CLASS:
             return float(value)
         raise UserError(place, "must be a text or a whole number", got=value)
+
+
+def _is_finite(value: int | float) -> bool:
+    """Whether a number is finite, and no whole number beyond what a float can be."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _text(value: object, column: str, place: str) -> str:

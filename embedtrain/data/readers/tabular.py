@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -9,8 +10,16 @@ from pathlib import Path
 from embedtrain.data.examples import Example, Source, SourceConfig, fingerprint_of, limited
 from embedtrain.data.given import name_given
 from embedtrain.data.readers.rows import Row, RowReader
-from embedtrain.data.readers.text_lines import GIVEN, hash_files, read_lines, read_objects
+from embedtrain.data.readers.text_lines import (
+    GIVEN,
+    count_lines,
+    hash_files,
+    read_lines,
+    read_objects,
+    refuse_no_file,
+)
 from embedtrain.errors import UserError
+from embedtrain.outside import reading
 
 ROWS_PER_BLOCK = 1024
 
@@ -29,9 +38,12 @@ def open_files(config: SourceConfig, paths: list[Path]) -> Source:
             yield reader.read(row, place)
 
     content = hash_files(paths)
-    length = limited(sum(map(count_parquet, paths)), config) if kind == "parquet" else None
+    if kind == "parquet":
+        length, num_lines = limited(sum(map(count_parquet, paths)), config), None
+    else:
+        length, num_lines = None, limited(sum(map(count_lines, paths)), config)
     place = GIVEN.get(config.path) or name_given(config.path)
-    return Source(config, place, fingerprint_of(config, content), stream, length)
+    return Source(config, place, fingerprint_of(config, content), stream, length, num_lines)
 
 
 def read_separated(path: Path, delimiter: str) -> Iterator[tuple[str, Row]]:
@@ -39,10 +51,13 @@ def read_separated(path: Path, delimiter: str) -> Iterator[tuple[str, Row]]:
     csv.field_size_limit(sys.maxsize)  # the default refuses a document of 128 KiB
     lines = (line for _, _, line in read_lines(path))
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    begin = 1
     try:
         names = next(reader)
+        _refuse_twice(names, f"{path}:1")
+        begin = reader.line_num + 1
         for cells in reader:
-            place = f"{path}:{reader.line_num}"
+            place, begin = f"{path}:{reader.line_num}", reader.line_num + 1
             if len(cells) == len(names):
                 yield place, dict(zip(names, cells, strict=True))
             elif cells:
@@ -54,38 +69,42 @@ def read_separated(path: Path, delimiter: str) -> Iterator[tuple[str, Row]]:
                     cure=cure,
                 )
     except csv.Error as error:
-        raise UserError(f"{path}:{reader.line_num}", f"is not valid CSV ({error})") from None
+        # A quote that is never closed takes in all lines to the last.
+        raise UserError(
+            f"{path}:{begin}",
+            f"is not valid CSV ({error})",
+            cure="Close each quote, and double those within a cell",
+        ) from None
+
+
+def _refuse_twice(names: list[str], place: str) -> None:
+    if len(set(names)) < len(names):
+        name = next(name for name, number in Counter(names).items() if number > 1)
+        raise UserError(place, "names a column twice", got=name, cure="Rename one of the two")
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> Iterator[tuple[str, Row]]:
     """Yield (place, row) of a Parquet file, all columns or some, a block of rows in memory at a time."""
-    import pyarrow
     from pyarrow.parquet import ParquetFile
 
     number = 0
-    try:
-        with ParquetFile(path) as file:
+    with reading(path):
+        refuse_no_file(path)
+        with ParquetFile(path, page_checksum_verification=True) as file:
             for block in file.iter_batches(ROWS_PER_BLOCK, columns=columns):
+                block.validate(full=True)  # damaged offsets would lead outside of memory
                 for row in block.to_pylist():
                     number += 1
                     yield f"{path} row {number}", row
-    except pyarrow.ArrowInvalid as error:
-        raise UserError(
-            path, f"is not valid Parquet ({error})", cure="Write the file again"
-        ) from None
 
 
 def count_parquet(path: Path) -> int:
     """Return the number of rows that the footer of a Parquet file states."""
-    import pyarrow
     from pyarrow.parquet import read_metadata
 
-    try:
+    with reading(path):
+        refuse_no_file(path)
         return int(read_metadata(path).num_rows)
-    except pyarrow.ArrowInvalid as error:
-        raise UserError(
-            path, f"is not valid Parquet ({error})", cure="Write the file again"
-        ) from None
 
 
 ROW_READERS: dict[str, Callable[[Path], Iterator[tuple[str, Row]]]] = {

@@ -15,6 +15,7 @@ from embedtrain.evaluation.measures.efficiency import Efficiency
 from embedtrain.evaluation.measures.metrics import PerQuery
 from embedtrain.evaluation.measures.statistics import Interval, PairedComparison
 from embedtrain.files import write_file
+from embedtrain.outside import reading
 from embedtrain.section import Section
 
 SECTIONS = (
@@ -153,16 +154,14 @@ def parse_result(content: dict[str, Any]) -> EvaluationResult:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-    except OSError as error:
-        raise UserError(path, f"cannot be read ({error.strerror})", cure=CURE) from error
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{path}:{error.lineno}", f"is not JSON ({error.msg})", cure=CURE
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(path, f"is not JSON ({error})", cure=CURE) from error
+    with reading(path, cure=CURE):
+        text = path.read_text(encoding="utf-8")
+        try:
+            content = json.loads(text, parse_constant=_refuse_constant)
+        except json.JSONDecodeError as error:
+            raise UserError(
+                f"{path}:{error.lineno}", f"is not JSON ({error.msg})", cure=CURE
+            ) from error
     if not isinstance(content, dict):
         raise UserError(path, "is not a JSON object", got=type(content).__name__, cure=CURE)
     return content

@@ -61,7 +61,7 @@ class _DroppedAttention(torch.autograd.Function):
         kept = torch.empty(sum(sizes), dtype=torch.bool).bernoulli_(1 - dropout)
         result = torch.empty(query.shape, dtype=query.dtype)
         for (q, k, v, out), drawn in zip(
-            _parts(groups, query, key, value, result), kept.split(sizes), strict=True
+            _parts(groups, query, key, value, result), torch.split(kept, sizes), strict=True
         ):
             weights = _weights(q, k, scale, is_causal=is_causal)
             weights.mul_(drawn.view(weights.shape))
@@ -80,7 +80,9 @@ class _DroppedAttention(torch.autograd.Function):
         parts = _parts(
             groups, *rows, gradient.clone(memory_format=torch.contiguous_format), *results
         )
-        for (q, k, v, g, q_out, k_out, v_out), drawn in zip(parts, kept.split(sizes), strict=True):
+        for (q, k, v, g, q_out, k_out, v_out), drawn in zip(
+            parts, torch.split(kept, sizes), strict=True
+        ):
             weights = _weights(q, k, scale, is_causal=is_causal)
             mask = drawn.view(weights.shape)
             g.div_(1 - dropout)

@@ -14,7 +14,7 @@ def rounded(tokens: int) -> int:
 
     Small batches change too much by a token to be filled up, and need little memory.
     """
-    step = min(LARGEST, max(1, 2 ** (tokens.bit_length() - 1) // 32))
+    step = min(LARGEST, max(1, (1 << tokens.bit_length() - 1) // 32))
     return -(-tokens // step) * step
 
 

@@ -75,9 +75,11 @@ def packed_attention(
         query, key, value = query.float(), key.float(), value.float()
     if on_cpu and dropout > 0 and key.shape == query.shape:
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        rows = (x[0].transpose(0, 1) for x in (query, key, value))
+        q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
         with torch.autocast("cpu", enabled=False):
-            result = dropped_attention(*rows, sequence_groups, scale, dropout, is_causal=is_causal)
+            result = dropped_attention(
+                q, k, v, sequence_groups, scale, dropout, is_causal=is_causal
+            )
         return result[None].to(dtype), None
     attend = partial(
         F.scaled_dot_product_attention,

@@ -6,7 +6,6 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -15,7 +14,7 @@ from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.contract.texts import LateInteractionContract
 from embedtrain.data.readers.rows import POSITIVE_NAMES, QUERY_NAMES, Row, text_column
 from embedtrain.data.readers.tabular import read_parquet
-from embedtrain.data.readers.text_lines import read_lines, read_objects
+from embedtrain.data.readers.text_lines import read_lines, read_objects, refuse_no_file
 from embedtrain.encoding.texts import TEXTS_AT_ONCE, encode_texts
 from embedtrain.errors import UserError
 from embedtrain.files import appearing
@@ -25,6 +24,7 @@ from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.late_chunking import LateChunkEncoder, chunk_late
 from embedtrain.models.edits.lengthen import lengthen_encoder
 from embedtrain.models.encoder import TextEncoder
+from embedtrain.outside import reading
 from embedtrain.progress import progress_bar
 from embedtrain.types import Side, TokenVectors
 
@@ -165,10 +165,9 @@ def _parquet_rows(
     path: Path, column: str | None, known: tuple[str, ...]
 ) -> Iterator[tuple[str, Row]]:
     """Yield (place, row) with those columns that may be wanted."""
-    try:
+    with reading(path):
+        refuse_no_file(path)
         names = pq.read_schema(path).names
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(path, "is no Parquet file", got=str(error), cure="Check it") from error
     key = text_column(dict.fromkeys(names), column, known, str(path), CURE)
     return read_parquet(path, [key, "title"] if key == "text" and "title" in names else [key])
 

@@ -78,13 +78,13 @@ def test_documents_know_their_spans(spans):
 def test_a_corpus_without_usable_text_is_refused_and_leaves_no_cache(spans, tmp_path):
     with pytest.raises(UserError, match="holds no text of at least 2 tokens; got '2 documents, 1"):
         spans(["", "cat"])
-    assert list((tmp_path / "cache" / "spans").iterdir()) == []
+    assert not list(tmp_path.glob("cache/spans/*"))
 
 
 def test_the_cache_is_reused_until_a_setting_changes(spans, tmp_path):
     for settings, folders in (({}, 1), ({}, 1), ({"size": 5}, 2), ({"mode": "truncate"}, 3)):
         spans([LONG], **settings)
-        assert len(list((tmp_path / "cache" / "spans").iterdir())) == folders
+        assert len(list(tmp_path.glob("cache/spans/*"))) == folders
 
 
 def test_special_tokens_written_in_the_text_keep_their_place(spans, tokenizer):

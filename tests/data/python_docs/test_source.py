@@ -15,6 +15,7 @@ from embedtrain.data.python_docs.source import (
 )
 from embedtrain.data.sources import SourceConfig, load_task, open_source
 from embedtrain.errors import UserError
+from embedtrain.seals import seal
 
 COLOURS = ("red", "green", "blue", "grey", "white", "black", "amber", "ivory", "coral", "olive")
 FUNCTION = '''
@@ -122,7 +123,7 @@ def test_an_interrupted_build_leaves_no_cache_and_collects_garbage_again(build, 
     with pytest.raises(KeyboardInterrupt):
         build(progress=interrupt)
     assert gc.isenabled()
-    assert list((tmp_path / "cache/python_docs").iterdir()) == []
+    assert not list(tmp_path.glob("cache/python_docs/*"))
 
 
 def test_the_task_asks_each_sentence_against_all_documents_of_its_split(build):
@@ -140,6 +141,7 @@ def test_documents_of_the_same_sentence_are_all_relevant(build):
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     rows[1]["query"] = rows[0]["query"].upper() + "!"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    seal(path.parent)
     task = load_task("python_docs", "test")
     assert task.qrels[rows[0]["id"]] == {rows[0]["id"]: 1, rows[1]["id"]: 1}
     assert rows[1]["id"] not in task.query_ids

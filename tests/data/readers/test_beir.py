@@ -111,6 +111,9 @@ def test_numbers_serve_as_ids(folder):
             {"qrels": QRELS + "q3\td1\tyes\n"},
             r"train\.tsv:6 must end in a whole number.*; got 'yes'",
         ),
+        ({"qrels": QRELS + "q3\td1\t1.0\n"}, r"train\.tsv:6 must end in a whole .*; got '1\.0'"),
+        ({"qrels": QRELS + f"q3\td1\t1{'0' * 400}\n"}, r"train\.tsv:6 must end in a whole number"),
+        ({"qrels": QRELS + "\td1\t1\n"}, r"train\.tsv:6 names a query .*; got ''"),
         ({"qrels": ""}, r"train\.tsv is empty"),
         ({"corpus": [*CORPUS, "{"]}, r"corpus\.jsonl:5 is not valid JSON"),
         (

@@ -93,6 +93,8 @@ def test_csv_scores_are_numbers(tmp_path):
     [
         ("query,positive\n\nq,p\nq,p,extra\n", r"a\.csv:4 has 3 cells under 2 columns"),
         ('query,positive\n"q,p\n', r"a\.csv:2 is not valid CSV"),
+        ('query,positive\nq,p\n"q,p\nq,p\nq,p\n', r"a\.csv:3 is not valid CSV"),
+        ("query,positive,query\nq,p,q\n", r"a\.csv:1 names a column twice; got 'query'"),
         ("query,positive\n", r"a\.csv holds no example"),
         ("", r"a\.csv is empty"),
         ("query,text\nq,p\n", r"a\.csv:2 has no column for the positive; got \['query', 'text'\]"),
@@ -112,7 +114,7 @@ def test_a_cell_of_csv_may_be_long(tmp_path):
 
 def test_a_file_that_is_no_parquet_is_refused(tmp_path):
     path = write(tmp_path / "a.parquet", "PAR1 and nothing else")
-    with pytest.raises(UserError, match=r"a\.parquet is not valid Parquet"):
+    with pytest.raises(UserError, match=r"a\.parquet cannot be read; got 'Parquet magic"):
         examples(path)
 
 

@@ -31,14 +31,14 @@ def test_a_gzip_file_reads_as_its_content(tmp_path):
 def test_a_broken_gzip_file_is_refused(tmp_path, content):
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"a\.jsonl\.gz is not a whole gzip file"):
+    with pytest.raises(UserError, match=r"a\.jsonl\.gz cannot be read; got .*(gzipped|ended)"):
         list(read_objects(path))
 
 
 def test_a_byte_that_is_not_utf8_is_named_with_its_line(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"a": 1}\n{"a": "caf\xe9"}\n')
-    with pytest.raises(UserError, match=r"a\.jsonl:2 is not UTF-8; got b'\\xe9'"):
+    with pytest.raises(UserError, match=r"a\.jsonl:2 is not UTF-8; got b'\\xe9\"}\\n'"):
         list(read_objects(path))
 
 
@@ -65,9 +65,9 @@ def test_a_missing_an_empty_and_an_unreadable_file_are_refused(tmp_path):
     (tmp_path / "empty").touch()
     with pytest.raises(UserError, match="is empty"):
         list(read_lines(tmp_path / "empty"))
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="is a folder"):
         list(read_lines(tmp_path))
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="is a folder"):
         hash_files([tmp_path])
 
 

@@ -145,7 +145,7 @@ def without_metric(content):
     [
         (lambda content: "[1, 2]", "is not a JSON object; got 'list'"),
         (lambda content: "{\n\n oops", r"result\.json:3 is not JSON"),
-        (lambda content: json.dumps({"x": float("nan")}), "is not JSON .NaN is no number"),
+        (lambda content: json.dumps({"x": float("nan")}), "cannot be read; got .NaN is no number"),
         (
             lambda content: json.dumps({"before": content, "after": content}),
             r"before\.value: Field",
@@ -167,11 +167,11 @@ def test_a_file_that_is_no_result_is_the_users_mistake(tmp_path, change, message
 
 def test_files_that_cannot_be_read_are_the_users_mistake(tmp_path):
     (tmp_path / "binary.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match="is not JSON"):
+    with pytest.raises(UserError, match="is not UTF-8"):
         load_result(tmp_path / "binary.json")
-    with pytest.raises(UserError, match=r"cannot be read \(No such file"):
+    with pytest.raises(UserError, match="does not exist"):
         load_result(tmp_path / "absent.json")
-    with pytest.raises(UserError, match=r"cannot be read \(Is a directory"):
+    with pytest.raises(UserError, match="is a folder"):
         load_result(tmp_path)
 
 
@@ -198,7 +198,7 @@ def test_a_disk_that_fills_up_leaves_the_old_file_and_nothing_else(tmp_path, mon
 
 def test_a_folder_that_cannot_be_made_is_the_users_mistake(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="lies below a file"):
         write_result(make_result(), tmp_path / "file" / "result.json")
 
 

@@ -137,7 +137,7 @@ def test_a_folder_of_other_texts_is_refused(folder, model, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "problem"),
     [
-        ("x.parquet", b"no table", "is no Parquet file"),
+        ("x.parquet", b"no table", "cannot be read; got .Parquet"),
         ("x.jsonl", b'{"text": " "}\n', "holds an empty text"),
         ("x.png", b"", "holds no texts"),
     ],

@@ -152,6 +152,7 @@ def test_ranks_share_the_queries_and_write_the_same_bytes(mined, bert, beir, tmp
     cache = tmp_path / "cache"
 
     def rank_one():
+        os.environ["RANK"] = "1"  # it works under the lock of rank 0
         mine_task(model, task, tmp_path / "out", CONFIG, cache=cache, shard=Shard(1, 2))
 
     process = multiprocessing.get_context("fork").Process(target=rank_one)

@@ -152,7 +152,7 @@ def show(results: dict[str, dict[str, float]]) -> None:
     for form, figures in results.items():
         cells = (f"{v:.2f}" if v < 10 else f"{v:,.0f}" for v in figures.values())
         table.add_row(form, *cells)
-    Console().print(table)
+    Console(width=160).print(table)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

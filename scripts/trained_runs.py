@@ -20,7 +20,10 @@ def train_once(recipe: Recipe, run: Path) -> Path:
         train(recipe, run)
         return run / "model"
     begun = open_run(run)[1]
-    if (begun.objective, begun.trainer) != (recipe.objective, recipe.trainer):
+    asked = recipe.trainer
+    if asked.precision == "auto":  # the run holds what that was
+        asked = asked.model_copy(update={"precision": begun.trainer.precision})
+    if (begun.objective, begun.trainer) != (recipe.objective, asked):
         raise UserError(
             run, "was begun with other settings", cure="Remove it or choose another --output"
         )

@@ -218,7 +218,7 @@ def _packed(early: list[Tensor], texts: Texts, packed: bool) -> Tensor | None:
     if not early:
         return None
     if packed:
-        return early[0][0]
+        return early[0][0, : len(texts.ids)]  # behind them are tokens that fill up to a size
     width = early[0].shape[1]
     return early[0][torch.arange(width, device=texts.ids.device) < texts.lengths[:, None]]
 

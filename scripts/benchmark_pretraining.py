@@ -150,6 +150,9 @@ def build(objective: str) -> tuple[MaskedAutoencoder, MaskedBatch]:
     class NoTokenizer:
         pad_token_id = 0
 
+        def num_special_tokens_to_add(self) -> int:
+            return 0
+
     language = MaskedLanguageModel(
         BertForMaskedLM._from_config(config, attn_implementation="sdpa"),  # noqa: SLF001
         NoTokenizer(),

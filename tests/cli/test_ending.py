@@ -37,7 +37,7 @@ def raised(error):
     [
         (UserError("a.yaml", "is wrong", got="b\nc"), 2, "error: a.yaml is wrong; got 'b\\nc'."),
         (FileNotFoundError(errno.ENOENT, "no", "a"), 2, "error: a does not exist. Check the path."),
-        (OSError(errno.ENOSPC, "full", "a"), 2, "error: a cannot be written: the disk is full."),
+        (OSError(errno.ENOSPC, "full", "a"), 2, "error: a cannot be written: the disk is full"),
         (ValueError("embedded null byte"), 2, "error: a path holds a NUL character."),
         (MemoryError(), 2, "error: memory does not suffice on this machine."),
         (RankDied("rank 1 was killed"), 1, "error: rank 1 was killed"),

@@ -22,7 +22,6 @@ from forks import fork
 VERDICTS = ("handled", "traceback", "hang", "leftover", "lost")
 PATIENCE = 60  # seconds of wall time; a command that works takes one or two
 CPU_SECONDS = 20
-NEW_NAME = "disk/out"
 
 
 @dataclass(frozen=True)
@@ -82,11 +81,12 @@ def output_cases(command: Command) -> Iterator[Case]:
     """Yield every fault of the place that a command writes to."""
     if not command.writes:
         return
+    new = f"disk/{command.writes}"
     for size in ("4k", "16k", "64k", "256k"):
         mount = partial(_mount, options=f"size={size}")
-        yield Case(command, f"a disk of {size}", mount, output=NEW_NAME)
-    yield Case(command, "a read-only disk", partial(_mount, options="ro"), output=NEW_NAME)
-    yield Case(command, "a folder without permission", _forbid, drop_privilege, output=NEW_NAME)
+        yield Case(command, f"a disk of {size}", mount, output=new)
+    yield Case(command, "a read-only disk", partial(_mount, options="ro"), output=new)
+    yield Case(command, "a folder without permission", _forbid, drop_privilege, output=new)
     for limit in (4_000, 20_000, 100_000):  # what is said must fit as well
         yield Case(command, f"files of {limit} bytes at most", before=partial(_limit, limit))
     long = "x" * 300 + Path(command.writes).suffix

@@ -239,9 +239,9 @@ def test_wrong_sources_are_the_users_mistake(scores, beir, tmp_path, write_jsonl
             write_report([source], scores / "mine.html", baseline=baseline)
     assert (scores / "mine.json").read_bytes() == before
     (tmp_path / "x.json").mkdir()
-    for output, message in (("x.html", "is a folder"), ("file/x.html", "lies below the file")):
+    for output, message in (("x.html", "is a folder"), ("file/x.html", "lies below a file")):
         (tmp_path / "file").write_text("")
-        with pytest.raises(UserError, match=f"--output {message}"):
+        with pytest.raises(UserError, match=message):
             write_report([scores / "mine.json"], tmp_path / output)
     changed = shutil.copytree(beir, tmp_path / "beir")
     (changed / "queries.jsonl").write_text(

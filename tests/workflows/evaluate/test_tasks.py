@@ -178,7 +178,7 @@ def test_late_interaction_does_every_task_that_compares_texts(
     [
         ("one.json", "is one file for several tasks"),
         ("file", "is a file; got"),
-        ("file/folder", "lies below the file"),
+        ("file/folder", "lies below a file"),
     ],
 )
 def test_an_output_that_cannot_hold_the_results_is_refused_before_any_work(

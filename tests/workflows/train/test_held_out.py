@@ -246,7 +246,8 @@ def test_a_run_killed_while_it_waits_stops_where_the_unbroken_one_does(load, tmp
     assert ours["global_step"] == theirs["global_step"] == 10
     for key, value in theirs["state_dict"].items():
         assert torch.equal(value, ours["state_dict"][key])
-    assert ours["callbacks"]["Validation"] == {"best": 0.5, "misses": 3}
+    assert ours["callbacks"]["Validation"] == theirs["callbacks"]["Validation"]
+    assert ours["callbacks"]["Validation"] == {"best": 0.5, "misses": 3, "measured": 10}
 
 
 def test_a_run_that_stopped_and_was_killed_before_its_export_trains_no_further(

@@ -1,4 +1,4 @@
-"""Attention over texts laid end to end, so that no padding is computed.
+"""Attention over texts laid end to end, so that next to no padding is computed.
 
 Token-wise layers see one long row of tokens. Attention groups the texts of equal length (the caller has
 sorted them) and runs one scaled dot product per group: no mask, no padding, exact. It plugs into

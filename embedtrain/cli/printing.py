@@ -2,9 +2,8 @@
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -14,7 +13,7 @@ from rich.table import Table
 from embedtrain.data.pretraining.spans import SpanReport
 from embedtrain.data.tokenized import SourceReport
 from embedtrain.evaluation.results.report import result_tables
-from embedtrain.evaluation.results.result import EvaluationResult, load_result, parse_result
+from embedtrain.evaluation.results.result import EvaluationResult, load_result
 from embedtrain.evaluation.results.wording import metric_title, show_paired
 from embedtrain.files import read_json
 from embedtrain.mining.output import MiningFolder
@@ -23,13 +22,13 @@ from embedtrain.progress import is_verbose
 from embedtrain.recipe.changed_settings import dump_changed
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import Recipe, dump_recipe, load_recipe
+from embedtrain.recipe.run_files import ShownExample, Summary, read_evaluation, read_summary
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.training.planner import describe
 from embedtrain.units import show_seconds
 from embedtrain.workflows.check import CheckReport
 from embedtrain.workflows.pipeline import load_pipeline
 from embedtrain.workflows.search import Hit
-from embedtrain.workflows.summary import read_summary
 
 SHOWN = ("ndcg_at_10", "recall_at_100")
 """Metrics of the table at the end of a run; evaluation.json has all."""
@@ -106,10 +105,10 @@ def print_run(path: Path) -> None:
         print_pretrain_run(path)
         return
     summary = read_summary(run)
-    if run.evaluation.is_file():
-        _print_gain(parse_result(read_json(run.evaluation)["after"]), out)
-        if summary.get("example"):
-            _print_example(summary["example"], out)
+    if (found := read_evaluation(run)) is not None:
+        _print_gain(found[1], out)
+        if example := summary.get("example"):
+            _print_example(example, out)
     if seconds := summary.get("seconds"):
         parts = ", ".join(f"{part} {value:,.0f}" for part, value in seconds.items())
         out.print(f"{sum(seconds.values()):,.0f} seconds: {parts}")
@@ -142,11 +141,11 @@ def _print_gain(after: EvaluationResult, out: Console) -> None:
     )
 
 
-def _print_example(example: Mapping[str, Any], out: Console) -> None:
+def _print_example(example: ShownExample, out: Console) -> None:
     """Print a query and its first results before and after; a star marks those judged relevant."""
     out.print(f"\nFor example: [bold]{escape(example['query'])}[/bold]")
-    for name in ("before", "after"):
-        for rank, hit in enumerate(example[name], 1):
+    for name, hits in (("before", example["before"]), ("after", example["after"])):
+        for rank, hit in enumerate(hits, 1):
             star = "*" if hit["relevant"] else " "
             text = " ".join(hit["text"].split())
             line = f"{name if rank == 1 else '':7}{rank}{star} {text}"
@@ -154,7 +153,7 @@ def _print_example(example: Mapping[str, Any], out: Console) -> None:
     out.print("")
 
 
-def _next_commands(path: Path, recipe: Recipe, summary: Mapping[str, Any]) -> list[str]:
+def _next_commands(path: Path, recipe: Recipe, summary: Summary) -> list[str]:
     """Return commands that search, report and ship this very model."""
     commands = [
         ["embedtrain", "report", str(path), "--output", f"{path}.html"],

@@ -60,7 +60,7 @@ def dump_changed(recipe: AnyRecipe, filled: Sequence[str] = ()) -> str:
 def _leave_out(section: dict[str, Any], key: list[str]) -> None:
     """Remove a key, and the sections that are empty without it."""
     name, *inner = key
-    if inner and name in section:
+    if inner and isinstance(section.get(name), dict):
         _leave_out(section[name], inner)
     if not inner or not section.get(name):
         section.pop(name, None)

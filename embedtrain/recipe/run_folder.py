@@ -20,7 +20,6 @@ from embedtrain.errors import UserError
 from embedtrain.files import (
     appearing_folder,
     is_run,
-    read_json,
     refuse_existing,
     refuse_no_run,
     write_file,
@@ -127,17 +126,6 @@ def open_run(path: Path, overrides: Sequence[str] = ()) -> tuple[RunFolder, AnyR
     refuse_no_run(path)
     run = RunFolder(path)
     return run, load_recipe(run.recipe, overrides)
-
-
-def refuse_other_data(run: RunFolder, fingerprints: list[str]) -> None:
-    """Refuse to continue on rows that changed: it would not be the same run."""
-    stored = read_json(run.data, optional=True)
-    if stored and fingerprints != [report["fingerprint"] for report in stored]:
-        raise UserError(
-            run.path,
-            "was started on other training data",
-            cure="Restore them or start a new run",
-        )
 
 
 def found_start(run: RunFolder, patience: int | None = None) -> Start:

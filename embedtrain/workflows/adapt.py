@@ -17,6 +17,7 @@ from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.pair_head import refuse_interaction
 from embedtrain.models.edits.adapters import VectorAdapter, save_adapters
+from embedtrain.outside import reading
 from embedtrain.release.export import write_model
 from embedtrain.training.adapters.fit import AdaptConfig, train_adapters
 from embedtrain.training.adapters.objective import AdapterData, Adapters
@@ -100,10 +101,10 @@ def read_data(files: AdapterFiles, config: AdaptConfig) -> AdapterData:
 
 def read_vectors(path: Path) -> NDArray[np.float32]:
     """Read a matrix of vectors from a ``.npy`` file."""
-    try:
+    with reading(path, cure="Give the .npy file of `embedtrain encode`"):
         vectors = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise UserError(path, "is no .npy file that can be read", got=str(error)) from error
+        if not isinstance(vectors, np.ndarray):
+            raise UserError(path, "is no .npy file", cure="Give one of `embedtrain encode`")
     if vectors.ndim != 2 or not len(vectors) or vectors.dtype.kind != "f":
         raise UserError(path, "must hold a vector per row", got=f"{vectors.dtype} {vectors.shape}")
     if not np.isfinite(vectors).all():
@@ -114,15 +115,14 @@ def read_vectors(path: Path) -> NDArray[np.float32]:
 def read_pairs(path: Path, num_queries: int, num_documents: int) -> NDArray[np.int64]:
     """Read a pair per line: row of the query, tab, row of a document that answers it, counted from 0."""
     pairs = []
-    try:
+    with reading(path):
         lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(path, "cannot be read", got=str(error)) from error
     for number, line in enumerate(lines, 1):
         cells = line.split("\t")
         if len(cells) != 2 or not all(cell.strip().isdecimal() for cell in cells):
             raise UserError(f"{path}:{number}", "must be two row numbers and a tab", got=line)
-        query, document = map(int, cells)
+        with reading(f"{path}:{number}"):
+            query, document = map(int, cells)
         if query >= num_queries or document >= num_documents:
             raise UserError(
                 f"{path}:{number}",

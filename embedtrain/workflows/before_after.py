@@ -13,10 +13,11 @@ from embedtrain.evaluation.tasks.retrieval import METRICS
 from embedtrain.files import write_json
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.progress import progress_bar
+from embedtrain.recipe.run_files import read_summary
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.workflows.evaluate.model import search_and_measure
-from embedtrain.workflows.summary import note, read_summary, timed
+from embedtrain.workflows.summary import note, timed
 
 TOP = 3
 """Results shown for a query."""

@@ -17,12 +17,12 @@ from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoder
 from embedtrain.pretrain_types import MaskedBatch, PretrainOutputs
 from embedtrain.progress import console, progress_bar
 from embedtrain.recipe.pretraining import PretrainRecipe
+from embedtrain.recipe.run_files import refuse_other_data
 from embedtrain.recipe.run_folder import (
     RunFolder,
     build_pretrained,
     create_run,
     found_start,
-    refuse_other_data,
 )
 from embedtrain.release.export import export_pretrained
 from embedtrain.training.datamodule import BatchStream

@@ -3,23 +3,17 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-from embedtrain.files import read_json, write_json
+from embedtrain.files import write_json
+from embedtrain.recipe.run_files import read_summary
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.training.ranks.processes import own_shard
-
-
-def read_summary(run: RunFolder) -> dict[str, Any]:
-    """Return what :func:`note` kept; nothing for a run that was made before there were summaries."""
-    summary: dict[str, Any] = read_json(run.summary, optional=True)
-    return summary
 
 
 def note(run: RunFolder, **facts: object) -> None:
     """Keep facts in the run's summary, in the place of those of the same names; the first rank does."""
     if own_shard().is_first:
-        write_json(run.summary, read_summary(run) | facts)
+        write_json(run.summary, {**read_summary(run), **facts})
 
 
 @contextmanager

@@ -27,13 +27,13 @@ from embedtrain.progress import console
 from embedtrain.recipe.changed_settings import filled_keys
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import AnyRecipe, Recipe
+from embedtrain.recipe.run_files import refuse_other_data
 from embedtrain.recipe.run_folder import (
     RunFolder,
     create_run,
     found_start,
     load_trained,
     open_run,
-    refuse_other_data,
 )
 from embedtrain.release.cards.retrieval import render_card
 from embedtrain.release.export import write_model

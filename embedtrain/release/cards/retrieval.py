@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from embedtrain.contract.texts import AnyContract, LateInteractionContract
-from embedtrain.evaluation.results.result import parse_result
+from embedtrain.evaluation.results.result import EvaluationResult
 from embedtrain.evaluation.results.wording import (
     HUB_NAMES,
     describe_data,
@@ -20,11 +20,11 @@ from embedtrain.evaluation.results.wording import (
     show_interval,
     show_paired,
 )
-from embedtrain.files import read_json
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.late_interaction.encoder import LateInteractionConfig
 from embedtrain.objectives.own import name_of
 from embedtrain.recipe.retrieval import Recipe
+from embedtrain.recipe.run_files import Summary, read_evaluation, read_summary
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.release.cards.markdown import Row, inline, markdown_table
 from embedtrain.release.cards.results import result_entry
@@ -59,6 +59,7 @@ USE = {
     "late_interaction": {"sentence-transformers": WITH_MULTI_VECTOR, "PyLate": WITH_PYLATE},
 }
 """How other libraries load a model of each form; those of no entry have no module for what it does."""
+Results = tuple[EvaluationResult, EvaluationResult] | None
 SHOWN = 100
 """Characters of a query that a card shows."""
 LOADED_BY = {
@@ -72,7 +73,7 @@ def render_card(run: RunFolder, recipe: Recipe, contract: AnyContract) -> str:
     """Return the README.md of the exported model."""
     form = _form(recipe.model, contract)
     template = Template(resource("model_cards").joinpath("template.md").read_text(encoding="utf-8"))
-    evaluation = read_json(run.evaluation, optional=True)
+    evaluation = read_evaluation(run)
     return template.substitute(
         name=inline(model_name(recipe.model.backbone)),
         metadata=yaml.safe_dump(_metadata(recipe, form, evaluation), sort_keys=False).strip(),
@@ -112,7 +113,7 @@ def _pooling(model: DenseConfig | LateInteractionConfig) -> str:
     return f"none: late interaction (MaxSim), {model.dim} dimensions per vector"
 
 
-def _metadata(recipe: Recipe, form: str, evaluation: dict[str, Any]) -> dict[str, Any]:
+def _metadata(recipe: Recipe, form: str, evaluation: Results) -> dict[str, Any]:
     late = form.endswith("late_interaction")
     loaders = LOADED_BY.get(form, [])
     tags = [
@@ -131,14 +132,14 @@ def _metadata(recipe: Recipe, form: str, evaluation: dict[str, Any]) -> dict[str
     if not backbone.startswith("package:") and not Path(backbone).expanduser().exists():
         metadata["base_model"] = backbone
     if evaluation:
-        entry = result_entry(parse_result(evaluation["after"]))
+        entry = result_entry(evaluation[1])
         metadata["model-index"] = [{"name": "model", "results": [entry]}]
     return metadata
 
 
 def _query(run: RunFolder, recipe: Recipe) -> str:
     """Return a query of the evaluation as a literal of Python; one of the training data might be private."""
-    found = read_json(run.summary, optional=True) if recipe.evaluation else {}
+    found = read_summary(run) if recipe.evaluation else Summary()
     query = (found.get("example") or found).get("query") or "your query"
     shown = " ".join(query.replace("`", "'").split())[:SHOWN]
     return json.dumps(shown, ensure_ascii=False)
@@ -152,10 +153,10 @@ def _use(form: str, query: str) -> str:
     return shown if form in USE else f"{shown}\n\n{ONLY_HERE}"
 
 
-def _scores(evaluation: dict[str, Any]) -> str:
+def _scores(evaluation: Results) -> str:
     if not evaluation:
         return "The recipe names no evaluation. Measure the folder with `embedtrain evaluate`."
-    before, after = parse_result(evaluation["before"]), parse_result(evaluation["after"])
+    before, after = evaluation
     assert after.comparison is not None
     compared = after.comparison.metrics
     rows: list[Row] = [

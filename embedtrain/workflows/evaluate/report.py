@@ -4,6 +4,7 @@ The page opens with what one wants to know first, scores, and ends with how they
 """
 
 import csv
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,7 +24,7 @@ from embedtrain.evaluation.results.page import (
 from embedtrain.evaluation.results.plots import draw_curve
 from embedtrain.evaluation.results.ranking_file import read_run
 from embedtrain.evaluation.results.report import compare
-from embedtrain.evaluation.results.result import EvaluationResult, load_result, parse_result
+from embedtrain.evaluation.results.result import EvaluationResult, load_result
 from embedtrain.evaluation.results.wording import (
     counted,
     file_names,
@@ -33,11 +34,12 @@ from embedtrain.evaluation.results.wording import (
 )
 from embedtrain.evaluation.tasks.discovery import open_task
 from embedtrain.evaluation.tasks.retrieval import Retrieval
-from embedtrain.files import check_file, read_json, write_file, write_json
+from embedtrain.files import appearing, check_file, read_json
 from embedtrain.locks import owns
 from embedtrain.objectives.own import name_of
-from embedtrain.outside import reading
+from embedtrain.outside import reading, writing
 from embedtrain.recipe.retrieval import AnyRecipe, Recipe, load_recipe
+from embedtrain.recipe.run_files import read_environment, read_evaluation
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.release.cards.training_data import held_out, settings, training_data
 from embedtrain.workflows.evaluate.report_queries import (
@@ -96,8 +98,11 @@ def write_report(
         costs = cost_section(subject)
         sections = [lead(subject), score_section(subject), *sections, *costs, *queries]
         facts = found | facts
-    write_file(output, page(title, [*_made_of(recipe), *sections, *ending]))
-    write_json(facts_file, facts)
+    shown = page(title, [*_made_of(recipe), *sections, *ending])
+    # Both or neither: each gets its name only when both are written.
+    with writing(output), appearing(facts_file) as facts_part, appearing(output) as page_part:
+        facts_part.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        page_part.write_text(shown, encoding="utf-8")
     return output
 
 
@@ -117,14 +122,12 @@ def _check_output(output: Path, read: Sequence[Path]) -> Path:
 
 def _of_run(run: RunFolder, baseline: Path | None) -> Subject | None:
     """Return the run's scores against those before training, or against a result; None where it measured none."""
-    content = read_json(run.evaluation, optional=True)
-    if not content:
+    found = read_evaluation(run)
+    if found is None:
         return None
-    with reading(run.evaluation):
-        after = parse_result(content["after"])
-        if baseline is None:
-            systems = {BEFORE: parse_result(content["before"]), AFTER: after}
-            return Subject(AFTER, systems, BEFORE, BEFORE)
+    before, after = found
+    if baseline is None:
+        return Subject(AFTER, {BEFORE: before, AFTER: after}, BEFORE, BEFORE)
     return _against(AFTER, {AFTER: after}, baseline, file_names([baseline])[0])
 
 
@@ -265,9 +268,10 @@ def _making(run: RunFolder, recipe: AnyRecipe | None) -> list[Section]:
         sections += [("Training data", [table(headings, rows), *kept_out])] if rows else []
         folded = fold("Settings that differ from the defaults", [code(settings(run, recipe))])
     pieces = [folded]
-    if environment := read_json(run.environment, optional=True):
-        with reading(run.environment):
-            versions = ", ".join(f"{name} {one}" for name, one in environment["versions"].items())
-            commit = f"; commit {environment['git_commit']}" if environment["git_commit"] else ""
+    if environment := read_environment(run):
+        found = environment.get("versions", {})
+        versions = ", ".join(f"{name} {one}" for name, one in found.items())
+        git_commit = environment.get("git_commit")
+        commit = f"; commit {git_commit}" if git_commit else ""
         pieces.append(paragraph(f"{versions}{commit}."))
     return [*sections, ("How it was made", pieces)]

@@ -10,11 +10,11 @@ from embedtrain.cli.printing import print_run
 from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.encoding import texts
 from embedtrain.recipe.retrieval import load_recipe
+from embedtrain.recipe.run_files import read_summary
 from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.workflows.before_after import choose_example, first_results
 from embedtrain.workflows.prepare import open_data
 from embedtrain.workflows.search import Searcher
-from embedtrain.workflows.summary import read_summary
 from embedtrain.workflows.train import train
 
 

@@ -137,13 +137,16 @@ def test_a_card_says_what_was_held_out_and_leaves_out_what_the_backbone_decided(
     }
 
 
+SHOWN = {"query": 'say "hi" ```', "before": [], "after": []}
+
+
 @pytest.mark.parametrize("form", ["dense", "unified", "late interaction", "binary"])
 @pytest.mark.parametrize(
     ("summary", "expected"),
     [
         ({}, "your query"),
         ({"query": "of the\nevaluation"}, "of the evaluation"),
-        ({"query": "first", "example": {"query": 'say "hi" ```'}}, "say \"hi\" '''"),
+        ({"query": "first", "example": SHOWN}, "say \"hi\" '''"),
         ({"query": "x" * 300, "example": None}, "x" * 100),
     ],
 )

@@ -100,11 +100,7 @@ def refuse_no_run(path: Path) -> None:
 
 
 def write_file(path: Path, content: str | bytes) -> None:
-    """Write a file, which appears only when complete, and its folder; text as UTF-8.
-
-    Raises:
-        UserError: If it cannot be written; nothing is left behind then.
-    """
+    """Write a file, text as UTF-8, and its folder; a failure is a :class:`UserError` and leaves nothing behind."""
     with writing(path), appearing(path) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
 
@@ -114,10 +110,8 @@ def read_json(path: Path, *, optional: bool = False) -> Any:  # noqa: ANN401 - t
     if optional and not os.path.lexists(path):
         return {}
     with reading(path):
-        if path.exists() and not path.is_file() and not path.is_dir():
-            raise UserError(
-                path, "is no plain file", cure="Replace it"
-            )  # a pipe would wait for ever
+        if path.exists() and not path.is_file() and not path.is_dir():  # a pipe waits for ever
+            raise UserError(path, "is no plain file", cure="Replace it")
         text = path.read_text(encoding="utf-8")
     try:
         return json.loads(text)

@@ -135,9 +135,7 @@ def _noted(prepared: Prepared) -> dict[str, Any]:
 def resume(path: Path, overrides: Sequence[str] = ()) -> RunFolder:
     """Continue a run from its newest checkpoint, exactly as if it had never stopped.
 
-    Args:
-        path: The run folder.
-        overrides: Changes of how it is executed, such as ``trainer.devices=4``.
+    ``overrides`` change how it is executed: ``trainer.devices=4``.
     """
     check_overrides(path, overrides)
     run, recipe = open_run(path, overrides)
@@ -163,11 +161,8 @@ def _refuse_other_data(run: RunFolder, prepared: Prepared) -> None:
     if run.before.is_file() and prepared.evaluation is not None:
         measured = load_result(run.before).data.fingerprint
         if measured != prepared.evaluation.fingerprint:
-            raise UserError(
-                run.path,
-                "was measured on other data before",
-                cure="Restore them or start a new run",
-            )
+            cure = "Restore them or start a new run"
+            raise UserError(run.path, "was measured on other data before", cure=cure)
 
 
 def _run(

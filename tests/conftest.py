@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import fault_table
 import forks
 import pytest
 import torch
@@ -290,15 +291,5 @@ def beir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print how the commands bore the faults of the matrix, where it ran whole."""
-    reports = [one for kind in ("passed", "failed") for one in terminalreporter.stats.get(kind, [])]
-    found = [
-        dict(one.user_properties)["faults"]
-        for one in reports
-        if "many_faults" in one.nodeid and "faults" in dict(one.user_properties)
-    ]
-    if found:
-        terminalreporter.section("faults")
-        total = ["all", *map(sum, zip(*(row[1:] for row in found), strict=True))]
-        for row in [["", "handled", "traceback", "hang", "leftover", "lost"], *found, total]:
-            terminalreporter.write_line("".join(f"{cell!s:>16}" for cell in row))
+    """Print how the commands bore the faults of the matrix, where it ran."""
+    fault_table.print_table(terminalreporter)

@@ -12,7 +12,8 @@ import zlib
 from random import Random
 
 import pytest
-from fault_runner import VERDICTS, input_cases, kill_cases, output_cases, run_cases
+from fault_runner import input_cases, kill_cases, output_cases, run_cases
+from fault_table import VERDICTS
 from fault_world import COMMANDS, build_world, embedtrain
 
 FEW = 5

@@ -20,7 +20,6 @@ from fault_kinds import faults_of, remove
 from fault_world import Command, run_here
 from forks import fork
 
-VERDICTS = ("handled", "traceback", "hang", "leftover", "lost")
 PATIENCE = 60  # seconds of wall time; a command that works takes one or two
 CPU_SECONDS = 20
 

@@ -155,7 +155,8 @@ def judge(case: Case, world: Path, folder: Path, seconds: float) -> tuple[str, s
         except TimeoutError:
             return "hang", f"after {PATIENCE} s"
         verdict = _verdict(case, folder, before, code, said)
-        return verdict, f"exit code {code}: {said[-1500:]}"
+        new = ", ".join(place for place in digests(folder) if place not in before)
+        return verdict, f"exit code {code}: {said[-1500:]} new files: {new}"
     finally:
         if os.path.ismount(folder / "disk"):
             subprocess.run(["umount", folder / "disk"], check=True)
@@ -221,6 +222,8 @@ def _is_kept(case: Case, place: str) -> bool:
 
 def _is_leftover(case: Case, place: str, code: int) -> bool:
     name = place.removeprefix("disk/a/b/").removeprefix("disk/")
+    if case.kill is not None and name == f".{case.command.writes}.lock":
+        return False  # a dead owner's, taken over when the same output is written again
     if any(part in name for part in (".tmp", ".partial", "building-", "writing-", "/.")):
         return not (case.command.keeps and code != 0)
     stem = Path(case.output or case.command.writes).stem

@@ -38,7 +38,7 @@ test:
 	$(PYTEST)
 
 prove:  ## the slow proofs that `test` leaves out
-	$(PYTEST) -m prove
+	$(PYTEST) -m prove --dist load
 
 format:  ## the only target that edits files
 	$(BIN)ruff format .

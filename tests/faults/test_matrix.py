@@ -16,7 +16,7 @@ from fault_runner import input_cases, kill_cases, output_cases, run_cases
 from fault_table import VERDICTS
 from fault_world import COMMANDS, build_world, embedtrain
 
-FEW = 5
+FEW = 3
 """Cases of each command in the fast test."""
 MANY = 90
 """Faults of its files in ``make prove``."""

@@ -19,7 +19,7 @@ from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.static.build import static_encoder
 
 KINDS = ("dense", "parts", "late", "colberter", "stanford", "static")
-EVERY = 23
+EVERY = 47
 """The fast part takes every so-many-th case: a prime, so that all values and files are met."""
 
 

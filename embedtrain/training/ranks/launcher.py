@@ -17,6 +17,8 @@ from embedtrain.training.ranks.ties import tied_ranks
 REPORT = "EMBEDTRAIN_REPORT"
 """Environment variable: the file into which a rank writes its last words."""
 POLL_SECONDS = 0.1
+BLAME_SECONDS = 0.5
+"""How long a rank that failed waits for one that was killed to be seen."""
 GRACE_SECONDS = 120.0
 """For the other ranks to save a checkpoint when one has been stopped by a signal."""
 LAST_WORDS = 4096
@@ -111,13 +113,19 @@ def _wait(processes: Sequence[subprocess.Popen[bytes]]) -> int | None:
 
     When one has stopped in good order, the others may fail at its absence: that is no failure.
     """
-    deadline = float("inf")
+    deadline, waited = float("inf"), False
     while True:
         codes = [process.poll() for process in processes]
         stopped = [rank for rank, code in enumerate(codes) if code in STOPPED]
         if stopped or requested():
             deadline = min(deadline, time.monotonic() + GRACE_SECONDS)
         bad = [rank for rank, code in enumerate(codes) if code not in (None, 0, *STOPPED)]
+        # A rank that was killed makes the others fail: it is the one to name, also if they are seen first.
+        bad.sort(key=lambda rank: (codes[rank] or 0) > 0)
+        if bad and None in codes and (codes[bad[0]] or 0) > 0 and not waited:
+            waited = True
+            time.sleep(BLAME_SECONDS)
+            continue
         is_over = None not in codes or time.monotonic() > deadline
         if is_over or (bad and deadline == float("inf")):
             return next(iter([*stopped, *bad]), None)

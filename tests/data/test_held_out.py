@@ -120,12 +120,12 @@ def test_the_corpus_is_what_answers_and_others_up_to_a_number(tmp_path):
     assert set(small.documents) < set(large.documents)
 
 
-@pytest.mark.parametrize("links", [("ab", "ba", "bc"), ("ab", "ca")])
-def test_a_text_that_is_query_and_document_does_not_find_itself(tmp_path, links):
+@pytest.mark.parametrize(("links", "fewest"), [(("ab", "ba", "bc"), 30), (("ab", "ca"), 20)])
+def test_a_text_that_is_query_and_document_does_not_find_itself(tmp_path, links, fewest):
     rows = [Example(f"{a} {n}", (f"{b} {n}",)) for n in range(60) for a, b in links]
     task = hold_out([source(rows)], [Part("evaluation", 0.5)], tmp_path).tasks["evaluation"]
     assert not set(task.queries) & set(task.documents)
-    assert len(task.queries) >= 20
+    assert len(task.queries) >= fewest
 
 
 def test_scored_pairs_are_no_queries_but_leave_training_with_their_texts(tmp_path):

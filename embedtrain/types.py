@@ -10,7 +10,7 @@ same id; -1 fills unused places.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -33,6 +33,7 @@ class Movable:
             field.name: value.to(device, non_blocking=non_blocking)
             for field in fields(self)
             if isinstance(value := getattr(self, field.name), Tensor | Movable)
+            and not field.metadata.get("stays")
         }
         return replace(self, **moved)
 
@@ -54,9 +55,24 @@ class Texts(Movable):
 
     ids: Int64[Tensor, " tokens"]
     lengths: Int64[Tensor, " texts"]
+    host_lengths: Int64[Tensor, " texts"] | None = field(
+        default=None, repr=False, compare=False, metadata={"stays": True}
+    )
+    """The lengths again, always on the CPU: shapes depend on them, and a device would have to be asked."""
+
+    def __post_init__(self) -> None:
+        if self.host_lengths is None and self.lengths.device.type == "cpu":
+            object.__setattr__(self, "host_lengths", self.lengths)
 
     def __len__(self) -> int:
         return self.lengths.numel()
+
+    @property
+    def sizes(self) -> Int64[Tensor, " texts"]:
+        """The lengths on the CPU; waits for the device only where nobody kept them."""
+        if self.host_lengths is None:
+            object.__setattr__(self, "host_lengths", self.lengths.cpu())
+        return self.host_lengths
 
     def select(self, rows: Int64[Tensor, " chosen"]) -> "Texts":
         """Return the texts at ``rows``, in that order."""

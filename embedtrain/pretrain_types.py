@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from embedtrain.types import Movable, Texts
+from embedtrain.packed import Movable, Texts
 
 
 @dataclass(frozen=True)

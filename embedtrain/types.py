@@ -10,74 +10,18 @@ same id; -1 fills unused places.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
-from typing import Literal, TypeVar
+from dataclasses import dataclass, fields, replace
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
+from embedtrain.packed import Movable, Texts, token_places
+
 Side = Literal["query", "document"]
 Similarity = Literal["cosine", "dot"]
-
-T = TypeVar("T", bound="Movable")
-
-
-@dataclass(frozen=True)
-class Movable:
-    """A frozen value whose tensors can be moved; Lightning refuses frozen dataclasses without ``to``."""
-
-    def to(self: T, device: torch.device | str, non_blocking: bool = False) -> T:  # noqa: D102
-        moved = {
-            field.name: value.to(device, non_blocking=non_blocking)
-            for field in fields(self)
-            if isinstance(value := getattr(self, field.name), Tensor | Movable)
-            and not field.metadata.get("stays")
-        }
-        return replace(self, **moved)
-
-
-def token_places(
-    lengths: Int64[Tensor, " texts"], rows: Int64[Tensor, " chosen"]
-) -> tuple[Int64[Tensor, " tokens"], Int64[Tensor, " chosen"]]:
-    """Return where the tokens of the texts at ``rows`` lie among all tokens, and those texts' lengths."""
-    starts = lengths.cumsum(0) - lengths
-    chosen = lengths[rows]
-    ends = chosen.cumsum(0)
-    within = torch.arange(int(ends[-1]) if len(rows) else 0, device=lengths.device)
-    return within + torch.repeat_interleave(starts[rows] - (ends - chosen), chosen), chosen
-
-
-@dataclass(frozen=True)
-class Texts(Movable):
-    """Token ids of several texts laid end to end: no padding exists until a backbone asks for it."""
-
-    ids: Int64[Tensor, " tokens"]
-    lengths: Int64[Tensor, " texts"]
-    host_lengths: Int64[Tensor, " texts"] | None = field(
-        default=None, repr=False, compare=False, metadata={"stays": True}
-    )
-    """The lengths again, always on the CPU: shapes depend on them, and a device would have to be asked."""
-
-    def __post_init__(self) -> None:
-        if self.host_lengths is None and self.lengths.device.type == "cpu":
-            object.__setattr__(self, "host_lengths", self.lengths)
-
-    def __len__(self) -> int:
-        return self.lengths.numel()
-
-    @property
-    def sizes(self) -> Int64[Tensor, " texts"]:
-        """The lengths on the CPU; waits for the device only where nobody kept them."""
-        if self.host_lengths is None:
-            object.__setattr__(self, "host_lengths", self.lengths.cpu())
-        return self.host_lengths
-
-    def select(self, rows: Int64[Tensor, " chosen"]) -> "Texts":
-        """Return the texts at ``rows``, in that order."""
-        places, lengths = token_places(self.lengths, rows)
-        return Texts(self.ids[places], lengths)
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,8 @@ from embedtrain.models.chunking import Execution
 from embedtrain.models.pretraining.decoding import DecoderConfig
 from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoder
 from embedtrain.objectives.pretrain import PRETRAIN_OBJECTIVES
+from embedtrain.packed import Texts
 from embedtrain.pretrain_types import Labelled, MaskedBatch, PretrainOutputs
-from embedtrain.types import Texts
 
 VOCABULARY = 30_522
 CLS, SEP, MASK = 101, 102, 103

@@ -19,8 +19,9 @@ from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.contract.pieces import tokenise_heads
 from embedtrain.contract.spans import is_marked, tokenise_marked
 from embedtrain.errors import UserError
+from embedtrain.packed import Texts
 from embedtrain.section import Section
-from embedtrain.types import Side, Similarity, Texts
+from embedtrain.types import Side, Similarity
 
 Pooling = Literal["cls", "mean", "last_token", "weighted_mean", "max"]
 SpanVectors = Literal["mean", "mlp"]

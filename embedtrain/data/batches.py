@@ -12,8 +12,9 @@ from embedtrain.contract.texts import join_texts
 from embedtrain.data.examples import SourceConfig
 from embedtrain.data.mixture import Draw
 from embedtrain.data.tokenized import TokenizedSource
+from embedtrain.packed import Texts
 from embedtrain.section import Section
-from embedtrain.types import Relevance, RetrievalBatch, Side, Texts
+from embedtrain.types import Relevance, RetrievalBatch, Side
 
 
 class DataConfig(Section):

@@ -20,8 +20,9 @@ from torch.utils.checkpoint import checkpoint, noop_context_fn
 from embedtrain.errors import UserError
 from embedtrain.memory import is_out_of_memory, sweep
 from embedtrain.models.recall import recall_contexts
+from embedtrain.packed import Texts
 from embedtrain.progress import console
-from embedtrain.types import Texts, TokenEmbeddings
+from embedtrain.types import TokenEmbeddings
 
 Encoded = TypeVar("Encoded")
 

@@ -28,7 +28,8 @@ from embedtrain.models.backbone.word_table import WordTable
 from embedtrain.models.chunking import Execution
 from embedtrain.models.exits import exit_states
 from embedtrain.models.pooling import pack_states, positions
-from embedtrain.types import Embeddings, RetrievalBatch, RetrievalOutputs, Side, Texts
+from embedtrain.packed import Texts
+from embedtrain.types import Embeddings, RetrievalBatch, RetrievalOutputs, Side
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from embedtrain.files import appearing
-from embedtrain.types import Movable
+from embedtrain.packed import Movable
 
 
 def save_batch(batch: Movable, folder: Path, step: int, rank: int) -> Path:

@@ -15,11 +15,12 @@ from embedtrain.models.backbone.fetching import first_line
 from embedtrain.models.chunking import Execution
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoder
+from embedtrain.packed import Texts
 from embedtrain.pretrain_types import MaskedBatch
 from embedtrain.progress import console
 from embedtrain.training.activations import Kept, measure_kept
 from embedtrain.training.settings import TrainerConfig
-from embedtrain.types import RetrievalBatch, Texts
+from embedtrain.types import RetrievalBatch
 from embedtrain.units import show_bytes
 
 FEWEST_TOKENS = 256

@@ -20,13 +20,13 @@ from embedtrain.models.backbone.lora import refuse_other_weights, without_frozen
 from embedtrain.models.chunking import Execution
 from embedtrain.models.compiling import compile_layers
 from embedtrain.models.encoder import TextEncoder
+from embedtrain.packed import Texts
 from embedtrain.progress import console
 from embedtrain.training.bad_batch import save_batch
 from embedtrain.training.optimizer import build_optimizer, build_schedule
 from embedtrain.training.ranks.processes import any_rank, average, largest, own_shard
 from embedtrain.training.ranks.strategies import needs_equal_chunks, shard_model
 from embedtrain.training.settings import TrainerConfig
-from embedtrain.types import Texts
 
 FEWEST_TOKENS = 16
 """Chunks are not halved below this."""

@@ -15,11 +15,11 @@ from embedtrain.models.build import build_encoder
 from embedtrain.models.chunking import Execution
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoder
+from embedtrain.packed import Texts
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import AnyRecipe, Recipe
 from embedtrain.recipe.run_folder import build_pretrained
 from embedtrain.training.planner import Plan, plan_retrieval
-from embedtrain.types import Texts
 from embedtrain.workflows.prepare import prepare, with_contract, with_machine
 from embedtrain.workflows.pretrain import PretrainData, prepare_text
 

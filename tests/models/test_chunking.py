@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from embedtrain.errors import UserError
 from embedtrain.models.chunking import Execution, encode_in_chunks, plan_chunks
-from embedtrain.types import Texts
+from embedtrain.packed import Texts
 
 lengths_strategy = st.lists(st.integers(1, 60), min_size=1, max_size=50).map(torch.tensor)
 

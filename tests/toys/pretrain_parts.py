@@ -17,8 +17,8 @@ from embedtrain.models.pretraining.masked_autoencoder import (
     MaskedAutoencoderConfig,
 )
 from embedtrain.objectives.pretrain import PRETRAIN_OBJECTIVES
+from embedtrain.packed import Texts
 from embedtrain.pretrain_types import MaskedBatch, Masking
-from embedtrain.types import Texts
 
 CLS, SEP, MASK = 2, 3, 4
 FIRST_WORD = 5

@@ -22,9 +22,9 @@ from embedtrain.data.pretraining.masking import (
 )
 from embedtrain.data.pretraining.spans import SpanMode, SpanSource, Starts, Tokens
 from embedtrain.errors import UserError
+from embedtrain.packed import Texts
 from embedtrain.pretrain_types import MaskedBatch, Masking
 from embedtrain.section import Section
-from embedtrain.types import Texts
 
 PairKind = Literal["mixed", "nearby", "random", "overlap"]
 WINDOW = 100

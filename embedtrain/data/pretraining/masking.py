@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
-from embedtrain.types import Texts
+from embedtrain.packed import Texts
 
 TokenMask = Bool[Tensor, " tokens"]
 

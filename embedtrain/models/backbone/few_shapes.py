@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from embedtrain.types import Texts
+from embedtrain.packed import Texts
 
 LARGEST = 64
 """Tokens; more than so many are never added, and as many only to 2,048 or more."""

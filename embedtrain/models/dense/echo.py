@@ -24,7 +24,7 @@ from embedtrain.errors import UserError
 from embedtrain.models.backbone.loading import Backbone
 from embedtrain.models.exits import layer_stacks
 from embedtrain.models.pooling import positions
-from embedtrain.types import Texts
+from embedtrain.packed import Texts
 
 
 def twice(texts: Texts) -> tuple[Texts, Bool[Tensor, " tokens"]]:

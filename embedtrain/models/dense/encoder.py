@@ -20,7 +20,8 @@ from embedtrain.models.dense.word_coordinates import WordPart
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.exits import Exits
 from embedtrain.models.pooling import pool, widen
-from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side, Texts, TokenEmbeddings
+from embedtrain.packed import Texts
+from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side, TokenEmbeddings
 
 
 class DenseEncoder(TextEncoder):

@@ -31,7 +31,8 @@ from embedtrain.models.chunking import Execution, encode_tokens_in_chunks
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.whole_words import WholeWords
-from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side, Texts, TokenEmbeddings
+from embedtrain.packed import Texts
+from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side, TokenEmbeddings
 
 ENDLESS = 10_000_000
 """Tokens of a document, which nothing cuts."""

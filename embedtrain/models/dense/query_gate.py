@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from embedtrain.models.backbone.language_head import MaskedLanguageModel
 from embedtrain.models.pooling import widen
 from embedtrain.models.saved_part import SavedPart
+from embedtrain.packed import Texts
 from embedtrain.section import Section
-from embedtrain.types import Texts
 
 
 class QueryGateConfig(Section):

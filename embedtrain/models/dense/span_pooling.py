@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from embedtrain.contract.spans import IN_SPAN
 from embedtrain.models.pooling import pool, widen
 from embedtrain.models.saved_part import SavedPart
-from embedtrain.types import Texts, TokenEmbeddings
+from embedtrain.packed import Texts
+from embedtrain.types import TokenEmbeddings
 
 FIRST_BIT = 31
 """Where the bits begin that say which spans a token is in; ids lie below."""

@@ -21,14 +21,8 @@ from embedtrain.models.late_interaction.token_heads import (
 from embedtrain.models.late_interaction.token_pooling import pool_embeddings
 from embedtrain.models.pooling import positions, widen
 from embedtrain.models.whole_words import WholeWords, average_words
-from embedtrain.types import (
-    RetrievalBatch,
-    RetrievalOutputs,
-    Side,
-    Similarity,
-    Texts,
-    TokenEmbeddings,
-)
+from embedtrain.packed import Texts
+from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side, Similarity, TokenEmbeddings
 
 
 class LateInteractionConfig(EncoderConfig):

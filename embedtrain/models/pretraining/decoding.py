@@ -14,9 +14,9 @@ from embedtrain.models.backbone.fit import compare, shapes_of
 from embedtrain.models.backbone.language_head import MaskedLanguageModel
 from embedtrain.models.pooling import positions
 from embedtrain.models.pretraining.decoder import Decoder, visible_by_position
+from embedtrain.packed import Texts
 from embedtrain.pretrain_types import Computation, MaskedBatch
 from embedtrain.section import Section
-from embedtrain.types import Texts
 
 DECODER_FILE = "decoder.safetensors"
 DROPOUTS = ("hidden_dropout_prob", "mlp_dropout", "dropout")

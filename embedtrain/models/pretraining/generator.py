@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from embedtrain.contract.texts import Contract
 from embedtrain.models.backbone.language_head import Architecture, MaskedLanguageModel
 from embedtrain.models.dense.encoder import DenseEncoder
+from embedtrain.packed import Texts
 from embedtrain.pretrain_types import Labelled, LabelledHead, MaskedBatch
 from embedtrain.section import Section
-from embedtrain.types import Texts
 
 TILE = 2**23
 """Logits held at once while sampling."""

@@ -30,8 +30,8 @@ from embedtrain.models.pretraining.decoding import (
     decoder_labels,
 )
 from embedtrain.models.pretraining.generator import Generator, GeneratorConfig
+from embedtrain.packed import Texts
 from embedtrain.pretrain_types import Computation, Labelled, MaskedBatch, PretrainOutputs, WordBag
-from embedtrain.types import Texts
 
 T = TypeVar("T")
 

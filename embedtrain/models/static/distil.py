@@ -19,7 +19,7 @@ from embedtrain.models.chunking import plan_chunks
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.static.build import static_encoder
-from embedtrain.types import Texts
+from embedtrain.packed import Texts
 
 UNKNOWN = "[UNK]"
 """Row 0, which stays 0: words that the table lacks add nothing."""

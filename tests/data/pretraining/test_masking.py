@@ -9,7 +9,7 @@ from embedtrain.data.pretraining.masking import (
     mask_words_by_keys,
     mask_words_independently,
 )
-from embedtrain.types import Texts
+from embedtrain.packed import Texts
 
 
 def words_of(pattern: list[str]) -> Words:

@@ -8,7 +8,7 @@ from embedtrain.models.backbone.few_shapes import fill_up, rounded
 from embedtrain.models.build import build_dense
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense.config import DenseConfig
-from embedtrain.types import Texts
+from embedtrain.packed import Texts
 
 
 @given(st.integers(1, 100_000))

@@ -9,7 +9,7 @@ from embedtrain.models.build import build_dense, load_dense, save_dense
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.dense.echo import twice, with_placeholder
-from embedtrain.types import Texts
+from embedtrain.packed import Texts
 
 WHOLE = Execution(10_000)
 TEXTS = ["red cat runs", "red cat sleeps", "a small blue bird"]

@@ -15,7 +15,8 @@ from embedtrain.models.build import build_encoder, load_encoder
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.dense.late_chunking import LateChunkEncoder, windows
-from embedtrain.types import Texts, TokenVectors
+from embedtrain.packed import Texts
+from embedtrain.types import TokenVectors
 
 FIRST = "the red cat runs over a small tree"
 SECOND = "a blue dog sleeps under the large house"

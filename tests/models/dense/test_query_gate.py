@@ -15,7 +15,8 @@ from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.layout import is_own_layout
 from embedtrain.models.dense.query_gate import QueryGate, QueryGateConfig
 from embedtrain.objectives.info_nce import InfoNCE
-from embedtrain.types import RetrievalBatch, Texts
+from embedtrain.packed import Texts
+from embedtrain.types import RetrievalBatch
 
 TEXTS = ["red cat", "cat red", "red red cat", "the small dog runs"]
 

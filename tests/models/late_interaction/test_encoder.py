@@ -5,7 +5,8 @@ from late_toys import TEXTS, VARIANTS, WHOLE, embed, encoder, per_text
 from embedtrain.models.chunking import Execution
 from embedtrain.models.late_interaction.encoder import LateInteractionConfig, LateInteractionEncoder
 from embedtrain.ops.similarity import all_scores
-from embedtrain.types import Relevance, RetrievalBatch, Texts, TokenEmbeddings
+from embedtrain.packed import Texts
+from embedtrain.types import Relevance, RetrievalBatch, TokenEmbeddings
 
 
 def test_a_query_has_as_many_vectors_as_its_length_and_a_document_one_per_token(bert):

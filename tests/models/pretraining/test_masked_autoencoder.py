@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from embedtrain.models.chunking import Execution
 from embedtrain.models.pretraining.decoding import decode
-from embedtrain.types import Texts
+from embedtrain.packed import Texts
 
 FAMILIES = ("bert", "roberta", "modernbert")
 NAMES = ("condenser", "cot_mae", "dupmae", "mlm", "retromae", "simlm")

@@ -2,7 +2,7 @@ import torch
 from pretrain_parts import autoencoder, masked_batch, objective_of
 
 from embedtrain.models.chunking import Execution
-from embedtrain.types import Texts
+from embedtrain.packed import Texts
 
 
 def test_with_the_last_layer_the_head_is_a_deeper_mlm(bert):

@@ -7,7 +7,7 @@ from pretrain_parts import autoencoder, masked_batch, objective_of
 from embedtrain.models.chunking import Execution
 from embedtrain.objectives.pretrain.dupmae import bag_of_words
 from embedtrain.ops.vocabulary_max import vocabulary_max
-from embedtrain.types import Texts
+from embedtrain.packed import Texts
 
 
 @pytest.fixture

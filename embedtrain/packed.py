@@ -42,19 +42,15 @@ def token_places(
     return within + torch.repeat_interleave(starts[rows] - (ends - chosen), chosen), chosen
 
 
-@dataclass(frozen=True)
-class Texts(Movable):
-    """Token ids of several texts laid end to end: no padding exists until a backbone asks for it."""
+class HasLengths:
+    """What is laid end to end and knows the lengths of its texts on the device and on the host."""
 
-    ids: Int64[Tensor, " tokens"]
     lengths: Int64[Tensor, " texts"]
-    host_lengths: Int64[Tensor, " texts"] | None = field(
-        default=None, repr=False, compare=False, metadata={"stays": True}
-    )
+    host_lengths: Int64[Tensor, " texts"] | None
     """The lengths again, always on the CPU: shapes depend on them, and a device would have to be asked."""
 
     def __post_init__(self) -> None:
-        if self.host_lengths is None and self.lengths.device.type == "cpu":
+        if self.lengths.device.type == "cpu":
             object.__setattr__(self, "host_lengths", self.lengths)
 
     def __len__(self) -> int:
@@ -68,6 +64,17 @@ class Texts(Movable):
             known = self.lengths.cpu()
             object.__setattr__(self, "host_lengths", known)
         return known
+
+
+@dataclass(frozen=True)
+class Texts(HasLengths, Movable):
+    """Token ids of several texts laid end to end: no padding exists until a backbone asks for it."""
+
+    ids: Int64[Tensor, " tokens"]
+    lengths: Int64[Tensor, " texts"]
+    host_lengths: Int64[Tensor, " texts"] | None = field(
+        default=None, repr=False, compare=False, metadata={"stays": True}
+    )
 
     def select(self, rows: Int64[Tensor, " chosen"]) -> "Texts":
         """Return the texts at ``rows``, in that order."""

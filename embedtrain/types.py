@@ -10,7 +10,7 @@ same id; -1 fills unused places.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 import numpy as np
@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from embedtrain.packed import Movable, Texts, token_places
+from embedtrain.packed import HasLengths, Movable, Texts, token_places, upload
 
 Side = Literal["query", "document"]
 Similarity = Literal["cosine", "dot"]
@@ -39,6 +39,27 @@ class Relevance(Movable):
     positives: Int64[Tensor, "queries positives"]
     known_positives: Int64[Tensor, "queries known"]
     teacher_scores: Float[Tensor, " documents"] | None = None
+    host: "Relevance | None" = field(
+        default=None, init=False, repr=False, compare=False, metadata={"stays": True}
+    )
+    """The same on the CPU where it came from there; ``replace`` drops it, so that it is never out of date."""
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Relevance":  # noqa: D102
+        moved = super().to(device, non_blocking)
+        if torch.device(device).type != "cpu":
+            known = self if self.owners.device.type == "cpu" else self.host
+            object.__setattr__(moved, "host", known)
+        return moved
+
+    @property
+    def on_host(self) -> "Relevance":
+        """The same on the CPU, where shapes are decided; waits for the device only where nobody kept it."""
+        if self.owners.device.type == "cpu":
+            return self
+        if self.host is None:
+            object.__setattr__(self, "host", self.to("cpu"))
+        assert self.host is not None
+        return self.host
 
     @property
     def answers(self) -> Int64[Tensor, "queries relevant"]:
@@ -65,7 +86,7 @@ class RetrievalBatch(Movable):
 
 
 @dataclass(frozen=True)
-class TokenEmbeddings(Movable):
+class TokenEmbeddings(HasLengths, Movable):
     """Several vectors per text, laid end to end: what late interaction compares. No padding exists.
 
     ``ids`` says which token, or which word where words are compared, each vector stands for. ``cls`` is
@@ -80,20 +101,23 @@ class TokenEmbeddings(Movable):
     cls: Float[Tensor, "texts cls_dim"] | None = None
     exact_match: bool = False
     gates: Float[Tensor, " tokens"] | None = None
-
-    def __len__(self) -> int:
-        return self.lengths.numel()
+    host_lengths: Int64[Tensor, " texts"] | None = field(
+        default=None, repr=False, compare=False, metadata={"stays": True}
+    )
 
     def select(self, rows: Int64[Tensor, " chosen"]) -> "TokenEmbeddings":
-        """Return the texts at ``rows``, in that order."""
-        places, lengths = token_places(self.lengths, rows)
+        """Return the texts at ``rows``, in that order; rows on the CPU keep the host from waiting."""
+        rows, device = rows.cpu(), self.tokens.device
+        host_places, sizes = token_places(self.sizes, rows)
+        places = upload(host_places, device)
         return TokenEmbeddings(
             self.tokens[places],
-            lengths,
+            upload(sizes, device),
             None if self.ids is None else self.ids[places],
-            None if self.cls is None else self.cls[rows],
+            None if self.cls is None else self.cls[upload(rows, device)],
             self.exact_match,
             None if self.gates is None else self.gates[places],
+            sizes,
         )
 
 

@@ -24,7 +24,7 @@ def save_batch(batch: Movable, folder: Path, step: int, rank: int) -> Path:
 def _tensors(value: Movable, prefix: str = "") -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for field in fields(value):
-        part = getattr(value, field.name)
+        part = None if field.metadata.get("stays") else getattr(value, field.name)
         if isinstance(part, Movable):
             found |= _tensors(part, f"{prefix}{field.name}.")
         elif isinstance(part, Tensor):

@@ -25,8 +25,11 @@ class Movable:
 
 
 def upload(values: Shaped[Tensor, "..."], device: torch.device | str) -> Shaped[Tensor, "..."]:
-    """Copy values that the host has made to a device; the host goes on at once."""
-    if torch.device(device).type != "cuda":
+    """Copy values that the host has made to a device; the host goes on at once.
+
+    Values that lie on a device already are moved as ``to`` does.
+    """
+    if torch.device(device).type != "cuda" or values.device.type != "cpu":
         return values.to(device)
     return values.pin_memory().to(device, non_blocking=True)
 

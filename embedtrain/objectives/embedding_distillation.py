@@ -11,6 +11,7 @@ from embedtrain.objectives.base import Objective
 from embedtrain.ops.groups import group_columns
 from embedtrain.ops.row_blocks import RowLosses, Rows, mean_over_queries
 from embedtrain.ops.similarity import all_scores, single_vectors
+from embedtrain.packed import upload
 from embedtrain.types import Embeddings, ObjectiveOutput, RetrievalOutputs
 
 
@@ -61,7 +62,8 @@ class EmbeddingDistillation(Objective):
             metrics["query_distance"] = self._distance(query, guide.query).mean()
             total = total + metrics["query_distance"]
         if "document" in self.sides:
-            columns = group_columns(outputs.relevance.owners, len(query))
+            found = group_columns(outputs.relevance.on_host.owners, len(query))
+            columns = upload(found, query.device)
             mask = columns >= 0
             rows = columns.clamp_min(0)
             distances = self._distance(document[rows], guide.document[rows]) * mask

@@ -12,6 +12,7 @@ from torch import Tensor
 from embedtrain.errors import UserError
 from embedtrain.objectives.base import Objective
 from embedtrain.ops.groups import group_columns
+from embedtrain.packed import upload
 from embedtrain.types import ObjectiveOutput, RetrievalOutputs
 
 if TYPE_CHECKING:
@@ -100,7 +101,8 @@ class MultiExit(Objective):
         return 1 / layer if self.layer_weights == "inverse" else 1.0
 
     def _divergence(self, part: RetrievalOutputs, last: RetrievalOutputs) -> Float[Tensor, ""]:
-        columns = group_columns(part.relevance.owners, len(part.query))
+        found = group_columns(part.relevance.on_host.owners, len(part.query))
+        columns = upload(found, part.relevance.owners.device)
         mask, rows = columns >= 0, columns.clamp_min(0)
         of_queries = self._of_vectors(part.query, last.query)
         of_documents = (self._of_vectors(part.document, last.document)[rows] * mask).sum(1)

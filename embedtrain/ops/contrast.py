@@ -41,7 +41,7 @@ def contrast(
         )
     transposed = None
     if everyone is not None:
-        anchors = take(outputs.document, relevance.positives[:, 0])
+        anchors = take(outputs.document, relevance.on_host.positives[:, 0])
         transposed = all_scores(everyone.embeddings, anchors, backend=backend).T
     scores = all_scores(outputs.query, outputs.document, backend=backend)
     return infonce_of_scores(
@@ -91,6 +91,7 @@ def _relevance(outputs: RetrievalOutputs, options: InfoNCEOptions) -> Known:
         "document_ids": relevance.document_ids,
         "known_positives": relevance.known_positives,
         "owners": relevance.owners,
+        "relevance": relevance,
         "all_query": vectors if isinstance(vectors, Tensor) else None,
         "all_query_ids": None if everyone is None else everyone.ids,
         "all_known_positives": None if everyone is None else everyone.known_positives,

@@ -10,6 +10,7 @@ from torch import Tensor
 from embedtrain.errors import UserError
 from embedtrain.ops.exponentials import only_where
 from embedtrain.ops.similarity import pair_scores, take
+from embedtrain.packed import upload
 from embedtrain.types import RetrievalOutputs
 
 GroupMask = Bool[Tensor, "queries group"]
@@ -26,6 +27,8 @@ class Groups:
     columns: Int64[Tensor, "queries group"]
     scores: GroupScores
     positives: GroupMask
+    has_negatives: bool = True
+    """Whether any query brought one."""
 
     @property
     def mask(self) -> GroupMask:
@@ -41,7 +44,10 @@ class Groups:
 def group_columns(
     owners: Int64[Tensor, " documents"], num_queries: int
 ) -> Int64[Tensor, "queries group"]:
-    """Return the columns of the documents that each of this process's queries brought, -1 unused."""
+    """Return the columns of the documents that each of this process's queries brought, -1 unused.
+
+    The width depends on the owners: where they lie on a device, this waits for it.
+    """
     own = (owners < num_queries).nonzero()[:, 0]
     own = own[owners[own].argsort(stable=True)]
     counts = torch.bincount(owners[own], minlength=num_queries)
@@ -55,19 +61,22 @@ def group_columns(
 def score_groups(outputs: RetrievalOutputs, score: Callable[..., Tensor] = pair_scores) -> Groups:
     """Score each query with the documents it brought; other ranks' documents play no part.
 
-    ``score`` takes queries, documents and each document's query, as
+    ``score`` takes queries, documents and each document's query, which lies on the CPU, as
     :func:`embedtrain.ops.similarity.pair_scores` does.
     """
-    relevance = outputs.relevance
-    columns = group_columns(relevance.owners, len(outputs.query))
+    known = outputs.relevance.on_host
+    columns = group_columns(known.owners, len(outputs.query))
     used = columns >= 0
-    owners = used.nonzero()[:, 0]
+    owners, places = used.nonzero().unbind(1)
     found = score(outputs.query, take(outputs.document, columns[used]), owners)
-    scores = found.new_zeros(columns.shape).index_put(
-        (used.nonzero()[:, 0], used.nonzero()[:, 1]), found
+    positives = (columns[:, :, None] == known.positives[:, None]).any(2) & used
+    there = upload(torch.stack([owners, places]), found.device).unbind()
+    return Groups(
+        columns=upload(columns, found.device),
+        scores=found.new_zeros(columns.shape).index_put(there, found),
+        positives=upload(positives, found.device),
+        has_negatives=bool((used & ~positives).any()),
     )
-    positives = (columns[:, :, None] == relevance.positives[:, None]).any(2) & used
-    return Groups(columns, scores, positives)
 
 
 def score_triplets(outputs: RetrievalOutputs, name: str) -> tuple[Groups, GroupMask]:
@@ -77,7 +86,7 @@ def score_triplets(outputs: RetrievalOutputs, name: str) -> tuple[Groups, GroupM
         UserError: If no query brought a negative; ``name`` is that of the objective.
     """
     groups = score_groups(outputs)
-    if not groups.negatives.any():
+    if not groups.has_negatives:
         raise UserError(
             "objective",
             f"{name} needs hard negatives and the rows have none",

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from embedtrain.packed import upload
 from embedtrain.types import Interaction
 
 InteractionTask = Literal["retrieval", "similarity"]
@@ -33,7 +34,7 @@ def interaction_features(
     """Return the last hidden layer for document ``n`` beside query ``owners[n]``."""
     with torch.autocast(query.device.type, enabled=False):
         queries, documents = _parts(weights, query, document)
-        return _branch(weights, queries[owners] + documents, task)
+        return _branch(weights, queries[upload(owners, queries.device)] + documents, task)
 
 
 def interaction_pairs(

@@ -32,6 +32,8 @@ def linear_cross_entropy(
     weight: Float[Tensor, "vocabulary dim"],
     labels: Int64[Tensor, " tokens"],
     bias: Float[Tensor, " vocabulary"] | None = None,
+    *,
+    num_labelled: int | None = None,
 ) -> Float[Tensor, ""]:
     r"""Mean cross-entropy of ``softmax(hidden @ weight.T + bias)`` with the labels.
 
@@ -43,9 +45,18 @@ def linear_cross_entropy(
     Computes the loss and the gradients together in 3 GEMMs, and in 1 when no gradient is wanted; memory
     beyond inputs and gradients is one tile. It accumulates in float32 (float64 for float64 inputs), also
     under autocast. It cannot be differentiated twice.
+
+    Args:
+        hidden: States of tokens.
+        weight: The output matrix.
+        labels: Vocabulary entries, -100 for none.
+        bias: Added to the logits.
+        num_labelled: How many rows have a label, for callers who know: a device need not be asked then.
     """
-    labelled = (labels != UNLABELLED).nonzero().squeeze(1)
-    if len(labelled) < len(labels):
+    if num_labelled is None:
+        num_labelled = int((labels != UNLABELLED).sum())
+    if num_labelled < len(labels):
+        labelled = (labels == UNLABELLED).byte().argsort(stable=True)[:num_labelled]
         hidden, labels = hidden[labelled], labels[labelled]
     parameters = (hidden, weight) if bias is None else (hidden, weight, bias)
     wanted = torch.is_grad_enabled() and any(p.requires_grad for p in parameters)

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from embedtrain.ops.similarity import take
+from embedtrain.packed import upload
 from embedtrain.types import Embeddings, RetrievalOutputs
 
 SCORES_AT_ONCE = 2**22
@@ -30,10 +31,11 @@ def mean_over_queries(
     num_queries = len(outputs.query)
     size = max(1, scores_at_once // max(1, len(outputs.document)))
     losses = []
-    every = torch.arange(num_queries, device=outputs.relevance.owners.device)
+    every = torch.arange(num_queries)
+    there = upload(every, outputs.relevance.owners.device)
     for start in range(0, num_queries, size):
-        rows = every[start : start + size]
-        block = take(outputs.query, rows)
+        block = take(outputs.query, every[start : start + size])
+        rows = there[start : start + size]
         losses.append(checkpoint(loss, block, outputs.document, rows, use_reentrant=False))
     return torch.cat(losses).sum() / num_queries
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from embedtrain.errors import UserError
 from embedtrain.ops.exponentials import only_where
-from embedtrain.ops.similarity import pair_scores, single_vectors
+from embedtrain.ops.similarity import pair_scores, single_vectors, take
 from embedtrain.types import Embeddings, RetrievalOutputs
 
 
@@ -20,6 +20,7 @@ class ScoredPairs:
     query: Embeddings
     document: Embeddings
     owners: Int64[Tensor, " pairs"]
+    """Each candidate's query, on the CPU."""
     labels: Float[Tensor, " pairs"]
 
     @property
@@ -30,7 +31,7 @@ class ScoredPairs:
     def vectors(self) -> tuple[Float[Tensor, "pairs dim"], Float[Tensor, "pairs dim"]]:
         """Return both texts' vectors, for objectives that need more than their similarity."""
         query, document = single_vectors(self.query, self.document)
-        return query[self.owners], document
+        return take(query, self.owners), document
 
 
 def scored_pairs(outputs: RetrievalOutputs) -> ScoredPairs:
@@ -43,8 +44,8 @@ def scored_pairs(outputs: RetrievalOutputs) -> ScoredPairs:
         UserError: If the rows have no scores.
     """
     query = outputs.query if outputs.all_queries is None else outputs.all_queries.embeddings
-    labels = labels_of(outputs)
-    return ScoredPairs(query, outputs.document, outputs.relevance.owners, labels)
+    owners = outputs.relevance.on_host.owners
+    return ScoredPairs(query, outputs.document, owners, labels_of(outputs))
 
 
 def labels_of(outputs: RetrievalOutputs) -> Float[Tensor, " documents"]:

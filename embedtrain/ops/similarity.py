@@ -11,6 +11,7 @@ from torch import Tensor
 from embedtrain.errors import UserError
 from embedtrain.ops.backend import Backend
 from embedtrain.ops.maxsim.scores import maxsim, maxsim_grouped
+from embedtrain.packed import upload
 from embedtrain.types import Embeddings, TokenEmbeddings
 
 
@@ -39,11 +40,15 @@ def pair_scores(
     document: Embeddings,
     owners: Int64[Tensor, " documents"],
 ) -> Float[Tensor, " documents"]:
-    """Score document ``n`` against query ``owners[n]`` only, as distillation and reranking do."""
+    """Score document ``n`` against query ``owners[n]`` only, as distillation and reranking do.
+
+    Owners on the CPU keep the host from waiting for a device.
+    """
     if isinstance(query, TokenEmbeddings) and isinstance(document, TokenEmbeddings):
         if query.exact_match:
-            columns = torch.arange(len(document), device=owners.device)
-            scores = exact_match_scores(query, document)[owners, columns]
+            scores = exact_match_scores(query, document)
+            columns = torch.arange(len(document), device=scores.device)
+            scores = scores[upload(owners, scores.device), columns]
         else:
             scores = maxsim_grouped(query, document, owners)
         if query.cls is None or document.cls is None:
@@ -51,7 +56,7 @@ def pair_scores(
         return scores + pair_scores(query.cls, document.cls, owners)
     queries, documents = _vectors(query, document)
     with torch.autocast(queries.device.type, enabled=False):
-        return (queries[owners] * documents).sum(1)
+        return (queries[upload(owners, queries.device)] * documents).sum(1)
 
 
 def exact_match_scores(
@@ -76,27 +81,28 @@ def exact_match_scores(
     within = torch.arange(len(matched_query), device=counts.device)
     within = within - (counts.cumsum(0) - counts)[matched_query]
     matched_document = order[first[matched_query] + within]
-    owner = text_of_token(document.lengths)[matched_document]
+    owner = text_of_token(document)[matched_document]
     with torch.autocast(query.tokens.device.type, enabled=False):
         queries, documents = _vectors(query.tokens, document.tokens)
         similarity = (queries[matched_query] * documents[matched_document]).sum(1)
         alone = document.lengths[owner] == 1
         similarity = torch.where(alone, similarity, similarity.clamp_min(0))
         scores = similarity.new_zeros(len(query) * len(document))
-        place = text_of_token(query.lengths)[matched_query] * len(document) + owner
+        place = text_of_token(query)[matched_query] * len(document) + owner
         return scores.index_add(0, place, similarity).view(len(query), len(document))
 
 
-def text_of_token(lengths: Int64[Tensor, " texts"]) -> Int64[Tensor, " tokens"]:
+def text_of_token(texts: TokenEmbeddings) -> Int64[Tensor, " tokens"]:
     """Return which text each token belongs to."""
-    return torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
+    numbers = torch.arange(len(texts), device=texts.lengths.device)
+    return numbers.repeat_interleave(texts.lengths, output_size=len(texts.tokens))
 
 
 def take(embeddings: Embeddings, rows: Int64[Tensor, " chosen"]) -> Embeddings:
-    """Return the embeddings of the texts at ``rows``, in that order."""
+    """Return the embeddings of the texts at ``rows``, in that order; rows on the CPU make nobody wait."""
     if isinstance(embeddings, TokenEmbeddings):
         return embeddings.select(rows)
-    return embeddings[rows]
+    return embeddings[upload(rows, embeddings.device)]
 
 
 def single_vectors(

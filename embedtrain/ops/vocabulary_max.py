@@ -5,6 +5,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from embedtrain.ops.maxsim.token_maximum import accumulation_dtype, token_maximum
+from embedtrain.packed import upload
 
 
 def vocabulary_max(
@@ -17,7 +18,7 @@ def vocabulary_max(
 
     $$\mu_{nv} = \max_{t \in n} \langle h_t, w_v \rangle + b_v$$
 
-    Texts lie end to end: leave out beforehand the tokens that must not take part (padding, ``[CLS]``).
+    Texts lie end to end, and lengths on the CPU if nobody is to wait for a device: leave out beforehand the tokens that must not take part (padding, ``[CLS]``).
     A text without tokens gets zeros and no gradient. Ties go to the first token. Logits are float32
     (float64 for float64 inputs). The logits of single tokens are never stored, only the winner of
     each text and entry, which alone gets the gradient.
@@ -25,13 +26,15 @@ def vocabulary_max(
     Source: Xiao et al. (2023), https://arxiv.org/abs/2305.02564.
     """
     with torch.autocast(hidden.device.type, enabled=False):
+        lengths = lengths.cpu()
         filled = lengths > 0
         values, _ = token_maximum(weight, hidden, lengths[filled])
         logits = values.T if bias is None else values.T + bias
         if bool(filled.all()):
             return logits
         everything = logits.new_zeros(len(lengths), len(weight))
-        return everything.index_copy(0, filled.nonzero().squeeze(1), logits)
+        places = upload(filled.nonzero().squeeze(1), logits.device)
+        return everything.index_copy(0, places, logits)
 
 
 def vocabulary_max_reference(

@@ -40,7 +40,13 @@ class PretrainObjective(Section, ABC):
 
 def token_loss(outputs: PretrainOutputs, labelled: Labelled) -> Float[Tensor, ""]:
     """Return the weighted mean cross-entropy of the head at labelled tokens; 0 if there are none."""
-    mean = linear_cross_entropy(labelled.hidden, outputs.weight, labelled.labels, outputs.bias)
+    mean = linear_cross_entropy(
+        labelled.hidden,
+        outputs.weight,
+        labelled.labels,
+        outputs.bias,
+        num_labelled=len(labelled.labels),
+    )
     return mean * labelled.weight
 
 

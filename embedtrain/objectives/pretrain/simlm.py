@@ -49,9 +49,10 @@ class SimLM(PretrainObjective):
         if outputs.generator is None:
             return restored
         head = outputs.generator
+        part = head.labelled
         own = linear_cross_entropy(
-            head.labelled.hidden, head.weight, head.labelled.labels, head.bias
+            part.hidden, head.weight, part.labels, head.bias, num_labelled=len(part.labels)
         )
-        own = own * head.labelled.weight
+        own = own * part.weight
         metrics = restored.metrics | {"generator_loss": own.detach()}
         return replace(restored, loss=restored.loss + self.generator_weight * own, metrics=metrics)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from embedtrain.ops.infonce.pairs import Matches
 from embedtrain.ops.infonce.problem import InfoNCEProblem
+from embedtrain.packed import upload
 
 Candidates = Float[Tensor, "columns dim"]
 Anchors = Float[Tensor, "rows dim"]
@@ -69,7 +70,7 @@ class TileBlock:
     document: Float[Tensor, "documents dim"]
     candidate: Float[Tensor, "candidates dim"]
     always: Int64[Tensor, "queries always"]
-    """Columns that are no negatives; unused entries repeat a used one."""
+    """Columns that are no negatives, on the CPU as are the matches; unused entries repeat a used one."""
     matches: tuple[Matches, ...]
     hardness: float = 0.0
 
@@ -89,12 +90,12 @@ class TileBlock:
 
     def excluded(self, chunk: Chunk) -> Int64[Tensor, " entries"]:  # noqa: D102
         columns = self.always[chunk.rows]
-        starts = torch.arange(len(columns), device=columns.device) * self.width
+        starts = torch.arange(len(columns)) * self.width
         entries = [(starts[:, None] + columns).flatten()]
         for matches in self.matches:
             row, column = matches.pairs(chunk.index)
             entries.append(row * self.width + column)
-        return torch.cat(entries)
+        return upload(torch.cat(entries), self.document.device)
 
     def add_steps(  # noqa: D102
         self, tile: Tensor, chunk: Chunk, factor: Tensor, gradients: Gradients
@@ -123,6 +124,7 @@ class ListedBlock:
     document: Float[Tensor, "documents dim"]
     listed: Int64[Tensor, "queries listed"]
     negative: Bool[Tensor, "queries listed"]
+    """Which of the listed are negatives, on the CPU."""
     hardness: float = 0.0
 
     @property
@@ -136,7 +138,8 @@ class ListedBlock:
         return scale
 
     def excluded(self, chunk: Chunk) -> Int64[Tensor, " entries"]:  # noqa: D102
-        return (~self.negative[chunk.rows]).flatten().nonzero()[:, 0]
+        left_out = (~self.negative[chunk.rows]).flatten().nonzero()[:, 0]
+        return upload(left_out, self.document.device)
 
     def add_steps(  # noqa: D102
         self, tile: Tensor, chunk: Chunk, factor: Tensor, gradients: Gradients

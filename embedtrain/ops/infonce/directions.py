@@ -9,6 +9,7 @@ from torch import Tensor
 from embedtrain.ops.infonce.blocks import Block, ListedBlock, TileBlock
 from embedtrain.ops.infonce.pairs import Matches, match
 from embedtrain.ops.infonce.problem import InfoNCEProblem
+from embedtrain.packed import upload
 
 
 class Directions(NamedTuple):
@@ -35,64 +36,65 @@ def build_directions(problem: InfoNCEProblem, chunk_rows: int) -> Directions:
         if "query_to_query" in wanted:
             blocks.append(_query_to_query(problem, document, all_query, chunk_rows))
     if "document_to_document" in wanted:
-        assert problem.owners is not None
-        own = match(problem.rows[:, None], problem.owners, chunk_rows)
-        matches = (*relevant_matches(problem, chunk_rows), own)
-        blocks.append(
-            TileBlock("document", "document", document, document, filled(problem), matches)
-        )
+        matches = (*relevant_matches(problem, chunk_rows), own_documents(problem, chunk_rows))
+        always = problem.host.filled
+        blocks.append(TileBlock("document", "document", document, document, always, matches))
     return Directions(blocks, eligible, known)
-
-
-def filled(problem: InfoNCEProblem) -> Int64[Tensor, "queries positives"]:
-    """Return the positives with unused entries replaced by the first."""
-    return problem.positives.where(problem.positive_is_used, problem.positives[:, :1])
 
 
 def relevant_matches(problem: InfoNCEProblem, chunk_rows: int) -> tuple[Matches, ...]:
     """Find the documents whose id answers the query; nothing where documents have no ids."""
-    if problem.document_ids is None:
+    ids = problem.host
+    if ids.document_ids is None:
         return ()
-    return (match(problem.relevant_ids, problem.document_ids, chunk_rows),)
+    return (match(ids.relevant_ids, ids.document_ids, chunk_rows),)
+
+
+def own_documents(problem: InfoNCEProblem, chunk_rows: int) -> Matches:
+    """Find the documents that each query brought."""
+    ids = problem.host
+    assert ids.owners is not None
+    return match(ids.rows[:, None], ids.owners, chunk_rows)
 
 
 def all_documents(
     problem: InfoNCEProblem, document: Float[Tensor, "documents dim"], chunk_rows: int
 ) -> tuple[TileBlock, Int64[Tensor, " queries"], Int64[Tensor, " queries"]]:
     """Return query-to-document against all documents, and counts as in :class:`Directions`."""
-    options, used = problem.options, problem.positive_is_used
+    options, ids = problem.options, problem.host
     matches = relevant_matches(problem, chunk_rows)
-    if options.negatives == "others":
-        assert problem.owners is not None
-        matches = (*matches, match(problem.rows[:, None], problem.owners, chunk_rows))
-    always = filled(problem)
-    block = TileBlock("query", "document", document, document, always, matches, options.hardness)
+    used, always = ids.positives >= 0, ids.filled
     eligible = len(document) - used.sum(1)
     known = torch.zeros_like(eligible)
-    if problem.document_ids is not None:
-        has_id = problem.document_ids[always] >= 0
+    if ids.document_ids is not None:
+        has_id = ids.document_ids[always] >= 0
         known = matches[0].counts.sum(1) - (has_id & used).sum(1)
     if options.negatives == "others":
-        _, own_eligible, own_known = _own_negatives(problem, chunk_rows)
-        eligible, known = eligible - own_eligible, known - own_known
-    return block, eligible, known
+        matches = (*matches, own_documents(problem, chunk_rows))
+    block = TileBlock("query", "document", document, document, always, matches, options.hardness)
+    counts = upload(torch.stack([eligible, known]), document.device)
+    if options.negatives == "others":
+        _, *own_counts = _own_negatives(problem, chunk_rows)
+        counts = counts - torch.stack(own_counts)
+    return block, counts[0], counts[1]
 
 
 def _own_negatives(
     problem: InfoNCEProblem, chunk_rows: int
 ) -> tuple[ListedBlock, Int64[Tensor, " queries"], Int64[Tensor, " queries"]]:
-    assert problem.owners is not None
-    options = problem.options
-    listed = match(problem.rows[:, None], problem.owners, chunk_rows).listed()
+    ids, device = problem.host, problem.document.device
+    listed = own_documents(problem, chunk_rows).listed()
     eligible, known = listed >= 0, torch.zeros_like(listed, dtype=torch.bool)
-    for positive in problem.positives.T:
+    for positive in ids.positives.T:
         eligible &= listed != positive[:, None]
-    if problem.document_ids is not None:
-        ids = problem.document_ids[listed.clamp_min(0)]
-        for relevant in problem.relevant_ids.T:
-            known |= eligible & (ids == relevant[:, None]) & (ids >= 0)
-    block = ListedBlock(problem.document, listed, eligible & ~known, options.hardness)
-    return block, eligible.sum(1), known.sum(1)
+    if ids.document_ids is not None:
+        found = ids.document_ids[listed.clamp_min(0)]
+        for relevant in ids.relevant_ids.T:
+            known |= eligible & (found == relevant[:, None]) & (found >= 0)
+    negative, hardness = eligible & ~known, problem.options.hardness
+    block = ListedBlock(problem.document, upload(listed, device), negative, hardness)
+    counts = upload(torch.stack([eligible.sum(1), known.sum(1)]), device)
+    return block, counts[0], counts[1]
 
 
 def _document_to_query(
@@ -102,16 +104,16 @@ def _document_to_query(
     chunk_rows: int,
 ) -> TileBlock:
     """Exclude queries that the anchor answers: by column for own queries, by id for all."""
-    positives = problem.positives
-    by_column = problem.rows[:, None].expand_as(positives)
-    anchors = positives[:, :1]
-    matches = [match(anchors, positives.flatten(), chunk_rows, by_column.flatten())]
-    if problem.document_ids is not None and problem.all_relevant_ids is not None:
-        relevant = problem.all_relevant_ids
-        rows = torch.arange(len(relevant), device=relevant.device)[:, None].expand_as(relevant)
-        wanted = problem.document_ids[anchors]
+    ids = problem.host
+    by_column = ids.rows[:, None].expand_as(ids.positives)
+    anchors = ids.positives[:, :1]
+    matches = [match(anchors, ids.positives.flatten(), chunk_rows, by_column.flatten())]
+    if ids.document_ids is not None and ids.all_relevant_ids is not None:
+        relevant = ids.all_relevant_ids
+        rows = torch.arange(len(relevant))[:, None].expand_as(relevant)
+        wanted = ids.document_ids[anchors]
         matches.append(match(wanted, relevant.flatten(), chunk_rows, rows.flatten()))
-    always = problem.rows[:, None]
+    always = ids.rows[:, None]
     return TileBlock("document", "all_query", document, all_query, always, tuple(matches))
 
 
@@ -121,8 +123,9 @@ def _query_to_query(
     all_query: Float[Tensor, "all_queries dim"],
     chunk_rows: int,
 ) -> TileBlock:
+    ids = problem.host
     matches: tuple[Matches, ...] = ()
-    if problem.query_ids is not None and problem.all_query_ids is not None:
-        matches = (match(problem.query_ids[:, None], problem.all_query_ids, chunk_rows),)
-    always = problem.rows[:, None]
+    if ids.query_ids is not None and ids.all_query_ids is not None:
+        matches = (match(ids.query_ids[:, None], ids.all_query_ids, chunk_rows),)
+    always = ids.rows[:, None]
     return TileBlock("query", "all_query", document, all_query, always, matches)

@@ -173,7 +173,7 @@ def _relevant(problem: InfoNCEProblem) -> Int64[Tensor, "queries relevant"]:
     ids = problem.relevant_ids
     if problem.document_ids is None or not ids.numel():
         return ids[:, :0]
-    used = int((ids >= 0).sum(1).max())
+    used = int((problem.host.relevant_ids >= 0).sum(1).max())
     return ids.sort(dim=1, descending=True).values[:, :used]
 
 

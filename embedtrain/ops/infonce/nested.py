@@ -23,6 +23,7 @@ from embedtrain.ops.infonce.directions import all_documents
 from embedtrain.ops.infonce.plan import tile_rows
 from embedtrain.ops.infonce.problem import InfoNCEOutput, InfoNCEProblem
 from embedtrain.ops.infonce.rows import RowFigures, RowSums, summarise, weigh_rows
+from embedtrain.packed import upload
 
 SMALLEST_NORM = 1e-12
 """As in ``torch.nn.functional.normalize``."""
@@ -119,7 +120,7 @@ class _Nested(torch.autograd.Function):
         outputs = [summarise(loss, some) for loss, some in zip(losses, figures, strict=True)]
         flat = [value for output in outputs for value in output]
         ctx.mark_non_differentiable(*flat)
-        weights = torch.tensor(sizes.weights, dtype=losses.dtype, device=losses.device)
+        weights = upload(torch.tensor(sizes.weights, dtype=losses.dtype), losses.device)
         return (losses @ weights, *flat)
 
     @staticmethod

@@ -1,4 +1,7 @@
-"""Which tile entries an id excludes, found by search in sorted keys: the cost grows with the matches."""
+"""Which tile entries an id excludes, found by search in sorted keys: the cost grows with the matches.
+
+All of it happens on the CPU, where their number is known without waiting for a device.
+"""
 
 from dataclasses import dataclass
 
@@ -16,21 +19,21 @@ class Matches:
     counts: Int64[Tensor, "rows wanted"]
     chunk_rows: int
     chunk_pairs: list[int]
-    """Number of pairs of each chunk of rows, known beforehand so that a chunk needs no synchronisation."""
+    """Number of pairs of each chunk of rows."""
 
     def pairs(self, chunk: int) -> tuple[Int64[Tensor, " pairs"], Int64[Tensor, " pairs"]]:
         """Return row (within the chunk) and column of each match of a chunk."""
         rows = slice(chunk * self.chunk_rows, (chunk + 1) * self.chunk_rows)
         counts, starts = self.counts[rows].flatten(), self.starts[rows].flatten()
-        entries = torch.arange(len(counts), device=counts.device)
+        entries = torch.arange(len(counts))
         entry = entries.repeat_interleave(counts, output_size=self.chunk_pairs[chunk])
         first = starts - (counts.cumsum(0) - counts)
-        position = torch.arange(self.chunk_pairs[chunk], device=counts.device) + first[entry]
+        position = torch.arange(self.chunk_pairs[chunk]) + first[entry]
         return entry // self.counts.shape[1], self.columns[position]
 
     def listed(self) -> Int64[Tensor, "rows longest"]:
         """Return all columns of each row, -1 at the end of shorter rows; for one wanted key per row."""
-        longest = torch.arange(max(int(self.counts.max()), 1), device=self.counts.device)
+        longest = torch.arange(max(int(self.counts.max()), 1))
         position = (self.starts + longest).clamp_max(len(self.columns) - 1)
         return self.columns[position].masked_fill(longest >= self.counts, -1)
 
@@ -50,7 +53,7 @@ def match(
     starts = torch.searchsorted(ordered, wanted)
     counts = torch.searchsorted(ordered, wanted, right=True) - starts
     counts = counts.masked_fill(wanted < 0, 0)
-    chunks = torch.arange(len(wanted), device=wanted.device) // chunk_rows
+    chunks = torch.arange(len(wanted)) // chunk_rows
     totals = counts.new_zeros(-(-len(wanted) // chunk_rows)).index_add_(0, chunks, counts.sum(1))
     return Matches(
         columns=order if columns is None else columns[order],

@@ -1,6 +1,7 @@
 """What InfoNCE is asked to compute: options, checked inputs, and what it returns."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, NamedTuple, TypedDict, Unpack
 
 import torch
@@ -8,6 +9,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from embedtrain.errors import UserError
+from embedtrain.types import Relevance
 
 Reduction = Literal["mean", "sum"]
 Direction = Literal[
@@ -91,6 +93,24 @@ class InfoNCEOutput(NamedTuple):
     """Share left out because of ``false_negative_margin``."""
 
 
+class HostIds(NamedTuple):
+    """The whole numbers of a problem on the CPU: they decide shapes, and a device would have to be asked."""
+
+    rows: Int64[Tensor, " queries"]
+    owners: Int64[Tensor, " documents"] | None
+    positives: Int64[Tensor, "queries positives"]
+    document_ids: Int64[Tensor, " documents"] | None
+    relevant_ids: Int64[Tensor, "queries relevant"]
+    query_ids: Int64[Tensor, " queries"] | None
+    all_query_ids: Int64[Tensor, " all_queries"] | None
+    all_relevant_ids: Int64[Tensor, "all_queries all_relevant"] | None
+
+    @property
+    def filled(self) -> Int64[Tensor, "queries positives"]:
+        """The positives with unused entries replaced by the first."""
+        return self.positives.where(self.positives >= 0, self.positives[:, :1])
+
+
 @dataclass(frozen=True)
 class InfoNCEProblem:
     """Checked inputs with defaults filled in; every backend starts from one of these."""
@@ -112,6 +132,38 @@ class InfoNCEProblem:
     all_query_ids: Int64[Tensor, " all_queries"] | None
     all_relevant_ids: Int64[Tensor, "all_queries all_relevant"] | None
     options: InfoNCEOptions
+    relevance: Relevance | None = None
+    """What the ids were taken from, if it may know them on the CPU as well."""
+
+    @cached_property
+    def host(self) -> HostIds:
+        """The ids on the CPU; waits for the device only where nobody kept them."""
+        names = HostIds._fields
+        values: dict[str, Tensor | None] = {}
+        if self.relevance is not None and self.query.device.type != "cpu":
+            values = self._kept(self.relevance.on_host)
+        for name in names:
+            value = values[name] if name in values else getattr(self, name)
+            values[name] = None if value is None else value.cpu()
+        return HostIds(**values)  # type: ignore[arg-type]
+
+    def _kept(self, known: Relevance) -> dict[str, Tensor | None]:
+        """Return what the CPU knows of own queries and all documents."""
+        has_ids = self.document_ids is not None
+        relevant = _relevant_ids(
+            known.positives, known.document_ids if has_ids else None, known.known_positives
+        )
+        kept: dict[str, Tensor | None] = {
+            "rows": torch.arange(len(self.query)),
+            "owners": known.owners,
+            "positives": known.positives,
+            "document_ids": known.document_ids if has_ids else None,
+            "relevant_ids": relevant,
+            "query_ids": known.query_ids,
+        }
+        if self.all_query is self.query:
+            kept |= {"all_query_ids": known.query_ids, "all_relevant_ids": relevant}
+        return kept
 
     def detached(self) -> "InfoNCEProblem":
         """Return the same problem without the graph behind its tensors."""
@@ -161,6 +213,8 @@ class Known(TypedDict, total=False):
     """Their ids."""
     all_known_positives: Int64[Tensor, "all_queries all_known"] | None
     """Ids of the documents that answer them, their positives included."""
+    relevance: Relevance | None
+    """Where ids, owners and positives come from; what it kept on the CPU need not be asked from a device."""
     options: InfoNCEOptions
     """Directions, partition, negatives, guards."""
     reduction: Reduction
@@ -198,6 +252,7 @@ def make_problem(
         all_query_ids=known.get("all_query_ids") if gathered else query_ids,
         all_relevant_ids=known.get("all_known_positives") if gathered else relevant,
         options=options,
+        relevance=known.get("relevance"),
     )
 
 

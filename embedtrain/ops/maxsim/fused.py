@@ -48,7 +48,7 @@ def maxsim_fused(
         document=documents,
         query_starts=F.pad(query.lengths.cumsum(0), (1, 0)).int(),
         document_starts=F.pad(document.lengths.cumsum(0), (1, 0)).int(),
-        longest=int(query.lengths.max()) if num_queries else 0,
+        longest=int(query.sizes.max()) if num_queries else 0,
     )
     sides = query.tokens, document.tokens
     wanted = torch.is_grad_enabled() and any(side.requires_grad for side in sides)

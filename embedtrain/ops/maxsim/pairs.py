@@ -15,6 +15,7 @@ from embedtrain.ops.maxsim.token_maximum import (
     sum_weighted_rows,
     tile_elements,
 )
+from embedtrain.packed import upload
 from embedtrain.types import TokenEmbeddings
 
 
@@ -23,10 +24,10 @@ def paired_maxsim(
 ) -> Float[Tensor, " documents"]:
     """Score document ``n`` against query ``owners[n]`` with one batched GEMM for each tile of pairs.
 
-    Documents must not be empty. Saved for the backward pass: three integers for each query token of each
-    pair, never the similarities.
+    Documents must not be empty, and owners lie on the CPU. Saved for the backward pass: three integers for
+    each query token of each pair, never the similarities.
     """
-    sides = (query.tokens, query.lengths, document.tokens, document.lengths)
+    sides = (query.tokens, query.sizes, document.tokens, document.sizes)
     wanted = torch.is_grad_enabled() and (sides[0].requires_grad or sides[2].requires_grad)
     scores: Tensor = _PairedMaxsim.apply(*sides, owners, wanted)  # type: ignore[no-untyped-call]
     return scores
@@ -43,20 +44,23 @@ class _PairedMaxsim(torch.autograd.Function):
         owners: Tensor,
         wanted: bool,
     ) -> Tensor:
-        dtype = accumulation_dtype(query, document)
+        dtype, device = accumulation_dtype(query, document), query.device
         scores = query.new_empty(len(owners), dtype=dtype)
-        document_starts = starts_of(document_lengths)
+        document_starts = upload(starts_of(document_lengths), device)
         longest = int(query_lengths.max()) if len(query_lengths) else 0
-        winners = [owners.new_empty(3, 0)]
-        for tile in cut_texts(document_lengths, longest, tile_elements(query.device)):
+        winners = [document_starts.new_empty(3, 0)]
+        for tile in cut_texts(document_lengths, longest, tile_elements(device), device):
             rows, real = _query_rows(tile, query_lengths, owners, longest)
-            left, right = query[rows].to(dtype), document[tile.tokens].to(dtype)
+            left, right = query[upload(rows, device)].to(dtype), document[tile.tokens].to(dtype)
             best, positions = torch.bmm(left, right.mT).max(-1)
-            scores[tile.texts] = best.where(real, 0).sum(1)
+            scores[tile.texts] = best.where(upload(real, device), 0).sum(1)
             if wanted:
+                entries = real.flatten().nonzero().squeeze(1)
+                pair = tile.host_texts[:, None].expand_as(rows)
+                lists = torch.stack([rows.flatten()[entries], pair.flatten()[entries], entries])
+                row, pair, entry = upload(lists, device)
                 won = document_starts[tile.texts] + tile.winners(positions.T)
-                pair = tile.texts[:, None].expand_as(rows)
-                winners.append(torch.stack([rows[real], won.T[real], pair[real]]))
+                winners.append(torch.stack([row, won.T.flatten()[entry], pair]))
         ctx.save_for_backward(query, document, torch.cat(winners, 1))
         return scores
 
@@ -81,10 +85,11 @@ class _PairedMaxsim(torch.autograd.Function):
 def _query_rows(
     tile: Tile, query_lengths: Tensor, owners: Tensor, longest: int
 ) -> tuple[Tensor, Tensor]:
-    """The query tokens of each pair of a tile as a rectangle, and which of them are real."""
-    lengths = query_lengths[owners[tile.texts], None]
-    within = torch.arange(longest, device=lengths.device).expand(len(tile.texts), -1)
+    """The query tokens of each pair of a tile as a rectangle, and which of them are real; on the CPU."""
+    owner = owners[tile.host_texts]
+    lengths = query_lengths[owner, None]
+    within = torch.arange(longest).expand(len(owner), -1)
     real = within < lengths
     # An empty query at the very end starts past the last token; any row will do, as nothing of it is real.
-    starts = starts_of(query_lengths)[owners[tile.texts], None].where(lengths > 0, 0)
+    starts = starts_of(query_lengths)[owner, None].where(lengths > 0, 0)
     return starts + within.where(real, 0), real

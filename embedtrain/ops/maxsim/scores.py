@@ -16,7 +16,7 @@ Source: Khattab and Zaharia (2020), https://arxiv.org/abs/2004.12832.
 from types import ModuleType
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from embedtrain.errors import UserError
@@ -24,6 +24,7 @@ from embedtrain.ops.backend import Backend, load_fused
 from embedtrain.ops.maxsim.pairs import paired_maxsim
 from embedtrain.ops.maxsim.reference import maxsim_reference, rectangle
 from embedtrain.ops.maxsim.token_maximum import segment_sums, token_maximum
+from embedtrain.packed import upload
 from embedtrain.types import TokenEmbeddings
 
 
@@ -42,13 +43,12 @@ def maxsim(
         if backend == "reference":
             (padded, mask), (documents, document_mask) = rectangle(query), rectangle(document)
             return maxsim_reference(padded, documents, mask, document_mask)
-        filled = document.lengths > 0
-        document = TokenEmbeddings(document.tokens, document.lengths[filled])
+        document, filled = _without_empty(document)
         if backend == "fused":
             scores: Tensor = _kernels(query, document).maxsim_fused(query, document)
         else:
-            values, _ = token_maximum(query.tokens, document.tokens, document.lengths)
-            scores = segment_sums(values, query.lengths)
+            values, _ = token_maximum(query.tokens, document.tokens, document.sizes)
+            scores = segment_sums(values, query.sizes)
         return _with_empty(scores, filled, torch.finfo(scores.dtype).min)
 
 
@@ -57,13 +57,22 @@ def maxsim_grouped(
 ) -> Float[Tensor, " documents"]:
     """Score document ``n`` against query ``owners[n]``, as distillation and reranking do.
 
-    Groups may be of any size and in any order.
+    Groups may be of any size and in any order. Owners on the CPU keep the host from waiting for a device.
     """
     with torch.autocast(query.tokens.device.type, enabled=False):
-        filled = document.lengths > 0
-        document = TokenEmbeddings(document.tokens, document.lengths[filled])
-        scores = paired_maxsim(query, document, owners[filled])
+        document, filled = _without_empty(document)
+        scores = paired_maxsim(query, document, owners.cpu()[filled])
         return _with_empty(scores, filled, torch.finfo(scores.dtype).min)
+
+
+def _without_empty(
+    document: TokenEmbeddings,
+) -> tuple[TokenEmbeddings, Bool[Tensor, " documents"]]:
+    """Return the tokens of the documents that have any, and which these are, on the CPU."""
+    filled = document.sizes > 0
+    sizes = document.sizes[filled]
+    there = upload(sizes, document.lengths.device)
+    return TokenEmbeddings(document.tokens, there, host_lengths=sizes), filled
 
 
 def _with_empty(scores: Tensor, filled: Tensor, value: float) -> Tensor:
@@ -71,7 +80,8 @@ def _with_empty(scores: Tensor, filled: Tensor, value: float) -> Tensor:
     if bool(filled.all()):
         return scores
     everything = scores.new_full((*scores.shape[:-1], len(filled)), value)
-    return everything.index_copy(-1, filled.nonzero().squeeze(1), scores)
+    places = upload(filled.nonzero().squeeze(1), scores.device)
+    return everything.index_copy(-1, places, scores)
 
 
 def _kernels(query: TokenEmbeddings, document: TokenEmbeddings) -> ModuleType:
@@ -103,10 +113,9 @@ def xtr_scores(
     Source: Lee et al. (2023), https://arxiv.org/abs/2304.01982.
     """
     with torch.autocast(query.tokens.device.type, enabled=False):
-        filled = document.lengths > 0
-        lengths = document.lengths[filled]
-        best, threshold = token_maximum(query.tokens, document.tokens, lengths, top_k)
+        document, filled = _without_empty(document)
+        best, threshold = token_maximum(query.tokens, document.tokens, document.sizes, top_k)
         retrieved = best >= threshold[:, None]
-        summed = segment_sums(best.where(retrieved, 0), query.lengths)
-        counted = segment_sums(retrieved.to(best.dtype), query.lengths)
+        summed = segment_sums(best.where(retrieved, 0), query.sizes)
+        counted = segment_sums(retrieved.to(best.dtype), query.sizes)
         return _with_empty(summed / counted.clamp(min=1), filled, 0.0)

@@ -15,6 +15,8 @@ from jaxtyping import Float, Int, Int64
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from embedtrain.packed import upload
+
 CPU_TILE = 2**20
 """Similarities held at once on a CPU: 4 MiB of float32, so that the maximum reads them from the cache."""
 
@@ -33,6 +35,8 @@ class Tile:
     """
 
     texts: Int64[Tensor, " chosen"]
+    host_texts: Int64[Tensor, " chosen"]
+    """The same on the CPU."""
     lengths: Int64[Tensor, " chosen"]
     tokens: Int64[Tensor, "chosen longest"]
 
@@ -56,23 +60,28 @@ def starts_of(lengths: Int64[Tensor, " texts"]) -> Int64[Tensor, " texts"]:
     return lengths.cumsum(0) - lengths
 
 
-def cut_texts(lengths: Int64[Tensor, " texts"], num_rows: int, elements: int) -> Iterator[Tile]:
+def cut_texts(
+    lengths: Int64[Tensor, " texts"],
+    num_rows: int,
+    elements: int,
+    device: torch.device | str = "cpu",
+) -> Iterator[Tile]:
     """Cut non-empty texts, longest first, into tiles of at most ``elements`` similarities.
 
-    Neighbours in that order have nearly the same length, so that little is computed twice. A single text
+    ``lengths`` lie on the CPU, where shapes are decided; what a tile holds lies on ``device``. Neighbours in that order have nearly the same length, so that little is computed twice. A single text
     that is longer than the budget still makes one tile.
     """
     order = lengths.argsort(descending=True, stable=True)
-    starts = starts_of(lengths)
     longest_first = lengths[order].tolist()
+    there = upload(torch.stack([order, lengths[order], starts_of(lengths)[order]]), device)
     begin = 0
     while begin < len(longest_first):
         longest = longest_first[begin]
         end = begin + max(1, elements // max(1, num_rows * longest))
-        texts = order[begin:end]
-        within = torch.arange(longest, device=lengths.device).expand(len(texts), -1)
-        within = within.where(within < lengths[texts, None], 0)
-        yield Tile(texts, lengths[texts], starts[texts, None] + within)
+        texts, sizes, starts = there[:, begin:end]
+        within = torch.arange(longest, device=device).expand(len(texts), -1)
+        within = within.where(within < sizes[:, None], 0)
+        yield Tile(texts, order[begin:end], sizes, starts[:, None] + within)
         begin = end
 
 
@@ -99,10 +108,11 @@ def sum_weighted_rows(
 def segment_sums(
     values: Float[Tensor, "tokens columns"], lengths: Int64[Tensor, " texts"]
 ) -> Float[Tensor, "texts columns"]:
-    """Add the rows of each text; a text without tokens gives 0."""
+    """Add the rows of each text, whose lengths lie on the CPU; a text without tokens gives 0."""
     if len(lengths) and bool((lengths == lengths[0]).all()):
         return values.reshape(len(lengths), int(lengths[0]), values.shape[1]).sum(1)
-    return torch.segment_reduce(values, "sum", lengths=lengths, axis=0, unsafe=True, initial=0)
+    there = upload(lengths, values.device)
+    return torch.segment_reduce(values, "sum", lengths=there, axis=0, unsafe=True, initial=0)
 
 
 def token_maximum(
@@ -120,7 +130,7 @@ def token_maximum(
     Args:
         rows: What is compared with every text.
         tokens: The tokens of the texts, end to end.
-        lengths: The number of tokens of each text, at least 1.
+        lengths: The number of tokens of each text, at least 1, on the CPU.
         top_k: How many tokens, over all texts, count as near to a row.
     """
     assert int(lengths.sum()) == len(tokens), "lengths do not add up to the tokens"
@@ -159,20 +169,22 @@ class _TokenMaximum(torch.autograd.Function):
             if k is not None:
                 threshold[block] = best.amin(-1)
         ctx.mark_non_differentiable(threshold)
-        ctx.save_for_backward(rows, tokens, lengths, winners)
+        ctx.lengths = lengths
+        ctx.save_for_backward(rows, tokens, winners)
         return values, threshold
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401 - torch documents no type
-        rows, tokens, lengths, winners = ctx.saved_tensors
+        rows, tokens, winners = ctx.saved_tensors
         dtype = gradient.dtype
         row_values, token_values = rows.to(dtype), tokens.to(dtype)
         row_gradient = torch.zeros_like(row_values) if ctx.needs_input_grad[0] else None
         token_gradient = torch.empty_like(token_values) if ctx.needs_input_grad[1] else None
-        starts, ends = starts_of(lengths), lengths.cumsum(0).tolist()
+        ends = [0, *ctx.lengths.cumsum(0).tolist()]
+        starts = upload(starts_of(ctx.lengths), rows.device)
         step = max(1, ENTRIES // max(1, len(rows)))
-        for begin in range(0, len(lengths), step):
+        for begin in range(0, len(starts), step):
             texts = slice(begin, begin + step)
             weights = gradient[:, texts].contiguous()
             winner = winners[:, texts] + starts[texts]
@@ -181,7 +193,7 @@ class _TokenMaximum(torch.autograd.Function):
                     winner, token_values, mode="sum", per_sample_weights=weights
                 )
             if token_gradient is not None:
-                first, last = int(starts[begin]), ends[min(begin + step, len(ends)) - 1]
+                first, last = ends[begin], ends[min(begin + step, len(starts))]
                 row = torch.arange(len(rows), device=rows.device)[:, None].expand_as(winner)
                 token_gradient[first:last] = sum_weighted_rows(
                     row_values,
@@ -216,7 +228,7 @@ def _similarities(
 
     def tiles(block: slice) -> Iterator[tuple[Tile, Tensor]]:
         left = rows[block].to(dtype)
-        for tile in cut_texts(lengths, size, elements):
+        for tile in cut_texts(lengths, size, elements, rows.device):
             right = tokens[tile.tokens.flatten()].to(dtype)
             similarity = buffer[: len(left) * len(right)].view(len(left), len(right))
             torch.mm(left, right.T, out=similarity)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.contract.texts import AnyContract, TextSide, Tokenization
 from embedtrain.errors import UserError
+from embedtrain.models.backbone.attention.layout import lay_out
 from embedtrain.models.backbone.few_shapes import fill_up
 from embedtrain.models.backbone.loading import Backbone, BackboneConfig, Packing, position_offset
 from embedtrain.models.backbone.long_positions import (
@@ -21,7 +22,7 @@ from embedtrain.models.backbone.long_positions import (
     token_types,
 )
 from embedtrain.models.backbone.packed_attention import NAME as PACKED
-from embedtrain.models.backbone.packed_attention import length_groups
+from embedtrain.models.backbone.packing_check import Running, enough, states_agree, texts_to_check
 from embedtrain.models.backbone.self_extend import NAME as SELF_EXTEND
 from embedtrain.models.backbone.self_extend import Extension, extension
 from embedtrain.models.backbone.word_table import WordTable
@@ -53,7 +54,7 @@ class TextEncoder(nn.Module, ABC):
     Args:
         backbone: Model and tokenizer.
         contract: Prompts, lengths and how states become embeddings.
-        packing: ``packed``, ``padded``, or ``auto``, which packs on CPU if a check of this very
+        packing: ``packed``, ``padded``, or ``auto``, which packs on CPU and CUDA if a check of this very
             backbone shows that it gives the same states.
         learn_temperature: Start value of a learnable temperature, or None.
 
@@ -99,7 +100,7 @@ class TextEncoder(nn.Module, ABC):
         # Shape [1], not []: DeepSpeed cannot broadcast 0-dimensional parameters.
         self.log_temperature = nn.Parameter(start) if learn_temperature else None
         self.packing: Packing = packing
-        self._packed_is_exact: bool | None = None
+        self._packed_is_exact: dict[Running, bool] = {}
         self._extension: Extension | None = None
         self.read_long_inputs()
 
@@ -112,7 +113,7 @@ class TextEncoder(nn.Module, ABC):
         wish = self.own_positions
         if wish is None:
             return
-        self._packed_is_exact = None
+        self._packed_is_exact = {}
         if wish.method == "self_extend":
             self._extension = extension(self.backbone, wish, "model.long_inputs")
         else:
@@ -186,22 +187,24 @@ class TextEncoder(nn.Module, ABC):
         return run(texts, attended, layers)
 
     def _packed_states(
-        self, texts: Texts, attended: Tensor | None = None, layers: tuple[int, ...] = ()
+        self,
+        texts: Texts,
+        attended: Tensor | None = None,
+        layers: tuple[int, ...] = (),
+        **rehearsed: bool,
     ) -> Float[Tensor, "tokens width"]:
         self._use_attention(PACKED if self._extension is None else SELF_EXTEND)
         tokens = len(texts.ids)
         if texts.ids.device.type == "cpu":
             texts, attended = fill_up(texts, attended, self.tokenizer.pad_token_id or 0)
-        seen = texts.lengths if attended is None else attended
         more: dict[str, Any] = {"position_ids": self._places(texts)[None]}
         if self._extension is not None:
             more["extension"] = self._extension
         elif self.own_positions is not None:
             more |= token_types(self.backbone, texts.ids[None])
-        groups = length_groups(texts.lengths.tolist(), seen.tolist())
-        return self._run(layers, input_ids=texts.ids[None], sequence_groups=groups, **more)[
-            0, :tokens
-        ]
+        seen = None if attended is None else attended.tolist()
+        more["layout"] = lay_out(texts.sizes.tolist(), texts.ids.device, seen, **rehearsed)
+        return self._run(layers, input_ids=texts.ids[None], **more)[0, :tokens]
 
     def _run(self, layers: tuple[int, ...], **inputs: object) -> Float[Tensor, "texts width dim"]:
         """Return the states after each of ``layers`` and after the last, side by side."""
@@ -241,52 +244,44 @@ class TextEncoder(nn.Module, ABC):
     def _use_attention(self, name: str) -> None:
         if self.backbone.config._attn_implementation != name:  # noqa: SLF001 - no getter
             self.backbone.set_attn_implementation(name)
+            if self.backbone.config._attn_implementation != name:  # noqa: SLF001
+                family = self.backbone.config.model_type
+                raise ValueError(f"the family {family} takes no attention from outside")
 
     def _packs(self, device: torch.device) -> bool:
         """Decide, once, whether to pack; an explicit wish that cannot be met is an error."""
         packing = self.packing if self._extension is None else "packed"  # where it is written
-        if packing == "padded" or (packing == "auto" and device.type != "cpu"):
+        if packing == "padded" or (packing == "auto" and device.type not in ("cpu", "cuda")):
             return False
-        if self._packed_is_exact is None:
-            self._packed_is_exact = self._check_packing(device)
-            logger.info("packing: %s", "packed" if self._packed_is_exact else "padded")
-        if packing == "packed" and not self._packed_is_exact:
+        running = Running.of(self.backbone, device)
+        if running not in self._packed_is_exact:
+            self._packed_is_exact[running] = self._check_packing(device, running)
+            logger.info("packing: %s", "packed" if self._packed_is_exact[running] else "padded")
+        if packing == "packed" and not self._packed_is_exact[running]:
             place = "model.packing" if self._extension is None else "model.long_inputs"
             raise UserError(
                 place, "packed is not exact for this backbone", cure="Use auto or another method"
             )
-        return self._packed_is_exact
+        return self._packed_is_exact[running]
 
-    @torch.no_grad()
-    def _check_packing(self, device: torch.device) -> bool:
-        """Compare packed with padded states on random tokens, longer than any attention window.
-
-        Backbones differ in what they make of positions and masks; a wrong guess would be silent.
-        """
+    def _check_packing(self, device: torch.device, running: Running) -> bool:
+        """Compare packed with padded states, of texts that are longer than any attention window."""
         limit = max(self.contract.length("query"), self.contract.length("document"))
         if self._extension is not None:
             limit = min(limit, self._extension.wish.known_window)  # padding knows no longer ones
-        lengths = torch.tensor(sorted({limit, min(limit, 19), min(limit, 7)}, reverse=True))
-        lengths = torch.cat([lengths, lengths[-1:]]).to(device)
-        generator = torch.Generator().manual_seed(0)
-        total, vocabulary = int(lengths.sum()), self.backbone.config.vocab_size
-        ids = torch.randint(0, vocabulary, (total,), generator=generator).to(device)
-        ids[ids == (self.tokenizer.pad_token_id or 0)] = vocabulary - 1
-        texts = Texts(ids, lengths)
-        attended = self._attended_in_check(lengths)
-        training = self.backbone.training
-        self.backbone.eval()
-        try:
-            with torch.autocast(device.type, enabled=False):
-                padded = self._padded_states(texts, attended)
-                packed = self._packed_states(texts, attended)
-        except (TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
-            logger.info("packing is not possible with this backbone: %s", error)
-            return False
-        finally:
-            self.backbone.train(training)
-        scale = padded.abs().max()
-        return bool((packed - padded).abs().max() <= 1e-4 * scale)
+        if self.own_positions is None:
+            limit = enough(limit, self.backbone.config)
+        vocabulary, padding = self.backbone.config.vocab_size, self.tokenizer.pad_token_id
+        texts = texts_to_check(limit, vocabulary, padding, device)
+        attended = self._attended_in_check(texts.sizes)
+        as_then = {"in_training": self.backbone.training, "drops": running.drops}
+        return states_agree(
+            self.backbone,
+            running,
+            texts.sizes.tolist(),
+            lambda: self._padded_states(texts, attended),
+            lambda: self._packed_states(texts, attended, **as_then),
+        )
 
     def _attended_in_check(self, lengths: Tensor) -> Tensor | None:  # noqa: ARG002
         """Return how many tokens the check lets others look at; None where that never differs."""

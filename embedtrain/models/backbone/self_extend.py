@@ -19,14 +19,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.errors import UserError
+from embedtrain.models.backbone.attention.grouped import attend_alike, join_groups, split_groups
+from embedtrain.models.backbone.attention.layout import Layout
+from embedtrain.models.backbone.attention.rules import Rules, layer_window
 from embedtrain.models.backbone.long_positions import find_rotary
-from embedtrain.models.backbone.packed_attention import join_groups, split_groups
 
 NAME = "embedtrain_self_extend"
 ROWS_AT_ONCE = 256
@@ -85,7 +87,7 @@ def self_extend_attention(
     value: Float[Tensor, "1 key_heads tokens head_dim"],
     _attention_mask: Tensor | None,
     *,
-    sequence_groups: list[tuple[int, int, int]],
+    layout: Layout,
     extension: Extension,
     scaling: float | None = None,
     dropout: float = 0.0,
@@ -97,24 +99,21 @@ def self_extend_attention(
 
     Layers that look at a sliding window of tokens only are left as they are.
     """
-    if is_causal is None:
-        is_causal = bool(getattr(module, "is_causal", False))
+    told = is_causal is not None
+    causal = bool(is_causal if told else getattr(module, "is_causal", False))
+    mask_window = getattr(module.config, "sliding_window", None)
+    window = layer_window(sliding_window, causal=causal, told=told, mask_window=mask_window)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    rows = (x[0].transpose(0, 1) for x in (query, key, value))
     results = []
-    for q, k, v, attended in split_groups(sequence_groups, query, key, value):
-        length = q.shape[2]
-        if length <= extension.wish.known_window or sliding_window is not None:
-            seen_k, seen_v = k[:, :, :attended], v[:, :, :attended]
-            mask = _mask(length, attended, is_causal, sliding_window, q.device)
-            out = F.scaled_dot_product_attention(
-                q, seen_k, seen_v, mask, dropout, False if mask is not None else is_causal, scale=scale,
-                enable_gqa=k.shape[1] != q.shape[1],
-            )  # fmt: skip
+    for q, k, v, attended in split_groups(layout.groups, *rows):
+        if q.shape[2] <= extension.wish.known_window or sliding_window is not None:
+            out = attend_alike(q, k, v, attended, Rules(scale, window, causal, dropout))
         else:
-            weights = _Weights(extension, module, is_causal, scale, dropout)
+            weights = _Weights(extension, module, causal, scale, dropout)
             out = weights.attend(q, k, v, attended)
         results.append(out)
-    return join_groups(results).to(query.dtype), None
+    return join_groups(results)[None].to(query.dtype), None
 
 
 AttentionInterface.register(NAME, self_extend_attention)
@@ -165,19 +164,3 @@ class _Weights:
         """Move all queries by one distance."""
         distances = torch.full((queries.shape[2],), distance, device=queries.device)
         return self.extension.rotate(self.module, queries, queries, distances)[0]
-
-
-def _mask(
-    length: int,
-    attended: int,
-    is_causal: bool,
-    sliding_window: int | None,
-    device: torch.device,
-) -> Bool[Tensor, "tokens attended"] | None:
-    """Return what may be looked at in a local layer; None where all of it."""
-    if sliding_window is None or sliding_window >= length:
-        return None
-    rows, columns = torch.arange(length, device=device), torch.arange(attended, device=device)
-    distance = rows[:, None] - columns[None]
-    local: Tensor = distance.abs() < sliding_window
-    return local & (distance >= 0) if is_causal else local

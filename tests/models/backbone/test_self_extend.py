@@ -7,6 +7,7 @@ import torch
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from embedtrain.contract.long_inputs import LongInputs
+from embedtrain.models.backbone.attention.layout import lay_out
 from embedtrain.models.backbone.self_extend import extension, self_extend_attention
 from embedtrain.models.build import load_encoder
 
@@ -56,7 +57,7 @@ def attend(backbone, wish, length, *, is_causal):
     turned = apply_rotary_pos_emb(query, key, cosine, sine)
     found, _ = self_extend_attention(
         backbone.layers[0].self_attn, *turned, value, None,
-        sequence_groups=[(1, length, length)],
+        layout=lay_out([length], torch.device("cpu")),
         extension=extension(backbone, wish, "here"), is_causal=is_causal,
     )  # fmt: skip
     return found[0], naive(backbone, query, key, value, wish, is_causal=is_causal)

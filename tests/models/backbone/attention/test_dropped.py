@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from embedtrain.models.backbone.dropped_attention import dropped_attention
-from embedtrain.models.backbone.packed_attention import split_groups
+from embedtrain.models.backbone.attention.dropped import dropped_attention
+from embedtrain.models.backbone.attention.grouped import split_groups
+from embedtrain.models.backbone.attention.rules import Rules, band
 
 GROUPS = [(2, 5, 5), (1, 4, 2), (3, 1, 1)]
 TOKENS = sum(count * length for count, length, _ in GROUPS)
@@ -18,31 +19,31 @@ def rows() -> list[torch.Tensor]:
     ]
 
 
-def plain(query, key, value, dropout, is_causal):
+def plain(query, key, value, rules):
     """Attend text by text with every score stored; the same masks, drawn at once."""
     sizes = [count * 3 * length * seen for count, length, seen in GROUPS]
-    kept = torch.empty(sum(sizes), dtype=torch.bool).bernoulli_(1 - dropout).split(sizes)
+    kept = torch.empty(sum(sizes), dtype=torch.bool).bernoulli_(1 - rules.dropout).split(sizes)
     outputs = []
-    groups = split_groups(GROUPS, *(x.transpose(0, 1)[None] for x in (query, key, value)))
-    for (q, k, v, seen), drawn in zip(groups, kept, strict=True):
-        scores = q @ k[:, :, :seen].transpose(-1, -2) * 0.3
-        if is_causal:
-            later = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
-            scores = scores.masked_fill(later, float("-inf"))
-        weights = scores.softmax(-1) * drawn.view(scores.shape) / (1 - dropout)
-        outputs.append((weights @ v[:, :, :seen]).transpose(1, 2).flatten(0, 1))
+    groups = split_groups(GROUPS, query, key, value)
+    for (q, k, v, attended), drawn in zip(groups, kept, strict=True):
+        scores = q @ k[:, :, :attended].transpose(-1, -2) * 0.3
+        seen = band(*(torch.arange(size) for size in scores.shape[-2:]), rules.reach)
+        scores = scores.masked_fill(~seen, float("-inf"))
+        weights = scores.softmax(-1) * drawn.view(scores.shape) / (1 - rules.dropout)
+        outputs.append((weights @ v[:, :, :attended]).transpose(1, 2).flatten(0, 1))
     return torch.cat(outputs)
 
 
-@pytest.mark.parametrize("is_causal", [False, True])
+@pytest.mark.parametrize("window", [(-1, -1), (-1, 0), (2, 0), (2, 2)])
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
-def test_values_and_gradients_are_those_of_plain_attention(dropout, is_causal):
+def test_values_and_gradients_are_those_of_plain_attention(dropout, window):
+    rules = Rules(0.3, window, dropout=dropout)
     gradient = torch.randn(TOKENS, 3, 4, generator=torch.Generator().manual_seed(1)).double()
     found, expected = rows(), rows()
     torch.manual_seed(2)
-    ours = dropped_attention(*found, GROUPS, 0.3, dropout, is_causal=is_causal)
+    ours = dropped_attention(*found, GROUPS, rules)
     torch.manual_seed(2)
-    theirs = plain(*expected, dropout, is_causal)
+    theirs = plain(*expected, rules)
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
     ours.backward(gradient)
     theirs.backward(gradient)
@@ -60,13 +61,13 @@ def test_what_is_kept_grows_by_a_byte_for_each_score():
 
     query, key, value = rows()
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        dropped_attention(query, key, value, GROUPS, 0.3, 0.1, is_causal=False)
+        dropped_attention(query, key, value, GROUPS, Rules(0.3, dropout=0.1))
     scores = sum(count * 3 * length * seen for count, length, seen in GROUPS)
     assert sum(sizes.values()) == 3 * query.nbytes + scores
 
 
 def test_a_share_of_the_weights_is_dropped_and_the_mean_stays():
     one = torch.zeros(400, 2, 1)
-    result = dropped_attention(one, one, one + 1, [(1, 400, 400)], 1.0, 0.25, is_causal=False)
+    result = dropped_attention(one, one, one + 1, [(1, 400, 400)], Rules(1.0, dropout=0.25))
     assert 0.97 < result.mean() < 1.03
     assert result.std() > 0.01

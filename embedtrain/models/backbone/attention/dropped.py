@@ -6,15 +6,17 @@ heap into pieces. Here a byte says for each score whether it was dropped, all el
 the rows themselves, and the backward pass computes the scores again: a product that is narrow beside the layers.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-Groups = Sequence[tuple[int, int, int]]
+from embedtrain.models.backbone.attention.layout import Groups
+from embedtrain.models.backbone.attention.rules import WHOLE, Rules, band
+
 Rows = Float[Tensor, "tokens heads head_dim"]
 
 
@@ -23,10 +25,7 @@ def dropped_attention(
     key: Rows,
     value: Rows,
     groups: Groups,
-    scale: float,
-    dropout: float,
-    *,
-    is_causal: bool,
+    rules: Rules,
 ) -> Rows:
     """Attend within each text, on a CPU, and drop attention weights.
 
@@ -35,13 +34,10 @@ def dropped_attention(
         key: The same.
         value: The same.
         groups: Number of texts, length and how many tokens are looked at, of each run of equally long texts.
-        scale: Factor of the scores.
-        dropout: Share of the weights that is dropped; the others grow by ``1 / (1 - dropout)``.
-        is_causal: Whether a token looks at those up to itself only.
+        rules: Scale, window and the share of the weights that is dropped; the others grow by
+            ``1 / (1 - dropout)``. Scores have no cap.
     """
-    result: Tensor = _DroppedAttention.apply(  # type: ignore[no-untyped-call]
-        query, key, value, groups, scale, dropout, is_causal
-    )
+    result: Tensor = _DroppedAttention.apply(query, key, value, groups, rules)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -53,28 +49,26 @@ class _DroppedAttention(torch.autograd.Function):
         key: Rows,
         value: Rows,
         groups: Groups,
-        scale: float,
-        dropout: float,
-        is_causal: bool,
+        rules: Rules,
     ) -> Rows:
         sizes = [n * query.shape[1] * length * seen for n, length, seen in groups]
-        kept = torch.empty(sum(sizes), dtype=torch.bool).bernoulli_(1 - dropout)
+        kept = torch.empty(sum(sizes), dtype=torch.bool).bernoulli_(1 - rules.dropout)
         result = torch.empty(query.shape, dtype=query.dtype)
         for (q, k, v, out), drawn in zip(
             _parts(groups, query, key, value, result), torch.split(kept, sizes), strict=True
         ):
-            weights = _weights(q, k, scale, is_causal=is_causal)
+            weights = _weights(q, k, rules)
             weights.mul_(drawn.view(weights.shape))
-            out.copy_((weights @ v).div_(1 - dropout))
+            out.copy_((weights @ v).div_(1 - rules.dropout))
         ctx.save_for_backward(query, key, value, kept)
-        ctx.rest = groups, sizes, scale, dropout, is_causal
+        ctx.rest = groups, sizes, rules
         return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Rows) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         query, key, value, kept = ctx.saved_tensors
-        groups, sizes, scale, dropout, is_causal = ctx.rest
+        groups, sizes, rules = ctx.rest
         rows = query, key, value
         results = [torch.zeros(x.shape, dtype=x.dtype) for x in rows]
         parts = _parts(
@@ -83,16 +77,16 @@ class _DroppedAttention(torch.autograd.Function):
         for (q, k, v, g, q_out, k_out, v_out), drawn in zip(
             parts, torch.split(kept, sizes), strict=True
         ):
-            weights = _weights(q, k, scale, is_causal=is_causal)
+            weights = _weights(q, k, rules)
             mask = drawn.view(weights.shape)
-            g.div_(1 - dropout)
+            g.div_(1 - rules.dropout)
             v_out.copy_((weights * mask).transpose(-1, -2) @ g)
             slopes = (g @ v.transpose(-1, -2)).mul_(mask)
             slopes.mul_(weights)
             slopes.addcmul_(weights, slopes.sum(-1, keepdim=True), value=-1)
-            q_out.copy_((slopes @ k).mul_(scale))
-            k_out.copy_((slopes.transpose(-1, -2) @ q).mul_(scale))
-        return (*results, None, None, None, None)
+            q_out.copy_((slopes @ k).mul_(rules.scale))
+            k_out.copy_((slopes.transpose(-1, -2) @ q).mul_(rules.scale))
+        return (*results, None, None)
 
 
 def _parts(groups: Groups, *rows: Rows) -> Iterator[tuple[Tensor, ...]]:
@@ -111,11 +105,11 @@ def _parts(groups: Groups, *rows: Rows) -> Iterator[tuple[Tensor, ...]]:
         yield tuple(x[:, :, :seen] if i in limited else x for i, x in enumerate(views))
 
 
-def _weights(q: Tensor, k: Tensor, scale: float, *, is_causal: bool) -> Tensor:
-    scores = (q * scale) @ k.transpose(-1, -2)
-    if is_causal:
-        later: Bool[Tensor, "length seen"] = torch.ones(scores.shape[-2:], dtype=torch.bool).triu_(
-            1
-        )
-        scores.masked_fill_(later, float("-inf"))
+def _weights(q: Tensor, k: Tensor, rules: Rules) -> Tensor:
+    scores = (q * rules.scale) @ k.transpose(-1, -2)
+    reach = rules.within(*scores.shape[-2:])
+    if reach != WHOLE:
+        rows, columns = (torch.arange(size) for size in scores.shape[-2:])
+        # Not minus infinity: a query whose window holds no key that is looked at would get NaN.
+        scores.masked_fill_(~band(rows, columns, reach), torch.finfo(scores.dtype).min)
     return torch.softmax(scores, -1)

@@ -87,9 +87,12 @@ def exact_match_scores(
         return scores.index_add(0, place, similarity).view(len(query), len(document))
 
 
-def text_of_token(lengths: Int64[Tensor, " texts"]) -> Int64[Tensor, " tokens"]:
-    """Return which text each token belongs to."""
-    return torch.arange(len(lengths), device=lengths.device).repeat_interleave(lengths)
+def text_of_token(
+    lengths: Int64[Tensor, " texts"], total: int | None = None
+) -> Int64[Tensor, " tokens"]:
+    """Return which text each token belongs to; without ``total``, their number, a device has to be asked."""
+    every = torch.arange(len(lengths), device=lengths.device)
+    return every.repeat_interleave(lengths, output_size=total)
 
 
 def take(embeddings: Embeddings, rows: Int64[Tensor, " chosen"]) -> Embeddings:

@@ -20,11 +20,12 @@ from torch.utils.checkpoint import checkpoint, noop_context_fn
 from embedtrain.errors import UserError
 from embedtrain.memory import is_out_of_memory, sweep
 from embedtrain.models.recall import recall_contexts
-from embedtrain.packed import Texts
+from embedtrain.packed import Texts, upload
 from embedtrain.progress import console
 from embedtrain.types import TokenEmbeddings
 
 Encoded = TypeVar("Encoded")
+Chunk = TypeVar("Chunk")
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def encode_in_chunks(
     """
     parts, inverse = _run(encode, texts, execution, padded=padded)
     embeddings: Tensor = torch.cat(parts)
-    return embeddings[inverse.to(embeddings.device)]
+    return embeddings.index_select(0, upload(inverse, embeddings.device))
 
 
 def encode_tokens_in_chunks(
@@ -132,8 +133,26 @@ def encode_tokens_in_chunks(
     )
     tokens = torch.cat([part.tokens for part in parts])
     lengths = torch.cat([part.lengths for part in parts])
-    together = TokenEmbeddings(tokens, lengths, ids, cls, parts[0].exact_match, gates)
-    return together.select(inverse.to(lengths.device))
+    sizes = torch.cat([part.sizes for part in parts])
+    together = TokenEmbeddings(tokens, lengths, ids, cls, parts[0].exact_match, gates, sizes)
+    return together.select(inverse)
+
+
+def encode_again(
+    encode: Callable[[Chunk], Encoded], chunk: Chunk, on_device: Tensor, *, recall: bool
+) -> Encoded:
+    """Encode a chunk now and once more in the backward pass, which draws the same random numbers.
+
+    torch replays those of the devices whose tensors are among the arguments; it does not look into a chunk, so
+    ``on_device`` is any tensor of it.
+    """
+
+    def run(chunk: Chunk, _: Tensor) -> Encoded:
+        return encode(chunk)
+
+    contexts = recall_contexts if recall else noop_context_fn
+    result: Encoded = checkpoint(run, chunk, on_device, use_reentrant=False, context_fn=contexts)
+    return result
 
 
 def _run(
@@ -144,17 +163,16 @@ def _run(
     padded: bool,
     least: int = 0,
 ) -> tuple[list[Encoded], Int64[Tensor, " texts"]]:
-    """Encode all chunks; return their results and where each text stands among them."""
+    """Encode all chunks; return their results and where each text stands among them, on the CPU."""
     if not torch.is_grad_enabled() and execution.agree is None:
         return _run_within_memory(encode, texts, execution, padded=padded, least=least)
-    chunks, idle = plan_together(texts.lengths.cpu(), execution, padded=padded, least=least)
+    chunks, idle = plan_together(texts.sizes, execution, padded=padded, least=least)
     again = execution.num_recomputed(len(chunks))
     parts: list[Encoded] = []
     for number, rows in enumerate(chunks, 1):
-        chunk = texts.select(rows.to(texts.ids.device))
+        chunk = texts.select(rows)
         if number <= again:
-            contexts = recall_contexts if execution.recall else noop_context_fn
-            parts.append(checkpoint(encode, chunk, use_reentrant=False, context_fn=contexts))
+            parts.append(encode_again(encode, chunk, chunk.ids, recall=execution.recall))
         else:
             parts.append(encode(chunk))
     for _ in range(idle):
@@ -176,13 +194,13 @@ def _run_within_memory(
     Raises:
         UserError: If not even one text fits.
     """
-    lengths, size = texts.lengths.cpu(), execution.chunk_tokens
+    lengths, size = texts.sizes, execution.chunk_tokens
     todo = plan_chunks(lengths, size, padded=padded, least=least)
     parts: list[Encoded] = []
     done: list[Tensor] = []
     while todo:
         try:
-            parts.append(encode(texts.select(todo[0].to(texts.ids.device))))
+            parts.append(encode(texts.select(todo[0])))
             done.append(todo.pop(0))
             continue
         except (MemoryError, RuntimeError) as error:

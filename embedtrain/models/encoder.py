@@ -23,13 +23,14 @@ from embedtrain.models.backbone.long_positions import (
 )
 from embedtrain.models.backbone.packed_attention import NAME as PACKED
 from embedtrain.models.backbone.packing_check import Running, enough, states_agree, texts_to_check
+from embedtrain.models.backbone.padded_attention import padded_attention
 from embedtrain.models.backbone.self_extend import NAME as SELF_EXTEND
 from embedtrain.models.backbone.self_extend import Extension, extension
 from embedtrain.models.backbone.word_table import WordTable
 from embedtrain.models.chunking import Execution
 from embedtrain.models.exits import exit_states
-from embedtrain.models.pooling import pack_states, positions
-from embedtrain.packed import Texts
+from embedtrain.models.pooling import grid_places, in_grid, positions
+from embedtrain.packed import Texts, upload
 from embedtrain.types import Embeddings, RetrievalBatch, RetrievalOutputs, Side
 
 logger = logging.getLogger(__name__)
@@ -159,7 +160,7 @@ class TextEncoder(nn.Module, ABC):
         """Whether these texts will be encoded without padding."""
         if isinstance(self.backbone, WordTable):
             return True  # no token looks at another, and a text may have none
-        if int(texts.lengths.min()) == 0:
+        if int(texts.sizes.min()) == 0:
             raise UserError("a text", "has no tokens", cure="Remove empty texts")
         return self._packs(texts.ids.device)
 
@@ -175,7 +176,7 @@ class TextEncoder(nn.Module, ABC):
 
         Args:
             texts: Sorted by length where they are packed.
-            attended: How many tokens of each text, from its first, others may look at; None for all.
+            attended: How many tokens of each text, from its first, others may look at, on the CPU; None for all.
             packed: Whether to compute without padding.
             layers: Also return the states that a backbone of so many layers would give, side by side
                 before those of the whole one.
@@ -214,28 +215,29 @@ class TextEncoder(nn.Module, ABC):
 
     def _places(self, texts: Texts) -> Tensor:
         """Return the position of each token, as the backbone counts; it may be a fraction."""
-        wish, lengths = self.own_positions, texts.lengths
+        wish, lengths = self.own_positions, texts.sizes
         places = positions(lengths) if wish is None else long_positions(lengths, wish)
-        return places + position_offset(self.backbone.config)
+        return upload(places + position_offset(self.backbone.config), texts.ids.device)
 
     def _padded_states(
         self, texts: Texts, attended: Tensor | None = None, layers: tuple[int, ...] = ()
     ) -> Float[Tensor, "tokens width"]:
-        self._use_attention(self._padded_attention)
-        width = int(texts.lengths.max())
-        columns = torch.arange(width, device=texts.ids.device)
-        mask = columns < texts.lengths[:, None]
-        seen = mask if attended is None else columns < attended[:, None]
-        ids = torch.full(mask.shape, self.tokenizer.pad_token_id or 0, device=texts.ids.device)
-        ids[mask] = texts.ids
+        width, device = int(texts.sizes.max()), texts.ids.device
+        self._use_attention(padded_attention(self._padded_attention, device))
+        columns = torch.arange(width, device=device)
+        looked_at = texts.lengths if attended is None else upload(attended, device)
+        seen = columns < looked_at[:, None]
+        inside = upload(grid_places(texts.sizes, width), device)
+        pad = self.tokenizer.pad_token_id or 0
+        ids = in_grid(texts.ids, inside, seen.shape, pad)
         more: dict[str, Any] = {}
         if self.own_positions is not None:
-            places = self._places(texts)
-            grid = torch.zeros(mask.shape, dtype=places.dtype, device=places.device)
-            grid[mask] = places
+            grid = in_grid(self._places(texts), inside, seen.shape)
             more = {"position_ids": grid, **token_types(self.backbone, ids)}
-        states = self._run(layers, input_ids=ids, attention_mask=seen.long(), **more)
-        return pack_states(states, mask)[0]
+        all_seen = device.type == "cuda" and attended is None and int(texts.sizes.min()) == width
+        mask = None if all_seen else seen.long()
+        states = self._run(layers, input_ids=ids, attention_mask=mask, **more)
+        return states.flatten(0, 1).index_select(0, inside)
 
     def use_padded_attention(self) -> None:
         """Put the backbone back on the attention it was loaded with; encoding switches when it needs to."""

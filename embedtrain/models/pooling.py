@@ -5,10 +5,11 @@ and how much of it, therefore cannot change a result.
 """
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
 from embedtrain.contract.texts import Pooling
+from embedtrain.ops.similarity import text_of_token
 
 
 def pool(
@@ -23,19 +24,21 @@ def pool(
     Source: ``weighted_mean`` is SGPT, Muennighoff (2022), https://arxiv.org/abs/2202.08904.
     """
     states = widen(states)
+    # Unsafe leaves torch's own checks of the lengths out, which a GPU would have to answer.
     ends = lengths.cumsum(0)
     if pooling == "cls":
         return states[ends - lengths]
     if pooling == "last_token":
         return states[ends - 1]
     if pooling == "max":
-        return torch.segment_reduce(states, "max", lengths=lengths)
+        return torch.segment_reduce(states, "max", lengths=lengths, unsafe=True)
     if pooling == "mean":
         # A text without any word, which only a table of words can meet, gets zeros.
-        return torch.segment_reduce(states, "mean", lengths=lengths, initial=0)
-    weights = positions(lengths).to(states.dtype) + 1
+        return torch.segment_reduce(states, "mean", lengths=lengths, initial=0, unsafe=True)
+    weights = positions(lengths, len(states)).to(states.dtype) + 1
     total = lengths.to(states.dtype) * (lengths + 1) / 2
-    return torch.segment_reduce(states * weights[:, None], "sum", lengths=lengths) / total[:, None]
+    summed = torch.segment_reduce(states * weights[:, None], "sum", lengths=lengths, unsafe=True)
+    return summed / total[:, None]
 
 
 def widen(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -43,11 +46,36 @@ def widen(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
-def positions(lengths: Int64[Tensor, " texts"]) -> Int64[Tensor, " tokens"]:
-    """Return the place of each token in its own text, counted from 0."""
+def positions(
+    lengths: Int64[Tensor, " texts"], total: int | None = None
+) -> Int64[Tensor, " tokens"]:
+    """Return the place of each token in its own text, counted from 0.
+
+    ``total`` is the sum of the lengths; without it a device has to be asked.
+    """
     starts = lengths.cumsum(0) - lengths
-    total = int(lengths.sum())
-    return torch.arange(total, device=lengths.device) - torch.repeat_interleave(starts, lengths)
+    total = int(lengths.sum()) if total is None else total
+    before = torch.repeat_interleave(starts, lengths, output_size=total)
+    return torch.arange(total, device=lengths.device) - before
+
+
+def grid_places(lengths: Int64[Tensor, " texts"], width: int) -> Int64[Tensor, " tokens"]:
+    """Return where tokens lie in a grid with a text in each row, counted row by row.
+
+    ``lengths`` are on the CPU, and so is the result.
+    """
+    return positions(lengths) + width * text_of_token(lengths)
+
+
+def in_grid(
+    values: Shaped[Tensor, "tokens ..."],
+    places: Int64[Tensor, " tokens"],
+    shape: tuple[int, ...],
+    filling: int = 0,
+) -> Shaped[Tensor, "texts width ..."]:
+    """Lay values out in a grid of so many texts and columns, each at its place of :func:`grid_places`."""
+    grid = values.new_full((shape[0] * shape[1], *values.shape[1:]), filling)
+    return grid.index_put((places,), values).unflatten(0, (shape[0], shape[1]))
 
 
 def pack_states(

@@ -7,6 +7,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from embedtrain.models.pooling import positions
+from embedtrain.ops.similarity import text_of_token
+from embedtrain.packed import Texts, upload
 
 BASE = 0x9E3779B97F4A7C15
 WORD_STARTS = ("▁", "Ġ")
@@ -36,25 +38,20 @@ class WholeWords(nn.Module):
             piece.startswith(WORD_STARTS) if marked else not piece.startswith("##")
             for piece in pieces
         ]
-        columns = {
-            "key": torch.tensor([_signed(_hash(surface)) for surface in surfaces]),
-            "power": torch.tensor([_signed(pow(BASE, len(s), 2**64)) for s in surfaces]),
-            "starts": torch.tensor(starts),
-            "lettered": torch.tensor(lettered),
-            "special": torch.tensor([piece in special for piece in pieces]),
-        }
-        for name, column in columns.items():
-            self.register_buffer(name, column, persistent=False)
-        self.key: Tensor
-        self.power: Tensor
-        self.starts: Tensor
-        self.lettered: Tensor
-        self.special: Tensor
+        columns = (
+            torch.tensor([_signed(_hash(surface)) for surface in surfaces]),
+            torch.tensor([_signed(pow(BASE, len(s), 2**64)) for s in surfaces]),
+            torch.tensor(starts),
+            torch.tensor(lettered),
+            torch.tensor([piece in special for piece in pieces]),
+        )
+        # No buffers: words decide shapes, so they are found on the CPU wherever the model is.
+        self.key, self.power, self.starts, self.lettered, self.special = columns
 
     def forward(
         self, ids: Int64[Tensor, " tokens"], lengths: Int64[Tensor, " texts"]
     ) -> tuple[Int64[Tensor, " tokens"], Bool[Tensor, " tokens"]]:
-        """Return the id of each token's word, and which tokens are part of a word.
+        """Return the id of each token's word, and which tokens are part of a word; all of it on the CPU.
 
         Special tokens are not, unless a text has nothing else: then its first token stands for it.
         """
@@ -76,33 +73,34 @@ class WholeWords(nn.Module):
         for number in range(1, int(place.max()) + 1):
             here = torch.nonzero(place == number).squeeze(1)
             hashes[word[here]] = hashes[word[here]] * self.power[ids[here]] + self.key[ids[here]]
-        text = torch.arange(len(lengths), device=ids.device).repeat_interleave(lengths)
+        text = text_of_token(lengths)
         num_ordinary = torch.zeros_like(lengths).index_add_(0, text, (~special).long())
         return hashes[word], ~special | ((num_ordinary[text] == 0) & (within == 0))
 
 
 def average_words(
-    states: Float[Tensor, "tokens dim"],
-    words: Int64[Tensor, " tokens"],
-    text: Int64[Tensor, " tokens"],
-    num_texts: int,
-) -> tuple[Float[Tensor, "words dim"], Int64[Tensor, " words"], Int64[Tensor, " texts"]]:
+    states: Float[Tensor, "tokens dim"], words: Texts
+) -> tuple[Float[Tensor, "words dim"], Texts]:
     """Average the states of each distinct word of a text, all its pieces and all its occurrences.
 
-    Returns the means, the words' ids and the number of words of each text; words are ordered by id.
+    ``words`` holds the id of each token's word, on the CPU. Returns the means, and each text's distinct words in the
+    order of their ids, on the CPU as well.
 
     Source: Hofstätter et al. (2022), https://arxiv.org/abs/2203.13088, "bag of unique whole words".
     """
-    order = words.argsort(stable=True)
+    text = text_of_token(words.lengths)
+    order = words.ids.argsort(stable=True)
     order = order[text[order].argsort(stable=True)]
-    sorted_words, sorted_text = words[order], text[order]
+    sorted_words, sorted_text = words.ids[order], text[order]
     new = torch.ones_like(sorted_words, dtype=torch.bool)
     new[1:] = (sorted_words[1:] != sorted_words[:-1]) | (sorted_text[1:] != sorted_text[:-1])
     group = new.cumsum(0) - 1
-    counts = torch.bincount(group)
-    sums = states.new_zeros(len(counts), states.shape[1]).index_add(0, group, states[order])
-    lengths = torch.bincount(sorted_text[new], minlength=num_texts)
-    return sums / counts[:, None].to(states.dtype), sorted_words[new], lengths
+    counts = upload(torch.bincount(group).to(states.dtype), states.device)
+    ordered = states.index_select(0, upload(order, states.device))
+    sums = states.new_zeros(len(counts), states.shape[1])
+    sums = sums.index_add(0, upload(group, states.device), ordered)
+    lengths = torch.bincount(sorted_text[new], minlength=len(words))
+    return sums / counts[:, None], Texts(sorted_words[new], lengths)
 
 
 def _hash(surface: str) -> int:

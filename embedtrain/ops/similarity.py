@@ -81,21 +81,25 @@ def exact_match_scores(
     within = torch.arange(len(matched_query), device=counts.device)
     within = within - (counts.cumsum(0) - counts)[matched_query]
     matched_document = order[first[matched_query] + within]
-    owner = text_of_token(document)[matched_document]
+    owner = text_of_token(document.lengths, len(document.tokens))[matched_document]
     with torch.autocast(query.tokens.device.type, enabled=False):
         queries, documents = _vectors(query.tokens, document.tokens)
         similarity = (queries[matched_query] * documents[matched_document]).sum(1)
         alone = document.lengths[owner] == 1
         similarity = torch.where(alone, similarity, similarity.clamp_min(0))
         scores = similarity.new_zeros(len(query) * len(document))
-        place = text_of_token(query)[matched_query] * len(document) + owner
+        place = (
+            text_of_token(query.lengths, len(query.tokens))[matched_query] * len(document) + owner
+        )
         return scores.index_add(0, place, similarity).view(len(query), len(document))
 
 
-def text_of_token(texts: TokenEmbeddings) -> Int64[Tensor, " tokens"]:
-    """Return which text each token belongs to."""
-    numbers = torch.arange(len(texts), device=texts.lengths.device)
-    return numbers.repeat_interleave(texts.lengths, output_size=len(texts.tokens))
+def text_of_token(
+    lengths: Int64[Tensor, " texts"], total: int | None = None
+) -> Int64[Tensor, " tokens"]:
+    """Return which text each token belongs to; without ``total``, their number, a device has to be asked."""
+    every = torch.arange(len(lengths), device=lengths.device)
+    return every.repeat_interleave(lengths, output_size=total)
 
 
 def take(embeddings: Embeddings, rows: Int64[Tensor, " chosen"]) -> Embeddings:

@@ -3,6 +3,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from embedtrain.models.whole_words import WholeWords, average_words
+from embedtrain.packed import Texts
 
 SPECIAL = {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
 
@@ -55,11 +56,10 @@ def test_a_text_of_special_tokens_keeps_its_first():
 
 def test_a_word_of_three_pieces_is_their_mean_and_every_occurrence_counts():
     states = torch.tensor([[1.0], [2.0], [6.0], [5.0], [7.0]], requires_grad=True)
-    words = torch.tensor([9, 9, 9, 4, 9])
-    text = torch.tensor([0, 0, 0, 0, 1])
-    means, ids, lengths = average_words(states, words, text, 3)
+    words = Texts(torch.tensor([9, 9, 9, 4, 9]), torch.tensor([4, 1, 0]))
+    means, distinct = average_words(states, words)
     assert means.squeeze(1).tolist() == [5.0, 3.0, 7.0]
-    assert ids.tolist() == [4, 9, 9]
-    assert lengths.tolist() == [2, 1, 0]
+    assert distinct.ids.tolist() == [4, 9, 9]
+    assert distinct.lengths.tolist() == [2, 1, 0]
     means.sum().backward()
     torch.testing.assert_close(states.grad[:3], torch.full((3, 1), 1 / 3))

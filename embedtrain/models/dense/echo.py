@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64
 from torch import Tensor
 
 from embedtrain.contract.texts import Contract, TokenPrepending
@@ -24,24 +24,26 @@ from embedtrain.errors import UserError
 from embedtrain.models.backbone.loading import Backbone
 from embedtrain.models.exits import layer_stacks
 from embedtrain.models.pooling import positions
-from embedtrain.packed import Texts
+from embedtrain.packed import Texts, upload
 
 
-def twice(texts: Texts) -> tuple[Texts, Bool[Tensor, " tokens"]]:
-    """Return each text followed by itself, and which tokens are of the second time."""
-    rows = torch.arange(len(texts), device=texts.ids.device).repeat_interleave(2)
-    repeated = Texts(texts.select(rows).ids, 2 * texts.lengths)
-    second = positions(repeated.lengths) >= texts.lengths.repeat_interleave(repeated.lengths)
-    return repeated, second
+def twice(texts: Texts) -> tuple[Texts, Int64[Tensor, " tokens"]]:
+    """Return each text followed by itself, and the places of the tokens of the second time."""
+    host, device = texts.on_host, texts.ids.device
+    rows = torch.arange(len(host)).repeat_interleave(2)
+    repeated = Texts(host.select(rows).ids, 2 * host.lengths)
+    second = positions(repeated.lengths) >= host.lengths.repeat_interleave(repeated.lengths)
+    return repeated.to(device), upload(second.nonzero()[:, 0], device)
 
 
-def with_placeholder(texts: Texts, token: int) -> tuple[Texts, Bool[Tensor, " tokens"]]:
-    """Return the texts with ``token`` behind each first token, and which tokens are the texts' own."""
-    lengths = texts.lengths + 1
-    own = positions(lengths) != 1
-    ids = torch.full((len(own),), token, dtype=texts.ids.dtype, device=texts.ids.device)
-    ids[own] = texts.ids
-    return Texts(ids, lengths), own
+def with_placeholder(texts: Texts, token: int) -> tuple[Texts, Int64[Tensor, " tokens"]]:
+    """Return the texts with ``token`` behind each first token, and the places of the texts' own tokens."""
+    host, device = texts.on_host, texts.ids.device
+    lengths = host.lengths + 1
+    own = (positions(lengths) != 1).nonzero()[:, 0]
+    ids = torch.full((int(lengths.sum()),), token, dtype=host.ids.dtype)
+    ids[own] = host.ids
+    return Texts(ids, lengths).to(device), upload(own, device)
 
 
 @contextmanager

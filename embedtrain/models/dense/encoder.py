@@ -20,7 +20,7 @@ from embedtrain.models.dense.word_coordinates import WordPart
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.exits import Exits
 from embedtrain.models.pooling import pool, widen
-from embedtrain.packed import Texts
+from embedtrain.packed import Texts, laid_end_to_end
 from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side, TokenEmbeddings
 
 
@@ -91,9 +91,7 @@ class DenseEncoder(TextEncoder):
     def forward(self, batch: RetrievalBatch, execution: Execution) -> RetrievalOutputs:
         """Encode each distinct text of the batch once and lay the embeddings out by query and candidate."""
         queries, documents = batch.queries, batch.documents
-        together = Texts(
-            torch.cat([queries.ids, documents.ids]), torch.cat([queries.lengths, documents.lengths])
-        )
+        together = laid_end_to_end(queries, documents)
         layers = () if self.exits is None else self.exits.layers
         embeddings = self.embed_layers(together, execution, layers)
         query, document = torch.split(embeddings, [len(queries), len(documents)])

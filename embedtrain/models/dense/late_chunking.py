@@ -31,7 +31,7 @@ from embedtrain.models.chunking import Execution, encode_tokens_in_chunks
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.whole_words import WholeWords
-from embedtrain.packed import Texts
+from embedtrain.packed import Texts, upload
 from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side, TokenEmbeddings
 
 ENDLESS = 10_000_000
@@ -117,8 +117,8 @@ class LateChunkEncoder(TextEncoder):
     def forward(self, batch: RetrievalBatch, execution: Execution) -> RetrievalOutputs:
         """Encode each distinct text of the batch once and lay the embeddings out by query and candidate."""
         return RetrievalOutputs(
-            query=self.embed(batch.queries, execution, "query").select(batch.query_rows),
-            document=self.embed(batch.documents, execution).select(batch.document_rows),
+            query=self.embed(batch.queries, execution, "query").select(batch.on_host.query_rows),
+            document=self.embed(batch.documents, execution).select(batch.on_host.document_rows),
             relevance=batch.relevance,
             temperature=self.dense.temperature,
             similarity=self.contract.similarity,
@@ -128,11 +128,12 @@ class LateChunkEncoder(TextEncoder):
         """Return one vector of a query, one per chunk of a document, in float32 at least."""
         if side == "query":
             vectors = self.dense.embed(texts, execution, "query")
-            return TokenEmbeddings(vectors, torch.ones_like(texts.lengths))
+            one_each = torch.ones_like(texts.lengths)
+            return TokenEmbeddings(vectors, one_each, host_lengths=torch.ones_like(texts.sizes))
         packed = self.packs(texts)
 
         def encode(chunk: Texts) -> TokenEmbeddings:
-            parts = [self.chunk_lengths(ids) for ids in _split(chunk)]
+            parts = [self.chunk_lengths(ids) for ids in _split(chunk.on_host)]
             return self._pool(chunk, parts, execution, packed=packed)
 
         return encode_tokens_in_chunks(encode, texts, execution, padded=not packed)
@@ -215,10 +216,12 @@ class LateChunkEncoder(TextEncoder):
         self, documents: Texts, parts: list[list[int]], execution: Execution, *, packed: bool
     ) -> TokenEmbeddings:
         states = self._whole_states(documents, execution, packed=packed)
-        lengths = torch.tensor([n for part in parts for n in part], device=states.device)
-        vectors = self.dense.head(states, Texts(documents.ids, lengths))
-        counts = torch.tensor([len(part) for part in parts], device=states.device)
-        return TokenEmbeddings(vectors, counts)
+        lengths = torch.tensor([n for part in parts for n in part])
+        spans = Texts(documents.on_host.ids, lengths).to(states.device)
+        counts = torch.tensor([len(part) for part in parts])
+        return TokenEmbeddings(
+            self.dense.head(states, spans), upload(counts, states.device), host_lengths=counts
+        )
 
     def _whole_states(
         self, documents: Texts, execution: Execution, *, packed: bool
@@ -239,7 +242,8 @@ class LateChunkEncoder(TextEncoder):
         for batch in _batches([len(piece) for piece in pieces], execution.chunk_tokens):
             some = pieces[batch]
             lengths = [len(piece) for piece in some]
-            texts = Texts(torch.cat(some), torch.tensor(lengths, device=some[0].device))
+            sizes = torch.tensor(lengths)
+            texts = Texts(torch.cat(some), upload(sizes, some[0].device), sizes)
             found = torch.split(self.dense.states(texts, packed=packed), lengths)
             states += [
                 state[first:end] for state, (first, end) in zip(found, kept[batch], strict=True)
@@ -272,7 +276,7 @@ def chunk_late(model: TextEncoder, chunk_length: int | None) -> TextEncoder:
 
 
 def _split(texts: Texts) -> tuple[Tensor, ...]:
-    return torch.split(texts.ids, texts.lengths.tolist())
+    return torch.split(texts.ids, texts.sizes.tolist())
 
 
 def _batches(lengths: list[int], most: int) -> list[slice]:

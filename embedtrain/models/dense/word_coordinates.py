@@ -65,7 +65,7 @@ class WordPart(SavedPart):
         self, states: Float[Tensor, "tokens width"], lengths: Int64[Tensor, " texts"]
     ) -> Float[Tensor, "texts dim"]:
         """Return the coordinates of each text, from the states of its tokens laid end to end."""
-        hidden = self.language.transform(states[positions(lengths) > 0])
+        hidden = self.language.transform(states[positions(lengths, len(states)) > 0])
         pooled = vocabulary_max(hidden, lengths - 1, self.language.weight, self.language.bias)
         kept = pooled.topk(min(self.config.kept, pooled.shape[1]), dim=1)
         values = kept.values.relu()

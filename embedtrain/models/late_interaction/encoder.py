@@ -1,10 +1,11 @@
 """Late-interaction encoder: several vectors per text, compared by MaxSim."""
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from pydantic import PositiveInt, model_validator
 from torch import Tensor
 
@@ -19,9 +20,10 @@ from embedtrain.models.late_interaction.token_heads import (
     straight_through_sign,
 )
 from embedtrain.models.late_interaction.token_pooling import pool_embeddings
-from embedtrain.models.pooling import positions, widen
+from embedtrain.models.pooling import grid_places, in_grid, positions, widen
 from embedtrain.models.whole_words import WholeWords, average_words
-from embedtrain.packed import Texts
+from embedtrain.ops.similarity import text_of_token
+from embedtrain.packed import Texts, upload
 from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side, Similarity, TokenEmbeddings
 
 
@@ -112,8 +114,7 @@ class LateInteractionEncoder(TextEncoder):
         self.heads = heads
         self.whole_words = WholeWords(self.tokenizer) if contract.words else None
         skipped = torch.tensor(skipped_ids(self.tokenizer, contract.skiplist), dtype=torch.int64)
-        self.register_buffer("skipped", skipped, persistent=False)
-        self.skipped: Tensor
+        self.skipped = skipped  # stays on the CPU, where it is decided which vectors there are
 
     @property
     def dim(self) -> int:
@@ -127,9 +128,10 @@ class LateInteractionEncoder(TextEncoder):
         """
         query = self._embed(batch.queries, execution, "query", every_head=True)
         document = self._embed(batch.documents, execution, "document", every_head=True)
-        document = document.select(batch.document_rows)
+        rows = batch.on_host
+        document = document.select(rows.document_rows)
         return RetrievalOutputs(
-            query=query.select(batch.query_rows),
+            query=query.select(rows.query_rows),
             document=document,
             relevance=batch.relevance,
             temperature=self.temperature,
@@ -163,35 +165,31 @@ class LateInteractionEncoder(TextEncoder):
         return self.contract.query_length if expands else 0
 
     def _expand(self, texts: Texts, side: Side) -> tuple[Texts, Int64[Tensor, " texts"] | None]:
-        """Fill queries up with mask tokens; return which tokens others may look at as well."""
-        contract = self.contract
-        if not self.least_length(side):
+        """Fill queries up with mask tokens; return how many tokens of each others may look at, on the CPU."""
+        length = self.least_length(side)
+        if not length:
             return texts, None
-        columns = torch.arange(contract.query_length, device=texts.ids.device)
-        real = columns < texts.lengths[:, None]
-        ids = torch.full(real.shape, self.tokenizer.mask_token_id, device=texts.ids.device)
-        ids[real] = texts.ids
-        lengths = torch.full_like(texts.lengths, contract.query_length)
-        expanded = Texts(ids.flatten(), lengths)
-        return expanded, None if contract.attend_to_expansion else texts.lengths
+        host = texts.on_host
+        inside = grid_places(host.lengths, length)
+        ids = in_grid(host.ids, inside, (len(host), length), self.tokenizer.mask_token_id)
+        expanded = Texts(ids.flatten(), torch.full_like(host.lengths, length))
+        seen = None if self.contract.attend_to_expansion else host.lengths
+        return expanded.to(texts.ids.device), seen
 
     def _head(
         self, states: Float[Tensor, "tokens width"], texts: Texts, side: Side, *, every_head: bool
     ) -> TokenEmbeddings:
         contract, heads = self.contract, self.heads
-        words, kept = texts.ids, self._kept(texts, side)
-        if self.whole_words is not None:
-            words, in_words = self.whole_words(texts.ids, texts.lengths)
-            kept = kept & in_words
-        text = torch.arange(len(texts), device=kept.device).repeat_interleave(texts.lengths)[kept]
-        vectors, ids = heads.project(states[kept]), words[kept]
+        places, kept = self._kept(texts.on_host, side)
+        every = len(places) == len(states)
+        own = states if every else states.index_select(0, upload(places, states.device))
+        vectors = heads.project(own)
         if not every_head:
             place = heads.head_dims.index(contract.word_dim or contract.dim)
             vectors = torch.split(vectors, list(heads.head_dims), dim=1)[place]
-        lengths = torch.bincount(text, minlength=len(texts))
         gates = None
         if self.whole_words is not None:
-            vectors, ids, lengths = average_words(vectors, ids, text, len(texts))
+            vectors, kept = average_words(vectors, kept)
         if heads.gate is not None and side == "document":
             gates = heads.gate(vectors).relu().squeeze(1)
             vectors = vectors * gates[:, None]
@@ -205,7 +203,10 @@ class LateInteractionEncoder(TextEncoder):
             if side == "query":
                 share = heads.fusion_weight()
                 vectors, cls = vectors * (1 - share), cls * share
-        embeddings = TokenEmbeddings(vectors, lengths, ids, cls, contract.exact_match, gates)
+        kept = kept.to(states.device)
+        embeddings = TokenEmbeddings(
+            vectors, kept.lengths, kept.ids, cls, contract.exact_match, gates, kept.sizes
+        )
         return self._compress(embeddings) if side == "document" else embeddings
 
     def _compress(self, documents: TokenEmbeddings) -> TokenEmbeddings:
@@ -215,17 +216,26 @@ class LateInteractionEncoder(TextEncoder):
             documents = pool_embeddings(documents, contract.pool_factor, normalized=normalized)
         if not contract.binary:
             return documents
-        signs = straight_through_sign(documents.tokens)
-        return TokenEmbeddings(signs, documents.lengths, documents.ids, documents.cls)
+        return replace(documents, tokens=straight_through_sign(documents.tokens))
 
-    def _kept(self, texts: Texts, side: Side) -> Bool[Tensor, " tokens"]:
-        """Return which tokens have a vector; the first always has, so that no text is without."""
+    def _kept(self, texts: Texts, side: Side) -> tuple[Int64[Tensor, " kept"], Texts]:
+        """Return which tokens have a vector, with the ids of these tokens or of their words.
+
+        The first token always has one, so that no text is without. All of it is on the CPU.
+        """
         within = positions(texts.lengths)
         kept = torch.ones_like(texts.ids, dtype=torch.bool)
         if side == "document":
             kept = ~torch.isin(texts.ids, self.skipped)
         first = self.contract.first_tokens(side)
-        return kept | (within == 0) if first is None else within < first
+        kept = kept | (within == 0) if first is None else within < first
+        ids = texts.ids
+        if self.whole_words is not None:
+            ids, in_words = self.whole_words(texts.ids, texts.lengths)
+            kept = kept & in_words
+        places = kept.nonzero()[:, 0]
+        lengths = torch.bincount(text_of_token(texts.lengths)[places], minlength=len(texts))
+        return places, Texts(ids[places], lengths)
 
     def _attended_in_check(self, lengths: Tensor) -> Tensor | None:
         hidden = self.contract.query_expansion and not self.contract.attend_to_expansion

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from embedtrain.contract.texts import LateInteractionContract
 from embedtrain.models.pooling import positions, widen
+from embedtrain.ops.similarity import text_of_token
 from embedtrain.types import TokenEmbeddings
 
 
@@ -85,21 +86,21 @@ def mean_gate(
     """
     if documents.gates is None:
         return None
-    text = torch.arange(len(documents), device=owners.device).repeat_interleave(documents.lengths)
+    text = text_of_token(documents.lengths, len(documents.tokens))
     zeros = documents.gates.new_zeros(len(documents))
     per_document = zeros.index_add(0, text, documents.gates) / documents.lengths
-    num_owned = torch.bincount(owners, minlength=num_queries)
+    num_owned = owners.new_zeros(num_queries).index_add(0, owners, torch.ones_like(owners))
     return (per_document / num_owned[owners]).sum() / num_queries
 
 
 def open_only(embeddings: TokenEmbeddings) -> TokenEmbeddings:
     """Drop the vectors whose gate is closed; a text that would lose all keeps its first."""
     assert embeddings.gates is not None
-    text = torch.arange(len(embeddings), device=embeddings.lengths.device)
-    text = text.repeat_interleave(embeddings.lengths)
+    num_tokens = len(embeddings.tokens)
+    text = text_of_token(embeddings.lengths, num_tokens)
     kept = embeddings.gates > 0
     num_open = torch.zeros_like(embeddings.lengths).index_add_(0, text, kept.long())
-    kept |= (positions(embeddings.lengths) == 0) & (num_open[text] == 0)
+    kept |= (positions(embeddings.lengths, num_tokens) == 0) & (num_open[text] == 0)
     lengths = torch.zeros_like(embeddings.lengths).index_add_(0, text, kept.long())
     ids = None if embeddings.ids is None else embeddings.ids[kept]
     return TokenEmbeddings(

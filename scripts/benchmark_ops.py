@@ -9,6 +9,8 @@ import json
 from importlib import import_module
 from pathlib import Path
 
+from exit_codes import run_main
+
 FOLDER = Path(__file__).parent
 
 
@@ -35,4 +37,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -30,9 +30,12 @@ def choose_verbosity(*, quiet: bool, verbose: bool) -> None:
         raise UserError("--quiet and --verbose", "exclude each other", cure="Give one of them")
     if quiet or verbose:
         os.environ[VERBOSITY] = "quiet" if quiet else "verbose"
-    if is_verbose():  # whether this process was told so, or the one that started it
-        import logging
+    import logging
 
+    if not is_verbose():  # whether this process was told so, or the one that started it
+        # bitsandbytes 0.50 misses an optional package as soon as peft imports it, four bits or not.
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    else:
         logging.basicConfig(format="%(name)s: %(message)s")
         logging.getLogger("embedtrain").setLevel(logging.INFO)
 

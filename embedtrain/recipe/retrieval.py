@@ -168,13 +168,13 @@ def _own_keys(content: Any, keys: Sequence[str | int]) -> list[str]:  # noqa: AN
     )
 
 
-def load_retrieval_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def load_retrieval_recipe(path: str | Path) -> Recipe:
     """Read a recipe that is not one of pre-training.
 
     Raises:
         UserError: At the first mistake, or if it is one of pre-training.
     """
-    return refuse_pretraining(load_recipe(path, overrides), path)
+    return refuse_pretraining(load_recipe(path), path)
 
 
 def refuse_pretraining(recipe: AnyRecipe, place: object) -> Recipe:

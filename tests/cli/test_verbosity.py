@@ -16,7 +16,8 @@ from embedtrain.progress import VERBOSITY, console
 def usual(monkeypatch):
     monkeypatch.setenv(VERBOSITY, "")  # restored afterwards, whatever a command sets
     yield
-    logging.getLogger("embedtrain").setLevel(logging.NOTSET)
+    for package in ("embedtrain", "bitsandbytes"):
+        logging.getLogger(package).setLevel(logging.NOTSET)
 
 
 def work(number: int = 3) -> None:
@@ -62,3 +63,10 @@ def test_verbose_shows_what_the_package_logs():
     CliRunner().invoke(app, ["-v", "check", "none.yaml"])
     assert logging.getLogger("embedtrain.models.encoder").isEnabledFor(logging.INFO)
     assert not logging.getLogger("transformers").isEnabledFor(logging.INFO)
+
+
+@pytest.mark.parametrize(("option", "said"), [([], False), (["-v"], True)])
+def test_what_bitsandbytes_misses_is_said_only_when_much_is_wanted(option, said):
+    CliRunner().invoke(app, [*option, "check", "none.yaml"])
+    log = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    assert log.isEnabledFor(logging.WARNING) is said

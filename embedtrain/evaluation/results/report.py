@@ -102,15 +102,13 @@ def compare(
     baseline: EvaluationResult,
     baseline_name: str,
     *,
-    clusters: Mapping[str, str] | None = None,
     num_resamples: int = NUM_RESAMPLES,
 ) -> EvaluationResult:
     """Add a paired comparison with a baseline that was measured on the same data and queries.
 
-    Without ``clusters`` those that the result was summarised with are used.
+    Queries are drawn in the clusters that the result was summarised with, if any.
     """
     _check_comparable(result, baseline, baseline_name)
-    clusters = result.clusters if clusters is None else clusters
     comparisons = {}
     for name in result.metrics:
         if name in result.per_query and name in baseline.per_query:
@@ -118,21 +116,17 @@ def compare(
             comparisons[name] = compare_paired(
                 np.array(list(values.values()), dtype=np.float64),
                 np.array([baseline.per_query[name][query] for query in values], dtype=np.float64),
-                clusters=_labels(clusters, values),
+                clusters=_labels(result.clusters, values),
                 num_resamples=num_resamples,
             )
         elif name in baseline.metrics:
-            comparisons[name] = _compare_sets(name, result, baseline, clusters, num_resamples)
+            comparisons[name] = _compare_sets(name, result, baseline, num_resamples)
     comparison = BaselineComparison(baseline=baseline_name, metrics=comparisons)
     return result.model_copy(update={"comparison": comparison})
 
 
 def _compare_sets(
-    name: str,
-    result: EvaluationResult,
-    baseline: EvaluationResult,
-    clusters: Mapping[str, str] | None,
-    num_resamples: int,
+    name: str, result: EvaluationResult, baseline: EvaluationResult, num_resamples: int
 ) -> PairedComparison:
     assert result.predictions is not None
     assert baseline.predictions is not None
@@ -145,7 +139,7 @@ def _compare_sets(
         score,
         reference,
         len(items),
-        clusters=_labels(clusters, items),
+        clusters=_labels(result.clusters, items),
         num_resamples=min(num_resamples, NUM_SET_RESAMPLES),
     )
 

@@ -110,7 +110,7 @@ def test_clusters_reach_interval_and_test():
     assert by_cluster.metrics["ndcg_at_10"] == bootstrap_interval(
         values, clusters=labels, num_resamples=100
     )
-    compared = compare(result, make_result(0.1), "base.json", clusters=clusters, num_resamples=100)
+    compared = compare(by_cluster, make_result(0.1), "base.json", num_resamples=100)
     expected = compare_paired(values, values + 0.1, clusters=labels, num_resamples=100)
     assert compared.comparison.metrics["ndcg_at_10"].low == pytest.approx(expected.low)
     assert compared.comparison.metrics["ndcg_at_10"].p_value == pytest.approx(expected.p_value)

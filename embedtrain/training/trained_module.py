@@ -58,7 +58,7 @@ class TrainedModule(pl.LightningModule, ABC):
         self._batch: Any = None
         self._sharded = False
         if needs_equal_chunks(config):
-            decide_packing(model)
+            decide_packing(model, bf16=config.precision == "bf16")
         if config.gradient_checkpointing:
             keep_one_activation_per_layer(model)
         if config.compile:
@@ -262,15 +262,18 @@ def step_seed(seed: int, step: int, micro_batch: int) -> int:
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def decide_packing(model: nn.Module) -> None:
-    """Let every encoder find out now whether packing is exact: the check runs the backbone.
+def decide_packing(model: nn.Module, *, bf16: bool) -> None:
+    """Let every encoder find out now whether packing is exact as it will train: the check runs the backbone.
 
     Later, where weights are sharded, a rank that has encoded before would leave the others alone with it.
     """
     for part in model.modules():
         if isinstance(part, TextEncoder):
-            one = torch.ones(1, dtype=torch.int64, device=part.device)
-            part.packs(Texts(one, one))
+            one, training = torch.ones(1, dtype=torch.int64), part.training
+            part.train()
+            with torch.autocast(part.device.type, torch.bfloat16, enabled=bf16):
+                part.packs(Texts(one, one).to(part.device))
+            part.train(training)
 
 
 def keep_one_activation_per_layer(model: nn.Module) -> None:

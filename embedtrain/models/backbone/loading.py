@@ -53,7 +53,7 @@ class BackboneConfig(Section):
     dropout: float | None = Field(default=None, ge=0, lt=1)
     """Replaces the backbone's dropout ratios; null keeps them. Attention dropout is slow on CPU."""
     packing: Packing = "auto"
-    """``packed`` computes no padding, ``padded`` pads each chunk, ``auto`` packs on CPU where it is exact."""
+    """``packed`` computes no padding, ``padded`` pads each chunk, ``auto`` packs on CPU and CUDA where it is exact."""
 
 
 AS_IT_IS = BackboneConfig()

@@ -27,5 +27,4 @@ def test_a_step_never_waits_for_the_device(bert, kind, way, precision, everythin
     module = module_of(bert, kind, **settings)
     with ShadowCuda() as shadow:
         _, step = run_steps(shadow, module)
-        print(shadow.report(step))
     assert not step.waits, shadow.report(step)

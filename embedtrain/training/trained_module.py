@@ -11,7 +11,6 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from embedtrain.errors import UserError
 from embedtrain.memory import Heap, is_out_of_memory
@@ -22,6 +21,7 @@ from embedtrain.models.compiling import compile_layers
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.packed import Texts
 from embedtrain.progress import console
+from embedtrain.training.activations import keep_one_activation_per_layer
 from embedtrain.training.bad_batch import LossWatch, save_batch
 from embedtrain.training.optimizer import build_optimizer, build_schedule
 from embedtrain.training.ranks.processes import any_rank, average, largest, own_shard
@@ -288,28 +288,3 @@ def decide_packing(model: nn.Module) -> None:
         if isinstance(part, TextEncoder):
             one = torch.ones(1, dtype=torch.int64, device=part.device)
             part.packs(Texts(one, one))
-
-
-def keep_one_activation_per_layer(model: nn.Module) -> None:
-    """Switch transformers' own gradient checkpointing on in every backbone of a model.
-
-    Raises:
-        UserError: If the backbone does not know it.
-    """
-    backbones = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
-    if not backbones:
-        raise UserError(
-            "trainer.gradient_checkpointing", "has no layers to act on", cure="Leave it out"
-        )
-    for backbone in backbones:
-        if not backbone.supports_gradient_checkpointing:
-            raise UserError(
-                "trainer.gradient_checkpointing",
-                "is not possible with this backbone",
-                got=type(backbone).__name__,
-                cure="Use rematerialize, which works with every backbone",
-            )
-        # transformers 5.23 renamed it; drop the getattr when that is the oldest supported.
-        name = "activation_checkpointing_enable"
-        enable = getattr(backbone, name, None) or backbone.gradient_checkpointing_enable
-        enable({"use_reentrant": False})

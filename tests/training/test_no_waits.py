@@ -1,7 +1,6 @@
 """A training step on a GPU makes the host wait for nothing; counted on a shadow device."""
 
 import pytest
-import torch
 from shadow import ShadowCuda
 from shadow_step import module_of, run_steps
 

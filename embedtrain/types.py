@@ -39,27 +39,6 @@ class Relevance(Movable):
     positives: Int64[Tensor, "queries positives"]
     known_positives: Int64[Tensor, "queries known"]
     teacher_scores: Float[Tensor, " documents"] | None = None
-    host: "Relevance | None" = field(
-        default=None, init=False, repr=False, compare=False, metadata={"stays": True}
-    )
-    """The same on the CPU where it came from there; ``replace`` drops it, so that it is never out of date."""
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> "Relevance":  # noqa: D102
-        moved = super().to(device, non_blocking)
-        if torch.device(device).type != "cpu":
-            known = self if self.owners.device.type == "cpu" else self.host
-            object.__setattr__(moved, "host", known)
-        return moved
-
-    @property
-    def on_host(self) -> "Relevance":
-        """The same on the CPU, where shapes are decided; waits for the device only where nobody kept it."""
-        if self.owners.device.type == "cpu":
-            return self
-        if self.host is None:
-            object.__setattr__(self, "host", self.to("cpu"))
-        assert self.host is not None
-        return self.host
 
     @property
     def answers(self) -> Int64[Tensor, "queries relevant"]:

@@ -4,6 +4,7 @@ Not multiprocessing: it would run a user's script again, or copy a process that 
 """
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from typing import IO
 
-from embedtrain.errors import UserError
+from embedtrain.errors import EXIT_CODES, UserError
 
 SIZE_BYTES = 8
 """A question or an answer is its size, then its bytes."""
@@ -67,7 +68,12 @@ def workers(module: str, number: int, place: str) -> Iterator[Callable[[bytes], 
 
 
 def answer_all(answer: Callable[[bytes], bytes]) -> None:
-    """Answer each question that comes in on standard input, until there are no more."""
+    """Answer each question that comes in on standard input, until there are no more.
+
+    Schedulers send signals to every process of a job. Only the one that asks decides what comes of them.
+    """
+    for number in EXIT_CODES:
+        signal.signal(number, signal.SIG_IGN)
     while (question := _read(sys.stdin.buffer)) is not None:
         _write(sys.stdout.buffer, answer(question))
 

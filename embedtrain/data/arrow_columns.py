@@ -69,6 +69,7 @@ class ArrowColumns:
     """Read-only view of a file that :class:`ArrowWriter` wrote."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._file = pa.ipc.open_file(pa.memory_map(str(path), "r"))
         self._views: dict[tuple[int, str], tuple[NDArray[Any], NDArray[np.int32]]] = {}
         blocks = self._file.num_record_batches
@@ -77,6 +78,9 @@ class ArrowColumns:
 
     def __len__(self) -> int:
         return self._length
+
+    def __reduce__(self) -> tuple[type["ArrowColumns"], tuple[Path]]:
+        return ArrowColumns, (self._path,)  # another process maps the file itself
 
     def row(self, name: str, index: int) -> NDArray[Any]:
         """Return the list at row ``index`` of a list column, as a view into the file."""

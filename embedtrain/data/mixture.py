@@ -38,6 +38,19 @@ class Draw:
         return replace(self, bounds=bounds)
 
 
+@dataclass(frozen=True)
+class Cut:
+    """How a step's rows are cut: into micro-batches one after another, each among ranks."""
+
+    micro_batches: int = 1
+    rank: int = 0
+    ranks: int = 1
+
+    def part(self, step: Draw, number: int) -> Draw:
+        """Return this rank's part of a micro-batch."""
+        return step.part(number, self.micro_batches).part(self.rank, self.ranks)
+
+
 class Mixture:
     """Draws each step's batch from one source, without replacement within an epoch of that source.
 

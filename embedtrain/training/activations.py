@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from embedtrain.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -63,3 +66,28 @@ def _kept_by(run: Callable[[], object], model: nn.Module) -> int:
         result = run()  # held, so that no two storages may have one address
     del result
     return sum(storages.values())
+
+
+def keep_one_activation_per_layer(model: nn.Module) -> None:
+    """Switch transformers' own gradient checkpointing on in every backbone of a model.
+
+    Raises:
+        UserError: If the backbone does not know it.
+    """
+    backbones = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
+    if not backbones:
+        raise UserError(
+            "trainer.gradient_checkpointing", "has no layers to act on", cure="Leave it out"
+        )
+    for backbone in backbones:
+        if not backbone.supports_gradient_checkpointing:
+            raise UserError(
+                "trainer.gradient_checkpointing",
+                "is not possible with this backbone",
+                got=type(backbone).__name__,
+                cure="Use rematerialize, which works with every backbone",
+            )
+        # transformers 5.23 renamed it; drop the getattr when that is the oldest supported.
+        name = "activation_checkpointing_enable"
+        enable = getattr(backbone, name, None) or backbone.gradient_checkpointing_enable
+        enable({"use_reentrant": False})

@@ -123,6 +123,7 @@ class Measurement(StepCallback):
             return
         if trainer.should_stop and not is_last:
             return
+        module.refuse_bad_loss(seen_now=True)
         if own_shard().ranks > 1 or is_last:  # other ranks wait for this one's part
             found: Mapping[str, float] | None = self.measure(trainer, module)
         else:

@@ -1,24 +1,20 @@
-"""The stream of batches: a pure function of the step, so resuming is starting at another number."""
+"""The stream of batches: a pure function of the step, so resuming is starting at another number.
+
+A batch travels to a GPU as one copy that nobody waits for, because :meth:`embedtrain.packed.Movable.to`, which Lightning
+calls, does so.
+"""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import product
 from typing import Any, TypeVar
 
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader, IterableDataset
 
-from embedtrain.data.mixture import Draw, Mixture
+from embedtrain.data.mixture import Cut, Draw, Mixture
 
 Batch = TypeVar("Batch")
-
-
-@dataclass(frozen=True)
-class Cut:
-    """How a step's rows are cut: into micro-batches one after another, each among ranks."""
-
-    micro_batches: int = 1
-    rank: int = 0
-    ranks: int = 1
 
 
 @dataclass(eq=False)
@@ -31,16 +27,21 @@ class BatchStream(IterableDataset[Batch]):
     """Makes a batch of a step's rows, or of a part of them."""
     start: int
     stop: int
-    cut: Cut = Cut()
+    cut: Cut = field(default_factory=Cut)
     """Which part of each step this rank gets, and in how many pieces."""
 
     def __iter__(self) -> Iterator[Batch]:
-        cut = self.cut
-        for step in range(self.start, self.stop):
-            whole = self.mixture.draw(step)
-            for number in range(cut.micro_batches):
-                micro_batch = whole.part(number, cut.micro_batches)
-                yield self.builder(micro_batch.part(cut.rank, cut.ranks))
+        for step, number in self.places:
+            yield self.build(step, number)
+
+    @property
+    def places(self) -> Iterator[tuple[int, int]]:
+        """The step of each batch and its number in the step."""
+        return product(range(self.start, self.stop), range(self.cut.micro_batches))
+
+    def build(self, step: int, number: int) -> Batch:
+        """Return this rank's part of a micro-batch."""
+        return self.builder(self.cut.part(self.mixture.draw(step), number))
 
 
 class StreamData(pl.LightningDataModule):

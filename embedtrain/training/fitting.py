@@ -12,10 +12,12 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from embedtrain.data.mixture import Cut
 from embedtrain.errors import Interrupted
 from embedtrain.stopping import AGAIN, deferring, listening, tell
+from embedtrain.training.ahead import built_ahead, num_workers
 from embedtrain.training.callbacks import Checkpoints, CleanStop, CsvLog
-from embedtrain.training.datamodule import BatchStream, Cut, StreamData
+from embedtrain.training.datamodule import BatchStream, StreamData
 from embedtrain.training.progress import StepProgress
 from embedtrain.training.ranks.processes import own_shard
 from embedtrain.training.settings import TrainerConfig
@@ -62,7 +64,12 @@ def fit(
     num_steps = stream.stop
     stop = CleanStop()
     checkpoints = Checkpoints(places.checkpoints, config.checkpoint_every)
-    with _quiet_lightning(), listening(), deferring(_announcement()):
+    with (
+        _quiet_lightning(),
+        listening(),
+        deferring(_announcement()),
+        built_ahead(stream, num_workers(config, stream), config.prefetch) as fed,
+    ):
         trainer = build_trainer(
             config,
             num_steps,
@@ -74,7 +81,7 @@ def fit(
             state = torch.load(start.checkpoint, map_location="cpu", weights_only=True)
             module.load_state_dict(state["state_dict"])
         module.train()  # loading leaves it in evaluation mode, where dropout is off
-        trainer.fit(module, StreamData(stream), ckpt_path=start.checkpoint, weights_only=True)
+        trainer.fit(module, StreamData(fed), ckpt_path=start.checkpoint, weights_only=True)
         stop.agree()  # a signal may have come during the last step
         if stop.number:
             raise Interrupted(
@@ -115,7 +122,7 @@ def _quiet_lightning() -> Iterator[None]:
     for log in loggers:
         log.setLevel(logging.ERROR)
     with warnings.catch_warnings():
-        # One process reads ready-made batches from a memory-mapped file: workers would only add copies.
+        # Where workers are worth it they are our own, not the loader's.
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         # Lightning 2.6 builds a pytree LeafSpec the way torch 2.13 deprecates.
         warnings.filterwarnings("ignore", ".*LeafSpec.*", FutureWarning)

@@ -84,11 +84,12 @@ class RetrievalModule(TrainedModule):
         outputs = outputs.at_exit(-1)
         query = outputs.query
         embeddings = (query if isinstance(query, Tensor) else query.tokens).detach()
-        figures = {name: value.item() for name, value in metrics.items()}
-        figures["embedding_norm"] = mean_norm(embeddings).item()
-        figures["effective_rank"] = effective_rank(embeddings).item()
-        figures["suspected_false_negatives"] = suspected_false_negatives(outputs).item()
-        self.log_figures(loss, figures)
+        further = {
+            "embedding_norm": mean_norm(embeddings),
+            "effective_rank": effective_rank(embeddings),
+            "suspected_false_negatives": suspected_false_negatives(outputs),
+        }
+        self.log_figures(loss, metrics | further)
 
 
 @torch.no_grad()

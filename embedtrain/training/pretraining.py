@@ -16,7 +16,7 @@ from embedtrain.pretrain_types import MaskedBatch, PretrainOutputs
 from embedtrain.training.callbacks import Measurement
 from embedtrain.training.ranks.gather import gather_numbers, is_distributed
 from embedtrain.training.settings import TrainerConfig
-from embedtrain.training.trained_module import TrainedModule
+from embedtrain.training.trained_module import TrainedModule, read_figures
 from embedtrain.types import ObjectiveOutput
 
 
@@ -51,11 +51,10 @@ class PretrainModule(TrainedModule):
         outputs = weigh_by_labels(self.within_memory(run))
         result = check_output(self.objective, self.objective(outputs))
         if self.logs_now:
-            figures = loss_figures(result, outputs)
-            figures |= {name: value.item() for name, value in outputs.figures.items()}
+            figures = loss_figures(result, outputs) | outputs.figures
             vectors = outputs.vectors.detach().float()
-            figures["vector_norm"] = mean_norm(vectors).item()
-            figures["effective_rank"] = effective_rank(vectors).item()
+            figures["vector_norm"] = mean_norm(vectors)
+            figures["effective_rank"] = effective_rank(vectors)
             self.log_figures(result.loss, figures)
         return result.loss
 
@@ -71,7 +70,7 @@ class PretrainModule(TrainedModule):
             for batch in batches:
                 outputs = self.model(batch.to(self.device), self.execution, diagnose=True)
                 result = self.objective(outputs)
-                rows.append(loss_figures(result, outputs) | {"loss": result.loss.item()})
+                rows.append(read_figures(loss_figures(result, outputs) | {"loss": result.loss}))
         self.model.train(was_training)
         return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
 
@@ -110,11 +109,11 @@ def weigh_by_labels(outputs: PretrainOutputs) -> PretrainOutputs:
 
 
 @torch.no_grad()
-def loss_figures(result: ObjectiveOutput, outputs: PretrainOutputs) -> dict[str, float]:
+def loss_figures(result: ObjectiveOutput, outputs: PretrainOutputs) -> dict[str, Tensor]:
     """Return an objective's figures, and the decoder's loss on the vectors of other texts."""
-    figures = {name: value.item() for name, value in result.metrics.items()}
+    figures = dict(result.metrics)
     if outputs.shuffled is not None:
-        figures["decoder_loss_shuffled"] = token_loss(outputs, outputs.shuffled).item()
+        figures["decoder_loss_shuffled"] = token_loss(outputs, outputs.shuffled)
     return figures
 
 

@@ -43,8 +43,7 @@ class LateStream(BatchStream[Batch]):
         self, mixture: Mixture, build: Callable[[int], Batch], start: int, stop: int
     ) -> None:
         super().__init__(mixture, lambda draw: build(draw.step), start, stop)
-        self.build = build
 
     def __iter__(self) -> Iterator[Any]:
-        for step in range(self.start, self.stop):
-            yield partial(self.build, step)
+        for place in self.places:
+            yield partial(self.build, *place)

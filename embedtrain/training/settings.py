@@ -2,7 +2,14 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from embedtrain.section import Section
 
@@ -47,6 +54,11 @@ class TrainerConfig(Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """bf16 computes matrix products in bfloat16; weights, norms, scores and the loss stay float32. auto takes
     what is faster on the machine that begins the run (fp32 on a tie), and the run keeps it."""
+    workers: NonNegativeInt | None = None
+    """Processes beside each device that build batches ahead of the steps; none with ``refresh``. Null takes 2 on a
+    GPU, and none on a CPU, where the step itself needs the cores. Batches are the same."""
+    prefetch: PositiveInt = 4
+    """Batches that each of them builds ahead."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     """What to compute on; auto takes a GPU where there is one."""
     strategy: Strategy = "auto"

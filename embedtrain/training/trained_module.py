@@ -11,7 +11,6 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from embedtrain.errors import UserError
 from embedtrain.memory import Heap, is_out_of_memory
@@ -22,12 +21,14 @@ from embedtrain.models.compiling import compile_layers
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.packed import Texts
 from embedtrain.progress import console
-from embedtrain.training.bad_batch import save_batch
+from embedtrain.training.activations import keep_one_activation_per_layer
+from embedtrain.training.bad_batch import LossWatch, save_batch
 from embedtrain.training.optimizer import build_optimizer, build_schedule
 from embedtrain.training.ranks.processes import any_rank, average, largest, own_shard
 from embedtrain.training.ranks.strategies import needs_equal_chunks, shard_model
 from embedtrain.training.settings import TrainerConfig
 
+SAVED_ELSEWHERE = "the ranks that saw it have saved the batch"
 FEWEST_TOKENS = 16
 """Chunks are not halved below this."""
 T = TypeVar("T")
@@ -52,7 +53,7 @@ class TrainedModule(pl.LightningModule, ABC):
         )
         self.logged_loss: float | None = None
         """Of the last line of the log."""
-        self._bad: tuple[float, Path] | None = None
+        self._watch = LossWatch()
         self._micro_batch = 0
         self._heap = Heap()
         self._batch: Any = None
@@ -79,12 +80,11 @@ class TrainedModule(pl.LightningModule, ABC):
             loss = self.loss(batch)
         else:
             loss = self.within_memory(lambda: self.loss(batch))
-        if not torch.isfinite(loss.detach()):
-            step = self.trainer.global_step
-            folder = Path(self.trainer.default_root_dir)
-            self._bad = loss.item(), save_batch(batch, folder, step, own_shard().rank)
-            if own_shard().ranks == 1:
-                self.refuse_bad_loss()
+        step, folder = self.trainer.global_step, Path(self.trainer.default_root_dir)
+        rank = own_shard().rank
+        self._watch.note(loss.detach(), step, lambda: save_batch(batch.on_host, folder, step, rank))
+        if own_shard().ranks == 1:
+            self.refuse_bad_loss()
         return loss
 
     def on_train_start(self) -> None:
@@ -148,7 +148,7 @@ class TrainedModule(pl.LightningModule, ABC):
 
     def _halve_chunks(self, problem: str) -> None:
         texts = [part for part in vars(self._batch).values() if isinstance(part, Texts)]
-        tokens = max(int(part.lengths.sum()) for part in texts)
+        tokens = max(int(part.sizes.sum()) for part in texts)
         chunk = largest(min(self.execution.chunk_tokens, tokens)) // 2
         if chunk < FEWEST_TOKENS:
             raise UserError(
@@ -176,16 +176,28 @@ class TrainedModule(pl.LightningModule, ABC):
             f"trainer.rematerialize=true trainer.chunk_tokens={self.execution.chunk_tokens // 2}",
         )
 
-    def refuse_bad_loss(self) -> None:
-        """Stop, all ranks together, at a loss that is not finite: whatever it would train is lost already."""
-        if any_rank([self._bad is not None])[0]:
-            value, path = self._bad or (None, "the ranks that saw it have saved the batch")
-            raise UserError(
-                f"step {self.trainer.global_step}",
-                f"has a loss that is not finite (batch: {path})",
-                got=value,
-                cure=self.cure,
-            )
+    def refuse_bad_loss(self, *, seen_now: bool = False) -> None:
+        """Stop, all ranks together, at a loss that is not finite: whatever it would train is lost already.
+
+        On a GPU the last loss is looked at when the next one is there, or if it must be ``seen_now``: before anything
+        is made of the weights.
+        """
+        if seen_now:
+            self._watch.look()
+        bad = self._watch.bad
+        if not any_rank([bad is not None])[0]:
+            return
+        if bad is None:
+            step, value, path, late = self.trainer.global_step, None, SAVED_ELSEWHERE, ""
+        else:
+            late = ", which was seen a batch later" if bad.is_late else ""
+            step, value, path = bad.step, bad.value, str(bad.path)
+        raise UserError(
+            f"step {step}",
+            f"has a loss that is not finite{late} (batch: {path})",
+            got=value,
+            cure=self.cure,
+        )
 
     @property
     def logs_now(self) -> bool:
@@ -193,9 +205,9 @@ class TrainedModule(pl.LightningModule, ABC):
         due = self.trainer.global_step % self.config.log_every == 0
         return bool(due and self._micro_batch == 0)
 
-    def log_figures(self, loss: Tensor, figures: Mapping[str, float]) -> None:
-        """Write a line of the log, with the means over ranks."""
-        line = average({"loss": loss.item()} | dict(figures))
+    def log_figures(self, loss: Tensor, figures: Mapping[str, Tensor]) -> None:
+        """Write a line of the log, with the means over ranks; figures are read from the device together."""
+        line = average(read_figures({"loss": loss} | dict(figures)))
         line["learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
         for logger in self.loggers:
             logger.log_metrics(
@@ -210,7 +222,12 @@ class TrainedModule(pl.LightningModule, ABC):
             self._sharded = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave the weights of a frozen backbone out: they are read from where they came from."""
+        """Leave the weights of a frozen backbone out: they are read from where they came from.
+
+        Raises:
+            UserError: If the last loss was not finite.
+        """
+        self.refuse_bad_loss(seen_now=True)
         checkpoint["state_dict"] = without_frozen(self, checkpoint["state_dict"])
 
     def load_state_dict(
@@ -256,6 +273,12 @@ class TrainedModule(pl.LightningModule, ABC):
             torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
 
+def read_figures(figures: Mapping[str, Tensor]) -> dict[str, float]:
+    """Return scalars as numbers; the device is asked once for all of them."""
+    together = torch.stack([value.detach().double() for value in figures.values()])
+    return dict(zip(figures, together.tolist(), strict=True))
+
+
 def step_seed(seed: int, step: int, micro_batch: int) -> int:
     """Mix the numbers that dropout depends on, and this rank's, into one."""
     entropy = [seed, 4, step, micro_batch, own_shard().rank]
@@ -274,28 +297,3 @@ def decide_packing(model: nn.Module, *, bf16: bool) -> None:
             with torch.autocast(part.device.type, torch.bfloat16, enabled=bf16):
                 part.packs(Texts(one, one).to(part.device))
             part.train(training)
-
-
-def keep_one_activation_per_layer(model: nn.Module) -> None:
-    """Switch transformers' own gradient checkpointing on in every backbone of a model.
-
-    Raises:
-        UserError: If the backbone does not know it.
-    """
-    backbones = [part for part in model.modules() if isinstance(part, PreTrainedModel)]
-    if not backbones:
-        raise UserError(
-            "trainer.gradient_checkpointing", "has no layers to act on", cure="Leave it out"
-        )
-    for backbone in backbones:
-        if not backbone.supports_gradient_checkpointing:
-            raise UserError(
-                "trainer.gradient_checkpointing",
-                "is not possible with this backbone",
-                got=type(backbone).__name__,
-                cure="Use rematerialize, which works with every backbone",
-            )
-        # transformers 5.23 renamed it; drop the getattr when that is the oldest supported.
-        name = "activation_checkpointing_enable"
-        enable = getattr(backbone, name, None) or backbone.gradient_checkpointing_enable
-        enable({"use_reentrant": False})

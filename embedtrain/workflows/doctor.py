@@ -16,8 +16,8 @@ from embedtrain.models.encoder import TextEncoder
 from embedtrain.objectives.base import Objective
 from embedtrain.progress import console
 from embedtrain.recipe.retrieval import Recipe
+from embedtrain.training.activations import keep_one_activation_per_layer
 from embedtrain.training.guide import Guide, encode_guide
-from embedtrain.training.trained_module import keep_one_activation_per_layer
 from embedtrain.types import RetrievalBatch
 from embedtrain.workflows.prepare import cache_of, check_batch_size, prepare_sources, with_machine
 

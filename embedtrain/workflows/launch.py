@@ -21,8 +21,10 @@ EXECUTION = (
     "gradient_checkpointing",
     "nodes",
     "offload",
+    "prefetch",
     "rematerialize",
     "strategy",
+    "workers",
 )
 """Keys of ``trainer:`` that may change when a run goes on: they do not change what is computed."""
 

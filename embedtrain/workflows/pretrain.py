@@ -212,7 +212,7 @@ def run_pretraining(
     torch.manual_seed(recipe.trainer.seed)
     if start.step < data.num_steps:
         cut = own_cut(recipe.trainer)
-        first = data.mixture.draw(start.step).part(0, cut.micro_batches).part(cut.rank, cut.ranks)
+        first = cut.part(data.mixture.draw(start.step), 0)
         tokens = int(data.builder(first).texts.lengths.sum())
         plan = data.plan(model, tokens)
         trainer = announce(recipe.trainer, plan)

@@ -216,7 +216,7 @@ def _fit(
         return
     mixture, builder = plan_batches(recipe, sources, num_steps, config.seed)
     cut = own_cut(config)
-    first = builder(mixture.draw(start.step).part(0, cut.micro_batches).part(cut.rank, cut.ranks))
+    first = builder(cut.part(mixture.draw(start.step), 0))
     plan = plan_retrieval(config, model, first)
     config = announce(config, plan)
     callbacks: list[pl.Callback] = []

@@ -116,7 +116,7 @@ class ShadowCuda(TorchDispatchMode):
         self.saved_states = self.replayed_states = 0
 
     def __enter__(self):
-        global _active
+        global _active  # noqa: PLW0603 - of the one device
         let_cuda_resolve()
         self._stack, library = contextlib.ExitStack(), torch.library.Library("aten", "IMPL")
         self._stack.callback(library._destroy)
@@ -134,7 +134,7 @@ class ShadowCuda(TorchDispatchMode):
         return super().__enter__()
 
     def __exit__(self, *error):
-        global _active
+        global _active  # noqa: PLW0603
         super().__exit__(*error)
         _active = None
         self._stack.close()

@@ -7,6 +7,7 @@ back; indexing by a boolean mask waits because the size of its result is a numbe
 import ctypes
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -95,7 +96,7 @@ def _wait_of_copy(
         return None
     free = kwargs.get("non_blocking", writes and len(args) > 2 and args[2])
     host = args[0] if source.is_cuda else source
-    if free and (getattr(host, "_pinned", False) or not host.ndim and not source.is_cuda):
+    if free and (getattr(host, "_pinned", False) or (not host.ndim and not source.is_cuda)):
         return None
     way = "to the host" if source.is_cuda else "from the host"
     return f"copy {way}, {'pageable memory' if free else 'blocking'}", 1
@@ -141,7 +142,7 @@ def stand_ins(shadow: Any, tensor_class: type) -> dict[str, object]:
         ),
         "synchronize": lambda *_: shadow.wait("cuda.synchronize"),
         "current_stream": lambda *_: stream, "default_stream": lambda *_: stream,
-        "Event": partial(Event, shadow), "get_rng_state": shadow.random_state,
+        "device": lambda *_: nullcontext(), "Event": partial(Event, shadow), "get_rng_state": shadow.random_state,
     }  # fmt: skip
     for name in ("_lazy_init", "set_device", "empty_cache", "manual_seed", "manual_seed_all"):
         cuda[name] = nothing

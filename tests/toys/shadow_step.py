@@ -53,7 +53,7 @@ def module_of(backbone, kind, *, objective=None, model=None, **trainer):
 
 
 def run_steps(shadow: ShadowCuda, module, batch=random_batch, count=2) -> list[Step]:
-    """Move a module to the device, do ``count`` optimizer steps there and return what each did."""
+    """Move a module to the device, do ``count`` optimizer steps there and return what each micro-batch did."""
     shadow.move(module)
     optimizer = module.configure_optimizers()["optimizer"]
     trainer = SimpleNamespace(optimizers=[optimizer], loggers=[], default_root_dir=".")
@@ -61,18 +61,17 @@ def run_steps(shadow: ShadowCuda, module, batch=random_batch, count=2) -> list[S
     module._trainer = trainer
     kernel = SimpleNamespace(exponentiate=shadow.kernel("exponentiate_rows", _exponentiate))
     found, accumulate = [], module.config.accumulate
-    with mock.patch("embedtrain.ops.exponentials._kernel", lambda device: kernel):
-        for number in range(count):
+    with mock.patch("embedtrain.ops.exponentials._kernel", return_value=kernel):
+        for number in range(count * accumulate):
             with shadow.step() as step:
-                for part in range(accumulate):
-                    moved = batch(number * accumulate + part).to("cuda")
-                    loss = module.training_step(moved, number * accumulate + part)
-                    (loss / accumulate).backward()
-                module.configure_gradient_clipping(optimizer, module.config.gradient_clip)
-                optimizer.step()
-                optimizer.zero_grad()
+                loss = module.training_step(batch(number).to("cuda"), number)
+                (loss / accumulate).backward()
+                if (number + 1) % accumulate == 0:
+                    module.configure_gradient_clipping(optimizer, module.config.gradient_clip)
+                    optimizer.step()
+                    optimizer.zero_grad()
                 module.refuse_bad_loss()
-            trainer.global_step += 1
+            trainer.global_step += (number + 1) % accumulate == 0
             found.append(step)
     return found
 

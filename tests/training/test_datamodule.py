@@ -1,7 +1,7 @@
 import numpy as np
 
-from embedtrain.data.mixture import Mixture
-from embedtrain.training.datamodule import BatchStream, Cut
+from embedtrain.data.mixture import Cut, Mixture
+from embedtrain.training.datamodule import BatchStream
 
 
 def test_micro_batches_of_all_ranks_are_the_rows_of_the_step_each_once():

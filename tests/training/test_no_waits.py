@@ -1,7 +1,6 @@
 """A training step on a GPU makes the host wait for nothing; counted on a shadow device."""
 
 import pytest
-import torch
 from shadow import ShadowCuda
 from shadow_step import module_of, run_steps
 
@@ -27,5 +26,4 @@ def test_a_step_never_waits_for_the_device(bert, kind, way, precision, everythin
     module = module_of(bert, kind, **settings)
     with ShadowCuda() as shadow:
         _, step = run_steps(shadow, module)
-        print(shadow.report(step))
     assert not step.waits, shadow.report(step)

@@ -34,7 +34,7 @@ def test_a_text_is_followed_by_itself():
     assert repeated.ids.tolist() == [1, 2, 3, 1, 2, 3, 7, 8, 7, 8]
     assert repeated.lengths.tolist() == [6, 4]
     assert repeated.ids[second].tolist() == texts.ids.tolist()
-    assert second.tolist() == [False] * 3 + [True] * 3 + [False] * 2 + [True] * 2
+    assert second.tolist() == [3, 4, 5, 8, 9]
 
 
 def test_the_placeholder_stands_behind_the_first_token():

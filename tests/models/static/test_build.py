@@ -22,7 +22,7 @@ from embedtrain.models.static.distil import Words, bag_vectors, words_encoder
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.release.export import export
 from embedtrain.release.onnx_graph import save_onnx
-from embedtrain.training.trained_module import keep_one_activation_per_layer
+from embedtrain.training.activations import keep_one_activation_per_layer
 from embedtrain.types import RetrievalBatch
 from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks
 

@@ -27,8 +27,8 @@ from embedtrain.types import Embeddings, Side, TokenEmbeddings, TokenVectors
 
 TEXTS_AT_ONCE = 4096
 """Texts tokenised and sorted by length together: enough to fill chunks with equal lengths."""
-ON_GPU = 65_536
-"""The same on a GPU where a text has one vector: it takes chunks of more tokens."""
+ON_GPU = 8192
+"""The same on a GPU where a text has one vector: its chunks are larger, and it need not wait for many texts."""
 
 _heap = Heap()  # one of the process: a corpus comes in many calls
 

@@ -16,6 +16,7 @@ from embedtrain.errors import Interrupted
 from embedtrain.stopping import AGAIN, deferring, listening, tell
 from embedtrain.training.callbacks import Checkpoints, CleanStop, CsvLog
 from embedtrain.training.datamodule import BatchStream, Cut, StreamData
+from embedtrain.training.precision import products_of
 from embedtrain.training.progress import StepProgress
 from embedtrain.training.ranks.processes import own_shard
 from embedtrain.training.settings import TrainerConfig
@@ -62,7 +63,7 @@ def fit(
     num_steps = stream.stop
     stop = CleanStop()
     checkpoints = Checkpoints(places.checkpoints, config.checkpoint_every)
-    with _quiet_lightning(), listening(), deferring(_announcement()):
+    with _quiet_lightning(), listening(), deferring(_announcement()), products_of(config):
         trainer = build_trainer(
             config,
             num_steps,

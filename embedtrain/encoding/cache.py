@@ -17,7 +17,7 @@ from embedtrain.arrays import new_array
 from embedtrain.encoding.blocks import MOST, block_size, block_starts, small_chunks
 from embedtrain.encoding.overlap import behind
 from embedtrain.encoding.shards import Shard, wait_for
-from embedtrain.encoding.texts import encode_blocks, join_blocks
+from embedtrain.encoding.texts import encode_pieces, join_blocks
 from embedtrain.errors import UserError
 from embedtrain.files import appearing, write_file
 from embedtrain.models.dense.encoder import DenseEncoder
@@ -202,14 +202,13 @@ def _encode(
         write_file(mark, _checksum(array, mark))
 
     total = sum(len(texts[where]) for where in slices)
-    wanted = (text for where in slices for text in texts[where])
+    wanted = (texts[where] for where in slices)
     with (
         progress_bar(f"Encoding {side} texts", total) as advance,
         behind(threaded=model.device.type == "cuda") as later,
     ):
-        blocks = encode_blocks(
-            model, wanted, side, execution=small_chunks(model), precision=precision, at_once=size,
-            progress=advance,
+        blocks = encode_pieces(
+            model, wanted, side, execution=small_chunks(model), precision=precision, progress=advance
         )  # fmt: skip
         for vectors, where, mark in zip(blocks, slices, marks, strict=True):
             assert isinstance(vectors, torch.Tensor)
@@ -248,11 +247,9 @@ def _embed_tokens(
             for start, block in list(zip(starts, blocks, strict=True))[shard.rank :: shard.ranks]
             if not (block / MANIFEST).is_file()
         ]
-        wanted = (text for start, _ in todo for text in texts[start : start + size])
+        wanted = (texts[start : start + size] for start, _ in todo)
         with progress_bar(f"Encoding {side} texts", len(texts)) as advance:
-            encoded = encode_blocks(
-                model, wanted, side, precision=precision, at_once=size, progress=advance
-            )
+            encoded = encode_pieces(model, wanted, side, precision=precision, progress=advance)
             for vectors, (_, block) in zip(encoded, todo, strict=True):
                 assert isinstance(vectors, TokenEmbeddings)
                 keep_once(block, ExactIndex(join_blocks([vectors])).save)

@@ -118,14 +118,33 @@ def encode_blocks(
 
     See :func:`encode_texts`; ``texts`` may come from a file as they are needed.
     """
+    if at_once is None:
+        large = model.device.type == "cuda" and isinstance(model, DenseEncoder)
+        at_once = ON_GPU if large else TEXTS_AT_ONCE
+    return encode_pieces(
+        model, _cut(texts, at_once), side, execution=execution, precision=precision, progress=progress
+    )  # fmt: skip
+
+
+def encode_pieces(
+    model: TextEncoder,
+    pieces: Iterable[Sequence[str]],
+    side: Side,
+    *,
+    execution: Execution | None = None,
+    precision: Precision = "auto",
+    progress: Callable[[int], None] = lambda _: None,
+) -> Iterator[Embeddings]:
+    """Yield the embeddings of each piece: texts that are tokenised and sorted by length together.
+
+    A text's bits may depend on the other texts of its piece, and on nothing else.
+    """
     if side == "document" and isinstance(model, DenseEncoder) and model.contract.document_model:
         model = _document_model(model.contract.document_model)
     on_gpu = model.device.type == "cuda"
     execution = execution or Execution(chunk_tokens=65_536 if on_gpu else 16_384)
-    if at_once is None:
-        at_once = ON_GPU if on_gpu and isinstance(model, DenseEncoder) else TEXTS_AT_ONCE
     chosen = choose(precision, model.device.type)
-    blocks = ahead(partial(_tokenize, model, side), _cut(texts, at_once), threaded=on_gpu)
+    blocks = ahead(partial(_tokenize, model, side), _numbered(pieces), threaded=on_gpu)
 
     def begun() -> Iterator[Arriving]:
         for tokens in blocks:
@@ -145,16 +164,22 @@ def encode_blocks(
         model.train(training)
 
 
-def _cut(texts: Iterable[str], at_once: int) -> Iterator[tuple[int, list[str]]]:
-    """Yield blocks of texts, each with the number of its first."""
-    source, start = iter(texts), 0
+def _cut(texts: Iterable[str], at_once: int) -> Iterator[list[str]]:
+    source = iter(texts)
     while block := list(islice(source, at_once)):
-        yield start, block
-        start += len(block)
+        yield block
 
 
-def _tokenize(model: TextEncoder, side: Side, block: tuple[int, list[str]]) -> Texts:
-    start, texts = block
+def _numbered(pieces: Iterable[Sequence[str]]) -> Iterator[tuple[int, Sequence[str]]]:
+    """Yield pieces, each with the number of its first text."""
+    start = 0
+    for piece in pieces:
+        yield start, piece
+        start += len(piece)
+
+
+def _tokenize(model: TextEncoder, side: Side, piece: tuple[int, Sequence[str]]) -> Texts:
+    start, texts = piece
     if side == "query":  # a corpus may hold empty documents: their special tokens stand for them
         _refuse_empty(texts, start)
     return model.tokenization.encode(texts, side)

@@ -59,17 +59,17 @@ def test_two_runs_at_once_share_a_cache(kind, sentences, tmp_path, request, monk
 def blocks_of_two(monkeypatch):
     """Let a few texts be several blocks; return the texts that were encoded."""
     encoded = []
-    inner = module.encode_blocks
+    inner = module.encode_pieces
 
-    def noting(texts):
-        for text in texts:
-            encoded.append(text)
-            yield text
+    def noting(pieces):
+        for piece in pieces:
+            encoded.extend(piece)
+            yield piece
 
     cut_into(2, monkeypatch)
     monkeypatch.setattr(
         module,
-        "encode_blocks",
+        "encode_pieces",
         lambda model, texts, side, **named: inner(model, noting(texts), side, **named),
     )
     return encoded

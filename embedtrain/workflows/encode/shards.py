@@ -94,6 +94,7 @@ def encode_shards(
         output: The folder; what it holds already is kept if it belongs to the same texts and model.
         form: Of the shards.
         rows_per_shard: Texts of a shard at most.
+        precision: Part of what the folder belongs to.
 
     Raises:
         UserError: If a text is not usable, or the folder holds something else.

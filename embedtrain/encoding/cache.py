@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from embedtrain.arrays import new_array
-from embedtrain.encoding.blocks import MOST, block_size, block_starts, small_chunks
+from embedtrain.encoding.blocks import block_size, block_starts, small_chunks
 from embedtrain.encoding.overlap import behind
 from embedtrain.encoding.shards import Shard, wait_for
 from embedtrain.encoding.texts import encode_pieces, join_blocks
@@ -70,9 +70,7 @@ def embeddings_folder(
     cache: Path, key: str, texts: Sequence[str], side: Side, precision: Chosen = "fp32"
 ) -> Path:
     """Return where the embeddings of these texts, in this order, are kept."""
-    digest, size = hashlib.sha256(f"{key}\n{side}\n{precision}".encode()), block_size(len(texts))
-    if size < MOST:  # once all blocks were so large; vectors kept then are still found
-        digest.update(f"\n{size}".encode())
+    digest = hashlib.sha256(f"{key}\n{side}\n{precision}\n{block_size(len(texts))}".encode())
     for text in texts:
         digest.update(hashlib.sha256(text.encode()).digest())
     return cache / "embeddings" / digest.hexdigest()[:32]

@@ -104,7 +104,8 @@ class Model:
             raise UserError("top", "must be a whole number above 0", got=top, cure="Give top=5")
         index = documents if isinstance(documents, Index) else self.index(documents)
         queries = encode_texts(self.encoder, texts, "query")
-        found = search(queries, index.vectors, top, interaction_of(self.encoder))
+        interaction, device = interaction_of(self.encoder), self.encoder.device
+        found = search(queries, index.vectors, top, interaction, device)
         hits = list_hits(found, index.ids, index.texts)
         return hits[0] if isinstance(query, str) else hits
 

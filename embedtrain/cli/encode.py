@@ -5,7 +5,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from embedtrain.cli.options import LateChunksOption, LongInputsOption, ModelArgument
+from embedtrain.cli.options import (
+    LateChunksOption,
+    LongInputsOption,
+    ModelArgument,
+    PrecisionOption,
+)
 from embedtrain.errors import UserError
 
 EXAMPLES = (
@@ -42,6 +47,7 @@ def encode(
     rows_per_shard: Annotated[int, typer.Option(min=1, help="Texts of a shard.")] = 16_384,
     long_inputs: LongInputsOption = None,
     late_chunks: LateChunksOption = None,
+    precision: PrecisionOption = "auto",
     spans: Annotated[
         bool, typer.Option(help="A vector for each of a row's spans, [[start, end], ...].")
     ] = False,
@@ -55,7 +61,7 @@ def encode(
                 got=str(output),
                 cure="Leave the others out",
             )
-        _encode_spans(model, texts, output, side, column, instruction)
+        _encode_spans(model, texts, output, side, column, instruction, precision)
         return
     from embedtrain.contract.long_inputs import parse_long_inputs
 
@@ -77,7 +83,7 @@ def encode(
 
         done = encode_shards(
             model, texts, output, side=side, column=column, instruction=instruction, form=form,
-            rows_per_shard=rows_per_shard, long_inputs=longer,
+            rows_per_shard=rows_per_shard, long_inputs=longer, precision=precision,
         )  # fmt: skip
         report(done, output)
         return
@@ -95,7 +101,7 @@ def encode(
         raise UserError("--format", "is of shards", got=form, cure="Name a folder as --output")
     rows, dim = run_encode(
         model, texts, output, side=side, column=column, instruction=instruction, long_inputs=longer,
-        late_chunks=late_chunks,
+        late_chunks=late_chunks, precision=precision,
     )  # fmt: skip
     typer.echo(f"{output}: {rows:,} x {dim}")
 
@@ -107,6 +113,7 @@ def _encode_spans(
     side: Literal["query", "document"],
     column: str | None,
     instruction: str | None,
+    precision: PrecisionOption,
 ) -> None:
     from embedtrain.encoding.shards import current_shard
     from embedtrain.workflows.encode.spans import encode_spans
@@ -114,6 +121,6 @@ def _encode_spans(
     if current_shard().ranks > 1:
         raise UserError("--spans", "runs in one process", cure="Start it without torchrun")
     rows, dim = encode_spans(
-        model, texts, output, side=side, column=column, instruction=instruction
+        model, texts, output, side=side, column=column, instruction=instruction, precision=precision
     )
     typer.echo(f"{output}: {rows:,} spans x {dim}")

@@ -10,6 +10,7 @@ from embedtrain.cli.options import (
     LateChunksOption,
     LongInputsOption,
     ModelArgument,
+    PrecisionOption,
 )
 from embedtrain.errors import UserError
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "embedtrain evaluate runs/quickstart/model --data scifact --output scifact.json",
     "embedtrain evaluate my-model --data scifact --data sts/stsb-en --data banking77.test.jsonl --output scores",
+    "torchrun --nproc-per-node 8 -m embedtrain evaluate my-model --data scifact --output scores",
     "embedtrain evaluate my-model --mteb SciFact --data SciFact=scifact --output mteb",
 )
 
@@ -82,6 +84,7 @@ def evaluate(
     instruction: InstructionOption = None,
     long_inputs: LongInputsOption = None,
     late_chunks: LateChunksOption = None,
+    precision: PrecisionOption = "auto",
 ) -> None:
     """Score a model on tasks of any kind, with confidence intervals and cost."""
     # Longer than others: most of its lines are its options.
@@ -95,13 +98,15 @@ def evaluate(
 
         refused = baseline or clusters or dim or quantize or price or late_chunks
         mteb_wish = MtebWish(
-            mteb, data or [], split, task, prompts, instruction=instruction, long_inputs=longer
-        )
+            mteb, data or [], split, task, prompts, instruction=instruction, long_inputs=longer,
+            precision=precision,
+        )  # fmt: skip
         _evaluate_mteb(model, mteb_wish, output, refused)
         return
     if prompts is not None:
         raise UserError("--prompts", "is for --mteb only", cure="The contract has the prompts")
 
+    from embedtrain.encoding.shards import current_shard
     from embedtrain.evaluation.results.report import result_tables
     from embedtrain.retrieval.compression import Compression
     from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks
@@ -109,9 +114,10 @@ def evaluate(
     compression = Compression(dim=dim, quantize=quantize, rescore=rescore)
     wish = Wish(
         data or [], split, task, clusters, baseline, efficiency, compression, price, instruction,
-        longer, late_chunks,
+        longer, late_chunks, precision,
     )  # fmt: skip
-    for result in evaluate_tasks(model, wish, output):
+    results = evaluate_tasks(model, wish, output)
+    for result in results if current_shard().is_first else ():
         for table in result_tables(result):
             Console().print(table)
 

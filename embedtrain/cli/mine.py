@@ -1,7 +1,7 @@
 """The command that mines hard negatives."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -37,6 +37,10 @@ def mine(
         ),
     ] = None,
     split: Annotated[str, typer.Option(help="Which judgments, where there are splits.")] = "train",
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16"] | None,
+        typer.Option(help="What texts are encoded in; the same as precision=..."),
+    ] = None,
 ) -> None:
     """Mine hard negatives and keep false ones out; started again, it goes on where it was."""
     from embedtrain.cli.printing import print_mining
@@ -45,6 +49,5 @@ def mine(
     from embedtrain.workflows.mine import mine as run_mine
 
     check_folder("--output", output)
-    print_mining(
-        run_mine(model, data, output, read_section(MiningConfig, overrides or ()), split=split)
-    )
+    words = [*(overrides or ()), *([f"precision={precision}"] if precision else ())]
+    print_mining(run_mine(model, data, output, read_section(MiningConfig, words), split=split))

@@ -1,6 +1,6 @@
 """Arguments and options that several commands take, and how a recipe is found and read."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -46,6 +46,13 @@ LateChunksOption = Annotated[
         min=1,
         help="Give documents a vector per chunk of so many tokens at most, made after the document was "
         "read whole (late chunking).",
+    ),
+]
+PrecisionOption = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16"],
+    typer.Option(
+        help="What the network computes in; vectors are float32 all the same. auto is bf16 on a GPU that has "
+        "it, fp32 on a CPU."
     ),
 ]
 

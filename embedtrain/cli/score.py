@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from embedtrain.cli.options import PrecisionOption
+
 EXAMPLES = (
     "embedtrain score cross-encoder/ms-marco-MiniLM-L6-v2 --data mined/train.jsonl "
     "--output scored.jsonl",
@@ -28,12 +30,13 @@ def score(
         typer.Option(help="What the teacher is; left out: as its config.json says."),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs scored at once.")] = 32,
+    precision: PrecisionOption = "auto",
 ) -> None:
     """Let a teacher score each query's documents, for distillation; a killed run goes on."""
     from embedtrain.data.examples import SourceConfig
     from embedtrain.workflows.score import score as run_score
 
     config = SourceConfig(path=data, split=split)
-    rows = run_score(teacher, config, output, kind=kind, batch_size=batch_size)
+    rows = run_score(teacher, config, output, kind=kind, batch_size=batch_size, precision=precision)
     typer.echo(f"{output}: {rows:,} rows with scores. Distil from them:")
     typer.echo(f'  embedtrain train distill/kl "data.sources=[{{path: {output}}}]"')

@@ -10,6 +10,7 @@ from embedtrain.cli.options import (
     LateChunksOption,
     LongInputsOption,
     ModelArgument,
+    PrecisionOption,
 )
 from embedtrain.errors import UserError
 
@@ -40,6 +41,7 @@ def search(
     instruction: InstructionOption = None,
     long_inputs: LongInputsOption = None,
     late_chunks: LateChunksOption = None,
+    precision: PrecisionOption = "auto",
 ) -> None:
     """Search documents, once or interactively."""
     if query is not None and (like or unlike):
@@ -49,7 +51,7 @@ def search(
     from embedtrain.workflows.search import Searcher
 
     longer = parse_long_inputs(long_inputs)
-    searcher = Searcher(model, data, split, instruction, longer, late_chunks)
+    searcher = Searcher(model, data, split, instruction, longer, late_chunks, precision)
     if like or unlike:
         print_hits(searcher.search_sets(like or [], unlike or [], top))
     elif query is not None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -10,16 +10,19 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float32
+from numpy.typing import NDArray
 from torch import nn
 
 from embedtrain.arrays import new_array
+from embedtrain.encoding.blocks import block_size, block_starts, small_chunks
+from embedtrain.encoding.overlap import behind
 from embedtrain.encoding.shards import Shard, wait_for
-from embedtrain.encoding.texts import TEXTS_AT_ONCE, encode_texts
+from embedtrain.encoding.texts import encode_pieces, join_blocks
 from embedtrain.errors import UserError
 from embedtrain.files import appearing, write_file
-from embedtrain.models.chunking import Execution
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
+from embedtrain.precision import Chosen, Precision, choose
 from embedtrain.progress import console, progress_bar
 from embedtrain.retrieval.late_interaction.exact import ExactIndex
 from embedtrain.retrieval.late_interaction.index_folder import (
@@ -36,7 +39,7 @@ from embedtrain.seals import (
     set_aside,
     spread,
 )
-from embedtrain.types import Side, TokenVectors
+from embedtrain.types import Side, TokenEmbeddings, TokenVectors
 
 VECTORS = "vectors.npy"
 
@@ -64,10 +67,10 @@ def hash_state(model: nn.Module, key: "hashlib._Hash") -> str:
 
 
 def embeddings_folder(
-    cache: Path, key: str, texts: Sequence[str], side: Side, precision: str = "fp32"
+    cache: Path, key: str, texts: Sequence[str], side: Side, precision: Chosen = "fp32"
 ) -> Path:
     """Return where the embeddings of these texts, in this order, are kept."""
-    digest = hashlib.sha256(f"{key}\n{side}\n{precision}".encode())
+    digest = hashlib.sha256(f"{key}\n{side}\n{precision}\n{block_size(len(texts))}".encode())
     for text in texts:
         digest.update(hashlib.sha256(text.encode()).digest())
     return cache / "embeddings" / digest.hexdigest()[:32]
@@ -89,8 +92,8 @@ def keep_embeddings(folder: Path, embeddings: Float32[np.ndarray, "texts dim"]) 
     array = np.load(folder / VECTORS, mmap_mode="r+")
     array[:] = embeddings
     array.flush()
-    for number, mark in enumerate(_marks(folder, len(embeddings))):
-        write_file(mark, _checksum(array, number))
+    for mark in _marks(folder, len(embeddings)):
+        write_file(mark, _checksum(array, mark))
 
 
 def _refuse_damaged(path: Path, marks: Sequence[Path], num_texts: int, dim: int | None) -> None:
@@ -98,7 +101,7 @@ def _refuse_damaged(path: Path, marks: Sequence[Path], num_texts: int, dim: int 
 
     Args:
         path: The file of vectors.
-        marks: Those of the blocks to look at, by their number; each holds the checksum of its block.
+        marks: Those of the blocks to look at; each holds the checksum of its block, and is named by its first row.
         num_texts: Rows that the file is to have.
         dim: Numbers of a row; None for any.
     """
@@ -112,25 +115,26 @@ def _refuse_damaged(path: Path, marks: Sequence[Path], num_texts: int, dim: int 
     if array is not None and (array.shape != wanted or array.dtype != np.float32):
         set_aside(path, f"does not hold {num_texts:,} vectors", identity)
         array = None
-    done = [(int(mark.stem) // TEXTS_AT_ONCE, mark) for mark in marks if mark.exists()]
-    for number, mark in done if array is None else spread(done):
+    done = [mark for mark in marks if mark.exists()]
+    for mark in done if array is None else spread(done):
         with suppress(FileNotFoundError):  # another rank took it
-            if array is None or mark.read_text(encoding="utf-8") != _checksum(array, number):
+            if array is None or mark.read_text(encoding="utf-8") != _checksum(array, mark):
                 mark.unlink()
                 if array is not None:
                     console.print(
-                        f"{path} is damaged from row {number * TEXTS_AT_ONCE:,}. It is encoded again."
+                        f"{path} is damaged from row {int(mark.stem):,}. It is encoded again."
                     )
 
 
-def _checksum(array: Float32[np.ndarray, "texts dim"], number: int) -> str:
-    block = array[number * TEXTS_AT_ONCE : (number + 1) * TEXTS_AT_ONCE]
+def _checksum(array: Float32[np.ndarray, "texts dim"], mark: Path) -> str:
+    """Return the checksum of the block that a mark is of."""
+    block = array[int(mark.stem) :][: block_size(len(array))]
     return checksum_of(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
 
 
 def _marks(folder: Path, num_texts: int) -> list[Path]:
     """Return the files that say that a block is done."""
-    return [folder / f"{start:012d}.sum" for start in range(0, num_texts, TEXTS_AT_ONCE)]
+    return [folder / f"{start:012d}.sum" for start in block_starts(num_texts)]
 
 
 Vectors = Float32[np.ndarray, "texts dim"] | TokenVectors
@@ -144,12 +148,12 @@ def embed_once(
     cache: Path,
     *,
     shard: Shard | None = None,
-    precision: str = "fp32",
+    precision: Precision = "auto",
 ) -> Vectors:
     """Return the vectors of ``texts``, one each or several, mapped from files; what these lack is encoded first.
 
     Blocks of texts are encoded one by one, each marked when it is done, so that a killed run goes on with
-    the next block and ends with the same bytes. Ranks share the blocks.
+    the next block and ends with the same bytes. Ranks share the blocks, and end with the bytes of one.
 
     Args:
         model: The encoder.
@@ -158,19 +162,21 @@ def embed_once(
         side: Whose prompt and length to use.
         cache: Folder of caches.
         shard: This process among several; the only one if None.
-        precision: ``bf16`` encodes under autocast.
+        precision: What the network computes in; vectors of one are not taken for those of another.
     """
     shard = shard or Shard()
-    folder = embeddings_folder(cache, key, texts, side, precision)
+    chosen = choose(precision, model.device.type)
+    folder = embeddings_folder(cache, key, texts, side, chosen)
     if not isinstance(model, DenseEncoder):
-        return _embed_tokens(model, texts, side, folder, shard, precision)
+        return _embed_tokens(model, texts, side, folder, shard, chosen)
     path = folder / VECTORS
     marks = _marks(folder, len(texts))
-    _refuse_damaged(path, marks[shard.rank :: shard.ranks], len(texts), model.dim)
+    own = marks[shard.rank :: shard.ranks]
+    _refuse_damaged(path, own, len(texts), model.dim)
     _allocate(path, len(texts), model.dim)
-    todo = [n for n, mark in enumerate(marks) if shard.takes(n) and not mark.exists()]
+    todo = [mark for mark in own if not mark.exists()]
     if todo:
-        _encode(model, texts, side, path, {number: marks[number] for number in todo}, precision)
+        _encode(model, texts, side, path, todo, chosen)
     wait_for(marks)
     embeddings: Float32[np.ndarray, "texts dim"] = np.load(path, mmap_mode="r")
     return embeddings
@@ -181,22 +187,30 @@ def _encode(
     texts: Sequence[str],
     side: Side,
     path: Path,
-    marks: Mapping[int, Path],
-    precision: str,
+    marks: Sequence[Path],
+    precision: Chosen,
 ) -> None:
     """Encode some blocks into the file and mark each when it is done."""
-    array = np.load(path, mmap_mode="r+")
-    autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16")
-    # On a CPU a small chunk stays in the cache and needs little memory.
-    run = Execution(chunk_tokens=2048 if model.device.type == "cpu" else 65_536)
-    blocks = {n: slice(n * TEXTS_AT_ONCE, (n + 1) * TEXTS_AT_ONCE) for n in marks}
-    total = sum(len(texts[block]) for block in blocks.values())
-    with progress_bar(f"Encoding {side} texts", total) as advance, autocast:
-        for number, block in blocks.items():
-            out = array[block]
-            encode_texts(model, texts[block], side, execution=run, out=out, progress=advance)
-            array.flush()
-            write_file(marks[number], _checksum(array, number))
+    array, size = np.load(path, mmap_mode="r+"), block_size(len(texts))
+    slices = [slice(int(mark.stem), int(mark.stem) + size) for mark in marks]
+
+    def write(vectors: NDArray[np.float32], where: slice, mark: Path) -> None:
+        array[where] = vectors
+        array.flush()
+        write_file(mark, _checksum(array, mark))
+
+    total = sum(len(texts[where]) for where in slices)
+    wanted = (texts[where] for where in slices)
+    with (
+        progress_bar(f"Encoding {side} texts", total) as advance,
+        behind(threaded=model.device.type == "cuda") as later,
+    ):
+        blocks = encode_pieces(
+            model, wanted, side, execution=small_chunks(model), precision=precision, progress=advance
+        )  # fmt: skip
+        for vectors, where, mark in zip(blocks, slices, marks, strict=True):
+            assert isinstance(vectors, torch.Tensor)
+            later(partial(write, vectors.numpy(), where, mark))
 
 
 def _allocate(path: Path, rows: int, dim: int) -> None:
@@ -213,7 +227,7 @@ def _embed_tokens(
     side: Side,
     folder: Path,
     shard: Shard,
-    precision: str,
+    precision: Chosen,
 ) -> TokenVectors:
     """Encode texts of several vectors each.
 
@@ -221,19 +235,22 @@ def _embed_tokens(
     joins them.
     """
     joined = folder / "joined"
-    starts = range(0, len(texts), TEXTS_AT_ONCE)
+    size, starts = block_size(len(texts)), block_starts(len(texts))
     blocks = [folder / f"{start:012d}" for start in starts]
-    autocast = torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16")
     for kept in (joined, *blocks):
         refuse_damaged(kept)
     if not (joined / MANIFEST).is_file():
-        with progress_bar(f"Encoding {side} texts", len(texts)) as advance, autocast:
-            for number, start in enumerate(starts):
-                if shard.takes(number) and not (blocks[number] / MANIFEST).is_file():
-                    block = texts[start : start + TEXTS_AT_ONCE]
-                    vectors = encode_texts(model, block, side, progress=advance)
-                    assert isinstance(vectors, TokenVectors)
-                    keep_once(blocks[number], ExactIndex(vectors).save)
+        todo = [
+            (start, block)
+            for start, block in list(zip(starts, blocks, strict=True))[shard.rank :: shard.ranks]
+            if not (block / MANIFEST).is_file()
+        ]
+        wanted = (texts[start : start + size] for start, _ in todo)
+        with progress_bar(f"Encoding {side} texts", len(texts)) as advance:
+            encoded = encode_pieces(model, wanted, side, precision=precision, progress=advance)
+            for vectors, (_, block) in zip(encoded, todo, strict=True):
+                assert isinstance(vectors, TokenEmbeddings)
+                keep_once(block, ExactIndex(join_blocks([vectors])).save)
         if shard.is_first:
             wait_for([block / MANIFEST for block in blocks], unless=joined)
             _join(blocks, joined)

@@ -1,24 +1,34 @@
-"""Encode any number of texts with bounded memory: a corpus, the queries of a task, one query."""
+"""Encode any number of texts with bounded memory: a corpus, the queries of a task, one query.
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from functools import lru_cache
+A block of texts is tokenised, sorted by length and cut by a budget of tokens. On a GPU, a thread tokenises the
+next block while the device computes, and vectors travel back while it goes on: see :mod:`.overlap`, :mod:`.arrival`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache, partial
+from itertools import islice
 from typing import Any, TypedDict, Unpack, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from embedtrain.encoding.arrival import Arriving
+from embedtrain.encoding.overlap import ahead, behind, one_late
 from embedtrain.errors import UserError
 from embedtrain.memory import Heap
 from embedtrain.models.build import load_encoder
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
+from embedtrain.packed import Texts, upload
+from embedtrain.precision import Precision, choose, computing
 from embedtrain.types import Embeddings, Side, TokenEmbeddings, TokenVectors
 
 TEXTS_AT_ONCE = 4096
 """Texts tokenised and sorted by length together: enough to fill chunks with equal lengths."""
+ON_GPU = 8192
+"""The same on a GPU where a text has one vector: its chunks are larger, and it need not wait for many texts."""
 
 _heap = Heap()  # one of the process: a corpus comes in many calls
 
@@ -27,6 +37,8 @@ class Options(TypedDict, total=False):
     """The options of :func:`encode_texts`."""
 
     execution: Execution | None
+    precision: Precision
+    at_once: int | None
     out: NDArray[Any] | None
     progress: Callable[[int], None]
 
@@ -47,6 +59,8 @@ def encode_texts(
     side: Side,
     *,
     execution: Execution | None = None,
+    precision: Precision = "auto",
+    at_once: int | None = None,
     out: NDArray[Any] | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> NDArray[np.float32] | TokenVectors:
@@ -57,63 +71,122 @@ def encode_texts(
         texts: Texts without prompts.
         side: Decides prompt and length.
         execution: Chunk size; the default suits one CPU or one GPU.
+        precision: In what the network computes, which is not what it returns; see :mod:`embedtrain.precision`.
+        at_once: Texts tokenised and sorted by length together; the default suits the device.
         out: Array to fill, such as a memory-mapped file; a new one if None. For one vector per text.
         progress: Called with the number of texts each time some are done.
 
     Returns:
-        An array of shape [texts, dim], or the vectors of all tokens where a text has several.
+        An array of shape [texts, dim], float32, or the vectors of all tokens where a text has several.
 
     Raises:
         UserError: If a query is empty, a document has no token at all (not even a special one), or not
             finite embeddings come out.
     """
-    blocks = encode_blocks(model, texts, side, execution=execution, progress=progress)
+    blocks = encode_blocks(
+        model, texts, side, execution=execution, precision=precision, at_once=at_once, progress=progress
+    )  # fmt: skip
     if not isinstance(model, DenseEncoder):
         return join_blocks([block for block in blocks if isinstance(block, TokenEmbeddings)])
     if out is None:
         out = np.empty((len(texts), model.dim), dtype=np.float32)
-    start = 0
-    for block in blocks:
-        assert isinstance(block, torch.Tensor)
-        out[start : start + len(block)] = block.numpy()
-        start += len(block)
+    fill(out, blocks, threaded=model.device.type == "cuda")
     return out
+
+
+def fill(out: NDArray[Any], blocks: Iterable[Embeddings], *, threaded: bool) -> None:
+    """Write blocks of vectors one after the other into an array, while the next is computed if ``threaded``."""
+    start = 0
+    with behind(threaded=threaded) as later:
+        for block in blocks:
+            assert isinstance(block, torch.Tensor)
+            later(partial(np.copyto, out[start : start + len(block)], block.numpy()))
+            start += len(block)
 
 
 def encode_blocks(
     model: TextEncoder,
-    texts: Sequence[str],
+    texts: Iterable[str],
     side: Side,
     *,
     execution: Execution | None = None,
+    precision: Precision = "auto",
+    at_once: int | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Embeddings]:
-    """Yield the embeddings of a few thousand texts at a time, in float32 on the CPU."""
-    execution = execution or Execution(chunk_tokens=16_384)
+    """Yield the embeddings of a few thousand texts at a time, in float32 on the CPU.
+
+    See :func:`encode_texts`; ``texts`` may come from a file as they are needed.
+    """
+    if at_once is None:
+        large = model.device.type == "cuda" and isinstance(model, DenseEncoder)
+        at_once = ON_GPU if large else TEXTS_AT_ONCE
+    return encode_pieces(
+        model, _cut(texts, at_once), side, execution=execution, precision=precision, progress=progress
+    )  # fmt: skip
+
+
+def encode_pieces(
+    model: TextEncoder,
+    pieces: Iterable[Sequence[str]],
+    side: Side,
+    *,
+    execution: Execution | None = None,
+    precision: Precision = "auto",
+    progress: Callable[[int], None] = lambda _: None,
+) -> Iterator[Embeddings]:
+    """Yield the embeddings of each piece: texts that are tokenised and sorted by length together.
+
+    A text's bits may depend on the other texts of its piece, and on nothing else.
+    """
     if side == "document" and isinstance(model, DenseEncoder) and model.contract.document_model:
         model = _document_model(model.contract.document_model)
+    on_gpu = model.device.type == "cuda"
+    execution = execution or Execution(chunk_tokens=65_536 if on_gpu else 16_384)
+    chosen = choose(precision, model.device.type)
+    blocks = ahead(partial(_tokenize, model, side), _numbered(pieces), threaded=on_gpu)
+
+    def begun() -> Iterator[Arriving]:
+        for tokens in blocks:
+            # Decorators would leave a generator that is paused without these.
+            with torch.no_grad(), computing(chosen, model.device.type):
+                embeddings = model.embed(_moved(tokens, model.device), execution, side)
+            yield Arriving.of(embeddings, side, chosen)
+
     training = model.training
     model.eval()
     try:
-        for start in range(0, len(texts), TEXTS_AT_ONCE):
-            block = texts[start : start + TEXTS_AT_ONCE]
-            if (
-                side == "query"
-            ):  # a corpus may hold empty documents: their special tokens stand for them
-                _refuse_empty(block, start)
-            tokens = model.tokenization.encode(block, side).to(model.device)
-            with torch.no_grad():  # a decorator would leave a generator that is paused without it
-                embeddings = _float32(model.embed(tokens, execution, side))
-            vectors = embeddings if isinstance(embeddings, torch.Tensor) else embeddings.tokens
-            if not vectors.isfinite().all():
-                raise UserError(
-                    f"{side} embeddings", "are not finite", cure="The weights hold NaN: train again"
-                )
-            yield embeddings
-            progress(len(block))
+        for arriving in one_late(begun(), late=on_gpu):
+            yield arriving.wait()
+            progress(len(arriving))
             _heap.step_done()
     finally:
         model.train(training)
+
+
+def _cut(texts: Iterable[str], at_once: int) -> Iterator[list[str]]:
+    source = iter(texts)
+    while block := list(islice(source, at_once)):
+        yield block
+
+
+def _numbered(pieces: Iterable[Sequence[str]]) -> Iterator[tuple[int, Sequence[str]]]:
+    """Yield pieces, each with the number of its first text."""
+    start = 0
+    for piece in pieces:
+        yield start, piece
+        start += len(piece)
+
+
+def _tokenize(model: TextEncoder, side: Side, piece: tuple[int, Sequence[str]]) -> Texts:
+    start, texts = piece
+    if side == "query":  # a corpus may hold empty documents: their special tokens stand for them
+        _refuse_empty(texts, start)
+    return model.tokenization.encode(texts, side)
+
+
+def _moved(texts: Texts, device: torch.device) -> Texts:
+    return Texts(upload(texts.ids, device), upload(texts.lengths, device), texts.sizes)
 
 
 @lru_cache(maxsize=1)
@@ -134,14 +207,6 @@ def join_blocks(blocks: Sequence[TokenEmbeddings]) -> TokenVectors:
     assert values is not None
     assert lengths is not None
     return TokenVectors(values, lengths, ids, cls, blocks[0].exact_match)
-
-
-def _float32(embeddings: Embeddings) -> Embeddings:
-    if isinstance(embeddings, TokenEmbeddings):
-        moved = embeddings.to("cpu")
-        cls = None if moved.cls is None else moved.cls.float()
-        return replace(moved, tokens=moved.tokens.float(), cls=cls, gates=None)
-    return embeddings.float().cpu()
 
 
 def _refuse_empty(queries: Sequence[str], start: int) -> None:

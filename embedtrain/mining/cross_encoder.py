@@ -18,12 +18,13 @@ from embedtrain.models.backbone.pretrained import (
     read_tokenizer,
     refuse_other_vocabulary,
 )
+from embedtrain.precision import Precision, choose, computing
 
 
 class CrossEncoder:
     """A sequence classifier with one output, or with two of which the second means relevant."""
 
-    def __init__(self, path: str, *, batch_size: int = 32) -> None:
+    def __init__(self, path: str, *, batch_size: int = 32, precision: Precision = "fp32") -> None:
         from transformers import AutoModelForSequenceClassification
 
         folder = fetch(path)
@@ -41,13 +42,16 @@ class CrossEncoder:
         self.max_length = min(self.tokenizer.model_max_length, limit)
         self.device = preferred_device("auto")
         self.model.to(self.device).eval()
+        self.precision = choose(precision, self.device.type)
 
     def key(self) -> str:
-        """Return a hash of the weights, the tokenizer and the length."""
+        """Return a hash of the weights, the tokenizer, the length and the precision."""
         tokenizer = self.tokenizer.backend_tokenizer
         tokenizer.no_truncation()
         tokenizer.no_padding()
         identity = f"{tokenizer.to_str()}\n{self.max_length}"
+        if self.precision != "fp32":
+            identity += f"\n{self.precision}"
         return hash_state(self.model, hashlib.sha256(identity.encode()))
 
     @torch.no_grad()
@@ -68,7 +72,9 @@ class CrossEncoder:
                 padding=True,
                 return_tensors="pt",
             ).to(self.device)
-            logits = self.model(**inputs).logits.double().cpu().numpy()
+            with computing(self.precision, self.device.type):
+                found = self.model(**inputs).logits
+            logits = found.double().cpu().numpy()
             scores[rows] = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
         return scores
 

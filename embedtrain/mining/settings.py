@@ -11,6 +11,7 @@ from embedtrain.mining.bm25 import Bm25Search
 from embedtrain.mining.dense import DenseSearch
 from embedtrain.mining.late_interaction import TokensSearch
 from embedtrain.mining.runs import RunSearch
+from embedtrain.precision import Precision
 from embedtrain.section import Section
 
 
@@ -165,7 +166,8 @@ class MiningConfig(Section):
     seed: NonNegativeInt = 0
     epoch: NonNegativeInt = 0
     """Changes the random choices, nothing else."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 encodes faster; scores near a threshold may fall on its other side."""
+    precision: Precision = "auto"
+    """What texts are encoded in: fp32, bf16 or fp16; auto is bf16 on a GPU that has it, fp32 on a CPU. Half the
+    bits encode faster; scores near a threshold may fall on its other side."""
     num_suspects: NonNegativeInt = 50
     """Queries shown in the sample of suspected false negatives."""

@@ -18,18 +18,19 @@ from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.pair_head import refuse_interaction
 from embedtrain.models.encoder import TextEncoder
+from embedtrain.precision import Precision, choose
 
 
 def encode_task(
-    model: TextEncoder, task: MiningTask, cache: Path, shard: Shard, precision: str
+    model: TextEncoder, task: MiningTask, cache: Path, shard: Shard, precision: Precision
 ) -> EncodedTask:
     """Encode a task under a model of either kind, or map what the cache has of it."""
     refuse_interaction(model, "mining and scoring")
-    key = model_key(model)
-    embed: Any = partial(embed_once, model, key, cache=cache, shard=shard, precision=precision)
+    key, chosen = model_key(model), choose(precision, model.device.type)
+    embed: Any = partial(embed_once, model, key, cache=cache, shard=shard, precision=chosen)
     documents, queries = embed(task.documents, "document"), embed(task.queries, "query")
     kind = EncodedPairs if isinstance(model, DenseEncoder) else EncodedTokens
-    return kind(f"{key} {precision}", queries, documents, str(model.device))
+    return kind(f"{key} {chosen}", queries, documents, str(model.device))
 
 
 def open_sources(

@@ -154,7 +154,7 @@ def verify(model: TextEncoder, folder: Path) -> None:
     if isinstance(model, DenseEncoder) and model.contract.document_model:
         sides = ("query",)  # documents belong to another folder
     probes = _short_probes(model)
-    ours = {side: as_arrays(encode_texts(model, probes, side)) for side in sides}
+    ours = {side: as_arrays(encode_texts(model, probes, side, precision="fp32")) for side in sides}
     with tempfile.TemporaryDirectory() as scratch:
         result = Path(scratch) / "vectors.npz"
         done = reload_elsewhere(folder, result, json.dumps(probes))

@@ -44,7 +44,7 @@ def check_onnx(model: TextEncoder, path: Path) -> float:
     graph, largest = OnnxEncoder(model, path), 0.0
     sides: tuple[Side, ...] = ("query", "document")
     for side in sides:
-        ours = _by_text(encode_texts(model, PROBES, side))
+        ours = _by_text(encode_texts(model, PROBES, side, precision="fp32"))
         alone = [graph([text], side)[0] for text in PROBES]
         for theirs in (graph(PROBES, side), alone):
             for one, other in zip(ours, theirs, strict=True):

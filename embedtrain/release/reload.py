@@ -66,7 +66,7 @@ def _with_embedtrain(folder: str, texts: Sequence[str]) -> list[list[np.ndarray]
 
     model = load_encoder(folder, packing="padded")
     sides: tuple[Side, Side] = ("query", "document")
-    return [as_arrays(encode_texts(model, texts, side)) for side in sides]
+    return [as_arrays(encode_texts(model, texts, side, precision="fp32")) for side in sides]
 
 
 if __name__ == "__main__":

@@ -11,11 +11,13 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import faiss
 import numpy as np
+import torch
 from jaxtyping import Float, Float32, UInt8
 from pydantic import PositiveInt
+from torch import Tensor
 
 from embedtrain.errors import UserError
-from embedtrain.retrieval.dense.exact import SearchResult, search_exact
+from embedtrain.retrieval.dense.exact import SearchResult, resident, search_exact
 from embedtrain.retrieval.late_interaction.binary_tokens import BinaryIndex, BinarySearch
 from embedtrain.retrieval.search import search
 from embedtrain.section import Section
@@ -69,28 +71,29 @@ class Compression(Section):
             return kept
         return replace(vectors, values=kept)
 
-    def index(self, documents: Vectors) -> CompressedIndex:
-        """Store cut documents as this says."""
+    def index(self, documents: Vectors, device: torch.device | str = "cpu") -> CompressedIndex:
+        """Store cut documents as this says, to be searched on a device; bits are searched on the CPU."""
         if isinstance(documents, TokenVectors):
-            return _token_index(documents, self.quantize)
+            return _token_index(documents, self.quantize, device)
         if self.quantize == "int8":
-            return ByteIndex(*quantize_bytes(documents))
+            return ByteIndex(*quantize_bytes(documents), device)
         if self.quantize == "binary":
             return SignIndex(np.packbits(documents > 0, axis=1), documents.shape[1], self.rescore)
-        return FloatIndex(documents, documents.nbytes)
+        return FloatIndex(resident(documents, device), documents.nbytes, device)
 
 
 @dataclass(frozen=True)
 class FloatIndex:
     """Vectors as they are, or the values that bytes stand for: all tokens share one range per dimension."""
 
-    documents: Vectors
+    documents: Vectors | Tensor
     num_bytes: int
     """Bytes of what is stored."""
+    device: torch.device | str = "cpu"
 
     def search(self, queries: Vectors, num_results: int) -> SearchResult:
         """Score every document."""
-        return search(queries, self.documents, num_results)
+        return search(queries, self.documents, num_results, device=self.device)
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ class ByteIndex:
     codes: UInt8[np.ndarray, "documents dim"]
     lowest: Float32[np.ndarray, " dim"]
     step: Float32[np.ndarray, " dim"]
+    device: torch.device | str = "cpu"
 
     @property
     def num_bytes(self) -> int:
@@ -109,7 +113,7 @@ class ByteIndex:
     def search(self, queries: Vectors, num_results: int) -> SearchResult:
         """Score every document by the values that its codes stand for."""
         values = dequantize_bytes(self.codes, self.lowest, self.step)
-        return search(queries, values, num_results)
+        return search(queries, values, num_results, device=self.device)
 
 
 @dataclass(frozen=True)
@@ -172,12 +176,14 @@ def dequantize_bytes(
     return values
 
 
-def _token_index(documents: TokenVectors, quantize: str | None) -> FloatIndex | BinaryIndex:
+def _token_index(
+    documents: TokenVectors, quantize: str | None, device: torch.device | str
+) -> FloatIndex | BinaryIndex:
     if quantize == "binary":
         return BinarySearch().build(documents)
     if quantize is None:
-        return FloatIndex(documents, documents.nbytes)
+        return FloatIndex(documents, documents.nbytes, device)
     codes, lowest, step = quantize_bytes(documents.values)
     values = replace(documents, values=dequantize_bytes(codes, lowest, step))
     beside = documents.nbytes - documents.values.nbytes
-    return FloatIndex(values, codes.nbytes + lowest.nbytes + step.nbytes + beside)
+    return FloatIndex(values, codes.nbytes + lowest.nbytes + step.nbytes + beside, device)

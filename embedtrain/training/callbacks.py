@@ -16,11 +16,13 @@ from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.metrics import mean_scores, score_ranking
 from embedtrain.files import appearing, finish
+from embedtrain.precision import Precision
 from embedtrain.progress import console
 from embedtrain.stopping import requested, unless_stopped
+from embedtrain.training.ranks.exchange import from_first, to_first
 from embedtrain.training.ranks.processes import any_rank, largest, own_shard
 from embedtrain.training.trained_module import TrainedModule
-from embedtrain.training.validation import encode_task, rank_task
+from embedtrain.training.validation import encode_task_share, join_task, rank_task
 
 KEPT = 2
 """Checkpoints kept: should the newest be damaged, there is one before it."""
@@ -152,15 +154,16 @@ class Validation(Measurement):
     task: RetrievalTask
     folder: Path
     """Where the best weights are kept."""
+    precision: Precision = field(default="auto", kw_only=True)
+    """What the task's texts are encoded in."""
     patience: int | None = None
     """Measurements without a better score after which training ends; None never ends it."""
     best: float = -1.0
     misses: int = 0
 
     def measure(self, trainer: pl.Trainer, module: Any) -> Mapping[str, float]:  # noqa: ANN401
-        """Score the task, and keep the weights if they are the best so far."""
-        ranking = rank_task(self.task, encode_task(module.model, self.task))
-        scores = mean_scores(score_ranking(ranking, [METRIC, "recall_at_100"]))
+        """Score the task, each text encoded by one rank, and keep the weights if they are the best so far."""
+        scores = from_first(self._score(module))
         if any_rank([own_shard().is_first and scores[METRIC] > self.best])[0]:
             self.best, self.misses = scores[METRIC], 0
             save_atomically(trainer, self.folder / BEST, weights_only=True)
@@ -174,6 +177,16 @@ class Validation(Measurement):
                     f"{self.best:.4f} in {self.misses} validation{'s' * (self.misses != 1)}; the best weights are kept"
                 )
         return scores
+
+    def _score(self, module: Any) -> dict[str, float]:  # noqa: ANN401
+        """Encode this rank's share; the first rank searches, the others return nothing."""
+        model, agree = module.model, module.execution.agree
+        share = encode_task_share(model, self.task, own_shard(), self.precision, agree)
+        shares = to_first(share)
+        if shares is None:
+            return {}
+        ranking = rank_task(self.task, join_task(model, self.task, shares))
+        return mean_scores(score_ranking(ranking, [METRIC, "recall_at_100"]))
 
     def state_dict(self) -> dict[str, float]:
         """Return what a resumed run must know."""

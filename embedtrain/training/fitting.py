@@ -18,6 +18,7 @@ from embedtrain.stopping import AGAIN, deferring, listening, tell
 from embedtrain.training.ahead import built_ahead, num_workers
 from embedtrain.training.callbacks import Checkpoints, CleanStop, CsvLog
 from embedtrain.training.datamodule import BatchStream, StreamData
+from embedtrain.training.precision import products_of
 from embedtrain.training.progress import StepProgress
 from embedtrain.training.ranks.processes import own_shard
 from embedtrain.training.settings import TrainerConfig
@@ -68,6 +69,7 @@ def fit(
         _quiet_lightning(),
         listening(),
         deferring(_announcement()),
+        products_of(config),
         built_ahead(stream, num_workers(config, stream), config.prefetch) as fed,
     ):
         trainer = build_trainer(

@@ -1,6 +1,7 @@
 """The precision of a run: what the recipe says, or what is faster where it runs."""
 
 import time
+from contextlib import AbstractContextManager
 from typing import Literal
 
 import torch
@@ -8,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from embedtrain.models.backbone.loading import preferred_device
+from embedtrain.precision import float32_products
 from embedtrain.progress import console
 from embedtrain.training.settings import TrainerConfig
 
@@ -45,6 +48,15 @@ def choose_precision(config: TrainerConfig, model: nn.Module) -> TrainerConfig:
     )
     console.print(f"trainer.precision auto is {chosen} here{reason}")
     return config.model_copy(update={"precision": chosen})
+
+
+def products_of(config: TrainerConfig) -> AbstractContextManager[None]:
+    """Return the context of a whole run: what stays float32 beside bf16 is multiplied in TF32 on a GPU.
+
+    Under fp32 products are exact, whatever the process was set to.
+    """
+    rounding: Literal["tf32", "ieee"] = "tf32" if config.precision == "bf16" else "ieee"
+    return float32_products(rounding, preferred_device(config.accelerator).type)
 
 
 def bf16_speed(model: nn.Module, device: torch.device) -> float:

@@ -11,6 +11,7 @@ from pydantic import (
     model_validator,
 )
 
+from embedtrain.precision import Precision
 from embedtrain.section import Section
 
 Strategy = Literal["auto", "single", "ddp", "deepspeed_1", "deepspeed_2", "deepspeed_3", "fsdp"]
@@ -52,8 +53,9 @@ class TrainerConfig(Section):
     activation_offload: bool = False
     """Keep activations in main memory between the forward and the backward pass; slow, for a GPU only."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """bf16 computes matrix products in bfloat16; weights, norms, scores and the loss stay float32. auto takes
-    what is faster on the machine that begins the run (fp32 on a tie), and the run keeps it."""
+    """bf16 computes matrix products in bfloat16; weights, norms, scores and the loss stay float32, and on a GPU
+    products of what stays float32 may be TF32. auto takes what is faster on the machine that begins the run (bf16
+    on a GPU that has it, fp32 on a tie), and the run keeps it."""
     workers: NonNegativeInt | None = None
     """Processes beside each device that build batches ahead of the steps; none with ``refresh``. Null takes 2 on a
     GPU, and none on a CPU, where the step itself needs the cores. Batches are the same."""
@@ -150,6 +152,8 @@ class TaskConfig(Section):
     num_documents: PositiveInt | None = None
     """Search among the documents of these queries and others up to this number; null takes all of ``path``,
     and 2,000 of ``data.sources``."""
+    precision: Precision = "auto"
+    """What texts are encoded in: fp32, bf16 or fp16; auto is bf16 on a GPU that has it, fp32 on a CPU."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> "TaskConfig":

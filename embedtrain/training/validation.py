@@ -1,15 +1,19 @@
 """Score a model on a retrieval task: the same few lines for validation and for `embedtrain evaluate`."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float32
 
 from embedtrain.data.readers.beir import RetrievalTask
-from embedtrain.encoding.texts import encode_texts
+from embedtrain.encoding.blocks import Vectors, block_starts, encode_share, join_shares, own_blocks
+from embedtrain.encoding.shards import Shard
 from embedtrain.evaluation.measures.metrics import Ranking, rank_arrays
 from embedtrain.models.dense.pair_head import interaction_of
 from embedtrain.models.encoder import TextEncoder
+from embedtrain.precision import Precision
 from embedtrain.retrieval.search import search
 from embedtrain.types import Interaction, TokenVectors
 
@@ -25,18 +29,62 @@ class EncodedTask:
     documents: Float32[np.ndarray, "documents dim"] | TokenVectors
     interaction: Interaction | None = None
     """What scores pairs of vectors, where it is not the inner product."""
+    device: torch.device | str = "cpu"
+    """Where to search."""
 
 
-def encode_task(model: TextEncoder, task: RetrievalTask) -> EncodedTask:
+@dataclass(frozen=True)
+class TaskShare:
+    """What one rank has encoded of a task, block by block."""
+
+    queries: list[Vectors]
+    documents: list[Vectors]
+
+
+def encode_task(
+    model: TextEncoder, task: RetrievalTask, precision: Precision = "auto"
+) -> EncodedTask:
     """Encode the queries and the corpus of a task."""
-    return EncodedTask(
-        encode_texts(model, task.queries, "query"),
-        encode_texts(model, task.documents, "document"),
-        interaction_of(model),
+    return join_task(model, task, [encode_task_share(model, task, Shard(), precision)])
+
+
+def encode_task_share(
+    model: TextEncoder,
+    task: RetrievalTask,
+    shard: Shard,
+    precision: Precision = "auto",
+    agree: Callable[[int], int] | None = None,
+) -> TaskShare:
+    """Encode a rank's blocks of a task; see :func:`embedtrain.encoding.blocks.encode_share`."""
+    queries = own_blocks(len(task.queries), shard)
+    documents = own_blocks(len(task.documents), shard, _first_of_documents(task))
+    return TaskShare(
+        encode_share(model, task.queries, "query", queries, precision=precision, agree=agree),
+        encode_share(
+            model, task.documents, "document", documents, precision=precision, agree=agree
+        ),
     )
+
+
+def join_task(model: TextEncoder, task: RetrievalTask, shares: Sequence[TaskShare]) -> EncodedTask:
+    """Join what the ranks have encoded, in the order of their numbers: the bytes that one rank would have made."""
+    first = _first_of_documents(task)
+    return EncodedTask(
+        join_shares([share.queries for share in shares], len(task.queries)),
+        join_shares([share.documents for share in shares], len(task.documents), first),
+        interaction_of(model),
+        model.device,
+    )
+
+
+def _first_of_documents(task: RetrievalTask) -> int:
+    """Ranks that got no block of queries begin with the documents."""
+    return len(block_starts(len(task.queries)))
 
 
 def rank_task(task: RetrievalTask, encoded: EncodedTask, num_results: int = RESULTS) -> Ranking:
     """Search the corpus exactly for every query."""
-    found = search(encoded.queries, encoded.documents, num_results, encoded.interaction)
+    found = search(
+        encoded.queries, encoded.documents, num_results, encoded.interaction, encoded.device
+    )
     return rank_arrays(task.qrels, task.query_ids, task.document_ids, found.indices, found.scores)

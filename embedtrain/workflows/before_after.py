@@ -16,7 +16,8 @@ from embedtrain.progress import progress_bar
 from embedtrain.recipe.run_files import read_summary
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.retrieval.dense.exact import SearchResult
-from embedtrain.workflows.evaluate.model import search_and_measure
+from embedtrain.training.settings import TaskConfig
+from embedtrain.workflows.evaluate.model import Measured, search_and_measure
 from embedtrain.workflows.summary import note, timed
 
 TOP = 3
@@ -26,11 +27,11 @@ QUERIES = 1_000
 
 
 def measure_before(
-    run: RunFolder, model: TextEncoder, task: RetrievalTask, split: str, cache: Path
+    run: RunFolder, model: TextEncoder, task: RetrievalTask, asked: TaskConfig, cache: Path
 ) -> None:
-    """Measure the model that training begins with."""
+    """Measure the model that training begins with, as the recipe asks for it."""
     with timed(run, "before"):
-        before = search_and_measure(model, task, split, "Before training", cache=cache)
+        before = _measure(model, task, asked, "Before training", cache)
     note(run, results_before=first_results(task, before.found))
     write_result(before.result, run.before)
 
@@ -39,13 +40,13 @@ def measure_after(
     run: RunFolder,
     trained: TextEncoder,
     task: RetrievalTask,
-    split: str,
+    asked: TaskConfig,
     cache: Path,
     sources: Sequence[Source],
 ) -> None:
     """Measure the trained model, compare it with the one before, and look for its queries in ``sources``."""
     before = load_result(run.before)
-    measured = search_and_measure(trained, task, split, "After training", cache=cache)
+    measured = _measure(trained, task, asked, "After training", cache)
     after = compare(measured.result, before, "before training")
     seen = query_overlap(task.queries, _queries(sources))
     after = after.model_copy(update={"train_overlap": seen})
@@ -55,6 +56,14 @@ def measure_after(
     note(run, example=choose_example(task, old, found, gains))
     both = {"before": before.to_json(), "after": after.to_json()}
     write_json(run.evaluation, both)
+
+
+def _measure(
+    model: TextEncoder, task: RetrievalTask, asked: TaskConfig, title: str, cache: Path
+) -> Measured:
+    return search_and_measure(
+        model, task, asked.label, title, cache=cache, precision=asked.precision
+    )
 
 
 def _queries(sources: Sequence[Source]) -> Iterator[str]:

@@ -29,6 +29,7 @@ from embedtrain.mining.sources import encode_task, open_sources
 from embedtrain.mining.task import MiningTask, from_retrieval_task, load_mining_task
 from embedtrain.models.build import load_encoder
 from embedtrain.models.encoder import TextEncoder
+from embedtrain.precision import choose
 from embedtrain.progress import progress_bar
 from embedtrain.stopping import SAME_COMMAND, going_on
 
@@ -89,6 +90,9 @@ def mine_task(
     """Mine for a task in memory with a model in memory; see :func:`mine`."""
     cache, shard = cache or default_cache(), shard or current_shard()
     folder = MiningFolder(output)
+    # What the device decides stands in the manifest, and another device's negatives are not taken for these.
+    chosen = choose(config.precision, model.device.type)
+    config = config.model_copy(update={"precision": chosen})
     encoded = encode_task(model, task, cache, shard, config.precision)
     sources = open_sources(config, encoded, task, cache, shard)
     parts = [config.model_dump(mode="json"), task.fingerprint, encoded.key]
@@ -133,7 +137,9 @@ def _filters(
         guide = encode_task(guide_model, task, cache, shard, config.precision).score
     if config.cross_encoder is not None:
         check = config.cross_encoder
-        cross_encoder = CrossEncoder(check.model, batch_size=check.batch_size).probabilities
+        cross_encoder = CrossEncoder(
+            check.model, batch_size=check.batch_size, precision=config.precision
+        ).probabilities
     return Filters(
         config=config,
         task=task,

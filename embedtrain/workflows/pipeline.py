@@ -13,6 +13,7 @@ from embedtrain.errors import UserError
 from embedtrain.files import appearing_folder, refuse_existing, write_file
 from embedtrain.locks import owns
 from embedtrain.mining.settings import MiningConfig
+from embedtrain.precision import Precision
 from embedtrain.progress import console
 from embedtrain.recipe.keys import known_keys
 from embedtrain.recipe.mistakes import describe_mistake
@@ -54,6 +55,8 @@ class ScoreStage(Section):
     """Training rows, such as ``stage:NAME/train.jsonl``."""
     kind: TeacherKind | None = None
     batch_size: PositiveInt = 32
+    precision: Precision = "auto"
+    """What the teacher computes in: fp32, bf16 or fp16; auto is bf16 on a GPU that has it, fp32 on a CPU."""
 
 
 class RotateStage(Section):
@@ -77,6 +80,8 @@ class EvaluateStage(Section):
     split: str = "test"
     baseline: str | None = None
     """``stage:NAME/scores.json`` of an earlier evaluation, for a paired test."""
+    precision: Precision = "auto"
+    """What texts are encoded in: fp32, bf16 or fp16; auto is bf16 on a GPU that has it, fp32 on a CPU."""
 
 
 class TokenizerStage(Section):
@@ -214,12 +219,14 @@ def _run_stage(stage: Stage, output: Path) -> None:
         mine(work.model, work.data, folder, work.settings, split=work.split)
     if stage.score is not None and not (folder / "scored.jsonl").is_file():
         teacher = asked(stage.score)
-        source, size = SourceConfig(path=teacher.data), teacher.batch_size
-        score(teacher.teacher, source, folder / "scored.jsonl", kind=teacher.kind, batch_size=size)
+        how = teacher.model_dump(include={"kind", "batch_size", "precision"})
+        score(teacher.teacher, SourceConfig(path=teacher.data), folder / "scored.jsonl", **how)
     if stage.evaluate is not None and not (folder / "scores.json").is_file():
         test = asked(stage.evaluate)
         baseline = None if test.baseline is None else Path(test.baseline)
-        wish = Wish([test.path], test.split, "retrieval", baseline=baseline)
+        wish = Wish(
+            [test.path], test.split, "retrieval", baseline=baseline, precision=test.precision
+        )
         evaluate_tasks(test.model, wish, folder / "scores.json")
 
 

@@ -26,6 +26,7 @@ from embedtrain.models.backbone.fetching import fetch
 from embedtrain.models.backbone.folder_files import BackboneFile, read_form
 from embedtrain.models.build import load_encoder
 from embedtrain.outside import writing
+from embedtrain.precision import Precision
 from embedtrain.progress import progress_bar
 from embedtrain.stopping import SAME_COMMAND, going_on
 
@@ -55,6 +56,7 @@ def score(
     *,
     kind: TeacherKind | None = None,
     batch_size: int = 32,
+    precision: Precision = "auto",
     cache: Path | None = None,
 ) -> int:
     """Write the rows of ``data`` again, with the teacher's ``scores`` beside their documents.
@@ -68,6 +70,7 @@ def score(
         output: A ``.jsonl`` file, itself a source of training rows.
         kind: What the teacher is; None finds out from its ``config.json``.
         batch_size: Pairs that a cross-encoder scores at once.
+        precision: What the teacher computes in.
         cache: Folder of caches; the user's if None.
 
     Returns:
@@ -78,9 +81,9 @@ def score(
     source = open_source(data, cache)
     found = kind or detect_kind(teacher)
     if found == "cross_encoder":
-        opened = open_cross_encoder(teacher, batch_size)
+        opened = open_cross_encoder(teacher, batch_size, precision)
     else:
-        opened = open_encoder(teacher, source, cache or default_cache())
+        opened = open_encoder(teacher, source, cache or default_cache(), precision)
     fingerprint = hashlib.sha256(f"{source.fingerprint}\n{opened.key}".encode()).hexdigest()
     return _write(opened, source, output, fingerprint)
 
@@ -116,9 +119,9 @@ def detect_kind(teacher: str) -> TeacherKind:
     return "cross_encoder" if classifier else "encoder"
 
 
-def open_cross_encoder(teacher: str, batch_size: int) -> Teacher:
+def open_cross_encoder(teacher: str, batch_size: int, precision: Precision = "auto") -> Teacher:
     """Score pairs by a classifier that reads both texts together."""
-    model = CrossEncoder(teacher, batch_size=batch_size)
+    model = CrossEncoder(teacher, batch_size=batch_size, precision=precision)
 
     def score_examples(examples: Sequence[Example]) -> list[NDArray[np.float64]]:
         pairs = [(example.query, text) for example in examples for text in _documents(example)]
@@ -128,7 +131,9 @@ def open_cross_encoder(teacher: str, batch_size: int) -> Teacher:
     return Teacher(score_examples, f"{model.key()} {batch_size}")
 
 
-def open_encoder(teacher: str, source: Source, cache: Path) -> Teacher:
+def open_encoder(
+    teacher: str, source: Source, cache: Path, precision: Precision = "auto"
+) -> Teacher:
     """Score pairs by the similarity of embeddings; each distinct text is encoded once, and kept."""
     queries: dict[str, int] = {}
     documents: dict[str, int] = {}
@@ -145,7 +150,7 @@ def open_encoder(teacher: str, source: Source, cache: Path) -> Teacher:
         positives=[],
         fingerprint=source.fingerprint,
     )
-    encoded = encode_task(load_encoder(teacher), task, cache, Shard(), "fp32")
+    encoded = encode_task(load_encoder(teacher), task, cache, Shard(), precision)
 
     def score_examples(examples: Sequence[Example]) -> list[NDArray[np.float64]]:
         rows = np.array([queries[example.query] for example in examples])

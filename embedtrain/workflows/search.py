@@ -18,9 +18,10 @@ from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.late_chunking import chunk_late
 from embedtrain.models.dense.pair_head import interaction_of
 from embedtrain.models.edits.lengthen import lengthen_encoder
+from embedtrain.precision import Precision
 from embedtrain.recipe.retrieval import load_retrieval_recipe
 from embedtrain.recipe.run_folder import RunFolder
-from embedtrain.retrieval.dense.exact import SearchResult
+from embedtrain.retrieval.dense.exact import SearchResult, resident
 from embedtrain.retrieval.dense.sets import set_query
 from embedtrain.retrieval.search import search
 from embedtrain.workflows.encode.file import DOCUMENT_COLUMNS, read_texts
@@ -48,6 +49,7 @@ class Searcher:
         instruction: Name of one of the model's, whose prompts take the place of the usual ones.
         long_inputs: How documents may be longer than the model was trained on.
         late_chunks: Tokens of a chunk, where documents are found by their best chunk.
+        precision: What the network computes in.
     """
 
     def __init__(
@@ -58,10 +60,11 @@ class Searcher:
         instruction: str | None = None,
         long_inputs: LongInputs | None = None,
         late_chunks: int | None = None,
+        precision: Precision = "auto",
     ) -> None:
         task = _find_task(model, data, split)
         encoder = lengthen_encoder(load_encoder(model, instruction=instruction), long_inputs)
-        self.model = chunk_late(encoder, late_chunks)
+        self.model, self.precision = chunk_late(encoder, late_chunks), precision
         if task is None:
             lines: dict[str, int] = {}  # rows that share a document hold one document
             for number, text in enumerate(read_texts(Path(str(data)), None, DOCUMENT_COLUMNS), 1):
@@ -70,13 +73,15 @@ class Searcher:
         else:
             self.texts, self.ids = task.documents, task.document_ids
         key, cache = model_key(self.model), default_cache()
-        self.embeddings = embed_once(self.model, key, self.texts, "document", cache)
+        kept = embed_once(self.model, key, self.texts, "document", cache, precision=precision)
+        one_each = isinstance(kept, np.ndarray) and interaction_of(self.model) is None
+        self.embeddings = resident(kept, self.model.device) if one_each else kept
 
     def search(self, query: str, num_results: int = 5) -> list[Hit]:
         """Return the best documents for a query, best first."""
-        vector = encode_texts(self.model, [query], "query")
-        interaction = interaction_of(self.model)
-        found = search(vector, self.embeddings, num_results, interaction)
+        vector = encode_texts(self.model, [query], "query", precision=self.precision)
+        interaction, device = interaction_of(self.model), self.model.device
+        found = search(vector, self.embeddings, num_results, interaction, device)
         return list_hits(found, self.ids, self.texts)[0]
 
     def search_sets(
@@ -92,10 +97,11 @@ class Searcher:
 
         def encode(path: Path) -> NDArray[np.float32]:
             assert isinstance(self.model, DenseEncoder)
-            return encode_texts(self.model, list(read_texts(path, None)), "document")
+            texts = list(read_texts(path, None))
+            return encode_texts(self.model, texts, "document", precision=self.precision)
 
         vector = set_query([encode(path) for path in like], [encode(path) for path in unlike])
-        found = search(vector, self.embeddings, num_results)
+        found = search(vector, self.embeddings, num_results, device=self.model.device)
         return list_hits(found, self.ids, self.texts)[0]
 
 

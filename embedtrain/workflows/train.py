@@ -168,32 +168,30 @@ def _refuse_other_data(run: RunFolder, prepared: Prepared) -> None:
 def _run(
     run: RunFolder, recipe: Recipe, model: TextEncoder, prepared: Prepared, start: Start
 ) -> RunFolder:
-    task, split = prepared.evaluation, recipe.evaluation.label if recipe.evaluation else ""
+    task, asked = prepared.evaluation, recipe.evaluation
     if recipe.frozen_documents is not None:
         with first_rank_first():
             keep_document_model(run, model)
     refresh = recipe.refresh
     mined = None if refresh is None else load_mining_task(refresh.path, refresh.split)
 
-    if task is not None and not run.before.is_file():
-        on_first_rank(lambda: measure_before(run, model, task, split, cache_of(recipe.data)))
+    if task is not None and asked is not None and not run.before.is_file():
+        on_first_rank(lambda: measure_before(run, model, task, asked, cache_of(recipe.data)))
     torch.manual_seed(recipe.trainer.seed)  # whether "before" was measured must not change the run
     with timed(run, "training"):
         _fit(run, recipe, model, prepared, start, mined)
-    on_first_rank(lambda: _finish(run, recipe, model, prepared, split))
+    on_first_rank(lambda: _finish(run, recipe, model, prepared))
     return run
 
 
-def _finish(
-    run: RunFolder, recipe: Recipe, model: TextEncoder, prepared: Prepared, split: str
-) -> None:
+def _finish(run: RunFolder, recipe: Recipe, model: TextEncoder, prepared: Prepared) -> None:
     """Measure the trained model and export it."""
-    task = prepared.evaluation
+    task, asked = prepared.evaluation, recipe.evaluation
     trained = load_trained(run, recipe)
     trained.contract = model.contract  # it may name another model for documents
-    if task is not None:
+    if task is not None and asked is not None:
         with timed(run, "after"):
-            measure_after(run, trained, task, split, cache_of(recipe.data), prepared.texts)
+            measure_after(run, trained, task, asked, cache_of(recipe.data), prepared.texts)
     card = render_card(run, recipe, trained.contract)
     with timed(run, "export"):
         write_model(trained, run.model, card=card, overwrite=True)
@@ -221,9 +219,9 @@ def _fit(
     config = announce(config, plan)
     callbacks: list[pl.Callback] = []
     if recipe.validation is not None and prepared.validation is not None:
-        every = recipe.validation.every_steps
-        kept, patience = run.checkpoints, config.patience
-        callbacks.append(Validation(every, prepared.validation, kept, patience))
+        every, precision = recipe.validation.every_steps, recipe.validation.precision
+        places = run.checkpoints, config.patience
+        callbacks.append(Validation(every, prepared.validation, *places, precision=precision))
     guide = frozen = None
     with first_rank_first():
         if recipe.guide is not None:

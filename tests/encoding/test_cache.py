@@ -22,9 +22,15 @@ from embedtrain.types import TokenVectors
 TEXTS = ["red cat", "blue dog", "a small house", "the tree", "bird", "a large tree near the house"]
 
 
+def cut_into(size, monkeypatch):
+    """Let blocks have so many texts, as if there were millions of them."""
+    for name in ("FEWEST", "MOST"):
+        monkeypatch.setattr(f"embedtrain.encoding.blocks.{name}", size)
+
+
 @pytest.mark.parametrize("kind", ["bert", "late_interaction"])
 def test_two_runs_at_once_share_a_cache(kind, sentences, tmp_path, request, monkeypatch):
-    monkeypatch.setattr(module, "TEXTS_AT_ONCE", 8)
+    cut_into(8, monkeypatch)
     model = load_encoder(request.getfixturevalue(kind))
     key, texts = model_key(model), sentences[:60]
     begin, children = multiprocessing.Event(), []
@@ -53,14 +59,18 @@ def test_two_runs_at_once_share_a_cache(kind, sentences, tmp_path, request, monk
 def blocks_of_two(monkeypatch):
     """Let a few texts be several blocks; return the texts that were encoded."""
     encoded = []
-    inner = module.encode_texts
-    monkeypatch.setattr(module, "TEXTS_AT_ONCE", 2)
+    inner = module.encode_pieces
+
+    def noting(pieces):
+        for piece in pieces:
+            encoded.extend(piece)
+            yield piece
+
+    cut_into(2, monkeypatch)
     monkeypatch.setattr(
         module,
-        "encode_texts",
-        lambda model, texts, *args, **named: (
-            encoded.extend(texts) or inner(model, texts, *args, **named)
-        ),
+        "encode_pieces",
+        lambda model, texts, side, **named: inner(model, noting(texts), side, **named),
     )
     return encoded
 

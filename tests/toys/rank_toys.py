@@ -1,5 +1,6 @@
 """Gloo processes side by side, and a batch that can be cut among them."""
 
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -29,19 +30,28 @@ def _child(rank: int, ranks: int, store: str, work: Callable, arguments: tuple) 
 def on_ranks(ranks: int, work: Callable, *arguments: object) -> None:
     """Run ``work`` in forked processes; an assertion that fails in one of them fails here."""
     with tempfile.TemporaryDirectory() as folder:
-        started = mp.start_processes(
-            _child,
-            (ranks, str(Path(folder) / "store"), work, arguments),
-            nprocs=ranks,
-            start_method="fork",
-            join=False,
-        )
-        deadline = time.monotonic() + 60
-        while not started.join(timeout=0.1):
-            if time.monotonic() > deadline:
-                for process in started.processes:
-                    process.kill()
-                pytest.fail("the ranks wait for each other")
+        _fork(ranks, _child, (ranks, str(Path(folder) / "store"), work, arguments))
+
+
+def side_by_side(ranks: int, work: Callable, *arguments: object) -> None:
+    """Do what :func:`on_ranks` does without messages, as torchrun starts a command that needs none."""
+    _fork(ranks, _child_of_torchrun, (ranks, work, arguments))
+
+
+def _child_of_torchrun(rank: int, ranks: int, work: Callable, arguments: tuple) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(ranks)}
+    work(*arguments)
+
+
+def _fork(ranks: int, child: Callable, arguments: tuple) -> None:
+    started = mp.start_processes(child, arguments, nprocs=ranks, start_method="fork", join=False)
+    deadline = time.monotonic() + 60
+    while not started.join(timeout=0.1):
+        if time.monotonic() > deadline:
+            for process in started.processes:
+                process.kill()
+            pytest.fail("the ranks wait for each other")
 
 
 class Encoder(torch.nn.Module):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from embedtrain.training import precision
-from embedtrain.training.precision import bf16_speed, choose_precision
+from embedtrain.training.precision import bf16_speed, choose_precision, products_of
 from embedtrain.training.settings import TrainerConfig
 
 
@@ -37,3 +37,25 @@ def test_a_measurement_compares_both_and_uses_up_no_random_number(bert):
     assert bf16_speed(AutoModel.from_pretrained(bert), torch.device("cpu")) > 0
     assert torch.equal(torch.get_rng_state(), state)
     assert bf16_speed(nn.Linear(2, 2), torch.device("cpu")) == 1
+
+
+@pytest.mark.parametrize(("asked", "during"), [("bf16", "tf32"), ("fp32", "ieee")])
+def test_a_run_on_a_gpu_rounds_float32_products_only_beside_bf16(asked, during, monkeypatch):
+    settings = torch.backends.cuda.matmul
+    monkeypatch.setattr(precision, "preferred_device", lambda _: torch.device("cuda"))
+    for before in ("none", "tf32"):
+        settings.fp32_precision = before
+        try:
+            with products_of(TrainerConfig(steps=1, precision=asked)):
+                assert settings.fp32_precision == during
+            assert settings.fp32_precision == before
+        finally:
+            settings.fp32_precision = "none"
+
+
+def test_auto_on_a_gpu_is_bf16_where_the_gpu_has_it(monkeypatch):
+    model = nn.Linear(2, 2)
+    monkeypatch.setattr(precision, "bf16_speed", lambda *_: bf16_speed(model, torch.device("cuda")))
+    for has, expected in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda *, has=has, **_: has)
+        assert choose_precision(TrainerConfig(steps=1), model).precision == expected

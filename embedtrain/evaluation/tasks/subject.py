@@ -13,6 +13,7 @@ from jaxtyping import Float32, Float64
 
 from embedtrain.contract.texts import Contract
 from embedtrain.encoding.cache import embed_once, model_key
+from embedtrain.encoding.shards import Shard
 from embedtrain.errors import UserError
 from embedtrain.evaluation.results.result import EvaluatedModel
 from embedtrain.models.dense.encoder import DenseEncoder
@@ -20,6 +21,7 @@ from embedtrain.models.dense.pair_head import interaction_of, refuse_interaction
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.ops.interaction import interaction_pairs
 from embedtrain.ops.similarity import pair_scores
+from embedtrain.precision import Chosen, Precision, choose
 from embedtrain.retrieval.compression import Compression
 from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.retrieval.search import search
@@ -44,6 +46,8 @@ class Subject:
             evaluation that was killed goes on, and no two checkpoints share any.
         compression: How vectors are cut and, in retrieval, stored.
         instruction: Name of the instruction that the model was loaded under; goes into results.
+        precision: What the network computes in; goes into results where it is not fp32.
+        shard: This process among several that encode together; each must ask for the same vectors.
     """
 
     model: TextEncoder
@@ -51,6 +55,13 @@ class Subject:
     cache: Path
     compression: Compression = field(default_factory=Compression)
     instruction: str | None = None
+    precision: Precision = "auto"
+    shard: Shard = field(default_factory=Shard)
+
+    @property
+    def chosen(self) -> Chosen:
+        """The precision that ``auto`` stands for."""
+        return choose(self.precision, self.model.device.type)
 
     @property
     def is_dense(self) -> bool:
@@ -67,6 +78,8 @@ class Subject:
         settings = self.compression.model_dump(exclude_defaults=True)
         if self.instruction is not None:
             settings["instruction"] = self.instruction
+        if self.chosen != "fp32":
+            settings["precision"] = self.chosen
         return EvaluatedModel(name=self.name, weights=self.key, settings=settings)
 
     def encode(self, texts: Sequence[str], role: Role) -> Vectors:
@@ -79,7 +92,9 @@ class Subject:
         if role == "symmetric":
             model, key = symmetric_view(model), f"{key} symmetric"
         side: Literal["query", "document"] = "query" if role == "query" else "document"
-        return embed_once(model, key, texts, side, self.cache)
+        return embed_once(
+            model, key, texts, side, self.cache, shard=self.shard, precision=self.chosen
+        )
 
     def features(self, texts: Sequence[str], task: str) -> Float32[np.ndarray, "texts dim"]:
         """Return one vector per text, for tasks that cannot do with several.
@@ -111,8 +126,8 @@ class Subject:
         if self.compression != Compression():
             refuse_interaction(self.model, "--dim and --quantize")
         elif interaction is not None:
-            return search(first, vectors, num_results, interaction)
-        return self.compression.index(vectors).search(first, num_results)
+            return search(first, vectors, num_results, interaction, self.model.device)
+        return self.compression.index(vectors, self.model.device).search(first, num_results)
 
     def similarities(self, first: Sequence[str], second: Sequence[str]) -> PerPair:
         """Compare texts with their like, pair by pair.

@@ -11,6 +11,7 @@ from embedtrain.retrieval.dense.exact import (
     best_columns,
     merge_candidates,
     no_candidates,
+    refuse_nan,
     search_exact,
 )
 from embedtrain.types import Interaction
@@ -39,7 +40,8 @@ def search_interaction(
     shortlist = weights.shortlist
     if shortlist is None or shortlist >= len(documents):
         return _search_all(weights, queries, documents, num_results)
-    found = search_exact(queries, documents, max(shortlist, num_results))
+    device = weights.hidden.device
+    found = search_exact(queries, documents, max(shortlist, num_results), device=device)
     proposed = np.sort(found.indices, axis=1)
     return _search_proposed(weights, queries, documents, proposed, num_results)
 
@@ -80,6 +82,7 @@ def _search_proposed(
         best = best_columns(found, num_results)
         indices.append(np.take_along_axis(rows, best.indices.cpu().numpy(), axis=1))
         scores.append(best.scores.cpu().numpy())
+        refuse_nan(scores[-1])
     return SearchResult(np.concatenate(indices), np.concatenate(scores))
 
 

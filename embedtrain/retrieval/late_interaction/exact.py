@@ -16,6 +16,7 @@ from pydantic import PositiveInt
 
 from embedtrain.errors import UserError
 from embedtrain.ops.similarity import all_scores
+from embedtrain.precision import computing
 from embedtrain.retrieval.dense.exact import (
     SearchResult,
     best_columns,
@@ -146,7 +147,7 @@ def search_blocks(
     ]
     best = [no_candidates(len(part), device) for part in parts]
     first = 0
-    with torch.inference_mode():
+    with torch.inference_mode(), computing("fp32", torch.device(device).type):
         for block in blocks:
             for number, part in enumerate(parts):
                 found = best_columns(all_scores(part, block), num_results)

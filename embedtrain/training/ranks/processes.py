@@ -69,10 +69,15 @@ def joined(accelerator: str) -> Iterator[None]:
     dist.destroy_process_group()
 
 
+def patient_group() -> dist.ProcessGroup | None:
+    """Return the group whose messages may take their time; None is the usual one."""
+    return _waiting[0] if _waiting else None
+
+
 def wait_for_all() -> None:
     """Wait until every rank is here, however long that takes."""
     if dist.is_initialized():
-        dist.barrier(group=_waiting[0] if _waiting else None)
+        dist.barrier(group=patient_group())
 
 
 def on_first_rank(work: Callable[[], object]) -> None:
@@ -113,7 +118,7 @@ def _largest(numbers: list[int]) -> list[int]:
     if own_shard().ranks == 1:
         return numbers
     found = torch.tensor(numbers, dtype=torch.int64)
-    dist.all_reduce(found, dist.ReduceOp.MAX, group=_waiting[0] if _waiting else None)
+    dist.all_reduce(found, dist.ReduceOp.MAX, group=patient_group())
     return [int(number) for number in found]
 
 
@@ -122,7 +127,7 @@ def average(figures: Mapping[str, float]) -> dict[str, float]:
     if own_shard().ranks == 1:
         return dict(figures)
     everyone: list[dict[str, float]] = [{}] * own_shard().ranks
-    dist.all_gather_object(everyone, dict(figures), group=_waiting[0] if _waiting else None)
+    dist.all_gather_object(everyone, dict(figures), group=patient_group())
     means = {}
     for name in dict.fromkeys(name for one in everyone for name in one):
         values = [one[name] for one in everyone if name in one]

@@ -15,7 +15,7 @@ from embedtrain.contract.texts import LateInteractionContract
 from embedtrain.data.readers.rows import POSITIVE_NAMES, QUERY_NAMES, Row, text_column
 from embedtrain.data.readers.tabular import read_parquet
 from embedtrain.data.readers.text_lines import read_lines, read_objects, refuse_no_file
-from embedtrain.encoding.texts import TEXTS_AT_ONCE, encode_texts
+from embedtrain.encoding.texts import encode_blocks, fill
 from embedtrain.errors import UserError
 from embedtrain.files import appearing
 from embedtrain.locks import owns
@@ -25,8 +25,9 @@ from embedtrain.models.dense.late_chunking import LateChunkEncoder, chunk_late
 from embedtrain.models.edits.lengthen import lengthen_encoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.outside import reading
+from embedtrain.precision import Precision
 from embedtrain.progress import progress_bar
-from embedtrain.types import Side, TokenVectors
+from embedtrain.types import Side, TokenEmbeddings
 
 COLUMNS = (
     "text",
@@ -55,6 +56,7 @@ def encode(
     instruction: str | None = None,
     long_inputs: LongInputs | None = None,
     late_chunks: int | None = None,
+    precision: Precision = "auto",
 ) -> tuple[int, int]:
     """Encode a file of texts into a ``.npy`` file, rows in the order of the input, float32.
 
@@ -72,6 +74,7 @@ def encode(
         long_inputs: How documents may be longer than the model was trained on.
         late_chunks: Tokens of a chunk, where a document gets a row per chunk; ``.lengths.npy`` says how many,
             ``.chunks.jsonl`` where they stand.
+        precision: What the network computes in; the file is float32 all the same.
 
     Returns:
         Number of texts and dimension.
@@ -86,35 +89,44 @@ def encode(
     longer = lengthen_encoder(load_encoder(model, instruction=instruction), long_inputs)
     encoder = chunk_late(longer, late_chunks)
     if not isinstance(encoder, DenseEncoder):
-        _encode_tokens(encoder, texts, output, side, column, total)
+        _encode_tokens(encoder, texts, output, side, column, total, precision)
         return total, encoder.dim
-    write_vectors(encoder, read_texts(texts, column), total, output, side)
+    write_vectors(encoder, read_texts(texts, column), total, output, side, precision)
     return total, encoder.dim
 
 
 def write_vectors(
-    encoder: DenseEncoder, texts: Iterable[str], total: int, output: Path, side: Side
+    encoder: DenseEncoder,
+    texts: Iterable[str],
+    total: int,
+    output: Path,
+    side: Side,
+    precision: Precision = "auto",
 ) -> None:
     """Encode so many texts, block by block, into a file that appears whole or not at all."""
-    shape, source = (total, encoder.dim), iter(texts)
+    shape = (total, encoder.dim)
     with (
         appearing(output) as partial,
         progress_bar(f"Encoding for {output.name}", total) as advance,
     ):
         array = new_array(partial, np.float32, shape)
-        for start in range(0, total, TEXTS_AT_ONCE):
-            block = list(islice(source, TEXTS_AT_ONCE))
-            out = array[start : start + len(block)]
-            encode_texts(encoder, block, side, out=out, progress=advance)
+        source = islice(texts, total)
+        blocks = encode_blocks(encoder, source, side, precision=precision, progress=advance)
+        fill(array, blocks, threaded=encoder.device.type == "cuda")
 
 
 def _encode_tokens(
-    encoder: TextEncoder, texts: Path, output: Path, side: Side, column: str | None, total: int
+    encoder: TextEncoder,
+    texts: Path,
+    output: Path,
+    side: Side,
+    column: str | None,
+    total: int,
+    precision: Precision,
 ) -> None:
     """Write the vectors of all texts end to end, and beside them ``.lengths.npy``, how many each text has."""
     refuse_more_than_vectors(encoder)
     lengths: list[NDArray[np.int64]] = []
-    source = read_texts(texts, column)
     with (
         appearing(output) as partial,
         appearing(output.with_suffix(".lengths.npy")) as counts,
@@ -122,11 +134,13 @@ def _encode_tokens(
     ):
 
         def blocks() -> Iterator[NDArray[np.float32]]:
-            while block := list(islice(source, TEXTS_AT_ONCE)):
-                vectors = encode_texts(encoder, block, side, progress=advance)
-                assert isinstance(vectors, TokenVectors)
-                lengths.append(vectors.lengths)
-                yield vectors.values
+            source = read_texts(texts, column)
+            for found in encode_blocks(
+                encoder, source, side, precision=precision, progress=advance
+            ):
+                assert isinstance(found, TokenEmbeddings)
+                lengths.append(found.lengths.numpy())
+                yield found.tokens.numpy()
 
         save_rows(partial, blocks(), encoder.dim)
         place_array(counts, np.concatenate(lengths))

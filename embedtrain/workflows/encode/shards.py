@@ -21,14 +21,14 @@ from embedtrain.arrays import save_array
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.encoding.cache import model_key
 from embedtrain.encoding.shards import current_shard, use_own_device, wait_for
-from embedtrain.encoding.texts import TEXTS_AT_ONCE, encode_texts
+from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
 from embedtrain.files import appearing, check_folder, read_json, write_json
 from embedtrain.leftovers import is_empty
 from embedtrain.locks import owns
 from embedtrain.models.build import load_encoder
 from embedtrain.models.edits.lengthen import lengthen_encoder
-from embedtrain.models.encoder import TextEncoder
+from embedtrain.precision import Precision, choose
 from embedtrain.progress import console
 from embedtrain.stopping import SAME_COMMAND, going_on
 from embedtrain.types import Side, TokenVectors
@@ -81,6 +81,7 @@ def encode_shards(
     form: Format = "npy",
     rows_per_shard: int = ROWS_PER_SHARD,
     long_inputs: LongInputs | None = None,
+    precision: Precision = "auto",
 ) -> Throughput:
     """Encode a file, or all files of a folder in the order of their names, into a folder of shards.
 
@@ -93,6 +94,7 @@ def encode_shards(
         output: The folder; what it holds already is kept if it belongs to the same texts and model.
         form: Of the shards.
         rows_per_shard: Texts of a shard at most.
+        precision: Part of what the folder belongs to.
 
     Raises:
         UserError: If a text is not usable, or the folder holds something else.
@@ -106,6 +108,7 @@ def encode_shards(
     settings: dict[str, object] = {
         "model": model_key(encoder), "side": side, "column": column, "format": form,
         "rows_per_shard": rows_per_shard, "texts": str(texts),
+        "precision": choose(precision, encoder.device.type),
     }  # fmt: skip
     if shard.is_first:
         _write_plan(output, settings, texts, column)
@@ -115,7 +118,8 @@ def encode_shards(
     sources, new_rows = _Texts(column), 0
     for part, path in zip(parts, paths, strict=True):
         if shard.takes(part.number) and not path.is_file():
-            _write_shard(encoder, sources.rows(part), part, path, side, form)
+            vectors = encode_texts(encoder, sources.rows(part), side, precision=precision)
+            _write_shard(vectors, part, path, form)
             new_rows += part.num_rows
     num_rows = sum(part.num_rows for part in parts)
     if shard.is_first:
@@ -174,7 +178,8 @@ def _write_plan(output: Path, settings: dict[str, object], texts: Path, column: 
 
 def _read_plan(output: Path, settings: dict[str, object]) -> list[Part]:
     plan = read_json(output / PLAN)
-    different = [key for key, value in settings.items() if plan["settings"].get(key) != value]
+    kept = {"precision": "fp32"} | plan["settings"]  # once it was always that, and not said
+    different = [key for key, value in settings.items() if kept.get(key) != value]
     if different:
         raise UserError(
             output,
@@ -188,16 +193,12 @@ def _read_plan(output: Path, settings: dict[str, object]) -> list[Part]:
 
 
 def _write_shard(
-    encoder: TextEncoder, texts: list[str], part: Part, path: Path, side: Side, form: Format
+    found: NDArray[np.float32] | TokenVectors, part: Part, path: Path, form: Format
 ) -> None:
-    blocks = [
-        encode_texts(encoder, texts[start : start + TEXTS_AT_ONCE], side)
-        for start in range(0, len(texts), TEXTS_AT_ONCE)
-    ]
-    values = [block.values if isinstance(block, TokenVectors) else block for block in blocks]
-    counts = [block.lengths for block in blocks if isinstance(block, TokenVectors)]
-    lengths = np.concatenate(counts) if counts else None
-    vectors = np.ascontiguousarray(np.concatenate(values), dtype=np.float32)
+    vectors, lengths = found, None
+    if isinstance(found, TokenVectors):
+        vectors, lengths = found.values, found.lengths
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     if form == "parquet":
         with appearing(path) as partial:
             pq.write_table(_table(vectors, lengths, part.rows_before), partial)

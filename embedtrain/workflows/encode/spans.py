@@ -14,6 +14,7 @@ from embedtrain.files import appearing
 from embedtrain.locks import owns
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.encoder import DenseEncoder
+from embedtrain.precision import Precision
 from embedtrain.types import Side
 from embedtrain.workflows.encode.file import COLUMNS, CURE, write_vectors
 
@@ -27,6 +28,7 @@ def encode_spans(
     side: Side = "document",
     column: str | None = None,
     instruction: str | None = None,
+    precision: Precision = "auto",
 ) -> tuple[int, int]:
     """Encode the spans of texts into a ``.npy`` file, in their order, each text once.
 
@@ -54,7 +56,7 @@ def encode_spans(
     every = (marked for spans in read_spans(texts, column) for marked in spans)
     with appearing(output.with_suffix(".lengths.npy")) as partial:
         place_array(partial, counts)
-        write_vectors(encoder, every, total, output, side)
+        write_vectors(encoder, every, total, output, side, precision)
     return total, encoder.dim
 
 

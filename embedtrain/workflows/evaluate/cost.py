@@ -29,17 +29,19 @@ def measure_cost(
     step = max(1, len(task.documents) // TIMED_DOCUMENTS)
     sample = task.documents[::step][:TIMED_DOCUMENTS]
     _, per_second = measure_throughput(
-        lambda: encode_texts(subject.model, sample, "document"), len(sample)
+        lambda: encode_texts(subject.model, sample, "document", precision=subject.chosen),
+        len(sample),
     )
     interaction = interaction_of(subject.model)
     documents = subject.encode(task.documents, "document")
-    index = subject.compression.index(documents)
+    device = subject.model.device
+    index = subject.compression.index(documents, device)
     normalized = subject.model.contract.similarity == "cosine"
 
     def search_one(query: str) -> object:
-        vectors = encode_texts(subject.model, [query], "query")
+        vectors = encode_texts(subject.model, [query], "query", precision=subject.chosen)
         if interaction is not None:
-            return search(vectors, documents, 10, interaction)
+            return search(vectors, documents, 10, interaction, device)
         return index.search(subject.compression.cut(vectors, normalized=normalized), 10)
 
     latency = measure_latency(search_one, task.queries, num_calls=TIMED_QUERIES)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from embedtrain.evaluation.tasks.retrieval import METRICS, RESULTS
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.pair_head import interaction_of
 from embedtrain.models.encoder import TextEncoder
+from embedtrain.precision import Precision, choose
 from embedtrain.progress import progress_bar
 from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.retrieval.search import search
@@ -63,21 +65,24 @@ def search_and_measure(
     *,
     efficiency: bool = True,
     cache: Path | None = None,
+    precision: Precision = "auto",
 ) -> Measured:
     """Score a model on a task.
 
-    ``split`` goes into the result; the documents' vectors are looked for and kept in ``cache``.
+    ``split`` goes into the result; the documents' vectors are looked for and kept in ``cache``. ``precision`` is
+    what the network computes in.
     """
+    encode = partial(encode_texts, model, precision=precision)
     with progress_bar(f"{title}: encoding", len(task.queries) + len(task.documents)) as advance:
-        queries = encode_texts(model, task.queries, "query", progress=advance)
-        documents, per_second = _encode_documents(model, task.documents, cache, advance)
-    interaction = interaction_of(model)
-    found = search(queries, documents, RESULTS, interaction)
+        queries = encode(task.queries, "query", progress=advance)
+        documents, per_second = _encode_documents(model, task.documents, cache, advance, precision)
+    interaction, device = interaction_of(model), model.device
+    found = search(queries, documents, RESULTS, interaction, device)
     ids = task.query_ids, task.document_ids
     ranking = rank_arrays(task.qrels, *ids, found.indices, found.scores)
 
     def search_one(query: str) -> object:
-        return search(encode_texts(model, [query], "query"), documents, 10, interaction)
+        return search(encode([query], "query"), documents, 10, interaction, device)
 
     cost = None
     if efficiency:
@@ -99,19 +104,25 @@ def search_and_measure(
 
 
 def _encode_documents(
-    model: TextEncoder, texts: list[str], cache: Path | None, advance: Callable[[int], None]
+    model: TextEncoder,
+    texts: list[str],
+    cache: Path | None,
+    advance: Callable[[int], None],
+    precision: Precision,
 ) -> tuple[NDArray[np.float32] | TokenVectors, float]:
     """Return the vectors, from the cache if it has them, and how many are encoded in a second."""
+    encode = partial(encode_texts, model, precision=precision)
     folder = None
     if cache is not None and isinstance(model, DenseEncoder) and len(texts) <= KEPT:
-        folder = embeddings_folder(cache, model_key(model), texts, "document")
+        chosen = choose(precision, model.device.type)
+        folder = embeddings_folder(cache, model_key(model), texts, "document", chosen)
     if folder is not None and (known := load_embeddings(folder, len(texts))) is not None:
         advance(len(texts))
         sample = texts[:SAMPLE]
-        _, speed = measure_throughput(lambda: encode_texts(model, sample, "document"), len(sample))
+        _, speed = measure_throughput(lambda: encode(sample, "document"), len(sample))
         return known, speed
     vectors, speed = measure_throughput(
-        lambda: encode_texts(model, texts, "document", progress=advance), len(texts)
+        lambda: encode(texts, "document", progress=advance), len(texts)
     )
     if folder is not None and isinstance(vectors, np.ndarray):
         keep_embeddings(folder, vectors)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from embedtrain.contract.long_inputs import LongInputs
+from embedtrain.encoding.shards import current_shard
 from embedtrain.errors import UserError, missing_extra
 from embedtrain.evaluation.results.result import EvaluatedModel, write_result
 from embedtrain.evaluation.tasks.discovery import open_task
@@ -16,6 +17,7 @@ from embedtrain.locks import owns
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.pair_head import refuse_interaction
 from embedtrain.models.edits.lengthen import lengthen_encoder
+from embedtrain.precision import Precision
 from embedtrain.progress import console
 
 LOCAL = "local"
@@ -39,6 +41,8 @@ class MtebWish:
     """Name of one of the model's, whose prompts are the usual ones then; ``prompts`` still go before them."""
     long_inputs: LongInputs | None = None
     """How documents may be longer than the model was trained on."""
+    precision: Precision = "auto"
+    """What the network computes in."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ def evaluate_mteb(model: str, wish: MtebWish, output: Path) -> list[MtebScore]:
         UserError: If mteb is not installed, a name is unknown, data does not load, or a late-interaction
             model is asked for a task that needs one vector per text.
     """
+    if current_shard().ranks > 1:
+        raise UserError("--mteb", "runs in one process", cure="Start it without torchrun")
     if find_spec("mteb") is None:
         raise missing_extra("mteb", "mteb", "to run its tasks")
     from embedtrain.evaluation.mteb.model import as_mteb_model
@@ -74,7 +80,9 @@ def evaluate_mteb(model: str, wish: MtebWish, output: Path) -> list[MtebScore]:
     # mteb multiplies the vectors of most kinds of tasks itself
     refuse_interaction(encoder, "--mteb")
     encoder = lengthen_encoder(encoder, wish.long_inputs)
-    subject = Subject(encoder, model, default_cache(), instruction=wish.instruction)
+    subject = Subject(
+        encoder, model, default_cache(), instruction=wish.instruction, precision=wish.precision
+    )
     adapter = as_mteb_model(subject, prompts)
     _check_kinds(tasks, subject)
     scores: list[MtebScore] = []

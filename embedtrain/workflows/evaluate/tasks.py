@@ -7,6 +7,7 @@ from pathlib import Path
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.data.readers.beir import beir_files
 from embedtrain.data.readers.beir_index import BeirIndex
+from embedtrain.encoding.shards import current_shard, use_own_device
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.efficiency import Efficiency, describe_machine, price_work
 from embedtrain.evaluation.measures.metrics import Run
@@ -24,6 +25,7 @@ from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.late_chunking import chunk_late
 from embedtrain.models.edits.lengthen import lengthen_encoder
 from embedtrain.models.encoder import TextEncoder
+from embedtrain.precision import Precision
 from embedtrain.progress import console
 from embedtrain.retrieval.compression import Compression
 from embedtrain.workflows.evaluate.cost import measure_cost
@@ -54,6 +56,8 @@ class Wish:
     """How documents may be longer than the model was trained on."""
     late_chunks: int | None = None
     """Tokens of a chunk, where documents are found by their best chunk."""
+    precision: Precision = "auto"
+    """What the network computes in."""
 
 
 @owns("output")
@@ -61,6 +65,10 @@ def evaluate_tasks(
     model: str, wish: Wish, output: Path | None = None, encoder: TextEncoder | None = None
 ) -> list[EvaluationResult]:
     """Evaluate a model on each piece of data and return the results in that order.
+
+    Processes that torchrun has started share the encoding: each text is encoded by one of them, they meet in the
+    cache, and the first writes what it would have found alone. Cost is not measured then: a process that others
+    work beside has none of its own.
 
     Args:
         model: Model folder, run's ``model/`` or Hub id.
@@ -73,6 +81,10 @@ def evaluate_tasks(
     Raises:
         UserError: If data or output cannot be used; all data is opened before the work starts.
     """
+    shard = current_shard()
+    if shard.ranks > 1:
+        use_own_device()
+        wish = replace(wish, efficiency=False)
     if not wish.data:
         raise UserError("--data", "is missing", cure="Name a file or folder")
     tasks = [open_task(path, wish.split, wish.task) for path in wish.data]
@@ -85,17 +97,19 @@ def evaluate_tasks(
         _check_retrieval(tasks, "--late-chunks", "is for documents of retrieval", "")
     encoder = encoder or load_encoder(model, instruction=wish.instruction)
     encoder = chunk_late(lengthen_encoder(encoder, wish.long_inputs), wish.late_chunks)
-    subject = Subject(encoder, model, default_cache(), wish.compression, wish.instruction)
+    subject = Subject(
+        encoder, model, default_cache(), wish.compression, wish.instruction, wish.precision, shard
+    )
     results = []
     for task, place, baseline in zip(tasks, places, baselines, strict=True):
         result = _resume(subject, task, wish, place)
         if result is None:
             result, run = evaluate_task(subject, task, wish)
-            if place is not None and run:
+            if place is not None and run and shard.is_first:
                 write_run(run, place.with_suffix(".trec"), subject.key[:12])
         if baseline is not None:
             result = compare(result, baseline, str(wish.baseline))
-        if place is not None:
+        if place is not None and shard.is_first:
             write_result(result, place)
         results.append(result)
     return results

@@ -8,7 +8,12 @@ from hypothesis import strategies as st
 
 from embedtrain.errors import UserError
 from embedtrain.retrieval.dense import exact
-from embedtrain.retrieval.dense.exact import search_exact
+from embedtrain.retrieval.dense.exact import (
+    SearchResult,
+    best_by_key,
+    best_columns,
+    search_exact,
+)
 
 
 def whole_numbers(num_rows, dim, seed, largest=2):
@@ -36,11 +41,54 @@ def test_every_block_size_gives_the_same_results_with_ties_by_lower_index(
 ):
     queries, documents = whole_numbers(7, 3, seed), whole_numbers(num_documents, 3, seed + 1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(exact, "SCORES_PER_BLOCK", scores_per_block)
+        patch.setattr(exact, "SCORES_PER_BLOCK", {"cpu": scores_per_block})
         result = search_exact(queries, documents, num_results, block_size=block_size)
     indices, scores = search_by_sorting(queries, documents, num_results)
     np.testing.assert_array_equal(result.indices, indices)
     np.testing.assert_array_equal(result.scores, scores)
+
+
+SPECIAL = [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, 1e-45, -1e-45, 3.4e38]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    scores=st.lists(
+        st.lists(st.one_of(st.sampled_from(SPECIAL), st.floats(width=32, allow_nan=False)),
+                 min_size=17, max_size=17), min_size=1, max_size=3),
+    num_results=st.integers(1, 20),
+)  # fmt: skip
+def test_keys_choose_and_order_as_the_sort_on_a_cpu_does(scores, num_results):
+    given = torch.tensor(scores, dtype=torch.float32)
+    one, other = best_columns(given, num_results), best_by_key(given, num_results)
+    assert torch.equal(one.indices, other.indices)
+    assert torch.equal(one.scores, other.scores)
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_keys_put_nan_of_either_sign_first(sign):
+    scores = torch.tensor([[1.0, np.copysign(np.nan, sign), np.inf]])
+    assert best_by_key(scores, 2).indices.tolist() == [[1, 2]]
+    with pytest.raises(UserError, match="a score that is NaN"):
+        SearchResult.of_blocks([best_by_key(scores, 2)])
+
+
+def test_on_a_gpu_products_are_neither_rounded_to_tf32_nor_autocast(monkeypatch):
+    settings, seen = torch.backends.cuda.matmul, []
+
+    def note(scores, num_results):
+        seen.append((settings.fp32_precision, torch.is_autocast_enabled("cuda"), scores.dtype))
+        return best_by_key(scores, num_results)
+
+    monkeypatch.setattr(exact, "best_columns", note)
+    shadow_cuda = pytest.importorskip("shadow")
+    queries, documents = whole_numbers(3, 4, seed=0), whole_numbers(40, 4, seed=1)
+    monkeypatch.setattr(settings, "fp32_precision", "tf32")
+    with shadow_cuda.ShadowCuda(), torch.autocast("cuda", torch.bfloat16):
+        found = search_exact(queries, documents, 7, block_size=16, device="cuda")
+    assert seen == [("ieee", False, torch.float32)] * 3
+    expected = search_exact(queries, documents, 7)
+    np.testing.assert_array_equal(found.indices, expected.indices)
 
 
 def test_real_numbers_agree_for_every_block_size_up_to_rounding():

@@ -92,7 +92,7 @@ def test_a_killed_run_goes_on_with_what_is_there_also_with_other_ranks(
     def stop(*arguments):
         if len(written) == 3:
             raise KeyboardInterrupt
-        written.append(arguments[2].number)
+        written.append(arguments[1].number)
         write(*arguments)
 
     monkeypatch.setattr(workflow, "_write_shard", stop)

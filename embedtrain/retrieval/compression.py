@@ -12,13 +12,12 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import faiss
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
-from pydantic import PositiveInt
 
 from embedtrain.errors import UserError
 from embedtrain.retrieval.dense.exact import SearchResult, search_exact
 from embedtrain.retrieval.late_interaction.binary_tokens import BinaryIndex, BinarySearch
 from embedtrain.retrieval.search import search
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 from embedtrain.types import TokenVectors
 
 Vectors = Float32[np.ndarray, "_ _"] | TokenVectors
@@ -42,11 +41,11 @@ class CompressedIndex(Protocol):
 class Compression(Section):
     """How vectors are made smaller after the model."""
 
-    dim: PositiveInt | None = None
+    dim: Count | None = None
     """Keep the first dimensions only; null keeps all."""
     quantize: Literal["int8", "binary"] | None = None
     """Store document vectors as a byte or a bit per number."""
-    rescore: PositiveInt = 4
+    rescore: Count = 4
     """Candidates per result wanted that ``binary`` scores again; late interaction scores all."""
 
     def cut(self, vectors: Vectors, *, normalized: bool) -> Vectors:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
-from pydantic import PositiveInt, model_validator
+from pydantic import model_validator
 from torch import Tensor
 
 from embedtrain.contract.texts import LateInteractionContract, TextSide
@@ -21,6 +21,7 @@ from embedtrain.models.late_interaction.token_heads import (
 from embedtrain.models.late_interaction.token_pooling import pool_embeddings
 from embedtrain.models.pooling import positions, widen
 from embedtrain.models.whole_words import WholeWords, average_words
+from embedtrain.section import Count
 from embedtrain.types import (
     RetrievalBatch,
     RetrievalOutputs,
@@ -38,10 +39,10 @@ class LateInteractionConfig(EncoderConfig):
     backbone: str
     """Hub id, local folder (transformers, PyLate, sentence-transformers, Stanford ColBERT), or
     ``package:NAME/FOLDER``."""
-    dim: PositiveInt | None = None
+    dim: Count | None = None
     """Dimension of a vector; null: as the folder says, else 128. Smaller than the folder's projection keeps
     its first dimensions, which suits models trained with Matryoshka prefixes."""
-    head_dims: tuple[PositiveInt, ...] = ()
+    head_dims: tuple[Count, ...] = ()
     """Train one projection per size (jina-colbert-v2's Matryoshka); ``dim`` chooses which one is used."""
     similarity: Similarity | None = None
     """``cosine`` normalises vectors (default); ``dot`` lets their length carry weight (ColBERTer)."""
@@ -59,11 +60,11 @@ class LateInteractionConfig(EncoderConfig):
     """Let query tokens look at the mask tokens; null: as the folder says, else no."""
     skiplist: tuple[str, ...] | None = None
     """Words whose vectors documents do not keep; null: as the folder says, else punctuation."""
-    query_tokens: PositiveInt | None = None
+    query_tokens: Count | None = None
     """Keep the vectors of the first tokens of a query only; 1 with ``document_tokens: 8`` is ME-BERT."""
-    document_tokens: PositiveInt | None = None
+    document_tokens: Count | None = None
     """Keep the vectors of the first tokens of a document only."""
-    pool_factor: PositiveInt = 1
+    pool_factor: Count = 1
     """Merge similar document tokens until one in so many is left, in training as well."""
     binary: bool = False
     """Documents keep only the signs of their vectors; trained straight through."""
@@ -73,9 +74,9 @@ class LateInteractionConfig(EncoderConfig):
     """Learn which words documents drop; train with the ``colberter`` objective."""
     exact_match: bool = False
     """Only equal words are similar (Uni-ColBERTer, with ``dim: 1`` and ``word_dim``)."""
-    word_dim: PositiveInt | None = None
+    word_dim: Count | None = None
     """Dimension in which words are averaged and gated before a layer reduces them to ``dim``."""
-    cls_dim: PositiveInt | None = None
+    cls_dim: Count | None = None
     """Add a vector of the whole text, of the first token, with a learned weight (ColBERTer)."""
 
     @model_validator(mode="after")

@@ -125,7 +125,7 @@ def write_json(path: Path, content: object) -> None:
 
 
 @contextmanager
-def appearing(path: Path, *, replace: bool = True) -> Iterator[Path]:
+def appearing(path: Path, *, replace: bool = True, durable: bool = True) -> Iterator[Path]:
     """Yield where to write a file that is to appear whole or not at all; its folder is made.
 
     At the end of the block it gets its name; after an error nothing is left behind. Of a link the file that
@@ -134,6 +134,8 @@ def appearing(path: Path, *, replace: bool = True) -> Iterator[Path]:
     Args:
         path: The file.
         replace: Take the place of one that is there at the end; else that one stays.
+        durable: Write it through to the disk, so that it outlives a loss of power; what is written anew many
+            times a minute need not.
 
     Raises:
         UserError: If the disk is full or does not take it, or something else than a file is there.
@@ -143,13 +145,15 @@ def appearing(path: Path, *, replace: bool = True) -> Iterator[Path]:
         if real.exists() and not real.is_file() and not real.is_dir():
             raise UserError(path, "is no ordinary file", cure="Name another")
         yield partial
-        _write_through(partial)
+        if durable:
+            _write_through(partial)
         if replace:
             partial.replace(real)
         else:
             with suppress(FileExistsError):
                 os.link(partial, real)
-        _write_through(real.parent)
+        if durable:
+            _write_through(real.parent)
 
 
 @contextmanager

@@ -1,6 +1,11 @@
 """What every part of a recipe and every stored record is built on."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Count = Annotated[int, Field(gt=0, le=10**9)]
+"""A number of steps, rows, tokens, dimensions: more than the largest is a slip, which nothing could compute."""
 
 
 class Section(BaseModel):

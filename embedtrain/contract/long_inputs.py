@@ -3,10 +3,10 @@
 from math import ceil
 from typing import Literal
 
-from pydantic import PositiveInt, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
 from embedtrain.errors import UserError
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 
 LongMethod = Literal["grouped", "interpolated", "recurrent", "ntk", "self_extend"]
 METHODS: tuple[LongMethod, ...] = ("grouped", "interpolated", "recurrent", "ntk", "self_extend")
@@ -28,15 +28,15 @@ class LongInputs(Section):
     """
 
     method: LongMethod
-    length: PositiveInt
+    length: Count
     """Tokens of the longest text; documents are cut there unless the recipe gives them a length."""
-    window: PositiveInt | None = None
+    window: Count | None = None
     """Tokens that the model was trained on; null: as many as it has positions."""
     keep_short: bool | None = None
     """Leave texts within the window exactly as they were; only embedtrain can read such a folder. false
     writes the change into weights or config, for texts of any length, so that every library has it. null:
     true where the method can, which ``ntk`` cannot; ``recurrent`` does both at once."""
-    neighbours: PositiveInt | None = None
+    neighbours: Count | None = None
     """For ``self_extend``: tokens around each whose distances stay exact; null: an eighth of the window."""
 
     @model_validator(mode="after")

@@ -13,14 +13,14 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.contract.pieces import tokenise_heads
 from embedtrain.contract.spans import is_marked, tokenise_marked
 from embedtrain.errors import UserError
 from embedtrain.packed import Texts
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 from embedtrain.types import Side, Similarity
 
 Pooling = Literal["cls", "mean", "last_token", "weighted_mean", "max"]
@@ -36,7 +36,7 @@ class TextSide(Section):
 
     prompt: str | None = None
     """Put before every text; null takes the backbone's own prompt, or none."""
-    length: PositiveInt | None = None
+    length: Count | None = None
     """Tokens kept, special tokens included; null takes the backbone's own limit, at most 512."""
 
 
@@ -93,7 +93,7 @@ class TokenPrepending(Section):
 
     start: NonNegativeInt = 1
     """The first layer, counted from 0, before which the placeholder gets the last token's state."""
-    stop: PositiveInt = 7
+    stop: Count = 7
     """The layer at which that ends."""
 
 
@@ -106,9 +106,9 @@ class Contract(Section):
     """``cosine`` normalises the vectors, ``dot`` leaves them."""
     query_prompt: str
     document_prompt: str
-    query_length: PositiveInt
+    query_length: Count
     """Tokens of a query, special tokens included."""
-    document_length: PositiveInt
+    document_length: Count
     """Tokens of a document, special tokens included."""
     document_model: str = ""
     """Folder of the model that encodes documents, where only queries were tuned; empty: this model."""
@@ -122,7 +122,7 @@ class Contract(Section):
     """How positions go on behind those that the model was trained on, where they do."""
     spans: SpanVectors | None = Field(default=None, exclude_if=lambda value: value is None)
     """A text may have a marked span, whose tokens alone are pooled; ``mlp`` transforms their mean."""
-    late_chunks: PositiveInt | None = Field(default=None, exclude_if=lambda value: value is None)
+    late_chunks: Count | None = Field(default=None, exclude_if=lambda value: value is None)
     """Tokens of a chunk at most, where a document has a vector per chunk (late chunking)."""
 
     def under(self, instruction: str | None) -> "Contract":
@@ -161,9 +161,9 @@ class LateInteractionContract(Section):
     query_prompt: str
     """Marker and prompt of a query, such as ``"[Q] "``; a marker is one token."""
     document_prompt: str
-    query_length: PositiveInt
+    query_length: Count
     """Tokens of a query, special tokens and expansion included."""
-    document_length: PositiveInt
+    document_length: Count
     markers: tuple[str, ...] = ()
     """Texts at the start of the prompts that the tokenizer must keep as one token."""
     query_expansion: bool = True
@@ -172,13 +172,13 @@ class LateInteractionContract(Section):
     """Let other tokens look at the expansion."""
     skiplist: tuple[str, ...] = ()
     """Words, usually punctuation, whose vectors documents do not keep."""
-    query_tokens: PositiveInt | None = None
+    query_tokens: Count | None = None
     """Keep only so many vectors of a query, from its first token; null keeps all."""
-    document_tokens: PositiveInt | None = None
+    document_tokens: Count | None = None
     """Keep only so many vectors of a document, from its first token (ME-BERT); null keeps all."""
-    dim: PositiveInt = 128
+    dim: Count = 128
     """Dimension of a vector."""
-    pool_factor: PositiveInt = 1
+    pool_factor: Count = 1
     """Merge similar document tokens until one in so many is left."""
     binary: bool = False
     """Documents keep only the signs of their vectors, scaled to length 1."""
@@ -188,9 +188,9 @@ class LateInteractionContract(Section):
     """Documents drop the words that a learned gate closes."""
     exact_match: bool = False
     """Only equal words are similar; with ``dim: 1`` a learned lexical index (Uni-ColBERTer)."""
-    word_dim: PositiveInt | None = None
+    word_dim: Count | None = None
     """Dimension of the vectors that words are averaged and gated in, where ``dim`` is smaller."""
-    cls_dim: PositiveInt | None = None
+    cls_dim: Count | None = None
     """Add the inner product of one vector per text, from the first token, to the score."""
     long_inputs: LongInputs | None = Field(default=None, exclude_if=lambda value: value is None)
     """How positions go on behind those that the model was trained on, where they do."""

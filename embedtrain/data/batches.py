@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat
 
 from embedtrain.contract.texts import join_texts
 from embedtrain.data.examples import SourceConfig
 from embedtrain.data.mixture import Draw
 from embedtrain.data.tokenized import TokenizedSource
 from embedtrain.packed import Texts
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 from embedtrain.types import Relevance, RetrievalBatch, Side
 
 
@@ -22,9 +22,9 @@ class DataConfig(Section):
 
     sources: tuple[SourceConfig, ...] = Field(min_length=1)
     """Each step draws its batch from one of them."""
-    num_positives: PositiveInt = 1
+    num_positives: Count = 1
     """Positives per query and step; of more, that many are drawn anew at each visit."""
-    num_negatives: int | None = Field(default=None, ge=0)
+    num_negatives: int | None = Field(default=None, ge=0, le=10**9)
     """Hard negatives per query and step, besides in-batch negatives; null takes all a row has."""
     mixing_exponent: NonNegativeFloat = 1.0
     """Sources without a weight are drawn in proportion to ``batches ** mixing_exponent``."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Literal
 
-from pydantic import PositiveFloat, PositiveInt, model_validator
+from pydantic import PositiveFloat, model_validator
 
 from embedtrain.errors import UserError
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 
 Format = Literal["python_docs", "jsonl", "csv", "tsv", "parquet", "beir", "datasets", "function"]
 Progress = Callable[[int, int], None]
@@ -72,7 +72,7 @@ class SourceConfig(Section):
     """BEIR folders: documents judged 0 or less become negatives."""
     weight: PositiveFloat | None = None
     """Share of this source in a mixture, relative to the other sources' weights."""
-    limit: PositiveInt | None = None
+    limit: Count | None = None
     """Keep the first rows only; of ``python_docs`` so many of all packages."""
     score_range: tuple[float, float] | None = None
     """Lowest and highest score of the data, which become 0 and 1; null leaves scores as they are."""

@@ -5,14 +5,14 @@ from typing import Annotated, Literal
 
 import numpy as np
 from jaxtyping import Float64, Int64
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 
 from embedtrain.mining.bm25 import Bm25Search
 from embedtrain.mining.dense import DenseSearch
 from embedtrain.mining.late_interaction import TokensSearch
 from embedtrain.mining.runs import RunSearch
 from embedtrain.precision import Precision
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 
 
 class ScoreRule(Section):
@@ -69,7 +69,7 @@ class Sampling(Section):
     """
 
     kind: Literal["top", "uniform", "simans"] = "top"
-    pool: PositiveInt | None = None
+    pool: Count | None = None
     """Draw from so many first survivors only; null draws from all."""
     a: NonNegativeFloat = 20.0
     """For ``simans``: how sharply the preferred score is preferred."""
@@ -127,7 +127,7 @@ class CrossEncoderCheck(Section):
     """Score candidates at most this far from the threshold, on either side of it."""
     maximum: PositiveFloat = Field(default=0.1, lt=1)
     """Keep those to which it gives at most this probability of being relevant."""
-    batch_size: PositiveInt = 32
+    batch_size: Count = 32
     """Pairs scored at once."""
 
 
@@ -147,11 +147,11 @@ class MiningConfig(Section):
     sources: tuple[Search, ...] | None = Field(default=None, min_length=1)
     """Where candidates come from: ``dense``, ``late_interaction``, ``bm25`` or ``run``, each with a
     ``quota``; null searches exactly with the teacher."""
-    depth: PositiveInt = 200
+    depth: Count = 200
     """Candidates per query and source."""
     skip_ranks: NonNegativeInt = 0
     """Leave out so many first ranks of every source: for noisy labels."""
-    num_negatives: PositiveInt = 7
+    num_negatives: Count = 7
     """Negatives per query."""
     rule: ScoreRule = ScoreRule()
     """How high a negative may score under the teacher, relative to the positive."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 from torch import Tensor
 
 from embedtrain.errors import UserError
@@ -16,6 +16,7 @@ from embedtrain.ops.groups import row_divergences
 from embedtrain.ops.infonce.nested import Sizes
 from embedtrain.ops.row_blocks import RowLosses, Rows, candidate_masks, mean_over_queries
 from embedtrain.ops.similarity import all_scores
+from embedtrain.section import Count
 from embedtrain.types import Embeddings, ObjectiveOutput, RetrievalOutputs, TokenEmbeddings
 
 if TYPE_CHECKING:
@@ -51,13 +52,13 @@ class Matryoshka(Objective):
     name: Literal["matryoshka"] = "matryoshka"
     inner: "AnyObjective"
     """The objective that every size is trained on."""
-    dims: tuple[PositiveInt, ...] = Field(min_length=1)
+    dims: tuple[Count, ...] = Field(min_length=1)
     """Sizes of the prefixes, besides the full one."""
     weights: tuple[PositiveFloat, ...] = ()
     """One per size; 1 each by default."""
     full_size: bool = True
     """Train the full size as well, where ``dims`` lacks it."""
-    num_sampled: PositiveInt | None = None
+    num_sampled: Count | None = None
     """Train the full size and so many of the others at each step, drawn from the batch's own ids: alike on
     every rank and when resumed. Null trains all."""
     alignment: NonNegativeFloat = 0.0

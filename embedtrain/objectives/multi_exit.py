@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from embedtrain.errors import UserError
 from embedtrain.objectives.base import Objective
 from embedtrain.ops.groups import group_columns
 from embedtrain.packed import upload
+from embedtrain.section import Count
 from embedtrain.types import ObjectiveOutput, RetrievalOutputs
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class MultiExit(Objective):
     """$w_n$: 1, $n/N$, $1/(1+\\ln n)$ or $1/n$, layers counted from 1."""
     average: bool = True
     """Divide by the number of exits of the step; false adds them up."""
-    num_sampled: PositiveInt | None = None
+    num_sampled: Count | None = None
     """Exits trained at each step besides the last layer, drawn from the batch's own ids: alike on every rank
     and when resumed. Null trains all."""
     alignment: NonNegativeFloat = 1.0

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -12,6 +12,7 @@ from embedtrain.errors import UserError
 from embedtrain.objectives.base import Objective
 from embedtrain.ops.row_blocks import RowLosses, Rows, candidate_masks, mean_over_queries
 from embedtrain.ops.similarity import all_scores
+from embedtrain.section import Count
 from embedtrain.types import Embeddings, ObjectiveOutput, RetrievalOutputs
 
 BISECTIONS = 40
@@ -30,7 +31,7 @@ class SoftTopK(Objective):
     """
 
     name: Literal["soft_top_k"] = "soft_top_k"
-    k: PositiveInt = 5
+    k: Count = 5
     """How many candidates may be best; fewer than the batch has."""
     alpha: PositiveFloat = 2.0
     """How sharply the k-th is told from the next."""

@@ -2,13 +2,14 @@ r"""XTR: late interaction trained to retrieve the right tokens."""
 
 from typing import Literal
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 
 from embedtrain.errors import UserError
 from embedtrain.objectives.base import Objective
 from embedtrain.ops.contrast import contrast_scores
 from embedtrain.ops.infonce.problem import InfoNCEOptions
 from embedtrain.ops.maxsim.scores import xtr_scores
+from embedtrain.section import Count
 from embedtrain.types import ObjectiveOutput, RetrievalOutputs, TokenEmbeddings
 
 
@@ -23,7 +24,7 @@ class XTR(Objective):
     """
 
     name: Literal["xtr"] = "xtr"
-    top_k: PositiveInt = 256
+    top_k: Count = 256
     """Tokens that a query token retrieves; keep it below a tenth of the batch's document tokens."""
     temperature: PositiveFloat = 0.05
     """Divides the scores, which are means in [-1, 1]. A temperature that the model learns takes its place."""

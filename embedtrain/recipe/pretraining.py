@@ -1,21 +1,21 @@
 """The recipe of a pre-training run: what ``model: {kind: masked_autoencoder}`` makes of a YAML file."""
 
-from pydantic import PositiveInt, model_validator
+from pydantic import model_validator
 
 from embedtrain.data.pretraining.masked_batches import PretrainDataConfig
 from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoderConfig
 from embedtrain.objectives.own import name_of
 from embedtrain.objectives.pretrain import AnyPretrainObjective
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 from embedtrain.training.settings import TrainerConfig
 
 
 class HeldOutConfig(Section):
     """Measure the losses on text that is not trained on."""
 
-    num_texts: PositiveInt = 256
+    num_texts: Count = 256
     """Taken from the end of the first source."""
-    every_steps: PositiveInt = 500
+    every_steps: Count = 500
     """Steps between two measurements."""
 
 

@@ -13,14 +13,13 @@ import faiss
 import numpy as np
 import torch
 from jaxtyping import Float, Float32, UInt8
-from pydantic import PositiveInt
 from torch import Tensor
 
 from embedtrain.errors import UserError
 from embedtrain.retrieval.dense.exact import SearchResult, resident, search_exact
 from embedtrain.retrieval.late_interaction.binary_tokens import BinaryIndex, BinarySearch
 from embedtrain.retrieval.search import search
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 from embedtrain.types import TokenVectors
 
 Vectors = Float32[np.ndarray, "_ _"] | TokenVectors
@@ -44,11 +43,11 @@ class CompressedIndex(Protocol):
 class Compression(Section):
     """How vectors are made smaller after the model."""
 
-    dim: PositiveInt | None = None
+    dim: Count | None = None
     """Keep the first dimensions only; null keeps all."""
     quantize: Literal["int8", "binary"] | None = None
     """Store document vectors as a byte or a bit per number."""
-    rescore: PositiveInt = 4
+    rescore: Count = 4
     """Candidates per result wanted that ``binary`` scores again; late interaction scores all."""
 
     def cut(self, vectors: Vectors, *, normalized: bool) -> Vectors:

@@ -282,7 +282,9 @@ class CsvLog(Logger):
     def _write(self) -> None:
         header = dict.fromkeys(key for row in self._rows.values() for key in row)
         with (
-            appearing(self.path) as partial,
+            appearing(
+                self.path, durable=False
+            ) as partial,  # it is written anew many times a minute
             partial.open("w", encoding="utf-8", newline="") as file,
         ):
             writer = csv.DictWriter(file, header, restval="")

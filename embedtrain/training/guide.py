@@ -8,7 +8,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float32, Int64
-from pydantic import PositiveInt
 from torch import Tensor
 
 from embedtrain.data.examples import SourceConfig
@@ -20,7 +19,7 @@ from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.pair_head import refuse_interaction
 from embedtrain.progress import console
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 from embedtrain.types import GuideEmbeddings, RetrievalOutputs, Side
 
 
@@ -29,7 +28,7 @@ class GuideConfig(Section):
 
     model: str
     """Model folder or Hub id, with its own tokenizer, prompts and lengths; one vector per text."""
-    dim: PositiveInt | None = None
+    dim: Count | None = None
     """Show so many principal components of its vectors instead of the vectors (projective distillation)."""
 
 

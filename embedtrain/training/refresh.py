@@ -4,11 +4,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
-from pydantic import PositiveInt
-
 from embedtrain.data.mixture import Mixture
 from embedtrain.mining.settings import MiningConfig
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 from embedtrain.training.datamodule import BatchStream
 
 Batch = TypeVar("Batch")
@@ -27,7 +25,7 @@ class RefreshConfig(Section):
     """What is mined: a BEIR folder, ``python_docs``, or a file of training rows."""
     split: str = "train"
     """Which judgments, where there are splits."""
-    every_steps: PositiveInt
+    every_steps: Count
     """Steps between two minings; the model of that very step mines."""
     mining: MiningConfig = MiningConfig()
     """As for ``embedtrain mine``; its ``epoch`` counts the refreshes."""

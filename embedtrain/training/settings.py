@@ -12,7 +12,7 @@ from pydantic import (
 )
 
 from embedtrain.precision import Precision
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 
 Strategy = Literal["auto", "single", "ddp", "deepspeed_1", "deepspeed_2", "deepspeed_3", "fsdp"]
 
@@ -20,13 +20,13 @@ Strategy = Literal["auto", "single", "ddp", "deepspeed_1", "deepspeed_2", "deeps
 class TrainerConfig(Section):
     """How long, how fast and with what precision to train. Give ``steps`` or ``epochs``."""
 
-    steps: PositiveInt | None = None
+    steps: Count | None = None
     """Optimizer steps."""
     epochs: PositiveFloat | None = None
     """Passes over all rows; turned into steps."""
-    batch_size: PositiveInt = Field(default=64, ge=2)
+    batch_size: Count = Field(default=64, ge=2)
     """Queries per optimizer step, over all devices; each is a negative source for the others."""
-    chunk_tokens: PositiveInt | Literal["auto"] = 16_384
+    chunk_tokens: Count | Literal["auto"] = 16_384
     """Tokens encoded at once. Smaller needs less memory and changes no result; auto plans the most that fit.
     Where memory runs out all the same, the batch is done again with half as many."""
     rematerialize: bool | Annotated[float, Field(ge=0, le=1)] = False
@@ -42,7 +42,7 @@ class TrainerConfig(Section):
     """How the learning rate falls after the warm-up; linear and cosine end at 0."""
     gradient_clip: NonNegativeFloat = 1.0
     """Largest global norm of the gradient; 0 is off."""
-    accumulate: PositiveInt = 1
+    accumulate: Count = 1
     """Micro-batches per optimizer step, one after another; each holds its share of ``batch_size`` and only its
     own negatives, and the gradient is the mean over them."""
     gradient_checkpointing: bool = False
@@ -68,17 +68,17 @@ class TrainerConfig(Section):
     the optimizer, deepspeed_2 also the gradients, deepspeed_3 and fsdp also the weights. Same result."""
     offload: bool = False
     """Keep the optimizer's state in main memory and step there (deepspeed_1, 2 and 3)."""
-    devices: PositiveInt = 1
+    devices: Count = 1
     """Processes on each machine, one per GPU; on CPU as many as are wanted."""
-    nodes: PositiveInt = 1
+    nodes: Count = 1
     """Machines; for more than one, start the command with torchrun on each."""
     seed: int = Field(default=0, ge=0)
     """Of data order, dropout and new layers."""
-    log_every: PositiveInt = 10
+    log_every: Count = 10
     """Steps between two lines of the log."""
-    checkpoint_every: PositiveInt = 500
+    checkpoint_every: Count = 500
     """Steps between two checkpoints; the last two are kept."""
-    patience: PositiveInt | None = None
+    patience: Count | None = None
     """Stop after so many validations without a better score; null trains all steps. The best is exported."""
     loggers: tuple[Literal["wandb", "tensorboard"], ...] = ()
     """Besides metrics.csv, which is always written. WANDB_MODE=offline needs no account."""
@@ -147,9 +147,9 @@ class TaskConfig(Section):
     """Share of the training queries that is kept out of training and measured on. Queries that share a
     positive document stay together, so that neither of them trains; which ones is decided by their texts,
     not by a seed."""
-    num_queries: PositiveInt | None = None
+    num_queries: Count | None = None
     """Measure on so many of the queries only; null takes all."""
-    num_documents: PositiveInt | None = None
+    num_documents: Count | None = None
     """Search among the documents of these queries and others up to this number; null takes all of ``path``,
     and 2,000 of ``data.sources``."""
     precision: Precision = "auto"
@@ -171,7 +171,7 @@ class ValidationConfig(TaskConfig):
     """Measure during training and keep the best checkpoint. Never use the split you report."""
 
     split: str = "dev"
-    every_steps: PositiveInt = 500
+    every_steps: Count = 500
     """Steps between two measurements."""
 
 

@@ -17,7 +17,7 @@ class TrainingSource(SourceConfig):
 
     objective: AnyObjective | None = None
     """What its steps are trained on; null takes the recipe's objective."""
-    batch_size: int | None = Field(default=None, ge=2)
+    batch_size: int | None = Field(default=None, ge=2, le=10**9)
     """Queries of its steps; null takes ``trainer.batch_size``."""
     instruction: str | None = None
     """Name in ``model.instructions``; null uses the model's own prompts."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, PositiveInt, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from embedtrain.data.examples import SourceConfig
 from embedtrain.data.pretraining.corpus import CorpusConfig
@@ -19,7 +19,7 @@ from embedtrain.recipe.keys import known_keys
 from embedtrain.recipe.mistakes import describe_mistake
 from embedtrain.recipe.reading import read_file, set_stage_keys
 from embedtrain.recipe.retrieval import load_recipe
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 from embedtrain.stopping import going_on
 from embedtrain.training.fitting import how_to_go_on
 from embedtrain.training.ranks.processes import is_rank
@@ -54,7 +54,7 @@ class ScoreStage(Section):
     data: str
     """Training rows, such as ``stage:NAME/train.jsonl``."""
     kind: TeacherKind | None = None
-    batch_size: PositiveInt = 32
+    batch_size: Count = 32
     precision: Precision = "auto"
     """What the teacher computes in: fp32, bf16 or fp16; auto is bf16 on a GPU that has it, fp32 on a CPU."""
 
@@ -67,7 +67,7 @@ class RotateStage(Section):
     data: str
     """Training rows, as ``data.sources`` reads them."""
     split: str = "train"
-    limit: PositiveInt | None = None
+    limit: Count | None = None
 
 
 class EvaluateStage(Section):
@@ -89,7 +89,7 @@ class TokenizerStage(Section):
 
     sources: tuple[CorpusConfig, ...] = Field(min_length=1)
     kind: TokenizerKind = "bpe"
-    vocabulary_size: PositiveInt = 30_000
+    vocabulary_size: Count = 30_000
     lowercase: bool = True
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat
 
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
@@ -23,20 +23,20 @@ from embedtrain.models.static.distil import (
 )
 from embedtrain.progress import console, progress_bar
 from embedtrain.release.export import write_model
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 from embedtrain.workflows.encode.file import read_texts
 
 
 class StaticConfig(Section):
     """What `embedtrain static` makes."""
 
-    vocabulary: PositiveInt = 30_000
+    vocabulary: Count = 30_000
     """Words of the table, the most frequent of the texts."""
-    min_count: PositiveInt = 3
+    min_count: Count = 3
     """Words that occur less often are left out."""
-    per_word: PositiveInt = 100
+    per_word: Count = 100
     """Places of a word that its row is averaged over."""
-    dim: PositiveInt = 256
+    dim: Count = 256
     """Dimensions of a row."""
     removed: NonNegativeInt = 7
     """First principal components of sentences that are taken away."""

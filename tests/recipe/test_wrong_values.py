@@ -132,6 +132,26 @@ def test_every_key_refuses_or_reads_what_does_not_belong_there(monkeypatch):
     assert not found, "\n".join(map(str, found[:60]))
 
 
+def test_every_number_of_things_has_a_largest():
+    def numbers(schema):
+        inner = schema.values() if isinstance(schema, dict) else schema
+        if isinstance(schema, dict) and schema.get("exclusiveMinimum", schema.get("minimum")) in (
+            0,
+            2,
+        ):
+            yield schema
+        for one in inner:
+            if isinstance(one, dict | list):
+                yield from numbers(one)
+
+    counts = [one for one in numbers(load_keys()) if one.get("type") == "integer"]
+    counts = [one for one in counts if "exclusiveMinimum" in one or one["minimum"] == 2]
+    assert len(counts) > 60
+    assert [one for one in counts if "maximum" not in one] == []
+    with pytest.raises(UserError, match=r"trainer\.batch_size"):
+        load_recipe(BASES["Recipe"] | {"trainer": {"steps": 10, "batch_size": 2**62}})
+
+
 @pytest.mark.parametrize("form", BASES)
 def test_the_recipes_that_the_values_are_put_into_are_right(form, monkeypatch):
     monkeypatch.setattr(keys, "read_file", lambda _: (deepcopy(BASES[form]), None))

@@ -1,4 +1,5 @@
 import csv
+import os
 from unittest.mock import Mock
 
 import pytorch_lightning as pl
@@ -25,6 +26,12 @@ def test_figures_of_a_step_share_a_row_and_new_columns_may_come_later(tmp_path):
     assert [row["step"] for row in found] == ["0", "10"]
     assert found[0]["val/ndcg_at_10"] == ""
     assert found[1] == {"step": "10", "train/loss": "0.5", "val/ndcg_at_10": "0.25"}
+
+
+def test_a_line_of_the_log_does_not_wait_for_the_disk(monkeypatch, tmp_path):
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=AssertionError))
+    CsvLog(tmp_path / "metrics.csv").log_metrics({"train/loss": 1.0}, 0)
+    assert len(rows(tmp_path / "metrics.csv")) == 1
 
 
 def test_a_resumed_log_drops_what_the_killed_run_wrote_after_its_checkpoint(tmp_path):

@@ -1,5 +1,7 @@
 """Commands in a process that may take little memory: smaller chunks, or one line."""
 
+import json
+import random
 import resource
 from contextlib import suppress
 from functools import partial
@@ -8,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fault_world import import_everything
 from forks import embedtrain
 from transformers import AutoTokenizer, BertConfig, BertModel
 
@@ -100,3 +103,84 @@ def test_training_goes_on_in_smaller_chunks_or_ends_in_one_line(wide, pairs, tmp
         for name in ("whole", "little")
     ]
     assert losses[0] == losses[1]
+
+
+SENTENCE = [
+    "the",
+    "small",
+    "cat",
+    "runs",
+    "over",
+    "the",
+    "large",
+    "house",
+    "near",
+    "a",
+    "red",
+    "tree",
+]
+
+
+@pytest.fixture(scope="module")
+def many_documents(tmp_path_factory) -> Path:
+    """A BEIR folder with more tokens than one chunk of the wide model may hold under a limit."""
+    folder = tmp_path_factory.mktemp("documents")
+    draw = random.Random(0)
+    texts = [" ".join(draw.choices(SENTENCE, k=14)) for _ in range(300)]
+    (folder / "qrels").mkdir()
+    for name, rows in (("corpus", texts), ("queries", [text[:30] for text in texts[:60]])):
+        lines = [
+            {"_id": f"{name}{row}", "title": "", "text": text} for row, text in enumerate(rows)
+        ]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    judgments = "".join(f"queries{row}\tcorpus{row}\t1\n" for row in range(60))
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + judgments)
+    return folder
+
+
+COMMANDS = {
+    "evaluate": "evaluate MODEL --data DATA --output OUT/result.json --no-efficiency",
+    "mine": "mine MODEL --data DATA --split test --output OUT/mined num_negatives=2 depth=10",
+    "search": "search MODEL red --data DATA",
+}
+RESULTS = {"evaluate": "result.trec", "mine": "mined/train.jsonl"}
+"""Files that must be the same, with memory and without much."""
+
+
+def run_within(name, megabytes, wide, data, folder, monkeypatch):
+    """Run a command with a cache of its own; return how it ended and its results."""
+    folder.mkdir()
+    monkeypatch.setenv("EMBEDTRAIN_CACHE", str(folder / "cache"))
+    places = {"MODEL": wide, "DATA": data}
+    words = [
+        places.get(word, word.replace("OUT", str(folder / "out")))
+        for word in COMMANDS[name].split()
+    ]
+    ended = embedtrain(words, before=partial(allow, megabytes))
+    result = folder / "out" / RESULTS.get(name, "")
+    return ended, result.read_text() if result.is_file() else ended.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands_that_encode_go_on_in_smaller_chunks_or_end_in_one_line(
+    name, wide, many_documents, tmp_path, monkeypatch
+):
+    import_everything()  # what a fork imports would count against its limit
+    run = partial(run_within, name, wide=wide, data=many_documents, monkeypatch=monkeypatch)
+    whole, expected = run(100_000, folder=tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    assert "Memory ran out" not in whole.stderr
+    little, found = run(70, folder=tmp_path / "little")
+    assert little.returncode == 0, little.stderr
+    assert "Memory ran out; encoding goes on with" in little.stderr
+    assert _ranks(found) == _ranks(expected)
+    none, _ = run(12, folder=tmp_path / "none")
+    assert none.returncode == 2, none.stderr
+    assert "Traceback" not in none.stderr
+    assert sum(line.startswith("error: ") for line in none.stderr.splitlines()) == 1
+    assert list((tmp_path / "none").rglob("out/*")) == []
+
+
+def _ranks(text: str) -> list[list[str]]:
+    """Return the words of a result that are no fractions: sums of other chunks round otherwise."""
+    return [[word for word in line.split() if "." not in word] for line in text.splitlines()]

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 
 from embedtrain.data.readers.functions import function_rows, hash_rows
 from embedtrain.data.readers.huggingface import open_split
@@ -16,7 +16,7 @@ from embedtrain.data.readers.tabular import ROW_READERS
 from embedtrain.data.readers.text_lines import hash_files, read_lines
 from embedtrain.data.sources import detect_format, matching_files
 from embedtrain.errors import UserError
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 
 CorpusFormat = Literal["text", "jsonl", "csv", "tsv", "parquet", "beir", "datasets", "function"]
 COLUMNS = ("text", "content", "document", "passage", "sentence")
@@ -43,7 +43,7 @@ class CorpusConfig(Section):
     """What one document of a plain text file is; paragraphs are separated by blank lines."""
     weight: PositiveFloat | None = None
     """Share of this source in a mixture, relative to the other sources' weights."""
-    limit: PositiveInt | None = None
+    limit: Count | None = None
     """Keep the first documents only."""
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Bool, Int64
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
 from embedtrain.contract.texts import join_texts
@@ -24,7 +24,7 @@ from embedtrain.data.pretraining.spans import SpanMode, SpanSource, Starts, Toke
 from embedtrain.errors import UserError
 from embedtrain.packed import Texts
 from embedtrain.pretrain_types import MaskedBatch, Masking
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 
 PairKind = Literal["mixed", "nearby", "random", "overlap"]
 WINDOW = 100
@@ -36,11 +36,11 @@ class PretrainDataConfig(Section):
 
     sources: tuple[CorpusConfig, ...] = Field(min_length=1)
     """Each step draws its batch from one of them."""
-    length: PositiveInt = 128
+    length: Count = 128
     """Tokens of a span, special tokens included."""
     spans: SpanMode = "split"
     """``split`` cuts documents at sentence ends, ``pack`` joins them first, ``truncate`` keeps their begin."""
-    min_tokens: PositiveInt = 8
+    min_tokens: Count = 8
     """Shorter spans are left out; special tokens not counted."""
     pairs: PairKind = "mixed"
     """Which second span CoT-MAE takes: the next one, any within 100 spans, one that overlaps half, or one

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
 
@@ -29,7 +29,7 @@ from embedtrain.models.backbone.loading import (
     position_offset,
 )
 from embedtrain.models.backbone.pretrained import HEADS, loading, read_tokenizer
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 
 logger = logging.getLogger(__name__)
 
@@ -39,13 +39,13 @@ class Architecture(Section):
 
     family: Literal["bert", "roberta", "modernbert"] = "bert"
     """BERT and RoBERTa learn absolute positions, ModernBERT turns queries and keys (RoPE)."""
-    num_layers: PositiveInt = 4
-    width: PositiveInt = 256
+    num_layers: Count = 4
+    width: Count = 256
     """Dimension of the token states."""
-    num_heads: PositiveInt = 4
-    inner_width: PositiveInt | None = None
+    num_heads: Count = 4
+    inner_width: Count | None = None
     """Of the feed-forward layers; null is four times the width, for ModernBERT's gated ones 8/3."""
-    max_length: PositiveInt = 512
+    max_length: Count = 512
     """Tokens there are positions for."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Of states; attention has none, which is slow on CPU."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from transformers import AutoModel
 
 from embedtrain.errors import UserError
@@ -21,7 +21,7 @@ from embedtrain.models.backbone.pretrained import (
     refuse_other_vocabulary,
     try_out,
 )
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 
 Attention = Literal["causal", "bidirectional"]
 Packing = Literal["auto", "packed", "padded"]
@@ -44,7 +44,7 @@ DROPOUT_FIELDS = (
 class BackboneConfig(Section):
     """How a backbone is loaded and run: what every section ``model:`` of a recipe has."""
 
-    num_layers: PositiveInt | None = None
+    num_layers: Count | None = None
     """Keep only the first layers of the backbone; null keeps all."""
     attention: Attention | None = None
     """Let a decoder's tokens look at all others (bidirectional) or at earlier ones; null: as it was trained."""

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
 from embedtrain.errors import UserError, missing_extra
 from embedtrain.models.backbone.files import read_weights, write_weights
 from embedtrain.models.backbone.fit import compare, refuse_not_finite, shapes_of
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 
 if TYPE_CHECKING:
     from peft.tuners.lora import LoraLayer
@@ -34,7 +34,7 @@ CURE = "Use the rank, targets and dora that it was trained with"
 class LoraConfig(Section):
     """Low-rank adapters; the backbone itself stays as it is."""
 
-    rank: PositiveInt = 16
+    rank: Count = 16
     alpha: PositiveFloat = 32.0
     """The adapters' sum is scaled by ``alpha / rank``."""
     dropout: float = Field(default=0.0, ge=0, lt=1)

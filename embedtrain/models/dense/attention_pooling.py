@@ -15,18 +15,17 @@ import math
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
-from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from embedtrain.models.pooling import widen
 from embedtrain.models.saved_part import SavedPart
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 
 
 class AttentionPoolingConfig(Section):
     """Pool token states by learned attention."""
 
-    num_heads: PositiveInt = 32
+    num_heads: Count = 32
     """Must divide the width of the backbone."""
 
 

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from embedtrain.contract.texts import Instruction, Pooling, SpanVectors, TokenPrepending
 from embedtrain.models.dense.attention_pooling import AttentionPoolingConfig
@@ -11,6 +11,7 @@ from embedtrain.models.dense.pair_head import InteractionConfig
 from embedtrain.models.dense.query_gate import QueryGateConfig
 from embedtrain.models.dense.word_coordinates import WordsConfig
 from embedtrain.models.encoder import EncoderConfig
+from embedtrain.section import Count
 from embedtrain.types import Similarity
 
 
@@ -26,7 +27,7 @@ class DenseConfig(EncoderConfig):
     """Null: as the sentence-transformers folder says, else cosine."""
     instructions: dict[str, Instruction] = Field(default={})
     """Tasks by name, for ``data.sources`` and for ``--instruction``; those of the folder are kept."""
-    projection: PositiveInt | None = None
+    projection: Count | None = None
     """Dimension of a linear layer after pooling; null: as the folder says, else none."""
     query_gate: QueryGateConfig | None = None
     """Let the words of a query choose among its coordinates (LexSemBridge); null: as the folder says."""
@@ -45,13 +46,13 @@ class DenseConfig(EncoderConfig):
     folder says, else whole texts only."""
     words: WordsConfig | None = None
     """Coordinates for words beside the vector (DupMAE); null: as the folder says, else none."""
-    exits: tuple[PositiveInt, ...] = ()
+    exits: tuple[Count, ...] = ()
     """Layers, counted from 1, whose states are trained as embeddings too, besides the last; ascending."""
     exit_heads: bool = False
     """Give each exit a projection of its own, of ``projection`` dimensions; else all share the model's."""
-    pair_classes: PositiveInt | None = Field(default=None, ge=2)
+    pair_classes: Count | None = Field(default=None, ge=2)
     """Train a classifier of pairs of texts for the objective pair_classification; exports leave it out."""
-    kept_layers: tuple[PositiveInt, ...] = ()
+    kept_layers: tuple[Count, ...] = ()
     """Keep these layers of the backbone, counted from 1: a small model that starts from parts of a large one."""
 
     @model_validator(mode="after")

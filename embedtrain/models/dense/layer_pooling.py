@@ -16,20 +16,19 @@ by default.
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from embedtrain.models.pooling import widen
 from embedtrain.models.saved_part import SavedPart
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 
 
 class LayerPoolingConfig(Section):
     """Pool every layer, and attend over layers."""
 
-    num_latents: PositiveInt = 32
-    num_heads: PositiveInt = 8
-    head_dim: PositiveInt = 64
+    num_latents: Count = 32
+    num_heads: Count = 8
+    head_dim: Count = 64
 
 
 class LayerPooling(SavedPart):

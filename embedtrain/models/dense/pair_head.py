@@ -1,21 +1,20 @@
 """The interaction head of a dense model: a small network that scores two vectors together (D2LLM)."""
 
 import torch
-from pydantic import PositiveInt
 from torch import nn
 
 from embedtrain.errors import UserError
 from embedtrain.models.saved_part import SavedPart
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 from embedtrain.types import Interaction
 
 
 class InteractionConfig(Section):
     """Score pairs of vectors by a network instead of their inner product."""
 
-    hidden: PositiveInt = 512
+    hidden: Count = 512
     """Width of the network."""
-    shortlist: PositiveInt | None = None
+    shortlist: Count | None = None
     """Documents that the inner product proposes and the network scores; null scores every document."""
 
 

@@ -6,24 +6,23 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
-from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from embedtrain.models.backbone.language_head import MaskedLanguageModel
 from embedtrain.models.pooling import positions
 from embedtrain.models.saved_part import SavedPart
 from embedtrain.ops.vocabulary_max import vocabulary_max
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 
 
 class WordsConfig(Section):
     """Coordinates for words, from the masked-language head; needs a backbone that kept it (DupMAE, MLM)."""
 
-    kept: PositiveInt = 384
+    kept: Count = 384
     """Vocabulary entries kept of a text, the largest; the others are 0."""
     activation: Literal["relu", "log1p_relu"] = "log1p_relu"
     """What becomes of a kept logit; negative ones are 0, for two texts that both lack a word are not alike."""
-    dim: PositiveInt | None = 384
+    dim: Count | None = 384
     """Dimensions the entries are projected to, which keeps inner products in expectation; null keeps one
     dimension for each vocabulary entry: exact, but a vector of tens of thousands of numbers."""
     learned: bool = False

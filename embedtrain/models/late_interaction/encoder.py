@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
-from pydantic import PositiveInt, model_validator
+from pydantic import model_validator
 from torch import Tensor
 
 from embedtrain.contract.texts import LateInteractionContract, TextSide
@@ -24,6 +24,7 @@ from embedtrain.models.pooling import grid_places, in_grid, positions, widen
 from embedtrain.models.whole_words import WholeWords, average_words
 from embedtrain.ops.similarity import text_of_token
 from embedtrain.packed import Texts, upload
+from embedtrain.section import Count
 from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side, Similarity, TokenEmbeddings
 
 
@@ -34,10 +35,10 @@ class LateInteractionConfig(EncoderConfig):
     backbone: str
     """Hub id, local folder (transformers, PyLate, sentence-transformers, Stanford ColBERT), or
     ``package:NAME/FOLDER``."""
-    dim: PositiveInt | None = None
+    dim: Count | None = None
     """Dimension of a vector; null: as the folder says, else 128. Smaller than the folder's projection keeps
     its first dimensions, which suits models trained with Matryoshka prefixes."""
-    head_dims: tuple[PositiveInt, ...] = ()
+    head_dims: tuple[Count, ...] = ()
     """Train one projection per size (jina-colbert-v2's Matryoshka); ``dim`` chooses which one is used."""
     similarity: Similarity | None = None
     """``cosine`` normalises vectors (default); ``dot`` lets their length carry weight (ColBERTer)."""
@@ -55,11 +56,11 @@ class LateInteractionConfig(EncoderConfig):
     """Let query tokens look at the mask tokens; null: as the folder says, else no."""
     skiplist: tuple[str, ...] | None = None
     """Words whose vectors documents do not keep; null: as the folder says, else punctuation."""
-    query_tokens: PositiveInt | None = None
+    query_tokens: Count | None = None
     """Keep the vectors of the first tokens of a query only; 1 with ``document_tokens: 8`` is ME-BERT."""
-    document_tokens: PositiveInt | None = None
+    document_tokens: Count | None = None
     """Keep the vectors of the first tokens of a document only."""
-    pool_factor: PositiveInt = 1
+    pool_factor: Count = 1
     """Merge similar document tokens until one in so many is left, in training as well."""
     binary: bool = False
     """Documents keep only the signs of their vectors; trained straight through."""
@@ -69,9 +70,9 @@ class LateInteractionConfig(EncoderConfig):
     """Learn which words documents drop; train with the ``colberter`` objective."""
     exact_match: bool = False
     """Only equal words are similar (Uni-ColBERTer, with ``dim: 1`` and ``word_dim``)."""
-    word_dim: PositiveInt | None = None
+    word_dim: Count | None = None
     """Dimension in which words are averaged and gated before a layer reduces them to ``dim``."""
-    cls_dim: PositiveInt | None = None
+    cls_dim: Count | None = None
     """Add a vector of the whole text, of the first token, with a learned weight (ColBERTer)."""
 
     @model_validator(mode="after")

@@ -5,7 +5,6 @@ from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import PositiveInt
 from torch import Tensor
 
 from embedtrain.errors import UserError
@@ -16,7 +15,7 @@ from embedtrain.models.pooling import positions
 from embedtrain.models.pretraining.decoder import Decoder, visible_by_position
 from embedtrain.packed import Texts
 from embedtrain.pretrain_types import Computation, MaskedBatch
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 
 DECODER_FILE = "decoder.safetensors"
 DROPOUTS = ("hidden_dropout_prob", "mlp_dropout", "dropout")
@@ -26,7 +25,7 @@ DROPOUTS = ("hidden_dropout_prob", "mlp_dropout", "dropout")
 class DecoderConfig(Section):
     """The decoder, which is thrown away after pre-training (and kept apart to go on with)."""
 
-    num_layers: PositiveInt | None = None
+    num_layers: Count | None = None
     """Null: 1 for the enhanced decoder, 2 for a plain one."""
     start: Literal["random", "last_layers"] | str = "random"
     """``last_layers`` copies the encoder's (BERT and RoBERTa); a run's ``decoder`` folder goes on with it."""

@@ -4,12 +4,13 @@ from dataclasses import replace
 from typing import ClassVar, Literal
 
 from jaxtyping import Float
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat
 from torch import Tensor
 
 from embedtrain.objectives.pretrain.base import PretrainObjective, reconstruction
 from embedtrain.ops.vocabulary_max import vocabulary_max
 from embedtrain.pretrain_types import Computation, Masking, PretrainOutputs
+from embedtrain.section import Count
 from embedtrain.types import ObjectiveOutput
 
 
@@ -31,7 +32,7 @@ class DupMAE(PretrainObjective):
     """Share of the ordinary tokens hidden from the encoder."""
     decoder_mask_ratio: float = Field(default=0.5, gt=0, lt=1)
     """Share of the ordinary tokens hidden from each token of the decoder."""
-    num_draws: PositiveInt | None = None
+    num_draws: Count | None = None
     """Distinct decoder masks per text; null draws each token its own."""
     query_norm: bool = True
     """Let the decoder's queries pass through the norm of the embeddings, as the authors' code does."""

@@ -2,10 +2,11 @@
 
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from embedtrain.objectives.pretrain.base import PretrainObjective, reconstruction
 from embedtrain.pretrain_types import Computation, Masking, PretrainOutputs
+from embedtrain.section import Count
 from embedtrain.types import ObjectiveOutput
 
 
@@ -26,7 +27,7 @@ class RetroMAE(PretrainObjective):
     """Share of the ordinary tokens hidden from the encoder."""
     decoder_mask_ratio: float = Field(default=0.5, gt=0, lt=1)
     """Share of the ordinary tokens hidden from each token of the decoder."""
-    num_draws: PositiveInt | None = None
+    num_draws: Count | None = None
     """Distinct decoder masks per text among which its tokens choose (the authors' code: 256, each hiding
     the same number of tokens); null draws each token its own, in which every word is hidden or not alone."""
     query_norm: bool = False

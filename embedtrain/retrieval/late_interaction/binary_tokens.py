@@ -15,7 +15,6 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
-from pydantic import PositiveInt
 
 from embedtrain.errors import UserError
 from embedtrain.retrieval.dense.exact import SearchResult
@@ -33,7 +32,7 @@ from embedtrain.retrieval.late_interaction.index_folder import (
     write_manifest,
     write_vectors,
 )
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 from embedtrain.types import TokenVectors
 
 
@@ -84,7 +83,7 @@ class BinarySearch(Section):
     """Score every document by the signs of its tokens: a 32nd of the memory, no training needed."""
 
     name: Literal["binary"] = "binary"
-    block_tokens: PositiveInt = BLOCK_TOKENS
+    block_tokens: Count = BLOCK_TOKENS
     """Document tokens unpacked at once."""
 
     def build(self, documents: TokenVectors, device: torch.device | str = "cpu") -> "BinaryIndex":

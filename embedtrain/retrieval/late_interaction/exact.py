@@ -12,7 +12,6 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Int64
-from pydantic import PositiveInt
 
 from embedtrain.errors import UserError
 from embedtrain.ops.similarity import all_scores
@@ -30,7 +29,7 @@ from embedtrain.retrieval.late_interaction.index_folder import (
     write_manifest,
     write_vectors,
 )
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 from embedtrain.types import TokenEmbeddings, TokenVectors
 
 BLOCK_TOKENS = 2**16
@@ -114,7 +113,7 @@ class ExactSearch(Section):
     """Score every document: the truth, and fast enough up to about 100,000 documents."""
 
     name: Literal["exact"] = "exact"
-    block_tokens: PositiveInt = BLOCK_TOKENS
+    block_tokens: Count = BLOCK_TOKENS
     """Document tokens in memory at once."""
 
     def build(self, documents: TokenVectors, device: torch.device | str = "cpu") -> ExactIndex:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import PositiveInt
 from torch import Tensor
 
 from embedtrain.errors import UserError, missing_extra
@@ -25,7 +24,7 @@ from embedtrain.retrieval.late_interaction.index_folder import (
     read_manifest,
     write_manifest,
 )
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 from embedtrain.types import TokenVectors
 
 PLAID_FOLDER = "plaid"
@@ -39,9 +38,9 @@ class FastPlaidSearch(Section):
     name: Literal["fast_plaid"] = "fast_plaid"
     num_bits: Literal[1, 2, 4, 8] = 4
     """Bits for each number of a residual."""
-    num_probes: PositiveInt = 8
+    num_probes: Count = 8
     """Clusters searched for each query token."""
-    num_candidates: PositiveInt = 4096
+    num_candidates: Count = 4096
     """Documents whose residuals are scored for each query."""
     seed: int = 42
 

@@ -17,7 +17,7 @@ from typing import Literal
 import faiss
 import numpy as np
 from jaxtyping import Float32, Int64
-from pydantic import NonNegativeFloat, PositiveInt, model_validator
+from pydantic import NonNegativeFloat, model_validator
 
 from embedtrain.errors import UserError
 from embedtrain.retrieval.dense.exact import SearchResult, search_exact
@@ -25,7 +25,7 @@ from embedtrain.retrieval.dense.faiss_index import Index, search_index
 from embedtrain.retrieval.late_interaction.exact import LateInteractionIndex, check_search
 from embedtrain.retrieval.late_interaction.rerank import rerank
 from embedtrain.retrieval.late_interaction.token_frequency import TokenFrequencies
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 from embedtrain.types import Similarity, TokenVectors
 
 KMEANS_ITERATIONS = 25
@@ -34,13 +34,13 @@ KMEANS_ITERATIONS = 25
 class Feedback(Section):
     """How queries are expanded by the documents that they find."""
 
-    num_documents: PositiveInt = 3
+    num_documents: Count = 3
     """Documents of the first search that are taken as relevant."""
-    num_clusters: PositiveInt = 24
+    num_clusters: Count = 24
     """Clusters of their tokens; no more than there are tokens."""
-    num_neighbors: PositiveInt = 10
+    num_neighbors: Count = 10
     """Tokens of the corpus next to a centroid; the id that most of them have says what it stands for."""
-    num_expansions: PositiveInt = 10
+    num_expansions: Count = 10
     """Centroids added to the query, those of the rarest tokens."""
     beta: NonNegativeFloat = 1.0
     """Weight of an added vector beside its idf; 0 is the first search again."""

@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64
-from pydantic import Field, PositiveInt
+from pydantic import Field
 from torch import Tensor
 
 from embedtrain.arrays import new_array, place_array
@@ -45,7 +45,7 @@ from embedtrain.retrieval.late_interaction.index_folder import (
     write_vectors,
 )
 from embedtrain.retrieval.late_interaction.rerank import CandidateIndex
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 from embedtrain.types import Side, TokenVectors
 
 ENCODED_TOKENS = 2**14
@@ -62,13 +62,13 @@ class FixedDimensionalSearch(Section):
     """
 
     name: Literal["fde"] = "fde"
-    repetitions: PositiveInt = 20
+    repetitions: Count = 20
     """R, independent partitions of the space."""
     bits: int = Field(default=5, ge=0, le=10)
     """Random planes of a partition; it has ``2**bits`` buckets."""
-    inner_dim: PositiveInt | None = 16
+    inner_dim: Count | None = 16
     """p, numbers kept of each token; None, or the tokens' own dimension, keeps them as they are."""
-    final_dim: PositiveInt | None = None
+    final_dim: Count | None = None
     """Numbers kept of the whole encoding: each is added, with a random sign, to a random place."""
     fill_empty: bool = True
     """Give an empty bucket of a document its token with the nearest code."""
@@ -77,7 +77,7 @@ class FixedDimensionalSearch(Section):
     """The faiss index of the encodings: ``Flat``, ``SQ8``, ``PQ256x8``, ``HNSW32`` ..."""
     parameters: str = ""
     """How the faiss index searches: ``efSearch=128``."""
-    num_candidates: PositiveInt = 200
+    num_candidates: Count = 200
     """Documents scored exactly for each query."""
 
     def build(

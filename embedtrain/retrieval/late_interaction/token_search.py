@@ -22,7 +22,6 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64
-from pydantic import PositiveInt
 
 from embedtrain.arrays import place_array
 from embedtrain.errors import UserError
@@ -50,7 +49,7 @@ from embedtrain.retrieval.late_interaction.index_folder import (
     write_vectors,
 )
 from embedtrain.retrieval.late_interaction.rerank import CandidateIndex
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 from embedtrain.types import TokenVectors
 
 Lengths = Int64[np.ndarray, " documents"]
@@ -71,9 +70,9 @@ class TokenSearch(Section):
     """The faiss index of the tokens: ``Flat``, ``SQ8``, ``IVF4096,PQ32x8`` ..."""
     parameters: str = ""
     """How the faiss index searches: ``nprobe=32``."""
-    num_tokens: PositiveInt = 256
+    num_tokens: Count = 256
     """Document tokens retrieved for each query token."""
-    num_candidates: PositiveInt = 200
+    num_candidates: Count = 200
     """Documents scored exactly for each query: those with the best XTR scores."""
     seed: int = 0
 
@@ -94,7 +93,7 @@ class XtrSearch(Section):
     """The faiss index of the tokens; scores are those of the index, quantised where it is."""
     parameters: str = ""
     """How the faiss index searches: ``nprobe=32``."""
-    num_tokens: PositiveInt = 10_000
+    num_tokens: Count = 10_000
     """k', document tokens retrieved for each query token; 40,000 in the paper, for millions of texts."""
     seed: int = 0
 

@@ -7,20 +7,13 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 from numpy.typing import NDArray
-from pydantic import (
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 from torch import Tensor
 
 from embedtrain.models.edits.adapters import Activation, AdapterKind, VectorAdapter
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.retrieval.dense.exact import search_exact
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 from embedtrain.training.adapters.objective import (
     AdapterData,
     Adapters,
@@ -41,25 +34,25 @@ class AdaptConfig(Section):
     """``low_rank`` (ADDER), ``linear`` or ``mlp``."""
     sides: Literal["query", "shared", "separate"] = "query"
     """Adapt queries only, which leaves an index valid; both sides alike; or each with its own."""
-    rank: PositiveInt = 64
+    rank: Count = 64
     """Rows of the inner layer, of ``low_rank`` and ``mlp``."""
     activation: Activation = "identity"
     """Of the inner layer. With ``identity`` a low-rank adapter is one matrix and exports as a Dense module."""
-    dims: tuple[PositiveInt, ...] = ()
+    dims: tuple[Count, ...] = ()
     """Sizes that prefixes of the vectors are trained for (Matryoshka-Adaptor); empty trains the whole vectors."""
-    steps: PositiveInt = 400
-    batch_size: PositiveInt = Field(default=256, ge=2)
+    steps: Count = 400
+    batch_size: Count = Field(default=256, ge=2)
     learning_rate: PositiveFloat = 1.0e-3
     weight_decay: NonNegativeFloat = 1.0e-4
     """Keeps the residual small; of ``linear`` it pulls towards 0, so leave it small."""
     temperature: PositiveFloat = 0.05
     num_hard: NonNegativeInt = 4
     """Negatives per query from all documents in the adapted space, besides those of the batch."""
-    refresh_every: PositiveInt = 100
+    refresh_every: Count = 100
     """Steps between two searches for them."""
-    check_every: PositiveInt = 50
+    check_every: Count = 50
     """Steps between two measurements on a tenth of the queries, which are not trained on; the best is kept."""
-    num_neighbours: PositiveInt = 10
+    num_neighbours: Count = 10
     """Of each vector in the original space, whose similarity a Matryoshka-Adaptor keeps above all."""
     pair_weight: NonNegativeFloat = 1.0
     """alpha: similarities of all pairs of a batch, Matryoshka-Adaptor."""

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
+import shadow_attention
 import torch
 from shadow_rules import (
     COPIES,
@@ -104,6 +105,23 @@ class _ToHost(torch.autograd.Function):
         return ShadowTensor(gradient)
 
 
+class _OneLaunch(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, shadow, name, function, *rows):
+        ctx.rows = [_inner(row).detach().requires_grad_() for row in rows]
+        with torch.enable_grad():
+            ctx.result = function(*ctx.rows)
+        ctx.launched = shadow, name
+        return ShadowTensor(ctx.result.detach())
+
+    @staticmethod
+    def backward(ctx, gradient):
+        shadow, name = ctx.launched
+        shadow.now.launches[f"{name}, backward"] += 1
+        found = torch.autograd.grad(ctx.result, ctx.rows, _inner(gradient))
+        return None, None, None, *map(ShadowTensor, found)
+
+
 class ShadowCuda(TorchDispatchMode):
     """The device, while it is on.
 
@@ -120,7 +138,8 @@ class ShadowCuda(TorchDispatchMode):
         let_cuda_resolve()
         self._stack, library = contextlib.ExitStack(), torch.library.Library("aten", "IMPL")
         self._stack.callback(library._destroy)
-        for name, value in stand_ins(self, ShadowTensor).items():
+        kernels = shadow_attention.stand_ins(self)
+        for name, value in (stand_ins(self, ShadowTensor) | kernels).items():
             self._stack.enter_context(mock.patch(name, value, create=True))
         for name in FLOAT32_UNDER_AUTOCAST:
             packet, _, overload = name.partition(".")
@@ -166,6 +185,15 @@ class ShadowCuda(TorchDispatchMode):
         def run(*tensors):
             self.now.launches[name] += 1
             return tree_map(_shown, function(*map(_inner, tensors)))
+
+        return run
+
+    def operation(self, name, function):
+        """Let ``function`` stand for an operation of one launch each way; what it gets besides rows is its own."""
+
+        def run(*rows):
+            self.now.launches[name] += 1
+            return _OneLaunch.apply(self, name, function, *rows)
 
         return run
 

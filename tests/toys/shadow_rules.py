@@ -111,6 +111,9 @@ def stand_ins(shadow: Any, tensor_class: type) -> dict[str, object]:
     def host(kind: str) -> str:
         return "cpu" if kind == "cuda" else kind
 
+    def autocast(device_type: str, *a: Any, **k: Any) -> Any:
+        return _real.autocast(host(device_type), *a, **k)
+
     def maker(make: Callable[..., Any]) -> Callable[..., Any]:
         return lambda *a, device=None, **k: make(*a, **k) if device is None else make(*a, **k).to(device)  # fmt: skip
 
@@ -152,9 +155,9 @@ def stand_ins(shadow: Any, tensor_class: type) -> dict[str, object]:
         "torch.as_tensor": maker(torch.as_tensor),
         "torch.empty": empty,
         "torch.Tensor.pin_memory": pinned,
-        "torch.autocast": lambda kind, *a, **k: _real.autocast(host(kind), *a, **k),
-        "torch.amp.autocast": lambda kind, *a, **k: _real.autocast(host(kind), *a, **k),
-        "torch.get_autocast_dtype": lambda kind: _real.dtype(host(kind)),
+        "torch.autocast": autocast,
+        "torch.amp.autocast": autocast,
+        "torch.get_autocast_dtype": lambda kind="cuda": _real.dtype(host(kind)),
         "torch.is_autocast_enabled": lambda kind="cuda": _real.is_enabled(host(kind)),
         "torch.nn.utils.clip_grad._group_tensors_by_device_and_dtype": grouped,
         "torch.optim.optimizer._group_tensors_by_device_and_dtype": grouped,

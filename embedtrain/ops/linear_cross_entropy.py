@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from embedtrain.ops.exponentials import exponentiate
 from embedtrain.ops.maxsim.token_maximum import accumulation_dtype
+from embedtrain.ops.products import add_product, as_fine_as, multiplies_half, multiply_into
 
 UNLABELLED = -100
 """The label of a row that does not count, as in ``F.cross_entropy``."""
@@ -89,7 +90,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
         wanted: bool,
     ) -> Tensor:
         dtype, share = accumulation_dtype(hidden, weight), 1 / max(len(hidden), 1)
-        matrix, offset = weight.to(dtype), None if bias is None else bias.to(dtype)
+        # As autocast would: states of 16 bits meet a matrix rounded to as many.
+        half = hidden.dtype == torch.bfloat16 and multiplies_half(hidden.device)
+        operands = torch.bfloat16 if half else dtype
+        matrix, offset = weight.to(operands), None if bias is None else bias.to(dtype)
         inputs = zip((hidden, weight, bias), ctx.needs_input_grad, strict=False)
         gradients = _Gradients(
             *(
@@ -100,19 +104,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
         tile = CPU_TILE if hidden.device.type == "cpu" else CUDA_TILE
         size = min(len(hidden), max(1, tile // len(weight)))
         buffer = hidden.new_empty(size, len(weight), dtype=dtype)
-        loss = matrix.new_zeros(())
+        loss = hidden.new_zeros((), dtype=dtype)
         for begin in range(0, len(hidden), max(1, size)):
             block = slice(begin, min(begin + size, len(hidden)))
-            rows = hidden[block].to(dtype)
+            rows = hidden[block].to(operands)
             logits = buffer[: len(rows)]
-            if offset is None:
-                torch.mm(rows, matrix.T, out=logits)
-            else:
-                torch.addmm(offset, rows, matrix.T, out=logits)
-            losses, normaliser = _losses_and_residuals(logits, labels[block])
-            loss += losses.sum() * share
-            if wanted:
-                gradients.add(block, logits, rows, matrix, share / normaliser)
+            with as_fine_as(hidden.dtype):
+                _fill(logits, rows, matrix, offset)
+                losses, normaliser = _losses_and_residuals(logits, labels[block])
+                loss += losses.sum() * share
+                if wanted:
+                    gradients.add(block, logits, rows, matrix, share / normaliser)
         ctx.dtypes = hidden.dtype, weight.dtype, None if bias is None else bias.dtype
         ctx.save_for_backward(gradients.hidden, gradients.weight, gradients.bias)
         return loss
@@ -137,14 +139,25 @@ class _Gradients:
         self, block: slice, residuals: Tensor, rows: Tensor, matrix: Tensor, scale: Tensor
     ) -> None:
         """Add a tile's part; ``scale`` is applied to the thin operands, never to the wide tile."""
+        factors = residuals.to(rows.dtype)
         if self.hidden is not None:
-            torch.mm(residuals, matrix, out=self.hidden[block])
+            multiply_into(self.hidden[block], factors, matrix)
             self.hidden[block] *= scale[:, None]
         if self.weight is not None:
-            scaled = rows * scale[:, None]
-            torch.addmm(self.weight, residuals.T, scaled, out=self.weight)
+            scaled = (rows * scale[:, None]).to(rows.dtype)
+            add_product(self.weight, factors.T, scaled)
         if self.bias is not None:
             torch.addmv(self.bias, residuals.T, scale, out=self.bias)
+
+
+def _fill(logits: Tensor, rows: Tensor, matrix: Tensor, offset: Tensor | None) -> None:
+    """Write the logits of a tile."""
+    if offset is not None and rows.dtype == logits.dtype:
+        torch.addmm(offset, rows, matrix.T, out=logits)
+        return
+    multiply_into(logits, rows, matrix.T)
+    if offset is not None:
+        logits.add_(offset)
 
 
 def _losses_and_residuals(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

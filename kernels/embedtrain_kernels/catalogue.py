@@ -31,13 +31,13 @@ MATRIX_UNITS = {80: "mma", 90: "wgmma", 100: "tcgen05"}
 
 DTYPES = (*HALF, "fp32")
 DIMS = (64, 128, 256, 384, 512)
-EMBEDDINGS = {"query", "document", "own", "stream", "source"}
+EMBEDDINGS = {"query", "document", "own", "stream", "source", "exponentials"}
 INT64 = {"order", "pointers", "text_of_row"}
 INT32 = {
     *("labels", "relevant", "document_ids", "row_suspected", "winners", "pair_query"),
     *("pair_document", "query_starts", "document_starts"),
 }
-UNALIGNED = {"longest", "row_stride"}
+UNALIGNED = {"longest", "row_stride", "exponentials_stride"}
 """Whole numbers that a kernel must not be specialised for; ``num_*`` and ``*_per_split`` are others."""
 
 
@@ -91,12 +91,13 @@ def entries() -> Iterator[Entry]:
     for architecture, dtype in product(ARCHITECTURES, DTYPES):
         yield from _infonce(architecture, dtype)
         yield from _maxsim(architecture, dtype)
-    for architecture in ARCHITECTURES:
+    for architecture, dtype in product(ARCHITECTURES, ("fp32", "bf16")):
         yield Entry(
             exponentiate_rows,
             architecture,
-            "fp32",
-            {"block_columns": softmax.BLOCK},
+            dtype,
+            # Exponentials of 16 bits belong to scores that are not divided by the temperature yet.
+            {"has_scale": dtype == "bf16", "block_columns": softmax.BLOCK},
             {"num_warps": 8, "maxnreg": 255},
             "",
             reduced=architecture == 90,

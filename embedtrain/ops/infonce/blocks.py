@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int64
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from embedtrain.ops.infonce.pairs import Matches
 from embedtrain.ops.infonce.problem import InfoNCEProblem
+from embedtrain.ops.products import add_product, multiply, multiply_into
 from embedtrain.packed import upload
 
 Candidates = Float[Tensor, "columns dim"]
@@ -43,6 +44,15 @@ class Chunk:
     """One over the temperature."""
 
 
+class Filled(NamedTuple):
+    """What stands in a tile before the softmax."""
+
+    scale: Float[Tensor, " rows"]
+    """Factor of the logits over the similarities."""
+    pending: Float[Tensor, " rows"] | None
+    """The same where the tile still holds similarities; None where it holds logits."""
+
+
 @runtime_checkable
 class Block(Protocol):
     """The negatives of one direction."""
@@ -51,8 +61,12 @@ class Block(Protocol):
     def width(self) -> int:
         """Number of columns of a tile."""
 
-    def fill(self, tile: Tensor, chunk: Chunk) -> Tensor:
-        """Write the logits of all candidates; return their factor over the similarity, per row."""
+    @property
+    def operands(self) -> torch.dtype:
+        """The type in which the exponentials of a tile are multiplied."""
+
+    def fill(self, tile: Tensor, chunk: Chunk) -> Filled:
+        """Write the scores of all candidates."""
 
     def excluded(self, chunk: Chunk) -> Int64[Tensor, " entries"]:
         """Return the entries of the flattened tile that are no negatives."""
@@ -78,15 +92,23 @@ class TileBlock:
     def width(self) -> int:  # noqa: D102
         return len(self.candidate)
 
+    @property
+    def operands(self) -> torch.dtype:  # noqa: D102
+        return self.candidate.dtype
+
     def _anchor(self, chunk: Chunk) -> Anchors:
         if self.side == "query":
             return chunk.query
         return self.document[chunk.first].to(chunk.query.dtype)
 
-    def fill(self, tile: Tensor, chunk: Chunk) -> Tensor:  # noqa: D102
-        scale = chunk.inverse + self.hardness
-        fill_tile(tile, self._anchor(chunk), self.candidate, scale)
-        return scale
+    def fill(self, tile: Tensor, chunk: Chunk) -> Filled:  # noqa: D102
+        scale, anchor = chunk.inverse + self.hardness, self._anchor(chunk)
+        if self.operands == tile.dtype:
+            torch.mm(anchor * scale[:, None], self.candidate.T, out=tile)
+            return Filled(scale, None)
+        # Rounding the scaled anchors would cost the logits what the embeddings' own rounding did.
+        multiply_into(tile, anchor.to(self.operands), self.candidate.T)
+        return Filled(scale, scale)
 
     def excluded(self, chunk: Chunk) -> Int64[Tensor, " entries"]:  # noqa: D102
         columns = self.always[chunk.rows]
@@ -131,11 +153,15 @@ class ListedBlock:
     def width(self) -> int:  # noqa: D102
         return self.listed.shape[1]
 
-    def fill(self, tile: Tensor, chunk: Chunk) -> Tensor:  # noqa: D102
+    @property
+    def operands(self) -> torch.dtype:  # noqa: D102
+        return torch.promote_types(self.document.dtype, torch.float32)
+
+    def fill(self, tile: Tensor, chunk: Chunk) -> Filled:  # noqa: D102
         scale = chunk.inverse + self.hardness
         similarity = listed_similarity(chunk.query, self.document, self.listed[chunk.rows])
         torch.mul(similarity, scale[:, None], out=tile)
-        return scale
+        return Filled(scale, None)
 
     def excluded(self, chunk: Chunk) -> Int64[Tensor, " entries"]:  # noqa: D102
         left_out = (~self.negative[chunk.rows]).flatten().nonzero()[:, 0]
@@ -184,29 +210,19 @@ def add_positive_steps(
         gradients.temperature[chunk.rows] += by_temperature
 
 
-def fill_tile(
-    tile: Tile, anchor: Anchors, candidate: Candidates, scale: Float[Tensor, " rows"]
-) -> None:
-    """Write the logits ``scale * <anchor, candidate>`` (one GEMM)."""
-    torch.mm(anchor * scale[:, None], candidate.T, out=tile)
-
-
 def anchor_step(tile: Tile, candidate: Candidates, factor: Float[Tensor, " rows"]) -> Anchors:
     """Return the gradient of the anchors, ``factor * (tile @ candidate)`` (one GEMM).
 
     The factor holds what a softmax divides by, so that no pass over the tile is spent on it.
     """
-    return torch.mm(tile, candidate).mul_(factor[:, None])
+    return multiply(tile, candidate, factor.dtype).mul_(factor[:, None])
 
 
 def add_candidate_step(
     gradient: Candidates, tile: Tile, anchor: Anchors, factor: Float[Tensor, " rows"]
 ) -> None:
-    """Add ``tile.T @ (factor * anchor)`` to the gradient of the candidates (one GEMM).
-
-    ``addmm(out=)`` and not ``addmm_``, which torch's flop counter does not see (torch 2.13).
-    """
-    torch.addmm(gradient, tile.T, anchor * factor[:, None], out=gradient)
+    """Add ``tile.T @ (factor * anchor)`` to the gradient of the candidates (one GEMM)."""
+    add_product(gradient, tile.T, (anchor * factor[:, None]).to(tile.dtype))
 
 
 def listed_similarity(

@@ -21,6 +21,7 @@ from embedtrain.ops.infonce.plan import is_symmetric, problem_rows
 from embedtrain.ops.infonce.problem import InfoNCEOutput, InfoNCEProblem
 from embedtrain.ops.infonce.rows import RowFigures, RowSums, summarise, weigh_rows
 from embedtrain.ops.infonce.symmetric import infonce_symmetric
+from embedtrain.ops.products import as_fine_as
 
 
 class Reduced(NamedTuple):
@@ -40,6 +41,29 @@ class Reduced(NamedTuple):
             tile.masked_fill_(self.suspected, value)
 
 
+class Buffers(NamedTuple):
+    """Memory of one block's tiles: the scores, and their exponentials in the type they are multiplied in."""
+
+    width: int
+    scores: Float[Tensor, " entries"]
+    exponentials: Float[Tensor, " entries"]
+
+    @staticmethod
+    def of(problem: InfoNCEProblem, block: Block, rows: int) -> "Buffers":
+        """Take memory for tiles of so many rows; where the types agree one buffer is both."""
+        scores = problem.query.new_empty(rows * block.width, dtype=problem.dtype)
+        same = block.operands == problem.dtype
+        exponentials = scores if same else torch.empty_like(scores, dtype=block.operands)
+        return Buffers(block.width, scores, exponentials)
+
+    def tiles(self, rows: int) -> tuple[Tensor, Tensor]:
+        """Return both as matrices of so many rows."""
+        scores = self.scores[: rows * self.width].view(rows, self.width)
+        if self.exponentials is self.scores:
+            return scores, scores
+        return scores, self.exponentials[: rows * self.width].view(rows, self.width)
+
+
 def infonce_chunked(problem: InfoNCEProblem) -> InfoNCEOutput:
     """Compute :func:`embedtrain.ops.infonce.loss.infonce` with memory for one tile of scores.
 
@@ -54,14 +78,18 @@ def _loss_and_gradients(
     problem: InfoNCEProblem, wanted: Wanted
 ) -> tuple[InfoNCEOutput, Gradients | None]:
     """Compute the output and the gradients of its loss; ``None`` where none is wanted."""
-    rows, gradients = problem_rows(problem), empty_gradients(problem, wanted)
-    if is_symmetric(problem):
-        return infonce_symmetric(problem, rows, gradients), gradients
+    gradients = empty_gradients(problem, wanted)
+    with as_fine_as(problem.query.dtype):
+        if is_symmetric(problem):
+            return infonce_symmetric(problem, problem_rows(problem), gradients), gradients
+        return _in_tiles(problem, gradients), gradients
+
+
+def _in_tiles(problem: InfoNCEProblem, gradients: Gradients | None) -> InfoNCEOutput:
+    """Visit the tiles of all directions, one chunk of queries after the other."""
+    rows = problem_rows(problem)
     directions = build_directions(problem, rows)
-    tiles = [
-        problem.query.new_empty(rows * block.width, dtype=problem.dtype)
-        for block in directions.blocks
-    ]
+    buffers = [Buffers.of(problem, block, rows) for block in directions.blocks]
     # Results are written into memory taken beforehand: small tensors kept from every chunk would lie
     # between the large temporary ones and keep the allocator from reusing their places (measured: 150 MiB).
     loss = torch.zeros_like(problem.temperature[0])
@@ -73,14 +101,15 @@ def _loss_and_gradients(
         suspected=torch.zeros_like(directions.known),
     )
     for chunk in cut(problem, rows):
+        tiles = [buffer.tiles(len(chunk.query)) for buffer in buffers]
         loss += _visit(problem, directions.blocks, tiles, chunk, figures, gradients)
-    return summarise(loss, figures), gradients
+    return summarise(loss, figures)
 
 
 def _visit(
     problem: InfoNCEProblem,
     blocks: list[Block],
-    buffers: list[Tensor],
+    tiles: list[tuple[Tensor, Tensor]],
     chunk: Chunk,
     figures: RowFigures,
     gradients: Gradients | None,
@@ -91,13 +120,9 @@ def _visit(
     similarity = listed_similarity(chunk.query, problem.document, listed)
     best = similarity.masked_fill(~used, -torch.inf).amax(1)
     limit = problem.threshold(best)
-    tiles = [
-        buffer[: len(best) * block.width].view(len(best), block.width)
-        for buffer, block in zip(buffers, blocks, strict=True)
-    ]
     parts = [
-        _reduce(block, tile, chunk, limit if options.has_margin else None, options.label_smoothing)
-        for block, tile in zip(blocks, tiles, strict=True)
+        _reduce(block, both, chunk, limit if options.has_margin else None, options.label_smoothing)
+        for block, both in zip(blocks, tiles, strict=True)
     ]
     sums = RowSums(
         negatives=torch.stack([part.maximum + part.total.log() for part in parts], 1),
@@ -109,7 +134,8 @@ def _visit(
     wanted = gradients is not None
     loss, slopes = weigh_rows(sums, counts, used, problem.share, options, wanted=wanted)
     if gradients is not None and slopes is not None:
-        visited = list(zip(blocks, tiles, parts, strict=True))
+        exponentials = [exponential for _, exponential in tiles]
+        visited = list(zip(blocks, exponentials, parts, strict=True))
         _add_gradients(problem, visited, chunk, slopes, gradients)
     figures.best[rows] = best
     torch.div(parts[0].maximum, chunk.inverse, out=figures.hardest[rows])
@@ -120,25 +146,29 @@ def _visit(
 
 def _reduce(
     block: Block,
-    tile: Float[Tensor, "rows columns"],
+    tiles: tuple[Float[Tensor, "rows columns"], Float[Tensor, "rows columns"]],
     chunk: Chunk,
     limit: Float[Tensor, " rows"] | None,
     smoothing: float,
 ) -> Reduced:
     """Fill a tile with the exponentials of a block's negatives and return what the rows need."""
-    scale = block.fill(tile, chunk)
+    tile, exponentials = tiles
+    scale, pending = block.fill(tile, chunk)
     nothing = torch.zeros_like(scale)
     result = Reduced(nothing, nothing, nothing, nothing, None, block.excluded(chunk))
     result.drop(tile, -torch.inf)
     if limit is not None:
-        result = result._replace(suspected=tile > (limit * scale)[:, None])
+        result = result._replace(
+            suspected=tile > (limit if pending is not None else limit * scale)[:, None]
+        )
         result.drop(tile, -torch.inf)
     if smoothing > 0.0:
         number = tile.isfinite().sum(1).to(tile.dtype)
         result.drop(tile, 0.0)
-        result = result._replace(logits=tile.sum(1), number=number)
+        logits = tile.sum(1) if pending is None else tile.sum(1) * pending
+        result = result._replace(logits=logits, number=number)
         result.drop(tile, -torch.inf)
-    maximum, total = exponentiate(tile)
+    maximum, total = exponentiate(tile, pending, exponentials)
     return result._replace(maximum=maximum, total=total)
 
 
@@ -153,7 +183,7 @@ def _add_gradients(
     for k, (block, tile, part) in enumerate(blocks):
         factor = slopes.negatives[:, k] / part.total.clamp_min(1.0)  # 0 only where nothing is left
         if problem.options.label_smoothing > 0.0:
-            tile.mul_(factor[:, None]).add_(slopes.logits[:, [k]])
+            tile.mul_(factor[:, None]).add_(slopes.logits[:, k, None])
             part.drop(tile, 0.0)
             factor = torch.ones_like(factor)
         block.add_steps(tile, chunk, factor * chunk.inverse, gradients)

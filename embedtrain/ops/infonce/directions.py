@@ -22,7 +22,7 @@ class Directions(NamedTuple):
 
 def build_directions(problem: InfoNCEProblem, chunk_rows: int) -> Directions:
     """Prepare every block once; ``chunk_rows`` is the number of queries that visit them together."""
-    document, wanted = problem.document.to(problem.dtype), problem.options.directions
+    document, wanted = problem.document.to(problem.operands), problem.options.directions
     first: Block
     if problem.options.negatives == "own":
         first, eligible, known = _own_negatives(problem, chunk_rows)
@@ -30,7 +30,7 @@ def build_directions(problem: InfoNCEProblem, chunk_rows: int) -> Directions:
         first, eligible, known = all_documents(problem, document, chunk_rows)
     blocks: list[Block] = [first]
     if "document_to_query" in wanted or "query_to_query" in wanted:
-        all_query = problem.all_query.to(problem.dtype)
+        all_query = problem.all_query.to(problem.operands)
         if "document_to_query" in wanted:
             blocks.append(_document_to_query(problem, document, all_query, chunk_rows))
         if "query_to_query" in wanted:

@@ -23,6 +23,7 @@ from embedtrain.ops.infonce.directions import all_documents
 from embedtrain.ops.infonce.plan import tile_rows
 from embedtrain.ops.infonce.problem import InfoNCEOutput, InfoNCEProblem
 from embedtrain.ops.infonce.rows import RowFigures, RowSums, summarise, weigh_rows
+from embedtrain.ops.products import as_fine_as
 from embedtrain.packed import upload
 
 SMALLEST_NORM = 1e-12
@@ -116,7 +117,9 @@ class _Nested(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         inputs = _Inputs(query, document, query_scale, document_scale)
         wanted = any(ctx.needs_input_grad)
-        losses, figures, ctx.gradients = _compute(inputs, problem.detached(), sizes, wanted=wanted)
+        with as_fine_as(problem.query.dtype):
+            found = _compute(inputs, problem.detached(), sizes, wanted=wanted)
+        losses, figures, ctx.gradients = found
         outputs = [summarise(loss, some) for loss, some in zip(losses, figures, strict=True)]
         flat = [value for output in outputs for value in output]
         ctx.mark_non_differentiable(*flat)
@@ -138,7 +141,7 @@ def _compute(
     number, (queries, dim), documents = len(sizes.dims), inputs.query.shape, len(inputs.document)
     # Beside a tile per size there is one of products and one to work in.
     width = documents * (number + 2)
-    rows = tile_rows(queries, width, dim, problem.dtype.itemsize)
+    rows = tile_rows(queries, width, dim, problem.dtype.itemsize, problem.query.device)
     block, eligible, known = all_documents(problem, inputs.document, rows)
     buffers = inputs.query.new_empty(number + 2, rows * documents)
     gradients = None

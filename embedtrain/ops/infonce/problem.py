@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from embedtrain.errors import UserError
+from embedtrain.ops.products import operand_dtype
 from embedtrain.types import Relevance
 
 Reduction = Literal["mean", "sum"]
@@ -181,6 +182,11 @@ class InfoNCEProblem:
     def dtype(self) -> torch.dtype:
         """The type of logits and sums: float64 where an input has it, float32 otherwise."""
         return self.temperature.dtype
+
+    @property
+    def operands(self) -> torch.dtype:
+        """The type in which scores are multiplied out."""
+        return operand_dtype(self.query, self.document, self.all_query, wide=self.dtype)
 
     @property
     def positive_is_used(self) -> Bool[Tensor, "queries positives"]:

@@ -65,7 +65,7 @@ def row_losses(
         softmaxes = [Softmax(negatives, positives, again, logits, counts)]
     else:
         softmaxes = [
-            Softmax(negatives[:, [k]], side, nothing, logits[:, [k]], counts[:, [k]])
+            Softmax(negatives[:, k, None], side, nothing, logits[:, k, None], counts[:, k, None])
             for k, side in enumerate([positives, first] if symmetric else [positives])
         ]
     return torch.stack([_loss(softmax, options) for softmax in softmaxes]).mean(0)

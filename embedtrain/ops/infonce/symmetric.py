@@ -23,7 +23,9 @@ from embedtrain.ops.infonce.problem import InfoNCEOutput, InfoNCEProblem
 from embedtrain.ops.infonce.rows import RowFigures, RowSums, summarise, weigh_rows
 
 CACHED_ROWS = 16
-"""Rows of a tile whose exponentials are taken aside; few enough to stay in the cache."""
+"""Rows of a tile whose exponentials are taken aside on a CPU; few enough to stay in the cache."""
+PARTS = 8
+"""Parts of a tile that are taken aside one after the other elsewhere: few launches, and little memory."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def _first_visit(
         listed = problem.positives[rows]
         similarity[rows] = listed_similarity(chunk.query, problem.document, listed)
         hardest[rows] = tile.amax(1)
-        by_row[rows] = torch.cat([part.logsumexp(1) for part in torch.split(tile, CACHED_ROWS)])
+        by_row[rows] = torch.cat([part.logsumexp(1) for part in _parts(tile)])
         previous = maximum
         maximum = torch.maximum(previous, tile.amax(0))
         total.mul_((previous - maximum).exp_()).add_(tile.sub_(maximum).exp_().sum(0))
@@ -113,9 +115,15 @@ def _differentiate(tile: Float[Tensor, "rows documents"], log_sums: LogSums, chu
     A row or column without negatives has the log-sum -inf; the clamp keeps ``-inf - -inf`` out.
     """
     smallest = torch.finfo(tile.dtype).min
-    by_row = torch.split(log_sums.by_row[chunk.rows].clamp_min(smallest)[:, None], CACHED_ROWS)
-    row_slope = torch.split(log_sums.row_slope[chunk.rows][:, None], CACHED_ROWS)
+    by_row = _parts(log_sums.by_row[chunk.rows].clamp_min(smallest)[:, None])
+    row_slope = _parts(log_sums.row_slope[chunk.rows][:, None])
     by_column = log_sums.by_column.clamp_min(smallest)
-    for part, log_sum, slope in zip(torch.split(tile, CACHED_ROWS), by_row, row_slope, strict=True):
+    for part, log_sum, slope in zip(_parts(tile), by_row, row_slope, strict=True):
         along_row = (part - log_sum).exp_().mul_(slope)
         part.sub_(by_column).exp_().mul_(log_sums.column_slope).add_(along_row)
+
+
+def _parts(tile: Float[Tensor, "rows columns"]) -> tuple[Float[Tensor, "part columns"], ...]:
+    """Cut a tile into runs of rows that are worked on one after the other."""
+    on_cpu = tile.device.type == "cpu"
+    return torch.split(tile, CACHED_ROWS if on_cpu else max(CACHED_ROWS, -(-len(tile) // PARTS)))

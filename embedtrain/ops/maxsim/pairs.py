@@ -15,6 +15,7 @@ from embedtrain.ops.maxsim.token_maximum import (
     sum_weighted_rows,
     tile_elements,
 )
+from embedtrain.ops.products import as_fine_as, multiply, operand_dtype
 from embedtrain.packed import upload
 from embedtrain.types import TokenEmbeddings
 
@@ -45,14 +46,17 @@ class _PairedMaxsim(torch.autograd.Function):
         wanted: bool,
     ) -> Tensor:
         dtype, device = accumulation_dtype(query, document), query.device
+        operands = operand_dtype(query, document, wide=dtype)
         scores = query.new_empty(len(owners), dtype=dtype)
         document_starts = upload(starts_of(document_lengths), device)
         longest = int(query_lengths.max()) if len(query_lengths) else 0
         winners = [document_starts.new_empty(3, 0)]
         for tile in cut_texts(document_lengths, longest, tile_elements(device), device):
             rows, real = _query_rows(tile, query_lengths, owners, longest)
-            left, right = query[upload(rows, device)].to(dtype), document[tile.tokens].to(dtype)
-            best, positions = torch.bmm(left, right.mT).max(-1)
+            left, right = query[upload(rows, device)], document[tile.tokens]
+            with as_fine_as(query.dtype):
+                found = multiply(left.to(operands), right.to(operands).mT, dtype)
+            best, positions = found.max(-1)
             scores[tile.texts] = best.where(upload(real, device), 0).sum(1)
             if wanted:
                 entries = real.flatten().nonzero().squeeze(1)

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int, Int64
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from embedtrain.ops.products import as_fine_as, multiply_into, operand_dtype
 from embedtrain.packed import upload
 
 CPU_TILE = 2**20
@@ -220,6 +221,7 @@ def _similarities(
     valid until the next one is asked for: all share one buffer.
     """
     dtype, elements = accumulation_dtype(rows, tokens), tile_elements(rows.device)
+    operands = operand_dtype(rows, tokens, wide=dtype)
     longest = int(lengths.max()) if len(lengths) else 1
     size = max(1, min(len(rows), 128 if few_rows else 4096, elements // longest))
     buffer = rows.new_empty(
@@ -227,11 +229,12 @@ def _similarities(
     )
 
     def tiles(block: slice) -> Iterator[tuple[Tile, Tensor]]:
-        left = rows[block].to(dtype)
+        left = rows[block].to(operands)
         for tile in cut_texts(lengths, size, elements, rows.device):
-            right = tokens[tile.tokens.flatten()].to(dtype)
+            right = tokens[tile.tokens.flatten()].to(operands)
             similarity = buffer[: len(left) * len(right)].view(len(left), len(right))
-            torch.mm(left, right.T, out=similarity)
+            with as_fine_as(rows.dtype):
+                multiply_into(similarity, left, right.T)
             yield tile, similarity.view(len(left), *tile.tokens.shape)
 
     for begin in range(0, len(rows), size):

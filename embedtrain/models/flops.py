@@ -25,7 +25,11 @@ DECODERS = ("gemma", "gemma3_text", "llama", "mistral", "qwen2", "qwen3")
 """Families whose count is tested against the operations that torch sees; of others nothing is said."""
 QUERY, KEY, VALUE = (
     frozenset(names.split())
-    for names in ("query q q_proj q_lin Wqkv", "key k k_proj k_lin Wqkv", "value v v_proj v_lin Wqkv")
+    for names in (
+        "query q q_proj q_lin Wqkv",
+        "key k k_proj k_lin Wqkv",
+        "value v v_proj v_lin Wqkv",
+    )
 )
 WIDENING = ("gate_proj", "up_proj", "Wi", "lin1", "intermediate.dense")
 """Ends of the names of linear layers that a feed-forward block's input meets first."""

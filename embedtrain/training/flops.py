@@ -28,6 +28,7 @@ from embedtrain.pretrain_types import MaskedBatch
 from embedtrain.types import RetrievalBatch
 
 Lengths = Int64[Tensor, " texts"]
+NOTHING = Passes()
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ class EncoderWork:
     """
 
     backbone: BackboneWork | None
-    per_text: Passes = Passes()
-    per_token: Passes = Passes()
+    per_text: Passes = NOTHING
+    per_token: Passes = NOTHING
     fills: bool = False
 
     def step(
@@ -101,7 +102,7 @@ class EncoderWork:
     def _head(self, lengths: Lengths) -> Passes:
         return self.per_text.times(len(lengths)) + self.per_token.times(int(lengths.sum()))
 
-    def _shown(self, lengths: Lengths, *, packed: bool) -> Lengths:
+    def _shown(self, lengths: Lengths, *, packed: bool) -> Int64[Tensor, " shown"]:
         """Return the lengths of what the backbone is given of a chunk."""
         if not packed:
             return torch.full_like(lengths, int(lengths.max()))
@@ -111,9 +112,12 @@ class EncoderWork:
 
 
 def retrieval_counter(
-    model: TextEncoder, *, num_ranks: int = 1
+    model: TextEncoder, *, num_ranks: int = 1, only_queries: bool = False
 ) -> Callable[[RetrievalBatch, Execution, Objective], StepWork]:
-    """Return what counts the steps of an encoder; weights must be frozen, and adapters there, as in training."""
+    """Return what counts the steps of an encoder.
+
+    Weights must be frozen, and adapters there, as in training. ``only_queries``: documents are not encoded.
+    """
     late = isinstance(model, LateInteractionEncoder)
     encoder = _encoder_work(model)
     packed: list[bool] = []
@@ -121,7 +125,9 @@ def retrieval_counter(
     def count(batch: RetrievalBatch, execution: Execution, objective: Objective) -> StepWork:
         if not packed:
             packed.append(model.packs(batch.documents))
-        if not late:
+        if only_queries:
+            work = encoder.step(batch.queries.sizes, execution, packed=packed[0])
+        elif not late:
             lengths = torch.cat([batch.queries.sizes, batch.documents.sizes])
             work = encoder.step(lengths, execution, packed=packed[0])
         else:
@@ -143,11 +149,11 @@ def _encoder_work(model: TextEncoder) -> EncoderWork:
         if set(model.children()) - counted or model.contract.prepend or model.contract.echo:
             backbone = None
         projection = model.projection
-        head = Passes() if projection is None else count_linear(projection)
+        head = NOTHING if projection is None else count_linear(projection)
         return EncoderWork(backbone, per_text=head, fills=fills)
     heads = [part for part in model.modules() if isinstance(part, nn.Linear)]
     inside = {id(part) for part in model.backbone.modules()}
-    per_token = sum((count_linear(part) for part in heads if id(part) not in inside), Passes())
+    per_token = sum((count_linear(part) for part in heads if id(part) not in inside), NOTHING)
     return EncoderWork(backbone, per_token=per_token, fills=fills)
 
 
@@ -235,7 +241,7 @@ def _label_work(model: MaskedAutoencoder) -> Passes:
     output = language.model.get_output_embeddings()
     inside = {id(part) for part in language.model.base_model.modules()} | {id(output)}
     layers = (one for one in language.model.modules() if isinstance(one, nn.Linear))
-    head = sum((count_linear(one) for one in layers if id(one) not in inside), Passes())
+    head = sum((count_linear(one) for one in layers if id(one) not in inside), NOTHING)
     return head + count_linear(output)
 
 
@@ -246,4 +252,4 @@ def _decoder_work(model: MaskedAutoencoder) -> BackboneWork | None:
     linear = (one for one in layers.modules() if isinstance(one, nn.Linear))
     width = model.encoder.backbone.config.hidden_size
     pair = Passes(4 * width, 8 * width).times(len(layers))
-    return BackboneWork(sum(map(count_linear, linear), Passes()), ((Sight(), pair),))
+    return BackboneWork(sum(map(count_linear, linear), NOTHING), ((Sight(), pair),))

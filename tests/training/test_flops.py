@@ -48,7 +48,10 @@ def seen(step):
 
 
 def run(model, batch, execution, objective):
-    return seen(lambda: objective(model(batch, execution)).loss.backward())
+    def step():
+        objective(model(batch, execution)).loss.backward()
+
+    return seen(step)
 
 
 @pytest.mark.parametrize("packing", ["padded", "packed"])
@@ -118,6 +121,12 @@ def test_a_late_interaction_step_is_counted_with_its_expanded_queries(late_inter
     assert every == 2 * 8 * 4 * 12 * (sum(DOCUMENTS) + 2 * 8) - scores
 
 
+def test_documents_that_are_not_encoded_are_not_counted(bert):
+    model = build_encoder(DenseConfig(backbone=bert))
+    found = retrieval_counter(model, only_queries=True)(retrieval_batch(), WHOLE, InfoNCE())
+    assert found.tokens == sum(QUERIES)
+
+
 def test_a_head_that_is_not_counted_leaves_the_tokens(bert):
     model = build_encoder(DenseConfig(backbone=bert, attention_pooling={"num_heads": 2}))
     found = retrieval_counter(model)(retrieval_batch(), WHOLE, InfoNCE())
@@ -136,7 +145,7 @@ def test_a_step_of_pretraining_is_counted_with_its_head_and_decoder(bert, name):
     decoded = 0 if outputs.decoder is None else len(outputs.decoder.labels)
     count = pretraining_counter(model, len(outputs.encoder.labels) / ordinary, decoded / ordinary)
     found = count(batch, WHOLE).computed
-    assert found == seen(lambda: objective(model(batch, WHOLE)).loss.backward())
+    assert found == run(model, batch, WHOLE, objective)
 
 
 def test_what_pools_over_the_vocabulary_is_not_counted(bert):

@@ -37,6 +37,12 @@ def test_a_run_leaves_what_later_work_relies_on(run_folder):
     assert resolved["model"]["pooling"] == "mean", "the contract is resolved"
     rows = list(csv.DictReader((run_folder / "metrics.csv").read_text().splitlines()))
     assert {"step", "train/loss", "val/ndcg_at_10", "train/effective_rank"} <= rows[0].keys()
+    assert not any(name.startswith("speed/") for name in rows[0])
+    speeds = list(csv.DictReader((run_folder / "speed.csv").read_text().splitlines()))
+    assert len(speeds) == len(rows) - 1, "one less: between two lines of the log"
+    assert all(float(row["speed/tokens_per_second"]) > 0 for row in speeds)
+    assert all(0 <= float(row["speed/data_wait_ratio"]) < 1 for row in speeds)
+    assert "speed/mfu" not in speeds[0], "a CPU is in no table"
     assert list((run_folder / "checkpoints").glob("*.ckpt"))
     evaluation = json.loads((run_folder / "evaluation.json").read_text())
     for part in ("before", "after"):

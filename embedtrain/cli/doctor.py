@@ -13,9 +13,13 @@ def doctor(recipe: RecipeArgument = "quickstart", overrides: Overrides = None) -
     from rich.console import Console
     from rich.table import Table
 
+    from embedtrain.cli.printing import print_findings
     from embedtrain.recipe.retrieval import refuse_pretraining
     from embedtrain.workflows.doctor import diagnose
+    from embedtrain.workflows.gpu import find, read_facts
 
+    if (facts := read_facts()) is not None:
+        print_findings(find(facts))
     diagnosis = diagnose(refuse_pretraining(loaded, recipe))
     table = Table("Parameters", "Gradient norm", "Relative error")
     for group in diagnosis.groups:

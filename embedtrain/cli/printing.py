@@ -27,7 +27,9 @@ from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.training.planner import describe
 from embedtrain.units import show_seconds
 from embedtrain.workflows.check import CheckReport
+from embedtrain.workflows.gpu import Finding
 from embedtrain.workflows.pipeline import load_pipeline
+from embedtrain.workflows.prediction import describe_prediction
 from embedtrain.workflows.search import Hit
 
 SHOWN = ("ndcg_at_10", "recall_at_100")
@@ -71,9 +73,20 @@ def print_report(report: CheckReport) -> None:
         f"{whole} in all (measured on a small batch)"
     )
     out.print(describe(estimate.plan))
+    if report.prediction is not None:
+        out.print(describe_prediction(report.prediction, estimate.num_steps))
     every = is_verbose()
     out.print("\nAll settings:" if every else "\nSettings beyond the defaults (--verbose: all):")
     out.print(escape((dump_recipe if every else dump_changed)(report.recipe)), soft_wrap=True)
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """Print what a machine with a GPU has, and what it lacks at which cost."""
+    table = Table("GPU", "Found", "Cost", "Cure", box=box.SIMPLE_HEAD)
+    for one in findings:
+        mark = "" if one.is_good else "! "
+        table.add_row(*(escape(cell) for cell in (mark + one.what, one.found, one.cost, one.cure)))
+    Console(highlight=False).print(table)
 
 
 def _describe_source(source: SourceReport | SpanReport) -> dict[str, str]:

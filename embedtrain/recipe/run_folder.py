@@ -64,6 +64,7 @@ class RunFolder:
         self.recipe = path / "recipe.yaml"
         """The resolved recipe: every default written out."""
         self.metrics = path / "metrics.csv"
+        self.speed = path / "speed.csv"
         """One row of figures per logged step."""
         self.checkpoints = path / "checkpoints"
         """Whole training states, for resuming."""

@@ -27,6 +27,8 @@ from embedtrain.training.validation import encode_task_share, join_task, rank_ta
 KEPT = 2
 """Checkpoints kept: should the newest be damaged, there is one before it."""
 BEST = "best.ckpt"
+SPEED = "speed/"
+"""Begins the names of figures that no run repeats; metrics.csv leaves them out."""
 METRIC = "ndcg_at_10"
 """What is best."""
 
@@ -245,11 +247,13 @@ class CsvLog(Logger):
     Args:
         path: The file.
         start_step: Rows after this step, left by a run that was killed, are dropped.
+        speed: Whether the file is for the figures of speed, or for all others.
     """
 
-    def __init__(self, path: Path, start_step: int = 0) -> None:
+    def __init__(self, path: Path, start_step: int = 0, *, speed: bool = False) -> None:
         super().__init__()
         self.path = path
+        self._speed = speed
         self._rows: dict[int, dict[str, str]] = {}
         if path.is_file():
             with path.open(encoding="utf-8", newline="") as file:
@@ -273,7 +277,11 @@ class CsvLog(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Add figures to the row of a step and write the file."""
-        figures = {key: f"{value:.6g}" for key, value in metrics.items() if key != "epoch"}
+        figures = {
+            key: f"{value:.6g}"
+            for key, value in metrics.items()
+            if key != "epoch" and key.startswith(SPEED) == self._speed
+        }
         if figures:
             row = self._rows.setdefault(step or 0, {"step": str(step or 0)})
             row.update(figures)

@@ -22,6 +22,8 @@ from embedtrain.training.precision import products_of
 from embedtrain.training.progress import StepProgress
 from embedtrain.training.ranks.processes import own_shard
 from embedtrain.training.settings import TrainerConfig
+from embedtrain.training.speed import Speed
+from embedtrain.training.trained_module import TrainedModule
 from embedtrain.training.trainer import build_trainer
 
 
@@ -43,9 +45,14 @@ class Places:
     metrics: Path
     checkpoints: Path
 
+    @property
+    def speed(self) -> Path:
+        """Where the speed at each line of the log stands; unlike the metrics, no run repeats it."""
+        return self.run / "speed.csv"
+
 
 def fit(
-    module: pl.LightningModule,
+    module: TrainedModule,
     stream: BatchStream[Any],
     config: TrainerConfig,
     *,
@@ -64,7 +71,7 @@ def fit(
     # Longer than 40 lines for its arguments' sake; it is one thing from beginning to end.
     num_steps = stream.stop
     stop = CleanStop()
-    checkpoints = Checkpoints(places.checkpoints, config.checkpoint_every)
+    speed, checkpoints = Speed(module), Checkpoints(places.checkpoints, config.checkpoint_every)
     with (
         _quiet_lightning(),
         listening(),
@@ -76,8 +83,11 @@ def fit(
             config,
             num_steps,
             folder=places.run,
-            csv_log=CsvLog(places.metrics, start.step),
-            callbacks=[stop, *callbacks, checkpoints, StepProgress()],
+            csv_logs=[
+                CsvLog(places.metrics, start.step),
+                CsvLog(places.speed, start.step, speed=True),
+            ],
+            callbacks=[stop, speed, *callbacks, checkpoints, speed.after, StepProgress()],
         )
         if start.checkpoint is not None:  # before a strategy shards the weights
             state = torch.load(start.checkpoint, map_location="cpu", weights_only=True)

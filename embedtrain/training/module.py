@@ -50,7 +50,7 @@ class RetrievalModule(TrainedModule):
     def loss(self, batch: RetrievalBatch) -> Tensor:
         """Return the loss of one batch."""
         outputs = self.within_memory(lambda: self._encode(batch))
-        objective = self.objectives[batch.source if len(self.objectives) > 1 else 0]
+        objective = self.objective_of(batch)
         outputs = gather_outputs(outputs, with_queries=objective.needs_all_queries)
         if self.guide is not None:
             outputs = replace(outputs, guide=self.guide(outputs))
@@ -69,6 +69,10 @@ class RetrievalModule(TrainedModule):
         if self.logs_now:
             self._log_step(loss, result.metrics, outputs)
         return loss
+
+    def objective_of(self, batch: RetrievalBatch) -> Objective:
+        """Return what a batch is trained on."""
+        return self.objectives[batch.source if len(self.objectives) > 1 else 0]
 
     def _encode(self, batch: RetrievalBatch) -> RetrievalOutputs:
         with self.computing():

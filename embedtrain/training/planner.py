@@ -19,6 +19,7 @@ from embedtrain.packed import Texts
 from embedtrain.pretrain_types import MaskedBatch
 from embedtrain.progress import console
 from embedtrain.training.activations import Kept, measure_kept
+from embedtrain.training.devices import Device
 from embedtrain.training.settings import TrainerConfig
 from embedtrain.types import RetrievalBatch
 from embedtrain.units import show_bytes
@@ -128,8 +129,10 @@ def _plan(config: TrainerConfig, shape: Shape, available: int, chunk: int) -> Pl
     return Plan(chunk, parts, available)
 
 
-def plan_retrieval(config: TrainerConfig, model: TextEncoder, batch: RetrievalBatch) -> Plan:
-    """Plan a step on batches like this part of a micro-batch, one rank's."""
+def plan_retrieval(
+    config: TrainerConfig, model: TextEncoder, batch: RetrievalBatch, on: Device | None = None
+) -> Plan:
+    """Plan a step on batches like this part of a micro-batch, one rank's; here, or ``on`` another device."""
     lengths = torch.cat([batch.queries.lengths, batch.documents.lengths])
     texts = Texts(torch.cat([batch.queries.ids, batch.documents.ids]), lengths)
     several = not hasattr(model.contract, "pooling")  # one vector per token
@@ -149,7 +152,7 @@ def plan_retrieval(config: TrainerConfig, model: TextEncoder, batch: RetrievalBa
     sizes = [int(probe.lengths.sum()) for probe in probes]
     runs = [partial(run, probe) for probe in probes]
     kept = measure_kept(model, runs, sizes, bf16=config.precision == "bf16")
-    return _plan_model(config, model, model.backbone, kept, int(lengths.sum()), vectors)
+    return _plan_model(config, model, model.backbone, kept, int(lengths.sum()), vectors, on)
 
 
 def plan_pretraining(
@@ -158,6 +161,7 @@ def plan_pretraining(
     loss: Callable[[Any], object],
     probes: Sequence[MaskedBatch],
     tokens: int,
+    on: Device | None = None,
 ) -> Plan:
     """Plan a step of pre-training on so many tokens of one rank; ``probes`` are two small batches."""
     whole = Execution(max(FEWEST_TOKENS, tokens))
@@ -168,7 +172,7 @@ def plan_pretraining(
     sizes = [int(probe.texts.lengths.sum()) for probe in probes]
     runs = [partial(run, probe) for probe in probes]
     kept = measure_kept(model, runs, sizes, bf16=config.precision == "bf16")
-    return _plan_model(config, model, model.encoder.backbone, kept, tokens, 0)
+    return _plan_model(config, model, model.encoder.backbone, kept, tokens, 0, on)
 
 
 def announce(config: TrainerConfig, plan: Plan) -> TrainerConfig:
@@ -214,6 +218,7 @@ def _plan_model(
     kept: Kept,
     tokens: int,
     vectors: int,
+    on: Device | None,
 ) -> Plan:
     parameters = list(model.parameters())
     layers = max(1, backbone.config.num_hidden_layers)
@@ -222,7 +227,7 @@ def _plan_model(
     number = 2 if config.precision == "bf16" else 4
     weights = sum(parameter.numel() for parameter in parameters)
     trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
-    device = parameters[0].device.type
+    device = parameters[0].device.type if on is None else "cuda"
     process = 0 if device == "cuda" else max(0, anonymous() - 4 * weights)
     shape = Shape(
         parameters=weights,
@@ -237,7 +242,7 @@ def _plan_model(
         process=process,
         checkpoint=0 if device == "cuda" else 4 * weights + 8 * trained,
     )
-    available = free_bytes(device, config.devices)
+    available = free_bytes(device, config.devices) if on is None else on.memory * 10**9
     if device != "cuda":  # what the plan counts and the process has already
         available += process + 4 * weights
     return plan_memory(config, shape, available, device)

@@ -7,11 +7,12 @@ import pytorch_lightning as pl
 
 from embedtrain.progress import progress_bar
 from embedtrain.training.callbacks import WithTeardown, ends_step
+from embedtrain.training.speed import describe_speed
 from embedtrain.training.trained_module import TrainedModule
 
 
 class StepProgress(WithTeardown):
-    """Shows the step, the last logged loss, the speed and the time left, on a terminal and in a log."""
+    """Shows the step, the last logged loss and speed, and the time left, on a terminal and in a log."""
 
     def __init__(self) -> None:
         self._shown = ExitStack()
@@ -29,8 +30,9 @@ class StepProgress(WithTeardown):
     ) -> None:
         """Count a step."""
         if self._advance is not None and ends_step(trainer, number):
-            loss = module.logged_loss
-            self._advance(1, "" if loss is None else f"loss {loss:.4f}")
+            line = module.logged
+            loss = f"loss {line['train/loss']:.4f}" if line else ""
+            self._advance(1, ", ".join(part for part in (loss, describe_speed(line)) if part))
 
     def teardown(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:  # noqa: ARG002
         """End."""

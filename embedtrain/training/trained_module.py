@@ -51,8 +51,10 @@ class TrainedModule(pl.LightningModule, ABC):
         self.execution = Execution(
             config.chunk_tokens, config.rematerialize, agree, recall=not config.compile
         )
-        self.logged_loss: float | None = None
-        """Of the last line of the log."""
+        self.logged: Mapping[str, float] = {}
+        """The last line of the log."""
+        self.readings: Callable[[], Mapping[str, float]] = dict
+        """What else is logged with a line, asked for when the device has been waited for."""
         self._watch = LossWatch()
         self._micro_batch = 0
         self._heap = Heap()
@@ -207,13 +209,12 @@ class TrainedModule(pl.LightningModule, ABC):
 
     def log_figures(self, loss: Tensor, figures: Mapping[str, Tensor]) -> None:
         """Write a line of the log, with the means over ranks; figures are read from the device together."""
-        line = average(read_figures({"loss": loss} | dict(figures)))
-        line["learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
+        found = read_figures({"loss": loss} | dict(figures))
+        line = average({f"train/{name}": found[name] for name in found} | dict(self.readings()))
+        line["train/learning_rate"] = self.trainer.optimizers[0].param_groups[0]["lr"]
         for logger in self.loggers:
-            logger.log_metrics(
-                {f"train/{name}": value for name, value in line.items()}, self.trainer.global_step
-            )
-        self.logged_loss = line["loss"]
+            logger.log_metrics(line, self.trainer.global_step)
+        self.logged = line
 
     def configure_model(self) -> None:
         """Shard the model where the strategy leaves that to us; Lightning may call this twice."""

@@ -21,7 +21,7 @@ def build_trainer(
     num_steps: int,
     *,
     folder: Path,
-    csv_log: Logger,
+    csv_logs: Sequence[Logger],
     callbacks: Sequence[pl.Callback],
 ) -> pl.Trainer:
     """Return a Trainer that runs ``num_steps`` steps; saving and validating are left to the callbacks.
@@ -42,7 +42,7 @@ def build_trainer(
         accumulate_grad_batches=config.accumulate,
         gradient_clip_val=config.gradient_clip or None,
         log_every_n_steps=1,
-        logger=[csv_log, *(_logger(name, folder) for name in config.loggers)],
+        logger=[*csv_logs, *(_logger(name, folder) for name in config.loggers)],
         callbacks=list(callbacks),
         default_root_dir=folder,
         enable_checkpointing=False,

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,11 @@ from embedtrain.packed import Texts
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import AnyRecipe, Recipe
 from embedtrain.recipe.run_folder import build_pretrained
+from embedtrain.training.devices import Device, device_of_key
+from embedtrain.training.flops import pretraining_counter, retrieval_counter
 from embedtrain.training.planner import Plan, plan_retrieval
+from embedtrain.training.settings import TrainerConfig
+from embedtrain.workflows.prediction import Prediction, predict
 from embedtrain.workflows.prepare import prepare, with_contract, with_machine
 from embedtrain.workflows.pretrain import PretrainData, prepare_text
 
@@ -48,17 +52,25 @@ class CheckReport:
     estimate: Estimate
     held_out: list[str]
     """What ``fraction`` keeps out of training, a sentence for each section."""
+    prediction: Prediction | None = None
+    """What training would take on a device that was asked about."""
 
 
-def check(recipe: AnyRecipe) -> CheckReport:
+def check(recipe: AnyRecipe, device: str | None = None) -> CheckReport:
     """Load the model, tokenise the data, measure one small step; train nothing.
 
+    Args:
+        recipe: What would be trained.
+        device: A key of the table of devices, to predict what training would take on it.
+
     Raises:
-        UserError: For whatever would stop `embedtrain train`.
+        UserError: For whatever would stop `embedtrain train`, or for a device that is not in the table.
     """
+    asked = None if device is None else device_of_key(device)
     if isinstance(recipe, PretrainRecipe):
-        return _check_pretraining(recipe)
+        return _check_pretraining(recipe, asked)
     model = build_encoder(recipe.model, recipe.trainer.accelerator)
+    there = _on_a_gpu(recipe.trainer)
     recipe = with_machine(with_contract(recipe, model), model)
     prepared = prepare(recipe, model.tokenization)
     sources = prepared.sources
@@ -74,12 +86,29 @@ def check(recipe: AnyRecipe) -> CheckReport:
     trainer = recipe.trainer
     share = builder(whole.part(0, trainer.accumulate).part(0, trainer.num_ranks))
     plan = plan_retrieval(trainer, model, share)
+    prediction = None
+    if asked is not None:
+        elsewhere = plan_retrieval(there, model, share, asked)
+        count = retrieval_counter(model, num_ranks=there.num_ranks)
+        work = count(share, _execution(there, elsewhere), recipe.objectives[0])
+        prediction = predict(asked, work, model, model.backbone, elsewhere, there)
     return CheckReport(
         recipe,
         [(source.place, source.report) for source in sources],
         _estimate(model, recipe, Texts(ids, lengths), num_rows, plan),
         prepared.held_out,
+        prediction,
     )
+
+
+def _on_a_gpu(trainer: TrainerConfig) -> TrainerConfig:
+    """Return the settings as a GPU of the table resolves them."""
+    precision = "fp32" if trainer.precision == "fp32" else "bf16"
+    return trainer.model_copy(update={"precision": precision})
+
+
+def _execution(trainer: TrainerConfig, plan: Plan) -> Execution:
+    return Execution(plan.chunk_tokens, trainer.rematerialize, recall=not trainer.compile)
 
 
 def _estimate(
@@ -116,8 +145,9 @@ def _num_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _check_pretraining(recipe: PretrainRecipe) -> CheckReport:
+def _check_pretraining(recipe: PretrainRecipe, asked: Device | None) -> CheckReport:
     model = build_pretrained(recipe)
+    there = _on_a_gpu(recipe.trainer)
     recipe = with_machine(recipe, model)
     data = prepare_text(recipe, model)
     batch = data.builder(Draw(0, 0, torch.arange(data.rows_per_step).numpy()))
@@ -129,7 +159,18 @@ def _check_pretraining(recipe: PretrainRecipe) -> CheckReport:
         _num_parameters(model),
         data.plan(model, tokens // recipe.trainer.num_ranks),
     )
-    return CheckReport(recipe, [(one.place, one.report) for one in data.sources], estimate, [])
+    prediction = None
+    if asked is not None:
+        moved = replace(data, recipe=recipe.model_copy(update={"trainer": there}))
+        elsewhere = moved.plan(model, tokens // there.num_ranks, asked)
+        masking = recipe.objective.masking
+        count = pretraining_counter(model, masking.encoder_ratio, masking.decoder_ratio)
+        rows = data.rows_per_step // (there.num_ranks * there.accumulate)
+        share = data.builder(Draw(0, 0, torch.arange(rows).numpy()))
+        work = count(share, _execution(there, elsewhere))
+        prediction = predict(asked, work, model, model.encoder.backbone, elsewhere, there)
+    sources = [(one.place, one.report) for one in data.sources]
+    return CheckReport(recipe, sources, estimate, [], prediction)
 
 
 def _seconds_per_masked_token(model: MaskedAutoencoder, data: PretrainData) -> float:

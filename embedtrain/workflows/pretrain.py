@@ -26,6 +26,7 @@ from embedtrain.recipe.run_folder import (
 )
 from embedtrain.release.export import export_pretrained
 from embedtrain.training.datamodule import BatchStream
+from embedtrain.training.devices import Device
 from embedtrain.training.fitting import Start, fit, own_cut
 from embedtrain.training.planner import PROBE_TOKENS, Plan, announce, plan_pretraining, within
 from embedtrain.training.pretraining import HeldOut, PretrainModule
@@ -106,14 +107,14 @@ class PretrainData:
             self.builder(Draw(HELD_OUT_STEP + i, 0, part.numpy())) for i, part in enumerate(rows)
         ]
 
-    def plan(self, model: MaskedAutoencoder, tokens: int) -> Plan:
-        """Plan the memory of a step in which one rank has so many tokens."""
+    def plan(self, model: MaskedAutoencoder, tokens: int, on: Device | None = None) -> Plan:
+        """Plan the memory of a step in which one rank has so many tokens; here, or ``on`` another device."""
         probes = [self.few(max(1, wanted // self.recipe.data.length)) for wanted in PROBE_TOKENS]
 
         def loss(outputs: PretrainOutputs) -> Tensor:
             return self.recipe.objective(outputs).loss
 
-        return plan_pretraining(self.recipe.trainer, model, loss, probes, tokens)
+        return plan_pretraining(self.recipe.trainer, model, loss, probes, tokens, on)
 
     def few(self, rows: int) -> MaskedBatch:
         """Return a batch of a few rows, at least two, to try something out."""

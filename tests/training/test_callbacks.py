@@ -34,6 +34,14 @@ def test_a_line_of_the_log_does_not_wait_for_the_disk(monkeypatch, tmp_path):
     assert len(rows(tmp_path / "metrics.csv")) == 1
 
 
+def test_figures_of_speed_have_a_file_of_their_own_since_no_run_repeats_them(tmp_path):
+    line = {"train/loss": 1.0, "speed/tokens_per_second": 5.0}
+    for name, speed in (("metrics", False), ("speed", True)):
+        CsvLog(tmp_path / f"{name}.csv", speed=speed).log_metrics(line, 10)
+    assert rows(tmp_path / "metrics.csv") == [{"step": "10", "train/loss": "1"}]
+    assert rows(tmp_path / "speed.csv") == [{"step": "10", "speed/tokens_per_second": "5"}]
+
+
 def test_a_resumed_log_drops_what_the_killed_run_wrote_after_its_checkpoint(tmp_path):
     log = CsvLog(tmp_path / "metrics.csv")
     for step in (0, 10, 20):
@@ -53,12 +61,12 @@ def test_a_log_counts_optimizer_steps_and_shows_the_last_logged_loss(monkeypatch
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
     trainer = Mock(pl.Trainer, is_global_zero=True, max_steps=4, accumulate_grad_batches=2)
     trainer.global_step = 1  # a resumed run
-    module = Mock(TrainedModule, logged_loss=None)
+    module = Mock(TrainedModule, logged={})
     shown = StepProgress()
     shown.on_train_start(trainer, module)
     for number in range(2, 8):
         shown.on_train_batch_end(trainer, module, None, None, number)
-        module.logged_loss = 0.25
+        module.logged = {"train/loss": 0.25}
     shown.on_exception(trainer, module, KeyboardInterrupt())
     lines = capfd.readouterr().err.splitlines()
     assert [line.partition(" steps")[0] for line in lines] == [

@@ -58,6 +58,7 @@ from embedtrain.workflows.evaluate.report_sections import (
     score_section,
     suspect_section,
 )
+from embedtrain.workflows.evaluate.report_speed import read_speed, speed_section
 from embedtrain.workflows.prepare import cache_of, load_task, open_data
 
 LISTED = 15
@@ -88,7 +89,8 @@ def write_report(
     facts_file = _check_output(output, read)
     if run.is_run:
         recipe, subject, facts = _read_recipe(run), _of_run(run, baseline), _facts_of_run(run)
-        title, sections = run.path.resolve().name, _curves(facts["curves"])
+        title = run.path.resolve().name
+        sections = [*_curves(facts["curves"]), *speed_section(facts["speed"])]
         ending = _making(run, recipe)
     else:
         recipe, subject, facts = None, _of_results(sources, baseline), _facts_of_results(sources)
@@ -173,7 +175,7 @@ def _facts_of_results(sources: Sequence[Path]) -> dict[str, Any]:
 
 
 def _facts_of_run(run: RunFolder) -> dict[str, Any]:
-    """Return the losses and validation scores that a run logged, and its evaluation."""
+    """Return the losses and validation scores that a run logged, its speed, and its evaluation."""
     curves: dict[str, list[tuple[int, float]]] = {}
     if run.metrics.is_file():
         with reading(run.metrics), run.metrics.open(encoding="utf-8", newline="") as file:
@@ -181,7 +183,8 @@ def _facts_of_run(run: RunFolder) -> dict[str, Any]:
                 for name, value in row.items():
                     if value and (name.endswith("loss") or name.startswith("val/")):
                         curves.setdefault(name, []).append((int(float(row["step"])), float(value)))
-    return {"curves": curves, **read_json(run.evaluation, optional=True)}
+    speed = read_speed(run.speed)
+    return {"curves": curves, "speed": speed, **read_json(run.evaluation, optional=True)}
 
 
 def _curves(curves: dict[str, list[tuple[int, float]]]) -> list[Section]:

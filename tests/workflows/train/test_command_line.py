@@ -37,6 +37,13 @@ def test_a_run_leaves_what_later_work_relies_on(run_folder):
     assert resolved["model"]["pooling"] == "mean", "the contract is resolved"
     rows = list(csv.DictReader((run_folder / "metrics.csv").read_text().splitlines()))
     assert {"step", "train/loss", "val/ndcg_at_10", "train/effective_rank"} <= rows[0].keys()
+    assert not any(name.startswith("speed/") for name in rows[0])
+    speeds = list(csv.DictReader((run_folder / "speed.csv").read_text().splitlines()))
+    logged = [row["step"] for row in rows if row["train/loss"]]
+    assert [row["step"] for row in speeds] == logged[1:], "between two lines of the log"
+    assert all(float(row["speed/tokens_per_second"]) > 0 for row in speeds)
+    assert all(0 <= float(row["speed/data_wait_ratio"]) < 1 for row in speeds)
+    assert "speed/mfu" not in speeds[0], "a CPU is in no table"
     assert list((run_folder / "checkpoints").glob("*.ckpt"))
     evaluation = json.loads((run_folder / "evaluation.json").read_text())
     for part in ("before", "after"):
@@ -140,7 +147,8 @@ def test_check_shows_recipe_data_and_estimate_and_leaves_no_run(embedtrain, reci
         assert expected in done.stdout
     assert done.stdout.index("12 steps of") < done.stdout.index("batch_size: ")
     assert "weight_decay" not in done.stdout
-    every = embedtrain(["check", recipe, "--verbose"], cwd=tmp_path)
+    every = embedtrain(["check", recipe, "--verbose", "--device", "h100"], cwd=tmp_path)
+    assert "On h100 in bf16 (computed from its data sheet, not measured)" in every.stdout
     assert "weight_decay: 0.01" in every.stdout
     assert not list(tmp_path.iterdir())
 

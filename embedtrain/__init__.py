@@ -23,9 +23,10 @@ if not any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg")):
     # Where deepspeed is installed, accelerate imports it, and without a GPU it warns at every command.
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
-# oneDNN keeps the code of 1,024 products, a third of a megabyte each, and packed batches are of ever new shapes. It
-# asks when it first computes.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
+# oneDNN keeps the code of 1,024 products and torch's bridge to it as many again with what they work in, up to a megabyte
+# each; packed batches are of ever new shapes, so hardly one is met again. Both ask when they first compute.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16")
+os.environ.setdefault("LRU_CACHE_CAPACITY", "16")
 
 __version__ = "0.1.0"
 

@@ -71,7 +71,7 @@ NARROW = {
     "hidden_size": 128,
     "intermediate_size": 512,
     "num_attention_heads": 4,
-    "num_hidden_layers": 4,
+    "num_hidden_layers": 2,
 }
 SIZES = {
     "minilm": Size(12, 160, 2048),

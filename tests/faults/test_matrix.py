@@ -56,6 +56,14 @@ def test_some_faults_are_handled(command, world, tmp_path, record_property):
     check(draw(command, cases, FEW), command, world, tmp_path, 1.0, record_property)
 
 
+@pytest.mark.parametrize("name", ["train", "mine", "encode"])
+def test_a_command_leaves_what_another_process_owns(name, world, tmp_path, record_property):
+    command = next(one for one in COMMANDS if one.name == name)
+    cases = [case for case in output_cases(command) if case.owned]
+    assert len(cases) == 1
+    check(cases, command, world, tmp_path, 1.0, record_property)
+
+
 @pytest.mark.prove
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_many_faults_are_handled(command, world, tmp_path, record_property):

@@ -1,25 +1,37 @@
 """Runs a command of the world under a fault and says how it ended."""
 
-import ctypes
 import hashlib
 import os
 import resource
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from random import Random
 
 from fault_kinds import faults_of, remove
+from fault_places import (
+    can_freeze,
+    can_mount,
+    drop_privilege,
+    fill,
+    forbid,
+    forget_locks,
+    freeze,
+    mark,
+    mount,
+)
 from fault_world import Command, run_here
 from forks import fork
+
+from embedtrain.locks import owned
 
 PATIENCE = 60  # seconds of wall time; a command that works takes one or two
 CPU_SECONDS = 20
@@ -36,6 +48,7 @@ class Case:
         output: Where the command writes, if not where it does by itself.
         spoilt: The file that is spoilt, below the world.
         kill: A signal, and the share of the command's time after which it comes; then the command runs again.
+        owned: Another process that lives owns the output.
     """
 
     command: Command
@@ -45,6 +58,7 @@ class Case:
     output: str = ""
     spoilt: str = ""
     kill: tuple[int, float] | None = None
+    owned: bool = False
 
     @property
     def words(self) -> list[str]:
@@ -85,12 +99,15 @@ def output_cases(command: Command) -> Iterator[Case]:
     new = f"disk/{command.writes}"
     if can_mount():
         for size in ("4k", "16k", "64k", "256k"):
-            mount = partial(_mount, options=f"size={size}")
+            mount = partial(mount, options=f"size={size}")
             yield Case(command, f"a disk of {size}", mount, output=new)
-        yield Case(command, "a read-only disk", partial(_mount, options="ro"), output=new)
-    yield Case(command, "a folder without permission", _forbid, drop_privilege, output=new)
+        yield Case(command, "a read-only disk", partial(mount, options="ro"), output=new)
+    yield Case(command, "a folder without permission", forbid, drop_privilege, output=new)
+    if can_freeze():
+        yield Case(command, "a folder that nobody may change", freeze, output=new)
+    yield Case(command, "another owner", before=forget_locks, owned=True)
     for limit in (4_000, 20_000, 100_000):  # what is said must fit as well
-        yield Case(command, f"files of {limit} bytes at most", before=partial(_limit, limit))
+        yield Case(command, f"files of {limit} bytes at most", before=partial(limit, limit))
     long = "x" * 300 + Path(command.writes).suffix
     name = "n" * 240 + Path(command.writes).suffix
     yield Case(command, "a name too long", output=long)
@@ -98,7 +115,7 @@ def output_cases(command: Command) -> Iterator[Case]:
     yield Case(command, "new folders", output=f"disk/a/b/{command.writes}")
     yield Case(command, "below a file", output=f"pairs.jsonl/{command.writes}")
     yield Case(command, "a file in its place", lambda folder: (folder / command.writes).touch())
-    yield Case(command, "a folder in its place", partial(_fill, name=command.writes))
+    yield Case(command, "a folder in its place", partial(fill, name=command.writes))
     link = command.writes
     yield Case(
         command,
@@ -117,63 +134,23 @@ def kill_cases(command: Command) -> Iterator[Case]:
             yield Case(command, name, kill=(number, share))
 
 
-@cache
-def can_mount() -> bool:
-    """Whether this machine lets the tests mount small disks; elsewhere the matrix is without them."""
-    with tempfile.TemporaryDirectory() as folder:
-        words = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", folder]
-        if (
-            shutil.which("mount") is None
-            or subprocess.run(words, capture_output=True, check=False).returncode
-        ):
-            return False
-        subprocess.run(["umount", folder], check=True)
-    return True
-
-
-def _mount(folder: Path, options: str) -> None:
-    (folder / "disk").mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder / "disk"], check=True)
-
-
-def _forbid(folder: Path) -> None:
-    (folder / "disk").mkdir(mode=0o555)
-
-
-def _fill(folder: Path, name: str) -> None:
-    (folder / name).mkdir()
-    (folder / name / "precious.txt").write_text("mine")
-
-
-def _limit(size: int) -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-
-def drop_privilege() -> None:
-    """Let permissions hold for the superuser too: take CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH away."""
-    header = (ctypes.c_uint32 * 2)(0x20080522, 0)
-    data = (ctypes.c_uint32 * 6)()
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.capget(header, data)
-    data[0] &= ~0b110
-    if libc.capset(header, data) != 0:
-        raise OSError(ctypes.get_errno(), "capset")
-
-
 def judge(case: Case, world: Path, folder: Path, seconds: float) -> tuple[str, str]:
     """Run a case in ``folder``, a copy of the world; return the verdict and what was said."""
     shutil.copytree(world, folder, symlinks=True)
     try:
         case.spoil(folder)
-        before = digests(folder)
-        try:
-            code, said = _run(case, folder, seconds)
-        except TimeoutError:
-            return "hang", f"after {PATIENCE} s"
-        verdict = _verdict(case, folder, before, code, said)
-        new = ", ".join(place for place in digests(folder) if place not in before)
-        return verdict, f"exit code {code}: {said[-1500:]} new files: {new}"
+        with owned(folder / case.command.writes) if case.owned else nullcontext():
+            before = digests(folder)
+            try:
+                code, said = _run(case, folder, seconds)
+            except TimeoutError:
+                return "hang", f"after {PATIENCE} s"
+            verdict = _verdict(case, folder, before, code, said)
+            new = ", ".join(place for place in digests(folder) if place not in before)
+            return verdict, f"exit code {code}: {said[-1500:]} new files: {new}"
     finally:
+        if case.spoil is freeze:
+            mark(folder / "disk", "-i")
         if os.path.ismount(folder / "disk"):
             subprocess.run(["umount", folder / "disk"], check=True)
         shutil.rmtree(folder)
@@ -220,6 +197,8 @@ def _verdict(case: Case, folder: Path, before: dict[str, str], code: int, said: 
     if code not in (0, 2) or "Traceback" in said or (code == 2 and len(lines) != 1):
         return "traceback"
     after = digests(folder)
+    if case.owned and (code != 2 or "is being written by another process" not in said):
+        return "lost"
     if any(after.get(place) != digest for place, digest in before.items() if _is_kept(case, place)):
         return "lost"
     new = [place for place in after if place not in before]

@@ -2,16 +2,22 @@
 
 import os
 import signal
+import sys
 import time
 
 import pytest
 import torch
 from forks import embedtrain, signal_on_call
+from places import SCRIPTS
 from rank_toys import exported_weights
 
-from embedtrain.errors import UserError
+sys.path.insert(0, str(SCRIPTS))
+from distributed_cases import on_ranks
+
+from embedtrain.errors import Interrupted, UserError
 from embedtrain.mining.miner import Miner
 from embedtrain.recipe.retrieval import load_recipe
+from embedtrain.stopping import listening
 from embedtrain.training import callbacks
 from embedtrain.training.callbacks import list_checkpoints
 from embedtrain.training.module import RetrievalModule
@@ -37,7 +43,7 @@ def last_line(done):
     return done.stderr.splitlines()[-1]
 
 
-def stop_on_call(owner, name, call, number=signal.SIGTERM):
+def stop_on_call(owner, name, call, number=signal.SIGTERM, seconds=5):
     """Send this process a signal, and wait for what it brings."""
     original, calls = getattr(owner, name), []
 
@@ -45,7 +51,7 @@ def stop_on_call(owner, name, call, number=signal.SIGTERM):
         calls.append(name)
         if len(calls) == call:
             os.kill(os.getpid(), number)
-            time.sleep(5)
+            time.sleep(seconds)
         return original(*arguments, **settings)
 
     setattr(owner, name, counted)
@@ -136,6 +142,32 @@ def test_a_validation_waits_until_the_run_goes_on(recipe, validated, tmp_path, d
     assert not (tmp_path / "run/checkpoints/best.ckpt").exists()
     resume(tmp_path / "run")
     assert_same(tmp_path / "run", undisturbed)
+
+
+def stop_one_rank(recipe, overrides, folder):
+    """Train on a rank, the second of which hears a signal in step 3; note what it measured."""
+    measured, rank = [], os.environ["RANK"]
+    if rank == "1":
+        stop_on_call(RetrievalModule, "training_step", 3, seconds=1)
+    rank_task = callbacks.rank_task
+    callbacks.rank_task = lambda *given: measured.append(1) or rank_task(*given)
+    with pytest.raises(Interrupted, match="stopped at step 3 of 6 by SIGTERM"), listening():
+        train(load_recipe(recipe, [*overrides, "trainer.devices=2"]), folder)
+    (folder.parent / f"measured-{rank}").write_text(str(len(measured)))
+
+
+def test_no_rank_measures_once_a_signal_has_come_to_one(recipe, validated, tmp_path):
+    undisturbed, overrides = validated
+    on_ranks(2, stop_one_rank, recipe, overrides, tmp_path / "run")
+    assert [(tmp_path / f"measured-{rank}").read_text() for rank in range(2)] == ["0", "0"]
+    assert steps_of(tmp_path / "run") == [3]
+    on_ranks(2, resume, tmp_path / "run")
+    rows = [(run / "metrics.csv").read_text() for run in (tmp_path / "run", undisturbed)]
+    assert [row.partition(",")[0] for row in rows[0].splitlines()] == [
+        row.partition(",")[0] for row in rows[1].splitlines()
+    ]
+    assert len(list_checkpoints(tmp_path / "run/checkpoints")) == 2
+    assert (tmp_path / "run/checkpoints/best.ckpt").exists()
 
 
 def test_a_signal_before_training_ends_the_command_where_it_is(recipe, tmp_path):

@@ -99,8 +99,8 @@ def output_cases(command: Command) -> Iterator[Case]:
     new = f"disk/{command.writes}"
     if can_mount():
         for size in ("4k", "16k", "64k", "256k"):
-            mount = partial(mount, options=f"size={size}")
-            yield Case(command, f"a disk of {size}", mount, output=new)
+            sized = partial(mount, options=f"size={size}")
+            yield Case(command, f"a disk of {size}", sized, output=new)
         yield Case(command, "a read-only disk", partial(mount, options="ro"), output=new)
     yield Case(command, "a folder without permission", forbid, drop_privilege, output=new)
     if can_freeze():

@@ -10,6 +10,7 @@ at the first batch, `tenth` the most in the tenth of the batches that ends at 10
 
 import argparse
 import json
+import os
 import random
 import sys
 import tempfile
@@ -62,6 +63,7 @@ def run_command(name: str, size: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         places = {"MODEL": write_model(Path(folder) / "model", NARROW)}
         places |= {"DATA": f"{folder}/data", "OUT": f"{folder}/out"}
+        os.environ["EMBEDTRAIN_CACHE"] = f"{folder}/cache"
         write_task(Path(folder) / "data", size, random.Random(0))
         words = COMMANDS[name]
         for place, path in places.items():

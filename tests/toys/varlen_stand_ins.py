@@ -58,7 +58,7 @@ def efficient_operator(
     for q, k, v in zip(*parts, strict=True):
         scores = torch.einsum("qhd,khd->hqk", q, k) * scale
         if custom_mask_type == 1:
-            seen = band(torch.arange(len(q)), torch.arange(len(k)), Rules(1, causal=True).reach)
+            seen = band(torch.arange(len(q)), torch.arange(len(k)), Rules(1.0, causal=True).reach)
             scores = scores.masked_fill(~seen, float("-inf"))
         weights = torch.nn.functional.dropout(scores.softmax(-1), dropout_p)
         rows.append(torch.einsum("hqk,khd->qhd", weights, v))

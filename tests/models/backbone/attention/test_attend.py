@@ -183,7 +183,8 @@ def test_blocks_that_are_skipped_hold_no_pair_that_meets(sizes, reach, shortened
     layout, total = lay_out(sizes, CPU, seen), sum(sizes)
     mask = document_mask(layout, reach, CPU)
     places = torch.arange(total)
-    pairs = mask.mask_mod(0, 0, places[:, None], places[None])
+    zero = torch.tensor(0)
+    pairs = mask.mask_mod(zero, zero, places[:, None], places[None])
     for row, (count, columns) in enumerate(
         zip(mask.kv_num_blocks[0, 0].tolist(), mask.kv_indices[0, 0].tolist(), strict=True)
     ):

@@ -22,12 +22,12 @@ def test_no_window_is_none():
 def test_both_ends_of_a_window_are_inside():
     seen = band(torch.arange(5), torch.arange(5), (1, 2))
     assert seen[2].tolist() == [False, True, True, True, True]
-    assert band(torch.arange(5), torch.arange(5), Rules(1, (1, 2), causal=True).reach)[2].tolist() == [
+    assert band(torch.arange(5), torch.arange(5), Rules(1.0, (1, 2), causal=True).reach)[2].tolist() == [
         False, True, True, False, False,
     ]  # fmt: skip
 
 
 def test_what_limits_no_text_is_no_limit():
-    assert Rules(1, (9, 9)).within(10, 10) == (-1, -1)
-    assert Rules(1, (8, 9)).within(10, 10) == (8, -1)
-    assert Rules(1, (-1, -1), causal=True).within(10, 1) == (-1, -1)
+    assert Rules(1.0, (9, 9)).within(10, 10) == (-1, -1)
+    assert Rules(1.0, (8, 9)).within(10, 10) == (8, -1)
+    assert Rules(1.0, (-1, -1), causal=True).within(10, 1) == (-1, -1)

@@ -1,6 +1,9 @@
 """A training step on a GPU makes the host wait for nothing; counted on a shadow device."""
 
+from pathlib import Path
+
 import pytest
+import torch
 from shadow import ShadowCuda
 from shadow_step import module_of, run_steps
 
@@ -27,3 +30,61 @@ def test_a_step_never_waits_for_the_device(bert, kind, way, precision, everythin
     with ShadowCuda() as shadow:
         _, step = run_steps(shadow, module)
     assert not step.waits, shadow.report(step)
+
+
+def test_a_question_to_the_device_is_found_with_its_line(bert, monkeypatch):
+    module = module_of(bert, "dense", precision="fp32")
+    loss = module.loss
+
+    def ask(batch):
+        found = loss(batch)
+        found.item()  # planted
+        return found
+
+    monkeypatch.setattr(module, "loss", ask)
+    with ShadowCuda(user=("test_no_waits",)) as shadow:
+        _, step = run_steps(shadow, module)
+    ((what, place),) = step.waits
+    path, _, line = place.rpartition(":")
+    assert what == "_local_scalar_dense"
+    assert Path(path).read_text().splitlines()[int(line) - 1].endswith("# planted")
+
+
+def test_the_line_of_a_mask_is_blamed_for_its_backward_pass_as_well():
+    with ShadowCuda(user=("test_no_waits",)) as shadow:
+        values = torch.ones(4, device="cuda").requires_grad_()
+        mask = torch.ones(4, dtype=torch.bool, device="cuda")
+        with shadow.step() as step:
+            values[mask].sum().backward()  # planted
+    forward, backward = sorted(step.waits, key=lambda one: "backward" in one[1])
+    assert forward[0] == "index by a boolean mask"
+    assert backward[1] == f"backward of {forward[1]}"
+
+
+def test_operands_on_different_devices_are_refused():
+    with ShadowCuda(), pytest.raises(RuntimeError, match="found cuda:0 and cpu"):
+        torch.ones(2, device="cuda") + torch.ones(2)
+
+
+def test_bf16_keeps_norms_in_float32_as_cuda_does():
+    with ShadowCuda() as shadow, torch.autocast("cuda", torch.bfloat16):
+        half = shadow.move(torch.nn.Linear(8, 8))(torch.ones(1, 8, device="cuda"))
+        assert half.dtype == torch.bfloat16
+        assert torch.nn.functional.layer_norm(half, (8,)).dtype == torch.float32
+
+
+def test_dropout_of_a_chunk_that_is_encoded_again_is_that_of_its_first_time(bert_with_dropout):
+    module = module_of(
+        bert_with_dropout, "dense", precision="fp32", chunk_tokens=100, rematerialize=True
+    )
+    with ShadowCuda() as shadow:
+        run_steps(shadow, module, count=1)
+    assert shadow.saved_states > 0
+    assert shadow.replayed_states >= shadow.saved_states // 2
+
+
+def test_a_step_that_logs_asks_once_beside_the_singular_values(bert):
+    module = module_of(bert, "dense", precision="fp32", log_every=1)
+    with ShadowCuda() as shadow:
+        _, step = run_steps(shadow, module)
+    assert sorted(what for what, _ in step.waits.elements()) == ["_linalg_svd", "copy to the host"]

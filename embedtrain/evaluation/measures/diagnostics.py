@@ -30,12 +30,11 @@ def effective_rank(embeddings: Float[Tensor, "texts dim"]) -> Float64[Tensor, ""
     Source: Roy and Vetterli (2007); Garrido et al. (2023), https://arxiv.org/abs/2210.02885 (RankMe).
     """
     values = embeddings.detach().double()
-    if not values.isfinite().all():
-        return values.new_tensor(math.nan)
-    singular = torch.linalg.svdvals(values)
+    is_finite = values.isfinite().all()
+    singular = torch.linalg.svdvals(torch.where(is_finite, values, 0.0))
     share = singular / singular.sum().clamp_min(torch.finfo(singular.dtype).tiny)
-    entropy: Tensor = torch.special.entr(share).sum()
-    return entropy.exp()
+    rank = torch.special.entr(share).sum().exp()
+    return torch.where(is_finite, rank, math.nan)
 
 
 def alignment(

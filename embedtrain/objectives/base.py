@@ -51,6 +51,14 @@ class Objective(Section, ABC):
         inner = self.inner_objectives
         return bool(inner) and all(one.uses_interaction for one in inner)
 
+    @property
+    def takes_half(self) -> bool:
+        """Whether embeddings may come in 16 bits where the network computes so; others get float32.
+
+        Only for objectives that hand them to operations which add up in float32, untouched.
+        """
+        return False
+
     @abstractmethod
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:
         """Return the loss of a batch, averaged over its queries, and figures for the log."""

@@ -75,6 +75,11 @@ class InfoNCE(Objective):
         """Queries are candidates of documents and of other queries."""
         return self.directions != ("query_to_document",)
 
+    @property
+    def takes_half(self) -> bool:
+        """Its operations add up in float32."""
+        return True
+
     def _options(self) -> InfoNCEOptions:
         return InfoNCEOptions(**self.model_dump(exclude={"name", "temperature", "backend"}))
 

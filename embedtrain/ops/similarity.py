@@ -4,6 +4,9 @@ Objectives that need scores take them from here, so that each of them serves den
 models alike. Inner products for one vector per text, MaxSim for several; float32 at least.
 """
 
+from dataclasses import replace
+from typing import TypeVar
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -13,6 +16,8 @@ from embedtrain.ops.backend import Backend
 from embedtrain.ops.maxsim.scores import maxsim, maxsim_grouped
 from embedtrain.packed import upload
 from embedtrain.types import Embeddings, TokenEmbeddings
+
+Kind = TypeVar("Kind", Tensor, TokenEmbeddings)
 
 
 def all_scores(
@@ -107,6 +112,33 @@ def take(embeddings: Embeddings, rows: Int64[Tensor, " chosen"]) -> Embeddings:
     if isinstance(embeddings, TokenEmbeddings):
         return embeddings.select(rows)
     return embeddings[upload(rows, embeddings.device)]
+
+
+def widen(embeddings: Embeddings) -> Embeddings:
+    """Return embeddings in float32 at least."""
+    return _cast(embeddings, torch.promote_types(_values(embeddings).dtype, torch.float32))
+
+
+def as_computed(embeddings: Kind) -> Kind:
+    """Round embeddings once to the type in which the network ran, where the device multiplies in that type.
+
+    They were pooled and normalised in float32. The network's own layers have cost the states as much and
+    more; scores and gradients are added up in float32 all the same.
+    """
+    if _values(embeddings).device.type != "cuda" or not torch.is_autocast_enabled("cuda"):
+        return embeddings
+    return _cast(embeddings, torch.get_autocast_dtype("cuda"))
+
+
+def _values(embeddings: Embeddings) -> Tensor:
+    return embeddings.tokens if isinstance(embeddings, TokenEmbeddings) else embeddings
+
+
+def _cast(embeddings: Kind, dtype: torch.dtype) -> Kind:
+    if isinstance(embeddings, Tensor):
+        return embeddings.to(dtype)
+    cls = embeddings.cls if embeddings.cls is None else embeddings.cls.to(dtype)
+    return replace(embeddings, tokens=embeddings.tokens.to(dtype), cls=cls)
 
 
 def single_vectors(

@@ -12,7 +12,7 @@ from embedtrain.models.encoder import TextEncoder
 from embedtrain.objectives.base import Objective
 from embedtrain.objectives.own import check_output
 from embedtrain.ops.row_blocks import candidate_masks
-from embedtrain.ops.similarity import all_scores, take
+from embedtrain.ops.similarity import all_scores, take, widen
 from embedtrain.training.frozen_documents import FrozenDocuments
 from embedtrain.training.guide import Guide
 from embedtrain.training.ranks.gather import gather_outputs
@@ -54,6 +54,8 @@ class RetrievalModule(TrainedModule):
         outputs = gather_outputs(outputs, with_queries=objective.needs_all_queries)
         if self.guide is not None:
             outputs = replace(outputs, guide=self.guide(outputs))
+        if not objective.takes_half:
+            outputs = outputs.changed(widen, widen)
         # Outside of autocast: scores at a low temperature need float32, bf16 logits give gradients far off.
         result = check_output(objective, objective(outputs))
         whole = self.config.micro_batch
@@ -85,7 +87,7 @@ class RetrievalModule(TrainedModule):
     def _log_step(
         self, loss: Tensor, metrics: dict[str, Tensor], outputs: RetrievalOutputs
     ) -> None:
-        outputs = outputs.at_exit(-1)
+        outputs = outputs.at_exit(-1).changed(widen, widen)
         query = outputs.query
         embeddings = (query if isinstance(query, Tensor) else query.tokens).detach()
         further = {

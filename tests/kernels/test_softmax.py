@@ -22,6 +22,26 @@ def test_rows_become_exponentials_in_place(device, guard, monkeypatch, columns):
         assert torch.allclose(found.double(), exact, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_exponentials_may_go_elsewhere_and_scores_be_scaled_first(
+    device, guard, monkeypatch, dtype
+):
+    monkeypatch.setattr(softmax, "BLOCK", 64)
+    scores = torch.randn(5, 200, generator=torch.Generator().manual_seed(0)).to(device)
+    scores[1, :150] = -torch.inf
+    scale = guard.around(torch.linspace(1, 50, 5, device=device))
+    out = guard.empty(5, 200, dtype=dtype, device=device)
+    tile = guard.around(scores, gap=3)
+    maximum, total = softmax.exponentiate(tile, scale, out)
+    truth, exact = scores.double(), torch.empty(5, 200, dtype=torch.float64, device=device)
+    expected = exponentials.exponentiate(truth, scale.double(), exact)
+    assert torch.equal(tile, scores)
+    for found, right in zip((maximum, total), expected, strict=True):
+        assert torch.allclose(found.double(), right, rtol=1e-5, atol=1e-6)
+    tolerance = 1e-5 if dtype == torch.float32 else 2**-8
+    assert torch.allclose(out.double(), exact, rtol=tolerance, atol=1e-6)
+
+
 def test_a_nan_reaches_the_sum(device, guard):
     tile = guard.around(torch.tensor([[0.0, float("nan")], [0.0, 0.0]], device=device))
     _, total = softmax.exponentiate(tile)
@@ -35,7 +55,7 @@ def test_the_chunked_backend_may_use_the_kernel(device, monkeypatch):
     monkeypatch.setattr(
         softmax,
         "exponentiate",
-        lambda tile, plain=softmax.exponentiate: used.append(1) or plain(tile),
+        lambda *tiles, plain=softmax.exponentiate: used.append(1) or plain(*tiles),
     )
     embeddings = torch.randn(9, 8, generator=torch.Generator().manual_seed(0)).to(device)
     positives = torch.arange(9, device=device)[:, None]

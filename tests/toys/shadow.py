@@ -28,6 +28,7 @@ from shadow_rules import (
     FLOAT32_UNDER_AUTOCAST,
     INDEXING,
     NO_KERNEL,
+    WIDE_PRODUCTS,
     Step,
     in_float32,
     let_cuda_resolve,
@@ -146,6 +147,8 @@ class ShadowCuda(TorchDispatchMode):
             found = getattr(getattr(torch.ops.aten, packet), overload or "default")
             with contextlib.suppress(RuntimeError):  # a CPU's own list has it
                 library.impl(name, in_float32(found), "AutocastCPU")
+        for name, product in WIDE_PRODUCTS.items():
+            library.impl(name, product, "CPU")
         self._stack.enter_context(torch.autograd.set_multithreading_enabled(False))
         # Lets nodes of the graph know the lines that made them.
         self._stack.enter_context(torch.autograd.set_detect_anomaly(True, check_nan=False))

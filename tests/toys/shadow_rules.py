@@ -40,6 +40,16 @@ FLOAT32_UNDER_AUTOCAST = (
 )  # fmt: skip
 """What CUDA's autocast computes in float32 and a CPU's does not."""
 
+WIDE_PRODUCTS = {
+    "mm.dtype": lambda a, b, dtype: torch.mm(a.to(dtype), b.to(dtype)),
+    "mm.dtype_out": lambda a, b, dtype, *, out: torch.mm(a.to(dtype), b.to(dtype), out=out),
+    "bmm.dtype": lambda a, b, dtype: torch.bmm(a.to(dtype), b.to(dtype)),
+    "addmm.dtype_out": lambda c, a, b, dtype, *, out: torch.addmm(
+        c, a.to(dtype), b.to(dtype), out=out
+    ),
+}
+"""Products of 16-bit numbers with a float32 result, which a CPU does not have."""
+
 _real = SimpleNamespace(
     attention=F.scaled_dot_product_attention,
     autocast=torch.autocast,

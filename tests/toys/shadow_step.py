@@ -76,9 +76,13 @@ def run_steps(shadow: ShadowCuda, module, batch=random_batch, count=2) -> list[S
     return found
 
 
-def _exponentiate(tile):
+def _exponentiate(tile, scale=None, out=None):
     """What the Triton kernel of one's own computes."""
+    if scale is not None:
+        tile.mul_(scale[:, None])
     maximum = tile.amax(1)
     finite = maximum.clamp_min(torch.finfo(tile.dtype).min)
     tile.sub_(finite[:, None]).exp_()
+    if out is not None:
+        out.copy_(tile)
     return maximum, tile.sum(1)

@@ -20,6 +20,7 @@ from embedtrain.models.dense.word_coordinates import WordPart
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.exits import Exits
 from embedtrain.models.pooling import pool, widen
+from embedtrain.ops.similarity import as_computed
 from embedtrain.packed import Texts, laid_end_to_end
 from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side, TokenEmbeddings
 
@@ -93,7 +94,7 @@ class DenseEncoder(TextEncoder):
         queries, documents = batch.queries, batch.documents
         together = laid_end_to_end(queries, documents)
         layers = () if self.exits is None else self.exits.layers
-        embeddings = self.embed_layers(together, execution, layers)
+        embeddings = as_computed(self.embed_layers(together, execution, layers))
         query, document = torch.split(embeddings, [len(queries), len(documents)])
         if self.query_gate is not None:
             query, document = query.chunk(2, dim=1)[1], document.chunk(2, dim=1)[0]

@@ -22,7 +22,7 @@ from embedtrain.models.late_interaction.token_heads import (
 from embedtrain.models.late_interaction.token_pooling import pool_embeddings
 from embedtrain.models.pooling import grid_places, in_grid, positions, widen
 from embedtrain.models.whole_words import WholeWords, average_words
-from embedtrain.ops.similarity import text_of_token
+from embedtrain.ops.similarity import as_computed, text_of_token
 from embedtrain.packed import Texts, upload
 from embedtrain.section import Count
 from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side, Similarity, TokenEmbeddings
@@ -127,8 +127,8 @@ class LateInteractionEncoder(TextEncoder):
 
         With several heads the vectors of all heads lie side by side, in the order of ``head_dims``.
         """
-        query = self._embed(batch.queries, execution, "query", every_head=True)
-        document = self._embed(batch.documents, execution, "document", every_head=True)
+        query = as_computed(self._embed(batch.queries, execution, "query", every_head=True))
+        document = as_computed(self._embed(batch.documents, execution, "document", every_head=True))
         rows = batch.on_host
         document = document.select(rows.document_rows)
         return RetrievalOutputs(

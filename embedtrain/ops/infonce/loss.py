@@ -8,11 +8,13 @@ from torch import Tensor
 
 from embedtrain.errors import UserError
 from embedtrain.ops.backend import Backend, load_fused
+from embedtrain.ops.choices import Choice, announce, choose, may_choose
 from embedtrain.ops.infonce.chunked import infonce_chunked
 from embedtrain.ops.infonce.problem import (
     PLAIN,
     InfoNCEOptions,
     InfoNCEOutput,
+    InfoNCEProblem,
     Known,
     Temperature,
     make_problem,
@@ -71,7 +73,7 @@ def infonce(  # the definition of every option stands here, once: longer than 40
         document: Candidates of the whole batch, of all ranks where gathered.
         positives: Columns of ``document``, distinct in a row, -1 unused; the first is always used.
         temperature: One number; a tensor receives its gradient.
-        backend: ``auto`` chooses ``chunked``; see :mod:`embedtrain.ops.backend`.
+        backend: ``auto`` is ``chunked`` on a CPU and goes by :mod:`embedtrain.ops.choices` on CUDA.
         known: Ids, owners, options and more: :class:`embedtrain.ops.infonce.problem.Known`.
 
     Also called in-batch softmax, NT-Xent, multiple-negatives ranking; CLIP's loss with
@@ -84,6 +86,8 @@ def infonce(  # the definition of every option stands here, once: longer than 40
     hardness: Lan et al. (2025), https://arxiv.org/abs/2503.04812.
     """
     problem = make_problem(query, document, positives, temperature, **known)
+    if backend == "auto":
+        backend = _choose(problem)
     with torch.autocast(query.device.type, enabled=False):  # no logits in half precision
         if backend == "reference":
             return infonce_reference(problem)
@@ -91,6 +95,19 @@ def infonce(  # the definition of every option stands here, once: longer than 40
             output: InfoNCEOutput = load_fused("infonce").infonce_fused(problem)
             return output
         return infonce_chunked(problem)
+
+
+def _choose(problem: InfoNCEProblem) -> Backend:
+    """Return what ``auto`` takes: fused where the table prefers it and the kernels support the problem."""
+    query, document = problem.query, problem.document
+    if not may_choose(query.device):
+        return "chunked"
+    size = query.shape[1], len(query) * len(document)
+    choice = choose("infonce", query.device, query.dtype, *size)
+    if choice.backend == "fused" and (obstacle := load_fused("infonce").unsupported(problem)):
+        choice = Choice("chunked", f"the kernels do not support {obstacle}")
+    announce("infonce", choice)
+    return choice.backend
 
 
 def infonce_of_scores(

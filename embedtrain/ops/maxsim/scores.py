@@ -21,6 +21,7 @@ from torch import Tensor
 
 from embedtrain.errors import UserError
 from embedtrain.ops.backend import Backend, load_fused
+from embedtrain.ops.choices import Choice, announce, choose, may_choose
 from embedtrain.ops.maxsim.pairs import paired_maxsim
 from embedtrain.ops.maxsim.reference import maxsim_reference, rectangle
 from embedtrain.ops.maxsim.token_maximum import segment_sums, token_maximum
@@ -36,7 +37,8 @@ def maxsim(
     $$s_{qn} = \sum_{i \in q} \max_{j \in n} \langle q_i, d_{nj} \rangle$$
 
     ``chunked`` runs one GEMM over tiles and never stores the similarities; its backward pass gathers the
-    winners (no dense grid, no atomics, always the same bits). ``auto`` is ``chunked``; ``fused`` needs CUDA.
+    winners (no dense grid, no atomics, always the same bits). ``fused`` needs CUDA. ``auto`` is ``chunked`` on a
+    CPU and goes by :mod:`embedtrain.ops.choices` on CUDA.
     Also called sum-of-max and late interaction.
     """
     with torch.autocast(query.tokens.device.type, enabled=False):
@@ -44,6 +46,8 @@ def maxsim(
             (padded, mask), (documents, document_mask) = rectangle(query), rectangle(document)
             return maxsim_reference(padded, documents, mask, document_mask)
         document, filled = _without_empty(document)
+        if backend == "auto":
+            backend = _choose(query, document)
         if backend == "fused":
             scores: Tensor = _kernels(query, document).maxsim_fused(query, document)
         else:
@@ -82,6 +86,20 @@ def _with_empty(scores: Tensor, filled: Tensor, value: float) -> Tensor:
     everything = scores.new_full((*scores.shape[:-1], len(filled)), value)
     places = upload(filled.nonzero().squeeze(1), scores.device)
     return everything.index_copy(-1, places, scores)
+
+
+def _choose(query: TokenEmbeddings, document: TokenEmbeddings) -> Backend:
+    """Return what ``auto`` takes: fused where the table prefers it and the kernels support the tokens."""
+    tokens = query.tokens
+    if not may_choose(tokens.device):
+        return "chunked"
+    size = tokens.shape[1], len(query) * len(document)
+    choice = choose("maxsim", tokens.device, tokens.dtype, *size)
+    if choice.backend == "fused":
+        obstacle = load_fused("maxsim").unsupported(tokens, document.tokens)
+        choice = Choice("chunked", f"the kernels do not support {obstacle}") if obstacle else choice
+    announce("maxsim", choice)
+    return choice.backend
 
 
 def _kernels(query: TokenEmbeddings, document: TokenEmbeddings) -> ModuleType:

@@ -165,12 +165,14 @@ class _GatherRows(torch.autograd.Function):
     ) -> tuple[Tensor, None, None]:
         sizes, rank = ctx.sizes, dist.get_rank()
         own_first = torch.split(gradient, [*sizes[rank:], *sizes[:rank]])
-        by_rank = gradient.new_zeros(len(sizes), max(sizes), gradient.shape[1])
+        # Added up in float32 at least, whatever the rows have.
+        wide = torch.promote_types(gradient.dtype, torch.float32)
+        by_rank = gradient.new_zeros(len(sizes), max(sizes), gradient.shape[1], dtype=wide)
         for place, part in enumerate(own_first):
             by_rank[(rank + place) % len(sizes), : len(part)] = part
         own = torch.empty_like(by_rank[0])
         _reduce_scatter(own, by_rank.flatten(0, 1))
-        return own[: sizes[rank]], None, None
+        return own[: sizes[rank]].to(gradient.dtype), None, None
 
 
 def _pack(tensors: list[Tensor], most: int) -> UInt8[Tensor, " bytes"]:

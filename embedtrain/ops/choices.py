@@ -1,0 +1,165 @@
+"""Which backend ``auto`` takes: a table with its reasons, or times that were measured on this machine.
+
+Nothing is timed while a model trains: the same problem is computed in the same way, with the same bits, on
+every run. ``embedtrain doctor --tune`` measures once and writes the times into the cache.
+"""
+
+import os
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from embedtrain.files import default_cache, read_json, write_json
+from embedtrain.ops.backend import KERNEL_DTYPES
+from embedtrain.progress import console
+
+Operation = Literal["infonce", "maxsim"]
+FILE = "backends.json"
+"""Measured times of all devices of this machine, in the cache."""
+
+
+class Choice(NamedTuple):
+    """What ``auto`` takes, and why."""
+
+    backend: Literal["chunked", "fused"]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """Where the fused kernels are to be preferred."""
+
+    operation: Operation
+    architectures: tuple[int, ...]
+    dtypes: tuple[str, ...]
+    largest_dim: int
+    fewest_scores: int
+    """Of all queries with all documents; fewer fit one tile, and library products need three launches."""
+    reason: str
+
+
+TABLE = (
+    Rule(
+        "infonce",
+        (80, 90, 100),
+        ("bf16", "fp16"),
+        largest_dim=256,
+        fewest_scores=2**24,
+        reason="up to 256 dimensions the kernels keep their own rows on the chip and never write a score",
+    ),
+    Rule(
+        "maxsim",
+        (80, 90, 100),
+        ("bf16", "fp16"),
+        largest_dim=128,
+        fewest_scores=1,
+        reason="the similarities of tokens, which tiles would write and read again, never leave the chip",
+    ),
+)
+"""From the arithmetic of data sheets and compiled kernels: computed, not measured. On sm_90 the backward kernel
+of InfoNCE is bound by its products up to 256 dimensions (at least 704 of 989 TFLOP/s with an L2 of 5.5 TB/s);
+beyond, its blocks become too thin for the matrix units and 16-bit library products win. float32 kernels make
+three TF32 products of one. What no rule names is chunked."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds of one problem, forward and backward, in both ways."""
+
+    operation: Operation
+    dtype: str
+    dim: int
+    scores: int
+    fused_seconds: float
+    chunked_seconds: float
+
+
+def may_choose(device: torch.device) -> bool:
+    """Whether there is anything to choose: kernels run on CUDA, and in Triton's interpreter for tests."""
+    return device.type == "cuda" or (
+        device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
+    )
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name under which a device's times are kept."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "interpreter"
+
+
+def choose(
+    operation: Operation, device: torch.device, dtype: torch.dtype, dim: int, scores: int
+) -> Choice:
+    """Return what is to be preferred for a problem; whether kernels support it is another question."""
+    name = KERNEL_DTYPES.get(dtype, "")
+    if known := _nearest(
+        _times(default_cache(), device_name(device)), operation, name, dim, scores
+    ):
+        faster = known.fused_seconds < known.chunked_seconds
+        return Choice("fused" if faster else "chunked", "measured on this machine")
+    architecture = _architecture(device)
+    for rule in TABLE if device.type == "cuda" else ():
+        fits = rule.operation == operation and architecture in rule.architectures
+        if (
+            fits
+            and name in rule.dtypes
+            and dim <= rule.largest_dim
+            and scores >= rule.fewest_scores
+        ):
+            return Choice("fused", rule.reason)
+    return Choice("chunked", "no rule prefers the kernels for this problem")
+
+
+@cache
+def announce(operation: Operation, choice: Choice) -> None:
+    """Say once what ``auto`` took."""
+    console.print(f"{operation}: backend auto is {choice.backend} here: {choice.reason}")
+
+
+def keep(device: torch.device, times: list[Measured]) -> Path:
+    """Write the times of a device into the cache, in place of older ones; return the file."""
+    path = default_cache() / FILE
+    kept = _read(path) | {device_name(device): [asdict(one) for one in times]}
+    write_json(path, kept)
+    _times.cache_clear()
+    return path
+
+
+@cache
+def _times(folder: Path, name: str) -> tuple[Measured, ...]:
+    return tuple(Measured(**one) for one in _read(folder / FILE).get(name, []))
+
+
+def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = read_json(path, optional=True)
+    return found
+
+
+def _nearest(
+    times: tuple[Measured, ...], operation: Operation, dtype: str, dim: int, scores: int
+) -> Measured | None:
+    """Return the measurement of the next larger dim, and of as many scores at most or else the fewest."""
+    alike = [
+        one for one in times if (one.operation, one.dtype) == (operation, dtype) and one.dim >= dim
+    ]
+    if not alike:
+        return None
+    alike = [one for one in alike if one.dim == min(other.dim for other in alike)]
+    smaller = [one for one in alike if one.scores <= scores]
+    return (
+        max(smaller, key=lambda one: one.scores)
+        if smaller
+        else min(alike, key=lambda one: one.scores)
+    )
+
+
+def _architecture(device: torch.device) -> int | None:
+    try:
+        availability = import_module("embedtrain_kernels.availability")
+    except ImportError:
+        return None
+    found: int | None = availability.architecture(device)
+    return found

@@ -107,7 +107,7 @@ def entries() -> Iterator[Entry]:
 def _infonce(architecture: int, dtype: str) -> Iterator[Entry]:
     forms = product((infonce_forward, infonce_slopes), INFONCE_FORMS.items())
     for kernel, (form, values) in forms:
-        tile = infonce_tile(architecture, dtype, nested=form == "nested")
+        tile = infonce_tile(architecture, dtype, form)
         if tile is None:
             continue
         constants = dict(zip(("guarded", "has_columns", "nested"), values, strict=True))

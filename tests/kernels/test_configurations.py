@@ -5,7 +5,13 @@ from itertools import product
 import pytest
 import torch
 from embedtrain_kernels import availability
-from embedtrain_kernels.configurations import Tile, infonce_tile, maxsim_tile
+from embedtrain_kernels.configurations import (
+    INFONCE_FORMS,
+    Tile,
+    infonce_form,
+    infonce_tile,
+    maxsim_tile,
+)
 
 WITHOUT_TRITON = """
 import sys
@@ -37,10 +43,16 @@ def test_without_triton_everything_imports_and_fused_says_what_to_install():
 
 def test_every_architecture_serves_every_type():
     for architecture in availability.ARCHITECTURES:
-        for dtype, nested in product(("bf16", "fp16", "fp32"), (False, True)):
-            assert infonce_tile(architecture, dtype, nested=nested) is not None
+        for dtype, form in product(("bf16", "fp16", "fp32"), INFONCE_FORMS):
+            assert infonce_tile(architecture, dtype, form) is not None
         assert maxsim_tile(architecture, "bf16", 128) is not None
     assert infonce_tile(86, "bf16") is None
+
+
+def test_a_form_is_found_by_what_it_is_compiled_with():
+    assert infonce_form() == "plain"
+    assert infonce_form(guarded=True) == "guarded"
+    assert infonce_form(nested=True) == "nested"
 
 
 def test_many_warps_share_the_registers():

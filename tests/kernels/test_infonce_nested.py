@@ -109,7 +109,7 @@ def test_panels_of_rows_give_the_same_gradients(device, guard, monkeypatch):
     monkeypatch.setattr("embedtrain_kernels.infonce.PANEL_BLOCKS", 1)
     monkeypatch.setattr(
         "embedtrain.ops.infonce.fused_nested.kernel_tile",
-        lambda problem, nested: Tile(32, 32, 16, 4, 1),
+        lambda problem, candidates, nested: Tile(32, 32, 16, 4, 1),
     )
     found = together(inputs, InfoNCEOptions(), SIZES, torch.float32, normalize=True)
     for first, second in zip(expected, found, strict=True):

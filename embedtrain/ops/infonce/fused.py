@@ -8,9 +8,9 @@ between queries and documents, no atomics in a kernel, the same bits on every ru
 
 import torch
 from embedtrain_kernels.availability import architecture, interpreting
-from embedtrain_kernels.configurations import Tile, infonce_tile
+from embedtrain_kernels.configurations import Tile, infonce_form, infonce_tile
 from embedtrain_kernels.infonce import LOG2_E, gradients, negative_sums
-from embedtrain_kernels.infonce_arguments import NegativeSums, Slopes
+from embedtrain_kernels.infonce_arguments import Candidates, NegativeSums, Slopes
 from jaxtyping import Float, Int64
 from torch import Tensor
 
@@ -72,12 +72,15 @@ def _dtype(problem: InfoNCEProblem) -> str | None:
     return KERNEL_DTYPES.get(problem.query.dtype) if len(types) == 1 else None
 
 
-def kernel_tile(problem: InfoNCEProblem, *, nested: bool = False) -> Tile:
-    """Return the tile of a problem that is supported."""
+def kernel_tile(
+    problem: InfoNCEProblem, candidates: Candidates, *, columns: bool = False, nested: bool = False
+) -> Tile:
+    """Return the tile of a problem that is supported, for the form that its candidates need."""
     found, dtype = architecture(problem.query.device), _dtype(problem)
     assert found is not None
     assert dtype is not None
-    tile = infonce_tile(found, dtype, nested=nested)
+    form = infonce_form(guarded=candidates.guarded, has_columns=columns, nested=nested)
+    tile = infonce_tile(found, dtype, form)
     assert tile is not None
     return tile
 
@@ -88,10 +91,11 @@ def _loss_and_gradients(
     """Compute the output and the gradients of its loss; ``None`` where none is wanted."""
     similarity = listed_similarity(problem.query.float(), problem.document, problem.positives)
     best = similarity.masked_fill(~problem.positive_is_used, -torch.inf).amax(1)
-    directions, tile = fused_directions(problem, best), kernel_tile(problem)
+    directions = fused_directions(problem, best)
+    tiles = [kernel_tile(problem, each.candidates, columns=each.columns) for each in directions]
     sums = [
         negative_sums(each.scores, each.candidates, tile, columns=each.columns)
-        for each in directions
+        for each, tile in zip(directions, tiles, strict=True)
     ]
     rows, counts = _row_sums(problem, sums, similarity)
     found, options = empty_gradients(problem, wanted), problem.options
@@ -100,7 +104,7 @@ def _loss_and_gradients(
     if found is not None and slopes is not None:
         for k, (direction, some) in enumerate(zip(directions, sums, strict=True)):
             along = _slopes(problem, direction, some, slopes, k)
-            _add_gradients(problem, direction, along, tile, found)
+            _add_gradients(problem, direction, along, tiles[k], found)
     figures = _figures(problem, sums[0], best)
     return summarise(loss, figures), found
 

@@ -6,8 +6,8 @@ of all larger ones, so that each coordinate is multiplied once: 4 GEMMs of the l
 """
 
 import torch
-from embedtrain_kernels.infonce import LOG2_E, gradients, negative_sums
-from embedtrain_kernels.infonce_arguments import Candidates, NegativeSums, Scores, Slopes
+from embedtrain_kernels.infonce import LOG2_E, Gradients, gradients, negative_sums
+from embedtrain_kernels.infonce_arguments import NegativeSums, Scores, Slopes
 from jaxtyping import Float
 from torch import Tensor
 
@@ -37,7 +37,8 @@ def compute_fused(
     inputs: Inputs, problem: InfoNCEProblem, sizes: Sizes, wanted: bool
 ) -> tuple[Float[Tensor, " sizes"], list[RowFigures], NestedGradients | None]:
     """Return losses, figures and, where wanted, the gradients of the weighted sum."""
-    candidates, tile = query_candidates(problem), kernel_tile(problem, nested=True)
+    candidates = query_candidates(problem)
+    tile = kernel_tile(problem, candidates, nested=True)
     scale = inputs.query_scale / problem.temperature
     scores = Scores(
         anchor=aligned_rows(problem.query),
@@ -58,7 +59,7 @@ def compute_fused(
         return losses, figures, None
     found = [slopes for _, slopes in each if slopes is not None]
     slopes = _slopes(problem, sums, found, sizes)
-    return losses, figures, _gradients(inputs, problem, scores, slopes, candidates)
+    return losses, figures, _gradients(inputs, problem, gradients(scores, slopes, candidates, tile))
 
 
 def _positives(
@@ -113,15 +114,8 @@ def _slopes(
     )
 
 
-def _gradients(
-    inputs: Inputs,
-    problem: InfoNCEProblem,
-    scores: Scores,
-    slopes: Slopes,
-    candidates: Candidates,
-) -> NestedGradients:
+def _gradients(inputs: Inputs, problem: InfoNCEProblem, found: Gradients) -> NestedGradients:
     """Logits are products times three factors: the slope along the logarithm of each is a sum of shares."""
-    found = gradients(scores, slopes, candidates, kernel_tile(problem, nested=True))
     assert found.anchor is not None
     assert found.candidate is not None
     assert found.row_share is not None

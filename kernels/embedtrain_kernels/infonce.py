@@ -1,5 +1,6 @@
 """Launches of the InfoNCE kernels: buffers, panels, the merge of partial results, and the products of slopes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,6 +25,8 @@ LOG2_E = 1.4426950408889634
 
 SLOPE_UNIT = 4096.0
 """Slopes are held in this unit so that a softmax of 1e-7 is still a number in float16."""
+
+AddProduct = Callable[[Tensor, Tensor, Tensor], None]
 
 Pair = tuple[Tensor, Tensor]
 """Maximum, and sum of exponentials relative to it."""
@@ -116,6 +119,7 @@ def gradients(
     slopes: Slopes,
     candidates: Candidates,
     tile: Tile,
+    add_product: AddProduct,
     *,
     anchor: bool = True,
     candidate: bool = True,
@@ -123,7 +127,8 @@ def gradients(
     """Return the gradients of anchors and candidates, one panel of slopes after the other.
 
     Coordinates of several sizes get the sum over the sizes that hold them, along the product alone: what
-    follows from the factors depends on ``row_share`` and ``column_share``.
+    follows from the factors depends on ``row_share`` and ``column_share``. ``add_product(out, left, right)`` adds
+    the float32 product of two matrices of the embeddings' type: a GEMM of the library.
     """
     largest, peak = slopes.largest(), scores.scale.amax()
     factor = scores.scale / peak
@@ -132,7 +137,7 @@ def gradients(
         beside = scores.candidate_scale.amax()
         factor, unit = factor / beside, unit * beside
     slopes, bounds = slopes.scaled(SLOPE_UNIT / largest), scores.bounds()
-    target = _Target(scores, tile, anchor=anchor, candidate=candidate)
+    target = _Target(scores, tile, add_product, anchor=anchor, candidate=candidate)
     for rows in target.panels():
         target.add(rows, slopes.rows(*rows), candidates.rows(*rows), factor, bounds)
     return target.result(unit)
@@ -141,8 +146,10 @@ def gradients(
 class _Target:
     """Gradients that panels of slopes are added to, and the buffer of one panel."""
 
-    def __init__(self, scores: Scores, tile: Tile, *, anchor: bool, candidate: bool) -> None:
-        self.scores, self.tile = scores, tile
+    def __init__(
+        self, scores: Scores, tile: Tile, add_product: AddProduct, *, anchor: bool, candidate: bool
+    ) -> None:
+        self.scores, self.tile, self.add_product = scores, tile, add_product
         sizes, rows, columns = len(scores.scale), len(scores.anchor), len(scores.candidate)
         zeros = partial(torch.zeros, dtype=torch.float32, device=scores.anchor.device)
         self.anchor = zeros(scores.anchor.shape) if anchor else None
@@ -180,9 +187,11 @@ class _Target:
         for panel, (start, stop) in zip(panels, scores.columns, strict=True):
             along = panel[:, : len(scores.candidate)]
             if self.anchor is not None:
-                self.anchor[begin:end, start:stop] = product(along, scores.candidate[:, start:stop])
+                by_anchor = self.anchor[begin:end, start:stop]
+                self.add_product(by_anchor, along, scores.candidate[:, start:stop])
             if self.candidate is not None:
-                self.candidate[:, start:stop] += product(along.T, scores.anchor[:, start:stop])
+                by_candidate = self.candidate[:, start:stop]
+                self.add_product(by_candidate, along.T, scores.anchor[:, start:stop])
         if self.row_share is not None and self.column_share is not None:
             self.row_share[:, begin:end] = shares[0].sum(1)
             self.column_share += shares[1].sum(1)
@@ -226,12 +235,3 @@ def _launch_slopes(
         **tile.launch(),
     )
     return shares
-
-
-def product(left: Tensor, right: Tensor) -> Tensor:
-    """Return the float32 product of two matrices of one type (one GEMM)."""
-    if left.dtype == torch.float32:
-        return left @ right
-    if left.device.type == "cuda":
-        return torch.mm(left, right, out_dtype=torch.float32)
-    return left.float() @ right.float()  # the interpreter's tensors: a CPU has no such product

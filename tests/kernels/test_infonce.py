@@ -10,6 +10,8 @@ from embedtrain_kernels.configurations import Tile
 from embedtrain_kernels.infonce import LOG2_E, gradients, logarithm, merge, negative_sums
 from embedtrain_kernels.infonce_arguments import Candidates, Scores, Slopes
 
+from embedtrain.ops.products import add_product
+
 TILE = Tile(rows=32, columns=32, depth=32, num_warps=4, num_stages=1)
 RELATIVE = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 8e-3}
 
@@ -151,7 +153,7 @@ def assert_gradients(case, guard, *, columns=False, tile=TILE):
         column_logsumexp=guard.around(finite(logits.logsumexp(0) * LOG2_E)) if columns else None,
         column=column,
     )
-    found = gradients(case.scores, slopes, case.candidates, tile)
+    found = gradients(case.scores, slopes, case.candidates, tile, add_product)
     assert_close(found.anchor, slope @ case.document.double(), dtype)
     assert_close(found.candidate, slope.T @ case.query.double(), dtype)
     return found
@@ -230,7 +232,7 @@ def test_many_rows_are_taken_panel_by_panel(device, guard, monkeypatch):
 def test_only_wanted_gradients_are_made(device, guard):
     case = Case(guard, device, 5, 7, 16)
     slopes = Slopes(case.scale[None], case.scale[None], torch.zeros(1, 5, 1, device=device))
-    arguments = (case.scores, slopes, case.candidates, TILE)
+    arguments = (case.scores, slopes, case.candidates, TILE, add_product)
     assert gradients(*arguments, anchor=False).anchor is None
     assert gradients(*arguments, candidate=False).candidate is None
 

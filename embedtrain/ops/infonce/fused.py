@@ -26,6 +26,7 @@ from embedtrain.ops.infonce.fused_directions import (
 )
 from embedtrain.ops.infonce.problem import InfoNCEOutput, InfoNCEProblem
 from embedtrain.ops.infonce.rows import RowFigures, RowSums, summarise, weigh_rows
+from embedtrain.ops.products import add_product
 
 MOST_LISTED = 64
 """Positives or relevant ids of one query: each is compared with every score of a tile."""
@@ -161,6 +162,7 @@ def _add_gradients(
         slopes,
         direction.candidates,
         tile,
+        add_product,
         anchor=by_anchor is not None or found.temperature is not None,
         candidate=by_candidate is not None,
     )

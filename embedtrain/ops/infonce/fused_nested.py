@@ -22,6 +22,7 @@ from embedtrain.ops.infonce.fused_directions import (
 from embedtrain.ops.infonce.nested import Inputs, NestedGradients, Sizes
 from embedtrain.ops.infonce.problem import InfoNCEProblem
 from embedtrain.ops.infonce.rows import RowFigures, RowSums, weigh_rows
+from embedtrain.ops.products import add_product
 
 
 def unsupported_nested(problem: InfoNCEProblem, sizes: Sizes) -> str:
@@ -59,7 +60,11 @@ def compute_fused(
         return losses, figures, None
     found = [slopes for _, slopes in each if slopes is not None]
     slopes = _slopes(problem, sums, found, sizes)
-    return losses, figures, _gradients(inputs, problem, gradients(scores, slopes, candidates, tile))
+    return (
+        losses,
+        figures,
+        _gradients(inputs, problem, gradients(scores, slopes, candidates, tile, add_product)),
+    )
 
 
 def _positives(

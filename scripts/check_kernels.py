@@ -5,7 +5,8 @@
 Each entry must become machine code with the tensor-core instructions it was designed for, without register
 spills, without global atomics, within the limits of shared and tensor memory, at least one block to a
 multiprocessor, and not more than 10 % above the numbers kept in kernels/golden for this version of Triton.
-This proves that kernels compile and fit. It says nothing about their speed.
+This proves that kernels compile and fit. It says nothing about their speed: occupancy and share of the
+roofline, in percent, which stand beside the numbers in the files, are computed, not measured.
 """
 
 import argparse
@@ -17,28 +18,34 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 GOLDEN = Path(__file__).parents[1] / "kernels" / "golden"
 MARGIN = 1.10
 GUARDED = ("registers", "shared_bytes", "tensor_memory_columns", "instructions")
 """What must not grow by more than the margin."""
-HEADER = "reg shared tmem instr   mma wgmma tcgen05 blocks"
+HEADER = "reg shared tmem instr   mma wgmma tcgen05 blocks occ"
 
 
-def measure(name: str) -> tuple[str, dict[str, int], list[str]]:
+COMPUTED = ("occupancy", "roofline")
+"""What is kept beside them for readers."""
+
+
+def measure(name: str) -> tuple[str, dict[str, Any], list[str]]:
     """Compile one entry in a worker process; return its name, numbers and faults."""
     from embedtrain_kernels.catalogue import entries
     from embedtrain_kernels.inspection import faults, inspect_entry
+    from embedtrain_kernels.roofline import figures
 
     entry = next(entry for entry in entries() if entry.name == name)
     try:
         found = inspect_entry(entry)
     except Exception as error:
         return name, {}, [f"does not compile: {type(error).__name__} {str(error)[:200]}"]
-    return name, asdict(found), faults(entry, found)
+    return name, asdict(found) | figures(entry, found.blocks), faults(entry, found)
 
 
-def grown(found: dict[str, int], golden: dict[str, int]) -> list[str]:
+def grown(found: dict[str, Any], golden: dict[str, Any]) -> list[str]:
     """Say what needs more than it did when the golden numbers were stored."""
     return [
         f"{key} grew from {golden[key]} to {found[key]}"
@@ -47,7 +54,7 @@ def grown(found: dict[str, int], golden: dict[str, int]) -> list[str]:
     ]
 
 
-def row(name: str, found: dict[str, int]) -> str:
+def row(name: str, found: dict[str, Any]) -> str:
     """Format one line of the table."""
     if not found:
         return name
@@ -55,7 +62,7 @@ def row(name: str, found: dict[str, int]) -> str:
     numbers = [found[key] for key in GUARDED]
     return (
         f"{numbers[0]:3d} {numbers[1]:6d} {numbers[2]:4d} {numbers[3]:5d} "
-        f"{counts[0]:5d} {counts[1]:5d} {counts[2]:7d} {counts[3]:6d}  {name}"
+        f"{counts[0]:5d} {counts[1]:5d} {counts[2]:7d} {counts[3]:6d} {found['occupancy']:3d}  {name}"
     )
 
 
@@ -68,7 +75,7 @@ def names(*, reduced: bool) -> list[str]:
     return found
 
 
-def check(wanted: list[str], jobs: int, golden: dict[str, dict[str, int]]) -> tuple[dict, list]:
+def check(wanted: list[str], jobs: int, golden: dict[str, dict[str, Any]]) -> tuple[dict, list]:
     """Compile, print the table and collect numbers and faults."""
     numbers, wrong = {}, []
     print(HEADER)
@@ -104,7 +111,10 @@ def main() -> int:
     if options.json:
         options.json.write_text(json.dumps(numbers, indent=1) + "\n")
     if options.update_golden and not wrong:
-        kept = {name: {key: found[key] for key in GUARDED} for name, found in numbers.items()}
+        kept = {
+            name: {key: found[key] for key in (*GUARDED, *COMPUTED) if key in found}
+            for name, found in numbers.items()
+        }
         GOLDEN.mkdir(exist_ok=True)
         file.write_text(json.dumps(kept, indent=1) + "\n")
     print(f"{len(numbers)} kernels compiled, {len(wrong)} faults")

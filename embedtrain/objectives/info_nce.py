@@ -59,10 +59,17 @@ class InfoNCE(Objective):
     def at_prefixes(  # noqa: D102
         self, outputs: RetrievalOutputs, sizes: Sizes, *, normalize: bool
     ) -> tuple[Float[Tensor, ""], list[ObjectiveOutput]] | None:
-        if self.backend not in ("auto", "chunked"):
+        if self.backend == "reference":
             return None
         temperature = self.temperature if outputs.temperature is None else outputs.temperature
-        found = contrast_nested(outputs, temperature, self._options(), sizes, normalize=normalize)
+        found = contrast_nested(
+            outputs,
+            temperature,
+            self._options(),
+            sizes,
+            normalize=normalize,
+            backend=self.backend,
+        )
         if found is None:
             return None
         each = [

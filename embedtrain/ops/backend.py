@@ -27,10 +27,10 @@ def aligned_rows(vectors: Float[Tensor, "rows dim"]) -> Float[Tensor, "rows dim"
     return vectors if aligned else vectors.clone(memory_format=torch.contiguous_format)
 
 
-def load_fused(operation: str) -> ModuleType:
-    """Import ``embedtrain.ops.<operation>.fused``; Triton is loaded only when a user asks for it."""
+def load_fused(operation: str, module: str = "fused") -> ModuleType:
+    """Import ``embedtrain.ops.<operation>.<module>``; Triton is loaded only when a user asks for it."""
     try:
-        return import_module(f"embedtrain.ops.{operation}.fused")
+        return import_module(f"embedtrain.ops.{operation}.{module}")
     except ImportError as error:
         raise UserError(
             f"{operation}(backend='fused')",

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from embedtrain.ops.backend import Backend
+from embedtrain.ops.backend import Backend, load_fused
 from embedtrain.ops.infonce.loss import infonce, infonce_of_scores
 from embedtrain.ops.infonce.nested import NestedOutput, Sizes, can_be_nested, infonce_nested
 from embedtrain.ops.infonce.problem import (
@@ -67,6 +67,7 @@ def contrast_nested(
     sizes: Sizes,
     *,
     normalize: bool,
+    backend: Backend = "auto",
 ) -> NestedOutput | None:
     """Compute :func:`contrast` at several prefixes in one pass over the scores; None where that is not offered.
 
@@ -79,8 +80,14 @@ def contrast_nested(
     problem = make_problem(query, document, positives, temperature, **known)
     if not can_be_nested(problem):
         return None
+    compute = None
+    if backend == "fused":
+        kernels = load_fused("infonce", "fused_nested")
+        if kernels.unsupported_nested(problem, sizes):
+            return None
+        compute = kernels.compute_fused
     with torch.autocast(query.device.type, enabled=False):  # no logits in half precision
-        return infonce_nested(problem, sizes, normalize=normalize)
+        return infonce_nested(problem, sizes, normalize=normalize, compute=compute)
 
 
 def _relevance(outputs: RetrievalOutputs, options: InfoNCEOptions) -> Known:

@@ -14,15 +14,14 @@ from embedtrain_kernels import maxsim, softmax
 from embedtrain_kernels.availability import ARCHITECTURES
 from embedtrain_kernels.configurations import (
     HALF,
-    MASKS,
+    INFONCE_FORMS,
     MAXSIM_DIM,
     Tile,
-    infonce_tiles,
+    infonce_tile,
     maxsim_tile,
-    split_dim,
 )
-from embedtrain_kernels.infonce_backward import infonce_backward
 from embedtrain_kernels.infonce_forward import infonce_forward
+from embedtrain_kernels.infonce_slopes import infonce_slopes
 from embedtrain_kernels.maxsim_kernels import maxsim_backward, maxsim_forward
 from embedtrain_kernels.softmax_kernels import exponentiate_rows
 
@@ -30,15 +29,16 @@ MATRIX_UNITS = {80: "mma", 90: "wgmma", 100: "tcgen05"}
 """The tensor-core instructions that each architecture was built for."""
 
 DTYPES = (*HALF, "fp32")
-DIMS = (64, 128, 256, 384, 512)
-EMBEDDINGS = {"query", "document", "own", "stream", "source", "exponentials"}
+EMBEDDINGS = {"query", "document", "anchor", "candidate", "slopes", "source", "exponentials"}
 INT64 = {"order", "pointers", "text_of_row"}
 INT32 = {
-    *("labels", "relevant", "document_ids", "row_suspected", "winners", "pair_query"),
-    *("pair_document", "query_starts", "document_starts"),
+    *("bounds", "labels", "relevant", "candidate_keys", "anchor_keys", "answers", "row_suspected"),
+    *("row_number", "winners", "pair_query", "pair_document", "query_starts", "document_starts"),
 }
 UNALIGNED = {"longest", "row_stride", "exponentials_stride"}
-"""Whole numbers that a kernel must not be specialised for; ``num_*`` and ``*_per_split`` are others."""
+"""Whole numbers that a kernel must not be specialised for; ``num_*`` are others."""
+ALIGNED = ("_stride", "_end")
+"""How the names of whole numbers end that are multiples of 16."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,14 @@ class Entry:
         """Say which parameters are multiples of 16, as the launches make sure they are."""
         aligned = {}
         for place, (name, kind) in enumerate(self.signature().items()):
-            if kind.startswith("*") or (name.endswith("_stride") and name not in UNALIGNED):
+            if kind.startswith("*") or (name.endswith(ALIGNED) and name not in UNALIGNED):
                 aligned[(place,)] = [["tt.divisibility", 16]]
         return aligned
 
     def _type(self, name: str) -> str:
         if name in self.constants:
             return "constexpr"
-        if name in UNALIGNED or name.startswith("num_") or name.endswith(("_stride", "_per_split")):
+        if name in UNALIGNED or name.startswith("num_") or name.endswith(ALIGNED):
             return "i32"
         own_type = name in EMBEDDINGS or (name == "out" and self.kernel is maxsim_backward)
         if own_type:
@@ -105,36 +105,21 @@ def entries() -> Iterator[Entry]:
 
 
 def _infonce(architecture: int, dtype: str) -> Iterator[Entry]:
-    for dim, (masks, form), columns in product(DIMS, MASKS.items(), (False, True)):
-        tiles = infonce_tiles(architecture, dtype, dim)
-        # float16 compiles to the same instructions as bfloat16: its fullest form stands for the rest.
-        if tiles is None or (dtype == "fp16" and masks != "all"):
+    forms = product((infonce_forward, infonce_slopes), INFONCE_FORMS.items())
+    for kernel, (form, values) in forms:
+        tile = infonce_tile(architecture, dtype, form)
+        if tile is None:
             continue
-        label = f"d={dim} masks={masks} columns={'yes' if columns else 'no'}"
-        constants = dict(zip(("num_labels", "num_relevant", "has_ceiling"), form, strict=True))
-        constants |= {"has_columns": columns, "dim": dim}
-        constants["has_ceiling"] &= not columns  # a ceiling belongs to one direction
-        picked = dtype == "bf16" and masks == "all" and columns
+        constants = dict(zip(("guarded", "has_columns", "nested"), values, strict=True))
         yield _tiled(
-            infonce_forward,
+            kernel,
             architecture,
             dtype,
-            tiles[0],
-            {**constants, "block_depth": tiles[0].depth},
-            label,
-            reduced=picked and (architecture, dim) in {(80, 512), (90, 384), (100, 128)},
+            tile,
+            {**constants, "block_depth": tile.depth},
+            form,
+            reduced=dtype == "bf16" and (architecture, form) in {(80, "guarded"), (90, "columns")},
         )
-        low, high = split_dim(dim)
-        for own in ("queries", "documents"):
-            yield _tiled(
-                infonce_backward,
-                architecture,
-                dtype,
-                tiles[1],
-                {**constants, "own_queries": own == "queries", "low": low, "high": high},
-                f"{label} own={own}",
-                reduced=picked and (architecture, dim, own) == (90, 384, "queries"),
-            )
 
 
 def _maxsim(architecture: int, dtype: str) -> Iterator[Entry]:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 HALF = ("bf16", "fp16")
 
-MASKS = {"none": (1, 0, False), "ids": (1, 2, False), "all": (2, 4, True)}
-"""The forms of masks that are compiled: labels, relevant ids, ceiling. A problem is filled up to one."""
+REGISTERS = 65_536
+"""Registers of a multiprocessor, on every architecture served."""
 
 SMALLEST_DIM = 16
 """The matrix units multiply at least 16 elements deep; smaller dims are filled with zeros."""
@@ -43,33 +43,41 @@ class Tile:
         Without ``maxnreg`` ptxas 12.9 and 13 stop at 128 registers for some variants and spill a few, to fit
         a second block that shared memory forbids anyway.
         """
-        return {"num_warps": self.num_warps, "num_stages": self.num_stages, "maxnreg": 255}
+        most = min(255, REGISTERS // (32 * self.num_warps))
+        return {"num_warps": self.num_warps, "num_stages": self.num_stages, "maxnreg": most}
 
 
-INFONCE_FORWARD: dict[tuple[int, bool], Tile] = {
-    (80, True): Tile(128, 64, 32, 8, 3),
-    (90, True): Tile(128, 128, 32, 8, 3),
-    (100, True): Tile(128, 64, 64, 8, 3),
-    (80, False): Tile(64, 64, 32, 8, 3, "tf32x3"),
-    (90, False): Tile(64, 64, 32, 8, 3, "tf32x3"),
-    (100, False): Tile(64, 64, 32, 8, 3, "tf32x3"),
+INFONCE: dict[tuple[int, bool], Tile] = {
+    (80, True): Tile(128, 128, 32, 8, 3),
+    (90, True): Tile(128, 128, 64, 8, 3),
+    (100, True): Tile(128, 128, 64, 8, 3),
+    (80, False): Tile(128, 64, 32, 8, 3, "tf32x3"),
+    (90, False): Tile(128, 64, 32, 8, 3, "tf32x3"),
+    (100, False): Tile(128, 64, 32, 8, 3, "tf32x3"),
 }
-"""Keyed by architecture and by whether the embeddings are bfloat16 or float16."""
+"""Keyed by architecture and by whether the embeddings are bfloat16 or float16; rows are anchors. 128 x 256 would
+read less from the L2 cache and spills 80 bytes of registers on sm_90 and 656 on sm_100."""
 
-INFONCE_BACKWARD: dict[tuple[int, bool], dict[int, Tile]] = {
-    (80, True): {256: Tile(64, 64, 0, 8, 2), 512: Tile(32, 64, 0, 8, 2)},
-    (90, True): {
-        128: Tile(128, 64, 0, 8, 2),
-        256: Tile(64, 64, 0, 8, 2),
-        384: Tile(64, 32, 0, 8, 2),
-        512: Tile(64, 16, 0, 8, 2),
-    },
-    (100, True): {256: Tile(64, 64, 0, 8, 2), 512: Tile(64, 32, 0, 8, 2)},
-    (80, False): {128: Tile(32, 32, 0, 8, 2, "tf32x3")},
-    (90, False): {128: Tile(16, 32, 0, 4, 2, "tf32x3")},
-    (100, False): {128: Tile(16, 32, 0, 4, 2, "tf32x3")},
+INFONCE_EXCEPTIONS: dict[tuple[int, bool, str], Tile] = {
+    (80, True, "nested"): Tile(128, 64, 32, 8, 3),
+    (90, True, "nested"): Tile(128, 64, 64, 8, 3),
+    (100, True, "nested"): Tile(64, 64, 64, 8, 3),
+    (100, True, "columns"): Tile(128, 64, 64, 8, 3),
+    (80, False, "nested"): Tile(64, 32, 32, 4, 3, "tf32x3"),
+    (90, False, "nested"): Tile(64, 64, 32, 8, 3, "tf32x3"),
+    (100, False, "nested"): Tile(64, 64, 32, 8, 3, "tf32x3"),
 }
-"""As above, then by the largest dim that the tile serves."""
+"""Forms that need another tile: ``nested`` holds products and scores of a tile side by side, and Triton 3.9
+spills 120 bytes for the columns of 128 x 128 on sm_100."""
+
+INFONCE_FORMS = {
+    "plain": (False, False, False),
+    "columns": (False, True, False),
+    "guarded": (True, False, False),
+    "nested": (False, False, True),
+}
+"""The forms that are compiled: guarded, has_columns, nested. No form depends on the size of an embedding or
+on the number of positives and relevant ids."""
 
 MAXSIM: dict[tuple[int, bool], Tile] = {
     (80, True): Tile(128, 32, 0, 4, 2),
@@ -86,42 +94,24 @@ MAXSIM_DIM = {True: 256, False: 128}
 
 
 def maxsim_tile(architecture: int, dtype: str, dim: int) -> Tile | None:
-    """Return the tile, or ``None`` where it would not fit; arguments as in :func:`infonce_tiles`."""
+    """Return the tile, or ``None`` where it would not fit; arguments as in :func:`infonce_tile`."""
     half = dtype in HALF
     return MAXSIM.get((architecture, half)) if dim <= MAXSIM_DIM[half] else None
 
 
-def masks_for(num_labels: int, num_relevant: int, *, ceiling: bool) -> str | None:
-    """Return the smallest form of :data:`MASKS` that holds so much, or ``None``."""
-    wanted = (num_labels, num_relevant, ceiling)
-    fits = (
-        name
-        for name, form in MASKS.items()
-        if all(a <= b for a, b in zip(wanted, form, strict=True))
-    )
-    return next(fits, None)
+def infonce_form(*, guarded: bool = False, has_columns: bool = False, nested: bool = False) -> str:
+    """Return the name of the form that is compiled with these constants."""
+    wanted = (guarded, has_columns, nested)
+    return next(form for form, constants in INFONCE_FORMS.items() if constants == wanted)
 
 
-def infonce_tiles(architecture: int, dtype: str, dim: int) -> tuple[Tile, Tile] | None:
-    """Return the tiles of forward and backward pass, or ``None`` where they would not fit.
+def infonce_tile(architecture: int, dtype: str, form: str = "plain") -> Tile | None:
+    """Return the tile of both InfoNCE kernels, or ``None`` where none was checked.
 
     Args:
         architecture: Compute capability times ten.
         dtype: ``bf16``, ``fp16`` or ``fp32``.
-        dim: Size of an embedding.
+        form: One of :data:`INFONCE_FORMS`.
     """
     half = dtype in HALF
-    forward = INFONCE_FORWARD.get((architecture, half))
-    backward = INFONCE_BACKWARD.get((architecture, half), {})
-    limits = [limit for limit in sorted(backward) if dim <= limit]
-    return None if forward is None or not limits else (forward, backward[limits[0]])
-
-
-def split_dim(dim: int) -> tuple[int, int]:
-    """Cover ``dim`` with one or two powers of two, the larger first: 384 is ``(256, 128)``.
-
-    Where two do not suffice the cover is larger than ``dim`` (448 is ``(512, 0)``) and the rest is masked.
-    """
-    powers = [SMALLEST_DIM << exponent for exponent in range(dim.bit_length())]
-    covers = [(low, high) for low in powers for high in (0, *powers) if high < low]
-    return min((cover for cover in covers if sum(cover) >= dim), key=sum)
+    return INFONCE_EXCEPTIONS.get((architecture, half, form), INFONCE.get((architecture, half)))

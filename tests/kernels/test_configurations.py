@@ -1,17 +1,16 @@
 import subprocess
 import sys
+from itertools import product
 
 import pytest
 import torch
 from embedtrain_kernels import availability
 from embedtrain_kernels.configurations import (
-    INFONCE_BACKWARD,
-    INFONCE_FORWARD,
-    MASKS,
-    infonce_tiles,
-    masks_for,
+    INFONCE_FORMS,
+    Tile,
+    infonce_form,
+    infonce_tile,
     maxsim_tile,
-    split_dim,
 )
 
 WITHOUT_TRITON = """
@@ -42,54 +41,23 @@ def test_without_triton_everything_imports_and_fused_says_what_to_install():
     subprocess.run([sys.executable, "-c", WITHOUT_TRITON], check=True)
 
 
-def test_two_powers_of_two_cover_every_dim():
-    for dim in range(1, 513):
-        low, high = split_dim(dim)
-        assert low & (low - 1) == 0
-        assert high == 0 or (high & (high - 1) == 0 and 16 <= high < low)
-        assert dim <= low + high < 2 * max(dim, 16)
-
-
-@pytest.mark.parametrize(
-    ("dim", "cover"), [(384, (256, 128)), (48, (32, 16)), (448, (512, 0)), (5, (16, 0))]
-)
-def test_the_smallest_cover_is_chosen(dim, cover):
-    assert split_dim(dim) == cover
-
-
-def test_every_architecture_serves_16_bit_embeddings_up_to_512_and_float32_up_to_128():
+def test_every_architecture_serves_every_type():
     for architecture in availability.ARCHITECTURES:
-        for dtype in ("bf16", "fp16"):
-            assert infonce_tiles(architecture, dtype, 512) is not None
-            assert infonce_tiles(architecture, dtype, 528) is None
-        assert infonce_tiles(architecture, "fp32", 128) is not None
-        assert infonce_tiles(architecture, "fp32", 144) is None
+        for dtype, form in product(("bf16", "fp16", "fp32"), INFONCE_FORMS):
+            assert infonce_tile(architecture, dtype, form) is not None
         assert maxsim_tile(architecture, "bf16", 128) is not None
-    assert infonce_tiles(86, "bf16", 128) is None
+    assert infonce_tile(86, "bf16") is None
 
 
-def test_every_forward_tile_has_a_backward_tile():
-    assert INFONCE_FORWARD.keys() == INFONCE_BACKWARD.keys()
+def test_a_form_is_found_by_what_it_is_compiled_with():
+    assert infonce_form() == "plain"
+    assert infonce_form(guarded=True) == "guarded"
+    assert infonce_form(nested=True) == "nested"
 
 
-@pytest.mark.parametrize(
-    ("wanted", "form"),
-    [
-        ((1, 0, False), "none"),
-        ((1, 1, False), "ids"),
-        ((2, 0, False), "all"),
-        ((1, 0, True), "all"),
-    ],
-)
-def test_masks_are_filled_up_to_the_smallest_form(wanted, form):
-    *counts, ceiling = wanted
-    assert masks_for(*counts, ceiling=ceiling) == form
-    assert all(a <= b for a, b in zip(wanted, MASKS[form], strict=True))
-
-
-def test_masks_larger_than_every_form_have_none():
-    assert masks_for(3, 0, ceiling=False) is None
-    assert masks_for(1, 5, ceiling=False) is None
+def test_many_warps_share_the_registers():
+    assert Tile(16, 16, 16, num_warps=8, num_stages=2).launch()["maxnreg"] == 255
+    assert Tile(16, 16, 16, num_warps=16, num_stages=2).launch()["maxnreg"] == 128
 
 
 @pytest.mark.parametrize(

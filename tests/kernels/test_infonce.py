@@ -1,20 +1,16 @@
 """The InfoNCE kernels against dense float64, over ragged shapes, masks and types."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 pytest.importorskip("triton")
 from embedtrain_kernels.configurations import Tile
-from embedtrain_kernels.infonce import (
-    LOG2_E,
-    Candidates,
-    Slopes,
-    gradients,
-    logarithm,
-    merge,
-    negative_sums,
-    split,
-)
+from embedtrain_kernels.infonce import LOG2_E, gradients, logarithm, merge, negative_sums
+from embedtrain_kernels.infonce_arguments import Candidates, Scores, Slopes
+
+from embedtrain.ops.products import add_product
 
 TILE = Tile(rows=32, columns=32, depth=32, num_warps=4, num_stages=1)
 RELATIVE = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 8e-3}
@@ -24,7 +20,18 @@ class Case:
     """Random embeddings, masks and slopes, and what float64 makes of them."""
 
     def __init__(
-        self, guard, device, queries, documents, dim, *, labels=1, relevant=0, dtype, gap=0
+        self,
+        guard,
+        device,
+        queries,
+        documents,
+        dim,
+        *,
+        labels=1,
+        relevant=0,
+        answers=0,
+        dtype=torch.float32,
+        gap=0,
     ):
         generator = torch.Generator().manual_seed(queries * documents + dim)
         shapes = {"query": (queries, dim), "document": (documents, dim)}
@@ -32,16 +39,26 @@ class Case:
             values = torch.nn.functional.normalize(torch.randn(*shape, generator=generator), dim=1)
             setattr(self, name, guard.around(values.to(device, dtype), gap))
         self.scale = guard.around(5 + 30 * torch.rand(queries, generator=generator).to(device))
+
+        def draw(*size, low=0):
+            drawn = torch.randint(low, documents // 3 + 1, size, generator=generator)
+            return guard.around(drawn.int().to(device))
+
         places = torch.rand(queries, documents, generator=generator).argsort(1)[:, :labels]
         listed = places.int().to(device)
         listed[::3, 1:] = -1
-        ids = torch.randint(0, documents // 3 + 1, (documents,), generator=generator)
-        answered = torch.randint(-1, documents // 3 + 1, (queries, relevant), generator=generator)
         self.candidates = Candidates(
             labels=guard.around(listed),
-            relevant=guard.around(answered.int().to(device)) if relevant else None,
-            document_ids=guard.around(ids.int().to(device)) if relevant else None,
+            relevant=draw(queries, relevant, low=-1) if relevant else None,
+            keys=draw(documents) if relevant else None,
+            anchor_keys=draw(queries) if answers else None,
+            answers=draw(documents, answers, low=-1) if answers else None,
         )
+
+    @property
+    def scores(self):
+        scale = self.scale[None]
+        return Scores(self.query, self.document, scale, scale * LOG2_E)
 
     @property
     def similarity(self):
@@ -49,15 +66,20 @@ class Case:
 
     def negatives(self):
         """Which scores are those of negatives."""
-        columns = torch.arange(len(self.document), device=self.query.device)
-        kept = ~(self.candidates.labels[:, :, None] == columns).any(1)
-        if self.candidates.relevant is not None:
-            kept &= ~(self.candidates.relevant[:, :, None] == self.candidates.document_ids).any(1)
-        if self.candidates.ceiling is not None:
-            kept &= self.similarity <= self.candidates.ceiling[:, None].double()
+        columns, listed = (
+            torch.arange(len(self.document), device=self.query.device),
+            self.candidates,
+        )
+        kept = ~(listed.labels[:, :, None] == columns).any(1)
+        if listed.relevant is not None:
+            kept &= ~(listed.relevant[:, :, None] == listed.keys).any(1)
+        if listed.answers is not None:
+            kept &= ~(listed.answers.T[:, None] == listed.anchor_keys[:, None]).any(0)
+        if listed.ceiling is not None:
+            kept &= self.similarity <= listed.ceiling[:, None].double()
         return kept
 
-    def scores(self):
+    def logits(self):
         scores = self.similarity * self.scale.double()[:, None]
         return scores.masked_fill(~self.negatives(), -torch.inf)
 
@@ -67,10 +89,7 @@ def with_ceiling(case, guard):
     ordered = case.similarity.sort(1).values
     middle = len(case.document) * 3 // 4
     ceiling = (ordered[:, middle] + ordered[:, middle - 1]) / 2
-    listed = case.candidates
-    case.candidates = Candidates(
-        listed.labels, listed.relevant, listed.document_ids, guard.around(ceiling.float())
-    )
+    case.candidates = replace(case.candidates, ceiling=guard.around(ceiling.float()))
     return case
 
 
@@ -79,73 +98,65 @@ def assert_close(value, truth, dtype):
     assert (value - truth).abs().max() <= RELATIVE[dtype] * truth.abs().max()
 
 
-def assert_sums(case, *, columns):
-    dtype = case.query.dtype
-    sums = negative_sums(
-        case.query, case.document, case.scale * LOG2_E, case.candidates, TILE, columns=columns
-    )
-    scores = case.scores()
-    exact = (
-        dtype if dtype == torch.float32 else torch.float32
-    )  # products of 16-bit values are exact
-    for found, truth in [
-        (sums.row_maximum, scores.amax(1)),
-        (sums.row_logsumexp, scores.logsumexp(1)),
-        (sums.column_logsumexp, scores.logsumexp(0)),
-    ]:
-        if found is None:
-            assert not columns
-            continue
-        empty = truth == -torch.inf
-        assert torch.equal(found == -torch.inf, empty)
-        if not empty.all():
-            assert_close(found[~empty] / LOG2_E, truth[~empty], exact)
-    if case.candidates.ceiling is not None:
-        without = Candidates(
-            case.candidates.labels, case.candidates.relevant, case.candidates.document_ids
-        )
-        number = case.negatives().sum(1)
-        case.candidates = without
-        assert torch.equal(sums.num_suspected.long(), case.negatives().sum(1) - number)
-
-
-def assert_gradients(case, guard, *, columns):
-    queries, documents = case.negatives().shape
-    scores, dtype, device = case.scores(), case.query.dtype, case.query.device
-    generator = torch.Generator().manual_seed(7)
-    row = torch.rand(queries, generator=generator).to(device)
-    column = torch.rand(documents, generator=generator).to(device) if columns else None
-    label = -torch.rand(case.candidates.labels.shape, generator=generator).to(device)
-    slope = scores.softmax(1).nan_to_num(0.0) * row.double()[:, None]
+def assert_sums(case, *, columns=False, tile=TILE):
+    sums = negative_sums(case.scores, case.candidates, tile, columns=columns)
+    logits = case.logits()
+    found = [
+        (sums.row_maximum[0], logits.amax(1)),
+        (sums.row_logsumexp[0], logits.logsumexp(1)),
+    ]
     if columns:
-        slope += scores.softmax(0).nan_to_num(0.0) * column.double()
+        found.append((sums.column_logsumexp, logits.logsumexp(0)))
+    else:
+        assert sums.column_logsumexp is None
+    for value, truth in found:  # products of 16-bit values are exact in float32
+        empty = truth == -torch.inf
+        assert torch.equal(value == -torch.inf, empty)
+        if not empty.all():
+            assert_close(value[~empty] / LOG2_E, truth[~empty], torch.float32)
+    if not case.candidates.guarded:
+        assert sums.number is None
+        return
+    kept = case.negatives()
+    assert torch.equal(sums.number[0].long(), kept.sum(1))
+    assert_close(sums.logits[0] / LOG2_E, logits.where(kept, 0.0).sum(1), torch.float32)
+    case.candidates, guarded = replace(case.candidates, ceiling=None), case.candidates
+    assert torch.equal(sums.num_suspected[0].long(), case.negatives().sum(1) - kept.sum(1))
+    case.candidates = guarded
+
+
+def assert_gradients(case, guard, *, columns=False, tile=TILE):
+    queries, documents = case.negatives().shape
+    logits, dtype, device = case.logits(), case.query.dtype, case.query.device
+    generator = torch.Generator().manual_seed(7)
+
+    def draw(*size):
+        return guard.around(torch.rand(size, generator=generator).to(device))
+
+    row, column = draw(queries), draw(documents) if columns else None
+    label = guard.around(-draw(*case.candidates.labels.shape))
+    constant = guard.around(draw(queries) / documents) if case.candidates.guarded else None
+    slope = logits.softmax(1).nan_to_num(0.0) * row.double()[:, None]
+    if columns:
+        slope += logits.softmax(0).nan_to_num(0.0) * column.double()
+    if constant is not None:
+        slope += constant.double()[:, None] * case.negatives()
     for place, listed in enumerate(case.candidates.labels.T.long()):
         used = listed >= 0
         slope[used.nonzero()[:, 0], listed[used]] = label[used, place].double()
-    slope = slope * case.scale.double()[:, None] * 0.37
+    slope = slope * case.scale.double()[:, None]
     slopes = Slopes(
-        row_logsumexp=guard.around(finite(scores.logsumexp(1) * LOG2_E)),
-        row=guard.around(row),
-        label=guard.around(label),
-        column_logsumexp=guard.around(finite(scores.logsumexp(0) * LOG2_E)) if columns else None,
-        column=guard.around(column) if columns else None,
+        row_logsumexp=guard.around(finite(logits.logsumexp(1) * LOG2_E)[None]),
+        row=row[None],
+        label=label[None],
+        constant=constant,
+        column_logsumexp=guard.around(finite(logits.logsumexp(0) * LOG2_E)) if columns else None,
+        column=column,
     )
-    unit = torch.tensor(0.37, device=device)
-    for own_queries, truth in [
-        (True, slope @ case.document.double()),
-        (False, slope.T @ case.query.double()),
-    ]:
-        found = gradients(
-            case.query,
-            case.document,
-            case.scale,
-            unit,
-            slopes,
-            case.candidates,
-            TILE,
-            own_queries=own_queries,
-        )
-        assert_close(found, truth, dtype)
+    found = gradients(case.scores, slopes, case.candidates, tile, add_product)
+    assert_close(found.anchor, slope @ case.document.double(), dtype)
+    assert_close(found.candidate, slope.T @ case.query.double(), dtype)
+    return found
 
 
 def finite(log_sum):
@@ -158,25 +169,31 @@ SHAPES = [(1, 1, 16), (5, 70, 24), (33, 17, 96), (40, 41, 100), (50, 64, 48)]
 @pytest.mark.parametrize("columns", [False, True], ids=["rows", "columns"])
 @pytest.mark.parametrize(("queries", "documents", "dim"), SHAPES)
 def test_ragged_shapes_agree_with_float64(device, guard, queries, documents, dim, columns):
-    case = Case(guard, device, queries, documents, dim, dtype=torch.float32)
+    case = Case(guard, device, queries, documents, dim)
     assert_sums(case, columns=columns)
     assert_gradients(case, guard, columns=columns)
 
 
 @pytest.mark.parametrize("columns", [False, True], ids=["rows", "columns"])
-@pytest.mark.parametrize(("labels", "relevant"), [(2, 0), (1, 1), (2, 4)])
+@pytest.mark.parametrize(("labels", "relevant"), [(2, 0), (1, 1), (3, 5)])
 def test_listed_documents_are_no_negatives(device, guard, labels, relevant, columns):
-    case = Case(guard, device, 37, 50, 32, labels=labels, relevant=relevant, dtype=torch.float32)
+    case = Case(guard, device, 37, 50, 32, labels=labels, relevant=relevant)
     assert_sums(case, columns=columns)
     assert_gradients(case, guard, columns=columns)
 
 
+@pytest.mark.parametrize(("relevant", "answers"), [(0, 1), (2, 3)])
+def test_candidates_may_name_the_anchors_they_are_no_negatives_of(device, guard, relevant, answers):
+    case = Case(guard, device, 37, 50, 32, relevant=relevant, answers=answers)
+    assert_sums(case)
+    assert_gradients(case, guard)
+
+
 @pytest.mark.parametrize("relevant", [0, 2])
 def test_candidates_above_the_ceiling_are_left_out_and_counted(device, guard, relevant):
-    case = Case(guard, device, 37, 50, 32, labels=2, relevant=relevant, dtype=torch.float32)
-    case = with_ceiling(case, guard)
-    assert_gradients(case, guard, columns=False)
-    assert_sums(case, columns=False)
+    case = with_ceiling(Case(guard, device, 37, 50, 32, labels=2, relevant=relevant), guard)
+    assert_sums(case)
+    assert_gradients(case, guard)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
@@ -186,21 +203,43 @@ def test_low_precision_inputs_lose_only_the_rounding_of_slopes(device, guard, dt
     assert_gradients(case, guard, columns=True)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_embeddings_may_have_4096_coordinates(device, guard, dtype):
+    case = Case(guard, device, 9, 19, 4096, dtype=dtype)
+    tile = replace(TILE, depth=512)
+    assert_sums(case, tile=tile)
+    assert_gradients(case, guard, tile=tile)
+
+
 def test_rows_may_lie_apart_in_memory(device, guard):
-    case = Case(guard, device, 37, 50, 24, dtype=torch.float32, gap=8)
+    case = Case(guard, device, 37, 50, 24, gap=8)
     assert_sums(case, columns=True)
     assert_gradients(case, guard, columns=True)
 
 
-def test_many_rows_are_summed_panel_by_panel(device, guard, monkeypatch):
+def test_many_rows_are_taken_panel_by_panel(device, guard, monkeypatch):
+    whole = assert_gradients(Case(guard, device, 70, 20, 48, relevant=1, answers=1), guard)
     monkeypatch.setattr("embedtrain_kernels.infonce.PANEL_BLOCKS", 1)
-    case = Case(guard, device, 70, 20, 16, relevant=1, dtype=torch.float32)
+    monkeypatch.setattr("embedtrain_kernels.infonce.SLOPE_BYTES", 1)
+    case = Case(guard, device, 70, 20, 48, relevant=1, answers=1)
+    assert_sums(case)
+    assert torch.equal(assert_gradients(case, guard).anchor, whole.anchor)
+    case = Case(guard, device, 70, 20, 48, relevant=1)
     assert_sums(case, columns=True)
+    assert_gradients(case, guard, columns=True)
+
+
+def test_only_wanted_gradients_are_made(device, guard):
+    case = Case(guard, device, 5, 7, 16)
+    slopes = Slopes(case.scale[None], case.scale[None], torch.zeros(1, 5, 1, device=device))
+    arguments = (case.scores, slopes, case.candidates, TILE, add_product)
+    assert gradients(*arguments, anchor=False).anchor is None
+    assert gradients(*arguments, candidate=False).candidate is None
 
 
 def test_results_are_the_same_bits_on_every_run(device, guard):
-    case = Case(guard, device, 37, 50, 32, dtype=torch.float32)
-    arguments = (case.query, case.document, case.scale * LOG2_E, case.candidates, TILE)
+    case = Case(guard, device, 37, 50, 32)
+    arguments = (case.scores, case.candidates, TILE)
     first, second = (negative_sums(*arguments, columns=True) for _ in range(2))
     assert torch.equal(first.row_logsumexp, second.row_logsumexp)
     assert torch.equal(first.column_logsumexp, second.column_logsumexp)
@@ -208,7 +247,7 @@ def test_results_are_the_same_bits_on_every_run(device, guard):
 
 def test_large_logits_neither_overflow_nor_vanish(device, guard):
     """At temperature 0.005 a fixed shift loses every term (logits near 200)."""
-    case = Case(guard, device, 33, 40, 32, dtype=torch.float32)
+    case = Case(guard, device, 33, 40, 32)
     case.scale.fill_(200.0)
     case.document[:33].copy_(case.query)
     assert_sums(case, columns=True)
@@ -217,10 +256,3 @@ def test_large_logits_neither_overflow_nor_vanish(device, guard):
 def test_partial_sums_of_nothing_merge_to_nothing():
     maximum, total = merge(torch.full((3, 2), -torch.inf), torch.zeros(3, 2))
     assert torch.equal(logarithm(maximum, total), torch.full((2,), -torch.inf))
-
-
-@pytest.mark.parametrize(("blocks", "streamed"), [(1, 1), (1, 10_000), (300, 10_000), (7, 129)])
-def test_ranges_cover_the_streamed_side_once(blocks, streamed):
-    splits, length = split(blocks, streamed, 64)
-    assert length % 64 == 0
-    assert (splits - 1) * length < streamed <= splits * length

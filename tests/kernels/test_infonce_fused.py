@@ -7,27 +7,34 @@ pytest.importorskip("triton")
 from embedtrain_kernels import availability
 
 from embedtrain.errors import UserError
-from embedtrain.ops.infonce.fused import dense_ids
+from embedtrain.ops.infonce.fused import unsupported
+from embedtrain.ops.infonce.fused_directions import dense_ids
 from embedtrain.ops.infonce.loss import InfoNCEOptions, infonce
+from embedtrain.ops.infonce.problem import make_problem
 
 BOTH = ("query_to_document", "document_to_query")
+ALL = (*BOTH, "query_to_query", "document_to_document")
 SYMMETRIC = InfoNCEOptions(directions=BOTH, partition="per_direction")
 
 
-def example(device, *, queries=21, group=2, dim=32, positives=1, seed=0):
-    """Queries with groups of documents and ids that occur twice."""
+def example(device, *, queries=21, group=2, dim=32, positives=1, known=1, seed=0):
+    """Queries with groups of documents, ids that occur twice, documents without id and equal queries."""
     generator = torch.Generator().manual_seed(seed)
     documents = queries * group
     columns = torch.arange(queries)[:, None] * group + torch.arange(positives)
     columns[::4, 1:] = -1
     ids = torch.randint(0, documents, (documents,), generator=generator) + 2**40
+    answers = ids[torch.randint(0, documents, (queries, known), generator=generator)]
+    ids[::5] = -1
     inputs = {
         "query": torch.randn(queries, dim, generator=generator),
         "document": torch.randn(documents, dim, generator=generator),
         "positives": columns,
         "temperature": torch.tensor(0.1),
         "document_ids": ids,
-        "known_positives": ids[torch.randint(0, documents, (queries, 1), generator=generator)],
+        "query_ids": torch.randint(0, queries, (queries,), generator=generator) + 2**41,
+        "known_positives": answers,
+        "owners": torch.arange(queries).repeat_interleave(group),
     }
     for name in ("query", "document"):
         inputs[name] = torch.nn.functional.normalize(inputs[name], dim=1)
@@ -35,17 +42,38 @@ def example(device, *, queries=21, group=2, dim=32, positives=1, seed=0):
     return {name: value.to(device) for name, value in inputs.items()}
 
 
-LEAVES = ("query", "document", "temperature")
+def gathered(device, rank=1):
+    """What one of three ranks sees: documents of all, own queries first among all."""
+    everything = example(device, queries=24, group=2, positives=2)
+    own = torch.arange(8 * rank, 8 * rank + 8, device=device)
+    others = torch.tensor([i for i in range(24) if i // 8 != rank], device=device)
+    order = torch.cat([own, others])
+    ids, positives = everything["document_ids"], everything["positives"]
+    of_positives = ids[positives.clamp_min(0)].masked_fill(positives < 0, -1)
+    return {
+        **{name: everything[name] for name in ("document", "document_ids", "temperature")},
+        **{name: everything[name][own] for name in ("query", "query_ids", "known_positives")},
+        "positives": positives[own],
+        "all_query": everything["query"][order],
+        "all_query_ids": everything["query_ids"][order],
+        "all_known_positives": torch.cat([of_positives, everything["known_positives"]], 1)[order],
+        "owners": order.argsort()[everything["owners"]],
+    }
+
+
+LEAVES = ("query", "document", "temperature", "all_query")
 
 
 def run(inputs, backend, dtype=None, **options):
     values = dict(inputs)
-    for name in LEAVES:
+    leaves = [name for name in LEAVES if name in values]
+    for name in leaves:
         leaf = values[name].detach()
         leaf = leaf.to(dtype) if dtype is not None else leaf
         values[name] = leaf.clone().requires_grad_()
     output = infonce(**values, backend=backend, **options)
-    gradients = torch.autograd.grad(output.loss, [values[name] for name in LEAVES])
+    wanted = [values[name] for name in leaves]
+    gradients = torch.autograd.grad(output.loss, wanted, allow_unused=True, materialize_grads=True)
     return [*output, *gradients]
 
 
@@ -67,6 +95,20 @@ OPTIONS = {
     ),
     "symmetric": SYMMETRIC,
     "joint": InfoNCEOptions(directions=BOTH),
+    "others": InfoNCEOptions(negatives="others"),
+    "hardness": InfoNCEOptions(hardness=3.0),
+    "smoothing": InfoNCEOptions(label_smoothing=0.2),
+    "all directions": InfoNCEOptions(directions=ALL),
+    "everything": InfoNCEOptions(
+        directions=ALL,
+        negatives="others",
+        false_negative_margin=-0.05,
+        hardness=2.0,
+        label_smoothing=0.1,
+    ),
+    "guarded per direction": InfoNCEOptions(
+        directions=BOTH, partition="per_direction", false_negative_margin=-0.05, hardness=2.0
+    ),
 }
 
 
@@ -76,10 +118,29 @@ def test_every_supported_option_equals_the_reference(device, options):
 
 
 @pytest.mark.parametrize("several", ["average", "any", "decoupled"])
-@pytest.mark.parametrize("directions", [BOTH[:1], BOTH], ids=["row", "joint"])
-def test_two_positives_equal_the_reference(device, several, directions):
+@pytest.mark.parametrize("directions", [BOTH[:1], BOTH, ALL], ids=["row", "joint", "all"])
+def test_several_positives_and_relevant_ids_equal_the_reference(device, several, directions):
     options = InfoNCEOptions(directions=directions, several_positives=several)
-    assert_as_good_as_reference(example(device, group=3, positives=2), options=options)
+    assert_as_good_as_reference(example(device, group=4, positives=3, known=5), options=options)
+
+
+@pytest.mark.parametrize("options", ["plain", "margin", "all directions", "guarded per direction"])
+@pytest.mark.parametrize("rank", [0, 2])
+def test_documents_and_queries_of_other_ranks_equal_the_reference(device, options, rank):
+    assert_as_good_as_reference(gathered(device, rank), options=OPTIONS[options])
+
+
+def test_documents_without_ids_in_all_directions(device):
+    inputs = example(device, positives=2)
+    for name in ("document_ids", "query_ids", "known_positives"):
+        del inputs[name]
+    inputs["positives"][3] = inputs["positives"][2]  # two queries answered by one document
+    assert_as_good_as_reference(inputs, options=OPTIONS["all directions"])
+
+
+@pytest.mark.parametrize("dim", [528, 4096])
+def test_large_embeddings_equal_the_reference(device, dim):
+    assert_as_good_as_reference(example(device, queries=7, dim=dim), options=SYMMETRIC)
 
 
 @pytest.mark.parametrize("architecture", [80, 100])
@@ -150,33 +211,32 @@ def test_transposed_embeddings_are_made_contiguous(device):
 
 UNSUPPORTED = {
     "own negatives": {"options": InfoNCEOptions(negatives="own")},
-    "hardness": {"options": InfoNCEOptions(hardness=1.0)},
-    "label smoothing": {"options": InfoNCEOptions(label_smoothing=0.1)},
-    "these directions": {"options": InfoNCEOptions(directions=(*BOTH, "query_to_query"))},
-    "3 positives and": {"positives": 3},
     "float64": {"dtype": torch.float64},
-    "positives and 7 relevant ids": {"known": 6},
+    "65 positives or relevant ids": {"known": 64},
     "dim 24": {"dim": 24},
-    "dim 528": {"dim": 528},
 }
 
 
 @pytest.mark.parametrize("reason", UNSUPPORTED)
 def test_what_the_kernels_lack_is_an_error_that_names_it(device, reason):
     change = dict(UNSUPPORTED[reason])
-    shape = {"positives": change.pop("positives", 1), "dim": change.pop("dim", 32)}
-    inputs = example(device, group=4, **shape)
-    inputs["owners"] = torch.arange(len(inputs["query"]), device=device).repeat_interleave(4)
-    known = change.pop("known", 0)
-    if known:
-        inputs["known_positives"] = torch.arange(known, device=device).expand(
-            len(inputs["query"]), -1
-        )
+    inputs = example(device, dim=change.pop("dim", 32), known=change.pop("known", 1))
     dtype = change.pop("dtype", torch.float32)
     inputs["query"] = inputs["query"].to(dtype)
     inputs["document"] = inputs["document"].to(dtype)
     with pytest.raises(UserError, match=reason):
         infonce(**inputs, backend="fused", **change)
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS.keys())
+def test_what_is_supported_is_decided_without_a_value(monkeypatch, options):
+    """Tensors of the meta device have shapes only: reading one is an error."""
+    monkeypatch.setattr("embedtrain.ops.infonce.fused.architecture", lambda device: 90)
+    monkeypatch.setattr("embedtrain.ops.infonce.fused.interpreting", lambda: True)
+    inputs = {name: value.to("meta") for name, value in example("cpu").items()}
+    assert unsupported(make_problem(**inputs, options=options)) == ""
+    inputs["query"] = inputs["query"].half()
+    assert "types torch.float16 and" in unsupported(make_problem(**inputs, options=options))
 
 
 def test_an_unknown_architecture_is_an_error(device, monkeypatch):

@@ -1,47 +1,39 @@
-"""InfoNCE in Triton kernels: scores live in registers only; importing this module needs Triton.
+"""InfoNCE in Triton kernels: no matrix of scores; importing this module needs Triton.
 
 One pass forward sums the exponentials of all negatives, and :mod:`embedtrain.ops.infonce.rows` turns the
-sums into losses and slopes. The backward pass computes the scores again, once for the queries and once for
-the documents: 5 GEMMs, no atomics, the same bits on every run. The scores are never in memory.
+sums into losses and slopes. A second pass computes the scores again and writes their slopes, in the type of the
+embeddings, into a bounded buffer, of which library GEMMs make gradients: 4 GEMMs for a direction or for both
+between queries and documents, no atomics in a kernel, the same bits on every run.
 """
 
-from typing import Any, NamedTuple
-
 import torch
-import torch.nn.functional as F
 from embedtrain_kernels.availability import architecture, interpreting
-from embedtrain_kernels.configurations import MASKS, Tile, infonce_tiles, masks_for
-from embedtrain_kernels.infonce import (
-    LOG2_E,
-    Candidates,
-    NegativeSums,
-    Slopes,
-    gradients,
-    negative_sums,
-)
-from jaxtyping import Float, Int, Int64
+from embedtrain_kernels.configurations import Tile, infonce_form, infonce_tile
+from embedtrain_kernels.infonce import LOG2_E, gradients, negative_sums
+from embedtrain_kernels.infonce_arguments import Candidates, NegativeSums, Slopes
+from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from embedtrain.errors import UserError
-from embedtrain.ops.backend import KERNEL_DTYPES, aligned_rows
-from embedtrain.ops.infonce.blocks import listed_similarity
-from embedtrain.ops.infonce.directions import all_documents
-from embedtrain.ops.infonce.plan import is_symmetric
+from embedtrain.ops.backend import KERNEL_DTYPES
+from embedtrain.ops.infonce.autograd import Wanted, empty_gradients, with_gradients
+from embedtrain.ops.infonce.blocks import Gradients, listed_similarity
+from embedtrain.ops.infonce.fused_directions import (
+    Direction,
+    eligible_counts,
+    fused_directions,
+    known_counts,
+)
 from embedtrain.ops.infonce.problem import InfoNCEOutput, InfoNCEProblem
 from embedtrain.ops.infonce.rows import RowFigures, RowSums, summarise, weigh_rows
+from embedtrain.ops.products import add_product
 
-
-class Wanted(NamedTuple):
-    """Which inputs receive a gradient."""
-
-    query: bool
-    document: bool
-    temperature: bool
+MOST_LISTED = 64
+"""Positives or relevant ids of one query: each is compared with every score of a tile."""
 
 
 def infonce_fused(problem: InfoNCEProblem) -> InfoNCEOutput:
-    """Compute :func:`embedtrain.ops.infonce.loss.infonce` without scores in memory, or say why not."""
+    """Compute :func:`embedtrain.ops.infonce.loss.infonce` in kernels, or say why not."""
     if obstacle := unsupported(problem):
         raise UserError(
             "infonce(backend='fused')",
@@ -49,181 +41,168 @@ def infonce_fused(problem: InfoNCEProblem) -> InfoNCEOutput:
             got=obstacle,
             cure="Use backend='chunked' or 'auto'",
         )
-    inputs = (problem.query, problem.document, problem.temperature)
-    wanted = Wanted(*(torch.is_grad_enabled() and tensor.requires_grad for tensor in inputs))
-    return InfoNCEOutput(*_FusedInfoNCE.apply(*inputs, problem.detached(), wanted))  # type: ignore[no-untyped-call]
+    return with_gradients(problem, _loss_and_gradients)
 
 
 def unsupported(problem: InfoNCEProblem) -> str:
-    """Say what the kernels lack for this problem; empty if nothing."""
-    options, (queries, dim), device = problem.options, problem.query.shape, problem.query.device
-    counts = problem.positives.shape[1], _relevant(problem).shape[1]
+    """Say what the kernels lack for this problem; empty if nothing. Reads shapes, never a tensor."""
+    (queries, dim), device = problem.query.shape, problem.query.device
+    listed = max(problem.positives.shape[1], *(ids.shape[1] for ids in _lists(problem)))
+    types = {str(x.dtype) for x in (problem.query, problem.document, problem.all_query)}
     obstacles = {
         f"device {device}": device.type != "cuda" and not interpreting(),
         "an architecture without checked tiles": architecture(device) is None,
-        f"types {problem.query.dtype} and {problem.document.dtype}": _dtype(problem) is None,
-        f"dim {dim}": dim % 16 != 0 or _tiles(problem) is None,
+        f"types {' and '.join(sorted(types))}": _dtype(problem) is None,
+        f"dim {dim}, which is no multiple of 16": dim % 16 != 0 or dim == 0,
         "no query or no document": 0 in (queries, len(problem.document)),
-        f"{counts[0]} positives and {counts[1]} relevant ids": masks_for(*counts, ceiling=True)
-        is None,
-        "own negatives kept apart": options.negatives != "all",
-        "hardness": options.hardness != 0.0,
-        "label smoothing": options.label_smoothing != 0.0,
-        "these directions": _symmetric(problem) and not is_symmetric(problem),
+        f"{listed} positives or relevant ids of a query, above {MOST_LISTED}": listed > MOST_LISTED,
+        "own negatives, which are so few that a list of products is less work": (
+            problem.options.negatives == "own"
+        ),
     }
     return next((name for name, present in obstacles.items() if present), "")
 
 
-class _FusedInfoNCE(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any,  # noqa: ANN401 - torch documents no type
-        query: Tensor,
-        document: Tensor,
-        temperature: Tensor,
-        problem: InfoNCEProblem,
-        wanted: Wanted,
-    ) -> tuple[Tensor, ...]:
-        similarity = listed_similarity(query.float(), document, problem.positives)
-        best = similarity.masked_fill(~problem.positive_is_used, -torch.inf).amax(1)
-        candidates, tiles = _candidates(problem, best), _tiles(problem)
-        assert tiles is not None
-        sums = negative_sums(
-            aligned_rows(query),
-            aligned_rows(document),
-            LOG2_E / temperature,
-            candidates,
-            tiles[0],
-            columns=_symmetric(problem),
-        )
-        num_labels = candidates.labels.shape[1]
-        loss, slopes = _losses(problem, sums, similarity, num_labels, wanted=any(wanted))
-        ctx.save_for_backward(query, document, temperature)
-        ctx.slopes, ctx.candidates, ctx.tile, ctx.wanted = slopes, candidates, tiles[1], wanted
-        _, eligible, known = all_documents(problem, problem.document, len(query))
-        suspected = torch.zeros_like(known) if sums.num_suspected is None else sums.num_suspected
-        hardest = sums.row_maximum / LOG2_E * temperature
-        figures = RowFigures(best, hardest, eligible, known, suspected.long())
-        output = summarise(loss, figures)
-        ctx.mark_non_differentiable(*output[1:])
-        return tuple(output)
-
-    @staticmethod
-    @once_differentiable
-    def backward(
-        ctx: Any,  # noqa: ANN401
-        by_loss: Tensor,
-        *_: Tensor,
-    ) -> tuple[Tensor | None, ...]:
-        query, document, temperature = ctx.saved_tensors
-        wanted, results = ctx.wanted, [None] * 5
-        scale, common = temperature.reciprocal(), (by_loss, ctx.slopes, ctx.candidates, ctx.tile)
-        sides = (aligned_rows(query), aligned_rows(document))
-        if wanted.query or wanted.temperature:
-            step = gradients(*sides, scale, *common, own_queries=True)
-            results[0] = step.to(query.dtype) if wanted.query else None
-            # Scores depend on similarity / temperature, so the slopes along both are in proportion.
-            results[2] = -(query.float() * step).sum(1) * scale if wanted.temperature else None
-        if wanted.document:
-            step = gradients(*sides, scale, *common, own_queries=False)
-            results[1] = step.to(document.dtype)
-        return tuple(results)
-
-
-def _symmetric(problem: InfoNCEProblem) -> bool:
-    return problem.options.directions != ("query_to_document",)
+def _lists(problem: InfoNCEProblem) -> list[Tensor]:
+    lists = (problem.relevant_ids, problem.all_relevant_ids)
+    return [problem.positives, *(ids for ids in lists if ids is not None)]
 
 
 def _dtype(problem: InfoNCEProblem) -> str | None:
-    same = problem.query.dtype == problem.document.dtype
-    return KERNEL_DTYPES.get(problem.query.dtype) if same else None
+    types = {x.dtype for x in (problem.query, problem.document, problem.all_query)}
+    return KERNEL_DTYPES.get(problem.query.dtype) if len(types) == 1 else None
 
 
-def _tiles(problem: InfoNCEProblem) -> tuple[Tile, Tile] | None:
+def kernel_tile(
+    problem: InfoNCEProblem, candidates: Candidates, *, columns: bool = False, nested: bool = False
+) -> Tile:
+    """Return the tile of a problem that is supported, for the form that its candidates need."""
     found, dtype = architecture(problem.query.device), _dtype(problem)
-    if found is None or dtype is None:
-        return None
-    tiles: tuple[Tile, Tile] | None = infonce_tiles(found, dtype, problem.query.shape[1])
-    return tiles
+    assert found is not None
+    assert dtype is not None
+    form = infonce_form(guarded=candidates.guarded, has_columns=columns, nested=nested)
+    tile = infonce_tile(found, dtype, form)
+    assert tile is not None
+    return tile
 
 
-def _candidates(problem: InfoNCEProblem, best: Float[Tensor, " queries"]) -> Candidates:
-    """Fill the masks up to one of the forms that are compiled."""
-    relevant, has_margin = _relevant(problem), problem.options.has_margin
-    masks = masks_for(problem.positives.shape[1], relevant.shape[1], ceiling=has_margin)
-    assert masks is not None
-    num_labels, num_relevant, has_ceiling = MASKS[masks]
-    ids = torch.zeros(len(problem.document), dtype=torch.int32, device=best.device)
-    if problem.document_ids is not None:
-        ids, relevant = dense_ids(problem.document_ids, relevant)
-    return Candidates(
-        labels=_fill(problem.positives, num_labels),
-        relevant=_fill(relevant, num_relevant) if num_relevant else None,
-        document_ids=ids,
-        ceiling=problem.threshold(best) if has_ceiling and not _symmetric(problem) else None,
-    )
+def _loss_and_gradients(
+    problem: InfoNCEProblem, wanted: Wanted
+) -> tuple[InfoNCEOutput, Gradients | None]:
+    """Compute the output and the gradients of its loss; ``None`` where none is wanted."""
+    similarity = listed_similarity(problem.query.float(), problem.document, problem.positives)
+    best = similarity.masked_fill(~problem.positive_is_used, -torch.inf).amax(1)
+    directions = fused_directions(problem, best)
+    tiles = [kernel_tile(problem, each.candidates, columns=each.columns) for each in directions]
+    sums = [
+        negative_sums(each.scores, each.candidates, tile, columns=each.columns)
+        for each, tile in zip(directions, tiles, strict=True)
+    ]
+    rows, counts = _row_sums(problem, sums, similarity)
+    found, options = empty_gradients(problem, wanted), problem.options
+    used, share = problem.positive_is_used, problem.share
+    loss, slopes = weigh_rows(rows, counts, used, share, options, wanted=found is not None)
+    if found is not None and slopes is not None:
+        for k, (direction, some) in enumerate(zip(directions, sums, strict=True)):
+            along = _slopes(problem, direction, some, slopes, k)
+            _add_gradients(problem, direction, along, tiles[k], found)
+    figures = _figures(problem, sums[0], best)
+    return summarise(loss, figures), found
 
 
-def _fill(listed: Int[Tensor, "queries listed"], length: int) -> Int[Tensor, "queries length"]:
-    return F.pad(listed.int(), (0, length - listed.shape[1]), value=-1).contiguous()
-
-
-def _relevant(problem: InfoNCEProblem) -> Int64[Tensor, "queries relevant"]:
-    """Return the relevant ids without the columns that no row needs."""
-    ids = problem.relevant_ids
-    if problem.document_ids is None or not ids.numel():
-        return ids[:, :0]
-    used = int((problem.host.relevant_ids >= 0).sum(1).max())
-    return ids.sort(dim=1, descending=True).values[:, :used]
-
-
-def dense_ids(
-    document_ids: Int64[Tensor, " documents"], relevant_ids: Int64[Tensor, "queries relevant"]
-) -> tuple[Int[Tensor, " documents"], Int[Tensor, "queries relevant"]]:
-    """Replace 63-bit ids by ranks that fit 32 bits and agree exactly where the ids agree.
-
-    Ids of no document, and -1, become -1. A kernel then compares half as many bits for each score.
-    """
-    ordered = document_ids.sort().values
-    rank = torch.searchsorted(ordered, relevant_ids)
-    found = ordered[rank.clamp_max(len(ordered) - 1)] == relevant_ids
-    rank = rank.masked_fill(~found | (relevant_ids < 0), -1)
-    return torch.searchsorted(ordered, document_ids).int(), rank.int()
-
-
-def _losses(
+def _row_sums(
     problem: InfoNCEProblem,
-    sums: NegativeSums,
+    sums: list[NegativeSums],
     similarity: Float[Tensor, "queries positives"],
-    num_labels: int,
-    *,
-    wanted: bool,
-) -> tuple[Float[Tensor, ""], Slopes | None]:
-    """Return the loss and, where wanted, its slopes along what the forward pass found."""
-    first, used, options = problem.positives[:, 0], problem.positive_is_used, problem.options
-    found = [sums.row_logsumexp]
-    if sums.column_logsumexp is not None:
-        found.append(sums.column_logsumexp[first])
-    negatives = torch.stack(found, 1) / LOG2_E
-    nothing = torch.zeros_like(negatives)
-    rows = RowSums(negatives, similarity, problem.temperature, nothing)
-    loss, slopes = weigh_rows(rows, nothing, used, problem.share, options, wanted=wanted)
-    if slopes is None:
-        return loss, None
-    label = slopes.positives * problem.temperature[:, None]
-    filled = Slopes(
-        row_logsumexp=_never_smallest(sums.row_logsumexp),
-        row=slopes.negatives[:, 0].contiguous(),
-        label=F.pad(label, (0, num_labels - label.shape[1])),
+) -> tuple[RowSums, Float[Tensor, "queries directions"]]:
+    """Return what the losses depend on, and the number of negatives where smoothing asks for it."""
+    negatives = [some.row_logsumexp[0] for some in sums]
+    if sums[0].column_logsumexp is not None:
+        negatives.append(sums[0].column_logsumexp[problem.positives[:, 0]])
+    found = torch.stack(negatives, 1) / LOG2_E
+    logits = counts = torch.zeros_like(found)
+    if problem.options.label_smoothing > 0.0:
+        logits = torch.stack([_present(some.logits)[0] for some in sums], 1) / LOG2_E
+        counts = torch.stack([_present(some.number)[0] for some in sums], 1).to(found.dtype)
+    return RowSums(found, similarity, problem.temperature, logits), counts
+
+
+def _slopes(
+    problem: InfoNCEProblem, direction: Direction, sums: NegativeSums, slopes: RowSums, k: int
+) -> Slopes:
+    """Lay out the loss's derivatives for one direction; only the first has positives."""
+    label = torch.zeros_like(direction.candidates.labels, dtype=torch.float32)
+    if k == 0:
+        label = slopes.positives * problem.temperature[:, None]
+    smoothed = problem.options.label_smoothing > 0.0
+    found = Slopes(
+        row_logsumexp=never_smallest(sums.row_logsumexp),
+        row=slopes.negatives[:, k].contiguous()[None],
+        label=label[None],
+        constant=slopes.logits[:, k].contiguous() if smoothed else None,
     )
     if sums.column_logsumexp is None:
-        return loss, filled
-    column = torch.zeros_like(sums.column_logsumexp)
-    column = column.index_add_(0, first, slopes.negatives[:, 1])
-    log_sum = _never_smallest(sums.column_logsumexp)
-    return loss, Slopes(filled.row_logsumexp, filled.row, filled.label, log_sum, column)
+        return found
+    column = add_at(
+        torch.zeros_like(sums.column_logsumexp), problem.positives[:, 0], slopes.negatives[:, 1]
+    )
+    log_sum = never_smallest(sums.column_logsumexp)
+    return Slopes(found.row_logsumexp, found.row, found.label, None, log_sum, column)
 
 
-def _never_smallest(log_sum: Float[Tensor, " texts"]) -> Float[Tensor, " texts"]:
+def _add_gradients(
+    problem: InfoNCEProblem, direction: Direction, slopes: Slopes, tile: Tile, found: Gradients
+) -> None:
+    """Add what one direction gives to the embeddings and the temperature."""
+    by_query = direction.side == "query"
+    by_anchor = found.query if by_query else found.document
+    by_candidate = found.document if direction.target == "document" else found.all_query
+    step = gradients(
+        direction.scores,
+        slopes,
+        direction.candidates,
+        tile,
+        add_product,
+        anchor=by_anchor is not None or found.temperature is not None,
+        candidate=by_candidate is not None,
+    )
+    if by_anchor is not None and by_query:
+        by_anchor += _present(step.anchor)
+    elif by_anchor is not None:
+        add_at(by_anchor, problem.positives[:, 0], _present(step.anchor))
+    if by_candidate is not None:
+        by_candidate += _present(step.candidate)
+    if found.temperature is not None:
+        # Logits depend on similarity / temperature, so the slopes along both are in proportion.
+        anchor = direction.scores.anchor.to(problem.dtype)
+        found.temperature.sub_((anchor * _present(step.anchor)).sum(1) / problem.temperature)
+
+
+def add_at(
+    target: Float[Tensor, "..."], index: Int64[Tensor, " entries"], values: Float[Tensor, "..."]
+) -> Float[Tensor, "..."]:
+    """Add rows at places that may repeat, in a fixed order: ``index_add_`` is atomic on CUDA, this sorts."""
+    return target.index_put_((index,), values, accumulate=True)
+
+
+def never_smallest(log_sum: Tensor) -> Tensor:
     """Replace the log of an empty sum, so that ``exp(-inf - log_sum)`` is 0 and not NaN."""
     return log_sum.masked_fill(log_sum == -torch.inf, torch.inf)
+
+
+def _figures(
+    problem: InfoNCEProblem, sums: NegativeSums, best: Float[Tensor, " queries"]
+) -> RowFigures:
+    eligible, hardest = eligible_counts(problem), sums.row_maximum[0] / LOG2_E
+    if sums.num_suspected is None or sums.number is None:
+        known = known_counts(problem)
+        suspected = torch.zeros_like(known)
+    else:
+        suspected = sums.num_suspected[0].long()
+        known = eligible - suspected - sums.number[0]
+    return RowFigures(best, hardest * problem.temperature, eligible, known, suspected)
+
+
+def _present(tensor: Tensor | None) -> Tensor:
+    assert tensor is not None
+    return tensor

@@ -9,6 +9,7 @@ that hold it. So all sizes together cost the three GEMMs of the longest, where o
 $\sum_m m / d$ times as much. Each size keeps a tile of scores.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -49,7 +50,9 @@ class NestedOutput(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Inputs:
+class Inputs:
+    """Embeddings in the type of logits, and one over the norms of their prefixes."""
+
     query: Float[Tensor, "queries dim"]
     document: Float[Tensor, "documents dim"]
     query_scale: Float[Tensor, "sizes queries"]
@@ -57,7 +60,9 @@ class _Inputs:
 
 
 @dataclass(frozen=True)
-class _Gradients(_Inputs):
+class NestedGradients(Inputs):
+    """Derivatives of the weighted sum by each input."""
+
     temperature: Float[Tensor, " queries"]
 
 
@@ -73,17 +78,25 @@ def can_be_nested(problem: InfoNCEProblem) -> bool:
     )
 
 
-def infonce_nested(problem: InfoNCEProblem, sizes: Sizes, *, normalize: bool) -> NestedOutput:
+def infonce_nested(
+    problem: InfoNCEProblem,
+    sizes: Sizes,
+    *,
+    normalize: bool,
+    compute: "ComputeSizes | None" = None,
+) -> NestedOutput:
     """Compute InfoNCE at every size, as :func:`embedtrain.ops.infonce.loss.infonce` would on the cut vectors.
 
     Args:
         problem: At the full size; must be one that :func:`can_be_nested`.
         sizes: Which prefixes.
         normalize: Divide prefixes by their norms. The whole vector is taken as it is.
+        compute: How, where not in tiles of library GEMMs.
     """
     query, document = problem.query.to(problem.dtype), problem.document.to(problem.dtype)
     scales = [_scales(vectors, sizes, normalize=normalize) for vectors in (query, document)]
-    found = _Nested.apply(query, document, *scales, problem.temperature, problem, sizes)  # type: ignore[no-untyped-call]
+    inputs = (query, document, *scales, problem.temperature)
+    found = _Nested.apply(*inputs, problem, sizes, compute or compute_chunked)  # type: ignore[no-untyped-call]
     each = [InfoNCEOutput(*figures) for figures in zip(*[iter(found[1:])] * 5, strict=True)]
     return NestedOutput(found[0], each)
 
@@ -114,11 +127,12 @@ class _Nested(torch.autograd.Function):
         _temperature: Tensor,
         problem: InfoNCEProblem,
         sizes: Sizes,
+        compute: "ComputeSizes",
     ) -> tuple[Tensor, ...]:
-        inputs = _Inputs(query, document, query_scale, document_scale)
+        inputs = Inputs(query, document, query_scale, document_scale)
         wanted = any(ctx.needs_input_grad)
         with as_fine_as(problem.query.dtype):
-            found = _compute(inputs, problem.detached(), sizes, wanted=wanted)
+            found = compute(inputs, problem.detached(), sizes, wanted)
         losses, figures, ctx.gradients = found
         outputs = [summarise(loss, some) for loss, some in zip(losses, figures, strict=True)]
         flat = [value for output in outputs for value in output]
@@ -129,14 +143,20 @@ class _Nested(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, by_loss: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
-        found: _Gradients = ctx.gradients
+        found: NestedGradients = ctx.gradients
         parts = (found.query, found.document, found.query_scale, found.document_scale)
-        return (*(part * by_loss for part in (*parts, found.temperature)), None, None)
+        return (*(part * by_loss for part in (*parts, found.temperature)), None, None, None)
 
 
-def _compute(
-    inputs: _Inputs, problem: InfoNCEProblem, sizes: Sizes, *, wanted: bool
-) -> tuple[Float[Tensor, " sizes"], list[RowFigures], _Gradients | None]:
+ComputeSizes = Callable[
+    [Inputs, InfoNCEProblem, Sizes, bool],
+    tuple[Float[Tensor, " sizes"], list[RowFigures], NestedGradients | None],
+]
+
+
+def compute_chunked(
+    inputs: Inputs, problem: InfoNCEProblem, sizes: Sizes, wanted: bool
+) -> tuple[Float[Tensor, " sizes"], list[RowFigures], NestedGradients | None]:
     """Return losses, figures and, where wanted, the gradients of the weighted sum."""
     number, (queries, dim), documents = len(sizes.dims), inputs.query.shape, len(inputs.document)
     # Beside a tile per size there is one of products and one to work in.
@@ -146,7 +166,7 @@ def _compute(
     buffers = inputs.query.new_empty(number + 2, rows * documents)
     gradients = None
     if wanted:
-        gradients = _Gradients(
+        gradients = NestedGradients(
             torch.zeros_like(inputs.query),
             torch.zeros_like(inputs.document),
             torch.zeros_like(inputs.query_scale),
@@ -178,14 +198,14 @@ def _compute(
 class _Visit:
     """One chunk of queries against all documents; sizes must be visited in ascending order."""
 
-    inputs: _Inputs
+    inputs: Inputs
     problem: InfoNCEProblem
     sizes: Sizes
     chunk: Chunk
     excluded: Tensor
     tiles: list[Tensor]
     """Products so far, a tile to work in, and one per size."""
-    gradients: _Gradients | None
+    gradients: NestedGradients | None
 
     def size(self, k: int, figures: RowFigures) -> Float[Tensor, ""]:
         """Return the chunk's loss at a size, note its figures and leave the derivative by P in its tile."""

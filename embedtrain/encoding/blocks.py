@@ -18,7 +18,7 @@ from embedtrain.models.encoder import TextEncoder
 from embedtrain.precision import Precision
 from embedtrain.types import Side, TokenEmbeddings, TokenVectors
 
-Vectors = Float32[np.ndarray, "texts dim"] | TokenVectors
+Vectors = Float32[np.ndarray, "_ dim"] | TokenVectors
 
 FEWEST, MOST = 128, 4096
 """Texts of a block: enough to keep a device busy."""

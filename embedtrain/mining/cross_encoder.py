@@ -18,11 +18,13 @@ from embedtrain.models.backbone.pretrained import (
     read_tokenizer,
     refuse_other_vocabulary,
 )
-from embedtrain.precision import Precision, choose, computing
+from embedtrain.precision import Chosen, Precision, choose, computing
 
 
 class CrossEncoder:
     """A sequence classifier with one output, or with two of which the second means relevant."""
+
+    precision: Chosen = "fp32"
 
     def __init__(self, path: str, *, batch_size: int = 32, precision: Precision = "fp32") -> None:
         from transformers import AutoModelForSequenceClassification

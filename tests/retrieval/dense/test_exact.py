@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedtrain.errors import UserError
+from embedtrain.precision import float32_products
 from embedtrain.retrieval.dense import exact
 from embedtrain.retrieval.dense.exact import (
     SearchResult,
@@ -67,7 +68,7 @@ def test_keys_choose_and_order_as_the_sort_on_a_cpu_does(scores, num_results):
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 def test_keys_put_nan_of_either_sign_first(sign):
-    scores = torch.tensor([[1.0, np.copysign(np.nan, sign), np.inf]])
+    scores = torch.tensor([[1.0, np.copysign(np.nan, sign), np.inf]], dtype=torch.float32)
     assert best_by_key(scores, 2).indices.tolist() == [[1, 2]]
     with pytest.raises(UserError, match="a score that is NaN"):
         SearchResult.of_blocks([best_by_key(scores, 2)])
@@ -83,8 +84,11 @@ def test_on_a_gpu_products_are_neither_rounded_to_tf32_nor_autocast(monkeypatch)
     monkeypatch.setattr(exact, "best_columns", note)
     shadow_cuda = pytest.importorskip("shadow")
     queries, documents = whole_numbers(3, 4, seed=0), whole_numbers(40, 4, seed=1)
-    monkeypatch.setattr(settings, "fp32_precision", "tf32")
-    with shadow_cuda.ShadowCuda(), torch.autocast("cuda", torch.bfloat16):
+    with (
+        shadow_cuda.ShadowCuda(),
+        float32_products("tf32", "cuda"),
+        torch.autocast("cuda", torch.bfloat16),
+    ):
         found = search_exact(queries, documents, 7, block_size=16, device="cuda")
     assert seen == [("ieee", False, torch.float32)] * 3
     expected = search_exact(queries, documents, 7)

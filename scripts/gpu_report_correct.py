@@ -22,6 +22,7 @@ from embedtrain.types import TokenEmbeddings
 
 SHAPES = ((200, 333, 128), (129, 64, 256), (512, 512, 384), (96, 700, 768))
 """Queries, documents, dimension."""
+TINY = ((24, 40, 64),)
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 BACKENDS = ("chunked", "fused")
 SLACK = {"fp32": 1e-5, "bf16": 2e-3, "fp16": 5e-4}
@@ -32,10 +33,7 @@ Loss = Callable[[list[Tensor], str], Tensor]
 
 def rows(setting: Setting) -> Iterator[Row]:
     """Yield one row for each operation, form, type and shape."""
-    shapes = SHAPES[:1] if setting.tiny else SHAPES
-    for shape in shapes:
-        if setting.tiny:
-            shape = (24, 40, 64)
+    for shape in TINY if setting.tiny else SHAPES:
         for operation, make in OPERATIONS.items():
             for dtype in DTYPES:
                 if setting.tiny and dtype == "fp16":

@@ -5,6 +5,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.device == "cuda" and not torch.cuda.is_available():
         print("no CUDA device here: nothing was measured", file=sys.stderr)
         return 2
+    if options.wheels is not None:
+        sys.path.insert(0, str(unpack(options.wheels, options.output)))
     setting = Setting(torch.device(options.device), options.tiny, options.output)
     if options.run is not None:
         _run_stage(setting, *options.run)
@@ -54,6 +57,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--budget", type=float, default=540.0, help="seconds of all stages")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--tiny", action="store_true", help="toy sizes: shows that it runs")
+    parser.add_argument("--wheels", type=Path, help="folder of wheels that the machine lacks")
     parser.add_argument("--run", nargs=2, metavar=("STAGE", "ROWS"), help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
@@ -62,7 +66,20 @@ def _command(options: argparse.Namespace) -> list[str]:
     """Return what begins the process of a stage."""
     command = [sys.executable, str(SCRIPT), "--output", str(options.output)]
     command += ["--device", options.device, *(["--tiny"] if options.tiny else [])]
+    command += ["--wheels", str(options.wheels)] if options.wheels else []
     return [*command, "--run"]
+
+
+def unpack(wheels: Path, output: Path) -> Path:
+    """Unpack wheels into a folder beside the results, once, and return it; no pip is needed."""
+    site = output / "site"
+    if not site.is_dir():
+        partial = output / "site.partial"
+        for wheel in sorted(wheels.glob("*.whl")):
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(partial)
+        partial.rename(site)
+    return site
 
 
 def _run_stage(setting: Setting, stage: str, rows: str) -> None:

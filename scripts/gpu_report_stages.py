@@ -27,7 +27,12 @@ class Stage:
 
     def rows(self, setting: Setting) -> Iterator[Row]:
         """Run it."""
-        run: Callable[[Setting], Iterator[Row]] = getattr(import_module(self.module), self.function)
+        try:
+            module = import_module(self.module)
+        except ModuleNotFoundError as error:
+            yield {"skipped": f"{error.name} is not here"}
+            return
+        run: Callable[[Setting], Iterator[Row]] = getattr(module, self.function)
         yield from run(setting)
 
 

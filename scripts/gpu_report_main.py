@@ -90,17 +90,24 @@ def _run_stage(setting: Setting, stage: str, rows: str) -> None:
             file.flush()
 
 
+def _commit() -> str:
+    """Return the commit of this checkout; a copy may have no history, a machine no git."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
 def _key(setting: Setting) -> dict[str, str]:
     """Return what a result must agree with to be taken again."""
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )  # fmt: skip
     digest = hashlib.sha256()
     for pattern in MEASURED:
         for path in sorted(ROOT.glob(f"{pattern}/**/*.py" if "*" not in pattern else pattern)):
             digest.update(path.read_bytes())
     return {
-        "commit": done.stdout.strip() or "unknown",
+        "commit": _commit(),
         "sources": digest.hexdigest()[:12],
         "device": name(setting),
         "torch": torch.__version__,

@@ -9,9 +9,11 @@ from torch import nn
 
 TOKENS = 32_768
 """Of a step."""
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+SMALL = {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1536}
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
-    "BERT-base": ("bert", {}),
-    "MiniLM": ("bert", {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1536}),
+    "BERT-base": ("bert", NO_DROPOUT),
+    "MiniLM": ("bert", SMALL | NO_DROPOUT),
     "ModernBERT-base": ("modernbert", {}),
     "Qwen3-0.6B": (
         "qwen3",
@@ -67,6 +69,7 @@ def build_model(setting: Setting, shape: str, length: int, *, packing: str = "au
     family, sizes = SHAPES[shape]
     if setting.tiny:
         sizes = {key: value for key, value in TINY.items() if family != "bert" or key not in OWN}
+        sizes |= NO_DROPOUT if family == "bert" else {}
     config = AutoConfig.for_model(family, **sizes)
     if config.max_position_embeddings < length:
         raise Missing(f"{config.max_position_embeddings} positions")

@@ -40,7 +40,7 @@ STAGES = (
     Stage("device", 20, "gpu_report_device", "rows", "The device, and what it reaches in bare products"),
     Stage("correct", 60, "gpu_report_correct", "rows", "Every operation against float64"),
     Stage("infonce", 110, "gpu_report_losses", "infonce_rows", "InfoNCE, forward and backward"),
-    Stage("step", 120, "gpu_report_steps", "step_rows", "Training steps in bf16"),
+    Stage("step", 120, "gpu_report_steps", "step_rows", "Training steps in bf16, without dropout"),
     Stage("syncs", 30, "gpu_report_steps", "sync_rows", "Where the host waits in a step, and what it launches"),
     Stage("packed", 30, "gpu_report_steps", "packed_rows", "Gradients of packed and padded steps"),
     Stage("maxsim", 30, "gpu_report_losses", "maxsim_rows", "MaxSim, forward and backward"),

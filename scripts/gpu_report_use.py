@@ -12,7 +12,7 @@ from statistics import median
 import torch
 import torch.nn.functional as F
 from gpu_report_models import SHAPES, TINY, WORDS, build_model, build_tokenizer
-from gpu_report_setting import Missing, Row, Setting, attempt, measure
+from gpu_report_setting import Row, Setting, attempt, measure
 
 RESULTS = 100
 
@@ -108,7 +108,7 @@ def _scale_cell(setting: Setting, devices: int) -> Row:
         check=False,
     )
     if done.returncode:
-        raise Missing(done.stderr.strip().splitlines()[-1])
+        raise RuntimeError(done.stderr.strip().splitlines()[-1])
     return read_speed(folder / "run" / "speed.csv")
 
 

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 from places import SCRIPTS
@@ -194,6 +195,29 @@ def test_carried_wheels_are_unpacked_once_and_come_first(tmp_path, monkeypatch):
     (site / "toy_carried.py").write_text("VALUE = 8\n")
     assert unpack(tmp_path / "wheels", tmp_path / "out") == site
     assert (site / "toy_carried.py").read_text() == "VALUE = 8\n"
+
+
+def test_the_fused_kernels_are_compared_in_the_interpreter(tmp_path, monkeypatch):
+    pytest.importorskip("triton")
+    import gpu_report_correct
+    import torch
+    from gpu_report_setting import Setting
+
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setattr(gpu_report_correct, "DTYPES", {"fp32": torch.float32})
+    rows = list(gpu_report_correct.rows(Setting(torch.device("cpu"), True, tmp_path)))
+    fused = [row for row in rows if row["form"] == "fused"]
+    assert {row["operation"] for row in fused} == {"InfoNCE", "MaxSim"}
+    assert all(row["holds"] for row in rows), rows
+    rightly = gpu_report_correct.infonce
+
+    def wrongly(*values, backend, **known):
+        loss = rightly(*values, backend="reference", **known).loss
+        return SimpleNamespace(loss=loss if backend == "reference" else 1.01 * loss)
+
+    monkeypatch.setattr(gpu_report_correct, "infonce", wrongly)
+    rows = gpu_report_correct.rows(Setting(torch.device("cpu"), True, tmp_path))
+    assert not any(row["holds"] for row in rows if row["operation"] == "InfoNCE")
 
 
 @pytest.mark.prove

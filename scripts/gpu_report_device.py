@@ -7,7 +7,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 import torch
-from gpu_report_setting import DTYPES, Row, Setting, attempt, float32_products, measure, share
+from gpu_report_setting import DTYPES, Row, Setting, attempt, measure, rounding, share
 
 QUERIED = "driver_version,clocks.max.sm,clocks.sm,clocks.mem,power.limit,memory.total"
 PACKAGES = ("torch", "triton", "transformers", "sentence-transformers", "flash-attn", "memeff")
@@ -61,7 +61,7 @@ def _queried() -> Iterator[Row]:
 def _product(setting: Setting, product: str, size: int) -> Row:
     dtype = DTYPES[product]
     left, right = (torch.randn(size, size, device=setting.device).to(dtype) for _ in range(2))
-    with float32_products(setting, product):
+    with rounding(setting, product):
         found = measure(setting, lambda: left @ right)
     return share(setting, 2 * size**3, product, found)
 

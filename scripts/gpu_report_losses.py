@@ -6,6 +6,7 @@ three for InfoNCE and for the linear cross-entropy, one for MaxSim.
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import product as product_of
 
 import torch
 import torch.nn.functional as F
@@ -16,10 +17,11 @@ from gpu_report_setting import (
     Setting,
     Step,
     attempt,
-    float32_products,
     measure,
     refuse_long,
+    rounding,
     share,
+    supported,
 )
 from torch import Tensor
 
@@ -32,22 +34,25 @@ TEMPERATURE = 0.05
 LARGEST_PLAIN = 16_384
 """Beyond this the scores of plain torch take more memory than anybody gives them."""
 VOCABULARY, LABELLED = 30_522, 0.15
+MAXSIM_SIZES = ((128, 180), (512, 180), (128, 1024), (4096, 180))
+"""Queries and documents, tokens of a document."""
 Loss = Callable[[], Tensor]
 
 
 def infonce_rows(setting: Setting) -> Iterator[Row]:
     """Yield one row for each size, dimension, type and form; large batches first, which goals are about."""
-    for size in setting.pick((65_536, 16_384, 4_096), (64,)):
-        for dim in setting.pick((384, 768, 128, 1024), (32,)):
-            for product in DTYPES:
-                for form in FORMS:
-                    row = {"form": form, "B": size, "D": dim, "type": product}
-                    yield attempt(row, partial(_infonce_cell, setting, form, size, dim, product))
+    sizes = setting.pick((65_536, 16_384, 4_096), (64,))
+    dims = setting.pick((384, 768, 128, 1024), (32,))
+    for size, dim, product, form in product_of(sizes, dims, DTYPES, FORMS):
+        row = {"form": form, "B": size, "D": dim, "type": product}
+        yield attempt(row, partial(_infonce_cell, setting, form, size, dim, product))
 
 
 def _infonce_cell(setting: Setting, form: str, size: int, dim: int, product: str) -> Row:
     operations = 3 * 2 * size**2 * dim
     refuse_long(setting, operations, product)
+    if form.endswith("compiled") and setting.tiny:
+        raise Missing("takes long to compile")
     if form.startswith("plain") and size > LARGEST_PLAIN:
         raise Missing(f"its scores of {size} x {size} are not stored")
     torch.manual_seed(0)
@@ -58,8 +63,8 @@ def _infonce_cell(setting: Setting, form: str, size: int, dim: int, product: str
         for _ in range(2)
     )
     loss = FORMS[form](query, document)
-    with float32_products(setting, product):
-        found = measure(setting, _step(loss, [query, document]))
+    with rounding(setting, product):
+        found = supported(lambda: measure(setting, _step(loss, [query, document])))
     return share(setting, operations, product, found)
 
 
@@ -119,12 +124,10 @@ FORMS: dict[str, Callable[[Tensor, Tensor], Loss]] = {
 
 def maxsim_rows(setting: Setting) -> Iterator[Row]:
     """Yield one row for each batch, document length, type and form; queries have 32 tokens of 128 numbers."""
-    for size in setting.pick((512, 128), (4,)):
-        for length in setting.pick((180, 1024), (12,)):
-            for product in DTYPES:
-                for form in MAXSIM_FORMS:
-                    row = {"form": form, "B": size, "document tokens": length, "type": product}
-                    yield attempt(row, partial(_maxsim_cell, setting, form, size, length, product))
+    sizes = ((4, 12),) if setting.tiny else MAXSIM_SIZES
+    for (size, length), product, form in product_of(sizes, DTYPES, MAXSIM_FORMS):
+        row = {"form": form, "B": size, "document tokens": length, "type": product}
+        yield attempt(row, partial(_maxsim_cell, setting, form, size, length, product))
 
 
 def _maxsim_cell(setting: Setting, form: str, size: int, length: int, product: str) -> Row:
@@ -139,8 +142,9 @@ def _maxsim_cell(setting: Setting, form: str, size: int, length: int, product: s
         for tokens in (32, length)
     )
     loss = MAXSIM_FORMS[form](query, document)
-    with float32_products(setting, product):
-        found = measure(setting, _step(lambda: loss().float().sum(), [query, document]))
+    with rounding(setting, product):
+        step = _step(lambda: loss().float().sum(), [query, document])
+        found = supported(lambda: measure(setting, step))
     return share(setting, operations, product, found)
 
 
@@ -180,15 +184,16 @@ MAXSIM_FORMS: dict[str, Callable[[Tensor, Tensor], Loss]] = {
 
 
 def linear_rows(setting: Setting) -> Iterator[Row]:
-    """Yield one row for each width, type and form: the head of a masked language model, 15 % labelled."""
-    (tokens,) = setting.pick((8192,), (64,))
+    """Yield one row for each size, width, type and form: the head of a masked language model, 15 % labelled."""
     (vocabulary,) = setting.pick((VOCABULARY,), (128,))
-    for dim in setting.pick((768, 384), (32,)):
-        for product in DTYPES:
-            for form in ("embedtrain", "torch linear_cross_entropy", "plain torch"):
-                row = {"form": form, "tokens": tokens, "D": dim, "type": product}
-                cell = partial(_linear_cell, setting, form, tokens, vocabulary, dim, product)
-                yield attempt(row, cell)
+    sizes = setting.pick((16_384, 4_096, 65_536), (64,))
+    for tokens, dim, product in product_of(
+        sizes, setting.pick((768, 384, 128, 1024), (32,)), DTYPES
+    ):
+        for form in ("embedtrain", "torch linear_cross_entropy", "plain torch"):
+            row = {"form": form, "tokens": tokens, "D": dim, "type": product}
+            cell = partial(_linear_cell, setting, form, tokens, vocabulary, dim, product)
+            yield attempt(row, cell)
 
 
 def _linear_cell(
@@ -210,6 +215,6 @@ def _linear_cell(
         "plain torch": lambda: F.cross_entropy((hidden @ weight.T).float(), labels),
     }
     operations = 3 * 2 * int((labels >= 0).sum()) * vocabulary * dim
-    with float32_products(setting, product):
+    with rounding(setting, product):
         found = measure(setting, _step(losses[form], [hidden, weight]))
     return share(setting, operations, product, found)

@@ -2,14 +2,16 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from embedtrain.errors import UserError
 from embedtrain.memory import is_out_of_memory
+from embedtrain.precision import float32_products
 from embedtrain.training.devices import Device, Product, this_device
 
 Row = dict[str, object]
@@ -92,9 +94,22 @@ def attempt(row: Row, work: Callable[[], Row]) -> Row:
         return row | {"skipped": str(lack)}
     except Exception as error:
         problem = "out of memory" if is_out_of_memory(error) else _first_line(error)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
         return row | {"problem": problem}
+    finally:
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()  # what a cell leaves must not change the next
+
+
+def supported(work: Callable[[], Row]) -> Row:
+    """Do what an operation may refuse, saying what it does not support.
+
+    Raises:
+        Missing: In the place of that.
+    """
+    try:
+        return work()
+    except UserError as refusal:
+        raise Missing(str(refusal).splitlines()[0][:160]) from refusal
 
 
 def _first_line(error: Exception) -> str:
@@ -122,18 +137,9 @@ def refuse_long(setting: Setting, operations: float, product: Product) -> None:
         raise Missing(f"would take about {seconds:.0f} s")
 
 
-@contextmanager
-def float32_products(setting: Setting, product: Product) -> Iterator[None]:
+def rounding(setting: Setting, product: Product) -> AbstractContextManager[None]:
     """Multiply float32 matrices exactly, or by TF32."""
-    if setting.device.type != "cuda":
-        yield
-        return
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if product == "tf32" else "highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+    return float32_products("tf32" if product == "tf32" else "ieee", setting.device.type)
 
 
 DTYPES: dict[Product, torch.dtype] = {

@@ -1,0 +1,115 @@
+"""What gpu_report.py does: its words, the key of its results, and a single stage."""
+
+import argparse
+import hashlib
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from gpu_report_device import name
+from gpu_report_page import render
+from gpu_report_runner import FINISHED, Runner
+from gpu_report_setting import Setting
+from gpu_report_stages import STAGES
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = ROOT / "scripts" / "gpu_report.py"
+MEASURED = ("embedtrain", "kernels", "scripts/gpu_report*.py")
+"""Sources whose change makes a result old."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the stages, or one of them where another process asks for it; return the exit code."""
+    options = _parse(arguments)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        print("no CUDA device here: nothing was measured", file=sys.stderr)
+        return 2
+    if options.wheels is not None:
+        sys.path.insert(0, str(unpack(options.wheels, options.output)))
+    setting = Setting(torch.device(options.device), options.tiny, options.output)
+    if options.run is not None:
+        _run_stage(setting, *options.run)
+        return 0
+    options.output.mkdir(parents=True, exist_ok=True)
+    wanted = [stage for stage in STAGES if not options.stage or stage.name in options.stage]
+    runner = Runner(options.output, _key(setting), _command(options), options.budget)
+    results = runner.run(wanted)
+    known = {one.name: runner.known(one) for one in STAGES}
+    shown = {str(one["stage"]): one for one in results}
+    every = [shown.get(one.name) or known[one.name] for one in STAGES]
+    report = [one for one in every if one is not None]
+    head = ", ".join(f"{label} {value}" for label, value in runner.key.items())
+    (options.output / "report.json").write_text(json.dumps(report, indent=1) + "\n")
+    (options.output / "report.md").write_text(render(report, head))
+    print(options.output / "report.md")
+    return int(any(one["status"] != FINISHED for one in results))
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    names = [stage.name for stage in STAGES]
+    parser = argparse.ArgumentParser(prog="gpu_report.py")
+    parser.add_argument("--output", type=Path, required=True, help="folder of results and report")
+    parser.add_argument("--stage", action="append", choices=names, help="leave out the others")
+    parser.add_argument("--budget", type=float, default=540.0, help="seconds of all stages")
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--tiny", action="store_true", help="toy sizes: shows that it runs")
+    parser.add_argument("--wheels", type=Path, help="folder of wheels that the machine lacks")
+    parser.add_argument("--run", nargs=2, metavar=("STAGE", "ROWS"), help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+def _command(options: argparse.Namespace) -> list[str]:
+    """Return what begins the process of a stage."""
+    command = [sys.executable, str(SCRIPT), "--output", str(options.output)]
+    command += ["--device", options.device, *(["--tiny"] if options.tiny else [])]
+    command += ["--wheels", str(options.wheels)] if options.wheels else []
+    return [*command, "--run"]
+
+
+def unpack(wheels: Path, output: Path) -> Path:
+    """Unpack wheels into a folder beside the results, once, and return it; no pip is needed."""
+    site = output / "site"
+    if not site.is_dir():
+        partial = output / "site.partial"
+        for wheel in sorted(wheels.glob("*.whl")):
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(partial)
+        partial.rename(site)
+    return site
+
+
+def _run_stage(setting: Setting, stage: str, rows: str) -> None:
+    found = next(one for one in STAGES if one.name == stage)
+    with Path(rows).open("a", encoding="utf-8") as file:
+        for row in found.rows(setting):
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+
+
+def _commit() -> str:
+    """Return the commit of this checkout; a copy may have no history, a machine no git."""
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def _key(setting: Setting) -> dict[str, str]:
+    """Return what a result must agree with to be taken again."""
+    digest = hashlib.sha256()
+    for pattern in MEASURED:
+        for path in sorted(ROOT.glob(f"{pattern}/**/*.py" if "*" not in pattern else pattern)):
+            digest.update(path.read_bytes())
+    return {
+        "commit": _commit(),
+        "sources": digest.hexdigest()[:12],
+        "device": name(setting),
+        "torch": torch.__version__,
+        "sizes": "tiny" if setting.tiny else "full",
+    }

@@ -1,0 +1,66 @@
+"""Pack what a machine without a network may lack for gpu_report.py: wheels, 64 MiB at most with this checkout.
+
+    python scripts/pack_gpu_report.py --output wheels [--python 3.12] [--have transformers ...]
+    python scripts/gpu_report.py --wheels wheels --output gpu      # there
+
+The machine must have torch for CUDA, with its Triton and NumPy. Versions are those of this environment; pip
+fetches the wheels from its index. ``--have`` leaves out what is there already.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LIMIT = 64 * 2**20
+NEEDED = (
+    "annotated-types", "filelock", "hf-xet", "huggingface-hub", "jaxtyping", "lightning-utilities", "packaging",
+    "psutil", "pydantic", "pydantic-core", "pytorch-lightning", "pyyaml", "regex", "safetensors", "tokenizers",
+    "torchmetrics", "tqdm", "transformers", "typing-extensions", "typing-inspection", "wadler-lindig",
+)  # fmt: skip
+"""What the stages import, with what that imports; without what torch brings."""
+PEERS = ("memeff==0.3.1", "late-interaction-kernels==0.4.5")
+"""Measured beside ours where they are."""
+PLATFORMS = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014", "manylinux1")  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fetch the wheels; return the exit code, 1 where they are too large together."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, required=True, help="folder for the wheels")
+    parser.add_argument("--python", default="3.12", help="version of Python on the machine")
+    parser.add_argument("--have", nargs="*", default=(), help="packages that the machine has")
+    options = parser.parse_args(arguments)
+    options.output.mkdir(parents=True, exist_ok=True)
+    wanted = [one for one in requirements() if one.partition("==")[0] not in options.have]
+    subprocess.run(command(options.output, options.python, wanted), check=True)
+    size = sum(path.stat().st_size for path in options.output.glob("*.whl")) + checkout_size()
+    print(f"{size / 2**20:.1f} MiB of {LIMIT / 2**20:.0f} with the checkout")
+    return int(size > LIMIT)
+
+
+def requirements() -> list[str]:
+    """Return every package with the version that is installed here."""
+    return [*(f"{name}=={version(name)}" for name in NEEDED), *PEERS]
+
+
+def command(folder: Path, python: str, wanted: Sequence[str]) -> list[str]:
+    """Return the call of pip that fetches wheels for the machine, not for this one."""
+    platforms = [word for one in PLATFORMS for word in ("--platform", f"{one}_x86_64")]
+    call = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+    call += ["--python-version", python, "--implementation", "cp", *platforms]
+    return [*call, "--dest", str(folder), *wanted]
+
+
+def checkout_size() -> int:
+    """Return the bytes of what git knows of this checkout."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
+    paths = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
+    return sum(path.stat().st_size for path in paths if path.is_file())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray
 import torch
 from exit_codes import run_main
 
 from embedtrain.encoding.texts import encode_texts
+from embedtrain.errors import UserError
 from embedtrain.models.build import load_encoder
 
 
@@ -46,6 +46,11 @@ def main() -> None:
     parser.add_argument("--gpus", type=float, default=0, help="of each process")
     parser.add_argument("--batch-size", type=int, default=1024)
     arguments = parser.parse_args()
+    try:
+        import ray
+    except ImportError as error:
+        cure = 'Run pip install "ray[data]"'
+        raise UserError("ray", "is needed to encode but is not installed", cure=cure) from error
     ray.init(log_to_driver=False)
     texts = str(arguments.texts.resolve())
     names = (

@@ -105,27 +105,52 @@ def compare_systems(
 
 def comparison_table(rows: Sequence[ComparedScore], baseline: str) -> Table:
     """Lay comparisons out for a rich console."""
+    same = shared_words(rows)
+    about = f"{escape(same)}; " if same else ""
     caption = (
-        f"baseline: {escape(baseline)}; 95 % intervals of the paired difference; p corrected by Holm; "
+        f"{about}baseline: {escape(baseline)}; 95 % intervals of the paired difference; p corrected by Holm; "
         "found: the true difference that this much data would find with 80 % probability"
     ) + describe_few(row.num for row in rows)
-    table = Table("system", "task", box=box.SIMPLE_HEAD, caption=caption, caption_justify="left")
-    for heading in ("metric", "n", "score", "baseline", "difference", "p", "found"):
-        table.add_column(heading, justify="right")
+    table = Table(
+        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption, caption_justify="left"
+    )
+    table.add_column("system", overflow="fold")
+    if own := [own_words(row, rows) for row in rows if own_words(row, rows)]:
+        table.add_column("task", overflow="fold")
+    for heading in ("n", "score", "baseline", "difference", "p", "found"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         shown = row.p_value if row.task == ALL_TASKS else row.corrected_p_value
         table.add_row(
             escape(row.system),
-            escape(row.task),
-            metric_title(row.metric),
+            *([escape(own_words(row, rows))] if own else []),
             f"{row.num:,}" if row.num else "",
             f"{row.value:.3f}",
             f"{row.baseline_value:.3f}",
-            show_difference(row.difference, row.low, row.high, row.num),
+            show_difference(row.difference, row.low, row.high, row.num).replace(" ", "\n", 1),
             show_p_value(shown),
             f"{row.minimum_detectable_difference:.3f}",
         )
     return table
+
+
+def shared_words(rows: Sequence[ComparedScore]) -> str:
+    """Return the metric, and the task, that all rows are about; empty if they differ in both."""
+    metrics, tasks = _metrics(rows), {row.task for row in rows}
+    metric = metric_title(metrics.pop()) if len(metrics) == 1 else ""
+    task = tasks.pop() if len(tasks) == 1 else ""
+    return " on ".join(word for word in (metric, task) if word)
+
+
+def own_words(row: ComparedScore, rows: Sequence[ComparedScore]) -> str:
+    """Return the task of a row, and its metric, as far as they are not those of all."""
+    task = row.task if len({other.task for other in rows}) > 1 else ""
+    several = len(_metrics(rows)) > 1 and row.task != ALL_TASKS
+    return " ".join(word for word in (task, f"({metric_title(row.metric)})" * several) if word)
+
+
+def _metrics(rows: Sequence[ComparedScore]) -> set[str]:
+    return {row.metric for row in rows if row.task != ALL_TASKS}
 
 
 def write_comparison(rows: Sequence[ComparedScore], baseline: str, path: Path) -> None:

@@ -20,8 +20,8 @@ p.lead { font-size: 1.15rem; background: var(--soft); border-left: 4px solid var
 div.scroll { overflow-x: auto; margin: .75rem 0 } table { border-collapse: collapse; min-width: 50% }
 th, td { text-align: left; padding: .35rem 1.2rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums } td.number { white-space: nowrap; overflow-wrap: normal }
-th { color: var(--muted); font-weight: 600; font-size: .9rem } td { overflow-wrap: anywhere; min-width: 7rem } td.number { min-width: 0 }
-@media (max-width: 36rem) { th, td { padding-right: .6rem; font-size: .8rem } td { min-width: 4.5rem } td.number { min-width: 0; white-space: normal } }
+th { color: var(--muted); font-weight: 600; font-size: .9rem } td { overflow-wrap: anywhere; min-width: 7rem } td:first-child { min-width: 9rem } td.number { min-width: 0 }
+@media (max-width: 36rem) { th, td { padding-right: .6rem; font-size: .8rem } td { min-width: 4.5rem } td:first-child { min-width: 6rem } td.number { min-width: 0; white-space: normal } }
 div.figures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)) }
 figure { margin: 0 } svg { max-width: 100%; height: auto; display: block } svg text { font-family: system-ui, sans-serif }
 details { margin: .75rem 0 } summary { cursor: pointer; color: var(--c0) }

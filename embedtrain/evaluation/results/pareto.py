@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import compress
+from itertools import compress, pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +27,17 @@ SHOWN: dict[Cost, Callable[[float], str]] = {
     "latency": show_seconds,
     "encoding": show_seconds,
 }
+
+BESIDE = [
+    *(
+        ((x, y), "left" if x > 0 else "right", "bottom" if y > 0 else "top")
+        for y in (4, -4)
+        for x in (5, -5)
+    ),
+    *(((0, y), "center", "bottom" if y > 0 else "top") for y in (7, -7, 17, -17, 27, -27)),
+    *(((x, 0), "left" if x > 0 else "right", "center") for x in (7, -7)),
+]
+"""Where a name may stand: its distance from the point in points of print, and the edges that are near it."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +95,9 @@ def pareto_front(points: Sequence[Point], cost: Cost) -> list[bool]:
 
 def pareto_table(points: Sequence[Point], metric: str) -> Table:
     """Lay points out, best quality first; a star marks those on the front of that cost."""
-    table = Table(
-        "result", box=box.SIMPLE_HEAD, caption="* beaten by none on both quality and this cost"
-    )
+    caption = "* beaten by none on both quality and this cost"
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption)
+    table.add_column("result", overflow="fold")
     table.add_column(metric_title(metric), justify="right")
     for label in LABELS.values():
         table.add_column(label, justify="right")
@@ -117,27 +128,11 @@ def draw_pareto(points: Sequence[Point], metric: str, cost: Cost) -> str:
 
 def _draw(axes: Any, points: Sequence[Point], metric: str, cost: Cost) -> None:  # noqa: ANN401 - matplotlib is untyped here
     front = pareto_front(points, cost)
-    line = sorted(compress(points, front), key=lambda one: one.costs[cost])
-    axes.plot([one.costs[cost] for one in line], [one.quality for one in line], color=COLORS[0])
     costs = [point.costs[cost] for point in points]
-    middle = (min(costs) + max(costs)) / 2
-    ordered = sorted(zip(points, front, strict=True), key=lambda one: one[0].quality)
-    for number, (point, best) in enumerate(ordered):
-        place = (point.costs[cost], point.quality)
-        axes.plot(*([one] for one in place), "o", color=COLORS[0] if best else MUTED)
-        right = place[0] > middle
-        offset = (
-            -5 if right else 5,
-            6 if number % 2 else -13,
-        )  # neighbours do not write over each other
-        axes.annotate(
-            short_name(point.name),
-            place,
-            textcoords="offset points",
-            xytext=offset,
-            ha="right" if right else "left",
-            fontsize=9,
-        )
+    line = sorted((one.costs[cost], one.quality) for one in compress(points, front))
+    axes.plot(*zip(*line, strict=True), color=COLORS[0])
+    for point, best in zip(points, front, strict=True):
+        axes.plot([point.costs[cost]], [point.quality], "o", color=COLORS[0] if best else MUTED)
     if max(costs) > 10 * min(costs) > 0:
         axes.set_xscale("log")
     else:
@@ -146,3 +141,40 @@ def _draw(axes: Any, points: Sequence[Point], metric: str, cost: Cost) -> None: 
     axes.xaxis.set_major_formatter(lambda value, _: SHOWN[cost](value))
     axes.set_xlabel(LABELS[cost])
     axes.set_ylabel(short_name(metric_title(metric)))
+    _write_names(axes, [(one.name, (one.costs[cost], one.quality)) for one in points], line)
+
+
+def _write_names(
+    axes: Any,  # noqa: ANN401
+    names: Sequence[tuple[str, tuple[float, float]]],
+    line: Sequence[tuple[float, float]],
+) -> None:
+    """Write a name beside each point, where it covers least of the points, the line and other names."""
+    from matplotlib.transforms import Bbox
+
+    axes.figure.draw_without_rendering()  # only then is it known where things stand
+    dots = axes.transData.transform([place for _, place in names])
+    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in dots]
+    for start, end in pairwise(axes.transData.transform(line)):
+        steps = [start + (end - start) * part / 50 for part in range(51)]
+        taken += [Bbox.from_bounds(x - 1, y - 1, 2, 2) for x, y in steps]
+
+    def covered(text: Any) -> float:  # noqa: ANN401
+        box = text.get_window_extent()
+        shared = [Bbox.intersection(box, other) for other in [*taken, axes.bbox]]
+        areas = [0.0 if one is None else one.width * one.height for one in shared]
+        return sum(areas[:-1]) + 10 * (box.width * box.height - areas[-1])
+
+    for name, place in names:
+        written = [
+            axes.annotate(
+                short_name(name), place, textcoords="offset points", xytext=offset,
+                ha=across, va=along, fontsize=9, in_layout=False,
+            )
+            for offset, across, along in BESIDE
+        ]  # fmt: skip
+        best = min(written, key=covered)
+        taken.append(best.get_window_extent())
+        for text in written:
+            if text is not best:
+                text.remove()

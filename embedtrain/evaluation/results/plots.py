@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from embedtrain.errors import UserError, missing_extra
-from embedtrain.evaluation.results.comparison import ComparedScore
+from embedtrain.evaluation.results.comparison import ComparedScore, own_words, shared_words
 from embedtrain.evaluation.results.page import escape
 from embedtrain.evaluation.results.result import EvaluationResult
 from embedtrain.evaluation.results.wording import metric_title, short_name
@@ -51,7 +51,7 @@ def plot_comparison(rows: Sequence[ComparedScore], baseline: str, path: Path) ->
         UserError: If matplotlib is missing or the ending is none that it is asked to write.
     """
     labels = [
-        f"{short_name(row.system)}: {short_name(row.task)} ({short_name(metric_title(row.metric))})"
+        ": ".join(short_name(word) for word in (row.system, own_words(row, rows)) if word)
         for row in rows
     ]
     width = 8.0 + INCHES * max(0, max(map(len, labels), default=0) - USUAL_LABEL)
@@ -62,7 +62,9 @@ def plot_comparison(rows: Sequence[ComparedScore], baseline: str, path: Path) ->
         axes.axvline(0, color=MUTED, linewidth=1)
         axes.set_yticks(list(places), labels)
         axes.set_ylim(0.4, len(rows) + 0.6)
-        axes.set_xlabel(f"difference from {short_name(baseline)}, 95 % interval")
+        same = short_name(shared_words(rows))
+        about = f"{same}: " if same else ""
+        axes.set_xlabel(f"{about}difference from {short_name(baseline)}, 95 % interval")
         save_figure(figure, path)
 
 

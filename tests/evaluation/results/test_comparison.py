@@ -1,9 +1,11 @@
 """Comparisons of several systems over several tasks."""
 
 import json
+from io import StringIO
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from embedtrain.cli.main import app
@@ -13,7 +15,10 @@ from embedtrain.evaluation.results.comparison import (
     ALL_TASKS,
     SystemResults,
     compare_systems,
+    comparison_table,
     load_systems,
+    own_words,
+    shared_words,
     write_comparison,
 )
 from embedtrain.evaluation.results.plots import plot_comparison
@@ -152,6 +157,29 @@ def test_the_command_prints_a_table_and_writes_json_and_a_plot(systems, tmp_path
     assert plot.is_file()
     write_comparison([], "x", output)
     assert json.loads(output.read_text()) == {"baseline": "x", "comparisons": []}
+
+
+def test_a_narrow_terminal_cuts_nothing(systems):
+    rows = compare_systems(systems)
+    console = Console(width=80, file=StringIO())
+    console.print(comparison_table(rows, "base"))
+    shown = console.file.getvalue()
+    assert "…" not in shown
+    for row in rows:
+        assert f"[{row.low:+.3f}, {row.high:+.3f}]" in shown
+
+
+def test_what_all_rows_share_is_said_once(systems):
+    rows = compare_systems(systems)
+    ranked = [row for row in rows if row.metric == "ndcg_at_10"]
+    one_task = [row for row in ranked if row.task == ranked[0].task]
+    assert shared_words(one_task) == f"nDCG@10 on {ranked[0].task}"
+    assert [own_words(row, one_task) for row in one_task] == ["", ""]
+    assert shared_words(ranked) == "nDCG@10"
+    assert [own_words(row, ranked) for row in ranked] == [row.task for row in ranked]
+    assert shared_words(rows) == ""
+    assert own_words(ranked[0], rows) == f"{ranked[0].task} (nDCG@10)"
+    assert own_words(rows[-1], rows) == ALL_TASKS
 
 
 @pytest.mark.parametrize("flag", ["--output", "--plot"])

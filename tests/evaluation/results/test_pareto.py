@@ -6,7 +6,14 @@ from typer.testing import CliRunner
 from embedtrain.cli.main import app
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.efficiency import Efficiency, Latency, Machine
-from embedtrain.evaluation.results.pareto import Point, load_points, pareto_front, pareto_table
+from embedtrain.evaluation.results.pareto import (
+    Point,
+    _draw,
+    load_points,
+    pareto_front,
+    pareto_table,
+)
+from embedtrain.evaluation.results.plots import new_figure
 from embedtrain.evaluation.results.report import summarise
 from embedtrain.evaluation.results.result import EvaluatedData, write_result
 
@@ -48,6 +55,21 @@ def test_the_command_marks_the_front_and_draws_it(tmp_path):
     assert "100 ms *" in done.output
     assert "nDCG@10" in done.output
     assert (tmp_path / "p.svg").stat().st_size > 1000
+
+
+def test_names_cover_neither_points_nor_each_other():
+    crowd = [("minilm", 0.791, 1540), ("minilm-int8", 0.79, 394), ("minilm-96", 0.72, 384)]
+    crowd += [("minilm-binary", 0.75, 48), ("late-interaction", 0.74, 66_900), ("twin", 0.72, 384)]
+    points = [point(*one) for one in crowd]
+    with new_figure(None, width=4.4, height=3.2) as (figure, axes):
+        _draw(axes, points, "ndcg_at_10", "bytes")
+        figure.draw_without_rendering()
+        boxes = {text.get_text(): text.get_window_extent() for text in axes.texts}
+        dots = axes.transData.transform([(one.costs["bytes"], one.quality) for one in points])
+    assert set(boxes) == {one.name for one in points}
+    for name, box in boxes.items():
+        assert not any(box.overlaps(other) for key, other in boxes.items() if key != name), name
+        assert not any(box.contains(*dot) for dot in dots), name
 
 
 def test_files_of_one_name_in_two_folders_are_two_entries(tmp_path):

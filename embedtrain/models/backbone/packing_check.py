@@ -119,7 +119,8 @@ def as_right(
         sizes: Tokens of each text.
         floor: An error beside a text's states that is always allowed.
     """
-    for text, one, other in zip(*(x.split(list(sizes)) for x in (exact, usual, ours)), strict=True):
+    parts = (torch.split(x, list(sizes)) for x in (exact, usual, ours))
+    for text, one, other in zip(*parts, strict=True):
         allowed = torch.maximum(2 * (one - text).norm(), max(floor, TOLERANCE) * text.norm())
         if not (other - text).norm() <= allowed:  # NaN is not
             return False

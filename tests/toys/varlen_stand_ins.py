@@ -83,7 +83,9 @@ def install(monkeypatch: pytest.MonkeyPatch) -> None:
     three = SimpleNamespace(flash_attn_varlen_func=flash_3)
     monkeypatch.setitem(sys.modules, "flash_attn", two)
     monkeypatch.setitem(sys.modules, "flash_attn_interface", three)
-    monkeypatch.setitem(sys.modules, "kernels", SimpleNamespace(get_kernel=lambda name: two))
+    monkeypatch.setitem(
+        sys.modules, "kernels", SimpleNamespace(get_kernel=lambda name, version: two)
+    )
     monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", varlen_attn)
     monkeypatch.setattr(torch.ops.aten, "_flash_attention_forward", flash_operator, raising=False)
     monkeypatch.setattr(

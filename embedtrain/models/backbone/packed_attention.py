@@ -44,8 +44,11 @@ def packed_attention(
     told = is_causal is not None  # a decoder that was told otherwise says so with each call
     causal = bool(is_causal if told else getattr(module, "is_causal", False))
     mask_window = getattr(getattr(module, "config", None), "sliding_window", None)
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     result = attend(
-        *(x[0].transpose(0, 1) for x in (query, key, value)),
+        q,
+        k,
+        v,
         layout.cu_seqlens,
         layout.max_seqlen,
         layer_window(sliding_window, causal=causal, told=told, mask_window=mask_window),

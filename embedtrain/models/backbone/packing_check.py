@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from embedtrain.packed import Texts
+from embedtrain.precision import float32_products
 
 logger = logging.getLogger(__name__)
 
@@ -76,18 +77,19 @@ def states_agree(
 ) -> bool:
     """Compare what two ways make of the same texts, within what the type of number allows.
 
-    In float32 they must agree to 1e-4 of the largest state. Where products are rounded to fewer bits, both are
-    compared with float32: no text may be more than twice as wrong packed as padded.
+    In float32 on a CPU they must agree to 1e-4 of the largest state. Where products may be rounded to fewer bits,
+    both are compared with float32: no text may be more than twice as wrong packed as padded.
     """
     training = backbone.training
     backbone.eval()
-    rounded = torch.finfo(running.dtype).bits < 32
+    half = torch.finfo(running.dtype).bits < 32
+    exactly = torch.autocast(running.device, enabled=False)
     try:
-        with torch.autocast(running.device, enabled=False):
+        with float32_products("ieee", running.device), exactly:
             exact = padded().float()
-            if not rounded:
+            if running.device == "cpu" and not half:
                 return _close(packed().float(), exact)
-        with torch.autocast(running.device, running.dtype):
+        with torch.autocast(running.device, running.dtype if half else None, enabled=half):
             usual, ours = padded().float(), packed().float()
     except (TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
         logger.info("packing is not possible with this backbone: %s", error)
@@ -119,7 +121,8 @@ def as_right(
         sizes: Tokens of each text.
         floor: An error beside a text's states that is always allowed.
     """
-    for text, one, other in zip(*(x.split(list(sizes)) for x in (exact, usual, ours)), strict=True):
+    parts = (torch.split(x, list(sizes)) for x in (exact, usual, ours))
+    for text, one, other in zip(*parts, strict=True):
         allowed = torch.maximum(2 * (one - text).norm(), max(floor, TOLERANCE) * text.norm())
         if not (other - text).norm() <= allowed:  # NaN is not
             return False

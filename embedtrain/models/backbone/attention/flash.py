@@ -16,7 +16,7 @@ from torch import Tensor
 from embedtrain.models.backbone.attention.layout import Layout
 from embedtrain.models.backbone.attention.rules import CAUSAL, Rules
 
-HUB_KERNEL = "kernels-community/flash-attn2"
+HUB_KERNEL, HUB_VERSION = "kernels-community/flash-attn2", 4
 
 Rows = Float[Tensor, "tokens heads head_dim"]
 KeyRows = Float[Tensor, "tokens key_heads head_dim"]
@@ -26,12 +26,15 @@ def varlen(q: Rows, k: KeyRows, v: KeyRows, layout: Layout, rules: Rules) -> Row
     """Attend by ``torch.nn.attention.varlen.varlen_attn``."""
     from torch.nn.attention.varlen import varlen_attn
 
+    head_dim = q.shape[-1]
     k, v, cu_seqlens_k, max_seqlen_k = _looked_at(k, v, layout)
-    result: Tensor = varlen_attn(  # type: ignore[assignment]
-        *_whole_eights(q, k, v), layout.cu_seqlens, cu_seqlens_k, layout.max_seqlen, max_seqlen_k,
+    q, k, v = _whole_eights(q, k, v)
+    result = varlen_attn(
+        q, k, v, layout.cu_seqlens, cu_seqlens_k, layout.max_seqlen, max_seqlen_k,
         scale=rules.scale, window_size=rules.reach, enable_gqa=k.shape[1] != q.shape[1],
     )  # fmt: skip
-    return result[..., : q.shape[-1]]
+    assert isinstance(result, Tensor)
+    return result[..., :head_dim]
 
 
 def torch_flash(q: Rows, k: KeyRows, v: KeyRows, layout: Layout, rules: Rules) -> Rows:
@@ -58,7 +61,7 @@ def kernels(q: Rows, k: KeyRows, v: KeyRows, layout: Layout, rules: Rules) -> Ro
 
 @cache
 def _hub_kernel() -> Any:  # noqa: ANN401 - a module
-    return importlib.import_module("kernels").get_kernel(HUB_KERNEL)
+    return importlib.import_module("kernels").get_kernel(HUB_KERNEL, version=HUB_VERSION)
 
 
 def _flash_attn(module: Any, q: Rows, k: KeyRows, v: KeyRows, layout: Layout, rules: Rules) -> Rows:  # noqa: ANN401

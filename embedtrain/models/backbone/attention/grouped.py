@@ -93,7 +93,7 @@ def _in_blocks(
     q = F.pad(q, (0, 0, 0, spare))
     k, v = (F.pad(x, (0, 0, left, count * block - attended + right)) for x in (k, v))
     # Blocks stand beside texts: [texts * blocks, heads, rows, head_dim].
-    q = q.unflatten(2, (count, block)).transpose(1, 2).flatten(0, 1)
+    q = q.reshape(texts, -1, count, block, q.shape[-1]).transpose(1, 2).flatten(0, 1)
     k, v = (
         x.unfold(2, block + left + right, block).permute(0, 2, 1, 4, 3).flatten(0, 1)
         for x in (k, v)
@@ -104,7 +104,8 @@ def _in_blocks(
     places = columns.to(q.device) + starts
     seen = seen & (places >= 0) & (places < attended)
     seen = seen[None, :, None].expand(texts, -1, -1, -1, -1).flatten(0, 1)
-    result = _product(q, k, v, rules, seen).unflatten(0, (texts, count))
+    result = _product(q, k, v, rules, seen)
+    result = result.reshape(texts, count, *result.shape[1:])
     return result.transpose(1, 2).flatten(2, 3)[:, :, :length]
 
 

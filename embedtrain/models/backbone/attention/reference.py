@@ -48,8 +48,9 @@ def flash_attn_varlen_func(
         raise ValueError("max_seqlen is not the length of the longest text")
     scale = q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale
     rules = Rules(scale, window_size, causal, dropout_p, softcap)
-    parts = zip(q.split(query_sizes), k.split(key_sizes), v.split(key_sizes), strict=True)
-    return torch.cat([_one_text(*part, rules) for part in parts]).to(q.dtype)
+    sizes = query_sizes, key_sizes, key_sizes
+    parts = (torch.split(x, size) for x, size in zip((q, k, v), sizes, strict=True))
+    return torch.cat([_one_text(*text, rules) for text in zip(*parts, strict=True)]).to(q.dtype)
 
 
 def _one_text(q: Tensor, k: Tensor, v: Tensor, rules: Rules) -> Tensor:

@@ -1,14 +1,33 @@
 """The command that compares a recipe's gradients with those of the plain loss."""
 
+from typing import Annotated
+
 import typer
 
 from embedtrain.cli.options import Overrides, RecipeArgument, read_recipe
 
-EXAMPLES = ("embedtrain doctor quickstart", "embedtrain doctor my.yaml trainer.rematerialize=true")
+EXAMPLES = (
+    "embedtrain doctor quickstart",
+    "embedtrain doctor my.yaml trainer.rematerialize=true",
+    "embedtrain doctor --tune",
+)
+TuneOption = Annotated[
+    bool,
+    typer.Option(
+        "--tune",
+        help="Time the fused kernels against library products on this GPU instead, and keep the times "
+        "for `backend: auto`.",
+    ),
+]
 
 
-def doctor(recipe: RecipeArgument = "quickstart", overrides: Overrides = None) -> None:
+def doctor(
+    recipe: RecipeArgument = "quickstart", overrides: Overrides = None, tune: TuneOption = False
+) -> None:
     """Prove on this machine that a recipe's gradients are those of the plain loss."""
+    if tune:
+        _tune()
+        return
     loaded = read_recipe(recipe, overrides)
     from rich.console import Console
     from rich.table import Table
@@ -32,3 +51,18 @@ def doctor(recipe: RecipeArgument = "quickstart", overrides: Overrides = None) -
     )
     if not diagnosis.healthy:
         raise typer.Exit(1)
+
+
+def _tune() -> None:
+    """Time both ways of each operation and print what ``auto`` takes from now on."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from embedtrain.workflows.tuning import tune
+
+    table = Table("Operation", "Type", "Dim", "Scores", "Fused ms", "Chunked ms")
+    for one in tune():
+        seconds = (one.fused_seconds, one.chunked_seconds)
+        sizes = (str(one.dim), f"{one.scores:,}")
+        table.add_row(one.operation, one.dtype, *sizes, *(f"{1e3 * s:.3g}" for s in seconds))
+    Console().print(table)

@@ -61,7 +61,10 @@ def run_steps(shadow: ShadowCuda, module, batch=random_batch, count=2) -> list[S
     module._trainer = trainer
     kernel = SimpleNamespace(exponentiate=shadow.kernel("exponentiate_rows", _exponentiate))
     found, accumulate = [], module.config.accumulate
-    with mock.patch("embedtrain.ops.exponentials._kernel", return_value=kernel):
+    with (
+        mock.patch("embedtrain.ops.exponentials._kernel", return_value=kernel),
+        mock.patch("embedtrain.ops.choices.TABLE", ()),  # no kernel runs on a shadow
+    ):
         for number in range(count * accumulate):
             with shadow.step() as step:
                 loss = module.training_step(batch(number).to("cuda"), number)

@@ -90,7 +90,7 @@ def _as_vectors(block: Tensor | TokenEmbeddings) -> Vectors:
 
 def join_shares(shares: Sequence[Sequence[Vectors]], num_texts: int, first: int = 0) -> Vectors:
     """Lay the blocks that the ranks have encoded, rank by rank, in the order of the texts."""
-    by_number = {}
+    by_number: dict[int, Vectors] = {}
     for rank, share in enumerate(shares):
         by_number |= dict(
             zip(own_blocks(num_texts, Shard(rank, len(shares)), first), share, strict=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.data.readers.beir import RetrievalTask
@@ -24,6 +25,7 @@ from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.retrieval.dense.exact import SearchResult, resident
 from embedtrain.retrieval.dense.sets import set_query
 from embedtrain.retrieval.search import search
+from embedtrain.types import TokenVectors
 from embedtrain.workflows.encode.file import DOCUMENT_COLUMNS, read_texts
 from embedtrain.workflows.prepare import load_task, open_data
 
@@ -74,8 +76,9 @@ class Searcher:
             self.texts, self.ids = task.documents, task.document_ids
         key, cache = model_key(self.model), default_cache()
         kept = embed_once(self.model, key, self.texts, "document", cache, precision=precision)
-        one_each = isinstance(kept, np.ndarray) and interaction_of(self.model) is None
-        self.embeddings = resident(kept, self.model.device) if one_each else kept
+        self.embeddings: np.ndarray | Tensor | TokenVectors = kept
+        if isinstance(kept, np.ndarray) and interaction_of(self.model) is None:
+            self.embeddings = resident(kept, self.model.device)
 
     def search(self, query: str, num_results: int = 5) -> list[Hit]:
         """Return the best documents for a query, best first."""

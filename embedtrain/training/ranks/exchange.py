@@ -30,7 +30,7 @@ def to_first(value: T) -> list[T] | None:
         dist.recv(size, rank, group=group)
         message = torch.empty(int(size), dtype=torch.uint8)
         dist.recv(message, rank, group=group)
-        values.append(pickle.loads(message.numpy()))
+        values.append(pickle.loads(message.numpy().data))
     return values
 
 

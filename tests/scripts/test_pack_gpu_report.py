@@ -1,0 +1,34 @@
+import subprocess
+from importlib.metadata import version
+
+import pytest
+from places import SCRIPTS
+
+
+@pytest.fixture
+def pack(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import pack_gpu_report
+
+    return pack_gpu_report
+
+
+def test_wheels_are_fetched_for_the_machine_in_the_versions_tested_here(pack, tmp_path, monkeypatch, capsys):  # fmt: skip
+    calls, run = [], subprocess.run
+
+    def instead(command, **options):
+        if "pip" not in command:
+            return run(command, **options)
+        calls.append(command)
+        return (tmp_path / "toy-1-py3-none-any.whl").write_bytes(b"0" * 2**20)
+
+    monkeypatch.setattr(pack.subprocess, "run", instead)
+    arguments = ["--output", str(tmp_path), "--python", "3.13", "--have", "tqdm"]
+    assert pack.main(arguments) == 0
+    (call,) = calls
+    assert call[call.index("--python-version") + 1] == "3.13"
+    assert f"transformers=={version('transformers')}" in call
+    assert not any(word.startswith(("tqdm==", "torch==")) for word in call)
+    assert "MiB of 64 with the checkout" in capsys.readouterr().out
+    monkeypatch.setattr(pack, "LIMIT", 2**20)
+    assert pack.main(arguments) == 1

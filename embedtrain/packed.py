@@ -32,7 +32,8 @@ class Movable:
         if all(_is_on(tensor, torch.device(device)) for tensor in _tensors(self)):
             return self
         if torch.device(device).type == "cuda" and _fits(_tensors(self)):
-            return Parcel.of(self).open(device, self)
+            sent: T = Parcel.of(self).open(device, self)
+            return sent
         moved = {name: value.to(device, non_blocking=non_blocking) for name, value in _parts(self)}
         return _remembering(replace(self, **moved), self._known_host())
 

@@ -75,7 +75,7 @@ def in_grid(
 ) -> Shaped[Tensor, "texts width ..."]:
     """Lay values out in a grid of so many texts and columns, each at its place of :func:`grid_places`."""
     grid = values.new_full((shape[0] * shape[1], *values.shape[1:]), filling)
-    return grid.index_put((places,), values).unflatten(0, (shape[0], shape[1]))
+    return grid.index_put((places,), values).view(*shape[:2], *values.shape[1:])
 
 
 def pack_states(

@@ -4,6 +4,7 @@ Nothing is timed while a model trains: the same problem is computed in the same 
 every run. ``embedtrain doctor --tune`` measures once and writes the times into the cache.
 """
 
+import logging
 import os
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -15,7 +16,8 @@ import torch
 
 from embedtrain.files import default_cache, read_json, write_json
 from embedtrain.ops.backend import KERNEL_DTYPES
-from embedtrain.progress import console
+
+logger = logging.getLogger(__name__)
 
 Operation = Literal["infonce", "maxsim"]
 FILE = "backends.json"
@@ -116,7 +118,7 @@ def choose(
 @cache
 def announce(operation: Operation, choice: Choice) -> None:
     """Say once what ``auto`` took."""
-    console.print(f"{operation}: backend auto is {choice.backend} here: {choice.reason}")
+    logger.info("%s: backend auto is %s here: %s", operation, choice.backend, choice.reason)
 
 
 def keep(device: torch.device, times: list[Measured]) -> Path:

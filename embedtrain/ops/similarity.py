@@ -116,7 +116,10 @@ def take(embeddings: Embeddings, rows: Int64[Tensor, " chosen"]) -> Embeddings:
 
 def widen(embeddings: Embeddings) -> Embeddings:
     """Return embeddings in float32 at least."""
-    return _cast(embeddings, torch.promote_types(_values(embeddings).dtype, torch.float32))
+    wide = torch.promote_types(_values(embeddings).dtype, torch.float32)
+    if isinstance(embeddings, Tensor):
+        return _cast(embeddings, wide)
+    return _cast(embeddings, wide)
 
 
 def as_computed(embeddings: Kind) -> Kind:

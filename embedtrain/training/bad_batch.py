@@ -52,7 +52,7 @@ class LossWatch:
         here = torch.empty((), dtype=loss.dtype, pin_memory=True)
         here.copy_(loss.detach(), non_blocking=True)
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        event.record()  # type: ignore[no-untyped-call]
+        event.record()
         self._unseen = here, event, judge
 
     def look(self, *, is_late: bool = False) -> None:
@@ -60,7 +60,7 @@ class LossWatch:
         if self._unseen is not None:
             here, event, judge = self._unseen
             self._unseen = None
-            event.synchronize()  # type: ignore[no-untyped-call]
+            event.synchronize()
             judge(here.item(), is_late)
 
 

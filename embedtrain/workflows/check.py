@@ -1,7 +1,7 @@
 """Workflow: what would this recipe do? Everything but training."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -48,7 +48,7 @@ class CheckReport:
     """The resolved recipe, what its data look like, and what training would take."""
 
     recipe: AnyRecipe
-    sources: list[tuple[str, SourceReport | SpanReport]]
+    sources: Sequence[tuple[str, SourceReport | SpanReport]]
     estimate: Estimate
     held_out: list[str]
     """What ``fraction`` keeps out of training, a sentence for each section."""

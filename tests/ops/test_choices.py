@@ -90,8 +90,9 @@ def test_a_cpu_has_nothing_to_choose_unless_triton_interprets(monkeypatch):
     assert choose("infonce", CPU, torch.float32, 16, LARGE).backend == "chunked"
 
 
-def test_a_choice_is_said_once(capsys):
+def test_a_choice_is_said_once(caplog):
+    caplog.set_level("INFO", logger="embedtrain")
     choices.announce.cache_clear()
     for _ in range(2):
         choices.announce("infonce", choices.Choice("fused", "of a reason"))
-    assert capsys.readouterr().err.count("infonce: backend auto is fused here: of a reason") == 1
+    assert caplog.text.count("infonce: backend auto is fused here: of a reason") == 1

@@ -163,7 +163,7 @@ def _write_names(
         box = text.get_window_extent()
         shared = [Bbox.intersection(box, other) for other in [*taken, axes.bbox]]
         areas = [0.0 if one is None else one.width * one.height for one in shared]
-        return sum(areas[:-1]) + 10 * (box.width * box.height - areas[-1])
+        return float(sum(areas[:-1]) + 10 * (box.width * box.height - areas[-1]))
 
     for name, place in names:
         written = [

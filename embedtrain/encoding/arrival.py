@@ -37,7 +37,7 @@ class Arriving:
         finite = download(vectors.isfinite().all())
         if isinstance(embeddings, TokenEmbeddings):
             parts = {one.name: getattr(embeddings, one.name) for one in fields(embeddings)}
-            moved = {
+            moved: dict[str, Any] = {
                 name: download(part.float() if part.is_floating_point() else part)
                 for name, part in parts.items()
                 if isinstance(part, Tensor) and name != "gates"
@@ -47,7 +47,7 @@ class Arriving:
             embeddings = download(embeddings.float())
         event = None
         if vectors.device.type == "cuda":
-            event = torch.cuda.Event()
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record()
         return cls(embeddings, finite, side, precision, event)
 

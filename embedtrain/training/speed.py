@@ -13,6 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from embedtrain.models.encoder import TextEncoder
 from embedtrain.training.callbacks import SPEED
 from embedtrain.training.devices import product_type, this_device
 from embedtrain.training.flops import StepWork, pretraining_counter, retrieval_counter
@@ -119,6 +120,7 @@ def step_counter(module: TrainedModule) -> Callable[[Any], StepWork]:
     """Return what counts the batches of a module."""
     if isinstance(module, RetrievalModule):
         retrieval, counted = module, module.config.num_ranks
+        assert isinstance(retrieval.model, TextEncoder)
         count = retrieval_counter(
             retrieval.model, num_ranks=counted, only_queries=retrieval.frozen is not None
         )

@@ -49,8 +49,9 @@ def flash_attn_varlen_func(
     scale = q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale
     rules = Rules(scale, window_size, causal, dropout_p, softcap)
     sizes = query_sizes, key_sizes, key_sizes
-    parts = (torch.split(x, size) for x, size in zip((q, k, v), sizes, strict=True))
-    return torch.cat([_one_text(*text, rules) for text in zip(*parts, strict=True)]).to(q.dtype)
+    parts = [torch.split(x, size) for x, size in zip((q, k, v), sizes, strict=True)]
+    texts = zip(parts[0], parts[1], parts[2], strict=True)
+    return torch.cat([_one_text(*text, rules) for text in texts]).to(q.dtype)
 
 
 def _one_text(q: Tensor, k: Tensor, v: Tensor, rules: Rules) -> Tensor:

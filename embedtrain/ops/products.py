@@ -57,7 +57,7 @@ def multiply(
     if left.device.type != "cuda":  # no unit for it: the same numbers, widened
         left, right = left.to(wide), right.to(wide)
         return torch.bmm(left, right) if batched else torch.mm(left, right)
-    product: Tensor = (torch.bmm if batched else torch.mm)(left, right, out_dtype=wide)  # type: ignore[operator, call-overload]
+    product: Tensor = (torch.bmm if batched else torch.mm)(left, right, out_dtype=wide)
     return product
 
 
@@ -72,7 +72,7 @@ def multiply_into(
     elif left.device.type != "cuda":
         torch.mm(left.to(out.dtype), right.to(out.dtype), out=out)
     else:
-        torch.mm(left, right, out_dtype=out.dtype, out=out)  # type: ignore[call-overload]
+        torch.mm(left, right, out_dtype=out.dtype, out=out)
 
 
 def add_product(
@@ -89,7 +89,7 @@ def add_product(
     elif left.device.type != "cuda":
         torch.addmm(out, left.to(out.dtype), right.to(out.dtype), out=out)
     else:
-        torch.addmm(out, left, right, out_dtype=out.dtype, out=out)  # type: ignore[call-overload]
+        torch.addmm(out, left, right, out_dtype=out.dtype, out=out)
 
 
 @contextmanager

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from embedtrain.errors import UserError
 from embedtrain.ops.exponentials import only_where
-from embedtrain.ops.similarity import pair_scores, single_vectors, take
+from embedtrain.ops.similarity import pair_scores, single_vectors
+from embedtrain.packed import upload
 from embedtrain.types import Embeddings, RetrievalOutputs
 
 
@@ -31,7 +32,7 @@ class ScoredPairs:
     def vectors(self) -> tuple[Float[Tensor, "pairs dim"], Float[Tensor, "pairs dim"]]:
         """Return both texts' vectors, for objectives that need more than their similarity."""
         query, document = single_vectors(self.query, self.document)
-        return take(query, self.owners), document
+        return query[upload(self.owners, query.device)], document
 
 
 def scored_pairs(outputs: RetrievalOutputs) -> ScoredPairs:

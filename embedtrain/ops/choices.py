@@ -17,9 +17,8 @@ import torch
 from embedtrain.files import default_cache, read_json, write_json
 from embedtrain.ops.backend import KERNEL_DTYPES
 
-logger = logging.getLogger(__name__)
-
 Operation = Literal["infonce", "maxsim"]
+logger = logging.getLogger(__name__)
 FILE = "backends.json"
 """Measured times of all devices of this machine, in the cache."""
 
@@ -44,28 +43,23 @@ class Rule:
     reason: str
 
 
-TABLE = (
-    Rule(
-        "infonce",
-        (80, 90, 100),
-        ("bf16", "fp16"),
-        largest_dim=256,
-        fewest_scores=2**24,
-        reason="up to 256 dimensions the kernels keep their own rows on the chip and never write a score",
-    ),
-    Rule(
-        "maxsim",
-        (80, 90, 100),
-        ("bf16", "fp16"),
-        largest_dim=128,
-        fewest_scores=1,
-        reason="the similarities of tokens, which tiles would write and read again, never leave the chip",
-    ),
+HALF = ("bf16", "fp16")
+KEPT_ON_CHIP = "the scores of the forward pass are never written, and their slopes once"
+TOKENS_ON_CHIP = (
+    "the similarities of tokens, which tiles would write and read, never leave the chip"
 )
-"""From the arithmetic of data sheets and compiled kernels: computed, not measured. On sm_90 the backward kernel
-of InfoNCE is bound by its products up to 256 dimensions (at least 704 of 989 TFLOP/s with an L2 of 5.5 TB/s);
-beyond, its blocks become too thin for the matrix units and 16-bit library products win. float32 kernels make
-three TF32 products of one. What no rule names is chunked."""
+TABLE = (
+    Rule("infonce", (80,), HALF, 768, 2**24, KEPT_ON_CHIP),
+    Rule("infonce", (90,), HALF, 384, 2**24, KEPT_ON_CHIP),
+    Rule("infonce", (100,), HALF, 128, 2**24, KEPT_ON_CHIP),
+    Rule("infonce", (80, 90, 100), ("fp32",), 128, 2**24, KEPT_ON_CHIP),
+    Rule("maxsim", (80, 90, 100), HALF, 128, 1, TOKENS_ON_CHIP),
+)
+"""Computed from data sheets, not measured. Chunked takes three library products (at an assumed 0.65 of the peak)
+and moves 18 bytes for each score; fused takes two of its own (at the share of the peak that ``kernels/README.md``
+computes: up to 77, 34 and 21 % on sm_80, sm_90 and sm_100) and two library products, and moves 6 bytes. The more
+dimensions, the more the products weigh: at 65,536 x 65,536 scores in bfloat16 an H100 would need 20 ms fused
+against 31 chunked at 128 dimensions, 38 against 41 at 384, 66 against 57 at 768. What no rule names is chunked."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +112,7 @@ def choose(
 @cache
 def announce(operation: Operation, choice: Choice) -> None:
     """Say once what ``auto`` took."""
-    logger.info("%s: backend auto is %s here: %s", operation, choice.backend, choice.reason)
+    logger.info("%s: backend auto is %s: %s", operation, *choice)
 
 
 def keep(device: torch.device, times: list[Measured]) -> Path:

@@ -116,10 +116,9 @@ def take(embeddings: Embeddings, rows: Int64[Tensor, " chosen"]) -> Embeddings:
 
 def widen(embeddings: Embeddings) -> Embeddings:
     """Return embeddings in float32 at least."""
-    wide = torch.promote_types(_values(embeddings).dtype, torch.float32)
-    if isinstance(embeddings, Tensor):
-        return _cast(embeddings, wide)
-    return _cast(embeddings, wide)
+    dtype = torch.promote_types(_values(embeddings).dtype, torch.float32)
+    # One call each: a type variable stands for one kind, not for either.
+    return _cast(embeddings, dtype) if isinstance(embeddings, Tensor) else _cast(embeddings, dtype)
 
 
 def as_computed(embeddings: Kind) -> Kind:

@@ -31,10 +31,11 @@ def hopper(monkeypatch):
 @pytest.mark.parametrize(
     ("operation", "dtype", "dim", "scores", "backend"),
     [
-        ("infonce", HALF, 256, LARGE, "fused"),
-        ("infonce", HALF, 257, LARGE, "chunked"),
+        ("infonce", HALF, 384, LARGE, "fused"),
+        ("infonce", HALF, 385, LARGE, "chunked"),
         ("infonce", HALF, 256, 2**20, "chunked"),
-        ("infonce", torch.float32, 128, LARGE, "chunked"),
+        ("infonce", torch.float32, 128, LARGE, "fused"),
+        ("infonce", torch.float32, 256, LARGE, "chunked"),
         ("maxsim", HALF, 128, 100, "fused"),
         ("maxsim", HALF, 256, 100, "chunked"),
     ],
@@ -91,8 +92,8 @@ def test_a_cpu_has_nothing_to_choose_unless_triton_interprets(monkeypatch):
 
 
 def test_a_choice_is_said_once(caplog):
-    caplog.set_level("INFO", logger="embedtrain")
+    caplog.set_level("INFO", logger="embedtrain.ops.choices")
     choices.announce.cache_clear()
     for _ in range(2):
         choices.announce("infonce", choices.Choice("fused", "of a reason"))
-    assert caplog.text.count("infonce: backend auto is fused here: of a reason") == 1
+    assert caplog.messages == ["infonce: backend auto is fused: of a reason"]

@@ -118,7 +118,9 @@ def widen(embeddings: Embeddings) -> Embeddings:
     """Return embeddings in float32 at least."""
     dtype = torch.promote_types(_values(embeddings).dtype, torch.float32)
     # One call each: a type variable stands for one kind, not for either.
-    return _cast(embeddings, dtype) if isinstance(embeddings, Tensor) else _cast(embeddings, dtype)
+    if isinstance(embeddings, Tensor):
+        return _cast(embeddings, dtype)
+    return _cast(embeddings, dtype)
 
 
 def as_computed(embeddings: Kind) -> Kind:

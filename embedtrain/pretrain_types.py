@@ -7,11 +7,10 @@ The legend of axis names stands in :mod:`embedtrain.types`. Further here: ``draw
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from embedtrain.packed import Movable, Texts
+from embedtrain.packed import Movable, Texts, token_places
 
 
 @dataclass(frozen=True)
@@ -85,17 +84,18 @@ class MaskedBatch(Movable):
 
     def select(self, rows: Int64[Tensor, " chosen"]) -> "MaskedBatch":
         """Return the texts at ``rows``, in that order; ``partners`` still count in the whole batch."""
-        ids = self.texts.ids
-        places = Texts(torch.arange(len(ids), device=ids.device), self.texts.lengths).select(rows)
+        host, rows = self.on_host, rows.cpu()
+        places, lengths = token_places(host.texts.lengths, rows)
         by_token = {
-            name: getattr(self, name)[places.ids]
+            name: getattr(host, name)[places]
             for name in (
                 "special", "encoder_ids", "encoder_masked", "decoder_ids", "decoder_masked",
                 "decoder_draws", "decoder_picks",
             )
         }  # fmt: skip
-        texts = Texts(ids[places.ids], places.lengths)
-        return replace(self, texts=texts, partners=self.partners[rows], **by_token)
+        texts = Texts(host.texts.ids[places], lengths)
+        chosen = replace(host, texts=texts, partners=host.partners[rows], **by_token)
+        return chosen.to(self.partners.device)
 
 
 @dataclass(frozen=True)

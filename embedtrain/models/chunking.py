@@ -25,7 +25,6 @@ from embedtrain.progress import console
 from embedtrain.types import TokenEmbeddings
 
 Encoded = TypeVar("Encoded")
-Chunk = TypeVar("Chunk")
 
 
 @dataclass(frozen=True)
@@ -138,20 +137,20 @@ def encode_tokens_in_chunks(
     return together.select(inverse)
 
 
-def encode_again(
-    encode: Callable[[Chunk], Encoded], chunk: Chunk, on_device: Tensor, *, recall: bool
+def computed_again(
+    function: Callable[..., Encoded], *inputs: object, on_device: Tensor, recall: bool = False
 ) -> Encoded:
-    """Encode a chunk now and once more in the backward pass, which draws the same random numbers.
+    """Call ``function`` now and once more in the backward pass, which draws the same random numbers.
 
-    torch replays those of the devices whose tensors are among the arguments; it does not look into a chunk, so
-    ``on_device`` is any tensor of it.
+    torch replays the random numbers of the devices whose tensors are among the arguments. It does not look into our
+    values, so ``on_device`` is any tensor where they are. ``recall``: see :class:`Execution`.
     """
 
-    def run(chunk: Chunk, _: Tensor) -> Encoded:
-        return encode(chunk)
+    def run(_: Tensor, *inputs: object) -> Encoded:
+        return function(*inputs)
 
     contexts = recall_contexts if recall else noop_context_fn
-    result: Encoded = checkpoint(run, chunk, on_device, use_reentrant=False, context_fn=contexts)
+    result: Encoded = checkpoint(run, on_device, *inputs, use_reentrant=False, context_fn=contexts)
     return result
 
 
@@ -172,7 +171,10 @@ def _run(
     for number, rows in enumerate(chunks, 1):
         chunk = texts.select(rows)
         if number <= again:
-            parts.append(encode_again(encode, chunk, chunk.ids, recall=execution.recall))
+            again_later = computed_again(
+                encode, chunk, on_device=chunk.ids, recall=execution.recall
+            )
+            parts.append(again_later)
         else:
             parts.append(encode(chunk))
     for _ in range(idle):

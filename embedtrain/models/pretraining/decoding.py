@@ -4,16 +4,16 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.files import read_weights
 from embedtrain.models.backbone.fit import compare, shapes_of
 from embedtrain.models.backbone.language_head import MaskedLanguageModel
-from embedtrain.models.pooling import positions
+from embedtrain.models.pooling import grid_places, in_grid, positions
 from embedtrain.models.pretraining.decoder import Decoder, visible_by_position
-from embedtrain.packed import Texts
+from embedtrain.packed import Texts, upload
 from embedtrain.pretrain_types import Computation, MaskedBatch
 from embedtrain.section import Count, Section
 
@@ -83,30 +83,37 @@ def decode(
     early: Float[Tensor, "tokens dim"] | None,
 ) -> Float[Tensor, "labelled dim"]:
     """Rebuild the texts of a chunk from one vector each; return hidden states of the labelled tokens."""
-    lengths = chunk.texts.lengths
-    width = int(lengths.max())
-    inside = torch.arange(width, device=lengths.device) < lengths[:, None]
+    texts, device = chunk.texts, chunk.texts.ids.device
+    width = int(texts.sizes.max())
+    inside = torch.arange(width, device=device) < texts.lengths[:, None]
+    in_row = upload(grid_places(texts.sizes, width), device)
     if computation.decoder == "enhanced":
-        context = _with_vectors(_embed(decoder, language, chunk.texts), vectors, inside)
-        draws = _padded(chunk.decoder_draws, inside)
-        visible = visible_by_position(inside, draws, _padded(chunk.decoder_picks, inside))
+        embedded = _embed(decoder, language, texts)
+        context = _with_vectors(embedded, vectors, in_row, inside.shape)
+        draws, picks = (
+            in_grid(values, in_row, inside.shape)
+            for values in (chunk.decoder_draws, chunk.decoder_picks)
+        )
+        visible = visible_by_position(inside, draws, picks)
         states = decoder.enhanced(
             _queries(decoder, language, computation, vectors, inside), context, visible
         )
     else:
         tokens = early
         if tokens is None:
-            tokens = _embed(decoder, language, Texts(chunk.decoder_ids, lengths))
-        states = decoder.plain(_with_vectors(tokens, vectors, inside), inside[:, None, :])
-    wanted = torch.zeros_like(inside).masked_scatter(inside, decoder_labels(computation, chunk))
-    return language.transform(states[wanted])
+            hidden = Texts(chunk.decoder_ids, texts.lengths, texts.sizes)
+            tokens = _embed(decoder, language, hidden)
+        grid = _with_vectors(tokens, vectors, in_row, inside.shape)
+        states = decoder.plain(grid, inside[:, None, :])
+    wanted = in_row[decoder_labels(computation, chunk)]
+    return language.transform(states.flatten(0, 1)[wanted])
 
 
 def _embed(
     decoder: Decoder, language: MaskedLanguageModel, texts: Texts
 ) -> Float[Tensor, "tokens dim"]:
     """Return the encoder's input embeddings, with the decoder's positions where those have none."""
-    places = positions(texts.lengths)
+    places = positions(texts.lengths, len(texts.ids))
     embedded = language.embed(texts.ids, places)
     table = decoder.positions
     return embedded if table is None else embedded + table(places)
@@ -136,22 +143,19 @@ def _queries(
 def _with_vectors(
     tokens: Float[Tensor, "tokens dim"],
     vectors: Float[Tensor, "texts dim"],
-    inside: Bool[Tensor, "texts width"],
+    in_row: Int64[Tensor, " tokens"],
+    shape: tuple[int, ...],
 ) -> Float[Tensor, "texts width dim"]:
     """Pad token states and put each text's vector in the place of its first token."""
-    grid = _padded(tokens, inside)
+    grid = in_grid(tokens, in_row, shape)
     return torch.cat([vectors[:, None].to(grid.dtype), grid[:, 1:]], 1)
 
 
-def decoder_labels(computation: Computation, chunk: MaskedBatch) -> Bool[Tensor, " tokens"]:
-    """Return which tokens the decoder is to rebuild."""
-    if computation.decode_all_tokens:
-        return ~chunk.special
+def decoder_labels(computation: Computation, chunk: MaskedBatch) -> Int64[Tensor, " labelled"]:
+    """Return the places of the tokens that the decoder is to rebuild."""
+    host = chunk.on_host
     early = computation.early_layer is not None
-    return chunk.encoder_masked if early else chunk.decoder_masked
-
-
-def _padded(values: Tensor, inside: Bool[Tensor, "texts width"]) -> Tensor:
-    """Lay packed rows out in a grid filled with zeros."""
-    grid = values.new_zeros(*inside.shape, *values.shape[1:])
-    return grid.index_put((inside,), values)
+    wanted = host.encoder_masked if early else host.decoder_masked
+    if computation.decode_all_tokens:
+        wanted = ~host.special
+    return upload(wanted.nonzero()[:, 0], chunk.texts.ids.device)

@@ -11,17 +11,16 @@ from functools import partial
 from typing import Literal, TypeVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from embedtrain.contract.texts import Contract
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.language_head import Architecture, MaskedLanguageModel
 from embedtrain.models.backbone.loading import BackboneConfig, Packing
-from embedtrain.models.chunking import Execution, plan_together
+from embedtrain.models.chunking import Execution, computed_again, plan_together
 from embedtrain.models.dense.encoder import DenseEncoder
-from embedtrain.models.pooling import pool, positions
+from embedtrain.models.pooling import grid_places, pool, positions
 from embedtrain.models.pretraining.decoder import Decoder
 from embedtrain.models.pretraining.decoding import (
     DecoderConfig,
@@ -30,7 +29,8 @@ from embedtrain.models.pretraining.decoding import (
     decoder_labels,
 )
 from embedtrain.models.pretraining.generator import Generator, GeneratorConfig
-from embedtrain.packed import Texts
+from embedtrain.ops.similarity import text_of_token
+from embedtrain.packed import Texts, upload
 from embedtrain.pretrain_types import Computation, Labelled, MaskedBatch, PretrainOutputs, WordBag
 
 T = TypeVar("T")
@@ -101,7 +101,7 @@ class MaskedAutoencoder(nn.Module):
         """
         packed = self.encoder.packs(batch.texts)
         pads = not packed or self.decoder is not None  # a decoder always does
-        rows, idle = plan_together(batch.texts.lengths.cpu(), execution, padded=pads)
+        rows, idle = plan_together(batch.texts.sizes, execution, padded=pads)
         if idle:
             raise UserError(
                 "trainer.chunk_tokens",
@@ -109,17 +109,17 @@ class MaskedAutoencoder(nn.Module):
                 got=execution.chunk_tokens,
                 cure="Raise it",
             )
-        chunks = [batch.select(chosen.to(batch.texts.ids.device)) for chosen in rows]
+        chunks = [batch.select(chosen) for chosen in rows]
         guesses = None
         if self.generator is not None:
             chunks, guesses = self.generator.fill(chunks)
         again = execution.num_recomputed(len(chunks))
         encoded = [
-            _run(lambda chunk: self._encode(chunk, packed), number < again, chunk)
+            _run(lambda chunk: self._encode(chunk, packed), chunk, number < again)
             for number, chunk in enumerate(chunks)
         ]
-        order = torch.cat(rows).to(batch.texts.ids.device)
-        vectors = torch.cat([part.vectors for part in encoded])[order.argsort()]
+        order = upload(torch.cat(rows).argsort(), batch.texts.ids.device)
+        vectors = torch.cat([part.vectors for part in encoded])[order]
         decoder, shuffled = None, None
         if self.decoder is not None:
             decoder = self._decode_all(chunks, encoded, vectors, again)
@@ -140,7 +140,7 @@ class MaskedAutoencoder(nn.Module):
         )
 
     def _encode(self, chunk: MaskedBatch, packed: bool) -> _Encoded:
-        texts = Texts(chunk.encoder_ids, chunk.texts.lengths)
+        texts = Texts(chunk.encoder_ids, chunk.texts.lengths, chunk.texts.sizes)
         early: list[Tensor] = []
         hook = None
         if self.computation.early_layer is not None:
@@ -159,12 +159,12 @@ class MaskedAutoencoder(nn.Module):
         vectors = pool(states, texts.lengths, self.encoder.contract.pooling)
         labelled = self._encoder_labels(chunk)
         if self.computation.shifted:
-            labelled = labelled.roll(-1)
+            labelled = labelled - 1  # the first token of all has no label
         if not self.computation.bag_of_words:
             hidden = self.language.transform(states[labelled])
             return _Encoded(hidden, vectors, None, _packed(early, texts, packed))
         transformed = self.language.transform(states)
-        words = transformed[positions(texts.lengths) > 0]
+        words = transformed[upload((positions(texts.sizes) > 0).nonzero()[:, 0], states.device)]
         return _Encoded(transformed[labelled], vectors, words, _packed(early, texts, packed))
 
     def _decode_all(
@@ -178,39 +178,45 @@ class MaskedAutoencoder(nn.Module):
         assert self.decoder is not None
         run = partial(decode, self.decoder, self.language, self.computation)
         for number, (chunk, part) in enumerate(zip(chunks, encoded, strict=True)):
-            inputs = chunk, vectors[chunk.partners], part.early
-            hidden.append(_run(run, number < again, *inputs))
+            inputs = vectors[chunk.partners], part.early
+            hidden.append(_run(run, chunk, number < again, *inputs))
             labels.append(chunk.texts.ids[decoder_labels(self.computation, chunk)])
         return Labelled(torch.cat(hidden), torch.cat(labels))
 
-    def _encoder_labels(self, chunk: MaskedBatch) -> Bool[Tensor, " tokens"]:
-        labels = ~chunk.special if self.computation.all_tokens else chunk.encoder_masked
-        # The first token has no state before it: the one there belongs to another text.
-        return labels & (positions(chunk.texts.lengths) > 0) if self.computation.shifted else labels
+    def _encoder_labels(self, chunk: MaskedBatch) -> Int64[Tensor, " labelled"]:
+        """Return the places of the tokens that the encoder is to predict."""
+        host = chunk.on_host
+        labels = ~host.special if self.computation.all_tokens else host.encoder_masked
+        if self.computation.shifted:
+            # The first token has no state before it: the one there belongs to another text.
+            labels = labels & (positions(host.texts.lengths) > 0)
+        return upload(labels.nonzero()[:, 0], chunk.texts.ids.device)
 
     def _word_bag(self, chunks: list[MaskedBatch], encoded: list[_Encoded]) -> WordBag:
         """Collect the states of all ordinary tokens and the distinct words of each untouched text."""
-        lengths = torch.cat([chunk.texts.lengths for chunk in chunks])
-        ids = torch.cat([chunk.texts.ids for chunk in chunks])
-        ordinary = ~torch.cat([chunk.special for chunk in chunks])
-        owner = torch.repeat_interleave(torch.arange(len(lengths), device=ids.device), lengths)
+        hosts = [chunk.on_host for chunk in chunks]
+        lengths = torch.cat([host.texts.lengths for host in hosts])
+        ids = torch.cat([host.texts.ids for host in hosts])
+        ordinary = ~torch.cat([host.special for host in hosts])
+        owner = text_of_token(lengths)
         vocabulary = len(self.language.weight)
         pairs = torch.unique(owner[ordinary] * vocabulary + ids[ordinary])
+        numbers = torch.bincount(owner[ordinary], minlength=len(lengths))
+        device = chunks[0].texts.ids.device
         return WordBag(
             hidden=torch.cat([part.words for part in encoded if part.words is not None]),
-            lengths=lengths - 1,
-            bag_texts=pairs // vocabulary,
-            bag_ids=pairs % vocabulary,
-            num_tokens=torch.bincount(owner[ordinary], minlength=len(lengths)),
+            lengths=upload(lengths - 1, device),
+            bag_texts=upload(pairs // vocabulary, device),
+            bag_ids=upload(pairs % vocabulary, device),
+            num_tokens=upload(numbers, device),
         )
 
 
-def _run(function: Callable[..., T], recomputed: bool, *inputs: object) -> T:
+def _run(function: Callable[..., T], chunk: MaskedBatch, recomputed: bool, *inputs: object) -> T:
     """Call ``function``; ``recomputed`` keeps no activations and calls it again in the backward pass."""
     if not recomputed:
-        return function(*inputs)
-    result: T = checkpoint(function, *inputs, use_reentrant=False)
-    return result
+        return function(chunk, *inputs)
+    return computed_again(function, chunk, *inputs, on_device=chunk.texts.ids)
 
 
 def _packed(early: list[Tensor], texts: Texts, packed: bool) -> Tensor | None:
@@ -219,8 +225,8 @@ def _packed(early: list[Tensor], texts: Texts, packed: bool) -> Tensor | None:
         return None
     if packed:
         return early[0][0, : len(texts.ids)]  # behind them are tokens that fill up to a size
-    width = early[0].shape[1]
-    return early[0][torch.arange(width, device=texts.ids.device) < texts.lengths[:, None]]
+    places = grid_places(texts.sizes, early[0].shape[1])
+    return early[0].flatten(0, 1)[upload(places, texts.ids.device)]
 
 
 def _figures(chunks: list[MaskedBatch]) -> dict[str, Tensor]:
@@ -231,7 +237,7 @@ def _figures(chunks: list[MaskedBatch]) -> dict[str, Tensor]:
         "masked_ratio": torch.cat([chunk.encoder_masked for chunk in chunks]),
         "encoder_changed_ratio": torch.cat([chunk.encoder_ids for chunk in chunks]) != ids,
     }
-    if any(bool(chunk.decoder_masked.any()) for chunk in chunks):
+    if any(bool(chunk.on_host.decoder_masked.any()) for chunk in chunks):
         decoder_ids = torch.cat([chunk.decoder_ids for chunk in chunks])
         marks["decoder_changed_ratio"] = decoder_ids != ids
     ordinary = (~special).sum().clamp_min(1)

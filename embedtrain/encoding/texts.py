@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from embedtrain.encoding.arrival import Arriving
 from embedtrain.encoding.overlap import ahead, behind, one_late
 from embedtrain.errors import UserError
-from embedtrain.memory import Heap
 from embedtrain.models.build import load_encoder
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense.encoder import DenseEncoder
@@ -29,8 +28,6 @@ TEXTS_AT_ONCE = 4096
 """Texts tokenised and sorted by length together: enough to fill chunks with equal lengths."""
 ON_GPU = 8192
 """The same on a GPU where a text has one vector: its chunks are larger, and it need not wait for many texts."""
-
-_heap = Heap()  # one of the process: a corpus comes in many calls
 
 
 class Options(TypedDict, total=False):
@@ -159,7 +156,6 @@ def encode_pieces(
         for arriving in one_late(begun(), late=on_gpu):
             yield arriving.wait()
             progress(len(arriving))
-            _heap.step_done()
     finally:
         model.train(training)
 

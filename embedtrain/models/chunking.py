@@ -18,13 +18,14 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint, noop_context_fn
 
 from embedtrain.errors import UserError
-from embedtrain.memory import is_out_of_memory, sweep
+from embedtrain.memory import Heap, is_out_of_memory, sweep
 from embedtrain.models.recall import recall_contexts
 from embedtrain.packed import Texts, upload
 from embedtrain.progress import console
 from embedtrain.types import TokenEmbeddings
 
 Encoded = TypeVar("Encoded")
+_heap = Heap()  # one of the process: a corpus comes in many calls
 
 
 @dataclass(frozen=True)
@@ -204,6 +205,8 @@ def _run_within_memory(
         try:
             parts.append(encode(texts.select(todo[0])))
             done.append(todo.pop(0))
+            if texts.ids.device.type == "cpu":
+                _heap.step_done()
             continue
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):

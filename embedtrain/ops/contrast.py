@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from embedtrain.ops.backend import Backend, load_fused
-from embedtrain.ops.infonce.loss import infonce, infonce_of_scores
+from embedtrain.ops.infonce.loss import choose_backend, infonce, infonce_of_scores
 from embedtrain.ops.infonce.nested import NestedOutput, Sizes, can_be_nested, infonce_nested
 from embedtrain.ops.infonce.problem import (
     InfoNCEOptions,
@@ -81,11 +81,13 @@ def contrast_nested(
     if not can_be_nested(problem):
         return None
     compute = None
-    if backend == "fused":
+    chosen = choose_backend(problem) if backend == "auto" else backend
+    if chosen == "fused":
         kernels = load_fused("infonce", "fused_nested")
-        if kernels.unsupported_nested(problem, sizes):
+        if not kernels.unsupported_nested(problem, sizes):
+            compute = kernels.compute_fused
+        elif backend == "fused":  # the caller computes each size by itself, in kernels as well
             return None
-        compute = kernels.compute_fused
     with torch.autocast(query.device.type, enabled=False):  # no logits in half precision
         return infonce_nested(problem, sizes, normalize=normalize, compute=compute)
 

@@ -173,7 +173,12 @@ def test_objectives_reach_the_kernels(device, name, monkeypatch):
     monkeypatch.setattr(infonce_launches, "_forward_panel", counted)
     expected = losses(objective("reference"), outputs())
     assert not calls
-    found = losses(objective("fused"), outputs())
+    fused = losses(objective("fused"), outputs())
     assert len(calls) == passes
-    for first, second in zip(expected, found, strict=True):
-        assert torch.allclose(first, second, rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr("embedtrain.ops.contrast.choose_backend", lambda problem: "fused")
+    monkeypatch.setattr("embedtrain.ops.infonce.loss.choose_backend", lambda problem: "fused")
+    chosen = losses(objective("auto"), outputs())
+    assert len(calls) == 2 * passes
+    for found in (fused, chosen):
+        for first, second in zip(expected, found, strict=True):
+            assert torch.allclose(first, second, rtol=1e-4, atol=1e-5)

@@ -87,7 +87,7 @@ def infonce(  # the definition of every option stands here, once: longer than 40
     """
     problem = make_problem(query, document, positives, temperature, **known)
     if backend == "auto":
-        backend = _choose(problem)
+        backend = choose_backend(problem)
     with torch.autocast(query.device.type, enabled=False):  # no logits in half precision
         if backend == "reference":
             return infonce_reference(problem)
@@ -97,7 +97,7 @@ def infonce(  # the definition of every option stands here, once: longer than 40
         return infonce_chunked(problem)
 
 
-def _choose(problem: InfoNCEProblem) -> Backend:
+def choose_backend(problem: InfoNCEProblem) -> Backend:
     """Return what ``auto`` takes: fused where the table prefers it and the kernels support the problem."""
     query, document = problem.query, problem.document
     if not may_choose(query.device):

@@ -116,11 +116,9 @@ def take(embeddings: Embeddings, rows: Int64[Tensor, " chosen"]) -> Embeddings:
 
 def widen(embeddings: Embeddings) -> Embeddings:
     """Return embeddings in float32 at least."""
-    dtype = torch.promote_types(_values(embeddings).dtype, torch.float32)
-    # One call each: a type variable stands for one kind, not for either.
-    if isinstance(embeddings, Tensor):
-        return _cast(embeddings, dtype)
-    return _cast(embeddings, dtype)
+    if isinstance(embeddings, TokenEmbeddings):
+        return _cast(embeddings, torch.promote_types(embeddings.tokens.dtype, torch.float32))
+    return _cast(embeddings, torch.promote_types(embeddings.dtype, torch.float32))
 
 
 def as_computed(embeddings: Kind) -> Kind:

@@ -48,9 +48,8 @@ def flash_attn_varlen_func(
         raise ValueError("max_seqlen is not the length of the longest text")
     scale = q.shape[-1] ** -0.5 if softmax_scale is None else softmax_scale
     rules = Rules(scale, window_size, causal, dropout_p, softcap)
-    sizes = query_sizes, key_sizes, key_sizes
-    parts = [torch.split(x, size) for x, size in zip((q, k, v), sizes, strict=True)]
-    texts = zip(parts[0], parts[1], parts[2], strict=True)
+    keys, values = torch.split(k, key_sizes), torch.split(v, key_sizes)
+    texts = zip(torch.split(q, query_sizes), keys, values, strict=True)
     return torch.cat([_one_text(*text, rules) for text in texts]).to(q.dtype)
 
 

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from unittest import mock
 
 import torch
+from pretrain_parts import autoencoder, masked_batch, objective_of
 from shadow import ShadowCuda
 from shadow_rules import Step
 
@@ -13,6 +14,7 @@ from embedtrain.models.late_interaction.encoder import LateInteractionConfig
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.packed import Texts
 from embedtrain.training.module import RetrievalModule
+from embedtrain.training.pretraining import PretrainModule
 from embedtrain.training.settings import TrainerConfig
 from embedtrain.types import Relevance, RetrievalBatch
 
@@ -50,6 +52,19 @@ def module_of(backbone, kind, *, objective=None, model=None, **trainer):
     settings |= {"accelerator": "cpu", "gradient_clip": 0.0} | trainer
     objective = objective or InfoNCE(temperature=0.05 if kind == "dense" else 1.0)
     return RetrievalModule(encoder.train(), [objective], TrainerConfig(**settings), 10)
+
+
+def pretrain_module_of(backbone, objective, **trainer):
+    """A module to pre-train, and what gives its batches."""
+    config = {"steps": 10, "batch_size": 6, "log_every": 100, "accelerator": "cpu"}
+    settings = TrainerConfig(**config | {"gradient_clip": 1.0} | trainer)
+    chosen = objective_of(objective)
+    model = autoencoder(backbone, objective).train()
+
+    def batch(seed):
+        return masked_batch(chosen.masking, [12, 5, 9, 16, 7, 12], seed=seed)
+
+    return PretrainModule(model, chosen, settings, 10), batch
 
 
 def run_steps(shadow: ShadowCuda, module, batch=random_batch, count=2) -> list[Step]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from shadow import ShadowCuda
-from shadow_step import module_of, run_steps
+from shadow_step import module_of, pretrain_module_of, run_steps
 
 WAYS = {
     "plain": {},
@@ -29,6 +29,16 @@ def test_a_step_never_waits_for_the_device(bert, kind, way, precision, everythin
     module = module_of(bert, kind, **settings)
     with ShadowCuda() as shadow:
         _, step = run_steps(shadow, module)
+    assert not step.waits, shadow.report(step)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["plain", "rematerialised"])
+@pytest.mark.parametrize("name", ["mlm", "retromae", "dupmae", "cot_mae", "condenser"])
+def test_a_step_of_pretraining_never_waits_either(bert, name, again):
+    chunks = {"chunk_tokens": 30, "rematerialize": True} if again else {}
+    module, batch = pretrain_module_of(bert, name, precision="bf16", **chunks)
+    with ShadowCuda() as shadow:
+        _, step = run_steps(shadow, module, batch)
     assert not step.waits, shadow.report(step)
 
 

@@ -28,7 +28,7 @@ def test_a_step_never_waits_for_the_device(bert, kind, way, precision, everythin
         settings |= EVERYTHING | {"model": settings.get("model", {}) | learned}
     module = module_of(bert, kind, **settings)
     with ShadowCuda() as shadow:
-        _, step = run_steps(shadow, module)
+        *_, step = run_steps(shadow, module)
     assert not step.waits, shadow.report(step)
 
 
@@ -53,7 +53,7 @@ def test_a_question_to_the_device_is_found_with_its_line(bert, monkeypatch):
 
     monkeypatch.setattr(module, "loss", ask)
     with ShadowCuda(user=("test_no_waits",)) as shadow:
-        _, step = run_steps(shadow, module)
+        *_, step = run_steps(shadow, module)
     ((what, place),) = step.waits
     path, _, line = place.rpartition(":")
     assert what == "_local_scalar_dense"
@@ -96,5 +96,5 @@ def test_dropout_of_a_chunk_that_is_encoded_again_is_that_of_its_first_time(bert
 def test_a_step_that_logs_asks_once_beside_the_singular_values(bert):
     module = module_of(bert, "dense", precision="fp32", log_every=1)
     with ShadowCuda() as shadow:
-        _, step = run_steps(shadow, module)
+        *_, step = run_steps(shadow, module)
     assert sorted(what for what, _ in step.waits.elements()) == ["_linalg_svd", "copy to the host"]

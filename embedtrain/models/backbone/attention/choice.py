@@ -180,9 +180,15 @@ def installed() -> Installed:
         torch_flash=built,
         flash_attn_3=find_spec("flash_attn_interface") is not None,
         flash_attn_2=find_spec("flash_attn") is not None,
-        kernels=find_spec("kernels") is not None,
+        kernels=_is_package("kernels"),
         triton=find_spec("triton") is not None,
     )
+
+
+def _is_package(name: str) -> bool:
+    """Whether a package is installed; a folder of that name in the current directory is none."""
+    spec = find_spec(name)
+    return spec is not None and spec.origin is not None
 
 
 def _has_varlen() -> bool:

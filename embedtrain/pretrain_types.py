@@ -121,7 +121,8 @@ class LabelledHead(Movable):
 class WordBag(Movable):
     """States of all ordinary tokens behind the head's transform, and the words of each untouched text.
 
-    ``bag_texts[k]`` holds the word ``bag_ids[k]``, each pair once; ``num_tokens`` counts with repetition.
+    ``bag_texts[k]`` holds the word ``bag_ids[k]``, each pair once; ``num_words`` counts them in each text, and
+    ``num_tokens`` with repetition. ``lengths`` and ``num_words``, on which shapes depend, are on the CPU.
     """
 
     hidden: Float[Tensor, "tokens dim"]
@@ -129,6 +130,7 @@ class WordBag(Movable):
     bag_texts: Int64[Tensor, " pairs"]
     bag_ids: Int64[Tensor, " pairs"]
     num_tokens: Int64[Tensor, " texts"]
+    num_words: Int64[Tensor, " texts"]
     weight: float = 1.0
     """Of the mean over these texts among the means of all ranks."""
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import fault_table
 import forks
+import launch_table
 import pytest
 import torch
 from hypothesis import settings
@@ -291,5 +292,6 @@ def beir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print how the commands bore the faults of the matrix, where it ran."""
+    """Print how the commands bore the faults of the matrix, and what steps start on a device, where these ran."""
     fault_table.print_table(terminalreporter)
+    launch_table.print_table(terminalreporter)

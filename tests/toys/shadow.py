@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
-import shadow_attention
+import shadow_kernels
 import torch
 from shadow_rules import (
     COPIES,
@@ -139,7 +139,7 @@ class ShadowCuda(TorchDispatchMode):
         let_cuda_resolve()
         self._stack, library = contextlib.ExitStack(), torch.library.Library("aten", "IMPL")
         self._stack.callback(library._destroy)
-        kernels = shadow_attention.stand_ins(self)
+        kernels = shadow_kernels.stand_ins(self)
         for name, value in (stand_ins(self, ShadowTensor) | kernels).items():
             self._stack.enter_context(mock.patch(name, value, create=True))
         for name in FLOAT32_UNDER_AUTOCAST:
@@ -181,15 +181,6 @@ class ShadowCuda(TorchDispatchMode):
         """Count from zero."""
         self.now = Step()
         yield self.now
-
-    def kernel(self, name, function):
-        """Let ``function``, which gets CPU tensors, stand for one launch of a kernel of one's own."""
-
-        def run(*tensors):
-            self.now.launches[name] += 1
-            return tree_map(_shown, function(*map(_inner, tensors)))
-
-        return run
 
     def operation(self, name, function):
         """Let ``function`` stand for an operation of one launch each way; what it gets besides rows is its own."""

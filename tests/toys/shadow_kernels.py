@@ -1,12 +1,35 @@
-"""Kernels for texts of any lengths on a shadow device: one launch each way, computed by their definition."""
+"""Kernels on a shadow device: Triton's run in its interpreter, others by the definition of what they compute."""
 
+from importlib.util import find_spec
 from typing import Any
+
+from torch.utils._pytree import tree_map
 
 from embedtrain.models.backbone.attention import choice
 from embedtrain.models.backbone.attention.reference import flash_attn_varlen_func
 
 HERE = choice.Installed(varlen=True, torch_flash=True)
 """What a torch that is built for CUDA has."""
+
+
+LAUNCH = "triton.runtime.interpreter.GridExecutor.__call__"
+
+
+def triton(shadow: Any):
+    """Return what launches a Triton kernel, which the tests have let Triton interpret, on tensors of the shadow."""
+    from triton.runtime.interpreter import GridExecutor
+
+    launch = GridExecutor.__call__
+
+    def run(executor, *args, **kwargs):
+        shadow.now.launches[executor.fn.__name__] += 1
+        launch(executor, *tree_map(inner, args), **tree_map(inner, kwargs))
+
+    return run
+
+
+def inner(value: Any) -> Any:
+    return getattr(value, "_inner", value)
 
 
 def stand_ins(shadow: Any) -> dict[str, object]:
@@ -34,8 +57,9 @@ def stand_ins(shadow: Any) -> dict[str, object]:
         shadow.now.attention["efficient"] += 1
         return shadow.operation("_efficient_attention", attend)(query, key, value), None
 
+    found = {} if find_spec("triton") is None else {LAUNCH: triton(shadow)}
     attend = "embedtrain.models.backbone.attention.attend"
-    return {
+    return found | {
         "torch.nn.attention.varlen.varlen_attn": varlen,
         "torch.ops.aten._efficient_attention_forward": efficient,
         f"{attend}.chosen": lambda call: choice.choose(call, HERE),

@@ -1,7 +1,6 @@
 """Training steps on a shadow device, as Lightning's loop runs them."""
 
 from types import SimpleNamespace
-from unittest import mock
 
 import torch
 from pretrain_parts import autoencoder, masked_batch, objective_of
@@ -74,33 +73,16 @@ def run_steps(shadow: ShadowCuda, module, batch=random_batch, count=2) -> list[S
     trainer = SimpleNamespace(optimizers=[optimizer], loggers=[], default_root_dir=".")
     trainer.global_step = 1
     module._trainer = trainer
-    kernel = SimpleNamespace(exponentiate=shadow.kernel("exponentiate_rows", _exponentiate))
     found, accumulate = [], module.config.accumulate
-    with (
-        mock.patch("embedtrain.ops.exponentials._kernel", return_value=kernel),
-        mock.patch("embedtrain.ops.choices.TABLE", ()),  # no kernel runs on a shadow
-    ):
-        for number in range(count * accumulate):
-            with shadow.step() as step:
-                loss = module.training_step(batch(number).to("cuda"), number)
-                (loss / accumulate).backward()
-                if (number + 1) % accumulate == 0:
-                    module.configure_gradient_clipping(optimizer, module.config.gradient_clip)
-                    optimizer.step()
-                    optimizer.zero_grad()
-                module.refuse_bad_loss()
-            trainer.global_step += (number + 1) % accumulate == 0
-            found.append(step)
+    for number in range(count * accumulate):
+        with shadow.step() as step:
+            loss = module.training_step(batch(number).to("cuda"), number)
+            (loss / accumulate).backward()
+            if (number + 1) % accumulate == 0:
+                module.configure_gradient_clipping(optimizer, module.config.gradient_clip)
+                optimizer.step()
+                optimizer.zero_grad()
+            module.refuse_bad_loss()
+        trainer.global_step += (number + 1) % accumulate == 0
+        found.append(step)
     return found
-
-
-def _exponentiate(tile, scale=None, out=None):
-    """What the Triton kernel of one's own computes."""
-    if scale is not None:
-        tile.mul_(scale[:, None])
-    maximum = tile.amax(1)
-    finite = maximum.clamp_min(torch.finfo(tile.dtype).min)
-    tile.sub_(finite[:, None]).exp_()
-    if out is not None:
-        out.copy_(tile)
-    return maximum, tile.sum(1)

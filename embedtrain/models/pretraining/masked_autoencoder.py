@@ -205,10 +205,11 @@ class MaskedAutoencoder(nn.Module):
         device = chunks[0].texts.ids.device
         return WordBag(
             hidden=torch.cat([part.words for part in encoded if part.words is not None]),
-            lengths=upload(lengths - 1, device),
+            lengths=lengths - 1,
             bag_texts=upload(pairs // vocabulary, device),
             bag_ids=upload(pairs % vocabulary, device),
             num_tokens=upload(numbers, device),
+            num_words=torch.bincount(pairs // vocabulary, minlength=len(lengths)),
         )
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from embedtrain.objectives.pretrain.base import PretrainObjective, reconstruction
 from embedtrain.ops.vocabulary_max import vocabulary_max
+from embedtrain.packed import upload
 from embedtrain.pretrain_types import Computation, Masking, PretrainOutputs
 from embedtrain.section import Count
 from embedtrain.types import ObjectiveOutput
@@ -69,8 +70,8 @@ def bag_of_words(outputs: PretrainOutputs) -> tuple[Float[Tensor, ""], Float[Ten
     named = pooled[words.bag_texts, words.bag_ids]
     weights = 1 / words.num_tokens.clamp_min(1)[words.bag_texts]
     losses = (log_total[words.bag_texts] - named) * weights
-    num_words = words.bag_texts.bincount(minlength=len(pooled))
-    largest = pooled.detach().topk(max(1, int(num_words.max())), dim=1).values
-    threshold = largest.gather(1, (num_words - 1).clamp_min(0)[:, None])[:, 0]
+    largest = pooled.detach().topk(max(1, int(words.num_words.max())), dim=1).values
+    last = upload((words.num_words - 1).clamp_min(0), pooled.device)
+    threshold = largest.gather(1, last[:, None])[:, 0]
     found = (named.detach() >= threshold[words.bag_texts]).sum()
     return words.weight * losses.sum() / len(pooled), found / max(1, len(named))

@@ -118,7 +118,7 @@ def retrieval_counter(
 
     Weights must be frozen, and adapters there, as in training. ``only_queries``: documents are not encoded.
     """
-    late = isinstance(model, LateInteractionEncoder)
+    late = model if isinstance(model, LateInteractionEncoder) else None
     encoder = _encoder_work(model)
     packed: list[bool] = []
 
@@ -127,11 +127,11 @@ def retrieval_counter(
             packed.append(model.packs(batch.documents))
         if only_queries:
             work = encoder.step(batch.queries.sizes, execution, packed=packed[0])
-        elif not late:
+        elif late is None:
             lengths = torch.cat([batch.queries.sizes, batch.documents.sizes])
             work = encoder.step(lengths, execution, packed=packed[0])
         else:
-            least = model.least_length("query")
+            least = late.least_length("query")
             work = encoder.step(batch.queries.sizes, execution, packed=packed[0], least=least)
             work += encoder.step(batch.documents.sizes, execution, packed=packed[0])
         scores = score_operations(model, batch, objective, num_ranks)

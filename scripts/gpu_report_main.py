@@ -1,4 +1,4 @@
-"""What gpu_report.py does: its words, the key of its results, and a single stage."""
+"""What gpu_report.py does: all stages, or a single one in the process of its own; the key of its results."""
 
 import argparse
 import hashlib
@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -22,9 +21,8 @@ MEASURED = ("embedtrain", "kernels", "scripts/gpu_report*.py")
 """Sources whose change makes a result old."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def run(options: argparse.Namespace) -> int:
     """Run the stages, or one of them where another process asks for it; return the exit code."""
-    options = _parse(arguments)
     if options.device == "cuda" and not torch.cuda.is_available():
         print("no CUDA device here: nothing was measured", file=sys.stderr)
         return 2
@@ -49,19 +47,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(any(one["status"] != FINISHED for one in results))
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    names = [stage.name for stage in STAGES]
-    parser = argparse.ArgumentParser(prog="gpu_report.py")
-    parser.add_argument("--output", type=Path, required=True, help="folder of results and report")
-    parser.add_argument("--stage", action="append", choices=names, help="leave out the others")
-    parser.add_argument("--budget", type=float, default=540.0, help="seconds of all stages")
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--tiny", action="store_true", help="toy sizes: shows that it runs")
-    parser.add_argument("--wheels", type=Path, help="folder of wheels that the machine lacks")
-    parser.add_argument("--run", nargs=2, metavar=("STAGE", "ROWS"), help=argparse.SUPPRESS)
-    return parser.parse_args(arguments)
-
-
 def _command(options: argparse.Namespace) -> list[str]:
     """Return what begins the process of a stage."""
     command = [sys.executable, str(SCRIPT), "--output", str(options.output)]
@@ -75,6 +60,7 @@ def unpack(wheels: Path, output: Path) -> Path:
     site = output / "site"
     if not site.is_dir():
         partial = output / "site.partial"
+        partial.mkdir(parents=True, exist_ok=True)
         for wheel in sorted(wheels.glob("*.whl")):
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(partial)

@@ -61,7 +61,7 @@ def build_model(setting: Setting, shape: str, length: int, *, packing: str = "au
     try:
         from transformers import AutoConfig, AutoModel
     except ImportError as error:
-        raise Missing("transformers is not here") from error
+        raise Missing(f"transformers is not here: {error}"[:160]) from error
     from embedtrain.contract.texts import Contract
     from embedtrain.models.backbone.loading import Backbone
     from embedtrain.models.dense.encoder import DenseEncoder

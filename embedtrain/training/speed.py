@@ -119,10 +119,10 @@ class _End(pl.Callback):
 def step_counter(module: TrainedModule) -> Callable[[Any], StepWork]:
     """Return what counts the batches of a module."""
     if isinstance(module, RetrievalModule):
-        retrieval, counted = module, module.config.num_ranks
-        assert isinstance(retrieval.model, TextEncoder)
+        retrieval, model = module, module.model
+        assert isinstance(model, TextEncoder)
         count = retrieval_counter(
-            retrieval.model, num_ranks=counted, only_queries=retrieval.frozen is not None
+            model, num_ranks=module.config.num_ranks, only_queries=module.frozen is not None
         )
         return lambda batch: count(batch, retrieval.execution, retrieval.objective_of(batch))
     assert isinstance(module, PretrainModule)

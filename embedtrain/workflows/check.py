@@ -169,7 +169,9 @@ def _check_pretraining(recipe: PretrainRecipe, asked: Device | None) -> CheckRep
         share = data.builder(Draw(0, 0, torch.arange(rows).numpy()))
         work = count(share, _execution(there, elsewhere))
         prediction = predict(asked, work, model, model.encoder.backbone, elsewhere, there)
-    sources = [(one.place, one.report) for one in data.sources]
+    sources: list[tuple[str, SourceReport | SpanReport]] = [
+        (one.place, one.report) for one in data.sources
+    ]
     return CheckReport(recipe, sources, estimate, [], prediction)
 
 

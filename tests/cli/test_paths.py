@@ -24,6 +24,7 @@ TEXTS = {
     *(
         "clusters",
         "column",
+        "device",
         "instruction",
         "kind",
         "long_inputs",

@@ -173,7 +173,7 @@ def test_every_stage_has_a_function_and_all_fit_into_nine_minutes_without_scale(
 
 def test_without_a_device_nothing_is_measured(tmp_path, capsys):
     import torch
-    from gpu_report_main import main
+    from gpu_report import main
 
     if torch.cuda.is_available():
         pytest.skip("there is one")
@@ -222,7 +222,7 @@ def test_the_fused_kernels_are_compared_in_the_interpreter(tmp_path, monkeypatch
 
 @pytest.mark.prove
 def test_the_whole_report_runs_at_toy_sizes_on_a_cpu(tmp_path):
-    from gpu_report_main import main
+    from gpu_report import main
 
     arguments = ["--output", str(tmp_path), "--device", "cpu", "--tiny", "--budget", "900"]
     assert main(arguments) == 0

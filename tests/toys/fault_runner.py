@@ -98,16 +98,16 @@ def output_cases(command: Command) -> Iterator[Case]:
         return
     new = f"disk/{command.writes}"
     if can_mount():
-        for size in ("4k", "16k", "64k", "256k"):
-            sized = partial(mount, options=f"size={size}")
-            yield Case(command, f"a disk of {size}", sized, output=new)
+        for room in ("4k", "16k", "64k", "256k"):
+            sized = partial(mount, options=f"size={room}")
+            yield Case(command, f"a disk of {room}", sized, output=new)
         yield Case(command, "a read-only disk", partial(mount, options="ro"), output=new)
     yield Case(command, "a folder without permission", forbid, drop_privilege, output=new)
     if can_freeze():
         yield Case(command, "a folder that nobody may change", freeze, output=new)
     yield Case(command, "another owner", before=forget_locks, owned=True)
-    for limit in (4_000, 20_000, 100_000):  # what is said must fit as well
-        yield Case(command, f"files of {limit} bytes at most", before=partial(limit, limit))
+    for size in (4_000, 20_000, 100_000):  # what is said must fit as well
+        yield Case(command, f"files of {size} bytes at most", before=partial(limit, size))
     long = "x" * 300 + Path(command.writes).suffix
     name = "n" * 240 + Path(command.writes).suffix
     yield Case(command, "a name too long", output=long)

@@ -25,6 +25,7 @@ from fault_places import (
     forbid,
     forget_locks,
     freeze,
+    limit,
     mark,
     mount,
 )

@@ -98,15 +98,16 @@ def as_fine_as(dtype: torch.dtype) -> Iterator[None]:
 
     Embeddings of float32 keep what the process is set to.
     """
+    if dtype not in HALF:
+        yield
+        return
     matmul = torch.backends.cuda.matmul
     # torch 2.9 renamed it; drop the second form when that is the oldest supported.
     new = hasattr(matmul, "fp32_precision")
     name, fine = ("fp32_precision", "tf32") if new else ("allow_tf32", True)
     before = getattr(matmul, name)
-    if dtype in HALF:
-        setattr(matmul, name, fine)
+    setattr(matmul, name, fine)
     try:
         yield
     finally:
-        if dtype in HALF:
-            setattr(matmul, name, before)
+        setattr(matmul, name, before)

@@ -51,7 +51,7 @@ class LossWatch:
             return
         here = torch.empty((), dtype=loss.dtype, pin_memory=True)
         here.copy_(loss.detach(), non_blocking=True)
-        event = torch.cuda.Event()
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record()
         self._unseen = here, event, judge
 

@@ -95,5 +95,8 @@ def _write(file: IO[bytes], content: bytes) -> None:
 
 
 def _read(file: IO[bytes]) -> bytes | None:
-    size = file.read(SIZE_BYTES)
-    return file.read(int.from_bytes(size, "little")) if len(size) == SIZE_BYTES else None
+    """Return a message; None at the end, also where it comes in the middle of one."""
+    head = file.read(SIZE_BYTES)
+    size = int.from_bytes(head, "little")
+    content = file.read(size) if len(head) == SIZE_BYTES else b""
+    return content if len(head) == SIZE_BYTES and len(content) == size else None

@@ -1,7 +1,9 @@
 """Kernels on a shadow device: Triton's run in its interpreter, others by the definition of what they compute."""
 
+import os
 from importlib.util import find_spec
 from typing import Any
+from unittest import mock
 
 from torch.utils._pytree import tree_map
 
@@ -23,7 +25,8 @@ def triton(shadow: Any):
 
     def run(executor, *args, **kwargs):
         shadow.now.launches[executor.fn.__name__] += 1
-        launch(executor, *tree_map(inner, args), **tree_map(inner, kwargs))
+        with mock.patch.dict(os.environ, TRITON_INTERPRET="1"):
+            launch(executor, *tree_map(inner, args), **tree_map(inner, kwargs))
 
     return run
 

@@ -29,13 +29,13 @@ SHOWN: dict[Cost, Callable[[float], str]] = {
 }
 
 BESIDE = [
-    *(
-        ((x, y), "left" if x > 0 else "right", "bottom" if y > 0 else "top")
-        for y in (4, -4)
-        for x in (5, -5)
-    ),
-    *(((0, y), "center", "bottom" if y > 0 else "top") for y in (7, -7, 17, -17, 27, -27)),
-    *(((x, 0), "left" if x > 0 else "right", "center") for x in (7, -7)),
+    (
+        (across, along),
+        "left" if across > 0 else "right" if across < 0 else "center",
+        "bottom" if along > 0 else "top",
+    )
+    for along in (4, -4, 15, -15, 26, -26)
+    for across in (5, -5, 0)
 ]
 """Where a name may stand: its distance from the point in points of print, and the edges that are near it."""
 
@@ -169,7 +169,7 @@ def _write_names(
         written = [
             axes.annotate(
                 short_name(name), place, textcoords="offset points", xytext=offset,
-                ha=across, va=along, fontsize=9, in_layout=False,
+                ha=across, va=along, fontsize=8, in_layout=False,
             )
             for offset, across, along in BESIDE
         ]  # fmt: skip

@@ -1,6 +1,7 @@
 """Comparisons of several systems over several tasks."""
 
 import json
+from dataclasses import replace
 from io import StringIO
 
 import numpy as np
@@ -160,7 +161,8 @@ def test_the_command_prints_a_table_and_writes_json_and_a_plot(systems, tmp_path
 
 
 def test_a_narrow_terminal_cuts_nothing(systems):
-    rows = compare_systems(systems)
+    named = [replace(one, name=f"late-interaction-{one.name}") for one in systems]
+    rows = compare_systems(named)
     console = Console(width=80, file=StringIO())
     console.print(comparison_table(rows, "base"))
     shown = console.file.getvalue()

@@ -17,7 +17,7 @@ from embedtrain.training.pretraining import PretrainModule
 from embedtrain.training.settings import TrainerConfig
 from embedtrain.types import Relevance, RetrievalBatch
 
-QUERIES, DOCUMENTS, LENGTH = 8, 16, 32
+QUERIES, DOCUMENTS, LENGTH = 4, 8, 24
 
 
 def random_texts(count, shortest, longest, generator):
@@ -27,7 +27,7 @@ def random_texts(count, shortest, longest, generator):
 
 
 def random_batch(seed=0):
-    """Eight queries, a positive and a negative each; two candidates are the same text."""
+    """Four queries, a positive and a negative each; two candidates are the same text."""
     generator = torch.Generator().manual_seed(seed)
     rows, columns = torch.arange(QUERIES), torch.arange(DOCUMENTS)
     texts = columns.clamp_max(DOCUMENTS - 2)

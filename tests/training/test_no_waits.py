@@ -9,8 +9,8 @@ from shadow_step import module_of, pretrain_module_of, run_steps
 
 WAYS = {
     "plain": {},
-    "chunked": {"chunk_tokens": 100},
-    "rematerialised": {"chunk_tokens": 100, "rematerialize": True},
+    "chunked": {"chunk_tokens": 60},
+    "rematerialised": {"chunk_tokens": 60, "rematerialize": True},
     "packed": {"model": {"packing": "packed"}},
     "padded": {"model": {"packing": "padded"}},
 }
@@ -94,7 +94,7 @@ def test_bf16_keeps_norms_in_float32_as_cuda_does():
 
 def test_dropout_of_a_chunk_that_is_encoded_again_is_that_of_its_first_time(bert_with_dropout):
     module = module_of(
-        bert_with_dropout, "dense", precision="fp32", chunk_tokens=100, rematerialize=True
+        bert_with_dropout, "dense", precision="fp32", chunk_tokens=60, rematerialize=True
     )
     with ShadowCuda() as shadow:
         run_steps(shadow, module, count=1)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from fault_world import import_everything
 from forks import embedtrain
+from jaxtyping import config
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from embedtrain.training.module import RetrievalModule
@@ -22,6 +23,7 @@ MIB = 2**20
 @pytest.fixture(scope="module")
 def wide(bert, tmp_path_factory) -> Path:
     """A model of one layer whose inside is wide: tokens take much memory and little time."""
+    import_everything()  # what a fork imports would count against its limit
     folder = tmp_path_factory.mktemp("wide")
     torch.manual_seed(0)
     shape = {"hidden_size": 32, "num_attention_heads": 1, "num_hidden_layers": 1}
@@ -35,7 +37,11 @@ HELD: list[torch.Tensor] = []
 
 
 def allow(megabytes: int) -> None:
-    """Let this process take so much more than it has; what earlier tests have freed in it is taken first."""
+    """Let this process take so much more than it has; what earlier tests have freed in it is taken first.
+
+    The tests' checks of types end: they break where they find no memory.
+    """
+    config.update("jaxtyping_disable", True)
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size, resource.RLIM_INFINITY))
     for piece in (64 * MIB, 4 * MIB, MIB // 2, MIB // 16):
@@ -165,12 +171,11 @@ def run_within(name, megabytes, wide, data, folder, monkeypatch):
 def test_commands_that_encode_go_on_in_smaller_chunks_or_end_in_one_line(
     name, wide, many_documents, tmp_path, monkeypatch
 ):
-    import_everything()  # what a fork imports would count against its limit
     run = partial(run_within, name, wide=wide, data=many_documents, monkeypatch=monkeypatch)
     whole, expected = run(100_000, folder=tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
     assert "Memory ran out" not in whole.stderr
-    little, found = run(70, folder=tmp_path / "little")
+    little, found = run(100, folder=tmp_path / "little")
     assert little.returncode == 0, little.stderr
     assert "Memory ran out; encoding goes on with" in little.stderr
     assert _ranks(found) == _ranks(expected)

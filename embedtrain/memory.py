@@ -11,7 +11,7 @@ GROWTH = 1.1
 FIRST_STEPS = 4
 """Steps behind a sweep that say what is usual."""
 PERIOD = 10
-"""Steps after which a heap is swept in any case: it grows by less than is seen at once, but for hours."""
+"""Of training steps: a heap may grow by less than is seen at once, but for hours."""
 TRIM_THRESHOLD, MMAP_MAX = -1, -4
 """glibc's numbers of these settings, and below their values as it starts."""
 DEFAULTS = {TRIM_THRESHOLD: 128 * 1024, MMAP_MAX: 65_536}
@@ -53,9 +53,13 @@ class Heap:
     less into what is free, and the process grows for hours. So all is kept, and given back between two steps
     now and then, and when the process holds clearly more than after the first steps behind the last time.
     Between ``begin`` and ``end`` the settings are those of the whole process.
+
+    Args:
+        period: Steps after which it is swept in any case.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, period: int = PERIOD) -> None:
+        self._period = period
         self.usual = 0
         """Most bytes that were held after one of the first steps behind a sweep."""
         self._steps = 0
@@ -74,9 +78,9 @@ class Heap:
         """Look at what is held now, between two steps; sweep if it has grown, or it is time; return whether."""
         held = anonymous()
         self._steps += 1
-        if self._steps <= FIRST_STEPS:
+        if self._steps <= min(FIRST_STEPS, self._period - 1):
             self.usual = held if self._steps == 1 else max(self.usual, held)
-        elif (held > GROWTH * self.usual or self._steps >= PERIOD) and sweep():
+        elif (held > GROWTH * self.usual or self._steps >= self._period) and sweep():
             self._steps = 0
             return True
         return False

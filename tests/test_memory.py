@@ -83,6 +83,13 @@ def test_a_heap_that_grows_is_swept_and_one_that_does_not_is_left_alone(monkeypa
     assert heap.usual == 114
 
 
+def test_a_heap_is_swept_after_so_many_steps_in_any_case(monkeypatch):
+    monkeypatch.setattr(memory, "anonymous", lambda: 100)
+    monkeypatch.setattr(memory, "sweep", lambda: True)
+    heap = memory.Heap(period=3)
+    assert [heap.step_done() for _ in range(7)] == [False, False, True] * 2 + [False]
+
+
 KEEPING = """
 import numpy
 from embedtrain.memory import Heap, anonymous

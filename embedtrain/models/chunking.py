@@ -25,7 +25,7 @@ from embedtrain.progress import console
 from embedtrain.types import TokenEmbeddings
 
 Encoded = TypeVar("Encoded")
-_heap = Heap()  # one of the process: a corpus comes in many calls
+_heap = Heap(period=3)  # one of the process: a corpus comes in many calls
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
 from forks import fork
 
 from embedtrain.training.ranks.ties import LOCK, refuse_living_ranks
@@ -264,3 +265,10 @@ class ForkedRank(subprocess.Popen):
 def fork_ranks(command, environment, logs, rank, descriptors):
     """Take the place of ``launcher._start``."""
     return ForkedRank(command, environment, logs / f"rank-{rank}.txt" if rank else None)
+
+
+def small_blocks(patch: pytest.MonkeyPatch) -> None:
+    """Encode eight texts at once, so that even a toy's corpus has blocks to be killed between."""
+    patch.setattr("embedtrain.encoding.texts.TEXTS_AT_ONCE", 8)
+    for bound in ("FEWEST", "MOST"):
+        patch.setattr(f"embedtrain.encoding.blocks.{bound}", 8)

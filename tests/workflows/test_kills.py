@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from kills import Work, fork_ranks, torment
+from kills import Work, fork_ranks, small_blocks, torment
 
 from embedtrain.data.examples import SourceConfig
 from embedtrain.files import is_run
@@ -31,8 +31,7 @@ def quick():
         patch.setattr("embedtrain.training.ranks.launcher._start", fork_ranks)
         patch.setattr(mining, "QUERIES_PER_PART", 3)
         patch.setattr(scoring, "EXAMPLES_PER_BLOCK", 8)
-        for module in ("texts", "cache"):
-            patch.setattr(f"embedtrain.encoding.{module}.TEXTS_AT_ONCE", 8)
+        small_blocks(patch)
         yield
 
 

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 from forks import fork, signal_on_call
+from kills import small_blocks
 
 from embedtrain.data.examples import SourceConfig
 from embedtrain.data.sources import open_source
-from embedtrain.encoding import texts as encoding
+from embedtrain.encoding import cache as cache_module
 from embedtrain.encoding.cache import embed_once, model_key
 from embedtrain.encoding.shards import Shard
 from embedtrain.errors import UserError
@@ -115,14 +116,13 @@ def test_hash_seed_and_threads_change_no_byte(mined, bert, beir, tmp_path):
 def test_a_killed_mining_goes_on_and_ends_with_the_same_bytes(
     mined, bert, beir, tmp_path, at, monkeypatch
 ):
-    monkeypatch.setattr(encoding, "TEXTS_AT_ONCE", 8)
-    monkeypatch.setattr("embedtrain.encoding.cache.TEXTS_AT_ONCE", 8)
+    small_blocks(monkeypatch)
     output, cache = tmp_path / "out", tmp_path / "cache"
     reference = mine(
         bert, str(beir), tmp_path / "reference", CONFIG, split="test", cache=cache / "r"
     )
     target, name, call = {
-        "encoding": (sys.modules["embedtrain.encoding.cache"], "encode_texts", 3),
+        "encoding": (cache_module, "_checksum", 3),
         "mining": (Miner, "mine", 3),
         "joining": (workflow, "render_suspects", 1),
     }[at]
@@ -189,7 +189,7 @@ def test_a_training_file_is_mined_among_its_own_documents(bert, pairs, tmp_path)
 def test_late_interaction_mines_resumes_and_searches_an_index(
     late_interaction, beir, tmp_path, index, monkeypatch
 ):
-    monkeypatch.setattr("embedtrain.encoding.cache.TEXTS_AT_ONCE", 8)
+    small_blocks(monkeypatch)
     source = {"kind": "late_interaction", "index": index, "min_recall": 0.5}
     config = MiningConfig.model_validate(
         {

@@ -69,6 +69,17 @@ def test_a_killed_run_resumes_to_the_same_bits(recipe, unbroken, tmp_path):
     assert (tmp_path / "run/metrics.csv").read_text() == (unbroken / "metrics.csv").read_text()
 
 
+def test_processes_that_build_batches_change_no_bit_also_of_a_run_that_goes_on(
+    recipe, unbroken, tmp_path
+):
+    built_ahead = ["trainer.workers=2", "trainer.prefetch=1"]
+    code = run_and_signal(recipe, tmp_path / "run", 5, signal.SIGTERM, *built_ahead)
+    assert code == 128 + signal.SIGTERM
+    resume(tmp_path / "run", ["trainer.prefetch=3"])
+    assert_same_weights(tmp_path / "run", unbroken)
+    assert (tmp_path / "run/metrics.csv").read_text() == (unbroken / "metrics.csv").read_text()
+
+
 def test_ctrl_c_keeps_a_checkpoint_says_how_to_go_on_and_exits_with_130(recipe, unbroken, tmp_path):
     assert run_and_signal(recipe, tmp_path / "run", 5, signal.SIGINT) == 130
     assert [p.name for p in list_checkpoints(tmp_path / "run/checkpoints")] == [

@@ -2,14 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import (
-    Field,
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    model_validator,
-)
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 
 from embedtrain.precision import Precision
 from embedtrain.section import Count, Section
@@ -59,7 +52,7 @@ class TrainerConfig(Section):
     workers: NonNegativeInt | None = None
     """Processes beside each device that build batches ahead of the steps; none with ``refresh``. Null takes 2 on a
     GPU, and none on a CPU, where the step itself needs the cores. Batches are the same."""
-    prefetch: PositiveInt = 4
+    prefetch: Count = 4
     """Batches that each of them builds ahead."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     """What to compute on; auto takes a GPU where there is one."""

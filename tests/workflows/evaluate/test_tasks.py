@@ -1,4 +1,7 @@
-"""The workflow behind `embedtrain evaluate`: several tasks, resumed, compared, from the command line."""
+"""The workflow behind `embedtrain evaluate`: several tasks, resumed, compared, from the command line.
+
+Longer than 300 lines: all tests measure the same two small systems, which one fixture encodes once.
+"""
 
 import json
 import os

@@ -92,6 +92,8 @@ def attempt(row: Row, work: Callable[[], Row]) -> Row:
         return row | work()
     except Missing as lack:
         return row | {"skipped": str(lack)}
+    except ModuleNotFoundError as error:
+        return row | {"skipped": f"{error.name} is not here"}
     except Exception as error:
         problem = "out of memory" if is_out_of_memory(error) else _first_line(error)
         return row | {"problem": problem}

@@ -10,18 +10,27 @@ fetches the wheels from its index. ``--have`` leaves out what is there already.
 import argparse
 import subprocess
 import sys
-from collections.abc import Sequence
-from importlib.metadata import version
+from collections.abc import Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 64 * 2**20
 NEEDED = (
-    "annotated-types", "filelock", "hf-xet", "huggingface-hub", "jaxtyping", "lightning-utilities", "packaging",
-    "psutil", "pydantic", "pydantic-core", "pytorch-lightning", "pyyaml", "regex", "safetensors", "tokenizers",
-    "torchmetrics", "tqdm", "transformers", "typing-extensions", "typing-inspection", "wadler-lindig",
-)  # fmt: skip
-"""What the stages import, with what that imports; without what torch brings."""
+    "jaxtyping",
+    "psutil",
+    "pydantic",
+    "pytorch-lightning",
+    "pyyaml",
+    "transformers",
+    "xxhash",
+)
+"""What the stages import; what these need is packed as well."""
+THERE = ("torch", "numpy", "triton")
+"""What the machine has, with what these need."""
 PEERS = ("memeff==0.3.1", "late-interaction-kernels==0.4.5")
 """Measured beside ours where they are."""
 PLATFORMS = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014", "manylinux1")  # fmt: skip
@@ -43,8 +52,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def requirements() -> list[str]:
-    """Return every package with the version that is installed here."""
-    return [*(f"{name}=={version(name)}" for name in NEEDED), *PEERS]
+    """Return every package that is needed and not there, with the version that is installed here."""
+    wanted = closure(NEEDED) - closure(THERE)
+    return [*(f"{name}=={version(name)}" for name in sorted(wanted)), *PEERS]
+
+
+def closure(names: Iterable[str]) -> set[str]:
+    """Return packages and all that they need here, without extras."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name in found:
+            continue
+        try:
+            needed = requires(name) or []
+        except PackageNotFoundError:  # of another platform's
+            continue
+        found.add(name)
+        for one in map(Requirement, needed):
+            if one.marker is None or one.marker.evaluate({"extra": ""}):
+                waiting.append(one.name)
+    return found
 
 
 def command(folder: Path, python: str, wanted: Sequence[str]) -> list[str]:

@@ -1,25 +1,34 @@
 """The step of retrieval: model, gather, objective, log. Nothing else happens in it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from embedtrain.evaluation.measures.diagnostics import effective_rank, mean_norm
+from embedtrain.models.chunking import Execution
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.objectives.base import Objective
 from embedtrain.objectives.own import check_output
 from embedtrain.ops.row_blocks import candidate_masks
 from embedtrain.ops.similarity import all_scores, take, widen
-from embedtrain.training.frozen_documents import FrozenDocuments
-from embedtrain.training.guide import Guide
 from embedtrain.training.ranks.gather import gather_outputs
 from embedtrain.training.ranks.processes import own_shard
 from embedtrain.training.settings import TrainerConfig
 from embedtrain.training.trained_module import TrainedModule
-from embedtrain.types import RetrievalBatch, RetrievalOutputs, TokenEmbeddings
+from embedtrain.types import (
+    GuideEmbeddings,
+    RetrievalBatch,
+    RetrievalOutputs,
+    TokenEmbeddings,
+)
+
+Guide = Callable[[RetrievalOutputs], GuideEmbeddings]
+"""What another model makes of a batch; :mod:`embedtrain.training.guide`."""
+Frozen = Callable[[DenseEncoder, RetrievalBatch, Execution], RetrievalOutputs]
+"""Encodes queries alone; :mod:`embedtrain.training.frozen_documents`. A step needs no more of either."""
 
 
 class RetrievalModule(TrainedModule):
@@ -38,7 +47,7 @@ class RetrievalModule(TrainedModule):
         config: TrainerConfig,
         num_steps: int,
         guide: Guide | None = None,
-        frozen: FrozenDocuments | None = None,
+        frozen: Frozen | None = None,
         batch_sizes: Sequence[int] = (),
     ) -> None:
         super().__init__(model, config, num_steps)

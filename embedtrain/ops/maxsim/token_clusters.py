@@ -7,7 +7,6 @@ Source: Clavié et al. (2024), https://arxiv.org/abs/2409.14683.
 
 import numpy as np
 from jaxtyping import Float, Float64, Int64
-from scipy.cluster.hierarchy import fcluster, linkage
 
 from embedtrain.errors import UserError
 
@@ -56,14 +55,16 @@ def _cluster(
     vectors: Float[np.ndarray, "tokens dim"], num_clusters: int
 ) -> Int64[np.ndarray, " tokens"]:
     """Number the tokens by their cluster: a number is the place of the cluster's first token."""
+    from scipy.cluster import hierarchy  # a large package, only where tokens are pooled
+
     values = np.asarray(vectors, dtype=np.float64)
     norms = np.linalg.norm(values, axis=1, keepdims=True)
     values = np.divide(values, norms, out=np.zeros_like(values), where=norms > 0)
     rows, columns = np.triu_indices(len(values), 1)  # scipy takes the triangle, row by row
     distances: Float64[np.ndarray, " pairs"] = 1 - (values @ values.T)[rows, columns]
-    tree = linkage(np.maximum(distances, 0), method="ward")
+    tree = hierarchy.linkage(np.maximum(distances, 0), method="ward")
     _, first, inverse = np.unique(
-        fcluster(tree, t=num_clusters, criterion="maxclust"),
+        hierarchy.fcluster(tree, t=num_clusters, criterion="maxclust"),
         return_index=True,
         return_inverse=True,
     )

@@ -1,5 +1,6 @@
 """Measure one step of work per process: CPU time and peak memory that no other variant has touched."""
 
+import argparse
 import ctypes
 import json
 import os
@@ -7,7 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,17 +41,43 @@ def _resident(field: str) -> int:
 def in_subprocess(
     script: Path, arguments: Sequence[object], python: str = sys.executable
 ) -> dict[str, float]:
-    """Run ``script`` with one thread and return the JSON object it prints last."""
+    """Run ``script`` with one thread and return the JSON object it prints last; where it fails, end as it did."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     finished = subprocess.run(
         [python, str(script), *map(str, arguments)],
         env=environment,
-        check=True,
+        check=False,
         capture_output=True,
         text=True,
     )
+    if finished.returncode:
+        sys.stderr.write(finished.stderr)
+        sys.exit(finished.returncode)
     result: dict[str, float] = json.loads(finished.stdout.strip().splitlines()[-1])
     return result
+
+
+def apart(script: Path, runs: Mapping[str, Sequence[object]]) -> dict[str, dict[str, float]]:
+    """Run a script once for each name with its arguments, say what each found, and return all."""
+    results = {}
+    for name, arguments in runs.items():
+        results[name] = in_subprocess(script, arguments)
+        print(name, results[name], file=sys.stderr)
+    return results
+
+
+def write_figures(path: Path, results: Mapping[str, Mapping[str, float]]) -> None:
+    """Write what :func:`apart` found as one flat JSON object."""
+    flat = {f"{name}_{k}": v for name, figures in results.items() for k, v in figures.items()}
+    path.write_text(json.dumps(flat, indent=1) + "\n")
+
+
+def count(text: str) -> int:
+    """Read a number of things from the command line: at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, and is {number}")
+    return number
 
 
 def interleaved(

@@ -24,7 +24,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmark_measure import MIB, in_subprocess
+from benchmark_measure import MIB, apart, count, write_figures
 from exit_codes import run_main
 from rich.console import Console
 from rich.table import Table
@@ -233,7 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure every form, one after another."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=list(FORMS))
-    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--steps", type=count, default=100)
     parser.add_argument("--size", choices=SIZES, default="minilm")
     parser.add_argument("--quick", action="store_true", help="four steps of four queries")
     parser.add_argument("--json", type=Path)
@@ -243,15 +243,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.one:
         sys.stdout.write(json.dumps(run_form(options.one, steps, SIZES[size])) + "\n")
         return 0
-    results = {}
-    for form in options.forms:
-        flags = ["--one", form, "--steps", steps, "--size", size]
-        results[form] = in_subprocess(Path(__file__), flags)
-        print(form, results[form], file=sys.stderr)
+    flags = ("--steps", steps, "--size", size)
+    results = apart(Path(__file__), {form: ["--one", form, *flags] for form in options.forms})
     show(results)
     if options.json:
-        flat = {f"{form}_{k}": v for form, figures in results.items() for k, v in figures.items()}
-        options.json.write_text(json.dumps(flat, indent=1) + "\n")
+        write_figures(options.json, results)
     return 0
 
 

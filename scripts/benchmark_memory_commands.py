@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark_measure import MIB, in_subprocess
+from benchmark_measure import MIB, apart, count, write_figures
 from benchmark_memory import NARROW, WORDS, Watch, show, write_model
 from exit_codes import run_main
 
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure every command, one after another."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=list(COMMANDS))
-    parser.add_argument("--texts", type=int, default=60_000)
+    parser.add_argument("--texts", type=count, default=60_000)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--one", choices=COMMANDS, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -98,14 +98,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = run_command(options.one, options.texts)
         sys.stdout.write("\n" + json.dumps(found) + "\n")
         return 0
-    results = {}
-    for name in options.commands:
-        results[name] = in_subprocess(Path(__file__), ["--one", name, "--texts", options.texts])
-        print(name, results[name], file=sys.stderr)
+    texts = ("--texts", options.texts)
+    results = apart(Path(__file__), {name: ["--one", name, *texts] for name in options.commands})
     show(results)
     if options.json:
-        flat = {f"{name}_{k}": v for name, figures in results.items() for k, v in figures.items()}
-        options.json.write_text(json.dumps(flat, indent=1) + "\n")
+        write_figures(options.json, results)
     return 0
 
 

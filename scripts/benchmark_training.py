@@ -19,6 +19,7 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from benchmark_measure import count
 from exit_codes import run_main
 from rich.console import Console
 from rich.table import Table
@@ -207,15 +208,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--steps", type=int, default=5, help="timed steps of (a)")
-    parser.add_argument("--cached-steps", type=int, default=1, help="timed steps of (b)")
+    parser.add_argument("--steps", type=count, default=5, help="timed steps of (a)")
+    parser.add_argument("--cached-steps", type=count, default=1, help="timed steps of (b)")
     parser.add_argument(
-        "--batch-sizes", nargs=2, type=int, default=[64, 1024], help="pairs of (a) and (b)"
+        "--batch-sizes", nargs=2, type=count, default=[64, 1024], help="pairs of (a) and (b)"
     )
     parser.add_argument("--only", choices=["plain", "cached"], help="(a) or (b) alone")
-    parser.add_argument("--chunk-tokens", type=int, default=4096)
-    parser.add_argument("--query-length", type=int, default=LENGTHS["query"], help="tokens")
-    parser.add_argument("--document-length", type=int, default=LENGTHS["document"], help="tokens")
+    parser.add_argument("--chunk-tokens", type=count, default=4096)
+    parser.add_argument("--query-length", type=count, default=LENGTHS["query"], help="tokens")
+    parser.add_argument("--document-length", type=count, default=LENGTHS["document"], help="tokens")
     arguments = parser.parse_args()
     LENGTHS.update(query=arguments.query_length, document=arguments.document_length)
     batch_size, cached_batch_size = arguments.batch_sizes

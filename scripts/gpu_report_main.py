@@ -23,8 +23,8 @@ MEASURED = ("embedtrain", "kernels", "scripts/gpu_report*.py")
 
 def run(options: argparse.Namespace) -> int:
     """Run the stages, or one of them where another process asks for it; return the exit code."""
-    if options.device == "cuda" and not torch.cuda.is_available():
-        print("no CUDA device here: nothing was measured", file=sys.stderr)
+    if problem := obstacle(options):
+        print(problem, file=sys.stderr)
         return 2
     if options.wheels is not None:
         sys.path.insert(0, str(unpack(options.wheels, options.output)))
@@ -32,7 +32,6 @@ def run(options: argparse.Namespace) -> int:
     if options.run is not None:
         _run_stage(setting, *options.run)
         return 0
-    options.output.mkdir(parents=True, exist_ok=True)
     wanted = [stage for stage in STAGES if not options.stage or stage.name in options.stage]
     runner = Runner(options.output, _key(setting), _command(options), options.budget)
     results = runner.run(wanted)
@@ -45,6 +44,23 @@ def run(options: argparse.Namespace) -> int:
     (options.output / "report.md").write_text(render(report, head))
     print(options.output / "report.md")
     return int(any(one["status"] != FINISHED for one in results))
+
+
+def obstacle(options: argparse.Namespace) -> str:
+    """Say what keeps the report from being made; empty if nothing. The output folder is there afterwards."""
+    if options.device == "cuda" and not torch.cuda.is_available():
+        return "no CUDA device here: nothing was measured"
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        return (
+            f"--output cannot be a folder ({error.strerror}); got {options.output}. Name another."
+        )
+    if options.wheels is not None and not any(options.wheels.glob("*.whl")):
+        return (
+            f"--wheels holds no wheel; got {options.wheels}. Fill it by scripts/pack_gpu_report.py."
+        )
+    return ""
 
 
 def _command(options: argparse.Namespace) -> list[str]:

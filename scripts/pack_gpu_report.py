@@ -37,7 +37,7 @@ PLATFORMS = ("manylinux_2_34", "manylinux_2_28", "manylinux_2_27", "manylinux_2_
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Fetch the wheels; return the exit code, 1 where they are too large together."""
+    """Fetch the wheels; return the exit code: 1 where they are too large together, 2 where pip cannot."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="folder for the wheels")
     parser.add_argument("--python", default="3.12", help="version of Python on the machine")
@@ -45,7 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     options.output.mkdir(parents=True, exist_ok=True)
     wanted = [one for one in requirements() if one.partition("==")[0] not in options.have]
-    subprocess.run(command(options.output, options.python, wanted), check=True)
+    if subprocess.run(command(options.output, options.python, wanted), check=False).returncode:
+        print(
+            "pip could not fetch all wheels; see above. Check the network and --python.",
+            file=sys.stderr,
+        )
+        return 2
     size = sum(path.stat().st_size for path in options.output.glob("*.whl")) + checkout_size()
     print(f"{size / 2**20:.1f} MiB of {LIMIT / 2**20:.0f} with the checkout")
     return int(size > LIMIT)

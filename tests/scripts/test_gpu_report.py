@@ -176,10 +176,25 @@ def test_without_a_device_nothing_is_measured(tmp_path, capsys):
     from gpu_report import main
 
     if torch.cuda.is_available():
-        pytest.skip("there is one")
+        pytest.skip("needs a machine without a CUDA device")
     assert main(["--output", str(tmp_path / "out")]) == 2
     assert "nothing was measured" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_folders_that_cannot_serve_are_refused_in_one_line(tmp_path, capsys):
+    from gpu_report import main
+
+    taken, empty = tmp_path / "file", tmp_path / "empty"
+    taken.write_text("kept")
+    empty.mkdir()
+    call = ["--device", "cpu", "--tiny", "--stage", "device", "--output"]
+    assert main([*call, str(taken)]) == 2
+    assert main([*call, str(tmp_path / "out"), "--wheels", str(empty)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(maxsplit=1)[0] for line in lines] == ["--output", "--wheels"]
+    assert taken.read_text() == "kept"
+    assert not any((tmp_path / "out").iterdir())
 
 
 def test_carried_wheels_are_unpacked_once_and_come_first(tmp_path, monkeypatch):

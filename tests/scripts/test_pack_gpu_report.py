@@ -14,13 +14,14 @@ def pack(monkeypatch):
 
 
 def test_wheels_are_fetched_for_the_machine_in_the_versions_tested_here(pack, tmp_path, monkeypatch, capsys):  # fmt: skip
-    calls, run = [], subprocess.run
+    calls, run, returncode = [], subprocess.run, [0]
 
     def instead(command, **options):
         if "pip" not in command:
             return run(command, **options)
         calls.append(command)
-        return (tmp_path / "toy-1-py3-none-any.whl").write_bytes(b"0" * 2**20)
+        (tmp_path / "toy-1-py3-none-any.whl").write_bytes(b"0" * 2**20)
+        return subprocess.CompletedProcess(command, returncode[0])
 
     monkeypatch.setattr(pack.subprocess, "run", instead)
     arguments = ["--output", str(tmp_path), "--python", "3.13", "--have", "tqdm"]
@@ -33,3 +34,6 @@ def test_wheels_are_fetched_for_the_machine_in_the_versions_tested_here(pack, tm
     assert "MiB of 64 with the checkout" in capsys.readouterr().out
     monkeypatch.setattr(pack, "LIMIT", 2**20)
     assert pack.main(arguments) == 1
+    returncode[0] = 1
+    assert pack.main(arguments) == 2
+    assert "pip could not fetch" in capsys.readouterr().err

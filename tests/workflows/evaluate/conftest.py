@@ -1,4 +1,4 @@
-"""Results that several pages are made of."""
+"""Results that several pages are made of, and a task beside the toy corpus."""
 
 import pytest
 
@@ -17,3 +17,12 @@ def scores(bert, late_interaction, beir, tmp_path_factory):
     ):
         evaluate_tasks(model, Wish([str(beir)], compression=compression), folder / f"{name}.json")
     return folder
+
+
+@pytest.fixture
+def sts(write_jsonl, sentences):
+    rows = [
+        {"sentence1": one, "sentence2": other, "score": len(one), "topic": one.split()[0]}
+        for one, other in zip(sentences[:40], sentences[40:80], strict=True)
+    ]
+    return str(write_jsonl(rows, "pairs.dev.jsonl"))

@@ -1,22 +1,15 @@
-"""The workflow behind `embedtrain evaluate`: several tasks, resumed, compared, from the command line.
-
-Longer than 300 lines: all tests measure the same two small systems, which one fixture encodes once.
-"""
+"""The workflow behind `embedtrain evaluate`: several tasks, resumed, compared, from the command line."""
 
 import json
-import os
 import shutil
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from rank_toys import side_by_side
 from typer.testing import CliRunner
 
 from embedtrain.cli.main import app
-from embedtrain.encoding import cache as cache_module
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.efficiency import price_work
 from embedtrain.evaluation.measures.metrics import score_run
@@ -31,15 +24,6 @@ from embedtrain.retrieval.compression import Compression
 from embedtrain.workflows.evaluate import tasks as workflow
 from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks
 from embedtrain.workflows.prepare import load_task
-
-
-@pytest.fixture
-def sts(write_jsonl, sentences):
-    rows = [
-        {"sentence1": one, "sentence2": other, "score": len(one), "topic": one.split()[0]}
-        for one, other in zip(sentences[:40], sentences[40:80], strict=True)
-    ]
-    return str(write_jsonl(rows, "pairs.dev.jsonl"))
 
 
 def test_several_tasks_go_into_a_folder_and_an_interrupted_evaluation_goes_on(
@@ -284,51 +268,6 @@ def test_an_instruction_is_chosen_at_evaluation_time_and_stands_in_the_result(be
     assert under.model.settings == {"instruction": "alike"}
     with pytest.raises(UserError, match="Choose from: alike"):
         evaluate_tasks(folder, Wish([sts], instruction="other"))
-
-
-def evaluate_beside_others(bert, beir, sts, output):
-    wish = Wish([str(beir), sts])
-    results = evaluate_tasks(bert, wish, output)
-    assert len(results) == 2
-    assert results[0].efficiency is None, "no process has a speed of its own"
-
-
-@pytest.mark.parametrize("ranks", [2, 4])
-def test_processes_of_torchrun_share_the_encoding_and_find_what_one_finds(
-    ranks, bert, beir, sts, tmp_path, monkeypatch
-):
-    for name in ("FEWEST", "MOST"):
-        monkeypatch.setattr(f"embedtrain.encoding.blocks.{name}", 4)
-    encoded = tmp_path / "encoded"
-    inner = cache_module.encode_pieces
-
-    def noting(model, pieces, side, **settings):
-        def noted():
-            for piece in pieces:
-                with encoded.open("a") as file:
-                    file.writelines(f"{os.environ.get('RANK')}\t{side}\t{one}\n" for one in piece)
-                yield piece
-
-        return inner(model, noted(), side, **settings)
-
-    monkeypatch.setattr(cache_module, "encode_pieces", noting)
-    torch.set_num_threads(1)
-    files, lines = [], []
-    for number in (1, ranks):
-        monkeypatch.setenv("EMBEDTRAIN_CACHE", str(tmp_path / f"cache-{number}"))
-        output = tmp_path / f"scores-{number}"
-        encoded.write_text("")
-        alone = sorted(text for _, text in lines)
-        if number == 1:
-            evaluate_tasks(bert, Wish([str(beir), sts], efficiency=False), output)
-        else:
-            side_by_side(ranks, evaluate_beside_others, bert, beir, sts, output)
-        lines = [line.split("\t", 1) for line in encoded.read_text().splitlines()]
-        files.append({path.name: path.read_bytes() for path in output.iterdir()})
-    assert sorted(text for _, text in lines) == alone, "each text once, by one of them"
-    most = max(Counter(rank for rank, _ in lines).values())
-    assert most <= len(lines) / ranks + 4 * 4, "a block of each of four sets of texts"
-    assert files[0] == files[1]
 
 
 def test_a_precision_stands_in_the_result_and_is_not_taken_for_another(bert, beir, tmp_path):

@@ -39,15 +39,8 @@ def workers(module: str, number: int, place: str) -> Iterator[Callable[[bytes], 
         UserError: In the future of a question, if the process that it was put to has died.
     """
     pipe = subprocess.PIPE
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-m", module], stdin=pipe, stdout=pipe, start_new_session=True
-        )
-        for _ in range(number)
-    ]
+    started: list[subprocess.Popen[bytes]] = []
     idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
-    for worker in started:
-        idle.put(worker)
 
     def ask(question: bytes) -> bytes:
         worker = idle.get()
@@ -58,6 +51,13 @@ def workers(module: str, number: int, place: str) -> Iterator[Callable[[bytes], 
 
     pool = ThreadPoolExecutor(number)
     try:
+        for _ in range(number):
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", module], stdin=pipe, stdout=pipe, start_new_session=True
+                )
+            )
+            idle.put(started[-1])
         yield lambda question: pool.submit(ask, question)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)

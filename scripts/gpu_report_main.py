@@ -72,12 +72,17 @@ def _command(options: argparse.Namespace) -> list[str]:
 
 
 def unpack(wheels: Path, output: Path) -> Path:
-    """Unpack wheels into a folder beside the results, once, and return it; no pip is needed."""
-    site = output / "site"
+    """Unpack wheels into a folder beside the results, once, and return it; no pip is needed.
+
+    The folder is named by what it holds, so that wheels that were packed anew are not taken for the old ones.
+    """
+    packed = sorted(wheels.glob("*.whl"))
+    listed = "".join(f"{wheel.name} {wheel.stat().st_size}\n" for wheel in packed)
+    site = output / f"site-{hashlib.sha256(listed.encode()).hexdigest()[:12]}"
     if not site.is_dir():
-        partial = output / "site.partial"
+        partial = site.with_suffix(".partial")
         partial.mkdir(parents=True, exist_ok=True)
-        for wheel in sorted(wheels.glob("*.whl")):
+        for wheel in packed:
             with zipfile.ZipFile(wheel) as archive:
                 archive.extractall(partial)
         partial.rename(site)

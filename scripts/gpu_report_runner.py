@@ -76,7 +76,10 @@ class Runner:
         elif code:
             lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
             status = f"failed with code {code}: {lines[-1] if lines else 'no output'}"[:300]
-        found = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
+        *whole, _ = rows.read_text(encoding="utf-8").split(
+            "\n"
+        )  # the last may be cut in its middle
+        found = [json.loads(line) for line in whole]
         rows.unlink()
         if code == 0:
             log.unlink()

@@ -2,19 +2,23 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
 import torch
 import torch.nn.functional as F
 from gpu_report_models import SHAPES, TINY, WORDS, build_model, build_tokenizer
-from gpu_report_setting import Row, Setting, attempt, measure
+from gpu_report_setting import Missing, Row, Setting, attempt, measure
 
 RESULTS = 100
+OF_THE_COMMAND = ("faiss", "filelock", "matplotlib", "pyarrow", "rich", "scipy", "typer")
+"""What `embedtrain train` imports beyond what the other stages do; not carried to a bare machine."""
 
 
 def encode_rows(setting: Setting) -> Iterator[Row]:
@@ -83,7 +87,11 @@ def scale_rows(setting: Setting) -> Iterator[Row]:
 
 def _scale_cell(setting: Setting, devices: int) -> Row:
     """Train for some steps by the command line and read what it logged."""
+    for needed in OF_THE_COMMAND:
+        if find_spec(needed) is None:
+            raise Missing(f"{needed}, which the command line needs, is not here")
     folder = setting.folder / f"scale-{devices}"
+    shutil.rmtree(folder, ignore_errors=True)  # of a try that did not end
     folder.mkdir(parents=True)
     write_backbone(setting, folder / "model")
     rows = [
@@ -104,7 +112,7 @@ def _scale_cell(setting: Setting, devices: int) -> Row:
         [*command, "--output", str(folder / "run")],
         capture_output=True,
         text=True,
-        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
         check=False,
     )
     if done.returncode:

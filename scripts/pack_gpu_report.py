@@ -43,8 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--python", default="3.12", help="version of Python on the machine")
     parser.add_argument("--have", nargs="*", default=(), help="packages that the machine has")
     options = parser.parse_args(arguments)
+    if options.output.exists() and not options.output.is_dir():
+        print(f"--output is no folder; got {options.output}. Name another.", file=sys.stderr)
+        return 2
     options.output.mkdir(parents=True, exist_ok=True)
-    wanted = [one for one in requirements() if one.partition("==")[0] not in options.have]
+    there = set(map(canonicalize_name, options.have))
+    wanted = [
+        one for one in requirements() if canonicalize_name(one.partition("==")[0]) not in there
+    ]
     if subprocess.run(command(options.output, options.python, wanted), check=False).returncode:
         print(
             "pip could not fetch all wheels; see above. Check the network and --python.",

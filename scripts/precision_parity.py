@@ -9,7 +9,6 @@ Vectors are kept in the cache of embedtrain: started again, it goes on where it 
 """
 
 import argparse
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from embedtrain.data.sources import load_task
 from embedtrain.encoding.cache import embed_once, model_key
 from embedtrain.evaluation.measures.metrics import rank_arrays, score_ranking
 from embedtrain.evaluation.measures.statistics import compare_paired
-from embedtrain.files import default_cache
+from embedtrain.files import check_file, default_cache, write_json
 from embedtrain.models.build import load_dense
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.precision import Chosen
@@ -74,7 +73,7 @@ def measure(path: str, split: str, model_path: str, other: Chosen) -> Parity:
         low=difference.low,
         high=difference.high,
         same_first=float((first[0] == first[1]).mean()),
-        lowest_cosine=float(np.vecdot(*vectors).min()),
+        lowest_cosine=float(_cosines(*vectors).min()),
     )
 
 
@@ -89,6 +88,12 @@ def _found(
     return search(queries, documents, 10), documents
 
 
+def _cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    norms = np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1)
+    cosines: np.ndarray = (first * second).sum(1) / norms
+    return cosines
+
+
 def main() -> None:
     """Run the tasks that are asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -98,6 +103,8 @@ def main() -> None:
     parser.add_argument("--precision", default="bf16", choices=("bf16", "fp16"))
     parser.add_argument("--json", type=Path, help="File for all figures.")
     asked = parser.parse_args()
+    if asked.json is not None:
+        check_file("--json", asked.json)
     other = asked.precision
     rows = [measure(path, asked.split, asked.model, other) for path in asked.data]
     table = Table(
@@ -117,7 +124,7 @@ def main() -> None:
         )  # fmt: skip
     Console().print(table)
     if asked.json is not None:
-        asked.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+        write_json(asked.json, [asdict(row) for row in rows])
 
 
 if __name__ == "__main__":

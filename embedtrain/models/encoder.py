@@ -234,9 +234,7 @@ class TextEncoder(nn.Module, ABC):
         if self.own_positions is not None:
             grid = in_grid(self._places(texts), inside, seen.shape)
             more = {"position_ids": grid, **token_types(self.backbone, ids)}
-        all_seen = device.type == "cuda" and attended is None and int(texts.sizes.min()) == width
-        mask = None if all_seen else seen.long()
-        states = self._run(layers, input_ids=ids, attention_mask=mask, **more)
+        states = self._run(layers, input_ids=ids, attention_mask=seen.long(), **more)
         return states.flatten(0, 1).index_select(0, inside)
 
     def use_padded_attention(self) -> None:

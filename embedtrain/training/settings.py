@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from embedtrain.precision import Precision
 from embedtrain.section import Count, Section
@@ -49,7 +49,7 @@ class TrainerConfig(Section):
     """bf16 computes matrix products in bfloat16; weights, norms, scores and the loss stay float32, and on a GPU
     products of what stays float32 may be TF32. auto takes what is faster on the machine that begins the run (bf16
     on a GPU that has it, fp32 on a tie), and the run keeps it."""
-    workers: NonNegativeInt | None = None
+    workers: Annotated[int, Field(ge=0, le=256)] | None = None
     """Processes beside each device that build batches ahead of the steps; none with ``refresh``. Null takes 2 on a
     GPU, and none on a CPU, where the step itself needs the cores. Batches are the same."""
     prefetch: Count = 4

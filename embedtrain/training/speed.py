@@ -124,11 +124,21 @@ def step_counter(module: TrainedModule) -> Callable[[Any], StepWork]:
         count = retrieval_counter(
             model, num_ranks=module.config.num_ranks, only_queries=module.frozen is not None
         )
-        return lambda batch: count(batch, retrieval.execution, retrieval.objective_of(batch))
+
+        def count_step(batch: Any) -> StepWork:  # noqa: ANN401 - Lightning's
+            with retrieval.computing():  # whether texts are packed was decided for this precision
+                return count(batch, retrieval.execution, retrieval.objective_of(batch))
+
+        return count_step
     assert isinstance(module, PretrainModule)
     masking = module.objective.masking
     counts = pretraining_counter(module.model, masking.encoder_ratio, masking.decoder_ratio)
-    return lambda batch: counts(batch, module.execution)
+
+    def count_masked(batch: Any) -> StepWork:  # noqa: ANN401
+        with module.computing():
+            return counts(batch, module.execution)
+
+    return count_masked
 
 
 def peak_memory(*, cuda: bool) -> int:

@@ -187,13 +187,14 @@ class TrainedModule(pl.LightningModule, ABC):
         if seen_now:
             self._watch.look()
         bad = self._watch.bad
-        if not any_rank([bad is not None])[0]:
+        step = largest(-1 if bad is None else bad.step)  # on a GPU not the step that runs
+        if step < 0:
             return
         if bad is None:
-            step, value, path, late = self.trainer.global_step, None, SAVED_ELSEWHERE, ""
+            value, path, late = None, SAVED_ELSEWHERE, ""
         else:
             late = ", which was seen a batch later" if bad.is_late else ""
-            step, value, path = bad.step, bad.value, str(bad.path)
+            value, path = bad.value, str(bad.path)
         raise UserError(
             f"step {step}",
             f"has a loss that is not finite{late} (batch: {path})",

@@ -26,15 +26,15 @@ def random_texts(count, shortest, longest, generator):
     return Texts(ids, lengths)
 
 
-def random_batch(seed=0):
-    """Four queries, a positive and a negative each; two candidates are the same text."""
+def random_batch(seed=0, *, alike=False):
+    """Four queries, a positive and a negative each; two candidates are the same text, all ``alike`` in length."""
     generator = torch.Generator().manual_seed(seed)
     rows, columns = torch.arange(QUERIES), torch.arange(DOCUMENTS)
     texts = columns.clamp_max(DOCUMENTS - 2)
     relevance = Relevance(rows + 100, texts, columns // 2, 2 * rows[:, None], 2 * rows[:, None])
     return RetrievalBatch(
-        random_texts(QUERIES, 4, 12, generator),
-        random_texts(DOCUMENTS - 1, 5, LENGTH, generator),
+        random_texts(QUERIES, 12 if alike else 4, 12, generator),
+        random_texts(DOCUMENTS - 1, LENGTH if alike else 5, LENGTH, generator),
         rows,
         texts,
         relevance,

@@ -70,6 +70,7 @@ def flash_3(
     softmax_scale=None, causal=False, window_size=(-1, -1), softcap=0.0, deterministic=False,
 ):  # fmt: skip
     """What flash_attn_interface.flash_attn_varlen_func of flash-attn 3 was at first: it has no dropout and gives two."""
+    assert q.shape[-1] % 8 == 0
     result = flash_attn_varlen_func(
         q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, 0.0, softmax_scale,
         causal, window_size, softcap,

@@ -1,11 +1,14 @@
 """A loss that is not finite is found: at once on a CPU, and on a GPU when the next one is there."""
 
+from unittest.mock import Mock
+
 import pytest
 import torch
 from shadow import ShadowCuda
 from shadow_step import module_of, random_batch, run_steps
 
 from embedtrain.errors import UserError
+from embedtrain.training import trained_module
 from embedtrain.training.bad_batch import LossWatch
 
 
@@ -80,6 +83,16 @@ def test_the_step_with_the_bad_loss_is_named_and_its_batch_kept_though_it_is_see
         run_steps(shadow, spoilt, count=3)
     saved = load_file(tmp_path / "bad-batch-step-00000002-rank-0.safetensors")
     assert torch.equal(saved["documents.ids"], random_batch(1).documents.ids)
+
+
+def test_a_rank_that_has_not_seen_the_bad_loss_names_its_step_all_the_same(bert, monkeypatch):
+    module = module_of(bert, "dense", precision="fp32")
+    module._trainer = Mock(global_step=9)
+    elsewhere = iter([-1, 7])
+    monkeypatch.setattr(trained_module, "largest", lambda number: max(number, next(elsewhere)))
+    module.refuse_bad_loss()
+    with pytest.raises(UserError, match=r"step 7 has a loss .* \(batch: the ranks that saw it"):
+        module.refuse_bad_loss()
 
 
 def test_no_checkpoint_is_made_of_weights_that_a_bad_loss_has_spoilt(spoilt):

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from embedtrain.memory import is_out_of_memory
 from embedtrain.packed import Texts
 from embedtrain.precision import float32_products
 
@@ -92,6 +93,8 @@ def states_agree(
         with torch.autocast(running.device, running.dtype if half else None, enabled=half):
             usual, ours = padded().float(), packed().float()
     except (TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
+        if is_out_of_memory(error):  # says nothing of the backbone
+            raise
         logger.info("packing is not possible with this backbone: %s", error)
         return False
     finally:

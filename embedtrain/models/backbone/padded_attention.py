@@ -1,7 +1,7 @@
 """Attention over padded texts that does not ask the device whether there is any padding.
 
-transformers looks into the mask to find out whether it can be left out; a GPU would make the host wait for that in each
-forward pass. The caller knows the lengths, so where no text is padded it gives no mask, and where one is, the mask is made.
+transformers looks into the mask, or without one into a decoder's positions, to find out whether it can be left out; a
+GPU would make the host wait for that in each forward pass. So the mask is always made.
 """
 
 from typing import Any
@@ -24,11 +24,5 @@ def _always_made(*arguments: Any, **settings: Any) -> Any:  # noqa: ANN401 - tra
     return sdpa_mask(*arguments, **settings)
 
 
-def _unless_absent(*arguments: Any, **settings: Any) -> Any:  # noqa: ANN401
-    """Make the mask where one was given; without one nothing is asked of the device."""
-    given = settings.get("attention_mask") is not None
-    return (_always_made if given else sdpa_mask)(*arguments, **settings)
-
-
 AttentionInterface.register(NAME, sdpa_attention_forward)
-AttentionMaskInterface.register(NAME, _unless_absent)
+AttentionMaskInterface.register(NAME, _always_made)

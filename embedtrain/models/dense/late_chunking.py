@@ -31,6 +31,7 @@ from embedtrain.models.chunking import Execution, encode_tokens_in_chunks
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.whole_words import WholeWords
+from embedtrain.ops.similarity import as_computed
 from embedtrain.packed import Texts, upload
 from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side, TokenEmbeddings
 
@@ -116,9 +117,11 @@ class LateChunkEncoder(TextEncoder):
 
     def forward(self, batch: RetrievalBatch, execution: Execution) -> RetrievalOutputs:
         """Encode each distinct text of the batch once and lay the embeddings out by query and candidate."""
+        query = self.embed(batch.queries, execution, "query")
+        document = self.embed(batch.documents, execution)
         return RetrievalOutputs(
-            query=self.embed(batch.queries, execution, "query").select(batch.on_host.query_rows),
-            document=self.embed(batch.documents, execution).select(batch.on_host.document_rows),
+            query=as_computed(query).select(batch.on_host.query_rows),
+            document=as_computed(document).select(batch.on_host.document_rows),
             relevance=batch.relevance,
             temperature=self.dense.temperature,
             similarity=self.contract.similarity,

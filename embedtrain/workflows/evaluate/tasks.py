@@ -82,6 +82,7 @@ def evaluate_tasks(
         UserError: If data or output cannot be used; all data is opened before the work starts.
     """
     shard = current_shard()
+    _refuse_price(wish, shard.ranks)
     if shard.ranks > 1:
         use_own_device()
         wish = replace(wish, efficiency=False)
@@ -160,6 +161,17 @@ def _check_retrieval(tasks: Sequence[Task], flag: str, purpose: str, advice: str
             f"{purpose}, which this task has none of",
             got=odd[0],
             cure=f"Leave out the task or the flag{advice}",
+        )
+
+
+def _refuse_price(wish: Wish, ranks: int) -> None:
+    """Refuse a price where nothing is timed, of which it would be a multiple."""
+    if wish.price_per_hour is not None and (ranks > 1 or not wish.efficiency):
+        raise UserError(
+            "--price",
+            "is worked out from the time that one process takes, which is not measured here",
+            got=wish.price_per_hour,
+            cure="Leave out --no-efficiency, and run one process",
         )
 
 

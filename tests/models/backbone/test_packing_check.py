@@ -51,6 +51,15 @@ def test_where_nothing_is_rounded_packed_may_differ_in_the_last_digits_only():
     assert not as_right(states(), states(), states(1e-3, seed=1), SIZES)
 
 
+def test_a_full_device_says_nothing_of_the_backbone(encoder):
+    def full():
+        raise torch.OutOfMemoryError
+
+    with pytest.raises(torch.OutOfMemoryError):
+        states_agree(encoder.backbone, Running("cpu"), SIZES, states, full)
+    assert encoder.backbone.training is False
+
+
 @pytest.mark.parametrize("rounded", [False, True])
 def test_either_way_may_be_the_wrong_one(encoder, rounded):
     """In float32 the two must agree; rounded, only packed states that are worse than padded ones are refused."""

@@ -150,6 +150,8 @@ def test_a_price_is_worked_out_from_the_times_that_are_kept(bert, beir, tmp_path
     moved = replace(timed.efficiency, machine=replace(timed.efficiency.machine, cpu="another"))
     write_result(timed.model_copy(update={"efficiency": moved}), output)
     (here,) = evaluate_tasks(bert, Wish([str(beir)], price_per_hour=3.0), output)
+    with pytest.raises(UserError, match=r"^--price is worked out from the time"):
+        evaluate_tasks(bert, Wish([str(beir)], price_per_hour=3.0, efficiency=False))
     assert here.efficiency.machine == timed.efficiency.machine, "the price is of this machine"
     assert here.efficiency.price.per_hour == 3.0
 

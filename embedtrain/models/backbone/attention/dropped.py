@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from embedtrain.models.backbone.attention.layout import Groups
+from embedtrain.models.backbone.attention.reference import masked_softmax
 from embedtrain.models.backbone.attention.rules import WHOLE, Rules, band
 
 Rows = Float[Tensor, "tokens heads head_dim"]
@@ -108,8 +109,7 @@ def _parts(groups: Groups, *rows: Rows) -> Iterator[tuple[Tensor, ...]]:
 def _weights(q: Tensor, k: Tensor, rules: Rules) -> Tensor:
     scores = (q * rules.scale) @ k.transpose(-1, -2)
     reach = rules.within(*scores.shape[-2:])
-    if reach != WHOLE:
-        rows, columns = (torch.arange(size) for size in scores.shape[-2:])
-        # Not minus infinity: a query whose window holds no key that is looked at would get NaN.
-        scores.masked_fill_(~band(rows, columns, reach), torch.finfo(scores.dtype).min)
-    return torch.softmax(scores, -1)
+    if reach == WHOLE:
+        return torch.softmax(scores, -1)
+    rows, columns = (torch.arange(size) for size in scores.shape[-2:])
+    return masked_softmax(scores, band(rows, columns, reach))

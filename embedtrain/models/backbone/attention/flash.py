@@ -79,12 +79,12 @@ def flash_attn_3(q: Rows, k: KeyRows, v: KeyRows, layout: Layout, rules: Rules) 
     module = importlib.import_module("flash_attn_interface")
     k, v, cu_seqlens_k, max_seqlen_k = _looked_at(k, v, layout)
     result = module.flash_attn_varlen_func(
-        q, k, v, layout.cu_seqlens, cu_seqlens_k, layout.max_seqlen, max_seqlen_k,
+        *_whole_eights(q, k, v), layout.cu_seqlens, cu_seqlens_k, layout.max_seqlen, max_seqlen_k,
         softmax_scale=rules.scale, window_size=rules.reach,
         deterministic=torch.are_deterministic_algorithms_enabled(),
     )  # fmt: skip
     output: Tensor = result[0] if isinstance(result, tuple) else result
-    return output
+    return output[..., : q.shape[-1]]
 
 
 def efficient(q: Rows, k: KeyRows, v: KeyRows, layout: Layout, rules: Rules) -> Rows:

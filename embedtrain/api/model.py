@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, overload
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from embedtrain.encoding.texts import encode_texts
@@ -14,8 +15,8 @@ from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.pair_head import interaction_of
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.recipe.run_folder import RunFolder
-from embedtrain.retrieval.search import search
-from embedtrain.types import TokenVectors
+from embedtrain.retrieval.search import Documents, for_many_searches, search
+from embedtrain.types import Interaction, TokenVectors
 from embedtrain.workflows.search import Hit, list_hits
 
 Vectors = NDArray[np.float32] | TokenVectors
@@ -24,14 +25,30 @@ Vectors = NDArray[np.float32] | TokenVectors
 
 @dataclass(frozen=True)
 class Index:
-    """Documents and their vectors, made once by :meth:`Model.index` and searched often."""
+    """Documents and their vectors, made once by :meth:`Model.index` and searched often.
+
+    The first search on a GPU copies the vectors there, if they fit well: leave them as they are.
+    """
 
     ids: list[str]
     texts: list[str]
     vectors: Vectors = field(repr=False)
+    _near: dict[str, Documents] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def __getstate__(self) -> dict[str, object]:
+        return vars(self) | {"_near": {}}  # another machine may have no GPU
+
+    def near(self, interaction: Interaction | None, device: torch.device) -> Documents:
+        """Return the vectors where a model searches them."""
+        if interaction is not None:
+            return self.vectors
+        place = str(device)
+        if place not in self._near:
+            self._near[place] = for_many_searches(self.vectors, None, device)
+        return self._near[place]
 
 
 @dataclass(frozen=True)
@@ -105,7 +122,7 @@ class Model:
         index = documents if isinstance(documents, Index) else self.index(documents)
         queries = encode_texts(self.encoder, texts, "query")
         interaction, device = interaction_of(self.encoder), self.encoder.device
-        found = search(queries, index.vectors, top, interaction, device)
+        found = search(queries, index.near(interaction, device), top, interaction, device)
         hits = list_hits(found, index.ids, index.texts)
         return hits[0] if isinstance(query, str) else hits
 

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from embedtrain.cli.options import Overrides, RecipeArgument, read_recipe
+from embedtrain.errors import UserError
 
 EXAMPLES = (
     "embedtrain doctor quickstart",
@@ -22,10 +23,17 @@ TuneOption = Annotated[
 
 
 def doctor(
-    recipe: RecipeArgument = "quickstart", overrides: Overrides = None, tune: TuneOption = False
+    context: typer.Context,
+    recipe: RecipeArgument = "quickstart",
+    overrides: Overrides = None,
+    tune: TuneOption = False,
 ) -> None:
     """Prove on this machine that a recipe's gradients are those of the plain loss."""
     if tune:
+        source = context.get_parameter_source("recipe")
+        if source is not None and source.name != "DEFAULT":
+            cure = "Leave out what follows `doctor` but --tune"
+            raise UserError("--tune", "times kernels, not a recipe", got=recipe, cure=cure)
         _tune()
         return
     loaded = read_recipe(recipe, overrides)

@@ -73,3 +73,14 @@ def download(values: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
         return values.cpu()
     host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
     return host.copy_(values, non_blocking=True)
+
+
+def pageable(embeddings: Embeddings) -> Embeddings:
+    """Return embeddings that are here without the pinned memory they came in, for whoever keeps many of them."""
+    if isinstance(embeddings, Tensor):
+        return embeddings.clone() if embeddings.is_pinned() else embeddings
+    parts = {one.name: getattr(embeddings, one.name) for one in fields(embeddings)}
+    moved: dict[str, Any] = {
+        name: pageable(part) for name, part in parts.items() if isinstance(part, Tensor)
+    }
+    return replace(embeddings, **moved)

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float32
 from torch import Tensor
 
+from embedtrain.encoding.arrival import pageable
 from embedtrain.encoding.shards import Shard
 from embedtrain.encoding.texts import encode_pieces, join_blocks
 from embedtrain.models.chunking import Execution
@@ -85,7 +86,11 @@ def encode_share(
 
 
 def _as_vectors(block: Tensor | TokenEmbeddings) -> Vectors:
-    return join_blocks([block]) if isinstance(block, TokenEmbeddings) else block.numpy()
+    if isinstance(block, TokenEmbeddings):
+        return join_blocks([block])
+    kept = pageable(block)
+    assert isinstance(kept, Tensor)
+    return kept.numpy()
 
 
 def join_shares(shares: Sequence[Sequence[Vectors]], num_texts: int, first: int = 0) -> Vectors:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from embedtrain.encoding.arrival import Arriving
+from embedtrain.encoding.arrival import Arriving, pageable
 from embedtrain.encoding.overlap import ahead, behind, one_late
 from embedtrain.errors import UserError
 from embedtrain.models.build import load_encoder
@@ -84,7 +84,8 @@ def encode_texts(
         model, texts, side, execution=execution, precision=precision, at_once=at_once, progress=progress
     )  # fmt: skip
     if not isinstance(model, DenseEncoder):
-        return join_blocks([block for block in blocks if isinstance(block, TokenEmbeddings)])
+        kept = map(pageable, blocks)
+        return join_blocks([block for block in kept if isinstance(block, TokenEmbeddings)])
     if out is None:
         out = np.empty((len(texts), model.dim), dtype=np.float32)
     fill(out, blocks, threaded=model.device.type == "cuda")

@@ -6,15 +6,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from embedtrain.errors import UserError
-from embedtrain.retrieval.dense.exact import SearchResult, search_exact
+from embedtrain.retrieval.dense.exact import SearchResult, resident, search_exact
 from embedtrain.retrieval.dense.pair_head import search_interaction
 from embedtrain.retrieval.late_interaction.exact import ExactIndex
 from embedtrain.types import Interaction, TokenVectors
 
+Documents = Float[np.ndarray, "documents dim"] | Float[Tensor, "documents dim"] | TokenVectors
+
 
 def search(
     queries: Float[np.ndarray, "queries dim"] | TokenVectors,
-    documents: Float[np.ndarray, "documents dim"] | Float[Tensor, "documents dim"] | TokenVectors,
+    documents: Documents,
     num_results: int,
     interaction: Interaction | None = None,
     device: torch.device | str = "cpu",
@@ -22,7 +24,7 @@ def search(
     """Return the best documents of each query, best first, ties by lower row number.
 
     ``interaction`` scores pairs of vectors in place of the inner product. ``device`` is where scores are computed,
-    usually the model's: :func:`embedtrain.retrieval.dense.exact.resident` keeps documents there.
+    usually the model's: :func:`for_many_searches` keeps documents there.
     """
     if isinstance(queries, TokenVectors) and isinstance(documents, TokenVectors):
         return ExactIndex(documents, device=device).search(queries, num_results)
@@ -36,3 +38,17 @@ def search(
         assert isinstance(documents, np.ndarray)
         return search_interaction(interaction, queries, documents, num_results)
     return search_exact(queries, documents, num_results, device=device)
+
+
+def for_many_searches(
+    documents: Float[np.ndarray, "documents dim"] | TokenVectors,
+    interaction: Interaction | None,
+    device: torch.device | str,
+) -> Documents:
+    """Return documents as many calls of :func:`search` want them: on a GPU once and for all, if they fit well there.
+
+    Documents of several vectors, and those that ``interaction`` scores, stay as they are.
+    """
+    if isinstance(documents, np.ndarray) and interaction is None:
+        return resident(documents, device)
+    return documents

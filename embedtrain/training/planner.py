@@ -251,5 +251,7 @@ def _plan_model(
 def free_bytes(device: str, processes: int) -> int:
     """Return the free memory of a device; what this machine, or a limit, leaves is shared by the processes."""
     if device == "cuda":
-        return int(torch.cuda.mem_get_info()[0])
+        # What torch holds and nobody uses is free as well: a measurement before training leaves much of it.
+        unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return int(torch.cuda.mem_get_info()[0]) + unused
     return room() // processes

@@ -21,6 +21,7 @@ from embedtrain.evaluation.results.report import refuse_single
 from embedtrain.files import default_cache
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
+from embedtrain.precision import choose
 from embedtrain.progress import progress_bar
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import Recipe
@@ -121,9 +122,18 @@ def with_contract(recipe: Recipe, model: TextEncoder) -> Recipe:
 
 
 def with_machine(recipe: RecipeT, model: nn.Module) -> RecipeT:
-    """Write what this machine decides into the recipe: its precision, which a resumed run and other ranks keep."""
-    chosen = choose_precision(recipe.trainer, model)
-    return recipe.model_copy(update={"trainer": chosen})
+    """Write what this machine decides into the recipe: its precisions, which a resumed run and other ranks keep.
+
+    A run that began on a GPU and goes on without one so measures in what it measured in before.
+    """
+    update: dict[str, object] = {"trainer": choose_precision(recipe.trainer, model)}
+    if isinstance(recipe, Recipe):
+        kind = next(model.parameters()).device.type
+        for name, task in (("validation", recipe.validation), ("evaluation", recipe.evaluation)):
+            if task is not None:
+                chosen = choose(task.precision, kind)
+                update[name] = task.model_copy(update={"precision": chosen})
+    return recipe.model_copy(update=update)
 
 
 def cache_of(config: DataConfig) -> Path:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.data.readers.beir import RetrievalTask
@@ -22,10 +21,9 @@ from embedtrain.models.edits.lengthen import lengthen_encoder
 from embedtrain.precision import Precision
 from embedtrain.recipe.retrieval import load_retrieval_recipe
 from embedtrain.recipe.run_folder import RunFolder
-from embedtrain.retrieval.dense.exact import SearchResult, resident
+from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.retrieval.dense.sets import set_query
-from embedtrain.retrieval.search import search
-from embedtrain.types import TokenVectors
+from embedtrain.retrieval.search import for_many_searches, search
 from embedtrain.workflows.encode.file import DOCUMENT_COLUMNS, read_texts
 from embedtrain.workflows.prepare import load_task, open_data
 
@@ -76,9 +74,7 @@ class Searcher:
             self.texts, self.ids = task.documents, task.document_ids
         key, cache = model_key(self.model), default_cache()
         kept = embed_once(self.model, key, self.texts, "document", cache, precision=precision)
-        self.embeddings: np.ndarray | Tensor | TokenVectors = kept
-        if isinstance(kept, np.ndarray) and interaction_of(self.model) is None:
-            self.embeddings = resident(kept, self.model.device)
+        self.embeddings = for_many_searches(kept, interaction_of(self.model), self.model.device)
 
     def search(self, query: str, num_results: int = 5) -> list[Hit]:
         """Return the best documents for a query, best first."""

@@ -1,7 +1,10 @@
 """Models that are loaded into Python."""
 
+import pickle
+
 import numpy as np
 import pytest
+import torch
 from sentence_transformers import SentenceTransformer
 
 import embedtrain
@@ -128,3 +131,20 @@ def test_a_run_without_a_model_says_how_to_finish_it(tmp_path):
     (tmp_path / "recipe.yaml").write_text("")
     with pytest.raises(embedtrain.UserError, match=r"has no model yet.*embedtrain\.resume\("):
         embedtrain.load(tmp_path)
+
+
+def test_documents_of_an_index_go_to_a_gpu_once_and_not_into_a_pickle(model, monkeypatch):
+    copied = []
+
+    def resident(documents, device):
+        copied.append(device)
+        return torch.from_numpy(documents)
+
+    monkeypatch.setattr("embedtrain.retrieval.search.resident", resident)
+    index = model.index(TEXTS)
+    hits = [model.search(query, index, top=1)[0].text for query in ("red cat", "dog", "dog")]
+    assert hits == [TEXTS[0], TEXTS[2], TEXTS[2]]
+    assert len(copied) == 1
+    again = pickle.loads(pickle.dumps(index))
+    assert (again.texts, vars(again)["_near"]) == (index.texts, {})
+    assert model.search("dog", again, top=1)[0].text == TEXTS[2]

@@ -97,6 +97,11 @@ def test_a_shell_completes_commands_and_the_names_of_recipes(words, offered):
         ),
         (["report", "nothere", "--output", "a.html"], 2, "nothere does not exist"),
         (["init", "typo.yaml"], 2, "unknown ending"),
+        (
+            ["doctor", "quickstart", "--tune"],
+            2,
+            "--tune times kernels, not a recipe; got 'quickstart'.",
+        ),
     ],
 )
 def test_what_needs_no_model_imports_nothing_heavy(tmp_path, arguments, code, said):

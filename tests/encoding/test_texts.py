@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from embedtrain.encoding import arrival
+from embedtrain.encoding import texts as texts_module
 from embedtrain.encoding.arrival import Arriving
 from embedtrain.encoding.cache import embed_once, model_key
 from embedtrain.encoding.texts import encode_blocks, encode_texts, join_blocks
@@ -101,3 +103,24 @@ def test_on_a_gpu_blocks_come_in_order_and_as_on_a_cpu(kind, sentences, request)
     assert event.call_count == event.return_value.synchronize.call_count == 3  # one a block
     both = [one.values if isinstance(one, TokenVectors) else one for one in (found, expected)]
     np.testing.assert_allclose(*both, atol=0.02)
+
+
+def test_token_vectors_from_a_gpu_do_not_keep_the_pinned_memory_they_came_in(
+    late_interaction, sentences, monkeypatch
+):
+    shadow = pytest.importorskip("shadow")
+    arrived, joined, download = [], [], arrival.download
+    monkeypatch.setattr(
+        arrival, "download", lambda values: arrived.append(download(values)) or arrived[-1]
+    )
+    monkeypatch.setattr(
+        texts_module, "join_blocks", lambda blocks: joined.extend(blocks) or join_blocks(blocks)
+    )
+    with shadow.ShadowCuda() as device:
+        model = device.move(load_encoder(late_interaction))
+        encode_texts(model, sentences[:50], "document", at_once=20)
+    pinned = {host.data_ptr() for host in arrived if getattr(host, "_pinned", False)}
+    assert len(joined) == 3
+    for block in joined:
+        parts = [block.tokens, block.lengths, block.ids]
+        assert not pinned & {part.data_ptr() for part in parts if part is not None}

@@ -165,6 +165,7 @@ def stand_ins(shadow: Any, tensor_class: type) -> dict[str, object]:
         "torch.as_tensor": maker(torch.as_tensor),
         "torch.empty": empty,
         "torch.Tensor.pin_memory": pinned,
+        "torch.Tensor.is_pinned": lambda tensor, *_: getattr(tensor, "_pinned", False),
         "torch.autocast": autocast,
         "torch.amp.autocast": autocast,
         "torch.get_autocast_dtype": lambda kind="cuda": _real.dtype(host(kind)),

@@ -8,7 +8,7 @@ from distributed_cases import Case, on_ranks, relative_error, train_case
 
 from embedtrain.errors import UserError
 from embedtrain.models.dense.encoder import DenseEncoder
-from embedtrain.training.planner import Shape, plan_memory
+from embedtrain.training.planner import Shape, free_bytes, plan_memory
 from embedtrain.training.settings import TrainerConfig
 
 GIB = 2**30
@@ -138,6 +138,13 @@ def test_ranks_agree_to_do_a_batch_again_when_one_runs_out_of_memory(toys, alone
     case = Case(double=True, uneven=True)
     found = on_ranks(2, train_with_one_small_rank, case, toys)
     assert relative_error(found, alone(case)) < 1e-9
+
+
+def test_what_torch_keeps_and_nobody_uses_is_free(monkeypatch):
+    free = {"mem_get_info": (10, 80), "memory_reserved": 50, "memory_allocated": 20}
+    for name, number in free.items():
+        monkeypatch.setattr(f"torch.cuda.{name}", lambda number=number: number)
+    assert free_bytes("cuda", 1) == 10 + 50 - 20
 
 
 def test_a_batch_that_never_fits_ends_with_advice(toys):

@@ -182,7 +182,13 @@ def resident(
     free, _ = torch.cuda.mem_get_info(device)
     if len(documents) * documents.shape[1] * 4 > RESIDENT * free:
         return documents
-    return _load(documents, device)
+    there = torch.empty(documents.shape, dtype=torch.float32, device=device)
+    size = DOCUMENTS_PER_BLOCK["cuda"]
+    for start in range(0, len(documents), size):
+        # Through pageable memory: an upload would pin what it copies, which the process then keeps.
+        block = _load(documents[start : start + size], "cpu")
+        there[start : start + size].copy_(block)
+    return there
 
 
 def _check(

@@ -6,6 +6,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from embedtrain.ops.interaction import interaction_pairs, interaction_scores
+from embedtrain.precision import computing
 from embedtrain.retrieval.dense.exact import (
     SearchResult,
     best_columns,
@@ -29,7 +30,7 @@ def search_interaction(
     documents: Float32[np.ndarray, "documents dim"],
     num_results: int,
 ) -> SearchResult:
-    """Find the documents that the head scores highest; equal scores go by the lower document index.
+    """Find the documents that the head scores highest, in float32; equal scores go by the lower document index.
 
     Args:
         weights: The head; it says how many documents the inner product proposes to it.
@@ -37,13 +38,13 @@ def search_interaction(
         documents: Of the same model; may be memory-mapped.
         num_results: Results per query; no fewer documents are proposed.
     """
-    shortlist = weights.shortlist
-    if shortlist is None or shortlist >= len(documents):
-        return _search_all(weights, queries, documents, num_results)
-    device = weights.hidden.device
-    found = search_exact(queries, documents, max(shortlist, num_results), device=device)
-    proposed = np.sort(found.indices, axis=1)
-    return _search_proposed(weights, queries, documents, proposed, num_results)
+    shortlist, device = weights.shortlist, weights.hidden.device
+    with computing("fp32", device.type):
+        if shortlist is None or shortlist >= len(documents):
+            return _search_all(weights, queries, documents, num_results)
+        found = search_exact(queries, documents, max(shortlist, num_results), device=device)
+        proposed = np.sort(found.indices, axis=1)
+        return _search_proposed(weights, queries, documents, proposed, num_results)
 
 
 def _search_all(

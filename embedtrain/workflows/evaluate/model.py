@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedtrain.data.readers.beir import RetrievalTask
+from embedtrain.encoding.blocks import block_size, small_chunks
 from embedtrain.encoding.cache import (
     embeddings_folder,
     keep_embeddings,
@@ -33,7 +34,7 @@ from embedtrain.models.encoder import TextEncoder
 from embedtrain.precision import Precision, choose
 from embedtrain.progress import progress_bar
 from embedtrain.retrieval.dense.exact import SearchResult
-from embedtrain.retrieval.search import search
+from embedtrain.retrieval.search import for_many_searches, search
 from embedtrain.types import TokenVectors
 
 KEPT = 20_000
@@ -77,12 +78,13 @@ def search_and_measure(
         queries = encode(task.queries, "query", progress=advance)
         documents, per_second = _encode_documents(model, task.documents, cache, advance, precision)
     interaction, device = interaction_of(model), model.device
-    found = search(queries, documents, RESULTS, interaction, device)
+    kept = for_many_searches(documents, interaction, device)
+    found = search(queries, kept, RESULTS, interaction, device)
     ids = task.query_ids, task.document_ids
     ranking = rank_arrays(task.qrels, *ids, found.indices, found.scores)
 
     def search_one(query: str) -> object:
-        return search(encode([query], "query"), documents, 10, interaction, device)
+        return search(encode([query], "query"), kept, 10, interaction, device)
 
     cost = None
     if efficiency:
@@ -110,12 +112,16 @@ def _encode_documents(
     advance: Callable[[int], None],
     precision: Precision,
 ) -> tuple[NDArray[np.float32] | TokenVectors, float]:
-    """Return the vectors, from the cache if it has them, and how many are encoded in a second."""
+    """Return the vectors, from the cache if it has them, and how many are encoded in a second.
+
+    What goes into the cache is encoded in its blocks and chunks: the bits are those of ``embed_once``.
+    """
     encode = partial(encode_texts, model, precision=precision)
     folder = None
     if cache is not None and isinstance(model, DenseEncoder) and len(texts) <= KEPT:
         chosen = choose(precision, model.device.type)
         folder = embeddings_folder(cache, model_key(model), texts, "document", chosen)
+        encode = partial(encode, at_once=block_size(len(texts)), execution=small_chunks(model))
     if folder is not None and (known := load_embeddings(folder, len(texts))) is not None:
         advance(len(texts))
         sample = texts[:SAMPLE]

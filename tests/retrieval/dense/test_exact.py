@@ -13,6 +13,7 @@ from embedtrain.retrieval.dense.exact import (
     SearchResult,
     best_by_key,
     best_columns,
+    resident,
     search_exact,
 )
 
@@ -158,3 +159,21 @@ def test_a_search_that_cannot_be_done_is_refused(
             whole_numbers(num_documents, dim, seed=1),
             num_results,
         )
+
+
+def test_documents_travel_to_a_gpu_with_no_more_than_a_block_of_pinned_memory(monkeypatch):
+    shadow_cuda = pytest.importorskip("shadow")
+    documents, pinned = whole_numbers(20, 4, seed=0).astype(np.float16), [0]
+    monkeypatch.setitem(exact.DOCUMENTS_PER_BLOCK, "cuda", 7)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda _: (2 * documents.size * 4, 0))
+    with shadow_cuda.ShadowCuda():
+        pin = torch.Tensor.pin_memory
+        monkeypatch.setattr(
+            torch.Tensor, "pin_memory", lambda values: pinned.append(len(values)) or pin(values)
+        )
+        there = resident(documents, "cuda")
+        assert there.is_cuda
+        assert there.dtype == torch.float32
+        assert max(pinned) <= 7
+        np.testing.assert_array_equal(there.cpu().numpy(), documents)
+        monkeypatch.undo()

@@ -8,6 +8,7 @@ import torch
 
 from embedtrain.models.dense.pair_head import InteractionConfig, InteractionHead
 from embedtrain.ops.interaction import interaction_scores
+from embedtrain.precision import float32_products
 from embedtrain.retrieval.dense import pair_head as module
 from embedtrain.retrieval.search import search
 
@@ -57,3 +58,26 @@ def test_a_shortlist_holds_what_inner_products_propose(
 
 def test_a_shortlist_is_never_shorter_than_the_results(weights, vectors):
     assert search(*vectors, 10, replace(weights, shortlist=2)).indices.shape == (3, 10)
+
+
+@pytest.mark.parametrize("shortlist", [None, 8])
+def test_inside_a_run_in_bf16_scores_are_exact(shortlist, weights, vectors, monkeypatch):
+    settings, seen, best = torch.backends.cuda.matmul, [], module.best_columns
+
+    def note(scores, num_results):
+        seen.append((settings.fp32_precision, torch.is_autocast_enabled("cuda"), scores.dtype))
+        return best(scores, num_results)
+
+    shadow_cuda = pytest.importorskip("shadow")
+    weights = replace(weights, shortlist=shortlist)
+    expected = search(*vectors, 5, weights)
+    monkeypatch.setattr(module, "best_columns", note)
+    with (
+        shadow_cuda.ShadowCuda(),
+        float32_products("tf32", "cuda"),
+        torch.autocast("cuda", torch.bfloat16),
+        torch.no_grad(),
+    ):
+        found = search(*vectors, 5, weights.to("cuda"), "cuda")
+    assert set(seen) == {("ieee", False, torch.float32)}
+    np.testing.assert_array_equal(found.indices, expected.indices)

@@ -78,9 +78,13 @@ def download(values: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
 def pageable(embeddings: Embeddings) -> Embeddings:
     """Return embeddings that are here without the pinned memory they came in, for whoever keeps many of them."""
     if isinstance(embeddings, Tensor):
-        return embeddings.clone() if embeddings.is_pinned() else embeddings
+        return _unpinned(embeddings)
     parts = {one.name: getattr(embeddings, one.name) for one in fields(embeddings)}
     moved: dict[str, Any] = {
-        name: pageable(part) for name, part in parts.items() if isinstance(part, Tensor)
+        name: _unpinned(part) for name, part in parts.items() if isinstance(part, Tensor)
     }
     return replace(embeddings, **moved)
+
+
+def _unpinned(values: Shaped[Tensor, "..."]) -> Shaped[Tensor, "..."]:
+    return values.clone() if values.is_pinned() else values

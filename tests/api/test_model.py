@@ -142,9 +142,11 @@ def test_documents_of_an_index_go_to_a_gpu_once_and_not_into_a_pickle(model, mon
 
     monkeypatch.setattr("embedtrain.retrieval.search.resident", resident)
     index = model.index(TEXTS)
-    hits = [model.search(query, index, top=1)[0].text for query in ("red cat", "dog", "dog")]
-    assert hits == [TEXTS[0], TEXTS[2], TEXTS[2]]
-    assert len(copied) == 1
+    hits = [model.search(query, index, top=2) for query in ("red cat", "dog", "dog")]
+    assert hits == [model.search(query, TEXTS, top=2) for query in ("red cat", "dog", "dog")]
+    assert copied.count(model.encoder.device) == 4, (
+        "once for the index, once for each list of texts"
+    )
     again = pickle.loads(pickle.dumps(index))
     assert (again.texts, vars(again)["_near"]) == (index.texts, {})
-    assert model.search("dog", again, top=1)[0].text == TEXTS[2]
+    assert model.search("dog", again, top=2) == hits[1]

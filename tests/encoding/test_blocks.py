@@ -14,8 +14,9 @@ def test_blocks_from_a_gpu_do_not_keep_the_pinned_memory_they_came_in(bert, sent
     monkeypatch.setattr(
         arrival, "download", lambda values: arrived.append(download(values)) or arrived[-1]
     )
+    model = load_dense(bert)
     with shadow.ShadowCuda() as device:
-        model = device.move(load_dense(bert))
+        model = device.move(model)
         blocks = encode_share(model, sentences[:140], "document", [0, 1])
     pinned = [host.numpy() for host in arrived if host._pinned and host.dim()]
     assert [block.shape for block in blocks] == [host.shape for host in pinned]

@@ -116,8 +116,9 @@ def test_token_vectors_from_a_gpu_do_not_keep_the_pinned_memory_they_came_in(
     monkeypatch.setattr(
         texts_module, "join_blocks", lambda blocks: joined.extend(blocks) or join_blocks(blocks)
     )
+    model = load_encoder(late_interaction)
     with shadow.ShadowCuda() as device:
-        model = device.move(load_encoder(late_interaction))
+        model = device.move(model)
         encode_texts(model, sentences[:50], "document", at_once=20)
     pinned = {host.data_ptr() for host in arrived if getattr(host, "_pinned", False)}
     assert len(joined) == 3

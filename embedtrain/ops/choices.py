@@ -4,18 +4,23 @@ Nothing is timed while a model trains: the same problem is computed in the same 
 every run. ``embedtrain doctor --tune`` measures once and writes the times into the cache.
 """
 
+import json
 import logging
 import os
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
+from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 
+from embedtrain.errors import UserError
 from embedtrain.files import default_cache, read_json, write_json
 from embedtrain.ops.backend import KERNEL_DTYPES
+from embedtrain.seals import identity_of, set_aside
 
 Operation = Literal["infonce", "maxsim"]
 logger = logging.getLogger(__name__)
@@ -57,9 +62,10 @@ TABLE = (
 )
 """Computed from data sheets, not measured. Chunked takes three library products (at an assumed 0.65 of the peak)
 and moves 18 bytes for each score; fused takes two of its own (at the share of the peak that ``kernels/README.md``
-computes: up to 77, 34 and 21 % on sm_80, sm_90 and sm_100) and two library products, and moves 6 bytes. The more
-dimensions, the more the products weigh: at 65,536 x 65,536 scores in bfloat16 an H100 would need 20 ms fused
-against 31 chunked at 128 dimensions, 38 against 41 at 384, 66 against 57 at 768. What no rule names is chunked."""
+computes: at 768 dimensions 77, 44 and 21 % on sm_80, sm_90 and sm_100 in the plain form, on sm_90 34 with guards)
+and two library products, and moves 6 bytes. The more dimensions, the more the products weigh, and guarded forms
+weigh more: so rules end where the plain form is still well ahead. What no rule names is chunked."""
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -68,17 +74,25 @@ class Measured:
 
     operation: Operation
     dtype: str
-    dim: int
-    scores: int
-    fused_seconds: float
-    chunked_seconds: float
+    dim: PositiveInt
+    scores: PositiveInt
+    fused_seconds: Seconds
+    chunked_seconds: Seconds
+
+
+TIMES: TypeAdapter[dict[str, list[Measured]]] = TypeAdapter(dict[str, list[Measured]])
+"""The form of the file: the times of each device, by its name."""
 
 
 def may_choose(device: torch.device) -> bool:
-    """Whether there is anything to choose: kernels run on CUDA, and in Triton's interpreter for tests."""
-    return device.type == "cuda" or (
-        device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
-    )
+    """Whether there is anything to choose: kernels that are installed, and CUDA or, for tests, Triton's interpreter."""
+    interpreted = device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
+    return (device.type == "cuda" or interpreted) and _installed()
+
+
+@cache
+def _installed() -> bool:
+    return all(find_spec(name) is not None for name in ("triton", "embedtrain_kernels"))
 
 
 def device_name(device: torch.device) -> str:
@@ -118,20 +132,25 @@ def announce(operation: Operation, choice: Choice) -> None:
 def keep(device: torch.device, times: list[Measured]) -> Path:
     """Write the times of a device into the cache, in place of older ones; return the file."""
     path = default_cache() / FILE
-    kept = _read(path) | {device_name(device): [asdict(one) for one in times]}
-    write_json(path, kept)
+    kept = _read(path) | {device_name(device): times}
+    write_json(path, {name: [asdict(one) for one in some] for name, some in kept.items()})
     _times.cache_clear()
     return path
 
 
 @cache
 def _times(folder: Path, name: str) -> tuple[Measured, ...]:
-    return tuple(Measured(**one) for one in _read(folder / FILE).get(name, []))
+    return tuple(_read(folder / FILE).get(name, []))
 
 
-def _read(path: Path) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = read_json(path, optional=True)
-    return found
+def _read(path: Path) -> dict[str, list[Measured]]:
+    identity = identity_of(path)
+    try:
+        return TIMES.validate_json(json.dumps(read_json(path, optional=True)), strict=True)
+    except (UserError, ValidationError):
+        then = "; `embedtrain doctor --tune` measures again"
+        set_aside(path, "holds no times of kernels", identity, then)
+        return {}
 
 
 def _nearest(

@@ -10,6 +10,7 @@ from embedtrain.ops.infonce.nested import NestedOutput, Sizes, can_be_nested, in
 from embedtrain.ops.infonce.problem import (
     InfoNCEOptions,
     InfoNCEOutput,
+    InfoNCEProblem,
     Known,
     Temperature,
     make_problem,
@@ -80,14 +81,18 @@ def contrast_nested(
     problem = make_problem(query, document, positives, temperature, **known)
     if not can_be_nested(problem):
         return None
+
+    def lacks(problem: InfoNCEProblem) -> str:
+        found: str = load_fused("infonce", "fused_nested").unsupported_nested(problem, sizes)
+        return found
+
     compute = None
-    chosen = choose_backend(problem) if backend == "auto" else backend
-    if chosen == "fused":
-        kernels = load_fused("infonce", "fused_nested")
-        if not kernels.unsupported_nested(problem, sizes):
-            compute = kernels.compute_fused
-        elif backend == "fused":  # the caller computes each size by itself, in kernels as well
-            return None
+    if backend == "auto":
+        backend = choose_backend(problem, lacks)
+    elif backend == "fused" and lacks(problem):
+        return None  # the caller computes each size by itself, in kernels as well
+    if backend == "fused":
+        compute = load_fused("infonce", "fused_nested").compute_fused
     with torch.autocast(query.device.type, enabled=False):  # no logits in half precision
         return infonce_nested(problem, sizes, normalize=normalize, compute=compute)
 

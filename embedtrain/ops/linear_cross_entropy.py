@@ -109,7 +109,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             block = slice(begin, min(begin + size, len(hidden)))
             rows = hidden[block].to(operands)
             logits = buffer[: len(rows)]
-            with as_fine_as(hidden.dtype):
+            with as_fine_as(hidden.dtype, hidden.device):
                 _fill(logits, rows, matrix, offset)
                 losses, normaliser = _losses_and_residuals(logits, labels[block])
                 loss += losses.sum() * share

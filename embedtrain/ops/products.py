@@ -6,12 +6,13 @@ as TF32 where the embeddings had 16 bits anyway, which is finer than they are. A
 16-bit operands and multiplies float32 as ever.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from embedtrain.precision import float32_products
 
 HALF = (torch.bfloat16, torch.float16)
 """The types of 16 bits."""
@@ -25,8 +26,11 @@ height of a tile decides the order of sums, so the same run gives the same bits.
 
 
 def multiplies_half(device: torch.device) -> bool:
-    """Whether 16-bit operands with a float32 result are faster here, and known to this torch (2.8)."""
-    return device.type == "cuda" and hasattr(torch.ops.aten.mm, "dtype_out")
+    """Whether 16-bit operands with a float32 result are faster here, and known to this torch.
+
+    ``addmm`` that adds to float32 came with torch 2.10 (https://github.com/pytorch/pytorch/pull/167931).
+    """
+    return device.type == "cuda" and torch.__version__ >= (2, 10)
 
 
 def operand_dtype(*factors: Tensor, wide: torch.dtype) -> torch.dtype:
@@ -92,22 +96,9 @@ def add_product(
         torch.addmm(out, left, right, out_dtype=out.dtype, out=out)
 
 
-@contextmanager
-def as_fine_as(dtype: torch.dtype) -> Iterator[None]:
+def as_fine_as(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[None]:
     """Let float32 products inside be as fine as embeddings of ``dtype`` are: TF32 if they have 16 bits.
 
     Embeddings of float32 keep what the process is set to.
     """
-    if dtype not in HALF:
-        yield
-        return
-    matmul = torch.backends.cuda.matmul
-    # torch 2.9 renamed it; drop the second form when that is the oldest supported.
-    new = hasattr(matmul, "fp32_precision")
-    name, fine = ("fp32_precision", "tf32") if new else ("allow_tf32", True)
-    before = getattr(matmul, name)
-    setattr(matmul, name, fine)
-    try:
-        yield
-    finally:
-        setattr(matmul, name, before)
+    return float32_products("tf32", device.type) if dtype in HALF else nullcontext()

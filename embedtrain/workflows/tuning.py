@@ -9,10 +9,10 @@ from torch import Tensor
 
 from embedtrain.errors import UserError
 from embedtrain.ops.backend import KERNEL_DTYPES, Backend
-from embedtrain.ops.choices import Measured, Operation, keep
+from embedtrain.ops.choices import Measured, Operation, device_name, keep
 from embedtrain.ops.infonce.loss import infonce
 from embedtrain.ops.maxsim.scores import maxsim
-from embedtrain.types import TokenEmbeddings
+from embedtrain.types import Relevance, TokenEmbeddings
 
 RUNS, WARM_UPS = 5, 2
 
@@ -48,7 +48,7 @@ def tune(
     What the kernels do not support is left out: ``auto`` is chunked there anyway.
 
     Raises:
-        UserError: If there is no CUDA device.
+        UserError: If there is no CUDA device, or no kernel runs on it.
     """
     if device is None:
         if not torch.cuda.is_available():
@@ -61,6 +61,13 @@ def tune(
     problems = [(shape, dtype) for dtype in dtypes for shape in shapes]
     found = [_measure(shape, device, dtype) for shape, dtype in problems]
     times = [one for one in found if one is not None]
+    if not times:
+        raise UserError(
+            "doctor --tune",
+            "found no kernel that runs on this device",
+            got=device_name(device),
+            cure="There is nothing to tune: auto is chunked here",
+        )
     keep(device, times)
     return times
 
@@ -102,8 +109,25 @@ def _vectors(rows: int, dim: int, device: torch.device, dtype: torch.dtype, seed
 
 def _infonce(shape: Shape, device: torch.device, dtype: torch.dtype) -> Callable[[Backend], Tensor]:
     query, document = (_vectors(shape.texts, shape.dim, device, dtype, seed) for seed in (0, 1))
-    positives = torch.arange(shape.texts, device=device)[:, None]
-    return lambda backend: infonce(query, document, positives, 0.05, backend=backend).loss
+    rows = torch.arange(shape.texts)
+    # As in a run: the CPU keeps what it knows of the ids, so that no way waits to be told.
+    known = Relevance(rows, rows, rows, rows[:, None], rows.new_empty(shape.texts, 0)).to(device)
+
+    def work(backend: Backend) -> Tensor:
+        return infonce(
+            query,
+            document,
+            known.positives,
+            0.05,
+            backend=backend,
+            query_ids=known.query_ids,
+            document_ids=known.document_ids,
+            owners=known.owners,
+            known_positives=known.known_positives,
+            relevance=known,
+        ).loss
+
+    return work
 
 
 def _maxsim(shape: Shape, device: torch.device, dtype: torch.dtype) -> Callable[[Backend], Tensor]:

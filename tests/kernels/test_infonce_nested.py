@@ -175,8 +175,8 @@ def test_objectives_reach_the_kernels(device, name, monkeypatch):
     assert not calls
     fused = losses(objective("fused"), outputs())
     assert len(calls) == passes
-    monkeypatch.setattr("embedtrain.ops.contrast.choose_backend", lambda problem: "fused")
-    monkeypatch.setattr("embedtrain.ops.infonce.loss.choose_backend", lambda problem: "fused")
+    monkeypatch.setattr("embedtrain.ops.contrast.choose_backend", lambda *_: "fused")
+    monkeypatch.setattr("embedtrain.ops.infonce.loss.choose_backend", lambda *_: "fused")
     chosen = losses(objective("auto"), outputs())
     assert len(calls) == 2 * passes
     for found in (fused, chosen):

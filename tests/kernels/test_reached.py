@@ -67,6 +67,12 @@ def test_what_is_measured_is_what_auto_takes(monkeypatch):
         assert found == choices.Choice(faster, "measured on this machine")
 
 
+def test_where_no_kernel_runs_nothing_is_kept(monkeypatch):
+    with pytest.raises(UserError, match="no kernel that runs on this device; got 'interpreter'"):
+        tune(torch.device("cpu"), [Shape("infonce", 4, 24)], [torch.float32])
+    assert not (choices.default_cache() / choices.FILE).exists()
+
+
 def test_without_a_device_one_line_says_so(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match="times kernels on a CUDA device and there is none"):

@@ -83,12 +83,48 @@ def test_times_of_one_device_leave_those_of_another(hopper, monkeypatch):
     assert set(choices._read(choices.default_cache() / choices.FILE)) == {"a GPU", "another"}
 
 
+GOOD = '{"operation": "infonce", "dtype": "bf16", "dim": 128, "scores": 1, "fused_seconds": %s, "chunked_seconds": 1.0}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"a GPU": {}}',
+        f'{{"a GPU": [{GOOD % 0.0}]}}',
+        f'{{"a GPU": [{GOOD % "NaN"}]}}',
+        f'{{"a GPU": [{GOOD % "true"}]}}',
+        '{"a GPU": [{"operation": "infonce"}]}',
+    ],
+)
+def test_a_damaged_file_is_set_aside_and_the_table_holds(hopper, content, tmp_path, capsys):
+    path = tmp_path / choices.FILE
+    path.write_text(content)
+    assert choose("infonce", CUDA, HALF, 128, LARGE).reason != "measured on this machine"
+    assert "holds no times of kernels" in capsys.readouterr().err
+    [aside] = tmp_path.iterdir()
+    assert aside.read_text() == content
+    keep(CUDA, [Measured("infonce", "bf16", 128, 1, fused_seconds=2.0, chunked_seconds=1.0)])
+    assert choose("infonce", CUDA, HALF, 128, LARGE).reason == "measured on this machine"
+
+
 def test_a_cpu_has_nothing_to_choose_unless_triton_interprets(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     assert not may_choose(CPU)
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     assert may_choose(CPU)
     assert choose("infonce", CPU, torch.float32, 16, LARGE).backend == "chunked"
+
+
+def test_kernels_that_are_not_installed_are_no_choice(monkeypatch):
+    choices._installed.cache_clear()
+    monkeypatch.setattr(choices, "find_spec", lambda name: None if name == "triton" else name)
+    assert not may_choose(CUDA)
+    choices._installed.cache_clear()
+    monkeypatch.setattr(choices, "find_spec", lambda name: name)
+    assert may_choose(CUDA)
+    choices._installed.cache_clear()
 
 
 def test_a_choice_is_said_once(caplog):

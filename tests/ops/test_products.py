@@ -7,6 +7,7 @@ float32 on both, and only the order of the sums differs. So the rounding that ma
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.torch_version import TorchVersion
 
 from embedtrain.ops import products
 from embedtrain.ops.infonce.loss import InfoNCEOptions, infonce
@@ -54,28 +55,24 @@ def gradients(dtype: torch.dtype, temperature: float, options: InfoNCEOptions) -
     inputs = [rows.to(dtype).requires_grad_() for rows in inputs]
     learned = torch.tensor(temperature, dtype=torch.float64 if dtype == torch.float64 else None)
     learned.requires_grad_()
-    rows = torch.arange(128)
-    known = {"owners": rows, "query_ids": rows, "document_ids": rows}
-    loss = infonce(*inputs, rows[:, None], learned, options=options, **known).loss
+    rows, columns = torch.arange(64), torch.arange(128)  # each query owns a positive and a negative
+    known = {"owners": columns % 64, "query_ids": rows, "document_ids": columns}
+    query, document = inputs[0][:64], inputs[1]
+    loss = infonce(query, document, rows[:, None], learned, options=options, **known).loss
     found = torch.autograd.grad(loss, inputs)
     assert all(gradient.dtype == dtype for gradient in found)
     return torch.cat(found).double()
 
 
 @pytest.mark.parametrize("temperature", [0.05, 0.02, 0.01])
-@pytest.mark.parametrize("case", [name for name in CASES if name != "own"])
+@pytest.mark.parametrize("case", CASES)
 def test_bfloat16_operands_cost_a_gradient_one_and_a_half_percent_at_most(
     in_half, small_tiles, case, temperature
 ):
     truth = gradients(torch.float64, temperature, CASES[case])
     found = gradients(torch.bfloat16, temperature, CASES[case])
+    assert truth.norm() > 0
     assert (found - truth).norm() <= 0.015 * truth.norm()
-
-
-def test_a_softmax_of_a_few_documents_needs_no_product(in_half, small_tiles):
-    truth = gradients(torch.float64, 0.05, CASES["own"])
-    assert torch.equal(truth, torch.zeros_like(truth))
-    assert torch.equal(gradients(torch.bfloat16, 0.05, CASES["own"]), truth)
 
 
 def test_operands_are_sixteen_bits_only_where_that_is_faster(in_half, monkeypatch):
@@ -108,16 +105,22 @@ def test_a_gpu_gets_tiles_by_its_memory(monkeypatch):
 
 
 def test_float32_products_are_tf32_inside_and_as_before_outside():
-    matmul = torch.backends.cuda.matmul
+    matmul, cuda = torch.backends.cuda.matmul, torch.device("cuda", 0)
     before = matmul.fp32_precision
-    with products.as_fine_as(torch.bfloat16):
+    with products.as_fine_as(torch.bfloat16, cuda):
         assert matmul.fp32_precision == "tf32"
     assert matmul.fp32_precision == before
-    with products.as_fine_as(torch.float32):
+    with products.as_fine_as(torch.float32, cuda):
         assert matmul.fp32_precision == before
-    with pytest.raises(ZeroDivisionError), products.as_fine_as(torch.bfloat16):
+    with pytest.raises(ZeroDivisionError), products.as_fine_as(torch.bfloat16, cuda):
         raise ZeroDivisionError
     assert matmul.fp32_precision == before
+
+
+@pytest.mark.parametrize(("version", "known"), [("2.9.1", False), ("2.10.0", True)])
+def test_a_torch_that_cannot_add_to_float32_multiplies_no_halves(version, known, monkeypatch):
+    monkeypatch.setattr(torch, "__version__", TorchVersion(version))
+    assert products.multiplies_half(torch.device("cuda", 0)) == known
 
 
 def test_maxsim_of_sixteen_bits_is_that_of_the_rounded_tokens(in_half):

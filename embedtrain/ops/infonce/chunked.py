@@ -79,7 +79,7 @@ def _loss_and_gradients(
 ) -> tuple[InfoNCEOutput, Gradients | None]:
     """Compute the output and the gradients of its loss; ``None`` where none is wanted."""
     gradients = empty_gradients(problem, wanted)
-    with as_fine_as(problem.query.dtype):
+    with as_fine_as(problem.query.dtype, problem.query.device):
         if is_symmetric(problem):
             return infonce_symmetric(problem, problem_rows(problem), gradients), gradients
         return _in_tiles(problem, gradients), gradients

@@ -26,7 +26,7 @@ from embedtrain.ops.infonce.fused_directions import (
 )
 from embedtrain.ops.infonce.problem import InfoNCEOutput, InfoNCEProblem
 from embedtrain.ops.infonce.rows import RowFigures, RowSums, summarise, weigh_rows
-from embedtrain.ops.products import add_product
+from embedtrain.ops.products import HALF, add_product, multiplies_half
 
 MOST_LISTED = 64
 """Positives or relevant ids of one query: each is compared with every score of a tile."""
@@ -47,12 +47,16 @@ def infonce_fused(problem: InfoNCEProblem) -> InfoNCEOutput:
 def unsupported(problem: InfoNCEProblem) -> str:
     """Say what the kernels lack for this problem; empty if nothing. Reads shapes, never a tensor."""
     (queries, dim), device = problem.query.shape, problem.query.device
-    listed = max(problem.positives.shape[1], *(ids.shape[1] for ids in _lists(problem)))
+    lists = (problem.positives, problem.relevant_ids, problem.all_relevant_ids)
+    listed = max(0 if ids is None else ids.shape[1] for ids in lists)
     types = {str(x.dtype) for x in (problem.query, problem.document, problem.all_query)}
+    half = device.type == "cuda" and problem.query.dtype in HALF
     obstacles = {
         f"device {device}": device.type != "cuda" and not interpreting(),
         "an architecture without checked tiles": architecture(device) is None,
         f"types {' and '.join(sorted(types))}": _dtype(problem) is None,
+        f"16 bits under torch {torch.__version__}, before 2.10": half
+        and not multiplies_half(device),
         f"dim {dim}, which is no multiple of 16": dim % 16 != 0 or dim == 0,
         "no query or no document": 0 in (queries, len(problem.document)),
         f"{listed} positives or relevant ids of a query, above {MOST_LISTED}": listed > MOST_LISTED,
@@ -61,11 +65,6 @@ def unsupported(problem: InfoNCEProblem) -> str:
         ),
     }
     return next((name for name, present in obstacles.items() if present), "")
-
-
-def _lists(problem: InfoNCEProblem) -> list[Tensor]:
-    lists = (problem.relevant_ids, problem.all_relevant_ids)
-    return [problem.positives, *(ids for ids in lists if ids is not None)]
 
 
 def _dtype(problem: InfoNCEProblem) -> str | None:

@@ -1,5 +1,6 @@
 """InfoNCE over any number of candidates: the public function, its definition and its backends."""
 
+from collections.abc import Callable
 from typing import Unpack
 
 import torch
@@ -97,15 +98,21 @@ def infonce(  # the definition of every option stands here, once: longer than 40
         return infonce_chunked(problem)
 
 
-def choose_backend(problem: InfoNCEProblem) -> Backend:
-    """Return what ``auto`` takes: fused where the table prefers it and the kernels support the problem."""
+def choose_backend(
+    problem: InfoNCEProblem, lacks: Callable[[InfoNCEProblem], str] | None = None
+) -> Backend:
+    """Return what ``auto`` takes: fused where the table prefers it and the kernels support the problem.
+
+    ``lacks`` says what the kernels do not support; without it the plain form's answer counts.
+    """
     query, document = problem.query, problem.document
     if not may_choose(query.device):
         return "chunked"
     size = query.shape[1], len(query) * len(document)
     choice = choose("infonce", query.device, query.dtype, *size)
-    if choice.backend == "fused" and (obstacle := load_fused("infonce").unsupported(problem)):
-        choice = Choice("chunked", f"the kernels do not support {obstacle}")
+    if choice.backend == "fused":
+        obstacle = (lacks or load_fused("infonce").unsupported)(problem)
+        choice = Choice("chunked", f"the kernels do not support {obstacle}") if obstacle else choice
     announce("infonce", choice)
     return choice.backend
 

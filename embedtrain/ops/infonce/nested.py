@@ -131,7 +131,7 @@ class _Nested(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         inputs = Inputs(query, document, query_scale, document_scale)
         wanted = any(ctx.needs_input_grad)
-        with as_fine_as(problem.query.dtype):
+        with as_fine_as(problem.query.dtype, problem.query.device):
             found = compute(inputs, problem.detached(), sizes, wanted)
         losses, figures, ctx.gradients = found
         outputs = [summarise(loss, some) for loss, some in zip(losses, figures, strict=True)]

@@ -54,7 +54,7 @@ class _PairedMaxsim(torch.autograd.Function):
         for tile in cut_texts(document_lengths, longest, tile_elements(device), device):
             rows, real = _query_rows(tile, query_lengths, owners, longest)
             left, right = query[upload(rows, device)], document[tile.tokens]
-            with as_fine_as(query.dtype):
+            with as_fine_as(query.dtype, query.device):
                 found = multiply(left.to(operands), right.to(operands).mT, dtype)
             best, positions = found.max(-1)
             scores[tile.texts] = best.where(upload(real, device), 0).sum(1)

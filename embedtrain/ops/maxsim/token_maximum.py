@@ -233,7 +233,7 @@ def _similarities(
         for tile in cut_texts(lengths, size, elements, rows.device):
             right = tokens[tile.tokens.flatten()].to(operands)
             similarity = buffer[: len(left) * len(right)].view(len(left), len(right))
-            with as_fine_as(rows.dtype):
+            with as_fine_as(rows.dtype, rows.device):
                 multiply_into(similarity, left, right.T)
             yield tile, similarity.view(len(left), *tile.tokens.shape)
 

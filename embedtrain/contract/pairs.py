@@ -65,11 +65,11 @@ def parts_of_template(tokenizer: Any, template: str, place: str = "model.templat
         )
     prefix, rest = template.split(PLACEHOLDERS[0])
     middle, suffix = rest.split(PLACEHOLDERS[1])
-    ids = [
-        tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
-        for text in (prefix, middle, suffix)
-    ]
-    return PairParts(*ids)
+
+    def ids(text: str) -> tuple[int, ...]:
+        return tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
+
+    return PairParts(ids(prefix), ids(middle), ids(suffix))
 
 
 def join_pairs(

@@ -79,23 +79,20 @@ def damage_of(folder: Path) -> str | None:
     return None
 
 
-def set_aside(
-    path: Path, reason: str, identity: Identity | None, then: str = "and made again"
-) -> None:
+def set_aside(path: Path, reason: str, identity: Identity | None) -> None:
     """Rename a file or folder of a cache that is not to be trusted, and say so.
 
     Args:
         path: The file or folder.
         reason: What is wrong with it, to follow its path.
         identity: Its :func:`identity_of` before it was looked at: another process may have made it again.
-        then: What happens now that it is gone.
     """
     aside = path.with_name(f"{path.name}.damaged-{time.time_ns():x}")
     if identity is None or identity != identity_of(path):
         return
     with suppress(FileNotFoundError):  # another process did it
         path.rename(aside)
-        console.print(f"{path} {reason}. It is kept as {aside.name} {then}.")
+        console.print(f"{path} {reason}. It is kept as {aside.name} and made again.")
 
 
 def identity_of(path: Path) -> Identity | None:

@@ -20,7 +20,6 @@ from pydantic import Field, PositiveInt, TypeAdapter, ValidationError
 from embedtrain.errors import UserError
 from embedtrain.files import default_cache, read_json, write_json
 from embedtrain.ops.backend import KERNEL_DTYPES
-from embedtrain.seals import identity_of, set_aside
 
 Operation = Literal["infonce", "maxsim"]
 logger = logging.getLogger(__name__)
@@ -144,12 +143,10 @@ def _times(folder: Path, name: str) -> tuple[Measured, ...]:
 
 
 def _read(path: Path) -> dict[str, list[Measured]]:
-    identity = identity_of(path)
     try:
         return TIMES.validate_json(json.dumps(read_json(path, optional=True)), strict=True)
     except (UserError, ValidationError):
-        then = "; `embedtrain doctor --tune` measures again"
-        set_aside(path, "holds no times of kernels", identity, then)
+        logger.warning("%s holds no times of kernels; `embedtrain doctor --tune` writes them", path)
         return {}
 
 

@@ -30,7 +30,7 @@ def multiplies_half(device: torch.device) -> bool:
 
     ``addmm`` that adds to float32 came with torch 2.10 (https://github.com/pytorch/pytorch/pull/167931).
     """
-    return device.type == "cuda" and torch.__version__ >= (2, 10)
+    return device.type == "cuda" and torch.__version__ >= "2.10"
 
 
 def operand_dtype(*factors: Tensor, wide: torch.dtype) -> torch.dtype:

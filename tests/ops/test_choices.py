@@ -98,13 +98,11 @@ GOOD = '{"operation": "infonce", "dtype": "bf16", "dim": 128, "scores": 1, "fuse
         '{"a GPU": [{"operation": "infonce"}]}',
     ],
 )
-def test_a_damaged_file_is_set_aside_and_the_table_holds(hopper, content, tmp_path, capsys):
+def test_where_a_file_is_damaged_the_table_holds(hopper, content, tmp_path, caplog):
     path = tmp_path / choices.FILE
     path.write_text(content)
     assert choose("infonce", CUDA, HALF, 128, LARGE).reason != "measured on this machine"
-    assert "holds no times of kernels" in capsys.readouterr().err
-    [aside] = tmp_path.iterdir()
-    assert aside.read_text() == content
+    assert "holds no times of kernels" in caplog.text
     keep(CUDA, [Measured("infonce", "bf16", 128, 1, fused_seconds=2.0, chunked_seconds=1.0)])
     assert choose("infonce", CUDA, HALF, 128, LARGE).reason == "measured on this machine"
 

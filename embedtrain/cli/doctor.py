@@ -7,6 +7,7 @@ import typer
 from embedtrain.cli.options import Overrides, RecipeArgument, read_recipe
 from embedtrain.errors import UserError
 
+DEFAULT = "quickstart"
 EXAMPLES = (
     "embedtrain doctor quickstart",
     "embedtrain doctor my.yaml trainer.rematerialize=true",
@@ -23,17 +24,14 @@ TuneOption = Annotated[
 
 
 def doctor(
-    context: typer.Context,
-    recipe: RecipeArgument = "quickstart",
-    overrides: Overrides = None,
-    tune: TuneOption = False,
+    recipe: RecipeArgument = DEFAULT, overrides: Overrides = None, tune: TuneOption = False
 ) -> None:
     """Prove on this machine that a recipe's gradients are those of the plain loss."""
     if tune:
-        source = context.get_parameter_source("recipe")
-        if source is not None and source.name != "DEFAULT":
+        if recipe != DEFAULT or overrides:
+            given = " ".join([recipe, *(overrides or ())])
             cure = "Leave out what follows `doctor` but --tune"
-            raise UserError("--tune", "times kernels, not a recipe", got=recipe, cure=cure)
+            raise UserError("--tune", "times kernels, not a recipe", got=given, cure=cure)
         _tune()
         return
     loaded = read_recipe(recipe, overrides)

@@ -98,9 +98,9 @@ def test_a_shell_completes_commands_and_the_names_of_recipes(words, offered):
         (["report", "nothere", "--output", "a.html"], 2, "nothere does not exist"),
         (["init", "typo.yaml"], 2, "unknown ending"),
         (
-            ["doctor", "quickstart", "--tune"],
+            ["doctor", "mine.yaml", "--tune"],
             2,
-            "--tune times kernels, not a recipe; got 'quickstart'.",
+            "--tune times kernels, not a recipe; got 'mine.yaml'.",
         ),
     ],
 )

@@ -10,10 +10,9 @@ from shadow_step import module_of, pretrain_module_of, random_batch, run_steps
 from embedtrain.training.speed import step_counter
 
 WAYS = {
-    "plain": {},
+    "plain": {},  # packed, as CUDA is
     "chunked": {"chunk_tokens": 60},
     "rematerialised": {"chunk_tokens": 60, "rematerialize": True},
-    "packed": {"model": {"packing": "packed"}},
     "padded": {"model": {"packing": "padded"}},
 }
 EVERYTHING = {"gradient_clip": 1.0, "accumulate": 2}

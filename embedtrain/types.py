@@ -231,6 +231,9 @@ class RetrievalOutputs(Movable):
     """Set where the model scores pairs by a network (``model.interaction``)."""
     exits: tuple[int, ...] = ()
     """Layers whose vectors stand side by side in every embedding, deepest last; empty for one vector."""
+    pair_scores: Float[Tensor, " documents"] | None = None
+    """The score of each candidate with the query that brought it, where the model reads both together; the
+    embeddings then have no dimension."""
 
     def at_exit(self, place: int) -> "RetrievalOutputs":
         """Return the outputs of one of ``exits`` alone, by its place among them; all of it where none are."""

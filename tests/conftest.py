@@ -247,6 +247,19 @@ def late_interaction(bert: str, tmp_path_factory: pytest.TempPathFactory) -> str
     return str(folder)
 
 
+@pytest.fixture(scope="session")
+def cross_encoder(bert: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny classifier of pairs with one output."""
+    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("cross-encoder")
+    config = BertConfig.from_pretrained(bert, num_labels=1)
+    torch.manual_seed(3)
+    BertForSequenceClassification(config).save_pretrained(folder)
+    PreTrainedTokenizerFast.from_pretrained(bert).save_pretrained(folder)
+    return str(folder)
+
+
 @pytest.fixture
 def write_jsonl(tmp_path: Path) -> Callable[..., Path]:
     def write(rows: list[dict[str, object]], name: str = "pairs.jsonl") -> Path:

@@ -1,7 +1,7 @@
 """What every objective is: frozen hyper-parameters and one call from outputs to a loss."""
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -10,6 +10,8 @@ from embedtrain.ops.infonce.nested import Sizes
 from embedtrain.section import Section
 from embedtrain.types import ObjectiveOutput, RetrievalOutputs
 
+ObjectiveT = TypeVar("ObjectiveT", bound="Objective")
+
 
 class Objective(Section, ABC):
     """A training objective. Its fields are the recipe's ``objective:`` section.
@@ -17,6 +19,9 @@ class Objective(Section, ABC):
     It owns no model, rank, tokenizer or logger: it never encodes, gathers, logs or caches. A subclass is
     final, declares ``name: Literal["..."]`` and is found by being in this package.
     """
+
+    pair_defaults: ClassVar[dict[str, Any]] = {}
+    """Defaults in place of the fields' own where a cross-encoder scores pairs: log-odds have no bounds."""
 
     @property
     def inner_objectives(self) -> tuple["Objective", ...]:
@@ -50,6 +55,23 @@ class Objective(Section, ABC):
         """Whether it can score by a network (``model.interaction``) in place of the inner product."""
         inner = self.inner_objectives
         return bool(inner) and all(one.uses_interaction for one in inner)
+
+    @property
+    def uses_pairs(self) -> bool:
+        """Whether the scores of queries with their own documents are enough, as a cross-encoder gives them."""
+        return False
+
+    def for_pairs(self: ObjectiveT) -> ObjectiveT:
+        """Return the objective with the defaults that suit a cross-encoder, where the recipe said nothing."""
+        said = self.model_fields_set
+        changed = {key: value for key, value in self.pair_defaults.items() if key not in said}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, Objective):
+                changed[name] = value.for_pairs()
+            elif isinstance(value, tuple) and any(isinstance(one, Objective) for one in value):
+                changed[name] = tuple(one.for_pairs() for one in value)
+        return self.model_copy(update=changed)
 
     @property
     def takes_half(self) -> bool:

@@ -1,6 +1,6 @@
 r"""InfoNCE: the contrastive loss that nearly all dense retrievers are trained with."""
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from jaxtyping import Float
 from pydantic import Field, PositiveFloat
@@ -27,6 +27,8 @@ class InfoNCE(Objective):
     Source: van den Oord et al. (2018), https://arxiv.org/abs/1807.03748.
     """
 
+    pair_defaults: ClassVar[dict[str, Any]] = {"temperature": 1.0, "negatives": "own"}
+
     name: Literal["info_nce"] = "info_nce"
     temperature: PositiveFloat = 0.05
     """Divides the scores (no unit). A temperature that the model learns takes its place."""
@@ -50,6 +52,11 @@ class InfoNCE(Objective):
     """Share of the target spread evenly over all candidates."""
     backend: Backend = "auto"
     """How the loss is computed, never what: ``reference`` stores all scores, the others do not."""
+
+    @property
+    def uses_pairs(self) -> bool:
+        """With own negatives no other pair is needed."""
+        return self.negatives == "own" and not self.needs_all_queries
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         temperature = self.temperature if outputs.temperature is None else outputs.temperature

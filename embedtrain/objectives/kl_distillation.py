@@ -1,6 +1,6 @@
 r"""KL distillation: the student's distribution over a query's candidates becomes the teacher's."""
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import PositiveFloat
 from torch import Tensor
@@ -35,6 +35,8 @@ class KLDistillation(Objective):
     https://arxiv.org/abs/2112.01488.
     """
 
+    pair_defaults: ClassVar[dict[str, Any]] = {"temperature": 1.0}
+
     name: Literal["kl_distillation"] = "kl_distillation"
     temperature: PositiveFloat = 0.05
     """Divides the student's scores. A temperature that the model learns takes its place."""
@@ -46,6 +48,11 @@ class KLDistillation(Objective):
     """Multiply by the square of the student's temperature, which keeps the size of the gradient as it varies."""
     backend: Backend = "auto"
     """For ``batch``: how it is computed, never what."""
+
+    @property
+    def uses_pairs(self) -> bool:
+        """With own candidates no other pair is needed."""
+        return self.candidates == "own"
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         groups = score_groups(outputs)

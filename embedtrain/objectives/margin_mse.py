@@ -27,6 +27,11 @@ class MarginMSE(Objective):
     teacher_scale: PositiveFloat = 1.0
     """b, times the teacher's margin."""
 
+    @property
+    def uses_pairs(self) -> bool:
+        """It compares documents of one query."""
+        return True
+
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         groups, first = score_triplets(outputs, self.name)
         negatives = groups.negatives

@@ -1,6 +1,6 @@
 r"""Pointwise distillation: the score itself becomes the teacher's, as in distilled sentence embeddings."""
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, PositiveFloat
@@ -23,6 +23,8 @@ class PointwiseDistillation(Objective):
     Source: Barkan et al. (2020), https://arxiv.org/abs/1908.05161.
     """
 
+    pair_defaults: ClassVar[dict[str, Any]] = {"scale": 1.0, "bias": 0.0}
+
     name: Literal["pointwise_distillation"] = "pointwise_distillation"
     weight: float = Field(default=0.5, ge=0, le=1)
     """w, the share of the teacher."""
@@ -30,6 +32,11 @@ class PointwiseDistillation(Objective):
     """a, from similarity to log-odds: cosine spans 2, a cross-encoder's log-odds 20."""
     bias: float = -10.0
     """b, the log-odds of similarity 0."""
+
+    @property
+    def uses_pairs(self) -> bool:
+        """Every pair stands for itself."""
+        return True
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         groups = score_groups(outputs)

@@ -1,6 +1,6 @@
 r"""RankNet on a teacher's order, with LambdaRank's weights if wanted: the listwise objective."""
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import PositiveFloat
@@ -21,17 +21,28 @@ class RankNet(Objective):
 
     Pairs that the teacher scores alike are left out, and a query without a pair costs 0. ``uniform``: all weights
     are 1 (RankNet). ``ndcg``: $w_{ab}$ is how much nDCG would lose if a and b swapped the ranks that the
-    student gives them, the documents' gains being their teacher scores moved into [0, 1] (LambdaRank). Where rows have
-    no teacher scores, positives come before negatives.
+    student gives them, the documents' gains being their teacher scores moved into [0, 1] (LambdaRank).
+    ``ndcg_loss2pp``: the teacher's scores are graded labels y with gains $2^y - 1$, and $w_{ab}$ adds to LambdaRank's
+    weight ten times that of NDCG-Loss2, which looks at the distance of both ranks alone; the sum is then divided by
+    the number of pairs, not by their weights (LambdaLoss). Where rows have no teacher scores, positives come before
+    negatives.
 
-    Source: Burges (2010), From RankNet to LambdaRank to LambdaMART, MSR-TR-2010-82.
+    Source: Burges (2010), From RankNet to LambdaRank to LambdaMART, MSR-TR-2010-82; Wang et al. (2018), The
+    LambdaLoss framework, CIKM.
     """
+
+    pair_defaults: ClassVar[dict[str, Any]] = {"temperature": 1.0}
 
     name: Literal["rank_net"] = "rank_net"
     temperature: PositiveFloat = 0.05
     """Divides the student's scores. A temperature that the model learns takes its place."""
-    weights: Literal["uniform", "ndcg"] = "uniform"
-    """Which pairs matter: all alike, or those at the top most."""
+    weights: Literal["uniform", "ndcg", "ndcg_loss2pp"] = "uniform"
+    """Which pairs matter: all alike, or those at the top most; ``ndcg_loss2pp`` is for graded labels."""
+
+    @property
+    def uses_pairs(self) -> bool:
+        """It compares documents of one query."""
+        return True
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         groups = score_groups(outputs)
@@ -45,8 +56,11 @@ class RankNet(Objective):
         weights = preferred.to(groups.scores.dtype)
         if self.weights == "ndcg":
             weights = weights * swap_losses(groups, teacher)
+        elif self.weights == "ndcg_loss2pp":
+            weights = weights * lambda_weights(groups, teacher)
         differences = (groups.scores[:, :, None] - groups.scores[:, None]) / temperature
-        total = weights.sum((1, 2))
+        counted = preferred if self.weights == "ndcg_loss2pp" else weights
+        total = counted.sum((1, 2))
         losses = (weights * F.softplus(-differences)).sum((1, 2))
         losses = losses / total.masked_fill(total == 0, 1.0)
         right = (differences.detach() > 0) & preferred
@@ -62,11 +76,41 @@ def swap_losses(groups: Groups, teacher: Tensor) -> Tensor:
     least = -only_where(-teacher, mask).amax(1, keepdim=True)
     spread = (highest - least).masked_fill(highest == least, 1.0)
     gains = ((teacher - least) / spread).masked_fill(~mask, 0.0)
-    order = only_where(groups.scores, mask).argsort(dim=1, descending=True, stable=True)
-    ranks = order.argsort(1)
-    discounts = 1 / torch.log2(torch.arange(mask.shape[1], device=mask.device) + 2.0)
-    discounts = discounts.to(teacher.dtype)
+    discounts = _discounts(groups)
+    discount = discounts[_ranks(groups)]
+    swaps = _gain_differences(gains, discounts) * (discount[:, :, None] - discount[:, None])
+    return swaps.abs()
+
+
+@torch.no_grad()
+def lambda_weights(groups: Groups, labels: Tensor) -> Tensor:
+    """Return LambdaLoss's weights of pairs: ten times those of NDCG-Loss2 and LambdaRank's, of nDCG each.
+
+    Labels below 0, which are no grades, are moved up until the lowest of a query is 0.
+    """
+    least = -only_where(-labels, groups.mask).amax(1, keepdim=True)
+    gains = (2 ** (labels - least.clamp_max(0)) - 1).masked_fill(~groups.mask, 0.0)
+    discounts, ranks = _discounts(groups, further=1), _ranks(groups)
+    swapped = (discounts[ranks][:, :, None] - discounts[ranks][:, None]).abs()
+    apart = (ranks[:, :, None] - ranks[:, None]).abs()
+    distance = discounts[(apart - 1).clamp_min(0)] - discounts[apart]
+    gained = _gain_differences(gains, discounts[:-1]).abs()
+    return gained * (10 * distance + swapped)
+
+
+def _ranks(groups: Groups) -> Tensor:
+    """Return the rank that the student gives each document, from 0."""
+    order = only_where(groups.scores, groups.mask).argsort(dim=1, descending=True, stable=True)
+    return order.argsort(1)
+
+
+def _discounts(groups: Groups, further: int = 0) -> Tensor:
+    """Return nDCG's discounts of all ranks, and of so many further ones."""
+    places = torch.arange(groups.mask.shape[1] + further, device=groups.mask.device)
+    return 1 / torch.log2(places.to(groups.scores.dtype) + 2)
+
+
+def _gain_differences(gains: Tensor, discounts: Tensor) -> Tensor:
+    """Return the differences of all pairs' gains, as shares of the best DCG that a query can reach."""
     ideal = (gains.sort(1, descending=True).values * discounts).sum(1)[:, None, None]
-    discount = discounts[ranks]
-    swaps = (gains[:, :, None] - gains[:, None]) * (discount[:, :, None] - discount[:, None])
-    return swaps.abs() / ideal.masked_fill(ideal == 0, 1.0)
+    return (gains[:, :, None] - gains[:, None]) / ideal.masked_fill(ideal == 0, 1.0)

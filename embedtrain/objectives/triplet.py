@@ -1,6 +1,6 @@
 r"""Triplet loss: the positive is nearer than each negative by a margin."""
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -23,11 +23,18 @@ class Triplet(Objective):
     Source: Reimers and Gurevych (2019), https://arxiv.org/abs/1908.10084 (Sentence-BERT, Euclidean, m = 1).
     """
 
+    pair_defaults: ClassVar[dict[str, Any]] = {"distance": "similarity"}
+
     name: Literal["triplet"] = "triplet"
     distance: Literal["euclidean", "similarity"] = "euclidean"
     """Euclidean needs one vector per text."""
     margin: PositiveFloat = 1.0
     """m. Normalised vectors are at most 2 apart, so a smaller one suits a cosine model."""
+
+    @property
+    def uses_pairs(self) -> bool:
+        """Distances between vectors are none of scores."""
+        return self.distance == "similarity"
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         groups, first = score_triplets(outputs, self.name)

@@ -31,6 +31,11 @@ class WeightedSum(Objective):
             raise ValueError("weights needs one number per term in objectives")
         return self
 
+    @property
+    def uses_pairs(self) -> bool:
+        """Where each term does."""
+        return all(one.uses_pairs for one in self.objectives)
+
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         weights = self.weights or (1.0,) * len(self.objectives)
         results = [objective(outputs) for objective in self.objectives]

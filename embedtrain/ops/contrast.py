@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from embedtrain.errors import UserError
 from embedtrain.ops.backend import Backend, load_fused
 from embedtrain.ops.infonce.loss import choose_backend, infonce, infonce_of_scores
 from embedtrain.ops.infonce.nested import NestedOutput, Sizes, can_be_nested, infonce_nested
@@ -27,9 +28,11 @@ def contrast(
 ) -> InfoNCEOutput:
     """Compute :func:`embedtrain.ops.infonce.loss.infonce`, which defines every option, from outputs.
 
-    Dense scores are never stored; those of late interaction are.
+    Dense scores are never stored; those of late interaction are, and those that the model itself gives pairs.
     """
     relevance, everyone = outputs.relevance, outputs.all_queries
+    if outputs.pair_scores is not None:
+        return contrast_scores(_of_pairs(outputs, options), outputs, temperature, options)
     shared = _relevance(outputs, options)
     if isinstance(outputs.query, Tensor) and isinstance(outputs.document, Tensor):
         return infonce(
@@ -95,6 +98,31 @@ def contrast_nested(
         compute = load_fused("infonce", "fused_nested").compute_fused
     with torch.autocast(query.device.type, enabled=False):  # no logits in half precision
         return infonce_nested(problem, sizes, normalize=normalize, compute=compute)
+
+
+def _of_pairs(
+    outputs: RetrievalOutputs, options: InfoNCEOptions
+) -> Float[Tensor, "queries documents"]:
+    """Lay the scores of pairs out by query and candidate, 0 where there is no pair.
+
+    Raises:
+        UserError: If the options ask for scores of other pairs.
+    """
+    asked = options.negatives, options.directions
+    if asked != ("own", ("query_to_document",)):
+        raise UserError(
+            "objective.negatives",
+            "compares every query with every document, which a cross-encoder would have to read in pairs",
+            got=asked,
+            cure="Set negatives: own, and directions: [query_to_document]",
+        )
+    scores = outputs.pair_scores
+    assert scores is not None
+    places = torch.arange(len(scores), device=scores.device)
+    empty = scores.new_zeros(len(outputs.query), len(scores))
+    mine = outputs.relevance.owners < len(outputs.query)
+    places = places[mine]
+    return empty.index_put((outputs.relevance.owners[places], places), scores[places])
 
 
 def _relevance(outputs: RetrievalOutputs, options: InfoNCEOptions) -> Known:

@@ -62,13 +62,17 @@ def score_groups(outputs: RetrievalOutputs, score: Callable[..., Tensor] = pair_
     """Score each query with the documents it brought; other ranks' documents play no part.
 
     ``score`` takes queries, documents and each document's query, which lies on the CPU, as
-    :func:`embedtrain.ops.similarity.pair_scores` does.
+    :func:`embedtrain.ops.similarity.pair_scores` does. Where the model has scored pairs itself, nothing is left
+    to score.
     """
     known = outputs.relevance.on_host
     columns = group_columns(known.owners, len(outputs.query))
     used = columns >= 0
     owners, places = used.nonzero().unbind(1)
-    found = score(outputs.query, take(outputs.document, columns[used]), owners)
+    if outputs.pair_scores is None:
+        found = score(outputs.query, take(outputs.document, columns[used]), owners)
+    else:
+        found = outputs.pair_scores[upload(columns[used], outputs.pair_scores.device)]
     positives = (columns[:, :, None] == known.positives[:, None]).any(2) & used
     there = upload(torch.stack([owners, places]), found.device).unbind()
     return Groups(

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from embedtrain.data.near_duplicates import near_duplicates
 from embedtrain.data.sources import load_task
+from embedtrain.encoding.cross_encoder import CrossEncoder
 from embedtrain.encoding.shards import Shard, current_shard, use_own_device, wait_for
 from embedtrain.errors import UserError
 from embedtrain.files import default_cache, write_file, write_json
 from embedtrain.locks import owns
-from embedtrain.mining.cross_encoder import CrossEncoder
 from embedtrain.mining.filters import Filters
 from embedtrain.mining.identity import cluster_rows, first_rows, text_digest
 from embedtrain.mining.miner import Miner

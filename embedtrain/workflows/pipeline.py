@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from embedtrain.data.examples import SourceConfig
 from embedtrain.data.pretraining.corpus import CorpusConfig
+from embedtrain.encoding.pair_scorers import ScorerKind
 from embedtrain.errors import UserError
 from embedtrain.files import appearing_folder, refuse_existing, write_file
 from embedtrain.locks import owns
@@ -26,7 +27,7 @@ from embedtrain.training.ranks.processes import is_rank
 from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks
 from embedtrain.workflows.mine import mine
 from embedtrain.workflows.rotate import rotate
-from embedtrain.workflows.score import TeacherKind, score
+from embedtrain.workflows.score import score
 from embedtrain.workflows.tokenizer import TokenizerKind, train_tokenizer
 from embedtrain.workflows.train import resume, train
 
@@ -53,7 +54,7 @@ class ScoreStage(Section):
     """A cross-encoder or an encoder: a folder or a Hub id."""
     data: str
     """Training rows, such as ``stage:NAME/train.jsonl``."""
-    kind: TeacherKind | None = None
+    kind: ScorerKind | None = None
     batch_size: Count = 32
     precision: Precision = "auto"
     """What the teacher computes in: fp32, bf16 or fp16; auto is bf16 on a GPU that has it, fp32 on a CPU."""

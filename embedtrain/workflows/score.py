@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,23 +13,25 @@ from numpy.typing import NDArray
 from embedtrain.data.batches import pad_rows
 from embedtrain.data.examples import Example, Source, SourceConfig
 from embedtrain.data.sources import open_source
+from embedtrain.encoding.pair_scorers import (
+    PairScorer,
+    ScorerKind,
+    detect_kind,
+    open_pair_scorer,
+)
 from embedtrain.encoding.shards import Shard
 from embedtrain.errors import UserError
 from embedtrain.files import default_cache, finish, write_file
 from embedtrain.leftovers import fitting
 from embedtrain.locks import owns
-from embedtrain.mining.cross_encoder import CrossEncoder
 from embedtrain.mining.sources import encode_task
 from embedtrain.mining.task import MiningTask
-from embedtrain.models.backbone.fetching import fetch
-from embedtrain.models.backbone.folder_files import BackboneFile, read_form
 from embedtrain.models.build import load_encoder
 from embedtrain.outside import writing
 from embedtrain.precision import Precision
 from embedtrain.progress import progress_bar
 from embedtrain.stopping import SAME_COMMAND, going_on
 
-TeacherKind = Literal["cross_encoder", "encoder"]
 ScoreExamples = Callable[[Sequence[Example]], list[NDArray[np.float64]]]
 """Gives each example the scores of its positives, then of its negatives."""
 
@@ -54,7 +55,7 @@ def score(
     data: SourceConfig,
     output: Path,
     *,
-    kind: TeacherKind | None = None,
+    kind: ScorerKind | None = None,
     batch_size: int = 32,
     precision: Precision = "auto",
     cache: Path | None = None,
@@ -80,10 +81,11 @@ def score(
         raise UserError("--output", "must end in .jsonl", got=str(output), cure="Rename it")
     source = open_source(data, cache)
     found = kind or detect_kind(teacher)
-    if found == "cross_encoder":
-        opened = open_cross_encoder(teacher, batch_size, precision)
-    else:
+    if found == "encoder":
         opened = open_encoder(teacher, source, cache or default_cache(), precision)
+    else:
+        scorer = open_pair_scorer(teacher, kind=found, precision=precision, batch_size=batch_size)
+        opened = open_scorer(scorer, batch_size)
     fingerprint = hashlib.sha256(f"{source.fingerprint}\n{opened.key}".encode()).hexdigest()
     return _write(opened, source, output, fingerprint)
 
@@ -109,26 +111,15 @@ def _write(teacher: Teacher, source: Source, output: Path, fingerprint: str) -> 
     return num_done
 
 
-def detect_kind(teacher: str) -> TeacherKind:
-    """Tell a sequence classifier from an encoder by the architecture that its config names."""
-    if teacher.startswith("package:"):
-        return "encoder"
-    path = fetch(teacher) / "config.json"
-    names = read_form(path, BackboneFile, optional=True).architectures or []
-    classifier = any(name.endswith("ForSequenceClassification") for name in names)
-    return "cross_encoder" if classifier else "encoder"
-
-
-def open_cross_encoder(teacher: str, batch_size: int, precision: Precision = "auto") -> Teacher:
-    """Score pairs by a classifier that reads both texts together."""
-    model = CrossEncoder(teacher, batch_size=batch_size, precision=precision)
+def open_scorer(scorer: PairScorer, batch_size: int) -> Teacher:
+    """Score the pairs of a block of rows in one call."""
 
     def score_examples(examples: Sequence[Example]) -> list[NDArray[np.float64]]:
         pairs = [(example.query, text) for example in examples for text in _documents(example)]
         ends = np.cumsum([len(_documents(example)) for example in examples])
-        return np.split(model.logits(pairs), ends[:-1])
+        return np.split(scorer.logits(pairs), ends[:-1])
 
-    return Teacher(score_examples, f"{model.key()} {batch_size}")
+    return Teacher(score_examples, f"{scorer.key()} {batch_size}")
 
 
 def open_encoder(

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from embedtrain.encoding.cross_encoder import CrossEncoder
+from embedtrain.encoding.pair_scorers import detect_kind
 from embedtrain.errors import UserError
-from embedtrain.mining.cross_encoder import CrossEncoder
 from embedtrain.models.backbone.loading import BackboneConfig, load_backbone
 from embedtrain.models.backbone.lora import LoraConfig, save_adapter
 from embedtrain.models.build import build_dense, load_encoder, save_dense
 from embedtrain.models.dense.config import DenseConfig
-from embedtrain.workflows.score import detect_kind
 
 
 class Folder:

@@ -12,8 +12,8 @@ from folder_faults import change_weights, fault_of
 from late_toys import encoder
 from torch import Tensor
 
+from embedtrain.encoding.cross_encoder import CrossEncoder
 from embedtrain.errors import UserError
-from embedtrain.mining.cross_encoder import CrossEncoder
 from embedtrain.models.backbone.language_head import load_masked_language_model
 from embedtrain.models.build import build_dense, load_dense, load_encoder, save_dense, save_encoder
 from embedtrain.models.dense.config import DenseConfig

@@ -12,6 +12,7 @@ from embedtrain.models.build import load_dense
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense.pair_head import InteractionConfig, InteractionHead
 from embedtrain.objectives.angle import AnglE
+from embedtrain.objectives.binary_cross_entropy import BinaryCrossEntropy
 from embedtrain.objectives.contrastive import Contrastive
 from embedtrain.objectives.cosent import CoSENT
 from embedtrain.objectives.cosine_regression import CosineRegression
@@ -21,6 +22,7 @@ from embedtrain.objectives.gist import GIST
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.objectives.kl_distillation import KLDistillation
 from embedtrain.objectives.labelled_positives import LabelledPositives
+from embedtrain.objectives.list_mle import ListMLE
 from embedtrain.objectives.margin_mse import MarginMSE
 from embedtrain.objectives.matryoshka import Matryoshka
 from embedtrain.objectives.multi_similarity import MultiSimilarity
@@ -44,6 +46,9 @@ EVERY = [
     MarginMSE(scale=5.0),
     SoftInfoNCE(temperature=0.2),
     RankNet(weights="ndcg"),
+    RankNet(weights="ndcg_loss2pp"),
+    ListMLE(temperature=0.2, weights="top"),
+    BinaryCrossEntropy(positive_weight=3.0),
     SoftTopK(k=3, temperature=0.3),
     Pair(alpha=0.3, temperature=0.2),
     PointwiseDistillation(),

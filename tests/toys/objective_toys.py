@@ -69,6 +69,25 @@ def outputs_of_scores(scores: list[list[float]], teacher: list[list[float]]) -> 
     return RetrievalOutputs(query, document.requires_grad_(), relevance)
 
 
+def outputs_of_pairs(scores: list[float], teacher: list[float] | None, *more: list[float]):
+    """One query with a positive and negatives, and more queries beside it."""
+    groups = [scores, *more]
+    sizes = torch.tensor(list(map(len, groups)))
+    values = torch.tensor([one for group in groups for one in group], dtype=torch.float64)
+    relevance = Relevance(
+        query_ids=torch.arange(len(groups)),
+        document_ids=torch.arange(len(values)) + 100,
+        owners=torch.arange(len(groups)).repeat_interleave(sizes),
+        positives=(sizes.cumsum(0) - sizes)[:, None],
+        known_positives=torch.full((len(groups), 1), -1),
+        teacher_scores=None if teacher is None else torch.tensor(teacher, dtype=torch.float64),
+    )
+    empty = values.new_empty
+    return RetrievalOutputs(
+        empty(len(groups), 0), empty(len(values), 0), relevance, pair_scores=values.requires_grad_()
+    )
+
+
 def number(value: torch.Tensor) -> float:
     """Return a scalar without its graph."""
     return value.detach().item()

@@ -3,29 +3,18 @@ import signal
 
 import numpy as np
 import pytest
-import torch
 from forks import fork, signal_on_call
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
 from embedtrain.data.examples import SourceConfig
 from embedtrain.data.sources import open_source
+from embedtrain.encoding.cross_encoder import CrossEncoder
+from embedtrain.encoding.pair_scorers import detect_kind
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
-from embedtrain.mining.cross_encoder import CrossEncoder
 from embedtrain.models.build import load_dense, load_encoder
 from embedtrain.ops.similarity import all_scores
 from embedtrain.workflows import score as workflow
-from embedtrain.workflows.score import detect_kind, score
-
-
-@pytest.fixture(scope="module")
-def cross_encoder(bert, tmp_path_factory) -> str:
-    folder = tmp_path_factory.mktemp("cross-encoder")
-    config = BertConfig.from_pretrained(bert, num_labels=1)
-    torch.manual_seed(3)
-    BertForSequenceClassification(config).save_pretrained(folder)
-    PreTrainedTokenizerFast.from_pretrained(bert).save_pretrained(folder)
-    return str(folder)
+from embedtrain.workflows.score import score
 
 
 def examples_of(path):

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float64
 
 from embedtrain.encoding.cache import hash_state
+from embedtrain.encoding.pair_work import PairWork
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.fetching import fetch
 from embedtrain.models.backbone.loading import preferred_device
@@ -45,6 +46,7 @@ class CrossEncoder:
         self.device = preferred_device("auto")
         self.model.to(self.device).eval()
         self.precision = choose(precision, self.device.type)
+        self.work = PairWork()
 
     def key(self) -> str:
         """Return a hash of the weights, the tokenizer, the length and the precision."""
@@ -74,11 +76,20 @@ class CrossEncoder:
                 padding=True,
                 return_tensors="pt",
             ).to(self.device)
+            self._count(inputs)
             with computing(self.precision, self.device.type):
                 found = self.model(**inputs).logits
             logits = found.double().cpu().numpy()
             scores[rows] = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
+        self.work.pairs += len(pairs)
         return scores
+
+    def _count(self, inputs: Any) -> None:  # noqa: ANN401 - transformers is untyped
+        mask = inputs["attention_mask"]
+        tokens = int(mask.sum())
+        self.work.tokens += tokens
+        self.work.padding += mask.numel() - tokens
+        self.work.cut_documents += sum(bool(one.overflowing) for one in inputs.encodings or ())
 
     def probabilities(self, pairs: Sequence[tuple[str, str]]) -> Float64[np.ndarray, " pairs"]:
         """Return the probability of each pair to be relevant."""

@@ -1,0 +1,94 @@
+"""The one door to models that score a query with a document, whether they read both together or apart.
+
+Each kind is a class in a file of its own; here it is found out which one a folder wants.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float64
+
+from embedtrain.encoding.cross_encoder import CrossEncoder
+from embedtrain.encoding.encoder_pairs import EncoderPairs
+from embedtrain.encoding.pair_work import PairWork
+from embedtrain.errors import UserError
+from embedtrain.models.backbone.fetching import fetch
+from embedtrain.models.backbone.folder_files import BackboneFile, read_form
+from embedtrain.models.dense.layout import CONTRACT_FILE
+from embedtrain.precision import Chosen, Precision
+
+ScorerKind = Literal["cross_encoder", "encoder"]
+"""``cross_encoder``: a classifier that reads both texts; ``encoder``: a model of vectors, of either kind."""
+SAYS_POOLING = (CONTRACT_FILE, "modules.json")
+"""Files by which a folder says how its states become vectors."""
+
+
+@runtime_checkable
+class PairScorer(Protocol):
+    """Scores texts of queries and documents, read together or apart."""
+
+    @property
+    def precision(self) -> Chosen:
+        """What the network computes in."""
+        ...
+
+    @property
+    def work(self) -> PairWork:
+        """What has been computed so far."""
+        ...
+
+    def key(self) -> str:
+        """Return a hash of all that a score depends on: weights, tokenizer, template, lengths, precision."""
+        ...
+
+    def logits(self, pairs: Sequence[tuple[str, str]]) -> Float64[np.ndarray, " pairs"]:
+        """Score pairs of a query and a document: raw log-odds or similarities, the higher the better.
+
+        Equal calls give equal bits.
+        """
+        ...
+
+
+def detect_kind(path: str) -> ScorerKind:
+    """Tell what a model folder or Hub id is by the architecture that its config names.
+
+    Raises:
+        UserError: If it is a language model that says nothing of pooling: its mean state is no embedding.
+    """
+    folder = fetch(path)
+    names = read_form(folder / "config.json", BackboneFile, optional=True).architectures or []
+    if any(name.endswith("ForSequenceClassification") for name in names):
+        return "cross_encoder"
+    pooled = any((folder / name).is_file() for name in SAYS_POOLING)
+    if not pooled and (causal := [name for name in names if name.endswith("ForCausalLM")]):
+        raise UserError(
+            path,
+            "is a language model, and nothing in its folder says how it scores or embeds",
+            got=causal[0],
+            cure="Say what it is with --kind",
+        )
+    return "encoder"
+
+
+def open_pair_scorer(
+    path: str,
+    *,
+    kind: ScorerKind | None = None,
+    precision: Precision = "auto",
+    batch_size: int = 32,
+) -> PairScorer:
+    """Open what scores pairs.
+
+    Args:
+        path: Model folder or Hub id.
+        kind: What it is; None finds out.
+        precision: What it computes in.
+        batch_size: Pairs that a cross-encoder scores at once.
+
+    Raises:
+        UserError: If it cannot be loaded, or its kind cannot be told.
+    """
+    if (kind or detect_kind(path)) == "cross_encoder":
+        return CrossEncoder(path, batch_size=batch_size, precision=precision)
+    return EncoderPairs(path, precision=precision)

@@ -1,0 +1,16 @@
+"""What it took to score pairs."""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class PairWork:
+    """Counts of what a scorer has computed; it adds to them as it goes."""
+
+    pairs: int = 0
+    tokens: int = 0
+    """Without padding; 0 where texts are encoded apart."""
+    padding: int = 0
+    """Places that were computed and held no token."""
+    cut_documents: int = 0
+    """Pairs whose texts were too long to be read whole."""

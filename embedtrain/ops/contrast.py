@@ -17,6 +17,7 @@ from embedtrain.ops.infonce.problem import (
     make_problem,
 )
 from embedtrain.ops.similarity import all_scores, take
+from embedtrain.packed import upload
 from embedtrain.types import RetrievalOutputs
 
 
@@ -118,11 +119,11 @@ def _of_pairs(
         )
     scores = outputs.pair_scores
     assert scores is not None
-    places = torch.arange(len(scores), device=scores.device)
     empty = scores.new_zeros(len(outputs.query), len(scores))
-    mine = outputs.relevance.owners < len(outputs.query)
-    places = places[mine]
-    return empty.index_put((outputs.relevance.owners[places], places), scores[places])
+    owners = outputs.relevance.on_host.owners
+    own = (owners < len(outputs.query)).nonzero()[:, 0]
+    rows, columns = upload(torch.stack([owners[own], own]), scores.device)
+    return empty.index_put((rows, columns), scores[columns])
 
 
 def _relevance(outputs: RetrievalOutputs, options: InfoNCEOptions) -> Known:

@@ -11,6 +11,8 @@ from embedtrain.cli.options import (
     LongInputsOption,
     ModelArgument,
     PrecisionOption,
+    RerankKindOption,
+    RerankOption,
 )
 from embedtrain.errors import UserError
 
@@ -21,6 +23,8 @@ EXAMPLES = (
     "embedtrain evaluate runs/quickstart/model --data scifact --output scifact.json",
     "embedtrain evaluate my-model --data scifact --data sts/stsb-en --data banking77.test.jsonl --output scores",
     "torchrun --nproc-per-node 8 -m embedtrain evaluate my-model --data scifact --output scores",
+    "embedtrain evaluate my-model --data scifact --rerank my-reranker --top 100 --output two_stages.json",
+    "embedtrain evaluate bm25 --data scifact --rerank my-reranker",
     "embedtrain evaluate my-model --mteb SciFact --data SciFact=scifact --output mteb",
 )
 
@@ -85,8 +89,23 @@ def evaluate(
     long_inputs: LongInputsOption = None,
     late_chunks: LateChunksOption = None,
     precision: PrecisionOption = "auto",
+    rerank: RerankOption = None,
+    rerank_kind: RerankKindOption = None,
+    top: Annotated[
+        int, typer.Option(min=1, help="With --rerank: results of a query that are ordered anew.")
+    ] = 100,
+    blend: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="With --rerank: share of its scores; the rest is the first stage's."
+        ),
+    ] = 1.0,
 ) -> None:
-    """Score a model on tasks of any kind, with confidence intervals and cost."""
+    """Score a model on tasks of any kind, with confidence intervals and cost.
+
+    With --rerank, MODEL finds documents and a second model orders them anew; MODEL may then also be `bm25`, or
+    `run:FILE` with a TREC run.
+    """
     # Longer than others: most of its lines are its options.
     from rich.console import Console
 
@@ -96,7 +115,7 @@ def evaluate(
     if mteb:
         from embedtrain.workflows.evaluate.mteb import MtebWish
 
-        refused = baseline or clusters or dim or quantize or price or late_chunks
+        refused = baseline or clusters or dim or quantize or price or late_chunks or rerank
         mteb_wish = MtebWish(
             mteb, data or [], split, task, prompts, instruction=instruction, long_inputs=longer,
             precision=precision,
@@ -116,7 +135,13 @@ def evaluate(
         data or [], split, task, clusters, baseline, efficiency, compression, price, instruction,
         longer, late_chunks, precision,
     )  # fmt: skip
-    results = evaluate_tasks(model, wish, output)
+    if rerank is None:
+        results = evaluate_tasks(model, wish, output)
+    else:
+        from embedtrain.workflows.evaluate.two_stage import Reranking, evaluate_two_stages
+
+        second = Reranking(rerank, rerank_kind, top, blend)
+        results = evaluate_two_stages(model, wish, second, output)
     for result in results if current_shard().is_first else ():
         for table in result_tables(result):
             Console().print(table)
@@ -132,7 +157,7 @@ def _evaluate_mteb(model: str, wish: "MtebWish", output: Path | None, refused: o
     if refused:
         raise UserError(
             "--mteb",
-            "does not go with --baseline, --clusters, --dim, --quantize, --price and --late-chunks",
+            "does not go with --baseline, --clusters, --dim, --quantize, --price, --late-chunks and --rerank",
             cure="Use embedtrain compare on the scores/ folders",
         )
     if output is None or output.suffix == ".json":

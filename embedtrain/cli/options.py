@@ -55,6 +55,17 @@ PrecisionOption = Annotated[
         "it, fp32 on a CPU."
     ),
 ]
+RerankOption = Annotated[
+    str | None,
+    typer.Option(
+        help="A model that orders the results anew: a cross-encoder, or an encoder of either kind; a folder or "
+        "a Hub id."
+    ),
+]
+RerankKindOption = Annotated[
+    Literal["cross_encoder", "encoder"] | None,
+    typer.Option(help="What that model is; left out: as its config.json says."),
+]
 
 
 def read_recipe(recipe: str, overrides: list[str] | None) -> "AnyRecipe":

@@ -1,6 +1,6 @@
 """What it took to score pairs."""
 
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 
 @dataclass
@@ -14,3 +14,9 @@ class PairWork:
     """Places that were computed and held no token."""
     cut_documents: int = 0
     """Pairs whose texts were too long to be read whole."""
+
+    def __sub__(self, before: "PairWork") -> "PairWork":
+        """Return what was added since."""
+        return PairWork(
+            *(now - then for now, then in zip(astuple(self), astuple(before), strict=True))
+        )

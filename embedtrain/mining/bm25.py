@@ -1,8 +1,10 @@
 """Candidates that share words with the query: BM25."""
 
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float32
 from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, PositiveFloat
 
@@ -29,32 +31,55 @@ class Bm25Search(Section):
     """Language of the words passed over; null passes over none."""
 
 
-def open_bm25(config: Bm25Search, name: str, task: MiningTask) -> CandidateSource:
-    """Index the documents of a task, in memory."""
-    import bm25s  # imports half a second of packages, only where it is used
+class Bm25Index:
+    """Documents indexed by their words, in memory."""
 
-    def tokens(texts: list[str]) -> list[list[str]]:
+    def __init__(self, config: Bm25Search, documents: Sequence[str]) -> None:
+        import bm25s  # imports half a second of packages, only where it is used
+
+        self.config, self.num_documents = config, len(documents)
+        self.version: str = bm25s.__version__
+        self.index = bm25s.BM25(k1=config.k1, b=config.b)
+        # Ids in order of first use: those of bm25s follow a set, whose order changes with the hash seed.
+        self.vocabulary: dict[str, int] = {}
+        ids = [
+            [self.vocabulary.setdefault(word, len(self.vocabulary)) for word in text]
+            for text in self._words(documents)
+        ]
+        self.index.index((ids, self.vocabulary), create_empty_token=True, show_progress=False)
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the scores of words in documents, and where each word's are."""
+        parts = self.index.scores.values()
+        return sum(part.nbytes for part in parts if isinstance(part, np.ndarray))
+
+    def scores(self, queries: Sequence[str]) -> Iterator[Float32[np.ndarray, " documents"]]:
+        """Yield the scores of all documents for each query."""
+        for query in self._words(queries):
+            known = [word for word in query if word in self.vocabulary]
+            found = self.index.get_scores(known) if known else np.zeros(self.num_documents)
+            yield found.astype(np.float32)
+
+    def _words(self, texts: Sequence[str]) -> list[list[str]]:
+        import bm25s
+
         words: list[list[str]] = bm25s.tokenize(
-            texts, stopwords=config.stopwords or [], return_ids=False, show_progress=False
+            list(texts),
+            stopwords=self.config.stopwords or [],
+            return_ids=False,
+            show_progress=False,
         )
         return words
 
-    index = bm25s.BM25(k1=config.k1, b=config.b)
-    # Ids in order of first use: those of bm25s follow a set, whose order changes with the hash seed.
-    vocabulary: dict[str, int] = {}
-    ids = [
-        [vocabulary.setdefault(word, len(vocabulary)) for word in text]
-        for text in tokens(task.documents)
-    ]
-    index.index((ids, vocabulary), create_empty_token=True, show_progress=False)
+
+def open_bm25(config: Bm25Search, name: str, task: MiningTask) -> CandidateSource:
+    """Index the documents of a task, in memory."""
+    index = Bm25Index(config, task.documents)
 
     def search(rows: NDArray[np.int64], depth: int) -> NDArray[np.int64]:
-        found = []
-        for query in tokens([task.queries[row] for row in rows.tolist()]):
-            known = [word for word in query if word in vocabulary]
-            scores = index.get_scores(known) if known else np.zeros(len(task.documents))
-            found.append(best_rows(scores.astype(np.float32), depth))
-        return pad_rows(found)
+        queries = [task.queries[row] for row in rows.tolist()]
+        return pad_rows([best_rows(scores, depth) for scores in index.scores(queries)])
 
-    report = {"kind": "bm25", "bm25s_version": bm25s.__version__, "k1": config.k1, "b": config.b}
+    report = {"kind": "bm25", "bm25s_version": index.version, "k1": config.k1, "b": config.b}
     return CandidateSource(name, config.quota, search, report)

@@ -30,6 +30,7 @@ from embedtrain.evaluation.results.result import (
     EvaluationResult,
     Predictions,
 )
+from embedtrain.evaluation.results.two_stage import depth_table
 from embedtrain.evaluation.results.wording import (
     cost_rows,
     count_queries,
@@ -164,6 +165,8 @@ def result_tables(result: EvaluationResult, *, markdown: bool = False) -> list[T
     """Lay out a result for a rich console: one table of quality and, where measured, one of cost."""
     style = box.MARKDOWN if markdown else box.SIMPLE_HEAD
     tables = [_quality_table(result, style)]
+    if result.two_stage is not None:
+        tables.append(depth_table(result.two_stage, next(iter(result.metrics)), style))
     if result.efficiency is not None:
         tables.append(_efficiency_table(result.efficiency, style))
     return tables

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from pydantic import Field, ValidationError, model_validator
 
 from embedtrain.errors import UserError
-from embedtrain.evaluation.measures.efficiency import Efficiency
+from embedtrain.evaluation.measures.efficiency import Efficiency, Machine
 from embedtrain.evaluation.measures.metrics import PerQuery
 from embedtrain.evaluation.measures.statistics import Interval, PairedComparison
 from embedtrain.files import write_file
@@ -25,6 +25,7 @@ SECTIONS = (
     "ties",
     "efficiency",
     "comparison",
+    "two_stage",
     "per_query",
     "predictions",
     "clusters",
@@ -83,6 +84,62 @@ class BaselineComparison(Section):
     metrics: dict[str, PairedComparison]
 
 
+class Depth(Section):
+    """What ordering the first results anew gives, down to a depth; deeper ones keep their order."""
+
+    depth: int
+    metrics: dict[str, float]
+    difference: PairedComparison
+    """Of the main metric, from the first stage."""
+    adjusted_p_value: float
+    """That of ``difference`` by Holm's correction for the depths told."""
+    seconds_per_query: float | None = None
+    """Of both stages, or of the second where the first was not timed."""
+
+
+class PairCost(Section):
+    """What scoring pairs costs."""
+
+    machine: Machine
+    num_pairs: int
+    """Of all queries."""
+    num_scored: int
+    """Now; the others were known from before."""
+    pairs_per_second: float
+    tokens_per_pair: float
+    """Without padding; 0 where texts are encoded apart."""
+    padding: float
+    """Share of the computed places that held no token."""
+    cut_documents: float
+    """Share of the pairs that were too long to be read whole."""
+    price_per_thousand_queries: float | None = None
+    """Of both stages, as far as they were timed, at a price of the machine."""
+
+
+class TwoStage(Section):
+    """How a second model ordered anew what a first one had found; its result is the whole's."""
+
+    first: EvaluatedModel
+    second: EvaluatedModel
+    top: int
+    """Results of a query that the second stage saw."""
+    baseline: dict[str, Interval]
+    """The first stage's own scores."""
+    ceiling: dict[str, float]
+    """What the best order of these results would score."""
+    reachable: float
+    """Share of the queries that have a relevant document among these results."""
+    reachable_metrics: dict[str, float]
+    """Means over those queries alone."""
+    depths: list[Depth]
+    better: int
+    """Queries whose main metric rose."""
+    worse: int
+    worst: dict[str, float]
+    """The queries that lost most, and how much; three at most."""
+    cost: PairCost | None = None
+
+
 class EvaluationResult(Section):
     """Scores with 95 % intervals, the score of each query, and what they were measured on."""
 
@@ -95,6 +152,8 @@ class EvaluationResult(Section):
     """Where more than 1 % of the queries of a retrieval task are tied at the cut."""
     efficiency: Efficiency | None = None
     comparison: BaselineComparison | None = None
+    two_stage: TwoStage | None = None
+    """Where one model ordered anew what another had found; ``comparison`` is with the first then."""
     per_query: PerQuery
     predictions: Predictions | None = None
     """For the metrics that ``per_query`` lacks."""

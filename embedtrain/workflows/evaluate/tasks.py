@@ -82,20 +82,20 @@ def evaluate_tasks(
         UserError: If data or output cannot be used; all data is opened before the work starts.
     """
     shard = current_shard()
-    _refuse_price(wish, shard.ranks)
+    refuse_price(wish, shard.ranks)
     if shard.ranks > 1:
         use_own_device()
         wish = replace(wish, efficiency=False)
     if not wish.data:
         raise UserError("--data", "is missing", cure="Name a file or folder")
     tasks = [open_task(path, wish.split, wish.task) for path in wish.data]
-    places = _places(tasks, output)
+    places = result_places(tasks, output)
     baselines = [_load_baseline(task, wish.baseline) for task in tasks]
     if wish.compression.quantize is not None:
         advice = "; --dim works for all"
-        _check_retrieval(tasks, "--quantize", "is for indexes of retrieval", advice)
+        check_retrieval(tasks, "--quantize", "is for indexes of retrieval", advice)
     if wish.late_chunks is not None:
-        _check_retrieval(tasks, "--late-chunks", "is for documents of retrieval", "")
+        check_retrieval(tasks, "--late-chunks", "is for documents of retrieval", "")
     encoder = encoder or load_encoder(model, instruction=wish.instruction)
     encoder = chunk_late(lengthen_encoder(encoder, wish.long_inputs), wish.late_chunks)
     subject = Subject(
@@ -129,7 +129,7 @@ def evaluate_task(subject: Subject, task: Task, wish: Wish) -> tuple[EvaluationR
         efficiency=cost,
         predictions=outcome.predictions,
         set_metrics=outcome.set_metrics,
-        clusters=_labels(task, wish),
+        clusters=labels_of(task, wish),
     )
     found = {"train_overlap": train_overlap(task), "ties": outcome.ties}
     return result.model_copy(update=found), outcome.run
@@ -153,7 +153,8 @@ def train_overlap(task: Task) -> dict[str, float] | None:
     return query_overlap(task.task.queries, training)
 
 
-def _check_retrieval(tasks: Sequence[Task], flag: str, purpose: str, advice: str) -> None:
+def check_retrieval(tasks: Sequence[Task], flag: str, purpose: str, advice: str) -> None:
+    """Refuse tasks of other kinds, for which a flag means nothing."""
     odd = [task.data.name for task in tasks if not isinstance(task, Retrieval)]
     if odd:
         raise UserError(
@@ -164,7 +165,7 @@ def _check_retrieval(tasks: Sequence[Task], flag: str, purpose: str, advice: str
         )
 
 
-def _refuse_price(wish: Wish, ranks: int) -> None:
+def refuse_price(wish: Wish, ranks: int) -> None:
     """Refuse a price where nothing is timed, of which it would be a multiple."""
     if wish.price_per_hour is not None and (ranks > 1 or not wish.efficiency):
         raise UserError(
@@ -175,7 +176,7 @@ def _refuse_price(wish: Wish, ranks: int) -> None:
         )
 
 
-def _places(tasks: Sequence[Task], output: Path | None) -> list[Path | None]:
+def result_places(tasks: Sequence[Task], output: Path | None) -> list[Path | None]:
     """Return the file that each result goes to."""
     if output is None:
         return [None] * len(tasks)
@@ -199,7 +200,7 @@ def _places(tasks: Sequence[Task], output: Path | None) -> list[Path | None]:
     return list(places)
 
 
-def _labels(task: Task, wish: Wish) -> dict[str, str] | None:
+def labels_of(task: Task, wish: Wish) -> dict[str, str] | None:
     """Return the label of each item in the column that the user names, or None where he names none."""
     if wish.clusters is None:
         return None
@@ -219,7 +220,7 @@ def _resume(
         return None  # no result of ours: the new one replaces it, as a file named by the user always was
     if found.data != task.data or found.model is None or found.model != subject.identity():
         return None
-    if found.clusters != _labels(task, wish):
+    if found.clusters != labels_of(task, wish):
         return None  # its intervals are of other clusters, or of none
     cost = found.efficiency
     if wish.efficiency and isinstance(task, Retrieval):

@@ -1,0 +1,143 @@
+"""Scores of pairs, kept by what scored them: a killed run goes on, and no pair is scored twice.
+
+Each process appends to a file of its own, so none waits for another, and a kill spoils no record but its last.
+A record is 24 bytes: a hash of both texts, the score in float32, and a checksum of both. What does not fit its
+checksum is passed over and scored again.
+"""
+
+import hashlib
+import struct
+import time
+import uuid
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Float64
+
+from embedtrain.encoding.encoder_pairs import EncoderPairs
+from embedtrain.encoding.pair_scorers import PairScorer
+from embedtrain.errors import UserError
+from embedtrain.outside import reading, writing
+
+HASH, RECORD = 16, 24
+PAIRS_AT_ONCE = 4096
+"""Pairs that a scorer gets in a call: enough to sort by length, few enough to be done again after a kill."""
+Pairs = Sequence[tuple[str, str]]
+PerPair = Float32[np.ndarray, " pairs"]
+
+
+@dataclass(frozen=True)
+class ScoredPairs:
+    """The scores of pairs, and what it took to get them."""
+
+    scores: PerPair
+    num_scored: int
+    """Pairs that were not known before; each text pair counts once."""
+    seconds: float
+    """For those."""
+
+
+class PairCache:
+    """The scores that one scorer has given.
+
+    Args:
+        cache: Folder of caches.
+        key: Of the scorer: whatever changes a score changes it.
+    """
+
+    def __init__(self, cache: Path, key: str) -> None:
+        self.folder = cache / "pair_scores" / hashlib.sha256(key.encode()).hexdigest()[:32]
+        self.own = self.folder / f"{uuid.uuid4().hex}.scores"
+
+    def find(self, pairs: Pairs) -> PerPair:
+        """Return the scores of pairs, NaN where one is not known."""
+        files = sorted(self.folder.glob("*.scores")) if self.folder.is_dir() else []
+        known = dict(record for path in files for record in _read(path))
+        return np.array([known.get(_hash(pair), np.nan) for pair in pairs], dtype=np.float32)
+
+    def keep(self, pairs: Pairs, scores: PerPair) -> None:
+        """Append the scores of pairs.
+
+        Raises:
+            UserError: If the disk does not take them.
+        """
+        found = zip(pairs, scores.tolist(), strict=True)
+        records = [_hash(pair) + struct.pack("<f", score) for pair, score in found]
+        content = b"".join(record + struct.pack("<I", zlib.crc32(record)) for record in records)
+        with writing(self.own):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self.own.open("ab") as file:
+                file.write(content)
+
+
+def score_once(
+    scorer: PairScorer,
+    pairs: Pairs,
+    place: str,
+    cache: PairCache | None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> ScoredPairs:
+    """Score pairs that ``cache`` does not know, a block at a time, and keep each block.
+
+    Args:
+        scorer: What scores them.
+        pairs: Query and document of each; in their order, for a scorer may share what a query's pairs share.
+        place: Names the scorer in errors.
+        cache: Where scores are kept; None keeps none.
+        progress: Called with a number of pairs each time some are done.
+
+    Raises:
+        UserError: If a score is not finite, or the disk takes no more.
+    """
+    scores = np.full(len(pairs), np.nan, np.float32) if cache is None else cache.find(pairs)
+    missing = dict.fromkeys(pairs[row] for row in np.flatnonzero(np.isnan(scores)).tolist())
+    progress(len(pairs) - int(np.isnan(scores).sum()))
+    new: dict[tuple[str, str], float] = {}
+    seconds, wanted = 0.0, list(missing)
+    if isinstance(scorer, EncoderPairs):  # a document that many queries found is encoded once
+        wanted.sort(key=itemgetter(1))
+    for start in range(0, len(wanted), PAIRS_AT_ONCE):
+        block = wanted[start : start + PAIRS_AT_ONCE]
+        begin = time.perf_counter()
+        found = scorer.logits(block)
+        seconds += time.perf_counter() - begin
+        _refuse_not_finite(found, place)
+        kept = found.astype(np.float32)
+        if cache is not None:
+            cache.keep(block, kept)
+        new.update(zip(block, kept.tolist(), strict=True))
+        progress(len(block))
+    for row in np.flatnonzero(np.isnan(scores)).tolist():
+        scores[row] = new[pairs[row]]
+    return ScoredPairs(scores, len(wanted), seconds)
+
+
+def _refuse_not_finite(scores: Float64[np.ndarray, " pairs"], place: str) -> None:
+    """Refuse scores that no order can be made of."""
+    odd = scores[~(np.abs(scores) <= np.finfo(np.float32).max)]
+    if len(odd):
+        problem = f"gives {len(odd):,} of {len(scores):,} pairs a score that is not finite"
+        raise UserError(place, problem, got=float(odd[0]), cure="Check its weights and precision")
+
+
+def _hash(pair: tuple[str, str]) -> bytes:
+    query, document = (text.encode(errors="surrogatepass") for text in pair)
+    content = len(query).to_bytes(8, "little") + query + document
+    return hashlib.blake2b(content, digest_size=HASH).digest()
+
+
+def _read(path: Path) -> Iterator[tuple[bytes, float]]:
+    """Yield the whole records of a file."""
+    with reading(path):
+        content = path.read_bytes()
+    for start in range(0, len(content) - RECORD + 1, RECORD):
+        record, (checksum,) = (
+            content[start : start + RECORD - 4],
+            struct.unpack_from("<I", content, start + RECORD - 4),
+        )
+        if zlib.crc32(record) == checksum:
+            yield record[:HASH], struct.unpack_from("<f", record, HASH)[0]

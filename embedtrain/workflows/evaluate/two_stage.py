@@ -1,0 +1,259 @@
+"""Workflow: a second model orders anew what a first one found, measured at several depths from one pass."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from embedtrain.encoding.pair_cache import PairCache, score_once
+from embedtrain.encoding.pair_scorers import PairScorer, ScorerKind, detect_kind, open_pair_scorer
+from embedtrain.encoding.shards import current_shard
+from embedtrain.errors import UserError
+from embedtrain.evaluation.measures.metrics import PerQuery, rank_arrays, score_ranking
+from embedtrain.evaluation.measures.second_stage import blend, depths_to, grades, reorder
+from embedtrain.evaluation.results.ranking_file import write_run
+from embedtrain.evaluation.results.report import compare, refuse_single, summarise
+from embedtrain.evaluation.results.result import (
+    EvaluatedModel,
+    EvaluationResult,
+    write_result,
+)
+from embedtrain.evaluation.results.two_stage import describe_stages
+from embedtrain.evaluation.results.wording import model_name
+from embedtrain.evaluation.tasks.discovery import open_task
+from embedtrain.evaluation.tasks.retrieval import METRICS, RESULTS, Retrieval, as_run
+from embedtrain.evaluation.tasks.subject import Subject
+from embedtrain.files import default_cache
+from embedtrain.locks import owns
+from embedtrain.models.build import load_encoder
+from embedtrain.models.dense.late_chunking import chunk_late
+from embedtrain.models.edits.lengthen import lengthen_encoder
+from embedtrain.progress import progress_bar
+from embedtrain.retrieval.dense.exact import SearchResult
+from embedtrain.workflows.evaluate.first_stage import (
+    BM25,
+    RUN,
+    FirstStage,
+    is_model,
+    read_ranking,
+    search_model,
+    search_words,
+)
+from embedtrain.workflows.evaluate.pair_cost import PairTiming, stage_cost
+from embedtrain.workflows.evaluate.tasks import (
+    Wish,
+    check_retrieval,
+    labels_of,
+    refuse_price,
+    result_places,
+    train_overlap,
+)
+
+WARM_UP, SAMPLE = 32, 256
+"""Pairs scored before the clock starts, and those timed where all scores were known."""
+
+
+@dataclass(frozen=True)
+class Reranking:
+    """How results are ordered anew."""
+
+    model: str
+    """What scores a query with a document: a cross-encoder, or an encoder of either kind."""
+    kind: ScorerKind | None = None
+    """What it is; None finds out."""
+    top: int = 100
+    """Results of each query that it scores."""
+    blend: float = 1.0
+    """Share of its scores; the rest is the first stage's, both as z-scores of the query."""
+    batch_size: int = 32
+    """Pairs that a cross-encoder scores at once."""
+
+
+@dataclass(frozen=True)
+class _Second:
+    """The second stage, opened."""
+
+    settings: Reranking
+    scorer: PairScorer
+    kind: ScorerKind
+    key: str
+
+    def identity(self) -> EvaluatedModel:
+        stated: dict[str, object] = {"kind": self.kind}
+        if self.scorer.precision != "fp32":
+            stated["precision"] = self.scorer.precision
+        return EvaluatedModel(name=self.settings.model, weights=self.key, settings=stated)
+
+
+@owns("output")
+def evaluate_two_stages(
+    first: str, wish: Wish, reranking: Reranking, output: Path | None = None
+) -> list[EvaluationResult]:
+    """Measure a first and a second stage together; return a result for each piece of data.
+
+    Relevant documents that the first stage did not find count as missed. Each result is compared with the first
+    stage alone, query by query. Scores of pairs are kept in the user's cache, by a hash of all that they depend
+    on: a killed run goes on, and another first stage over the same corpus pays for new pairs only.
+
+    Args:
+        first: A model, ``bm25``, or ``run:FILE`` with a TREC run.
+        wish: Data, split and statistics.
+        reranking: The second stage.
+        output: A ``.json`` file for one task, or a folder of ``<name>.<split>.json``; rankings go beside.
+
+    Raises:
+        UserError: If data, models or output cannot be used.
+    """
+    _refuse_odd(first, wish)
+    refuse_price(wish, current_shard().ranks)
+    tasks = _open(wish)
+    places = result_places(tasks, output)
+    kind = reranking.kind or detect_kind(reranking.model)
+    scorer = open_pair_scorer(
+        reranking.model, kind=kind, precision=wish.precision, batch_size=reranking.batch_size
+    )
+    second = _Second(reranking, scorer, kind, scorer.key())
+    subject = _load(first, wish) if is_model(first) else None
+    results = []
+    for task, place in zip(tasks, places, strict=True):
+        stage = _find(first, subject, task, wish, max(RESULTS, reranking.top))
+        result, found = _measure(stage, second, task, wish)
+        if place is not None:
+            assert result.model is not None
+            run = as_run(task.task.query_ids, task.task.document_ids, found)
+            write_run(run, place.with_suffix(".trec"), result.model.weights[:12])
+            write_result(result, place)
+        results.append(result)
+    return results
+
+
+def _refuse_odd(first: str, wish: Wish) -> None:
+    if wish.baseline is not None:
+        cure = "Leave --baseline out; embedtrain compare sets results beside each other"
+        raise UserError("--rerank", "compares with its own first stage", cure=cure)
+    if current_shard().ranks > 1:
+        raise UserError("--rerank", "runs in one process", cure="Start it without torchrun")
+    ours = wish.instruction, wish.long_inputs, wish.late_chunks
+    if not is_model(first) and any(one is not None for one in ours):
+        problem = "is for a first stage that is a model"
+        raise UserError("--instruction, --long-inputs, --late-chunks", problem, got=first)
+
+
+def _open(wish: Wish) -> list[Retrieval]:
+    if not wish.data:
+        raise UserError("--data", "is missing", cure="Name a file or folder")
+    tasks = [open_task(path, wish.split, wish.task) for path in wish.data]
+    check_retrieval(tasks, "--rerank", "is for results of retrieval", "")
+    for task in tasks:
+        refuse_single(task.data.num_queries, f"--rerank: {task.data.name}")
+    return [task for task in tasks if isinstance(task, Retrieval)]
+
+
+def _load(first: str, wish: Wish) -> Subject:
+    encoder = lengthen_encoder(load_encoder(first, instruction=wish.instruction), wish.long_inputs)
+    return Subject(
+        chunk_late(encoder, wish.late_chunks),
+        first,
+        default_cache(),
+        wish.compression,
+        wish.instruction,
+        wish.precision,
+    )
+
+
+def _find(
+    first: str, subject: Subject | None, task: Retrieval, wish: Wish, depth: int
+) -> FirstStage:
+    timed, price = wish.efficiency, wish.price_per_hour
+    if subject is not None:
+        return search_model(subject, task, depth, timed=timed, price=price)
+    if first == BM25:
+        return search_words(task.task, depth, timed=timed, price=price)
+    return read_ranking(Path(first.removeprefix(RUN)).expanduser(), task.task, depth)
+
+
+def _measure(
+    stage: FirstStage, second: _Second, task: Retrieval, wish: Wish
+) -> tuple[EvaluationResult, SearchResult]:
+    """Score, order at each depth, and compare with the first stage; return the results at the last depth too."""
+    found, data = stage.found, task.task
+    top = min(second.settings.top, found.indices.shape[1])
+    depths, clusters = depths_to(top), labels_of(task, wish)
+    scores, timing = _score(second, task, found, top, timed=wish.efficiency)
+    scores = blend(found.scores[:, :top], scores, second.settings.blend)
+    cost = stage_cost(timing, stage, depths, wish.price_per_hour)
+    baseline = summarise(_scores(task, found), task.data, model=stage.model, clusters=clusters)
+    orders = {depth: reorder(found, scores, depth) for depth in depths}
+    by_depth = {}
+    for depth, order in orders.items():
+        result = summarise(_scores(task, order), task.data, clusters=clusters)
+        by_depth[depth] = compare(result, baseline, f"{model_name(stage.model.name)} alone")
+    judged = grades(data.qrels, data.query_ids, data.document_ids, found)[:, :top]
+    answered = [bool(own.any()) for own in judged]
+    stages = describe_stages(
+        stage.model,
+        second.identity(),
+        baseline,
+        by_depth,
+        ceiling=_scores(task, reorder(found, judged, top)),
+        reachable=dict(zip(data.query_ids, answered, strict=True)),
+        seconds=cost.seconds,
+        cost=cost.pairs,
+    )
+    facts = {
+        "model": _both(stage.model, second),
+        "two_stage": stages,
+        "efficiency": cost.whole,
+        "train_overlap": train_overlap(task),
+    }
+    return by_depth[top].model_copy(update=facts), orders[top]
+
+
+def _scores(task: Retrieval, found: SearchResult) -> PerQuery:
+    data = task.task
+    ids = data.query_ids, data.document_ids
+    return score_ranking(rank_arrays(data.qrels, *ids, found.indices, found.scores), METRICS)
+
+
+def _score(
+    second: _Second, task: Retrieval, found: SearchResult, top: int, *, timed: bool
+) -> tuple[Float32[np.ndarray, "queries top"], PairTiming | None]:
+    """Score the first results of each query, or take the scores from the cache."""
+    rows, columns = np.nonzero(found.indices[:, :top] >= 0)
+    places = zip(rows.tolist(), found.indices[rows, columns].tolist(), strict=True)
+    pairs = [(task.task.queries[row], task.task.documents[index]) for row, index in places]
+    if not pairs:
+        raise UserError("--rerank", "has nothing to order: the first stage found no document")
+    scorer, name = second.scorer, second.settings.model
+    if timed:
+        scorer.logits(pairs[:WARM_UP])
+    cache = PairCache(default_cache(), second.key)
+    before = replace(scorer.work)
+    with progress_bar(f"{task.data.name}: scoring pairs", len(pairs)) as advance:
+        scored = score_once(scorer, pairs, name, cache, advance)
+    scores = np.full((len(found.indices), top), -np.inf, dtype=np.float32)
+    scores[rows, columns] = scored.scores
+    if not timed:
+        return scores, None
+    seconds, num_timed = scored.seconds, scored.num_scored
+    if num_timed == 0:
+        sample = pairs[:: max(1, len(pairs) // SAMPLE)][:SAMPLE]
+        again = score_once(scorer, sample, name, None)
+        seconds, num_timed = again.seconds, again.num_scored
+    work = scorer.work - before
+    return scores, PairTiming(len(pairs), scored.num_scored, num_timed, seconds, work)
+
+
+def _both(first: EvaluatedModel, second: _Second) -> EvaluatedModel:
+    """Name both stages as one system."""
+    settings: dict[str, object] = {"top": second.settings.top}
+    if second.settings.blend != 1:
+        settings["blend"] = second.settings.blend
+    content = f"{first.weights}\n{first.settings}\n{second.key}"
+    return EvaluatedModel(
+        name=f"{model_name(first.name)} + {model_name(second.settings.model)}",
+        weights=hashlib.sha256(content.encode()).hexdigest(),
+        settings=settings,
+    )

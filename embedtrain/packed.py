@@ -231,6 +231,10 @@ class Texts(HasLengths, Movable):
         places, lengths = token_places(host.lengths, rows.cpu())
         return Texts(host.ids[places], lengths).to(self.ids.device)
 
+    def each(self) -> list[Int64[Tensor, " own"]]:
+        """Return the tokens of each text."""
+        return list(torch.split(self.ids, self.sizes.tolist()))
+
 
 def laid_end_to_end(*several: Texts) -> Texts:
     """Return the texts of several values as those of one."""

@@ -20,6 +20,7 @@ import pytest
 import torch
 from hypothesis import settings
 from jaxtyping import config
+from language_toys import save_language_model
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 # Which of both a kernel is for, interpreter or GPU, is settled when it and Triton are imported, so here, before
@@ -258,6 +259,12 @@ def cross_encoder(bert: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     BertForSequenceClassification(config).save_pretrained(folder)
     PreTrainedTokenizerFast.from_pretrained(bert).save_pretrained(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def language_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny causal language model with a chat template."""
+    return save_language_model(tmp_path_factory.mktemp("language-model"))
 
 
 @pytest.fixture

@@ -10,13 +10,17 @@ from embedtrain.cli.options import PrecisionOption
 EXAMPLES = (
     "embedtrain score cross-encoder/ms-marco-MiniLM-L6-v2 --data mined/train.jsonl "
     "--output scored.jsonl",
+    "embedtrain score Qwen/Qwen3-Reranker-0.6B --as yes_no --template qwen3 --data mined/train.jsonl "
+    "--output scored.jsonl",
 )
 
 
 def score(
     teacher: Annotated[
         str,
-        typer.Argument(help="A cross-encoder, or an encoder of either kind: a folder or a Hub id."),
+        typer.Argument(
+            help="A cross-encoder, an encoder of either kind, or a language model: folder, Hub id, or .gguf file."
+        ),
     ],
     data: Annotated[
         str, typer.Option(help="Training rows, such as the train.jsonl of `embedtrain mine`.")
@@ -26,17 +30,54 @@ def score(
         str, typer.Option(help="Split of the data, where there are splits.")
     ] = "train",
     kind: Annotated[
-        Literal["cross_encoder", "encoder"] | None,
-        typer.Option(help="What the teacher is; left out: as its config.json says."),
+        Literal["cross_encoder", "encoder", "yes_no", "likelihood"] | None,
+        typer.Option(
+            "--as", "--kind", help="What the teacher is; left out: as its config.json says."
+        ),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs scored at once.")] = 32,
     precision: PrecisionOption = "auto",
+    template: Annotated[
+        str | None,
+        typer.Option(
+            help="What a language model reads: chat, plain, qwen3, bge_gemma, d2llm, upr, passage, a file, or a "
+            "text with {query}, {document} and maybe {instruction}."
+        ),
+    ] = None,
+    instruction: Annotated[
+        str | None, typer.Option(help="What makes a document a good one, for {instruction}.")
+    ] = None,
+    yes: Annotated[
+        str | None, typer.Option(help="yes_no: the answer that counts; left out, a form of Yes.")
+    ] = None,
+    no: Annotated[
+        str | None, typer.Option(help='yes_no: the other answer; "" scores by the first alone.')
+    ] = None,
+    normalize: Annotated[
+        Literal["tokens", "sum", "pmi"],
+        typer.Option(help="likelihood: mean of the tokens, their sum, or gain over no document."),
+    ] = "tokens",
+    length: Annotated[
+        int, typer.Option(min=1, help="Tokens of a pair that a language model reads at most.")
+    ] = 2048,
 ) -> None:
     """Let a teacher score each query's documents, for distillation; a killed run goes on."""
     from embedtrain.data.examples import SourceConfig
+    from embedtrain.encoding.language.settings import LanguageSettings
     from embedtrain.workflows.score import score as run_score
 
     config = SourceConfig(path=data, split=split)
-    rows = run_score(teacher, config, output, kind=kind, batch_size=batch_size, precision=precision)
+    language = LanguageSettings(
+        template=template,
+        instruction=instruction,
+        yes=yes,
+        no=no,
+        normalize=normalize,
+        length=length,
+    )
+    rows = run_score(
+        teacher, config, output,
+        kind=kind, batch_size=batch_size, precision=precision, language=language,
+    )  # fmt: skip
     typer.echo(f"{output}: {rows:,} rows with scores. Distil from them:")
     typer.echo(f'  embedtrain train distill/kl "data.sources=[{{path: {output}}}]"')

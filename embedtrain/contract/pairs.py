@@ -1,6 +1,6 @@
 """How a query and a document become one sequence of tokens, for models that read both together.
 
-A pair is prefix, query, middle, document, suffix. Each text is tokenised once, by itself and without special
+A pair is prefix, query, middle, document, suffix, or the document comes first. Each text is tokenised once, by itself and without special
 tokens, and joined as token ids. What is too long is cut from the document, then from the end of the query; what
 stands around the texts is never cut: without its suffix a language model answers another question.
 """
@@ -27,6 +27,8 @@ class PairParts:
     suffix: tuple[int, ...]
     has_types: bool = False
     """Whether the document and the suffix are of type 1 and what stands before them is of type 0 (BERT)."""
+    document_first: bool = False
+    """Whether the document stands before the middle and the query behind it."""
 
     @property
     def size(self) -> int:
@@ -49,27 +51,35 @@ def parts_of_tokenizer(tokenizer: Any) -> PairParts:  # noqa: ANN401 - transform
     return PairParts(tuple(ids[:first]), tuple(middle), tuple(ids[last:]), has_types)
 
 
-def parts_of_template(tokenizer: Any, template: str, place: str = "model.template") -> PairParts:  # noqa: ANN401
+def parts_of_template(
+    tokenizer: Any,  # noqa: ANN401 - transformers is untyped
+    template: str,
+    place: str = "model.template",
+    *,
+    any_order: bool = False,
+) -> PairParts:
     """Return the tokens of a template such as ``"<s>query: {query} document: {document}</s>"``.
 
-    Special tokens are recognised where they are written.
+    Special tokens are recognised where they are written. With ``any_order`` the document may come first.
 
     Raises:
         UserError: If it does not hold ``{query}`` and then ``{document}``, each once.
     """
     counts = [template.count(name) for name in PLACEHOLDERS]
     query, document = map(template.find, PLACEHOLDERS)
-    if counts != [1, 1] or query > document:
-        raise UserError(
-            place, "must hold {query} and then {document}, each once", got=template, cure="Add them"
-        )
-    prefix, rest = template.split(PLACEHOLDERS[0])
-    middle, suffix = rest.split(PLACEHOLDERS[1])
+    document_first = query > document
+    if counts != [1, 1] or (document_first and not any_order):
+        order = "" if any_order else "then "
+        problem = f"must hold {{query}} and {order}{{document}}, each once"
+        raise UserError(place, problem, got=template, cure="Add them")
+    first, second = reversed(PLACEHOLDERS) if document_first else PLACEHOLDERS
+    prefix, rest = template.split(first)
+    middle, suffix = rest.split(second)
 
     def ids(text: str) -> tuple[int, ...]:
         return tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()
 
-    return PairParts(ids(prefix), ids(middle), ids(suffix))
+    return PairParts(ids(prefix), ids(middle), ids(suffix), document_first=document_first)
 
 
 def join_pairs(
@@ -94,7 +104,7 @@ def join_pairs(
         query_length: Tokens of a query at most.
 
     Returns:
-        The pairs, on the CPU; where the document begins in each of them; how many documents were cut.
+        The pairs, on the CPU; where the second of both texts begins in each of them; how many documents were cut.
 
     Raises:
         UserError: If no token is left for a document.
@@ -111,11 +121,13 @@ def join_pairs(
     pool = torch.cat([queries.ids, documents.ids, *fixed])
     starts = [texts.lengths.cumsum(0) - texts.lengths for texts in (queries, documents)]
     ends = torch.tensor([len(queries.ids), len(documents.ids), *map(len, fixed)]).cumsum(0).tolist()
+    both = [(starts[0][query_rows], of_query), (starts[1][document_rows] + ends[0], of_document)]
+    first, second = reversed(both) if parts.document_first else both
     segments = [
         _all_of(fixed[0], ends[1], len(whole)),
-        (starts[0][query_rows], of_query),
+        first,
         _all_of(fixed[1], ends[2], len(whole)),
-        (starts[1][document_rows] + ends[0], of_document),
+        second,
         _all_of(fixed[2], ends[3], len(whole)),
     ]
     begins = torch.stack([begin for begin, _ in segments], 1).flatten()

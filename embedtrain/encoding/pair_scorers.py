@@ -11,15 +11,21 @@ from jaxtyping import Float64
 
 from embedtrain.encoding.cross_encoder import CrossEncoder
 from embedtrain.encoding.encoder_pairs import EncoderPairs
+from embedtrain.encoding.language.likelihood import Likelihood
+from embedtrain.encoding.language.settings import LanguageSettings
+from embedtrain.encoding.language.yes_no import YesNo
 from embedtrain.encoding.pair_work import PairWork
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.fetching import fetch
 from embedtrain.models.backbone.folder_files import BackboneFile, read_form
 from embedtrain.models.dense.layout import CONTRACT_FILE
+from embedtrain.models.language.model import GGUF, LanguageModel, is_language_model
 from embedtrain.precision import Chosen, Precision
 
-ScorerKind = Literal["cross_encoder", "encoder"]
-"""``cross_encoder``: a classifier that reads both texts; ``encoder``: a model of vectors, of either kind."""
+ScorerKind = Literal["cross_encoder", "encoder", "yes_no", "likelihood"]
+"""``cross_encoder``: a classifier that reads both texts; ``encoder``: a model of vectors, of either kind; a language
+model judges (``yes_no``) or says how likely the query is behind the document (``likelihood``)."""
+OF_LANGUAGE_MODELS = ("yes_no", "likelihood")
 SAYS_POOLING = (CONTRACT_FILE, "modules.json")
 """Files by which a folder says how its states become vectors."""
 
@@ -56,19 +62,25 @@ def detect_kind(path: str) -> ScorerKind:
     Raises:
         UserError: If it is a language model that says nothing of pooling: its mean state is no embedding.
     """
+    if path.endswith(GGUF):
+        raise _unsaid(path, GGUF)
     folder = fetch(path)
     names = read_form(folder / "config.json", BackboneFile, optional=True).architectures or []
     if any(name.endswith("ForSequenceClassification") for name in names):
         return "cross_encoder"
     pooled = any((folder / name).is_file() for name in SAYS_POOLING)
-    if not pooled and (causal := [name for name in names if name.endswith("ForCausalLM")]):
-        raise UserError(
-            path,
-            "is a language model, and nothing in its folder says how it scores or embeds",
-            got=causal[0],
-            cure="Say what it is with --kind",
-        )
+    if not pooled and is_language_model(names):
+        raise _unsaid(path, names[0])
     return "encoder"
+
+
+def _unsaid(path: str, name: str) -> UserError:
+    return UserError(
+        path,
+        "is a language model, and nothing in its folder says how it scores or embeds",
+        got=name,
+        cure=f"Say what it is with --as: {', '.join(OF_LANGUAGE_MODELS)} or encoder",
+    )
 
 
 def open_pair_scorer(
@@ -77,6 +89,7 @@ def open_pair_scorer(
     kind: ScorerKind | None = None,
     precision: Precision = "auto",
     batch_size: int = 32,
+    language: LanguageSettings | None = None,
 ) -> PairScorer:
     """Open what scores pairs.
 
@@ -85,10 +98,16 @@ def open_pair_scorer(
         kind: What it is; None finds out.
         precision: What it computes in.
         batch_size: Pairs that a cross-encoder scores at once.
+        language: How a language model is asked.
 
     Raises:
         UserError: If it cannot be loaded, or its kind cannot be told.
     """
-    if (kind or detect_kind(path)) == "cross_encoder":
+    found = kind or detect_kind(path)
+    if found in OF_LANGUAGE_MODELS:
+        model = LanguageModel(path, precision=precision)
+        scorer = YesNo if found == "yes_no" else Likelihood
+        return scorer(model, language or LanguageSettings())
+    if found == "cross_encoder":
         return CrossEncoder(path, batch_size=batch_size, precision=precision)
     return EncoderPairs(path, precision=precision)

@@ -14,6 +14,8 @@ class PairWork:
     """Places that were computed and held no token."""
     cut_documents: int = 0
     """Pairs whose texts were too long to be read whole."""
+    shared_tokens: int = 0
+    """Of the tokens, those that were not computed again because another pair begins with them too."""
 
     def __sub__(self, before: "PairWork") -> "PairWork":
         """Return what was added since."""

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from embedtrain.data.examples import SourceConfig
 from embedtrain.data.pretraining.corpus import CorpusConfig
+from embedtrain.encoding.language.settings import LanguageSettings
 from embedtrain.encoding.pair_scorers import ScorerKind
 from embedtrain.errors import UserError
 from embedtrain.files import appearing_folder, refuse_existing, write_file
@@ -51,13 +52,15 @@ class ScoreStage(Section):
     """As ``embedtrain score``; leaves ``scored.jsonl`` behind."""
 
     teacher: str
-    """A cross-encoder or an encoder: a folder or a Hub id."""
+    """A cross-encoder, an encoder or a language model: a folder or a Hub id."""
     data: str
     """Training rows, such as ``stage:NAME/train.jsonl``."""
     kind: ScorerKind | None = None
     batch_size: Count = 32
     precision: Precision = "auto"
     """What the teacher computes in: fp32, bf16 or fp16; auto is bf16 on a GPU that has it, fp32 on a CPU."""
+    language: LanguageSettings = LanguageSettings()
+    """How a language model is asked."""
 
 
 class RotateStage(Section):
@@ -221,6 +224,7 @@ def _run_stage(stage: Stage, output: Path) -> None:
     if stage.score is not None and not (folder / "scored.jsonl").is_file():
         teacher = asked(stage.score)
         how = teacher.model_dump(include={"kind", "batch_size", "precision"})
+        how["language"] = teacher.language
         score(teacher.teacher, SourceConfig(path=teacher.data), folder / "scored.jsonl", **how)
     if stage.evaluate is not None and not (folder / "scores.json").is_file():
         test = asked(stage.evaluate)

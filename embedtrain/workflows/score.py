@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from embedtrain.data.batches import pad_rows
 from embedtrain.data.examples import Example, Source, SourceConfig
 from embedtrain.data.sources import open_source
+from embedtrain.encoding.language.settings import LanguageScorer, LanguageSettings
 from embedtrain.encoding.pair_scorers import (
     PairScorer,
     ScorerKind,
@@ -21,7 +22,7 @@ from embedtrain.encoding.pair_scorers import (
 )
 from embedtrain.encoding.shards import Shard
 from embedtrain.errors import UserError
-from embedtrain.files import default_cache, finish, write_file
+from embedtrain.files import default_cache, finish, write_file, write_json
 from embedtrain.leftovers import fitting
 from embedtrain.locks import owns
 from embedtrain.mining.sources import encode_task
@@ -36,7 +37,10 @@ ScoreExamples = Callable[[Sequence[Example]], list[NDArray[np.float64]]]
 """Gives each example the scores of its positives, then of its negatives."""
 
 EXAMPLES_PER_BLOCK = 256
+EXAMPLES_PER_LANGUAGE_BLOCK = 16
+"""A language model may take an hour for more, which a kill must not cost."""
 DECIMALS = 6
+ORIGIN = ".teacher.json"
 CURE = "Make room and start the same command again: it goes on where it was"
 
 
@@ -46,6 +50,10 @@ class Teacher:
 
     score: ScoreExamples
     key: str
+    block: int
+    """Rows that are scored and written at once."""
+    origin: Mapping[str, object] = field(default_factory=dict)
+    """What a reader of the scores should know of a language model."""
 
 
 @going_on(SAME_COMMAND)
@@ -58,20 +66,23 @@ def score(
     kind: ScorerKind | None = None,
     batch_size: int = 32,
     precision: Precision = "auto",
+    language: LanguageSettings | None = None,
     cache: Path | None = None,
 ) -> int:
     """Write the rows of ``data`` again, with the teacher's ``scores`` beside their documents.
 
-    Scores are what the teacher says: log-odds of a cross-encoder, similarities of an encoder. A killed run
-    goes on behind the last whole block of rows and ends with the same bytes.
+    Scores are what the teacher says: log-odds of a cross-encoder, similarities of an encoder, log-odds or
+    log-probabilities of a language model. A killed run goes on behind the last whole block of rows and ends with
+    the same bytes. What a language model was asked stands beside the file, in ``NAME.teacher.json``.
 
     Args:
-        teacher: A sequence classifier, or an encoder of either kind; folder or Hub id.
+        teacher: A sequence classifier, an encoder of either kind, or a language model; folder or Hub id.
         data: Training rows; those mined by ``embedtrain mine`` are a good choice.
         output: A ``.jsonl`` file, itself a source of training rows.
-        kind: What the teacher is; None finds out from its ``config.json``.
+        kind: What the teacher is; None finds out from its ``config.json``. A language model's must be said.
         batch_size: Pairs that a cross-encoder scores at once.
         precision: What the teacher computes in.
+        language: How a language model is asked.
         cache: Folder of caches; the user's if None.
 
     Returns:
@@ -84,10 +95,15 @@ def score(
     if found == "encoder":
         opened = open_encoder(teacher, source, cache or default_cache(), precision)
     else:
-        scorer = open_pair_scorer(teacher, kind=found, precision=precision, batch_size=batch_size)
+        scorer = open_pair_scorer(
+            teacher, kind=found, precision=precision, batch_size=batch_size, language=language
+        )
         opened = open_scorer(scorer, batch_size)
     fingerprint = hashlib.sha256(f"{source.fingerprint}\n{opened.key}".encode()).hexdigest()
-    return _write(opened, source, output, fingerprint)
+    rows = _write(opened, source, output, fingerprint)
+    if opened.origin:
+        write_json(output.with_suffix(ORIGIN), {"teacher": teacher, **opened.origin})
+    return rows
 
 
 def _write(teacher: Teacher, source: Source, output: Path, fingerprint: str) -> int:
@@ -95,12 +111,12 @@ def _write(teacher: Teacher, source: Source, output: Path, fingerprint: str) -> 
     partial, mark = (
         output.with_name(fitting(output.stem, end)) for end in (".partial", ".fingerprint")
     )
-    num_done = _begin(partial, mark, fingerprint)
+    num_done = _begin(partial, mark, fingerprint, teacher.block)
     examples = islice(source.examples(), num_done, None)
     with progress_bar("Scoring", source.length) as advance:
         advance(num_done)
-        while block := list(islice(examples, EXAMPLES_PER_BLOCK)):
-            lines = "".join(_lines(block, teacher.score(block)))
+        while block := list(islice(examples, teacher.block)):
+            lines = "".join(_lines(block, _checked(teacher.score(block), source.place, num_done)))
             with writing(output, cure=CURE), partial.open("ab") as file:
                 file.write(lines.encode())
             num_done += len(block)
@@ -119,7 +135,11 @@ def open_scorer(scorer: PairScorer, batch_size: int) -> Teacher:
         ends = np.cumsum([len(_documents(example)) for example in examples])
         return np.split(scorer.logits(pairs), ends[:-1])
 
-    return Teacher(score_examples, f"{scorer.key()} {batch_size}")
+    if isinstance(scorer, LanguageScorer):
+        origin = {**scorer.describe(), "precision": scorer.precision}
+        block = EXAMPLES_PER_LANGUAGE_BLOCK
+        return Teacher(score_examples, f"{scorer.key()} {block}", block, origin)
+    return Teacher(score_examples, f"{scorer.key()} {batch_size}", EXAMPLES_PER_BLOCK)
 
 
 def open_encoder(
@@ -151,7 +171,7 @@ def open_encoder(
         scores = encoded.score(rows, pad_rows(lists))
         return [row[: len(own)] for row, own in zip(scores, lists, strict=True)]
 
-    return Teacher(score_examples, encoded.key)
+    return Teacher(score_examples, encoded.key, EXAMPLES_PER_BLOCK)
 
 
 def _documents(example: Example) -> tuple[str, ...]:
@@ -170,7 +190,24 @@ def _lines(examples: Sequence[Example], scores: Sequence[NDArray[np.float64]]) -
         yield json.dumps(row, ensure_ascii=False) + "\n"
 
 
-def _begin(partial: Path, mark: Path, fingerprint: str) -> int:
+def _checked(
+    scores: list[NDArray[np.float64]], place: str, num_done: int
+) -> list[NDArray[np.float64]]:
+    """Refuse scores that are no numbers: a loss would be none either.
+
+    Raises:
+        UserError: With the first row that has one.
+    """
+    for number, own in enumerate(scores, num_done + 1):
+        if not np.isfinite(own).all():
+            raise UserError(
+                f"{place}: row {number}", "gets a score that is no finite number from the teacher",
+                got=own.tolist(), cure="Use another --precision, or another teacher",
+            )  # fmt: skip
+    return scores
+
+
+def _begin(partial: Path, mark: Path, fingerprint: str, block: int) -> int:
     """Return how many rows are done; what a kill left behind the last whole block is cut off.
 
     Blocks are whole because the bits of a score may depend on the pairs it was computed with.
@@ -182,7 +219,7 @@ def _begin(partial: Path, mark: Path, fingerprint: str) -> int:
                 size += len(line)
                 if line.endswith(b"\n"):
                     offsets.append(size)
-        whole = (len(offsets) - 1) // EXAMPLES_PER_BLOCK * EXAMPLES_PER_BLOCK
+        whole = (len(offsets) - 1) // block * block
         with partial.open("r+b") as file:
             file.truncate(offsets[whole])
         return whole

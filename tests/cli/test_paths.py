@@ -45,6 +45,8 @@ TEXTS = {
         "quantize",
     ),
     *("side", "form", "cost", "verbosity"),
+    # A template may be a file, and is mostly a name or the text itself.
+    *("template", "yes", "no", "normalize"),
 }
 """Parameters that name no file."""
 TAKEN = [

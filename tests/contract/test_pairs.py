@@ -36,6 +36,13 @@ def test_the_document_is_cut_then_the_end_of_the_query_and_never_what_stands_aro
     assert (begins, cut) == ([4], 1)
 
 
+def test_a_document_that_comes_first_is_the_one_that_is_cut_all_the_same():
+    parts = PairParts((PREFIX,), (MIDDLE,), (SUFFIX,), document_first=True)
+    found, begins, cut = all_pairs(texts([1, 2, 3]), texts([11, 12, 13, 14, 15]), parts, 8, 2)
+    assert found == [[PREFIX, 11, 12, 13, MIDDLE, 1, 2, SUFFIX]]
+    assert (begins, cut) == ([5], 1)
+
+
 @pytest.mark.parametrize("length", [7, 16, 32, 64])
 def test_each_pair_begins_and_ends_as_the_template_does(length):
     generator = torch.Generator().manual_seed(length)

@@ -1,0 +1,195 @@
+"""Prompts: a template, filled with an instruction and a model's own words, as the tokens around two texts.
+
+A space before a text belongs to the text: byte-level vocabularies write it into a word's first token.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from embedtrain.contract.pairs import PairParts, join_pairs, parts_of_template, refuse_no_room
+from embedtrain.contract.texts import join_texts
+from embedtrain.errors import UserError
+from embedtrain.packed import Texts
+
+INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query"
+"""The one that Qwen3-Reranker was trained with most."""
+QUESTION = (
+    "Task: {instruction}\nQuery: {query}\nPassage: {document}\n\n"
+    "Does the passage meet the task for this query? Answer Yes or No."
+)
+CHAT = "chat"
+TEMPLATES = {
+    "plain": f"{QUESTION}\nAnswer:",
+    "qwen3": (
+        "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the "
+        'Instruct provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
+        "<Instruct>: {instruction}\n<Query>: {query}\n<Document>: {document}<|im_end|>\n"
+        "<|im_start|>assistant\n<think>\n\n</think>\n\n"
+    ),
+    "bge_gemma": (
+        "A: {query}\nB: {document}\nGiven a query A and a passage B, determine whether the passage contains an "
+        "answer to the query by providing a prediction of either 'Yes' or 'No'."
+    ),
+    "d2llm": (
+        "#Q将描述一个问题，#A将描述一个网络段落，它们可能并没有关系。"  # noqa: RUF001
+        "仅依据这些描述和您对世界的了解，"  # noqa: RUF001
+        "判断#A能不能正确地回答#Q中提出的问题，请回答能或不能。\n"  # noqa: RUF001
+        "#Q：{query}\n#A：{document}\n回答："  # noqa: RUF001
+    ),
+    "upr": "Passage: {document}. Please write a question based on this passage. Question: {query}",
+    "passage": "Passage: {document}\nPlease write a question based on this passage.\nQuestion: {query}",
+}
+"""Published protocols, byte for byte: qwen3 (Qwen3-Reranker), bge_gemma (bge-reranker-v2-gemma), d2llm (D2LLM's
+teacher), upr (Sachan et al., 2022, https://arxiv.org/abs/2204.07496); plain and passage are ours."""
+ANSWERS = {"qwen3": ("yes", "no"), "bge_gemma": ("Yes", ""), "d2llm": ("能", "不能")}
+"""What the models of these protocols answer."""
+PLACES = ("{query}", "{document}")
+FLAG = "--template"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A template as tokens, and how texts are tokenised to stand in it."""
+
+    text: str
+    """The template as it is read, with the places of both texts."""
+    tokenizer: Any
+    parts: PairParts
+    spaces: tuple[str, str]
+    """What is put before a query and before a document."""
+    length: int
+    query_length: int
+
+    def join(self, pairs: Sequence[tuple[str, str]]) -> tuple[Texts, Int64[Tensor, " pairs"], int]:
+        """Return the tokens of pairs, how many of each it shares with others of its first text, and cut documents.
+
+        Each distinct text is tokenised once.
+        """
+        sides = [self._side(number, [pair[number] for pair in pairs]) for number in (0, 1)]
+        (queries, query_rows), (documents, document_rows) = sides
+        return join_pairs(
+            queries, documents, query_rows, document_rows, self.parts,
+            length=self.length, query_length=self.query_length,
+        )  # fmt: skip
+
+    def answer(self, word: str) -> tuple[int, ...]:
+        """Return the tokens of an answer behind the template's end.
+
+        Raises:
+            UserError: If it has none, or changes the tokens before it.
+        """
+        end = self.text[max(self.text.find(place) + len(place) for place in PLACES) :]
+        # Some vocabularies join what a template ends with otherwise where a word follows: then its last letter tells.
+        for context in dict.fromkeys((end, end[-1:])):
+            before = _ids(self.tokenizer, context)
+            together = _ids(self.tokenizer, context + word)
+            if together[: len(before)] == before and len(together) > len(before):
+                return together[len(before) :]
+        raise UserError(
+            "--yes and --no", "cannot be told from the template's end by the tokenizer",
+            got=end[-20:] + word, cure="End the template otherwise, or give other words",
+        )  # fmt: skip
+
+    def _side(self, number: int, texts: Sequence[str]) -> tuple[Texts, Int64[Tensor, " pairs"]]:
+        row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        wanted = [self.spaces[number] + text for text in row_of]
+        found = self.tokenizer(wanted, add_special_tokens=False, verbose=False)["input_ids"]
+        ids = join_texts([np.array(one, dtype=np.int64) for one in found])
+        return ids, torch.tensor([row_of[text] for text in texts], dtype=torch.int64)
+
+
+def open_prompt(
+    tokenizer: Any,  # noqa: ANN401 - transformers is untyped
+    template: str | None,
+    instruction: str | None,
+    *,
+    default: str,
+    length: int,
+    query_length: int,
+) -> Prompt:
+    """Return a template ready to be filled with texts.
+
+    Args:
+        tokenizer: The model's.
+        template: As :class:`LanguageSettings` has it.
+        instruction: As :class:`LanguageSettings` has it.
+        default: Name of the template where none is given.
+        length: Tokens of a pair at most.
+        query_length: Tokens of a query at most.
+
+    Raises:
+        UserError: If a place is missing, or nothing is left for a document.
+    """
+    name = template or default
+    text = _chat(tokenizer, QUESTION) if name == CHAT else _text(name)
+    if "{instruction}" in text:
+        text = text.replace("{instruction}", instruction or INSTRUCTION)
+    elif instruction is not None:
+        raise UserError(
+            FLAG, "has no place for the instruction", got=text, cure="Write {instruction} into it"
+        )
+    text = _beginning(tokenizer, text)
+    space = _space(tokenizer)
+    spaces, bare = [], text
+    for place in PLACES:
+        spaces.append(space if f" {place}" in bare else "")
+        bare = bare.replace(f" {place}", place)
+    parts = parts_of_template(tokenizer, bare, FLAG, any_order=True)
+    refuse_no_room(parts, length=length, query_length=query_length)
+    return Prompt(text, tokenizer, parts, (spaces[0], spaces[1]), length, query_length)
+
+
+def has_chat(tokenizer: Any) -> bool:  # noqa: ANN401 - transformers is untyped
+    """Whether the model was taught to answer in turns."""
+    return bool(getattr(tokenizer, "chat_template", None))
+
+
+def _text(template: str) -> str:
+    if template in TEMPLATES:
+        return TEMPLATES[template]
+    if "{" in template or "\n" in template:
+        return template
+    file = Path(template)
+    if not file.is_file():
+        raise UserError(
+            FLAG, "is no template", got=template,
+            cure=f"Give {', '.join([CHAT, *TEMPLATES])}, a file, or a text with {{query}} and {{document}}",
+        )  # fmt: skip
+    return file.read_text(encoding="utf-8")
+
+
+def _chat(tokenizer: Any, question: str) -> str:  # noqa: ANN401 - transformers is untyped
+    """Return a question as a turn, up to where the answer begins; models that think are told not to."""
+    if not has_chat(tokenizer):
+        raise UserError(
+            FLAG, "asks for a chat template, and the tokenizer has none", cure="Use plain"
+        )
+    turn = [{"role": "user", "content": question}]
+    text: str = tokenizer.apply_chat_template(
+        turn, tokenize=False, add_generation_prompt=True, enable_thinking=False
+    )
+    return text
+
+
+def _beginning(tokenizer: Any, text: str) -> str:  # noqa: ANN401 - transformers is untyped
+    """Put the token before a text that the tokenizer itself puts before each, unless it stands there."""
+    begin = tokenizer.bos_token
+    adds = bool(begin) and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+    return begin + text if adds and not text.startswith(begin) else text
+
+
+def _space(tokenizer: Any) -> str:  # noqa: ANN401 - transformers is untyped
+    """Return the space before a text, unless the tokenizer puts one there by itself."""
+    colon = _ids(tokenizer, ":")
+    return "" if _ids(tokenizer, ": a")[len(colon) :] == _ids(tokenizer, "a") else " "
+
+
+def _ids(tokenizer: Any, text: str) -> tuple[int, ...]:  # noqa: ANN401 - transformers is untyped
+    return tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()

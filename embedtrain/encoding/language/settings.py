@@ -1,0 +1,37 @@
+"""What a language model is asked about a query and a document."""
+
+from typing import Literal, Protocol, runtime_checkable
+
+from embedtrain.section import Count, Section
+
+Normalize = Literal["tokens", "sum", "pmi"]
+
+
+class LanguageSettings(Section):
+    """How a language model scores pairs; each key is one for the kinds that its text names, the others ignore it."""
+
+    template: str | None = None
+    """A name (chat, plain, qwen3, bge_gemma, d2llm, upr, passage), a file, or the text itself, with ``{query}``,
+    ``{document}`` and maybe ``{instruction}``; null: the model's own chat template, or plain without one."""
+    instruction: str | None = None
+    """What makes a document a good one, put in the place of ``{instruction}``; null: that it answers the query."""
+    yes: str | None = None
+    """The answer that counts (yes_no); null finds the form that the model prefers, and that of ``no``."""
+    no: str | None = None
+    """The other answer; an empty one leaves the logit of ``yes`` as it is."""
+    normalize: Normalize = "tokens"
+    """Of a likelihood: ``tokens`` is the mean log-probability of a token, ``sum`` their sum, ``pmi`` the sum less
+    that of the same query behind an empty document."""
+    length: Count = 2048
+    """Tokens of a pair at most; documents are cut, never the template."""
+    query_length: Count = 512
+    """Tokens of a query at most."""
+
+
+@runtime_checkable
+class LanguageScorer(Protocol):
+    """A scorer of pairs that is a language model."""
+
+    def describe(self) -> dict[str, object]:
+        """Return what the scores came from, for those who are to make them again."""
+        ...

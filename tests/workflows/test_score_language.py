@@ -1,0 +1,109 @@
+"""Language models score training rows."""
+
+import json
+import signal
+
+import numpy as np
+import pytest
+from forks import fork, signal_on_call
+
+from embedtrain.cli.main import app
+from embedtrain.data.examples import SourceConfig
+from embedtrain.data.sources import open_source
+from embedtrain.encoding.language import yes_no
+from embedtrain.encoding.language.likelihood import Likelihood
+from embedtrain.encoding.language.settings import LanguageSettings
+from embedtrain.encoding.pair_scorers import open_pair_scorer
+from embedtrain.errors import UserError
+from embedtrain.workflows import score as workflow
+from embedtrain.workflows.score import score
+
+KINDS = ["yes_no", "likelihood"]
+
+
+@pytest.fixture(autouse=True)
+def any_mass(monkeypatch):
+    """A random model is about to say anything."""
+    monkeypatch.setattr(yes_no, "LEAST_MASS", 0)
+    monkeypatch.setattr(workflow, "EXAMPLES_PER_LANGUAGE_BLOCK", 4)
+
+
+@pytest.fixture
+def rows(pairs):
+    return SourceConfig(path=str(pairs), limit=10)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_get_the_scores_of_the_language_model(kind, language_model, rows, tmp_path):
+    settings = LanguageSettings(length=300)
+    assert (
+        score(language_model, rows, tmp_path / "scored.jsonl", kind=kind, language=settings) == 10
+    )
+    scorer = open_pair_scorer(language_model, kind=kind, language=settings)
+    for example in open_source(SourceConfig(path=str(tmp_path / "scored.jsonl"))).examples():
+        pairs = [(example.query, text) for text in (*example.positives, *example.negatives)]
+        assert example.scores == pytest.approx(scorer.logits(pairs), abs=1e-5)
+    origin = json.loads((tmp_path / "scored.teacher.json").read_text())
+    assert origin["teacher"] == language_model
+    assert (origin["kind"], origin["precision"]) == (kind, "fp32")
+    assert "{document}" in origin["template"]
+
+
+def test_a_killed_scoring_goes_on_and_another_template_starts_anew(language_model, rows, tmp_path):
+    out = tmp_path / "out.jsonl"
+    score(language_model, rows, tmp_path / "whole.jsonl", kind="likelihood")
+
+    def work():
+        signal_on_call(Likelihood, "logits", 3)
+        score(language_model, rows, out, kind="likelihood")
+
+    assert fork(work).returncode == -signal.SIGKILL
+    assert len((tmp_path / "out.partial").read_text().splitlines()) == 8
+    score(language_model, rows, out, kind="likelihood")
+    assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+    assert fork(work).returncode == -signal.SIGKILL
+    upr = LanguageSettings(template="upr")
+    score(language_model, rows, out, kind="likelihood", language=upr)
+    score(language_model, rows, tmp_path / "upr.jsonl", kind="likelihood", language=upr)
+    assert out.read_bytes() == (tmp_path / "upr.jsonl").read_bytes()
+
+
+def test_a_language_model_is_not_embedded_unasked(language_model, rows, tmp_path):
+    for path in (language_model, "model.gguf"):
+        with pytest.raises(UserError, match="Say what it is with --as: yes_no, likelihood"):
+            score(path, rows, tmp_path / "scored.jsonl")
+
+
+def test_scores_that_are_no_numbers_stop_the_work(language_model, rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(Likelihood, "logits", lambda self, pairs: np.full(len(pairs), np.nan))
+    with pytest.raises(UserError, match="row 1 gets a score that is no finite number"):
+        score(language_model, rows, tmp_path / "scored.jsonl", kind="likelihood")
+    assert not (tmp_path / "scored.jsonl").exists()
+
+
+def test_a_model_that_is_no_language_model_is_refused_as_one(bert, rows, tmp_path):
+    with pytest.raises(UserError, match="is no causal language model"):
+        score(bert, rows, tmp_path / "scored.jsonl", kind="yes_no")
+
+
+def test_a_file_that_is_no_gguf_is_refused(rows, tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        score(str(tmp_path / "none.gguf"), rows, tmp_path / "scored.jsonl", kind="yes_no")
+    (tmp_path / "bad.gguf").write_bytes(b"GGUF no")
+    with pytest.raises(UserError, match=r"bad\.gguf"):
+        score(str(tmp_path / "bad.gguf"), rows, tmp_path / "scored.jsonl", kind="yes_no")
+
+
+def test_the_command_says_how_a_language_model_is_asked(language_model, pairs, tmp_path):
+    from typer.testing import CliRunner
+
+    words = [
+        "score", language_model, "--as", "yes_no", "--yes", "good", "--no", "bad", "--instruction",
+        "Find cats", "--data", str(pairs), "--output", str(tmp_path / "scored.jsonl"),
+    ]  # fmt: skip
+    found = CliRunner().invoke(app, words)
+    assert found.exit_code == 0, found.output
+    origin = json.loads((tmp_path / "scored.teacher.json").read_text())
+    assert (origin["yes"], origin["no"]) == ("good", "bad")
+    assert "Find cats" in origin["template"]

@@ -224,12 +224,16 @@ class Texts(HasLengths, Movable):
     host_lengths: Int64[Tensor, " texts"] | None = field(
         default=None, repr=False, compare=False, metadata={"stays": True}
     )
+    second: Int64[Tensor, " texts"] | None = None
+    """Where the second text of a pair begins, for backbones that tell both apart; None for texts that are none."""
 
     def select(self, rows: Int64[Tensor, " chosen"]) -> "Texts":
         """Return the texts at ``rows``, in that order; rows on the CPU keep the host from waiting."""
         host = self.on_host
-        places, lengths = token_places(host.lengths, rows.cpu())
-        return Texts(host.ids[places], lengths).to(self.ids.device)
+        rows = rows.cpu()
+        places, lengths = token_places(host.lengths, rows)
+        second = None if host.second is None else host.second[rows]
+        return Texts(host.ids[places], lengths, second=second).to(self.ids.device)
 
     def each(self) -> list[Int64[Tensor, " own"]]:
         """Return the tokens of each text."""

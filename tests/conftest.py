@@ -21,7 +21,7 @@ import torch
 from hypothesis import settings
 from jaxtyping import config
 from language_toys import save_language_model
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from sentence_toys import SPECIAL, WORDS, build_tokenizer, sentence
 
 # Which of both a kernel is for, interpreter or GPU, is settled when it and Triton are imported, so here, before
 # anything imports transformers. Left set, the variable would let every loss on CPU use them.
@@ -35,27 +35,6 @@ if find_spec("triton") is not None and not torch.cuda.is_available():
 settings.register_profile("any_machine", deadline=None)
 settings.load_profile("any_machine")
 torch.set_num_threads(1)
-
-WORDS = [
-    "red",
-    "green",
-    "blue",
-    "cat",
-    "dog",
-    "bird",
-    "runs",
-    "jumps",
-    "sleeps",
-    "over",
-    "under",
-    "near",
-    "the",
-    "a",
-    "small",
-    "large",
-    "house",
-    "tree",
-]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -93,39 +72,11 @@ def fresh_reloads(forked_reloads: Callable[..., object], monkeypatch: pytest.Mon
     monkeypatch.setattr("embedtrain.release.export.reload_elsewhere", forked_reloads)
 
 
-def sentence(generator: torch.Generator, length: int) -> str:
-    places = torch.randint(len(WORDS), (length,), generator=generator)
-    return " ".join(WORDS[place] for place in places)
-
-
 @pytest.fixture(scope="session")
 def sentences() -> list[str]:
     """Sentences of 1 to 12 words, each different."""
     generator = torch.Generator().manual_seed(0)
     return list(dict.fromkeys(sentence(generator, 1 + i % 12) for i in range(200)))
-
-
-def build_tokenizer(*, special: list[str], template: str | None) -> Tokenizer:
-    """Know some words whole and spell all others; not trained, for its trainer's ids change between runs."""
-    words = [*WORDS, "query", "passage"]
-    characters = sorted(set("".join([*words, ":xyz"])))
-    pieces = [*(word[:end] for word in words for end in range(2, len(word) + 1))]
-    pieces += [f"##{word[start:]}" for word in words for start in range(1, len(word) - 1)]
-    tokens = [*special, *characters, *(f"##{one}" for one in characters), *pieces]
-    vocabulary = {token: place for place, token in enumerate(dict.fromkeys(tokens))}
-    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.Lowercase()
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.add_special_tokens(special)
-    if template:
-        named = [name for name in special if name in template]
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single=template, special_tokens=[(name, tokenizer.token_to_id(name)) for name in named]
-        )
-    return tokenizer
-
-
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 def save_bert(folder: Path, *, dropout: float = 0.0, layers: int = 2) -> Path:

@@ -173,7 +173,12 @@ def special_tokens(backend: Any) -> tuple[bytes, bytes] | None:  # noqa: ANN401 
 
 
 def cut_ids(
-    pieces: Pieces, texts: Sequence[str], length: int, *, is_right: bool = True
+    pieces: Pieces,
+    texts: Sequence[str],
+    length: int,
+    *,
+    is_right: bool = True,
+    special: bool = True,
 ) -> list[bytes] | None:
     """Return the int32 ids of texts with special tokens, ``length`` at most; None if these end elsewhere.
 
@@ -182,8 +187,9 @@ def cut_ids(
         texts: Any texts, with their prompts.
         length: Tokens kept, special ones included.
         is_right: Whether texts that are too long lose their ends, not their starts.
+        special: Whether special tokens stand around a text at all.
     """
-    ends = special_tokens(pieces.backend)
+    ends = special_tokens(pieces.backend) if special else (b"", b"")
     if ends is None:
         return None
     before, behind = ends
@@ -199,6 +205,8 @@ def tokenise_heads(
     tokenizer: Any,  # noqa: ANN401 - transformers is untyped
     texts: Sequence[str],
     length: int,
+    *,
+    special: bool = True,
 ) -> list[NDArray[np.int32]] | None:
     """Return the token ids of texts as ``tokenizer(texts, truncation=True, max_length=length)`` gives them.
 
@@ -208,7 +216,11 @@ def tokenise_heads(
         return None
     pieces = pieces_of(tokenizer)
     is_right = tokenizer.truncation_side == "right"
-    found = None if pieces is None else cut_ids(pieces, texts, length, is_right=is_right)
+    found = (
+        None
+        if pieces is None
+        else cut_ids(pieces, texts, length, is_right=is_right, special=special)
+    )
     # Of a bytearray the array may be written to.
     return None if found is None else [np.frombuffer(bytearray(ids), dtype=ID) for ids in found]
 
@@ -226,7 +238,8 @@ def _answer(question: bytes) -> bytes:
     """Tokenise for another process, see :mod:`embedtrain.contract.processes`."""
     asked = json.loads(question)
     pieces = _pieces_in(asked["tokenizer"], asked["split_special_tokens"])
-    found = cut_ids(pieces, asked["texts"], asked["length"], is_right=asked["is_right"])
+    options = {name: asked[name] for name in ("is_right", "special")}
+    found = cut_ids(pieces, asked["texts"], asked["length"], **options)
     assert found is not None, "the process that asks has tried one text"
     lengths = array("i", [len(ids) // ID.itemsize for ids in found])
     return b"".join((lengths.tobytes(), *found))

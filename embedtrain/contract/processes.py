@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedtrain.contract.pieces import ID, cut_ids, pieces_of
+from embedtrain.contract.pieces import ID, Pieces, cut_ids, pieces_of
 from embedtrain.contract.spans import is_marked
 from embedtrain.contract.texts import Tokenization
 from embedtrain.types import Side
@@ -37,7 +37,7 @@ def tokenising_processes(tokenization: Tokenization, place: str) -> Iterator[Tok
     tokenizer, contract = tokenization.tokenizer, tokenization.contract
     pieces = pieces_of(tokenizer)
     shortest = min(contract.length("query"), contract.length("document"))
-    if num_cores() < 2 or pieces is None or cut_ids(pieces, ["a"], shortest) is None:
+    if num_cores() < 2 or pieces is None or _no_tokens(tokenization, pieces, shortest):
         yield lambda texts, side: partial(tokenization, texts, side)
         return
     number = min(num_cores(), MOST_PROCESSES)
@@ -51,6 +51,7 @@ def tokenising_processes(tokenization: Tokenization, place: str) -> Iterator[Tok
             "tokenizer": str(path),
             "split_special_tokens": tokenizer.split_special_tokens,
             "is_right": tokenizer.truncation_side == "right",
+            "special": tokenization.with_special,
         }
 
         def tokenise(texts: Sequence[str], side: Side) -> Callable[[], Tokens]:
@@ -62,6 +63,10 @@ def tokenising_processes(tokenization: Tokenization, place: str) -> Iterator[Tok
             return lambda: _unpacked(answer.result(), len(texts))
 
         yield tokenise
+
+
+def _no_tokens(tokenization: Tokenization, pieces: Pieces, length: int) -> bool:
+    return cut_ids(pieces, ["a"], length, special=tokenization.with_special) is None
 
 
 def _unpacked(answer: bytes, num_texts: int) -> Tokens:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, model_validator
 
 from embedtrain.contract.long_inputs import LongInputs
+from embedtrain.contract.pair_contract import PairContract
 from embedtrain.contract.pieces import tokenise_heads
 from embedtrain.contract.spans import is_marked, tokenise_marked
 from embedtrain.errors import UserError
@@ -229,14 +230,17 @@ class LateInteractionContract(Section):
 
 
 AnyContract = Contract | LateInteractionContract
+ModelContract = AnyContract | PairContract
 
 
 class Tokenization:
     """Turns texts into token ids under a contract; the only place where prompts and truncation happen."""
 
-    def __init__(self, tokenizer: Any, contract: AnyContract) -> None:  # noqa: ANN401 - transformers is untyped
+    def __init__(self, tokenizer: Any, contract: ModelContract) -> None:  # noqa: ANN401 - transformers is untyped
         self.tokenizer = tokenizer
         self.contract = contract
+        # Those of a pair are put around both texts when they are joined.
+        self.with_special = not isinstance(contract, PairContract)
 
     def __call__(self, texts: Sequence[str], side: Side) -> list[NDArray[np.int32]]:
         """Return the token ids of each text, at most ``contract.length(side)`` of them."""
@@ -252,6 +256,7 @@ class Tokenization:
             truncation=True,
             max_length=length,
             padding=False,
+            add_special_tokens=self.with_special,
             return_attention_mask=False,
             return_token_type_ids=False,
             verbose=False,
@@ -262,7 +267,7 @@ class Tokenization:
                 raise UserError("a text", "has a span", got=marked, cure="Set model.spans")
             return tokenise_marked(tokenise, texts, prompt, length, f"model.{side}.length")
         whole = [prompt + text for text in texts]
-        found = tokenise_heads(self.tokenizer, whole, length)
+        found = tokenise_heads(self.tokenizer, whole, length, special=self.with_special)
         if found is None:
             encoded = tokenise(whole)
             found = [np.asarray(ids, dtype=np.int32) for ids in encoded["input_ids"]]
@@ -275,14 +280,14 @@ class Tokenization:
     def fingerprint(self, side: Side) -> str:
         """Return a hash that changes when any text of this side could get other token ids."""
         state = json.loads(self.tokenizer.backend_tokenizer.to_str())
-        state.pop("truncation", None)  # both are set by the last call, not by the user
-        state.pop("padding", None)
+        for name in ("truncation", "padding"):  # set by the last call, not by the user
+            state.pop(name, None)
         parts = [
             json.dumps(state, sort_keys=True),
             self.tokenizer.truncation_side,
             self.contract.prompt(side),
             str(self.contract.length(side)),
-        ]
+        ] + ["plain"] * (not self.with_special)
         return hashlib.sha256("\x00".join(parts).encode()).hexdigest()
 
 

@@ -13,6 +13,14 @@ from embedtrain.models.backbone.loading import (
 )
 from embedtrain.models.backbone.pretrained import quiet_transformers
 from embedtrain.models.backbone.word_table import WordTable
+from embedtrain.models.cross_encoder.build import (
+    build_cross_encoder,
+    is_cross_encoder,
+    load_cross_encoder,
+    save_cross_encoder,
+)
+from embedtrain.models.cross_encoder.config import CrossEncoderConfig
+from embedtrain.models.cross_encoder.encoder import CrossEncoder
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.dense.echo import refuse_no_room
 from embedtrain.models.dense.encoder import DenseEncoder
@@ -35,11 +43,34 @@ from embedtrain.models.late_interaction.build import (
 from embedtrain.models.late_interaction.encoder import LateInteractionConfig, LateInteractionEncoder
 from embedtrain.models.late_interaction.layout import is_late_interaction
 from embedtrain.models.static.build import build_static, save_static
+from embedtrain.models.text_model import TextModel
 
 Accelerator = Literal["auto", "cpu", "gpu"]
 
 
 EncoderConfig = DenseConfig | LateInteractionConfig
+ModelConfig = EncoderConfig | CrossEncoderConfig
+
+
+def build_model(config: ModelConfig, accelerator: Accelerator = "auto") -> TextModel:
+    """Load what a recipe names: an encoder, or a cross-encoder."""
+    if isinstance(config, CrossEncoderConfig):
+        return build_cross_encoder(config, preferred_device(accelerator))
+    return build_encoder(config, accelerator)
+
+
+def load_model(path: str) -> TextModel:
+    """Load a model folder or Hub id as it says it is; a classifier is one of pairs where embedtrain wrote it."""
+    return load_cross_encoder(path) if is_cross_encoder(fetch(path)) else load_encoder(path)
+
+
+def save_model(model: TextModel, folder: Path) -> None:
+    """Write a model in the layout that other libraries load, where they can express it."""
+    if isinstance(model, CrossEncoder):
+        save_cross_encoder(model, folder)
+    else:
+        assert isinstance(model, TextEncoder)
+        save_encoder(model, folder)
 
 
 def build_encoder(config: EncoderConfig, accelerator: Accelerator = "auto") -> TextEncoder:
@@ -62,6 +93,12 @@ def load_encoder(
     ``instruction`` names one of the contract's, whose prompts then take the place of the usual ones.
     """
     folder = fetch(path)
+    if is_cross_encoder(folder):
+        raise UserError(
+            path,
+            "is a cross-encoder, which reads queries and documents together and makes no vectors",
+            cure="Use it to score, to mine or to rerank",
+        )
     if instruction is not None and is_late_interaction(folder):
         raise UserError("--instruction", "is for models with one vector per text")
     if is_late_interaction(folder):

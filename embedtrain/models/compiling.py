@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from embedtrain.errors import UserError
-from embedtrain.models.encoder import TextEncoder
+from embedtrain.models.text_model import TextModel
 
 COMPILERS = ("g++", "c++", "clang++", "cl")
 
@@ -21,7 +21,7 @@ def compile_layers(model: nn.Module) -> None:
     Raises:
         UserError: If the model insists on packed chunks, has no list of layers, or there is no compiler.
     """
-    encoders = [part for part in model.modules() if isinstance(part, TextEncoder)]
+    encoders = [part for part in model.modules() if isinstance(part, TextModel)]
     for encoder in encoders:
         if encoder.packing == "packed" or encoder.own_positions is not None:
             raise UserError(

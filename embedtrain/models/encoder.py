@@ -1,39 +1,20 @@
-"""What dense and late-interaction encoders share: a backbone that runs over texts without padding."""
+"""What dense and late-interaction encoders share: texts become vectors, each by itself."""
 
-import logging
-from abc import ABC, abstractmethod
-from typing import Any
+from abc import abstractmethod
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from embedtrain.contract.long_inputs import LongInputs
-from embedtrain.contract.texts import AnyContract, TextSide, Tokenization
+from embedtrain.contract.texts import AnyContract, TextSide
 from embedtrain.errors import UserError
-from embedtrain.models.backbone.attention.layout import lay_out
-from embedtrain.models.backbone.few_shapes import fill_up
-from embedtrain.models.backbone.loading import Backbone, BackboneConfig, Packing, position_offset
-from embedtrain.models.backbone.long_positions import (
-    long_positions,
-    refuse_own_positions,
-    take_fractions,
-    token_types,
-)
-from embedtrain.models.backbone.packed_attention import NAME as PACKED
-from embedtrain.models.backbone.packing_check import Running, enough, states_agree, texts_to_check
-from embedtrain.models.backbone.padded_attention import padded_attention
-from embedtrain.models.backbone.self_extend import NAME as SELF_EXTEND
-from embedtrain.models.backbone.self_extend import Extension, extension
-from embedtrain.models.backbone.word_table import WordTable
+from embedtrain.models.backbone.loading import Backbone, BackboneConfig, Packing
 from embedtrain.models.chunking import Execution
-from embedtrain.models.exits import exit_states
-from embedtrain.models.pooling import grid_places, in_grid, positions
-from embedtrain.packed import Texts, upload
-from embedtrain.types import Embeddings, RetrievalBatch, RetrievalOutputs, Side
-
-logger = logging.getLogger(__name__)
+from embedtrain.models.text_model import TextModel
+from embedtrain.packed import Texts, laid_end_to_end
+from embedtrain.types import Embeddings, RetrievalBatch, Side
 
 
 class EncoderConfig(BackboneConfig):
@@ -49,19 +30,17 @@ class EncoderConfig(BackboneConfig):
     """Run modelling code from the model's repository. Only for repositories you trust."""
 
 
-class TextEncoder(nn.Module, ABC):
-    """A backbone with its tokenizer and contract; a subclass makes embeddings of the token states.
+class TextEncoder(TextModel):
+    """A model that makes embeddings of the token states.
 
     Args:
         backbone: Model and tokenizer.
         contract: Prompts, lengths and how states become embeddings.
-        packing: ``packed``, ``padded``, or ``auto``, which packs on CPU and CUDA if a check of this very
-            backbone shows that it gives the same states.
+        packing: See :class:`TextModel`.
         learn_temperature: Start value of a learnable temperature, or None.
 
     Raises:
-        UserError: If a length exceeds the backbone's positions or leaves no room for a text, or ``packed`` is
-            not exact for it.
+        UserError: As :class:`TextModel` does, or if a length leaves no room for a text.
     """
 
     contract: AnyContract
@@ -74,64 +53,19 @@ class TextEncoder(nn.Module, ABC):
         packing: Packing = "auto",
         learn_temperature: float | None = None,
     ) -> None:
-        super().__init__()
-        long = contract.long_inputs
-        limit = backbone.max_length if long is None or long.in_weights else long.length
         special = backbone.tokenizer.num_special_tokens_to_add()
         for side in ("query", "document"):
             if contract.length(side) <= special:  # the tokenizer would then cut nothing
                 raise UserError(
-                    f"model.{side}.length",
+                    self.length_keys[side],
                     f"leaves no room for a text beside {special} special tokens",
                     got=contract.length(side),
                     cure="Raise it",
                 )
-            if contract.length(side) > limit:
-                raise UserError(
-                    f"model.{side}.length",
-                    f"is more than the {limit} tokens that {backbone.path} has positions for",
-                    got=contract.length(side),
-                    cure="Lower it, or set model.long_inputs",
-                )
-        self.backbone: Any = backbone.model
-        self._padded_attention: str = backbone.model.config._attn_implementation  # noqa: SLF001 - no getter
-        self.tokenizer = backbone.tokenizer
-        self.contract = contract
+        super().__init__(backbone, contract, packing=packing)
         start = torch.tensor([learn_temperature or 1.0]).log()
         # Shape [1], not []: DeepSpeed cannot broadcast 0-dimensional parameters.
         self.log_temperature = nn.Parameter(start) if learn_temperature else None
-        self.packing: Packing = packing
-        self._packed_is_exact: dict[Running, bool] = {}
-        self._extension: Extension | None = None
-        self.read_long_inputs()
-
-    def read_long_inputs(self) -> None:
-        """Get ready for the positions that the contract asks for.
-
-        Raises:
-            UserError: If the backbone does not go by positions that it is given.
-        """
-        wish = self.own_positions
-        if wish is None:
-            return
-        self._packed_is_exact = {}
-        if wish.method == "self_extend":
-            self._extension = extension(self.backbone, wish, "model.long_inputs")
-        else:
-            self.use_padded_attention()
-            take_fractions(self.backbone)
-            refuse_own_positions(self.backbone, "model.long_inputs")
-
-    @property
-    def own_positions(self) -> LongInputs | None:
-        """What gives tokens their positions, where weights and config do not."""
-        wish = self.contract.long_inputs
-        return None if wish is None or wish.in_weights else wish
-
-    @property
-    def tokenization(self) -> Tokenization:
-        """Texts to token ids, under this model's contract."""
-        return Tokenization(self.tokenizer, self.contract)
 
     @property
     @abstractmethod
@@ -139,150 +73,19 @@ class TextEncoder(nn.Module, ABC):
         """Dimension of a vector."""
 
     @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.parameters()).device
-
-    @property
     def temperature(self) -> Float[Tensor, ""] | None:
         """The learned temperature, with its gradient; None where none is learned."""
         return None if self.log_temperature is None else self.log_temperature.exp()[0]
 
     @abstractmethod
-    def forward(self, batch: RetrievalBatch, execution: Execution) -> RetrievalOutputs:
-        """Encode each distinct text of the batch once and lay the embeddings out by query and candidate."""
-
-    @abstractmethod
     def embed(self, texts: Texts, execution: Execution, side: Side = "document") -> Embeddings:
         """Return the embeddings of the texts of one side, in their order, in float32 at least."""
 
-    def packs(self, texts: Texts) -> bool:
-        """Whether these texts will be encoded without padding."""
-        if isinstance(self.backbone, WordTable):
-            return True  # no token looks at another, and a text may have none
-        if int(texts.sizes.min()) == 0:
-            raise UserError("a text", "has no tokens", cure="Remove empty texts")
-        return self._packs(texts.ids.device)
+    def texts_of(self, batch: RetrievalBatch) -> Texts:
+        """Return the distinct texts of both sides."""
+        return laid_end_to_end(batch.queries, batch.documents)
 
-    def states(
-        self,
-        texts: Texts,
-        attended: Int64[Tensor, " texts"] | None = None,
-        *,
-        packed: bool,
-        layers: tuple[int, ...] = (),
-    ) -> Float[Tensor, "tokens width"]:
-        """Run the backbone and return the states of all tokens, laid end to end.
-
-        Args:
-            texts: Sorted by length where they are packed.
-            attended: How many tokens of each text, from its first, others may look at, on the CPU; None for all.
-            packed: Whether to compute without padding.
-            layers: Also return the states that a backbone of so many layers would give, side by side
-                before those of the whole one.
-        """
-        if isinstance(self.backbone, WordTable):
-            rows: Tensor = self.backbone(texts.ids)
-            return rows
-        run = self._packed_states if packed else self._padded_states
-        return run(texts, attended, layers)
-
-    def _packed_states(
-        self,
-        texts: Texts,
-        attended: Tensor | None = None,
-        layers: tuple[int, ...] = (),
-        **rehearsed: bool,
-    ) -> Float[Tensor, "tokens width"]:
-        self._use_attention(PACKED if self._extension is None else SELF_EXTEND)
-        tokens = len(texts.ids)
-        if texts.ids.device.type == "cpu":
-            texts, attended = fill_up(texts, attended, self.tokenizer.pad_token_id or 0)
-        more: dict[str, Any] = {"position_ids": self._places(texts)[None]}
-        if self._extension is not None:
-            more["extension"] = self._extension
-        elif self.own_positions is not None:
-            more |= token_types(self.backbone, texts.ids[None])
-        seen = None if attended is None else attended.tolist()
-        more["layout"] = lay_out(texts.sizes.tolist(), texts.ids.device, seen, **rehearsed)
-        return self._run(layers, input_ids=texts.ids[None], **more)[0, :tokens]
-
-    def _run(self, layers: tuple[int, ...], **inputs: object) -> Float[Tensor, "texts width dim"]:
-        """Return the states after each of ``layers`` and after the last, side by side."""
-        hidden = bool(layers)
-        output = self.backbone(**inputs, use_cache=False, output_hidden_states=hidden)
-        return exit_states(self.backbone, output, layers)
-
-    def _places(self, texts: Texts) -> Tensor:
-        """Return the position of each token, as the backbone counts; it may be a fraction."""
-        wish, lengths = self.own_positions, texts.sizes
-        places = positions(lengths) if wish is None else long_positions(lengths, wish)
-        return upload(places + position_offset(self.backbone.config), texts.ids.device)
-
-    def _padded_states(
-        self, texts: Texts, attended: Tensor | None = None, layers: tuple[int, ...] = ()
-    ) -> Float[Tensor, "tokens width"]:
-        width, device = int(texts.sizes.max()), texts.ids.device
-        self._use_attention(padded_attention(self._padded_attention, device))
-        columns = torch.arange(width, device=device)
-        looked_at = texts.lengths if attended is None else upload(attended, device)
-        seen = columns < looked_at[:, None]
-        inside = upload(grid_places(texts.sizes, width), device)
-        pad = self.tokenizer.pad_token_id or 0
-        ids = in_grid(texts.ids, inside, seen.shape, pad)
-        more: dict[str, Any] = {}
-        if self.own_positions is not None:
-            grid = in_grid(self._places(texts), inside, seen.shape)
-            more = {"position_ids": grid, **token_types(self.backbone, ids)}
-        states = self._run(layers, input_ids=ids, attention_mask=seen.long(), **more)
-        return states.flatten(0, 1).index_select(0, inside)
-
-    def use_padded_attention(self) -> None:
-        """Put the backbone back on the attention it was loaded with; encoding switches when it needs to."""
-        self._use_attention(self._padded_attention)
-
-    def _use_attention(self, name: str) -> None:
-        if self.backbone.config._attn_implementation != name:  # noqa: SLF001 - no getter
-            self.backbone.set_attn_implementation(name)
-            if self.backbone.config._attn_implementation != name:  # noqa: SLF001
-                family = self.backbone.config.model_type
-                raise ValueError(f"the family {family} takes no attention from outside")
-
-    def _packs(self, device: torch.device) -> bool:
-        """Decide, once, whether to pack; an explicit wish that cannot be met is an error."""
-        packing = self.packing if self._extension is None else "packed"  # where it is written
-        if packing == "padded" or (packing == "auto" and device.type not in ("cpu", "cuda")):
-            return False
-        running = Running.of(self.backbone, device)
-        if running not in self._packed_is_exact:
-            self._packed_is_exact[running] = self._check_packing(device, running)
-            logger.info("packing: %s", "packed" if self._packed_is_exact[running] else "padded")
-        if packing == "packed" and not self._packed_is_exact[running]:
-            place = "model.packing" if self._extension is None else "model.long_inputs"
-            raise UserError(
-                place, "packed is not exact for this backbone", cure="Use auto or another method"
-            )
-        return self._packed_is_exact[running]
-
-    def _check_packing(self, device: torch.device, running: Running) -> bool:
-        """Compare packed with padded states, of texts that are longer than any attention window."""
-        limit = max(self.contract.length("query"), self.contract.length("document"))
-        if self._extension is not None:
-            limit = min(limit, self._extension.wish.known_window)  # padding knows no longer ones
-        if self.own_positions is None:
-            limit = enough(limit, self.backbone.config)
-        vocabulary, padding = self.backbone.config.vocab_size, self.tokenizer.pad_token_id
-        texts = texts_to_check(limit, vocabulary, padding, device)
-        attended = self._attended_in_check(texts.sizes)
-        as_then = {"in_training": self.backbone.training, "drops": running.drops}
-        return states_agree(
-            self.backbone,
-            running,
-            texts.sizes.tolist(),
-            lambda: self._padded_states(texts, attended),
-            lambda: self._packed_states(texts, attended, **as_then),
-        )
-
-    def _attended_in_check(self, lengths: Tensor) -> Tensor | None:  # noqa: ARG002
-        """Return how many tokens the check lets others look at; None where that never differs."""
-        return None
+    def values(self, texts: Texts, execution: Execution) -> Float[Tensor, "rows dim"]:
+        """Return the vectors of texts, all in one."""
+        embeddings = self.embed(texts, execution)
+        return embeddings if isinstance(embeddings, Tensor) else embeddings.tokens

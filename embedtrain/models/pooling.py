@@ -10,6 +10,7 @@ from torch import Tensor
 
 from embedtrain.contract.texts import Pooling
 from embedtrain.ops.similarity import text_of_token
+from embedtrain.packed import Texts, upload
 
 
 def pool(
@@ -57,6 +58,15 @@ def positions(
     total = int(lengths.sum()) if total is None else total
     before = torch.repeat_interleave(starts, lengths, output_size=total)
     return torch.arange(total, device=lengths.device) - before
+
+
+def segment_types(texts: Texts) -> Int64[Tensor, " tokens"] | None:
+    """Return the type of each token where texts are pairs: 0, and 1 from the second text on; else None."""
+    host = texts.on_host
+    if host.second is None:
+        return None
+    starts = host.second.repeat_interleave(host.lengths)
+    return upload((positions(host.lengths) >= starts).long(), texts.ids.device)
 
 
 def grid_places(lengths: Int64[Tensor, " texts"], width: int) -> Int64[Tensor, " tokens"]:

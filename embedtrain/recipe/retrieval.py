@@ -18,6 +18,7 @@ from pydantic import (
 
 from embedtrain.data.given import copy_given, copy_sections, keep_given, keep_rows
 from embedtrain.errors import UserError
+from embedtrain.models.cross_encoder.config import CrossEncoderConfig
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.late_interaction.encoder import LateInteractionConfig
 from embedtrain.objectives import AnyObjective, Objective
@@ -48,9 +49,10 @@ def _kind(model: object) -> str:
     return str(getattr(model, "kind", "dense"))
 
 
-EncoderConfig = Annotated[
+ModelConfig = Annotated[
     Annotated[DenseConfig, Tag("dense")]
-    | Annotated[LateInteractionConfig, Tag("late_interaction")],
+    | Annotated[LateInteractionConfig, Tag("late_interaction")]
+    | Annotated[CrossEncoderConfig, Tag("cross_encoder")],
     Discriminator(_kind),
 ]
 
@@ -61,7 +63,7 @@ class Recipe(Section):
     description: str
     """One line for `embedtrain recipes`: what it is for."""
     data: TrainingData
-    model: EncoderConfig
+    model: ModelConfig
     objective: AnyObjective = InfoNCE()
     trainer: TrainerConfig
     guide: GuideConfig | None = None
@@ -80,6 +82,21 @@ class Recipe(Section):
         return tuple(source.objective or self.objective for source in self.data.sources)
 
     @model_validator(mode="after")
+    def _scores_are_of_pairs(self) -> "Recipe":
+        """Give objectives the defaults that suit a cross-encoder; a frozen section can be completed only here."""
+        if isinstance(self.model, CrossEncoderConfig):
+            parts = [
+                source.model_copy(update={"objective": source.objective.for_pairs()})
+                if source.objective
+                else source
+                for source in self.data.sources
+            ]
+            data = self.data.model_copy(update={"sources": tuple(parts)})
+            object.__setattr__(self, "data", data)
+            object.__setattr__(self, "objective", self.objective.for_pairs())
+        return self
+
+    @model_validator(mode="after")
     def _parts_fit(self) -> "Recipe":
         check_objectives(self.objectives, self.model, guide=self.guide is not None)
         check_instructions(self.data, self.model)
@@ -92,6 +109,8 @@ class Recipe(Section):
             raise ValueError("frozen documents are mined by live_negatives: drop refresh")
         if self.frozen_documents is not None and any(o.uses_exits for o in self.objectives):
             raise ValueError("frozen documents have the last layer's vectors only: drop exits")
+        if isinstance(self.model, CrossEncoderConfig):
+            refuse_vectors(self)
         check_measuring(self.trainer, self.validation, self.evaluation)
         for size in self.data.batch_sizes(self.trainer.batch_size):
             if size % self.trainer.accumulate:
@@ -99,6 +118,17 @@ class Recipe(Section):
                     f"a source's batch_size {size} is no multiple of trainer.accumulate"
                 )
         return self
+
+
+def refuse_vectors(recipe: Recipe) -> None:
+    """Refuse sections that need vectors, which a cross-encoder does not make.
+
+    Raises:
+        ValueError: Naming the section.
+    """
+    for name in ("guide", "frozen_documents", "refresh", "validation", "evaluation"):
+        if getattr(recipe, name) is not None:
+            raise ValueError(f"a cross-encoder makes no vectors: drop {name}")
 
 
 AnyRecipe = Recipe | PretrainRecipe

@@ -26,10 +26,10 @@ from embedtrain.files import (
     write_json,
 )
 from embedtrain.models.backbone.lora import load_trained_weights, merge_lora, save_adapter
-from embedtrain.models.build import build_encoder
-from embedtrain.models.encoder import TextEncoder
+from embedtrain.models.build import build_model
 from embedtrain.models.pretraining.folder import build_masked_autoencoder
 from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoder
+from embedtrain.models.text_model import TextModel
 from embedtrain.progress import console
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import AnyRecipe, Recipe, dump_recipe, load_recipe
@@ -170,14 +170,14 @@ def latest_state(run: RunFolder) -> tuple[Path, dict[str, Any]] | None:
     return None
 
 
-def load_trained(run: RunFolder, recipe: Recipe) -> TextEncoder:
+def load_trained(run: RunFolder, recipe: Recipe) -> TextModel:
     """Return the run's best model: by validation where the recipe validates, else the last one.
 
     Adapters are folded into the weights, and kept beside in ``adapter/``.
     """
     best = run.checkpoints / BEST
     state = _read_best(best) if best.is_file() else _latest(run)
-    model = build_encoder(recipe.model, recipe.trainer.accelerator)
+    model = build_model(recipe.model, recipe.trainer.accelerator)
     _fill(model, model.backbone, state, run, recipe)
     return model
 

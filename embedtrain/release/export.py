@@ -16,16 +16,19 @@ from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
 from embedtrain.files import appearing_folder, write_file
 from embedtrain.locks import owns
-from embedtrain.models.build import load_encoder, save_encoder
+from embedtrain.models.build import load_model, save_model
+from embedtrain.models.cross_encoder.encoder import CrossEncoder
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.edits.lengthen import lengthen_weights
 from embedtrain.models.edits.shrink import shrink
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.pretraining.folder import save_decoder, save_masked_autoencoder
+from embedtrain.models.text_model import TextModel
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.run_folder import RunFolder, load_pretrained, load_trained, open_run
 from embedtrain.release.cards.changes import change_card, describe_changes
 from embedtrain.release.cards.pretraining import render_pretrain_card
+from embedtrain.release.pair_scores import verify_scores
 from embedtrain.release.reload import as_arrays
 from embedtrain.types import Side
 
@@ -76,8 +79,13 @@ def export(
         if not changes:
             return export_pretrained(run, recipe, Path(output), overwrite=overwrite)
         source, recipe = str(run.model), None
-    model = load_encoder(str(source)) if recipe is None else load_trained(run, recipe)
+    model = load_model(str(source)) if recipe is None else load_trained(run, recipe)
     if changes:
+        if not isinstance(model, TextEncoder):
+            raise UserError(
+                source, "is a cross-encoder, which is exported as it is", got=changes[0],
+                cure="Leave --layer, --dim, --instruction and --long-inputs out",
+            )  # fmt: skip
         if layer is not None or dim is not None or instruction is not None:
             model = shrink(model, layer=layer, dim=dim)
             model.contract = model.contract.under(instruction)
@@ -93,7 +101,7 @@ def card_of(folder: Path) -> str | None:
 
 
 def write_model(
-    model: TextEncoder,
+    model: TextModel,
     output: Path,
     *,
     card: str | None = None,
@@ -110,7 +118,7 @@ def write_model(
         )
     size = sum(weight.nbytes for weight in model.state_dict().values())
     with appearing_folder(output, num_bytes=size) as building:
-        (save or partial(save_encoder, model))(building)
+        (save or partial(save_model, model))(building)
         if card is not None:
             write_file(building / "README.md", card)
         verify(model, building)
@@ -142,14 +150,18 @@ def export_pretrained(
     )
 
 
-def verify(model: TextEncoder, folder: Path) -> None:
-    """Compare the model's vectors with those of the folder, loaded in a fresh process.
+def verify(model: TextModel, folder: Path) -> None:
+    """Compare the model's vectors, or scores, with those of the folder, loaded in a fresh process.
 
     The reader is sentence-transformers where it is installed, else embedtrain itself.
 
     Raises:
         UserError: If a cosine is below 0.99999 or a coordinate differs by more than 1e-5.
     """
+    if isinstance(model, CrossEncoder):
+        verify_scores(model, folder, PROBES, reload_elsewhere)
+        return
+    assert isinstance(model, TextEncoder)
     sides: tuple[Side, ...] = ("query", "document")
     if isinstance(model, DenseEncoder) and model.contract.document_model:
         sides = ("query",)  # documents belong to another folder

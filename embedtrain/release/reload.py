@@ -1,6 +1,6 @@
 """Encode texts with a model folder in a process of its own: ``python -m embedtrain.release.reload FOLDER OUT.npz``.
 
-Reads a JSON list of texts from standard input. Uses sentence-transformers where it is installed, because
+Reads a JSON list of texts from standard input, or of pairs for a cross-encoder. Uses sentence-transformers where it is installed, because
 that is what users of the folder will do.
 """
 
@@ -14,13 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embedtrain.models.dense.layout import is_own_layout
+from embedtrain.contract.pair_contract import PairContract
+from embedtrain.models.chunking import Execution
+from embedtrain.models.cross_encoder.build import is_cross_encoder, load_cross_encoder
+from embedtrain.models.dense.layout import is_own_layout, read_contract
 from embedtrain.types import Side, TokenVectors
 
 
 def main(folder: str, result: str) -> None:
-    """Encode the texts as queries and as documents and save both."""
+    """Encode the texts as queries and as documents and save both, or the scores of pairs."""
     texts = json.load(sys.stdin)
+    if is_cross_encoder(Path(folder)):
+        np.savez(Path(result), allow_pickle=False, scores=_scores(folder, texts))
+        return
     settings = Path(folder) / "config_sentence_transformers.json"
     late = settings.is_file() and "ColBERT" in settings.read_text(encoding="utf-8")
     own = not (Path(folder) / "modules.json").is_file() or is_own_layout(Path(folder))
@@ -41,6 +47,23 @@ def as_arrays(vectors: NDArray[np.float32] | TokenVectors) -> list[NDArray[np.fl
     if isinstance(vectors, np.ndarray):
         return [vectors]
     return [vectors.values] if vectors.cls is None else [vectors.values, vectors.cls]
+
+
+def _scores(folder: str, pairs: Sequence[Sequence[str]]) -> np.ndarray:
+    import torch
+
+    contract = read_contract(Path(folder), PairContract)
+    known = importlib.util.find_spec("sentence_transformers") is not None
+    if known and contract is not None and contract.template is None:
+        import sentence_transformers
+
+        reader = sentence_transformers.CrossEncoder(folder, device="cpu")
+        plain = torch.nn.Identity()  # what stands in config.json is for users
+        return np.asarray(reader.predict(list(map(tuple, pairs)), activation_fn=plain), np.float64)
+    model = load_cross_encoder(folder, packing="padded").eval()
+    with torch.no_grad():
+        joined = model.pairs_of([(query, document) for query, document in pairs]).to(model.device)
+        return model.score(joined, Execution()).cpu().double().numpy()
 
 
 def _with_sentence_transformers(

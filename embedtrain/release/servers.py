@@ -23,10 +23,13 @@ ACTIVATIONS = (
 
 
 def loading_problems(folder: Path) -> dict[str, list[str]]:
-    """Say for each reader why it would not give the folder's own vectors; an empty list means that it does."""
+    """Say for each reader why it would not give the folder's own vectors or scores; an empty list: it does."""
     if _read(folder, CONTRACT_FILE).get("kind") == "late_interaction":
         inference = ["it has no late interaction: /embed_all leaves the projection out"]
         return dict(zip(READERS, (inference, _late_interaction(folder)), strict=True))
+    if _read(folder, CONTRACT_FILE).get("kind") == "cross_encoder":
+        problems = [*_files(folder), *_classes(folder)]
+        return dict.fromkeys(READERS, problems)
     common = [*_files(folder), *_modules(folder), *_pooling(folder), *_dense(folder)]
     settings = _read(folder, "sentence_bert_config.json")
     there = (folder / "sentence_bert_config.json").is_file()
@@ -52,6 +55,19 @@ def _files(folder: Path) -> list[str]:
     problems = [f"{name} is missing" for name in needed if not (folder / name).is_file()]
     if not any(folder.glob("*.safetensors")):
         problems.append("there are no safetensors weights")
+    return problems
+
+
+def _classes(folder: Path) -> list[str]:
+    """A reranker is a classifier with one class, which text-embeddings-inference wants named both ways."""
+    config = _read(folder, "config.json")
+    problems = [
+        f"config.json needs {key}" for key in ("id2label", "label2id") if not config.get(key)
+    ]
+    if len(config.get("id2label") or {}) > 1:
+        problems.append("it has several classes, so /rerank refuses it")
+    if _read(folder, CONTRACT_FILE).get("contract", {}).get("template") is not None:
+        problems.append("/rerank leaves the template out: send both texts in it to /predict")
     return problems
 
 

@@ -15,11 +15,13 @@ from torch import Tensor, nn
 from embedtrain.models.backbone.few_shapes import rounded
 from embedtrain.models.backbone.word_table import WordTable
 from embedtrain.models.chunking import Execution, plan_chunks
+from embedtrain.models.cross_encoder.encoder import CrossEncoder
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.flops import BackboneWork, Passes, Sight, count_backbone, count_linear
 from embedtrain.models.late_interaction.encoder import LateInteractionEncoder
 from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoder
+from embedtrain.models.text_model import TextModel
 from embedtrain.objectives.base import Objective
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.objectives.matryoshka import Matryoshka
@@ -112,7 +114,7 @@ class EncoderWork:
 
 
 def retrieval_counter(
-    model: TextEncoder, *, num_ranks: int = 1, only_queries: bool = False
+    model: TextModel, *, num_ranks: int = 1, only_queries: bool = False
 ) -> Callable[[RetrievalBatch, Execution, Objective], StepWork]:
     """Return what counts the steps of an encoder.
 
@@ -128,19 +130,21 @@ def retrieval_counter(
         if only_queries:
             work = encoder.step(batch.queries.sizes, execution, packed=packed[0])
         elif late is None:
-            lengths = torch.cat([batch.queries.sizes, batch.documents.sizes])
+            lengths = model.texts_of(batch.on_host).sizes
             work = encoder.step(lengths, execution, packed=packed[0])
         else:
             least = late.least_length("query")
             work = encoder.step(batch.queries.sizes, execution, packed=packed[0], least=least)
             work += encoder.step(batch.documents.sizes, execution, packed=packed[0])
-        scores = score_operations(model, batch, objective, num_ranks)
+        scores = 0
+        if isinstance(model, TextEncoder):
+            scores = score_operations(model, batch, objective, num_ranks)
         return work + StepWork(operations=scores, computed=scores)
 
     return count
 
 
-def _encoder_work(model: TextEncoder) -> EncoderWork:
+def _encoder_work(model: TextModel) -> EncoderWork:
     """Return what the parts of an encoder take; of a kind of dense head without a count, tokens alone."""
     backbone = count_backbone(model.backbone)
     fills = model.device.type == "cpu" and not isinstance(model.backbone, WordTable)
@@ -153,8 +157,10 @@ def _encoder_work(model: TextEncoder) -> EncoderWork:
         return EncoderWork(backbone, per_text=head, fills=fills)
     heads = [part for part in model.modules() if isinstance(part, nn.Linear)]
     inside = {id(part) for part in model.backbone.modules()}
-    per_token = sum((count_linear(part) for part in heads if id(part) not in inside), NOTHING)
-    return EncoderWork(backbone, per_token=per_token, fills=fills)
+    head = sum((count_linear(part) for part in heads if id(part) not in inside), NOTHING)
+    if isinstance(model, CrossEncoder):
+        return EncoderWork(backbone, per_text=head, fills=fills)
+    return EncoderWork(backbone, per_token=head, fills=fills)
 
 
 def score_operations(

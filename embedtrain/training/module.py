@@ -9,11 +9,12 @@ from torch import Tensor
 from embedtrain.evaluation.measures.diagnostics import effective_rank, mean_norm
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense.encoder import DenseEncoder
-from embedtrain.models.encoder import TextEncoder
+from embedtrain.models.text_model import TextModel
 from embedtrain.objectives.base import Objective
 from embedtrain.objectives.own import check_output
 from embedtrain.ops.row_blocks import candidate_masks
 from embedtrain.ops.similarity import all_scores, take, widen
+from embedtrain.training.pair_figures import pair_figures
 from embedtrain.training.ranks.gather import gather_outputs
 from embedtrain.training.ranks.processes import own_shard
 from embedtrain.training.settings import TrainerConfig
@@ -32,7 +33,7 @@ Frozen = Callable[[DenseEncoder, RetrievalBatch, Execution], RetrievalOutputs]
 
 
 class RetrievalModule(TrainedModule):
-    """Trains an encoder on an objective.
+    """Trains an encoder, or a cross-encoder, on an objective.
 
     There is one objective for each source of batches, or one for all; so with ``batch_sizes``, over all
     devices.
@@ -42,7 +43,7 @@ class RetrievalModule(TrainedModule):
 
     def __init__(
         self,
-        model: TextEncoder,
+        model: TextModel,
         objectives: Sequence[Objective],
         config: TrainerConfig,
         num_steps: int,
@@ -96,6 +97,9 @@ class RetrievalModule(TrainedModule):
     def _log_step(
         self, loss: Tensor, metrics: dict[str, Tensor], outputs: RetrievalOutputs
     ) -> None:
+        if outputs.pair_scores is not None:
+            self.log_figures(loss, metrics | pair_figures(outputs))
+            return
         outputs = outputs.at_exit(-1).changed(widen, widen)
         query = outputs.query
         embeddings = (query if isinstance(query, Tensor) else query.tokens).detach()

@@ -15,6 +15,7 @@ from embedtrain.models.backbone.fetching import first_line
 from embedtrain.models.chunking import Execution
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoder
+from embedtrain.models.text_model import TextModel
 from embedtrain.packed import Texts
 from embedtrain.pretrain_types import MaskedBatch
 from embedtrain.progress import console
@@ -130,15 +131,11 @@ def _plan(config: TrainerConfig, shape: Shape, available: int, chunk: int) -> Pl
 
 
 def plan_retrieval(
-    config: TrainerConfig, model: TextEncoder, batch: RetrievalBatch, on: Device | None = None
+    config: TrainerConfig, model: TextModel, batch: RetrievalBatch, on: Device | None = None
 ) -> Plan:
     """Plan a step on batches like this part of a micro-batch, one rank's; here, or ``on`` another device."""
-    lengths = torch.cat([batch.queries.lengths, batch.documents.lengths])
-    texts = Texts(torch.cat([batch.queries.ids, batch.documents.ids]), lengths)
-    several = not hasattr(model.contract, "pooling")  # one vector per token
-    queries = int(batch.queries.lengths.sum()) if several else len(batch.query_rows)
-    documents = int(batch.documents.lengths.sum()) if several else len(batch.document_rows)
-    vectors = (queries + config.num_ranks * documents) * model.dim
+    texts = model.texts_of(batch.on_host)
+    lengths = texts.sizes
     order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(0))
     probes = []
     for wanted in PROBE_TOKENS:
@@ -147,12 +144,23 @@ def plan_retrieval(
     whole = Execution(int(lengths.sum()))
 
     def run(probe: Texts) -> object:
-        return model.embed(probe.to(model.device), whole, "document")
+        return model.values(probe.to(model.device), whole)
 
     sizes = [int(probe.lengths.sum()) for probe in probes]
     runs = [partial(run, probe) for probe in probes]
     kept = measure_kept(model, runs, sizes, bf16=config.precision == "bf16")
+    vectors = _num_vectors(config, model, batch)
     return _plan_model(config, model, model.backbone, kept, int(lengths.sum()), vectors, on)
+
+
+def _num_vectors(config: TrainerConfig, model: TextModel, batch: RetrievalBatch) -> int:
+    """Return the numbers of a batch's vectors, of own queries and of all ranks' documents."""
+    if not isinstance(model, TextEncoder):
+        return 0
+    several = not hasattr(model.contract, "pooling")  # one vector per token
+    queries = int(batch.queries.lengths.sum()) if several else len(batch.query_rows)
+    documents = int(batch.documents.lengths.sum()) if several else len(batch.document_rows)
+    return (queries + config.num_ranks * documents) * model.dim
 
 
 def plan_pretraining(

@@ -6,9 +6,10 @@ from pydantic import Field
 
 from embedtrain.data.batches import DataConfig
 from embedtrain.data.examples import SourceConfig
+from embedtrain.models.build import ModelConfig
+from embedtrain.models.cross_encoder.config import CrossEncoderConfig
 from embedtrain.models.dense.config import DenseConfig
-from embedtrain.models.late_interaction.encoder import LateInteractionConfig
-from embedtrain.objectives import AnyObjective, Objective
+from embedtrain.objectives import OBJECTIVES, AnyObjective, Objective
 from embedtrain.objectives.own import name_of
 
 
@@ -36,7 +37,7 @@ class TrainingData(DataConfig):
 
 def check_objectives(
     objectives: Sequence[Objective],
-    model: DenseConfig | LateInteractionConfig,
+    model: ModelConfig,
     *,
     guide: bool,
 ) -> None:
@@ -45,6 +46,10 @@ def check_objectives(
     Raises:
         ValueError: Naming what is missing or unused.
     """
+    if isinstance(model, CrossEncoderConfig):
+        for objective in objectives:
+            if not objective.uses_pairs:
+                raise ValueError(_needs_pairs(objective))
     used = any(objective.uses_guide for objective in objectives)
     if used != guide:
         needs = "needs" if used else "has no use for"
@@ -62,7 +67,17 @@ def check_objectives(
         raise ValueError("model.interaction needs an objective that trains it: d2llm")
 
 
-def check_instructions(data: TrainingData, model: DenseConfig | LateInteractionConfig) -> None:
+def _needs_pairs(objective: Objective) -> str:
+    known = [
+        name for name, kind in OBJECTIVES.items() if kind.uses_pairs is not Objective.uses_pairs
+    ]
+    name = name_of(objective)
+    if name in known:
+        return f"objective {name} needs more than the scores of a query's own documents, all that a cross-encoder has"
+    return f"objective {name} needs vectors, which a cross-encoder has not: use one of {', '.join(sorted(known))}"
+
+
+def check_instructions(data: TrainingData, model: ModelConfig) -> None:
     """Refuse instructions that the model does not define.
 
     Raises:

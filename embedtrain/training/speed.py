@@ -13,7 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from embedtrain.models.encoder import TextEncoder
+from embedtrain.models.text_model import TextModel
 from embedtrain.training.callbacks import SPEED
 from embedtrain.training.devices import product_type, this_device
 from embedtrain.training.flops import StepWork, pretraining_counter, retrieval_counter
@@ -120,7 +120,7 @@ def step_counter(module: TrainedModule) -> Callable[[Any], StepWork]:
     """Return what counts the batches of a module."""
     if isinstance(module, RetrievalModule):
         retrieval, model = module, module.model
-        assert isinstance(model, TextEncoder)
+        assert isinstance(model, TextModel)
         count = retrieval_counter(
             model, num_ranks=module.config.num_ranks, only_queries=module.frozen is not None
         )

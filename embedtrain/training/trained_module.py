@@ -18,7 +18,7 @@ from embedtrain.models.backbone.fetching import first_line
 from embedtrain.models.backbone.lora import refuse_other_weights, without_frozen
 from embedtrain.models.chunking import Execution
 from embedtrain.models.compiling import compile_layers
-from embedtrain.models.encoder import TextEncoder
+from embedtrain.models.text_model import TextModel
 from embedtrain.packed import Texts
 from embedtrain.progress import console
 from embedtrain.training.activations import keep_one_activation_per_layer
@@ -293,7 +293,7 @@ def decide_packing(model: nn.Module, *, bf16: bool) -> None:
     Later, where weights are sharded, a rank that has encoded before would leave the others alone with it.
     """
     for part in model.modules():
-        if isinstance(part, TextEncoder):
+        if isinstance(part, TextModel):
             one, training = torch.ones(1, dtype=torch.int64), part.training
             part.train()
             with torch.autocast(part.device.type, torch.bfloat16, enabled=bf16):

@@ -11,10 +11,10 @@ from embedtrain.data.batches import BatchBuilder
 from embedtrain.data.mixture import Draw
 from embedtrain.data.pretraining.spans import SpanReport
 from embedtrain.data.tokenized import SourceReport
-from embedtrain.models.build import build_encoder
+from embedtrain.models.build import build_model
 from embedtrain.models.chunking import Execution
-from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoder
+from embedtrain.models.text_model import TextModel
 from embedtrain.packed import Texts
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import AnyRecipe, Recipe
@@ -69,7 +69,7 @@ def check(recipe: AnyRecipe, device: str | None = None) -> CheckReport:
     asked = None if device is None else device_of_key(device)
     if isinstance(recipe, PretrainRecipe):
         return _check_pretraining(recipe, asked)
-    model = build_encoder(recipe.model, recipe.trainer.accelerator)
+    model = build_model(recipe.model, recipe.trainer.accelerator)
     there = _on_a_gpu(recipe.trainer)
     recipe = with_machine(with_contract(recipe, model), model)
     prepared = prepare(recipe, model.tokenization)
@@ -80,8 +80,6 @@ def check(recipe: AnyRecipe, device: str | None = None) -> CheckReport:
     size = recipe.data.batch_sizes(recipe.trainer.batch_size)[0]
     whole = Draw(0, 0, torch.arange(size).numpy())
     batch = builder(whole)
-    lengths = torch.cat([batch.queries.lengths, batch.documents.lengths])
-    ids = torch.cat([batch.queries.ids, batch.documents.ids])
     num_rows = sum(len(source) for source in sources)
     trainer = recipe.trainer
     share = builder(whole.part(0, trainer.accumulate).part(0, trainer.num_ranks))
@@ -95,7 +93,7 @@ def check(recipe: AnyRecipe, device: str | None = None) -> CheckReport:
     return CheckReport(
         recipe,
         [(source.place, source.report) for source in sources],
-        _estimate(model, recipe, Texts(ids, lengths), num_rows, plan),
+        _estimate(model, recipe, model.texts_of(batch), num_rows, plan),
         prepared.held_out,
         prediction,
     )
@@ -112,7 +110,7 @@ def _execution(trainer: TrainerConfig, plan: Plan) -> Execution:
 
 
 def _estimate(
-    model: TextEncoder, recipe: Recipe, texts: Texts, num_rows: int, plan: Plan
+    model: TextModel, recipe: Recipe, texts: Texts, num_rows: int, plan: Plan
 ) -> Estimate:
     trainer = recipe.trainer
     tokens = int(texts.lengths.sum())
@@ -127,16 +125,14 @@ def _estimate(
     )
 
 
-def _seconds_per_token(model: TextEncoder, texts: Texts, *, bf16: bool) -> float:
+def _seconds_per_token(model: TextModel, texts: Texts, *, bf16: bool) -> float:
     """Time a forward and backward pass over some of the batch's texts."""
     order = torch.randperm(len(texts), generator=torch.Generator().manual_seed(0))
     within = texts.lengths[order].cumsum(0) <= PROBE_TOKENS
     probe = texts.select(order[: max(1, int(within.sum()))]).to(model.device)
 
     def loss() -> Tensor:
-        embeddings = model.embed(probe, Execution(PROBE_TOKENS))
-        vectors = embeddings if isinstance(embeddings, Tensor) else embeddings.tokens
-        return vectors.square().sum()
+        return model.values(probe, Execution(PROBE_TOKENS)).square().sum()
 
     return _seconds(model, loss, model.device.type, bf16=bf16) / int(probe.lengths.sum())
 

@@ -9,10 +9,10 @@ from torch import nn
 
 from embedtrain.data.batches import BatchBuilder
 from embedtrain.data.mixture import Draw
-from embedtrain.models.build import build_encoder
+from embedtrain.models.build import build_model
 from embedtrain.models.chunking import Execution
 from embedtrain.models.compiling import compile_layers
-from embedtrain.models.encoder import TextEncoder
+from embedtrain.models.text_model import TextModel
 from embedtrain.objectives.base import Objective
 from embedtrain.progress import console
 from embedtrain.recipe.retrieval import Recipe
@@ -62,7 +62,7 @@ def diagnose(recipe: Recipe) -> Diagnosis:
     for other shapes.
     """
     torch.manual_seed(recipe.trainer.seed)
-    model = build_encoder(recipe.model, recipe.trainer.accelerator)
+    model = build_model(recipe.model, recipe.trainer.accelerator)
     recipe = with_machine(recipe, model)
     sources = prepare_sources(recipe.data, model.tokenization)
     rows = min(ROWS, recipe.data.batch_sizes(recipe.trainer.batch_size)[0])
@@ -80,11 +80,11 @@ def diagnose(recipe: Recipe) -> Diagnosis:
 
 
 def compare_gradients(
-    model: TextEncoder, recipe: Recipe, batch: RetrievalBatch, guide: Guide | None = None
+    model: TextModel, recipe: Recipe, batch: RetrievalBatch, guide: Guide | None = None
 ) -> Diagnosis:
     """Run the plain and the configured path on one batch and compare every group of parameters."""
     trainer, objective = recipe.trainer, recipe.objectives[0]
-    total = int(batch.queries.lengths.sum() + batch.documents.lengths.sum())
+    total = int(model.texts_of(batch).sizes.sum())
     plain = objective
     if "backend" in type(objective).model_fields:
         plain = objective.model_copy(update={"backend": "reference"})
@@ -105,7 +105,7 @@ def compare_gradients(
 
 
 def _gradients(
-    model: TextEncoder,
+    model: TextModel,
     objective: Objective,
     batch: RetrievalBatch,
     execution: Execution,
@@ -169,7 +169,7 @@ def _natural(name: str) -> tuple[str, int]:
 
 
 @contextmanager
-def _packing(model: TextEncoder, packing: str) -> Iterator[nn.Module]:
+def _packing(model: TextModel, packing: str) -> Iterator[nn.Module]:
     before = model.packing
     model.packing = packing  # type: ignore[assignment]
     try:

@@ -7,7 +7,7 @@ from embedtrain.files import build_once
 from embedtrain.mining.task import load_mining_task
 from embedtrain.models.build import load_dense, save_encoder
 from embedtrain.models.dense.encoder import DenseEncoder
-from embedtrain.models.encoder import TextEncoder
+from embedtrain.models.text_model import TextModel
 from embedtrain.recipe.retrieval import Recipe
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.training.frozen_documents import FrozenDocuments, FrozenDocumentsConfig
@@ -15,7 +15,7 @@ from embedtrain.training.guide import StoredVectors
 from embedtrain.workflows.prepare import cache_of
 
 
-def keep_document_model(run: RunFolder, model: TextEncoder) -> None:
+def keep_document_model(run: RunFolder, model: TextModel) -> None:
     """Write the starting model to ``document_model/`` and let ``model`` name it for documents.
 
     Raises:
@@ -51,7 +51,7 @@ def encode_documents(
     return FrozenDocuments(stored, config.live_negatives)
 
 
-def refuse_query_model(model: TextEncoder, recipe: Recipe) -> None:
+def refuse_query_model(model: TextModel, recipe: Recipe) -> None:
     """Refuse to train documents with an encoder that was tuned for queries only."""
     if isinstance(model, DenseEncoder) and model.contract.document_model:
         raise UserError(

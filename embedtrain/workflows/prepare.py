@@ -7,7 +7,8 @@ from typing import TypeVar
 
 from torch import nn
 
-from embedtrain.contract.texts import Contract, TextSide, Tokenization
+from embedtrain.contract.pair_contract import PairContract
+from embedtrain.contract.texts import Contract, ModelContract, TextSide, Tokenization
 from embedtrain.data.batches import DataConfig
 from embedtrain.data.examples import Source
 from embedtrain.data.given import name_given
@@ -20,7 +21,8 @@ from embedtrain.errors import UserError
 from embedtrain.evaluation.results.report import refuse_single
 from embedtrain.files import default_cache
 from embedtrain.models.dense.encoder import DenseEncoder
-from embedtrain.models.encoder import TextEncoder
+from embedtrain.models.text_model import TextModel
+from embedtrain.objectives.binary_cross_entropy import BinaryCrossEntropy
 from embedtrain.precision import choose
 from embedtrain.progress import progress_bar
 from embedtrain.recipe.pretraining import PretrainRecipe
@@ -95,8 +97,12 @@ def open_data(recipe: Recipe) -> Opened:
     return Opened(sources, tasks.get("validation"), tasks.get("evaluation"), summary)
 
 
-def with_contract(recipe: Recipe, model: TextEncoder) -> Recipe:
+def with_contract(recipe: Recipe, model: TextModel) -> Recipe:
     """Write the contract that the model resolved into the recipe: the run folder leaves nothing open."""
+    if isinstance(model.contract, PairContract):
+        said: dict[str, object] = model.contract.model_dump(include={"query_length", "template"})
+        said["length"] = model.contract.pair_length
+        return recipe.model_copy(update={"model": recipe.model.model_copy(update=said)})
     contract, markers = model.contract, {"query": "", "document": ""}
     resolved: dict[str, object] = {"similarity": contract.similarity}
     if isinstance(contract, Contract):
@@ -119,6 +125,14 @@ def with_contract(recipe: Recipe, model: TextEncoder) -> Recipe:
         ),
     }
     return recipe.model_copy(update={"model": recipe.model.model_copy(update=sides | resolved)})
+
+
+def trained_contract(recipe: Recipe, contract: ModelContract) -> ModelContract:
+    """Return the contract of the model that a recipe has trained: what its scores mean depends on the objective."""
+    if not isinstance(contract, PairContract):
+        return contract
+    says = all(isinstance(one, BinaryCrossEntropy) for one in recipe.objectives)
+    return contract.model_copy(update={"says_probability": says})
 
 
 def with_machine(recipe: RecipeT, model: nn.Module) -> RecipeT:

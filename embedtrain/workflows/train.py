@@ -20,9 +20,10 @@ from embedtrain.evaluation.results.result import load_result
 from embedtrain.files import refuse_existing
 from embedtrain.locks import owns
 from embedtrain.mining.task import MiningTask, load_mining_task
-from embedtrain.models.build import build_encoder
+from embedtrain.models.build import build_model
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.encoder import TextEncoder
+from embedtrain.models.text_model import TextModel
 from embedtrain.progress import console
 from embedtrain.recipe.changed_settings import filled_keys
 from embedtrain.recipe.pretraining import PretrainRecipe
@@ -60,6 +61,7 @@ from embedtrain.workflows.prepare import (
     cache_of,
     check_batch_size,
     prepare,
+    trained_contract,
     with_contract,
     with_machine,
 )
@@ -103,12 +105,12 @@ def _check_strategy(recipe: AnyRecipe) -> None:
     )
 
 
-def _begin(recipe: Recipe, output: Path) -> tuple[RunFolder, Recipe, TextEncoder, Prepared]:
+def _begin(recipe: Recipe, output: Path) -> tuple[RunFolder, Recipe, TextModel, Prepared]:
     """Check everything and make the run folder."""
     refuse_existing(output)
     began = time.perf_counter()
     torch.manual_seed(recipe.trainer.seed)
-    model = build_encoder(recipe.model, recipe.trainer.accelerator)
+    model = build_model(recipe.model, recipe.trainer.accelerator)
     refuse_query_model(model, recipe)
     asked, recipe = recipe, with_machine(with_contract(recipe, model), model)
     prepared = prepare(recipe, model.tokenization)
@@ -148,7 +150,7 @@ def resume(path: Path, overrides: Sequence[str] = ()) -> RunFolder:
 def _resume(run: RunFolder, recipe: Recipe) -> RunFolder:
     start = found_start(run, recipe.trainer.patience)
     torch.manual_seed(recipe.trainer.seed)
-    model = build_encoder(recipe.model, recipe.trainer.accelerator)
+    model = build_model(recipe.model, recipe.trainer.accelerator)
     with first_rank_first():
         prepared = prepare(recipe, model.tokenization)
     _refuse_other_data(run, prepared)
@@ -166,7 +168,7 @@ def _refuse_other_data(run: RunFolder, prepared: Prepared) -> None:
 
 
 def _run(
-    run: RunFolder, recipe: Recipe, model: TextEncoder, prepared: Prepared, start: Start
+    run: RunFolder, recipe: Recipe, model: TextModel, prepared: Prepared, start: Start
 ) -> RunFolder:
     task, asked = prepared.evaluation, recipe.evaluation
     if recipe.frozen_documents is not None:
@@ -176,6 +178,7 @@ def _run(
     mined = None if refresh is None else load_mining_task(refresh.path, refresh.split)
 
     if task is not None and asked is not None and not run.before.is_file():
+        assert isinstance(model, TextEncoder)
         on_first_rank(lambda: measure_before(run, model, task, asked, cache_of(recipe.data)))
     torch.manual_seed(recipe.trainer.seed)  # whether "before" was measured must not change the run
     with timed(run, "training"):
@@ -184,12 +187,13 @@ def _run(
     return run
 
 
-def _finish(run: RunFolder, recipe: Recipe, model: TextEncoder, prepared: Prepared) -> None:
+def _finish(run: RunFolder, recipe: Recipe, model: TextModel, prepared: Prepared) -> None:
     """Measure the trained model and export it."""
     task, asked = prepared.evaluation, recipe.evaluation
     trained = load_trained(run, recipe)
-    trained.contract = model.contract  # it may name another model for documents
+    trained.contract = trained_contract(recipe, model.contract)  # documents may have another model
     if task is not None and asked is not None:
+        assert isinstance(trained, TextEncoder)
         with timed(run, "after"):
             measure_after(run, trained, task, asked, cache_of(recipe.data), prepared.texts)
     card = render_card(run, recipe, trained.contract)
@@ -200,7 +204,7 @@ def _finish(run: RunFolder, recipe: Recipe, model: TextEncoder, prepared: Prepar
 def _fit(
     run: RunFolder,
     recipe: Recipe,
-    model: TextEncoder,
+    model: TextModel,
     prepared: Prepared,
     start: Start,
     mined: MiningTask | None,
@@ -275,7 +279,7 @@ def _refreshed(
     run: RunFolder,
     recipe: Recipe,
     task: MiningTask,
-    model: TextEncoder,
+    model: TextModel,
     first: tuple[Mixture, BatchBuilder],
     num_steps: int,
 ) -> RefreshedBatches:
@@ -291,6 +295,7 @@ def _refreshed(
         return plan_batches(recipe, [source], num_steps, recipe.trainer.seed + version)
 
     assert recipe.refresh is not None
+    assert isinstance(model, TextEncoder)
     folder = run.path / "negatives"
     return RefreshedBatches(
         recipe.refresh, model, task, folder, first, plan=plan, tokenize=tokenize

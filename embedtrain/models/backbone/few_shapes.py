@@ -30,4 +30,5 @@ def fill_up(texts: Texts, attended: Tensor | None, token: int) -> tuple[Texts, T
     if attended is not None:
         attended = torch.cat([attended, ones.to(attended.dtype)])
     ids = torch.cat([texts.ids, token * ones.to(texts.ids.dtype)])
-    return Texts(ids, torch.cat([texts.lengths, ones])), attended
+    second = None if texts.second is None else torch.cat([texts.second, ones])
+    return Texts(ids, torch.cat([texts.lengths, ones]), second=second), attended

@@ -162,7 +162,7 @@ class OwnFile(FolderFile):
 
     model_config = ConfigDict(extra="allow")
 
-    kind: Literal["dense", "late_interaction"]
+    kind: Literal["dense", "late_interaction", "cross_encoder"]
     contract: dict[str, Any]
     __pydantic_extra__: dict[str, Any]
 

@@ -113,6 +113,8 @@ def load_backbone(
     trust_remote_code: bool = False,
     loader: Any = AutoModel,  # noqa: ANN401 - transformers is untyped
     optional: Callable[[str], bool] | None = None,
+    adjust: Callable[[Any], None] | None = None,
+    with_head: bool = False,
 ) -> Backbone:
     """Load a backbone in float32 from a Hub id, a local folder or ``package:NAME/FOLDER``.
 
@@ -122,6 +124,8 @@ def load_backbone(
         trust_remote_code: Run modelling code from the repository. Only if the user asked for it.
         loader: Which of transformers' Auto classes loads it; one with a head gives it with its head.
         optional: Names of weights that may start at random; None: a pooler's, which nothing uses.
+        adjust: Changes the config before anything is built by it.
+        with_head: The head computes as well: its pooler stays, and adapters are left to the caller.
 
     Raises:
         UserError: If the model, its tokenizer or a weight that it computes with is missing or broken.
@@ -130,6 +134,8 @@ def load_backbone(
     folder = fetch(path, with_code=trust_remote_code)
     config = read_config(folder, trust_remote_code=trust_remote_code)
     _shape_config(path, folder, config, settings)
+    if adjust is not None:
+        adjust(config)
     tokenizer = read_tokenizer(folder, trust_remote_code=trust_remote_code)
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise UserError(path, "has no fast tokenizer", cure="Save one as tokenizer.json")
@@ -145,13 +151,13 @@ def load_backbone(
     if tokenizer.pad_token is None:
         # Decoders often have none. Nothing here depends on which token it is, but readers of exports do.
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    if getattr(model, "pooler", None) is not None:
+    if getattr(model, "pooler", None) is not None and not with_head:
         model.pooler = None  # never used here, and an unused parameter stops DDP
     if lora is None or lora.frozen != "nf4":  # four bits are packed anew at the first call
         try_out(folder, tokenizer, model)
     if attention is not None:
         _check_attention(model, attention)
-    if lora is not None:
+    if lora is not None and not with_head:
         add_lora(model, lora)
     return Backbone(model, tokenizer, path, folder)
 

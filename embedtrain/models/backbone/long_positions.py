@@ -10,7 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from embedtrain.contract.long_inputs import LongInputs
-from embedtrain.contract.texts import Contract, LateInteractionContract
+from embedtrain.contract.texts import ModelContract
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.loading import max_length, position_offset
 from embedtrain.models.pooling import positions
@@ -19,7 +19,7 @@ TABLE = "position_embeddings"
 """What the families with learned positions call their table."""
 ROTARY = "rotary_emb"
 
-AnyContractT = TypeVar("AnyContractT", bound=Contract | LateInteractionContract)
+AnyContractT = TypeVar("AnyContractT", bound=ModelContract)
 
 
 def lengthen(

@@ -14,7 +14,7 @@ import transformers
 from pydantic import BaseModel
 from torch import nn
 
-from embedtrain.contract.texts import AnyContract, Contract, Pooling
+from embedtrain.contract.texts import Contract, ModelContract, Pooling
 from embedtrain.errors import UserError
 from embedtrain.files import write_json
 from embedtrain.models.backbone.fetching import read_modules
@@ -125,7 +125,7 @@ def read_contract(folder: Path, form: type[AnyContractT]) -> AnyContractT | None
     return found
 
 
-def write_contract(folder: Path, kind: str, contract: AnyContract, **parts: object) -> None:
+def write_contract(folder: Path, kind: str, contract: ModelContract, **parts: object) -> None:
     """Write the kind of a model and its contract, with the configs of ``parts`` stored beside."""
     content = {"kind": kind, "contract": contract.model_dump(mode="json")}
     write_json(folder / CONTRACT_FILE, content | parts)

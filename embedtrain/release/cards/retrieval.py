@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from embedtrain.contract.texts import AnyContract, LateInteractionContract
+from embedtrain.contract.pair_contract import PairContract
+from embedtrain.contract.texts import AnyContract, LateInteractionContract, ModelContract
 from embedtrain.evaluation.results.result import EvaluationResult
 from embedtrain.evaluation.results.wording import (
     HUB_NAMES,
@@ -20,12 +21,14 @@ from embedtrain.evaluation.results.wording import (
     show_interval,
     show_paired,
 )
+from embedtrain.models.cross_encoder.config import CrossEncoderConfig
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.late_interaction.encoder import LateInteractionConfig
 from embedtrain.objectives.own import name_of
 from embedtrain.recipe.retrieval import Recipe
 from embedtrain.recipe.run_files import Summary, read_evaluation, read_summary
 from embedtrain.recipe.run_folder import RunFolder
+from embedtrain.release.cards.cross_encoder import render_pair_card
 from embedtrain.release.cards.markdown import Row, inline, markdown_table
 from embedtrain.release.cards.results import result_entry
 from embedtrain.release.cards.training_data import making
@@ -69,8 +72,11 @@ LOADED_BY = {
 """The Hub's names of the libraries that load a model of each form, first the one to name; else only we do."""
 
 
-def render_card(run: RunFolder, recipe: Recipe, contract: AnyContract) -> str:
+def render_card(run: RunFolder, recipe: Recipe, contract: ModelContract) -> str:
     """Return the README.md of the exported model."""
+    if isinstance(contract, PairContract):
+        return render_pair_card(run, recipe, contract)
+    assert not isinstance(recipe.model, CrossEncoderConfig)
     form = _form(recipe.model, contract)
     template = Template(resource("model_cards").joinpath("template.md").read_text(encoding="utf-8"))
     evaluation = read_evaluation(run)

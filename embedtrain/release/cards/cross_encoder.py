@@ -1,0 +1,67 @@
+"""The model card of a cross-encoder: everything in it comes from the run folder."""
+
+import json
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import yaml
+
+from embedtrain.contract.pair_contract import PairContract
+from embedtrain.evaluation.results.wording import HUB_NAMES, model_name
+from embedtrain.objectives.own import name_of
+from embedtrain.recipe.retrieval import Recipe
+from embedtrain.recipe.run_folder import RunFolder
+from embedtrain.release.cards.markdown import inline
+from embedtrain.release.cards.training_data import making
+from embedtrain.resources import resource
+
+WITH_SENTENCE_TRANSFORMERS = """With sentence-transformers:
+
+```python
+from sentence_transformers import CrossEncoder
+
+model = CrossEncoder("path/to/this/folder")
+print(model.predict([("your query", "a document"), ("your query", "another document")]))
+```
+"""
+WITH_EMBEDTRAIN = """With embedtrain:
+
+```bash
+embedtrain search RETRIEVER --documents documents.jsonl --rerank path/to/this/folder "your query"
+```"""
+OWN_TEMPLATE = "Other readers put nothing around the texts of a pair: give them both texts in the template below."
+
+
+def render_pair_card(run: RunFolder, recipe: Recipe, contract: PairContract) -> str:
+    """Return the README.md of an exported cross-encoder."""
+    backbone = HUB_NAMES.get(recipe.model.backbone, recipe.model.backbone)
+    template = resource("model_cards").joinpath("cross_encoder_template.md").read_text("utf-8")
+    kept = "the log-odds of being relevant"
+    level = "a number of which only the order of one query's documents means something"
+    plain = contract.template is None
+    return Template(template).substitute(
+        name=inline(model_name(recipe.model.backbone)),
+        metadata=yaml.safe_dump(_metadata(recipe, backbone), sort_keys=False).strip(),
+        use=(WITH_SENTENCE_TRANSFORMERS if plain else OWN_TEMPLATE) + "\n" + WITH_EMBEDTRAIN,
+        backbone=inline(backbone),
+        score=kept if contract.says_probability else level,
+        query_length=contract.query_length,
+        length=contract.pair_length,
+        template="the tokenizer's own" if plain else inline(json.dumps(contract.template)),
+        **making(run, recipe),
+    )
+
+
+def _metadata(recipe: Recipe, backbone: str) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "library_name": "sentence-transformers",
+        "pipeline_tag": "text-ranking",
+        "tags": [
+            *("sentence-transformers", "cross-encoder", "reranker", "embedtrain"),
+            f"loss:{name_of(recipe.objective)}",
+        ],
+    }
+    if not backbone.startswith("package:") and not Path(backbone).expanduser().exists():
+        metadata["base_model"] = backbone
+    return metadata

@@ -1,0 +1,107 @@
+"""Tiny classifiers of pairs, of each family, with the tokenizers that those have."""
+
+from pathlib import Path
+
+import torch
+from sentence_toys import SPECIAL, WORDS, build_tokenizer, sentence
+from tokenizers import processors
+
+SIZES = {
+    "vocab_size": 200,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 66,
+}
+DECODER = {"num_key_value_heads": 2}
+NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+DISTIL = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "vocab_size": 200,
+          "max_position_embeddings": 66, "dropout": 0.0, "attention_dropout": 0.0}  # fmt: skip
+MODERN = {**SIZES, "pad_token_id": 0, "local_attention": 8, "global_attn_every_n_layers": 2}
+FAMILIES = {
+    "bert": ("Bert", SIZES | NO_DROPOUT),
+    "roberta": ("Roberta", SIZES | NO_DROPOUT | {"pad_token_id": 0}),
+    "xlm_roberta": ("XLMRoberta", SIZES | NO_DROPOUT | {"pad_token_id": 0}),
+    "distilbert": ("DistilBert", DISTIL),
+    "electra": ("Electra", SIZES | NO_DROPOUT | {"embedding_size": 32}),
+    "mpnet": ("MPNet", SIZES | NO_DROPOUT | {"pad_token_id": 0}),
+    "deberta": ("DebertaV2", SIZES | NO_DROPOUT | {"type_vocab_size": 0, "pooler_hidden_size": 32}),
+    "modernbert": ("ModernBert", MODERN | {"classifier_pooling": "cls"}),
+    "modernbert_mean": ("ModernBert", MODERN | {"classifier_pooling": "mean"}),
+    "llama": ("Llama", SIZES | DECODER | {"pad_token_id": 1}),
+}
+TYPED = ("bert", "electra")
+"""Families that tell the texts of a pair apart."""
+
+
+def save_classifier(folder: Path, family: str, *, num_labels: int = 1, seed: int = 0) -> Path:
+    """Write a classifier with random weights, larger than usual so that scores differ."""
+    import transformers
+
+    name, sizes = FAMILIES[family]
+    config = getattr(transformers, f"{name}Config")(**sizes, num_labels=num_labels)
+    torch.manual_seed(seed)
+    model = getattr(transformers, f"{name}ForSequenceClassification")(config)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight.normal_(0, 0.2)
+    model.save_pretrained(folder)
+    save_pair_tokenizer(folder, family)
+    return folder
+
+
+def save_pair_tokenizer(folder: Path, family: str) -> None:
+    """Write a tokenizer that puts around a pair what the family's do."""
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = build_tokenizer(special=SPECIAL, template="[CLS] $A [SEP]")
+    ids = [(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
+    kind = 1 if family in TYPED else 0
+    middle = "[SEP]:0 [SEP]:0" if "roberta" in family else "[SEP]:0"
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair=f"[CLS]:0 $A:0 {middle} $B:{kind} [SEP]:{kind}",
+        special_tokens=ids,
+    )
+    if family == "llama":
+        tokenizer.post_processor = None
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[SEP]" if family == "llama" else "[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        bos_token="[CLS]",
+        eos_token="[SEP]",
+        model_max_length=64,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"]
+        if family in TYPED
+        else ["input_ids", "attention_mask"],
+    ).save_pretrained(folder)
+
+
+def pairs_of_lengths(*lengths: tuple[int, int]) -> list[tuple[str, str]]:
+    """Return random pairs of so many words."""
+    generator = torch.Generator().manual_seed(4)
+    return [(sentence(generator, one), sentence(generator, other)) for one, other in lengths]
+
+
+def marked_rows(count: int, seed: int, negatives: int = 3) -> list[dict[str, object]]:
+    """Rows of a rule that no inner product tells: the first word of the query stands last in the positive.
+
+    Negatives hold the same words in another order.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    rows = []
+    for _ in range(count):
+        chosen = [WORDS[place] for place in torch.randperm(8, generator=generator)[:4].tolist()]
+        query = chosen[int(torch.randint(4, (1,), generator=generator))]
+        others = [word for word in chosen if word != query]
+        wrong = [" ".join([query, *others]), " ".join([others[0], query, *others[1:]])]
+        wrong.append(" ".join([*others[:2], query, others[2]]))
+        row = {"query": query, "positive": " ".join([*others, query])}
+        rows.append(row | {"negatives": wrong[:negatives]})
+    return rows

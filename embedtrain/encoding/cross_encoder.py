@@ -1,8 +1,7 @@
-"""Cross-encoders: a sequence classifier reads query and document together and says how relevant it is."""
+"""Cross-encoders as scorers of texts: each text is tokenised once, each distinct pair is read once, without padding."""
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,88 +9,91 @@ from jaxtyping import Float64
 
 from embedtrain.encoding.cache import hash_state
 from embedtrain.encoding.pair_work import PairWork
-from embedtrain.errors import UserError
-from embedtrain.models.backbone.fetching import fetch
-from embedtrain.models.backbone.loading import preferred_device
-from embedtrain.models.backbone.pretrained import (
-    read_config,
-    read_model,
-    read_tokenizer,
-    refuse_other_vocabulary,
-)
+from embedtrain.models.chunking import Execution, plan_chunks
+from embedtrain.models.cross_encoder.build import load_cross_encoder
+from embedtrain.models.cross_encoder.encoder import CrossEncoderModel
+from embedtrain.packed import Texts
 from embedtrain.precision import Chosen, Precision, choose, computing
+
+PAIRS_AT_ONCE = 16_384
+"""Pairs that are sorted by length together."""
 
 
 class CrossEncoder:
-    """A sequence classifier with one output, or with two of which the second means relevant."""
+    """Scores pairs of texts by a classifier with one output, or with two of which the second means relevant.
+
+    Args:
+        path: Folder or Hub id, of whichever library; or the model itself.
+        batch_size: Pairs of full length that are computed at once; of shorter ones as many more.
+        precision: What the network computes in.
+    """
 
     precision: Chosen = "fp32"
 
-    def __init__(self, path: str, *, batch_size: int = 32, precision: Precision = "fp32") -> None:
-        from transformers import AutoModelForSequenceClassification
-
-        folder = fetch(path)
-        config = read_config(folder)
-        self.tokenizer: Any = read_tokenizer(folder)
-        self.model: Any = read_model(folder, config, AutoModelForSequenceClassification)
-        refuse_other_vocabulary(folder, self.tokenizer, self.model)
-        if self.model.config.num_labels > 2:
-            raise UserError(
-                path, "has more than two classes", got=self.model.config.num_labels,
-                cure="Give a model that scores relevance",
-            )  # fmt: skip
-        self.batch_size = batch_size
-        limit = getattr(self.model.config, "max_position_embeddings", 512)
-        self.max_length = min(self.tokenizer.model_max_length, limit)
-        self.device = preferred_device("auto")
-        self.model.to(self.device).eval()
-        self.precision = choose(precision, self.device.type)
+    def __init__(
+        self,
+        path: str | CrossEncoderModel,
+        *,
+        batch_size: int = 32,
+        precision: Precision = "fp32",
+    ) -> None:
+        self.model = load_cross_encoder(path) if isinstance(path, str) else path
+        self.precision = choose(precision, self.model.device.type)
+        self.execution = Execution(batch_size * self.model.contract.pair_length)
         self.work = PairWork()
 
     def key(self) -> str:
-        """Return a hash of the weights, the tokenizer, the length and the precision."""
-        tokenizer = self.tokenizer.backend_tokenizer
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        identity = f"{tokenizer.to_str()}\n{self.max_length}"
-        if self.precision != "fp32":
-            identity += f"\n{self.precision}"
-        return hash_state(self.model, hashlib.sha256(identity.encode()))
+        """Return a hash of the weights, the tokenizer, the template, the lengths and the precision."""
+        model = self.model
+        contract = model.contract.model_dump_json(exclude={"says_probability"})
+        identity = [
+            contract,
+            str(model.parts),
+            self.precision,
+            model.tokenization.fingerprint("query"),
+        ]
+        return hash_state(model, hashlib.sha256("\n".join(identity).encode()))
 
-    @torch.no_grad()
     def logits(self, pairs: Sequence[tuple[str, str]]) -> Float64[np.ndarray, " pairs"]:
-        """Score pairs: log-odds of being relevant. Longest pairs first, so that batches hold no padding.
+        """Score pairs: log-odds of being relevant.
 
-        A pair's batch depends only on the pairs given, so equal calls give equal bits.
+        What a pair is computed with depends only on the pairs given, so equal calls give equal bits.
         """
-        order = sorted(range(len(pairs)), key=lambda row: -sum(map(len, pairs[row])))
-        scores = np.empty(len(pairs))
-        for start in range(0, len(order), self.batch_size):
-            rows = order[start : start + self.batch_size]
-            inputs = self.tokenizer(
-                [pairs[row][0] for row in rows],
-                [pairs[row][1] for row in rows],
-                truncation="longest_first",
-                max_length=self.max_length,
-                padding=True,
-                return_tensors="pt",
-            ).to(self.device)
-            self._count(inputs)
-            with computing(self.precision, self.device.type):
-                found = self.model(**inputs).logits
-            logits = found.double().cpu().numpy()
-            scores[rows] = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
+        rows = {pair: row for row, pair in enumerate(dict.fromkeys(map(tuple, pairs)))}
+        distinct, scores = list(rows), np.empty(len(rows))
+        training = self.model.training
+        self.model.eval()
+        try:
+            for start in range(0, len(distinct), PAIRS_AT_ONCE):
+                block = distinct[start : start + PAIRS_AT_ONCE]
+                scores[start : start + len(block)] = self._score(block)
+        finally:
+            self.model.train(training)
         self.work.pairs += len(pairs)
-        return scores
-
-    def _count(self, inputs: Any) -> None:  # noqa: ANN401 - transformers is untyped
-        mask = inputs["attention_mask"]
-        tokens = int(mask.sum())
-        self.work.tokens += tokens
-        self.work.padding += mask.numel() - tokens
-        self.work.cut_documents += sum(bool(one.overflowing) for one in inputs.encodings or ())
+        return scores[[rows[query, document] for query, document in pairs]]
 
     def probabilities(self, pairs: Sequence[tuple[str, str]]) -> Float64[np.ndarray, " pairs"]:
         """Return the probability of each pair to be relevant."""
         probabilities: Float64[np.ndarray, " pairs"] = 1 / (1 + np.exp(-self.logits(pairs)))
         return probabilities
+
+    @torch.no_grad()
+    def _score(self, pairs: Sequence[tuple[str, str]]) -> Float64[np.ndarray, " pairs"]:
+        model = self.model
+        before = model.num_cut
+        joined = model.pairs_of(pairs)
+        self.work.cut_documents += model.num_cut - before
+        with computing(self.precision, model.device.type):
+            found = model.score(joined.to(model.device), self.execution)
+            self._count(joined)
+        scores: Float64[np.ndarray, " pairs"] = found.double().cpu().numpy()
+        return scores
+
+    def _count(self, pairs: Texts) -> None:
+        """Add up tokens, and the padding beside them where the backbone needs some."""
+        self.work.tokens += int(pairs.sizes.sum())
+        if not self.model.packs(pairs):
+            chunks = plan_chunks(pairs.sizes, self.execution.chunk_tokens, padded=True)
+            for rows in chunks:
+                sizes = pairs.sizes[rows]
+                self.work.padding += int((sizes.max() - sizes).sum())

@@ -20,7 +20,7 @@ from embedtrain.models.cross_encoder.build import (
     save_cross_encoder,
 )
 from embedtrain.models.cross_encoder.config import CrossEncoderConfig
-from embedtrain.models.cross_encoder.encoder import CrossEncoder
+from embedtrain.models.cross_encoder.encoder import CrossEncoderModel
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.dense.echo import refuse_no_room
 from embedtrain.models.dense.encoder import DenseEncoder
@@ -66,7 +66,7 @@ def load_model(path: str) -> TextModel:
 
 def save_model(model: TextModel, folder: Path) -> None:
     """Write a model in the layout that other libraries load, where they can express it."""
-    if isinstance(model, CrossEncoder):
+    if isinstance(model, CrossEncoderModel):
         save_cross_encoder(model, folder)
     else:
         assert isinstance(model, TextEncoder)

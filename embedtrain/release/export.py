@@ -17,7 +17,7 @@ from embedtrain.errors import UserError
 from embedtrain.files import appearing_folder, write_file
 from embedtrain.locks import owns
 from embedtrain.models.build import load_model, save_model
-from embedtrain.models.cross_encoder.encoder import CrossEncoder
+from embedtrain.models.cross_encoder.encoder import CrossEncoderModel
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.edits.lengthen import lengthen_weights
 from embedtrain.models.edits.shrink import shrink
@@ -158,7 +158,7 @@ def verify(model: TextModel, folder: Path) -> None:
     Raises:
         UserError: If a cosine is below 0.99999 or a coordinate differs by more than 1e-5.
     """
-    if isinstance(model, CrossEncoder):
+    if isinstance(model, CrossEncoderModel):
         verify_scores(model, folder, PROBES, reload_elsewhere)
         return
     assert isinstance(model, TextEncoder)

@@ -11,7 +11,7 @@ import torch
 
 from embedtrain.errors import UserError
 from embedtrain.models.chunking import Execution
-from embedtrain.models.cross_encoder.encoder import CrossEncoder
+from embedtrain.models.cross_encoder.encoder import CrossEncoderModel
 from embedtrain.precision import computing
 
 Reload = Callable[[Path, Path, str], subprocess.CompletedProcess[str]]
@@ -20,7 +20,9 @@ MAX_DIFFERENCE = 1e-5
 
 
 @torch.no_grad()
-def verify_scores(model: CrossEncoder, folder: Path, texts: Sequence[str], reload: Reload) -> None:
+def verify_scores(
+    model: CrossEncoderModel, folder: Path, texts: Sequence[str], reload: Reload
+) -> None:
     """Compare the scores of every two texts with those of the folder, loaded in a fresh process.
 
     The reader is sentence-transformers where it is installed and the template is the tokenizer's own, else embedtrain.
@@ -52,7 +54,7 @@ def verify_scores(model: CrossEncoder, folder: Path, texts: Sequence[str], reloa
         )
 
 
-def _is_whole(model: CrossEncoder, pair: tuple[str, str]) -> bool:
+def _is_whole(model: CrossEncoderModel, pair: tuple[str, str]) -> bool:
     """Whether no limit cuts a pair: readers cut in other ways."""
     query = len(model.tokenization.encode(pair[:1], "query").ids)
     document = len(model.tokenization.encode(pair[1:], "document").ids)

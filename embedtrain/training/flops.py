@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from embedtrain.models.backbone.few_shapes import rounded
 from embedtrain.models.backbone.word_table import WordTable
 from embedtrain.models.chunking import Execution, plan_chunks
-from embedtrain.models.cross_encoder.encoder import CrossEncoder
+from embedtrain.models.cross_encoder.encoder import CrossEncoderModel
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.flops import BackboneWork, Passes, Sight, count_backbone, count_linear
@@ -158,7 +158,7 @@ def _encoder_work(model: TextModel) -> EncoderWork:
     heads = [part for part in model.modules() if isinstance(part, nn.Linear)]
     inside = {id(part) for part in model.backbone.modules()}
     head = sum((count_linear(part) for part in heads if id(part) not in inside), NOTHING)
-    if isinstance(model, CrossEncoder):
+    if isinstance(model, CrossEncoderModel):
         return EncoderWork(backbone, per_text=head, fills=fills)
     return EncoderWork(backbone, per_token=head, fills=fills)
 

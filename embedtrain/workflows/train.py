@@ -211,8 +211,7 @@ def _fit(
 ) -> None:
     """Run the steps from ``start`` to the end; ``mined`` is what a refresh mines."""
     sources = prepared.sources
-    config = recipe.trainer
-    sizes = [len(source) for source in sources]
+    config, sizes = recipe.trainer, [len(source) for source in sources]
     num_steps = config.num_steps(rows_of_steps(recipe, sizes))
     if start.step >= num_steps or start.is_over:
         return

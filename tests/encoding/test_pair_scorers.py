@@ -5,9 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embedtrain.encoding.cross_encoder import CrossEncoder
 from embedtrain.encoding.pair_scorers import PairScorer, detect_kind, open_pair_scorer
-from embedtrain.encoding.pair_work import PairWork
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
 from embedtrain.models.build import load_encoder
@@ -47,15 +45,6 @@ def test_texts_that_repeat_and_blocks_change_no_score(bert, monkeypatch):
 def test_the_key_of_a_scorer_changes_with_its_precision(bert):
     one, other = (open_pair_scorer(bert, precision=name).key() for name in ("fp32", "bf16"))
     assert one != other
-
-
-def test_a_classifier_counts_tokens_padding_and_what_it_cuts(cross_encoder):
-    scorer = open_pair_scorer(cross_encoder)
-    assert isinstance(scorer, CrossEncoder)
-    scorer.max_length = 8
-    short = len(scorer.tokenizer("red cat", "a")["input_ids"])
-    scorer.logits([("red cat", "a"), ("red cat", "the cat runs over the small tree")])
-    assert scorer.work == PairWork(2, short + 8, 8 - short, 1)
 
 
 @pytest.mark.parametrize("name", ["LlamaForCausalLM", "Qwen3ForCausalLM"])

@@ -17,7 +17,7 @@ from embedtrain.models.backbone.lora import add_lora
 from embedtrain.models.backbone.pretrained import loading, quiet_transformers
 from embedtrain.models.chunking import Execution
 from embedtrain.models.cross_encoder.config import CrossEncoderConfig
-from embedtrain.models.cross_encoder.encoder import CrossEncoder
+from embedtrain.models.cross_encoder.encoder import CrossEncoderModel
 from embedtrain.models.cross_encoder.head import FIRST, LAST, ClassifierHead, keep_one_class
 from embedtrain.models.dense.layout import CONTRACT_FILE, read_contract, write_contract
 
@@ -44,7 +44,7 @@ def has_classifier(folder: Path) -> bool:
     return any(name.endswith("ForSequenceClassification") for name in found)
 
 
-def build_cross_encoder(config: CrossEncoderConfig, device: torch.device) -> CrossEncoder:
+def build_cross_encoder(config: CrossEncoderConfig, device: torch.device) -> CrossEncoderModel:
     """Load what a recipe or a folder names; a backbone without a head for classes gets a new one.
 
     Raises:
@@ -82,13 +82,23 @@ def build_cross_encoder(config: CrossEncoderConfig, device: torch.device) -> Cro
     return _assembled(config, loaded, is_new=is_new).to(device)
 
 
-def load_cross_encoder(path: str, *, packing: Packing = "auto") -> CrossEncoder:
-    """Load a sequence classifier, of whichever library, as it says."""
+def load_cross_encoder(path: str, *, packing: Packing = "auto") -> CrossEncoderModel:
+    """Load a sequence classifier, of whichever library, as it says.
+
+    Raises:
+        UserError: If it has no head for classes, or none that is known.
+    """
+    if not has_classifier(fetch(path)):
+        raise UserError(
+            path,
+            "has no head for classes, so its scores would be random",
+            cure="Give a sequence classifier, or train one with model.kind: cross_encoder",
+        )
     config = CrossEncoderConfig(kind="cross_encoder", backbone=path, packing=packing)
     return build_cross_encoder(config, preferred_device("auto"))
 
 
-def save_cross_encoder(model: CrossEncoder, folder: Path) -> None:
+def save_cross_encoder(model: CrossEncoderModel, folder: Path) -> None:
     """Write a classifier that transformers, sentence-transformers and servers of rerankers load."""
     folder.mkdir(parents=True, exist_ok=True)
     model.use_padded_attention()  # the name of the packed attention means nothing to other readers
@@ -110,7 +120,7 @@ def _is_of_head(name: str) -> bool:
     return any(part in (*FIRST, *LAST) for part in parts[:2])
 
 
-def _assembled(config: CrossEncoderConfig, loaded: Backbone, *, is_new: bool) -> CrossEncoder:
+def _assembled(config: CrossEncoderConfig, loaded: Backbone, *, is_new: bool) -> CrossEncoderModel:
     """Take a classifier apart and put a cross-encoder together; both must say the same of a pair."""
     whole, tokenizer = loaded.model, loaded.tokenizer
     tokenizer.truncation_side = "right"
@@ -126,7 +136,7 @@ def _assembled(config: CrossEncoderConfig, loaded: Backbone, *, is_new: bool) ->
     if config.lora is not None:
         add_lora(backbone.model, config.lora)
     head.float().requires_grad_(True)
-    model = CrossEncoder(backbone, contract, parts, whole, head, packing=config.packing)
+    model = CrossEncoderModel(backbone, contract, parts, whole, head, packing=config.packing)
     _refuse_other_scores(model, config)
     return model
 
@@ -201,7 +211,7 @@ def _settle_padding(whole: Any, tokenizer: Any, parts: PairParts) -> None:  # no
 
 
 @torch.no_grad()
-def _refuse_other_scores(model: CrossEncoder, config: CrossEncoderConfig) -> None:
+def _refuse_other_scores(model: CrossEncoderModel, config: CrossEncoderConfig) -> None:
     """Compare the score of a pair with that of the classifier, as transformers computes it."""
     whole, pair = model.whole, model.pairs_of([PROBE])
     inputs: Any = {"input_ids": pair.ids[None]}

@@ -17,7 +17,7 @@ from embedtrain.packed import Texts, upload
 from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side
 
 
-class CrossEncoder(TextModel):
+class CrossEncoderModel(TextModel):
     """Backbone and head: pairs in, one number each out, the raw log-odds of being relevant.
 
     Args:

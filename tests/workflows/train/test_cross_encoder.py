@@ -1,0 +1,204 @@
+"""A cross-encoder from its recipe to the folder that others load: the runs that encoders stand, it stands too."""
+
+import json
+import signal
+import sys
+
+import numpy as np
+import pytest
+import torch
+from forks import embedtrain, signal_on_call
+from pair_toys import marked_rows, save_classifier
+from places import SCRIPTS
+from rank_toys import exported_weights
+
+sys.path.insert(0, str(SCRIPTS))
+from distributed_cases import on_ranks
+
+from embedtrain.encoding.cross_encoder import CrossEncoder
+from embedtrain.errors import UserError
+from embedtrain.models.build import load_encoder
+from embedtrain.recipe.retrieval import load_recipe
+from embedtrain.release.export import export
+from embedtrain.release.servers import loading_problems
+from embedtrain.training.module import RetrievalModule
+from embedtrain.workflows.check import check
+from embedtrain.workflows.doctor import diagnose
+from embedtrain.workflows.train import resume, train
+
+QUERY = "red"
+DOCUMENTS = ["the small red house", "a cat sleeps near a tree", "blue"]
+PAIRS = [(QUERY, document) for document in DOCUMENTS]
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    found = [row | {"scores": [2.0, 1.0, 0.0, 0.0]} for row in marked_rows(40, 0)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in found))
+    return path
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    folder = save_classifier(tmp_path_factory.mktemp("start"), "bert")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+    (folder / "config.json").write_text(json.dumps(config))
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def sections(rows, start):
+    return {
+        "data": {"sources": [{"path": str(rows)}]},
+        "model": {"kind": "cross_encoder", "backbone": start, "query_length": 8, "length": 32},
+        "objective": {"name": "info_nce"},
+        "trainer": {
+            "steps": 6, "batch_size": 8, "chunk_tokens": 90, "learning_rate": 1e-3,
+            "checkpoint_every": 2, "log_every": 2, "rematerialize": True,
+        },
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(sections, tmp_path_factory):
+    return train(load_recipe(sections), tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.mark.usefixtures("fresh_reloads")
+def test_what_is_exported_scores_alike_everywhere(run, tmp_path):
+    from sentence_transformers import CrossEncoder as Theirs
+    from transformers import pipeline
+
+    ours = CrossEncoder(str(run.model)).logits(PAIRS)
+    assert np.ptp(ours) > 1e-3
+    theirs = Theirs(str(run.model), device="cpu")
+    assert isinstance(theirs.activation_fn, torch.nn.Identity)
+    assert np.allclose(theirs.predict(PAIRS), ours, atol=1e-5)
+    classify = pipeline("text-classification", model=str(run.model), function_to_apply="none")
+    inputs = [{"text": query, "text_pair": document} for query, document in PAIRS]
+    assert np.allclose([one["score"] for one in classify(inputs)], ours, atol=1e-5)
+    again = export(run.path, tmp_path / "again")
+    assert np.allclose(CrossEncoder(str(again)).logits(PAIRS), ours, atol=1e-6)
+    twice = export(again, tmp_path / "twice")
+    assert np.allclose(CrossEncoder(str(twice)).logits(PAIRS), ours, atol=1e-6)
+    with pytest.raises(UserError, match="exported as it is"):
+        export(again, tmp_path / "less", layer=1)
+
+
+def test_servers_take_the_folder_for_a_reranker(run):
+    config = json.loads((run.model / "config.json").read_text())
+    assert config["architectures"] == ["BertForSequenceClassification"]
+    assert config["id2label"] == {"0": "LABEL_0"}
+    assert json.loads((run.model / "tokenizer_config.json").read_text())["model_max_length"] == 32
+    assert not (run.model / "modules.json").exists()
+    assert loading_problems(run.model) == {"text-embeddings-inference": [], "vLLM": []}
+    card = (run.model / "README.md").read_text()
+    assert "pipeline_tag: text-ranking" in card
+    assert "only the order" in card
+
+
+def test_it_is_no_encoder(run):
+    with pytest.raises(UserError, match="is a cross-encoder, which reads queries"):
+        load_encoder(str(run.model))
+
+
+def test_the_log_says_how_pairs_are_scored(run):
+    header, *lines = run.metrics.read_text().splitlines()
+    for name in ("pair_accuracy", "score_positive", "score_negative", "score_std"):
+        assert f"train/{name}" in header.split(",")
+    assert [line.split(",")[0] for line in lines] == ["0", "2", "4"]
+
+
+def test_a_killed_run_ends_with_the_same_bits(sections, run, tmp_path):
+    (tmp_path / "recipe.yaml").write_text(json.dumps(sections | {"description": "x"}))
+    done = embedtrain(
+        ["train", tmp_path / "recipe.yaml", "--output", tmp_path / "run"],
+        before=lambda: signal_on_call(RetrievalModule, "training_step", 4, signal.SIGKILL),
+    )
+    assert done.returncode == -signal.SIGKILL
+    resume(tmp_path / "run")
+    ours, theirs = exported_weights(tmp_path / "run"), exported_weights(run.path)
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def train_on_rank(sections, overrides, folder):
+    train(load_recipe(sections, overrides), folder)
+
+
+@pytest.mark.usefixtures("forked")
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_ranks_train_what_one_trains(strategy, sections, tmp_path):
+    plain = ["model.dropout=0.0", "trainer.steps=4"]
+    train(load_recipe(sections, plain), tmp_path / "alone")
+    shared = [*plain, "trainer.devices=2", f"trainer.strategy={strategy}"]
+    on_ranks(2, train_on_rank, sections, shared, tmp_path / "ranks")
+    ours, theirs = exported_weights(tmp_path / "ranks"), exported_weights(tmp_path / "alone")
+    error = sum(float((value - theirs[name]).square().sum()) for name, value in ours.items())
+    norm = sum(float(value.square().sum()) for value in theirs.values())
+    assert (error / norm) ** 0.5 < 1e-4
+
+
+@pytest.mark.usefixtures("forked")
+def test_sources_may_have_objectives_of_their_own(sections, rows, tmp_path):
+    graded = {"path": str(rows), "objective": {"name": "rank_net", "weights": "ndcg_loss2pp"}}
+    sources = [{"path": str(rows), "objective": {"name": "binary_cross_entropy"}}, graded]
+    recipe = load_recipe(sections | {"data": {"sources": sources}})
+    assert [one.temperature for one in recipe.objectives[1:]] == [1.0]
+    assert (recipe.objectives[0].scale, recipe.objectives[0].bias) == (1.0, 0.0)
+    train(recipe, tmp_path / "run")
+
+
+@pytest.mark.usefixtures("forked")
+def test_scores_of_binary_cross_entropy_are_probabilities_to_readers(sections, tmp_path):
+    objective = {"name": "binary_cross_entropy", "positive_weight": 3}
+    run = train(load_recipe(sections | {"objective": objective}), tmp_path / "run")
+    config = json.loads((run.model / "config.json").read_text())
+    assert config["sentence_transformers"]["activation_fn"].endswith("Sigmoid")
+    assert "log-odds of being relevant" in (run.model / "README.md").read_text()
+
+
+@pytest.mark.usefixtures("forked")
+def test_adapters_are_trained_and_folded_in(sections, tmp_path):
+    overrides = ["model.lora={rank: 2}", "trainer.learning_rate=0.01"]
+    run = train(load_recipe(sections, overrides), tmp_path / "run")
+    assert (run.adapter / "adapter_model.safetensors").is_file()
+    before, after = CrossEncoder(sections["model"]["backbone"]), CrossEncoder(str(run.model))
+    assert not np.allclose(before.logits(PAIRS), after.logits(PAIRS), atol=1e-3)
+    resumed = torch.load(sorted(run.checkpoints.glob("step-*"))[-1])["state_dict"]
+    assert all("lora_" in name or ".head." in name for name in resumed), "the rest is frozen"
+
+
+@pytest.mark.usefixtures("forked")
+def test_a_backbone_without_a_head_gets_one(sections, bert, tmp_path):
+    run = train(load_recipe(sections, [f"model.backbone={bert}"]), tmp_path / "run")
+    assert CrossEncoder(str(run.model)).logits(PAIRS).shape == (3,)
+
+
+def test_the_doctor_and_the_check_know_pairs(sections):
+    recipe = load_recipe(sections, ["model.dropout=0.0"])
+    assert diagnose(recipe).healthy
+    report = check(recipe)
+    assert report.estimate.tokens_per_step > 8 * 4 * 5
+    assert report.estimate.plan.parts["vectors"] == 0
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("objective={name: cosine_regression}", "needs vectors.*use one of binary_cross_entropy"),
+        ("objective={name: info_nce, negatives: all}", "more than the scores of a query's own"),
+        ("objective={name: matryoshka, dims: [8], inner: {name: info_nce}}", "needs vectors"),
+        ("evaluation={path: x}", "drop evaluation"),
+        ("model.length=3", "model.length leaves nothing for a document beside 3 tokens"),
+        ("model.length=100", "more than the 66 tokens"),
+        ("model.template='{document} {query}'", "must hold {query} and then {document}"),
+        ("model.lora={frozen: nf4}", "cannot be nf4"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(override, words, sections, tmp_path):
+    with pytest.raises(UserError, match=words):
+        train(load_recipe(sections, [override]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

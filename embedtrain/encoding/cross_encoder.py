@@ -59,7 +59,8 @@ class CrossEncoder:
 
         What a pair is computed with depends only on the pairs given, so equal calls give equal bits.
         """
-        rows = {pair: row for row, pair in enumerate(dict.fromkeys(map(tuple, pairs)))}
+        known = dict.fromkeys((query, document) for query, document in pairs)
+        rows = {pair: row for row, pair in enumerate(known)}
         distinct, scores = list(rows), np.empty(len(rows))
         training = self.model.training
         self.model.eval()

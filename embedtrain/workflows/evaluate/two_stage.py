@@ -38,6 +38,7 @@ from embedtrain.workflows.evaluate.first_stage import (
     FirstStage,
     is_model,
     read_ranking,
+    refuse_model_settings,
     search_model,
     search_words,
 )
@@ -135,10 +136,7 @@ def _refuse_odd(first: str, wish: Wish) -> None:
         raise UserError("--rerank", "compares with its own first stage", cure=cure)
     if current_shard().ranks > 1:
         raise UserError("--rerank", "runs in one process", cure="Start it without torchrun")
-    ours = wish.instruction, wish.long_inputs, wish.late_chunks
-    if not is_model(first) and any(one is not None for one in ours):
-        problem = "is for a first stage that is a model"
-        raise UserError("--instruction, --long-inputs, --late-chunks", problem, got=first)
+    refuse_model_settings(first, wish.instruction, wish.long_inputs, wish.late_chunks)
 
 
 def _open(wish: Wish) -> list[Retrieval]:

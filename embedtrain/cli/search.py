@@ -11,8 +11,9 @@ from embedtrain.cli.options import (
     LongInputsOption,
     ModelArgument,
     PrecisionOption,
-    RerankKindOption,
+    RerankAsOption,
     RerankOption,
+    RerankTemplateOption,
 )
 from embedtrain.errors import UserError
 
@@ -46,7 +47,8 @@ def search(
     late_chunks: LateChunksOption = None,
     precision: PrecisionOption = "auto",
     rerank: RerankOption = None,
-    rerank_kind: RerankKindOption = None,
+    rerank_as: RerankAsOption = None,
+    rerank_template: RerankTemplateOption = None,
     depth: Annotated[
         int, typer.Option(min=1, help="With --rerank: results that are ordered anew.")
     ] = 50,
@@ -63,9 +65,11 @@ def search(
     if rerank is not None:
         if like or unlike:
             raise UserError("--rerank", "orders the results of a query, not those of --like")
+        from embedtrain.encoding.language.settings import LanguageSettings
         from embedtrain.encoding.pair_scorers import open_pair_scorer
 
-        second = open_pair_scorer(rerank, kind=rerank_kind, precision=precision)
+        language = LanguageSettings(template=rerank_template)
+        second = open_pair_scorer(rerank, kind=rerank_as, precision=precision, language=language)
     searcher = Searcher(
         model, data, split, instruction, longer, late_chunks, precision, second, depth
     )

@@ -11,8 +11,9 @@ from embedtrain.cli.options import (
     LongInputsOption,
     ModelArgument,
     PrecisionOption,
-    RerankKindOption,
+    RerankAsOption,
     RerankOption,
+    RerankTemplateOption,
 )
 from embedtrain.errors import UserError
 
@@ -90,7 +91,8 @@ def evaluate(
     late_chunks: LateChunksOption = None,
     precision: PrecisionOption = "auto",
     rerank: RerankOption = None,
-    rerank_kind: RerankKindOption = None,
+    rerank_as: RerankAsOption = None,
+    rerank_template: RerankTemplateOption = None,
     top: Annotated[
         int, typer.Option(min=1, help="With --rerank: results of a query that are ordered anew.")
     ] = 100,
@@ -138,9 +140,11 @@ def evaluate(
     if rerank is None:
         results = evaluate_tasks(model, wish, output)
     else:
+        from embedtrain.encoding.language.settings import LanguageSettings
         from embedtrain.workflows.evaluate.two_stage import Reranking, evaluate_two_stages
 
-        second = Reranking(rerank, rerank_kind, top, blend)
+        language = LanguageSettings(template=rerank_template)
+        second = Reranking(rerank, rerank_as, top, blend, language=language)
         results = evaluate_two_stages(model, wish, second, output)
     for result in results if current_shard().is_first else ():
         for table in result_tables(result):

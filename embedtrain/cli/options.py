@@ -58,13 +58,17 @@ PrecisionOption = Annotated[
 RerankOption = Annotated[
     str | None,
     typer.Option(
-        help="A model that orders the results anew: a cross-encoder, or an encoder of either kind; a folder or "
-        "a Hub id."
+        help="A model that orders the results anew: a cross-encoder, an encoder of either kind, or a language "
+        "model; a folder, a Hub id or a .gguf file."
     ),
 ]
-RerankKindOption = Annotated[
-    Literal["cross_encoder", "encoder"] | None,
+RerankAsOption = Annotated[
+    Literal["cross_encoder", "encoder", "yes_no", "likelihood"] | None,
     typer.Option(help="What that model is; left out: as its config.json says."),
+]
+RerankTemplateOption = Annotated[
+    str | None,
+    typer.Option(help="What that model reads, if it is a language model; as for embedtrain score."),
 ]
 
 

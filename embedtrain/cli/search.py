@@ -11,12 +11,16 @@ from embedtrain.cli.options import (
     LongInputsOption,
     ModelArgument,
     PrecisionOption,
+    RerankAsOption,
+    RerankOption,
+    RerankTemplateOption,
 )
 from embedtrain.errors import UserError
 
 EXAMPLES = (
     'embedtrain search runs/quickstart/model "split a list into chunks of equal size"',
     'embedtrain search runs/my/model "what I look for" --data documents.jsonl --top 10',
+    'embedtrain search runs/my/model "what I look for" --rerank my-reranker --depth 50',
 )
 
 
@@ -42,8 +46,14 @@ def search(
     long_inputs: LongInputsOption = None,
     late_chunks: LateChunksOption = None,
     precision: PrecisionOption = "auto",
+    rerank: RerankOption = None,
+    rerank_as: RerankAsOption = None,
+    rerank_template: RerankTemplateOption = None,
+    depth: Annotated[
+        int, typer.Option(min=1, help="With --rerank: results that are ordered anew.")
+    ] = 50,
 ) -> None:
-    """Search documents, once or interactively."""
+    """Search documents, once or interactively; MODEL may also be `bm25`."""
     if query is not None and (like or unlike):
         raise UserError("--like", "takes the place of a query", cure="Give one of them")
     from embedtrain.cli.printing import print_hits
@@ -51,7 +61,18 @@ def search(
     from embedtrain.workflows.search import Searcher
 
     longer = parse_long_inputs(long_inputs)
-    searcher = Searcher(model, data, split, instruction, longer, late_chunks, precision)
+    second = None
+    if rerank is not None:
+        if like or unlike:
+            raise UserError("--rerank", "orders the results of a query, not those of --like")
+        from embedtrain.encoding.language.settings import LanguageSettings
+        from embedtrain.encoding.pair_scorers import open_pair_scorer
+
+        language = LanguageSettings(template=rerank_template)
+        second = open_pair_scorer(rerank, kind=rerank_as, precision=precision, language=language)
+    searcher = Searcher(
+        model, data, split, instruction, longer, late_chunks, precision, second, depth
+    )
     if like or unlike:
         print_hits(searcher.search_sets(like or [], unlike or [], top))
     elif query is not None:

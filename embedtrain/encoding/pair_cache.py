@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float32, Float64
 
 from embedtrain.encoding.encoder_pairs import EncoderPairs
+from embedtrain.encoding.language.likelihood import Likelihood
 from embedtrain.encoding.pair_scorers import PairScorer
 from embedtrain.errors import UserError
 from embedtrain.outside import reading, writing
@@ -98,7 +99,7 @@ def score_once(
     progress(len(pairs) - int(np.isnan(scores).sum()))
     new: dict[tuple[str, str], float] = {}
     seconds, wanted = 0.0, list(missing)
-    if isinstance(scorer, EncoderPairs):  # a document that many queries found is encoded once
+    if isinstance(scorer, EncoderPairs | Likelihood):  # these read a document once for many queries
         wanted.sort(key=itemgetter(1))
     for start in range(0, len(wanted), PAIRS_AT_ONCE):
         block = wanted[start : start + PAIRS_AT_ONCE]

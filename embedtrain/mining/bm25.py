@@ -8,9 +8,9 @@ from jaxtyping import Float32
 from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, PositiveFloat
 
-from embedtrain.data.batches import pad_rows
 from embedtrain.mining.search import CandidateSource, best_rows
 from embedtrain.mining.task import MiningTask
+from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.section import Section
 
 
@@ -61,6 +61,15 @@ class Bm25Index:
             found = self.index.get_scores(known) if known else np.zeros(self.num_documents)
             yield found.astype(np.float32)
 
+    def search(self, queries: Sequence[str], num_results: int) -> SearchResult:
+        """Return the best documents that share a word with each query, best first."""
+        result = SearchResult.empty(len(queries), min(num_results, self.num_documents))
+        for row, scores in enumerate(self.scores(queries)):
+            best = best_rows(scores, num_results)
+            result.indices[row, : len(best)] = best
+            result.scores[row, : len(best)] = scores[best]
+        return result
+
     def _words(self, texts: Sequence[str]) -> list[list[str]]:
         import bm25s
 
@@ -78,8 +87,7 @@ def open_bm25(config: Bm25Search, name: str, task: MiningTask) -> CandidateSourc
     index = Bm25Index(config, task.documents)
 
     def search(rows: NDArray[np.int64], depth: int) -> NDArray[np.int64]:
-        queries = [task.queries[row] for row in rows.tolist()]
-        return pad_rows([best_rows(scores, depth) for scores in index.scores(queries)])
+        return index.search([task.queries[row] for row in rows.tolist()], depth).indices
 
     report = {"kind": "bm25", "bm25s_version": index.version, "k1": config.k1, "b": config.b}
     return CandidateSource(name, config.quota, search, report)

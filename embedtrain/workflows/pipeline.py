@@ -26,6 +26,7 @@ from embedtrain.stopping import going_on
 from embedtrain.training.fitting import how_to_go_on
 from embedtrain.training.ranks.processes import is_rank
 from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks
+from embedtrain.workflows.evaluate.two_stage import Reranking, evaluate_two_stages
 from embedtrain.workflows.mine import mine
 from embedtrain.workflows.rotate import rotate
 from embedtrain.workflows.score import score
@@ -78,10 +79,15 @@ class EvaluateStage(Section):
     """As ``embedtrain evaluate``; leaves ``scores.json`` behind."""
 
     model: str
-    """``stage:NAME/model``, a folder or a Hub id."""
+    """``stage:NAME/model``, a folder or a Hub id; with ``rerank`` also ``bm25``."""
     path: str
     """A BEIR folder, or ``python_docs``."""
     split: str = "test"
+    rerank: str | None = None
+    """What orders the results anew: ``stage:NAME/model``, a folder or a Hub id; the test is with the first stage
+    then."""
+    top: Count = 100
+    """With ``rerank``: results of a query that it orders."""
     baseline: str | None = None
     """``stage:NAME/scores.json`` of an earlier evaluation, for a paired test."""
     precision: Precision = "auto"
@@ -232,7 +238,11 @@ def _run_stage(stage: Stage, output: Path) -> None:
         wish = Wish(
             [test.path], test.split, "retrieval", baseline=baseline, precision=test.precision
         )
-        evaluate_tasks(test.model, wish, folder / "scores.json")
+        if test.rerank is None:
+            evaluate_tasks(test.model, wish, folder / "scores.json")
+        else:
+            second = Reranking(test.rerank, top=test.top)
+            evaluate_two_stages(test.model, wish, second, folder / "scores.json")
 
 
 def _train(recipe: Path, folder: Path) -> None:

@@ -10,9 +10,13 @@ from numpy.typing import NDArray
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.encoding.cache import embed_once, model_key
+from embedtrain.encoding.pair_cache import score_once
+from embedtrain.encoding.pair_scorers import PairScorer
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
+from embedtrain.evaluation.measures.second_stage import reorder
 from embedtrain.files import default_cache
+from embedtrain.mining.bm25 import Bm25Index, Bm25Search
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.late_chunking import chunk_late
@@ -25,6 +29,7 @@ from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.retrieval.dense.sets import set_query
 from embedtrain.retrieval.search import for_many_searches, search
 from embedtrain.workflows.encode.file import DOCUMENT_COLUMNS, read_texts
+from embedtrain.workflows.evaluate.first_stage import BM25, refuse_model_settings
 from embedtrain.workflows.prepare import load_task, open_data
 
 
@@ -42,7 +47,7 @@ class Searcher:
     """A model and an encoded corpus.
 
     Args:
-        model: Model folder, run's ``model/`` or Hub id.
+        model: Model folder, run's ``model/`` or Hub id; or ``bm25``.
         data: A BEIR folder, ``python_docs`` or a ``.jsonl`` of documents; None takes what the run that
             made the model was evaluated on.
         split: Split of ``data``, where it has splits.
@@ -50,6 +55,8 @@ class Searcher:
         long_inputs: How documents may be longer than the model was trained on.
         late_chunks: Tokens of a chunk, where documents are found by their best chunk.
         precision: What the network computes in.
+        second: What orders the first results anew, if anything does.
+        depth: How many of them.
     """
 
     def __init__(
@@ -61,10 +68,11 @@ class Searcher:
         long_inputs: LongInputs | None = None,
         late_chunks: int | None = None,
         precision: Precision = "auto",
+        second: PairScorer | None = None,
+        depth: int = 50,
     ) -> None:
+        self.second, self.depth, self.precision = second, depth, precision
         task = _find_task(model, data, split)
-        encoder = lengthen_encoder(load_encoder(model, instruction=instruction), long_inputs)
-        self.model, self.precision = chunk_late(encoder, late_chunks), precision
         if task is None:
             lines: dict[str, int] = {}  # rows that share a document hold one document
             for number, text in enumerate(read_texts(Path(str(data)), None, DOCUMENT_COLUMNS), 1):
@@ -72,16 +80,38 @@ class Searcher:
             self.texts, self.ids = list(lines), list(map(str, lines.values()))
         else:
             self.texts, self.ids = task.documents, task.document_ids
+        if model == BM25:
+            refuse_model_settings(model, instruction, long_inputs, late_chunks)
+            self.model, self._find = None, Bm25Index(Bm25Search(), self.texts).search
+            return
+        encoder = lengthen_encoder(load_encoder(model, instruction=instruction), long_inputs)
+        self.model = chunk_late(encoder, late_chunks)
         key, cache = model_key(self.model), default_cache()
         kept = embed_once(self.model, key, self.texts, "document", cache, precision=precision)
         self.embeddings = for_many_searches(kept, interaction_of(self.model), self.model.device)
+        self._find = self._find_near
 
     def search(self, query: str, num_results: int = 5) -> list[Hit]:
-        """Return the best documents for a query, best first."""
-        vector = encode_texts(self.model, [query], "query", precision=self.precision)
+        """Return the best documents for a query, best first.
+
+        With a second stage they come in its order and with its scores; what it has not seen follows.
+        """
+        if self.second is None:
+            found = self._find([query], num_results)
+        else:
+            found = self._find([query], max(num_results, self.depth))
+            shown = found.indices[:, : self.depth]
+            pairs = [(query, self.texts[index]) for index in shown[0].tolist() if index >= 0]
+            scores = np.full(shown.shape, -np.inf, dtype=np.float32)
+            scores[shown >= 0] = score_once(self.second, pairs, "--rerank", None).scores
+            found = reorder(found, scores, shown.shape[1])
+        return list_hits(found, self.ids, self.texts)[0][:num_results]
+
+    def _find_near(self, queries: Sequence[str], num_results: int) -> SearchResult:
+        assert self.model is not None
+        vectors = encode_texts(self.model, queries, "query", precision=self.precision)
         interaction, device = interaction_of(self.model), self.model.device
-        found = search(vector, self.embeddings, num_results, interaction, device)
-        return list_hits(found, self.ids, self.texts)[0]
+        return search(vectors, self.embeddings, num_results, interaction, device)
 
     def search_sets(
         self, like: Sequence[Path], unlike: Sequence[Path] = (), num_results: int = 5

@@ -106,11 +106,11 @@ class PairCost(Section):
     num_scored: int
     """Now; the others were known from before."""
     pairs_per_second: float
-    tokens_per_pair: float
-    """Without padding; 0 where texts are encoded apart."""
-    padding: float
+    tokens_per_pair: float | None
+    """Without padding; None, as the two below, where texts are encoded apart."""
+    padding: float | None
     """Share of the computed places that held no token."""
-    cut_documents: float
+    cut_documents: float | None
     """Share of the pairs that were too long to be read whole."""
     price_per_thousand_queries: float | None = None
     """Of both stages, as far as they were timed, at a price of the machine."""
@@ -123,6 +123,8 @@ class TwoStage(Section):
     second: EvaluatedModel
     top: int
     """Results of a query that the second stage saw."""
+    first_seconds: float | None = None
+    """Time of a query in the first stage, where it is known."""
     baseline: dict[str, Interval]
     """The first stage's own scores."""
     ceiling: dict[str, float]

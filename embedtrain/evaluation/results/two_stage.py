@@ -48,7 +48,7 @@ def describe_stages(
         by_depth: The result at each depth, in rising order, each compared with ``baseline``.
         ceiling: Scores of the best order of the results of the last depth.
         reachable: Whether a query has a relevant document among them.
-        seconds: Time of a query at each depth, both stages, where it is known.
+        seconds: Time of a query at each depth, both stages, where it is known; of the first alone at depth 0.
         cost: What scoring them took.
     """
     top, result = list(by_depth.items())[-1]
@@ -64,6 +64,7 @@ def describe_stages(
         first=first,
         second=second,
         top=top,
+        first_seconds=seconds[0],
         baseline=baseline.metrics,
         ceiling=mean_scores(ceiling),
         reachable=fmean(reachable.values()),
@@ -97,32 +98,33 @@ def _tell_depths(
 
 def depth_table(stages: TwoStage, main: str, style: box.Box) -> Table:
     """Lay out the main metric and the time of a query at each depth, the first stage above."""
-    title = metric_title(main)
-    table = Table(
-        "results ordered anew", box=style, caption=escape(". ".join(notes(stages, main))),
-        caption_justify="left",
-    )  # fmt: skip
-    timed = any(one.seconds_per_query is not None for one in stages.depths)
-    for heading in (title, "difference", "p (Holm)", *(["seconds per query"] if timed else [])):
+    caption = escape("; ".join(notes(stages, main)))
+    headings, rows = depth_rows(stages, main)
+    table = Table(headings[0], box=style, caption=caption, caption_justify="left")
+    for heading in headings[1:]:
         table.add_column(heading, justify="right")
-    for row in depth_rows(stages, main):
+    for row in rows:
         table.add_row(*row)
     return table
 
 
-def depth_rows(stages: TwoStage, main: str) -> list[list[str]]:
-    """Return a row for the first stage, each depth and the best order that was possible."""
-    rows = [["none: the first stage", f"{stages.baseline[main].value:.3f}"]]
+def depth_rows(stages: TwoStage, main: str) -> tuple[list[str], list[list[str]]]:
+    """Return headings, and rows for the first stage, each depth and the best order that was possible."""
+    rows = [["none: the first stage", f"{stages.baseline[main].value:.3f}", "", ""]]
+    seconds = [stages.first_seconds]
     for one in stages.depths:
         paired = one.difference
         shown = show_difference(paired.difference, paired.low, paired.high, paired.num)
-        cells = [f"{one.depth:,}", f"{one.metrics[main]:.3f}", shown]
-        cells.append(show_p_value(one.adjusted_p_value))
-        if one.seconds_per_query is not None:
-            cells.append(show_seconds(one.seconds_per_query))
-        rows.append(cells)
-    best = f"{stages.ceiling[main]:.3f}"
-    return [*rows, [f"{stages.top:,}, in the best order", best]]
+        p_value = show_p_value(one.adjusted_p_value)
+        rows.append([f"{one.depth:,}", f"{one.metrics[main]:.3f}", shown, p_value])
+        seconds.append(one.seconds_per_query)
+    rows.append([f"{stages.top:,}, in the best order", f"{stages.ceiling[main]:.3f}", "", ""])
+    headings = ["results ordered anew", metric_title(main), "difference", "p (Holm)"]
+    if any(one is not None for one in seconds):
+        headings.append("per query")
+        times = ["" if one is None else show_seconds(one) for one in (*seconds, None)]
+        rows = [[*row, time] for row, time in zip(rows, times, strict=True)]
+    return headings, rows
 
 
 def notes(stages: TwoStage, main: str) -> list[str]:
@@ -138,11 +140,10 @@ def notes(stages: TwoStage, main: str) -> list[str]:
     if cost is None:
         return said
     speed = f"{cost.pairs_per_second:,.1f} pairs/s"
-    if cost.tokens_per_pair:
+    if cost.tokens_per_pair is not None:
         speed += f" of {cost.tokens_per_pair:,.0f} tokens, {cost.padding:.1%} padding"
-    said.append(
-        f"{speed}, {cost.cut_documents:.1%} of the pairs cut, on {describe_place(cost.machine)}"
-    )
+        speed += f", {cost.cut_documents:.1%} of the pairs cut"
+    said.append(f"{speed}, on {describe_place(cost.machine)}")
     if cost.num_scored < cost.num_pairs:
         said.append(
             f"{cost.num_pairs - cost.num_scored:,} of {cost.num_pairs:,} pairs known before"
@@ -152,13 +153,8 @@ def notes(stages: TwoStage, main: str) -> list[str]:
     return said
 
 
-def quality_by_seconds(
-    stages: TwoStage, main: str, first_seconds: float
-) -> list[tuple[float, float]]:
-    """Return the points of quality against seconds per query, the first stage before the depths."""
-    points = [
-        (one.seconds_per_query, one.metrics[main])
-        for one in stages.depths
-        if one.seconds_per_query is not None
-    ]
-    return [(first_seconds, stages.baseline[main].value), *points] if points else []
+def quality_by_seconds(stages: TwoStage, main: str) -> list[tuple[float, float]]:
+    """Return points of quality against seconds per query, the first stage before the depths; none if untimed."""
+    points = [(stages.first_seconds, stages.baseline[main].value)]
+    points += [(one.seconds_per_query, one.metrics[main]) for one in stages.depths]
+    return [(seconds, quality) for seconds, quality in points if seconds is not None]

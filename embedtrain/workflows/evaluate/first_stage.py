@@ -1,7 +1,6 @@
 """What finds the documents that a second stage orders anew: a model, BM25, or a ranking from a file."""
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +24,6 @@ from embedtrain.evaluation.results.result import EvaluatedModel
 from embedtrain.evaluation.tasks.retrieval import Retrieval
 from embedtrain.evaluation.tasks.subject import Subject
 from embedtrain.mining.bm25 import Bm25Index, Bm25Search
-from embedtrain.mining.search import best_rows
 from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.workflows.evaluate.cost import measure_cost
 
@@ -48,6 +46,17 @@ def is_model(first: str) -> bool:
     return first != BM25 and not first.startswith(RUN)
 
 
+def refuse_model_settings(first: str, *settings: object) -> None:
+    """Refuse settings of a model where there is none.
+
+    Raises:
+        UserError: If one of them is given.
+    """
+    if not is_model(first) and any(one is not None for one in settings):
+        problem = "are for a first stage that is a model"
+        raise UserError("--instruction, --long-inputs and --late-chunks", problem, got=first)
+
+
 def search_model(
     subject: Subject, task: Retrieval, depth: int, *, timed: bool, price: float | None
 ) -> FirstStage:
@@ -66,19 +75,10 @@ def search_words(
     index, per_second = measure_throughput(
         lambda: Bm25Index(config, task.documents), len(task.documents)
     )
-
-    def search(queries: Sequence[str]) -> SearchResult:
-        result = SearchResult.empty(len(queries), min(depth, len(task.documents)))
-        for row, scores in enumerate(index.scores(queries)):
-            best = best_rows(scores, depth)
-            result.indices[row, : len(best)] = best
-            result.scores[row, : len(best)] = scores[best]
-        return result
-
     cost = None
     if timed:
         latency = measure_latency(
-            lambda query: search([query]), task.queries, num_calls=TIMED_QUERIES
+            lambda query: index.search([query], depth), task.queries, num_calls=TIMED_QUERIES
         )
         cost = Efficiency(
             machine=describe_machine(),
@@ -92,8 +92,9 @@ def search_words(
         )
     settings = {"k1": config.k1, "b": config.b, "bm25s": index.version}
     weights = hashlib.sha256(f"bm25 {settings}".encode()).hexdigest()
+    found = index.search(task.queries, depth)
     model = EvaluatedModel(name=BM25, weights=weights, settings=settings)
-    return FirstStage(model, in_trec_order(search(task.queries), task.document_ids), cost)
+    return FirstStage(model, in_trec_order(found, task.document_ids), cost)
 
 
 def read_ranking(path: Path, task: RetrievalTask, depth: int) -> FirstStage:

@@ -34,7 +34,7 @@ class StageCost:
     """What two stages cost together; all None where nothing was timed."""
 
     seconds: Mapping[int, float | None]
-    """Time of a query at each depth: of the second stage alone where that of the first is not known."""
+    """Time of a query at each depth: of the second stage alone where that of the first, depth 0, is not known."""
     pairs: PairCost | None = None
     whole: Efficiency | None = None
     """The first stage's cost, with the time of both in each query."""
@@ -48,7 +48,7 @@ def stage_cost(
 ) -> StageCost:
     """Work out what a query costs at each of some rising depths, on this machine at its price."""
     if timing is None:
-        return StageCost(dict.fromkeys(depths))
+        return StageCost(dict.fromkeys([0, *depths]))
     indices = stage.found.indices
     first = 0.0 if stage.cost is None else stage.cost.query_latency.mean_seconds
     per_pair = timing.seconds / timing.num_timed
@@ -62,15 +62,15 @@ def stage_cost(
         num_pairs=timing.num_pairs,
         num_scored=timing.num_scored,
         pairs_per_second=1 / per_pair,
-        tokens_per_pair=work.tokens / timing.num_timed,
-        padding=work.padding / max(work.tokens + work.padding, 1),
-        cut_documents=work.cut_documents / timing.num_timed,
+        tokens_per_pair=work.tokens / timing.num_timed if work.tokens else None,
+        padding=work.padding / (work.tokens + work.padding) if work.tokens else None,
+        cut_documents=work.cut_documents / timing.num_timed if work.tokens else None,
         price_per_thousand_queries=None
         if price_per_hour is None
         else price_per_hour / 3600 * 1000 * last,
     )
     whole = None if stage.cost is None else _slower(stage.cost, last - first, price_per_hour)
-    return StageCost(seconds, pairs, whole)
+    return StageCost({0: first if stage.cost else None, **seconds}, pairs, whole)
 
 
 def _slower(cost: Efficiency, seconds: float, per_hour: float | None) -> Efficiency:

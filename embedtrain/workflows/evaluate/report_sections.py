@@ -15,6 +15,7 @@ from embedtrain.evaluation.results.pareto import LABELS, as_point, draw_pareto
 from embedtrain.evaluation.results.plots import draw_curve, draw_scores
 from embedtrain.evaluation.results.report import compare
 from embedtrain.evaluation.results.result import EvaluationResult
+from embedtrain.evaluation.results.two_stage import depth_rows, notes, quality_by_seconds
 from embedtrain.evaluation.results.wording import (
     cost_rows,
     count_queries,
@@ -166,6 +167,19 @@ def cost_section(subject: Subject) -> list[Section]:
         pieces.append(figures([draw_pareto(points, metric, cost) for cost in told]))
         pieces.append(paragraph("On the line: beaten by none on both quality and this cost."))
     return [("Cost", pieces), *_dimensions(group, metric)]
+
+
+def depth_section(subject: Subject) -> list[Section]:
+    """List what ordering the first results anew gave at each depth, and draw quality against time."""
+    stages = subject.result.two_stage
+    if stages is None:
+        return []
+    main = next(iter(subject.result.metrics))
+    headings, rows = depth_rows(stages, main)
+    pieces = [table(headings, rows), paragraph(f"{'; '.join(notes(stages, main))}.")]
+    if len(points := quality_by_seconds(stages, main)) > 1:
+        pieces.insert(0, figures([draw_curve(points, metric_title(main), "seconds per query")]))
+    return [("Results ordered anew", pieces)]
 
 
 def _dimensions(group: Mapping[str, EvaluationResult], metric: str) -> list[Section]:

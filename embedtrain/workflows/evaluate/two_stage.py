@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
+from embedtrain.encoding.language.settings import LanguageScorer, LanguageSettings
 from embedtrain.encoding.pair_cache import PairCache, score_once
 from embedtrain.encoding.pair_scorers import PairScorer, ScorerKind, detect_kind, open_pair_scorer
 from embedtrain.encoding.shards import current_shard
@@ -38,6 +39,7 @@ from embedtrain.workflows.evaluate.first_stage import (
     FirstStage,
     is_model,
     read_ranking,
+    refuse_model_settings,
     search_model,
     search_words,
 )
@@ -60,7 +62,7 @@ class Reranking:
     """How results are ordered anew."""
 
     model: str
-    """What scores a query with a document: a cross-encoder, or an encoder of either kind."""
+    """What scores a query with a document: a cross-encoder, an encoder of either kind, or a language model."""
     kind: ScorerKind | None = None
     """What it is; None finds out."""
     top: int = 100
@@ -69,6 +71,8 @@ class Reranking:
     """Share of its scores; the rest is the first stage's, both as z-scores of the query."""
     batch_size: int = 32
     """Pairs that a cross-encoder scores at once."""
+    language: LanguageSettings | None = None
+    """How a language model is asked."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,8 @@ class _Second:
 
     def identity(self) -> EvaluatedModel:
         stated: dict[str, object] = {"kind": self.kind}
+        if isinstance(self.scorer, LanguageScorer):
+            stated |= self.scorer.describe()
         if self.scorer.precision != "fp32":
             stated["precision"] = self.scorer.precision
         return EvaluatedModel(name=self.settings.model, weights=self.key, settings=stated)
@@ -112,8 +118,9 @@ def evaluate_two_stages(
     places = result_places(tasks, output)
     kind = reranking.kind or detect_kind(reranking.model)
     scorer = open_pair_scorer(
-        reranking.model, kind=kind, precision=wish.precision, batch_size=reranking.batch_size
-    )
+        reranking.model, kind=kind, precision=wish.precision, batch_size=reranking.batch_size,
+        language=reranking.language,
+    )  # fmt: skip
     second = _Second(reranking, scorer, kind, scorer.key())
     subject = _load(first, wish) if is_model(first) else None
     results = []
@@ -135,10 +142,7 @@ def _refuse_odd(first: str, wish: Wish) -> None:
         raise UserError("--rerank", "compares with its own first stage", cure=cure)
     if current_shard().ranks > 1:
         raise UserError("--rerank", "runs in one process", cure="Start it without torchrun")
-    ours = wish.instruction, wish.long_inputs, wish.late_chunks
-    if not is_model(first) and any(one is not None for one in ours):
-        problem = "is for a first stage that is a model"
-        raise UserError("--instruction, --long-inputs, --late-chunks", problem, got=first)
+    refuse_model_settings(first, wish.instruction, wish.long_inputs, wish.late_chunks)
 
 
 def _open(wish: Wish) -> list[Retrieval]:

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from page_reader import read
 from typer.testing import CliRunner
 
 from embedtrain.cli.main import app
@@ -14,9 +15,11 @@ from embedtrain.evaluation.results.ranking_file import read_run
 from embedtrain.evaluation.results.result import load_result
 from embedtrain.evaluation.tasks.retrieval import METRICS
 from embedtrain.workflows.evaluate import two_stage as workflow
+from embedtrain.workflows.evaluate.report import write_report
 from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks
 from embedtrain.workflows.evaluate.two_stage import Reranking, evaluate_two_stages
 from embedtrain.workflows.prepare import load_task
+from embedtrain.workflows.search import Searcher
 
 
 class Written:
@@ -151,6 +154,32 @@ def test_costs_are_told_by_depth_and_pareto_takes_them(bert, beir, use):
     assert again.two_stage.cost.pairs_per_second > 0
 
 
+def test_the_report_lists_depths_and_draws_quality_against_time(bert, beir, use, tmp_path):
+    use(hash_of)
+    run(bert, beir, tmp_path / "two.json", top=20, efficiency=True)
+    page = write_report([tmp_path / "two.json"], tmp_path / "page.html")
+    text = " ".join(read(page).texts)
+    assert "Results ordered anew" in text
+    assert "none: the first stage" in text
+    assert "seconds per query" in text
+    assert "pairs cut" not in text, "the toy counts no tokens"
+
+
+def test_a_search_orders_its_first_results_anew(bert, beir):
+    known = relevance(beir)
+    scorer = Written(lambda *pair: known.get(pair, 0), "toy")
+    task = load_task(str(beir), "test")
+    for model in (bert, "bm25"):
+        plain = Searcher(model, str(beir), "test").search(task.queries[0], 8)
+        ordered = Searcher(model, str(beir), "test", second=scorer, depth=4)
+        hits = ordered.search(task.queries[0], 8)
+        assert {hit.document_id for hit in hits[:4]} == {hit.document_id for hit in plain[:4]}
+        assert [hit.document_id for hit in hits[4:]] == [hit.document_id for hit in plain[4:]]
+        found = [known.get((task.queries[0], hit.text), 0) for hit in hits[:4]]
+        assert found == sorted(found, reverse=True)
+        assert ordered.search(task.queries[0], 2) == hits[:2]
+
+
 def test_a_blend_of_nothing_is_the_first_stage_and_of_all_the_second(bert, beir, use):
     use(hash_of)
     second = run(bert, beir, top=20)
@@ -201,3 +230,7 @@ def test_the_command_prints_depths_and_refuses_what_does_not_go_together(
     refused = CliRunner().invoke(app, [*words, "--baseline", str(output)])
     assert isinstance(refused.exception, UserError)
     assert "compares with its own first stage" in str(refused.exception)
+    words = ["search", bert, "cat", "--data", str(beir), "--rerank", cross_encoder]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    refused = CliRunner().invoke(app, ["search", "bm25", "cat", *words[3:], "--late-chunks", "9"])
+    assert "for a first stage that is a model" in str(refused.exception)

@@ -12,6 +12,7 @@ EXAMPLES = (
     "--output scored.jsonl",
     "embedtrain score Qwen/Qwen3-Reranker-0.6B --as yes_no --template qwen3 --data mined/train.jsonl "
     "--output scored.jsonl",
+    "embedtrain score http://localhost:8000/v1 --as yes_no --data mined/train.jsonl --output scored.jsonl",
 )
 
 
@@ -19,7 +20,8 @@ def score(
     teacher: Annotated[
         str,
         typer.Argument(
-            help="A cross-encoder, an encoder of either kind, or a language model: folder, Hub id, or .gguf file."
+            help="A cross-encoder, an encoder of either kind, or a language model: a folder, a Hub id, a .gguf "
+            "file, or an OpenAI-compatible address (its key in EMBEDTRAIN_API_KEY)."
         ),
     ],
     data: Annotated[
@@ -60,21 +62,33 @@ def score(
     length: Annotated[
         int, typer.Option(min=1, help="Tokens of a pair that a language model reads at most.")
     ] = 2048,
+    served_name: Annotated[
+        str | None, typer.Option(help="Of an address: the model; left out, the first it lists.")
+    ] = None,
+    concurrency: Annotated[
+        int, typer.Option(min=1, help="Of an address: requests under way at once.")
+    ] = 16,
+    requests_per_minute: Annotated[
+        int | None, typer.Option(min=1, help="Of an address: send no more than these.")
+    ] = None,
+    price: Annotated[
+        float | None, typer.Option(min=0, help="Of an address: of a million tokens, for the bill.")
+    ] = None,
 ) -> None:
     """Let a teacher score each query's documents, for distillation; a killed run goes on."""
     from embedtrain.data.examples import SourceConfig
-    from embedtrain.encoding.language.settings import LanguageSettings
+    from embedtrain.encoding.language.settings import EndpointSettings, LanguageSettings
     from embedtrain.workflows.score import score as run_score
 
     config = SourceConfig(path=data, split=split)
+    endpoint = EndpointSettings(
+        served_name=served_name, concurrency=concurrency,
+        requests_per_minute=requests_per_minute, price=price,
+    )  # fmt: skip
     language = LanguageSettings(
-        template=template,
-        instruction=instruction,
-        yes=yes,
-        no=no,
-        normalize=normalize,
-        length=length,
-    )
+        template=template, instruction=instruction, yes=yes, no=no, normalize=normalize,
+        length=length, endpoint=endpoint,
+    )  # fmt: skip
     rows = run_score(
         teacher, config, output,
         kind=kind, batch_size=batch_size, precision=precision, language=language,

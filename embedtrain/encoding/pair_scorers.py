@@ -11,6 +11,8 @@ from jaxtyping import Float64
 
 from embedtrain.encoding.cross_encoder import CrossEncoder
 from embedtrain.encoding.encoder_pairs import EncoderPairs
+from embedtrain.encoding.language.endpoint import is_endpoint
+from embedtrain.encoding.language.endpoint_scorers import open_endpoint
 from embedtrain.encoding.language.likelihood import Likelihood
 from embedtrain.encoding.language.settings import LanguageSettings
 from embedtrain.encoding.language.yes_no import YesNo
@@ -62,8 +64,8 @@ def detect_kind(path: str) -> ScorerKind:
     Raises:
         UserError: If it is a language model that says nothing of pooling: its mean state is no embedding.
     """
-    if path.endswith(GGUF):
-        raise _unsaid(path, GGUF)
+    if path.endswith(GGUF) or is_endpoint(path):
+        raise _unsaid(path, GGUF if path.endswith(GGUF) else "an address")
     folder = fetch(path)
     names = read_form(folder / "config.json", BackboneFile, optional=True).architectures or []
     if any(name.endswith("ForSequenceClassification") for name in names):
@@ -103,6 +105,8 @@ def open_pair_scorer(
     Raises:
         UserError: If it cannot be loaded, or its kind cannot be told.
     """
+    if is_endpoint(path):
+        return open_endpoint(path, kind, language or LanguageSettings())
     found = kind or detect_kind(path)
     if found in OF_LANGUAGE_MODELS:
         model = LanguageModel(path, precision=precision)

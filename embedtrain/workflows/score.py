@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from embedtrain.models.build import load_encoder
 from embedtrain.outside import writing
 from embedtrain.precision import Precision
 from embedtrain.progress import progress_bar
+from embedtrain.redaction import redact
 from embedtrain.stopping import SAME_COMMAND, going_on
 
 ScoreExamples = Callable[[Sequence[Example]], list[NDArray[np.float64]]]
@@ -52,8 +53,8 @@ class Teacher:
     key: str
     block: int
     """Rows that are scored and written at once."""
-    origin: Mapping[str, object] = field(default_factory=dict)
-    """What a reader of the scores should know of a language model."""
+    describe: Callable[[], Mapping[str, object]] | None = None
+    """Tells, at the end, what a reader of the scores should know of a language model."""
 
 
 @going_on(SAME_COMMAND)
@@ -101,8 +102,8 @@ def score(
         opened = open_scorer(scorer, batch_size)
     fingerprint = hashlib.sha256(f"{source.fingerprint}\n{opened.key}".encode()).hexdigest()
     rows = _write(opened, source, output, fingerprint)
-    if opened.origin:
-        write_json(output.with_suffix(ORIGIN), {"teacher": teacher, **opened.origin})
+    if opened.describe is not None:
+        write_json(output.with_suffix(ORIGIN), {"teacher": redact(teacher), **opened.describe()})
     return rows
 
 
@@ -136,9 +137,8 @@ def open_scorer(scorer: PairScorer, batch_size: int) -> Teacher:
         return np.split(scorer.logits(pairs), ends[:-1])
 
     if isinstance(scorer, LanguageScorer):
-        origin = {**scorer.describe(), "precision": scorer.precision}
         block = EXAMPLES_PER_LANGUAGE_BLOCK
-        return Teacher(score_examples, f"{scorer.key()} {block}", block, origin)
+        return Teacher(score_examples, f"{scorer.key()} {block}", block, scorer.describe)
     return Teacher(score_examples, f"{scorer.key()} {batch_size}", EXAMPLES_PER_BLOCK)
 
 

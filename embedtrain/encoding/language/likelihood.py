@@ -65,7 +65,7 @@ class Likelihood:
     def describe(self) -> dict[str, object]:
         """Return what the scores came from, for those who are to make them again."""
         return {
-            "kind": "likelihood", "template": self.reader.prompt.text,
+            "kind": "likelihood", "precision": self.precision, "template": self.reader.prompt.text,
             "normalize": self.normalize, "scale": "nats",
         }  # fmt: skip
 

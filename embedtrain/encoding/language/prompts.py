@@ -128,14 +128,8 @@ def open_prompt(
         UserError: If a place is missing, or nothing is left for a document.
     """
     name = template or default
-    text = _chat(tokenizer, QUESTION) if name == CHAT else _text(name)
-    if "{instruction}" in text:
-        text = text.replace("{instruction}", instruction or INSTRUCTION)
-    elif instruction is not None:
-        raise UserError(
-            FLAG, "has no place for the instruction", got=text, cure="Write {instruction} into it"
-        )
-    text = _beginning(tokenizer, text)
+    text = _chat(tokenizer, QUESTION) if name == CHAT else read_template(name)
+    text = _beginning(tokenizer, filled_instruction(text, instruction))
     space = _space(tokenizer)
     spaces, bare = [], text
     for place in PLACES:
@@ -151,7 +145,25 @@ def has_chat(tokenizer: Any) -> bool:  # noqa: ANN401 - transformers is untyped
     return bool(getattr(tokenizer, "chat_template", None))
 
 
-def _text(template: str) -> str:
+def filled_instruction(text: str, instruction: str | None) -> str:
+    """Return a template with the instruction in its place; None is the common one.
+
+    Raises:
+        UserError: If one is given and there is no place.
+    """
+    if "{instruction}" not in text and instruction is not None:
+        raise UserError(
+            FLAG, "has no place for the instruction", got=text, cure="Write {instruction} into it"
+        )
+    return text.replace("{instruction}", instruction or INSTRUCTION)
+
+
+def read_template(template: str) -> str:
+    """Return the text of a template: of a name, of a file, or what was given.
+
+    Raises:
+        UserError: If it is none of them.
+    """
     if template in TEMPLATES:
         return TEMPLATES[template]
     if "{" in template or "\n" in template:

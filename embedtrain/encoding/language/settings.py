@@ -2,9 +2,25 @@
 
 from typing import Literal, Protocol, runtime_checkable
 
+from pydantic import NonNegativeFloat
+
 from embedtrain.section import Count, Section
 
 Normalize = Literal["tokens", "sum", "pmi"]
+
+
+class EndpointSettings(Section):
+    """How an OpenAI-compatible address is used, where the model is one."""
+
+    served_name: str | None = None
+    """The model's name there; null takes the first that is listed."""
+    concurrency: Count = 16
+    """Requests under way at once."""
+    requests_per_minute: Count | None = None
+    price: NonNegativeFloat | None = None
+    """Of a million tokens, for the report of what was spent."""
+    characters: Count = 8000
+    """Of a document at most: its tokens are known to the server only, which refuses what is too long."""
 
 
 class LanguageSettings(Section):
@@ -26,6 +42,8 @@ class LanguageSettings(Section):
     """Tokens of a pair at most; documents are cut, never the template."""
     query_length: Count = 512
     """Tokens of a query at most."""
+    endpoint: EndpointSettings = EndpointSettings()
+    """How an address is used."""
 
 
 @runtime_checkable

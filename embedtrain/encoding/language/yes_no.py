@@ -78,7 +78,7 @@ class YesNo:
         """Return what the scores came from, for those who are to make them again."""
         yes, no = self.words
         return {
-            "kind": "yes_no", "template": self.reader.prompt.text, "yes": yes, "no": no,
+            "kind": "yes_no", "precision": self.precision, "template": self.reader.prompt.text, "yes": yes, "no": no,
             "answer_mass": round(self.mass, 6), "scale": "log_odds",
         }  # fmt: skip
 

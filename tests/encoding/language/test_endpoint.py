@@ -1,0 +1,204 @@
+"""An OpenAI-compatible address as a scorer: the right scores, patience, and one line where it does not do."""
+
+import json
+import math
+
+import pytest
+from completions_stub import CompletionsStub, echoed, listed
+
+from embedtrain.data.examples import SourceConfig
+from embedtrain.encoding.language import endpoint
+from embedtrain.encoding.language.settings import EndpointSettings, LanguageSettings
+from embedtrain.encoding.pair_scorers import PairScorer, open_pair_scorer
+from embedtrain.errors import UserError
+from embedtrain.workflows import score as workflow
+from embedtrain.workflows.score import score
+
+PAIRS = [("cat?", "a" * size) for size in (1, 5, 3)]
+SECRET = "sesame-open-1234"
+
+
+@pytest.fixture(autouse=True)
+def no_waits(monkeypatch):
+    monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.001)
+    monkeypatch.delenv(endpoint.KEY, raising=False)
+
+
+def odds(path, body):
+    """Yes is the likelier, the more letters a are in the text."""
+    text = body["prompt"] if "prompt" in body else body["messages"][0]["content"]
+    number = text.partition("Passage: ")[2].partition("\n")[0].count("a")
+    return listed(path, {" Yes": -1.0, "yes": -2.0 + number / 10, "NO": -1.5, "Maybe": -4.0})
+
+
+def expected(number):
+    return math.log(math.exp(-1) + math.exp(-2 + number / 10)) + 1.5
+
+
+@pytest.mark.parametrize("route", ["", "/chat/completions", "/completions"])
+def test_forms_of_an_answer_add_up(route):
+    with CompletionsStub(odds) as stub:
+        scorer = open_pair_scorer(stub.url + route, kind="yes_no")
+        assert isinstance(scorer, PairScorer)
+        assert scorer.logits(PAIRS) == pytest.approx([expected(n) for n in (1, 5, 3)])
+        assert len(scorer.logits([])) == 0
+    assert {path for path, _ in stub.asked} == {f"/v1{route or '/chat/completions'}"}
+    assert all(body["model"] == "toy" for _, body in stub.asked)
+    assert (scorer.work.pairs, scorer.work.tokens) == (3, 30)
+
+
+def test_the_likelihood_is_that_of_the_letters_of_the_query():
+    with CompletionsStub(lambda path, body: echoed(body["prompt"], lambda n: -float(n))) as stub:
+        for normalize, reduce in (("tokens", lambda x: sum(x) / len(x)), ("sum", sum)):
+            settings = LanguageSettings(normalize=normalize, template="{document}>{query}")
+            found = open_pair_scorer(stub.url, kind="likelihood", language=settings).logits(PAIRS)
+            places = [range(size + 1, size + 5) for size in (1, 5, 3)]
+            assert found == pytest.approx([reduce([-float(n) for n in own]) for own in places])
+    path, body = stub.asked[0]
+    assert (path, body["echo"], body["max_tokens"]) == ("/v1/completions", True, 0)
+
+
+def test_what_passes_is_tried_again():
+    with CompletionsStub(odds) as stub:
+        stub.faults += [429, 500, b"not json", b"[1]", 429]
+        settings = LanguageSettings(endpoint=EndpointSettings(concurrency=1, price=2.0))
+        scorer = open_pair_scorer(stub.url, kind="yes_no", language=settings)
+        assert scorer.logits(PAIRS) == pytest.approx([expected(n) for n in (1, 5, 3)])
+    spent = scorer.describe()["spent"]
+    assert spent == {
+        "requests": 3, "retries": 5, "prompt_tokens": 30, "completion_tokens": 3, "cost": 6.6e-5,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("faults", "asked", "mistake"),
+    [
+        ([503] * 9, 6, "HTTP 503"),
+        ([401], 1, "HTTP 401: no: wait"),
+        ([b"x"] * 9, 6, "no JSON object"),
+    ],
+)
+def test_what_does_not_pass_ends_in_one_line(faults, asked, mistake, monkeypatch):
+    monkeypatch.setenv(endpoint.KEY, SECRET)
+    with CompletionsStub(odds) as stub:
+        stub.faults += faults
+        scorer = open_pair_scorer(stub.url, kind="yes_no")
+        with pytest.raises(
+            UserError, match=f"does not answer; got '{mistake}.*goes on where it was"
+        ) as caught:
+            scorer.logits(PAIRS[:1])
+    assert len(stub.asked) == asked
+    assert set(stub.keys) == {f"Bearer {SECRET}"}
+    assert SECRET not in str(caught.value)
+
+
+def test_an_address_that_nobody_listens_at_is_a_line(monkeypatch):
+    with CompletionsStub(odds) as stub:
+        url = stub.url
+    with pytest.raises(UserError, match="does not answer; got 'ConnectError"):
+        open_pair_scorer(url, kind="yes_no")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"choices": [{"logprobs": None}]},
+        {"choices": []},
+        {"choices": [{"logprobs": {"content": [{"top_logprobs": []}]}}]},
+        {
+            "choices": [
+                {
+                    "logprobs": {
+                        "content": [{"top_logprobs": [{"token": "Yes", "logprob": math.nan}]}]
+                    }
+                }
+            ]
+        },
+        {"choices": [{"logprobs": {"top_logprobs": [{"Yes": -1.0}]}}]},
+    ],
+)
+def test_an_answer_without_log_probabilities_is_refused(content):
+    with CompletionsStub(lambda path, body: content) as stub:
+        for kind in ("yes_no", "likelihood"):
+            scorer = open_pair_scorer(stub.url, kind=kind)
+            with pytest.raises(UserError, match="answers without the log-probabilities"):
+                scorer.logits(PAIRS)
+
+
+def test_a_model_that_thinks_first_is_refused():
+    with CompletionsStub(lambda path, body: listed(path, {"<think>": -0.01, "Yes": -7.0})) as stub:
+        scorer = open_pair_scorer(stub.url, kind="yes_no")
+        with pytest.raises(
+            UserError, match=r"is not about to answer 'Yes' or 'No'.*Switch thinking off"
+        ):
+            scorer.logits(PAIRS)
+
+
+def test_an_answer_that_is_not_listed_is_a_little_rarer_than_those_listed():
+    replies = iter([{"Yes": -0.1, "So": -9.0}, *[{"Yes": -0.1, "No": -3.0}] * 10])
+    with CompletionsStub(lambda path, body: listed(path, next(replies))) as stub:
+        settings = LanguageSettings(endpoint=EndpointSettings(concurrency=1))
+        scorer = open_pair_scorer(stub.url, kind="yes_no", language=settings)
+        found = scorer.logits([("q", str(n)) for n in range(11)])
+    assert found == pytest.approx([9.9] + [2.9] * 10)
+    assert scorer.describe()["answers_not_listed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "kind", "settings", "mistake"),
+    [
+        ("http://me:word@127.0.0.1/v1", "yes_no", {}, "holds a password"),
+        ("http://127.0.0.1/v1", None, {}, "--as must be yes_no or likelihood for an address"),
+        ("http://127.0.0.1/v1", "encoder", {}, "--as must be yes_no or likelihood for an address"),
+        ("STUB", "yes_no", {"yes": "Yes", "no": "yes "}, "are alike, or empty"),
+        ("STUB", "yes_no", {"template": "only {query}"}, r"must hold \{query\} and \{document\}"),
+        ("STUB", "likelihood", {"template": "{query} {document}"}, r"must end with \{query\}"),
+        ("STUB", "likelihood", {"normalize": "pmi"}, "--normalize is not offered for an address"),
+    ],
+)
+def test_what_an_address_cannot_do_is_refused(url, kind, settings, mistake):
+    with CompletionsStub(odds) as stub, pytest.raises(UserError, match=mistake) as caught:
+        open_pair_scorer(
+            url.replace("STUB", stub.url), kind=kind, language=LanguageSettings(**settings)
+        )
+    assert "me:word" not in str(caught.value)
+
+
+def test_requests_keep_to_their_rate(monkeypatch):
+    waits = []
+    monkeypatch.setattr(endpoint.time, "sleep", waits.append)
+    monkeypatch.setattr(endpoint.time, "monotonic", lambda: 100.0)
+    settings = EndpointSettings(requests_per_minute=30, served_name="toy", concurrency=1)
+    with CompletionsStub(odds) as stub:
+        endpoint.Endpoint(stub.url, settings, route="/completions").ask([{"prompt": "x"}] * 4)
+    assert waits == [0, 2, 4, 6]
+
+
+def test_a_scoring_that_the_server_ends_goes_on_and_tells_what_it_spent(
+    pairs, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(workflow, "EXAMPLES_PER_LANGUAGE_BLOCK", 4)
+    monkeypatch.setenv(endpoint.KEY, SECRET)
+    rows, out = SourceConfig(path=str(pairs), limit=10), tmp_path / "scored.jsonl"
+    with CompletionsStub(odds) as stub:
+        score(stub.url, rows, tmp_path / "whole.jsonl", kind="yes_no")
+        whole = len(stub.asked)
+        # The ninth row is refused: two blocks are written.
+        stub.faults += [None] * 17 + [403]
+        with pytest.raises(UserError, match="HTTP 403"):
+            score(
+                stub.url,
+                rows,
+                out,
+                kind="yes_no",
+                language=LanguageSettings(endpoint=EndpointSettings(concurrency=1)),
+            )
+        stub.faults.clear()
+        before = len(stub.asked)
+        score(stub.url, rows, out, kind="yes_no")
+        assert len(stub.asked) - before == whole - 16
+    assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+    told = (tmp_path / "scored.teacher.json").read_text()
+    assert json.loads(told)["spent"]["requests"] == 4
+    for file in tmp_path.iterdir():
+        assert SECRET not in file.read_text()

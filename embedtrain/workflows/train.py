@@ -293,8 +293,8 @@ def _refreshed(
         check_batch_size([source], [recipe.trainer.batch_size])
         return plan_batches(recipe, [source], num_steps, recipe.trainer.seed + version)
 
-    assert recipe.refresh is not None and isinstance(model, TextEncoder)
-    folder = run.path / "negatives"
+    assert recipe.refresh is not None
+    assert isinstance(model, TextEncoder)
     return RefreshedBatches(
-        recipe.refresh, model, task, folder, first, plan=plan, tokenize=tokenize
+        recipe.refresh, model, task, run.path / "negatives", first, plan=plan, tokenize=tokenize
     )

@@ -295,7 +295,6 @@ def _refreshed(
 
     assert recipe.refresh is not None
     assert isinstance(model, TextEncoder)
-    folder = run.path / "negatives"
     return RefreshedBatches(
-        recipe.refresh, model, task, folder, first, plan=plan, tokenize=tokenize
+        recipe.refresh, model, task, run.path / "negatives", first, plan=plan, tokenize=tokenize
     )

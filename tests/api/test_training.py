@@ -110,7 +110,7 @@ def no_model(monkeypatch):
         raise AssertionError("a model is loaded")
 
     for module in ("train", "check"):
-        monkeypatch.setattr(f"embedtrain.workflows.{module}.build_encoder", fail)
+        monkeypatch.setattr(f"embedtrain.workflows.{module}.build_model", fail)
     monkeypatch.setattr("embedtrain.workflows.mine.load_encoder", fail)
 
 

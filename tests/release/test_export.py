@@ -106,7 +106,7 @@ def test_a_full_disk_leaves_neither_a_half_export_nor_a_loss(error, bert, tmp_pa
     def full(*_, **__):
         raise error
 
-    monkeypatch.setattr(export_module, "save_encoder", full)
+    monkeypatch.setattr(export_module, "save_model", full)
     with pytest.raises(UserError, match=r"model cannot be written: the disk is full; got .* free"):
         write_model(model, old, overwrite=True)
     assert [p.name for p in tmp_path.iterdir()] == ["model"]

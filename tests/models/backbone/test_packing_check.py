@@ -94,7 +94,7 @@ def test_a_wrong_packed_path_is_refused_where_it_is_wished_for_and_left_by_auto(
     encoder, running, monkeypatch
 ):
     monkeypatch.setattr(Running, "of", classmethod(lambda cls, backbone, device: running))
-    monkeypatch.setattr("embedtrain.models.encoder.position_offset", lambda config: 1)
+    monkeypatch.setattr("embedtrain.models.text_model.position_offset", lambda config: 1)
     assert not encoder._packs(CPU)
     encoder.packing = "packed"
     with pytest.raises(UserError, match="packed is not exact"):

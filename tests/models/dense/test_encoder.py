@@ -162,7 +162,7 @@ def test_a_length_beyond_the_positions_is_refused(bert):
 def test_packing_that_is_not_exact_is_refused_when_wished_for_and_avoided_by_auto(
     bert, sentences, monkeypatch
 ):
-    monkeypatch.setattr("embedtrain.models.encoder.position_offset", lambda config: 1)
+    monkeypatch.setattr("embedtrain.models.text_model.position_offset", lambda config: 1)
     texts = encoder(bert).tokenization.encode(sentences[:5], "document")
     with pytest.raises(UserError, match="packed is not exact"):
         encoder(bert, packing="packed").embed(texts, WHOLE)

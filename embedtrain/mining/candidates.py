@@ -22,6 +22,7 @@ class Reason(IntEnum):
     SCORE = 7
     GUIDE = 8
     CROSS_ENCODER = 9
+    NEW_POSITIVE = 10
 
 
 @dataclass(frozen=True)

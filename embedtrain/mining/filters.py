@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from embedtrain.data.batches import pad_rows
 from embedtrain.mining.candidates import Candidates, Reason
 from embedtrain.mining.identity import text_digest
-from embedtrain.mining.settings import MiningConfig
+from embedtrain.mining.settings import MiningConfig, makes_positives
 from embedtrain.mining.task import MiningTask
 
 ScorePairs = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]
@@ -69,21 +69,37 @@ class Filters:
         thresholds = self.config.rule.thresholds(lowest)[:, None]
         probabilities = np.full(candidates.documents.shape, np.nan)
         too_high = candidates.scores >= thresholds
-        if self.cross_encoder is not None and self.config.cross_encoder is not None:
-            near = np.abs(candidates.scores - thresholds) <= self.config.cross_encoder.near
-            asked = near & (candidates.reasons == Reason.KEPT)
+        check = self.config.cross_encoder
+        if self.cross_encoder is not None and check is not None:
+            near = np.abs(candidates.scores - thresholds) <= check.near
+            asked = (near | makes_positives(self.config)) & (candidates.reasons == Reason.KEPT)
             probabilities[asked] = self._ask(self.cross_encoder, candidates, rows, asked)
             too_high &= ~asked
         candidates.reject(too_high, Reason.SCORE)
-        if self.config.cross_encoder is not None:
-            relevant = probabilities > self.config.cross_encoder.maximum
-            candidates.reject(relevant, Reason.CROSS_ENCODER)
+        if check is not None:
+            if check.positive is not None:
+                candidates.reject(probabilities >= check.positive, Reason.NEW_POSITIVE)
+            candidates.reject(probabilities > check.maximum, Reason.CROSS_ENCODER)
         if self.guide is not None and self.config.guide is not None:
             lowest_guide = self.positive_scores(rows, self.guide)[1][:, None]
             kept = np.where(candidates.reasons == Reason.KEPT, candidates.documents, -1)
             above = self.guide(rows, kept) > lowest_guide - self.config.guide.margin
             candidates.reject(above, Reason.GUIDE)
         return probabilities
+
+    def doubted(self, rows: Int64[np.ndarray, " queries"]) -> list[list[int]]:
+        """Return each query's positives that the cross-encoder would take for negatives, where it makes positives."""
+        check = self.config.cross_encoder
+        own = [self.task.positives[row].tolist() for row in rows.tolist()]
+        if self.cross_encoder is None or check is None or not makes_positives(self.config):
+            return [[] for _ in own]
+        pairs = [
+            (self.task.queries[row], self.task.documents[document])
+            for row, documents in zip(rows.tolist(), own, strict=True)
+            for document in documents
+        ]
+        low = iter((self.cross_encoder(pairs) <= check.maximum).tolist())
+        return [[document for document in documents if next(low)] for documents in own]
 
     def _reject_known(self, candidates: Candidates, rows: Int64[np.ndarray, " queries"]) -> None:
         documents = candidates.documents

@@ -27,6 +27,12 @@ class Scored(TypedDict):
     score: float
 
 
+class NewPositive(Scored):
+    """A document without a judgment that the cross-encoder calls relevant, with its probability ``ce``."""
+
+    ce: float
+
+
 class Negative(Scored):
     """A negative; ``rank`` is its rank in its source, ``ce`` the cross-encoder's probability."""
 
@@ -42,10 +48,15 @@ class Suspect(Scored):
 
 
 class MinedQuery(TypedDict):
-    """One line of the output, before the suspects are taken out."""
+    """One line of the output, before the suspects are taken out.
+
+    ``doubted`` are positives that the cross-encoder would take for negatives; they stay.
+    """
 
     qid: str
     pos: list[Scored]
+    new_pos: list[NewPositive]
+    doubted: list[str]
     neg: list[Negative]
     dropped: dict[str, int]
     suspects: list[Suspect]
@@ -78,6 +89,8 @@ class Miner:
         probabilities = filters.apply(candidates, rows, lowest)
         block = Block(rows, candidates, positives, lowest, probabilities)
         mined = [self._mined(block, number) for number in range(len(rows))]
+        for query, documents in zip(mined, filters.doubted(rows), strict=True):
+            query["doubted"] = [filters.task.document_ids[document] for document in documents]
         if config.shortfall == "random_fill":
             self._fill_at_random(block, mined)
         if config.shortfall == "repeat":
@@ -99,6 +112,8 @@ class Miner:
         return MinedQuery(
             qid=task.query_ids[row],
             pos=[Scored(id=task.document_ids[d], score=round(s, DECIMALS)) for d, s in own],
+            new_pos=self._new_positives(block, number),
+            doubted=[],
             neg=[self._negative(block, number, column) for column in survivors[chosen].tolist()],
             dropped=_count_reasons(candidates, number),
             suspects=self._suspects(candidates, number),
@@ -114,6 +129,26 @@ class Miner:
             source=self.sources[candidates.sources[column]].name,
             ce=None if np.isnan(probability) else round(probability, DECIMALS),
         )
+
+    def _new_positives(self, block: Block, number: int) -> list[NewPositive]:
+        """Return the documents that the cross-encoder calls relevant, the most probable first, each text once."""
+        check, candidates = self.filters.config.cross_encoder, block.candidates
+        columns = np.flatnonzero(candidates.reasons[number] == Reason.NEW_POSITIVE)
+        if check is None or len(columns) == 0:
+            return []
+        documents, found = candidates.documents[number], block.probabilities[number]
+        texts = self.filters.identities[documents]
+        order = columns[np.lexsort((documents[columns], -found[columns]))]
+        first = {int(texts[column]): column for column in order[::-1].tolist()}
+        best = sorted(first.values(), key=order.tolist().index)[: check.most_positives]
+        return [
+            NewPositive(
+                id=self.filters.task.document_ids[documents[column]],
+                score=round(float(candidates.scores[number, column]), DECIMALS),
+                ce=round(float(found[column]), DECIMALS),
+            )
+            for column in best
+        ]
 
     def _suspects(self, candidates: Candidates, number: int) -> list[Suspect]:
         columns = np.flatnonzero(np.isin(candidates.reasons[number], SUSPICIOUS))

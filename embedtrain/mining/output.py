@@ -14,7 +14,7 @@ from embedtrain.encoding.shards import Shard, wait_for
 from embedtrain.errors import UserError
 from embedtrain.files import appearing, write_file
 from embedtrain.mining.miner import RANDOM, MinedQuery
-from embedtrain.mining.settings import MiningConfig
+from embedtrain.mining.settings import MiningConfig, makes_positives
 from embedtrain.mining.task import MiningTask
 
 
@@ -84,6 +84,8 @@ class Tally:
     num_dropped_queries: int = 0
     num_short_queries: int = 0
     num_negatives: int = 0
+    num_new_positives: int = 0
+    num_doubted_positives: int = 0
     num_scored_pairs: int = 0
     ratio_sum: float = 0.0
     dropped: Counter[str] = field(default_factory=Counter)
@@ -95,6 +97,8 @@ class Tally:
         found = [negative for negative in query["neg"] if negative["source"] != RANDOM]
         self.num_short_queries += len({negative["id"] for negative in found}) < wanted
         self.num_negatives += len(query["neg"])
+        self.num_new_positives += len(query["new_pos"])
+        self.num_doubted_positives += len(query["doubted"])
         self.dropped.update(query["dropped"])
         self.sources.update(negative["source"] for negative in query["neg"])
         lowest = min(positive["score"] for positive in query["pos"])
@@ -108,6 +112,8 @@ class Tally:
             "num_queries": self.num_queries,
             "num_dropped_queries": self.num_dropped_queries,
             "num_negatives": self.num_negatives,
+            "num_new_positives": self.num_new_positives,
+            "num_doubted_positives": self.num_doubted_positives,
             "short_ratio": round(self.num_short_queries / max(self.num_queries, 1), 6),
             "mean_score_ratio": round(self.ratio_sum / max(self.num_scored_pairs, 1), 6),
             "negatives_by_source": dict(sorted(self.sources.items())),
@@ -134,9 +140,14 @@ def join_parts(
                 tally.num_dropped_queries += 1
                 continue
             tally.add(query, config.num_negatives)
-            line = {key: query[key] for key in ("qid", "pos", "neg", "dropped")}
+            line: dict[str, object] = {key: query[key] for key in ("qid", "pos", "neg", "dropped")}
+            row = _training_row(query, task)
+            if makes_positives(config):
+                line |= {"new_pos": query["new_pos"], "doubted": query["doubted"]}
+                told = ["judged"] * len(query["pos"]), ["model"] * len(query["new_pos"])
+                row["positive_sources"] = told[0] + told[1]
             ids.write(json.dumps(line) + "\n")
-            texts.write(json.dumps(_training_row(query, task), ensure_ascii=False) + "\n")
+            texts.write(json.dumps(row, ensure_ascii=False) + "\n")
     return tally, [query for _, query in shown]
 
 
@@ -159,7 +170,7 @@ def _read_parts(folder: MiningFolder, num_parts: int) -> Iterator[MinedQuery]:
 
 
 def _training_row(query: MinedQuery, task: MiningTask) -> dict[str, object]:
-    positives, negatives = query["pos"], query["neg"]
+    positives, negatives = [*query["pos"], *query["new_pos"]], query["neg"]
     both = [*positives, *negatives]
 
     def texts(found: Sequence[Any]) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 from jaxtyping import Float64, Int64
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 
 from embedtrain.mining.bm25 import Bm25Search
 from embedtrain.mining.dense import DenseSearch
@@ -118,7 +118,8 @@ class Guide(Section):
 class CrossEncoderCheck(Section):
     """A cross-encoder that decides about candidates whose teacher score is near the threshold.
 
-    Source: RocketQA, Qu et al. (2021), https://arxiv.org/abs/2010.08191, for ``maximum``.
+    Source: RocketQA, Qu et al. (2021), https://arxiv.org/abs/2010.08191, for ``maximum``; PAIR, Ren et al. (2021),
+    https://arxiv.org/abs/2108.06027, for ``positive``.
     """
 
     model: str
@@ -127,8 +128,19 @@ class CrossEncoderCheck(Section):
     """Score candidates at most this far from the threshold, on either side of it."""
     maximum: PositiveFloat = Field(default=0.1, lt=1)
     """Keep those to which it gives at most this probability of being relevant."""
+    positive: PositiveFloat | None = Field(default=None, lt=1)
+    """Ask about every candidate, and make positives of those with at least this probability; what lies between is
+    neither. Only probabilities of a model that means them will do, such as one trained by binary cross-entropy."""
+    most_positives: Count = 4
+    """With ``positive``: so many new ones per query, the most probable."""
     batch_size: Count = 32
     """Pairs scored at once."""
+
+    @model_validator(mode="after")
+    def _positive_is_above(self) -> "CrossEncoderCheck":
+        if self.positive is not None and self.positive <= self.maximum:
+            raise ValueError("positive must be above maximum: no document is both")
+        return self
 
 
 class Guard(Section):
@@ -171,3 +183,8 @@ class MiningConfig(Section):
     bits encode faster; scores near a threshold may fall on its other side."""
     num_suspects: NonNegativeInt = 50
     """Queries shown in the sample of suspected false negatives."""
+
+
+def makes_positives(config: MiningConfig) -> bool:
+    """Whether a cross-encoder adds positives."""
+    return config.cross_encoder is not None and config.cross_encoder.positive is not None

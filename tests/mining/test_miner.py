@@ -5,6 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from mining_toys import fixed, make_task
+from pydantic import ValidationError
+
+from embedtrain.mining.settings import CrossEncoderCheck
 
 ROWS = np.array([0])
 SCORES = [[1.0, 0.97, 0.96, 0.94, 0.9, 0.69, 0.5, 0.2, -0.1, -0.3]]
@@ -125,6 +128,41 @@ def test_a_cross_encoder_decides_near_the_threshold_and_is_asked_nothing_else(bu
     assert ids(mined) == ["d2", "d4", "d5"], "document 2 is saved, document 3 condemned"
     assert [negative["ce"] for negative in mined["neg"]] == [0.05, None, None]
     assert mined["dropped"] == {"positive": 1, "cross_encoder": 2}
+
+
+def test_a_cross_encoder_makes_positives_above_one_threshold_and_negatives_below_another(build):
+    found = {0: 0.05, 1: 0.95, 2: 0.5, 3: 0.99, 4: 0.1, 5: 0.01, 6: 0.9}
+
+    def probabilities(pairs):
+        return np.array([found[int(document.split()[1])] for _, document in pairs])
+
+    scores = [[0.9, 0.89, 0.8, 0.2, 0.7, 0.6, 0.1]]
+    settings = {"probabilities": probabilities, "num_negatives": 9}
+    check = {"model": "m", "positive": 0.9, "maximum": 0.1}
+    mined = build(*make_task(scores, [[0]]), cross_encoder=check, **settings).mine(ROWS)[0]
+    assert ids(mined) == ["d4", "d5"], "document 2 is neither"
+    assert [one["id"] for one in mined["new_pos"]] == ["d3", "d1", "d6"], "the most probable first"
+    assert mined["new_pos"][0] == {"id": "d3", "score": 0.2, "ce": 0.99}
+    assert mined["doubted"] == ["d0"], "what people judged stays"
+    assert [one["id"] for one in mined["pos"]] == ["d0"]
+    fewer = check | {"most_positives": 1}
+    mined = build(*make_task(scores, [[0]]), cross_encoder=fewer, **settings).mine(ROWS)[0]
+    assert [one["id"] for one in mined["new_pos"]] == ["d3"]
+    assert "d1" not in ids(mined)
+
+
+def test_a_text_becomes_a_positive_once(build):
+    texts = ["document 0", "same", "same", "document 3"]
+    task = make_task([[0.9, 0.5, 0.4, 0.3]], [[0]], texts)
+    check = {"model": "m", "positive": 0.9}
+    says = lambda pairs: np.array([0.95 * (document == "same") for _, document in pairs])  # noqa: E731
+    mined = build(*task, cross_encoder=check, probabilities=says).mine(ROWS)[0]
+    assert [one["id"] for one in mined["new_pos"]] == ["d1"]
+
+
+def test_thresholds_that_overlap_are_refused():
+    with pytest.raises(ValidationError, match="positive must be above maximum"):
+        CrossEncoderCheck(model="m", maximum=0.5, positive=0.5)
 
 
 @pytest.mark.parametrize("kind", ["uniform", "simans"])

@@ -1,8 +1,10 @@
 """What is counted and shown of mined queries."""
 
+import json
+
 from mining_toys import make_task
 
-from embedtrain.mining.miner import MinedQuery, Negative, Scored, Suspect
+from embedtrain.mining.miner import MinedQuery, Negative, NewPositive, Scored, Suspect
 from embedtrain.mining.output import MiningFolder, Tally, join_parts, write_part
 from embedtrain.mining.report import render_suspects
 from embedtrain.mining.settings import MiningConfig
@@ -12,6 +14,8 @@ def mined(name: str, positive: float, suspect: float, negatives: tuple[str, ...]
     return MinedQuery(
         qid=name,
         pos=[Scored(id="d0", score=positive)],
+        new_pos=[],
+        doubted=[],
         neg=[Negative(id=one, score=0.1, rank=1, source="dense", ce=None) for one in negatives],
         dropped={},
         suspects=[Suspect(id="d1", score=suspect, reason="score")],
@@ -42,3 +46,23 @@ def test_the_suspects_that_are_shown_do_not_depend_on_the_order_of_queries(tmp_p
         shown.append({query["qid"] for query in found})
     assert shown[0] == shown[1]
     assert len(shown[0]) == 3
+
+
+def test_new_positives_become_positives_of_the_rows_and_are_told_apart(tmp_path):
+    task, _ = make_task([[0.9, 0.8, 0.7, 0.1]], [[0]])
+    query = mined("q0", 0.9, 0.2) | {
+        "new_pos": [NewPositive(id="d2", score=0.7, ce=0.95)],
+        "doubted": ["d0"],
+    }
+    check = {"model": "m", "positive": 0.9}
+    for config, marked in ((MiningConfig(cross_encoder=check), True), (MiningConfig(), False)):
+        folder = MiningFolder(tmp_path / str(marked))
+        write_part(folder.part(0), [query])
+        tally, _ = join_parts(folder, 1, config, task)
+        row = json.loads(folder.training.read_text())
+        line = json.loads(folder.negatives.read_text())
+        assert ("positive_sources" in row) is ("new_pos" in line) is marked
+    assert row["positive_ids"] == ["d0", "d2"]
+    assert row["scores"] == [0.9, 0.7, 0.1]
+    report = tally.report()
+    assert (report["num_new_positives"], report["num_doubted_positives"]) == (1, 1)

@@ -246,3 +246,16 @@ def embedtrain_main(monkeypatch, capsys):
         return exit_.value.code, capsys.readouterr().err
 
     return run
+
+
+def test_positives_that_a_cross_encoder_adds_are_trained_on(bert, cross_encoder, beir, tmp_path):
+    """An untrained one calls nearly nothing relevant: the thresholds lie around what it says."""
+    check = {"model": cross_encoder, "maximum": 1.0e-6, "positive": 2.0e-6, "most_positives": 2}
+    config = MiningConfig.model_validate({"num_negatives": 2, "cross_encoder": check})
+    folder = mine(bert, str(beir), tmp_path / "out", config, split="test")
+    rows = rows_of(folder.training)
+    assert all(row["positive_sources"].count("model") == 2 for row in rows)
+    outcome = json.loads(folder.manifest.read_text())["outcome"]
+    assert outcome["num_new_positives"] == 2 * len(rows)
+    examples = list(open_source(SourceConfig(path=str(folder.training))).examples())
+    assert [len(one.positives) for one in examples] == [len(row["positive_ids"]) for row in rows]

@@ -63,7 +63,8 @@ def test_equal_scores_keep_the_order_of_the_first_stage():
 def test_a_depth_of_one_changes_nothing_and_one_of_two_swaps_two_places():
     found, scores = results([3, 1, 0, 2]), np.float32([[0, 1, 2, 3]])
     assert reorder(found, scores, 1).indices.tolist() == [[3, 1, 0, 2]]
-    assert reorder(found, scores, 2).indices.tolist() == [[1, 3, 0, 2]]
+    two = reorder(found, scores, 2)
+    assert (two.indices.tolist(), two.scores.tolist()) == ([[1, 3, 0, 2]], [[1, 0, -1, -2]])
     assert reorder(found, scores, 4).indices.tolist() == [[2, 0, 1, 3]]
 
 

@@ -13,7 +13,18 @@ from embedtrain.outside import told
 
 PATHS = frozenset(
     (
-        *("base", "baseline", "data", "documents", "like", "model", "models", "output", "pairs"),
+        *(
+            "answers",
+            "base",
+            "baseline",
+            "data",
+            "documents",
+            "like",
+            "model",
+            "models",
+            "output",
+            "pairs",
+        ),
         *(
             "paths",
             "plot",

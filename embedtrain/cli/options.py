@@ -63,7 +63,7 @@ RerankOption = Annotated[
     ),
 ]
 RerankAsOption = Annotated[
-    Literal["cross_encoder", "encoder", "yes_no", "likelihood"] | None,
+    Literal["cross_encoder", "encoder", "yes_no", "likelihood", "graded"] | None,
     typer.Option(help="What that model is; left out: as its config.json says."),
 ]
 RerankTemplateOption = Annotated[

@@ -32,7 +32,17 @@ def score(
         str, typer.Option(help="Split of the data, where there are splits.")
     ] = "train",
     kind: Annotated[
-        Literal["cross_encoder", "encoder", "yes_no", "likelihood"] | None,
+        Literal[
+            "cross_encoder",
+            "encoder",
+            "yes_no",
+            "likelihood",
+            "graded",
+            "listwise",
+            "answer",
+            "attribution",
+        ]
+        | None,
         typer.Option(
             "--as", "--kind", help="What the teacher is; left out: as its config.json says."
         ),
@@ -59,6 +69,23 @@ def score(
         Literal["tokens", "sum", "pmi"],
         typer.Option(help="likelihood: mean of the tokens, their sum, or gain over no document."),
     ] = "tokens",
+    labels: Annotated[
+        str, typer.Option(help="graded: the grades from the worst to the best, with commas.")
+    ] = "1,2,3,4,5",
+    answers: Annotated[
+        Path | None,
+        typer.Option(
+            help="answer, attribution: .jsonl of query and answer, what is to be written."
+        ),
+    ] = None,
+    attribution: Annotated[
+        Literal["loo", "linear", "shapley"],
+        typer.Option(help="attribution: how the help of several documents is told apart."),
+    ] = "shapley",
+    window: Annotated[
+        int, typer.Option(min=2, max=26, help="listwise: documents ordered at once.")
+    ] = 20,
+    step: Annotated[int, typer.Option(min=1, help="listwise: how far the window moves.")] = 10,
     length: Annotated[
         int, typer.Option(min=1, help="Tokens of a pair that a language model reads at most.")
     ] = 2048,
@@ -87,7 +114,8 @@ def score(
     )  # fmt: skip
     language = LanguageSettings(
         template=template, instruction=instruction, yes=yes, no=no, normalize=normalize,
-        length=length, endpoint=endpoint,
+        labels=tuple(labels.split(",")), answers=None if answers is None else str(answers),
+        attribution=attribution, window=window, step=step, length=length, endpoint=endpoint,
     )  # fmt: skip
     rows = run_score(
         teacher, config, output,

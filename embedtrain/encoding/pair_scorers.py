@@ -11,9 +11,12 @@ from jaxtyping import Float64
 
 from embedtrain.encoding.cross_encoder import CrossEncoder
 from embedtrain.encoding.encoder_pairs import EncoderPairs
+from embedtrain.encoding.language.answers import AnswerLikelihood, Attributed
 from embedtrain.encoding.language.endpoint import is_endpoint
 from embedtrain.encoding.language.endpoint_scorers import open_endpoint
+from embedtrain.encoding.language.graded import Graded
 from embedtrain.encoding.language.likelihood import Likelihood
+from embedtrain.encoding.language.listwise import Listwise
 from embedtrain.encoding.language.settings import LanguageSettings
 from embedtrain.encoding.language.yes_no import YesNo
 from embedtrain.encoding.pair_work import PairWork
@@ -24,10 +27,27 @@ from embedtrain.models.dense.layout import CONTRACT_FILE
 from embedtrain.models.language.model import GGUF, LanguageModel, is_language_model
 from embedtrain.precision import Chosen, Precision
 
-ScorerKind = Literal["cross_encoder", "encoder", "yes_no", "likelihood"]
-"""``cross_encoder``: a classifier that reads both texts; ``encoder``: a model of vectors, of either kind; a language
-model judges (``yes_no``) or says how likely the query is behind the document (``likelihood``)."""
-OF_LANGUAGE_MODELS = ("yes_no", "likelihood")
+ScorerKind = Literal[
+    "cross_encoder",
+    "encoder",
+    "yes_no",
+    "likelihood",
+    "graded",
+    "listwise",
+    "answer",
+    "attribution",
+]
+"""``cross_encoder``: a classifier that reads both texts; ``encoder``: a model of vectors, of either kind. Others are
+language models: one judges (``yes_no``), grades (``graded``), expects the query behind the document (``likelihood``),
+orders a list (``listwise``), or writes an answer behind one document (``answer``) or several (``attribution``)."""
+LANGUAGE_SCORERS = {
+    "yes_no": YesNo,
+    "likelihood": Likelihood,
+    "graded": Graded,
+    "listwise": Listwise,
+    "answer": AnswerLikelihood,
+    "attribution": Attributed,
+}
 SAYS_POOLING = (CONTRACT_FILE, "modules.json")
 """Files by which a folder says how its states become vectors."""
 
@@ -81,7 +101,7 @@ def _unsaid(path: str, name: str) -> UserError:
         path,
         "is a language model, and nothing in its folder says how it scores or embeds",
         got=name,
-        cure=f"Say what it is with --as: {', '.join(OF_LANGUAGE_MODELS)} or encoder",
+        cure=f"Say what it is with --as: {', '.join(LANGUAGE_SCORERS)} or encoder",
     )
 
 
@@ -108,10 +128,10 @@ def open_pair_scorer(
     if is_endpoint(path):
         return open_endpoint(path, kind, language or LanguageSettings())
     found = kind or detect_kind(path)
-    if found in OF_LANGUAGE_MODELS:
+    if found in LANGUAGE_SCORERS:
         model = LanguageModel(path, precision=precision)
-        scorer = YesNo if found == "yes_no" else Likelihood
-        return scorer(model, language or LanguageSettings())
+        scorer: PairScorer = LANGUAGE_SCORERS[found](model, language or LanguageSettings())
+        return scorer
     if found == "cross_encoder":
         return CrossEncoder(path, batch_size=batch_size, precision=precision)
     return EncoderPairs(path, precision=precision)

@@ -24,11 +24,12 @@ class RankNet(Objective):
     student gives them, the documents' gains being their teacher scores moved into [0, 1] (LambdaRank).
     ``ndcg_loss2pp``: the teacher's scores are graded labels y with gains $2^y - 1$, and $w_{ab}$ adds to LambdaRank's
     weight ten times that of NDCG-Loss2, which looks at the distance of both ranks alone; the sum is then divided by
-    the number of pairs, not by their weights (LambdaLoss). Where rows have no teacher scores, positives come before
+    the number of pairs, not by their weights (LambdaLoss). ``mrr``: $w_{ab} = |1/r_a - 1/r_b|$ of the student's ranks,
+    divided likewise (UDR's loss over demonstrations). Where rows have no teacher scores, positives come before
     negatives.
 
     Source: Burges (2010), From RankNet to LambdaRank to LambdaMART, MSR-TR-2010-82; Wang et al. (2018), The
-    LambdaLoss framework, CIKM.
+    LambdaLoss framework, CIKM; Li et al. (2023), UDR, https://arxiv.org/abs/2305.04320.
     """
 
     pair_defaults: ClassVar[dict[str, Any]] = {"temperature": 1.0}
@@ -36,7 +37,7 @@ class RankNet(Objective):
     name: Literal["rank_net"] = "rank_net"
     temperature: PositiveFloat = 0.05
     """Divides the student's scores. A temperature that the model learns takes its place."""
-    weights: Literal["uniform", "ndcg", "ndcg_loss2pp"] = "uniform"
+    weights: Literal["uniform", "ndcg", "ndcg_loss2pp", "mrr"] = "uniform"
     """Which pairs matter: all alike, or those at the top most; ``ndcg_loss2pp`` is for graded labels."""
 
     @property
@@ -58,8 +59,10 @@ class RankNet(Objective):
             weights = weights * swap_losses(groups, teacher)
         elif self.weights == "ndcg_loss2pp":
             weights = weights * lambda_weights(groups, teacher)
+        elif self.weights == "mrr":
+            weights = weights * reciprocal_differences(groups)
         differences = (groups.scores[:, :, None] - groups.scores[:, None]) / temperature
-        counted = preferred if self.weights == "ndcg_loss2pp" else weights
+        counted = preferred if self.weights in ("ndcg_loss2pp", "mrr") else weights
         total = counted.sum((1, 2))
         losses = (weights * F.softplus(-differences)).sum((1, 2))
         losses = losses / total.masked_fill(total == 0, 1.0)
@@ -96,6 +99,13 @@ def lambda_weights(groups: Groups, labels: Tensor) -> Tensor:
     distance = discounts[(apart - 1).clamp_min(0)] - discounts[apart]
     gained = _gain_differences(gains, discounts[:-1]).abs()
     return gained * (10 * distance + swapped)
+
+
+@torch.no_grad()
+def reciprocal_differences(groups: Groups) -> Tensor:
+    """Return by how much the reciprocal ranks of all pairs differ, as the student ranks them."""
+    reciprocal = 1 / (_ranks(groups) + 1).to(groups.scores.dtype)
+    return (reciprocal[:, :, None] - reciprocal[:, None]).abs()
 
 
 def _ranks(groups: Groups) -> Tensor:

@@ -46,7 +46,7 @@ TEXTS = {
     ),
     *("side", "form", "cost", "verbosity"),
     # A template may be a file, and is mostly a name or the text itself.
-    *("template", "yes", "no", "normalize", "served_name"),
+    *("template", "yes", "no", "normalize", "served_name", "labels", "attribution"),
 }
 """Parameters that name no file."""
 TAKEN = [

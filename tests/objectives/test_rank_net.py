@@ -29,6 +29,13 @@ def test_ndcg_weighs_pairs_by_what_their_swap_costs():
     assert number(loss) == pytest.approx(weighted / total)
 
 
+def test_mrr_weighs_pairs_by_the_students_reciprocal_ranks():
+    """Demonstrations in UDR: the teacher ranks them 2, 3, 1, 4, relevance is the reciprocal rank."""
+    outputs = outputs_of_scores([[2.0, 0.5, 1.0, -1.0]], [[1 / 2, 1 / 3, 1.0, 1 / 4]])
+    loss = RankNet(temperature=1.0, weights="mrr")(outputs).loss
+    assert number(loss) == pytest.approx(0.159146, abs=1e-6)
+
+
 def test_only_the_order_of_the_teacher_matters():
     scores = [[0.9, 0.5, 0.1, 0.3]]
     losses = [

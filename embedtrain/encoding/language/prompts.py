@@ -24,6 +24,11 @@ QUESTION = (
     "Task: {instruction}\nQuery: {query}\nPassage: {document}\n\n"
     "Does the passage meet the task for this query? Answer Yes or No."
 )
+GRADES = (
+    "Task: {instruction}\nQuery: {query}\nPassage: {document}\n\n"
+    "How well does the passage meet the task for this query? Answer with one grade, from the worst to the best: "
+    "{grades}."
+)
 CHAT = "chat"
 TEMPLATES = {
     "plain": f"{QUESTION}\nAnswer:",
@@ -88,8 +93,8 @@ class Prompt:
         end = self.text[max(self.text.find(place) + len(place) for place in PLACES) :]
         # Some vocabularies join what a template ends with otherwise where a word follows: then its last letter tells.
         for context in dict.fromkeys((end, end[-1:])):
-            before = _ids(self.tokenizer, context)
-            together = _ids(self.tokenizer, context + word)
+            before = token_ids(self.tokenizer, context)
+            together = token_ids(self.tokenizer, context + word)
             if together[: len(before)] == before and len(together) > len(before):
                 return together[len(before) :]
         raise UserError(
@@ -113,6 +118,7 @@ def open_prompt(
     default: str,
     length: int,
     query_length: int,
+    question: str = QUESTION,
 ) -> Prompt:
     """Return a template ready to be filled with texts.
 
@@ -123,13 +129,14 @@ def open_prompt(
         default: Name of the template where none is given.
         length: Tokens of a pair at most.
         query_length: Tokens of a query at most.
+        question: What a chat template shows.
 
     Raises:
         UserError: If a place is missing, or nothing is left for a document.
     """
     name = template or default
-    text = _chat(tokenizer, QUESTION) if name == CHAT else read_template(name)
-    text = _beginning(tokenizer, filled_instruction(text, instruction))
+    text = chat_turn(tokenizer, question) if name == CHAT else read_template(name)
+    text = with_beginning(tokenizer, filled_instruction(text, instruction))
     space = _space(tokenizer)
     spaces, bare = [], text
     for place in PLACES:
@@ -177,7 +184,7 @@ def read_template(template: str) -> str:
     return file.read_text(encoding="utf-8")
 
 
-def _chat(tokenizer: Any, question: str) -> str:  # noqa: ANN401 - transformers is untyped
+def chat_turn(tokenizer: Any, question: str) -> str:  # noqa: ANN401 - transformers is untyped
     """Return a question as a turn, up to where the answer begins; models that think are told not to."""
     if not has_chat(tokenizer):
         raise UserError(
@@ -190,7 +197,7 @@ def _chat(tokenizer: Any, question: str) -> str:  # noqa: ANN401 - transformers 
     return text
 
 
-def _beginning(tokenizer: Any, text: str) -> str:  # noqa: ANN401 - transformers is untyped
+def with_beginning(tokenizer: Any, text: str) -> str:  # noqa: ANN401 - transformers is untyped
     """Put the token before a text that the tokenizer itself puts before each, unless it stands there."""
     begin = tokenizer.bos_token
     adds = bool(begin) and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
@@ -199,9 +206,10 @@ def _beginning(tokenizer: Any, text: str) -> str:  # noqa: ANN401 - transformers
 
 def _space(tokenizer: Any) -> str:  # noqa: ANN401 - transformers is untyped
     """Return the space before a text, unless the tokenizer puts one there by itself."""
-    colon = _ids(tokenizer, ":")
-    return "" if _ids(tokenizer, ": a")[len(colon) :] == _ids(tokenizer, "a") else " "
+    colon = token_ids(tokenizer, ":")
+    return "" if token_ids(tokenizer, ": a")[len(colon) :] == token_ids(tokenizer, "a") else " "
 
 
-def _ids(tokenizer: Any, text: str) -> tuple[int, ...]:  # noqa: ANN401 - transformers is untyped
+def token_ids(tokenizer: Any, text: str) -> tuple[int, ...]:  # noqa: ANN401 - transformers is untyped
+    """Return the tokens of a text by itself; special tokens are recognised where they are written."""
     return tuple(tokenizer(text, add_special_tokens=False)["input_ids"]) if text else ()

@@ -16,7 +16,7 @@ from embedtrain.models.language.shared_prefix import Reading, TokenCount, read_s
 from embedtrain.packed import Texts
 
 Judge = Callable[[list[int], Float[Tensor, "states dim"]], Tensor]
-"""Gives rows a number each from the states that were asked for, text by text."""
+"""Gives rows a number each, or several, from the states that were asked for, text by text."""
 
 
 class Reader:
@@ -37,12 +37,8 @@ class Reader:
     def key(self, *further: object) -> str:
         """Return a hash of the weights, the tokenizer, the prompt, the lengths, the precision and what is given."""
         prompt = self.prompt
-        identity = [
-            self.model.tokenizer.backend_tokenizer.to_str(), prompt.text, prompt.length,
-            prompt.query_length, self.model.precision, *further,
-        ]  # fmt: skip
-        text = json.dumps(identity, ensure_ascii=False, default=str)
-        return hash_state(self.model.model, hashlib.sha256(text.encode()))
+        lengths = prompt.length, prompt.query_length
+        return key_of(self.model, prompt.text, *lengths, *further)
 
     def pairs(self, pairs: Sequence[tuple[str, str]]) -> tuple[Texts, Int64[Tensor, " pairs"]]:
         """Return the tokens of pairs, and how many of each it may share with other pairs."""
@@ -57,8 +53,8 @@ class Reader:
         heads: Int64[Tensor, " texts"],
         wanted: Int64[Tensor, " texts"],
         judge: Judge,
-    ) -> Float64[Tensor, " texts"]:
-        """Return a number for each text.
+    ) -> Float64[Tensor, "texts ..."]:
+        """Return a number for each text, or several.
 
         Args:
             texts: Token ids, on the CPU.
@@ -66,15 +62,29 @@ class Reader:
             wanted: How many states at the end of each are judged.
             judge: Turns states into numbers.
         """
-        found = torch.empty(len(texts), dtype=torch.float64)
-        count = TokenCount()
-        reading = Reading(texts, heads, wanted)
-        for rows, states in read_states(self.model, reading, share=self.share, count=count):
-            found[rows] = judge(rows, states).double().cpu()
-        self.work.tokens += count.given
-        self.work.padding += count.padding
-        self.work.shared_tokens += count.given + count.padding - count.computed
-        return found
+        return judged(self.model, self.work, Reading(texts, heads, wanted), judge, share=self.share)
+
+    def answer_logs(
+        self,
+        texts: Texts,
+        heads: Int64[Tensor, " texts"],
+        answers: Sequence[Sequence[int]],
+    ) -> Float64[Tensor, "texts answers"]:
+        """Return the log-probability of each answer behind each text, up to a constant of the text.
+
+        Answers of one token each need one reading; else each answer is read apart, and the constant is 0.
+        """
+        if all(len(one) == 1 for one in answers):
+            entries = [one[0] for one in answers]
+            one_each = torch.ones_like(heads)
+            return self.judge(
+                texts, heads, one_each, lambda _, states: self.model.logits(states, entries)
+            )
+        found = [
+            self.continuations(with_ends(texts, one), heads, torch.full_like(heads, len(one)))
+            for one in answers
+        ]
+        return torch.stack(found, 1)
 
     def continuations(
         self,
@@ -106,8 +116,37 @@ class Reader:
         return self.judge(shorter, torch.minimum(heads, shorter.lengths), sizes, judge)
 
 
+def key_of(model: LanguageModel, *stated: object) -> str:
+    """Return a hash of the weights, the tokenizer, the precision and what is stated."""
+    identity = [model.tokenizer.backend_tokenizer.to_str(), model.precision, *stated]
+    text = json.dumps(identity, ensure_ascii=False, default=str)
+    return hash_state(model.model, hashlib.sha256(text.encode()))
+
+
+def judged(
+    model: LanguageModel, work: PairWork, reading: Reading, judge: Judge, *, share: bool = True
+) -> Float64[Tensor, "texts ..."]:
+    """Return what a judge says of each text; the tokens are added to ``work``."""
+    found = torch.empty(0, dtype=torch.float64)
+    count = TokenCount()
+    for rows, states in read_states(model, reading, share=share, count=count):
+        values = judge(rows, states).double().cpu()
+        if not len(found):
+            found = values.new_empty(len(reading.texts), *values.shape[1:])
+        found[rows] = values
+    work.tokens += count.given
+    work.padding += count.padding
+    work.shared_tokens += count.given + count.padding - count.computed
+    return found
+
+
 def with_ends(texts: Texts, end: Sequence[int]) -> Texts:
+    """Return texts with further tokens at the end of each, the same ones."""
+    return with_own_ends(texts, [end] * len(texts))
+
+
+def with_own_ends(texts: Texts, ends: Sequence[Sequence[int]]) -> Texts:
     """Return texts with further tokens at the end of each."""
-    last = torch.tensor(end, dtype=torch.int64)
-    longer = [part for one in texts.each() for part in (one, last)]
-    return Texts(torch.cat(longer), texts.lengths + len(last))
+    last = [torch.tensor(end, dtype=torch.int64) for end in ends]
+    longer = [part for both in zip(texts.each(), last, strict=True) for part in both]
+    return Texts(torch.cat(longer), texts.lengths + torch.tensor([len(end) for end in ends]))

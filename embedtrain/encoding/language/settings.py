@@ -1,12 +1,13 @@
 """What a language model is asked about a query and a document."""
 
-from typing import Literal, Protocol, runtime_checkable
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
-from pydantic import NonNegativeFloat
+from pydantic import Field, NonNegativeFloat
 
 from embedtrain.section import Count, Section
 
 Normalize = Literal["tokens", "sum", "pmi"]
+Attribution = Literal["loo", "linear", "shapley"]
 
 
 class EndpointSettings(Section):
@@ -38,8 +39,19 @@ class LanguageSettings(Section):
     normalize: Normalize = "tokens"
     """Of a likelihood: ``tokens`` is the mean log-probability of a token, ``sum`` their sum, ``pmi`` the sum less
     that of the same query behind an empty document."""
+    labels: tuple[str, ...] = Field(default=("1", "2", "3", "4", "5"), min_length=2)
+    """Grades from the worst to the best (graded)."""
+    answers: str | None = None
+    """A .jsonl file with what a model is to write for each query: columns query and answer (answer, attribution)."""
+    attribution: Attribution = "shapley"
+    """How much each document helps, from answers written behind some of them: ``loo`` leaves one out, ``linear`` fits
+    a sum to random halves, ``shapley`` averages over all orders (6 documents at most, else linear)."""
+    window: Annotated[int, Field(ge=2, le=26)] = 20
+    """Documents that are ordered at once (listwise)."""
+    step: Count = 10
+    """By how many documents the window moves up (listwise)."""
     length: Count = 2048
-    """Tokens of a pair at most; documents are cut, never the template."""
+    """Tokens of a pair at most; documents are cut, never the template. A list has so many for each place of its window."""
     query_length: Count = 512
     """Tokens of a query at most."""
     endpoint: EndpointSettings = EndpointSettings()

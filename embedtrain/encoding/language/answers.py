@@ -1,0 +1,168 @@
+r"""Documents as help: how likely a language model's answer to the query is behind them.
+
+``answer``: the mean log-probability of the answer's tokens behind one document and the query (UDR, where documents are
+demonstrations). ``attribution``: what each document of a query adds to it when all stand there (SCARLet).
+Source: Li et al. (2023), UDR, https://arxiv.org/abs/2305.04320.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64
+
+from embedtrain.encoding.language.attribution import attribute, masks_for
+from embedtrain.encoding.language.prompts import open_prompt
+from embedtrain.encoding.language.reader import Reader, with_own_ends
+from embedtrain.encoding.language.settings import LanguageSettings
+from embedtrain.encoding.pair_work import PairWork
+from embedtrain.errors import UserError
+from embedtrain.models.language.model import LanguageModel
+from embedtrain.outside import reading
+from embedtrain.precision import Chosen
+
+DEMONSTRATION = "{document}\n\n{query}"
+BETWEEN = "\n\n"
+"""Stands between documents of one context."""
+FLAG = "--answers"
+
+
+class AnswerLikelihood:
+    """Scores pairs by the mean log-probability of the query's known answer behind both.
+
+    Args:
+        model: What is to write the answer.
+        settings: How it is asked; the answer stands behind the template.
+        share: Compute what pairs begin with once.
+
+    Raises:
+        UserError: If the file of answers is missing or cannot be used.
+    """
+
+    kind = "answer"
+
+    def __init__(
+        self, model: LanguageModel, settings: LanguageSettings, *, share: bool = True
+    ) -> None:
+        self.model = model
+        if settings.answers is None:
+            raise UserError(FLAG, "is missing", cure="Name a .jsonl file with query and answer")
+        self.answers = read_answers(Path(settings.answers).expanduser())
+        tokenizer = model.tokenizer
+        words = [f" {answer}" for answer in self.answers.values()]
+        ids = tokenizer(words, add_special_tokens=False, verbose=False)["input_ids"]
+        self.tokens: dict[str, list[int]] = dict(zip(self.answers, ids, strict=True))
+        length = min(settings.length, model.max_length) - max(map(len, ids))
+        prompt = open_prompt(
+            tokenizer, settings.template, settings.instruction, default=DEMONSTRATION,
+            length=length, query_length=settings.query_length,
+        )  # fmt: skip
+        self.reader = Reader(model, prompt, share=share)
+
+    @property
+    def precision(self) -> Chosen:
+        """What the network computes in."""
+        return self.model.precision
+
+    @property
+    def work(self) -> PairWork:
+        """What has been computed so far."""
+        return self.reader.work
+
+    def key(self) -> str:
+        """Return a hash of all that a score depends on."""
+        content = json.dumps(self.answers, ensure_ascii=False, sort_keys=True)
+        return self.reader.key(self.kind, hashlib.sha256(content.encode()).hexdigest())
+
+    def describe(self) -> dict[str, object]:
+        """Return what the scores came from, for those who are to make them again."""
+        return {
+            "kind": self.kind, "precision": self.precision,
+            "template": self.reader.prompt.text, "scale": "nats",
+        }  # fmt: skip
+
+    def logits(self, pairs: Sequence[tuple[str, str]]) -> Float64[np.ndarray, " pairs"]:
+        """Score pairs by log-probabilities in nats."""
+        if not pairs:
+            return np.empty(0)
+        if (
+            lost := next((query for query, _ in pairs if query not in self.tokens), None)
+        ) is not None:
+            raise UserError(FLAG, "has no answer to a query", got=lost, cure="Add it")
+        texts, heads = self.reader.pairs(pairs)
+        ends = [self.tokens[query] for query, _ in pairs]
+        sizes = heads.new_tensor([len(end) for end in ends])
+        whole = with_own_ends(texts, ends)
+        found: Float64[np.ndarray, " pairs"] = self.reader.continuations(
+            whole, heads, sizes, mean=True
+        ).numpy()
+        return found
+
+
+class Attributed(AnswerLikelihood):
+    """Scores the documents of a query by what each adds to the likelihood of its answer.
+
+    Pairs of one query that follow one another are a list: a score depends on the others of its list.
+    """
+
+    kind = "attribution"
+
+    def __init__(
+        self, model: LanguageModel, settings: LanguageSettings, *, share: bool = True
+    ) -> None:
+        super().__init__(model, settings, share=share)
+        self.attribution = settings.attribution
+
+    def key(self) -> str:
+        """Return a hash of all that a score depends on, but for the list that a document stands in."""
+        return f"{super().key()} {self.attribution}"
+
+    def describe(self) -> dict[str, object]:
+        """Return what the scores came from, for those who are to make them again."""
+        return {**super().describe(), "attribution": self.attribution}
+
+    def logits(self, pairs: Sequence[tuple[str, str]]) -> Float64[np.ndarray, " pairs"]:
+        """Score pairs by what the document adds, in nats per token of the answer."""
+        if not pairs:
+            return np.empty(0)
+        groups = [list(own) for _, own in groupby(pairs, key=lambda pair: pair[0])]
+        sets = [masks_for(self.attribution, len(group)) for group in groups]
+        contexts = [
+            (group[0][0], BETWEEN.join(_chosen(group, mask)))
+            for group, masks in zip(groups, sets, strict=True)
+            for mask in masks
+        ]
+        logs = iter(super().logits(contexts).tolist())
+        likelihoods = [{mask: next(logs) for mask in masks} for masks in sets]
+        return np.concatenate([attribute(self.attribution, one) for one in likelihoods])
+
+
+def _chosen(group: Sequence[tuple[str, str]], mask: Sequence[bool]) -> list[str]:
+    return [document for (_, document), stands in zip(group, mask, strict=True) if stands]
+
+
+def read_answers(path: Path) -> Mapping[str, str]:
+    """Return the answer to each query.
+
+    Raises:
+        UserError: With the first line that has no query or no answer.
+    """
+    found: dict[str, str] = {}
+    with reading(path):
+        lines = path.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, 1):
+        with reading(f"{path}:{number}"):
+            row = json.loads(line)
+        both = [row.get(name) if isinstance(row, dict) else None for name in ("query", "answer")]
+        query, answer = both
+        if not (isinstance(query, str) and isinstance(answer, str) and answer.strip()):
+            raise UserError(
+                f"{path}:{number}", "has no query or no answer", got=row, cure="Give both as texts"
+            )
+        found[query] = answer
+    if not found:
+        raise UserError(path, "holds no answer", cure="Give a line per query")
+    return found

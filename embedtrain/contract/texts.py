@@ -26,8 +26,6 @@ from embedtrain.types import Side, Similarity
 
 Pooling = Literal["cls", "mean", "last_token", "weighted_mean", "max"]
 SpanVectors = Literal["mean", "mlp"]
-
-
 TEXTS_PER_CALL = 256
 """Texts given to the tokenizer at once: it keeps about 100 bytes per token until it is done, cut ones too."""
 

@@ -190,9 +190,8 @@ class TrainedModule(pl.LightningModule, ABC):
         step = largest(-1 if bad is None else bad.step)  # on a GPU not the step that runs
         if step < 0:
             return
-        if bad is None:
-            value, path, late = None, SAVED_ELSEWHERE, ""
-        else:
+        value, path, late = None, SAVED_ELSEWHERE, ""
+        if bad is not None:
             late = ", which was seen a batch later" if bad.is_late else ""
             value, path = bad.value, str(bad.path)
         raise UserError(

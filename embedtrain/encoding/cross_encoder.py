@@ -65,8 +65,10 @@ class CrossEncoder:
         training = self.model.training
         self.model.eval()
         try:
-            for start in range(0, len(distinct), PAIRS_AT_ONCE):
-                block = distinct[start : start + PAIRS_AT_ONCE]
+            # Where processes wait for each other's chunks, none may have a block more than another.
+            together = PAIRS_AT_ONCE if self.execution.agree is None else max(1, len(distinct))
+            for start in range(0, len(distinct), together):
+                block = distinct[start : start + together]
                 scores[start : start + len(block)] = self._score(block)
         finally:
             self.model.train(training)

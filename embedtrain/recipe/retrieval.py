@@ -111,6 +111,10 @@ class Recipe(Section):
             raise ValueError("frozen documents have the last layer's vectors only: drop exits")
         if isinstance(self.model, CrossEncoderConfig):
             refuse_vectors(self)
+        elif self.validation is not None and self.validation.first_stage is not None:
+            raise ValueError(
+                "validation.first_stage is for cross-encoders: a retriever searches itself"
+            )
         check_measuring(self.trainer, self.validation, self.evaluation)
         for size in self.data.batch_sizes(self.trainer.batch_size):
             if size % self.trainer.accumulate:
@@ -126,9 +130,14 @@ def refuse_vectors(recipe: Recipe) -> None:
     Raises:
         ValueError: Naming the section.
     """
-    for name in ("guide", "frozen_documents", "refresh", "validation", "evaluation"):
+    for name in ("guide", "frozen_documents", "refresh"):
         if getattr(recipe, name) is not None:
             raise ValueError(f"a cross-encoder makes no vectors: drop {name}")
+    if recipe.evaluation is not None:
+        raise ValueError(
+            "a cross-encoder is measured behind a first stage: drop evaluation, and run `embedtrain evaluate "
+            "RETRIEVER --rerank MODEL` afterwards"
+        )
 
 
 AnyRecipe = Recipe | PretrainRecipe

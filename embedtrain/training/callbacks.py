@@ -14,23 +14,21 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.errors import UserError
-from embedtrain.evaluation.measures.metrics import mean_scores, score_ranking
 from embedtrain.files import appearing, finish
 from embedtrain.precision import Precision
 from embedtrain.progress import console
+from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.stopping import requested, unless_stopped
-from embedtrain.training.ranks.exchange import from_first, to_first
+from embedtrain.training.ranks.exchange import from_first
 from embedtrain.training.ranks.processes import any_rank, largest, own_shard
 from embedtrain.training.trained_module import TrainedModule
-from embedtrain.training.validation import encode_task_share, join_task, rank_task
+from embedtrain.training.validation import METRIC, score_reranked, score_task
 
 KEPT = 2
 """Checkpoints kept: should the newest be damaged, there is one before it."""
 BEST = "best.ckpt"
 SPEED = "speed/"
 """Begins the names of figures that no run repeats; metrics.csv leaves them out."""
-METRIC = "ndcg_at_10"
-"""What is best."""
 
 
 class StepCallback(pl.Callback, ABC):
@@ -158,6 +156,8 @@ class Validation(Measurement):
     """Where the best weights are kept."""
     precision: Precision = field(default="auto", kw_only=True)
     """What the task's texts are encoded in."""
+    lists: SearchResult | None = field(default=None, kw_only=True)
+    """What a first stage found, where the model only puts documents in order."""
     patience: int | None = None
     """Measurements without a better score after which training ends; None never ends it."""
     best: float = -1.0
@@ -181,14 +181,11 @@ class Validation(Measurement):
         return scores
 
     def _score(self, module: Any) -> dict[str, float]:  # noqa: ANN401
-        """Encode this rank's share; the first rank searches, the others return nothing."""
+        """Do this rank's share; the first rank puts all together, the others return nothing."""
         model, agree = module.model, module.execution.agree
-        share = encode_task_share(model, self.task, own_shard(), self.precision, agree)
-        shares = to_first(share)
-        if shares is None:
-            return {}
-        ranking = rank_task(self.task, join_task(model, self.task, shares))
-        return mean_scores(score_ranking(ranking, [METRIC, "recall_at_100"]))
+        if self.lists is not None:
+            return score_reranked(model, self.task, self.lists, self.precision, agree)
+        return score_task(model, self.task, self.precision, agree)
 
     def state_dict(self) -> dict[str, float]:
         """Return what a resumed run must know."""

@@ -166,6 +166,11 @@ class ValidationConfig(TaskConfig):
     split: str = "dev"
     every_steps: Count = 500
     """Steps between two measurements."""
+    first_stage: str | None = None
+    """For a cross-encoder: what finds the documents that it puts in order. ``bm25``, a retriever's folder, or
+    ``run:FILE`` in TREC's format; null is bm25."""
+    top: Count = 100
+    """For a cross-encoder: documents of each query that it puts in order; what was not found counts as missed."""
 
 
 def check_measuring(

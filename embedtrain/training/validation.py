@@ -1,7 +1,7 @@
 """Score a model on a retrieval task: the same few lines for validation and for `embedtrain evaluate`."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,14 +9,22 @@ from jaxtyping import Float32
 
 from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.encoding.blocks import Vectors, block_starts, encode_share, join_shares, own_blocks
+from embedtrain.encoding.cross_encoder import CrossEncoder
 from embedtrain.encoding.shards import Shard
-from embedtrain.evaluation.measures.metrics import Ranking, rank_arrays
+from embedtrain.evaluation.measures.metrics import Ranking, mean_scores, rank_arrays, score_ranking
+from embedtrain.evaluation.measures.second_stage import reorder
+from embedtrain.models.cross_encoder.encoder import CrossEncoderModel
 from embedtrain.models.dense.pair_head import interaction_of
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.precision import Precision
+from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.retrieval.search import search
+from embedtrain.training.ranks.exchange import to_first
+from embedtrain.training.ranks.processes import own_shard
 from embedtrain.types import Interaction, TokenVectors
 
+METRIC = "ndcg_at_10"
+"""What is best."""
 RESULTS = 100
 """Results kept per query: the deepest cut-off of the reported metrics."""
 
@@ -88,3 +96,54 @@ def rank_task(task: RetrievalTask, encoded: EncodedTask, num_results: int = RESU
         encoded.queries, encoded.documents, num_results, encoded.interaction, encoded.device
     )
     return rank_arrays(task.qrels, task.query_ids, task.document_ids, found.indices, found.scores)
+
+
+def score_task(
+    model: TextEncoder,
+    task: RetrievalTask,
+    precision: Precision = "auto",
+    agree: Callable[[int], int] | None = None,
+) -> dict[str, float]:
+    """Encode this rank's share of a task and search all of it on the first rank; others return nothing."""
+    shares = to_first(encode_task_share(model, task, own_shard(), precision, agree))
+    if shares is None:
+        return {}
+    ranking = rank_task(task, join_task(model, task, shares))
+    return mean_scores(score_ranking(ranking, [METRIC, "recall_at_100"]))
+
+
+def score_reranked(
+    model: CrossEncoderModel,
+    task: RetrievalTask,
+    found: SearchResult,
+    precision: Precision = "auto",
+    agree: Callable[[int], int] | None = None,
+) -> dict[str, float]:
+    """Score this rank's share of the pairs, and put what was found in order on the first rank; others return nothing.
+
+    The figures of the order in which the documents came stand beside, as ``first_...``.
+    """
+    scorer = CrossEncoder(model, precision=precision)
+    scorer.execution = replace(scorer.execution, agree=agree)
+    places, shard = np.argwhere(found.indices >= 0), own_shard()
+    own = places[shard.rank :: shard.ranks]
+    if not len(own):  # where weights are shared, the others wait for every chunk
+        own = places[:1]
+    pairs = [(task.queries[row], task.documents[found.indices[row, place]]) for row, place in own.tolist()]
+    shares = to_first(scorer.logits(pairs))
+    if shares is None:
+        return {}
+    scores = np.full(found.indices.shape, -np.inf, dtype=np.float32)
+    for rank, part in enumerate(shares):
+        there = places[rank :: shard.ranks]
+        scores[there[:, 0], there[:, 1]] = part[: len(there)]
+    new = score_lists(task, reorder(found, scores, scores.shape[1]))
+    first = {f"first_{name}": value for name, value in score_lists(task, found).items()}
+    return new | first
+
+
+def score_lists(task: RetrievalTask, found: SearchResult) -> dict[str, float]:
+    """Return the figures of results in an order; relevant documents that are not among them count as missed."""
+    ids = task.query_ids, task.document_ids
+    ranking = rank_arrays(task.qrels, *ids, found.indices, found.scores)
+    return mean_scores(score_ranking(ranking, [METRIC, "mrr_at_10", "recall_at_10"]))

@@ -6,7 +6,6 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 
 from embedtrain.data.batches import BatchBuilder
@@ -39,7 +38,6 @@ from embedtrain.recipe.run_folder import (
 from embedtrain.release.cards.retrieval import render_card
 from embedtrain.release.export import write_model
 from embedtrain.stopping import going_on
-from embedtrain.training.callbacks import Validation
 from embedtrain.training.datamodule import BatchStream
 from embedtrain.training.fitting import Start, fit, how_to_go_on, own_cut
 from embedtrain.training.guide import encode_guide
@@ -68,6 +66,7 @@ from embedtrain.workflows.prepare import (
 from embedtrain.workflows.pretrain import begin_pretraining, resume_pretraining, run_pretraining
 from embedtrain.workflows.refresh import RefreshedBatches
 from embedtrain.workflows.summary import add_seconds, note, timed
+from embedtrain.workflows.validation import validating
 
 
 @owns("output")
@@ -220,11 +219,7 @@ def _fit(
     first = builder(cut.part(mixture.draw(start.step), 0))
     plan = plan_retrieval(config, model, first)
     config = announce(config, plan)
-    callbacks: list[pl.Callback] = []
-    if recipe.validation is not None and prepared.validation is not None:
-        every, precision = recipe.validation.every_steps, recipe.validation.precision
-        places = run.checkpoints, config.patience
-        callbacks.append(Validation(every, prepared.validation, *places, precision=precision))
+    callbacks = validating(run, recipe, prepared.validation)
     guide = frozen = None
     with first_rank_first():
         if recipe.guide is not None:

@@ -65,7 +65,7 @@ class CrossEncoderModel(TextModel):
         """Score each candidate with the query that brought it; a pair that occurs twice is read once."""
         pairs, places = self._pairs(batch)
         device = batch.relevance.owners.device
-        scores = self.score(pairs.to(device), execution)[upload(places, device)]
+        scores = self.values(pairs.to(device), execution)[:, 0][upload(places, device)]
         return RetrievalOutputs(
             query=scores.new_empty(len(batch.query_rows), 0),
             document=scores.new_empty(len(batch.document_rows), 0),

@@ -103,8 +103,9 @@ def shard_model(model: nn.Module, strategy: Strategy) -> None:
             for layer in part:
                 fully_shard(layer, mesh=mesh)
     fully_shard(model, mesh=mesh)
-    if hasattr(model, "embed"):
-        register_fsdp_forward_method(model, "embed")
+    for name in ("embed", "score"):  # what measures a model calls, beside its forward pass
+        if hasattr(model, name):
+            register_fsdp_forward_method(model, name)
 
 
 class WholeCheckpoints(ParallelStrategy):  # type: ignore[misc]  # Lightning is not analysed

@@ -1,6 +1,8 @@
 """A cross-encoder from its recipe to the folder that others load: the runs that encoders stand, it stands too."""
 
+import csv
 import json
+import re
 import signal
 import sys
 
@@ -130,8 +132,9 @@ def train_on_rank(sections, overrides, folder):
 
 @pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_two_ranks_train_what_one_trains(strategy, sections, tmp_path):
-    plain = ["model.dropout=0.0", "trainer.steps=4"]
+def test_two_ranks_train_what_one_trains(strategy, sections, beir, tmp_path):
+    validation = f"validation={{path: {beir}, split: dev, every_steps: 2, top: 7}}"
+    plain = ["model.dropout=0.0", "trainer.steps=4", validation]
     train(load_recipe(sections, plain), tmp_path / "alone")
     shared = [*plain, "trainer.devices=2", f"trainer.strategy={strategy}"]
     on_ranks(2, train_on_rank, sections, shared, tmp_path / "ranks")
@@ -139,6 +142,38 @@ def test_two_ranks_train_what_one_trains(strategy, sections, tmp_path):
     error = sum(float((value - theirs[name]).square().sum()) for name, value in ours.items())
     norm = sum(float(value.square().sum()) for value in theirs.values())
     assert (error / norm) ** 0.5 < 1e-4
+    measured = [figures_of(tmp_path / name / "metrics.csv") for name in ("ranks", "alone")]
+    assert measured[0] == pytest.approx(measured[1])
+
+
+def figures_of(path):
+    """What validation said, of the rows that have it."""
+    with path.open() as file:
+        rows = [row for row in csv.DictReader(file) if row["val/ndcg_at_10"]]
+    return {f"{row['step']} {k}": float(v) for row in rows for k, v in row.items() if "val/" in k}
+
+
+@pytest.mark.usefixtures("forked")
+@pytest.mark.parametrize("first", ["bm25", "model", "run"])
+def test_validation_orders_what_a_first_stage_found(first, sections, beir, bert, tmp_path, capsys):
+    if first == "run":
+        lines = [f"q{q} Q0 d{d} {d} {9 - d} x" for q in range(10) for d in range(q % 3 + 1)]
+        (tmp_path / "first.trec").write_text("\n".join(lines))
+    stage = {"bm25": "null", "model": bert, "run": f"'run:{tmp_path}/first.trec'"}[first]
+    asked = f"{{path: {beir}, split: dev, every_steps: 2, first_stage: {stage}, top: 5}}"
+    run = train(load_recipe(sections, [f"validation={asked}"]), tmp_path / "run")
+    figures = figures_of(run.metrics)
+    steps = sorted({name.split()[0] for name in figures})
+    assert steps == ["2", "4", "6"]
+    names = ("ndcg_at_10", "mrr_at_10", "recall_at_10")
+    assert all(f"{step} val/{name}" in figures for step in steps for name in names)
+    firsts = {figures[f"{step} val/first_ndcg_at_10"] for step in steps}
+    assert len(firsts) == 1, "the first stage is not trained"
+    for step in steps:
+        found = (figures[f"{step} val/{prefix}recall_at_10"] for prefix in ("", "first_"))
+        assert len(set(found)) == 1, "order changes no recall of the whole list"
+    assert (run.checkpoints / "best.ckpt").is_file()
+    assert re.search(r"nDCG@10 is 0\.\d+ as they come", " ".join(capsys.readouterr().err.split()))
 
 
 @pytest.mark.usefixtures("forked")
@@ -191,7 +226,11 @@ def test_the_doctor_and_the_check_know_pairs(sections):
         ("objective={name: cosine_regression}", "needs vectors.*use one of binary_cross_entropy"),
         ("objective={name: info_nce, negatives: all}", "more than the scores of a query's own"),
         ("objective={name: matryoshka, dims: [8], inner: {name: info_nce}}", "needs vectors"),
-        ("evaluation={path: x}", "drop evaluation"),
+        (
+            "evaluation={path: x}",
+            "drop evaluation, and run `embedtrain evaluate RETRIEVER --rerank",
+        ),
+        ("refresh={path: x, every_steps: 9}", "drop refresh"),
         ("model.length=3", "model.length leaves nothing for a document beside 3 tokens"),
         ("model.length=100", "more than the 66 tokens"),
         ("model.template='{document} {query}'", "must hold {query} and then {document}"),

@@ -142,7 +142,7 @@ def scripted(monkeypatch):
 
     monkeypatch.setattr(Validation, "on_train_batch_end", on_train_batch_end)
     monkeypatch.setattr(
-        "embedtrain.training.callbacks.mean_scores",
+        "embedtrain.training.validation.mean_scores",
         lambda _: {"ndcg_at_10": SCORES[step["now"] // 2 - 1], "recall_at_100": 1.0},
     )
 

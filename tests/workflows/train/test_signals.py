@@ -18,7 +18,7 @@ from embedtrain.errors import Interrupted, UserError
 from embedtrain.mining.miner import Miner
 from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.stopping import listening
-from embedtrain.training import callbacks
+from embedtrain.training import validation
 from embedtrain.training.callbacks import list_checkpoints
 from embedtrain.training.module import RetrievalModule
 from embedtrain.workflows import score as scoring
@@ -131,7 +131,7 @@ def test_a_validation_waits_until_the_run_goes_on(recipe, validated, tmp_path, d
         if during == "step":
             signal_on_call(RetrievalModule, "training_step", 3, signal.SIGTERM)
         else:
-            stop_on_call(callbacks, "rank_task", 1)
+            stop_on_call(validation, "rank_task", 1)
 
     began = time.monotonic()
     done = embedtrain(["train", recipe, *overrides, "--output", tmp_path / "run"], before=before)
@@ -149,8 +149,8 @@ def stop_one_rank(recipe, overrides, folder):
     measured, rank = [], os.environ["RANK"]
     if rank == "1":
         stop_on_call(RetrievalModule, "training_step", 3, seconds=1)
-    rank_task = callbacks.rank_task
-    callbacks.rank_task = lambda *given: measured.append(1) or rank_task(*given)
+    rank_task = validation.rank_task
+    validation.rank_task = lambda *given: measured.append(1) or rank_task(*given)
     with pytest.raises(Interrupted, match="stopped at step 3 of 6 by SIGTERM"), listening():
         train(load_recipe(recipe, [*overrides, "trainer.devices=2"]), folder)
     (folder.parent / f"measured-{rank}").write_text(str(len(measured)))

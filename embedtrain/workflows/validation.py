@@ -1,0 +1,73 @@
+"""What measures a model while it trains: a retriever on the whole corpus, a cross-encoder on lists that another found."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from embedtrain.data.readers.beir import RetrievalTask
+from embedtrain.evaluation.measures.second_stage import grades, in_trec_order, reorder
+from embedtrain.models.build import load_encoder
+from embedtrain.models.cross_encoder.config import CrossEncoderConfig
+from embedtrain.progress import console
+from embedtrain.recipe.retrieval import Recipe
+from embedtrain.recipe.run_folder import RunFolder
+from embedtrain.retrieval.dense.exact import SearchResult
+from embedtrain.retrieval.search import search
+from embedtrain.training.callbacks import Validation
+from embedtrain.training.settings import ValidationConfig
+from embedtrain.training.validation import METRIC, encode_task, score_lists
+from embedtrain.workflows.evaluate.first_stage import (
+    BM25,
+    RUN,
+    is_model,
+    read_ranking,
+    search_words,
+)
+
+
+def validating(run: RunFolder, recipe: Recipe, task: RetrievalTask | None) -> list[Validation]:
+    """Return the validation that a recipe asks for, if any."""
+    config = recipe.validation
+    if config is None or task is None:
+        return []
+    found = Validation(
+        config.every_steps,
+        task,
+        run.checkpoints,
+        recipe.trainer.patience,
+        precision=config.precision,
+    )
+    if isinstance(recipe.model, CrossEncoderConfig):
+        found = replace(found, lists=first_lists(config, task))
+    return [found]
+
+
+def first_lists(config: ValidationConfig, task: RetrievalTask) -> SearchResult:
+    """Return what the first stage finds, and say how good its order and the best order of it are.
+
+    Raises:
+        UserError: If the first stage cannot be loaded or read.
+    """
+    first, depth = config.first_stage or BM25, config.top
+    if first == BM25:
+        found = search_words(task, depth, timed=False, price=None).found
+    elif is_model(first):
+        found = _search(first, task, config)
+    else:
+        path = Path(first.removeprefix(RUN)).expanduser()
+        found = read_ranking(path, task, depth).found
+    judged = grades(task.qrels, task.query_ids, task.document_ids, found)
+    own = score_lists(task, found)[METRIC]
+    best = score_lists(task, reorder(found, judged, found.indices.shape[1]))[METRIC]
+    console.print(
+        f"Validation puts the first {found.indices.shape[1]} documents of {first} in order: nDCG@10 is {own:.4f} as "
+        f"they come, and {best:.4f} in the best order"
+    )
+    return found
+
+
+def _search(path: str, task: RetrievalTask, config: ValidationConfig) -> SearchResult:
+    encoded = encode_task(load_encoder(path), task, config.precision)
+    found = search(
+        encoded.queries, encoded.documents, config.top, encoded.interaction, encoded.device
+    )
+    return in_trec_order(found, task.document_ids)

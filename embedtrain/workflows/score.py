@@ -136,9 +136,18 @@ def open_scorer(scorer: PairScorer, batch_size: int) -> Teacher:
         ends = np.cumsum([len(_documents(example)) for example in examples])
         return np.split(scorer.logits(pairs), ends[:-1])
 
+    def score_lists(examples: Sequence[Example]) -> list[NDArray[np.float64]]:
+        # Some language models judge a list as a whole: rows of one query that follow one another are several.
+        found, begin = [], 0
+        for end in range(1, len(examples) + 1):
+            if end == len(examples) or examples[end].query == examples[end - 1].query:
+                found += score_examples(examples[begin:end])
+                begin = end
+        return found
+
     if isinstance(scorer, LanguageScorer):
         block = EXAMPLES_PER_LANGUAGE_BLOCK
-        return Teacher(score_examples, f"{scorer.key()} {block}", block, scorer.describe)
+        return Teacher(score_lists, f"{scorer.key()} {block}", block, scorer.describe)
     return Teacher(score_examples, f"{scorer.key()} {batch_size}", EXAMPLES_PER_BLOCK)
 
 

@@ -18,7 +18,7 @@ from embedtrain.errors import UserError
 from embedtrain.workflows import score as workflow
 from embedtrain.workflows.score import score
 
-KINDS = ["yes_no", "likelihood"]
+KINDS = ["yes_no", "likelihood", "graded", "listwise", "answer", "attribution"]
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,10 @@ def rows(pairs):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_get_the_scores_of_the_language_model(kind, language_model, rows, tmp_path):
-    settings = LanguageSettings(length=300)
+    answers = tmp_path / "answers.jsonl"
+    queries = {example.query for example in open_source(rows).examples()}
+    answers.write_text("".join(json.dumps({"query": q, "answer": "no"}) + "\n" for q in queries))
+    settings = LanguageSettings(length=300, answers=str(answers))
     assert (
         score(language_model, rows, tmp_path / "scored.jsonl", kind=kind, language=settings) == 10
     )
@@ -46,7 +49,18 @@ def test_rows_get_the_scores_of_the_language_model(kind, language_model, rows, t
     origin = json.loads((tmp_path / "scored.teacher.json").read_text())
     assert origin["teacher"] == language_model
     assert (origin["kind"], origin["precision"]) == (kind, "fp32")
-    assert "{document}" in origin["template"]
+    assert ("{passages}" if kind == "listwise" else "{document}") in origin["template"]
+
+
+def test_rows_of_one_query_that_follow_one_another_are_lists_of_their_own(
+    language_model, write_jsonl, tmp_path
+):
+    texts = ["red house", "a dog", "no", "cat"]
+    rows = [{"query": "is it red?", "positive": texts[0], "negatives": texts[1:]}] * 2
+    data = SourceConfig(path=str(write_jsonl(rows)))
+    score(language_model, data, tmp_path / "scored.jsonl", kind="listwise")
+    for line in (tmp_path / "scored.jsonl").read_text().splitlines():
+        assert sorted(json.loads(line)["scores"]) == [0, 1, 2, 3]
 
 
 def test_a_killed_scoring_goes_on_and_another_template_starts_anew(language_model, rows, tmp_path):

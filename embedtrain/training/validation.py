@@ -129,7 +129,10 @@ def score_reranked(
     own = places[shard.rank :: shard.ranks]
     if not len(own):  # where weights are shared, the others wait for every chunk
         own = places[:1]
-    pairs = [(task.queries[row], task.documents[found.indices[row, place]]) for row, place in own.tolist()]
+    pairs = [
+        (task.queries[row], task.documents[found.indices[row, place]])
+        for row, place in own.tolist()
+    ]
     shares = to_first(scorer.logits(pairs))
     if shares is None:
         return {}

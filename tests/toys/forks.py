@@ -67,10 +67,12 @@ def _work_and_exit(
     except BaseException:
         traceback.print_exc()
     finally:
-        with suppress(BaseException):  # whatever happens, the child must not go on as the tests
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(code)
+        try:  # whatever happens, a late signal too, the child must not go on as the tests
+            with suppress(BaseException):
+                sys.stdout.flush()
+                sys.stderr.flush()
+        finally:
+            os._exit(code)
 
 
 def _wait(child: int, patience: float) -> int:

@@ -14,6 +14,7 @@ from embedtrain.errors import UserError
 from embedtrain.evaluation.results.plots import COLORS, MUTED, new_figure, save_figure, svg
 from embedtrain.evaluation.results.result import EvaluationResult, load_result
 from embedtrain.evaluation.results.wording import file_names, metric_title, short_name
+from embedtrain.locks import owns
 from embedtrain.units import show_bytes, show_seconds
 
 Cost = Literal["bytes", "latency", "encoding"]
@@ -112,6 +113,7 @@ def pareto_table(points: Sequence[Point], metric: str) -> Table:
     return table
 
 
+@owns("path")
 def plot_pareto(points: Sequence[Point], metric: str, cost: Cost, path: Path) -> None:
     """Draw quality against one cost, the front as a line."""
     with new_figure(path) as (figure, axes):

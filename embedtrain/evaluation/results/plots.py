@@ -13,6 +13,7 @@ from embedtrain.evaluation.results.page import escape
 from embedtrain.evaluation.results.result import EvaluationResult
 from embedtrain.evaluation.results.wording import metric_title, short_name
 from embedtrain.files import check_file, write_file
+from embedtrain.locks import owns
 
 SUFFIXES = (".svg", ".png", ".pdf")
 COLORS = ("#0b62c4", "#c4530b", "#0b8a5c", "#8a3fb5", "#a3790b")
@@ -44,6 +45,7 @@ FOR_METRICS = 4
 """Systems up to which a plot shows all their metrics; of more it shows the main one."""
 
 
+@owns("path")
 def plot_comparison(rows: Sequence[ComparedScore], baseline: str, path: Path) -> None:
     """Draw the difference of every system and task from the baseline, with its interval.
 

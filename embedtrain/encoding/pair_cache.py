@@ -11,7 +11,7 @@ import time
 import uuid
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import itemgetter
 from pathlib import Path
 
@@ -21,7 +21,9 @@ from jaxtyping import Float32, Float64
 from embedtrain.encoding.encoder_pairs import EncoderPairs
 from embedtrain.encoding.language.likelihood import Likelihood
 from embedtrain.encoding.pair_scorers import PairScorer
+from embedtrain.encoding.shards import Shard, wait_for
 from embedtrain.errors import UserError
+from embedtrain.files import write_file
 from embedtrain.outside import reading, writing
 
 HASH, RECORD = 16, 24
@@ -74,6 +76,15 @@ class PairCache:
             with self.own.open("ab") as file:
                 file.write(content)
 
+    def wait(self, pairs: Pairs, shard: Shard) -> None:
+        """Say that this process has scored its share of pairs, and wait until the others have."""
+        digest = hashlib.blake2b(b"".join(map(_hash, pairs)), digest_size=HASH).hexdigest()
+        marks = [
+            self.folder / f"{digest}-{rank}-of-{shard.ranks}.done" for rank in range(shard.ranks)
+        ]
+        write_file(marks[shard.rank], "")
+        wait_for(marks)
+
 
 def score_once(
     scorer: PairScorer,
@@ -81,8 +92,12 @@ def score_once(
     place: str,
     cache: PairCache | None,
     progress: Callable[[int], None] = lambda _: None,
+    shard: Shard | None = None,
 ) -> ScoredPairs:
-    """Score pairs that ``cache`` does not know, a block at a time, and keep each block.
+    """Score the pairs that ``cache`` does not know, a block at a time, and keep each block.
+
+    Blocks are cut from all pairs, known or not: what a kill or another process left is scored in the blocks, and
+    so with the bits, of one process that was not disturbed.
 
     Args:
         scorer: What scores them.
@@ -90,31 +105,35 @@ def score_once(
         place: Names the scorer in errors.
         cache: Where scores are kept; None keeps none.
         progress: Called with a number of pairs each time some are done.
+        shard: This process among several with the same pairs and cache, which share the blocks.
 
     Raises:
         UserError: If a score is not finite, or the disk takes no more.
     """
-    scores = np.full(len(pairs), np.nan, np.float32) if cache is None else cache.find(pairs)
-    missing = dict.fromkeys(pairs[row] for row in np.flatnonzero(np.isnan(scores)).tolist())
-    progress(len(pairs) - int(np.isnan(scores).sum()))
-    new: dict[tuple[str, str], float] = {}
-    seconds, wanted = 0.0, list(missing)
+    distinct, shard = list(dict.fromkeys(pairs)), shard or Shard()
     if isinstance(scorer, EncoderPairs | Likelihood):  # these read a document once for many queries
-        wanted.sort(key=itemgetter(1))
-    for start in range(0, len(wanted), PAIRS_AT_ONCE):
-        block = wanted[start : start + PAIRS_AT_ONCE]
-        begin = time.perf_counter()
-        found = scorer.logits(block)
-        seconds += time.perf_counter() - begin
-        _refuse_not_finite(found, place)
-        kept = found.astype(np.float32)
-        if cache is not None:
-            cache.keep(block, kept)
-        new.update(zip(block, kept.tolist(), strict=True))
-        progress(len(block))
-    for row in np.flatnonzero(np.isnan(scores)).tolist():
-        scores[row] = new[pairs[row]]
-    return ScoredPairs(scores, len(wanted), seconds)
+        distinct.sort(key=itemgetter(1))
+    scores = np.full(len(distinct), np.nan, np.float32) if cache is None else cache.find(distinct)
+    num_scored, seconds = 0, 0.0
+    for number, start in enumerate(range(0, len(distinct), PAIRS_AT_ONCE)):
+        missing = np.isnan(scores[start : start + PAIRS_AT_ONCE])
+        rows = start + np.flatnonzero(missing)
+        if shard.takes(number) and len(rows):
+            block = [distinct[row] for row in rows.tolist()]
+            begin = time.perf_counter()
+            found = scorer.logits(block)
+            seconds += time.perf_counter() - begin
+            _refuse_not_finite(found, place)
+            scores[rows] = found
+            if cache is not None:
+                cache.keep(block, scores[rows])
+            num_scored += len(block)
+        progress(len(missing))
+    if cache is not None and shard.ranks > 1:
+        cache.wait(distinct, shard)
+        return replace(score_once(scorer, pairs, place, cache), num_scored=num_scored)
+    row_of = {pair: row for row, pair in enumerate(distinct)}
+    return ScoredPairs(scores[[row_of[pair] for pair in pairs]], num_scored, seconds)
 
 
 def _refuse_not_finite(scores: Float64[np.ndarray, " pairs"], place: str) -> None:

@@ -66,7 +66,22 @@ def load_points(paths: Sequence[Path], metric: str | None = None) -> tuple[str, 
         if chosen not in result.metrics:
             raise UserError(path, f"has no {chosen}", got=list(result.metrics))
     named = zip(file_names(paths), results, strict=True)
-    return chosen, [as_point(name, result, chosen) for name, result in named]
+    return chosen, [point for name, result in named for point in as_points(name, result, chosen)]
+
+
+def as_points(name: str, result: EvaluationResult, metric: str) -> list[Point]:
+    """Return a point; of two stages one for the first alone and one for each depth that the second orders."""
+    whole, stages = as_point(name, result, metric), result.two_stage
+    if stages is None:
+        return [whole]
+    points = [(f"{name}, first stage", stages.baseline[metric].value, stages.first_seconds)]
+    for one in stages.depths:
+        points.append((f"{name}, top {one.depth}", one.metrics[metric], one.seconds_per_query))
+    return [
+        Point(title, quality, {**whole.costs, "latency": seconds})
+        for title, quality, seconds in points
+        if seconds is not None
+    ]
 
 
 def as_point(name: str, result: EvaluationResult, metric: str) -> Point:

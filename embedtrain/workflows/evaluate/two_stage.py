@@ -10,7 +10,7 @@ from jaxtyping import Float32
 from embedtrain.encoding.language.settings import LanguageScorer, LanguageSettings
 from embedtrain.encoding.pair_cache import PairCache, score_once
 from embedtrain.encoding.pair_scorers import PairScorer, ScorerKind, detect_kind, open_pair_scorer
-from embedtrain.encoding.shards import current_shard
+from embedtrain.encoding.shards import current_shard, use_own_device
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.metrics import PerQuery, rank_arrays, score_ranking
 from embedtrain.evaluation.measures.second_stage import blend, depths_to, grades, reorder
@@ -101,7 +101,8 @@ def evaluate_two_stages(
 
     Relevant documents that the first stage did not find count as missed. Each result is compared with the first
     stage alone, query by query. Scores of pairs are kept in the user's cache, by a hash of all that they depend
-    on: a killed run goes on, and another first stage over the same corpus pays for new pairs only.
+    on: a killed run goes on, and another first stage over the same corpus pays for new pairs only. Processes that
+    torchrun has started share the pairs; cost is not measured then.
 
     Args:
         first: A model, ``bm25``, or ``run:FILE`` with a TREC run.
@@ -113,7 +114,11 @@ def evaluate_two_stages(
         UserError: If data, models or output cannot be used.
     """
     _refuse_odd(first, wish)
-    refuse_price(wish, current_shard().ranks)
+    shard = current_shard()
+    refuse_price(wish, shard.ranks)
+    if shard.ranks > 1:
+        use_own_device()
+        wish = replace(wish, efficiency=False)
     tasks = _open(wish)
     places = result_places(tasks, output)
     kind = reranking.kind or detect_kind(reranking.model)
@@ -127,7 +132,7 @@ def evaluate_two_stages(
     for task, place in zip(tasks, places, strict=True):
         stage = _find(first, subject, task, wish, max(RESULTS, reranking.top))
         result, found = _measure(stage, second, task, wish)
-        if place is not None:
+        if place is not None and shard.is_first:
             assert result.model is not None
             run = as_run(task.task.query_ids, task.task.document_ids, found)
             write_run(run, place.with_suffix(".trec"), result.model.weights[:12])
@@ -140,8 +145,6 @@ def _refuse_odd(first: str, wish: Wish) -> None:
     if wish.baseline is not None:
         cure = "Leave --baseline out; embedtrain compare sets results beside each other"
         raise UserError("--rerank", "compares with its own first stage", cure=cure)
-    if current_shard().ranks > 1:
-        raise UserError("--rerank", "runs in one process", cure="Start it without torchrun")
     refuse_model_settings(first, wish.instruction, wish.long_inputs, wish.late_chunks)
 
 
@@ -164,6 +167,7 @@ def _load(first: str, wish: Wish) -> Subject:
         wish.compression,
         wish.instruction,
         wish.precision,
+        current_shard(),
     )
 
 
@@ -236,7 +240,7 @@ def _score(
     cache = PairCache(default_cache(), second.key)
     before = replace(scorer.work)
     with progress_bar(f"{task.data.name}: scoring pairs", len(pairs)) as advance:
-        scored = score_once(scorer, pairs, name, cache, advance)
+        scored = score_once(scorer, pairs, name, cache, advance, current_shard())
     scores = np.full((len(found.indices), top), -np.inf, dtype=np.float32)
     scores[rows, columns] = scored.scores
     if not timed:

@@ -8,7 +8,9 @@ import torch
 from rank_toys import side_by_side
 
 from embedtrain.encoding import cache as cache_module
+from embedtrain.evaluation.results.result import load_result
 from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks
+from embedtrain.workflows.evaluate.two_stage import Reranking, evaluate_two_stages
 
 
 def evaluate_beside_others(bert, beir, sts, output):
@@ -54,3 +56,31 @@ def test_processes_of_torchrun_share_the_encoding_and_find_what_one_finds(
     most = max(Counter(rank for rank, _ in lines).values())
     assert most <= len(lines) / ranks + 4 * 4, "a block of each of four sets of texts"
     assert files[0] == files[1]
+
+
+def rerank_beside_others(bert, cross_encoder, beir, output):
+    (result,) = evaluate_two_stages(
+        bert, Wish([str(beir)]), Reranking(cross_encoder, top=20), output
+    )
+    assert result.two_stage.cost is None
+
+
+def test_processes_share_the_pairs_of_a_second_stage(
+    bert, cross_encoder, beir, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("embedtrain.encoding.pair_cache.PAIRS_AT_ONCE", 30)
+    torch.set_num_threads(1)
+    rows = []
+    for ranks in (1, 2):
+        cache = tmp_path / f"cache-{ranks}"
+        monkeypatch.setenv("EMBEDTRAIN_CACHE", str(cache))
+        output = tmp_path / f"two-{ranks}.json"
+        if ranks == 1:
+            wish = Wish([str(beir)], efficiency=False)
+            evaluate_two_stages(bert, wish, Reranking(cross_encoder, top=20), output)
+        else:
+            side_by_side(ranks, rerank_beside_others, bert, cross_encoder, beir, output)
+        parts = [path.stat().st_size for path in cache.rglob("*.scores")]
+        assert len(parts) == ranks
+        rows.append((sum(parts), output.with_suffix(".trec").read_bytes(), load_result(output)))
+    assert rows[0] == rows[1], "each pair once, and the bits of one process"

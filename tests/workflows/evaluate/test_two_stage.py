@@ -11,6 +11,7 @@ from embedtrain.cli.main import app
 from embedtrain.encoding.pair_work import PairWork
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.metrics import score_run
+from embedtrain.evaluation.results.pareto import load_points
 from embedtrain.evaluation.results.ranking_file import read_run
 from embedtrain.evaluation.results.result import load_result
 from embedtrain.evaluation.tasks.retrieval import METRICS
@@ -140,9 +141,15 @@ def test_a_second_evaluation_scores_no_pair_and_another_first_stage_only_new_one
     assert deeper > 0
 
 
-def test_costs_are_told_by_depth_and_pareto_takes_them(bert, beir, use):
+def test_costs_are_told_by_depth_and_pareto_takes_them(bert, beir, use, tmp_path):
     use(hash_of)
-    result = run(bert, beir, top=20, efficiency=True, price=3.6)
+    result = run(bert, beir, tmp_path / "two.json", top=20, efficiency=True, price=3.6)
+    _, points = load_points([tmp_path / "two.json"])
+    assert [one.name for one in points] == ["two, first stage", "two, top 10", "two, top 20"]
+    assert points[0].quality == result.two_stage.baseline["ndcg_at_10"].value
+    assert [one.costs["latency"] for one in points[1:]] == [
+        one.seconds_per_query for one in result.two_stage.depths
+    ]
     stages = result.two_stage
     seconds = [one.seconds_per_query for one in stages.depths]
     assert seconds == sorted(seconds)

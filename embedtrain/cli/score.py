@@ -65,6 +65,9 @@ def score(
     no: Annotated[
         str | None, typer.Option(help='yes_no: the other answer; "" scores by the first alone.')
     ] = None,
+    centre: Annotated[
+        bool, typer.Option(help="yes_no: subtract the score of a pair that says nothing.")
+    ] = False,
     normalize: Annotated[
         Literal["tokens", "sum", "pmi"],
         typer.Option(help="likelihood: mean of the tokens, their sum, or gain over no document."),
@@ -113,7 +116,7 @@ def score(
         requests_per_minute=requests_per_minute, price=price,
     )  # fmt: skip
     language = LanguageSettings(
-        template=template, instruction=instruction, yes=yes, no=no, normalize=normalize,
+        template=template, instruction=instruction, yes=yes, no=no, centre=centre, normalize=normalize,
         labels=tuple(labels.split(",")), answers=None if answers is None else str(answers),
         attribution=attribution, window=window, step=step, length=length, endpoint=endpoint,
     )  # fmt: skip

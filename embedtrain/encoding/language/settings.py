@@ -36,6 +36,9 @@ class LanguageSettings(Section):
     """The answer that counts (yes_no); null finds the form that the model prefers, and that of ``no``."""
     no: str | None = None
     """The other answer; an empty one leaves the logit of ``yes`` as it is."""
+    centre: bool = False
+    """Subtract the score of a pair that says nothing (yes_no): models lean to one answer whatever is asked, which an
+    order does not feel and a sigmoid does (``d2llm``, ``pointwise_distillation``)."""
     normalize: Normalize = "tokens"
     """Of a likelihood: ``tokens`` is the mean log-probability of a token, ``sum`` their sum, ``pmi`` the sum less
     that of the same query behind an empty document."""

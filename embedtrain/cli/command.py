@@ -31,6 +31,7 @@ PATHS = frozenset(
             "prompts",
             "queries",
             "recipe",
+            "rerank",
             "results",
             "resume",
             "source",

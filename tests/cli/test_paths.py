@@ -46,7 +46,16 @@ TEXTS = {
     ),
     *("side", "form", "cost", "verbosity"),
     # A template may be a file, and is mostly a name or the text itself.
-    *("template", "yes", "no", "normalize", "served_name", "labels", "attribution"),
+    *(
+        "template",
+        "yes",
+        "no",
+        "normalize",
+        "served_name",
+        "labels",
+        "attribution",
+        "rerank_template",
+    ),
 }
 """Parameters that name no file."""
 TAKEN = [

@@ -106,6 +106,7 @@ def score(
     ] = None,
 ) -> None:
     """Let a teacher score each query's documents, for distillation; a killed run goes on."""
+    # Longer than others: most of its lines are its options.
     from embedtrain.data.examples import SourceConfig
     from embedtrain.encoding.language.settings import EndpointSettings, LanguageSettings
     from embedtrain.workflows.score import score as run_score

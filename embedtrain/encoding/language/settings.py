@@ -42,7 +42,7 @@ class LanguageSettings(Section):
     normalize: Normalize = "tokens"
     """Of a likelihood: ``tokens`` is the mean log-probability of a token, ``sum`` their sum, ``pmi`` the sum less
     that of the same query behind an empty document."""
-    labels: tuple[str, ...] = Field(default=("1", "2", "3", "4", "5"), min_length=2)
+    labels: tuple[str, ...] = ("1", "2", "3", "4", "5")
     """Grades from the worst to the best (graded)."""
     answers: str | None = None
     """A .jsonl file with what a model is to write for each query: columns query and answer (answer, attribution)."""

@@ -103,6 +103,7 @@ def main() -> None:
                 name, way, f"{more['shared']:.0%}", f"{more['possible']:.2f}", f"{more['gain']:.2f}"
             )
             figures |= {f"{name}_{way}_{key}": value for key, value in more.items()}
+            Console().print(name, way, *row)
         figures[f"{name}_bm25_{METRIC}"] = float(before.mean())
     Console().print(quality, gains)
     if arguments.json:

@@ -65,6 +65,9 @@ def score(
     no: Annotated[
         str | None, typer.Option(help='yes_no: the other answer; "" scores by the first alone.')
     ] = None,
+    centre: Annotated[
+        bool, typer.Option(help="yes_no: subtract the score of a pair that says nothing.")
+    ] = False,
     normalize: Annotated[
         Literal["tokens", "sum", "pmi"],
         typer.Option(help="likelihood: mean of the tokens, their sum, or gain over no document."),
@@ -103,6 +106,7 @@ def score(
     ] = None,
 ) -> None:
     """Let a teacher score each query's documents, for distillation; a killed run goes on."""
+    # Longer than others: most of its lines are its options.
     from embedtrain.data.examples import SourceConfig
     from embedtrain.encoding.language.settings import EndpointSettings, LanguageSettings
     from embedtrain.workflows.score import score as run_score
@@ -113,7 +117,7 @@ def score(
         requests_per_minute=requests_per_minute, price=price,
     )  # fmt: skip
     language = LanguageSettings(
-        template=template, instruction=instruction, yes=yes, no=no, normalize=normalize,
+        template=template, instruction=instruction, yes=yes, no=no, centre=centre, normalize=normalize,
         labels=tuple(labels.split(",")), answers=None if answers is None else str(answers),
         attribution=attribution, window=window, step=step, length=length, endpoint=endpoint,
     )  # fmt: skip

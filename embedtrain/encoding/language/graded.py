@@ -28,12 +28,14 @@ class Graded:
         settings: How it is asked.
 
     Raises:
-        UserError: If two labels are tokenised alike.
+        UserError: If there are fewer than two labels, or two are tokenised alike.
     """
 
     def __init__(self, model: LanguageModel, settings: LanguageSettings) -> None:
         self.model = model
         self.labels = settings.labels
+        if len(self.labels) < 2:
+            raise UserError("--labels", "must be two or more", got=self.labels, cure="Add grades")
         question = GRADES.replace("{grades}", ", ".join(settings.labels))
         chats = settings.template is None and has_chat(model.tokenizer)
         prompt = open_prompt(

@@ -36,10 +36,13 @@ class LanguageSettings(Section):
     """The answer that counts (yes_no); null finds the form that the model prefers, and that of ``no``."""
     no: str | None = None
     """The other answer; an empty one leaves the logit of ``yes`` as it is."""
+    centre: bool = False
+    """Subtract the score of a pair that says nothing (yes_no): models lean to one answer whatever is asked, which an
+    order does not feel and a sigmoid does (``d2llm``, ``pointwise_distillation``)."""
     normalize: Normalize = "tokens"
     """Of a likelihood: ``tokens`` is the mean log-probability of a token, ``sum`` their sum, ``pmi`` the sum less
     that of the same query behind an empty document."""
-    labels: tuple[str, ...] = Field(default=("1", "2", "3", "4", "5"), min_length=2)
+    labels: tuple[str, ...] = ("1", "2", "3", "4", "5")
     """Grades from the worst to the best (graded)."""
     answers: str | None = None
     """A .jsonl file with what a model is to write for each query: columns query and answer (answer, attribution)."""

@@ -58,6 +58,7 @@ class YesNo:
         )  # fmt: skip
         self.reader = Reader(model, prompt, share=share)
         self.words, self.answers, self.mass = self._choose(prompt, settings)
+        self.shift = float(self._scores([EMPTY])[0]) if settings.centre else 0.0
         self.reader.work = PairWork()
 
     @property
@@ -72,20 +73,21 @@ class YesNo:
 
     def key(self) -> str:
         """Return a hash of all that a score depends on."""
-        return self.reader.key("yes_no", self.answers.yes, self.answers.no)
+        return self.reader.key("yes_no", self.answers.yes, self.answers.no, self.shift)
 
     def describe(self) -> dict[str, object]:
         """Return what the scores came from, for those who are to make them again."""
         yes, no = self.words
         return {
             "kind": "yes_no", "precision": self.precision, "template": self.reader.prompt.text, "yes": yes, "no": no,
-            "answer_mass": round(self.mass, 6), "scale": "log_odds",
+            "answer_mass": round(self.mass, 6), "subtracted": round(self.shift, 6), "scale": "log_odds",
         }  # fmt: skip
 
     def logits(self, pairs: Sequence[tuple[str, str]]) -> Float64[np.ndarray, " pairs"]:
         """Score pairs by log-odds."""
-        if not pairs:
-            return np.empty(0)
+        return self._scores(pairs) - self.shift if pairs else np.empty(0)
+
+    def _scores(self, pairs: Sequence[tuple[str, str]]) -> Float64[np.ndarray, " pairs"]:
         texts, heads = self.reader.pairs(pairs)
         yes, no = self.answers.yes, self.answers.no
         if len(yes) == 1 and len(no) <= 1:

@@ -45,3 +45,8 @@ def test_scores_are_expected_grades_of_the_whole_model(model, labels):
 def test_labels_that_begin_alike_are_refused(model):
     with pytest.raises(UserError, match="--labels are words that the tokenizer splits alike"):
         Graded(model, LanguageSettings(labels=("1", "10")))
+
+
+def test_one_label_is_no_scale(model):
+    with pytest.raises(UserError, match="--labels must be two or more; got "):
+        Graded(model, LanguageSettings(labels=("1",)))

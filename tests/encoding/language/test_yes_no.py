@@ -77,6 +77,14 @@ def test_one_answer_alone_scores_by_its_logit(model):
     assert scorer.logits(PAIRS[:1]) == pytest.approx([float(expected)], abs=2e-6)
 
 
+def test_centred_scores_are_those_beside_a_pair_that_says_nothing(model):
+    plain, centred = (YesNo(model, LanguageSettings(centre=one)) for one in (False, True))
+    nothing = plain.logits([("N/A", "N/A")])
+    assert centred.logits(PAIRS) == pytest.approx(plain.logits(PAIRS) - nothing, abs=1e-9)
+    assert centred.key() != plain.key()
+    assert centred.work.pairs == len(PAIRS)
+
+
 def test_answers_are_found_in_the_form_that_the_model_prefers(model):
     scorer = YesNo(model, LanguageSettings(template="plain"))
     masses = {

@@ -46,21 +46,8 @@ TEXTS = {
     ),
     *("side", "form", "cost", "verbosity"),
     # A template may be a file, and is mostly a name or the text itself.
-<<<<<<< HEAD
     *("template", "yes", "no", "normalize", "served_name", "labels", "attribution"),
     *("rerank_as", "rerank_template"),
-=======
-    *(
-        "template",
-        "yes",
-        "no",
-        "normalize",
-        "served_name",
-        "labels",
-        "attribution",
-        "rerank_template",
-    ),
->>>>>>> h/llm
 }
 """Parameters that name no file."""
 TAKEN = [

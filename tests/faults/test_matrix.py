@@ -23,10 +23,20 @@ MANY = 90
 
 
 @pytest.fixture(scope="session")
-def world(bert, late_interaction, pairs, beir, forked_reloads, tmp_path_factory):
+def world(
+    bert,
+    late_interaction,
+    cross_encoder,
+    language_model,
+    pairs,
+    beir,
+    forked_reloads,
+    tmp_path_factory,
+):
     del forked_reloads
+    models = {"bert": bert, "late": late_interaction, "cross": cross_encoder}
     folder = tmp_path_factory.mktemp("world")
-    return build_world(folder, bert, late_interaction, pairs, beir)
+    return build_world(folder, models | {"language": language_model}, pairs, beir)
 
 
 def draw(command, cases, number):

@@ -4,7 +4,7 @@ import json
 import pkgutil
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -20,6 +20,13 @@ objective: {name: info_nce}
 data: {sources: [{path: pairs.jsonl}]}
 validation: {path: beir, split: dev, every_steps: 2}
 evaluation: {path: beir, split: test}
+trainer: {steps: 4, batch_size: 8, learning_rate: 1.0e-3, checkpoint_every: 2, precision: fp32}
+"""
+RERANK = """
+description: A toy.
+model: {kind: cross_encoder, backbone: bert, query_length: 12, length: 40}
+objective: {name: binary_cross_entropy}
+data: {sources: [{path: mined.jsonl}]}
 trainer: {steps: 4, batch_size: 8, learning_rate: 1.0e-3, checkpoint_every: 2, precision: fp32}
 """
 PRETRAIN = """
@@ -69,6 +76,13 @@ COMMANDS = [
         "out",
         keeps=True,
     ),
+    Command(
+        "train reranker",
+        "train rerank.yaml --output out",
+        ("rerank.yaml", "mined.jsonl", *BACKBONE),
+        "out",
+        keeps=True,
+    ),
     Command("check", "check recipe.yaml", ("recipe.yaml", "pairs.jsonl", "bert/config.json")),
     Command("init", "init pairs.jsonl --output out.yaml", ("pairs.jsonl",), "out.yaml"),
     Command(
@@ -82,6 +96,13 @@ COMMANDS = [
         "score",
         "score model --data pairs.jsonl --output out.jsonl",
         (*MODEL, "pairs.jsonl"),
+        "out.jsonl",
+        keeps=True,
+    ),
+    Command(
+        "score language",
+        "score language --as likelihood --data mined.jsonl --output out.jsonl",
+        ("language/*.json", "language/*.safetensors", "language/*.jinja", "mined.jsonl"),
         "out.jsonl",
         keeps=True,
     ),
@@ -103,6 +124,12 @@ COMMANDS = [
         "evaluate",
         "evaluate model --data beir --output out.json --no-efficiency",
         (*MODEL, *BEIR),
+        "out.json",
+    ),
+    Command(
+        "evaluate rerank",
+        "evaluate bm25 --rerank cross --top 3 --data beir --output out.json --no-efficiency",
+        ("cross/*.json", "cross/*.safetensors", *BEIR),
         "out.json",
     ),
     Command(
@@ -182,15 +209,16 @@ def import_everything() -> None:
                 import_module(name)
 
 
-def build_world(folder: Path, bert: str, late: str, pairs: Path, beir: Path) -> Path:
+def build_world(folder: Path, models: Mapping[str, str], pairs: Path, beir: Path) -> Path:
     """Make every file that a command reads; what commands make is made by them."""
     import_everything()
-    shutil.copytree(bert, folder / "bert")
-    shutil.copytree(late, folder / "late")
+    for name, model in models.items():
+        shutil.copytree(model, folder / name)
     shutil.copytree(beir, folder / "beir")
     shutil.copy(pairs, folder / "pairs.jsonl")
     (folder / "recipe.yaml").write_text(RECIPE)
     (folder / "pretrain.yaml").write_text(PRETRAIN)
+    (folder / "rerank.yaml").write_text(RERANK)
     texts = [json.loads(line)["positive"] for line in pairs.read_text().splitlines()] * 4
     rows = "".join(json.dumps({"text": text}) + "\n" for text in texts)
     (folder / "texts.jsonl").write_text(rows)
@@ -200,6 +228,11 @@ def build_world(folder: Path, bert: str, late: str, pairs: Path, beir: Path) -> 
     np.save(folder / "q.npy", rng.normal(size=(40, 8)).astype(np.float32))
     np.save(folder / "d.npy", rng.normal(size=(40, 8)).astype(np.float32))
     (folder / "pairs.tsv").write_text("".join(f"{row}\t{row}\n" for row in range(40)))
+    mined = [json.loads(line) for line in pairs.read_text().splitlines()]
+    answers = [row["positive"] for row in mined]
+    for place, row in enumerate(mined):
+        row["negatives"] = [answers[place - 1], answers[place - 2]]
+    (folder / "mined.jsonl").write_text("".join(json.dumps(row) + "\n" for row in mined))
     for words in (
         "train recipe.yaml --output run",
         "evaluate bert --data beir --output base.json",

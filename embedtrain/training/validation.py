@@ -140,7 +140,7 @@ def score_reranked(
     for rank, part in enumerate(shares):
         rows, columns = places[rank :: shard.ranks].T
         scores[rows, columns] = part[: len(rows)]
-    new = score_lists(task, reorder(found, scores, scores.shape[1]))
+    new = score_lists(task, reorder(found, scores, found.indices.shape[1]))
     first = {f"first_{name}": value for name, value in score_lists(task, found).items()}
     return new | first
 

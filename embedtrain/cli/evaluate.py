@@ -113,6 +113,9 @@ def evaluate(
 
     from embedtrain.contract.long_inputs import parse_long_inputs
 
+    if rerank is None and (rerank_as or rerank_template or top != 100 or blend != 1):
+        flags = "--rerank-as, --rerank-template, --top and --blend"
+        raise UserError(flags, "say how results are ordered anew", cure="Add --rerank MODEL")
     longer = parse_long_inputs(long_inputs)
     if mteb:
         from embedtrain.workflows.evaluate.mteb import MtebWish

@@ -62,6 +62,9 @@ def search(
 
     longer = parse_long_inputs(long_inputs)
     second = None
+    if rerank is None and (rerank_as or rerank_template or depth != 50):
+        flags = "--rerank-as, --rerank-template and --depth"
+        raise UserError(flags, "say how results are ordered anew", cure="Add --rerank MODEL")
     if rerank is not None:
         if like or unlike:
             raise UserError("--rerank", "orders the results of a query, not those of --like")

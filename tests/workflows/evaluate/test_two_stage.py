@@ -241,3 +241,6 @@ def test_the_command_prints_depths_and_refuses_what_does_not_go_together(
     assert CliRunner().invoke(app, words).exit_code == 0
     refused = CliRunner().invoke(app, ["search", "bm25", "cat", *words[3:], "--late-chunks", "9"])
     assert "for a first stage that is a model" in str(refused.exception)
+    for alone in (["evaluate", bert, "--top", "7"], ["search", bert, "cat", "--depth", "7"]):
+        refused = CliRunner().invoke(app, [*alone, "--data", str(beir)])
+        assert "Add --rerank MODEL" in str(refused.exception)

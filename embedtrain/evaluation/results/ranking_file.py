@@ -5,6 +5,8 @@ written as ``%`` and its characters percent-encoded, and so is one that begins w
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -30,6 +32,19 @@ def write_run(run: Run, path: Path, tag: str) -> None:
             ids = _escaped(query), _escaped(document)
             lines.append(f"{ids[0]}\tQ0\t{ids[1]}\t{rank}\t{score!r}\t{tag}\n")
     write_file(path, "".join(lines))
+
+
+@contextmanager
+def written_beside(run: Run, path: Path, tag: str) -> Iterator[None]:
+    """Write a ranking, unless it is empty, that belongs to what the block writes; if that fails, neither stays."""
+    if run:
+        write_run(run, path, tag)
+    try:
+        yield
+    except BaseException:
+        if run:
+            path.unlink(missing_ok=True)
+        raise
 
 
 def read_run(path: Path) -> dict[str, dict[str, float]]:

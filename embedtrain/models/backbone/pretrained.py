@@ -1,5 +1,6 @@
 """The one door to transformers' ``from_pretrained``: no code of a repository, no pickle, no random weights."""
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -83,7 +84,10 @@ def read_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:  # 
         UserError: If it is not usable.
     """
     with loading(folder):
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        # Half of a surrogate pair cannot be written again: better known before training than after it.
+        json.dumps(tokenizer.init_kwargs, ensure_ascii=False, default=str).encode()
+        return tokenizer
 
 
 def read_model(

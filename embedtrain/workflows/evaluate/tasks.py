@@ -12,7 +12,7 @@ from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.efficiency import Efficiency, describe_machine, price_work
 from embedtrain.evaluation.measures.metrics import Run
 from embedtrain.evaluation.probes.overlap import query_overlap
-from embedtrain.evaluation.results.ranking_file import write_run
+from embedtrain.evaluation.results.ranking_file import written_beside
 from embedtrain.evaluation.results.report import compare, refuse_single, summarise
 from embedtrain.evaluation.results.result import EvaluationResult, load_result, write_result
 from embedtrain.evaluation.tasks.base import Task
@@ -29,6 +29,8 @@ from embedtrain.precision import Precision
 from embedtrain.progress import console
 from embedtrain.retrieval.compression import Compression
 from embedtrain.workflows.evaluate.cost import measure_cost
+
+NO_RUN: Run = {}
 
 
 @dataclass(frozen=True)
@@ -103,15 +105,14 @@ def evaluate_tasks(
     )
     results = []
     for task, place, baseline in zip(tasks, places, baselines, strict=True):
-        result = _resume(subject, task, wish, place)
+        result, run = _resume(subject, task, wish, place), NO_RUN
         if result is None:
             result, run = evaluate_task(subject, task, wish)
-            if place is not None and run and shard.is_first:
-                write_run(run, place.with_suffix(".trec"), subject.key[:12])
         if baseline is not None:
             result = compare(result, baseline, str(wish.baseline))
         if place is not None and shard.is_first:
-            write_result(result, place)
+            with written_beside(run, place.with_suffix(".trec"), subject.key[:12]):
+                write_result(result, place)
         results.append(result)
     return results
 

@@ -14,7 +14,7 @@ from embedtrain.encoding.shards import current_shard, use_own_device
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.metrics import PerQuery, rank_arrays, score_ranking
 from embedtrain.evaluation.measures.second_stage import blend, depths_to, grades, reorder
-from embedtrain.evaluation.results.ranking_file import write_run
+from embedtrain.evaluation.results.ranking_file import written_beside
 from embedtrain.evaluation.results.report import compare, refuse_single, summarise
 from embedtrain.evaluation.results.result import (
     EvaluatedModel,
@@ -135,8 +135,8 @@ def evaluate_two_stages(
         if place is not None and shard.is_first:
             assert result.model is not None
             run = as_run(task.task.query_ids, task.task.document_ids, found)
-            write_run(run, place.with_suffix(".trec"), result.model.weights[:12])
-            write_result(result, place)
+            with written_beside(run, place.with_suffix(".trec"), result.model.weights[:12]):
+                write_result(result, place)
         results.append(result)
     return results
 

@@ -82,6 +82,23 @@ def parts_of_template(
     return PairParts(ids(prefix), ids(middle), ids(suffix), document_first=document_first)
 
 
+def without_spaces(template: str) -> str:
+    """Return a template without the space before each text: it belongs to the text."""
+    for place in PLACEHOLDERS:
+        template = template.replace(f" {place}", place)
+    return template
+
+
+def space_before(tokenizer: Any) -> str:  # noqa: ANN401 - transformers is untyped
+    """Return the space to put before a text, unless the tokenizer puts one there by itself."""
+
+    def ids(text: str) -> list[int]:
+        found: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return found
+
+    return "" if ids(": a")[len(ids(":")) :] == ids("a") else " "
+
+
 def join_pairs(
     queries: Texts,
     documents: Texts,

@@ -23,6 +23,7 @@ from embedtrain.encoding.pair_work import PairWork
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.fetching import fetch
 from embedtrain.models.backbone.folder_files import BackboneFile, read_form
+from embedtrain.models.cross_encoder.resolving import is_cross_encoder
 from embedtrain.models.dense.layout import CONTRACT_FILE
 from embedtrain.models.language.model import GGUF, LanguageModel, is_language_model
 from embedtrain.precision import Chosen, Precision
@@ -87,6 +88,8 @@ def detect_kind(path: str) -> ScorerKind:
     if path.endswith(GGUF) or is_endpoint(path):
         raise _unsaid(path, GGUF if path.endswith(GGUF) else "an address")
     folder = fetch(path)
+    if is_cross_encoder(folder):
+        return "cross_encoder"
     names = read_form(folder / "config.json", BackboneFile, optional=True).architectures or []
     if any(name.endswith("ForSequenceClassification") for name in names):
         return "cross_encoder"

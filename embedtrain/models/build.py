@@ -15,12 +15,12 @@ from embedtrain.models.backbone.pretrained import quiet_transformers
 from embedtrain.models.backbone.word_table import WordTable
 from embedtrain.models.cross_encoder.build import (
     build_cross_encoder,
-    is_cross_encoder,
     load_cross_encoder,
     save_cross_encoder,
 )
 from embedtrain.models.cross_encoder.config import CrossEncoderConfig
 from embedtrain.models.cross_encoder.encoder import CrossEncoderModel
+from embedtrain.models.cross_encoder.resolving import is_cross_encoder
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.dense.echo import refuse_no_room
 from embedtrain.models.dense.encoder import DenseEncoder

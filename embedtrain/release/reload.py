@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from embedtrain.contract.pair_contract import PairContract
 from embedtrain.models.chunking import Execution
-from embedtrain.models.cross_encoder.build import is_cross_encoder, load_cross_encoder
+from embedtrain.models.cross_encoder.build import load_cross_encoder
+from embedtrain.models.cross_encoder.resolving import is_cross_encoder
 from embedtrain.models.dense.layout import is_own_layout, read_contract
 from embedtrain.types import Side, TokenVectors
 
@@ -54,7 +55,7 @@ def _scores(folder: str, pairs: Sequence[Sequence[str]]) -> np.ndarray:
 
     contract = read_contract(Path(folder), PairContract)
     known = importlib.util.find_spec("sentence_transformers") is not None
-    if known and contract is not None and contract.template is None:
+    if known and contract is not None and (contract.template is None or contract.answers):
         import sentence_transformers
 
         reader = sentence_transformers.CrossEncoder(folder, device="cpu")

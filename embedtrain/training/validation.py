@@ -138,8 +138,8 @@ def score_reranked(
         return {}
     scores = np.full(found.indices.shape, -np.inf, dtype=np.float32)
     for rank, part in enumerate(shares):
-        rows, columns = places[rank :: shard.ranks].T
-        scores[rows, columns] = part[: len(rows)]
+        there = places[rank :: shard.ranks]
+        scores[there[:, 0], there[:, 1]] = part[: len(there)]
     new = score_lists(task, reorder(found, scores, found.indices.shape[1]))
     first = {f"first_{name}": value for name, value in score_lists(task, found).items()}
     return new | first

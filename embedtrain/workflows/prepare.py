@@ -101,7 +101,13 @@ def with_contract(recipe: Recipe, model: TextModel) -> Recipe:
     """Write the contract that the model resolved into the recipe: the run folder leaves nothing open."""
     if isinstance(model.contract, PairContract):
         said: dict[str, object] = model.contract.model_dump(include={"query_length", "template"})
-        said["length"] = model.contract.pair_length
+        said |= {"length": model.contract.pair_length, "scorer": model.contract.scoring}
+        if model.contract.scoring == "yes_no" and recipe.model.lora is None:
+            raise UserError(
+                "model.lora",
+                "is missing: of a model that answers in words only adapters are trained",
+                cure="Add model.lora={rank: 16}, or set scorer: classifier",
+            )
         return recipe.model_copy(update={"model": recipe.model.model_copy(update=said)})
     contract, markers = model.contract, {"query": "", "document": ""}
     resolved: dict[str, object] = {"similarity": contract.similarity}

@@ -13,7 +13,14 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from embedtrain.contract.pairs import PairParts, join_pairs, parts_of_template, refuse_no_room
+from embedtrain.contract.pairs import (
+    PairParts,
+    join_pairs,
+    parts_of_template,
+    refuse_no_room,
+    space_before,
+    without_spaces,
+)
 from embedtrain.contract.texts import join_texts
 from embedtrain.errors import UserError
 from embedtrain.packed import Texts
@@ -137,12 +144,9 @@ def open_prompt(
     name = template or default
     text = chat_turn(tokenizer, question) if name == CHAT else read_template(name)
     text = with_beginning(tokenizer, filled_instruction(text, instruction))
-    space = _space(tokenizer)
-    spaces, bare = [], text
-    for place in PLACES:
-        spaces.append(space if f" {place}" in bare else "")
-        bare = bare.replace(f" {place}", place)
-    parts = parts_of_template(tokenizer, bare, FLAG, any_order=True)
+    space = space_before(tokenizer)
+    spaces = [space if f" {place}" in text else "" for place in PLACES]
+    parts = parts_of_template(tokenizer, without_spaces(text), FLAG, any_order=True)
     refuse_no_room(parts, length=length, query_length=query_length)
     return Prompt(text, tokenizer, parts, (spaces[0], spaces[1]), length, query_length)
 
@@ -202,12 +206,6 @@ def with_beginning(tokenizer: Any, text: str) -> str:  # noqa: ANN401 - transfor
     begin = tokenizer.bos_token
     adds = bool(begin) and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
     return begin + text if adds and not text.startswith(begin) else text
-
-
-def _space(tokenizer: Any) -> str:  # noqa: ANN401 - transformers is untyped
-    """Return the space before a text, unless the tokenizer puts one there by itself."""
-    colon = token_ids(tokenizer, ":")
-    return "" if token_ids(tokenizer, ": a")[len(colon) :] == token_ids(tokenizer, "a") else " "
 
 
 def token_ids(tokenizer: Any, text: str) -> tuple[int, ...]:  # noqa: ANN401 - transformers is untyped

@@ -2,6 +2,9 @@
 
 from typing import Literal
 
+from pydantic import model_validator
+
+from embedtrain.contract.pair_contract import PairScoring
 from embedtrain.models.backbone.loading import BackboneConfig
 from embedtrain.section import Count
 
@@ -13,13 +16,27 @@ class CrossEncoderConfig(BackboneConfig):
     backbone: str
     """Hub id, local folder (transformers or sentence-transformers), or ``package:NAME/FOLDER``; a backbone without a
     head for classes gets a new one."""
+    scorer: PairScoring | None = None
+    """``classifier``: a head with one output. ``yes_no``: a causal language model's log-odds of two answers, trained by
+    ``lora``. Null: as the folder says, else a classifier."""
     query_length: Count | None = None
-    """Tokens of a query; its end is cut. Null: as the folder says, else 64."""
+    """Tokens of a query; its end is cut. Null: as the folder says, else 64, and 512 for ``yes_no``."""
     length: Count | None = None
     """Tokens of a pair, with all that stands around both texts; the document's end is cut. Null: as the folder says,
-    else 512."""
+    else 512, and 2,048 for ``yes_no``."""
     template: str | None = None
     """What stands around both texts, such as ``"query: {query} document: {document}</s>"``; null: as the folder says,
     else what the tokenizer puts there."""
+    yes_word: str | None = None
+    """The answer behind the template that stands for a relevant document, one token (``yes_no``); null: as the folder
+    says, else "yes"."""
+    no_word: str | None = None
+    """The other answer; empty for none, which scores by the logit of ``yes_word`` alone. Null: as the folder says, else "no"."""
     trust_remote_code: bool = False
     """Run modelling code from the model's repository. Only for repositories you trust."""
+
+    @model_validator(mode="after")
+    def _answers_are_of_language_models(self) -> "CrossEncoderConfig":
+        if self.scorer == "classifier" and (self.yes_word is not None or self.no_word is not None):
+            raise ValueError("yes_word and no_word are answers: set scorer: yes_no")
+        return self

@@ -11,6 +11,7 @@ from embedtrain.contract.pair_contract import PairContract
 from embedtrain.contract.pairs import PairParts, join_pairs, refuse_no_room
 from embedtrain.models.backbone.loading import Backbone, Packing
 from embedtrain.models.chunking import Execution, encode_in_chunks
+from embedtrain.models.cross_encoder.answers import AnswerHead
 from embedtrain.models.cross_encoder.head import ClassifierHead
 from embedtrain.models.text_model import TextModel
 from embedtrain.packed import Texts, upload
@@ -44,7 +45,7 @@ class CrossEncoderModel(TextModel):
         contract: PairContract,
         parts: PairParts,
         whole: Any,  # noqa: ANN401 - transformers is untyped
-        head: ClassifierHead,
+        head: ClassifierHead | AnswerHead,
         *,
         packing: Packing = "auto",
     ) -> None:

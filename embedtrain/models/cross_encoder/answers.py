@@ -1,0 +1,137 @@
+"""A causal language model as a cross-encoder: how much likelier one answer is than another behind the pair."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from embedtrain.contract.pair_contract import PairContract
+from embedtrain.contract.pairs import PLACEHOLDERS
+from embedtrain.errors import UserError
+from embedtrain.files import write_file, write_json
+from embedtrain.models.pooling import pool
+
+ST = "sentence_transformers"
+TRANSFORMER = f"{ST}.base.modules.transformer.Transformer"
+LOGIT_SCORE = f"{ST}.cross_encoder.modules.logit_score.LogitScore"
+
+
+class AnswerHead(nn.Module):
+    """The log-odds of two answers of one token each: the last state times the difference of their rows, in float32.
+
+    The rows are subtracted before they are multiplied: two rounded logits of size 20 leave few digits to a
+    difference of 0.1. They stay what they are; adapters train the states.
+
+    Args:
+        whole: A ``...ForCausalLM`` of transformers.
+        answers: The entries of yes and no; without no the logit of yes is the score.
+    """
+
+    def __init__(self, whole: Any, answers: tuple[int, ...]) -> None:  # noqa: ANN401 - transformers is untyped
+        super().__init__()
+        output = whole.get_output_embeddings()
+        yes, *no = answers
+        row = output.weight[yes].detach().float()
+        offset = torch.zeros(1) if output.bias is None else output.bias[yes].detach().float()[None]
+        if no:
+            row = row - output.weight[no[0]].detach().float()
+            offset = offset if output.bias is None else offset - output.bias[no[0]].detach().float()
+        self.row: Tensor
+        self.offset: Tensor
+        self.register_buffer("row", row.clone())
+        self.register_buffer("offset", offset.clone())
+        self.pooling = "last_token"
+
+    def forward(
+        self, states: Float[Tensor, "tokens width"], lengths: Int64[Tensor, " texts"]
+    ) -> Float[Tensor, "texts 1"]:
+        """Return the score of each text."""
+        state = pool(states, lengths, "last_token")
+        with torch.autocast(state.device.type, enabled=False):
+            scores: Tensor = state @ self.row.to(state.dtype)[:, None] + self.offset
+        return scores
+
+    @contextmanager
+    def returned(self, whole: Any) -> Iterator[None]:  # noqa: ANN401, ARG002 - as of classifiers
+        """Nothing was taken out of the language model."""
+        yield
+
+
+def answer_entry(tokenizer: Any, template: str, word: str, place: str) -> int:  # noqa: ANN401
+    """Return the entry of the vocabulary that stands for an answer behind a template's end.
+
+    Raises:
+        UserError: If it is not one token there, or is unknown to the tokenizer.
+    """
+    end = template[max(template.find(name) + len(name) for name in PLACEHOLDERS) :]
+
+    def ids(text: str) -> list[int]:
+        found: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return found
+
+    before, together = ids(end), ids(end + word)
+    unknown = tokenizer.unk_token_id
+    if together[:-1] != before or (unknown is not None and together[-1] == unknown):
+        raise UserError(
+            place, "is not one token behind the template's end", got=word,
+            cure="Give another word, with or without a space before it, or end the template otherwise",
+        )  # fmt: skip
+    return together[-1]
+
+
+def write_answers(folder: Path, contract: PairContract) -> None:
+    """Write beside a causal language model how sentence-transformers (5.4 and later) scores pairs by it."""
+    modules = [(0, "", TRANSFORMER), (1, "1_LogitScore", LOGIT_SCORE)]
+    entries = [{"idx": n, "name": str(n), "path": path, "type": kind} for n, path, kind in modules]
+    write_file(folder / "modules.json", json.dumps(entries, indent=2))
+    yes, *no = contract.answers
+    (folder / "1_LogitScore").mkdir()
+    score = {"true_token_id": yes, "false_token_id": no[0] if no else None}
+    write_json(
+        folder / "1_LogitScore" / "config.json", score | {"module_input_name": "causal_logits"}
+    )
+    way = {"method": "forward", "method_output_name": "logits"}
+    inputs = {"text": way, "message": way | {"format": "flat"}}
+    settings = {"transformer_task": "text-generation", "modality_config": inputs}
+    write_json(
+        folder / "sentence_bert_config.json", settings | {"module_output_name": "causal_logits"}
+    )
+    activation = "activation.Sigmoid" if contract.says_probability else "linear.Identity"
+    write_json(
+        folder / "config_sentence_transformers.json",
+        {
+            "__version__": {},
+            "activation_fn": f"torch.nn.modules.{activation}",
+            "default_prompt_name": None,
+            "model_type": "CrossEncoder",
+            "prompts": {},
+        },
+    )
+
+
+def chat_template(template: str) -> str:
+    """Return a chat template that writes messages of the roles query and document into a template.
+
+    A model's own would write them as turns of a conversation without a question, and no reader would complain.
+    """
+    parts = ["{%- set texts = namespace(query='', document='') -%}"]
+    parts += ["{%- for message in messages -%}"]
+    for name in ("query", "document"):
+        take = f"{{%- set texts.{name} = message['content'] -%}}"
+        parts.append(f"{{%- if message['role'] == '{name}' -%}}{take}{{%- endif -%}}")
+    parts.append("{%- endfor -%}")
+    rest = template
+    while rest:
+        places = [(rest.find(name), name) for name in PLACEHOLDERS if name in rest]
+        start, name = min(places) if places else (len(rest), "")
+        if start:
+            parts.append("{{- " + json.dumps(rest[:start]) + " -}}")
+        if name:
+            parts.append("{{- texts." + name.strip("{}") + " -}}")
+        rest = rest[start + len(name) :]
+    return "".join(parts)

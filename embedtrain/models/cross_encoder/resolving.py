@@ -1,0 +1,127 @@
+"""From a recipe and a backbone's folder to the contract of a cross-encoder."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from embedtrain.contract.pair_contract import PairContract, PairScoring
+from embedtrain.contract.pairs import (
+    PairParts,
+    parts_of_template,
+    parts_of_tokenizer,
+    space_before,
+    without_spaces,
+)
+from embedtrain.errors import UserError
+from embedtrain.models.backbone.folder_files import BackboneFile, OwnFile, read_form
+from embedtrain.models.backbone.loading import Backbone
+from embedtrain.models.cross_encoder.answers import answer_entry
+from embedtrain.models.cross_encoder.config import CrossEncoderConfig
+from embedtrain.models.dense.layout import CONTRACT_FILE, read_contract
+
+NEW_LENGTHS = {"classifier": (64, 512), "yes_no": (512, 2048)}
+"""Tokens of a query and of a pair, where neither recipe nor folder says more."""
+QUERY_SHARE = 0.75
+"""Of the tokens of a pair, for classifiers whose folder says nothing of queries."""
+
+
+def is_cross_encoder(folder: Path) -> bool:
+    """Whether a folder says of itself that it holds a cross-encoder."""
+    own = folder / CONTRACT_FILE
+    return own.is_file() and read_form(own, OwnFile).kind == "cross_encoder"
+
+
+def has_classifier(folder: Path) -> bool:
+    """Whether a folder holds a sequence classifier, trained by whatever library."""
+    found = read_form(folder / "config.json", BackboneFile, optional=True).architectures or []
+    return any(name.endswith("ForSequenceClassification") for name in found)
+
+
+def scoring_of(config: CrossEncoderConfig, folder: Path) -> PairScoring:
+    """Return what makes a score: as the recipe says, then as the folder does."""
+    if config.scorer is not None or not is_cross_encoder(folder):
+        return config.scorer or "classifier"
+    stated = read_contract(folder, PairContract)
+    return "classifier" if stated is None else stated.scoring
+
+
+def reads_last_token(whole: Any) -> bool:  # noqa: ANN401 - transformers is untyped
+    """Whether a classifier reads the last token that is no padding, as those of decoders do."""
+    return "score" in dict(whole.named_children())
+
+
+def resolve_pair_contract(
+    config: CrossEncoderConfig, backbone: Backbone, *, is_new: bool
+) -> PairContract:
+    """Fill what the recipe leaves open from the folder, then from the defaults."""
+    tokenizer, limit = backbone.tokenizer, backbone.max_length
+    scoring, stated = scoring_of(config, backbone.folder), None
+    if is_cross_encoder(backbone.folder):
+        stated = read_contract(backbone.folder, PairContract)
+    if stated is None:
+        query, length = NEW_LENGTHS[scoring]
+        known = scoring == "classifier" and not is_new
+        length = min(limit, tokenizer.model_max_length if known else length)
+        asked = config.length or length
+        query = round(QUERY_SHARE * asked) if known else query
+        stated = PairContract(
+            scoring=scoring,
+            query_length=min(query, asked),
+            pair_length=length,
+            template=_decoder_template(backbone) if reads_last_token(backbone.model) else None,
+        )
+    recipe = {
+        "query_length": config.query_length,
+        "pair_length": config.length,
+        "template": config.template,
+    }
+    chosen = {key: value for key, value in recipe.items() if value is not None}
+    contract = stated.model_copy(update=chosen)
+    if contract.template is None and scoring == "yes_no":
+        raise UserError(
+            "model.template",
+            "is missing",
+            cure="Write the question, with {query} and {document} in it",
+        )
+    if contract.template is not None:
+        contract = contract.model_copy(update={"space": space_before(tokenizer)})
+    if scoring == "classifier" or (contract.answers and config.yes_word is None):
+        return contract
+    return contract.model_copy(update={"answers": _answers(config, tokenizer, contract.template)})
+
+
+def _answers(config: CrossEncoderConfig, tokenizer: Any, template: str | None) -> tuple[int, ...]:  # noqa: ANN401
+    """Return the entries of the answers that a recipe names."""
+    assert template is not None
+    words = {
+        "yes_word": config.yes_word or "yes",
+        "no_word": "no" if config.no_word is None else config.no_word,
+    }
+    found = tuple(
+        answer_entry(tokenizer, template, word, f"model.{key}")
+        for key, word in words.items()
+        if word
+    )
+    if len(set(found)) < len(found):
+        raise UserError("model.no_word", "is the same token as yes_word", got=words["no_word"])
+    return found
+
+
+def parts_of(contract: PairContract, backbone: Backbone) -> PairParts:
+    """Return the tokens that a contract puts around both texts."""
+    tokenizer = backbone.tokenizer
+    if contract.template is not None:
+        return parts_of_template(tokenizer, without_spaces(contract.template))
+    parts = parts_of_tokenizer(tokenizer)
+    told_apart = "token_type_ids" in tokenizer.model_input_names
+    several = (getattr(backbone.model.config, "type_vocab_size", None) or 0) > 1
+    return replace(parts, has_types=parts.has_types and told_apart and several)
+
+
+def _decoder_template(backbone: Backbone) -> str | None:
+    """Return what stands around texts for a decoder whose tokenizer puts nothing between them (RankLLaMA's)."""
+    tokenizer = backbone.tokenizer
+    if parts_of_tokenizer(tokenizer).middle:
+        return None
+    first, last = tokenizer.bos_token or "", tokenizer.eos_token or ""
+    return f"{first}query: {{query}} document: {{document}}{last}"

@@ -1,0 +1,146 @@
+"""Language models as cross-encoders: the log-odds of an answer, however they are read, trained and exported."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from pair_toys import SIZES, marked_rows, pairs_of_lengths
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from embedtrain.encoding.cross_encoder import CrossEncoder
+from embedtrain.encoding.pair_scorers import detect_kind
+from embedtrain.errors import UserError
+from embedtrain.models.chunking import Execution
+from embedtrain.models.cross_encoder.build import build_cross_encoder, load_cross_encoder
+from embedtrain.models.cross_encoder.config import CrossEncoderConfig
+from embedtrain.recipe.retrieval import load_recipe
+from embedtrain.workflows.train import train
+
+TEMPLATE = "<|user|>Query: {query}\nDocument: {document}<|end|><|answer|>"
+PAIRS = pairs_of_lengths((1, 1), (5, 3), (2, 9), (7, 7))
+SHORT = PAIRS[:3]  # which no limit cuts
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
+def language(request, tmp_path_factory):
+    """A tiny Llama with a byte-level vocabulary that knows yes and no, whose padding ends its texts."""
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("language")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    marks = ["<|user|>", "<|end|>", "<|answer|>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=[AddedToken(one, special=True) for one in marks],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(["yes no yes no the red cat sleeps"] * 4, trainer)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<|end|>", eos_token="<|end|>"
+    ).save_pretrained(folder)
+    torch.manual_seed(1)
+    sizes = SIZES | {"vocab_size": 320, "max_position_embeddings": 256, "num_key_value_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(**sizes, tie_word_embeddings=request.param))
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight.normal_(0, 0.2)
+    model.save_pretrained(folder)
+    return str(folder)
+
+
+def opened(folder, **settings):
+    config = CrossEncoderConfig(
+        kind="cross_encoder", backbone=folder, scorer="yes_no", template=TEMPLATE, **settings
+    )
+    return build_cross_encoder(config, torch.device("cpu")).eval()
+
+
+@torch.no_grad()
+def test_a_score_is_the_difference_of_two_logits_of_the_whole_text(language):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    whole = AutoModelForCausalLM.from_pretrained(language).eval()
+    tokenizer = AutoTokenizer.from_pretrained(language)
+    yes, no = tokenizer.convert_tokens_to_ids(["yes", "no"])
+    expected = []
+    for query, document in PAIRS:
+        text = TEMPLATE.replace("{query}", query).replace("{document}", document)
+        logits = whole(**tokenizer(text, return_tensors="pt")).logits[0, -1]
+        expected.append(logits[yes] - logits[no])
+    for packing in ("packed", "padded"):
+        model = opened(language, packing=packing)
+        found = model.score(model.pairs_of(PAIRS), Execution())
+        torch.testing.assert_close(found, torch.stack(expected), rtol=1e-5, atol=1e-5)
+    alone = opened(language, no_word="")
+    assert len(alone.contract.answers) == 1
+
+
+def test_the_document_is_cut_and_the_question_stays(language):
+    model = opened(language, length=40, query_length=6)
+    pairs = model.pairs_of(pairs_of_lengths((9, 40), (1, 1)))
+    assert pairs.lengths[0] == 40
+    for ids in pairs.ids.split(pairs.lengths.tolist()):
+        assert tuple(ids[-2:].tolist()) == model.parts.suffix
+    assert len(model.parts.suffix) == 2
+
+
+@pytest.fixture(scope="module")
+def run(language, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in marked_rows(24, 0)))
+    recipe = load_recipe(
+        {
+            "data": {"sources": [{"path": str(path)}]},
+            "model": {
+                "kind": "cross_encoder", "scorer": "yes_no", "backbone": language,
+                "template": TEMPLATE, "length": 128, "query_length": 32, "lora": {"rank": 4},
+            },
+            "trainer": {"steps": 4, "batch_size": 8, "learning_rate": 1e-2, "log_every": 1,
+                        "chunk_tokens": 500, "rematerialize": True},
+        }
+    )  # fmt: skip
+    return train(recipe, folder / "run")
+
+
+def test_adapters_are_trained_and_the_export_scores_alike_in_sentence_transformers(run, language):
+    from sentence_transformers import CrossEncoder as Theirs
+
+    before = opened(language, length=128, query_length=32)
+    ours = CrossEncoder(str(run.model))
+    assert detect_kind(str(run.model)) == "cross_encoder"
+    scores = ours.logits(SHORT)
+    assert not np.allclose(scores, CrossEncoder(before).logits(SHORT), atol=1e-2)
+    theirs = Theirs(str(run.model), device="cpu")
+    found = theirs.predict(SHORT, activation_fn=torch.nn.Identity())
+    assert np.allclose(found, scores, atol=1e-4)
+    config = json.loads((run.model / "config.json").read_text())
+    assert config["architectures"] == ["LlamaForCausalLM"]
+    again = load_cross_encoder(str(run.model))
+    assert again.contract.answers == before.contract.answers
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"template": None}, "model.template is missing"),
+        ({"yes_word": "elephant"}, "model.yes_word is not one token"),
+        ({"yes_word": "no"}, "is the same token"),
+        ({"template": "{query}"}, "must hold {query} and then {document}"),
+        ({"length": 8}, "leaves nothing for a document"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(settings, words, language):
+    config = {
+        "kind": "cross_encoder",
+        "backbone": language,
+        "scorer": "yes_no",
+        "template": TEMPLATE,
+    }
+    with pytest.raises(UserError, match=words):
+        build_cross_encoder(CrossEncoderConfig(**(config | settings)), torch.device("cpu"))

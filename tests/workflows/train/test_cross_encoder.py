@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from forks import embedtrain, signal_on_call
-from pair_toys import marked_rows, save_classifier
+from pair_toys import NO_DROPOUT, SIZES, marked_rows, save_classifier, save_pair_tokenizer
 from places import SCRIPTS
 from rank_toys import exported_weights
 
@@ -210,6 +210,32 @@ def test_adapters_are_trained_and_folded_in(sections, tmp_path):
 def test_a_backbone_without_a_head_gets_one(sections, bert, tmp_path):
     run = train(load_recipe(sections, [f"model.backbone={bert}"]), tmp_path / "run")
     assert CrossEncoder(str(run.model)).logits(PAIRS).shape == (3,)
+
+
+@pytest.mark.usefixtures("forked")
+def test_it_learns_where_in_a_document_a_word_of_the_query_stands(tmp_path):
+    """From random weights, on rows of which all documents hold the same words in another order."""
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    wide = BertConfig(**SIZES, **NO_DROPOUT, initializer_range=0.1)
+    BertModel(wide).save_pretrained(tmp_path / "bert")
+    save_pair_tokenizer(tmp_path / "bert", "bert")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps(row) + "\n" for row in marked_rows(4000, 0)))
+    recipe = {
+        "data": {"sources": [{"path": str(rows)}]},
+        "model": {"kind": "cross_encoder", "backbone": str(tmp_path / "bert")},
+        "trainer": {"steps": 150, "batch_size": 32, "learning_rate": 2e-3, "schedule": "constant"},
+    }
+    scorer = CrossEncoder(str(train(load_recipe(recipe), tmp_path / "run").model))
+    wins = []
+    for row in marked_rows(60, 9):
+        first, *others = scorer.logits(
+            [(row["query"], text) for text in (row["positive"], *row["negatives"])]
+        )
+        wins += [first > other for other in others]
+    assert np.mean(wins) > 0.95
 
 
 def test_the_doctor_and_the_check_know_pairs(sections):

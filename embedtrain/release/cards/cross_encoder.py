@@ -28,7 +28,7 @@ print(model.predict([("your query", "a document"), ("your query", "another docum
 WITH_EMBEDTRAIN = """With embedtrain:
 
 ```bash
-embedtrain search RETRIEVER --documents documents.jsonl --rerank path/to/this/folder "your query"
+embedtrain search RETRIEVER "your query" --data documents.jsonl --rerank path/to/this/folder
 ```"""
 OWN_TEMPLATE = "Other readers put nothing around the texts of a pair: give them both texts in the template below."
 

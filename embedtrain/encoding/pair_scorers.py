@@ -49,6 +49,8 @@ LANGUAGE_SCORERS = {
     "answer": AnswerLikelihood,
     "attribution": Attributed,
 }
+OF_LISTS: tuple[ScorerKind, ...] = ("listwise", "answer", "attribution")
+"""Kinds whose score of a pair depends on more than the pair."""
 SAYS_POOLING = (CONTRACT_FILE, "modules.json")
 """Files by which a folder says how its states become vectors."""
 

@@ -9,7 +9,13 @@ from jaxtyping import Float32
 
 from embedtrain.encoding.language.settings import LanguageScorer, LanguageSettings
 from embedtrain.encoding.pair_cache import PairCache, score_once
-from embedtrain.encoding.pair_scorers import PairScorer, ScorerKind, detect_kind, open_pair_scorer
+from embedtrain.encoding.pair_scorers import (
+    OF_LISTS,
+    PairScorer,
+    ScorerKind,
+    detect_kind,
+    open_pair_scorer,
+)
 from embedtrain.encoding.shards import current_shard, use_own_device
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.metrics import PerQuery, rank_arrays, score_ranking
@@ -122,6 +128,11 @@ def evaluate_two_stages(
     tasks = _open(wish)
     places = result_places(tasks, output)
     kind = reranking.kind or detect_kind(reranking.model)
+    if kind in OF_LISTS:
+        cure = "Choose cross_encoder, encoder, yes_no, likelihood or graded"
+        raise UserError(
+            "--rerank-as", "needs more than a query and a document", got=kind, cure=cure
+        )
     scorer = open_pair_scorer(
         reranking.model, kind=kind, precision=wish.precision, batch_size=reranking.batch_size,
         language=reranking.language,

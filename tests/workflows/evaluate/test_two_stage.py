@@ -225,6 +225,12 @@ def test_a_model_of_vectors_is_a_second_stage(second, beir, request):
     assert result.two_stage.better == result.two_stage.worse == 0, "it orders as it searches"
 
 
+@pytest.mark.parametrize("kind", ["listwise", "answer", "attribution"])
+def test_what_scores_lists_is_no_second_stage(kind, beir):
+    with pytest.raises(UserError, match=f"needs more than a query and a document; got '{kind}'"):
+        evaluate_two_stages("bm25", Wish([str(beir)]), Reranking("any", kind))
+
+
 def test_the_command_prints_depths_and_refuses_what_does_not_go_together(
     bert, cross_encoder, beir, tmp_path
 ):

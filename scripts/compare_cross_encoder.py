@@ -212,7 +212,7 @@ def figures_of(name: str, result: EvaluationResult) -> dict[str, float]:
     paired = result.comparison.metrics["ndcg_at_10"]
     return {
         f"{name} ndcg_at_10": result.metrics["ndcg_at_10"].value,
-        f"{name} gain": paired.difference.value,
+        f"{name} gain": paired.difference,
         f"{name} p": paired.p_value,
     }
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
-from embedtrain.encoding.cache import hash_state
+from embedtrain.encoding.cache import computing_config, hash_state
 from embedtrain.encoding.pair_work import PairWork
 from embedtrain.models.chunking import Execution, plan_chunks
 from embedtrain.models.cross_encoder.build import load_cross_encoder
@@ -43,7 +43,7 @@ class CrossEncoder:
         self.work = PairWork()
 
     def key(self) -> str:
-        """Return a hash of the weights, the tokenizer, the template, the lengths and the precision."""
+        """Return a hash of the weights, the config, the tokenizer, the template, the lengths and the precision."""
         model = self.model
         contract = model.contract.model_dump_json(exclude={"says_probability"})
         identity = [
@@ -51,6 +51,7 @@ class CrossEncoder:
             str(model.parts),
             self.precision,
             model.tokenization.fingerprint("query"),
+            computing_config(model.whole.config),
         ]
         return hash_state(model, hashlib.sha256("\n".join(identity).encode()))
 
@@ -87,13 +88,14 @@ class CrossEncoder:
         joined = model.pairs_of(pairs)
         self.work.cut_documents += model.num_cut - before
         with computing(self.precision, model.device.type):
-            found = model.score(joined.to(model.device), self.execution)
-            self._count(joined)
+            there = joined.to(model.device)
+            found = model.score(there, self.execution)
+            self._count(there)
         scores: Float64[np.ndarray, " pairs"] = found.double().cpu().numpy()
         return scores
 
     def _count(self, pairs: Texts) -> None:
-        """Add up tokens, and the padding beside them where the backbone needs some."""
+        """Add up tokens, and the padding beside them where the backbone needs some, of pairs as they were scored."""
         self.work.tokens += int(pairs.sizes.sum())
         if not self.model.packs(pairs):
             chunks = plan_chunks(pairs.sizes, self.execution.chunk_tokens, padded=True)

@@ -59,8 +59,13 @@ class PairCache:
     def find(self, pairs: Pairs) -> PerPair:
         """Return the scores of pairs, NaN where one is not known."""
         files = sorted(self.folder.glob("*.scores")) if self.folder.is_dir() else []
-        known = dict(record for path in files for record in _read(path))
-        return np.array([known.get(_hash(pair), np.nan) for pair in pairs], dtype=np.float32)
+        wanted = [_hash(pair) for pair in pairs]
+        known = dict.fromkeys(
+            wanted, np.nan
+        )  # of what all runs have scored only this is kept in memory
+        for path in files:
+            known.update(record for record in _read(path) if record[0] in known)
+        return np.array([known[name] for name in wanted], dtype=np.float32)
 
     def keep(self, pairs: Pairs, scores: PerPair) -> None:
         """Append the scores of pairs.
@@ -152,12 +157,8 @@ def _hash(pair: tuple[str, str]) -> bytes:
 
 def _read(path: Path) -> Iterator[tuple[bytes, float]]:
     """Yield the whole records of a file."""
-    with reading(path):
-        content = path.read_bytes()
-    for start in range(0, len(content) - RECORD + 1, RECORD):
-        record, (checksum,) = (
-            content[start : start + RECORD - 4],
-            struct.unpack_from("<I", content, start + RECORD - 4),
-        )
-        if zlib.crc32(record) == checksum:
-            yield record[:HASH], struct.unpack_from("<f", record, HASH)[0]
+    with reading(path), path.open("rb") as file:
+        while len(whole := file.read(RECORD)) == RECORD:
+            record, (checksum,) = whole[:-4], struct.unpack_from("<I", whole, RECORD - 4)
+            if zlib.crc32(record) == checksum:
+                yield record[:HASH], struct.unpack_from("<f", record, HASH)[0]

@@ -39,6 +39,11 @@ class BinaryCrossEntropy(Objective):
     """b, the log-odds of similarity 0; 0 for a cross-encoder."""
 
     @property
+    def says_probability(self) -> bool:
+        """Whether the sigmoid of a score itself is trained to be a probability; weights and scales move it."""
+        return (self.positive_weight, self.scale, self.bias) == (1.0, 1.0, 0.0)
+
+    @property
     def uses_pairs(self) -> bool:
         """Every pair stands for itself."""
         return True
@@ -47,7 +52,7 @@ class BinaryCrossEntropy(Objective):
         groups = score_groups(outputs)
         logits = self.scale * groups.scores + self.bias
         labels = self._labels(outputs, groups)
-        weight = logits.new_tensor(self.positive_weight)
+        weight = logits.new_full((), self.positive_weight)  # on the device itself
         crossed = F.binary_cross_entropy_with_logits(
             logits, labels, reduction="none", pos_weight=weight
         )

@@ -57,7 +57,7 @@ class KLDistillation(Objective):
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         groups = score_groups(outputs)
         learned = outputs.temperature
-        temperature = groups.scores.new_tensor(self.temperature) if learned is None else learned
+        temperature = groups.scores.new_full((), self.temperature) if learned is None else learned
         teacher = teacher_groups(outputs, groups) / self.teacher_temperature
         student = groups.scores / temperature
         if self.candidates == "own":

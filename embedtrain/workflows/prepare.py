@@ -137,7 +137,9 @@ def trained_contract(recipe: Recipe, contract: ModelContract) -> ModelContract:
     """Return the contract of the model that a recipe has trained: what its scores mean depends on the objective."""
     if not isinstance(contract, PairContract):
         return contract
-    says = all(isinstance(one, BinaryCrossEntropy) for one in recipe.objectives)
+    says = all(
+        isinstance(one, BinaryCrossEntropy) and one.says_probability for one in recipe.objectives
+    )
     return contract.model_copy(update={"says_probability": says})
 
 

@@ -1,3 +1,7 @@
+import json
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -71,3 +75,11 @@ def test_the_key_knows_weights_lengths_and_precision(tmp_path):
     again.model.contract = again.model.contract.model_copy(update={"query_length": 7})
     assert first.key() != again.key()
     assert first.key() != CrossEncoder(str(tmp_path / "a"), precision="bf16").key()
+
+
+def test_what_no_weight_shows_gives_another_key(cross_encoder, tmp_path):
+    other = Path(shutil.copytree(cross_encoder, tmp_path / "other"))
+    assert CrossEncoder(str(other)).key() == CrossEncoder(cross_encoder).key()
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"hidden_act": "relu"}))
+    assert CrossEncoder(str(other)).key() != CrossEncoder(cross_encoder).key()

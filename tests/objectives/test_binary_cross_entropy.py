@@ -27,3 +27,18 @@ def test_each_query_weighs_the_same():
     both = number(objective(outputs_of_pairs(one, None, other)).loss)
     apart = [number(objective(outputs_of_pairs(each, None)).loss) for each in (one, other)]
     assert both == pytest.approx(sum(apart) / 2)
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({}, True),
+        ({"positive_weight": 7.0}, False),
+        ({"scale": 5.0}, False),
+        ({"bias": 1.0}, False),
+    ],
+)
+def test_only_unchanged_log_odds_are_probabilities_of_readers(changed, says):
+    objective = BinaryCrossEntropy(**changed).for_pairs()
+    assert objective.says_probability == says
+    assert not BinaryCrossEntropy().says_probability, "of cosines"

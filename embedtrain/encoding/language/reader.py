@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from embedtrain.encoding.cache import hash_state
+from embedtrain.encoding.cache import computing_config, hash_state
 from embedtrain.encoding.language.prompts import Prompt
 from embedtrain.encoding.pair_work import PairWork
 from embedtrain.models.language.model import LanguageModel
@@ -118,7 +118,8 @@ class Reader:
 
 def key_of(model: LanguageModel, *stated: object) -> str:
     """Return a hash of the weights, the tokenizer, the precision and what is stated."""
-    identity = [model.tokenizer.backend_tokenizer.to_str(), model.precision, *stated]
+    config = computing_config(model.model.config)
+    identity = [model.tokenizer.backend_tokenizer.to_str(), config, model.precision, *stated]
     text = json.dumps(identity, ensure_ascii=False, default=str)
     return hash_state(model.model, hashlib.sha256(text.encode()))
 

@@ -30,13 +30,17 @@ DROPOUT_FIELDS = (
     "attention_dropout",
     "attention_probs_dropout_prob",
     "attn_pdrop",
+    "classifier_dropout",
+    "cls_dropout",
     "dropout",
     "embd_pdrop",
     "embedding_dropout",
     "hidden_dropout",
     "hidden_dropout_prob",
     "mlp_dropout",
+    "pooler_dropout",
     "resid_pdrop",
+    "seq_classif_dropout",
 )
 """What the families of transformers call their dropout ratios."""
 

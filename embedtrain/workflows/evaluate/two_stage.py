@@ -258,7 +258,7 @@ def _score(
         return scores, None
     seconds, num_timed = scored.seconds, scored.num_scored
     if num_timed == 0:
-        sample = pairs[:: max(1, len(pairs) // SAMPLE)][:SAMPLE]
+        sample = pairs[:SAMPLE]  # of whole queries: what their pairs share is shared here too
         again = score_once(scorer, sample, name, None)
         seconds, num_timed = again.seconds, again.num_scored
     work = scorer.work - before

@@ -188,8 +188,9 @@ def test_sources_may_have_objectives_of_their_own(sections, rows, tmp_path):
 
 @pytest.mark.usefixtures("forked")
 def test_scores_of_binary_cross_entropy_are_probabilities_to_readers(sections, tmp_path):
-    objective = {"name": "binary_cross_entropy", "positive_weight": 3}
-    run = train(load_recipe(sections | {"objective": objective}), tmp_path / "run")
+    run = train(
+        load_recipe(sections | {"objective": {"name": "binary_cross_entropy"}}), tmp_path / "run"
+    )
     config = json.loads((run.model / "config.json").read_text())
     assert config["sentence_transformers"]["activation_fn"].endswith("Sigmoid")
     assert "log-odds of being relevant" in (run.model / "README.md").read_text()

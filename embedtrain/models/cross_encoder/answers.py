@@ -53,7 +53,11 @@ class AnswerHead(nn.Module):
         """Return the score of each text."""
         state = pool(states, lengths, "last_token")
         with torch.autocast(state.device.type, enabled=False):
-            scores: Tensor = state @ self.row.to(state.dtype)[:, None] + self.offset
+            return self.logits(state)
+
+    def logits(self, state: Float[Tensor, "texts width"]) -> Float[Tensor, "texts 1"]:
+        """Return the score of a text by its last state."""
+        scores: Tensor = state @ self.row.to(state.dtype)[:, None] + self.offset
         return scores
 
     @contextmanager

@@ -12,8 +12,13 @@ from embedtrain.contract.pairs import (
 )
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.fetching import fetch
-from embedtrain.models.backbone.loading import Backbone, Packing, load_backbone, preferred_device
-from embedtrain.models.backbone.lora import add_lora
+from embedtrain.models.backbone.loading import (
+    Backbone,
+    Packing,
+    freeze_backbone,
+    load_backbone,
+    preferred_device,
+)
 from embedtrain.models.backbone.pretrained import loading, quiet_transformers
 from embedtrain.models.chunking import Execution
 from embedtrain.models.cross_encoder.answers import (
@@ -145,8 +150,7 @@ def _assembled(config: CrossEncoderConfig, loaded: Backbone, *, is_new: bool) ->
     except LookupError as error:
         raise _unknown_head(config, error) from error
     backbone = replace(loaded, model=whole.base_model)
-    if config.lora is not None:
-        add_lora(backbone.model, config.lora)
+    freeze_backbone(backbone.model, config)
     head.float().requires_grad_(True)
     model = CrossEncoderModel(backbone, contract, parts, whole, head, packing=config.packing)
     _refuse_other_scores(model, config)

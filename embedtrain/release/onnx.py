@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embedtrain.encoding.cross_encoder import CrossEncoder
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
 from embedtrain.files import appearing_folder, write_file
@@ -17,6 +16,7 @@ from embedtrain.models.text_model import TextModel
 from embedtrain.release.cards.graphs import card_with_graph
 from embedtrain.release.export import PROBES, card_of, difference, largest_difference
 from embedtrain.release.onnx_graph import OnnxEncoder, OnnxScorer, graph_file, save_onnx
+from embedtrain.release.pair_scores import values_of
 from embedtrain.types import Side, TokenVectors
 
 MAX_DIFFERENCE = 1e-4
@@ -71,7 +71,7 @@ def check_onnx(model: TextModel, path: Path) -> float:
 
 def _check_scores(model: CrossEncoderModel, path: Path) -> float:
     graph, pairs = OnnxScorer(model, path), [(one, other) for one in PROBES for other in PROBES]
-    ours = CrossEncoder(model, precision="fp32").logits(pairs)
+    ours = values_of(model, pairs)
     alone = np.concatenate([graph([pair]) for pair in pairs])
     largest = max(largest_difference(ours, theirs) for theirs in (graph(pairs), alone))
     if not largest <= MAX_DIFFERENCE:  # NaN is not

@@ -215,8 +215,8 @@ class OnnxScorer:
         self.model = model
         self.session: Any = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
-    def __call__(self, pairs: Sequence[tuple[str, str]]) -> Float64[np.ndarray, " pairs"]:
-        """Return the score of each pair, as the model's own scoring does."""
+    def __call__(self, pairs: Sequence[tuple[str, str]]) -> Float64[np.ndarray, "pairs outputs"]:
+        """Return the score of each pair in a column, or the logits of its classes."""
         texts = self.model.pairs_of(pairs)
         seen = torch.arange(int(texts.sizes.max())) < texts.lengths[:, None]
         grid = torch.full(seen.shape, self.model.tokenizer.pad_token_id or 0)
@@ -226,8 +226,8 @@ class OnnxScorer:
             inputs["token_type_ids"] = torch.zeros_like(grid).masked_scatter(seen, types)
         given = {name: value.numpy() for name, value in inputs.items()}
         (logits,) = self.session.run(None, given)
-        scores: Float64[np.ndarray, " pairs"] = logits[:, 0].astype(np.float64)
-        return scores
+        values: Float64[np.ndarray, "pairs outputs"] = logits.astype(np.float64)
+        return values
 
 
 def _input_names(model: TextModel) -> list[str]:

@@ -143,7 +143,7 @@ def check_the_card(folder, capsys):
     for before, text in (("your query", "red cat"), ("another document", "the house"), ("a document", "a small dog runs")):  # fmt: skip
         script = script.replace(f'"{before}"', f'"{text}"')
     exec(script, {})
-    found = [float(one) for one in capsys.readouterr().out.strip("[] \n").split()]
+    found = [float(one.strip("[] ")) for one in capsys.readouterr().out.splitlines()]
     pairs = [("red cat", "a small dog runs"), ("red cat", "the house")]
     ours = CrossEncoder(str(folder)).logits(pairs)
     assert abs(ours[0] - ours[1]) > 1e-3

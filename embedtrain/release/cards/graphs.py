@@ -11,9 +11,7 @@ from embedtrain.release.cards.results import replace_section
 HEADING = "## ONNX"
 OF_TEXTS = """`{file}` takes the `input_ids` and `attention_mask` of texts, with their prompts and padded on the right, and
 gives finished `embeddings`: onnxruntime needs no further layer."""
-OF_PAIRS = (
-    """`{file}` takes pairs that are padded on the right and gives their scores, as `logits`:"""
-)
+OF_PAIRS = """`{file}` takes pairs that are padded on the right and gives their `logits`, one for each score or class:"""
 BEGIN = """import onnxruntime
 from transformers import AutoTokenizer
 
@@ -30,7 +28,7 @@ texts = [template.replace("{query}", q).replace("{document}", d) for q, d in zip
 inputs = tokenizer(texts, add_special_tokens=False, padding=True, return_tensors="np")
 """
 END = """names = [one.name for one in session.get_inputs()]
-print(session.run(["logits"], {name: inputs[name] for name in names})[0][:, 0])"""
+print(session.run(["logits"], {name: inputs[name] for name in names})[0])"""
 
 
 def card_with_graph(card: str, model: TextModel, file: str) -> str:

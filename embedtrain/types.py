@@ -234,6 +234,13 @@ class RetrievalOutputs(Movable):
     pair_scores: Float[Tensor, " documents"] | None = None
     """The score of each candidate with the query that brought it, where the model reads both together; the
     embeddings then have no dimension."""
+    pair_logits: Float[Tensor, "documents classes"] | None = None
+    """The same where the model tells classes of pairs apart, in place of ``pair_scores``."""
+
+    @property
+    def reads_pairs(self) -> bool:
+        """Whether the model reads both texts together, so that there are no vectors."""
+        return self.pair_scores is not None or self.pair_logits is not None
 
     def at_exit(self, place: int) -> "RetrievalOutputs":
         """Return the outputs of one of ``exits`` alone, by its place among them; all of it where none are."""

@@ -34,7 +34,7 @@ def export(
         typer.Option(help="Result files of this model, or folders of them, for the card."),
     ] = None,
     onnx: Annotated[
-        bool, typer.Option(help="Add onnx/embedding.onnx: from token ids to finished vectors.")
+        bool, typer.Option(help="Add a graph: from token ids to finished vectors, or scores.")
     ] = False,
     push: Annotated[
         str | None,
@@ -48,6 +48,7 @@ def export(
     """Write a model folder that sentence-transformers and transformers load; checked by reloading."""
     # Longer than others: half of its lines are its options.
     from embedtrain.contract.long_inputs import parse_long_inputs
+    from embedtrain.models.cross_encoder.resolving import is_cross_encoder
     from embedtrain.release.export import export as run_export
 
     if push is None and (confirm or public):
@@ -56,13 +57,14 @@ def export(
         source, output, overwrite=overwrite, layer=layer, dim=dim, instruction=instruction,
         long_inputs=parse_long_inputs(long_inputs),
     )  # fmt: skip
-    typer.echo(f"{written}: reloaded, same vectors")
+    same = "same scores" if is_cross_encoder(written) else "same vectors"
+    typer.echo(f"{written}: reloaded, {same}")
     if results:
         _add_results(written, results)
     if onnx:
         from embedtrain.release.onnx import export_onnx
 
-        typer.echo(f"{export_onnx(written)}: same vectors through onnxruntime")
+        typer.echo(f"{export_onnx(written)}: {same} through onnxruntime")
     if push is not None:
         _push(written, push, confirm=confirm, public=public)
 

@@ -25,6 +25,8 @@ class PairContract(Section):
     """The entries of the vocabulary for yes and no (``yes_no``); without no the logit of yes is the score."""
     space: str = ""
     """Put before a text where the template has a space: byte-level vocabularies write it into a word's first token."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes that it tells apart; empty for one score."""
     says_probability: bool = False
     """Whether the sigmoid of a score is a probability; readers of exports apply it then."""
 

@@ -48,6 +48,8 @@ class Columns(Section):
     label: str | None = None
     """A class instead of scores: a number, or a text, which is numbered in the order of its first row. It
     becomes the score of all of the row's documents."""
+    classes: tuple[str, ...] = ()
+    """Names that ``label`` may have, in the order of their numbers; empty numbers them as they come."""
     id: str | None = None
     """Id of the query. Looked for: query_id, id, _id."""
 
@@ -124,8 +126,9 @@ def fingerprint_of(config: SourceConfig, content: str) -> str:
     )
     if config.score_range is None:  # sources from before it was known keep their hash
         unused["score_range"] = True
-    if config.columns.label is None:
-        unused["columns"] = {"label"}
+    unset = {name for name in ("label", "classes") if not getattr(config.columns, name)}
+    if unset:
+        unused["columns"] = unset
     settings = config.model_dump_json(exclude=unused)
     return hashlib.sha256(f"{content}\n{settings}".encode()).hexdigest()
 

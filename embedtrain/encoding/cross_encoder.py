@@ -9,6 +9,7 @@ from jaxtyping import Float64
 
 from embedtrain.encoding.cache import computing_config, hash_state
 from embedtrain.encoding.pair_work import PairWork
+from embedtrain.errors import UserError
 from embedtrain.models.chunking import Execution, plan_chunks
 from embedtrain.models.cross_encoder.build import load_cross_encoder
 from embedtrain.models.cross_encoder.encoder import CrossEncoderModel
@@ -26,6 +27,9 @@ class CrossEncoder:
         path: Folder or Hub id, of whichever library; or the model itself.
         batch_size: Pairs of full length that are computed at once; of shorter ones as many more.
         precision: What the network computes in.
+
+    Raises:
+        UserError: If it cannot be loaded, or has classes of pairs in place of a score.
     """
 
     precision: Chosen = "fp32"
@@ -38,6 +42,13 @@ class CrossEncoder:
         precision: Precision = "fp32",
     ) -> None:
         self.model = load_cross_encoder(path) if isinstance(path, str) else path
+        if self.model.contract.classes:
+            raise UserError(
+                path if isinstance(path, str) else "the cross-encoder",
+                "tells classes of pairs apart and has no score to order them by",
+                got=self.model.contract.classes,
+                cure="Give a model with one output",
+            )
         self.precision = choose(precision, self.model.device.type)
         self.execution = Execution(batch_size * self.model.contract.pair_length)
         self.work = PairWork()

@@ -156,7 +156,7 @@ def _count_layer(layer: nn.Module, config: Any, *, reached: bool) -> tuple[Passe
 
 
 def _is_trained(layers: Iterable[nn.Linear]) -> bool:
-    return any(layer.weight.requires_grad for layer in layers)
+    return any(one.requires_grad for layer in layers for one in layer.parameters(recurse=False))
 
 
 def _owner(name: str) -> str:

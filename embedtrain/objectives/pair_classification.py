@@ -1,9 +1,11 @@
-r"""Classification of pairs: which of a few relations two texts have, from their two vectors."""
+r"""Classification of pairs: which of a few relations two texts have, from their two vectors or read together."""
 
 from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
 
 from embedtrain.errors import UserError
 from embedtrain.objectives.base import Objective
@@ -20,35 +22,47 @@ class PairClassification(Objective):
     (``model.pair_classes``) and is not exported. The source uses vectors that are not normalised:
     ``model.similarity: dot`` trains on those.
 
+    A cross-encoder's own logits (``model.classes``) take the place of $W\,[\dots]$; its head is exported.
+
     Source: Reimers and Gurevych (2019), https://arxiv.org/abs/1908.10084 (Sentence-BERT).
     """
 
     name: Literal["pair_classification"] = "pair_classification"
     uses_pair_classifier: ClassVar[bool] = True
 
+    @property
+    def uses_pairs(self) -> bool:
+        """Every pair stands for itself."""
+        return True
+
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
-        weight, query, document = outputs.pair_classifier, outputs.query, outputs.document
-        if (
-            weight is None
-            or not isinstance(query, torch.Tensor)
-            or not isinstance(document, torch.Tensor)
-        ):
-            raise UserError(
-                "objective",
-                "pair_classification needs a classifier beside a dense model",
-                cure="Set model.pair_classes",
-            )
         columns = outputs.relevance.positives[:, 0]
+        if outputs.pair_logits is not None:
+            logits, key = outputs.pair_logits[columns], "model.classes"
+        else:
+            logits, key = _logits_of_vectors(outputs, columns), "model.pair_classes"
         classes = labels_of(outputs)[columns].long()
-        if bool(((classes < 0) | (classes >= len(weight))).any()):
+        if bool(((classes < 0) | (classes >= logits.shape[1])).any()):
             raise UserError(
-                "model.pair_classes",
+                key,
                 "is less than the number of classes in the rows",
-                got=len(weight),
+                got=logits.shape[1],
                 cure="Raise it, and count classes from 0",
             )
-        other = document[columns]
-        features = torch.cat([query, other, (query - other).abs()], 1)
-        logits = features @ weight.to(features.dtype).T
         accuracy = (logits.argmax(1) == classes).to(logits.dtype).mean()
         return ObjectiveOutput(F.cross_entropy(logits, classes), {"accuracy": accuracy.detach()})
+
+
+def _logits_of_vectors(
+    outputs: RetrievalOutputs, columns: Int64[Tensor, " queries"]
+) -> Float[Tensor, "queries classes"]:
+    weight, query, document = outputs.pair_classifier, outputs.query, outputs.document
+    if weight is None or not isinstance(query, Tensor) or not isinstance(document, Tensor):
+        raise UserError(
+            "objective",
+            "pair_classification needs a classifier beside a dense model",
+            cure="Set model.pair_classes",
+        )
+    other = document[columns]
+    features = torch.cat([query, other, (query - other).abs()], 1)
+    return features @ weight.to(features.dtype).T

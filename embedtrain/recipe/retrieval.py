@@ -39,7 +39,12 @@ from embedtrain.training.settings import (
     ValidationConfig,
     check_measuring,
 )
-from embedtrain.training.sources import TrainingData, check_instructions, check_objectives
+from embedtrain.training.sources import (
+    TrainingData,
+    TrainingSource,
+    check_instructions,
+    check_objectives,
+)
 
 
 def _kind(model: object) -> str:
@@ -55,6 +60,15 @@ ModelConfig = Annotated[
     | Annotated[CrossEncoderConfig, Tag("cross_encoder")],
     Discriminator(_kind),
 ]
+
+
+def _of_pairs(source: TrainingSource, model: CrossEncoderConfig) -> TrainingSource:
+    """Return a source as a cross-encoder has use for it: names of classes have the numbers that the model gives them."""
+    objective, columns = source.objective, source.columns
+    if model.classes and columns.label is not None:
+        columns = columns.model_copy(update={"classes": model.classes})
+    changed = {"objective": objective and objective.for_pairs(), "columns": columns}
+    return source.model_copy(update=changed)
 
 
 class Recipe(Section):
@@ -85,12 +99,7 @@ class Recipe(Section):
     def _scores_are_of_pairs(self) -> "Recipe":
         """Give objectives the defaults that suit a cross-encoder; a frozen section can be completed only here."""
         if isinstance(self.model, CrossEncoderConfig):
-            parts = [
-                source.model_copy(update={"objective": source.objective.for_pairs()})
-                if source.objective
-                else source
-                for source in self.data.sources
-            ]
+            parts = [_of_pairs(source, self.model) for source in self.data.sources]
             data = self.data.model_copy(update={"sources": tuple(parts)})
             object.__setattr__(self, "data", data)
             object.__setattr__(self, "objective", self.objective.for_pairs())
@@ -133,6 +142,8 @@ def refuse_vectors(recipe: Recipe) -> None:
     for name in ("guide", "frozen_documents", "refresh"):
         if getattr(recipe, name) is not None:
             raise ValueError(f"a cross-encoder makes no vectors: drop {name}")
+    if getattr(recipe.model, "classes", ()) and recipe.validation is not None:
+        raise ValueError("classes of pairs put no documents in order: drop validation")
     if recipe.evaluation is not None:
         raise ValueError(
             "a cross-encoder is measured behind a first stage: drop evaluation, and run `embedtrain evaluate "

@@ -189,8 +189,8 @@ def verify(model: TextModel, folder: Path) -> None:
                 )
 
 
-def largest_difference(ours: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
-    """Return the largest difference of a coordinate, relative to the largest one where that exceeds 1."""
+def largest_difference(ours: NDArray[np.floating], theirs: NDArray[np.floating]) -> float:
+    """Return the largest difference of a number, relative to the largest one where that exceeds 1."""
     return float(np.abs(ours - theirs).max()) / max(1.0, float(np.abs(ours).max()))
 
 

@@ -1,17 +1,18 @@
-"""A model as one graph from token ids to embeddings: backbone, pooling, projection, normalisation (extra ``onnx``).
+"""A model as one graph from token ids to embeddings or scores: backbone, pooling, head (extra ``onnx``).
 
 Exporters of transformers leave pooling and projection to the reader; this graph leaves him nothing. Texts are
-padded on the right; the tokenizer and the prompts stay outside, in ``tokenizer.json`` and the contract.
+padded on the right; the tokenizer, prompts and templates stay outside, in ``tokenizer.json`` and the contract.
 """
 
 import warnings
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,14 +20,28 @@ from torch.nn import functional as F
 from embedtrain.contract.texts import LateInteractionContract, Pooling
 from embedtrain.errors import UserError, missing_extra
 from embedtrain.models.backbone.word_table import WordTable
+from embedtrain.models.cross_encoder.encoder import CrossEncoderModel
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.late_interaction.encoder import LateInteractionEncoder
+from embedtrain.models.pooling import segment_types
+from embedtrain.models.text_model import TextModel
 from embedtrain.types import Side
 
 OPSET = 20
 FILE = "onnx/embedding.onnx"
 """Not ``model.onnx``: readers expect that one to give token states."""
+CLASSIFIER_FILE = "onnx/model.onnx"
+"""Where readers of classifiers look for a graph, which they expect to give ``logits``."""
+ANSWER_FILE = "onnx/score.onnx"
+"""Readers would expect the logits of a whole vocabulary in a language model's ``model.onnx``."""
+
+
+def graph_file(model: TextModel) -> str:
+    """Return where in its folder a model's graph lies."""
+    if not isinstance(model, CrossEncoderModel):
+        return FILE
+    return ANSWER_FILE if model.contract.answers else CLASSIFIER_FILE
 
 
 class DenseGraph(nn.Module):
@@ -76,6 +91,26 @@ class TokenGraph(nn.Module):
         return vectors, (attention_mask > 0) & (~skipped | first)
 
 
+class PairGraph(nn.Module):
+    """Ids, mask and, where the model tells both texts apart, types of padded pairs to a score per pair."""
+
+    def __init__(self, model: CrossEncoderModel) -> None:
+        super().__init__()
+        self.backbone = model.backbone
+        self.head = model.head
+
+    def forward(
+        self,
+        input_ids: Int64[Tensor, "pairs width"],
+        attention_mask: Int64[Tensor, "pairs width"],
+        token_type_ids: Int64[Tensor, "pairs width"] | None = None,
+    ) -> Float[Tensor, "pairs classes"]:
+        """Return what the model's own ``values`` does."""
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        states = _states(self.backbone, input_ids, attention_mask, **types)
+        return self.head.logits(pool_padded(states, attention_mask, self.head.pooling))
+
+
 def pool_padded(
     states: Float[Tensor, "texts width dim"],
     mask: Int64[Tensor, "texts width"],
@@ -96,7 +131,7 @@ def pool_padded(
     return (states * weights).sum(dim=1) / weights.sum(dim=1)
 
 
-def save_onnx(model: TextEncoder, path: Path) -> None:
+def save_onnx(model: TextModel, path: Path) -> None:
     """Write the graph; :func:`embedtrain.release.onnx.export_onnx` also checks it.
 
     Raises:
@@ -106,11 +141,13 @@ def save_onnx(model: TextEncoder, path: Path) -> None:
         if find_spec(package) is None:
             raise missing_extra(package, "onnx", "to export a graph")
     graph, outputs = _graph(model)
+    names = _input_names(model)
     model.use_padded_attention()
     training = model.training
     model.eval()
     graph.eval()
-    example = torch.tensor([[1, 2, 3], [1, 2, 0]]), torch.tensor([[1, 1, 1], [1, 1, 0]])
+    ids, mask = torch.tensor([[1, 2, 3], [1, 2, 0]]), torch.tensor([[1, 1, 1], [1, 1, 0]])
+    example = (ids, mask, torch.zeros_like(ids))[: len(names)]
     sizes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the exporter warns of its own future
@@ -118,9 +155,9 @@ def save_onnx(model: TextEncoder, path: Path) -> None:
             graph,
             example,
             path,
-            input_names=["input_ids", "attention_mask"],
+            input_names=names,
             output_names=outputs,
-            dynamic_shapes=(sizes, sizes),
+            dynamic_shapes=(sizes,) * len(names),
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
@@ -138,7 +175,7 @@ class OnnxEncoder:
         self.contract = model.contract
         self.tokenization = model.tokenization
         self.tokenizer = model.tokenizer
-        self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        self.session: Any = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
     def __call__(self, texts: Sequence[str], side: Side) -> list[NDArray[np.float32]]:
         """Return the vectors of each text, one or several, as the model's own encoding does."""
@@ -169,7 +206,38 @@ class OnnxEncoder:
         return padded, attended, kept
 
 
-def _graph(model: TextEncoder) -> tuple[nn.Module, list[str]]:
+class OnnxScorer:
+    """Runs an exported graph on pairs, for checks and as an example of its use."""
+
+    def __init__(self, model: CrossEncoderModel, path: Path) -> None:
+        import onnxruntime
+
+        self.model = model
+        self.session: Any = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def __call__(self, pairs: Sequence[tuple[str, str]]) -> Float64[np.ndarray, "pairs outputs"]:
+        """Return the score of each pair in a column, or the logits of its classes."""
+        texts = self.model.pairs_of(pairs)
+        seen = torch.arange(int(texts.sizes.max())) < texts.lengths[:, None]
+        grid = torch.full(seen.shape, self.model.tokenizer.pad_token_id or 0)
+        inputs = {"input_ids": grid.masked_scatter(seen, texts.ids), "attention_mask": seen.long()}
+        types = segment_types(texts)
+        if types is not None:
+            inputs["token_type_ids"] = torch.zeros_like(grid).masked_scatter(seen, types)
+        given = {name: value.numpy() for name, value in inputs.items()}
+        (logits,) = self.session.run(None, given)
+        values: Float64[np.ndarray, "pairs outputs"] = logits.astype(np.float64)
+        return values
+
+
+def _input_names(model: TextModel) -> list[str]:
+    typed = isinstance(model, CrossEncoderModel) and model.parts.has_types
+    return ["input_ids", "attention_mask"] + ["token_type_ids"] * typed
+
+
+def _graph(model: TextModel) -> tuple[nn.Module, list[str]]:
+    if isinstance(model, CrossEncoderModel):
+        return PairGraph(model), ["logits"]
     if isinstance(model, DenseEncoder):
         if not model.is_portable or isinstance(model.backbone, WordTable):
             raise _inexpressible("more than pooled, projected and normalised token states")
@@ -189,8 +257,8 @@ def _inexpressible(what: str) -> UserError:
 
 
 def _states(
-    backbone: nn.Module, input_ids: Tensor, attention_mask: Tensor
+    backbone: nn.Module, input_ids: Tensor, attention_mask: Tensor, **types: Tensor
 ) -> Float[Tensor, "texts width dim"]:
-    output = backbone(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
+    output = backbone(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **types)
     states: Tensor = output.last_hidden_state
     return states

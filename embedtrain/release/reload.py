@@ -64,7 +64,7 @@ def _scores(folder: str, pairs: Sequence[Sequence[str]]) -> np.ndarray:
     model = load_cross_encoder(folder, packing="padded").eval()
     with torch.no_grad():
         joined = model.pairs_of([(query, document) for query, document in pairs]).to(model.device)
-        return model.score(joined, Execution()).cpu().double().numpy()
+        return model.values(joined, Execution()).cpu().double().numpy()
 
 
 def _with_sentence_transformers(

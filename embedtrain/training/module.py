@@ -97,8 +97,9 @@ class RetrievalModule(TrainedModule):
     def _log_step(
         self, loss: Tensor, metrics: dict[str, Tensor], outputs: RetrievalOutputs
     ) -> None:
-        if outputs.pair_scores is not None:
-            self.log_figures(loss, metrics | pair_figures(outputs))
+        if outputs.reads_pairs:
+            figures = {} if outputs.pair_scores is None else pair_figures(outputs)
+            self.log_figures(loss, metrics | figures)
             return
         outputs = outputs.at_exit(-1).changed(widen, widen)
         query = outputs.query

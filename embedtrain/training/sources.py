@@ -50,6 +50,12 @@ def check_objectives(
         for objective in objectives:
             if not objective.uses_pairs:
                 raise ValueError(_needs_pairs(objective))
+            by_class = objective.uses_pair_classifier and not objective.inner_objectives
+            if model.classes and not by_class:
+                raise ValueError(
+                    f"objective {name_of(objective)} learns one score of a pair, and model.classes are "
+                    f"{len(model.classes)}: use pair_classification or leave classes out"
+                )
     used = any(objective.uses_guide for objective in objectives)
     if used != guide:
         needs = "needs" if used else "has no use for"
@@ -59,9 +65,11 @@ def check_objectives(
     exits = dense is not None and bool(dense.exits)
     if {objective.uses_exits for objective in objectives} != {exits}:
         raise ValueError("objective multi_exit and model.exits, its layers, need each other")
-    classes = dense is not None and dense.pair_classes is not None
+    classes, key = dense is not None and dense.pair_classes is not None, "pair_classes"
+    if isinstance(model, CrossEncoderConfig):
+        classes, key = bool(model.classes), "classes"
     if any(objective.uses_pair_classifier for objective in objectives) != classes:
-        raise ValueError("objective pair_classification and model.pair_classes need each other")
+        raise ValueError(f"objective pair_classification and model.{key} need each other")
     interaction = dense is not None and dense.interaction is not None
     if interaction and not all(objective.uses_interaction for objective in objectives):
         raise ValueError("model.interaction needs an objective that trains it: d2llm")

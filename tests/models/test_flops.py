@@ -6,6 +6,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModel
 
+from embedtrain.models.backbone.biases import train_biases_only
 from embedtrain.models.backbone.lora import LoraConfig, add_lora
 from embedtrain.models.flops import DECODERS, ENCODERS, Passes, Sight, count_backbone
 
@@ -87,6 +88,13 @@ def test_adapters_count_for_what_they_train(family, targets):
     decoder = {"attention": ("q_proj", "v_proj"), "values": ("v_proj",), "inner": ("gate_proj",)}
     ends = named[targets].get(family, decoder[targets]) if targets else ()
     add_lora(model, LoraConfig(rank=2, targets=ends))
+    assert counted(model) == operations(model)
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "qwen2"])
+def test_biases_want_gradients_and_their_weights_none(family):
+    model = backbone(family)
+    train_biases_only(model, family)
     assert counted(model) == operations(model)
 
 

@@ -2,12 +2,23 @@
 
 import pytest
 import torch
+from pair_toys import SIZES, save_classifier, save_pair_tokenizer
 from typer.testing import CliRunner
 
 from embedtrain.cli.main import app
 from embedtrain.contract.texts import Pooling
+from embedtrain.encoding.cross_encoder import CrossEncoder
 from embedtrain.errors import UserError
-from embedtrain.models.build import build_dense, build_encoder, save_dense, save_encoder
+from embedtrain.models.build import (
+    build_dense,
+    build_encoder,
+    load_model,
+    save_dense,
+    save_encoder,
+    save_model,
+)
+from embedtrain.models.cross_encoder.build import build_cross_encoder, load_cross_encoder
+from embedtrain.models.cross_encoder.config import CrossEncoderConfig
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.late_interaction.encoder import LateInteractionConfig
 from embedtrain.models.pooling import pack_states, pool
@@ -89,3 +100,78 @@ def test_the_command_line_adds_the_graph(bert, tmp_path):
 
     model = load_encoder(str(tmp_path / "m"))
     assert check_onnx(model, tmp_path / "m" / "onnx" / "embedding.onnx") < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("family", "num_labels"),
+    [("bert", 2), ("xlm_roberta", 1), ("modernbert_mean", 1), ("llama", 1)],
+)
+def test_a_graph_scores_pairs_as_torch_does(family, num_labels, tmp_path):
+    folder = tmp_path / "model"
+    save_model(
+        load_cross_encoder(
+            str(save_classifier(tmp_path / "first", family, num_labels=num_labels, seed=3))
+        ),
+        folder,
+    )
+    assert export_onnx(folder) == folder / "onnx" / "model.onnx"
+    assert check_onnx(load_model(str(folder)), folder / "onnx" / "model.onnx") < 1e-5
+
+
+def test_the_log_odds_of_an_answer_have_a_graph_too(tmp_path, capsys):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    sizes = SIZES | {"num_key_value_heads": 2, "initializer_range": 0.3, "pad_token_id": 1}
+    LlamaForCausalLM(LlamaConfig(**sizes)).save_pretrained(tmp_path / "first")
+    save_pair_tokenizer(tmp_path / "first", "llama")
+    config = CrossEncoderConfig(
+        kind="cross_encoder", backbone=str(tmp_path / "first"), scorer="yes_no",
+        template="[CLS] {query} [SEP] {document} [SEP]", yes_word="red", no_word="cat",
+    )  # fmt: skip
+    model = build_cross_encoder(config, torch.device("cpu"))
+    save_model(model, tmp_path / "model")
+    (tmp_path / "model" / "README.md").write_text("# M\n")
+    assert export_onnx(tmp_path / "model").name == "score.onnx"
+    check_the_card(tmp_path / "model", capsys)
+
+
+def check_the_card(folder, capsys):
+    """Run what the card says and compare with what the model itself says."""
+    script = (folder / "README.md").read_text().split("```python\n")[-1].split("```")[0]
+    script = script.replace("path/to/this/folder", str(folder))
+    for before, text in (("your query", "red cat"), ("another document", "the house"), ("a document", "a small dog runs")):  # fmt: skip
+        script = script.replace(f'"{before}"', f'"{text}"')
+    exec(script, {})
+    found = [float(one.strip("[] ")) for one in capsys.readouterr().out.splitlines()]
+    pairs = [("red cat", "a small dog runs"), ("red cat", "the house")]
+    ours = CrossEncoder(str(folder)).logits(pairs)
+    assert abs(ours[0] - ours[1]) > 1e-3
+    assert found == pytest.approx(ours.tolist(), abs=1e-4)
+
+
+def test_the_card_says_once_how_to_run_a_graph_of_pairs(tmp_path, capsys):
+    save_model(load_cross_encoder(str(save_classifier(tmp_path / "first", "bert"))), tmp_path / "m")
+    card = tmp_path / "m" / "README.md"
+    card.write_text("# M\n\n## Use\n\nSo.\n")
+    for _ in range(2):
+        export_onnx(tmp_path / "m")
+    assert card.read_text().startswith("# M\n\n## Use\n\nSo.\n\n## ONNX\n")
+    assert card.read_text().count("## ONNX") == 1
+    check_the_card(tmp_path / "m", capsys)
+
+
+def test_a_graph_with_other_scores_does_not_stay(tmp_path, monkeypatch):
+    save_model(load_cross_encoder(str(save_classifier(tmp_path / "first", "bert"))), tmp_path / "m")
+    real = workflow.save_onnx
+
+    def save_another(model, folder):
+        path = real(model, folder)
+        with torch.no_grad():
+            model.head.last.bias.add_(0.01)
+        return path
+
+    monkeypatch.setattr(workflow, "save_onnx", save_another)
+    with pytest.raises(UserError, match="gives other scores than torch"):
+        export_onnx(tmp_path / "m")
+    assert not (tmp_path / "m" / "onnx").exists()

@@ -179,7 +179,14 @@ class RowReader:
     def _class(self, value: object, place: str) -> float:
         """Return the number of a class: its own, or that of its first row."""
         if isinstance(value, str) and value.strip():
-            return float(self._classes.setdefault(value, len(self._classes)))
+            names = self.columns.classes
+            if names and value not in names:
+                raise UserError(
+                    place, "is none of the classes", got=value, cure=f"Use {', '.join(names)}"
+                )
+            return float(
+                names.index(value) if names else self._classes.setdefault(value, len(self._classes))
+            )
         if isinstance(value, int) and abs(value) < LARGEST_CLASS:
             return float(value)
         raise UserError(place, "must be a text or a whole number", got=value)

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from transformers import AutoModel
 
 from embedtrain.errors import UserError
+from embedtrain.models.backbone.biases import train_biases_only
 from embedtrain.models.backbone.fetching import fetch
 from embedtrain.models.backbone.lora import LoraConfig, add_lora, loading_options
 from embedtrain.models.backbone.pretrained import (
@@ -54,10 +55,26 @@ class BackboneConfig(Section):
     """Let a decoder's tokens look at all others (bidirectional) or at earlier ones; null: as it was trained."""
     lora: LoraConfig | None = None
     """Train low-rank adapters and freeze the backbone; exports hold the sum of both."""
+    train: Literal["biases"] | None = None
+    """``biases`` trains the backbone's biases and what is put behind it, and freezes the rest (BitFit); null trains all."""
     dropout: float | None = Field(default=None, ge=0, lt=1)
     """Replaces the backbone's dropout ratios; null keeps them. Attention dropout is slow on CPU."""
     packing: Packing = "auto"
     """``packed`` computes no padding, ``padded`` pads each chunk, ``auto`` packs on CPU and CUDA where it is exact."""
+
+    @model_validator(mode="after")
+    def _adapters_or_biases(self) -> "BackboneConfig":
+        if self.lora is not None and self.train is not None:
+            raise ValueError("lora and train: biases say what is trained: leave one of them out")
+        return self
+
+
+def freeze_backbone(backbone: Any, settings: BackboneConfig) -> None:  # noqa: ANN401
+    """Leave of a backbone only that to train which a recipe asks for, in place; adapters are put in."""
+    if settings.lora is not None:
+        add_lora(backbone, settings.lora)
+    if settings.train is not None:
+        train_biases_only(backbone, backbone.config.model_type)
 
 
 AS_IT_IS = BackboneConfig()
@@ -129,7 +146,7 @@ def load_backbone(
         loader: Which of transformers' Auto classes loads it; one with a head gives it with its head.
         optional: Names of weights that may start at random; None: a pooler's, which nothing uses.
         adjust: Changes the config before anything is built by it.
-        with_head: The head computes as well: its pooler stays, and adapters are left to the caller.
+        with_head: The head computes as well: its pooler stays, and what is frozen is left to the caller.
 
     Raises:
         UserError: If the model, its tokenizer or a weight that it computes with is missing or broken.
@@ -161,8 +178,8 @@ def load_backbone(
         try_out(folder, tokenizer, model)
     if attention is not None:
         _check_attention(model, attention)
-    if lora is not None and not with_head:
-        add_lora(model, lora)
+    if not with_head:
+        freeze_backbone(model, settings)
     return Backbone(model, tokenizer, path, folder)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from embedtrain.contract.pair_contract import PairContract
 from embedtrain.contract.pairs import PLACEHOLDERS
+from embedtrain.contract.texts import Pooling
 from embedtrain.errors import UserError
 from embedtrain.files import write_file, write_json
 from embedtrain.models.pooling import pool
@@ -45,7 +46,7 @@ class AnswerHead(nn.Module):
         self.offset: Tensor
         self.register_buffer("row", row.clone())
         self.register_buffer("offset", offset.clone())
-        self.pooling = "last_token"
+        self.pooling: Pooling = "last_token"
 
     def forward(
         self, states: Float[Tensor, "tokens width"], lengths: Int64[Tensor, " texts"]
@@ -53,7 +54,11 @@ class AnswerHead(nn.Module):
         """Return the score of each text."""
         state = pool(states, lengths, "last_token")
         with torch.autocast(state.device.type, enabled=False):
-            scores: Tensor = state @ self.row.to(state.dtype)[:, None] + self.offset
+            return self.logits(state)
+
+    def logits(self, state: Float[Tensor, "texts width"]) -> Float[Tensor, "texts 1"]:
+        """Return the score of a text by its last state."""
+        scores: Tensor = state @ self.row.to(state.dtype)[:, None] + self.offset
         return scores
 
     @contextmanager

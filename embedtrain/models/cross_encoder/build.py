@@ -1,19 +1,24 @@
 """From a config or a folder to a cross-encoder, and back to a folder."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from embedtrain.contract.pairs import (
-    PairParts,
-)
+from embedtrain.contract.pair_contract import PairContract
+from embedtrain.contract.pairs import PairParts
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.fetching import fetch
-from embedtrain.models.backbone.loading import Backbone, Packing, load_backbone, preferred_device
-from embedtrain.models.backbone.lora import add_lora
+from embedtrain.models.backbone.loading import (
+    Backbone,
+    Packing,
+    freeze_backbone,
+    load_backbone,
+    preferred_device,
+)
 from embedtrain.models.backbone.pretrained import loading, quiet_transformers
 from embedtrain.models.chunking import Execution
 from embedtrain.models.cross_encoder.answers import (
@@ -32,7 +37,7 @@ from embedtrain.models.cross_encoder.resolving import (
     resolve_pair_contract,
     scoring_of,
 )
-from embedtrain.models.dense.layout import write_contract
+from embedtrain.models.dense.layout import read_contract, write_contract
 
 PROBE = ("a small house", "the house near a tree")
 SIGMOID = "torch.nn.modules.activation.Sigmoid"
@@ -45,7 +50,7 @@ def build_cross_encoder(config: CrossEncoderConfig, device: torch.device) -> Cro
     """Load what a recipe or a folder names; a backbone without a head for classes gets a new one.
 
     Raises:
-        UserError: If it has more than two classes, or a head that is none of those known.
+        UserError: If it has more classes than are wanted, or a head that is none of those known.
     """
     folder = fetch(config.backbone, with_code=config.trust_remote_code)
     if scoring_of(config, folder) == "yes_no":
@@ -63,27 +68,16 @@ def build_cross_encoder(config: CrossEncoderConfig, device: torch.device) -> Cro
         )
     is_new = not has_classifier(folder)
 
-    def one_output(settings: Any) -> None:  # noqa: ANN401 - transformers is untyped
-        if is_new:
-            settings.num_labels = 1
-        elif settings.num_labels > 2:
-            raise UserError(
-                config.backbone,
-                "has more than two classes",
-                got=settings.num_labels,
-                cure="Give a model that scores relevance",
-            )
-
     loaded = load_backbone(
         config.backbone,
         config,
         trust_remote_code=config.trust_remote_code,
         loader=AutoModelForSequenceClassification,
         optional=_is_of_head if is_new else lambda _: False,
-        adjust=one_output,
+        adjust=partial(_settle_outputs, config, is_new=is_new),
         with_head=True,
     )
-    if loaded.model.config.num_labels > 1:
+    if loaded.model.config.num_labels > 1 and not config.classes:
         keep_one_class(loaded.model)
     return _assembled(config, loaded, is_new=is_new).to(device)
 
@@ -100,7 +94,12 @@ def load_cross_encoder(path: str, *, packing: Packing = "auto") -> CrossEncoderM
             "has no head for classes, so its scores would be random",
             cure="Give a sequence classifier, or train one with model.kind: cross_encoder",
         )
-    config = CrossEncoderConfig(kind="cross_encoder", backbone=path, packing=packing)
+    folder = fetch(path)
+    stated = read_contract(folder, PairContract) if is_cross_encoder(folder) else None
+    classes = () if stated is None else stated.classes
+    config = CrossEncoderConfig(
+        kind="cross_encoder", backbone=path, packing=packing, classes=classes
+    )
     return build_cross_encoder(config, preferred_device("auto"))
 
 
@@ -125,6 +124,30 @@ def save_cross_encoder(model: CrossEncoderModel, folder: Path) -> None:
     write_contract(folder, "cross_encoder", contract)
 
 
+def _settle_outputs(config: CrossEncoderConfig, settings: Any, *, is_new: bool) -> None:  # noqa: ANN401
+    """Let a classifier have as many outputs as a recipe wants; refuse another number in one that is trained."""
+    wanted = len(config.classes) or 1
+    if is_new:
+        settings.num_labels = wanted
+    elif wanted == 1 and settings.num_labels > 2:
+        raise UserError(
+            config.backbone,
+            "has more than two classes",
+            got=settings.num_labels,
+            cure="Give a model that scores relevance, or name the classes in model.classes",
+        )
+    elif wanted not in (1, settings.num_labels):
+        raise UserError(
+            "model.classes",
+            f"are not the {settings.num_labels} that {config.backbone} tells apart",
+            got=config.classes,
+            cure="Name as many, or start from a backbone without a head",
+        )
+    if config.classes:
+        settings.id2label = dict(enumerate(config.classes))
+        settings.label2id = {name: number for number, name in enumerate(config.classes)}
+
+
 def _is_of_head(name: str) -> bool:
     parts = name.split(".")
     return any(part in (*FIRST, *LAST) for part in parts[:2])
@@ -145,8 +168,7 @@ def _assembled(config: CrossEncoderConfig, loaded: Backbone, *, is_new: bool) ->
     except LookupError as error:
         raise _unknown_head(config, error) from error
     backbone = replace(loaded, model=whole.base_model)
-    if config.lora is not None:
-        add_lora(backbone.model, config.lora)
+    freeze_backbone(backbone.model, config)
     head.float().requires_grad_(True)
     model = CrossEncoderModel(backbone, contract, parts, whole, head, packing=config.packing)
     _refuse_other_scores(model, config)

@@ -32,6 +32,9 @@ class CrossEncoderConfig(BackboneConfig):
     says, else "yes"."""
     no_word: str | None = None
     """The other answer; empty for none, which scores by the logit of ``yes_word`` alone. Null: as the folder says, else "no"."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes of pairs to tell apart, in the order of their numbers, for the objective
+    pair_classification; empty scores relevance."""
     trust_remote_code: bool = False
     """Run modelling code from the model's repository. Only for repositories you trust."""
 
@@ -39,4 +42,6 @@ class CrossEncoderConfig(BackboneConfig):
     def _answers_are_of_language_models(self) -> "CrossEncoderConfig":
         if self.scorer == "classifier" and (self.yes_word is not None or self.no_word is not None):
             raise ValueError("yes_word and no_word are answers: set scorer: yes_no")
+        if self.classes and (self.scorer == "yes_no" or len(set(self.classes)) < 2):
+            raise ValueError("classes are two names or more, of a classifier")
         return self

@@ -1,6 +1,7 @@
 """Cross-encoder: a query and a document in, one score out."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -19,7 +20,7 @@ from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side
 
 
 class CrossEncoderModel(TextModel):
-    """Backbone and head: pairs in, one number each out, the raw log-odds of being relevant.
+    """Backbone and head: pairs in, one number each out, the raw log-odds of being relevant, or one for each class.
 
     Args:
         backbone: Model and tokenizer.
@@ -66,21 +67,23 @@ class CrossEncoderModel(TextModel):
         """Score each candidate with the query that brought it; a pair that occurs twice is read once."""
         pairs, places = self._pairs(batch)
         device = batch.relevance.owners.device
-        scores = self.values(pairs.to(device), execution)[:, 0][upload(places, device)]
-        return RetrievalOutputs(
-            query=scores.new_empty(len(batch.query_rows), 0),
-            document=scores.new_empty(len(batch.document_rows), 0),
+        values = self.values(pairs.to(device), execution)[upload(places, device)]
+        outputs = RetrievalOutputs(
+            query=values.new_empty(len(batch.query_rows), 0),
+            document=values.new_empty(len(batch.document_rows), 0),
             relevance=batch.relevance,
             similarity="dot",
-            pair_scores=scores,
         )
+        if self.contract.classes:
+            return replace(outputs, pair_logits=values)
+        return replace(outputs, pair_scores=values[:, 0])
 
     def texts_of(self, batch: RetrievalBatch) -> Texts:
         """Return the distinct pairs."""
         return self._pairs(batch)[0].to(batch.relevance.owners.device)
 
     def values(self, texts: Texts, execution: Execution) -> Float[Tensor, "rows dim"]:
-        """Return the score of each pair, in a column."""
+        """Return the score of each pair, in a column, or the logits of its classes."""
         packed = self.packs(texts)
 
         def encode(chunk: Texts) -> Float[Tensor, "chosen dim"]:

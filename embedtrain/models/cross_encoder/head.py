@@ -55,12 +55,16 @@ class ClassifierHead(nn.Module):
         """Return what the classifier says of each text."""
         state = pool(states, lengths, self.pooling)
         with torch.autocast(state.device.type, enabled=False):
-            if self.first is not None:
-                # Poolers take the first token of a text themselves.
-                state = self.first(state[:, None] if self._takes_tokens else state)
-                state = self.dropout(state.relu() if self._rectifies else state)
-            single = isinstance(self.last, nn.Linear)
-            logits: Tensor = self.last(state if single else state[:, None])
+            return self.logits(state)
+
+    def logits(self, state: Float[Tensor, "texts width"]) -> Float[Tensor, "texts classes"]:
+        """Return what the classifier says of a text's pooled state."""
+        if self.first is not None:
+            # Poolers take the first token of a text themselves.
+            state = self.first(state[:, None] if self._takes_tokens else state)
+            state = self.dropout(state.relu() if self._rectifies else state)
+        single = isinstance(self.last, nn.Linear)
+        logits: Tensor = self.last(state if single else state[:, None])
         return logits
 
     @contextmanager

@@ -76,7 +76,7 @@ def resolve_pair_contract(
         "template": config.template,
     }
     chosen = {key: value for key, value in recipe.items() if value is not None}
-    contract = stated.model_copy(update=chosen)
+    contract = stated.model_copy(update=chosen | {"classes": config.classes})
     if contract.template is None and scoring == "yes_no":
         raise UserError(
             "model.template",

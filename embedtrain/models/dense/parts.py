@@ -58,7 +58,7 @@ def build_language(config: DenseConfig) -> MaskedLanguageModel | None:
             got=config.backbone,
             cure="Pre-train with dupmae or mlm, whose runs keep it",
         )
-    for name in ("trust_remote_code", "attention", "lora"):
+    for name in ("trust_remote_code", "attention", "lora", "train"):
         if getattr(config, name):
             raise UserError(f"model.{name}", f"does not go with {what}", cure="Leave it out")
     return load_masked_language_model(config.backbone, config)

@@ -88,17 +88,18 @@ def _refuse_unused(config: MaskedAutoencoderConfig, computation: Computation) ->
     if config.decoder != DecoderConfig() and computation.decoder == "none":
         raise UserError("model.decoder", "is of no use to this objective", cure="Leave it out")
     decodes = computation.decoder != "none" or computation.bag_of_words or computation.generator
-    if config.lora is not None and decodes:
+    partly = "lora" if config.lora else config.train and "train"
+    if partly and decodes:
         raise UserError(
-            "model.lora",
+            f"model.{partly}",
             "goes with the objectives mlm and mntp only: others train the whole encoder",
             cure="Leave it out",
         )
-    if config.architecture is not None and (config.attention or config.lora):
+    if config.architecture is not None and (config.attention or partly):
         raise UserError(
             "model.architecture",
             "starts from random weights, which must all be trained, in both directions",
-            cure="Leave out model.attention and model.lora",
+            cure="Leave out model.attention, model.lora and model.train",
         )
     if config.architecture is not None and (config.num_layers or config.dropout is not None):
         raise UserError(

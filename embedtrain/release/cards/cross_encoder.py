@@ -30,6 +30,11 @@ WITH_EMBEDTRAIN = """With embedtrain:
 ```bash
 embedtrain search RETRIEVER "your query" --data documents.jsonl --rerank path/to/this/folder
 ```"""
+RERANKS = """A cross-encoder: it reads a query and a document together and scores how well the document answers. Let a faster
+model retrieve some dozens of documents and put them in order with this one."""
+CLASSIFIES = "A cross-encoder: it reads two texts together and tells which of these classes the pair is of: {names}."
+MEASURE = "Measure the folder beside its first stage with `embedtrain evaluate RETRIEVER --data D --rerank THIS_FOLDER`."
+UNMEASURED = "None were measured: count the right classes among pairs that were not trained on."
 OWN_TEMPLATE = "Other readers put nothing around the texts of a pair: give them both texts in the template below."
 
 
@@ -37,15 +42,19 @@ def render_pair_card(run: RunFolder, recipe: Recipe, contract: PairContract) -> 
     """Return the README.md of an exported cross-encoder."""
     backbone = HUB_NAMES.get(recipe.model.backbone, recipe.model.backbone)
     template = resource("model_cards").joinpath("cross_encoder_template.md").read_text("utf-8")
-    kept = "the log-odds of being relevant"
-    level = "a number of which only the order of one query's documents means something"
-    plain = contract.template is None
+    plain, classes = contract.template is None, ", ".join(map(inline, contract.classes))
+    use = WITH_SENTENCE_TRANSFORMERS if plain else OWN_TEMPLATE
     return Template(template).substitute(
         name=inline(model_name(recipe.model.backbone)),
-        metadata=yaml.safe_dump(_metadata(recipe, backbone), sort_keys=False).strip(),
-        use=(WITH_SENTENCE_TRANSFORMERS if plain else OWN_TEMPLATE) + "\n" + WITH_EMBEDTRAIN,
+        metadata=yaml.safe_dump(
+            _metadata(recipe, backbone, ranks=not classes), sort_keys=False
+        ).strip(),
+        use=use if classes else f"{use}\n{WITH_EMBEDTRAIN}",
+        role="classifier of pairs" if classes else "reranker",
+        what=CLASSIFIES.format(names=classes) if classes else RERANKS,
+        measure=UNMEASURED if classes else MEASURE,
         backbone=inline(backbone),
-        score=kept if contract.says_probability else level,
+        score=_meaning(contract),
         query_length=contract.query_length,
         length=contract.pair_length,
         template="the tokenizer's own" if plain else inline(json.dumps(contract.template)),
@@ -53,12 +62,20 @@ def render_pair_card(run: RunFolder, recipe: Recipe, contract: PairContract) -> 
     )
 
 
-def _metadata(recipe: Recipe, backbone: str) -> dict[str, Any]:
+def _meaning(contract: PairContract) -> str:
+    if contract.classes:
+        return "a logit for each class, in their order"
+    if contract.says_probability:
+        return "the log-odds of being relevant"
+    return "a number of which only the order of one query's documents means something"
+
+
+def _metadata(recipe: Recipe, backbone: str, *, ranks: bool) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         "library_name": "sentence-transformers",
-        "pipeline_tag": "text-ranking",
+        "pipeline_tag": "text-ranking" if ranks else "text-classification",
         "tags": [
-            *("sentence-transformers", "cross-encoder", "reranker", "embedtrain"),
+            *("sentence-transformers", "cross-encoder", *["reranker"] * ranks, "embedtrain"),
             f"loss:{name_of(recipe.objective)}",
         ],
     }

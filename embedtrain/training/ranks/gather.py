@@ -44,7 +44,7 @@ def gather_outputs(outputs: RetrievalOutputs, *, with_queries: bool = False) -> 
     own queries. The vectors that ColBERTer adds to each text travel in a second pair. ``with_queries``
     brings the queries of all ranks as well, at the price of another pair.
     """
-    if not is_distributed() or outputs.pair_scores is not None:  # pairs are compared within a query
+    if not is_distributed() or outputs.reads_pairs:  # pairs are compared within a query
         return outputs
     relevance, device = outputs.relevance, outputs.relevance.owners.device
     sizes = _sizes(outputs.document, len(outputs.query))

@@ -39,7 +39,12 @@ from embedtrain.training.settings import (
     ValidationConfig,
     check_measuring,
 )
-from embedtrain.training.sources import TrainingData, check_instructions, check_objectives
+from embedtrain.training.sources import (
+    TrainingData,
+    check_instructions,
+    check_objectives,
+    check_random_negatives,
+)
 
 
 def _kind(model: object) -> str:
@@ -100,6 +105,7 @@ class Recipe(Section):
     def _parts_fit(self) -> "Recipe":
         check_objectives(self.objectives, self.model, guide=self.guide is not None)
         check_instructions(self.data, self.model)
+        check_random_negatives(self.data, self.objectives)
         live = self.frozen_documents is not None and self.frozen_documents.live_negatives
         if self.guide is not None and (self.refresh is not None or live):
             raise ValueError(

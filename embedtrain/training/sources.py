@@ -67,6 +67,20 @@ def check_objectives(
         raise ValueError("model.interaction needs an objective that trains it: d2llm")
 
 
+def check_random_negatives(data: TrainingData, objectives: Sequence[Objective]) -> None:
+    """Refuse documents without scores for objectives that read some.
+
+    Raises:
+        ValueError: Naming the objective.
+    """
+    reading = [name_of(one) for one in objectives if one.reads_scores]
+    if data.random_negatives and reading:
+        raise ValueError(
+            f"data.random_negatives have no scores, which objective {reading[0]} reads: drop them, and mine with "
+            "sampling: {kind: uniform} for easier negatives that can be scored"
+        )
+
+
 def _needs_pairs(objective: Objective) -> str:
     known = [
         name for name, kind in OBJECTIVES.items() if kind.uses_pairs is not Objective.uses_pairs

@@ -111,6 +111,13 @@ class Recipe(Section):
             raise ValueError(
                 "a guide knows the texts of data.sources only: drop guide, refresh or live_negatives"
             )
+        if any(source.negatives is not None for source in self.data.sources) and (
+            self.guide is not None or self.frozen_documents is not None
+        ):
+            raise ValueError(
+                "guide and frozen_documents know the texts of data.sources only: drop them, or give the rows "
+                "that `embedtrain mine` writes in place of negatives"
+            )
         if self.frozen_documents is not None and self.refresh is not None:
             raise ValueError("frozen documents are mined by live_negatives: drop refresh")
         if self.frozen_documents is not None and any(o.uses_exits for o in self.objectives):

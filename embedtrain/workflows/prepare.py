@@ -30,6 +30,7 @@ from embedtrain.recipe.retrieval import Recipe
 from embedtrain.training.precision import choose_precision
 from embedtrain.training.sources import TrainingData
 from embedtrain.training.trainer import check_loggers
+from embedtrain.workflows.mined_source import mined_source
 
 RecipeT = TypeVar("RecipeT", Recipe, PretrainRecipe)
 
@@ -153,6 +154,8 @@ def with_machine(recipe: RecipeT, model: nn.Module) -> RecipeT:
             if task is not None:
                 chosen = choose(task.precision, kind)
                 update[name] = task.model_copy(update={"precision": chosen})
+        sources = tuple(source.with_precision(kind) for source in recipe.data.sources)
+        update["data"] = recipe.data.model_copy(update={"sources": sources})
     return recipe.model_copy(update=update)
 
 
@@ -165,6 +168,9 @@ def open_sources(config: TrainingData) -> list[Source]:
     """Open the sources of a recipe, whole."""
     sources = []
     for source_config in config.sources:
+        if source_config.negatives is not None:
+            sources.append(mined_source(source_config, source_config.negatives, cache_of(config)))
+            continue
         with progress_bar(f"Reading {name_given(source_config.path)}", None) as advance:
             found = open_source(source_config, cache_of(config), lambda *_, step=advance: step(1))
             sources.append(found)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -78,6 +78,18 @@ def from_retrieval_task(task: RetrievalTask) -> MiningTask:
         positives=positives,
         fingerprint=_fingerprint(task.fingerprint, document_ids),
     )
+
+
+def with_corpora(task: MiningTask, others: Sequence[MiningTask]) -> MiningTask:
+    """Return the task with the documents of other ones behind its own, which answer none of its queries."""
+    if not others:
+        return task
+    ids, texts = list(task.document_ids), list(task.documents)
+    for number, other in enumerate(others, start=2):
+        ids += [f"{name}@{number}" for name in other.document_ids]
+        texts += other.documents
+    content = "\n".join([task.fingerprint, *(other.fingerprint for other in others)])
+    return replace(task, document_ids=ids, documents=texts, fingerprint=_fingerprint(content, ids))
 
 
 def _from_source(config: SourceConfig, cache: Path | None) -> MiningTask:

@@ -41,9 +41,9 @@ from embedtrain.training.settings import (
 )
 from embedtrain.training.sources import (
     TrainingData,
+    check_added_negatives,
     check_instructions,
     check_objectives,
-    check_random_negatives,
 )
 
 
@@ -105,7 +105,7 @@ class Recipe(Section):
     def _parts_fit(self) -> "Recipe":
         check_objectives(self.objectives, self.model, guide=self.guide is not None)
         check_instructions(self.data, self.model)
-        check_random_negatives(self.data, self.objectives)
+        check_added_negatives(self.data, self.objectives)
         live = self.frozen_documents is not None and self.frozen_documents.live_negatives
         if self.guide is not None and (self.refresh is not None or live):
             raise ValueError(

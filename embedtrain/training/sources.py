@@ -25,6 +25,9 @@ class RetrieverNegatives(Section):
 
     retriever: str
     """Model folder or Hub id of an encoder: the first stage."""
+    corpora: tuple[str, ...] = ()
+    """Searched together with the source's own: corpora of other tasks, whose documents may answer the query and never
+    the source's instruction. BEIR folders or files of rows."""
     mining: MiningConfig = MiningConfig()
     """As for ``embedtrain mine``; its ``num_negatives`` are what ``data.num_negatives`` draws from at each step."""
 
@@ -63,6 +66,10 @@ class TrainingData(DataConfig):
     sources: tuple[TrainingSource, ...] = Field(min_length=1)
     """Each step draws its batch from one of them."""
 
+    swapped_negatives: int = Field(default=0, ge=0, le=10**6)
+    """So many more negatives per row, among which ``num_negatives`` are drawn: positives that sources under another
+    ``instruction`` have for the same query. They answer the query, not the instruction."""
+
     def batch_sizes(self, default: int) -> list[int]:
         """Return the queries of each source's steps."""
         return [source.batch_size or default for source in self.sources]
@@ -100,18 +107,19 @@ def check_objectives(
         raise ValueError("model.interaction needs an objective that trains it: d2llm")
 
 
-def check_random_negatives(data: TrainingData, objectives: Sequence[Objective]) -> None:
+def check_added_negatives(data: TrainingData, objectives: Sequence[Objective]) -> None:
     """Refuse documents without scores for objectives that read some.
 
     Raises:
         ValueError: Naming the objective.
     """
     reading = [name_of(one) for one in objectives if one.reads_scores]
-    if data.random_negatives and reading:
-        raise ValueError(
-            f"data.random_negatives have no scores, which objective {reading[0]} reads: drop them, and mine with "
-            "sampling: {kind: uniform} for easier negatives that can be scored"
-        )
+    for key in ("random_negatives", "swapped_negatives"):
+        if getattr(data, key) and reading:
+            raise ValueError(
+                f"data.{key} have no scores, which objective {reading[0]} reads: drop them, and give negatives that "
+                "`embedtrain score` has seen"
+            )
 
 
 def _needs_pairs(objective: Objective) -> str:
@@ -130,7 +138,7 @@ def check_instructions(data: TrainingData, model: ModelConfig) -> None:
     Raises:
         ValueError: Naming the instruction.
     """
-    known = model.instructions if isinstance(model, DenseConfig) else {}
+    known = model.instructions if isinstance(model, DenseConfig | CrossEncoderConfig) else {}
     for source in data.sources:
         if source.instruction is not None and source.instruction not in known:
             raise ValueError(

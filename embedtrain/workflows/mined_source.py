@@ -11,7 +11,7 @@ from embedtrain.data.sources import open_source
 from embedtrain.encoding.cache import model_key
 from embedtrain.encoding.shards import Shard
 from embedtrain.errors import UserError
-from embedtrain.mining.task import mining_task_of
+from embedtrain.mining.task import load_mining_task, mining_task_of, with_corpora
 from embedtrain.models.build import load_encoder
 from embedtrain.precision import choose
 from embedtrain.training.sources import RetrieverNegatives, TrainingSource
@@ -34,7 +34,8 @@ def mined_source(config: TrainingSource, wish: RetrieverNegatives, cache: Path) 
             got=wish.retriever,
             cure="Name a model, and where to search in mining.sources: [{kind: bm25}]",
         )
-    task = mining_task_of(config, cache)
+    own = mining_task_of(config, cache)
+    task = with_corpora(own, [load_mining_task(path, config.split, cache) for path in wish.corpora])
     model = load_encoder(wish.retriever)
     precision = choose(wish.mining.precision, model.device.type)
     mining = wish.mining.model_copy(update={"precision": precision})

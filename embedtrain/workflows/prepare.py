@@ -16,6 +16,7 @@ from embedtrain.data.held_out import CORPUS, Part, hold_out
 from embedtrain.data.readers.beir import RetrievalTask, bounded
 from embedtrain.data.sources import load_task as read_task
 from embedtrain.data.sources import open_source
+from embedtrain.data.swapped import with_swapped_negatives
 from embedtrain.data.tokenized import TokenizedSource, tokenize_source
 from embedtrain.errors import UserError
 from embedtrain.evaluation.results.report import refuse_single
@@ -174,6 +175,9 @@ def open_sources(config: TrainingData) -> list[Source]:
         with progress_bar(f"Reading {name_given(source_config.path)}", None) as advance:
             found = open_source(source_config, cache_of(config), lambda *_, step=advance: step(1))
             sources.append(found)
+    if config.swapped_negatives:
+        instructions = [source_config.instruction for source_config in config.sources]
+        return with_swapped_negatives(sources, instructions, config.swapped_negatives)
     return sources
 
 
@@ -195,7 +199,7 @@ def prepare_sources(
 def _under_instruction(tokenization: Tokenization, name: str | None) -> Tokenization:
     """Return the tokenization with the prompts that a source's instruction asks for."""
     contract = tokenization.contract
-    if name is None or not isinstance(contract, Contract):
+    if name is None or not isinstance(contract, Contract | PairContract):
         return tokenization
     return Tokenization(tokenization.tokenizer, contract.under(name))
 

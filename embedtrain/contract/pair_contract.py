@@ -1,13 +1,34 @@
 """The contract of a cross-encoder: how a query and a document become one text, and its states a score."""
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal, TypeVar
 
+from pydantic import Field
+
+from embedtrain.errors import UserError
 from embedtrain.section import Count, Section
 from embedtrain.types import Side
 
+Prompts = TypeVar("Prompts")
 PairScoring = Literal["classifier", "yes_no"]
 """``classifier``: the head that the backbone's family has for classes, with one output. ``yes_no``: a language model's
 log-odds of two answers behind the pair."""
+
+
+def named_instruction(known: Mapping[str, Prompts], name: str) -> Prompts:
+    """Return what an instruction puts before texts.
+
+    Raises:
+        UserError: If the model knows no instruction of that name.
+    """
+    if name not in known:
+        raise UserError(
+            "--instruction",
+            "is none that the model knows",
+            got=name,
+            cure=f"Choose from: {', '.join(known) or 'none'}",
+        )
+    return known[name]
 
 
 class PairContract(Section):
@@ -30,12 +51,29 @@ class PairContract(Section):
     says_probability: bool = False
     """Whether the sigmoid of a score is a probability; readers of exports apply it then."""
 
+    instructions: dict[str, str] = Field(default={}, exclude_if=lambda value: not value)
+    """What each instruction puts before its queries, by name; documents get nothing."""
+    query_prompt: str = Field(default="", exclude_if=lambda value: not value)
+    """Put before every query: that of the instruction in use."""
+
     long_inputs: ClassVar[None] = None
     """Positions are the backbone's own."""
 
     def prompt(self, side: Side) -> str:
         """Return the text put before every text of ``side``; the template is joined as tokens."""
-        return self.space if f" {{{side}}}" in (self.template or "") else ""
+        space = self.space if f" {{{side}}}" in (self.template or "") else ""
+        return space + (self.query_prompt if side == "query" else "")
+
+    def under(self, instruction: str | None) -> "PairContract":
+        """Return the contract with the prompt of an instruction; None changes nothing.
+
+        Raises:
+            UserError: If the model knows no instruction of that name.
+        """
+        if instruction is None:
+            return self
+        prompt = named_instruction(self.instructions, instruction)
+        return self.model_copy(update={"query_prompt": prompt})
 
     def length(self, side: Side) -> int:
         """Return the number of tokens kept of a text of ``side``, if the other is short."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt, model_validator
 
 from embedtrain.contract.long_inputs import LongInputs
-from embedtrain.contract.pair_contract import PairContract
+from embedtrain.contract.pair_contract import PairContract, named_instruction
 from embedtrain.contract.pieces import tokenise_heads
 from embedtrain.contract.spans import is_marked, tokenise_marked
 from embedtrain.errors import UserError
@@ -132,14 +132,7 @@ class Contract(Section):
         """
         if instruction is None:
             return self
-        if instruction not in self.instructions:
-            raise UserError(
-                "--instruction",
-                "is none that the model knows",
-                got=instruction,
-                cure=f"Choose from: {', '.join(self.instructions) or 'none'}",
-            )
-        prompts = self.instructions[instruction]
+        prompts = named_instruction(self.instructions, instruction)
         changed = {"query_prompt": prompts.query, "document_prompt": prompts.document}
         return self.model_copy(update=changed)
 

@@ -26,6 +26,9 @@ class DataConfig(Section):
     """Positives per query and step; of more, that many are drawn anew at each visit."""
     num_negatives: int | None = Field(default=None, ge=0, le=10**9)
     """Hard negatives per query and step, besides in-batch negatives; null takes all a row has."""
+    random_negatives: int = Field(default=0, ge=0, le=10**6)
+    """Besides those, so many documents per query and step that are drawn from all of the source's: easy ones, which a
+    model of hard negatives alone may forget. They have no teacher score."""
     mixing_exponent: NonNegativeFloat = 1.0
     """Sources without a weight are drawn in proportion to ``batches ** mixing_exponent``."""
     cache: str | None = None
@@ -43,6 +46,21 @@ class BatchBuilder:
     """Hard negatives per query; None for all."""
     seed: int = 0
     """Of the choice among a row's positives and negatives."""
+    random_negatives: int = 0
+    """Documents per query that are drawn from all of the source's."""
+
+    @classmethod
+    def of(
+        cls, config: DataConfig, sources: Sequence[TokenizedSource], seed: int = 0
+    ) -> "BatchBuilder":
+        """Return the builder that a recipe asks for."""
+        return cls(
+            sources,
+            num_positives=config.num_positives,
+            num_negatives=config.num_negatives,
+            seed=seed,
+            random_negatives=config.random_negatives,
+        )
 
     def __call__(self, draw: Draw) -> RetrievalBatch:
         """Return the batch; rows without enough positives or negatives simply bring fewer."""
@@ -86,7 +104,22 @@ class BatchBuilder:
         scores = source.rows.row("scores", row)
         kept = np.concatenate([shown, hidden + len(positives)]) if len(scores) else shown[:0]
         group = [*positives[shown].tolist(), *negatives[hidden].tolist()]
+        if self.random_negatives:
+            group += self._random(source, row, group, [*entropy, 2])
         return group, len(shown), scores[kept].tolist()
+
+    def _random(
+        self, source: TokenizedSource, row: int, group: list[int], entropy: list[int]
+    ) -> list[int]:
+        """Draw documents that neither answer the row's query nor stand in its group; all such where there are few."""
+        known = source.known_positives(int(source.rows.values("query", [row])[0]))
+        size = len(source.texts["document"])
+        wanted = min(size, self.random_negatives + len(group) + len(known))
+        drawn = np.random.default_rng(entropy).choice(size, size=wanted, replace=False)
+        ids = source.texts["document"].values("id", drawn.tolist())
+        kept = drawn[~np.isin(ids, known) & ~np.isin(drawn, group)]
+        found: list[int] = kept[: self.random_negatives].tolist()
+        return found
 
 
 def _choose(available: int, wanted: int | None, entropy: list[int]) -> NDArray[np.int64]:

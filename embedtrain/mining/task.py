@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -45,10 +45,15 @@ def load_mining_task(path: str, split: str = "train", cache: Path | None = None)
     Of a training source, the corpus is all documents that it names, positives and negatives, each text once;
     rows with the same query become one query with all their positives.
     """
-    path = str(Path(path).expanduser()) if path.startswith("~") else path
-    if detect_format(path) in ("beir", "python_docs"):
-        return from_retrieval_task(load_task(path, split, cache))
-    return _from_source(SourceConfig(path=path, split=split))
+    return mining_task_of(SourceConfig(path=path, split=split), cache)
+
+
+def mining_task_of(config: SourceConfig, cache: Path | None = None) -> MiningTask:
+    """Read what a section of ``data.sources`` names, with its columns; see :func:`load_mining_task`."""
+    path = str(Path(config.path).expanduser()) if config.path.startswith("~") else config.path
+    if (config.format or detect_format(path)) in ("beir", "python_docs"):
+        return from_retrieval_task(load_task(path, config.split, cache))
+    return _from_source(config.model_copy(update={"path": path}), cache)
 
 
 def from_retrieval_task(task: RetrievalTask) -> MiningTask:
@@ -75,8 +80,20 @@ def from_retrieval_task(task: RetrievalTask) -> MiningTask:
     )
 
 
-def _from_source(config: SourceConfig) -> MiningTask:
-    source = open_source(config)
+def with_corpora(task: MiningTask, others: Sequence[MiningTask]) -> MiningTask:
+    """Return the task with the documents of other ones behind its own, which answer none of its queries."""
+    if not others:
+        return task
+    ids, texts = list(task.document_ids), list(task.documents)
+    for number, other in enumerate(others, start=2):
+        ids += [f"{name}@{number}" for name in other.document_ids]
+        texts += other.documents
+    content = "\n".join([task.fingerprint, *(other.fingerprint for other in others)])
+    return replace(task, document_ids=ids, documents=texts, fingerprint=_fingerprint(content, ids))
+
+
+def _from_source(config: SourceConfig, cache: Path | None) -> MiningTask:
+    source = open_source(config, cache)
     document_rows: dict[str, int] = {}
     document_ids: list[str] = []
     query_ids: dict[str, str] = {}

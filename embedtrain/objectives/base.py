@@ -61,6 +61,12 @@ class Objective(Section, ABC):
         """Whether the scores of queries with their own documents are enough, as a cross-encoder gives them."""
         return False
 
+    @property
+    def reads_scores(self) -> bool:
+        """Whether it reads the scores of the rows, which documents that are drawn at random do not have."""
+        inner = self.inner_objectives
+        return not inner or any(one.reads_scores for one in inner)
+
     def for_pairs(self: ObjectiveT) -> ObjectiveT:
         """Return the objective with the defaults that suit a cross-encoder, where the recipe said nothing."""
         said = self.model_fields_set

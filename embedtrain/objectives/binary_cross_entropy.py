@@ -48,6 +48,11 @@ class BinaryCrossEntropy(Objective):
         """Every pair stands for itself."""
         return True
 
+    @property
+    def reads_scores(self) -> bool:
+        """Where they are the labels."""
+        return self.labels == "scores"
+
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         groups = score_groups(outputs)
         logits = self.scale * groups.scores + self.bias

@@ -60,6 +60,11 @@ class GIST(Objective):
         """Queries may be candidates."""
         return "query_to_query" in self.directions
 
+    @property
+    def reads_scores(self) -> bool:
+        """Only which documents are positives counts."""
+        return False
+
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         guide = outputs.guide
         if guide is None:

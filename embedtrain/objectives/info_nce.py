@@ -58,6 +58,11 @@ class InfoNCE(Objective):
         """With own negatives no other pair is needed."""
         return self.negatives == "own" and not self.needs_all_queries
 
+    @property
+    def reads_scores(self) -> bool:
+        """Only which documents are positives counts."""
+        return False
+
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         temperature = self.temperature if outputs.temperature is None else outputs.temperature
         result = contrast(outputs, temperature, self._options(), self.backend)

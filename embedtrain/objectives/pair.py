@@ -39,6 +39,11 @@ class Pair(Objective):
     backend: Backend = "auto"
     """How InfoNCE is computed, never what."""
 
+    @property
+    def reads_scores(self) -> bool:
+        """Only which documents are positives counts."""
+        return False
+
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         temperature = self.temperature if outputs.temperature is None else outputs.temperature
         options = InfoNCEOptions(negatives=self.negatives)

@@ -36,6 +36,11 @@ class Triplet(Objective):
         """Distances between vectors are none of scores."""
         return self.distance == "similarity"
 
+    @property
+    def reads_scores(self) -> bool:
+        """Only which documents are positives counts."""
+        return False
+
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         groups, first = score_triplets(outputs, self.name)
         distances, negatives = self._distances(outputs, groups), groups.negatives

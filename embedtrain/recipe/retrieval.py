@@ -42,6 +42,7 @@ from embedtrain.training.settings import (
 from embedtrain.training.sources import (
     TrainingData,
     TrainingSource,
+    check_added_negatives,
     check_instructions,
     check_objectives,
 )
@@ -109,10 +110,18 @@ class Recipe(Section):
     def _parts_fit(self) -> "Recipe":
         check_objectives(self.objectives, self.model, guide=self.guide is not None)
         check_instructions(self.data, self.model)
+        check_added_negatives(self.data, self.objectives)
         live = self.frozen_documents is not None and self.frozen_documents.live_negatives
         if self.guide is not None and (self.refresh is not None or live):
             raise ValueError(
                 "a guide knows the texts of data.sources only: drop guide, refresh or live_negatives"
+            )
+        if any(source.negatives is not None for source in self.data.sources) and (
+            self.guide is not None or self.frozen_documents is not None
+        ):
+            raise ValueError(
+                "guide and frozen_documents know the texts of data.sources only: drop them, or give the rows "
+                "that `embedtrain mine` writes in place of negatives"
             )
         if self.frozen_documents is not None and self.refresh is not None:
             raise ValueError("frozen documents are mined by live_negatives: drop refresh")

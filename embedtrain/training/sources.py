@@ -2,15 +2,34 @@
 
 from collections.abc import Sequence
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from embedtrain.data.batches import DataConfig
 from embedtrain.data.examples import SourceConfig
+from embedtrain.mining.settings import MiningConfig
 from embedtrain.models.build import ModelConfig
 from embedtrain.models.cross_encoder.config import CrossEncoderConfig
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.objectives import OBJECTIVES, AnyObjective, Objective
 from embedtrain.objectives.own import name_of
+from embedtrain.precision import choose
+from embedtrain.section import Section
+
+
+class RetrieverNegatives(Section):
+    """Hard negatives from what a retriever finds for a source's queries, mined before the first step.
+
+    A reranker so learns on the documents that it will be given. The corpus is the source's: that of a BEIR folder, or
+    all documents of the rows. What was mined is kept in the cache, and a run goes on with the very same rows.
+    """
+
+    retriever: str
+    """Model folder or Hub id of an encoder: the first stage."""
+    corpora: tuple[str, ...] = ()
+    """Searched together with the source's own: corpora of other tasks, whose documents may answer the query and never
+    the source's instruction. BEIR folders or files of rows."""
+    mining: MiningConfig = MiningConfig()
+    """As for ``embedtrain mine``; its ``num_negatives`` are what ``data.num_negatives`` draws from at each step."""
 
 
 class TrainingSource(SourceConfig):
@@ -22,6 +41,23 @@ class TrainingSource(SourceConfig):
     """Queries of its steps; null takes ``trainer.batch_size``."""
     instruction: str | None = None
     """Name in ``model.instructions``; null uses the model's own prompts."""
+    negatives: RetrieverNegatives | None = None
+    """Mine negatives, in place of those and of the scores that the rows have; null takes the rows as they are."""
+
+    def with_precision(self, device: str) -> "TrainingSource":
+        """Return the source with the precision that its negatives are mined in on a kind of device."""
+        if self.negatives is None:
+            return self
+        mining = self.negatives.mining
+        chosen = mining.model_copy(update={"precision": choose(mining.precision, device)})
+        negatives = self.negatives.model_copy(update={"mining": chosen})
+        return self.model_copy(update={"negatives": negatives})
+
+    @model_validator(mode="after")
+    def _scores_are_the_retrievers(self) -> "TrainingSource":
+        if self.negatives is not None and self.score_range is not None:
+            raise ValueError("score_range is of the rows' scores, which mined rows lose: drop it")
+        return self
 
 
 class TrainingData(DataConfig):
@@ -29,6 +65,10 @@ class TrainingData(DataConfig):
 
     sources: tuple[TrainingSource, ...] = Field(min_length=1)
     """Each step draws its batch from one of them."""
+
+    swapped_negatives: int = Field(default=0, ge=0, le=10**6)
+    """So many more negatives per row, among which ``num_negatives`` are drawn: positives that sources under another
+    ``instruction`` have for the same query. They answer the query, not the instruction."""
 
     def batch_sizes(self, default: int) -> list[int]:
         """Return the queries of each source's steps."""
@@ -75,6 +115,21 @@ def check_objectives(
         raise ValueError("model.interaction needs an objective that trains it: d2llm")
 
 
+def check_added_negatives(data: TrainingData, objectives: Sequence[Objective]) -> None:
+    """Refuse documents without scores for objectives that read some.
+
+    Raises:
+        ValueError: Naming the objective.
+    """
+    reading = [name_of(one) for one in objectives if one.reads_scores]
+    for key in ("random_negatives", "swapped_negatives"):
+        if getattr(data, key) and reading:
+            raise ValueError(
+                f"data.{key} have no scores, which objective {reading[0]} reads: drop them, and give negatives that "
+                "`embedtrain score` has seen"
+            )
+
+
 def _needs_pairs(objective: Objective) -> str:
     known = [
         name for name, kind in OBJECTIVES.items() if kind.uses_pairs is not Objective.uses_pairs
@@ -91,7 +146,7 @@ def check_instructions(data: TrainingData, model: ModelConfig) -> None:
     Raises:
         ValueError: Naming the instruction.
     """
-    known = model.instructions if isinstance(model, DenseConfig) else {}
+    known = model.instructions if isinstance(model, DenseConfig | CrossEncoderConfig) else {}
     for source in data.sources:
         if source.instruction is not None and source.instruction not in known:
             raise ValueError(

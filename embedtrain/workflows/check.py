@@ -74,9 +74,7 @@ def check(recipe: AnyRecipe, device: str | None = None) -> CheckReport:
     recipe = with_machine(with_contract(recipe, model), model)
     prepared = prepare(recipe, model.tokenization)
     sources = prepared.sources
-    builder = BatchBuilder(
-        sources, num_positives=recipe.data.num_positives, num_negatives=recipe.data.num_negatives
-    )
+    builder = BatchBuilder.of(recipe.data, sources)
     size = recipe.data.batch_sizes(recipe.trainer.batch_size)[0]
     whole = Draw(0, 0, torch.arange(size).numpy())
     batch = builder(whole)

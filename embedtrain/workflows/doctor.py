@@ -67,9 +67,7 @@ def diagnose(recipe: Recipe) -> Diagnosis:
     sources = prepare_sources(recipe.data, model.tokenization)
     rows = min(ROWS, recipe.data.batch_sizes(recipe.trainer.batch_size)[0])
     check_batch_size(sources[:1], [rows])
-    builder = BatchBuilder(
-        sources, num_positives=recipe.data.num_positives, num_negatives=recipe.data.num_negatives
-    )
+    builder = BatchBuilder.of(recipe.data, sources)
     batch = builder(Draw(0, 0, torch.arange(rows).numpy()))
     model.eval()
     console.print(f"Comparing gradients on {rows} rows of {sources[0].place}")

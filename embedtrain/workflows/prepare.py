@@ -16,6 +16,7 @@ from embedtrain.data.held_out import CORPUS, Part, hold_out
 from embedtrain.data.readers.beir import RetrievalTask, bounded
 from embedtrain.data.sources import load_task as read_task
 from embedtrain.data.sources import open_source
+from embedtrain.data.swapped import with_swapped_negatives
 from embedtrain.data.tokenized import TokenizedSource, tokenize_source
 from embedtrain.errors import UserError
 from embedtrain.evaluation.results.report import refuse_single
@@ -30,6 +31,7 @@ from embedtrain.recipe.retrieval import Recipe
 from embedtrain.training.precision import choose_precision
 from embedtrain.training.sources import TrainingData
 from embedtrain.training.trainer import check_loggers
+from embedtrain.workflows.mined_source import mined_source
 
 RecipeT = TypeVar("RecipeT", Recipe, PretrainRecipe)
 
@@ -155,6 +157,8 @@ def with_machine(recipe: RecipeT, model: nn.Module) -> RecipeT:
             if task is not None:
                 chosen = choose(task.precision, kind)
                 update[name] = task.model_copy(update={"precision": chosen})
+        sources = tuple(source.with_precision(kind) for source in recipe.data.sources)
+        update["data"] = recipe.data.model_copy(update={"sources": sources})
     return recipe.model_copy(update=update)
 
 
@@ -167,9 +171,15 @@ def open_sources(config: TrainingData) -> list[Source]:
     """Open the sources of a recipe, whole."""
     sources = []
     for source_config in config.sources:
+        if source_config.negatives is not None:
+            sources.append(mined_source(source_config, source_config.negatives, cache_of(config)))
+            continue
         with progress_bar(f"Reading {name_given(source_config.path)}", None) as advance:
             found = open_source(source_config, cache_of(config), lambda *_, step=advance: step(1))
             sources.append(found)
+    if config.swapped_negatives:
+        instructions = [source_config.instruction for source_config in config.sources]
+        return with_swapped_negatives(sources, instructions, config.swapped_negatives)
     return sources
 
 
@@ -191,7 +201,7 @@ def prepare_sources(
 def _under_instruction(tokenization: Tokenization, name: str | None) -> Tokenization:
     """Return the tokenization with the prompts that a source's instruction asks for."""
     contract = tokenization.contract
-    if name is None or not isinstance(contract, Contract):
+    if name is None or not isinstance(contract, Contract | PairContract):
         return tokenization
     return Tokenization(tokenization.tokenizer, contract.under(name))
 

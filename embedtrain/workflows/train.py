@@ -260,13 +260,7 @@ def plan_batches(
         num_steps=num_steps,
         seed=seed,
     )
-    builder = BatchBuilder(
-        sources,
-        num_positives=recipe.data.num_positives,
-        num_negatives=recipe.data.num_negatives,
-        seed=recipe.trainer.seed,
-    )
-    return mixture, builder
+    return mixture, BatchBuilder.of(recipe.data, sources, recipe.trainer.seed)
 
 
 def _refreshed(

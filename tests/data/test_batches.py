@@ -124,3 +124,32 @@ def test_rows_and_seeds_choose_apart(source):
 
     assert set(shown(0)) == {text_id(text) for text in ("cat", "a cat", "dog", "tree")}
     assert shown(0) != shown(1)
+
+
+def test_random_negatives_answer_no_query_of_theirs_and_come_once(source):
+    """Row 0 knows cat, a cat and bird as answers and has dog and tree: only the house is left."""
+    builder = BatchBuilder([source], random_negatives=5)
+    for step in range(10):
+        batch = builder(Draw(step, 0, np.array([0, 1])))
+        ids, owners = batch.relevance.document_ids, batch.relevance.owners
+        first = ids[owners == 0].tolist()
+        assert first[0] in (text_id("cat"), text_id("a cat"))
+        assert first[1:] == [text_id(text) for text in ("dog", "tree", "house")]
+        second = set(ids[owners == 1].tolist())
+        assert second == {text_id(t) for t in ("dog", "house", "cat", "a cat", "tree", "bird")}
+        assert batch.relevance.positives.tolist() == [[0], [4]]
+
+
+def test_random_negatives_depend_on_seed_step_and_place_alone(source):
+    def drawn(step: int, seed: int = 0) -> torch.Tensor:
+        builder = BatchBuilder([source], num_negatives=0, seed=seed, random_negatives=2)
+        whole = Draw(step, 0, np.array([1, 0, 1, 2]))
+        parts = [builder(whole.part(number, 2)).relevance.document_ids for number in range(2)]
+        together = builder(whole).relevance.document_ids
+        assert torch.cat(parts).equal(together)
+        return together
+
+    assert drawn(3).equal(drawn(3))
+    shown = [drawn(step, seed).tolist() for step in range(6) for seed in (0, 1)]
+    assert len({tuple(ids) for ids in shown}) > 2
+    assert any(ids[:3] != ids[6:9] for ids in shown)  # the same row at another place

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -46,6 +47,36 @@ model:
 trainer: {{steps: 9, batch_size: 8, log_every: 1, checkpoint_every: 9, learning_rate: 1.0e-3}}
 """)
     return path
+
+
+@pytest.mark.parametrize(
+    ("objective", "reads"),
+    [
+        ("{name: info_nce}", False),
+        ("{name: matryoshka, dims: [8], inner: {name: info_nce}}", False),
+        ("{name: binary_cross_entropy}", False),
+        ("{name: binary_cross_entropy, labels: scores}", True),
+        ("{name: rank_net}", True),
+        ("{name: sum, objectives: [{name: info_nce}, {name: margin_mse}]}", True),
+    ],
+)
+def test_random_negatives_are_refused_where_scores_are_read(
+    bert, pairs, tmp_path, objective, reads
+):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"""\
+description: Tiny.
+data: {{sources: [{{path: {pairs}}}], random_negatives: 1}}
+model: {{backbone: {bert}}}
+objective: {objective}
+trainer: {{steps: 1, batch_size: 2, learning_rate: 1.0e-3}}
+""")
+    with (
+        pytest.raises(UserError, match="random_negatives have no scores")
+        if reads
+        else nullcontext()
+    ):
+        load_recipe(path)
 
 
 def test_each_step_trains_one_source_with_its_own_objective(mixed, tmp_path):

@@ -2,9 +2,10 @@
 
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from embedtrain.contract.pair_contract import PairScoring
+from embedtrain.contract.texts import Instruction
 from embedtrain.models.backbone.loading import BackboneConfig
 from embedtrain.section import Count
 
@@ -35,8 +36,17 @@ class CrossEncoderConfig(BackboneConfig):
     classes: tuple[str, ...] = ()
     """Names of the classes of pairs to tell apart, in the order of their numbers, for the objective
     pair_classification; empty scores relevance."""
+    instructions: dict[str, Instruction] = Field(default={})
+    """Tasks by name, put before queries, for ``data.sources``; those of the folder are kept. ``template: tart`` is what
+    TART-full reads."""
     trust_remote_code: bool = False
     """Run modelling code from the model's repository. Only for repositories you trust."""
+
+    @model_validator(mode="after")
+    def _instructions_are_of_queries(self) -> "CrossEncoderConfig":
+        if any(one.both_sides for one in self.instructions.values()):
+            raise ValueError("a pair holds its instruction once, before the query: drop both_sides")
+        return self
 
     @model_validator(mode="after")
     def _answers_are_of_language_models(self) -> "CrossEncoderConfig":

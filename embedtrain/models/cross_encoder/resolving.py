@@ -85,9 +85,31 @@ def resolve_pair_contract(
         )
     if contract.template is not None:
         contract = contract.model_copy(update={"space": space_before(tokenizer)})
+    contract = _with_instructions(contract, config, tokenizer)
     if scoring == "classifier" or (contract.answers and config.yes_word is None):
         return contract
     return contract.model_copy(update={"answers": _answers(config, tokenizer, contract.template)})
+
+
+def _with_instructions(
+    contract: PairContract,
+    config: CrossEncoderConfig,
+    tokenizer: Any,  # noqa: ANN401 - transformers is untyped
+) -> PairContract:
+    """Add what the recipe's instructions put before queries to what the folder knows."""
+    own = {
+        name: instruction.query_prompt(tokenizer.sep_token or "")
+        for name, instruction in config.instructions.items()
+    }
+    for name, prompt in own.items():
+        length = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+        if length >= contract.query_length:
+            raise UserError(
+                f"model.instructions.{name}",
+                f"takes {length} tokens of a query, of which {contract.query_length} are kept",
+                cure="Raise model.query_length, or shorten it",
+            )
+    return contract.model_copy(update={"instructions": contract.instructions | own})
 
 
 def _answers(config: CrossEncoderConfig, tokenizer: Any, template: str | None) -> tuple[int, ...]:  # noqa: ANN401

@@ -18,8 +18,8 @@ from embedtrain.packed import Texts
 from embedtrain.section import Count, Section
 from embedtrain.types import Relevance, RetrievalBatch, Side
 
-Gram = Float32[np.ndarray, "group group"]
-"""Cosines between the documents of a row, as a teacher sees them."""
+Gram = Float32[np.ndarray, "_ _"]
+"""Cosines between the documents of a row, as a teacher sees them; rows differ in how many they have."""
 
 
 class DataConfig(Section):

@@ -122,7 +122,7 @@ def seen_as(outputs, features):
 
 
 def test_features_need_those_of_the_teacher():
-    with pytest.raises(UserError, match="the rows have none.*score LLM --as yes_no --gram"):
+    with pytest.raises(UserError, match=r"the rows have none.*score LLM --as yes_no --gram"):
         D2LLM(feature_weight=0.001)(random_outputs())
     with pytest.raises(UserError, match="compares one vector per text"):
         D2LLM(feature_weight=0.001)(random_outputs("late_interaction"))

@@ -30,7 +30,8 @@ class Relevance(Movable):
 
     ``positives`` holds columns of the candidate axis (``-1`` unused; the first is always used).
     ``owners`` is the row of the query that brought a candidate into the batch. A candidate whose id is in
-    ``known_positives`` of a query is never that query's negative.
+    ``known_positives`` of a query is never that query's negative. ``teacher_gram`` holds the cosines that a teacher
+    sees between the documents that a query brought, in the order of the batch; other ranks need none of them.
     """
 
     query_ids: Int64[Tensor, " queries"]
@@ -39,6 +40,7 @@ class Relevance(Movable):
     positives: Int64[Tensor, "queries positives"]
     known_positives: Int64[Tensor, "queries known"]
     teacher_scores: Float[Tensor, " documents"] | None = None
+    teacher_gram: Float[Tensor, "queries group group"] | None = None
 
     @property
     def answers(self) -> Int64[Tensor, "queries relevant"]:

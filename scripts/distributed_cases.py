@@ -79,7 +79,8 @@ HEADS = {
             "attention_pooling": {"num_heads": 4},
             "learn_temperature": None,
         },
-        {"name": "d2llm", "temperature": 1.0, "rank_weight": 0.0},  # two documents correlate by +-1
+        # Two documents correlate by +-1; features weigh enough to be seen.
+        {"name": "d2llm", "temperature": 1.0, "rank_weight": 0.0, "feature_weight": 1.0},
     ),
     "pair_classes": Head({"pair_classes": 3}, {"name": "pair_classification"}),
 }

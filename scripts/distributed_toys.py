@@ -84,6 +84,7 @@ def write_texts(folder: Path) -> None:
     rows = [json.loads(line) for line in (folder / "pairs.jsonl").read_text().splitlines()]
     for number, row in enumerate(rows):  # a teacher's scores; the first doubles as a class
         row["scores"] = [float(number % 3), float((7 * number) % 5 - 2)]
+        row["teacher_gram"] = [number / 64]
     (folder / "scored.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with (folder / "corpus.jsonl").open("w", encoding="utf-8") as file:
         for _ in range(40):

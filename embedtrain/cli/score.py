@@ -52,7 +52,7 @@ def score(
     template: Annotated[
         str | None,
         typer.Option(
-            help="What a language model reads: chat, plain, qwen3, bge_gemma, d2llm, upr, passage, a file, or a "
+            help="What a language model reads: chat, plain, qwen3, bge_gemma, d2llm, d2llm_similarity, upr, passage, a file, or a "
             "text with {query}, {document} and maybe {instruction}."
         ),
     ] = None,
@@ -67,6 +67,12 @@ def score(
     ] = None,
     centre: Annotated[
         bool, typer.Option(help="yes_no: subtract the score of a pair that says nothing.")
+    ] = False,
+    gram: Annotated[
+        bool,
+        typer.Option(
+            help="yes_no: write the cosines between the states of a row's pairs too, for d2llm."
+        ),
     ] = False,
     normalize: Annotated[
         Literal["tokens", "sum", "pmi"],
@@ -117,7 +123,7 @@ def score(
         requests_per_minute=requests_per_minute, price=price,
     )  # fmt: skip
     language = LanguageSettings(
-        template=template, instruction=instruction, yes=yes, no=no, centre=centre, normalize=normalize,
+        template=template, instruction=instruction, yes=yes, no=no, centre=centre, gram=gram, normalize=normalize,
         labels=tuple(labels.split(",")), answers=None if answers is None else str(answers),
         attribution=attribution, window=window, step=step, length=length, endpoint=endpoint,
     )  # fmt: skip

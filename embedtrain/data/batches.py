@@ -5,16 +5,21 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float32
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat
 
 from embedtrain.contract.texts import join_texts
 from embedtrain.data.examples import SourceConfig
+from embedtrain.data.gram import square_of
 from embedtrain.data.mixture import Draw
 from embedtrain.data.tokenized import TokenizedSource
 from embedtrain.packed import Texts
 from embedtrain.section import Count, Section
 from embedtrain.types import Relevance, RetrievalBatch, Side
+
+Gram = Float32[np.ndarray, "_ _"]
+"""Cosines between the documents of a row, as a teacher sees them; rows differ in how many they have."""
 
 
 class DataConfig(Section):
@@ -69,14 +74,16 @@ class BatchBuilder:
         owners: list[int] = []
         columns: list[NDArray[np.int64]] = []
         scores: list[float] = []
+        grams: list[Gram | None] = []
         rows = draw.rows[draw.places.start : draw.places.stop].tolist()
         for owner, (place, row) in enumerate(zip(draw.places, rows, strict=True)):
             entropy = [self.seed, 2, draw.step, place]
-            group, num_positives, group_scores = self._group(source, row, entropy)
-            columns.append(np.arange(num_positives) + len(documents))
-            documents += group
-            owners += [owner] * len(group)
-            scores += group_scores
+            group = self._group(source, row, entropy)
+            columns.append(np.arange(group.num_positives) + len(documents))
+            documents += group.documents
+            owners += [owner] * len(group.documents)
+            scores += group.scores
+            grams.append(group.gram)
         queries = source.rows.values("query", rows)
         query_texts, query_rows = _distinct(source, "query", queries)
         document_texts, document_rows = _distinct(source, "document", np.array(documents))
@@ -88,25 +95,31 @@ class BatchBuilder:
             positives=torch.from_numpy(pad_rows(columns)),
             known_positives=torch.from_numpy(pad_rows(known)),
             teacher_scores=torch.tensor(scores) if len(scores) == len(documents) else None,
+            teacher_gram=_grams(grams, np.bincount(owners, minlength=len(rows))),
         )
         return RetrievalBatch(
             query_texts, document_texts, query_rows, document_rows, relevance, draw.source
         )
 
-    def _group(
-        self, source: TokenizedSource, row: int, entropy: list[int]
-    ) -> tuple[list[int], int, list[float]]:
-        """Return the documents of one row, positives first, their number, and the teacher's scores."""
+    def _group(self, source: TokenizedSource, row: int, entropy: list[int]) -> "_Group":
         positives = source.rows.row("positives", row)
         negatives = source.rows.row("negatives", row)
         shown = _choose(len(positives), self.num_positives, [*entropy, 0])
         hidden = _choose(len(negatives), self.num_negatives, [*entropy, 1])
         scores = source.rows.row("scores", row)
-        kept = np.concatenate([shown, hidden + len(positives)]) if len(scores) else shown[:0]
-        group = [*positives[shown].tolist(), *negatives[hidden].tolist()]
+        gram = source.rows.row("teacher_gram", row)
+        kept = np.concatenate([shown, hidden + len(positives)])
+        documents = [*positives[shown].tolist(), *negatives[hidden].tolist()]
+        added: list[int] = []
         if self.random_negatives:
-            group += self._random(source, row, group, [*entropy, 2])
-        return group, len(shown), scores[kept].tolist()
+            added = self._random(source, row, documents, [*entropy, 2])
+        size = len(positives) + len(negatives)
+        return _Group(
+            documents + added,
+            len(shown),
+            scores[kept].tolist() if len(scores) else [],
+            square_of(gram, size)[np.ix_(kept, kept)] if len(gram) and not added else None,
+        )
 
     def _random(
         self, source: TokenizedSource, row: int, group: list[int], entropy: list[int]
@@ -120,6 +133,30 @@ class BatchBuilder:
         kept = drawn[~np.isin(ids, known) & ~np.isin(drawn, group)]
         found: list[int] = kept[: self.random_negatives].tolist()
         return found
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The documents of one row, positives first, and what a teacher says of them where it does."""
+
+    documents: list[int]
+    num_positives: int
+    scores: list[float]
+    gram: Gram | None
+
+
+def _grams(
+    grams: Sequence[Gram | None], sizes: NDArray[np.int64]
+) -> Float32[torch.Tensor, "queries group group"] | None:
+    """Return matrices of different sizes as one tensor; None if they lack where there are several documents."""
+    lacking = [gram is None for gram in grams]
+    if all(lacking) or sizes[lacking].max(initial=0) > 1:
+        return None
+    padded = np.tile(np.eye(sizes.max(), dtype=np.float32), (len(grams), 1, 1))
+    for whole, gram in zip(padded, grams, strict=True):
+        if gram is not None:
+            whole[: len(gram), : len(gram)] = gram
+    return torch.from_numpy(padded)
 
 
 def _choose(available: int, wanted: int | None, entropy: list[int]) -> NDArray[np.int64]:

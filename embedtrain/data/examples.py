@@ -20,7 +20,8 @@ class Example:
     """One query with the documents that answer it and, where known, documents that do not.
 
     ``scores`` and ``document_ids`` follow the positives, then the negatives; each is empty where the
-    source has none. ``query_id`` is empty where the source has none.
+    source has none. ``query_id`` is empty where the source has none. ``teacher_gram`` holds the cosines between
+    the documents as a teacher sees them beside the query, in the order of :mod:`embedtrain.data.gram`.
     """
 
     query: str
@@ -29,6 +30,7 @@ class Example:
     scores: tuple[float, ...] = ()
     query_id: str = ""
     document_ids: tuple[str, ...] = ()
+    teacher_gram: tuple[float, ...] = ()
 
 
 class Columns(Section):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from embedtrain.data.examples import Example, Source
+from embedtrain.data.gram import part_of
 from embedtrain.data.linked_texts import LinkedTexts, is_judged_pair, node_of
 from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.errors import UserError
@@ -142,7 +143,8 @@ def _left_of(example: Example, held: Mapping[str, frozenset[int]]) -> Example | 
 
     negatives = keep(example.positives + example.negatives)[len(example.positives) :]
     scores, ids = keep(example.scores), keep(example.document_ids)
-    return replace(example, negatives=negatives, scores=scores, document_ids=ids)
+    gram = part_of(example.teacher_gram, len(kept), kept)
+    return replace(example, negatives=negatives, scores=scores, document_ids=ids, teacher_gram=gram)
 
 
 def _part_of(node: int, held: Mapping[str, frozenset[int]]) -> str | None:

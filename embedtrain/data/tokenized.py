@@ -29,7 +29,7 @@ from embedtrain.seals import keep_once
 from embedtrain.section import Section
 from embedtrain.types import Side
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 EXAMPLES_AT_ONCE = 1024
 BLOCKS_ALONE = 16
 """Blocks of examples after which other processes help: starting them takes as long as tokenising so many."""
@@ -43,6 +43,7 @@ ROW_SCHEMA = pa.schema(
         ("positives", pa.list_(pa.int64())),
         ("negatives", pa.list_(pa.int64())),
         ("scores", pa.list_(pa.float32())),
+        ("teacher_gram", pa.list_(pa.float32())),
     ]
 )
 
@@ -168,9 +169,15 @@ class _Builder:
             negatives.append(rows[middle:end])
             known += [(query, i) for i in ids[start:middle]]
             start = end
-        scores = [example.scores for example in examples]
         self.rows.extend(
-            {"query": queries, "positives": positives, "negatives": negatives, "scores": scores}
+            {
+                "query": queries,
+                "positives": positives,
+                "negatives": negatives,
+                "scores": [example.scores for example in examples],
+                # Of 32 documents there are 496: as numbers of Python they would take eight times the memory.
+                "teacher_gram": [np.array(one.teacher_gram, np.float32) for one in examples],
+            }
         )
         seen.add_known(known)
 

@@ -51,13 +51,15 @@ class D2LLM(Objective):
     - $\mathcal{L}_R$: $1 - \mathrm{Pearson}(z, t)$ over the query's own documents,
     - $\mathcal{L}_E$: $\mathrm{mean}_{k,j}\; t_k\, (-\log \sigma(z_k - z_j))$: a query's own negatives k come before those of
       other queries j, the more so the more the teacher likes them (it gives other queries' documents 0),
-    - $\mathcal{L}_F$: mean squared difference between the cosine Gram matrices of the query's own documents under
-      the student and under the guide; with $\eta = 0$ no guide is needed.
+    - $\mathcal{L}_F$: mean squared difference between the cosine Gram matrices of the query's own documents: that of
+      the student's features and that of the states from which the teacher reads its judgments of the pairs, which
+      ``embedtrain score --gram`` writes beside the scores. With $\eta = 0$ it is not needed.
 
     The score s is that of the model's interaction head where it has one (``model.interaction``, with
     ``model.attention_pooling`` the paper's whole scorer; its temperature is 1), and the features are that head's
     last layer; else s is the similarity that search uses, and the features are the documents' embeddings.
-    InfoNCE is averaged over queries, not divided by $B^2$.
+    InfoNCE is averaged over queries, not divided by $B^2$. The paper's teacher also judges a query with the documents
+    of others, for $\mathcal{L}_E$; which those are is known at each step only.
 
     Source: Liao et al. (2024), https://arxiv.org/abs/2406.17262.
     """
@@ -73,16 +75,11 @@ class D2LLM(Objective):
     easy_weight: NonNegativeFloat = 0.01
     """gamma."""
     feature_weight: NonNegativeFloat = 0.0
-    """eta, 0.001 in the paper; needs ``guide:`` and one vector per text."""
+    """eta, 0.001 in the paper; needs rows of ``embedtrain score --gram`` and one vector per text."""
     task: InteractionTask = "retrieval"
     """Which branch of the interaction head is trained; sources may differ in it (``data.sources: [{objective: ...}]``)."""
     backend: Backend = "auto"
     """How InfoNCE is computed, never what."""
-
-    @property
-    def uses_guide(self) -> bool:
-        """Only features do."""
-        return self.feature_weight > 0
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         scorer = _Scorer(outputs.interaction, self.task)
@@ -200,12 +197,17 @@ def _easy(
 
 
 def _feature(outputs: RetrievalOutputs, groups: Groups, scorer: _Scorer) -> Tensor:
-    guide, document = outputs.guide, outputs.document
-    if guide is None or isinstance(document, TokenEmbeddings):
+    gram, document = outputs.relevance.teacher_gram, outputs.document
+    if isinstance(document, TokenEmbeddings):
+        cure = "Set it to 0, or train model.kind=dense"
+        raise UserError("objective.feature_weight", "compares one vector per text", cure=cure)
+    if groups.columns.shape[1] == 1:  # a document beside itself
+        return document.sum() * 0.0
+    if gram is None:
         raise UserError(
             "objective.feature_weight",
-            "needs a guide and one vector per text",
-            cure="Add guide: {model: ...} to a dense recipe, or set it to 0",
+            "imitates the features of a teacher's pairs and the rows have none",
+            cure="Add them with `embedtrain score LLM --as yes_no --gram`, or set it to 0",
         )
     rows = groups.columns.clamp_min(0)
     both = (groups.mask[:, :, None] & groups.mask[:, None]).to(document.dtype)
@@ -217,7 +219,9 @@ def _feature(outputs: RetrievalOutputs, groups: Groups, scorer: _Scorer) -> Tens
             scorer.head, query, features.flatten(0, 1), owners, scorer.task
         )
         features = found.reshape(*rows.shape, -1)
-    difference = _gram(features) - _gram(guide.document.to(document.dtype)[rows])
+    # Queries that were left out may have had the largest groups.
+    expected = gram[:, : rows.shape[1], : rows.shape[1]].to(document.dtype)
+    difference = _gram(features) - expected
     return ((difference.square() * both).sum((1, 2)) / both.sum((1, 2))).mean()
 
 

@@ -47,6 +47,7 @@ class LabelledPositives(Objective):
         # Documents of rows that are left out belong to nobody here.
         places = torch.full((int(relevance.owners.max()) + 1,), num_queries, device=kept.device)
         places[kept] = torch.arange(len(kept), device=kept.device)
+        gram = relevance.teacher_gram
         part = replace(
             outputs,
             query=take(outputs.query, kept),
@@ -56,6 +57,7 @@ class LabelledPositives(Objective):
                 owners=places[relevance.owners],
                 positives=relevance.positives[kept],
                 known_positives=relevance.known_positives[kept],
+                teacher_gram=None if gram is None else gram[kept],
             ),
         )
         result = self.inner(part)

@@ -91,4 +91,5 @@ def _in_groups(
         owners=used.nonzero()[:, 0],
         positives=places[:, : answers.shape[1]].masked_fill(~own, -1),
         teacher_scores=None,
+        teacher_gram=None,
     )

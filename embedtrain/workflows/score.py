@@ -8,12 +8,16 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from jaxtyping import Float64
 
 from embedtrain.data.batches import pad_rows
 from embedtrain.data.examples import Example, Source, SourceConfig
+from embedtrain.data.gram import gram_of
+from embedtrain.data.readers.rows import GRAM_NAME
 from embedtrain.data.sources import open_source
+from embedtrain.encoding.language.endpoint import is_endpoint
 from embedtrain.encoding.language.settings import LanguageScorer, LanguageSettings
+from embedtrain.encoding.language.yes_no import YesNo
 from embedtrain.encoding.pair_scorers import (
     PairScorer,
     ScorerKind,
@@ -34,15 +38,24 @@ from embedtrain.progress import progress_bar
 from embedtrain.redaction import redact
 from embedtrain.stopping import SAME_COMMAND, going_on
 
-ScoreExamples = Callable[[Sequence[Example]], list[NDArray[np.float64]]]
-"""Gives each example the scores of its positives, then of its negatives."""
-
 EXAMPLES_PER_BLOCK = 256
 EXAMPLES_PER_LANGUAGE_BLOCK = 16
 """A language model may take an hour for more, which a kill must not cost."""
 DECIMALS = 6
+GRAM_DECIMALS = 4
 ORIGIN = ".teacher.json"
 CURE = "Make room and start the same command again: it goes on where it was"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a teacher says of a row: scores of its positives, then of its negatives; cosines between their features."""
+
+    scores: Float64[np.ndarray, " documents"]
+    gram: Float64[np.ndarray, " pairs"] | None = None
+
+
+ScoreExamples = Callable[[Sequence[Example]], list[Judged]]
 
 
 @dataclass(frozen=True)
@@ -74,7 +87,8 @@ def score(
 
     Scores are what the teacher says: log-odds of a cross-encoder, similarities of an encoder, log-odds or
     log-probabilities of a language model. A killed run goes on behind the last whole block of rows and ends with
-    the same bytes. What a language model was asked stands beside the file, in ``NAME.teacher.json``.
+    the same bytes. What a language model was asked stands beside the file, in ``NAME.teacher.json``. With
+    ``language.gram`` rows get a ``teacher_gram`` as well, in the order of :mod:`embedtrain.data.gram`.
 
     Args:
         teacher: A sequence classifier, an encoder of either kind, or a language model; folder or Hub id.
@@ -93,18 +107,31 @@ def score(
         raise UserError("--output", "must end in .jsonl", got=str(output), cure="Rename it")
     source = open_source(data, cache)
     found = kind or detect_kind(teacher)
+    gram = _wants_gram(teacher, found, language)
     if found == "encoder":
         opened = open_encoder(teacher, source, cache or default_cache(), precision)
     else:
         scorer = open_pair_scorer(
             teacher, kind=found, precision=precision, batch_size=batch_size, language=language
         )
-        opened = open_scorer(scorer, batch_size)
+        opened = open_scorer(scorer, batch_size, gram=gram)
     fingerprint = hashlib.sha256(f"{source.fingerprint}\n{opened.key}".encode()).hexdigest()
     rows = _write(opened, source, output, fingerprint)
     if opened.describe is not None:
         write_json(output.with_suffix(ORIGIN), {"teacher": redact(teacher), **opened.describe()})
     return rows
+
+
+def _wants_gram(teacher: str, kind: ScorerKind, language: LanguageSettings | None) -> bool:
+    """Whether cosines between pairs are asked for; refuse it where the teacher shows no states."""
+    if language is None or not language.gram:
+        return False
+    if kind != "yes_no" or is_endpoint(teacher):
+        raise UserError(
+            "--gram", "needs the states of a language model that says yes or no",
+            got=f"{redact(teacher)} as {kind}", cure="Give a folder, a Hub id or a .gguf file, and --as yes_no",
+        )  # fmt: skip
+    return True
 
 
 def _write(teacher: Teacher, source: Source, output: Path, fingerprint: str) -> int:
@@ -128,17 +155,22 @@ def _write(teacher: Teacher, source: Source, output: Path, fingerprint: str) -> 
     return num_done
 
 
-def open_scorer(scorer: PairScorer, batch_size: int) -> Teacher:
-    """Score the pairs of a block of rows in one call."""
+def open_scorer(scorer: PairScorer, batch_size: int, *, gram: bool = False) -> Teacher:
+    """Score the pairs of a block of rows in one call; ``gram`` is for a :class:`YesNo`."""
 
-    def score_examples(examples: Sequence[Example]) -> list[NDArray[np.float64]]:
+    def score_examples(examples: Sequence[Example]) -> list[Judged]:
         pairs = [(example.query, text) for example in examples for text in _documents(example)]
-        ends = np.cumsum([len(_documents(example)) for example in examples])
-        return np.split(scorer.logits(pairs), ends[:-1])
+        ends = np.cumsum([len(_documents(example)) for example in examples])[:-1]
+        if not gram:
+            return [Judged(own) for own in np.split(scorer.logits(pairs), ends)]
+        assert isinstance(scorer, YesNo)
+        both = (np.split(values, ends) for values in scorer.logits_and_states(pairs))
+        return [Judged(own, gram_of(states)) for own, states in zip(*both, strict=True)]
 
-    def score_lists(examples: Sequence[Example]) -> list[NDArray[np.float64]]:
+    def score_lists(examples: Sequence[Example]) -> list[Judged]:
         # Some language models judge a list as a whole: rows of one query that follow one another are several.
-        found, begin = [], 0
+        found: list[Judged] = []
+        begin = 0
         for end in range(1, len(examples) + 1):
             if end == len(examples) or examples[end].query == examples[end - 1].query:
                 found += score_examples(examples[begin:end])
@@ -147,7 +179,8 @@ def open_scorer(scorer: PairScorer, batch_size: int) -> Teacher:
 
     if isinstance(scorer, LanguageScorer):
         block = EXAMPLES_PER_LANGUAGE_BLOCK
-        return Teacher(score_lists, f"{scorer.key()} {block}", block, scorer.describe)
+        key = f"{scorer.key()} {block}{' gram' if gram else ''}"
+        return Teacher(score_lists, key, block, scorer.describe)
     return Teacher(score_examples, f"{scorer.key()} {batch_size}", EXAMPLES_PER_BLOCK)
 
 
@@ -172,13 +205,13 @@ def open_encoder(
     )
     encoded = encode_task(load_encoder(teacher), task, cache, Shard(), precision)
 
-    def score_examples(examples: Sequence[Example]) -> list[NDArray[np.float64]]:
+    def score_examples(examples: Sequence[Example]) -> list[Judged]:
         rows = np.array([queries[example.query] for example in examples])
         lists = [
             np.array([documents[text] for text in _documents(example)]) for example in examples
         ]
         scores = encoded.score(rows, pad_rows(lists))
-        return [row[: len(own)] for row, own in zip(scores, lists, strict=True)]
+        return [Judged(row[: len(own)]) for row, own in zip(scores, lists, strict=True)]
 
     return Teacher(score_examples, encoded.key, EXAMPLES_PER_BLOCK)
 
@@ -187,33 +220,33 @@ def _documents(example: Example) -> tuple[str, ...]:
     return example.positives + example.negatives
 
 
-def _lines(examples: Sequence[Example], scores: Sequence[NDArray[np.float64]]) -> Iterator[str]:
-    for example, own in zip(examples, scores, strict=True):
+def _lines(examples: Sequence[Example], judged: Sequence[Judged]) -> Iterator[str]:
+    for example, own in zip(examples, judged, strict=True):
         row = {
             "query_id": example.query_id,
             "query": example.query,
             "positives": example.positives,
             "negatives": example.negatives,
-            "scores": [round(value, DECIMALS) for value in own.tolist()],
+            "scores": [round(value, DECIMALS) for value in own.scores.tolist()],
         }
+        if own.gram is not None:
+            row[GRAM_NAME] = [round(value, GRAM_DECIMALS) for value in own.gram.tolist()]
         yield json.dumps(row, ensure_ascii=False) + "\n"
 
 
-def _checked(
-    scores: list[NDArray[np.float64]], place: str, num_done: int
-) -> list[NDArray[np.float64]]:
+def _checked(judged: list[Judged], place: str, num_done: int) -> list[Judged]:
     """Refuse scores that are no numbers: a loss would be none either.
 
     Raises:
         UserError: With the first row that has one.
     """
-    for number, own in enumerate(scores, num_done + 1):
-        if not np.isfinite(own).all():
+    for number, own in enumerate(judged, num_done + 1):
+        if not np.isfinite(own.scores).all():
             raise UserError(
                 f"{place}: row {number}", "gets a score that is no finite number from the teacher",
-                got=own.tolist(), cure="Use another --precision, or another teacher",
+                got=own.scores.tolist(), cure="Use another --precision, or another teacher",
             )  # fmt: skip
-    return scores
+    return judged
 
 
 def _begin(partial: Path, mark: Path, fingerprint: str, block: int) -> int:

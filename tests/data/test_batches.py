@@ -101,6 +101,48 @@ def test_scores_stay_with_their_texts_when_a_positive_or_a_negative_is_not_shown
     assert shown == set(score_of)
 
 
+def cosines(size: int) -> dict[tuple[int, int], float]:
+    return {(a, b): (a + 7 * b) / 64 for a in range(size) for b in range(a + 1, size)}
+
+
+def test_what_a_teacher_sees_between_documents_stays_with_them(bert, tmp_path, write_jsonl):
+    texts = ["cat", "a cat", "dog", "tree", "house"]
+    row = {"query": "red cat", "positive": texts[:2], "negatives": texts[2:]}
+    rows = [
+        row | {"teacher_gram": list(cosines(5).values())},
+        {"query": "blue dog", "positive": "bird", "negatives": ["tree"], "teacher_gram": [-0.5]},
+        {"query": "a house", "positive": "house"},
+    ]
+    tokenization = Tokenization(load_backbone(bert).tokenizer, CONTRACT)
+    source = tokenize_source(
+        open_source(SourceConfig(path=str(write_jsonl(rows)))), tokenization, tmp_path
+    )
+    place = {text_id(text): number for number, text in enumerate(texts)}
+    for step in range(10):
+        builder = BatchBuilder([source], num_positives=1, num_negatives=2)
+        relevance = builder(Draw(step, 0, np.arange(3))).relevance
+        shown = [place[one] for one in relevance.document_ids.tolist()[:3]]
+        expected = np.eye(3)
+        for a, b in ((0, 1), (0, 2), (1, 2)):
+            expected[a, b] = expected[b, a] = cosines(5)[shown[a], shown[b]]
+        gram = relevance.teacher_gram.numpy()
+        assert np.array_equal(gram[0], expected)
+        assert np.array_equal(gram[1, :2, :2], [[1, -0.5], [-0.5, 1]])
+        assert gram[2, 0, 0] == 1
+
+
+def test_a_row_without_cosines_leaves_the_batch_without(bert, tmp_path, write_jsonl):
+    rows = [{"query": "red cat", "positive": "cat", "negatives": ["dog"]}] * 2
+    rows[0] = rows[0] | {"teacher_gram": [0.5]}
+    tokenization = Tokenization(load_backbone(bert).tokenizer, CONTRACT)
+    source = tokenize_source(
+        open_source(SourceConfig(path=str(write_jsonl(rows)))), tokenization, tmp_path
+    )
+    builder = BatchBuilder([source])
+    assert builder(Draw(0, 0, np.arange(2))).relevance.teacher_gram is None
+    assert builder(Draw(0, 0, np.array([0, 0]))).relevance.teacher_gram is not None
+
+
 def test_no_negatives_can_be_asked_for(source):
     batch = BatchBuilder([source], num_negatives=0)(Draw(0, 0, np.arange(3)))
     assert batch.relevance.owners.tolist() == [0, 1, 2]

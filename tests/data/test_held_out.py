@@ -31,8 +31,14 @@ def linked_rows(num_groups=150, seed=0):
             first, second = (rng.randrange(3 * group, 3 * group + 3) for _ in "qd")
             texts = [documents[second], *rng.sample(documents, 3)]
             scores = tuple(float(text.split()[1]) for text in texts)
-            rows.append(Example(f"query {first}", tuple(texts[:1]), tuple(texts[1:]), scores))
+            parts = tuple(texts[:1]), tuple(texts[1:])
+            rows.append(Example(f"query {first}", *parts, scores, teacher_gram=pairs_of(scores)))
     return rows
+
+
+def pairs_of(scores):
+    """A number for each pair of documents, which tells them."""
+    return tuple(1000 * a + b for a, b in combinations(scores, 2))
 
 
 def texts_of(examples):
@@ -67,6 +73,7 @@ def test_no_row_that_shares_a_text_with_a_held_out_row_trains(split):
     assert any(len(row.negatives) < 3 for row in training)
     for row in training:  # negatives go with their scores
         assert list(row.scores) == [float(t.split()[1]) for t in row.positives + row.negatives]
+        assert row.teacher_gram == pairs_of(row.scores)
 
 
 def test_shares_counts_and_the_sentence_are_of_what_was_held_out(split):

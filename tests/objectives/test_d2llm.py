@@ -10,7 +10,6 @@ from embedtrain.models.dense.pair_head import InteractionConfig, InteractionHead
 from embedtrain.objectives.d2llm import D2LLM
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.ops.interaction import interaction_features, interaction_scores
-from embedtrain.types import GuideEmbeddings
 
 ALONE = {"hard_weight": 0.0, "rank_weight": 0.0, "easy_weight": 0.0}
 
@@ -108,28 +107,48 @@ def test_features_of_a_head_are_compared_pair_by_pair():
     outputs, head = with_head(random_outputs(), hidden=6)
     rows = torch.arange(5).repeat_interleave(GROUP)
     features = interaction_features(head.weights, outputs.query, outputs.document, rows).detach()
-    guide = GuideEmbeddings(outputs.query.detach(), 2 * features, outputs.query.detach())
     settings = ALONE | {"feature_weight": 1.0, "temperature": 1.0}
-    met = D2LLM(**settings)(replace(outputs, guide=guide)).metrics["feature"]
+    met = D2LLM(**settings)(seen_as(outputs, 2 * features)).metrics["feature"]
     assert number(met) == pytest.approx(0, abs=1e-12)
-    other = replace(guide, document=features.roll(1, 0))
-    missed = D2LLM(**settings)(replace(outputs, guide=other)).metrics["feature"]
+    missed = D2LLM(**settings)(seen_as(outputs, features.roll(1, 0))).metrics["feature"]
     assert number(missed) > 1e-4
 
 
-def test_features_need_a_guide():
-    with pytest.raises(UserError, match="needs a guide"):
+def seen_as(outputs, features):
+    """The outputs beside a teacher with these features of each query's documents."""
+    units = torch.nn.functional.normalize(features, dim=1).reshape(-1, GROUP, features.shape[1])
+    gram = units @ units.mT
+    return replace(outputs, relevance=replace(outputs.relevance, teacher_gram=gram))
+
+
+def test_features_need_those_of_the_teacher():
+    with pytest.raises(UserError, match=r"the rows have none.*score LLM --as yes_no --gram"):
         D2LLM(feature_weight=0.001)(random_outputs())
+    with pytest.raises(UserError, match="compares one vector per text"):
+        D2LLM(feature_weight=0.001)(random_outputs("late_interaction"))
 
 
-def test_features_of_the_guide_itself_are_met_whatever_their_axes():
+def test_documents_alone_have_nothing_to_be_compared_with():
+    outputs = outputs_of_scores([[0.5], [0.7]], [[1.0], [2.0]])
+    assert number(D2LLM(feature_weight=1.0)(outputs).metrics["feature"]) == 0
+
+
+def test_features_of_the_teacher_itself_are_met_whatever_their_axes():
     outputs = random_outputs()
     turned = torch.linalg.qr(torch.randn(6, 6, dtype=torch.float64)).Q
     documents = 3 * outputs.document.detach() @ turned
-    guide = GuideEmbeddings(outputs.query.detach(), documents, outputs.query.detach())
-    result = D2LLM(feature_weight=1.0)(replace(outputs, guide=guide))
+    result = D2LLM(feature_weight=1.0)(seen_as(outputs, documents))
     assert number(result.metrics["feature"]) == pytest.approx(0, abs=1e-12)
-    other = GuideEmbeddings(guide.query, documents.roll(1, 0), guide.query)
-    assert (
-        number(D2LLM(feature_weight=1.0)(replace(outputs, guide=other)).metrics["feature"]) > 1e-3
-    )
+    other = D2LLM(feature_weight=1.0)(seen_as(outputs, documents.roll(1, 0)))
+    assert number(other.metrics["feature"]) > 1e-3
+
+
+def test_the_loss_of_features_is_the_mean_of_squares_by_hand():
+    outputs = outputs_of_scores([[0.0, 0.0]], [[1.0, 0.0]])
+    document = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
+    outputs = replace(outputs, document=document)
+    gram = torch.tensor([[[1.0, 0.2], [0.2, 1.0]]], dtype=torch.float64)
+    outputs = replace(outputs, relevance=replace(outputs.relevance, teacher_gram=gram))
+    # The student's cosine is -1: (0 + 1.2^2 + 1.2^2 + 0) / 4.
+    found = D2LLM(feature_weight=0.5)(outputs).metrics["feature"]
+    assert number(found) == pytest.approx(0.5 * 0.72)

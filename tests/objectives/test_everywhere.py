@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.distributed as dist
-from objective_toys import GROUP, embed, number, relevance_of
+from objective_toys import GROUP, embed, gram_of, number, relevance_of
 from rank_toys import on_ranks
 
 from embedtrain.models.build import load_dense
@@ -38,7 +38,13 @@ from embedtrain.objectives.soft_top_k import SoftTopK
 from embedtrain.objectives.supervised_contrast import SupervisedContrast
 from embedtrain.objectives.triplet import Triplet
 from embedtrain.training.ranks.gather import gather_outputs
-from embedtrain.types import GuideEmbeddings, RetrievalBatch, RetrievalOutputs, TokenEmbeddings
+from embedtrain.types import (
+    GuideEmbeddings,
+    Relevance,
+    RetrievalBatch,
+    RetrievalOutputs,
+    TokenEmbeddings,
+)
 
 EVERY = [
     KLDistillation(temperature=0.2),
@@ -55,6 +61,7 @@ EVERY = [
     GIST(directions=("query_to_document",), temperature=0.2, margin=0.1),
     EmbeddingDistillation(kind="similarity"),
     D2LLM(temperature=0.5),
+    D2LLM(temperature=0.5, feature_weight=1.0),
     Matryoshka(inner=InfoNCE(temperature=0.2), dims=(4, 3, 2), num_sampled=2),
     Matryoshka(inner=InfoNCE(temperature=0.2), dims=(4, 2), alignment=0.5),
     CoSENT(scale=5.0),
@@ -89,7 +96,7 @@ def test_chunks_that_are_encoded_again_give_the_plain_gradients(objective, model
         model.tokenization.encode(part, side)
         for part, side in ((texts[:6], "query"), (texts[6:], "document"))
     )
-    batch = RetrievalBatch(queries, documents, torch.arange(6), torch.arange(24), relevance_of(6))
+    batch = RetrievalBatch(queries, documents, torch.arange(6), torch.arange(24), judged())
     found = []
     for execution in (Execution(10_000), Execution(20, rematerialize=True)):
         model.zero_grad()
@@ -107,6 +114,11 @@ def test_chunks_that_are_encoded_again_give_the_plain_gradients(objective, model
     assert max(number(value.norm()) for value in plain.values()) > 1e-6
     for name, value in plain.items():
         torch.testing.assert_close(chunked[name], value, rtol=1e-9, atol=1e-11)
+
+
+def judged() -> Relevance:
+    """Six queries with all that a teacher may say."""
+    return replace(relevance_of(6), teacher_gram=gram_of(6))
 
 
 def guided(outputs: RetrievalOutputs) -> RetrievalOutputs:
@@ -131,7 +143,7 @@ def loss_and_gradient(objective, kind: str, rank: int | None) -> tuple[torch.Ten
     """Return the loss of six queries, or of the three that a rank holds, and the weight's gradient."""
     weight = torch.eye(6, dtype=torch.float64) + 0.1
     weight.requires_grad_()
-    relevance = relevance_of(6)
+    relevance = judged()
     head = interaction_head() if kind == "interaction" else None
     kind = "dense" if head else kind
     query, document = embed(6, kind, 0), embed(6 * GROUP, kind, 1)
@@ -148,6 +160,7 @@ def loss_and_gradient(objective, kind: str, rank: int | None) -> tuple[torch.Ten
             positives=relevance.positives[queries] - 3 * GROUP * rank,
             known_positives=relevance.known_positives[queries],
             teacher_scores=relevance.teacher_scores[documents],
+            teacher_gram=relevance.teacher_gram[queries],
         )
     outputs = RetrievalOutputs(encode(weight, query), encode(weight, document), relevance)
     outputs = replace(outputs, interaction=head.weights if head else None)
@@ -171,6 +184,7 @@ CASES = [
     (objective, kind)
     for objective in EVERY
     for kind in KINDS.get(objective.name, ("dense", "late_interaction"))
+    if kind != "late_interaction" or not getattr(objective, "feature_weight", 0)
 ]
 
 

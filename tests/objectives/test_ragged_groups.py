@@ -43,6 +43,7 @@ def batch_of(*queries: int) -> RetrievalOutputs:
         positives=positives,
         known_positives=torch.full((len(queries), 1), -1),
         teacher_scores=teacher[columns],
+        teacher_gram=gram_of(queries),
     )
     query, document, guide = (embed(9, "dense", seed).detach() for seed in range(3))
     return RetrievalOutputs(
@@ -51,6 +52,16 @@ def batch_of(*queries: int) -> RetrievalOutputs:
         relevance,
         guide=GuideEmbeddings(guide[rows], guide[columns], guide[rows]),
     )
+
+
+def gram_of(queries: tuple[int, ...]) -> torch.Tensor:
+    """What a teacher sees between the documents of each query; what fills up is no number that may count."""
+    width = max(len(DOCUMENTS[query]) for query in queries)
+    gram = torch.full((len(queries), width, width), 9.0, dtype=torch.float64)
+    for row, query in enumerate(queries):
+        own = torch.tensor(DOCUMENTS[query], dtype=torch.float64)
+        gram[row, : len(own), : len(own)] = (own[:, None] - own).cos()
+    return gram
 
 
 def loss_of(objective: Callable) -> Callable[[RetrievalOutputs], torch.Tensor]:

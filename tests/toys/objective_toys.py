@@ -30,6 +30,14 @@ def relevance_of(
     )
 
 
+def gram_of(num_queries: int, group: int = GROUP, seed: int = 6) -> torch.Tensor:
+    """Return cosines between the documents of each query, as a teacher sees them."""
+    generator = torch.Generator().manual_seed(seed)
+    states = torch.randn(num_queries, group, 8, generator=generator, dtype=torch.float64)
+    units = F.normalize(states, dim=2)
+    return units @ units.mT
+
+
 def embed(num_texts: int, kind: str, seed: int, dim: int = 6) -> torch.Tensor | TokenEmbeddings:
     """Return unit vectors in float64, one or a few per text."""
     generator = torch.Generator().manual_seed(seed)

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -50,6 +51,37 @@ def test_rows_get_the_scores_of_the_language_model(kind, language_model, rows, t
     assert origin["teacher"] == language_model
     assert (origin["kind"], origin["precision"]) == (kind, "fp32")
     assert ("{passages}" if kind == "listwise" else "{document}") in origin["template"]
+
+
+def test_cosines_are_those_of_the_states_behind_the_prompts(language_model, write_jsonl, tmp_path):
+    texts = ["red house", "a dog", "no", "cat"]
+    lists = [texts, texts[1:], texts[:1], ["x"], texts[::-1]]
+    data = [{"query": f"is it {n}?", "pos": own[0], "neg": own[1:]} for n, own in enumerate(lists)]
+    rows = SourceConfig(path=str(write_jsonl(data)))
+    plain, out = tmp_path / "plain.jsonl", tmp_path / "scored.jsonl"
+    score(language_model, rows, plain, kind="yes_no")
+    score(language_model, rows, out, kind="yes_no", language=LanguageSettings(gram=True))
+    scorer = open_pair_scorer(language_model, kind="yes_no")
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [len(line["teacher_gram"]) for line in lines] == [6, 3, 0, 0, 6]
+    for line in lines:
+        texts = [*line["positives"], *line["negatives"]]
+        _, states = scorer.logits_and_states([(line["query"], text) for text in texts])
+        units = states / np.linalg.norm(states, axis=1, keepdims=True)
+        expected = [float(a @ b) for a, b in combinations(units, 2)]
+        assert line.pop("teacher_gram") == pytest.approx(expected, abs=1e-4)
+    assert lines == [json.loads(line) for line in plain.read_text().splitlines()]
+    read = list(open_source(SourceConfig(path=str(out))).examples())
+    assert all(len(e.teacher_gram) == len(e.scores) * (len(e.scores) - 1) / 2 for e in read)
+
+
+@pytest.mark.parametrize("kind", ["likelihood", "graded", "encoder"])
+def test_cosines_need_a_model_that_says_yes_or_no(kind, language_model, rows, tmp_path):
+    asked = LanguageSettings(gram=True)
+    with pytest.raises(UserError, match=f"--gram needs the states.*as {kind}"):
+        score(language_model, rows, tmp_path / "scored.jsonl", kind=kind, language=asked)
+    with pytest.raises(UserError, match="--gram needs the states"):
+        score("http://x/v1", rows, tmp_path / "scored.jsonl", kind="yes_no", language=asked)
 
 
 def test_rows_of_one_query_that_follow_one_another_are_lists_of_their_own(
@@ -114,10 +146,11 @@ def test_the_command_says_how_a_language_model_is_asked(language_model, pairs, t
 
     words = [
         "score", language_model, "--as", "yes_no", "--yes", "good", "--no", "bad", "--instruction",
-        "Find cats", "--data", str(pairs), "--output", str(tmp_path / "scored.jsonl"),
+        "Find cats", "--gram", "--data", str(pairs), "--output", str(tmp_path / "scored.jsonl"),
     ]  # fmt: skip
     found = CliRunner().invoke(app, words)
     assert found.exit_code == 0, found.output
     origin = json.loads((tmp_path / "scored.teacher.json").read_text())
     assert (origin["yes"], origin["no"]) == ("good", "bad")
     assert "Find cats" in origin["template"]
+    assert "teacher_gram" in json.loads((tmp_path / "scored.jsonl").read_text().splitlines()[0])

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from embedtrain.contract.spans import mark
 from embedtrain.data.examples import Columns, Example
+from embedtrain.data.gram import num_pairs
 from embedtrain.errors import UserError
 
 QUERY_NAMES = ("query", "anchor", "question", "sentence1")
@@ -21,6 +22,7 @@ SCORE_NAMES = (("scores",), ("teacher_scores",), ("pos_scores", "neg_scores"))
 LARGEST_CLASS = 2**24
 """From here on float32, in which scores are kept, does not tell whole numbers apart."""
 ID_NAMES = ("query_id", "id", "_id")
+GRAM_NAME = "teacher_gram"
 
 Row = Mapping[str, object]
 
@@ -137,6 +139,7 @@ class RowReader:
             negatives=tuple(negatives),
             scores=tuple(scores),
             query_id="" if query_id is None else str(query_id),
+            teacher_gram=self._gram(row, len(positives) + len(negatives), place),
         )
 
     def _texts(self, row: Row, columns: tuple[str, ...], place: str) -> list[str]:
@@ -151,7 +154,19 @@ class RowReader:
             for item in value if isinstance(value, list) else [value]:
                 yield column, item
 
-    def _score(self, value: object, column: str, place: str) -> float:
+    def _gram(self, row: Row, size: int, place: str) -> tuple[float, ...]:
+        """Return the cosines between a row's documents, or none where the row has none."""
+        column = (GRAM_NAME,) if GRAM_NAME in row else ()
+        items = self._items(row, column)
+        gram = tuple(float(self._number(item, GRAM_NAME, place)) for _, item in items)
+        if gram and (len(gram) != num_pairs(size) or max(map(abs, gram)) > 1):
+            raise UserError(
+                f"{place} {GRAM_NAME}", f"must be the {num_pairs(size)} cosines between {size} documents",
+                got=row[GRAM_NAME], cure="Write the rows again with `embedtrain score --gram`",
+            )  # fmt: skip
+        return gram
+
+    def _number(self, value: object, column: str, place: str) -> int | float:
         if self.only_text and isinstance(value, str):
             with suppress(ValueError):  # reported below, with the text as it stands in the file
                 value = float(value)
@@ -164,6 +179,10 @@ class RowReader:
                 got=value,
                 cure="Drop the row or mend the score",
             )
+        return value
+
+    def _score(self, given: object, column: str, place: str) -> float:
+        value = self._number(given, column, place)
         if self.score_range is None:
             return float(value)
         low, high = self.score_range

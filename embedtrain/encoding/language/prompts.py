@@ -55,12 +55,25 @@ TEMPLATES = {
         "判断#A能不能正确地回答#Q中提出的问题，请回答能或不能。\n"  # noqa: RUF001
         "#Q：{query}\n#A：{document}\n回答："  # noqa: RUF001
     ),
+    "d2llm_similarity": (
+        "#P和#H将分别描述一种事件或问题，它们可能并无关系。"  # noqa: RUF001
+        "仅使用此描述和您对世界的了解，"  # noqa: RUF001
+        "判断#H是不是一个关于#P中的事件绝对正确的句子，"  # noqa: RUF001
+        "或者#H是不是绝对正确地描述了#P的事件或问题，"  # noqa: RUF001
+        "请回答是或不是，若您不确定，请回答不是。\n"  # noqa: RUF001
+        "#P：{query}\n#H：{document}\n回答："  # noqa: RUF001
+    ),
     "upr": "Passage: {document}. Please write a question based on this passage. Question: {query}",
     "passage": "Passage: {document}\nPlease write a question based on this passage.\nQuestion: {query}",
 }
-"""Published protocols, byte for byte: qwen3 (Qwen3-Reranker), bge_gemma (bge-reranker-v2-gemma), d2llm (D2LLM's
-teacher), upr (Sachan et al., 2022, https://arxiv.org/abs/2204.07496); plain and passage are ours."""
-ANSWERS = {"qwen3": ("yes", "no"), "bge_gemma": ("Yes", ""), "d2llm": ("能", "不能")}
+"""Published protocols, byte for byte: qwen3 (Qwen3-Reranker), bge_gemma (bge-reranker-v2-gemma), d2llm and
+d2llm_similarity (D2LLM's teacher), upr (Sachan et al., 2022, https://arxiv.org/abs/2204.07496); plain and passage are ours."""
+ANSWERS = {
+    "qwen3": ("yes", "no"),
+    "bge_gemma": ("Yes", ""),
+    "d2llm": ("能", "不能"),
+    "d2llm_similarity": ("是", "不是"),
+}
 """What the models of these protocols answer."""
 PLACES = ("{query}", "{document}")
 FLAG = "--template"

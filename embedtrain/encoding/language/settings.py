@@ -28,7 +28,7 @@ class LanguageSettings(Section):
     """How a language model scores pairs; each key is one for the kinds that its text names, the others ignore it."""
 
     template: str | None = None
-    """A name (chat, plain, qwen3, bge_gemma, d2llm, upr, passage), a file, or the text itself, with ``{query}``,
+    """A name (chat, plain, qwen3, bge_gemma, d2llm, d2llm_similarity, upr, passage), a file, or the text itself, with ``{query}``,
     ``{document}`` and maybe ``{instruction}``; null: the model's own chat template, or plain without one."""
     instruction: str | None = None
     """What makes a document a good one, put in the place of ``{instruction}``; null: that it answers the query."""
@@ -39,6 +39,9 @@ class LanguageSettings(Section):
     centre: bool = False
     """Subtract the score of a pair that says nothing (yes_no): models lean to one answer whatever is asked, which an
     order does not feel and a sigmoid does (``d2llm``, ``pointwise_distillation``)."""
+    gram: bool = False
+    """Write beside the scores how alike a row's pairs are to the model (yes_no): the cosines between the states from
+    which it reads its answers, which ``d2llm`` imitates."""
     normalize: Normalize = "tokens"
     """Of a likelihood: ``tokens`` is the mean log-probability of a token, ``sum`` their sum, ``pmi`` the sum less
     that of the same query behind an empty document."""

@@ -87,12 +87,33 @@ class YesNo:
         """Score pairs by log-odds."""
         return self._scores(pairs) - self.shift if pairs else np.empty(0)
 
-    def _scores(self, pairs: Sequence[tuple[str, str]]) -> Float64[np.ndarray, " pairs"]:
+    def logits_and_states(
+        self, pairs: Sequence[tuple[str, str]]
+    ) -> tuple[Float64[np.ndarray, " pairs"], Float64[np.ndarray, "pairs dim"]]:
+        """Score at least one pair; return the last state of each prompt as well, from which the answer is read.
+
+        Scores have the bits that :meth:`logits` gives; answers of one token need no further reading for the states.
+        """
+        states: dict[int, Tensor] = {}
+        scores = self._scores(pairs, states) - self.shift
+        return scores, torch.stack([states[row] for row in range(len(pairs))]).numpy()
+
+    def _scores(
+        self, pairs: Sequence[tuple[str, str]], states: dict[int, Tensor] | None = None
+    ) -> Float64[np.ndarray, " pairs"]:
+        """Score pairs, and put the last state of each prompt into ``states`` by its row."""
         texts, heads = self.reader.pairs(pairs)
         yes, no = self.answers.yes, self.answers.no
-        if len(yes) == 1 and len(no) <= 1:
-            found = self.reader.judge(texts, heads, torch.ones_like(heads), self._odds)
-        else:
+        short = len(yes) == 1 and len(no) <= 1
+
+        def judge(rows: list[int], ends: Tensor) -> Tensor:
+            if states is not None:
+                states.update(zip(rows, ends.double().cpu(), strict=True))
+            return self._odds(ends) if short else ends[:, 0]
+
+        if short or states is not None:
+            found = self.reader.judge(texts, heads, torch.ones_like(heads), judge)
+        if not short:
             both = [
                 self.reader.continuations(
                     with_ends(texts, answer), heads, torch.full_like(heads, len(answer))
@@ -104,7 +125,7 @@ class YesNo:
         scores: Float64[np.ndarray, " pairs"] = found.numpy()
         return scores
 
-    def _odds(self, rows: list[int], states: Tensor) -> Tensor:  # noqa: ARG002 - one state each
+    def _odds(self, states: Tensor) -> Tensor:
         (yes,), no = self.answers.yes, self.answers.no
         return (
             self.model.log_odds(states, yes, no[0])

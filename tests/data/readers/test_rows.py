@@ -95,6 +95,10 @@ def test_a_missing_column_is_named_with_the_columns_found(columns, message):
         ({"scores": ["1", "2"]}, "scores must be a number or a list of numbers; got '1'"),
         ({"scores": [True, 0]}, "scores must be a number"),
         ({"scores": [1.0]}, "has 1 scores for 1 positives and 1 negatives"),
+        ({"teacher_gram": [0.5, 0.1]}, "teacher_gram must be the 1 cosines between 2 documents"),
+        ({"teacher_gram": [1.5]}, "teacher_gram must be the 1 cosines between 2 documents"),
+        ({"teacher_gram": [float("nan")]}, "teacher_gram must be finite; got nan"),
+        ({"teacher_gram": "n-grams"}, "teacher_gram must be a number or a list of numbers"),
     ],
 )
 def test_a_bad_value_is_refused_with_its_place(change, message):
@@ -122,6 +126,16 @@ def test_scores_are_brought_between_0_and_1():
     assert (example.query, example.positives, example.scores) == ("a", ("b",), (0.5,))
     with pytest.raises(UserError, match=r"sts.jsonl:2 score lies outside score_range; got 5.5"):
         reader.read(row | {"score": 5.5}, "sts.jsonl:2")
+
+
+def test_cosines_of_a_teacher_are_read_as_they_are_whatever_the_range_of_scores():
+    row = {"query": "q", "positive": "p", "negatives": ["n", "m"], "scores": [5, 3, 1]}
+    reader = RowReader(Columns(), score_range=(1.0, 5.0))
+    example = reader.read(row | {"teacher_gram": [0.5, -1, 0]}, "x:1")
+    assert example.scores == (1.0, 0.5, 0.0)
+    assert example.teacher_gram == (0.5, -1.0, 0.0)
+    assert reader.read(row | {"teacher_gram": None}, "x:2").teacher_gram == ()
+    assert reader.read(row, "x:3").teacher_gram == ()
 
 
 def test_a_score_column_counts_beside_sentence2_only():

@@ -67,6 +67,27 @@ def test_answers_of_several_tokens_are_worth_the_sum_of_their_logs(model):
     assert scorer.logits(PAIRS) == pytest.approx(expected, abs=2e-6)
 
 
+def state_of(model, scorer, pair):
+    """The last state of the filled template by the plain run."""
+    text = scorer.reader.prompt.text.replace("{query}", pair[0]).replace("{document}", pair[1])
+    ids = model.tokenizer(text, add_special_tokens=False)["input_ids"]
+    with torch.no_grad():
+        found = model.model.base_model(torch.tensor([ids]), use_cache=False)
+    return found.last_hidden_state[0, -1].numpy()
+
+
+@pytest.mark.parametrize("words", [("Yes", "No"), ("good", "not good"), ("Yes", "")])
+def test_states_are_those_that_the_answers_are_read_from(model, words):
+    scorer = YesNo(model, LanguageSettings(yes=words[0], no=words[1], centre=True))
+    scores, states = scorer.logits_and_states(PAIRS)
+    assert np.array_equal(scores, scorer.logits(PAIRS))
+    expected = np.stack([state_of(model, scorer, pair) for pair in PAIRS])
+    np.testing.assert_allclose(states, expected, atol=1e-9)
+    if words == ("Yes", "No"):
+        rows = model.head.weight[[scorer.answers.yes[0], scorer.answers.no[0]]].numpy()
+        assert states @ (rows[0] - rows[1]) - scorer.shift == pytest.approx(scores, abs=1e-6)
+
+
 def test_one_answer_alone_scores_by_its_logit(model):
     scorer = YesNo(model, LanguageSettings(yes="Yes", no=""))
     text = scorer.reader.prompt.text.replace("{query}", PAIRS[0][0]).replace(

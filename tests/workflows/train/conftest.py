@@ -78,7 +78,7 @@ def forked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def scored(tmp_path_factory: pytest.TempPathFactory, sentences: list[str]) -> Path:
-    """Rows with a positive, two negatives and a teacher's scores."""
+    """Rows with a positive, two negatives, a teacher's scores and cosines."""
     path = tmp_path_factory.mktemp("scored") / "scored.jsonl"
     rows = [
         {
@@ -86,6 +86,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory, sentences: list[str]) -> Pa
             "positive": text,
             "negatives": [sentences[(number + step) % len(sentences)] for step in (3, 7)],
             "scores": [3.0, 1.0, -1.0],
+            "teacher_gram": [0.1, -0.5, number / 40],
         }
         for number, text in enumerate(sentences[:40])
     ]

@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import pytest
 import torch
-from objective_toys import number
+from objective_toys import GROUP, gram_of, number, random_outputs
 from pydantic import ValidationError
 from sts_toys import pairs_of_vectors
 
 from embedtrain.objectives.cosent import CoSENT
+from embedtrain.objectives.d2llm import D2LLM
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.objectives.labelled_positives import LabelledPositives
 
@@ -48,3 +51,16 @@ def test_the_own_negatives_of_a_positive_pair_are_not_those_of_others() -> None:
     inner = InfoNCE(negatives="own")  # each pair brings one document: nobody has an own negative
     loss = LabelledPositives(inner=inner, threshold=0.85)(outputs([1.0, 0.2, 0.9, 0.8])).loss
     assert number(loss) == 0
+
+
+def test_what_a_teacher_sees_goes_with_the_queries_that_are_left() -> None:
+    found = random_outputs()
+    gram = gram_of(5)
+    found = replace(found, relevance=replace(found.relevance, teacher_gram=gram))
+    labels = found.relevance.teacher_scores[::GROUP]
+    threshold = labels.median().item()
+    own = found.document.detach().reshape(5, GROUP, -1)
+    of_each = (own @ own.mT - gram).square().mean((1, 2))
+    inner = D2LLM(feature_weight=1.0)
+    metrics = LabelledPositives(inner=inner, threshold=threshold)(found).metrics
+    torch.testing.assert_close(metrics["feature"], of_each[labels >= threshold].mean())

@@ -5,6 +5,9 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
+from embedtrain.data.examples import SourceConfig
+from embedtrain.encoding.language import yes_no
+from embedtrain.encoding.language.settings import LanguageSettings
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
 from embedtrain.mining.settings import MiningConfig
@@ -19,6 +22,7 @@ from embedtrain.workflows.evaluate.model import measure
 from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks
 from embedtrain.workflows.mine import mine
 from embedtrain.workflows.prepare import load_task
+from embedtrain.workflows.score import score
 from embedtrain.workflows.search import Searcher
 from embedtrain.workflows.train import train
 
@@ -68,6 +72,27 @@ def test_every_recipe_trains_on_a_tiny_model(name, make, tmp_path):
 @pytest.fixture(scope="module")
 def d2llm(make, tmp_path_factory):
     return train(make("d2llm_interaction"), tmp_path_factory.mktemp("d2llm") / "run").model
+
+
+def test_a_language_model_teaches_its_student_from_scoring_on(
+    make, language_model, write_jsonl, tmp_path, monkeypatch, sentences
+):
+    monkeypatch.setattr(yes_no, "LEAST_MASS", 0)  # a random model is about to say anything
+    rows = [
+        {"query": text[:5], "positive": text, "negatives": [sentences[number - 3], "cat"]}
+        for number, text in enumerate(sentences[:16])
+    ]
+    data, out = SourceConfig(path=str(write_jsonl(rows))), tmp_path / "scored.jsonl"
+    plain = tmp_path / "plain.jsonl"
+    score(language_model, data, out, kind="yes_no", language=LanguageSettings(gram=True))
+    run = train(make("d2llm_interaction", f"data.sources=[{{path: {out}}}]"), tmp_path / "run")
+    header, *steps = (run.path / "metrics.csv").read_text().splitlines()
+    (feature,) = (n for n, name in enumerate(header.split(",")) if name.endswith("feature"))
+    assert steps
+    assert all(float(step.split(",")[feature]) > 0 for step in steps)
+    score(language_model, data, plain, kind="yes_no")
+    with pytest.raises(UserError, match="score LLM --as yes_no --gram"):
+        train(make("d2llm_interaction", f"data.sources=[{{path: {plain}}}]"), tmp_path / "other")
 
 
 def test_chunks_give_the_gradients_of_pooling_and_head_too(make):

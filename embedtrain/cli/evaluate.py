@@ -12,6 +12,7 @@ from embedtrain.cli.options import (
     ModelArgument,
     PrecisionOption,
     RerankAsOption,
+    RerankInstructionOption,
     RerankOption,
     RerankTemplateOption,
 )
@@ -93,6 +94,7 @@ def evaluate(
     rerank: RerankOption = None,
     rerank_as: RerankAsOption = None,
     rerank_template: RerankTemplateOption = None,
+    rerank_instruction: RerankInstructionOption = None,
     top: Annotated[
         int, typer.Option(min=1, help="With --rerank: results of a query that are ordered anew.")
     ] = 100,
@@ -113,8 +115,9 @@ def evaluate(
 
     from embedtrain.contract.long_inputs import parse_long_inputs
 
-    if rerank is None and (rerank_as or rerank_template or top != 100 or blend != 1):
-        flags = "--rerank-as, --rerank-template, --top and --blend"
+    asked = rerank_as or rerank_template or rerank_instruction
+    if rerank is None and (asked or top != 100 or blend != 1):
+        flags = "--rerank-as, --rerank-template, --rerank-instruction, --top and --blend"
         raise UserError(flags, "say how results are ordered anew", cure="Add --rerank MODEL")
     longer = parse_long_inputs(long_inputs)
     if mteb:
@@ -146,7 +149,7 @@ def evaluate(
         from embedtrain.encoding.language.settings import LanguageSettings
         from embedtrain.workflows.evaluate.two_stage import Reranking, evaluate_two_stages
 
-        language = LanguageSettings(template=rerank_template)
+        language = LanguageSettings(template=rerank_template, instruction=rerank_instruction)
         second = Reranking(rerank, rerank_as, top, blend, language=language)
         results = evaluate_two_stages(model, wish, second, output)
     for result in results if current_shard().is_first else ():

@@ -66,6 +66,12 @@ RerankAsOption = Annotated[
     Literal["cross_encoder", "encoder", "yes_no", "likelihood", "graded"] | None,
     typer.Option(help="What that model is; left out: as its config.json says."),
 ]
+RerankInstructionOption = Annotated[
+    str | None,
+    typer.Option(
+        help="What that model is told: the name of one of a cross-encoder's instructions, or a language model's text."
+    ),
+]
 RerankTemplateOption = Annotated[
     str | None,
     typer.Option(help="What that model reads, if it is a language model; as for embedtrain score."),

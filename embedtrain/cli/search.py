@@ -12,6 +12,7 @@ from embedtrain.cli.options import (
     ModelArgument,
     PrecisionOption,
     RerankAsOption,
+    RerankInstructionOption,
     RerankOption,
     RerankTemplateOption,
 )
@@ -49,6 +50,7 @@ def search(
     rerank: RerankOption = None,
     rerank_as: RerankAsOption = None,
     rerank_template: RerankTemplateOption = None,
+    rerank_instruction: RerankInstructionOption = None,
     depth: Annotated[
         int, typer.Option(min=1, help="With --rerank: results that are ordered anew.")
     ] = 50,
@@ -62,8 +64,9 @@ def search(
 
     longer = parse_long_inputs(long_inputs)
     second = None
-    if rerank is None and (rerank_as or rerank_template or depth != 50):
-        flags = "--rerank-as, --rerank-template and --depth"
+    asked = rerank_as or rerank_template or rerank_instruction
+    if rerank is None and (asked or depth != 50):
+        flags = "--rerank-as, --rerank-template, --rerank-instruction and --depth"
         raise UserError(flags, "say how results are ordered anew", cure="Add --rerank MODEL")
     if rerank is not None:
         if like or unlike:
@@ -71,7 +74,7 @@ def search(
         from embedtrain.encoding.language.settings import LanguageSettings
         from embedtrain.encoding.pair_scorers import open_pair_scorer
 
-        language = LanguageSettings(template=rerank_template)
+        language = LanguageSettings(template=rerank_template, instruction=rerank_instruction)
         second = open_pair_scorer(rerank, kind=rerank_as, precision=precision, language=language)
     searcher = Searcher(
         model, data, split, instruction, longer, late_chunks, precision, second, depth

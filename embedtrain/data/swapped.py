@@ -33,7 +33,7 @@ class _Swaps:
         if not others:
             return example
         negatives = (*example.negatives, *list(others)[: self.wanted])
-        return replace(example, negatives=negatives, scores=(), document_ids=())
+        return replace(example, negatives=negatives, scores=(), document_ids=(), teacher_gram=())
 
 
 def with_swapped_negatives(

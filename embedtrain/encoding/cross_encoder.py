@@ -27,9 +27,11 @@ class CrossEncoder:
         path: Folder or Hub id, of whichever library; or the model itself.
         batch_size: Pairs of full length that are computed at once; of shorter ones as many more.
         precision: What the network computes in.
+        instruction: Name of one of the model's, put before every query.
 
     Raises:
-        UserError: If it cannot be loaded, or has classes of pairs in place of a score.
+        UserError: If it cannot be loaded, knows no such instruction, or has classes of pairs in
+            place of a score.
     """
 
     precision: Chosen = "fp32"
@@ -40,6 +42,7 @@ class CrossEncoder:
         *,
         batch_size: int = 32,
         precision: Precision = "fp32",
+        instruction: str | None = None,
     ) -> None:
         self.model = load_cross_encoder(path) if isinstance(path, str) else path
         if self.model.contract.classes:
@@ -49,6 +52,8 @@ class CrossEncoder:
                 got=self.model.contract.classes,
                 cure="Give a model with one output",
             )
+        if instruction is not None:
+            self.model.contract = self.model.contract.under(instruction)
         self.precision = choose(precision, self.model.device.type)
         self.execution = Execution(batch_size * self.model.contract.pair_length)
         self.work = PairWork()

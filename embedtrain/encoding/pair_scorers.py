@@ -125,7 +125,7 @@ def open_pair_scorer(
         kind: What it is; None finds out.
         precision: What it computes in.
         batch_size: Pairs that a cross-encoder scores at once.
-        language: How a language model is asked.
+        language: How a language model is asked; a cross-encoder takes the instruction for the name of one of its own.
 
     Raises:
         UserError: If it cannot be loaded, or its kind cannot be told.
@@ -138,5 +138,6 @@ def open_pair_scorer(
         scorer: PairScorer = LANGUAGE_SCORERS[found](model, language or LanguageSettings())
         return scorer
     if found == "cross_encoder":
-        return CrossEncoder(path, batch_size=batch_size, precision=precision)
+        named = None if language is None else language.instruction
+        return CrossEncoder(path, batch_size=batch_size, precision=precision, instruction=named)
     return EncoderPairs(path, precision=precision)

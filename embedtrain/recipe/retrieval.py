@@ -45,6 +45,7 @@ from embedtrain.training.sources import (
     check_added_negatives,
     check_instructions,
     check_objectives,
+    check_told,
 )
 
 
@@ -133,6 +134,7 @@ class Recipe(Section):
             raise ValueError(
                 "validation.first_stage is for cross-encoders: a retriever searches itself"
             )
+        check_told(self.validation, self.model)
         check_measuring(self.trainer, self.validation, self.evaluation)
         for size in self.data.batch_sizes(self.trainer.batch_size):
             if size % self.trainer.accumulate:

@@ -171,6 +171,8 @@ class ValidationConfig(TaskConfig):
     ``run:FILE`` in TREC's format; null is bm25."""
     top: Count = 100
     """For a cross-encoder: documents of each query that it puts in order; what was not found counts as missed."""
+    instruction: str | None = None
+    """For a cross-encoder: name in ``model.instructions`` that stands before the queries."""
 
 
 def check_measuring(

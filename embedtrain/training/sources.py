@@ -14,6 +14,7 @@ from embedtrain.objectives import OBJECTIVES, AnyObjective, Objective
 from embedtrain.objectives.own import name_of
 from embedtrain.precision import choose
 from embedtrain.section import Section
+from embedtrain.training.settings import ValidationConfig
 
 
 class RetrieverNegatives(Section):
@@ -113,6 +114,21 @@ def check_objectives(
     interaction = dense is not None and dense.interaction is not None
     if interaction and not all(objective.uses_interaction for objective in objectives):
         raise ValueError("model.interaction needs an objective that trains it: d2llm")
+
+
+def check_told(validation: ValidationConfig | None, model: ModelConfig) -> None:
+    """Refuse an instruction to measure under that the model does not define.
+
+    Raises:
+        ValueError: Naming the instruction.
+    """
+    name = None if validation is None else validation.instruction
+    known = model.instructions if isinstance(model, CrossEncoderConfig) else {}
+    if name is not None and name not in known:
+        raise ValueError(
+            f"validation.instruction {name!r} is not one of a cross-encoder's model.instructions "
+            f"({', '.join(known) or 'none'})"
+        )
 
 
 def check_added_negatives(data: TrainingData, objectives: Sequence[Objective]) -> None:

@@ -219,7 +219,7 @@ def _fit(
     first = builder(cut.part(mixture.draw(start.step), 0))
     plan = plan_retrieval(config, model, first)
     config = announce(config, plan)
-    callbacks = validating(run, recipe, prepared.validation)
+    callbacks = validating(run, recipe, prepared.validation, model.contract)
     guide = frozen = None
     with first_rank_first():
         if recipe.guide is not None:

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+from embedtrain.contract.pair_contract import PairContract
+from embedtrain.contract.texts import ModelContract
 from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.evaluation.measures.second_stage import grades, in_trec_order, reorder
 from embedtrain.models.build import load_encoder
@@ -24,8 +26,10 @@ from embedtrain.workflows.evaluate.first_stage import (
 )
 
 
-def validating(run: RunFolder, recipe: Recipe, task: RetrievalTask | None) -> list[Validation]:
-    """Return the validation that a recipe asks for, if any."""
+def validating(
+    run: RunFolder, recipe: Recipe, task: RetrievalTask | None, contract: ModelContract
+) -> list[Validation]:
+    """Return the validation that a recipe asks for, if any; ``contract`` is that of the model in training."""
     config = recipe.validation
     if config is None or task is None:
         return []
@@ -37,7 +41,11 @@ def validating(run: RunFolder, recipe: Recipe, task: RetrievalTask | None) -> li
         precision=config.precision,
     )
     if isinstance(recipe.model, CrossEncoderConfig):
-        found = replace(found, lists=first_lists(config, task))
+        assert isinstance(contract, PairContract)
+        # The first stage gets the queries as they are; before those of the second stands what its contract puts there.
+        told = contract.under(config.instruction).query_prompt
+        asked = replace(task, queries=[told + query for query in task.queries])
+        found = replace(found, task=asked, lists=first_lists(config, task))
     return [found]
 
 

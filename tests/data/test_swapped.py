@@ -13,7 +13,12 @@ CODE = [
     {"query": "alone", "positive": "one()"},
 ]
 PROSE = [
-    {"query": "sort a list", "positive": ["Sorting puts in order.", "max(x)"], "scores": [2, 1]},
+    {
+        "query": "sort a list",
+        "positive": ["Sorting puts in order.", "max(x)"],
+        "scores": [2, 1],
+        "teacher_gram": [0.5],
+    },
     {"query": "red cat", "positive": ["A cat is red.", "same()"]},
 ]
 AGAIN = [{"query": "sort a list", "positive": "x.sort()"}]
@@ -47,6 +52,7 @@ def test_a_task_in_several_wordings_is_told_by_its_positives(sources):
 def test_rows_get_as_many_as_are_wanted_and_lose_their_scores(sources):
     _, prose, _ = with_swapped_negatives(sources, ["code", "prose", "code"], 1)
     first, second = prose.examples()
+    assert first.teacher_gram == ()
     assert (first.negatives, first.scores, second.negatives) == (("sorted(x)",), (), ("cat()",))
 
 

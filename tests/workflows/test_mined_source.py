@@ -91,3 +91,18 @@ def test_what_knows_the_rows_alone_is_refused_beside_mined_ones(sections, bert_w
     sections["model"] = {"backbone": bert_with_dropout}
     with pytest.raises(UserError, match=r"know the texts of data\.sources only"):
         load_recipe(sections | {"frozen_documents": {}})
+
+
+def test_corpora_of_other_tasks_are_searched_as_well(sections, write_jsonl):
+    """A text that both corpora hold is one text: what answers a query here is no negative from there."""
+    source = sections["data"]["sources"][0]
+    alone = list(open_sources(load_recipe(sections).data)[0].examples())
+    others = [f"{row.positives[0]} again and again" for row in alone]
+    rows = [{"query": "any", "positive": [*others, *(row.positives[0] for row in alone)]}]
+    source["negatives"] |= {"corpora": [str(write_jsonl(rows, "other.jsonl"))]}
+    source["negatives"]["mining"] = MINING | {"near_duplicates": False, "num_negatives": 30}
+    found = list(open_sources(load_recipe(sections).data)[0].examples())
+    assert [row.query for row in found] == [row.query for row in alone]
+    assert set(others) & {text for row in found for text in row.negatives}
+    assert all(not set(row.negatives) & set(row.positives) for row in found)
+    assert all(len(set(row.negatives)) == len(row.negatives) for row in found)

@@ -15,7 +15,7 @@ from embedtrain.contract.pairs import (
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.folder_files import BackboneFile, OwnFile, read_form
 from embedtrain.models.backbone.loading import Backbone
-from embedtrain.models.cross_encoder.answers import answer_entry
+from embedtrain.models.cross_encoder.answers import answer_entry, refuse_joined
 from embedtrain.models.cross_encoder.config import CrossEncoderConfig
 from embedtrain.models.dense.layout import CONTRACT_FILE, read_contract
 
@@ -133,7 +133,10 @@ def parts_of(contract: PairContract, backbone: Backbone) -> PairParts:
     """Return the tokens that a contract puts around both texts."""
     tokenizer = backbone.tokenizer
     if contract.template is not None:
-        return parts_of_template(tokenizer, without_spaces(contract.template))
+        parts = parts_of_template(tokenizer, without_spaces(contract.template))
+        if contract.scoring == "yes_no":
+            refuse_joined(tokenizer, contract, parts)
+        return parts
     parts = parts_of_tokenizer(tokenizer)
     told_apart = "token_type_ids" in tokenizer.model_input_names
     several = (getattr(backbone.model.config, "type_vocab_size", None) or 0) > 1

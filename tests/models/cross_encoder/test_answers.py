@@ -1,6 +1,8 @@
 """Language models as cross-encoders: the log-odds of an answer, however they are read, trained and exported."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from embedtrain.models.chunking import Execution
 from embedtrain.models.cross_encoder.answers import chat_template
 from embedtrain.models.cross_encoder.build import build_cross_encoder, load_cross_encoder
 from embedtrain.models.cross_encoder.config import CrossEncoderConfig
+from embedtrain.models.dense.layout import CONTRACT_FILE
 from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.workflows.train import train
 
@@ -103,12 +106,41 @@ def test_adapters_are_trained_and_the_export_scores_alike_in_sentence_transforme
     assert again.contract.answers == before.contract.answers
 
 
+def test_a_recipe_changes_one_answer_of_a_folder_and_keeps_the_other(run):
+    stated = load_cross_encoder(str(run.model))
+    yes, no = stated.contract.answers
+    other = stated.tokenizer.convert_tokens_to_ids("a")
+    for words, expected in [
+        ({"no_word": "a"}, (yes, other)),
+        ({"no_word": ""}, (yes,)),
+        ({"yes_word": "a"}, (other, no)),
+    ]:
+        config = CrossEncoderConfig(kind="cross_encoder", backbone=str(run.model), **words)
+        found = build_cross_encoder(config, torch.device("cpu"))
+        assert found.contract.answers == expected
+
+
+def test_the_card_of_an_export_says_who_writes_the_template_and_what_scores_alike(run):
+    card = (run.model / "README.md").read_text()
+    assert "which puts the template below around both texts by itself" in card
+    assert "give them both texts in the template" not in card
+    assert "queries of at most 32 tokens in pairs of at most 128" in card
+
+
+def test_answers_that_only_sentence_transformers_describes_are_no_encoder(run, tmp_path):
+    folder = Path(shutil.copytree(run.model, tmp_path / "theirs"))
+    (folder / CONTRACT_FILE).unlink()
+    with pytest.raises(UserError, match=r"scores by its answers.*--as yes_no"):
+        detect_kind(str(folder))
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"template": None}, "model.template is missing"),
         ({"yes_word": "elephant"}, "model.yes_word is not one token"),
         ({"yes_word": "no"}, "is the same token"),
+        ({"yes_word": ""}, "model.yes_word is not one token"),
         ({"template": "{query}"}, "must hold {query} and then {document}"),
         ({"length": 8}, "leaves nothing for a document"),
     ],

@@ -4,7 +4,16 @@ from pathlib import Path
 
 import torch
 from sentence_toys import SPECIAL, WORDS, build_tokenizer, sentence
-from tokenizers import processors
+from tokenizers import (
+    AddedToken,
+    Regex,
+    Tokenizer,
+    decoders,
+    models,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 
 SIZES = {
     "vocab_size": 200,
@@ -33,6 +42,12 @@ FAMILIES = {
 }
 TYPED = ("bert", "electra")
 """Families that tell the texts of a pair apart."""
+MARKS = ("<|user|>", "<|end|>", "<|answer|>")
+QWEN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""Where Qwen's tokenizer splits: signs and the line breaks behind them are one piece."""
 
 
 def save_classifier(folder: Path, family: str, *, num_labels: int = 1, seed: int = 0) -> Path:
@@ -81,6 +96,39 @@ def save_pair_tokenizer(folder: Path, family: str) -> None:
         if family in TYPED
         else ["input_ids", "attention_mask"],
     ).save_pretrained(folder)
+
+
+def save_language(folder: Path, *, is_tied: bool, joins: bool) -> Path:
+    """Write a tiny Llama with a byte-level vocabulary that knows yes and no, whose padding ends its texts.
+
+    With ``joins`` its tokenizer makes one token of a sign and a line break.
+    """
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    bytes_only = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not joins)
+    split = [pre_tokenizers.Split(Regex(QWEN), "isolated")] if joins else []
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*split, bytes_only])
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=330,
+        special_tokens=[AddedToken(one, special=True) for one in MARKS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(["yes no yes no the red cat sleeps?\nso.\nwhat?\n"] * 9, trainer)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<|end|>", eos_token="<|end|>"
+    ).save_pretrained(folder)
+    torch.manual_seed(1)
+    sizes = SIZES | DECODER | {"vocab_size": 330, "max_position_embeddings": 512}
+    model = LlamaForCausalLM(LlamaConfig(**sizes, tie_word_embeddings=is_tied))
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight.normal_(0, 0.2)
+    model.save_pretrained(folder)
+    return folder
 
 
 def pairs_of_lengths(*lengths: tuple[int, int]) -> list[tuple[str, str]]:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from embedtrain.contract.pair_contract import PairContract
-from embedtrain.contract.pairs import PLACEHOLDERS
+from embedtrain.contract.pairs import PLACEHOLDERS, PairParts
 from embedtrain.contract.texts import Pooling
 from embedtrain.errors import UserError
 from embedtrain.files import write_file, write_json
@@ -20,6 +20,8 @@ from embedtrain.models.pooling import pool
 ST = "sentence_transformers"
 TRANSFORMER = f"{ST}.base.modules.transformer.Transformer"
 LOGIT_SCORE = f"{ST}.cross_encoder.modules.logit_score.LogitScore"
+EDGES = ("a", "7", "a.", "a?", "(a)", '"a"')
+"""Texts that begin and end in each kind of sign that tokenizers join with a neighbour."""
 
 
 class AnswerHead(nn.Module):
@@ -89,6 +91,33 @@ def answer_entry(tokenizer: Any, template: str, word: str, place: str) -> int:  
     return together[-1]
 
 
+def refuse_joined(tokenizer: Any, contract: PairContract, parts: PairParts) -> None:  # noqa: ANN401
+    """Refuse a template that the tokenizer joins with a text: other readers tokenise both as one string.
+
+    Raises:
+        UserError: If the tokens of a text and of what stands around it are not those of the whole.
+    """
+    assert contract.template is not None
+
+    def ids(text: str) -> tuple[int, ...]:
+        return tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    for text in EDGES:
+        query, document = (ids(contract.prompt(side) + text) for side in ("query", "document"))
+        apart = (*parts.prefix, *query, *parts.middle, *document, *parts.suffix)
+        whole = contract.template
+        for name in PLACEHOLDERS:
+            whole = whole.replace(name, text)
+        if apart != ids(whole):
+            raise UserError(
+                "model.template",
+                f"is joined by the tokenizer with texts such as {text!r}, "
+                "so readers of the export would see other tokens",
+                got=contract.template,
+                cure="Put a special token or a space between text and template: ' \\n' instead of '\\n'",
+            )
+
+
 def write_answers(folder: Path, contract: PairContract) -> None:
     """Write beside a causal language model how sentence-transformers (5.4 and later) scores pairs by it."""
     modules = [(0, "", TRANSFORMER), (1, "1_LogitScore", LOGIT_SCORE)]
@@ -135,7 +164,7 @@ def chat_template(template: str) -> str:
         places = [(rest.find(name), name) for name in PLACEHOLDERS if name in rest]
         start, name = min(places) if places else (len(rest), "")
         if start:
-            parts.append("{{- " + json.dumps(rest[:start]) + " -}}")
+            parts.append("{{- " + json.dumps(rest[:start], ensure_ascii=False) + " -}}")
         if name:
             parts.append("{{- texts." + name.strip("{}") + " -}}")
         rest = rest[start + len(name) :]

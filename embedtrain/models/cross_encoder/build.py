@@ -197,8 +197,8 @@ def _refuse_other_scores(model: CrossEncoderModel, config: CrossEncoderConfig) -
     """Compare the score of a pair with that of the classifier, as transformers computes it."""
     whole, pair = model.whole, model.pairs_of([PROBE])
     inputs: Any = {"input_ids": pair.ids[None]}
-    if model.contract.template is None:
-        inputs = model.tokenizer(*PROBE, return_tensors="pt")
+    if pair.second is not None:
+        inputs["token_type_ids"] = (torch.arange(len(pair.ids)) >= pair.second).long()[None]
     with loading(config.backbone), model.head.returned(whole):
         expected = whole(**inputs).logits.float()
         if model.contract.answers:

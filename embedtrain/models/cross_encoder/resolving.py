@@ -15,7 +15,7 @@ from embedtrain.contract.pairs import (
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.folder_files import BackboneFile, OwnFile, read_form
 from embedtrain.models.backbone.loading import Backbone
-from embedtrain.models.cross_encoder.answers import answer_entry
+from embedtrain.models.cross_encoder.answers import answer_entry, refuse_joined
 from embedtrain.models.cross_encoder.config import CrossEncoderConfig
 from embedtrain.models.dense.layout import CONTRACT_FILE, read_contract
 
@@ -86,9 +86,9 @@ def resolve_pair_contract(
     if contract.template is not None:
         contract = contract.model_copy(update={"space": space_before(tokenizer)})
     contract = _with_instructions(contract, config, tokenizer)
-    if scoring == "classifier" or (contract.answers and config.yes_word is None):
+    if scoring == "classifier":
         return contract
-    return contract.model_copy(update={"answers": _answers(config, tokenizer, contract.template)})
+    return contract.model_copy(update={"answers": _answers(config, tokenizer, contract)})
 
 
 def _with_instructions(
@@ -112,20 +112,22 @@ def _with_instructions(
     return contract.model_copy(update={"instructions": contract.instructions | own})
 
 
-def _answers(config: CrossEncoderConfig, tokenizer: Any, template: str | None) -> tuple[int, ...]:  # noqa: ANN401
-    """Return the entries of the answers that a recipe names."""
-    assert template is not None
-    words = {
-        "yes_word": config.yes_word or "yes",
-        "no_word": "no" if config.no_word is None else config.no_word,
-    }
-    found = tuple(
-        answer_entry(tokenizer, template, word, f"model.{key}")
-        for key, word in words.items()
-        if word
-    )
+def _answers(config: CrossEncoderConfig, tokenizer: Any, contract: PairContract) -> tuple[int, ...]:  # noqa: ANN401
+    """Return the entries of the answers: as the recipe names them, then as the folder does, then of yes and no."""
+    assert contract.template is not None
+    found: tuple[int, ...] = ()
+    for place, default in enumerate(("yes", "no")):
+        key = f"{default}_word"
+        word = getattr(config, key)
+        if word is None and contract.answers:
+            found += contract.answers[place : place + 1]
+        elif word != "" or default == "yes":
+            word = default if word is None else word
+            found += (answer_entry(tokenizer, contract.template, word, f"model.{key}"),)
     if len(set(found)) < len(found):
-        raise UserError("model.no_word", "is the same token as yes_word", got=words["no_word"])
+        raise UserError(
+            "model.no_word", "is the same token as yes_word", got=config.no_word or "no"
+        )
     return found
 
 
@@ -133,7 +135,10 @@ def parts_of(contract: PairContract, backbone: Backbone) -> PairParts:
     """Return the tokens that a contract puts around both texts."""
     tokenizer = backbone.tokenizer
     if contract.template is not None:
-        return parts_of_template(tokenizer, without_spaces(contract.template))
+        parts = parts_of_template(tokenizer, without_spaces(contract.template))
+        if contract.scoring == "yes_no":
+            refuse_joined(tokenizer, contract, parts)
+        return parts
     parts = parts_of_tokenizer(tokenizer)
     told_apart = "token_type_ids" in tokenizer.model_input_names
     several = (getattr(backbone.model.config, "type_vocab_size", None) or 0) > 1

@@ -16,7 +16,7 @@ from embedtrain.release.cards.markdown import inline
 from embedtrain.release.cards.training_data import making
 from embedtrain.resources import resource
 
-WITH_SENTENCE_TRANSFORMERS = """With sentence-transformers:
+WITH_SENTENCE_TRANSFORMERS = """With sentence-transformers$versions:
 
 ```python
 from sentence_transformers import CrossEncoder
@@ -24,6 +24,8 @@ from sentence_transformers import CrossEncoder
 model = CrossEncoder("path/to/this/folder")
 print(model.predict([("your query", "a document"), ("your query", "another document")]))
 ```
+
+It cuts long texts in another way: scores are equal for queries of at most $query_length tokens in pairs of at most $length.
 """
 WITH_EMBEDTRAIN = """With embedtrain:
 
@@ -35,6 +37,7 @@ model retrieve some dozens of documents and put them in order with this one."""
 CLASSIFIES = "A cross-encoder: it reads two texts together and tells which of these classes the pair is of: {names}."
 MEASURE = "Measure the folder beside its first stage with `embedtrain evaluate RETRIEVER --data D --rerank THIS_FOLDER`."
 UNMEASURED = "None were measured: count the right classes among pairs that were not trained on."
+CHAT_VERSIONS = " 5.4 or later, which puts the template below around both texts by itself"
 OWN_TEMPLATE = "Other readers put nothing around the texts of a pair: give them both texts in the template below."
 
 
@@ -43,7 +46,7 @@ def render_pair_card(run: RunFolder, recipe: Recipe, contract: PairContract) -> 
     backbone = HUB_NAMES.get(recipe.model.backbone, recipe.model.backbone)
     template = resource("model_cards").joinpath("cross_encoder_template.md").read_text("utf-8")
     plain, classes = contract.template is None, ", ".join(map(inline, contract.classes))
-    use = WITH_SENTENCE_TRANSFORMERS if plain else OWN_TEMPLATE
+    use = _use(contract)
     return Template(template).substitute(
         name=inline(model_name(recipe.model.backbone)),
         metadata=yaml.safe_dump(
@@ -57,7 +60,9 @@ def render_pair_card(run: RunFolder, recipe: Recipe, contract: PairContract) -> 
         score=_meaning(contract),
         query_length=contract.query_length,
         length=contract.pair_length,
-        template="the tokenizer's own" if plain else inline(json.dumps(contract.template)),
+        template="the tokenizer's own"
+        if plain
+        else inline(json.dumps(contract.template, ensure_ascii=False)),
         **making(run, recipe),
     )
 
@@ -68,6 +73,18 @@ def _meaning(contract: PairContract) -> str:
     if contract.says_probability:
         return "the log-odds of being relevant"
     return "a number of which only the order of one query's documents means something"
+
+
+def _use(contract: PairContract) -> str:
+    """Return how other readers score pairs, and for which of them alike."""
+    is_chat = contract.scoring == "yes_no"
+    if contract.template is not None and not is_chat:
+        return OWN_TEMPLATE
+    return Template(WITH_SENTENCE_TRANSFORMERS).substitute(
+        versions=CHAT_VERSIONS if is_chat else "",
+        query_length=contract.query_length,
+        length=contract.pair_length,
+    )
 
 
 def _metadata(recipe: Recipe, backbone: str, *, ranks: bool) -> dict[str, Any]:

@@ -1,56 +1,37 @@
 """Language models as cross-encoders: the log-odds of an answer, however they are read, trained and exported."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from pair_toys import SIZES, marked_rows, pairs_of_lengths
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from pair_toys import marked_rows, pairs_of_lengths, save_language
 
 from embedtrain.encoding.cross_encoder import CrossEncoder
 from embedtrain.encoding.pair_scorers import detect_kind
 from embedtrain.errors import UserError
 from embedtrain.models.chunking import Execution
+from embedtrain.models.cross_encoder.answers import chat_template
 from embedtrain.models.cross_encoder.build import build_cross_encoder, load_cross_encoder
 from embedtrain.models.cross_encoder.config import CrossEncoderConfig
+from embedtrain.models.dense.layout import CONTRACT_FILE
 from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.workflows.train import train
 
-TEMPLATE = "<|user|>Query: {query}\nDocument: {document}<|end|><|answer|>"
-PAIRS = pairs_of_lengths((1, 1), (5, 3), (2, 9), (7, 7))
-SHORT = PAIRS[:3]  # which no limit cuts
+TEMPLATE = "<|user|>Query: {query} \nDocument: {document}<|end|><|answer|>"
+JOINED = TEMPLATE.replace(" \n", "\n")
+PAIRS = [("cats?", "all (day)."), *pairs_of_lengths((1, 1), (5, 3), (2, 9), (7, 7))]
+SHORT = PAIRS[:4]  # which no limit cuts
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["tied", "untied"])
+@pytest.fixture(scope="module", params=["tied", "untied"])
 def language(request, tmp_path_factory):
-    """A tiny Llama with a byte-level vocabulary that knows yes and no, whose padding ends its texts."""
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
+    """A tiny Llama; the untied one reads as Qwen does, which joins a sign with a following line break."""
+    is_tied = request.param == "tied"
     folder = tmp_path_factory.mktemp("language")
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    marks = ["<|user|>", "<|end|>", "<|answer|>"]
-    trainer = trainers.BpeTrainer(
-        vocab_size=320,
-        special_tokens=[AddedToken(one, special=True) for one in marks],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(["yes no yes no the red cat sleeps"] * 4, trainer)
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<|end|>", eos_token="<|end|>"
-    ).save_pretrained(folder)
-    torch.manual_seed(1)
-    sizes = SIZES | {"vocab_size": 320, "max_position_embeddings": 256, "num_key_value_heads": 2}
-    model = LlamaForCausalLM(LlamaConfig(**sizes, tie_word_embeddings=request.param))
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.ndim > 1:
-                weight.normal_(0, 0.2)
-    model.save_pretrained(folder)
-    return str(folder)
+    return str(save_language(folder, is_tied=is_tied, joins=not is_tied))
 
 
 def opened(folder, **settings):
@@ -125,12 +106,41 @@ def test_adapters_are_trained_and_the_export_scores_alike_in_sentence_transforme
     assert again.contract.answers == before.contract.answers
 
 
+def test_a_recipe_changes_one_answer_of_a_folder_and_keeps_the_other(run):
+    stated = load_cross_encoder(str(run.model))
+    yes, no = stated.contract.answers
+    other = stated.tokenizer.convert_tokens_to_ids("a")
+    for words, expected in [
+        ({"no_word": "a"}, (yes, other)),
+        ({"no_word": ""}, (yes,)),
+        ({"yes_word": "a"}, (other, no)),
+    ]:
+        config = CrossEncoderConfig(kind="cross_encoder", backbone=str(run.model), **words)
+        found = build_cross_encoder(config, torch.device("cpu"))
+        assert found.contract.answers == expected
+
+
+def test_the_card_of_an_export_says_who_writes_the_template_and_what_scores_alike(run):
+    card = (run.model / "README.md").read_text()
+    assert "which puts the template below around both texts by itself" in card
+    assert "give them both texts in the template" not in card
+    assert "queries of at most 32 tokens in pairs of at most 128" in card
+
+
+def test_answers_that_only_sentence_transformers_describes_are_no_encoder(run, tmp_path):
+    folder = Path(shutil.copytree(run.model, tmp_path / "theirs"))
+    (folder / CONTRACT_FILE).unlink()
+    with pytest.raises(UserError, match=r"scores by its answers.*--as yes_no"):
+        detect_kind(str(folder))
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"template": None}, "model.template is missing"),
         ({"yes_word": "elephant"}, "model.yes_word is not one token"),
         ({"yes_word": "no"}, "is the same token"),
+        ({"yes_word": ""}, "model.yes_word is not one token"),
         ({"template": "{query}"}, "must hold {query} and then {document}"),
         ({"length": 8}, "leaves nothing for a document"),
     ],
@@ -144,3 +154,34 @@ def test_what_does_not_fit_is_one_line(settings, words, language):
     }
     with pytest.raises(UserError, match=words):
         build_cross_encoder(CrossEncoderConfig(**(config | settings)), torch.device("cpu"))
+
+
+def test_a_template_that_the_tokenizer_joins_with_a_text_is_refused_before_training(tmp_path):
+    config = {"kind": "cross_encoder", "scorer": "yes_no", "template": JOINED}
+    folders = [tmp_path / "joins", tmp_path / "keeps"]
+    for folder in folders:
+        folder.mkdir()
+        save_language(folder, is_tied=True, joins=folder.name == "joins")
+    joins, keeps = (CrossEncoderConfig(**config, backbone=str(folder)) for folder in folders)
+    with pytest.raises(
+        UserError, match=r"joined by the tokenizer with texts such as 'a\.'.*a space"
+    ):
+        build_cross_encoder(joins, torch.device("cpu"))
+    assert build_cross_encoder(keeps, torch.device("cpu")).contract.template == JOINED
+
+
+def test_the_template_of_the_recipe_is_not_joined_with_texts(tmp_path):
+    save_language(tmp_path, is_tied=True, joins=True)
+    settings = load_recipe("rerank/llm").model.model_copy(update={"backbone": str(tmp_path)})
+    model = build_cross_encoder(settings, torch.device("cpu"))
+    assert model.contract.template == settings.template
+
+
+@pytest.mark.parametrize("mark", ["\U0001f50e", "\u00e9", 'a "quoted" \\ line\n'])
+def test_a_chat_template_writes_the_very_template(mark):
+    from jinja2 import Template
+
+    template = f"{mark}{{query}}{mark}{{document}}{mark}"
+    messages = [{"role": "query", "content": "one"}, {"role": "document", "content": "two"}]
+    found = Template(chat_template(template), keep_trailing_newline=True).render(messages=messages)
+    assert found == f"{mark}one{mark}two{mark}"

@@ -8,7 +8,8 @@ from objective_toys import number
 from pair_toys import FAMILIES, pairs_of_lengths, save_classifier
 
 from embedtrain.models.chunking import Execution
-from embedtrain.models.cross_encoder.build import load_cross_encoder
+from embedtrain.models.cross_encoder.build import build_cross_encoder, load_cross_encoder
+from embedtrain.models.cross_encoder.config import CrossEncoderConfig
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.objectives.rank_net import RankNet
 from embedtrain.types import Relevance, RetrievalBatch
@@ -45,6 +46,14 @@ def logits_of_transformers(folder, pairs):
     else:
         inputs = tokenizer(list(queries), list(documents), padding=True, return_tensors="pt")
     return model(**inputs).logits[:, 0]
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+def test_a_short_length_is_no_unknown_head(family, folder_of):
+    config = CrossEncoderConfig(
+        kind="cross_encoder", backbone=folder_of(family), length=8, query_length=2
+    )
+    assert build_cross_encoder(config, torch.device("cpu")).contract.pair_length == 8
 
 
 @pytest.mark.parametrize("packing", ["auto", "padded"])

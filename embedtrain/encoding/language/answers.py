@@ -152,8 +152,10 @@ def read_answers(path: Path) -> Mapping[str, str]:
     """
     found: dict[str, str] = {}
     with reading(path):
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # texts may hold other ends of lines
     for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         with reading(f"{path}:{number}"):
             row = json.loads(line)
         both = [row.get(name) if isinstance(row, dict) else None for name in ("query", "answer")]

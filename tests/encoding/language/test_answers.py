@@ -6,7 +6,7 @@ import pytest
 import torch
 from language_toys import whole
 
-from embedtrain.encoding.language.answers import AnswerLikelihood, Attributed
+from embedtrain.encoding.language.answers import AnswerLikelihood, Attributed, read_answers
 from embedtrain.encoding.language.attribution import attribute, masks_for
 from embedtrain.encoding.language.settings import LanguageSettings
 from embedtrain.errors import UserError
@@ -107,6 +107,13 @@ def test_answers_that_are_not_there_are_refused(model, tmp_path, content, mistak
     settings = LanguageSettings(answers=None if content is None else str(path))
     with pytest.raises(UserError, match=mistake):
         AnswerLikelihood(model, settings).logits(PAIRS)
+
+
+def test_a_line_ends_at_a_newline_only(tmp_path):
+    path, answer = tmp_path / "answers.jsonl", "one\u2028two\u0085three"
+    row = json.dumps({"query": "a", "answer": answer}, ensure_ascii=False)
+    path.write_text(f"{row}\n\n", encoding="utf-8")
+    assert read_answers(path) == {"a": answer}
 
 
 def test_the_key_changes_with_the_answers_and_the_attribution(model, settings, tmp_path):

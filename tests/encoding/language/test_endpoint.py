@@ -11,6 +11,7 @@ from embedtrain.encoding.language import endpoint
 from embedtrain.encoding.language.settings import EndpointSettings, LanguageSettings
 from embedtrain.encoding.pair_scorers import PairScorer, open_pair_scorer
 from embedtrain.errors import UserError
+from embedtrain.redaction import redact
 from embedtrain.workflows import score as workflow
 from embedtrain.workflows.score import score
 
@@ -92,6 +93,26 @@ def test_what_does_not_pass_ends_in_one_line(faults, asked, mistake, monkeypatch
     assert SECRET not in str(caught.value)
 
 
+def test_a_key_is_sent_without_the_newline_behind_it(monkeypatch):
+    monkeypatch.setenv(endpoint.KEY, f"{SECRET}\n")
+    with CompletionsStub(odds) as stub:
+        open_pair_scorer(stub.url, kind="yes_no").logits(PAIRS)
+    assert set(stub.keys) == {f"Bearer {SECRET}"}
+    assert redact(f"no {SECRET}!") == "no ***!"
+
+
+@pytest.mark.parametrize("key", [f"{SECRET}\nnext", f"{SECRET}\x7f", f"{SECRET}\u2019"])
+def test_a_key_that_cannot_be_sent_is_refused_unshown(key, monkeypatch):
+    monkeypatch.setenv(endpoint.KEY, key)
+    with CompletionsStub(odds) as stub:
+        with pytest.raises(
+            UserError, match=f"{endpoint.KEY} holds characters that cannot"
+        ) as caught:
+            open_pair_scorer(stub.url, kind="yes_no")
+        assert stub.asked == []
+    assert SECRET not in str(caught.value)
+
+
 def test_an_address_that_nobody_listens_at_is_a_line(monkeypatch):
     with CompletionsStub(odds) as stub:
         url = stub.url
@@ -144,13 +165,38 @@ def test_an_answer_that_is_not_listed_is_a_little_rarer_than_those_listed():
     assert scorer.describe()["answers_not_listed"] == 1
 
 
+def test_a_published_template_brings_its_answers():
+    reply = {"能": -0.2, "不能": -2.0, "Yes": -5.0, "No": -6.0}
+    with CompletionsStub(lambda path, body: listed(path, reply)) as stub:
+        scorer = open_pair_scorer(
+            f"{stub.url}/completions", kind="yes_no", language=LanguageSettings(template="d2llm")
+        )
+        assert scorer.logits(PAIRS) == pytest.approx([1.8] * 3)
+    assert (scorer.describe()["yes"], scorer.describe()["no"]) == ("能", "不能")
+
+
+def test_the_key_changes_with_the_address():
+    with CompletionsStub(odds) as one, CompletionsStub(odds) as other:
+        first, second, again = (
+            open_pair_scorer(stub.url, kind="yes_no").key() for stub in (one, other, one)
+        )
+    assert first == again != second
+
+
 @pytest.mark.parametrize(
     ("url", "kind", "settings", "mistake"),
     [
         ("http://me:word@127.0.0.1/v1", "yes_no", {}, "holds a password"),
+        ("http://localhost:abc/v1", "yes_no", {}, "is no address; got .Invalid port"),
+        ("http:///v1", "yes_no", {}, "is no address; got 'no host'"),
         ("http://127.0.0.1/v1", None, {}, "--as must be yes_no or likelihood for an address"),
         ("http://127.0.0.1/v1", "encoder", {}, "--as must be yes_no or likelihood for an address"),
         ("STUB", "yes_no", {"yes": "Yes", "no": "yes "}, "are alike, or empty"),
+        ("STUB", "yes_no", {"yes": "Yes"}, "--yes is given without --no"),
+        ("STUB", "yes_no", {"no": "No"}, "--no is given without --yes"),
+        ("STUB", "yes_no", {"yes": "Yes", "no": ""}, "--no is empty.*an address"),
+        ("STUB", "yes_no", {"template": "bge_gemma"}, "--no is empty.*an address"),
+        ("STUB", "yes_no", {"centre": True}, "--centre is not offered for an address"),
         ("STUB", "yes_no", {"template": "only {query}"}, r"must hold \{query\} and \{document\}"),
         ("STUB", "likelihood", {"template": "{query} {document}"}, r"must end with \{query\}"),
         ("STUB", "likelihood", {"normalize": "pmi"}, "--normalize is not offered for an address"),

@@ -86,9 +86,12 @@ class EndpointScorer(ABC):
     def describe(self) -> dict[str, object]:
         """Return what the scores came from, and what was spent; without the address."""
         return {
-            "kind": self.kind, "served_name": self.endpoint.name, "template": self.text,
-            "spent": self.endpoint.spent(),
+            "kind": self.kind, "served_name": self.endpoint.name, "template": self.text, **self.tally(),
         }  # fmt: skip
+
+    def tally(self) -> dict[str, object]:
+        """Return the part of the description that grows with the work, numbers all."""
+        return {"spent": self.endpoint.spent()}
 
     def ask(
         self, bodies: Sequence[Mapping[str, object]], pairs: Sequence[tuple[str, str]]
@@ -165,10 +168,11 @@ class EndpointYesNo(EndpointScorer):
     def describe(self) -> dict[str, object]:
         """Return what the scores came from, and what was spent."""
         yes, no = self.words
-        return {
-            **super().describe(), "yes": yes, "no": no, "scale": "log_odds",
-            "answers_not_listed": self.missing,
-        }  # fmt: skip
+        return {**super().describe(), "yes": yes, "no": no, "scale": "log_odds"}
+
+    def tally(self) -> dict[str, object]:
+        """Return what was spent, and how many pairs lacked an answer."""
+        return {**super().tally(), "answers_not_listed": self.missing}
 
     def _body(self, pair: tuple[str, str]) -> dict[str, object]:
         common: dict[str, object] = {"max_tokens": 1, "temperature": 0}

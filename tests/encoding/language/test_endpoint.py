@@ -2,6 +2,7 @@
 
 import json
 import math
+from unittest.mock import Mock
 
 import pytest
 from completions_stub import CompletionsStub, echoed, listed
@@ -220,6 +221,21 @@ def test_requests_keep_to_their_rate(monkeypatch):
     assert waits == [0, 2, 4, 6]
 
 
+def test_the_bill_is_there_before_the_scores_have_their_name(pairs, tmp_path, monkeypatch):
+    rows, out = SourceConfig(path=str(pairs), limit=3), tmp_path / "scored.jsonl"
+    settings = LanguageSettings(endpoint=EndpointSettings(price=1000.0))
+    with CompletionsStub(odds) as stub:
+        with monkeypatch.context() as patch:
+            patch.setattr(workflow, "finish", Mock(side_effect=OSError("gone")))
+            with pytest.raises(UserError, match="gone"):
+                score(stub.url, rows, out, kind="yes_no", language=settings)
+        first = json.loads((tmp_path / "scored.teacher.json").read_text())
+        score(stub.url, rows, out, kind="yes_no", language=settings)
+    told = json.loads((tmp_path / "scored.teacher.json").read_text())
+    assert told["spent"]["cost"] == pytest.approx(2 * first["spent"]["cost"])
+    assert told["spent"]["requests"] == len(stub.asked) == 12
+
+
 def test_a_scoring_that_the_server_ends_goes_on_and_tells_what_it_spent(
     pairs, tmp_path, monkeypatch
 ):
@@ -243,8 +259,10 @@ def test_a_scoring_that_the_server_ends_goes_on_and_tells_what_it_spent(
         before = len(stub.asked)
         score(stub.url, rows, out, kind="yes_no")
         assert len(stub.asked) - before == whole - 16
+        answered = len(stub.asked) - whole - 1
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     told = (tmp_path / "scored.teacher.json").read_text()
-    assert json.loads(told)["spent"]["requests"] == 4
+    assert json.loads(told)["spent"]["requests"] == answered > whole  # with those of the lost block
+    assert (json.loads(told)["pairs"], json.loads(told)["answers_not_listed"]) == (20, 0)
     for file in tmp_path.iterdir():
         assert SECRET not in file.read_text()

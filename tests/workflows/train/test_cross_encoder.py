@@ -101,12 +101,13 @@ def test_servers_take_the_folder_for_a_reranker(run):
     assert "only the order" in card
 
 
-@pytest.mark.parametrize(("length", "told"), [(7, 1), (32, 0)])
-def test_the_end_of_training_tells_how_many_pairs_were_cut(
-    sections, tmp_path, capsys, length, told
-):
+@pytest.mark.parametrize(("times", "told"), [(20, 1), (1, 0)])
+def test_the_end_of_training_tells_how_many_pairs_were_cut(sections, tmp_path, capsys, times, told):
+    path = tmp_path / "rows.jsonl"
+    rows = [row | {"positive": f"{row['positive']} " * times} for row in marked_rows(40, 0)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     changed = sections | {
-        "model": sections["model"] | {"length": length, "query_length": 2},
+        "data": {"sources": [{"path": str(path)}]},
         "trainer": sections["trainer"] | {"steps": 1},
     }
     train(load_recipe(changed), tmp_path / "run")

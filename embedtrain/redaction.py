@@ -20,7 +20,8 @@ def redact(text: str) -> str:
     These are the values of environment variables that are named like secrets, the user and password in URLs,
     and words in the form of access tokens.
     """
-    for name, value in os.environ.items():
+    for name, padded in os.environ.items():
+        value = padded.strip()  # a secret is sent without what surrounds it
         if len(value) >= SHORTEST and SECRET_NAME.search(name.upper()):
             text = text.replace(value, HIDDEN)
     return LOOKS_SECRET.sub(HIDDEN, IN_URL.sub(rf"\1{HIDDEN}@", text))

@@ -16,6 +16,7 @@ from embedtrain.data.gram import gram_of
 from embedtrain.data.readers.rows import GRAM_NAME
 from embedtrain.data.sources import open_source
 from embedtrain.encoding.language.endpoint import is_endpoint
+from embedtrain.encoding.language.endpoint_scorers import EndpointScorer
 from embedtrain.encoding.language.settings import LanguageScorer, LanguageSettings
 from embedtrain.encoding.language.yes_no import YesNo
 from embedtrain.encoding.pair_scorers import (
@@ -26,7 +27,7 @@ from embedtrain.encoding.pair_scorers import (
 )
 from embedtrain.encoding.shards import Shard
 from embedtrain.errors import UserError
-from embedtrain.files import default_cache, finish, write_file, write_json
+from embedtrain.files import default_cache, finish, write_json
 from embedtrain.leftovers import fitting
 from embedtrain.locks import owns
 from embedtrain.mining.sources import encode_task
@@ -34,9 +35,10 @@ from embedtrain.mining.task import MiningTask
 from embedtrain.models.build import load_encoder
 from embedtrain.outside import writing
 from embedtrain.precision import Precision
-from embedtrain.progress import progress_bar
+from embedtrain.progress import console, progress_bar
 from embedtrain.redaction import redact
 from embedtrain.stopping import SAME_COMMAND, going_on
+from embedtrain.workflows.scored_so_far import Tally, added, begin, mark_done
 
 EXAMPLES_PER_BLOCK = 256
 EXAMPLES_PER_LANGUAGE_BLOCK = 16
@@ -68,6 +70,8 @@ class Teacher:
     """Rows that are scored and written at once."""
     describe: Callable[[], Mapping[str, object]] | None = None
     """Tells, at the end, what a reader of the scores should know of a language model."""
+    tally: Callable[[], Tally] = dict
+    """Counts what this process has done; a file that several processes wrote tells their sum."""
 
 
 @going_on(SAME_COMMAND)
@@ -116,9 +120,12 @@ def score(
         )
         opened = open_scorer(scorer, batch_size, gram=gram)
     fingerprint = hashlib.sha256(f"{source.fingerprint}\n{opened.key}".encode()).hexdigest()
-    rows = _write(opened, source, output, fingerprint)
-    if opened.describe is not None:
-        write_json(output.with_suffix(ORIGIN), {"teacher": redact(teacher), **opened.describe()})
+    rows, tally = _write(opened, source, output, fingerprint, teacher)
+    if tally.get("cut_documents"):
+        console.print(
+            f"Documents were longer than the teacher reads, and cut: {tally['cut_documents']:,} times "
+            f"for {tally['pairs']:,} pairs"
+        )
     return rows
 
 
@@ -134,25 +141,35 @@ def _wants_gram(teacher: str, kind: ScorerKind, language: LanguageSettings | Non
     return True
 
 
-def _write(teacher: Teacher, source: Source, output: Path, fingerprint: str) -> int:
-    """Score block after block into a file that gets its name at the end; return the number of rows."""
+def _write(
+    teacher: Teacher, source: Source, output: Path, fingerprint: str, name: str
+) -> tuple[int, Tally]:
+    """Score block after block into a file that gets its name at the end; return the number of rows and the tally."""
     partial, mark = (
         output.with_name(fitting(output.stem, end)) for end in (".partial", ".fingerprint")
     )
-    num_done = _begin(partial, mark, fingerprint, teacher.block)
+    num_done, before = begin(partial, mark, fingerprint, teacher.block)
     examples = islice(source.examples(), num_done, None)
     with progress_bar("Scoring", source.length) as advance:
         advance(num_done)
         while block := list(islice(examples, teacher.block)):
-            lines = "".join(_lines(block, _checked(teacher.score(block), source.place, num_done)))
+            try:
+                scores = teacher.score(block)
+            finally:  # what was asked is paid for, even if its rows are lost
+                mark_done(mark, fingerprint, added(before, teacher.tally()))
+            lines = "".join(_lines(block, _checked(scores, source.place, num_done)))
             with writing(output, cure=CURE), partial.open("ab") as file:
                 file.write(lines.encode())
             num_done += len(block)
             advance(len(block))
+    tally = added(before, teacher.tally())
+    if teacher.describe is not None:
+        origin = {"teacher": redact(name), **teacher.describe(), **tally}
+        write_json(output.with_suffix(ORIGIN), origin)
     with writing(output):
         finish(partial, output)
         mark.unlink()
-    return num_done
+    return num_done, tally
 
 
 def open_scorer(scorer: PairScorer, batch_size: int, *, gram: bool = False) -> Teacher:
@@ -177,11 +194,17 @@ def open_scorer(scorer: PairScorer, batch_size: int, *, gram: bool = False) -> T
                 begin = end
         return found
 
+    def tally() -> Tally:
+        work = scorer.work
+        spent = scorer.tally() if isinstance(scorer, EndpointScorer) else {}
+        return {"pairs": work.pairs, "cut_documents": work.cut_documents, **spent}
+
     if isinstance(scorer, LanguageScorer):
         block = EXAMPLES_PER_LANGUAGE_BLOCK
         key = f"{scorer.key()} {block}{' gram' if gram else ''}"
-        return Teacher(score_lists, key, block, scorer.describe)
-    return Teacher(score_examples, f"{scorer.key()} {batch_size}", EXAMPLES_PER_BLOCK)
+        return Teacher(score_lists, key, block, scorer.describe, tally)
+    key = f"{scorer.key()} {batch_size}"
+    return Teacher(score_examples, key, EXAMPLES_PER_BLOCK, tally=tally)
 
 
 def open_encoder(
@@ -247,24 +270,3 @@ def _checked(judged: list[Judged], place: str, num_done: int) -> list[Judged]:
                 got=own.scores.tolist(), cure="Use another --precision, or another teacher",
             )  # fmt: skip
     return judged
-
-
-def _begin(partial: Path, mark: Path, fingerprint: str, block: int) -> int:
-    """Return how many rows are done; what a kill left behind the last whole block is cut off.
-
-    Blocks are whole because the bits of a score may depend on the pairs it was computed with.
-    """
-    if partial.is_file() and mark.is_file() and mark.read_text("utf-8") == fingerprint:
-        with partial.open("rb") as file:
-            offsets, size = [0], 0
-            for line in file:
-                size += len(line)
-                if line.endswith(b"\n"):
-                    offsets.append(size)
-        whole = (len(offsets) - 1) // block * block
-        with partial.open("r+b") as file:
-            file.truncate(offsets[whole])
-        return whole
-    write_file(mark, fingerprint)
-    write_file(partial, b"")
-    return 0

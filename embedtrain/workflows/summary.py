@@ -5,6 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from embedtrain.files import write_json
+from embedtrain.models.cross_encoder.encoder import CrossEncoderModel
+from embedtrain.models.text_model import TextModel
+from embedtrain.progress import console
 from embedtrain.recipe.run_files import read_summary
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.training.ranks.processes import own_shard
@@ -28,3 +31,12 @@ def add_seconds(run: RunFolder, part: str, seconds: float) -> None:
     """Add to the seconds of a part of the run."""
     known = read_summary(run).get("seconds", {})
     note(run, seconds=known | {part: round(known.get(part, 0) + seconds, 1)})
+
+
+def tell_cut(model: TextModel) -> None:
+    """Say how many pairs of a cross-encoder did not fit, once they are trained on; the first rank does."""
+    if isinstance(model, CrossEncoderModel) and model.num_cut and own_shard().is_first:
+        share = model.num_cut / model.num_joined
+        console.print(
+            f"{share:.1%} of the pairs were longer than model.length: their documents were cut"
+        )

@@ -65,7 +65,7 @@ from embedtrain.workflows.prepare import (
 )
 from embedtrain.workflows.pretrain import begin_pretraining, resume_pretraining, run_pretraining
 from embedtrain.workflows.refresh import RefreshedBatches
-from embedtrain.workflows.summary import add_seconds, note, timed
+from embedtrain.workflows.summary import add_seconds, note, tell_cut, timed
 from embedtrain.workflows.validation import validating
 
 
@@ -236,6 +236,7 @@ def _fit(
     console.print(f"Training {num_steps - start.step:,} steps of {config.batch_size} queries")
     with within(plan):
         fit(module, stream, config, start=start, places=run.places, callbacks=callbacks)
+    tell_cut(model)
 
 
 def rows_of_steps(recipe: Recipe, sizes: Sequence[int]) -> int:

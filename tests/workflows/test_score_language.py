@@ -154,3 +154,22 @@ def test_the_command_says_how_a_language_model_is_asked(language_model, pairs, t
     assert (origin["yes"], origin["no"]) == ("good", "bad")
     assert "Find cats" in origin["template"]
     assert "teacher_gram" in json.loads((tmp_path / "scored.jsonl").read_text().splitlines()[0])
+
+
+def test_cut_documents_are_told_once_and_over_all_processes(
+    language_model, rows, tmp_path, capsys, monkeypatch
+):
+    out, settings = tmp_path / "out.jsonl", LanguageSettings(length=70, template="passage")
+    score(language_model, rows, tmp_path / "whole.jsonl", kind="likelihood", language=settings)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "longer than" in line]
+    assert len(lines) == 1
+
+    def work():
+        signal_on_call(Likelihood, "logits", 3)
+        score(language_model, rows, out, kind="likelihood", language=settings)
+
+    assert fork(work).returncode == -signal.SIGKILL
+    score(language_model, rows, out, kind="likelihood", language=settings)
+    assert lines[0] in capsys.readouterr().err.splitlines()
+    score(language_model, rows, tmp_path / "long.jsonl", kind="likelihood")
+    assert "longer than" not in capsys.readouterr().err

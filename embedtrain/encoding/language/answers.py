@@ -8,14 +8,14 @@ Source: Li et al. (2023), UDR, https://arxiv.org/abs/2305.04320.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from itertools import groupby
+from itertools import compress, groupby
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64
 
 from embedtrain.encoding.language.attribution import attribute, masks_for
-from embedtrain.encoding.language.prompts import open_prompt
+from embedtrain.encoding.language.prompts import open_prompt, token_ids
 from embedtrain.encoding.language.reader import Reader, with_own_ends
 from embedtrain.encoding.language.settings import LanguageSettings
 from embedtrain.encoding.pair_work import PairWork
@@ -105,7 +105,8 @@ class AnswerLikelihood:
 class Attributed(AnswerLikelihood):
     """Scores the documents of a query by what each adds to the likelihood of its answer.
 
-    Pairs of one query that follow one another are a list: a score depends on the others of its list.
+    Pairs of one query that follow one another are a list: a score depends on the others of its list. Where a list
+    is longer than what is read, its long documents are cut alike.
     """
 
     kind = "attribution"
@@ -128,20 +129,52 @@ class Attributed(AnswerLikelihood):
         """Score pairs by what the document adds, in nats per token of the answer."""
         if not pairs:
             return np.empty(0)
-        groups = [list(own) for _, own in groupby(pairs, key=lambda pair: pair[0])]
-        sets = [masks_for(self.attribution, len(group)) for group in groups]
+        groups = [
+            self._cut_alike(query, [document for _, document in own])
+            for query, own in groupby(pairs, key=lambda pair: pair[0])
+        ]
+        sets = [masks_for(self.attribution, len(documents)) for _, documents in groups]
         contexts = [
-            (group[0][0], BETWEEN.join(_chosen(group, mask)))
-            for group, masks in zip(groups, sets, strict=True)
+            (query, BETWEEN.join(compress(documents, mask)))
+            for (query, documents), masks in zip(groups, sets, strict=True)
             for mask in masks
         ]
         logs = iter(super().logits(contexts).tolist())
+        self.work.pairs += len(pairs) - len(contexts)
         likelihoods = [{mask: next(logs) for mask in masks} for masks in sets]
         return np.concatenate([attribute(self.attribution, one) for one in likelihoods])
 
+    def _cut_alike(self, query: str, documents: list[str]) -> tuple[str, list[str]]:
+        """Cut long documents to one number of tokens, so that all fit together: none is lost for standing last."""
+        tokenizer, prompt = self.model.tokenizer, self.reader.prompt
+        between = len(token_ids(tokenizer, BETWEEN)) * (len(documents) - 1)
+        taken = min(len(token_ids(tokenizer, query)), prompt.query_length)
+        found = tokenizer(documents, add_special_tokens=False, return_offsets_mapping=True)
+        ends = [[end for _, end in offsets] for offsets in found["offset_mapping"]]
+        most = common_length(
+            [len(own) for own in ends], prompt.length - prompt.parts.size - between - taken
+        )
+        if most < 1:
+            raise UserError(
+                "--length", f"leaves nothing for {len(documents)} documents", got=prompt.length,
+                cure="Raise it",
+            )  # fmt: skip
+        self.work.cut_documents += sum(len(own) > most for own in ends)
+        return query, [
+            text[: own[most - 1]] if len(own) > most else text
+            for text, own in zip(documents, ends, strict=True)
+        ]
 
-def _chosen(group: Sequence[tuple[str, str]], mask: Sequence[bool]) -> list[str]:
-    return [document for (_, document), stands in zip(group, mask, strict=True) if stands]
+
+def common_length(sizes: Sequence[int], room: int) -> int:
+    """Return to how many tokens texts must be cut for all to fit; those that are shorter leave theirs to others."""
+    ordered = sorted(sizes)
+    for number, size in enumerate(ordered):
+        share = room // (len(ordered) - number)
+        if size > share:
+            return share
+        room -= size
+    return max(1, ordered[-1])
 
 
 def read_answers(path: Path) -> Mapping[str, str]:
@@ -152,8 +185,10 @@ def read_answers(path: Path) -> Mapping[str, str]:
     """
     found: dict[str, str] = {}
     with reading(path):
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # texts may hold other ends of lines
     for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         with reading(f"{path}:{number}"):
             row = json.loads(line)
         both = [row.get(name) if isinstance(row, dict) else None for name in ("query", "answer")]

@@ -37,12 +37,13 @@ class Endpoint:
         route: Where requests go if the address does not say.
 
     Raises:
-        UserError: If the address holds a password, or cannot be reached.
+        UserError: If the address is none, holds a password, or cannot be reached, or the key cannot be sent.
     """
 
     def __init__(self, url: str, settings: EndpointSettings, *, route: str) -> None:
         if "@" in url.partition("://")[2].partition("/")[0]:
             raise UserError(redact(url), "holds a password", cure=f"Give the key in {KEY}")
+        refuse_malformed(url)
         address = url.rstrip("/")
         said = next((one for one in ROUTES if address.endswith(one)), None)
         self.base = address.removesuffix(said or "")
@@ -51,9 +52,7 @@ class Endpoint:
         self.requests = self.retries = self.prompt_tokens = self.completion_tokens = 0
         self._lock = threading.Lock()
         self._next = 0.0
-        key = os.environ.get(KEY)
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._client = httpx.Client(headers=headers, timeout=TIMEOUT_SECONDS)
+        self._client = httpx.Client(headers=_with_key(), timeout=TIMEOUT_SECONDS)
         self.name = settings.served_name or self._first_model()
 
     def ask(self, bodies: Sequence[Mapping[str, object]]) -> list[Answer]:
@@ -142,6 +141,30 @@ class Endpoint:
 def is_endpoint(path: str) -> bool:
     """Whether a model is an address."""
     return path.startswith(("http://", "https://"))
+
+
+def refuse_malformed(url: str) -> None:
+    """Refuse what no request can be sent to.
+
+    Raises:
+        UserError: If it is so.
+    """
+    try:
+        problem = "" if httpx.URL(url).host else "no host"
+    except httpx.InvalidURL as error:
+        problem = str(error)
+    if problem:
+        cure = "Write it as http://HOST:PORT/v1"
+        raise UserError(redact(url), "is no address", got=problem, cure=cure)
+
+
+def _with_key() -> dict[str, str]:
+    """Return the header that holds the key; files and pipes leave a newline behind it, which no header may hold."""
+    key = os.environ.get(KEY, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        cure = "Set it again, without quotes and line breaks"
+        raise UserError(KEY, "holds characters that cannot be sent", cure=cure)
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _asked_for(answer: httpx.Response) -> float:

@@ -20,6 +20,7 @@ from embedtrain.encoding.language.prompts import (
     FLAG,
     PLACES,
     QUESTION,
+    answer_forms,
     filled_instruction,
     read_template,
 )
@@ -68,11 +69,12 @@ class EndpointScorer(ABC):
         """Score pairs."""
 
     def key(self) -> str:
-        """Return a hash of what is known of the model: its name, and what it is asked."""
+        """Return a hash of what is known of the model: its address and name, and what it is asked."""
         asked = self.settings.model_dump(exclude={"endpoint"})
         characters = self.settings.endpoint.characters
         identity = [
             self.kind,
+            self.endpoint.base,  # one name may stand for other weights elsewhere
             self.endpoint.name,
             self.endpoint.route,
             self.text,
@@ -84,9 +86,12 @@ class EndpointScorer(ABC):
     def describe(self) -> dict[str, object]:
         """Return what the scores came from, and what was spent; without the address."""
         return {
-            "kind": self.kind, "served_name": self.endpoint.name, "template": self.text,
-            "spent": self.endpoint.spent(),
+            "kind": self.kind, "served_name": self.endpoint.name, "template": self.text, **self.tally(),
         }  # fmt: skip
+
+    def tally(self) -> dict[str, object]:
+        """Return the part of the description that grows with the work, numbers all."""
+        return {"spent": self.endpoint.spent()}
 
     def ask(
         self, bodies: Sequence[Mapping[str, object]], pairs: Sequence[tuple[str, str]]
@@ -118,7 +123,15 @@ class EndpointYesNo(EndpointScorer):
 
     def __init__(self, url: str, settings: LanguageSettings) -> None:
         super().__init__(url, "yes_no", settings)
-        self.words = (settings.yes or "Yes", settings.no or "No")
+        if settings.centre:
+            cure = "Leave it out, or use the model's folder"
+            raise UserError("--centre", "is not offered for an address", cure=cure)
+        self.words = answer_forms(settings)[0]
+        if not self.words[1]:
+            raise UserError(
+                "--no", "is empty: an address gives no logits, only odds", got=self.words,
+                cure="Give --yes and --no",
+            )  # fmt: skip
         if _form(self.words[0]) == _form(self.words[1]) or not all(map(_form, self.words)):
             raise UserError(
                 "--yes and --no", "are alike, or empty", got=self.words, cure="Give two words"
@@ -155,10 +168,11 @@ class EndpointYesNo(EndpointScorer):
     def describe(self) -> dict[str, object]:
         """Return what the scores came from, and what was spent."""
         yes, no = self.words
-        return {
-            **super().describe(), "yes": yes, "no": no, "scale": "log_odds",
-            "answers_not_listed": self.missing,
-        }  # fmt: skip
+        return {**super().describe(), "yes": yes, "no": no, "scale": "log_odds"}
+
+    def tally(self) -> dict[str, object]:
+        """Return what was spent, and how many pairs lacked an answer."""
+        return {**super().tally(), "answers_not_listed": self.missing}
 
     def _body(self, pair: tuple[str, str]) -> dict[str, object]:
         common: dict[str, object] = {"max_tokens": 1, "temperature": 0}

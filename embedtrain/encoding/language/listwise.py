@@ -142,11 +142,12 @@ class Listwise:
         """
         tokenizer = self.model.tokenizer
         before, after = self.text.split(PLACES[1])
-        end = token_ids(tokenizer, after)
         found, heads = [], []
         for query, documents in asked:
             kept = tokenizer.decode(token_ids(tokenizer, query)[: self.query_length])
-            head = token_ids(tokenizer, before.replace(PLACES[0], kept))
+            head, end = (
+                token_ids(tokenizer, part.replace(PLACES[0], kept)) for part in (before, after)
+            )
             names = [
                 token_ids(tokenizer, f"\n[{letter}]")
                 for letter in ascii_uppercase[: len(documents)]

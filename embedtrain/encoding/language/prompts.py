@@ -22,6 +22,7 @@ from embedtrain.contract.pairs import (
     without_spaces,
 )
 from embedtrain.contract.texts import join_texts
+from embedtrain.encoding.language.settings import LanguageSettings
 from embedtrain.errors import UserError
 from embedtrain.packed import Texts
 
@@ -75,6 +76,8 @@ ANSWERS = {
     "d2llm_similarity": ("是", "不是"),
 }
 """What the models of these protocols answer."""
+FORMS = (("Yes", "No"), ("yes", "no"), (" Yes", " No"), (" yes", " no"))
+"""Answers to a question of ours, of which a model may prefer any."""
 PLACES = ("{query}", "{document}")
 FLAG = "--template"
 
@@ -162,6 +165,24 @@ def open_prompt(
     parts = parts_of_template(tokenizer, without_spaces(text), FLAG, any_order=True)
     refuse_no_room(parts, length=length, query_length=query_length)
     return Prompt(text, tokenizer, parts, (spaces[0], spaces[1]), length, query_length)
+
+
+def answer_forms(settings: LanguageSettings) -> Sequence[tuple[str, str]]:
+    """Return the two answers that are asked for, or several forms of them to choose from.
+
+    Raises:
+        UserError: If one is given without the other.
+    """
+    if settings.yes is None and settings.no is not None:
+        raise UserError("--no", "is given without --yes", got=settings.no, cure="Give both")
+    if settings.yes is None:
+        return (ANSWERS[settings.template],) if settings.template in ANSWERS else FORMS
+    if settings.no is None:
+        raise UserError(
+            "--yes", "is given without --no", got=settings.yes,
+            cure='Give both; --no "" scores by the logit of --yes alone',
+        )  # fmt: skip
+    return ((settings.yes, settings.no),)
 
 
 def has_chat(tokenizer: Any) -> bool:  # noqa: ANN401 - transformers is untyped

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from embedtrain.encoding.language.prompts import ANSWERS, CHAT, Prompt, has_chat, open_prompt
+from embedtrain.encoding.language.prompts import CHAT, Prompt, answer_forms, has_chat, open_prompt
 from embedtrain.encoding.language.reader import Reader, with_ends
 from embedtrain.encoding.language.settings import LanguageSettings
 from embedtrain.encoding.pair_work import PairWork
@@ -16,7 +16,6 @@ from embedtrain.errors import UserError
 from embedtrain.models.language.model import LanguageModel
 from embedtrain.precision import Chosen
 
-FORMS = (("Yes", "No"), ("yes", "no"), (" Yes", " No"), (" yes", " no"))
 EMPTY = ("N/A", "N/A")
 """A pair that says nothing: what a model answers to it, it would answer to anything."""
 LEAST_MASS = 0.1
@@ -137,29 +136,18 @@ class YesNo:
         self, prompt: Prompt, settings: LanguageSettings
     ) -> tuple[tuple[str, str], Answers, float]:
         """Return the answers as words and as tokens, and how much of the first token they hold together."""
-        if settings.yes is None and settings.no is not None:
-            raise UserError("--no", "is given without --yes", got=settings.no, cure="Give both")
-        forms: tuple[tuple[str, str], ...] = FORMS
-        if settings.yes is not None:
-            if settings.no is None:
-                raise UserError(
-                    "--yes", "is given without --no", got=settings.yes,
-                    cure='Give both; --no "" scores by the logit of --yes alone',
-                )  # fmt: skip
-            forms = ((settings.yes, settings.no),)
-        elif settings.template in ANSWERS:
-            forms = (ANSWERS[settings.template],)
         state = self._state_of_nothing()
         logs = self.model.likeliest(state)
         found = []
-        for yes, no in forms:
+        for yes, no in answer_forms(settings):
             answers = Answers(prompt.answer(yes), prompt.answer(no) if no else ())
             refuse_alike((yes, no), answers)
             firsts = {ids[0] for ids in (answers.yes, answers.no) if ids}
             mass = float(sum(logs[entry].exp() for entry in firsts))
             found.append(((yes, no), answers, mass))
         best = max(found, key=lambda one: one[2])
-        if best[2] < LEAST_MASS:
+        # A logit alone means something however rare the answer is; odds of two rare answers do not.
+        if best[1].no and best[2] < LEAST_MASS:
             top = [self.model.tokenizer.decode([entry]) for entry in logs.topk(5).indices.tolist()]
             raise UserError(
                 self.model.path,

@@ -6,7 +6,12 @@ import pytest
 import torch
 from language_toys import whole
 
-from embedtrain.encoding.language.answers import AnswerLikelihood, Attributed
+from embedtrain.encoding.language.answers import (
+    AnswerLikelihood,
+    Attributed,
+    common_length,
+    read_answers,
+)
 from embedtrain.encoding.language.attribution import attribute, masks_for
 from embedtrain.encoding.language.settings import LanguageSettings
 from embedtrain.errors import UserError
@@ -82,6 +87,35 @@ def test_what_a_document_adds_is_seen_by_leaving_it_out(model, settings):
     assert found == pytest.approx(expected, abs=4e-6)
 
 
+def test_long_documents_of_a_list_are_cut_alike(model, settings):
+    scorer = Attributed(model, settings(length=150, attribution="loo"))
+    texts = ["y" * 300, "a cat", "w" * 300]
+    found = scorer.logits([("the dog", text) for text in texts])
+    _, kept = scorer._cut_alike("the dog", texts)
+    # The answer of 10 tokens, the query of 4, three blank lines of 2 each, and the cat.
+    size = (150 - len(" small cat") - len("the dog") - 3 * 2 - len("a cat")) // 2
+    assert [len(text) for text in kept] == [pytest.approx(size, abs=4), 5, len(kept[0])]
+    assert scorer.work.cut_documents == 2 + 2
+    assert scorer.work.pairs == 3
+    contexts = [kept, kept[1:], kept[::2], kept[:2]]
+    logs = [log_of_answer(model, "the dog", "\n\n".join(one)) for one in contexts]
+    assert found == pytest.approx([logs[0] - log for log in logs[1:]], abs=4e-6)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "room", "expected"),
+    [([3, 9, 9], 15, 6), ([3, 5], 8, 5), ([3, 5], 7, 4), ([4, 4], 1, 0), ([0], 9, 1)],
+)
+def test_short_documents_leave_their_room_to_long_ones(sizes, room, expected):
+    assert common_length(sizes, room) == expected
+
+
+def test_a_length_without_room_for_all_documents_is_refused(model, settings):
+    scorer = Attributed(model, settings(length=26))
+    with pytest.raises(UserError, match="--length leaves nothing for 3 documents"):
+        scorer.logits(PAIRS)
+
+
 def test_shapley_values_sum_to_what_all_documents_add(model, settings):
     found = Attributed(model, settings()).logits(PAIRS)
     for n, query in enumerate(ANSWERS):
@@ -107,6 +141,13 @@ def test_answers_that_are_not_there_are_refused(model, tmp_path, content, mistak
     settings = LanguageSettings(answers=None if content is None else str(path))
     with pytest.raises(UserError, match=mistake):
         AnswerLikelihood(model, settings).logits(PAIRS)
+
+
+def test_a_line_ends_at_a_newline_only(tmp_path):
+    path, answer = tmp_path / "answers.jsonl", "one\u2028two\u0085three"
+    row = json.dumps({"query": "a", "answer": answer}, ensure_ascii=False)
+    path.write_text(f"{row}\n\n", encoding="utf-8")
+    assert read_answers(path) == {"a": answer}
 
 
 def test_the_key_changes_with_the_answers_and_the_attribution(model, settings, tmp_path):

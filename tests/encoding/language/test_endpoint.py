@@ -2,6 +2,7 @@
 
 import json
 import math
+from unittest.mock import Mock
 
 import pytest
 from completions_stub import CompletionsStub, echoed, listed
@@ -11,6 +12,7 @@ from embedtrain.encoding.language import endpoint
 from embedtrain.encoding.language.settings import EndpointSettings, LanguageSettings
 from embedtrain.encoding.pair_scorers import PairScorer, open_pair_scorer
 from embedtrain.errors import UserError
+from embedtrain.redaction import redact
 from embedtrain.workflows import score as workflow
 from embedtrain.workflows.score import score
 
@@ -92,6 +94,26 @@ def test_what_does_not_pass_ends_in_one_line(faults, asked, mistake, monkeypatch
     assert SECRET not in str(caught.value)
 
 
+def test_a_key_is_sent_without_the_newline_behind_it(monkeypatch):
+    monkeypatch.setenv(endpoint.KEY, f"{SECRET}\n")
+    with CompletionsStub(odds) as stub:
+        open_pair_scorer(stub.url, kind="yes_no").logits(PAIRS)
+    assert set(stub.keys) == {f"Bearer {SECRET}"}
+    assert redact(f"no {SECRET}!") == "no ***!"
+
+
+@pytest.mark.parametrize("key", [f"{SECRET}\nnext", f"{SECRET}\x7f", f"{SECRET}\u2019"])
+def test_a_key_that_cannot_be_sent_is_refused_unshown(key, monkeypatch):
+    monkeypatch.setenv(endpoint.KEY, key)
+    with CompletionsStub(odds) as stub:
+        with pytest.raises(
+            UserError, match=f"{endpoint.KEY} holds characters that cannot"
+        ) as caught:
+            open_pair_scorer(stub.url, kind="yes_no")
+        assert stub.asked == []
+    assert SECRET not in str(caught.value)
+
+
 def test_an_address_that_nobody_listens_at_is_a_line(monkeypatch):
     with CompletionsStub(odds) as stub:
         url = stub.url
@@ -144,13 +166,38 @@ def test_an_answer_that_is_not_listed_is_a_little_rarer_than_those_listed():
     assert scorer.describe()["answers_not_listed"] == 1
 
 
+def test_a_published_template_brings_its_answers():
+    reply = {"能": -0.2, "不能": -2.0, "Yes": -5.0, "No": -6.0}
+    with CompletionsStub(lambda path, body: listed(path, reply)) as stub:
+        scorer = open_pair_scorer(
+            f"{stub.url}/completions", kind="yes_no", language=LanguageSettings(template="d2llm")
+        )
+        assert scorer.logits(PAIRS) == pytest.approx([1.8] * 3)
+    assert (scorer.describe()["yes"], scorer.describe()["no"]) == ("能", "不能")
+
+
+def test_the_key_changes_with_the_address():
+    with CompletionsStub(odds) as one, CompletionsStub(odds) as other:
+        first, second, again = (
+            open_pair_scorer(stub.url, kind="yes_no").key() for stub in (one, other, one)
+        )
+    assert first == again != second
+
+
 @pytest.mark.parametrize(
     ("url", "kind", "settings", "mistake"),
     [
         ("http://me:word@127.0.0.1/v1", "yes_no", {}, "holds a password"),
+        ("http://localhost:abc/v1", "yes_no", {}, "is no address; got .Invalid port"),
+        ("http:///v1", "yes_no", {}, "is no address; got 'no host'"),
         ("http://127.0.0.1/v1", None, {}, "--as must be yes_no or likelihood for an address"),
         ("http://127.0.0.1/v1", "encoder", {}, "--as must be yes_no or likelihood for an address"),
         ("STUB", "yes_no", {"yes": "Yes", "no": "yes "}, "are alike, or empty"),
+        ("STUB", "yes_no", {"yes": "Yes"}, "--yes is given without --no"),
+        ("STUB", "yes_no", {"no": "No"}, "--no is given without --yes"),
+        ("STUB", "yes_no", {"yes": "Yes", "no": ""}, "--no is empty.*an address"),
+        ("STUB", "yes_no", {"template": "bge_gemma"}, "--no is empty.*an address"),
+        ("STUB", "yes_no", {"centre": True}, "--centre is not offered for an address"),
         ("STUB", "yes_no", {"template": "only {query}"}, r"must hold \{query\} and \{document\}"),
         ("STUB", "likelihood", {"template": "{query} {document}"}, r"must end with \{query\}"),
         ("STUB", "likelihood", {"normalize": "pmi"}, "--normalize is not offered for an address"),
@@ -172,6 +219,21 @@ def test_requests_keep_to_their_rate(monkeypatch):
     with CompletionsStub(odds) as stub:
         endpoint.Endpoint(stub.url, settings, route="/completions").ask([{"prompt": "x"}] * 4)
     assert waits == [0, 2, 4, 6]
+
+
+def test_the_bill_is_there_before_the_scores_have_their_name(pairs, tmp_path, monkeypatch):
+    rows, out = SourceConfig(path=str(pairs), limit=3), tmp_path / "scored.jsonl"
+    settings = LanguageSettings(endpoint=EndpointSettings(price=1000.0))
+    with CompletionsStub(odds) as stub:
+        with monkeypatch.context() as patch:
+            patch.setattr(workflow, "finish", Mock(side_effect=OSError("gone")))
+            with pytest.raises(UserError, match="gone"):
+                score(stub.url, rows, out, kind="yes_no", language=settings)
+        first = json.loads((tmp_path / "scored.teacher.json").read_text())
+        score(stub.url, rows, out, kind="yes_no", language=settings)
+    told = json.loads((tmp_path / "scored.teacher.json").read_text())
+    assert told["spent"]["cost"] == pytest.approx(2 * first["spent"]["cost"])
+    assert told["spent"]["requests"] == len(stub.asked) == 12
 
 
 def test_a_scoring_that_the_server_ends_goes_on_and_tells_what_it_spent(
@@ -197,8 +259,10 @@ def test_a_scoring_that_the_server_ends_goes_on_and_tells_what_it_spent(
         before = len(stub.asked)
         score(stub.url, rows, out, kind="yes_no")
         assert len(stub.asked) - before == whole - 16
+        answered = len(stub.asked) - whole - 1
     assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
     told = (tmp_path / "scored.teacher.json").read_text()
-    assert json.loads(told)["spent"]["requests"] == 4
+    assert json.loads(told)["spent"]["requests"] == answered > whole  # with those of the lost block
+    assert (json.loads(told)["pairs"], json.loads(told)["answers_not_listed"]) == (20, 0)
     for file in tmp_path.iterdir():
         assert SECRET not in file.read_text()

@@ -72,6 +72,17 @@ def test_windows_carry_the_best_up_and_lists_do_not_mix(model):
     assert len(scorer.logits([])) == 0
 
 
+def test_a_query_may_stand_behind_the_documents(model):
+    scorer = Listwise(model, LanguageSettings(template="{passages}\nQuery: {query}\nBest: "))
+    texts, _ = scorer._prompts([("is it red?", ["a b", "c"]), ("the dog", ["a b"])])
+    first, second = map(model.tokenizer.decode, texts.each())
+    assert first.endswith("\n[A] a b\n[B] c\nQuery: is it red?\nBest: ")
+    assert second.endswith("\n[A] a b\nQuery: the dog\nBest: ")
+    scores = scorer.logits([("the dog", text) for text in DOCUMENTS])
+    best_first = [DOCUMENTS[n] for n in np.argsort(-scores)]
+    assert best_first == by_hand(model, scorer, "the dog", DOCUMENTS)
+
+
 def test_long_documents_are_cut_alike_and_the_question_stays(model):
     scorer = Listwise(model, LanguageSettings(length=100, window=3, step=1))
     texts, _ = scorer._prompts([("is it red?", ["y" * 900, "z", "w" * 900])])

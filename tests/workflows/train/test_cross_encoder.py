@@ -101,6 +101,20 @@ def test_servers_take_the_folder_for_a_reranker(run):
     assert "only the order" in card
 
 
+@pytest.mark.parametrize(("times", "told"), [(20, 1), (1, 0)])
+def test_the_end_of_training_tells_how_many_pairs_were_cut(sections, tmp_path, capsys, times, told):
+    path = tmp_path / "rows.jsonl"
+    rows = [row | {"positive": f"{row['positive']} " * times} for row in marked_rows(40, 0)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    changed = sections | {
+        "data": {"sources": [{"path": str(path)}]},
+        "trainer": sections["trainer"] | {"steps": 1},
+    }
+    train(load_recipe(changed), tmp_path / "run")
+    lines = capsys.readouterr().err.splitlines()
+    assert sum("% of the pairs were longer than model.length" in line for line in lines) == told
+
+
 def test_it_is_no_encoder(run):
     with pytest.raises(UserError, match="is a cross-encoder, which reads queries"):
         load_encoder(str(run.model))

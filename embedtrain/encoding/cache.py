@@ -44,7 +44,18 @@ from embedtrain.seals import (
 from embedtrain.types import Side, TokenEmbeddings, TokenVectors
 
 VECTORS = "vectors.npy"
-UNSEEN = ["_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "use_cache", "id2label", "label2id", "problem_type", "sentence_transformers"]
+UNSEEN = [
+    "_name_or_path",
+    "architectures",
+    "dtype",
+    "torch_dtype",
+    "transformers_version",
+    "use_cache",
+    "id2label",
+    "label2id",
+    "problem_type",
+    "sentence_transformers",
+]
 """What a transformer's config says that changes no score."""
 
 

@@ -1,13 +1,11 @@
 """Embeddings of many texts, computed once per weights, memory-mapped, and resumed after a kill."""
 
 import hashlib
-import json
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -44,19 +42,6 @@ from embedtrain.seals import (
 from embedtrain.types import Side, TokenEmbeddings, TokenVectors
 
 VECTORS = "vectors.npy"
-UNSEEN = [
-    "_name_or_path",
-    "architectures",
-    "dtype",
-    "torch_dtype",
-    "transformers_version",
-    "use_cache",
-    "id2label",
-    "label2id",
-    "problem_type",
-    "sentence_transformers",
-]
-"""What a transformer's config says that changes no score."""
 
 
 def model_key(model: TextEncoder) -> str:
@@ -79,12 +64,6 @@ def hash_state(model: nn.Module, key: "hashlib._Hash") -> str:
         flat = values.detach().cpu().contiguous().view(-1)
         key.update(flat.view(torch.uint8).numpy().data)
     return key.hexdigest()
-
-
-def computing_config(config: Any) -> str:  # noqa: ANN401 - transformers is untyped
-    """Return what a transformer's config says, in one order, without names and versions: no weight shows most of it."""
-    told = {name: value for name, value in config.to_dict().items() if name not in UNSEEN}
-    return json.dumps(told, sort_keys=True, default=str)
 
 
 def embeddings_folder(

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
-from embedtrain.encoding.cache import computing_config, hash_state
-from embedtrain.encoding.pair_work import PairWork
+from embedtrain.encoding.cache import hash_state
+from embedtrain.encoding.pair_work import PairWork, computing_config
 from embedtrain.errors import UserError
 from embedtrain.models.chunking import Execution, plan_chunks
 from embedtrain.models.cross_encoder.build import load_cross_encoder

@@ -1,6 +1,22 @@
-"""What it took to score pairs."""
+"""What scores pairs, as a key tells it, and what it took."""
 
+import json
 from dataclasses import astuple, dataclass
+from typing import Any
+
+UNSEEN = [
+    "_name_or_path",
+    "architectures",
+    "dtype",
+    "torch_dtype",
+    "transformers_version",
+    "use_cache",
+    "id2label",
+    "label2id",
+    "problem_type",
+    "sentence_transformers",
+]
+"""What a transformer's config says that changes no score."""
 
 
 @dataclass
@@ -22,3 +38,9 @@ class PairWork:
         return PairWork(
             *(now - then for now, then in zip(astuple(self), astuple(before), strict=True))
         )
+
+
+def computing_config(config: Any) -> str:  # noqa: ANN401 - transformers is untyped
+    """Return what a transformer's config says, in one order, without names and versions: no weight shows most of it."""
+    told = {name: value for name, value in config.to_dict().items() if name not in UNSEEN}
+    return json.dumps(told, sort_keys=True, default=str)

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from embedtrain.encoding.cache import computing_config, hash_state
+from embedtrain.encoding.cache import hash_state
 from embedtrain.encoding.language.prompts import Prompt
-from embedtrain.encoding.pair_work import PairWork
+from embedtrain.encoding.pair_work import PairWork, computing_config
 from embedtrain.models.language.model import LanguageModel
 from embedtrain.models.language.shared_prefix import Reading, TokenCount, read_states
 from embedtrain.packed import Texts

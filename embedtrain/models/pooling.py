@@ -62,9 +62,10 @@ def positions(
 
 def segment_types(texts: Texts) -> Int64[Tensor, " tokens"] | None:
     """Return the type of each token where texts are pairs: 0, and 1 from the second text on; else None."""
-    host = texts.on_host
-    if host.second is None:
+    if texts.second is None:
         return None
+    host = texts.on_host
+    assert host.second is not None
     starts = host.second.repeat_interleave(host.lengths)
     return upload((positions(host.lengths) >= starts).long(), texts.ids.device)
 

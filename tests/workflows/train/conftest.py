@@ -24,6 +24,7 @@ trainer:
   batch_size: 8
   chunk_tokens: 60
   learning_rate: 1.0e-3
+  precision: fp32
   checkpoint_every: 4
   log_every: 2
 """

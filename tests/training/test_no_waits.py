@@ -75,8 +75,17 @@ def test_counting_operations_decides_nothing_about_packing_again(bert):
     assert module.model._packed_is_exact == decided
 
 
-@pytest.mark.parametrize("again", [False, True], ids=["plain", "rematerialised"])
-@pytest.mark.parametrize("name", ["mlm", "retromae", "dupmae", "cot_mae", "condenser"])
+@pytest.mark.parametrize(  # DupMAE is RetroMAE and a bag of words; the others are left to the slow proofs
+    ("name", "again"),
+    [
+        pytest.param(
+            name, again, id=f"{name}-{'rematerialised' if again else 'plain'}",
+            marks=[] if (name, again) in {("mlm", False), ("dupmae", True)} else pytest.mark.prove,
+        )
+        for name in ("mlm", "retromae", "dupmae", "cot_mae", "condenser")
+        for again in (False, True)
+    ],
+)  # fmt: skip
 def test_a_step_of_pretraining_never_waits_either(bert, name, again, record_property):
     chunks = {"chunk_tokens": 30, "rematerialize": True} if again else {}
     launches, waits = counted(lambda: pretrain_module_of(bert, name, precision="bf16", **chunks))

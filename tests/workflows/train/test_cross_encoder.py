@@ -227,6 +227,7 @@ def test_a_backbone_without_a_head_gets_one(sections, bert, tmp_path):
     assert CrossEncoder(str(run.model)).logits(PAIRS).shape == (3,)
 
 
+@pytest.mark.prove
 @pytest.mark.usefixtures("forked")
 def test_it_learns_where_in_a_document_a_word_of_the_query_stands(tmp_path):
     """From random weights, on rows of which all documents hold the same words in another order."""

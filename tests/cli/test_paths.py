@@ -47,7 +47,7 @@ TEXTS = {
     *("side", "form", "cost", "verbosity"),
     # A template may be a file, and is mostly a name or the text itself.
     *("template", "yes", "no", "normalize", "served_name", "labels", "attribution"),
-    *("rerank_as", "rerank_template"),
+    *("rerank_as", "rerank_template", "rerank_instruction"),
 }
 """Parameters that name no file."""
 TAKEN = [

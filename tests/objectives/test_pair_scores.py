@@ -103,5 +103,5 @@ def test_which_objectives_a_cross_encoder_trains():
     assert not WeightedSum(objectives=(RankNet(), CosineRegression())).for_pairs().uses_pairs
     assert {name for name, kind in OBJECTIVES.items() if kind.uses_pairs is not Objective.uses_pairs} == {
         *("info_nce", "rank_net", "kl_distillation", "margin_mse", "pointwise_distillation"),
-        *("triplet", "sum", "binary_cross_entropy", "list_mle"),
+        *("triplet", "sum", "binary_cross_entropy", "list_mle", "pair_classification"),
     }  # fmt: skip

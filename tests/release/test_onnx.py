@@ -104,7 +104,13 @@ def test_the_command_line_adds_the_graph(bert, tmp_path):
 
 @pytest.mark.parametrize(
     ("family", "num_labels"),
-    [("bert", 2), ("xlm_roberta", 1), ("modernbert_mean", 1), ("llama", 1)],
+    [
+        ("bert", 2),
+        *(
+            pytest.param(family, 1, marks=pytest.mark.prove)
+            for family in ("xlm_roberta", "modernbert_mean", "llama")
+        ),
+    ],
 )
 def test_a_graph_scores_pairs_as_torch_does(family, num_labels, tmp_path):
     folder = tmp_path / "model"
@@ -150,6 +156,7 @@ def check_the_card(folder, capsys):
     assert found == pytest.approx(ours.tolist(), abs=1e-4)
 
 
+@pytest.mark.prove
 def test_the_card_says_once_how_to_run_a_graph_of_pairs(tmp_path, capsys):
     save_model(load_cross_encoder(str(save_classifier(tmp_path / "first", "bert"))), tmp_path / "m")
     card = tmp_path / "m" / "README.md"

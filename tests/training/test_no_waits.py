@@ -39,8 +39,18 @@ def counted(make):
     ],
     ids=["alone-fp32", "alone-bf16", "everything-fp32", "everything-bf16"],
 )
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("kind", ["dense", "late_interaction"])
+@pytest.mark.parametrize(
+    ("kind", "way"),
+    [
+        *(("dense", way) for way in WAYS),
+        ("late_interaction", "plain"),
+        *(
+            pytest.param("late_interaction", way, marks=pytest.mark.prove)
+            for way in WAYS
+            if way != "plain"
+        ),
+    ],
+)
 def test_a_step_never_waits_for_the_device(bert, kind, way, precision, everything, record_property):
     settings = {"precision": precision} | WAYS[way]
     if everything:

@@ -147,7 +147,9 @@ def test_check_shows_recipe_data_and_estimate_and_leaves_no_run(embedtrain, reci
         assert expected in done.stdout
     assert done.stdout.index("12 steps of") < done.stdout.index("batch_size: ")
     assert "weight_decay" not in done.stdout
-    every = embedtrain(["check", recipe, "--verbose", "--device", "h100"], cwd=tmp_path)
+    every = embedtrain(
+        ["check", recipe, "trainer.precision=auto", "--verbose", "--device", "h100"], cwd=tmp_path
+    )
     assert "On h100 in bf16 (computed from its data sheet, not measured)" in every.stdout
     assert "weight_decay: 0.01" in every.stdout
     assert not list(tmp_path.iterdir())

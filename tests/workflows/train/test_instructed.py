@@ -57,6 +57,7 @@ def follows(model):
     return float(np.mean(right))
 
 
+@pytest.mark.prove
 def test_swapped_negatives_teach_a_reranker_to_follow_the_instruction(sections, tmp_path):
     run = train(load_recipe(sections), tmp_path / "swapped")
     assert follows(run.model) > 0.95

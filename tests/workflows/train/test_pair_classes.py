@@ -54,6 +54,7 @@ def run(sections, tmp_path_factory):
     return train(load_recipe(sections), tmp_path_factory.mktemp("runs") / "run")
 
 
+@pytest.mark.prove
 @pytest.mark.usefixtures("fresh_reloads")
 def test_others_read_the_classes_by_name_and_the_same_logits(run, rows, tmp_path):
     from sentence_transformers import CrossEncoder as Theirs

@@ -84,10 +84,8 @@ class EndpointScorer(ABC):
         return hashlib.sha256(json.dumps(identity, default=str).encode()).hexdigest()
 
     def describe(self) -> dict[str, object]:
-        """Return what the scores came from, and what was spent; without the address."""
-        return {
-            "kind": self.kind, "served_name": self.endpoint.name, "template": self.text, **self.tally(),
-        }  # fmt: skip
+        """Return what the scores came from, without the address; what was spent is :meth:`tally`."""
+        return {"kind": self.kind, "served_name": self.endpoint.name, "template": self.text}
 
     def tally(self) -> dict[str, object]:
         """Return the part of the description that grows with the work, numbers all."""
@@ -166,7 +164,7 @@ class EndpointYesNo(EndpointScorer):
         return scores
 
     def describe(self) -> dict[str, object]:
-        """Return what the scores came from, and what was spent."""
+        """Return what the scores came from."""
         yes, no = self.words
         return {**super().describe(), "yes": yes, "no": no, "scale": "log_odds"}
 
@@ -234,7 +232,7 @@ class EndpointLikelihood(EndpointScorer):
         return scores
 
     def describe(self) -> dict[str, object]:
-        """Return what the scores came from, and what was spent."""
+        """Return what the scores came from."""
         return {**super().describe(), "normalize": self.settings.normalize, "scale": "nats"}
 
     def _of_query(self, answer: Answer, before: int) -> list[float]:

@@ -66,7 +66,7 @@ def test_what_passes_is_tried_again():
         settings = LanguageSettings(endpoint=EndpointSettings(concurrency=1, price=2.0))
         scorer = open_pair_scorer(stub.url, kind="yes_no", language=settings)
         assert scorer.logits(PAIRS) == pytest.approx([expected(n) for n in (1, 5, 3)])
-    spent = scorer.describe()["spent"]
+    spent = scorer.tally()["spent"]
     assert spent == {
         "requests": 3, "retries": 5, "prompt_tokens": 30, "completion_tokens": 3, "cost": 6.6e-5,
     }  # fmt: skip
@@ -163,7 +163,7 @@ def test_an_answer_that_is_not_listed_is_a_little_rarer_than_those_listed():
         scorer = open_pair_scorer(stub.url, kind="yes_no", language=settings)
         found = scorer.logits([("q", str(n)) for n in range(11)])
     assert found == pytest.approx([9.9] + [2.9] * 10)
-    assert scorer.describe()["answers_not_listed"] == 1
+    assert scorer.tally()["answers_not_listed"] == 1
 
 
 def test_a_published_template_brings_its_answers():

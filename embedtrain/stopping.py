@@ -47,6 +47,8 @@ class _Ear:
         self.deferred: list[Heard] = []
         self.is_left = False
         """Whether what is done now is left at the first signal, deferred or not."""
+        self.told = 0
+        """The signal for which the main thread has raised."""
         self._owns_process = owns_process
         self._raised = 0
         """The signal for which the main thread is to raise."""
@@ -118,6 +120,7 @@ class _Ear:
     def _raise(self, _: int, __: FrameType | None) -> None:
         number, self._raised = self._raised, 0
         if number:
+            self.told = number
             raise StoppedAtOnce(number)
 
 
@@ -147,6 +150,11 @@ def listening(*, owns_process: bool = False) -> Iterator[None]:
         yield
     except StoppedAtOnce as stop:
         raise Interrupted(str(stop), stop.number) from stop
+    except Exception as error:
+        if not ear.told:
+            raise
+        # Foreign code took what was raised there for a mistake of its own.
+        raise Interrupted(str(StoppedAtOnce(ear.told)), ear.told) from error
     finally:
         if _ear is ear:  # else this is a fork
             _ear = None

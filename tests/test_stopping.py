@@ -154,3 +154,21 @@ def test_a_fork_hears_for_itself():
 
     work()
     assert codes == [-signal.SIGTERM, 0]
+
+
+def test_what_foreign_code_makes_of_a_signal_is_the_signal_still():
+    """matplotlib's converters, for one, say ValueError."""
+
+    def foreign() -> None:
+        try:
+            while True:
+                time.sleep(0.01)
+        except BaseException:
+            raise ValueError("Invalid affine transformation matrix") from None
+
+    Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(Interrupted) as stopped, listening():
+        foreign()
+    assert stopped.value.exit_code == EXIT_CODES[signal.SIGINT]
+    with pytest.raises(ValueError, match="ours"), listening():
+        raise ValueError("ours")

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from embedtrain.encoding.pair_work import KindOfPairs
 from embedtrain.resources import find_recipe, recipe_names
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ RerankOption = Annotated[
     ),
 ]
 RerankAsOption = Annotated[
-    Literal["cross_encoder", "encoder", "yes_no", "likelihood", "graded"] | None,
+    KindOfPairs | None,
     typer.Option(help="What that model is; left out: as its config.json says."),
 ]
 RerankInstructionOption = Annotated[

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from embedtrain.cli.options import PrecisionOption
+from embedtrain.encoding.pair_work import ScorerKind
 
 EXAMPLES = (
     "embedtrain score cross-encoder/ms-marco-MiniLM-L6-v2 --data mined/train.jsonl "
@@ -32,17 +33,7 @@ def score(
         str, typer.Option(help="Split of the data, where there are splits.")
     ] = "train",
     kind: Annotated[
-        Literal[
-            "cross_encoder",
-            "encoder",
-            "yes_no",
-            "likelihood",
-            "graded",
-            "listwise",
-            "answer",
-            "attribution",
-        ]
-        | None,
+        ScorerKind | None,
         typer.Option(
             "--as", "--kind", help="What the teacher is; left out: as its config.json says."
         ),

@@ -5,7 +5,7 @@ Each kind is a class in a file of its own; here it is found out which one a fold
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float64
@@ -20,7 +20,7 @@ from embedtrain.encoding.language.likelihood import Likelihood
 from embedtrain.encoding.language.listwise import Listwise
 from embedtrain.encoding.language.settings import LanguageSettings
 from embedtrain.encoding.language.yes_no import YesNo
-from embedtrain.encoding.pair_work import PairWork
+from embedtrain.encoding.pair_work import PairWork, ScorerKind
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.fetching import fetch
 from embedtrain.models.backbone.folder_files import BackboneFile, ModulesFile, read_form
@@ -29,19 +29,6 @@ from embedtrain.models.dense.layout import CONTRACT_FILE
 from embedtrain.models.language.model import GGUF, LanguageModel, is_language_model
 from embedtrain.precision import Chosen, Precision
 
-ScorerKind = Literal[
-    "cross_encoder",
-    "encoder",
-    "yes_no",
-    "likelihood",
-    "graded",
-    "listwise",
-    "answer",
-    "attribution",
-]
-"""``cross_encoder``: a classifier that reads both texts; ``encoder``: a model of vectors, of either kind. Others are
-language models: one judges (``yes_no``), grades (``graded``), expects the query behind the document (``likelihood``),
-orders a list (``listwise``), or writes an answer behind one document (``answer``) or several (``attribution``)."""
 LANGUAGE_SCORERS = {
     "yes_no": YesNo,
     "likelihood": Likelihood,
@@ -50,8 +37,6 @@ LANGUAGE_SCORERS = {
     "answer": AnswerLikelihood,
     "attribution": Attributed,
 }
-OF_LISTS: tuple[ScorerKind, ...] = ("listwise", "answer", "attribution")
-"""Kinds whose score of a pair depends on more than the pair."""
 SAYS_POOLING = (CONTRACT_FILE, "modules.json")
 """Files by which a folder says how its states become vectors."""
 
@@ -143,14 +128,24 @@ def open_pair_scorer(
     Raises:
         UserError: If it cannot be loaded, or its kind cannot be told.
     """
+    settings = language or LanguageSettings()
     if is_endpoint(path):
-        return open_endpoint(path, kind, language or LanguageSettings())
+        if precision != "auto":
+            cure = "Leave it out: the server chose it"
+            raise UserError(
+                "--precision", "is not an address's to choose", got=precision, cure=cure
+            )
+        if kind is not None:
+            settings.refuse_unused(kind, at_an_address=True)
+        return open_endpoint(path, kind, settings)
     found = kind or detect_kind(path)
+    settings.refuse_unused(found)
     if found in LANGUAGE_SCORERS:
         model = LanguageModel(path, precision=precision)
-        scorer: PairScorer = LANGUAGE_SCORERS[found](model, language or LanguageSettings())
-        return scorer
+        asked: PairScorer = LANGUAGE_SCORERS[found](model, settings)
+        return asked
     if found == "cross_encoder":
-        named = None if language is None else language.instruction
-        return CrossEncoder(path, batch_size=batch_size, precision=precision, instruction=named)
+        return CrossEncoder(
+            path, batch_size=batch_size, precision=precision, instruction=settings.instruction
+        )
     return EncoderPairs(path, precision=precision)

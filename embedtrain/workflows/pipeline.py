@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from embedtrain.data.examples import SourceConfig
 from embedtrain.data.pretraining.corpus import CorpusConfig
 from embedtrain.encoding.language.settings import LanguageSettings
-from embedtrain.encoding.pair_scorers import ScorerKind
+from embedtrain.encoding.pair_work import ScorerKind
 from embedtrain.errors import UserError
 from embedtrain.files import appearing_folder, refuse_existing, write_file
 from embedtrain.locks import owns

@@ -21,10 +21,10 @@ from embedtrain.encoding.language.settings import LanguageScorer, LanguageSettin
 from embedtrain.encoding.language.yes_no import YesNo
 from embedtrain.encoding.pair_scorers import (
     PairScorer,
-    ScorerKind,
     detect_kind,
     open_pair_scorer,
 )
+from embedtrain.encoding.pair_work import ScorerKind
 from embedtrain.encoding.shards import Shard
 from embedtrain.errors import UserError
 from embedtrain.files import default_cache, finish, write_json
@@ -113,6 +113,7 @@ def score(
     found = kind or detect_kind(teacher)
     gram = _wants_gram(teacher, found, language)
     if found == "encoder":
+        (language or LanguageSettings()).refuse_unused(found)
         opened = open_encoder(teacher, source, cache or default_cache(), precision)
     else:
         scorer = open_pair_scorer(

@@ -16,13 +16,11 @@ from jaxtyping import Float64
 
 from embedtrain.encoding.language.attribution import attribute, masks_for
 from embedtrain.encoding.language.prompts import open_prompt, token_ids
-from embedtrain.encoding.language.reader import Reader, with_own_ends
+from embedtrain.encoding.language.reader import PromptScorer, Reader, with_own_ends
 from embedtrain.encoding.language.settings import LanguageSettings
-from embedtrain.encoding.pair_work import PairWork
 from embedtrain.errors import UserError
 from embedtrain.models.language.model import LanguageModel
 from embedtrain.outside import reading
-from embedtrain.precision import Chosen
 
 DEMONSTRATION = "{document}\n\n{query}"
 BETWEEN = "\n\n"
@@ -30,7 +28,7 @@ BETWEEN = "\n\n"
 FLAG = "--answers"
 
 
-class AnswerLikelihood:
+class AnswerLikelihood(PromptScorer):
     """Scores pairs by the mean log-probability of the query's known answer behind both.
 
     Args:
@@ -61,16 +59,6 @@ class AnswerLikelihood:
             length=length, query_length=settings.query_length,
         )  # fmt: skip
         self.reader = Reader(model, prompt, share=share)
-
-    @property
-    def precision(self) -> Chosen:
-        """What the network computes in."""
-        return self.model.precision
-
-    @property
-    def work(self) -> PairWork:
-        """What has been computed so far."""
-        return self.reader.work
 
     def key(self) -> str:
         """Return a hash of all that a score depends on."""

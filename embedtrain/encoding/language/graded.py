@@ -12,15 +12,13 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from embedtrain.encoding.language.prompts import CHAT, GRADES, has_chat, open_prompt
-from embedtrain.encoding.language.reader import Reader
+from embedtrain.encoding.language.reader import PromptScorer, Reader
 from embedtrain.encoding.language.settings import LanguageSettings
-from embedtrain.encoding.pair_work import PairWork
 from embedtrain.errors import UserError
 from embedtrain.models.language.model import LanguageModel
-from embedtrain.precision import Chosen
 
 
-class Graded:
+class Graded(PromptScorer):
     """Scores pairs by the expected grade.
 
     Args:
@@ -52,16 +50,6 @@ class Graded:
                     "--labels", "are words that the tokenizer splits alike", got=settings.labels,
                     cure="Give labels of which none begins with another",
                 )  # fmt: skip
-
-    @property
-    def precision(self) -> Chosen:
-        """What the network computes in."""
-        return self.model.precision
-
-    @property
-    def work(self) -> PairWork:
-        """What has been computed so far."""
-        return self.reader.work
 
     def key(self) -> str:
         """Return a hash of all that a score depends on."""

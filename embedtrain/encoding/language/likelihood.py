@@ -12,15 +12,13 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from embedtrain.encoding.language.prompts import FLAG, PLACES, open_prompt
-from embedtrain.encoding.language.reader import Reader
+from embedtrain.encoding.language.reader import PromptScorer, Reader
 from embedtrain.encoding.language.settings import LanguageSettings
-from embedtrain.encoding.pair_work import PairWork
 from embedtrain.errors import UserError
 from embedtrain.models.language.model import LanguageModel
-from embedtrain.precision import Chosen
 
 
-class Likelihood:
+class Likelihood(PromptScorer):
     """Scores pairs by the log-probability of the query's tokens, without an end of text.
 
     Args:
@@ -47,16 +45,6 @@ class Likelihood:
                 got=prompt.text[-60:], cure="Write what stands behind it before it",
             )  # fmt: skip
         self.reader = Reader(model, prompt, share=share)
-
-    @property
-    def precision(self) -> Chosen:
-        """What the network computes in."""
-        return self.model.precision
-
-    @property
-    def work(self) -> PairWork:
-        """What has been computed so far."""
-        return self.reader.work
 
     def key(self) -> str:
         """Return a hash of all that a score depends on."""

@@ -14,6 +14,7 @@ from embedtrain.encoding.pair_work import PairWork, computing_config
 from embedtrain.models.language.model import LanguageModel
 from embedtrain.models.language.shared_prefix import Reading, TokenCount, read_states
 from embedtrain.packed import Texts
+from embedtrain.precision import Chosen
 
 Judge = Callable[[list[int], Float[Tensor, "states dim"]], Tensor]
 """Gives rows a number each, or several, from the states that were asked for, text by text."""
@@ -114,6 +115,23 @@ class Reader:
             return torch.stack([one.mean() if mean else one.sum() for one in of_each])
 
         return self.judge(shorter, torch.minimum(heads, shorter.lengths), sizes, judge)
+
+
+class PromptScorer:
+    """What scorers of pairs share that ask one prompt about each."""
+
+    model: LanguageModel
+    reader: Reader
+
+    @property
+    def precision(self) -> Chosen:
+        """What the network computes in."""
+        return self.model.precision
+
+    @property
+    def work(self) -> PairWork:
+        """What has been computed so far."""
+        return self.reader.work
 
 
 def key_of(model: LanguageModel, *stated: object) -> str:

@@ -4,8 +4,21 @@ from typing import Annotated, Literal, Protocol, runtime_checkable
 
 from pydantic import Field, NonNegativeFloat
 
+from embedtrain.encoding.pair_work import ScorerKind
+from embedtrain.errors import UserError
 from embedtrain.section import Count, Section
 
+ASKED = ("template", "instruction", "length", "query_length")
+USED: dict[ScorerKind, tuple[str, ...]] = {
+    "cross_encoder": ("instruction",),
+    "yes_no": (*ASKED, "yes", "no", "centre", "gram"),
+    "likelihood": (*ASKED, "normalize"),
+    "graded": (*ASKED, "labels"),
+    "listwise": (*ASKED, "window", "step"),
+    "answer": (*ASKED, "answers"),
+    "attribution": (*ASKED, "answers", "attribution"),
+}
+"""The keys that each kind of scorer reads."""
 Normalize = Literal["tokens", "sum", "pmi"]
 Attribution = Literal["loo", "linear", "shapley"]
 
@@ -25,7 +38,7 @@ class EndpointSettings(Section):
 
 
 class LanguageSettings(Section):
-    """How a language model scores pairs; each key is one for the kinds that its text names, the others ignore it."""
+    """How a language model scores pairs; each key is one for the kinds that its text names, and refused elsewhere."""
 
     template: str | None = None
     """A name (chat, plain, qwen3, bge_gemma, d2llm, d2llm_similarity, upr, passage), a file, or the text itself, with ``{query}``,
@@ -62,6 +75,26 @@ class LanguageSettings(Section):
     """Tokens of a query at most."""
     endpoint: EndpointSettings = EndpointSettings()
     """How an address is used."""
+
+    def refuse_unused(self, kind: ScorerKind, *, at_an_address: bool = False) -> None:
+        """Refuse what was set and would change nothing for a kind of scorer.
+
+        Raises:
+            UserError: Naming the first such key.
+        """
+        used = {*USED.get(kind, ())}
+        if at_an_address:  # which counts characters, not tokens
+            used = used - {"length", "query_length"} | {"endpoint"}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if name not in used and value != field.default:
+                flag = "--served-name, --concurrency, --requests-per-minute or --price"
+                place = flag if name == "endpoint" else f"--{name.replace('_', '-')}"
+                given = value.model_dump(exclude_defaults=True) if name == "endpoint" else value
+                what = "an address" if at_an_address else f"a teacher that is {kind}"
+                raise UserError(
+                    place, f"changes nothing for {what}", got=given, cure="Leave it out"
+                )
 
 
 @runtime_checkable

@@ -9,12 +9,11 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from embedtrain.encoding.language.prompts import CHAT, Prompt, answer_forms, has_chat, open_prompt
-from embedtrain.encoding.language.reader import Reader, with_ends
+from embedtrain.encoding.language.reader import PromptScorer, Reader, with_ends
 from embedtrain.encoding.language.settings import LanguageSettings
 from embedtrain.encoding.pair_work import PairWork
 from embedtrain.errors import UserError
 from embedtrain.models.language.model import LanguageModel
-from embedtrain.precision import Chosen
 
 EMPTY = ("N/A", "N/A")
 """A pair that says nothing: what a model answers to it, it would answer to anything."""
@@ -30,7 +29,7 @@ class Answers:
     no: tuple[int, ...]
 
 
-class YesNo:
+class YesNo(PromptScorer):
     """Scores pairs by ``log p(yes) - log p(no)`` behind the prompt.
 
     Of two answers of one token each, nothing but the last state and two rows of the output matrix is needed. An
@@ -59,16 +58,6 @@ class YesNo:
         self.words, self.answers, self.mass = self._choose(prompt, settings)
         self.shift = float(self._scores([EMPTY])[0]) if settings.centre else 0.0
         self.reader.work = PairWork()
-
-    @property
-    def precision(self) -> Chosen:
-        """What the network computes in."""
-        return self.model.precision
-
-    @property
-    def work(self) -> PairWork:
-        """What has been computed so far."""
-        return self.reader.work
 
     def key(self) -> str:
         """Return a hash of all that a score depends on."""

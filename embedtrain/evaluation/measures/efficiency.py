@@ -105,6 +105,28 @@ def measure_throughput(call: Callable[[], Result], num_items: int) -> tuple[Resu
     return result, num_items / (time.perf_counter() - start)
 
 
+def cost_of_search(
+    num_documents: int,
+    documents_per_second: float,
+    query_latency: Latency,
+    index_bytes: int,
+    price_per_hour: float | None,
+) -> Efficiency:
+    """Put figures that were just measured on this machine together, and what follows from them."""
+    return Efficiency(
+        machine=describe_machine(),
+        num_documents=num_documents,
+        documents_per_second=documents_per_second,
+        query_latency=query_latency,
+        bytes_per_document=index_bytes / num_documents,
+        index_bytes=index_bytes,
+        peak_memory_bytes=peak_memory(),
+        price=None
+        if price_per_hour is None
+        else price_work(price_per_hour, documents_per_second, query_latency),
+    )
+
+
 def price_work(per_hour: float, documents_per_second: float, latency: Latency) -> Price:
     """Turn the price of an hour of the machine into that of a million documents and queries."""
     return Price(

@@ -5,11 +5,9 @@ from embedtrain.encoding.texts import encode_texts
 from embedtrain.evaluation.measures.efficiency import (
     TIMED_QUERIES,
     Efficiency,
-    describe_machine,
+    cost_of_search,
     measure_latency,
     measure_throughput,
-    peak_memory,
-    price_work,
 )
 from embedtrain.evaluation.tasks.subject import Subject
 from embedtrain.models.dense.pair_head import interaction_of
@@ -45,13 +43,4 @@ def measure_cost(
         return index.search(subject.compression.cut(vectors, normalized=normalized), 10)
 
     latency = measure_latency(search_one, task.queries, num_calls=TIMED_QUERIES)
-    return Efficiency(
-        machine=describe_machine(),
-        num_documents=len(task.documents),
-        documents_per_second=per_second,
-        query_latency=latency,
-        bytes_per_document=index.num_bytes / len(task.documents),
-        index_bytes=index.num_bytes,
-        peak_memory_bytes=peak_memory(),
-        price=None if price_per_hour is None else price_work(price_per_hour, per_second, latency),
-    )
+    return cost_of_search(len(task.documents), per_second, latency, index.num_bytes, price_per_hour)

@@ -12,11 +12,9 @@ from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.efficiency import (
     TIMED_QUERIES,
     Efficiency,
-    describe_machine,
+    cost_of_search,
     measure_latency,
     measure_throughput,
-    peak_memory,
-    price_work,
 )
 from embedtrain.evaluation.measures.second_stage import in_trec_order
 from embedtrain.evaluation.results.ranking_file import read_run
@@ -80,16 +78,7 @@ def search_words(
         latency = measure_latency(
             lambda query: index.search([query], depth), task.queries, num_calls=TIMED_QUERIES
         )
-        cost = Efficiency(
-            machine=describe_machine(),
-            num_documents=len(task.documents),
-            documents_per_second=per_second,
-            query_latency=latency,
-            bytes_per_document=index.num_bytes / len(task.documents),
-            index_bytes=index.num_bytes,
-            peak_memory_bytes=peak_memory(),
-            price=None if price is None else price_work(price, per_second, latency),
-        )
+        cost = cost_of_search(len(task.documents), per_second, latency, index.num_bytes, price)
     settings = {"k1": config.k1, "b": config.b, "bm25s": index.version}
     weights = hashlib.sha256(f"bm25 {settings}".encode()).hexdigest()
     found = index.search(task.queries, depth)

@@ -10,12 +10,11 @@ from jaxtyping import Float32
 from embedtrain.encoding.language.settings import LanguageScorer, LanguageSettings
 from embedtrain.encoding.pair_cache import PairCache, score_once
 from embedtrain.encoding.pair_scorers import (
-    OF_LISTS,
     PairScorer,
-    ScorerKind,
     detect_kind,
     open_pair_scorer,
 )
+from embedtrain.encoding.pair_work import OF_LISTS, ScorerKind
 from embedtrain.encoding.shards import current_shard, use_own_device
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.metrics import PerQuery, rank_arrays, score_ranking

@@ -38,6 +38,10 @@ from shadow_rules import (
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map
 
+# The first backward pass of a process starts autograd's threads for the devices that it finds. Let it find none: a process
+# with such threads has no forks that train.
+torch.ones(1, requires_grad=True).sum().backward()
+
 HERE = __file__
 _active: "ShadowCuda | None" = None
 

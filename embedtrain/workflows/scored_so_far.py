@@ -30,8 +30,8 @@ def begin(partial: Path, mark: Path, fingerprint: str, block: int) -> tuple[int,
 
     Blocks are whole because the bits of a score may depend on the pairs it was computed with.
     """
-    if partial.is_file() and mark.is_file():
-        found, _, tally = mark.read_text("utf-8").partition("\n")
+    if partial.is_file():
+        found, tally = _read(mark)
         if found == fingerprint:
             with partial.open("rb") as file:
                 offsets, size = [0], 0
@@ -42,7 +42,17 @@ def begin(partial: Path, mark: Path, fingerprint: str, block: int) -> tuple[int,
             whole = (len(offsets) - 1) // block * block
             with partial.open("r+b") as file:
                 file.truncate(offsets[whole])
-            return whole, json.loads(tally or "{}")
+            return whole, tally
     mark_done(mark, fingerprint, {})
     write_file(partial, b"")
     return 0, {}
+
+
+def _read(mark: Path) -> tuple[str, Tally]:
+    """Return what rows come from and what they took; nothing where that is missing or damaged: all is scored anew."""
+    try:
+        found, _, tally = mark.read_text("utf-8").partition("\n")
+        content = json.loads(tally or "{}")
+    except (FileNotFoundError, ValueError):
+        return "", {}
+    return (found, content) if isinstance(content, dict) else ("", {})

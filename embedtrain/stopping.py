@@ -150,6 +150,8 @@ def listening(*, owns_process: bool = False) -> Iterator[None]:
         yield
     except StoppedAtOnce as stop:
         raise Interrupted(str(stop), stop.number) from stop
+    except Interrupted:
+        raise  # what was stopped has said already how to go on with it
     except Exception as error:
         if not ear.told:
             raise

@@ -10,7 +10,7 @@ import pytest
 from forks import fork
 
 from embedtrain import stopping
-from embedtrain.errors import EXIT_CODES, Interrupted
+from embedtrain.errors import EXIT_CODES, Interrupted, StoppedAtOnce
 from embedtrain.stopping import (
     ECHO_SECONDS,
     SECONDS_TO_ANSWER,
@@ -172,3 +172,16 @@ def test_what_foreign_code_makes_of_a_signal_is_the_signal_still():
     assert stopped.value.exit_code == EXIT_CODES[signal.SIGINT]
     with pytest.raises(ValueError, match="ours"), listening():
         raise ValueError("ours")
+
+
+def test_what_says_how_to_go_on_is_left_as_it_is():
+    def own() -> None:
+        try:
+            while True:
+                time.sleep(0.01)
+        except StoppedAtOnce as stop:
+            raise Interrupted("stopped; go on with x", stop.number) from stop
+
+    Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(Interrupted, match="go on with"), listening():
+        own()

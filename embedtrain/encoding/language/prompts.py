@@ -180,7 +180,7 @@ def answer_forms(settings: LanguageSettings) -> Sequence[tuple[str, str]]:
     if settings.no is None:
         raise UserError(
             "--yes", "is given without --no", got=settings.yes,
-            cure='Give both; --no "" scores by the logit of --yes alone',
+            cure='Give both; --no "" scores by the logit of --yes alone, which an address does not give',
         )  # fmt: skip
     return ((settings.yes, settings.no),)
 

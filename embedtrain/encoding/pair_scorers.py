@@ -14,6 +14,7 @@ from embedtrain.encoding.encoder_pairs import EncoderPairs
 from embedtrain.encoding.language.answers import AnswerLikelihood, Attributed
 from embedtrain.encoding.language.endpoint import is_endpoint
 from embedtrain.encoding.language.endpoint_scorers import open_endpoint
+from embedtrain.encoding.language.first_word import FirstWord
 from embedtrain.encoding.language.graded import Graded
 from embedtrain.encoding.language.likelihood import Likelihood
 from embedtrain.encoding.language.listwise import Listwise
@@ -25,6 +26,7 @@ from embedtrain.models.backbone.fetching import fetch
 from embedtrain.models.backbone.folder_files import BackboneFile, read_form
 from embedtrain.models.cross_encoder.resolving import is_cross_encoder
 from embedtrain.models.dense.layout import CONTRACT_FILE
+from embedtrain.models.language.encoder_decoder import EncoderDecoder, is_encoder_decoder
 from embedtrain.models.language.model import GGUF, LanguageModel, is_language_model
 from embedtrain.precision import Chosen, Precision
 
@@ -81,7 +83,7 @@ def detect_kind(path: str) -> ScorerKind:
     if any(name.endswith("ForSequenceClassification") for name in names):
         return "cross_encoder"
     pooled = any((folder / name).is_file() for name in SAYS_POOLING)
-    if not pooled and is_language_model(names):
+    if not pooled and (is_language_model(names) or is_encoder_decoder(names)):
         raise _unsaid(path, names[0])
     return "encoder"
 
@@ -127,6 +129,10 @@ def open_pair_scorer(
         return open_endpoint(path, kind, settings)
     found = kind or detect_kind(path)
     settings.refuse_unused(found)
+    if found == "yes_no" and not path.endswith(GGUF):
+        config = read_form(fetch(path) / "config.json", BackboneFile, optional=True)
+        if is_encoder_decoder(config.architectures):
+            return FirstWord(EncoderDecoder(path, precision=precision), settings)
     if found in LANGUAGE_SCORERS:
         model = LanguageModel(path, precision=precision)
         asked: PairScorer = LANGUAGE_SCORERS[found](model, settings)

@@ -25,6 +25,8 @@ from embedtrain.progress import console
 from embedtrain.types import TokenEmbeddings
 
 Encoded = TypeVar("Encoded")
+SWEPT_TOKENS = 1024
+"""Of a chunk; smaller ones leave too little behind for it to be given back."""
 _heap = Heap(period=3)  # one of the process: a corpus comes in many calls
 
 
@@ -172,12 +174,20 @@ def _run(
         return _run_within_memory(encode, texts, execution, padded=padded, least=least)
     chunks, idle = plan_together(texts.sizes, execution, padded=padded, least=least)
     again = execution.num_recomputed(len(chunks))
+    in_heap = texts.ids.device.type == "cpu"
+
+    def encode_swept(chunk: Texts) -> Encoded:
+        # What chunks leave till the backward pass, however small, lies in the room of large blocks, which then fit nowhere.
+        if in_heap and len(chunk.ids) >= SWEPT_TOKENS:
+            _heap.step_done()
+        return encode(chunk)
+
     parts: list[Encoded] = []
     for number, rows in enumerate(chunks, 1):
         chunk = texts.select(rows)
         if number <= again:
             recall = number <= execution.num_recalled(again)
-            parts.append(computed_again(encode, chunk, on_device=chunk.ids, recall=recall))
+            parts.append(computed_again(encode_swept, chunk, on_device=chunk.ids, recall=recall))
         else:
             parts.append(encode(chunk))
     for _ in range(idle):

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from embedtrain.contract.pair_contract import PairContract
 from embedtrain.contract.texts import ModelContract
@@ -82,10 +83,8 @@ def first_lists(config: ValidationConfig, task: RetrievalTask, cache: Path) -> S
 def _search(path: str, task: RetrievalTask, config: ValidationConfig, cache: Path) -> SearchResult:
     """Search with a model; the ranks share the corpus, and a run that goes on finds it in the cache."""
     model = load_encoder(path)
-    embed = partial(embed_once, model, model_key(model), cache=cache, precision=config.precision)
-    queries, documents = (
-        embed(texts, side, shard=own_shard())
-        for texts, side in ((task.queries, "query"), (task.documents, "document"))
-    )
+    settings: Any = {"cache": cache, "shard": own_shard(), "precision": config.precision}
+    embed: Any = partial(embed_once, model, model_key(model), **settings)
+    queries, documents = embed(task.queries, "query"), embed(task.documents, "document")
     found = search(queries, documents, config.top, interaction_of(model), model.device)
     return in_trec_order(found, task.document_ids)

@@ -89,7 +89,7 @@ def test_what_is_exported_scores_alike_everywhere(run, tmp_path):
         export(again, tmp_path / "less", dim=1)
 
 
-@pytest.mark.usefixtures("fresh_reloads")
+@pytest.mark.usefixtures("forked")
 def test_an_exit_that_was_trained_is_a_reranker_of_its_own(sections, tmp_path):
     from sentence_transformers import CrossEncoder as Theirs
 
@@ -283,7 +283,10 @@ def test_the_doctor_and_the_check_know_pairs(sections):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("objective={name: cosine_regression}", "needs vectors.*use one of binary_cross_entropy"),
+        (
+            "objective={name: cosine_regression}",
+            "needs vectors.*use one of adr_mse, binary_cross_entropy",
+        ),
         ("objective={name: info_nce, negatives: all}", "more than the scores of a query's own"),
         ("objective={name: matryoshka, dims: [8], inner: {name: info_nce}}", "needs vectors"),
         (

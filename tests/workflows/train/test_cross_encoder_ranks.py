@@ -26,7 +26,7 @@ FORMS = {
     "biases": ["model.train=biases", "trainer.learning_rate=0.01"],
     "exits": ["model.exits=[1]", "objective={name: multi_exit, inner: {name: info_nce}}"],
     "classes": [
-        "model.classes=[no, yes]", "objective={name: pair_classification}", "model.backbone=BERT",
+        "model.classes=[left, right]", "objective={name: pair_classification}", "model.backbone=BERT",
         f"data.sources=[{{path: ROWS, columns: {NAMED}}}]",
     ],
     "negatives": [
@@ -39,7 +39,9 @@ FORMS = {
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
     path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
-    found = [row | {"label": "yes" if n % 3 else "no"} for n, row in enumerate(marked_rows(40, 0))]
+    found = [
+        row | {"label": "right" if n % 3 else "left"} for n, row in enumerate(marked_rows(40, 0))
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in found))
     return path
 
@@ -83,7 +85,9 @@ def test_two_ranks_train_what_one_trains(form, sections, rows, beir, bert, tmp_p
         weights.append(exported_weights(folder))
     alone, ours = weights
     assert alone.keys() == ours.keys()
-    error = sum(float((value - alone[name]).square().sum()) for name, value in ours.items())
+    # A key's bias changes no attention: its gradient is rounding, of which Adam makes whole steps.
+    felt = [name for name in ours if not name.endswith("key.bias")]
+    error = sum(float((ours[name] - alone[name]).square().sum()) for name in felt)
     norm = sum(float(value.square().sum()) for value in alone.values())
     assert (error / norm) ** 0.5 < 1e-4
 

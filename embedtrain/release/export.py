@@ -20,7 +20,7 @@ from embedtrain.models.build import load_model, save_model
 from embedtrain.models.cross_encoder.encoder import CrossEncoderModel
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.edits.lengthen import lengthen_weights
-from embedtrain.models.edits.shrink import shrink
+from embedtrain.models.edits.shrink import shrink, shrink_reranker
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.pretraining.folder import save_decoder, save_masked_autoencoder
 from embedtrain.models.text_model import TextModel
@@ -80,12 +80,17 @@ def export(
             return export_pretrained(run, recipe, Path(output), overwrite=overwrite)
         source, recipe = str(run.model), None
     model = load_model(str(source)) if recipe is None else load_trained(run, recipe)
-    if changes:
-        if not isinstance(model, TextEncoder):
+    if changes and not isinstance(model, TextEncoder):
+        assert isinstance(model, CrossEncoderModel)
+        if layer is None or len(changes) > 1:
             raise UserError(
-                source, "is a cross-encoder, which is exported as it is", got=changes[0],
-                cure="Leave --layer, --dim, --instruction and --long-inputs out",
+                source, "is a cross-encoder, which can end at a layer and no more", got=changes[-1],
+                cure="Leave --dim, --instruction and --long-inputs out",
             )  # fmt: skip
+        model = shrink_reranker(model, layer)
+        card = card and change_card(card, changes)
+    elif changes:
+        assert isinstance(model, TextEncoder)
         if layer is not None or dim is not None or instruction is not None:
             model = shrink(model, layer=layer, dim=dim)
             model.contract = model.contract.under(instruction)

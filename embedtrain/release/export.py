@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedtrain.contract.long_inputs import LongInputs
-from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
 from embedtrain.files import appearing_folder, write_file
 from embedtrain.locks import owns
@@ -29,7 +28,7 @@ from embedtrain.recipe.run_folder import RunFolder, load_pretrained, load_traine
 from embedtrain.release.cards.changes import change_card, describe_changes
 from embedtrain.release.cards.pretraining import render_pretrain_card
 from embedtrain.release.pair_scores import verify_scores
-from embedtrain.release.reload import as_arrays
+from embedtrain.release.reload import probe_vectors
 from embedtrain.types import Side
 
 PROBES = (
@@ -166,7 +165,7 @@ def verify(model: TextModel, folder: Path) -> None:
     if isinstance(model, DenseEncoder) and model.contract.document_model:
         sides = ("query",)  # documents belong to another folder
     probes = _short_probes(model)
-    ours = {side: as_arrays(encode_texts(model, probes, side, precision="fp32")) for side in sides}
+    ours = {side: probe_vectors(model, probes, side) for side in sides}
     with tempfile.TemporaryDirectory() as scratch:
         result = Path(scratch) / "vectors.npz"
         done = reload_elsewhere(folder, result, json.dumps(probes))

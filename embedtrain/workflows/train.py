@@ -64,6 +64,7 @@ from embedtrain.workflows.prepare import (
     with_machine,
 )
 from embedtrain.workflows.pretrain import begin_pretraining, resume_pretraining, run_pretraining
+from embedtrain.workflows.query_weights import start_query_weights
 from embedtrain.workflows.refresh import RefreshedBatches
 from embedtrain.workflows.summary import add_seconds, note, tell_cut, timed
 from embedtrain.workflows.validation import validating
@@ -113,6 +114,7 @@ def _begin(recipe: Recipe, output: Path) -> tuple[RunFolder, Recipe, TextModel, 
     refuse_query_model(model, recipe)
     asked, recipe = recipe, with_machine(with_contract(recipe, model), model)
     prepared = prepare(recipe, model.tokenization)
+    start_query_weights(recipe, model, prepared.sources)
     run = create_run(output, recipe, [source.report for source in prepared.sources])
     for sentence in prepared.held_out:
         console.print(sentence)
@@ -152,6 +154,7 @@ def _resume(run: RunFolder, recipe: Recipe) -> RunFolder:
     model = build_model(recipe.model, recipe.trainer.accelerator)
     with first_rank_first():
         prepared = prepare(recipe, model.tokenization)
+    start_query_weights(recipe, model, prepared.sources)
     _refuse_other_data(run, prepared)
     return _run(run, recipe, model, prepared, start)
 

@@ -24,6 +24,9 @@ class VocabularyHead(nn.Module):
     Source: Formal et al. (2021), SPLADE v2, https://arxiv.org/abs/2109.10086.
     """
 
+    dropped: Tensor
+    """Entries that are always 0."""
+
     def __init__(self, language: MaskedLanguageModel, contract: SparseContract) -> None:
         super().__init__()
         self.language = language

@@ -20,9 +20,9 @@ PORTABLE = {
     "ordinary": {"special_entries": "drop"},
 }
 OWN = {
-    "static": {"static_queries": True, "query": {"prompt": "the ", "length": 12}},
+    "static": {"query_weights": {}, "query": {"prompt": "the ", "length": 12}},
     "unlike": {"document": {"top_k": 5, "length": 16}},
-    "without": {"pooled_tokens": "without_special", "static_queries": True},
+    "without": {"pooled_tokens": "without_special", "query_weights": {}},
 }
 
 
@@ -52,7 +52,7 @@ def test_sentence_transformers_gives_the_same_weights_and_its_folders_are_read(
     models = {name: varied(masked_model, settings) for name, settings in PORTABLE.items()}
     exact = save_masked_model(tmp_path / "exact", bert, exact=True)
     models["static"] = varied(exact, OWN["static"])
-    models["static doc"] = varied(exact, {"static_queries": True, "special_entries": "drop"})
+    models["static doc"] = varied(exact, {"query_weights": {}, "special_entries": "drop"})
     for name, model in models.items():
         save_encoder(model, tmp_path / name)
 

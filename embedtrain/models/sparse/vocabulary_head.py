@@ -56,7 +56,7 @@ class VocabularyHead(nn.Module):
             lengths = torch.bincount(text_of_token(lengths)[kept], minlength=len(lengths))
         language = self.language
         largest = vocabulary_max(
-            language.transform(states), lengths, language.weight, language.bias
+            language.transform(states), lengths, language.weight, language.bias, few_gradients=True
         )
         weights = largest.relu().log1p()
         if self.activation == "log1p_twice":

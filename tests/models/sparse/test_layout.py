@@ -11,6 +11,7 @@ from sparse_toys import TEXTS, save_masked_model, sparse_encoder, weights_of
 
 from embedtrain.errors import UserError
 from embedtrain.models.build import load_encoder, save_encoder
+from embedtrain.release.export import export
 
 PORTABLE = {
     "plain": {},
@@ -103,3 +104,12 @@ def test_what_is_not_offered_is_said_in_one_line(sparse_model, tmp_path, file, c
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=message):
         load_encoder(str(folder))
+
+
+def test_a_masked_model_that_says_nothing_of_its_use_is_exported_as_a_sparse_one(
+    masked_model, tmp_path
+):
+    export(masked_model, tmp_path / "model", sparse=True)
+    loaded = load_encoder(str(tmp_path / "model")).eval()
+    plain = sparse_encoder(masked_model, query={"length": 64}, document={"length": 64})
+    assert torch.equal(weights_of(loaded, TEXTS), weights_of(plain, TEXTS))

@@ -64,8 +64,8 @@ from embedtrain.workflows.prepare import (
     with_machine,
 )
 from embedtrain.workflows.pretrain import begin_pretraining, resume_pretraining, run_pretraining
-from embedtrain.workflows.query_weights import start_query_weights
 from embedtrain.workflows.refresh import RefreshedBatches
+from embedtrain.workflows.sparse_start import start_sparse
 from embedtrain.workflows.summary import add_seconds, note, tell_cut, timed
 from embedtrain.workflows.validation import validating
 
@@ -114,7 +114,6 @@ def _begin(recipe: Recipe, output: Path) -> tuple[RunFolder, Recipe, TextModel, 
     refuse_query_model(model, recipe)
     asked, recipe = recipe, with_machine(with_contract(recipe, model), model)
     prepared = prepare(recipe, model.tokenization)
-    start_query_weights(recipe, model, prepared.sources)
     run = create_run(output, recipe, [source.report for source in prepared.sources])
     for sentence in prepared.held_out:
         console.print(sentence)
@@ -154,7 +153,6 @@ def _resume(run: RunFolder, recipe: Recipe) -> RunFolder:
     model = build_model(recipe.model, recipe.trainer.accelerator)
     with first_rank_first():
         prepared = prepare(recipe, model.tokenization)
-    start_query_weights(recipe, model, prepared.sources)
     _refuse_other_data(run, prepared)
     return _run(run, recipe, model, prepared, start)
 
@@ -176,6 +174,8 @@ def _run(
     if recipe.frozen_documents is not None:
         with first_rank_first():
             keep_document_model(run, model)
+    if start.checkpoint is None:
+        start_sparse(recipe, model, prepared.sources)
     refresh = recipe.refresh
     mined = None if refresh is None else load_mining_task(refresh.path, refresh.split)
 

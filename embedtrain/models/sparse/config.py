@@ -45,6 +45,10 @@ class SparseConfig(EncoderConfig):
     """Encode queries by no model: each distinct token has a weight (inference-free, SPLADE-doc); null: as the folder
     says, else the model encodes queries too."""
 
+    start_entries: Count | None = None
+    """Before the first step, lower the bias of all words alike until documents have so many entries on average: some
+    heads, RoBERTa's among them, give every word a weight, and training then ends at nothing. Null leaves it."""
+
     @model_validator(mode="after")
     def _offered(self) -> "SparseConfig":
         if self.trust_remote_code:

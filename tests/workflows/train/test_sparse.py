@@ -10,6 +10,7 @@ from embedtrain.errors import UserError
 from embedtrain.models.build import load_encoder
 from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.resources import resource
+from embedtrain.workflows import sparse_start
 from embedtrain.workflows.doctor import diagnose
 from embedtrain.workflows.train import train
 
@@ -83,3 +84,17 @@ def test_a_price_leaves_fewer_entries(make, tmp_path, monkeypatch):
         model = load_encoder(str(run.model))
         left.append((weights_of(model, ["a cat", "the dog runs"]) > 0).float().mean())
     assert left[1] < 0.7 * left[0]
+
+
+def test_a_head_that_gives_every_word_weight_starts_with_as_many_as_are_asked_for(
+    make, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("embedtrain.release.export.verify", lambda *_: None)
+    monkeypatch.setattr(sparse_start, "TOO_MANY", 0.05)
+    nothing = ["trainer.learning_rate=1.0e-9", "trainer.steps=1"]
+    train(make("splade", *nothing), tmp_path / "plain")
+    assert "start_entries=200" in capsys.readouterr().err
+    run = train(make("splade", *nothing, "model.start_entries=7"), tmp_path / "few")
+    assert "start_entries" not in capsys.readouterr().err
+    (row,) = rows_of(run)
+    assert float(row["train/document_nnz"]) == pytest.approx(7, abs=2)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch import Tensor
 from embedtrain.evaluation.measures.diagnostics import effective_rank, mean_norm
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense.encoder import DenseEncoder
+from embedtrain.models.sparse.encoder import SparseEncoder
 from embedtrain.models.text_model import TextModel
 from embedtrain.objectives.base import Objective
 from embedtrain.objectives.own import check_output
@@ -16,9 +18,13 @@ from embedtrain.ops.row_blocks import candidate_masks
 from embedtrain.ops.similarity import all_scores, take, widen
 from embedtrain.progress import console
 from embedtrain.training.pair_figures import LONG, SameScores, pair_figures
+from embedtrain.training.pair_figures import pair_figures
+from embedtrain.training.prices import Prices
 from embedtrain.training.ranks.gather import gather_outputs
+from embedtrain.training.ranks.means import mean_columns
 from embedtrain.training.ranks.processes import own_shard
 from embedtrain.training.settings import TrainerConfig
+from embedtrain.training.sparse_figures import sparse_figures
 from embedtrain.training.trained_module import TrainedModule
 from embedtrain.types import (
     GuideEmbeddings,
@@ -27,6 +33,8 @@ from embedtrain.types import (
     TokenEmbeddings,
 )
 
+PRICES = "prices"
+"""Where a checkpoint keeps them."""
 Guide = Callable[[RetrievalOutputs], GuideEmbeddings]
 """What another model makes of a batch; :mod:`embedtrain.training.guide`."""
 Frozen = Callable[[DenseEncoder, RetrievalBatch, Execution], RetrievalOutputs]
@@ -54,6 +62,7 @@ class RetrievalModule(TrainedModule):
     ) -> None:
         super().__init__(model, config, num_steps)
         self.objectives = objectives
+        self.prices = Prices(objectives)
         self.batch_sizes = batch_sizes
         self._same = SameScores()
         self.guide = guide
@@ -63,11 +72,17 @@ class RetrievalModule(TrainedModule):
         """Return the loss of one batch."""
         outputs = self.within_memory(lambda: self._encode(batch))
         objective = self.objective_of(batch)
+        outputs = replace(outputs, progress=(self.trainer.global_step + 1) / self.num_steps)
         outputs = gather_outputs(outputs, with_queries=objective.needs_all_queries)
-        if self.guide is not None:
-            outputs = replace(outputs, guide=self.guide(outputs))
         if not objective.takes_half:
             outputs = outputs.changed(widen, widen)
+        if objective.counts_query_words is not None:  # documents of all ranks are here already
+            assert isinstance(outputs.query, Tensor)
+            words = mean_columns(outputs.query, objective.counts_query_words)
+            outputs = replace(outputs, query_words=words)
+        outputs = self.prices.priced(outputs, self._place(batch))
+        if self.guide is not None:
+            outputs = replace(outputs, guide=self.guide(outputs))
         # Outside of autocast: scores at a low temperature need float32, bf16 logits give gradients far off.
         result = check_output(objective, objective(outputs))
         whole = self.config.micro_batch
@@ -86,7 +101,25 @@ class RetrievalModule(TrainedModule):
 
     def objective_of(self, batch: RetrievalBatch) -> Objective:
         """Return what a batch is trained on."""
-        return self.objectives[batch.source if len(self.objectives) > 1 else 0]
+        return self.objectives[self._place(batch)]
+
+    def _place(self, batch: RetrievalBatch) -> int:
+        return batch.source if len(self.objectives) > 1 else 0
+
+    def on_train_batch_end(self, *arguments: object) -> None:
+        """Let prices follow their targets."""
+        super().on_train_batch_end(*arguments)
+        self.prices.step_done()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the prices."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[PRICES] = self.prices.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on from the prices."""
+        if PRICES in checkpoint:  # older ones have none
+            self.prices.load(checkpoint[PRICES])
 
     def _encode(self, batch: RetrievalBatch) -> RetrievalOutputs:
         with self.computing():
@@ -113,6 +146,8 @@ class RetrievalModule(TrainedModule):
             "effective_rank": effective_rank(embeddings),
             "suspected_false_negatives": suspected_false_negatives(outputs),
         }
+        if isinstance(self.model, SparseEncoder):
+            further |= sparse_figures(outputs)
         self.log_figures(loss, metrics | further)
 
     def _tell_same_scores(self, spread: float) -> None:

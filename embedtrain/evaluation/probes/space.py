@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import numpy as np
 import torch
 
 from embedtrain.data.readers.text_lines import read_objects
@@ -40,7 +41,9 @@ class Space(Probe):
             if len(texts) == wish.size:
                 break
         vectors = subject.encode(texts, "document")
-        values = vectors.values if isinstance(vectors, TokenVectors) else vectors
+        values = vectors
+        if not isinstance(vectors, np.ndarray):
+            values = vectors.values if isinstance(vectors, TokenVectors) else vectors.dense()
         tensor = torch.from_numpy(values.copy())
         if len(tensor) < 2:
             raise UserError(wish.data, "needs two texts at least", got=len(tensor))

@@ -100,7 +100,8 @@ def write_sparse(folder: Path, vectors: SparseVectors) -> None:
 
 def read_sparse(folder: Path, dim: int) -> SparseVectors:
     """Map the sparse vectors of a folder into memory, read-only."""
-    return SparseVectors(*(read_array(folder / f"{name}.npy") for name in SPARSE_ARRAYS), dim=dim)
+    values, indices, offsets = (read_array(folder / f"{name}.npy") for name in SPARSE_ARRAYS)
+    return SparseVectors(values, indices, offsets, dim)
 
 
 def save_sparse(vectors: SparseVectors, folder: Path) -> None:

@@ -25,6 +25,7 @@ from embedtrain.models.dense.late_chunking import LateChunkEncoder, chunk_late
 from embedtrain.models.edits.lengthen import lengthen_encoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.sparse.encoder import SparseEncoder
+from embedtrain.models.sparse.words import column_names
 from embedtrain.outside import reading
 from embedtrain.precision import Precision
 from embedtrain.progress import progress_bar
@@ -105,7 +106,7 @@ def encode(
             blocks = encode_blocks(encoder, source, side, precision=precision, progress=advance)
             vectors = SparseVectors.joined([sparse_block(block) for block in blocks])
         save_vectors(output, vectors, as_bytes=as_bytes)
-        save_words(output, encoder.words())
+        save_words(output, column_names(encoder))
         return total, encoder.dim
     if not isinstance(encoder, DenseEncoder):
         _encode_tokens(encoder, texts, output, side, column, total, precision)

@@ -29,6 +29,7 @@ from embedtrain.locks import owns
 from embedtrain.models.build import load_encoder
 from embedtrain.models.edits.lengthen import lengthen_encoder
 from embedtrain.models.sparse.encoder import SparseEncoder
+from embedtrain.models.sparse.words import column_names
 from embedtrain.precision import Precision, choose
 from embedtrain.progress import console
 from embedtrain.retrieval.sparse.vector_file import save_vectors, save_words
@@ -130,7 +131,7 @@ def encode_shards(
     if shard.is_first:
         wait_for(paths)
         if isinstance(encoder, SparseEncoder):
-            save_words(output / "vectors", encoder.words())
+            save_words(output / "vectors", column_names(encoder))
         content = {"num_rows": num_rows, "dim": encoder.dim, "parts": [path.name for path in paths]}
         write_json(output / MANIFEST, content)
     return Throughput(num_rows, new_rows, time.perf_counter() - start)

@@ -237,6 +237,8 @@ class RetrievalOutputs(Movable):
     """Set where several ranks train and the objective asked for it."""
     query_words: WordActivity | None = None
     """Set where several ranks train and the objective asked for it: of the queries of all of them."""
+    price_factors: Float[Tensor, "2"] | None = None
+    """What multiplies the cost of entries of queries and of documents, where the objective has a target for them."""
     progress: float | None = None
     """The share of the training's steps that are done after this one; None outside training."""
     guide: GuideEmbeddings | None = None

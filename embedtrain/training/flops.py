@@ -21,6 +21,7 @@ from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.flops import BackboneWork, Passes, Sight, count_backbone, count_linear
 from embedtrain.models.late_interaction.encoder import LateInteractionEncoder
 from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoder
+from embedtrain.models.sparse.encoder import SparseEncoder
 from embedtrain.models.text_model import TextModel
 from embedtrain.objectives.base import Objective
 from embedtrain.objectives.info_nce import InfoNCE
@@ -148,6 +149,9 @@ def _encoder_work(model: TextModel) -> EncoderWork:
     """Return what the parts of an encoder take; of a kind of dense head without a count, tokens alone."""
     backbone = count_backbone(model.backbone)
     fills = model.device.type == "cpu" and not isinstance(model.backbone, WordTable)
+    if isinstance(model, SparseEncoder):
+        # Its head multiplies every token forward, and backward the winners alone: no linear layer's count.
+        return EncoderWork(None, per_text=NOTHING, fills=fills)
     if isinstance(model, DenseEncoder):
         counted = {model.backbone, model.projection, model.pair_classifier}
         if set(model.children()) - counted or model.contract.prepend or model.contract.echo:

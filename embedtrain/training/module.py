@@ -18,7 +18,6 @@ from embedtrain.ops.row_blocks import candidate_masks
 from embedtrain.ops.similarity import all_scores, take, widen
 from embedtrain.progress import console
 from embedtrain.training.pair_figures import LONG, SameScores, pair_figures
-from embedtrain.training.pair_figures import pair_figures
 from embedtrain.training.prices import Prices
 from embedtrain.training.ranks.gather import gather_outputs
 from embedtrain.training.ranks.means import mean_columns

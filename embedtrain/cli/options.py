@@ -1,14 +1,18 @@
 """Arguments and options that several commands take, and how a recipe is found and read."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from embedtrain.encoding.pair_work import KindOfPairs
+from embedtrain.errors import UserError
 from embedtrain.resources import find_recipe, recipe_names
 
 if TYPE_CHECKING:
     from embedtrain.recipe.retrieval import AnyRecipe
+    from embedtrain.retrieval.fusion import Rule
+    from embedtrain.workflows.evaluate.systems import Fusing
 
 
 def complete_recipe(incomplete: str) -> list[str]:
@@ -77,6 +81,55 @@ RerankTemplateOption = Annotated[
     str | None,
     typer.Option(help="What that model reads, if it is a language model; as for embedtrain score."),
 ]
+WithOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--with",
+        help="Another system whose results are fused with MODEL's: a model, bm25, bm25:stemmer=english,k1=0.9 or "
+        "run:FILE; may be repeated.",
+    ),
+]
+FuseOption = Annotated[
+    Literal["sum", "rrf", "max", "zscore", "dbsf", "raw", "zipper", "tuned"],
+    typer.Option(
+        help="With --with: how lists become one. sum adds scores between 0 and 1 (min-max), rrf reciprocal ranks; "
+        "tuned learns the weights of sum."
+    ),
+]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(metavar="W,W,...", help="With --with: a weight of each system, MODEL's first."),
+]
+
+
+def read_fusing(
+    others: list[str] | None,
+    rule: "Rule | Literal['tuned']",
+    weights: str | None,
+    depth: int | None,
+    tune_on: str | None = None,
+    save_runs: Path | None = None,
+) -> "Fusing | None":
+    """Return how systems are fused; None where there is but one.
+
+    Raises:
+        UserError: If there is but one and the user says how to fuse, or weights are no numbers.
+    """
+    if not others:
+        if rule != "sum" or weights or depth or tune_on or save_runs:
+            flags = "--fuse, --weights, --depth, --tune-on and --save-runs"
+            raise UserError(flags, "say how results are fused", cure="Add --with SYSTEM")
+        return None
+    from embedtrain.workflows.evaluate.systems import DEPTH, Fusing
+
+    try:
+        numbers = tuple(float(one) for one in weights.split(",")) if weights else None
+    except ValueError:
+        cure = "Write 1,0.5"
+        raise UserError("--weights", "are not numbers", got=weights, cure=cure) from None
+    fusing = Fusing(tuple(others), rule, numbers, depth or DEPTH, tune_on, save_runs)
+    fusing.fusion()
+    return fusing
 
 
 def read_recipe(recipe: str, overrides: list[str] | None) -> "AnyRecipe":

@@ -17,6 +17,7 @@ from embedtrain.evaluation.results.result import (
 )
 from embedtrain.evaluation.results.wording import (
     metric_title,
+    model_name,
     show_difference,
     show_interval,
     show_p_value,
@@ -90,33 +91,44 @@ def fusion_table(fusion: FusedSystems, main: str, style: box.Box) -> Table:
 
 def fusion_rows(fusion: FusedSystems, main: str) -> tuple[list[str], list[list[str]]]:
     """Return headings, and a row for each system."""
-    headings = ["fused", metric_title(main), "the fusion's gain", "p (Holm)", "better/worse"]
-    headings += ["answered by it alone", "weight"]
+    headings = ["fused", metric_title(main), "gain", "p (Holm)", "+/-", "alone"]
     weights = fusion.weights
     if weights is None and fusion.tuning is not None:
         weights = [sum(one) / len(one) for one in zip(*fusion.tuning.folds, strict=True)]
-    rows = []
+    if weights is not None and len(set(weights)) == 1:
+        weights = None
+    if weights is not None:
+        headings.append("weight")
+    rows, names = [], part_names(fusion)
     for number, part in enumerate(fusion.parts):
         test = part.difference
-        rows.append(
-            [
-                system_name(part.model),
-                show_interval(part.metrics[main]),
-                show_difference(test.difference, test.low, test.high, test.num),
-                show_p_value(part.adjusted_p_value),
-                f"{part.better}/{part.worse}",
-                f"{part.alone:.1%}",
-                "" if weights is None else f"{weights[number]:.3g}",
-            ]
-        )
+        row = [
+            names[number],
+            show_interval(part.metrics[main]),
+            show_difference(test.difference, test.low, test.high, test.num),
+            show_p_value(part.adjusted_p_value),
+            f"{part.better}/{part.worse}",
+            f"{part.alone:.1%}",
+        ]
+        rows.append([*row, f"{weights[number]:.3g}"] if weights is not None else row)
     return headings, rows
+
+
+def part_names(fusion: FusedSystems) -> list[str]:
+    """Name the systems, with their settings where a name alone stands for two."""
+    names = [model_name(part.model.name) for part in fusion.parts]
+    if len(set(names)) < len(names):
+        names = [system_name(part.model) for part in fusion.parts]
+    return names
 
 
 def fusion_notes(fusion: FusedSystems, main: str) -> list[str]:
     """Say by what rule and weights, and what that leaves to be wished."""
     said = [
         f"fused by {fusion.rule}, {fusion.depth:,} results of each",
-        f"{fusion.together:.1%} of the queries are answered by some system within ten results",
+        "gain: the fusion's over that system, queries that rose and fell",
+        f"{fusion.together:.1%} of the queries have a relevant document among some system's first ten, alone: "
+        "of that one only",
     ]
     if fusion.seconds_per_query is not None:
         said.append(f"fusing takes {show_seconds(fusion.seconds_per_query)} per query")
@@ -130,7 +142,7 @@ def fusion_notes(fusion: FusedSystems, main: str) -> list[str]:
 def _tuning_notes(tuning: Tuning, main: str) -> list[str]:
     test, kept = tuning.difference, ",".join(f"{one:.3g}" for one in tuning.weights)
     shown = show_difference(test.difference, test.low, test.high, test.num)
-    equal = f"equal weights give {tuning.equal[main]:.3f}, the tuned {shown} more"
+    equal = f"equal weights give {tuning.equal[main]:.3f}, the learned ones {shown} beside them"
     if not tuning.folds:
         return [f"weights learned on {tuning.queries}", equal]
     ends = [f"{min(one):.3g} to {max(one):.3g}" for one in zip(*tuning.folds, strict=True)]
@@ -145,7 +157,7 @@ def _drags(fusion: FusedSystems, main: str) -> str:
     """Name the weakest system, if it is below the best by more than chance."""
     weakest = min(fusion.parts, key=lambda part: part.metrics[main].value)
     below = weakest.below_best
-    return "" if below is None or below >= WEAK else system_name(weakest.model)
+    return "" if below is None or below >= WEAK else model_name(weakest.model.name)
 
 
 def _chance(one: EvaluationResult, best: EvaluationResult, main: str) -> float:

@@ -17,7 +17,7 @@ from embedtrain.evaluation.results.result import (
     Tuning,
     write_result,
 )
-from embedtrain.evaluation.results.wording import system_name
+from embedtrain.evaluation.results.wording import model_name
 from embedtrain.evaluation.tasks.discovery import open_task
 from embedtrain.evaluation.tasks.retrieval import METRICS, RESULTS, Retrieval, as_run
 from embedtrain.files import check_folder
@@ -169,6 +169,6 @@ def save_parts(
 ) -> None:
     """Write the ranking and the result of each system."""
     for number, (part, result) in enumerate(zip(found.parts, alone, strict=True), 1):
-        name = re.sub(r"[^\w.-]+", "-", system_name(part.model))[:60]
+        name = re.sub(r"[^\w.-]+", "-", model_name(part.model.name))[:60]
         place = folder / f"{task.data.name}.{task.data.split}.{number}-{name}.json"
         _write(result, part, task, place)

@@ -20,7 +20,7 @@ from embedtrain.evaluation.measures.tuned_fusion import (
     fit_weights,
 )
 from embedtrain.evaluation.results.result import EvaluatedModel
-from embedtrain.evaluation.results.wording import system_name
+from embedtrain.evaluation.results.wording import model_name
 from embedtrain.evaluation.tasks.discovery import open_task
 from embedtrain.evaluation.tasks.retrieval import Retrieval
 from embedtrain.retrieval.dense.exact import SearchResult
@@ -230,7 +230,7 @@ def _as_one(
         settings["weights"] = learned or list(weights or ())
     content = [f"{one.model.weights}\n{one.model.settings}" for one in parts] + [str(settings)]
     return EvaluatedModel(
-        name=" + ".join(system_name(one.model) for one in parts),
+        name=" + ".join(model_name(one.model.name) for one in parts),
         weights=hashlib.sha256("\n".join(content).encode()).hexdigest(),
         settings=settings,
     )

@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from page_reader import read
 from typer.testing import CliRunner
 
 from embedtrain.cli.main import app
@@ -17,9 +18,11 @@ from embedtrain.evaluation.results.result import load_result
 from embedtrain.evaluation.tasks.retrieval import METRICS
 from embedtrain.workflows.evaluate import two_stage
 from embedtrain.workflows.evaluate.fused import evaluate_fused
+from embedtrain.workflows.evaluate.report import write_report
 from embedtrain.workflows.evaluate.systems import Fusing
 from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks
 from embedtrain.workflows.evaluate.two_stage import Reranking, evaluate_two_stages
+from embedtrain.workflows.pipeline import Pipeline, run_pipeline
 from embedtrain.workflows.prepare import load_task
 from embedtrain.workflows.search import Searcher
 
@@ -203,3 +206,18 @@ def test_what_cannot_be_fused_is_said_in_one_line(command, said, beir):
     assert isinstance(result.exception, UserError) or result.exit_code == 2, result.output
     shown = str(result.exception) if isinstance(result.exception, UserError) else result.output
     assert said in shown
+
+
+def test_the_page_shows_the_systems(bert, beir, tmp_path):
+    run(bert, beir, "bm25", output=tmp_path / "hybrid.json")
+    page = read(write_report([tmp_path / "hybrid.json"], tmp_path / "page.html"))
+    text = " ".join(page.texts)
+    assert "Systems fused" in text
+    assert "fused by sum, 1,000 results of each" in text
+
+
+def test_a_stage_of_a_pipeline_fuses(bert, beir, tmp_path):
+    stage = {"model": bert, "path": str(beir), "fused_with": ["bm25"], "weights": [1, 0.5]}
+    pipeline = Pipeline(description="fused", stages=[{"name": "scores", "evaluate": stage}])
+    result = load_result(run_pipeline(pipeline, tmp_path / "run") / "scores" / "scores.json")
+    assert result.per_query == run(bert, beir, "bm25", weights=(1.0, 0.5)).per_query

@@ -7,6 +7,7 @@ import typer
 
 from embedtrain.cli.options import (
     FuseOption,
+    IndexOption,
     InstructionOption,
     LateChunksOption,
     LongInputsOption,
@@ -52,6 +53,7 @@ def search(
     long_inputs: LongInputsOption = None,
     late_chunks: LateChunksOption = None,
     precision: PrecisionOption = "auto",
+    index: IndexOption = None,
     rerank: RerankOption = None,
     rerank_as: RerankAsOption = None,
     rerank_template: RerankTemplateOption = None,
@@ -71,6 +73,8 @@ def search(
     """Search documents, once or interactively; MODEL may also be `bm25`."""
     if query is not None and (like or unlike):
         raise UserError("--like", "takes the place of a query", cure="Give one of them")
+    if index is not None and (like or unlike):
+        raise UserError("--index", "finds results of a query, not those of --like")
     from embedtrain.cli.printing import print_hits
     from embedtrain.contract.long_inputs import parse_long_inputs
     from embedtrain.workflows.search import Searcher
@@ -93,7 +97,17 @@ def search(
     if fusing is not None and (like or unlike):
         raise UserError("--with", "fuses the results of a query, not those of --like")
     searcher = Searcher(
-        model, data, split, instruction, longer, late_chunks, precision, second, depth, fusing
+        model,
+        data,
+        split,
+        instruction,
+        longer,
+        late_chunks,
+        precision,
+        second,
+        depth,
+        index,
+        fusing,
     )
     if like or unlike:
         print_hits(searcher.search_sets(like or [], unlike or [], top))

@@ -9,35 +9,22 @@ from numpy.typing import NDArray
 
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.data.readers.beir import RetrievalTask
-from embedtrain.encoding.cache import embed_once, model_key
 from embedtrain.encoding.pair_cache import score_once
 from embedtrain.encoding.pair_scorers import PairScorer
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.second_stage import reorder
 from embedtrain.evaluation.results.wording import model_name
-from embedtrain.files import default_cache
-from embedtrain.mining.bm25 import Bm25Index
-from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.encoder import DenseEncoder
-from embedtrain.models.dense.late_chunking import chunk_late
-from embedtrain.models.dense.pair_head import interaction_of
-from embedtrain.models.edits.lengthen import lengthen_encoder
-from embedtrain.models.encoder import TextEncoder
 from embedtrain.precision import Precision
 from embedtrain.recipe.retrieval import load_retrieval_recipe
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.retrieval.dense.sets import set_query
 from embedtrain.retrieval.fusion import fuse
-from embedtrain.retrieval.search import for_many_searches, search
+from embedtrain.retrieval.search import search
 from embedtrain.workflows.encode.file import DOCUMENT_COLUMNS, read_texts
-from embedtrain.workflows.evaluate.first_stage import (
-    RUN,
-    is_model,
-    read_bm25,
-    refuse_model_settings,
-)
+from embedtrain.workflows.engine import Engine
 from embedtrain.workflows.evaluate.systems import Fusing
 from embedtrain.workflows.prepare import load_task, open_data
 
@@ -57,41 +44,6 @@ class Hit:
     """Where each system has it whose results were fused: ``bm25 #3 (12.400)``."""
 
 
-class Engine:
-    """What finds documents among some texts: a model and their vectors, or BM25."""
-
-    def __init__(
-        self,
-        name: str,
-        texts: list[str],
-        instruction: str | None = None,
-        long_inputs: LongInputs | None = None,
-        late_chunks: int | None = None,
-        precision: Precision = "auto",
-    ) -> None:
-        self.name, self.precision = name, precision
-        self.model: TextEncoder | None = None
-        if not is_model(name):
-            if name.startswith(RUN):
-                cure = "Measure it with embedtrain evaluate"
-                raise UserError("search", "needs systems that search", got=name, cure=cure)
-            refuse_model_settings(name, instruction, long_inputs, late_chunks)
-            self.find = Bm25Index(read_bm25(name), texts).search
-            return
-        encoder = lengthen_encoder(load_encoder(name, instruction=instruction), long_inputs)
-        self.model = chunk_late(encoder, late_chunks)
-        key, cache = model_key(self.model), default_cache()
-        kept = embed_once(self.model, key, texts, "document", cache, precision=precision)
-        self.embeddings = for_many_searches(kept, interaction_of(self.model), self.model.device)
-        self.find = self._find_near
-
-    def _find_near(self, queries: Sequence[str], num_results: int) -> SearchResult:
-        assert self.model is not None
-        vectors = encode_texts(self.model, queries, "query", precision=self.precision)
-        interaction, device = interaction_of(self.model), self.model.device
-        return search(vectors, self.embeddings, num_results, interaction, device)
-
-
 class Searcher:
     """A model and an encoded corpus.
 
@@ -106,6 +58,7 @@ class Searcher:
         precision: What the network computes in.
         second: What orders the first results anew, if anything does.
         depth: How many of them; and how many results of each system are fused.
+        index: Words of an index, as for :func:`embedtrain.retrieval.indexes.read_index`; None searches exactly.
         fusing: What searches beside ``model``.
 
     Raises:
@@ -123,6 +76,7 @@ class Searcher:
         precision: Precision = "auto",
         second: PairScorer | None = None,
         depth: int | None = None,
+        index: str | None = None,
         fusing: Fusing | None = None,
     ) -> None:
         if fusing is not None and fusing.rule == "tuned":
@@ -138,7 +92,9 @@ class Searcher:
             self.texts, self.ids = list(lines), list(map(str, lines.values()))
         else:
             self.texts, self.ids = task.documents, task.document_ids
-        self.first = Engine(model, self.texts, instruction, long_inputs, late_chunks, precision)
+        self.first = Engine(
+            model, self.texts, instruction, long_inputs, late_chunks, precision, index
+        )
         self.others = [
             Engine(name, self.texts, precision=precision)
             for name in (fusing.others if fusing else ())
@@ -187,7 +143,8 @@ class Searcher:
             UserError: If there is no file of texts, or a text has several vectors.
         """
         model = self.first.model
-        if not isinstance(model, DenseEncoder) or model.interaction is not None:
+        kept = self.first.embeddings
+        if not isinstance(model, DenseEncoder) or model.interaction is not None or kept is None:
             raise UserError("--like", "needs a model with one vector per text and inner products")
 
         def encode(path: Path) -> NDArray[np.float32]:
@@ -195,7 +152,7 @@ class Searcher:
             return encode_texts(model, texts, "document", precision=self.precision)
 
         vector = set_query([encode(path) for path in like], [encode(path) for path in unlike])
-        found = search(vector, self.first.embeddings, num_results, device=model.device)
+        found = search(vector, kept, num_results, device=model.device)
         return list_hits(found, self.ids, self.texts)[0]
 
 

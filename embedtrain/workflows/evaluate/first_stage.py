@@ -30,7 +30,7 @@ from embedtrain.models.edits.lengthen import lengthen_encoder
 from embedtrain.recipe.overrides import read_section
 from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.workflows.evaluate.cost import measure_cost
-from embedtrain.workflows.evaluate.tasks import Wish
+from embedtrain.workflows.evaluate.tasks import Wish, index_of
 
 BM25, RUN = "bm25", "run:"
 """First stages that are no models: the word, and what stands before the path of a TREC run file."""
@@ -101,6 +101,7 @@ def open_system(name: str, wish: Wish) -> System:
         wish.instruction,
         wish.precision,
         current_shard(),
+        index_of(wish, encoder),
     )
     return System(name, subject)
 

@@ -66,6 +66,7 @@ def evaluate_fused(
     for task, place, baseline in zip(tasks, places, baselines, strict=True):
         found = systems.find(task, max(RESULTS, min(fusing.depth, DEPTH)))
         result, alone = measure_found(found, task, wish, fusing)
+        result = result.model_copy(update={"index": systems.index_figures(task)})
         if baseline is not None:
             result = compare(result, baseline, str(wish.baseline))
         if shard.is_first:

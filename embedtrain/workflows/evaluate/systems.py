@@ -19,7 +19,7 @@ from embedtrain.evaluation.measures.tuned_fusion import (
     cross_validate,
     fit_weights,
 )
-from embedtrain.evaluation.results.result import EvaluatedModel
+from embedtrain.evaluation.results.result import EvaluatedModel, IndexFigures
 from embedtrain.evaluation.results.wording import model_name
 from embedtrain.evaluation.tasks.discovery import open_task
 from embedtrain.evaluation.tasks.retrieval import Retrieval
@@ -40,6 +40,7 @@ from embedtrain.workflows.evaluate.first_stage import (
     is_model,
     open_system,
 )
+from embedtrain.workflows.evaluate.index_cost import measure_index
 from embedtrain.workflows.evaluate.tasks import Wish, labels_of
 
 DEPTH = 1000
@@ -141,6 +142,13 @@ class Systems:
             for system, wish in zip(self.systems, self.wishes, strict=True)
         ]
 
+    def index_figures(self, task: Retrieval) -> IndexFigures | None:
+        """Measure the index of the first system, if it searches by one."""
+        subject = self.systems[0].subject
+        if subject is None or subject.index is None:
+            return None
+        return measure_index(subject, task.task, timed=self.wishes[0].efficiency)
+
     def _fit(self, task: Retrieval, fusion: Fusion) -> Weights | None:
         """Learn weights on another split; None if there is none."""
         split = self.fusing.tune_on
@@ -164,6 +172,8 @@ def open_systems(first: str, wish: Wish, fusing: Fusing) -> Systems:
         UserError: If one cannot be loaded, or the fusion cannot be done.
     """
     fusing.fusion()
+    if wish.index is not None and not is_model(first):
+        raise UserError("--index", "is for models", got=first, cure="Leave it out")
     plain = Wish(
         wish.data, wish.split, wish.task, wish.clusters, efficiency=wish.efficiency,
         price_per_hour=wish.price_per_hour, precision=wish.precision,

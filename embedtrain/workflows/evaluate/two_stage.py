@@ -139,6 +139,7 @@ def evaluate_two_stages(
     for task, place in zip(tasks, places, strict=True):
         first_found = systems.find(task, max(RESULTS, reranking.top))
         result, found = _measure(first_found.stage, second, task, wish)
+        result = result.model_copy(update={"index": systems.index_figures(task)})
         if fusing.others:
             fused, alone = measure_found(first_found, task, wish, fusing)
             result = result.model_copy(update={"fusion": fused.fusion})

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from embedtrain.cli.options import (
+    FeedbackOption,
     FuseOption,
     IndexOption,
     InstructionOption,
@@ -125,6 +126,14 @@ def evaluate(
             help="With --fuse tuned: split that weights are learned on; else folds of the queries themselves."
         ),
     ] = None,
+    forms: Annotated[
+        Literal["mean", "fuse", "max"] | None,
+        typer.Option(
+            help="Ask queries in all forms of query_forms.jsonl: the mean of their vectors, their lists fused, or the "
+            "best of their scores."
+        ),
+    ] = None,
+    feedback: FeedbackOption = None,
     save_runs: Annotated[
         Path | None, typer.Option(help="With --with: folder for each system's ranking and result.")
     ] = None,
@@ -144,7 +153,7 @@ def evaluate(
         flags = "--rerank-as, --rerank-template, --rerank-instruction, --top and --blend"
         raise UserError(flags, "say how results are ordered anew", cure="Add --rerank MODEL")
     longer = parse_long_inputs(long_inputs)
-    fusing = read_fusing(with_, fuse, weights, depth, tune_on, save_runs)
+    fusing = read_fusing(with_, fuse, weights, depth, tune_on, save_runs, forms, feedback)
     if mteb:
         from embedtrain.workflows.evaluate.mteb import MtebWish
 

@@ -12,6 +12,7 @@ from embedtrain.resources import find_recipe, recipe_names
 if TYPE_CHECKING:
     from embedtrain.recipe.retrieval import AnyRecipe
     from embedtrain.retrieval.fusion import Rule
+    from embedtrain.workflows.evaluate.asking import How
     from embedtrain.workflows.evaluate.systems import Fusing
 
 
@@ -109,6 +110,13 @@ WeightsOption = Annotated[
     str | None,
     typer.Option(metavar="W,W,...", help="With --with: a weight of each system, MODEL's first."),
 ]
+FeedbackOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N[:key=value,...]",
+        help="Let a query learn from the first N documents that it finds, and search again: 3, or 3:beta=0.4.",
+    ),
+]
 
 
 def read_fusing(
@@ -118,8 +126,10 @@ def read_fusing(
     depth: int | None,
     tune_on: str | None = None,
     save_runs: Path | None = None,
+    forms: "How | None" = None,
+    feedback: str | None = None,
 ) -> "Fusing | None":
-    """Return how systems are fused; None where there is but one.
+    """Return how systems are asked and fused; None where there is but one, which is asked plainly.
 
     Raises:
         UserError: If there is but one and the user says how to fuse, or weights are no numbers.
@@ -128,7 +138,9 @@ def read_fusing(
         if rule != "sum" or weights or depth or tune_on or save_runs:
             flags = "--fuse, --weights, --depth, --tune-on and --save-runs"
             raise UserError(flags, "say how results are fused", cure="Add --with SYSTEM")
-        return None
+        if forms is None and feedback is None:
+            return None
+    from embedtrain.workflows.evaluate.asking import Asking
     from embedtrain.workflows.evaluate.systems import DEPTH, Fusing
 
     try:
@@ -136,7 +148,10 @@ def read_fusing(
     except ValueError:
         cure = "Write 1,0.5"
         raise UserError("--weights", "are not numbers", got=weights, cure=cure) from None
-    fusing = Fusing(tuple(others), rule, numbers, depth or DEPTH, tune_on, save_runs)
+    asking = Asking(forms, feedback)
+    asking.check()
+    systems = tuple(others or ())
+    fusing = Fusing(systems, rule, numbers, depth or DEPTH, tune_on, asking, save_runs)
     fusing.fusion()
     return fusing
 

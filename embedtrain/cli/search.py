@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from embedtrain.cli.options import (
+    FeedbackOption,
     FuseOption,
     IndexOption,
     InstructionOption,
@@ -69,6 +70,7 @@ def search(
     with_: WithOption = None,
     fuse: FuseOption = "sum",
     weights: WeightsOption = None,
+    feedback: FeedbackOption = None,
 ) -> None:
     """Search documents, once or interactively; MODEL may also be `bm25`."""
     if query is not None and (like or unlike):
@@ -82,7 +84,7 @@ def search(
     longer = parse_long_inputs(long_inputs)
     second = None
     asked = rerank_as or rerank_template or rerank_instruction
-    fusing = read_fusing(with_, fuse, weights, depth if with_ else None)
+    fusing = read_fusing(with_, fuse, weights, depth if with_ else None, feedback=feedback)
     if rerank is None and (asked or (depth and not with_)):
         flags = "--rerank-as, --rerank-template, --rerank-instruction and --depth"
         raise UserError(flags, "say how results are ordered anew", cure="Add --rerank MODEL")
@@ -95,7 +97,7 @@ def search(
         language = LanguageSettings(template=rerank_template, instruction=rerank_instruction)
         second = open_pair_scorer(rerank, kind=rerank_as, precision=precision, language=language)
     if fusing is not None and (like or unlike):
-        raise UserError("--with", "fuses the results of a query, not those of --like")
+        raise UserError("--with and --feedback", "are for a query, not for --like")
     searcher = Searcher(
         model,
         data,

@@ -84,11 +84,22 @@ class Pool:
     values: Float64[np.ndarray, "lists queries pooled"]
     ranks: Int64[np.ndarray, "lists queries pooled"]
 
-    def add_up(self, weights: Sequence[float], num_results: int) -> SearchResult:
-        """Return the documents with the largest sums of weighted values."""
+    def add_up(
+        self,
+        weights: Sequence[float] | Float64[np.ndarray, "lists queries"],
+        num_results: int,
+    ) -> SearchResult:
+        """Return the documents with the largest sums of weighted values; each query may have its own weights."""
         factors = np.asarray(weights, dtype=np.float64)
-        scores = np.tensordot(factors, self.values, axes=1)
-        return _best(self.documents, scores, self.ranks[factors > 0].min(axis=0), num_results)
+        factors = np.broadcast_to(factors.reshape(len(factors), -1), self.values.shape[:2])
+        scores = np.einsum("lq,lqp->qp", factors, self.values)
+        ranks = np.where(factors[:, :, None] > 0, self.ranks, UNRANKED)
+        return _best(self.documents, scores, ranks.min(axis=0), num_results)
+
+    def highest(self, num_results: int) -> SearchResult:
+        """Return the documents with the highest value in any list."""
+        scores = np.where(self.ranks < UNRANKED, self.values, -np.inf).max(axis=0)
+        return _best(self.documents, scores, self.ranks.min(axis=0), num_results)
 
     def interleave(self, num_results: int) -> SearchResult:
         """Take the first of each list, then the second of each, and every document once."""

@@ -16,8 +16,10 @@ from embedtrain.models.edits.lengthen import lengthen_encoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.precision import Precision
 from embedtrain.retrieval.dense.exact import SearchResult
+from embedtrain.retrieval.feedback import Vectors, search_again
 from embedtrain.retrieval.indexes import build, read_index
 from embedtrain.retrieval.search import Documents, for_many_searches, search
+from embedtrain.workflows.evaluate.asking import read_feedback
 from embedtrain.workflows.evaluate.first_stage import (
     RUN,
     is_model,
@@ -37,6 +39,7 @@ class Engine:
         late_chunks: Tokens of a chunk, where documents are found by their best chunk.
         precision: What the network computes in.
         index: Words of an index, as for :func:`embedtrain.retrieval.indexes.read_index`; None searches exactly.
+        feedback: Words of :func:`embedtrain.workflows.evaluate.asking.read_feedback`; None searches once.
 
     Raises:
         UserError: If it cannot search, or takes no part of these.
@@ -44,6 +47,7 @@ class Engine:
 
     find: Callable[[Sequence[str], int], SearchResult]
     """Finds the best documents of each query."""
+    _near: Callable[[Vectors, int], SearchResult]
 
     def __init__(
         self,
@@ -54,6 +58,7 @@ class Engine:
         late_chunks: int | None = None,
         precision: Precision = "auto",
         index: str | None = None,
+        feedback: str | None = None,
     ) -> None:
         self.name, self.precision = name, precision
         self.model: TextEncoder | None = None
@@ -63,34 +68,36 @@ class Engine:
                 cure = "Measure it with embedtrain evaluate"
                 raise UserError("search", "needs systems that search", got=name, cure=cure)
             refuse_model_settings(name, instruction, long_inputs, late_chunks)
-            if index is not None:
-                cure = "Leave it out: bm25 has its own"
-                raise UserError("--index", "is for models", got=index, cure=cure)
+            for flag, words in (("--index", index), ("--feedback", feedback)):
+                if words is not None:
+                    raise UserError(flag, "is for models", got=words, cure="Leave it out")
             self.find = Bm25Index(read_bm25(name), texts).search
             return
         encoder = lengthen_encoder(load_encoder(name, instruction=instruction), long_inputs)
         self.model = chunk_late(encoder, late_chunks)
-        settings = None
-        if index is not None:
-            settings = read_index(index, kind_of(self.model))
-            refuse_interaction(self.model, "--index")
+        settings = None if index is None else read_index(index, kind_of(self.model))
+        if settings is not None or feedback is not None:
+            refuse_interaction(self.model, "--index and --feedback")
         key, cache = model_key(self.model), default_cache()
         kept = embed_once(self.model, key, texts, "document", cache, precision=precision)
-        if settings is not None:
-            self.index = build(kept, settings, self.model.device).index
-            self.find = self._find_in_index
-            return
-        self.embeddings = for_many_searches(kept, interaction_of(self.model), self.model.device)
-        self.find = self._find_near
+        if settings is None:
+            interaction, device = interaction_of(self.model), self.model.device
+            near = self.embeddings = for_many_searches(kept, interaction, device)
+            self._near = lambda one, number: search(one, near, number, interaction, device)
+        else:
+            self._near = build(kept, settings, self.model.device).index.search
+        if feedback is not None:
+            again, similarity = (
+                read_feedback(feedback, kind_of(self.model)),
+                self.model.contract.similarity,
+            )
+            once = self._near
+            self._near = lambda one, number: search_again(
+                once, one, kept, number, again, similarity
+            )
+        self.find = self._encode_and_find
 
-    def _find_near(self, queries: Sequence[str], num_results: int) -> SearchResult:
-        assert self.model is not None
-        assert self.embeddings is not None
-        vectors = encode_texts(self.model, queries, "query", precision=self.precision)
-        interaction, device = interaction_of(self.model), self.model.device
-        return search(vectors, self.embeddings, num_results, interaction, device)
-
-    def _find_in_index(self, queries: Sequence[str], num_results: int) -> SearchResult:
+    def _encode_and_find(self, queries: Sequence[str], num_results: int) -> SearchResult:
         assert self.model is not None
         vectors = encode_texts(self.model, queries, "query", precision=self.precision)
-        return self.index.search(vectors, num_results)
+        return self._near(vectors, num_results)

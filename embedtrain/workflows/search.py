@@ -59,7 +59,7 @@ class Searcher:
         second: What orders the first results anew, if anything does.
         depth: How many of them; and how many results of each system are fused.
         index: Words of an index, as for :func:`embedtrain.retrieval.indexes.read_index`; None searches exactly.
-        fusing: What searches beside ``model``.
+        fusing: What searches beside ``model``, and how queries are asked.
 
     Raises:
         UserError: If the systems cannot search, or their weights would have to be learned.
@@ -83,7 +83,7 @@ class Searcher:
             cure = "Learn weights with embedtrain evaluate, and give them as --weights"
             raise UserError("--fuse tuned", "has no judged queries to learn from", cure=cure)
         self.second, self.precision, self.fusing = second, precision, fusing
-        self.depth = depth or (RERANKED if fusing is None else FUSED)
+        self.depth = depth or (FUSED if fusing is not None and fusing.others else RERANKED)
         task = _find_task(model, data, split)
         if task is None:
             lines: dict[str, int] = {}  # rows that share a document hold one document
@@ -92,8 +92,9 @@ class Searcher:
             self.texts, self.ids = list(lines), list(map(str, lines.values()))
         else:
             self.texts, self.ids = task.documents, task.document_ids
+        feedback = None if fusing is None else fusing.asking.feedback
         self.first = Engine(
-            model, self.texts, instruction, long_inputs, late_chunks, precision, index
+            model, self.texts, instruction, long_inputs, late_chunks, precision, index, feedback
         )
         self.others = [
             Engine(name, self.texts, precision=precision)
@@ -122,7 +123,7 @@ class Searcher:
 
     def _find(self, query: str, num_results: int) -> tuple[SearchResult, dict[int, list[str]]]:
         """Return what was found, and where each system has a document if there are several."""
-        if self.fusing is None:
+        if not self.others:
             return self.first.find([query], num_results), {}
         engines = [self.first, *self.others]
         lists = [one.find([query], self.depth) for one in engines]
@@ -132,6 +133,7 @@ class Searcher:
             for rank, (row, score) in enumerate(listed, 1):
                 place = f"{model_name(engine.name)} #{rank} ({score:.3f})"
                 places.setdefault(row, []).append(place)
+        assert self.fusing is not None
         return fuse(lists, self.fusing.fusion(), num_results), places
 
     def search_sets(

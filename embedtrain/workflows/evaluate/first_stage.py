@@ -29,6 +29,7 @@ from embedtrain.models.dense.late_chunking import chunk_late
 from embedtrain.models.edits.lengthen import lengthen_encoder
 from embedtrain.recipe.overrides import read_section
 from embedtrain.retrieval.dense.exact import SearchResult
+from embedtrain.workflows.evaluate.asking import PLAIN, Asking, ask_model, ask_words
 from embedtrain.workflows.evaluate.cost import measure_cost
 from embedtrain.workflows.evaluate.tasks import Wish, index_of
 
@@ -106,14 +107,28 @@ def open_system(name: str, wish: Wish) -> System:
     return System(name, subject)
 
 
-def find_first(system: System, task: Retrieval, wish: Wish, depth: int) -> FirstStage:
-    """Search the whole corpus for every query of a task."""
+def find_first(
+    system: System, task: Retrieval, wish: Wish, depth: int, asking: Asking = PLAIN
+) -> FirstStage:
+    """Search the whole corpus for every query of a task; only queries asked as they are are timed."""
+    if asking and not system.name.startswith(RUN):
+        return _find_asked(system, task, depth, asking)
     timed, price, name = wish.efficiency, wish.price_per_hour, system.name
     if system.subject is not None:
         return search_model(system.subject, task, depth, timed=timed, price=price)
     if not name.startswith(RUN):
         return search_words(task.task, depth, timed=timed, price=price, config=read_bm25(name))
     return read_ranking(Path(name.removeprefix(RUN)).expanduser(), task.task, depth)
+
+
+def _find_asked(system: System, task: Retrieval, depth: int, asking: Asking) -> FirstStage:
+    if system.subject is not None:
+        found, model = ask_model(system.subject, task, asking, depth), system.subject.identity()
+    else:
+        index = Bm25Index(read_bm25(system.name), task.task.documents)
+        found, model = ask_words(index, task, asking, depth), describe_bm25(index)
+    model = model.model_copy(update={"settings": model.settings | asking.settings(task)})
+    return FirstStage(model, in_trec_order(found, task.task.document_ids))
 
 
 def search_model(
@@ -144,12 +159,17 @@ def search_words(
             lambda query: index.search([query], depth), task.queries, num_calls=TIMED_QUERIES
         )
         cost = cost_of_search(len(task.documents), per_second, latency, index.num_bytes, price)
+    found = index.search(task.queries, depth)
+    return FirstStage(describe_bm25(index), in_trec_order(found, task.document_ids), cost)
+
+
+def describe_bm25(index: Bm25Index) -> EvaluatedModel:
+    """Name BM25 by all that its scores depend on."""
+    config = index.config
     settings = {"k1": config.k1, "b": config.b, "bm25s": index.version}
     settings |= config.model_dump(include={"stopwords", "stemmer"}, exclude_defaults=True)
     weights = hashlib.sha256(f"bm25 {settings}".encode()).hexdigest()
-    found = index.search(task.queries, depth)
-    model = EvaluatedModel(name=BM25, weights=weights, settings=settings)
-    return FirstStage(model, in_trec_order(found, task.document_ids), cost)
+    return EvaluatedModel(name=BM25, weights=weights, settings=settings)
 
 
 def read_ranking(path: Path, task: RetrievalTask, depth: int) -> FirstStage:

@@ -23,6 +23,7 @@ from embedtrain.evaluation.tasks.retrieval import METRICS, RESULTS, Retrieval, a
 from embedtrain.files import check_folder
 from embedtrain.locks import owns
 from embedtrain.retrieval.dense.exact import SearchResult
+from embedtrain.workflows.evaluate.asking import PLAIN
 from embedtrain.workflows.evaluate.first_stage import FirstStage
 from embedtrain.workflows.evaluate.systems import DEPTH, Found, Fusing, open_systems
 from embedtrain.workflows.evaluate.tasks import (
@@ -60,6 +61,7 @@ def evaluate_fused(
     places = result_places(tasks, output)
     if fusing.save_runs is not None:
         check_folder("--save-runs", fusing.save_runs)
+    untimed = replace(wish, efficiency=False)
     baselines = [load_baseline(task, wish.baseline) for task in tasks]
     systems = open_systems(first, wish, fusing)
     results = []
@@ -69,6 +71,10 @@ def evaluate_fused(
         result = result.model_copy(update={"index": systems.index_figures(task)})
         if baseline is not None:
             result = compare(result, baseline, str(wish.baseline))
+        elif fusing.asking:
+            plain = replace(systems, fusing=replace(fusing, asking=PLAIN))
+            usual = measure_found(plain.find(task, RESULTS), task, untimed, plain.fusing)[0]
+            result = compare(result, usual, "the queries as they are")
         if shard.is_first:
             if place is not None:
                 _write(result, found.stage, task, place)
@@ -115,6 +121,8 @@ def measure_found(
         )
         for one in found.parts
     ]
+    if len(found.parts) == 1:
+        return result.model_copy(update={"train_overlap": train_overlap(task)}), alone
     compared = [compare(result, one, "alone") for one in alone]
     recalls = [score_found(task, one.found, (FOUND,))[FOUND] for one in found.parts]
     parts, together = describe_parts(

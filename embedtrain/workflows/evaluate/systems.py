@@ -32,6 +32,7 @@ from embedtrain.retrieval.fusion import (
     pool_lists,
     weights_for,
 )
+from embedtrain.workflows.evaluate.asking import PLAIN, Asking
 from embedtrain.workflows.evaluate.first_stage import (
     RUN,
     FirstStage,
@@ -60,6 +61,8 @@ class Fusing:
     """Results of a query that each system gives."""
     tune_on: str | None = None
     """Split whose queries ``tuned`` learns weights on; None learns on folds of those that are measured."""
+    asking: Asking = PLAIN
+    """How the systems are asked; rankings from files are not, and feedback is for the first system."""
     save_runs: Path | None = None
     """Folder for the ranking and the result of each system."""
 
@@ -114,7 +117,8 @@ class Systems:
             UserError: If lists and rule do not go together.
         """
         if len(self.systems) == 1:
-            stage = find_first(self.systems[0], task, self.wishes[0], num_results)
+            asking = self.fusing.asking
+            stage = find_first(self.systems[0], task, self.wishes[0], num_results, asking)
             return Found(stage, [stage])
         parts = self.search(task)
         fusion = self.fusing.fusion()
@@ -136,10 +140,11 @@ class Systems:
 
     def search(self, task: Retrieval) -> list[FirstStage]:
         """Let every system search the corpus of a task for its queries."""
-        depth = self.fusing.depth
+        asked = self.fusing.asking
+        others = replace(asked, feedback=None)
         return [
-            find_first(system, task, wish, depth)
-            for system, wish in zip(self.systems, self.wishes, strict=True)
+            find_first(system, task, wish, self.fusing.depth, others if number else asked)
+            for number, (system, wish) in enumerate(zip(self.systems, self.wishes, strict=True))
         ]
 
     def index_figures(self, task: Retrieval) -> IndexFigures | None:
@@ -172,6 +177,7 @@ def open_systems(first: str, wish: Wish, fusing: Fusing) -> Systems:
         UserError: If one cannot be loaded, or the fusion cannot be done.
     """
     fusing.fusion()
+    fusing.asking.check()
     if wish.index is not None and not is_model(first):
         raise UserError("--index", "is for models", got=first, cure="Leave it out")
     plain = Wish(

@@ -198,7 +198,7 @@ def test_a_search_shows_where_each_system_has_a_document(bert, beir):
         ("evaluate bm25 --data {beir} --with run:/nowhere.trec", "/nowhere.trec"),
         ("search bm25 cat --data {beir} --with bm25 --fuse tuned", "no judged queries"),
         ("search bm25 cat --data {beir} --with run:some.trec", "needs systems that search"),
-        ("search bm25 --data {beir} --with bm25 --like x.txt", "not those of --like"),
+        ("search bm25 --data {beir} --with bm25 --like x.txt", "not for --like"),
     ],
 )
 def test_what_cannot_be_fused_is_said_in_one_line(command, said, beir):

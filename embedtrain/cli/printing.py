@@ -46,6 +46,8 @@ def print_hits(hits: Sequence[Hit]) -> None:
     out = Console(highlight=False)
     for hit in hits:
         out.print(f"[bold]{hit.rank}. {escape(hit.document_id)}[/bold]  [dim]{hit.score:.3f}[/dim]")
+        if hit.places:
+            out.print(f"   [dim]{escape('  '.join(hit.places))}[/dim]")
         out.print(f"   {escape(' '.join(hit.text.split())[:300])}")
 
 

@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from embedtrain.cli.options import (
+    FeedbackOption,
+    FuseOption,
     IndexOption,
     InstructionOption,
     LateChunksOption,
@@ -16,6 +18,9 @@ from embedtrain.cli.options import (
     RerankInstructionOption,
     RerankOption,
     RerankTemplateOption,
+    WeightsOption,
+    WithOption,
+    read_fusing,
 )
 from embedtrain.errors import UserError
 
@@ -23,6 +28,7 @@ EXAMPLES = (
     'embedtrain search runs/quickstart/model "split a list into chunks of equal size"',
     'embedtrain search runs/my/model "what I look for" --data documents.jsonl --top 10',
     'embedtrain search runs/my/model "what I look for" --rerank my-reranker --depth 50',
+    'embedtrain search runs/my/model "what I look for" --with bm25 --weights 1,0.5',
 )
 
 
@@ -54,8 +60,17 @@ def search(
     rerank_template: RerankTemplateOption = None,
     rerank_instruction: RerankInstructionOption = None,
     depth: Annotated[
-        int, typer.Option(min=1, help="With --rerank: results that are ordered anew.")
-    ] = 50,
+        int | None,
+        typer.Option(
+            min=1,
+            help="With --rerank: results that are ordered anew; 50. With --with: those of each system that are fused; "
+            "100.",
+        ),
+    ] = None,
+    with_: WithOption = None,
+    fuse: FuseOption = "sum",
+    weights: WeightsOption = None,
+    feedback: FeedbackOption = None,
 ) -> None:
     """Search documents, once or interactively; MODEL may also be `bm25`."""
     if query is not None and (like or unlike):
@@ -69,7 +84,8 @@ def search(
     longer = parse_long_inputs(long_inputs)
     second = None
     asked = rerank_as or rerank_template or rerank_instruction
-    if rerank is None and (asked or depth != 50):
+    fusing = read_fusing(with_, fuse, weights, depth if with_ else None, feedback=feedback)
+    if rerank is None and (asked or (depth and not with_)):
         flags = "--rerank-as, --rerank-template, --rerank-instruction and --depth"
         raise UserError(flags, "say how results are ordered anew", cure="Add --rerank MODEL")
     if rerank is not None:
@@ -80,8 +96,20 @@ def search(
 
         language = LanguageSettings(template=rerank_template, instruction=rerank_instruction)
         second = open_pair_scorer(rerank, kind=rerank_as, precision=precision, language=language)
+    if fusing is not None and (like or unlike):
+        raise UserError("--with and --feedback", "are for a query, not for --like")
     searcher = Searcher(
-        model, data, split, instruction, longer, late_chunks, precision, second, depth, index
+        model,
+        data,
+        split,
+        instruction,
+        longer,
+        late_chunks,
+        precision,
+        second,
+        depth,
+        index,
+        fusing,
     )
     if like or unlike:
         print_hits(searcher.search_sets(like or [], unlike or [], top))

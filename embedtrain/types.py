@@ -175,6 +175,16 @@ class AllQueries(Movable):
 
 
 @dataclass(frozen=True)
+class WordActivity(Movable):
+    """What the texts of one side of a batch, over all ranks, make of each word; see :mod:`embedtrain.ops.word_activity`."""
+
+    mean: Float[Tensor, " dim"]
+    """The weight of each word, averaged over texts, with gradient."""
+    share: Float[Tensor, " dim"]
+    """The share of texts in which each word has any weight."""
+
+
+@dataclass(frozen=True)
 class GuideEmbeddings(Movable):
     """What another model, which is not trained, makes of the queries and candidates of a batch."""
 
@@ -225,6 +235,10 @@ class RetrievalOutputs(Movable):
     """The weight that ``query.cls`` carries already, where the model has one (ColBERTer)."""
     all_queries: AllQueries | None = None
     """Set where several ranks train and the objective asked for it."""
+    query_words: WordActivity | None = None
+    """Set where several ranks train and the objective asked for it: of the queries of all of them."""
+    progress: float | None = None
+    """The share of the training's steps that are done after this one; None outside training."""
     guide: GuideEmbeddings | None = None
     """Set where the recipe names a guide."""
     pair_classifier: Float[Tensor, "classes features"] | None = None

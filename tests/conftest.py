@@ -22,6 +22,7 @@ from hypothesis import settings
 from jaxtyping import config
 from language_toys import save_language_model
 from sentence_toys import SPECIAL, WORDS, build_tokenizer, sentence
+from sparse_toys import save_masked_model, sparse_encoder
 
 # Which of both a kernel is for, interpreter or GPU, is settled when it and Triton are imported, so here, before
 # anything imports transformers. Left set, the variable would let every loss on CPU use them.
@@ -196,6 +197,22 @@ def late_interaction(bert: str, tmp_path_factory: pytest.TempPathFactory) -> str
         document={"length": 16},
     )
     save_encoder(build_encoder(config), folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def masked_model(bert: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The tiny BERT with a masked-language head, whose matrix has rows beyond the tokenizer."""
+    return save_masked_model(tmp_path_factory.mktemp("masked-model"), bert)
+
+
+@pytest.fixture(scope="session")
+def sparse_model(masked_model: str, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny sparse model, saved."""
+    from embedtrain.models.build import save_encoder
+
+    folder = tmp_path_factory.mktemp("sparse-model")
+    save_encoder(sparse_encoder(masked_model), folder)
     return str(folder)
 
 

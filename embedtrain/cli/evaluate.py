@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from embedtrain.cli.options import (
+    IndexOption,
     InstructionOption,
     LateChunksOption,
     LongInputsOption,
@@ -26,6 +27,7 @@ EXAMPLES = (
     "embedtrain evaluate my-model --data scifact --data sts/stsb-en --data banking77.test.jsonl --output scores",
     "torchrun --nproc-per-node 8 -m embedtrain evaluate my-model --data scifact --output scores",
     "embedtrain evaluate my-model --data scifact --rerank my-reranker --top 100 --output two_stages.json",
+    "embedtrain evaluate my-model --data scifact --index hnsw:effort=64",
     "embedtrain evaluate bm25 --data scifact --rerank my-reranker",
     "embedtrain evaluate my-model --mteb SciFact --data SciFact=scifact --output mteb",
 )
@@ -91,6 +93,7 @@ def evaluate(
     long_inputs: LongInputsOption = None,
     late_chunks: LateChunksOption = None,
     precision: PrecisionOption = "auto",
+    index: IndexOption = None,
     rerank: RerankOption = None,
     rerank_as: RerankAsOption = None,
     rerank_template: RerankTemplateOption = None,
@@ -123,7 +126,7 @@ def evaluate(
     if mteb:
         from embedtrain.workflows.evaluate.mteb import MtebWish
 
-        refused = baseline or clusters or dim or quantize or price or late_chunks or rerank
+        refused = baseline or clusters or dim or quantize or price or late_chunks or rerank or index
         mteb_wish = MtebWish(
             mteb, data or [], split, task, prompts, instruction=instruction, long_inputs=longer,
             precision=precision,
@@ -141,7 +144,7 @@ def evaluate(
     compression = Compression(dim=dim, quantize=quantize, rescore=rescore)
     wish = Wish(
         data or [], split, task, clusters, baseline, efficiency, compression, price, instruction,
-        longer, late_chunks, precision,
+        longer, late_chunks, precision, index,
     )  # fmt: skip
     if rerank is None:
         results = evaluate_tasks(model, wish, output)
@@ -167,7 +170,7 @@ def _evaluate_mteb(model: str, wish: "MtebWish", output: Path | None, refused: o
     if refused:
         raise UserError(
             "--mteb",
-            "does not go with --baseline, --clusters, --dim, --quantize, --price, --late-chunks and --rerank",
+            "does not go with --baseline, --clusters, --dim, --quantize, --price, --late-chunks, --rerank and --index",
             cure="Use embedtrain compare on the scores/ folders",
         )
     if output is None or output.suffix == ".json":

@@ -56,6 +56,15 @@ PrecisionOption = Annotated[
         "it, fp32 on a CPU."
     ),
 ]
+IndexOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME[:key=value,...]",
+        help="How documents are searched; left out: exactly. One vector per text: exact, int8, binary, hnsw, ivf or "
+        "faiss; late interaction: exact, fde, tokens, xtr, binary or fast_plaid; sparse: exact, uint8, two_step or "
+        "seismic. hnsw:effort=64.",
+    ),
+]
 RerankOption = Annotated[
     str | None,
     typer.Option(

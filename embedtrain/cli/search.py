@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from embedtrain.cli.options import (
+    IndexOption,
     InstructionOption,
     LateChunksOption,
     LongInputsOption,
@@ -47,6 +48,7 @@ def search(
     long_inputs: LongInputsOption = None,
     late_chunks: LateChunksOption = None,
     precision: PrecisionOption = "auto",
+    index: IndexOption = None,
     rerank: RerankOption = None,
     rerank_as: RerankAsOption = None,
     rerank_template: RerankTemplateOption = None,
@@ -58,6 +60,8 @@ def search(
     """Search documents, once or interactively; MODEL may also be `bm25`."""
     if query is not None and (like or unlike):
         raise UserError("--like", "takes the place of a query", cure="Give one of them")
+    if index is not None and (like or unlike):
+        raise UserError("--index", "finds results of a query, not those of --like")
     from embedtrain.cli.printing import print_hits
     from embedtrain.contract.long_inputs import parse_long_inputs
     from embedtrain.workflows.search import Searcher
@@ -77,7 +81,7 @@ def search(
         language = LanguageSettings(template=rerank_template, instruction=rerank_instruction)
         second = open_pair_scorer(rerank, kind=rerank_as, precision=precision, language=language)
     searcher = Searcher(
-        model, data, split, instruction, longer, late_chunks, precision, second, depth
+        model, data, split, instruction, longer, late_chunks, precision, second, depth, index
     )
     if like or unlike:
         print_hits(searcher.search_sets(like or [], unlike or [], top))

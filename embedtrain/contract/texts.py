@@ -19,6 +19,7 @@ from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.contract.pair_contract import PairContract, named_instruction
 from embedtrain.contract.pieces import tokenise_heads
 from embedtrain.contract.spans import is_marked, tokenise_marked
+from embedtrain.contract.sparse_contract import SparseContract
 from embedtrain.errors import UserError
 from embedtrain.packed import Texts
 from embedtrain.section import Count, Section
@@ -220,7 +221,7 @@ class LateInteractionContract(Section):
         return self.query_tokens if side == "query" else self.document_tokens
 
 
-AnyContract = Contract | LateInteractionContract
+AnyContract = Contract | LateInteractionContract | SparseContract
 ModelContract = AnyContract | PairContract
 
 

@@ -42,13 +42,17 @@ from embedtrain.models.late_interaction.build import (
 )
 from embedtrain.models.late_interaction.encoder import LateInteractionConfig, LateInteractionEncoder
 from embedtrain.models.late_interaction.layout import is_late_interaction
+from embedtrain.models.sparse.build import build_sparse, load_sparse, save_sparse
+from embedtrain.models.sparse.config import SparseConfig
+from embedtrain.models.sparse.encoder import SparseEncoder
+from embedtrain.models.sparse.layout import is_sparse
 from embedtrain.models.static.build import build_static, save_static
 from embedtrain.models.text_model import TextModel
 
 Accelerator = Literal["auto", "cpu", "gpu"]
 
 
-EncoderConfig = DenseConfig | LateInteractionConfig
+EncoderConfig = DenseConfig | LateInteractionConfig | SparseConfig
 ModelConfig = EncoderConfig | CrossEncoderConfig
 
 
@@ -81,6 +85,8 @@ def build_encoder(config: EncoderConfig, accelerator: Accelerator = "auto") -> T
     """
     if isinstance(config, DenseConfig):
         return build_dense(config, accelerator)
+    if isinstance(config, SparseConfig):
+        return build_sparse(config, preferred_device(accelerator))
     folder = fetch(config.backbone, with_code=config.trust_remote_code)
     return build_late_interaction(config, preferred_device(accelerator), folder)
 
@@ -88,7 +94,7 @@ def build_encoder(config: EncoderConfig, accelerator: Accelerator = "auto") -> T
 def load_encoder(
     path: str, *, packing: Packing = "auto", instruction: str | None = None
 ) -> TextEncoder:
-    """Load a model folder or Hub id as it says it is: one vector per text, or several.
+    """Load a model folder or Hub id as it says it is: one vector per text, several, or one of words.
 
     ``instruction`` names one of the contract's, whose prompts then take the place of the usual ones.
     """
@@ -99,10 +105,13 @@ def load_encoder(
             "is a cross-encoder, which reads queries and documents together and makes no vectors",
             cure="Use it to score, to mine or to rerank",
         )
-    if instruction is not None and is_late_interaction(folder):
-        raise UserError("--instruction", "is for models with one vector per text")
-    if is_late_interaction(folder):
+    late, sparse = is_late_interaction(folder), is_sparse(folder)
+    if instruction is not None and (late or sparse):
+        raise UserError("--instruction", "is for dense models, with one vector per text")
+    if late:
         return load_late_interaction(path, folder, preferred_device("auto"), packing)
+    if sparse:
+        return load_sparse(path, preferred_device("auto"), packing)
     model = load_dense(path, packing=packing)
     model.contract = model.contract.under(instruction)
     return model
@@ -112,6 +121,8 @@ def save_encoder(model: TextEncoder, folder: Path) -> None:
     """Write the encoder in the layout that other libraries load, where they can express it."""
     if isinstance(model, LateInteractionEncoder):
         save_late_interaction(model, folder)
+    elif isinstance(model, SparseEncoder):
+        save_sparse(model, folder)
     elif isinstance(model, DenseEncoder):
         save_dense(model, folder)
     else:

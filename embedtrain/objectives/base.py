@@ -41,6 +41,19 @@ class Objective(Section, ABC):
         return any(inner.uses_guide for inner in self.inner_objectives)
 
     @property
+    def counts_query_words(self) -> int | None:
+        """Ask for the mean weights of words over the queries of all ranks that have more entries than this; None asks not."""
+        asked = [
+            one for inner in self.inner_objectives if (one := inner.counts_query_words) is not None
+        ]
+        return min(asked, default=None)
+
+    @property
+    def needs_words(self) -> bool:
+        """Whether it needs vectors of words, none of whose weights is below 0 (``model.kind: sparse``)."""
+        return any(inner.needs_words for inner in self.inner_objectives)
+
+    @property
     def uses_exits(self) -> bool:
         """Whether it compares the vectors of several layers (``model.exits``)."""
         return any(inner.uses_exits for inner in self.inner_objectives)

@@ -21,6 +21,7 @@ from embedtrain.errors import UserError
 from embedtrain.models.cross_encoder.config import CrossEncoderConfig
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.late_interaction.encoder import LateInteractionConfig
+from embedtrain.models.sparse.config import SparseConfig
 from embedtrain.objectives import AnyObjective, Objective
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.plugins import IMPORTED, load_plugin
@@ -46,6 +47,7 @@ from embedtrain.training.sources import (
     check_instructions,
     check_objectives,
     check_told,
+    check_words,
 )
 
 
@@ -59,6 +61,7 @@ def _kind(model: object) -> str:
 ModelConfig = Annotated[
     Annotated[DenseConfig, Tag("dense")]
     | Annotated[LateInteractionConfig, Tag("late_interaction")]
+    | Annotated[SparseConfig, Tag("sparse")]
     | Annotated[CrossEncoderConfig, Tag("cross_encoder")],
     Discriminator(_kind),
 ]
@@ -110,6 +113,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _parts_fit(self) -> "Recipe":
         check_objectives(self.objectives, self.model, guide=self.guide is not None)
+        check_words(self.objectives, self.model, self.trainer.accumulate)
         check_instructions(self.data, self.model)
         check_added_negatives(self.data, self.objectives)
         live = self.frozen_documents is not None and self.frozen_documents.live_negatives

@@ -19,6 +19,7 @@ from embedtrain.models.chunking import Execution
 from embedtrain.models.cross_encoder.build import load_cross_encoder
 from embedtrain.models.cross_encoder.resolving import is_cross_encoder
 from embedtrain.models.dense.layout import is_own_layout, read_contract
+from embedtrain.sparse_vectors import SparseVectors
 from embedtrain.types import Side, TokenVectors
 
 
@@ -43,8 +44,12 @@ def main(folder: str, result: str) -> None:
     np.savez(Path(result), allow_pickle=False, **named)
 
 
-def as_arrays(vectors: NDArray[np.float32] | TokenVectors) -> list[NDArray[np.float32]]:
+def as_arrays(
+    vectors: NDArray[np.float32] | TokenVectors | SparseVectors,
+) -> list[NDArray[np.float32]]:
     """Return what must survive a round trip: one vector per text, or those of all tokens."""
+    if isinstance(vectors, SparseVectors):
+        return [vectors.dense()]
     if isinstance(vectors, np.ndarray):
         return [vectors]
     return [vectors.values] if vectors.cls is None else [vectors.values, vectors.cls]

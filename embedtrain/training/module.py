@@ -9,6 +9,7 @@ from torch import Tensor
 from embedtrain.evaluation.measures.diagnostics import effective_rank, mean_norm
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense.encoder import DenseEncoder
+from embedtrain.models.sparse.encoder import SparseEncoder
 from embedtrain.models.text_model import TextModel
 from embedtrain.objectives.base import Objective
 from embedtrain.objectives.own import check_output
@@ -16,8 +17,10 @@ from embedtrain.ops.row_blocks import candidate_masks
 from embedtrain.ops.similarity import all_scores, take, widen
 from embedtrain.training.pair_figures import pair_figures
 from embedtrain.training.ranks.gather import gather_outputs
+from embedtrain.training.ranks.means import mean_columns
 from embedtrain.training.ranks.processes import own_shard
 from embedtrain.training.settings import TrainerConfig
+from embedtrain.training.sparse_figures import sparse_figures
 from embedtrain.training.trained_module import TrainedModule
 from embedtrain.types import (
     GuideEmbeddings,
@@ -61,11 +64,16 @@ class RetrievalModule(TrainedModule):
         """Return the loss of one batch."""
         outputs = self.within_memory(lambda: self._encode(batch))
         objective = self.objective_of(batch)
+        outputs = replace(outputs, progress=(self.trainer.global_step + 1) / self.num_steps)
         outputs = gather_outputs(outputs, with_queries=objective.needs_all_queries)
-        if self.guide is not None:
-            outputs = replace(outputs, guide=self.guide(outputs))
         if not objective.takes_half:
             outputs = outputs.changed(widen, widen)
+        if objective.counts_query_words is not None:  # documents of all ranks are here already
+            assert isinstance(outputs.query, Tensor)
+            words = mean_columns(outputs.query, objective.counts_query_words)
+            outputs = replace(outputs, query_words=words)
+        if self.guide is not None:
+            outputs = replace(outputs, guide=self.guide(outputs))
         # Outside of autocast: scores at a low temperature need float32, bf16 logits give gradients far off.
         result = check_output(objective, objective(outputs))
         whole = self.config.micro_batch
@@ -109,6 +117,8 @@ class RetrievalModule(TrainedModule):
             "effective_rank": effective_rank(embeddings),
             "suspected_false_negatives": suspected_false_negatives(outputs),
         }
+        if isinstance(self.model, SparseEncoder):
+            further |= sparse_figures(outputs)
         self.log_figures(loss, metrics | further)
 
 

@@ -10,6 +10,7 @@ from embedtrain.mining.settings import MiningConfig
 from embedtrain.models.build import ModelConfig
 from embedtrain.models.cross_encoder.config import CrossEncoderConfig
 from embedtrain.models.dense.config import DenseConfig
+from embedtrain.models.sparse.config import SparseConfig
 from embedtrain.objectives import OBJECTIVES, AnyObjective, Objective
 from embedtrain.objectives.own import name_of
 from embedtrain.precision import choose
@@ -114,6 +115,22 @@ def check_objectives(
     interaction = dense is not None and dense.interaction is not None
     if interaction and not all(objective.uses_interaction for objective in objectives):
         raise ValueError("model.interaction needs an objective that trains it: d2llm")
+
+
+def check_words(objectives: Sequence[Objective], model: ModelConfig, accumulate: int) -> None:
+    """Refuse objectives that price words where there are none, or where a batch is cut.
+
+    Raises:
+        ValueError: Saying what to change.
+    """
+    priced = [name_of(objective) for objective in objectives if objective.needs_words]
+    if priced and not isinstance(model, SparseConfig):
+        raise ValueError(f"objective {priced[0]} needs vectors of words: set model.kind: sparse")
+    if priced and accumulate > 1:
+        raise ValueError(
+            f"objective {priced[0]} reads figures of the whole batch, which trainer.accumulate cuts: set it to 1, and "
+            "lower trainer.chunk_tokens where memory is short"
+        )
 
 
 def check_told(validation: ValidationConfig | None, model: ModelConfig) -> None:

@@ -15,18 +15,20 @@ from embedtrain.encoding.pair_scorers import PairScorer
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.second_stage import reorder
+from embedtrain.evaluation.tasks.subject import kind_of
 from embedtrain.files import default_cache
 from embedtrain.mining.bm25 import Bm25Index, Bm25Search
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.late_chunking import chunk_late
-from embedtrain.models.dense.pair_head import interaction_of
+from embedtrain.models.dense.pair_head import interaction_of, refuse_interaction
 from embedtrain.models.edits.lengthen import lengthen_encoder
 from embedtrain.precision import Precision
 from embedtrain.recipe.retrieval import load_retrieval_recipe
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.retrieval.dense.sets import set_query
+from embedtrain.retrieval.indexes import build, read_index
 from embedtrain.retrieval.search import for_many_searches, search
 from embedtrain.workflows.encode.file import DOCUMENT_COLUMNS, read_texts
 from embedtrain.workflows.evaluate.first_stage import BM25, refuse_model_settings
@@ -57,6 +59,7 @@ class Searcher:
         precision: What the network computes in.
         second: What orders the first results anew, if anything does.
         depth: How many of them.
+        index: Words of an index, as for :func:`embedtrain.retrieval.indexes.read_index`; None searches exactly.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Searcher:
         precision: Precision = "auto",
         second: PairScorer | None = None,
         depth: int = 50,
+        index: str | None = None,
     ) -> None:
         self.second, self.depth, self.precision = second, depth, precision
         task = _find_task(model, data, split)
@@ -82,12 +86,24 @@ class Searcher:
             self.texts, self.ids = task.documents, task.document_ids
         if model == BM25:
             refuse_model_settings(model, instruction, long_inputs, late_chunks)
+            if index is not None:
+                raise UserError(
+                    "--index", "is for models", got=index, cure="Leave it out: bm25 has its own"
+                )
             self.model, self._find = None, Bm25Index(Bm25Search(), self.texts).search
             return
         encoder = lengthen_encoder(load_encoder(model, instruction=instruction), long_inputs)
         self.model = chunk_late(encoder, late_chunks)
+        settings = None
+        if index is not None:
+            settings = read_index(index, kind_of(self.model))
+            refuse_interaction(self.model, "--index")
         key, cache = model_key(self.model), default_cache()
         kept = embed_once(self.model, key, self.texts, "document", cache, precision=precision)
+        if settings is not None:
+            self.index = build(kept, settings, self.model.device).index
+            self._find = self._find_in_index
+            return
         self.embeddings = for_many_searches(kept, interaction_of(self.model), self.model.device)
         self._find = self._find_near
 
@@ -112,6 +128,11 @@ class Searcher:
         vectors = encode_texts(self.model, queries, "query", precision=self.precision)
         interaction, device = interaction_of(self.model), self.model.device
         return search(vectors, self.embeddings, num_results, interaction, device)
+
+    def _find_in_index(self, queries: Sequence[str], num_results: int) -> SearchResult:
+        assert self.model is not None
+        vectors = encode_texts(self.model, queries, "query", precision=self.precision)
+        return self.index.search(vectors, num_results)
 
     def search_sets(
         self, like: Sequence[Path], unlike: Sequence[Path] = (), num_results: int = 5

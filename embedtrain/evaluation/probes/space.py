@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import numpy as np
 import torch
 
 from embedtrain.data.readers.text_lines import read_objects
@@ -15,7 +16,8 @@ from embedtrain.evaluation.measures.diagnostics import (
     uniformity,
 )
 from embedtrain.evaluation.probes.base import Finding, Probe, ProbeWish
-from embedtrain.evaluation.tasks.subject import Subject
+from embedtrain.evaluation.tasks.subject import Subject, Vectors
+from embedtrain.sparse_vectors import SparseVectors
 from embedtrain.types import TokenVectors
 
 UNIFORMITY_TEXTS = 2000
@@ -40,8 +42,7 @@ class Space(Probe):
             if len(texts) == wish.size:
                 break
         vectors = subject.encode(texts, "document")
-        values = vectors.values if isinstance(vectors, TokenVectors) else vectors
-        tensor = torch.from_numpy(values.copy())
+        tensor = torch.from_numpy(_rows(vectors).copy())
         if len(tensor) < 2:
             raise UserError(wish.data, "needs two texts at least", got=len(tensor))
         setting = f"{len(tensor)} vectors of {tensor.shape[1]} dimensions"
@@ -54,3 +55,9 @@ class Space(Probe):
             "mean_norm": mean_norm(tensor),
         }
         return [Finding(setting, name, float(value)) for name, value in figures.items()]
+
+
+def _rows(vectors: Vectors) -> np.ndarray:
+    if isinstance(vectors, SparseVectors):
+        return vectors.dense()
+    return vectors.values if isinstance(vectors, TokenVectors) else vectors

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from pydantic import Field, ValidationError, model_validator
 
 from embedtrain.errors import UserError
-from embedtrain.evaluation.measures.efficiency import Efficiency, Machine
+from embedtrain.evaluation.measures.efficiency import Efficiency, Latency, Machine
 from embedtrain.evaluation.measures.metrics import PerQuery
 from embedtrain.evaluation.measures.statistics import Interval, PairedComparison
 from embedtrain.files import write_file
@@ -24,6 +24,7 @@ SECTIONS = (
     "train_overlap",
     "ties",
     "efficiency",
+    "index",
     "comparison",
     "two_stage",
     "per_query",
@@ -74,6 +75,23 @@ class Ties(Section):
     """Share of the queries whose results at the ranks ``cutoff`` and ``cutoff + 1`` are tied."""
     expected: dict[str, float]
     """Metric to its mean over queries when tied results are ordered at random."""
+
+
+class IndexFigures(Section):
+    """What an index costs, and what it misses of the exact search."""
+
+    settings: dict[str, Any]
+    """Its name and settings."""
+    bytes_per_document: float
+    build_seconds: float
+    recall: dict[str, float]
+    """``recall_at_10`` and so on: the share of the exact best documents that it finds."""
+    num_queries: int
+    """Sampled ones, on which that was measured."""
+    latency: Latency | None = None
+    """From the vector of one query to its results; None where nothing was timed."""
+    postings_per_query: float | None = None
+    """Entries that a query reads of the lists of its words, where vectors are sparse."""
 
 
 class BaselineComparison(Section):
@@ -153,6 +171,8 @@ class EvaluationResult(Section):
     ties: Ties | None = None
     """Where more than 1 % of the queries of a retrieval task are tied at the cut."""
     efficiency: Efficiency | None = None
+    index: IndexFigures | None = None
+    """Where documents were searched by an index that was named."""
     comparison: BaselineComparison | None = None
     two_stage: TwoStage | None = None
     """Where one model ordered anew what another had found; ``comparison`` is with the first then."""

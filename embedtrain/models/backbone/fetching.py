@@ -11,10 +11,15 @@ from embedtrain.errors import UserError, missing_extra
 from embedtrain.models.backbone.folder_files import (
     BackboneFile,
     ModulesFile,
+    RouterFile,
     inside,
     read_form,
 )
 from embedtrain.outside import reading
+from embedtrain.types import Side
+
+OWN_FOLDER = "backbone"
+"""Where the transformer lies of a model that only embedtrain can express."""
 
 
 def fetch(path: str, *, with_code: bool = False) -> Path:
@@ -39,9 +44,34 @@ def fetch(path: str, *, with_code: bool = False) -> Path:
         folder = _download(path, with_code)
     if static_folder(folder) is not None:
         return folder
-    own = folder / "backbone"  # where models lie that only embedtrain can express
-    _check_folder(path, own if own.is_dir() else folder)
+    _check_folder(path, transformer_folder(folder))
     return folder
+
+
+def transformer_folder(folder: Path) -> Path:
+    """Return where the transformer of a model folder lies, that of documents where queries go another way."""
+    own = folder / OWN_FOLDER
+    if own.is_dir():
+        return own
+    routed = read_route(folder, "document")
+    return routed[0][1] if routed else folder
+
+
+def read_route(folder: Path, side: Side) -> list[tuple[str, Path]]:
+    """Return type and folder of each module that texts of ``side`` pass; none where all texts pass the same ones.
+
+    Raises:
+        UserError: If the list is not usable, or names a folder outside.
+    """
+    modules = read_modules(folder)
+    if len(modules) != 1 or not modules[0][0].endswith(".Router"):
+        return []
+    path = modules[0][1] / "router_config.json"
+    found = read_form(path, RouterFile).modules(side)
+    return [
+        (kind, inside(folder, f"{modules[0][1].relative_to(folder)}/{name}", path))
+        for kind, name in found
+    ]
 
 
 def static_folder(folder: Path) -> Path | None:

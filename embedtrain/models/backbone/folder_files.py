@@ -97,6 +97,7 @@ class SettingsFile(FolderFile):
     prompts: dict[str, str | None] | None = None
     similarity_fn_name: str | None = None
     truncate_dim: Count | None = None
+    max_active_dims: Count | None = None
     query_prefix: str | None = None
     document_prefix: str | None = None
     query_length: Count | None = None
@@ -140,6 +141,24 @@ class TokenPoolingFile(FolderFile):
     pool_factor: Count
 
 
+class SpladeFile(FolderFile):
+    """``config.json`` of ``SpladePooling``."""
+
+    pooling_strategy: str = "max"
+    activation_function: str = "relu"
+
+
+class RouterFile(FolderFile):
+    """``router_config.json``: which modules each kind of text passes; a module is named after its folder."""
+
+    types: dict[str, str]
+    structure: dict[str, list[str]]
+
+    def modules(self, route: str) -> list[tuple[str, str]]:
+        """Return type and folder of each module of a route; none if there is no such route."""
+        return [(self.types.get(name, ""), name) for name in self.structure.get(route, [])]
+
+
 class StanfordFile(FolderFile):
     """``artifact.metadata`` of Stanford's ColBERT."""
 
@@ -162,7 +181,7 @@ class OwnFile(FolderFile):
 
     model_config = ConfigDict(extra="allow")
 
-    kind: Literal["dense", "late_interaction", "cross_encoder"]
+    kind: Literal["dense", "late_interaction", "sparse", "cross_encoder"]
     contract: dict[str, Any]
     __pydantic_extra__: dict[str, Any]
 

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from embedtrain.contract.sparse_contract import SparseContract
 from embedtrain.contract.texts import Contract, TokenPrepending
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.loading import Backbone
@@ -91,13 +92,14 @@ def prepending(
             hook.remove()
 
 
-def refuse_no_room(contract: Contract, backbone: Backbone) -> None:
+def refuse_no_room(contract: Contract | SparseContract, backbone: Backbone) -> None:
     """Refuse what would show the backbone more tokens than it has positions for.
 
     Raises:
         UserError: If so, or if there is no token to prepend.
     """
-    if not contract.echo and contract.prepend is None:
+    prepends = isinstance(contract, Contract) and contract.prepend is not None
+    if not contract.echo and not prepends:
         return
     longest = max(contract.query_length, contract.document_length)
     shown = 2 * longest if contract.echo else longest + 1
@@ -108,5 +110,5 @@ def refuse_no_room(contract: Contract, backbone: Backbone) -> None:
             got=longest,
             cure="Lower model.query.length and model.document.length",
         )
-    if contract.prepend is not None and backbone.tokenizer.eos_token_id is None:
+    if prepends and backbone.tokenizer.eos_token_id is None:
         raise UserError("model.prepend", "needs an EOS token and the tokenizer has none")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from embedtrain.contract.texts import LateInteractionContract
 from embedtrain.errors import UserError
+from embedtrain.models.backbone.fetching import OWN_FOLDER, transformer_folder
 from embedtrain.models.backbone.fit import compare, shapes_of
 from embedtrain.models.backbone.loading import (
     Backbone,
@@ -20,10 +21,8 @@ from embedtrain.models.backbone.long_positions import lengthen
 from embedtrain.models.backbone.pretrained import quiet_transformers
 from embedtrain.models.late_interaction.encoder import LateInteractionConfig, LateInteractionEncoder
 from embedtrain.models.late_interaction.layout import (
-    BACKBONE_FOLDER,
     PUNCTUATION,
     LateLayout,
-    backbone_folder,
     read_late_layout,
     write_late_layout,
 )
@@ -55,7 +54,7 @@ def build_late_interaction(
     ``folder`` is the local one of ``config.backbone``.
     """
     layout = read_late_layout(folder)
-    place = str(backbone_folder(folder))
+    place = str(transformer_folder(folder))
     backbone = load_backbone(place, config, trust_remote_code=config.trust_remote_code)
     contract = resolve_late_contract(config, layout, backbone)
     add_markers(backbone, contract.markers)
@@ -228,7 +227,7 @@ def save_late_interaction(model: LateInteractionEncoder, folder: Path) -> None:
     """Write the encoder as PyLate does where that keeps its vectors, else in our own layout."""
     folder.mkdir(parents=True, exist_ok=True)
     model.use_padded_attention()  # the name of the packed attention means nothing to other readers
-    place = folder if model.contract.is_portable else folder / BACKBONE_FOLDER
+    place = folder if model.contract.is_portable else folder / OWN_FOLDER
     backend = model.tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()

@@ -49,7 +49,6 @@ from embedtrain.models.late_interaction.token_heads import TokenHeads
 from embedtrain.outside import reading
 
 HEADS_FILE = "heads.safetensors"
-BACKBONE_FOLDER = "backbone"
 PUNCTUATION = tuple(string.punctuation)
 KINDS = ("ColBERT", "MultiVectorEncoder")
 """What PyLate and sentence-transformers call late interaction."""
@@ -74,12 +73,6 @@ def is_late_interaction(folder: Path) -> bool:
     if os.path.lexists(folder / CONTRACT_FILE):
         return read_form(folder / CONTRACT_FILE, OwnFile).kind == "late_interaction"
     return _settings(folder).model_type in KINDS or _is_stanford(folder)
-
-
-def backbone_folder(folder: Path) -> Path:
-    """Return where the transformer lies in a model folder."""
-    own = folder / BACKBONE_FOLDER
-    return own if own.is_dir() else folder
 
 
 def read_late_layout(folder: Path) -> LateLayout:

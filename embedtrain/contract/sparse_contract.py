@@ -1,0 +1,57 @@
+"""The contract of a sparse model: how a text becomes a weight for each word of a vocabulary, most of them 0."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from embedtrain.contract.long_inputs import LongInputs
+from embedtrain.section import Count, Section
+from embedtrain.types import Side
+
+SparseHead = Literal["vocabulary", "winner_take_all", "code"]
+Activation = Literal["log1p", "log1p_twice"]
+PooledTokens = Literal["all", "without_first", "without_special"]
+
+
+class SparseContract(Section):
+    """The resolved contract of a model whose vectors are nearly all zeros."""
+
+    similarity: Literal["dot"] = "dot"
+    """Inner products only: the length of a vector carries the weight of its terms."""
+    query_prompt: str = ""
+    document_prompt: str = ""
+    query_length: Count
+    """Tokens of a query, special tokens included."""
+    document_length: Count
+    """Tokens of a document, special tokens included."""
+    head: SparseHead = "vocabulary"
+    """What makes the entries: the masked-language head (SPLADE), the winners of a wide layer (UHD), or a sparse code of
+    a dense vector (CSR)."""
+    activation: Activation = "log1p"
+    """What becomes of a largest logit that is positive: ``log1p`` (SPLADE), or that once more (OpenSearch)."""
+    special_entries: Literal["keep", "drop"] = "keep"
+    """Whether words may get weights that are special tokens of the tokenizer, as published models let them."""
+    pooled_tokens: PooledTokens = "all"
+    """Whose logits count: those of special tokens too, or not; a decoder's first token says the same of every text."""
+    echo: bool = False
+    """Show each text twice and pool the second time, whose tokens have seen all of it."""
+    static_queries: bool = False
+    """Queries are encoded by no model: each distinct token has a weight of its own."""
+    query_top_k: Count | None = None
+    """Keep only so many entries of a query, the largest; null keeps all."""
+    document_top_k: Count | None = None
+    """Keep only so many entries of a document, the largest; null keeps all."""
+    long_inputs: LongInputs | None = Field(default=None, exclude_if=lambda value: value is None)
+    """How positions go on behind those that the model was trained on, where they do."""
+
+    def prompt(self, side: Side) -> str:
+        """Return the text put before every text of ``side``."""
+        return self.query_prompt if side == "query" else self.document_prompt
+
+    def length(self, side: Side) -> int:
+        """Return the number of tokens kept of a text of ``side``."""
+        return self.query_length if side == "query" else self.document_length
+
+    def top_k(self, side: Side) -> int | None:
+        """Return how many entries are kept of a text of ``side``; None for all."""
+        return self.query_top_k if side == "query" else self.document_top_k

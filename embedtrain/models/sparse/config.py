@@ -1,0 +1,53 @@
+"""What a recipe says of a sparse model."""
+
+from typing import Literal
+
+from pydantic import model_validator
+
+from embedtrain.contract.sparse_contract import Activation, PooledTokens, SparseHead
+from embedtrain.contract.texts import TextSide
+from embedtrain.models.encoder import EncoderConfig
+from embedtrain.section import Count
+
+
+class SparseTextSide(TextSide):
+    """One side of a sparse model."""
+
+    top_k: Count | None = None
+    """Keep only so many entries of a text, the largest, in training as well: the gradient is that of the pruned
+    vector. Null: as the folder says, else all."""
+
+
+class SparseConfig(EncoderConfig):
+    """A bi-encoder whose vectors are nearly all zeros (SPLADE). Null takes what the folder says, then defaults."""
+
+    kind: Literal["sparse"]
+    backbone: str
+    """Hub id, local folder (transformers with a masked-language head, sentence-transformers' SparseEncoder), or
+    ``package:NAME/FOLDER``."""
+    query: SparseTextSide = SparseTextSide()
+    """Length 64 unless the folder says otherwise."""
+    document: SparseTextSide = SparseTextSide()
+    """Length 256 unless the folder says otherwise."""
+    head: SparseHead | None = None
+    """``vocabulary``: the largest logit of the masked-language head for each word (SPLADE); null: as the folder says,
+    else this."""
+    activation: Activation | None = None
+    """``log1p`` (SPLADE) or ``log1p_twice`` (OpenSearch); null: as the folder says, else ``log1p``."""
+    special_entries: Literal["keep", "drop"] | None = None
+    """Whether special tokens may have weights as words; null: as the folder says, else ``keep``."""
+    pooled_tokens: PooledTokens | None = None
+    """Tokens whose logits count; null: as the folder says, else ``all`` of an encoder, ``without_special`` of a decoder."""
+    echo: bool | None = None
+    """Show each text twice and pool the second time, for causal backbones; null: as the folder says, else no."""
+    static_queries: bool | None = None
+    """Encode queries by no model: each distinct token has a weight (inference-free, SPLADE-doc); null: as the folder
+    says, else no."""
+
+    @model_validator(mode="after")
+    def _offered(self) -> "SparseConfig":
+        if self.trust_remote_code:
+            raise ValueError("trust_remote_code is not offered for sparse models: leave it out")
+        if self.train is not None:
+            raise ValueError("train: biases is not offered for sparse models: leave it out")
+        return self

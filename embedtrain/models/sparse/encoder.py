@@ -1,0 +1,115 @@
+"""Sparse encoder: one vector per text, as long as the vocabulary and nearly all zeros."""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from embedtrain.contract.sparse_contract import SparseContract
+from embedtrain.models.backbone.loading import Backbone, Packing
+from embedtrain.models.chunking import Execution, encode_in_chunks
+from embedtrain.models.dense.echo import twice
+from embedtrain.models.encoder import TextEncoder
+from embedtrain.models.sparse.query_weights import QueryWeights
+from embedtrain.models.sparse.vocabulary_head import VocabularyHead
+from embedtrain.ops.largest_entries import keep_largest
+from embedtrain.packed import Texts, laid_end_to_end
+from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side
+
+
+class SparseEncoder(TextEncoder):
+    """Backbone and head: texts in, one weight for each word of the vocabulary out, none below 0.
+
+    Vectors are dense tensors here, zeros and all, so that every objective serves; what is kept of a corpus is not.
+
+    Args:
+        backbone: Model and tokenizer; the head may share its weights.
+        contract: Prompts, lengths, and what becomes of logits.
+        head: From token states to weights.
+        query_weights: What encodes queries in place of the backbone, or None.
+        packing: See :class:`TextModel`.
+        learn_temperature: Start value of a learnable temperature, or None.
+
+    Raises:
+        UserError: As :class:`TextEncoder` does.
+    """
+
+    contract: SparseContract
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        contract: SparseContract,
+        head: VocabularyHead,
+        query_weights: QueryWeights | None = None,
+        *,
+        packing: Packing = "auto",
+        learn_temperature: float | None = None,
+    ) -> None:
+        super().__init__(backbone, contract, packing=packing, learn_temperature=learn_temperature)
+        self.head = head
+        self.query_weights = query_weights
+
+    @property
+    def dim(self) -> int:
+        """Number of entries of a vector."""
+        return self.head.dim
+
+    @property
+    def is_portable(self) -> bool:
+        """Whether sentence-transformers can express it: it computes the same vectors."""
+        contract, head = self.contract, self.head
+        closed = not len(head.dropped) or head.language.bias is not None
+        if self.query_weights is not None and self.dim != len(self.tokenizer):
+            return False  # readers give queries as many entries as the tokenizer has tokens
+        one_limit = contract.query_top_k == contract.document_top_k
+        own = contract.echo or contract.pooled_tokens != "all" or self.own_positions is not None
+        return closed and one_limit and not own
+
+    def forward(self, batch: RetrievalBatch, execution: Execution) -> RetrievalOutputs:
+        """Encode each distinct text of the batch once and lay the weights out by query and candidate."""
+        queries, documents = batch.queries, batch.documents
+        if self.query_weights is None:
+            together = self._weights(laid_end_to_end(queries, documents), execution)
+            query, document = torch.split(together, [len(queries), len(documents)])
+        else:
+            query, document = self.query_weights(queries), self._weights(documents, execution)
+        return RetrievalOutputs(
+            query=keep_largest(query, self.contract.query_top_k)[batch.query_rows],
+            document=keep_largest(document, self.contract.document_top_k)[batch.document_rows],
+            relevance=batch.relevance,
+            temperature=self.temperature,
+            similarity="dot",
+        )
+
+    def texts_of(self, batch: RetrievalBatch) -> Texts:
+        """Return the distinct texts that the backbone runs over."""
+        return super().texts_of(batch) if self.query_weights is None else batch.documents
+
+    def embed(
+        self, texts: Texts, execution: Execution, side: Side = "document"
+    ) -> Float[Tensor, "texts dim"]:
+        """Return the weights of the texts of one side, in their order, in float32 at least."""
+        if side == "query" and self.query_weights is not None:
+            weights: Tensor = self.query_weights(texts)
+        else:
+            weights = self._weights(texts, execution)
+        return keep_largest(weights, self.contract.top_k(side))
+
+    def _weights(self, texts: Texts, execution: Execution) -> Float[Tensor, "texts dim"]:
+        packed = self.packs(texts)
+        if self.contract.echo:
+            execution = replace(execution, chunk_tokens=max(1, execution.chunk_tokens // 2))
+
+        def encode(chunk: Texts) -> Float[Tensor, "chosen dim"]:
+            weights: Tensor = self.head(self._states(chunk, packed=packed), chunk)
+            return weights
+
+        return encode_in_chunks(encode, texts, execution, padded=not packed)
+
+    def _states(self, texts: Texts, *, packed: bool) -> Float[Tensor, "tokens width"]:
+        if not self.contract.echo:
+            return self.states(texts, packed=packed)
+        shown, own = twice(texts)
+        return self.states(shown, packed=packed)[own]

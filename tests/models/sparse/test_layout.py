@@ -1,0 +1,105 @@
+"""Folders of sparse models: ours, and those that sentence-transformers writes and reads."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from forks import fork
+from sparse_toys import TEXTS, save_masked_model, sparse_encoder, weights_of
+
+from embedtrain.errors import UserError
+from embedtrain.models.build import load_encoder, save_encoder
+
+PORTABLE = {
+    "plain": {},
+    "twice": {"activation": "log1p_twice"},
+    "prompted": {"query": {"prompt": "the ", "length": 16}},
+    "few": {"query": {"top_k": 4}, "document": {"top_k": 4}},
+    "ordinary": {"special_entries": "drop"},
+}
+OWN = {
+    "static": {"static_queries": True, "query": {"prompt": "the ", "length": 12}},
+    "unlike": {"document": {"top_k": 5, "length": 16}},
+    "without": {"pooled_tokens": "without_special", "static_queries": True},
+}
+
+
+def varied(folder: str, settings: dict[str, object]):
+    model = sparse_encoder(folder, **settings)
+    if model.query_weights is not None:
+        torch.nn.init.normal_(model.query_weights.weight)
+    return model
+
+
+@pytest.mark.parametrize("settings", (PORTABLE | OWN).values(), ids=(PORTABLE | OWN).keys())
+def test_a_saved_model_gives_the_same_weights(masked_model, tmp_path, settings):
+    model = varied(masked_model, settings)
+    before = model.head.language.bias.clone()
+    save_encoder(model, tmp_path / "model")
+    assert torch.equal(model.head.language.bias, before)
+    loaded = load_encoder(str(tmp_path / "model")).eval()
+    assert loaded.contract == model.contract
+    for side in ("query", "document"):
+        assert torch.equal(weights_of(loaded, TEXTS, side), weights_of(model, TEXTS, side))
+
+
+def test_sentence_transformers_gives_the_same_weights_and_its_folders_are_read(
+    bert, masked_model, tmp_path
+):
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    models = {name: varied(masked_model, settings) for name, settings in PORTABLE.items()}
+    exact = save_masked_model(tmp_path / "exact", bert, exact=True)
+    models["static"] = varied(exact, OWN["static"])
+    models["static doc"] = varied(exact, {"static_queries": True, "special_entries": "drop"})
+    for name, model in models.items():
+        save_encoder(model, tmp_path / name)
+
+    def read() -> None:
+        out = {}
+        for name in models:
+            model = sentence_transformers.SparseEncoder(str(tmp_path / name), device="cpu")
+            both = model.encode_query(TEXTS), model.encode_document(TEXTS)
+            for side, found in zip(("query", "document"), both, strict=True):
+                out[name + side] = found.to_dense().numpy()
+            model.save_pretrained(str(tmp_path / f"{name}-native"))
+        np.savez(tmp_path / "out.npz", **out)
+
+    done = fork(read)
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "out.npz") as theirs:
+        for name, model in models.items():
+            native = load_encoder(str(tmp_path / f"{name}-native")).eval()
+            for side in ("query", "document"):
+                ours = weights_of(model, TEXTS, side)
+                found = torch.from_numpy(theirs[name + side])
+                torch.testing.assert_close(found, ours, atol=1e-6, rtol=1e-6)
+                torch.testing.assert_close(
+                    weights_of(native, TEXTS, side), found, atol=1e-6, rtol=1e-6
+                )
+
+
+def test_a_model_that_others_cannot_express_hides_its_backbone_from_them(masked_model, tmp_path):
+    save_encoder(sparse_encoder(masked_model, **OWN["without"]), tmp_path / "model")
+    assert not (tmp_path / "model" / "config.json").exists()
+    assert not (tmp_path / "model" / "modules.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("1_SpladePooling/config.json", {"pooling_strategy": "sum"}, "pools in a way"),
+        ("config_sentence_transformers.json", {"similarity_fn_name": "cosine"}, "similarity"),
+        ("modules.json", [], "names no SpladePooling"),
+    ],
+)
+def test_what_is_not_offered_is_said_in_one_line(sparse_model, tmp_path, file, change, message):
+    folder = tmp_path / "model"
+    shutil.copytree(sparse_model, folder)
+    (folder / "embedtrain.json").unlink()
+    path = folder / file
+    content = change if isinstance(change, list) else json.loads(path.read_text()) | change
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=message):
+        load_encoder(str(folder))

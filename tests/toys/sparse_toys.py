@@ -1,0 +1,51 @@
+"""Tiny masked-language models, sparse encoders around them, and what they should give."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from embedtrain.models.sparse.encoder import SparseEncoder
+
+TEXTS = ["the cat runs", "a dog sleeps near the tree", "small red house over the blue bird"]
+
+
+def save_masked_model(folder: Path, bert: str, *, exact: bool = False) -> str:
+    """Save a model with more rows than its tokenizer has tokens, or with exactly as many."""
+    from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+
+    torch.manual_seed(0)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(bert)
+    size = {"vocab_size": len(tokenizer)} if exact else {}
+    model = BertForMaskedLM(BertConfig.from_pretrained(bert, **size))
+    with torch.no_grad():  # about half of the words get weight
+        model.cls.predictions.transform.dense.weight.mul_(20)
+        model.cls.predictions.decoder.bias.normal_(std=0.3).sub_(0.3)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def sparse_encoder(folder: str, **settings: object) -> "SparseEncoder":
+    from embedtrain.models.build import build_encoder
+    from embedtrain.models.sparse.config import SparseConfig
+
+    sides = {"query": {"length": 12}, "document": {"length": 16}}
+    config = SparseConfig.model_validate({"kind": "sparse", "backbone": folder, **sides} | settings)
+    return build_encoder(config).eval()
+
+
+@torch.no_grad()
+def weights_of(model: "SparseEncoder", texts: list[str], side: str = "document") -> torch.Tensor:
+    from embedtrain.models.chunking import Execution
+
+    return model.embed(model.tokenization.encode(texts, side), Execution(), side)
+
+
+@torch.no_grad()
+def logits_of(model: "SparseEncoder", text: str) -> torch.Tensor:
+    """The logits of all tokens, by the whole model of transformers."""
+    model.use_padded_attention()
+    ids = torch.tensor([model.tokenizer(text)["input_ids"]])
+    return model.head.language.model(input_ids=ids).logits[0]

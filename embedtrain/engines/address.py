@@ -84,4 +84,9 @@ def parse_address(url: str, schemes: Collection[str]) -> Address:
         cure = f"Write {scheme}://PLACE/COLLECTION"
         raise UserError(redact(url), "names no collection", cure=cure)
     options = dict(parse_qsl(query, keep_blank_values=True))
-    return Address(scheme, unquote(server) if server.startswith(LOCAL) else server, unquote(collection), options)
+    return Address(
+        scheme,
+        unquote(server) if server.startswith(LOCAL) else server,
+        unquote(collection),
+        options,
+    )

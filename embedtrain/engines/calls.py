@@ -58,6 +58,8 @@ def refusal(place: str, error: Exception) -> UserError:
     """Return the line for what an engine's client raised."""
     lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     words = redact(" ".join(lines[:3]))
-    is_down = any(word in words.lower() for word in ("refused", "connect", "timed out", "no such file"))
+    is_down = any(
+        word in words.lower() for word in ("refused", "connect", "timed out", "no such file")
+    )
     cure = "Start the engine, or correct the address" if is_down else ""
     return UserError(place, "cannot be reached" if is_down else "refuses", got=words, cure=cure)

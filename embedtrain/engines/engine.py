@@ -3,17 +3,29 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from itertools import pairwise
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int32
 
 from embedtrain.engines.layout import Abilities, Layout, VectorField
+from embedtrain.retrieval.indexes import Kind
+from embedtrain.sparse_vectors import SparseVectors
 from embedtrain.types import TokenVectors
 
-Vectors = Float32[np.ndarray, "texts dim"] | TokenVectors
-Row = Float32[np.ndarray, " dim"] | Float32[np.ndarray, "tokens dim"]
-"""What one text has: a vector, or one per token."""
+Vectors = Float32[np.ndarray, "texts dim"] | TokenVectors | SparseVectors
+
+
+class Entries(NamedTuple):
+    """What is not 0 of a sparse vector: words ascending, and the weight of each."""
+
+    indices: Int32[np.ndarray, " entries"]
+    values: Float32[np.ndarray, " entries"]
+
+
+Row = Float32[np.ndarray, " dim"] | Float32[np.ndarray, "tokens dim"] | Entries
+"""What one text has: a vector, one per token, or the weights of words."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,8 @@ class Engine(Protocol):
     place: str
     """The address, without a password."""
     abilities: Abilities
+    takes_empty: frozenset[Kind]
+    """Kinds of which a document may have nothing: no token, no entry."""
 
     def describe(self) -> Layout | None:
         """Return what the collection says about itself; None if there is no collection."""
@@ -103,8 +117,18 @@ def rows_of(vectors: Vectors) -> Iterator[Row]:
         for end, length in zip(ends.tolist(), vectors.lengths.tolist(), strict=True):
             yield np.array(vectors.values[end - length : end], np.float32)
         return
+    if isinstance(vectors, SparseVectors):
+        for start, end in pairwise(vectors.offsets.tolist()):
+            values = np.array(vectors.values[start:end], np.float32)
+            yield Entries(np.array(vectors.indices[start:end], np.int32), values)
+        return
     for row in vectors:
         yield np.array(row, np.float32)  # mapped files are read only
+
+
+def is_empty(row: Row) -> bool:
+    """Whether a text has no vector of a token, or no entry, which several engines refuse."""
+    return len(row[0] if isinstance(row, Entries) else row) == 0
 
 
 def best_first(found: Sequence[Found]) -> list[Found]:
@@ -115,4 +139,7 @@ def best_first(found: Sequence[Found]) -> list[Found]:
 def num_bytes(record: Record) -> int:
     """Return about how many bytes a record is on its way."""
     text = len(record.document.text or "") + len(record.document.metadata_json)
-    return text + sum(row.nbytes for row in record.vectors.values())
+    return text + sum(
+        sum(part.nbytes for part in row) if isinstance(row, Entries) else row.nbytes
+        for row in record.vectors.values()
+    )

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from embedtrain.errors import UserError
+from embedtrain.retrieval.indexes import Kind
 from embedtrain.section import Count, Section
 from embedtrain.types import Similarity
 
-Kind = Literal["dense", "late", "sparse"]
 Store = Literal["float32", "float16", "int8", "binary"]
 Abilities = Mapping[Kind, Mapping[Store, int]]
 """What an engine can hold: the most dimensions of each kind of vector, by how numbers are stored."""

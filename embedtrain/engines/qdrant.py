@@ -12,8 +12,18 @@ from typing import Any
 
 from embedtrain.engines.address import Address
 from embedtrain.engines.calls import call, load_client, refusal
-from embedtrain.engines.engine import Document, Found, Record, Row, Vectors, best_first, rows_of
+from embedtrain.engines.engine import (
+    Document,
+    Entries,
+    Found,
+    Record,
+    Row,
+    Vectors,
+    best_first,
+    rows_of,
+)
 from embedtrain.engines.layout import Abilities, Layout, VectorField
+from embedtrain.retrieval.indexes import Kind
 
 NAMESPACE = uuid.UUID("8b6cf1a2-58f5-4f6e-9f3c-2c1d2f9d3a10")
 KEY = "QDRANT_API_KEY"
@@ -25,10 +35,18 @@ STORES = {"float32": 65_536, "float16": 65_536, "int8": 65_536, "binary": 65_536
 TIMEOUT_SECONDS = 60
 
 
+ABILITIES: Abilities = {
+    "dense": STORES,
+    "late_interaction": STORES,
+    "sparse": {"float32": 2**32 - 1, "float16": 2**32 - 1},
+}
+
+
 class QdrantEngine:
     """A collection of Qdrant: ``qdrant://HOST:PORT/COLLECTION``, ``qdrant+https://``, ``qdrant://./FOLDER/COLLECTION``."""
 
-    abilities: Abilities = {"dense": STORES, "late": STORES}
+    abilities = ABILITIES
+    takes_empty: frozenset[Kind] = frozenset({"sparse"})
 
     def __init__(self, address: Address) -> None:
         address.refuse_unknown()
@@ -51,9 +69,7 @@ class QdrantEngine:
             return getattr(error, "status_code", None) in (429, 502, 503, 504)
 
         work = getattr(self._client, name)
-        return call(
-            self.place, lambda: work(self._name, **arguments), self._failures, passes
-        )
+        return call(self.place, lambda: work(self._name, **arguments), self._failures, passes)
 
     def describe(self) -> Layout | None:
         """Return what the collection's metadata say."""
@@ -68,8 +84,19 @@ class QdrantEngine:
         if self._call("collection_exists"):
             self._call("update_collection", metadata=metadata)
             return
-        vectors = {field.name: self._parameters(field) for field in layout.fields}
-        self._call("create_collection", vectors_config=vectors, metadata=metadata)
+        sparse = [field for field in layout.fields if field.kind == "sparse"]
+        others = [field for field in layout.fields if field.kind != "sparse"]
+        self._call(
+            "create_collection",
+            vectors_config={field.name: self._parameters(field) for field in others},
+            sparse_vectors_config={field.name: self._sparse(field) for field in sparse} or None,
+            metadata=metadata,
+        )
+
+    def _sparse(self, field: VectorField) -> Any:  # noqa: ANN401 - the client's own
+        half = self._models.Datatype.FLOAT16 if field.store == "float16" else None
+        index = self._models.SparseIndexParams(datatype=half)
+        return self._models.SparseVectorParams(index=index)
 
     def _parameters(self, field: VectorField) -> Any:  # noqa: ANN401 - the client's own
         models = self._models
@@ -85,7 +112,7 @@ class QdrantEngine:
             distance=models.Distance.DOT,
             datatype=models.Datatype.FLOAT16 if field.store == "float16" else None,
             quantization_config=quantized,
-            multivector_config=several if field.kind == "late" else None,
+            multivector_config=several if field.kind == "late_interaction" else None,
         )
 
     def hashes(self, ids: Sequence[str]) -> dict[str, str]:
@@ -102,7 +129,7 @@ class QdrantEngine:
         points = [
             self._models.PointStruct(
                 id=point_id(record.document.id),
-                vector={name: _listed(row) for name, row in record.vectors.items()},
+                vector={name: self._listed(row) for name, row in record.vectors.items()},
                 payload=_payload(record.document),
             )
             for record in records
@@ -133,7 +160,7 @@ class QdrantEngine:
         results = []
         for row in rows_of(queries):
             points = self._call(
-                "query_points", query=_listed(row), using=field.name, limit=num_results,
+                "query_points", query=self._listed(row), using=field.name, limit=num_results,
                 with_payload=["document_id", "text"],
             ).points  # fmt: skip
             found = [
@@ -142,6 +169,12 @@ class QdrantEngine:
             ]
             results.append(best_first(found))
         return results
+
+    def _listed(self, row: Row) -> Any:  # noqa: ANN401 - the client's own
+        if isinstance(row, Entries):
+            values = row.values.tolist()
+            return self._models.SparseVector(indices=row.indices.tolist(), values=values)
+        return row.tolist()
 
     def close(self) -> None:
         """Close the client; a folder is then free for others."""
@@ -164,10 +197,9 @@ def _settings(address: Address) -> dict[str, Any]:
 
 
 def _payload(document: Document) -> dict[str, Any]:
-    payload = {"document_id": document.id, "hash": document.hash, "metadata": dict(document.metadata)}
+    payload = {
+        "document_id": document.id,
+        "hash": document.hash,
+        "metadata": dict(document.metadata),
+    }
     return payload if document.text is None else payload | {"text": document.text}
-
-
-def _listed(row: Row) -> list[Any]:
-    listed: list[Any] = row.tolist()
-    return listed

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int32
@@ -61,6 +61,7 @@ class Found:
     text: str | None
 
 
+@runtime_checkable
 class Engine(Protocol):
     """A collection of an engine. Each call raises a :class:`UserError` where the engine refuses or is down."""
 

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -45,6 +45,7 @@ class Line:
     vectors: Mapping[str, Row] | None = None
 
 
+@runtime_checkable
 class Format(Protocol):
     """How an engine wants its documents written."""
 

@@ -4,7 +4,6 @@ Source: https://lancedb.github.io/lancedb/.
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -71,7 +70,7 @@ class LanceEngine:
         call(self.place, lambda: self._table.update_field_metadata(update), self._failures)
 
     def _finish(self, layout: Layout) -> None:
-        self._table.optimize(cleanup_older_than=timedelta(0))
+        self._table.optimize()
         dense = [field for field in layout.fields if field.kind == "dense"]
         for field in dense if self._index != "none" else ():
             kind = "IVF_HNSW_SQ" if self._index == "hnsw" else "IVF_FLAT"

@@ -1,8 +1,6 @@
 """Documents with odd ids and odd vectors, the same for every engine, and layouts of all kinds of vectors."""
 
-import os
 import shutil
-import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,7 +64,9 @@ def records(kinds: tuple[str, ...], ids: list[str] = IDS, *, version: str = "1")
     named = [(field(kind).name, list(rows_of(vectors(kind)))) for kind in kinds]
     return [
         Record(
-            Document(one, f"text of {one}", {"year": number, "tags": ["a", "b"]}, f"{version} {one}"),
+            Document(
+                one, f"text of {one}", {"year": number, "tags": ["a", "b"]}, f"{version} {number}"
+            ),
             {name: rows[number] for name, rows in named},
         )
         for number, one in enumerate(ids)
@@ -85,7 +85,7 @@ def postgres() -> Iterator[str]:
     folder = Path(tempfile.mkdtemp(prefix="pg"))
     server = None
     try:
-        os.chmod(folder, folder.stat().st_mode | stat.S_IRWXU | stat.S_IRWXG | stat.S_IRWXO)
+        folder.chmod(0o777)  # the server of a root user runs as another one
         server = pgserver.get_server(folder / "data", cleanup_mode="stop")
         yield server.get_uri()
     finally:

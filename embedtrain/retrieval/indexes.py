@@ -6,7 +6,7 @@ The words are a name and, after a colon, settings: ``hnsw``, ``two_step:query_wo
 
 import time
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from jaxtyping import Float, Int64
 from pydantic import Field, TypeAdapter, ValidationError
 
 from embedtrain.errors import UserError
+from embedtrain.retrieval.compression import CompressedIndex
 from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.retrieval.dense.indexes import DenseSearch
 from embedtrain.retrieval.late_interaction.indexes import LateInteractionSearch
@@ -25,7 +26,7 @@ from embedtrain.section import Section
 from embedtrain.sparse_vectors import SparseVectors
 from embedtrain.types import TokenVectors
 
-Vectors = Float[np.ndarray, "texts dim"] | TokenVectors | SparseVectors
+Vectors = Float[np.ndarray, "_ dim"] | TokenVectors | SparseVectors
 Kind = Literal["dense", "late_interaction", "sparse"]
 
 SparseSearch = Annotated[
@@ -42,24 +43,11 @@ SPARE = 32
 """Exact results beyond those wanted, so that what ties with the last one counts as found."""
 
 
-class SearchIndex(Protocol):
-    """A corpus that can be searched, and the bytes that this takes."""
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes of all that searching needs."""
-        ...
-
-    def search(self, queries: Any, num_results: int) -> SearchResult:  # noqa: ANN401 - of any kind
-        """Return the best documents of each query; ``-1`` and ``-inf`` fill places without a result."""
-        ...
-
-
 @dataclass(frozen=True)
 class Built:
     """An index and the seconds that it took to build."""
 
-    index: SearchIndex
+    index: CompressedIndex
     seconds: float
 
 
@@ -105,14 +93,14 @@ def build(documents: Vectors, settings: Any, device: torch.device | str = "cpu")
     """Build the index that settings of the documents' own kind describe, and time it."""
     start = time.perf_counter()
     if isinstance(documents, SparseVectors):
-        index: SearchIndex = settings.build(documents)
+        index: CompressedIndex = settings.build(documents)
     else:
         index = settings.build(documents, device)
     return Built(index, time.perf_counter() - start)
 
 
 def recall_of(
-    index: SearchIndex,
+    index: CompressedIndex,
     queries: Vectors,
     documents: Vectors,
     depths: tuple[int, ...],

@@ -13,7 +13,7 @@ from embedtrain.retrieval.sparse.exact import InvertedIndex
 from embedtrain.sparse_vectors import SparseVectors
 from embedtrain.types import Interaction, TokenVectors
 
-Vectors = Float[np.ndarray, "texts dim"] | TokenVectors | SparseVectors
+Vectors = Float[np.ndarray, "_ dim"] | TokenVectors | SparseVectors
 Documents = Vectors | Float[Tensor, "documents dim"] | InvertedIndex
 
 

@@ -24,7 +24,7 @@ class Entries(NamedTuple):
     values: Float32[np.ndarray, " entries"]
 
 
-Row = Float32[np.ndarray, " dim"] | Float32[np.ndarray, "tokens dim"] | Entries
+Row = Float32[np.ndarray, " _"] | Float32[np.ndarray, "_ _"] | Entries
 """What one text has: a vector, one per token, or the weights of words."""
 
 

@@ -42,12 +42,12 @@ def vectors(kind: str, number: int = NUMBER, seed: int = 0, *, zero: bool = True
     if kind == "sparse":
         values = generator.exponential(size=(number, WORDS)).astype(np.float32)
         values[generator.random(values.shape) < 0.7] = 0
-        if zero:
+        if zero and number > 3:
             values[3] = 0
         return SparseVectors.of_dense(values)
     if kind == "dense":
         values = unit(generator.normal(size=(number, DIM)))
-        if zero:
+        if zero and number > 3:
             values[3] = 0
         return values
     lengths = generator.integers(1, 5, number)

@@ -14,7 +14,7 @@ from embedtrain.retrieval.indexes import Kind
 from embedtrain.sparse_vectors import SparseVectors
 from embedtrain.types import TokenVectors
 
-Vectors = Float32[np.ndarray, "texts dim"] | TokenVectors | SparseVectors
+Vectors = Float32[np.ndarray, "_ _"] | TokenVectors | SparseVectors
 
 
 class Entries(NamedTuple):

@@ -1,7 +1,7 @@
 """A faiss index with its documents beside it, in a folder that appears whole when all is there."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from embedtrain.engines.address import Address
 from embedtrain.engines.engine import Document, Found, Record, Vectors, best_first
 from embedtrain.engines.file_engine import dump
-from embedtrain.engines.layout import Abilities, Layout, VectorField
+from embedtrain.engines.layout import Abilities, Layout, Store, VectorField
 from embedtrain.files import appearing_folder, check_folder, read_json, write_json
 from embedtrain.outside import reading
 from embedtrain.retrieval.dense.faiss_index import (
@@ -21,10 +21,10 @@ from embedtrain.retrieval.dense.faiss_index import (
 from embedtrain.retrieval.indexes import Kind
 
 LAYOUT, INDEX, DOCUMENTS = "layout.json", "index.faiss", "documents.jsonl"
-FACTORIES = {"float32": "Flat", "float16": "SQfp16", "int8": "SQ8"}
+FACTORIES: Mapping[Store, str] = {"float32": "Flat", "float16": "SQfp16", "int8": "SQ8"}
 
 
-ABILITIES: Abilities = {"dense": dict.fromkeys(FACTORIES, 2**20)}  # type: ignore[dict-item]
+ABILITIES: Abilities = {"dense": {"float32": 2**20, "float16": 2**20, "int8": 2**20}}
 
 
 class FaissEngine:

@@ -3,7 +3,8 @@
 Source: https://lancedb.github.io/lancedb/.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,13 @@ import pyarrow as pa
 from embedtrain.engines.address import Address
 from embedtrain.engines.calls import call, load_client
 from embedtrain.engines.engine import Document, Entries, Found, Record, Vectors, best_first, rows_of
-from embedtrain.engines.layout import Abilities, Layout, VectorField
+from embedtrain.engines.layout import Abilities, Layout, Store, VectorField
 from embedtrain.retrieval.indexes import Kind
 
 META = "embedtrain"
 """Key of the layout in the metadata of the column of ids."""
 AT_ONCE = 1024
-MOST = {"float32": 65_536, "float16": 65_536}
+MOST: Mapping[Store, int] = {"float32": 65_536, "float16": 65_536}
 INDEXES = ("none", "hnsw", "ivf")
 
 
@@ -114,8 +115,8 @@ class LanceEngine:
     def delete(self, ids: Sequence[str]) -> None:
         """Remove rows."""
         for start in range(0, len(ids), AT_ONCE):
-            condition = _among(ids[start : start + AT_ONCE])
-            call(self.place, lambda where=condition: self._table.delete(where), self._failures)
+            work = partial(self._table.delete, _among(ids[start : start + AT_ONCE]))
+            call(self.place, work, self._failures)
 
     def count(self) -> int:
         """Count the rows."""

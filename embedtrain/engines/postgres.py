@@ -221,6 +221,8 @@ class PostgresEngine:
             distance = MAX_SIM
         else:
             distance = "{column} <~> %s::bit({dim})" if kind == "bit" else "{column} <#> %s::{cast}"
+        # Of signs the inner product is the dimensions less twice those that differ.
+        whole, weight = (float(field.dim), 2.0) if kind == "bit" else (0.0, 1.0)
         command = (
             f"SELECT id, text, {distance} AS distance FROM {{table}} ORDER BY distance LIMIT %s"
         )
@@ -229,11 +231,8 @@ class PostgresEngine:
                 command, [self._literal(field.name, row), num_results], column=column,
                 cast=self._sql.SQL(self._cast(field.name)), dim=self._sql.Literal(field.dim),
             ).fetchall()  # fmt: skip
-            turn = (
-                (lambda far, dim=field.dim: dim - 2.0 * far) if kind == "bit" else lambda far: -far
-            )
             results.append(
-                best_first([Found(one[0], float(turn(one[2])), one[1]) for one in found])
+                best_first([Found(one[0], whole - weight * float(one[2]), one[1]) for one in found])
             )
         return results
 

@@ -6,7 +6,7 @@ Source: https://qdrant.tech/documentation/concepts/.
 
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -22,7 +22,7 @@ from embedtrain.engines.engine import (
     best_first,
     rows_of,
 )
-from embedtrain.engines.layout import Abilities, Layout, VectorField
+from embedtrain.engines.layout import Abilities, Layout, Store, VectorField
 from embedtrain.retrieval.indexes import Kind
 
 NAMESPACE = uuid.UUID("8b6cf1a2-58f5-4f6e-9f3c-2c1d2f9d3a10")
@@ -31,7 +31,12 @@ META = "embedtrain"
 """Key of the layout in the collection's metadata."""
 AT_ONCE = 1024
 """Points asked for at once."""
-STORES = {"float32": 65_536, "float16": 65_536, "int8": 65_536, "binary": 65_536}
+STORES: Mapping[Store, int] = {
+    "float32": 65_536,
+    "float16": 65_536,
+    "int8": 65_536,
+    "binary": 65_536,
+}
 TIMEOUT_SECONDS = 60
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -49,7 +49,7 @@ def read_corpus(corpus: str, column: str | None = None) -> Iterator[Entry]:
     path = Path(corpus).expanduser()
     path = path / "corpus.jsonl" if path.is_dir() else path
     if path.suffix == ".parquet":
-        rows: Iterator[tuple[str, dict[str, Any]]] = read_parquet(path)
+        rows: Iterator[tuple[str, Mapping[str, Any]]] = read_parquet(path)
     elif path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson")):
         rows = read_objects(path)
     else:
@@ -58,7 +58,7 @@ def read_corpus(corpus: str, column: str | None = None) -> Iterator[Entry]:
         yield _entry(place, number, row, column)
 
 
-def _entry(place: str, number: int, row: dict[str, Any], column: str | None) -> Entry:
+def _entry(place: str, number: int, row: Mapping[str, Any], column: str | None) -> Entry:
     key = text_column(row, column, DOCUMENT_COLUMNS, place, CURE)
     text = row[key]
     if not isinstance(text, str):

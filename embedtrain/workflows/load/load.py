@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from embedtrain.encoding.cache import Vectors, embed_once, model_key
+from embedtrain.encoding.cache import embed_once, model_key
 from embedtrain.encoding.shards import current_shard
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.engines.engine import (
@@ -12,6 +12,7 @@ from embedtrain.engines.engine import (
     Entries,
     Record,
     Row,
+    Vectors,
     is_empty,
     num_bytes,
     rows_of,

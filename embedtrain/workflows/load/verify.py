@@ -9,8 +9,7 @@ import numpy as np
 import torch
 
 from embedtrain.data.readers.text_lines import read_objects
-from embedtrain.encoding.cache import Vectors
-from embedtrain.engines.engine import Engine, Found, best_first
+from embedtrain.engines.engine import Engine, Found, Vectors, best_first
 from embedtrain.engines.layout import Store, VectorField
 from embedtrain.errors import UserError
 from embedtrain.retrieval.search import search

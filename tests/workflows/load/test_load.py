@@ -141,7 +141,7 @@ def test_what_does_not_belong_into_a_collection_is_refused(
 
 def test_other_weights_are_refused_by_their_hash(bert, tmp_path, write_jsonl):
     from embedtrain.models.build import build_encoder, save_encoder
-    from embedtrain.models.dense.encoder import DenseConfig
+    from embedtrain.models.dense.config import DenseConfig
 
     corpus, url = write_jsonl(rows(), "corpus.jsonl"), f"jsonl://{tmp_path}/docs"
     assert run("load", bert, corpus, "--into", url).exit_code == 0

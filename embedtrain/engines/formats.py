@@ -116,6 +116,7 @@ class Elasticsearch(Bulk):
     """
 
     abilities = ELASTICSEARCH
+    takes_empty: frozenset[Kind] = frozenset({"sparse"})
 
     def property_of(self, field: VectorField) -> dict[str, Any]:
         """Return the mapping: the largest inner product, which also takes a vector of zeros."""

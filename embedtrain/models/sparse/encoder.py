@@ -13,6 +13,7 @@ from embedtrain.models.dense.echo import twice
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.sparse.query_weights import QueryWeights
 from embedtrain.models.sparse.vocabulary_head import VocabularyHead
+from embedtrain.models.sparse.winner_take_all import WinnerTakeAll
 from embedtrain.ops.largest_entries import keep_largest
 from embedtrain.packed import Texts, laid_end_to_end
 from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side
@@ -41,7 +42,7 @@ class SparseEncoder(TextEncoder):
         self,
         backbone: Backbone,
         contract: SparseContract,
-        head: VocabularyHead,
+        head: VocabularyHead | WinnerTakeAll,
         query_weights: QueryWeights | None = None,
         *,
         packing: Packing = "auto",
@@ -59,7 +60,10 @@ class SparseEncoder(TextEncoder):
     @property
     def is_portable(self) -> bool:
         """Whether sentence-transformers can express it: it computes the same vectors."""
-        closed = not len(self.head.dropped) or self.head.language.bias is not None
+        head = self.head
+        if isinstance(head, WinnerTakeAll):
+            return False
+        closed = not len(head.dropped) or head.language.bias is not None
         return closed and self.contract.is_portable
 
     def forward(self, batch: RetrievalBatch, execution: Execution) -> RetrievalOutputs:
@@ -104,7 +108,8 @@ class SparseEncoder(TextEncoder):
         return encode_in_chunks(encode, texts, execution, padded=not packed)
 
     def _states(self, texts: Texts, *, packed: bool) -> Float[Tensor, "tokens width"]:
+        layers = self.head.layers if isinstance(self.head, WinnerTakeAll) else ()
         if not self.contract.echo:
-            return self.states(texts, packed=packed)
+            return self.states(texts, packed=packed, layers=layers)
         shown, own = twice(texts)
-        return self.states(shown, packed=packed)[own]
+        return self.states(shown, packed=packed, layers=layers)[own]

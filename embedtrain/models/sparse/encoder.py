@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from embedtrain.contract.sparse_contract import SparseContract
@@ -68,15 +68,17 @@ class SparseEncoder(TextEncoder):
 
     def forward(self, batch: RetrievalBatch, execution: Execution) -> RetrievalOutputs:
         """Encode each distinct text of the batch once and lay the weights out by query and candidate."""
-        queries, documents = batch.queries, batch.documents
+        queries, documents, host = batch.queries, batch.documents, batch.on_host
         if self.query_weights is None:
-            together = self._weights(laid_end_to_end(queries, documents), execution)
-            query, document = torch.split(together, [len(queries), len(documents)])
+            rows = torch.cat([host.query_rows, len(queries) + host.document_rows])
+            together = self._weights(laid_end_to_end(queries, documents), execution, rows)
+            query, document = torch.split(together, [len(host.query_rows), len(host.document_rows)])
         else:
-            query, document = self.query_weights(queries), self._weights(documents, execution)
+            query = self.query_weights(queries)[batch.query_rows]
+            document = self._weights(documents, execution, host.document_rows)
         return RetrievalOutputs(
-            query=keep_largest(query, self.contract.query_top_k)[batch.query_rows],
-            document=keep_largest(document, self.contract.document_top_k)[batch.document_rows],
+            query=keep_largest(query, self.contract.query_top_k),
+            document=keep_largest(document, self.contract.document_top_k),
             relevance=batch.relevance,
             temperature=self.temperature,
             similarity="dot",
@@ -96,7 +98,9 @@ class SparseEncoder(TextEncoder):
             weights = self._weights(texts, execution)
         return keep_largest(weights, self.contract.top_k(side))
 
-    def _weights(self, texts: Texts, execution: Execution) -> Float[Tensor, "texts dim"]:
+    def _weights(
+        self, texts: Texts, execution: Execution, rows: Int64[Tensor, " rows"] | None = None
+    ) -> Float[Tensor, "rows dim"]:
         packed = self.packs(texts)
         if self.contract.echo:
             execution = replace(execution, chunk_tokens=max(1, execution.chunk_tokens // 2))
@@ -105,7 +109,7 @@ class SparseEncoder(TextEncoder):
             weights: Tensor = self.head(self._states(chunk, packed=packed), chunk)
             return weights
 
-        return encode_in_chunks(encode, texts, execution, padded=not packed)
+        return encode_in_chunks(encode, texts, execution, padded=not packed, rows=rows)
 
     def _states(self, texts: Texts, *, packed: bool) -> Float[Tensor, "tokens width"]:
         layers = self.head.layers if isinstance(self.head, WinnerTakeAll) else ()

@@ -16,11 +16,13 @@ from embedtrain.models.dense.pair_head import interaction_of
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.retrieval.search import Documents, for_many_searches, search
+from embedtrain.sparse_vectors import SparseVectors
 from embedtrain.types import Interaction, TokenVectors
 from embedtrain.workflows.search import Hit, list_hits
 
-Vectors = NDArray[np.float32] | TokenVectors
-"""One vector per text, shape [texts, dim]; or, of a late-interaction model, those of all tokens."""
+Vectors = NDArray[np.float32] | TokenVectors | SparseVectors
+"""One vector per text, shape [texts, dim]; of a late-interaction model those of all tokens; of a sparse one what is
+not 0."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from embedtrain.cli.options import (
 )
 from embedtrain.errors import UserError
 
+FILES = (".npy", ".npz", ".safetensors")
 EXAMPLES = (
     "embedtrain encode runs/quickstart/model corpus.jsonl --output vectors.npy",
     "torchrun --nproc-per-node 8 -m embedtrain encode runs/quickstart/model corpus/ --output vectors/",
@@ -30,8 +31,8 @@ def encode(
     output: Annotated[
         Path,
         typer.Option(
-            help="A .npy file to write, float32, rows as in the input; or a folder of shards, which "
-            "several processes write together and a killed run goes on with."
+            help="A .npy file to write, float32, rows as in the input (of a sparse model .npz or .safetensors); or a "
+            "folder of shards, which several processes write together and a killed run goes on with."
         ),
     ],
     side: Annotated[
@@ -48,6 +49,10 @@ def encode(
     long_inputs: LongInputsOption = None,
     late_chunks: LateChunksOption = None,
     precision: PrecisionOption = "auto",
+    quantize: Annotated[
+        Literal["int8"] | None,
+        typer.Option(help="Of a sparse model: a byte per weight, in one file."),
+    ] = None,
     spans: Annotated[
         bool, typer.Option(help="A vector for each of a row's spans, [[start, end], ...].")
     ] = False,
@@ -71,14 +76,16 @@ def encode(
             "--late-chunks", "is for documents that go into one .npy file", got=str(output),
             cure="Leave out --side query, and let --output end in .npy",
         )  # fmt: skip
-    if output.suffix not in ("", ".npy") and not output.is_dir():
+    if output.suffix not in ("", *FILES) and not output.is_dir():
         raise UserError(
             "--output",
             "must end in .npy, or have no ending where it is to be a folder of shards",
             got=str(output),
             cure="Rename it",
         )
-    if output.suffix != ".npy":
+    if output.suffix not in FILES:
+        if quantize is not None:
+            raise UserError("--quantize", "is for one file", cure="Name a .npz file as --output")
         from embedtrain.workflows.encode.shards import encode_shards, report
 
         done = encode_shards(
@@ -101,7 +108,7 @@ def encode(
         raise UserError("--format", "is of shards", got=form, cure="Name a folder as --output")
     rows, dim = run_encode(
         model, texts, output, side=side, column=column, instruction=instruction, long_inputs=longer,
-        late_chunks=late_chunks, precision=precision,
+        late_chunks=late_chunks, precision=precision, as_bytes=quantize is not None,
     )  # fmt: skip
     typer.echo(f"{output}: {rows:,} x {dim}")
 

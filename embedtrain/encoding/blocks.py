@@ -13,13 +13,15 @@ from torch import Tensor
 
 from embedtrain.encoding.arrival import pageable
 from embedtrain.encoding.shards import Shard
-from embedtrain.encoding.texts import encode_pieces, join_blocks
+from embedtrain.encoding.texts import encode_pieces, join_blocks, sparse_block
 from embedtrain.models.chunking import Execution
 from embedtrain.models.encoder import TextEncoder
+from embedtrain.models.sparse.encoder import SparseEncoder
 from embedtrain.precision import Precision
-from embedtrain.types import Side, TokenEmbeddings, TokenVectors
+from embedtrain.sparse_vectors import SparseVectors
+from embedtrain.types import Embeddings, Side, TokenEmbeddings, TokenVectors
 
-Vectors = Float32[np.ndarray, "_ dim"] | TokenVectors
+Vectors = Float32[np.ndarray, "_ dim"] | TokenVectors | SparseVectors
 
 FEWEST, MOST = 128, 4096
 """Texts of a block: enough to keep a device busy."""
@@ -82,10 +84,11 @@ def encode_share(
         execution=replace(small_chunks(model), agree=agree),
         precision=precision,
     )
-    return [_as_vectors(block) for block in encoded][: len(numbers)]
+    make = sparse_block if isinstance(model, SparseEncoder) else _as_vectors
+    return [make(block) for block in encoded][: len(numbers)]
 
 
-def _as_vectors(block: Tensor | TokenEmbeddings) -> Vectors:
+def _as_vectors(block: Embeddings) -> Vectors:
     if isinstance(block, TokenEmbeddings):
         return join_blocks([block])
     kept = pageable(block)
@@ -104,4 +107,6 @@ def join_shares(shares: Sequence[Sequence[Vectors]], num_texts: int, first: int 
     arrays = [block for block in blocks if isinstance(block, np.ndarray)]
     if arrays:
         return np.concatenate(arrays)
+    if sparse := [block for block in blocks if isinstance(block, SparseVectors)]:
+        return SparseVectors.joined(sparse)
     return join_blocks([block.tensors() for block in blocks if isinstance(block, TokenVectors)])

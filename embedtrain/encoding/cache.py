@@ -1,7 +1,6 @@
 """Embeddings of many texts, computed once per weights, memory-mapped, and resumed after a kill."""
 
 import hashlib
-import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -14,32 +13,19 @@ from numpy.typing import NDArray
 from torch import nn
 
 from embedtrain.arrays import new_array
+from embedtrain.encoding.block_folders import embed_blocks
 from embedtrain.encoding.blocks import block_size, block_starts, small_chunks
 from embedtrain.encoding.overlap import behind
 from embedtrain.encoding.shards import Shard, wait_for
-from embedtrain.encoding.texts import encode_pieces, join_blocks
-from embedtrain.errors import UserError
+from embedtrain.encoding.texts import encode_pieces
 from embedtrain.files import appearing, write_file
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.precision import Chosen, Precision, choose
 from embedtrain.progress import console, progress_bar
-from embedtrain.retrieval.late_interaction.exact import ExactIndex
-from embedtrain.retrieval.late_interaction.index_folder import (
-    ARRAYS,
-    MANIFEST,
-    read_manifest,
-    write_manifest,
-)
-from embedtrain.seals import (
-    checksum_of,
-    identity_of,
-    keep_once,
-    refuse_damaged,
-    set_aside,
-    spread,
-)
-from embedtrain.types import Side, TokenEmbeddings, TokenVectors
+from embedtrain.seals import checksum_of, identity_of, set_aside, spread
+from embedtrain.sparse_vectors import SparseVectors
+from embedtrain.types import Side, TokenVectors
 
 VECTORS = "vectors.npy"
 
@@ -137,7 +123,7 @@ def _marks(folder: Path, num_texts: int) -> list[Path]:
     return [folder / f"{start:012d}.sum" for start in block_starts(num_texts)]
 
 
-Vectors = Float32[np.ndarray, "texts dim"] | TokenVectors
+Vectors = Float32[np.ndarray, "texts dim"] | TokenVectors | SparseVectors
 
 
 def embed_once(
@@ -150,7 +136,7 @@ def embed_once(
     shard: Shard | None = None,
     precision: Precision = "auto",
 ) -> Vectors:
-    """Return the vectors of ``texts``, one each or several, mapped from files; what these lack is encoded first.
+    """Return the vectors of ``texts``, one each or several or a sparse one, mapped from files; what these lack is encoded first.
 
     Blocks of texts are encoded one by one, each marked when it is done, so that a killed run goes on with
     the next block and ends with the same bytes. Ranks share the blocks, and end with the bytes of one.
@@ -168,7 +154,7 @@ def embed_once(
     chosen = choose(precision, model.device.type)
     folder = embeddings_folder(cache, key, texts, side, chosen)
     if not isinstance(model, DenseEncoder):
-        return _embed_tokens(model, texts, side, folder, shard, chosen)
+        return embed_blocks(model, texts, side, folder, shard, chosen)
     path = folder / VECTORS
     marks = _marks(folder, len(texts))
     own = marks[shard.rank :: shard.ranks]
@@ -219,67 +205,3 @@ def _allocate(path: Path, rows: int, dim: int) -> None:
         return
     with appearing(path, replace=False) as partial:
         new_array(partial, np.float32, (rows, dim))
-
-
-def _embed_tokens(
-    model: TextEncoder,
-    texts: Sequence[str],
-    side: Side,
-    folder: Path,
-    shard: Shard,
-    precision: Chosen,
-) -> TokenVectors:
-    """Encode texts of several vectors each.
-
-    Nobody knows beforehand how many a block of texts has, so each is a folder of its own, and the first rank
-    joins them.
-    """
-    joined = folder / "joined"
-    size, starts = block_size(len(texts)), block_starts(len(texts))
-    blocks = [folder / f"{start:012d}" for start in starts]
-    for kept in (joined, *blocks):
-        refuse_damaged(kept)
-    if not (joined / MANIFEST).is_file():
-        todo = [
-            (start, block)
-            for start, block in list(zip(starts, blocks, strict=True))[shard.rank :: shard.ranks]
-            if not (block / MANIFEST).is_file()
-        ]
-        wanted = (texts[start : start + size] for start, _ in todo)
-        with progress_bar(f"Encoding {side} texts", len(texts)) as advance:
-            encoded = encode_pieces(model, wanted, side, precision=precision, progress=advance)
-            for vectors, (_, block) in zip(encoded, todo, strict=True):
-                assert isinstance(vectors, TokenEmbeddings)
-                keep_once(block, ExactIndex(join_blocks([vectors])).save)
-        if shard.is_first:
-            wait_for([block / MANIFEST for block in blocks], unless=joined)
-            _join(blocks, joined)
-    wait_for([joined / MANIFEST])
-    return ExactIndex.load(joined).documents
-
-
-def _join(blocks: Sequence[Path], joined: Path) -> None:
-    """Write the arrays of all blocks behind one another, a block in memory at a time.
-
-    Another run may do the same, and remove the blocks when it has finished.
-    """
-    try:
-        keep_once(joined, partial(_write_joined, blocks))
-    except (OSError, UserError):
-        if not joined.is_dir():
-            raise
-    for block in blocks:
-        shutil.rmtree(block, ignore_errors=True)
-
-
-def _write_joined(blocks: Sequence[Path], folder: Path) -> None:
-    exact_match = read_manifest(blocks[0])["exact_match"]
-    for name in ARRAYS:
-        paths = [block / f"{name}.npy" for block in blocks]
-        if not paths[0].is_file():
-            continue
-        parts = [np.load(path, mmap_mode="r") for path in paths]
-        shape = (sum(map(len, parts)), *parts[0].shape[1:])
-        whole = new_array(folder / f"{name}.npy", parts[0].dtype, shape)
-        np.concatenate(parts, out=whole)
-    write_manifest(folder, "exact", {"exact_match": exact_match})

@@ -16,6 +16,7 @@ from embedtrain.models.dense.pair_head import interaction_of
 from embedtrain.ops.interaction import interaction_pairs
 from embedtrain.ops.similarity import pair_scores
 from embedtrain.precision import Chosen, Precision, choose
+from embedtrain.sparse_vectors import SparseVectors
 from embedtrain.types import Embeddings, Side, TokenVectors
 
 SIDES: tuple[Side, Side] = ("query", "document")
@@ -23,7 +24,7 @@ PAIRS_AT_ONCE = 1024
 
 
 class EncoderPairs:
-    """An encoder of either kind: each distinct text of a call is encoded once."""
+    """An encoder of any kind: each distinct text of a call is encoded once."""
 
     precision: Chosen = "fp32"
 
@@ -73,7 +74,7 @@ class EncoderPairs:
 class _Encoded:
     """Distinct texts of a side, and where each pair's is."""
 
-    distinct: Float32[np.ndarray, "texts dim"] | TokenVectors
+    distinct: Float32[np.ndarray, "texts dim"] | TokenVectors | SparseVectors
     rows: Int64[np.ndarray, " pairs"]
 
     def vectors(self, pairs: slice) -> Embeddings:
@@ -81,4 +82,6 @@ class _Encoded:
         rows = self.rows[pairs]
         if isinstance(self.distinct, TokenVectors):
             return self.distinct.select(rows).tensors()
+        if isinstance(self.distinct, SparseVectors):
+            return torch.from_numpy(self.distinct.select(rows).dense())
         return torch.from_numpy(self.distinct[rows])

@@ -20,14 +20,19 @@ from embedtrain.models.build import load_encoder
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
+from embedtrain.models.sparse.encoder import SparseEncoder
 from embedtrain.packed import Texts, upload
 from embedtrain.precision import Precision, choose, computing
+from embedtrain.sparse_vectors import SparseVectors
 from embedtrain.types import Embeddings, Side, TokenEmbeddings, TokenVectors
 
 TEXTS_AT_ONCE = 4096
 """Texts tokenised and sorted by length together: enough to fill chunks with equal lengths."""
 ON_GPU = 8192
 """The same on a GPU where a text has one vector: its chunks are larger, and it need not wait for many texts."""
+
+DENSE_NUMBERS = 2**24
+"""Numbers of sparse vectors, zeros included, that are held at once: 64 MiB, 550 texts of 30,522 words."""
 
 
 class Options(TypedDict, total=False):
@@ -46,8 +51,12 @@ def encode_texts(
 ) -> NDArray[np.float32]: ...
 @overload
 def encode_texts(
+    model: SparseEncoder, texts: Sequence[str], side: Side, **options: Unpack[Options]
+) -> SparseVectors: ...
+@overload
+def encode_texts(
     model: TextEncoder, texts: Sequence[str], side: Side, **options: Unpack[Options]
-) -> NDArray[np.float32] | TokenVectors: ...
+) -> NDArray[np.float32] | TokenVectors | SparseVectors: ...
 
 
 def encode_texts(
@@ -60,7 +69,7 @@ def encode_texts(
     at_once: int | None = None,
     out: NDArray[Any] | None = None,
     progress: Callable[[int], None] = lambda _: None,
-) -> NDArray[np.float32] | TokenVectors:
+) -> NDArray[np.float32] | TokenVectors | SparseVectors:
     """Encode texts under the model's own contract, in evaluation mode.
 
     Args:
@@ -74,7 +83,8 @@ def encode_texts(
         progress: Called with the number of texts each time some are done.
 
     Returns:
-        An array of shape [texts, dim], float32, or the vectors of all tokens where a text has several.
+        An array of shape [texts, dim], float32; the vectors of all tokens where a text has several; or what is not 0
+        where vectors are sparse.
 
     Raises:
         UserError: If a query is empty, a document has no token at all (not even a special one), or not
@@ -83,6 +93,8 @@ def encode_texts(
     blocks = encode_blocks(
         model, texts, side, execution=execution, precision=precision, at_once=at_once, progress=progress
     )  # fmt: skip
+    if isinstance(model, SparseEncoder):
+        return SparseVectors.joined([sparse_block(block) for block in blocks])
     if not isinstance(model, DenseEncoder):
         kept = map(pageable, blocks)
         return join_blocks([block for block in kept if isinstance(block, TokenEmbeddings)])
@@ -119,6 +131,10 @@ def encode_blocks(
     if at_once is None:
         large = model.device.type == "cuda" and isinstance(model, DenseEncoder)
         at_once = ON_GPU if large else TEXTS_AT_ONCE
+    if isinstance(
+        model, SparseEncoder
+    ):  # whole vocabularies, zeros and all, before they are thinned out
+        at_once = min(at_once, max(1, DENSE_NUMBERS // model.dim))
     return encode_pieces(
         model, _cut(texts, at_once), side, execution=execution, precision=precision, progress=progress
     )  # fmt: skip
@@ -190,6 +206,12 @@ def _moved(texts: Texts, device: torch.device) -> Texts:
 def _document_model(path: str) -> TextEncoder:
     """Load the model that encodes the documents of one that was tuned for queries only."""
     return load_encoder(path)
+
+
+def sparse_block(block: Embeddings) -> SparseVectors:
+    """Keep what is not 0 of the vectors of some texts."""
+    assert isinstance(block, torch.Tensor)
+    return SparseVectors.of_dense(block.numpy())
 
 
 def join_blocks(blocks: Sequence[TokenEmbeddings]) -> TokenVectors:

@@ -11,6 +11,7 @@ from embedtrain.mining.bm25 import Bm25Search
 from embedtrain.mining.dense import DenseSearch
 from embedtrain.mining.late_interaction import TokensSearch
 from embedtrain.mining.runs import RunSearch
+from embedtrain.mining.sparse import WordsSearch
 from embedtrain.precision import Precision
 from embedtrain.section import Count, Section
 
@@ -100,7 +101,9 @@ def query_generator(seed: int, epoch: int, query_id: str) -> np.random.Generator
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "big")))
 
 
-Search = Annotated[DenseSearch | TokensSearch | Bm25Search | RunSearch, Field(discriminator="kind")]
+Search = Annotated[
+    DenseSearch | TokensSearch | WordsSearch | Bm25Search | RunSearch, Field(discriminator="kind")
+]
 
 
 class Guide(Section):

@@ -17,6 +17,7 @@ from embedtrain.release.cards.graphs import card_with_graph
 from embedtrain.release.export import PROBES, card_of, difference, largest_difference
 from embedtrain.release.onnx_graph import OnnxEncoder, OnnxScorer, graph_file, save_onnx
 from embedtrain.release.pair_scores import values_of
+from embedtrain.sparse_vectors import SparseVectors
 from embedtrain.types import Side, TokenVectors
 
 MAX_DIFFERENCE = 1e-4
@@ -81,7 +82,11 @@ def _check_scores(model: CrossEncoderModel, path: Path) -> float:
     return largest
 
 
-def _by_text(vectors: NDArray[np.float32] | TokenVectors) -> list[NDArray[np.float32]]:
+def _by_text(
+    vectors: NDArray[np.float32] | TokenVectors | SparseVectors,
+) -> list[NDArray[np.float32]]:
+    if isinstance(vectors, SparseVectors):
+        vectors = vectors.dense()
     if isinstance(vectors, TokenVectors):
         return np.split(vectors.values, np.cumsum(vectors.lengths)[:-1])
     return [row[None] for row in vectors]

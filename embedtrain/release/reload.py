@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from embedtrain.contract.pair_contract import PairContract
-from embedtrain.encoding.texts import encode_blocks, encode_texts
+from embedtrain.encoding.texts import encode_texts
 from embedtrain.models.backbone.folder_files import SettingsFile, read_form
 from embedtrain.models.build import load_encoder
 from embedtrain.models.chunking import Execution
@@ -24,8 +24,8 @@ from embedtrain.models.cross_encoder.build import load_cross_encoder
 from embedtrain.models.cross_encoder.resolving import is_cross_encoder
 from embedtrain.models.dense.layout import is_own_layout, read_contract
 from embedtrain.models.encoder import TextEncoder
-from embedtrain.models.sparse.encoder import SparseEncoder
 from embedtrain.models.sparse.layout import KIND as SPARSE
+from embedtrain.sparse_vectors import SparseVectors
 from embedtrain.types import Side, TokenVectors
 
 
@@ -48,8 +48,12 @@ def main(folder: str, result: str) -> None:
     np.savez(Path(result), allow_pickle=False, **named)
 
 
-def as_arrays(vectors: NDArray[np.float32] | TokenVectors) -> list[NDArray[np.float32]]:
+def as_arrays(
+    vectors: NDArray[np.float32] | TokenVectors | SparseVectors,
+) -> list[NDArray[np.float32]]:
     """Return what must survive a round trip: one vector per text, or those of all tokens."""
+    if isinstance(vectors, SparseVectors):
+        return [vectors.dense()]
     if isinstance(vectors, np.ndarray):
         return [vectors]
     return [vectors.values] if vectors.cls is None else [vectors.values, vectors.cls]
@@ -59,10 +63,7 @@ def probe_vectors(
     model: TextEncoder, texts: Sequence[str], side: Side
 ) -> list[NDArray[np.float32]]:
     """Return the vectors of a few texts, a sparse model's with all their zeros."""
-    if not isinstance(model, SparseEncoder):
-        return as_arrays(encode_texts(model, texts, side, precision="fp32"))
-    blocks = encode_blocks(model, texts, side, precision="fp32")
-    return [np.concatenate([block.numpy() for block in blocks if isinstance(block, torch.Tensor)])]
+    return as_arrays(encode_texts(model, texts, side, precision="fp32"))
 
 
 def _scores(folder: str, pairs: Sequence[Sequence[str]]) -> np.ndarray:

@@ -19,10 +19,12 @@ from embedtrain.errors import UserError
 from embedtrain.retrieval.dense.exact import SearchResult, resident, search_exact
 from embedtrain.retrieval.late_interaction.binary_tokens import BinaryIndex, BinarySearch
 from embedtrain.retrieval.search import search
+from embedtrain.retrieval.sparse.exact import ByteListSearch, InvertedSearch
 from embedtrain.section import Count, Section
+from embedtrain.sparse_vectors import SparseVectors
 from embedtrain.types import TokenVectors
 
-Vectors = Float32[np.ndarray, "_ _"] | TokenVectors
+Vectors = Float32[np.ndarray, "_ _"] | TokenVectors | SparseVectors
 STEPS = 255
 
 
@@ -58,6 +60,9 @@ class Compression(Section):
         """
         if self.dim is None:
             return vectors
+        if isinstance(vectors, SparseVectors):
+            cure = "Keep the heaviest words: --index two_step"
+            raise UserError("--dim", "cuts numbers that are words here", got=self.dim, cure=cure)
         values = vectors.values if isinstance(vectors, TokenVectors) else vectors
         if self.dim > values.shape[1]:
             raise UserError(
@@ -74,6 +79,8 @@ class Compression(Section):
         """Store cut documents as this says, to be searched on a device; bits are searched on the CPU."""
         if isinstance(documents, TokenVectors):
             return _token_index(documents, self.quantize, device)
+        if isinstance(documents, SparseVectors):
+            return _sparse_index(documents, self.quantize)
         if self.quantize == "int8":
             return ByteIndex(*quantize_bytes(documents), device)
         if self.quantize == "binary":
@@ -173,6 +180,13 @@ def dequantize_bytes(
     """Return the middle of the range that each code stands for."""
     values: Float32[np.ndarray, "rows dim"] = lowest + (codes + np.float32(0.5)) * step
     return values
+
+
+def _sparse_index(documents: SparseVectors, quantize: str | None) -> CompressedIndex:
+    if quantize == "binary":
+        cure = "Use int8, or train a model of binary weights"
+        raise UserError("--quantize", "would leave no weight of a word", got=quantize, cure=cure)
+    return (InvertedSearch() if quantize is None else ByteListSearch()).build(documents)
 
 
 def _token_index(

@@ -1,4 +1,4 @@
-"""Exact search, whether a text has one vector or several."""
+"""Exact search, whether a text has one vector, several, or a sparse one."""
 
 import numpy as np
 import torch
@@ -9,13 +9,16 @@ from embedtrain.errors import UserError
 from embedtrain.retrieval.dense.exact import SearchResult, resident, search_exact
 from embedtrain.retrieval.dense.pair_head import search_interaction
 from embedtrain.retrieval.late_interaction.exact import ExactIndex
+from embedtrain.retrieval.sparse.exact import InvertedIndex
+from embedtrain.sparse_vectors import SparseVectors
 from embedtrain.types import Interaction, TokenVectors
 
-Documents = Float[np.ndarray, "documents dim"] | Float[Tensor, "documents dim"] | TokenVectors
+Vectors = Float[np.ndarray, "_ dim"] | TokenVectors | SparseVectors
+Documents = Vectors | Float[Tensor, "documents dim"] | InvertedIndex
 
 
 def search(
-    queries: Float[np.ndarray, "queries dim"] | TokenVectors,
+    queries: Vectors,
     documents: Documents,
     num_results: int,
     interaction: Interaction | None = None,
@@ -24,11 +27,16 @@ def search(
     """Return the best documents of each query, best first, ties by lower row number.
 
     ``interaction`` scores pairs of vectors in place of the inner product. ``device`` is where scores are computed,
-    usually the model's: :func:`for_many_searches` keeps documents there.
+    usually the model's: :func:`for_many_searches` keeps documents there. A document that shares no word with a
+    sparse query is no result of it.
     """
+    if isinstance(queries, SparseVectors):
+        lists = InvertedIndex.of(documents) if isinstance(documents, SparseVectors) else documents
+        if isinstance(lists, InvertedIndex):
+            return lists.search(queries, num_results)
     if isinstance(queries, TokenVectors) and isinstance(documents, TokenVectors):
         return ExactIndex(documents, device=device).search(queries, num_results)
-    if isinstance(queries, TokenVectors) or isinstance(documents, TokenVectors):
+    if not isinstance(queries, np.ndarray) or not isinstance(documents, np.ndarray | Tensor):
         raise UserError(
             "search",
             "needs vectors of one kind on both sides",
@@ -41,14 +49,17 @@ def search(
 
 
 def for_many_searches(
-    documents: Float[np.ndarray, "documents dim"] | TokenVectors,
+    documents: Vectors,
     interaction: Interaction | None,
     device: torch.device | str,
 ) -> Documents:
     """Return documents as many calls of :func:`search` want them: on a GPU once and for all, if they fit well there.
 
-    Documents of several vectors, and those that ``interaction`` scores, stay as they are.
+    Sparse ones become inverted lists. Documents of several vectors, and those that ``interaction`` scores, stay as
+    they are.
     """
+    if isinstance(documents, SparseVectors):
+        return InvertedIndex.of(documents)
     if isinstance(documents, np.ndarray) and interaction is None:
         return resident(documents, device)
     return documents

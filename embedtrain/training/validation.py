@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float32
 
 from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.encoding.blocks import Vectors, block_starts, encode_share, join_shares, own_blocks
@@ -21,7 +20,7 @@ from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.retrieval.search import search
 from embedtrain.training.ranks.exchange import to_first
 from embedtrain.training.ranks.processes import own_shard
-from embedtrain.types import Interaction, TokenVectors
+from embedtrain.types import Interaction
 
 METRIC = "ndcg_at_10"
 """What is best."""
@@ -33,8 +32,8 @@ RESULTS = 100
 class EncodedTask:
     """The embeddings of a task, in the order of its ids."""
 
-    queries: Float32[np.ndarray, "queries dim"] | TokenVectors
-    documents: Float32[np.ndarray, "documents dim"] | TokenVectors
+    queries: Vectors
+    documents: Vectors
     interaction: Interaction | None = None
     """What scores pairs of vectors, where it is not the inner product."""
     device: torch.device | str = "cpu"

@@ -2,9 +2,9 @@
 
 from typing import ClassVar
 
+import numpy as np
 import torch
 
-from embedtrain.data.readers.text_lines import read_objects
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.diagnostics import (
     effective_rank,
@@ -14,8 +14,9 @@ from embedtrain.evaluation.measures.diagnostics import (
     partition_ratio,
     uniformity,
 )
-from embedtrain.evaluation.probes.base import Finding, Probe, ProbeWish
-from embedtrain.evaluation.tasks.subject import Subject
+from embedtrain.evaluation.probes.base import Finding, Probe, ProbeWish, first_texts
+from embedtrain.evaluation.tasks.subject import Subject, Vectors
+from embedtrain.sparse_vectors import SparseVectors
 from embedtrain.types import TokenVectors
 
 UNIFORMITY_TEXTS = 2000
@@ -32,16 +33,9 @@ class Space(Probe):
     def run(cls, subject: Subject, wish: ProbeWish) -> list[Finding]:
         """Encode the first texts of a file and describe their vectors."""
         assert wish.data is not None
-        texts = []
-        for place, row in read_objects(wish.data):
-            if not isinstance(row.get("text"), str):
-                raise UserError(place, "has no text", got=sorted(row), cure="Name another file")
-            texts.append(str(row["text"]))
-            if len(texts) == wish.size:
-                break
+        texts = first_texts(wish.data, wish.size)
         vectors = subject.encode(texts, "document")
-        values = vectors.values if isinstance(vectors, TokenVectors) else vectors
-        tensor = torch.from_numpy(values.copy())
+        tensor = torch.from_numpy(_rows(vectors).copy())
         if len(tensor) < 2:
             raise UserError(wish.data, "needs two texts at least", got=len(tensor))
         setting = f"{len(tensor)} vectors of {tensor.shape[1]} dimensions"
@@ -54,3 +48,9 @@ class Space(Probe):
             "mean_norm": mean_norm(tensor),
         }
         return [Finding(setting, name, float(value)) for name, value in figures.items()]
+
+
+def _rows(vectors: Vectors) -> np.ndarray:
+    if isinstance(vectors, SparseVectors):
+        return vectors.dense()
+    return vectors.values if isinstance(vectors, TokenVectors) else vectors

@@ -23,6 +23,8 @@ from embedtrain.evaluation.measures.statistics import (
     bootstrap_interval,
     compare_paired,
 )
+from embedtrain.evaluation.results.fusion import fusion_table
+from embedtrain.evaluation.results.index_table import index_table
 from embedtrain.evaluation.results.result import (
     BaselineComparison,
     EvaluatedData,
@@ -162,13 +164,17 @@ def refuse_single(num_queries: int, place: object) -> None:
 
 
 def result_tables(result: EvaluationResult, *, markdown: bool = False) -> list[Table]:
-    """Lay out a result for a rich console: one table of quality and, where measured, one of cost."""
+    """Lay out a result for a rich console: one table of quality and, where measured, one of cost and one of the index."""
     style = box.MARKDOWN if markdown else box.SIMPLE_HEAD
     tables = [_quality_table(result, style)]
+    if result.fusion is not None:
+        tables.append(fusion_table(result.fusion, next(iter(result.metrics)), style))
     if result.two_stage is not None:
         tables.append(depth_table(result.two_stage, next(iter(result.metrics)), style))
     if result.efficiency is not None:
         tables.append(_efficiency_table(result.efficiency, style))
+    if result.index is not None:
+        tables.append(index_table(result.index, style))
     return tables
 
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from pydantic import Field, ValidationError, model_validator
 
 from embedtrain.errors import UserError
-from embedtrain.evaluation.measures.efficiency import Efficiency, Machine
+from embedtrain.evaluation.measures.efficiency import Efficiency, Latency, Machine
 from embedtrain.evaluation.measures.metrics import PerQuery
 from embedtrain.evaluation.measures.statistics import Interval, PairedComparison
 from embedtrain.files import write_file
@@ -19,17 +19,9 @@ from embedtrain.outside import reading
 from embedtrain.section import Section
 
 SECTIONS = (
-    "data",
-    "model",
-    "train_overlap",
-    "ties",
-    "efficiency",
-    "comparison",
-    "two_stage",
-    "per_query",
-    "predictions",
-    "clusters",
-)
+    "data", "model", "train_overlap", "ties", "efficiency", "index", "comparison", "fusion", "two_stage", "per_query",
+    "predictions", "clusters",
+)  # fmt: skip
 CURE = "Write one with embedtrain evaluate MODEL --data DIR --output FILE.json"
 
 
@@ -74,6 +66,23 @@ class Ties(Section):
     """Share of the queries whose results at the ranks ``cutoff`` and ``cutoff + 1`` are tied."""
     expected: dict[str, float]
     """Metric to its mean over queries when tied results are ordered at random."""
+
+
+class IndexFigures(Section):
+    """What an index costs, and what it misses of the exact search."""
+
+    settings: dict[str, Any]
+    """Its name and settings."""
+    bytes_per_document: float
+    build_seconds: float
+    recall: dict[str, float]
+    """``recall_at_10`` and so on: the share of the exact best documents that it finds."""
+    num_queries: int
+    """Sampled ones, on which that was measured."""
+    latency: Latency | None = None
+    """From the vector of one query to its results; None where nothing was timed."""
+    postings_per_query: float | None = None
+    """Entries that a query reads of the lists of its words, where vectors are sparse."""
 
 
 class BaselineComparison(Section):
@@ -142,6 +151,58 @@ class TwoStage(Section):
     cost: PairCost | None = None
 
 
+class FusedPart(Section):
+    """One of the systems whose results were fused."""
+
+    model: EvaluatedModel
+    metrics: dict[str, Interval]
+    """Its own."""
+    difference: PairedComparison
+    """Of the main metric: the fusion's, less this one's."""
+    adjusted_p_value: float
+    """That of ``difference`` by Holm's correction for the systems."""
+    better: int
+    """Queries whose main metric is higher in the fusion."""
+    worse: int
+    alone: float
+    """Share of the queries of which no other system has a relevant document among its first ten."""
+    below_best: float | None = None
+    """Probability that chance alone puts it so far below the best system; None of that one."""
+    seconds_per_query: float | None = None
+    bytes_per_document: float | None = None
+
+
+class Tuning(Section):
+    """How the weights of a fusion were learned."""
+
+    queries: str
+    """The split they were learned on, or ``folds`` of the queries that they were measured on."""
+    folds: list[list[float]]
+    """Weights of each fold, learned on the others; none where another split was learned on."""
+    weights: list[float]
+    """To be used. Of folds: learned on all queries, and not what was measured."""
+    equal: dict[str, float]
+    """Metrics of the same lists under equal weights."""
+    difference: PairedComparison
+    """Of the main metric: from equal weights."""
+
+
+class FusedSystems(Section):
+    """Systems whose results became one list; the result is the list's."""
+
+    rule: str
+    weights: list[float] | None = None
+    """None where each fold of queries had its own."""
+    depth: int
+    """Results of a query that each system gave."""
+    parts: list[FusedPart]
+    together: float
+    """Share of the queries of which any system has a relevant document among its first ten."""
+    seconds_per_query: float | None = None
+    """Of the fusion itself."""
+    tuning: Tuning | None = None
+
+
 class EvaluationResult(Section):
     """Scores with 95 % intervals, the score of each query, and what they were measured on."""
 
@@ -153,7 +214,11 @@ class EvaluationResult(Section):
     ties: Ties | None = None
     """Where more than 1 % of the queries of a retrieval task are tied at the cut."""
     efficiency: Efficiency | None = None
+    index: IndexFigures | None = None
+    """Where documents were searched by an index that was named."""
     comparison: BaselineComparison | None = None
+    fusion: FusedSystems | None = None
+    """Where the results of several systems became one; of two stages it is the first, by itself."""
     two_stage: TwoStage | None = None
     """Where one model ordered anew what another had found; ``comparison`` is with the first then."""
     per_query: PerQuery

@@ -15,6 +15,7 @@ from embedtrain.evaluation.tasks.base import Outcome, Task
 from embedtrain.evaluation.tasks.files import TaskFiles, item_ids, read_rows
 from embedtrain.evaluation.tasks.subject import Subject
 from embedtrain.retrieval.late_interaction.rerank import rerank
+from embedtrain.sparse_vectors import SparseVectors
 from embedtrain.types import TokenVectors
 
 METRICS = ("map_at_1000", "mrr_at_10", "ndcg_at_10")
@@ -116,6 +117,10 @@ def score_candidates(
             best = rerank(one, documents, rows[None], len(np.unique(rows)))
             score_of = dict(zip(best.indices[0].tolist(), best.scores[0].tolist(), strict=True))
             scores = [score_of[row] for row in rows.tolist()]
+        elif isinstance(asked, SparseVectors):
+            assert isinstance(documents, SparseVectors)
+            query = asked.part(number, number + 1).dense()[0]
+            scores = (documents.select(rows).matrix() @ query).tolist()
         else:
             assert isinstance(documents, np.ndarray)
             scores = (documents[rows] @ asked[number]).tolist()

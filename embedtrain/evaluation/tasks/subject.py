@@ -19,17 +19,21 @@ from embedtrain.evaluation.results.result import EvaluatedModel
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.pair_head import interaction_of, refuse_interaction
 from embedtrain.models.encoder import TextEncoder
+from embedtrain.models.sparse.encoder import SparseEncoder
 from embedtrain.ops.interaction import interaction_pairs
 from embedtrain.ops.similarity import pair_scores
 from embedtrain.precision import Chosen, Precision, choose
 from embedtrain.retrieval.compression import Compression
 from embedtrain.retrieval.dense.exact import SearchResult
+from embedtrain.retrieval.indexes import Built, Kind, build
 from embedtrain.retrieval.search import search
+from embedtrain.section import Section
+from embedtrain.sparse_vectors import SparseVectors
 from embedtrain.types import Interaction, TokenEmbeddings, TokenVectors
 
 PerPair = Float64[np.ndarray, " pairs"]
 
-Vectors = Float32[np.ndarray, "texts dim"] | TokenVectors
+Vectors = Float32[np.ndarray, "texts dim"] | TokenVectors | SparseVectors
 Role = Literal["query", "document", "symmetric"]
 """``symmetric`` is for texts that are compared with their like: the query's prompt, the longer length."""
 PAIRS_AT_ONCE = 1024
@@ -48,6 +52,8 @@ class Subject:
         instruction: Name of the instruction that the model was loaded under; goes into results.
         precision: What the network computes in; goes into results where it is not fp32.
         shard: This process among several that encode together; each must ask for the same vectors.
+        index: How documents are searched, of :func:`embedtrain.retrieval.indexes.read_index`; None searches
+            exactly, as ``compression`` says. Goes into results.
     """
 
     model: TextEncoder
@@ -57,6 +63,10 @@ class Subject:
     instruction: str | None = None
     precision: Precision = "auto"
     shard: Shard = field(default_factory=Shard)
+    index: Section | None = None
+    _built: dict[Role, tuple[Sequence[str], Built]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def chosen(self) -> Chosen:
@@ -67,6 +77,11 @@ class Subject:
     def is_dense(self) -> bool:
         """Whether a text has one vector."""
         return isinstance(self.model, DenseEncoder)
+
+    @property
+    def kind(self) -> Kind:
+        """What its vectors are."""
+        return kind_of(self.model)
 
     @cached_property
     def key(self) -> str:
@@ -80,6 +95,8 @@ class Subject:
             settings["instruction"] = self.instruction
         if self.chosen != "fp32":
             settings["precision"] = self.chosen
+        if self.index is not None:
+            settings["index"] = self.index.model_dump()
         return EvaluatedModel(name=self.name, weights=self.key, settings=settings)
 
     def encode(self, texts: Sequence[str], role: Role) -> Vectors:
@@ -100,13 +117,13 @@ class Subject:
         """Return one vector per text, for tasks that cannot do with several.
 
         Raises:
-            UserError: If the model has several.
+            UserError: If the model has several, or a sparse one.
         """
         vectors = self.encode(texts, "symmetric")
-        if isinstance(vectors, TokenVectors):
+        if not isinstance(vectors, np.ndarray):
             raise UserError(
                 f"a task of {task}",
-                "needs one vector per text, and a late-interaction model has several",
+                "needs one vector of plain numbers per text, which this model does not make",
                 got=self.name,
                 cure="Evaluate it on retrieval, reranking, sts, pair_classification or bitext_mining",
             )
@@ -121,19 +138,41 @@ class Subject:
         """
         other: Role = "symmetric" if role == "symmetric" and self.is_dense else "document"
         first = self.encode(queries, role if self.is_dense else "query")
-        vectors = self.encode(documents, other)
+        return self.find(first, documents, num_results, other)
+
+    def find(
+        self, first: Vectors, documents: Sequence[str], num_results: int, role: Role = "document"
+    ) -> SearchResult:
+        """Return the best documents of vectors of queries; ``role`` is that of the documents."""
         interaction = interaction_of(self.model)
+        if self.index is not None:
+            return self.built(documents, role).index.search(first, num_results)
+        vectors = self.encode(documents, role)
         if self.compression != Compression():
             refuse_interaction(self.model, "--dim and --quantize")
         elif interaction is not None:
             return search(first, vectors, num_results, interaction, self.model.device)
         return self.compression.index(vectors, self.model.device).search(first, num_results)
 
+    def built(self, documents: Sequence[str], role: Role = "document") -> Built:
+        """Return the index over documents that ``index`` describes; the last one is kept.
+
+        Raises:
+            UserError: If the model scores pairs by a network, which no index follows.
+        """
+        refuse_interaction(self.model, "--index")
+        if role not in self._built or self._built[role][0] is not documents:
+            self._built.clear()
+            vectors = self.encode(documents, role)
+            self._built[role] = documents, build(vectors, self.index, self.model.device)
+        return self._built[role][1]
+
     def similarities(self, first: Sequence[str], second: Sequence[str]) -> PerPair:
         """Compare texts with their like, pair by pair.
 
         A dense model uses its own similarity. Late interaction averages both directions of MaxSim, each
-        over the vectors of the text that plays the query, so that long texts are not similar to all.
+        over the vectors of the text that plays the query, so that long texts are not similar to all. A sparse model
+        averages both directions of its inner product.
         """
         if self.is_dense:
             one, other = (self.encode(texts, "symmetric") for texts in (first, second))
@@ -148,6 +187,8 @@ class Subject:
 
     def _one_way(self, queries: Sequence[str], documents: Sequence[str]) -> PerPair:
         asked, answers = self.encode(queries, "query"), self.encode(documents, "document")
+        if isinstance(asked, SparseVectors) and isinstance(answers, SparseVectors):
+            return asked.products(answers)
         assert isinstance(asked, TokenVectors)
         assert isinstance(answers, TokenVectors)
         scores = [
@@ -159,6 +200,13 @@ class Subject:
         ]
         per_vector: PerPair = np.concatenate(scores) / asked.lengths
         return per_vector
+
+
+def kind_of(model: TextEncoder) -> Kind:
+    """Return what the vectors of a model are."""
+    if isinstance(model, DenseEncoder):
+        return "dense"
+    return "sparse" if isinstance(model, SparseEncoder) else "late_interaction"
 
 
 @torch.no_grad()

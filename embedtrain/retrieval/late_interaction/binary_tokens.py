@@ -18,19 +18,19 @@ from jaxtyping import Float32, UInt8
 
 from embedtrain.errors import UserError
 from embedtrain.retrieval.dense.exact import SearchResult
+from embedtrain.retrieval.index_folder import (
+    new_folder,
+    read_manifest,
+    read_vectors,
+    write_manifest,
+    write_vectors,
+)
 from embedtrain.retrieval.late_interaction.exact import (
     BLOCK_TOKENS,
     check_documents,
     check_search,
     cut_blocks,
     search_blocks,
-)
-from embedtrain.retrieval.late_interaction.index_folder import (
-    new_folder,
-    read_manifest,
-    read_vectors,
-    write_manifest,
-    write_vectors,
 )
 from embedtrain.section import Count, Section
 from embedtrain.types import TokenVectors

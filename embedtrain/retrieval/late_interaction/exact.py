@@ -22,7 +22,7 @@ from embedtrain.retrieval.dense.exact import (
     merge_candidates,
     no_candidates,
 )
-from embedtrain.retrieval.late_interaction.index_folder import (
+from embedtrain.retrieval.index_folder import (
     new_folder,
     read_manifest,
     read_vectors,

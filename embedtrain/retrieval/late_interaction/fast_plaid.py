@@ -18,12 +18,12 @@ from torch import Tensor
 
 from embedtrain.errors import UserError, missing_extra
 from embedtrain.retrieval.dense.exact import SearchResult
-from embedtrain.retrieval.late_interaction.exact import check_documents, check_wanted, cut_blocks
-from embedtrain.retrieval.late_interaction.index_folder import (
+from embedtrain.retrieval.index_folder import (
     new_folder,
     read_manifest,
     write_manifest,
 )
+from embedtrain.retrieval.late_interaction.exact import check_documents, check_wanted, cut_blocks
 from embedtrain.section import Count, Section
 from embedtrain.types import TokenVectors
 

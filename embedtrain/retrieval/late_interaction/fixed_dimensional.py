@@ -30,19 +30,19 @@ from embedtrain.retrieval.dense.faiss_index import (
     save_index,
     search_index,
 )
-from embedtrain.retrieval.late_interaction.exact import (
-    check_documents,
-    check_inexact,
-    cls_dim,
-    cut_blocks,
-)
-from embedtrain.retrieval.late_interaction.index_folder import (
+from embedtrain.retrieval.index_folder import (
     new_folder,
     read_array,
     read_manifest,
     read_vectors,
     write_manifest,
     write_vectors,
+)
+from embedtrain.retrieval.late_interaction.exact import (
+    check_documents,
+    check_inexact,
+    cls_dim,
+    cut_blocks,
 )
 from embedtrain.retrieval.late_interaction.rerank import CandidateIndex
 from embedtrain.section import Count, Section

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from embedtrain.errors import UserError
 from embedtrain.retrieval.dense.faiss_index import sample_rows
+from embedtrain.retrieval.index_folder import read_manifest
 from embedtrain.retrieval.late_interaction.binary_tokens import BinaryIndex, BinarySearch
 from embedtrain.retrieval.late_interaction.exact import (
     ExactIndex,
@@ -23,7 +24,6 @@ from embedtrain.retrieval.late_interaction.fixed_dimensional import (
     FixedDimensionalIndex,
     FixedDimensionalSearch,
 )
-from embedtrain.retrieval.late_interaction.index_folder import read_manifest
 from embedtrain.retrieval.late_interaction.rerank import (
     NUM_SAMPLED_QUERIES,
     recall_against_exact,

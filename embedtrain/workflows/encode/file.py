@@ -15,7 +15,7 @@ from embedtrain.contract.texts import LateInteractionContract
 from embedtrain.data.readers.rows import POSITIVE_NAMES, QUERY_NAMES, Row, text_column
 from embedtrain.data.readers.tabular import read_parquet
 from embedtrain.data.readers.text_lines import read_lines, read_objects, refuse_no_file
-from embedtrain.encoding.texts import encode_blocks, fill
+from embedtrain.encoding.texts import encode_blocks, fill, sparse_block
 from embedtrain.errors import UserError
 from embedtrain.files import appearing
 from embedtrain.locks import owns
@@ -24,9 +24,13 @@ from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.late_chunking import LateChunkEncoder, chunk_late
 from embedtrain.models.edits.lengthen import lengthen_encoder
 from embedtrain.models.encoder import TextEncoder
+from embedtrain.models.sparse.encoder import SparseEncoder
+from embedtrain.models.sparse.words import column_names
 from embedtrain.outside import reading
 from embedtrain.precision import Precision
 from embedtrain.progress import progress_bar
+from embedtrain.retrieval.sparse.vector_file import ENDINGS, save_vectors, save_words
+from embedtrain.sparse_vectors import SparseVectors
 from embedtrain.types import Side, TokenEmbeddings
 
 COLUMNS = (
@@ -43,6 +47,8 @@ COLUMNS = (
 DOCUMENT_COLUMNS = ("text", *POSITIVE_NAMES, *COLUMNS)
 """The same, where documents are wanted: of training rows those are the positives."""
 CURE = "Name it with --column"
+FILES = (".npy", *ENDINGS)
+"""Endings of files of vectors."""
 
 
 @owns("output")
@@ -57,11 +63,14 @@ def encode(
     long_inputs: LongInputs | None = None,
     late_chunks: int | None = None,
     precision: Precision = "auto",
+    as_bytes: bool = False,
 ) -> tuple[int, int]:
     """Encode a file of texts into a ``.npy`` file, rows in the order of the input, float32.
 
     Memory does not grow with the file: texts are read, encoded and written block by block. A late-interaction
-    model gives one row per token; ``.lengths.npy`` beside the output then says how many each text has.
+    model gives one row per token; ``.lengths.npy`` beside the output then says how many each text has. A sparse
+    model fills an ``.npz`` or a ``.safetensors`` file, see :mod:`embedtrain.retrieval.sparse.vector_file`; what is
+    not 0 of all texts is in memory then.
 
     Args:
         model: Model folder, run's ``model/`` or Hub id.
@@ -75,6 +84,7 @@ def encode(
         late_chunks: Tokens of a chunk, where a document gets a row per chunk; ``.lengths.npy`` says how many,
             ``.chunks.jsonl`` where they stand.
         precision: What the network computes in; the file is float32 all the same.
+        as_bytes: Write a byte for each weight of a sparse model.
 
     Returns:
         Number of texts and dimension.
@@ -82,17 +92,43 @@ def encode(
     Raises:
         UserError: If a line is not usable, with its number.
     """
-    if output.suffix != ".npy":
-        raise UserError("--output", "must end in .npy", got=str(output), cure="Rename it")
+    if output.suffix not in FILES:
+        cure = "Rename it"
+        raise UserError("--output", "must end in .npy", got=str(output), cure=cure)
     # Counting also checks every line before the work starts.
     total = sum(1 for _ in read_texts(texts, column))
     longer = lengthen_encoder(load_encoder(model, instruction=instruction), long_inputs)
     encoder = chunk_late(longer, late_chunks)
+    check_ending(encoder, output, as_bytes=as_bytes)
+    if isinstance(encoder, SparseEncoder):
+        with progress_bar(f"Encoding {texts.name}", total) as advance:
+            source = read_texts(texts, column)
+            blocks = encode_blocks(encoder, source, side, precision=precision, progress=advance)
+            vectors = SparseVectors.joined([sparse_block(block) for block in blocks])
+        save_vectors(output, vectors, as_bytes=as_bytes)
+        save_words(output, column_names(encoder))
+        return total, encoder.dim
     if not isinstance(encoder, DenseEncoder):
         _encode_tokens(encoder, texts, output, side, column, total, precision)
         return total, encoder.dim
     write_vectors(encoder, read_texts(texts, column), total, output, side, precision)
     return total, encoder.dim
+
+
+def check_ending(encoder: TextEncoder, output: Path, *, as_bytes: bool) -> None:
+    """Refuse a file that cannot hold the vectors of a model.
+
+    Raises:
+        UserError: If its ending is that of another kind of vectors.
+    """
+    is_sparse = isinstance(encoder, SparseEncoder)
+    if is_sparse != (output.suffix in ENDINGS):
+        wanted = " or ".join(ENDINGS) if is_sparse else ".npy"
+        problem = f"must end in {wanted} for the vectors of this model"
+        raise UserError("--output", problem, got=str(output), cure="Rename it")
+    if as_bytes and not is_sparse:
+        cure = "Store them smaller where they are searched: --index int8"
+        raise UserError("--quantize", "is for sparse models", got="int8", cure=cure)
 
 
 def write_vectors(
@@ -148,12 +184,12 @@ def _encode_tokens(
             write_chunk_spans(encoder, read_texts(texts, column), output)
 
 
-def refuse_more_than_vectors(encoder: TextEncoder) -> None:
+def refuse_more_than_vectors(encoder: TextEncoder, place: str = "--output") -> None:
     """Refuse a model whose texts are more than their token vectors, which is all that an array holds."""
     contract = encoder.contract
     if isinstance(contract, LateInteractionContract) and (contract.cls_dim or contract.exact_match):
         raise UserError(
-            "--output",
+            place,
             "cannot hold the vectors of a model that also has word ids or a vector per text",
             cure="Use `embedtrain search` or `embedtrain evaluate`, which keep them together",
         )

@@ -28,8 +28,12 @@ from embedtrain.leftovers import is_empty
 from embedtrain.locks import owns
 from embedtrain.models.build import load_encoder
 from embedtrain.models.edits.lengthen import lengthen_encoder
+from embedtrain.models.sparse.encoder import SparseEncoder
+from embedtrain.models.sparse.words import column_names
 from embedtrain.precision import Precision, choose
 from embedtrain.progress import console
+from embedtrain.retrieval.sparse.vector_file import save_vectors, save_words
+from embedtrain.sparse_vectors import SparseVectors
 from embedtrain.stopping import SAME_COMMAND, going_on
 from embedtrain.types import Side, TokenVectors
 from embedtrain.workflows.encode.file import read_texts, refuse_more_than_vectors
@@ -86,8 +90,9 @@ def encode_shards(
     """Encode a file, or all files of a folder in the order of their names, into a folder of shards.
 
     A dense model gives ``part-00000.npy``, float32 and to be memory-mapped; a late-interaction model one row
-    per token with ``part-00000.lengths.npy`` beside it. As ``parquet`` a shard has the columns ``row``, the
-    number of the text among all, and ``embedding``. ``manifest.json`` comes last and says that all is there.
+    per token with ``part-00000.lengths.npy`` beside it; a sparse one ``part-00000.npz`` for scipy, and
+    ``vectors.words.json``. As ``parquet`` a shard has the columns ``row``, the number of the text among all, and
+    ``embedding``, or ``indices`` and ``values``. ``manifest.json`` comes last and says that all is there.
 
     Args, beside those of :func:`embedtrain.workflows.encode.file.encode`:
         texts: A file or a folder of ``.jsonl``, ``.txt`` (a text per line) and ``.parquet`` files.
@@ -114,7 +119,8 @@ def encode_shards(
         _write_plan(output, settings, texts, column)
     wait_for([output / PLAN])
     parts = _read_plan(output, settings)
-    paths = [output / f"part-{part.number:05d}.{form}" for part in parts]
+    ending = "npz" if form == "npy" and isinstance(encoder, SparseEncoder) else form
+    paths = [output / f"part-{part.number:05d}.{ending}" for part in parts]
     sources, new_rows = _Texts(column), 0
     for part, path in zip(parts, paths, strict=True):
         if shard.takes(part.number) and not path.is_file():
@@ -124,6 +130,8 @@ def encode_shards(
     num_rows = sum(part.num_rows for part in parts)
     if shard.is_first:
         wait_for(paths)
+        if isinstance(encoder, SparseEncoder):
+            save_words(output / "vectors", column_names(encoder))
         content = {"num_rows": num_rows, "dim": encoder.dim, "parts": [path.name for path in paths]}
         write_json(output / MANIFEST, content)
     return Throughput(num_rows, new_rows, time.perf_counter() - start)
@@ -193,8 +201,15 @@ def _read_plan(output: Path, settings: dict[str, object]) -> list[Part]:
 
 
 def _write_shard(
-    found: NDArray[np.float32] | TokenVectors, part: Part, path: Path, form: Format
+    found: NDArray[np.float32] | TokenVectors | SparseVectors, part: Part, path: Path, form: Format
 ) -> None:
+    if isinstance(found, SparseVectors):
+        if form == "npy":
+            save_vectors(path, found)
+            return
+        with appearing(path) as partial:
+            pq.write_table(_sparse_table(found, part.rows_before), partial)
+        return
     vectors, lengths = found, None
     if isinstance(found, TokenVectors):
         vectors, lengths = found.values, found.lengths
@@ -218,6 +233,17 @@ def _table(
         flat = pa.ListArray.from_arrays(pa.array(ends), flat)
     rows = np.arange(first_row, first_row + len(flat), dtype=np.int64)
     return pa.table({"row": rows, "embedding": flat})
+
+
+def _sparse_table(vectors: SparseVectors, first_row: int) -> pa.Table:
+    """Return rows with their number among all, and lists of words and of their weights."""
+    ends = pa.array(vectors.offsets.astype(np.int32))
+    rows = np.arange(first_row, first_row + len(vectors), dtype=np.int64)
+    columns = {
+        name: pa.ListArray.from_arrays(ends, pa.array(values))
+        for name, values in (("indices", vectors.indices), ("values", vectors.values))
+    }
+    return pa.table({"row": rows, **columns})
 
 
 def report(done: Throughput, output: Path) -> None:

@@ -18,7 +18,7 @@ from embedtrain.evaluation.results.result import EvaluationResult, load_result, 
 from embedtrain.evaluation.tasks.base import Task
 from embedtrain.evaluation.tasks.discovery import open_task
 from embedtrain.evaluation.tasks.retrieval import Retrieval
-from embedtrain.evaluation.tasks.subject import Subject
+from embedtrain.evaluation.tasks.subject import Subject, kind_of
 from embedtrain.files import check_file, check_folder, default_cache
 from embedtrain.locks import owns
 from embedtrain.models.build import load_encoder
@@ -28,7 +28,10 @@ from embedtrain.models.encoder import TextEncoder
 from embedtrain.precision import Precision
 from embedtrain.progress import console
 from embedtrain.retrieval.compression import Compression
+from embedtrain.retrieval.indexes import read_index
+from embedtrain.section import Section
 from embedtrain.workflows.evaluate.cost import measure_cost
+from embedtrain.workflows.evaluate.index_cost import measure_index
 
 NO_RUN: Run = {}
 
@@ -60,6 +63,8 @@ class Wish:
     """Tokens of a chunk, where documents are found by their best chunk."""
     precision: Precision = "auto"
     """What the network computes in."""
+    index: str | None = None
+    """Words of an index, as for :func:`embedtrain.retrieval.indexes.read_index`; None searches exactly."""
 
 
 @owns("output")
@@ -92,17 +97,19 @@ def evaluate_tasks(
         raise UserError("--data", "is missing", cure="Name a file or folder")
     tasks = [open_task(path, wish.split, wish.task) for path in wish.data]
     places = result_places(tasks, output)
-    baselines = [_load_baseline(task, wish.baseline) for task in tasks]
+    baselines = [load_baseline(task, wish.baseline) for task in tasks]
     if wish.compression.quantize is not None:
         advice = "; --dim works for all"
         check_retrieval(tasks, "--quantize", "is for indexes of retrieval", advice)
     if wish.late_chunks is not None:
         check_retrieval(tasks, "--late-chunks", "is for documents of retrieval", "")
+    check_index(tasks, wish)
     encoder = encoder or load_encoder(model, instruction=wish.instruction)
     encoder = chunk_late(lengthen_encoder(encoder, wish.long_inputs), wish.late_chunks)
     subject = Subject(
-        encoder, model, default_cache(), wish.compression, wish.instruction, wish.precision, shard
-    )
+        encoder, model, default_cache(), wish.compression, wish.instruction, wish.precision, shard,
+        index_of(wish, encoder),
+    )  # fmt: skip
     results = []
     for task, place, baseline in zip(tasks, places, baselines, strict=True):
         result, run = _resume(subject, task, wish, place), NO_RUN
@@ -132,7 +139,9 @@ def evaluate_task(subject: Subject, task: Task, wish: Wish) -> tuple[EvaluationR
         set_metrics=outcome.set_metrics,
         clusters=labels_of(task, wish),
     )
-    found = {"train_overlap": train_overlap(task), "ties": outcome.ties}
+    found: dict[str, object] = {"train_overlap": train_overlap(task), "ties": outcome.ties}
+    if subject.index is not None and isinstance(task, Retrieval):
+        found["index"] = measure_index(subject, task.task, timed=wish.efficiency)
     return result.model_copy(update=found), outcome.run
 
 
@@ -152,6 +161,27 @@ def train_overlap(task: Task) -> dict[str, float] | None:
         console.print(f"the overlap with the training split was not measured: {error}")
         return None
     return query_overlap(task.task.queries, training)
+
+
+def index_of(wish: Wish, encoder: TextEncoder) -> Section | None:
+    """Read the index that is wished for, which must be of the model's kind."""
+    return None if wish.index is None else read_index(wish.index, kind_of(encoder))
+
+
+def check_index(tasks: Sequence[Task], wish: Wish) -> None:
+    """Refuse an index where nothing is searched, or beside other words for the same.
+
+    Raises:
+        UserError: If there is one.
+    """
+    if wish.index is None:
+        return
+    if wish.compression.quantize is not None:
+        cure = "Use --index int8 or --index binary alone"
+        raise UserError(
+            "--index", "says how documents are stored, and so does --quantize", cure=cure
+        )
+    check_retrieval(tasks, "--index", "is for documents of retrieval", "")
 
 
 def check_retrieval(tasks: Sequence[Task], flag: str, purpose: str, advice: str) -> None:
@@ -242,7 +272,12 @@ def _price_again(cost: Efficiency | None, per_hour: float | None) -> Efficiency 
     return replace(cost, price=price)
 
 
-def _load_baseline(task: Task, baseline: Path | None) -> EvaluationResult | None:
+def load_baseline(task: Task, baseline: Path | None) -> EvaluationResult | None:
+    """Read the result that a task's is compared with, if the user names one.
+
+    Raises:
+        UserError: If it is of other data, or there is but one query.
+    """
     if baseline is None:
         return None
     refuse_single(task.data.num_queries, f"--baseline: {task.data.name}")

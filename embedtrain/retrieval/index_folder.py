@@ -1,4 +1,4 @@
-"""Folders that hold a late-interaction index: ``.npy`` files, faiss files and one JSON manifest."""
+"""Folders that hold an index, or vectors alone: ``.npy`` files, faiss files and one JSON manifest."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -12,12 +12,14 @@ from embedtrain.arrays import place_array
 from embedtrain.errors import UserError
 from embedtrain.files import appearing_folder
 from embedtrain.leftovers import is_empty
+from embedtrain.sparse_vectors import SparseVectors
 from embedtrain.types import TokenVectors
 
 MANIFEST = "index.json"
 FORMAT = 1
 """Raised when a folder of an older version can no longer be read."""
 ARRAYS = ("values", "lengths", "ids", "cls")
+SPARSE_ARRAYS = ("values", "indices", "offsets")
 
 
 @contextmanager
@@ -88,6 +90,30 @@ def read_vectors(folder: Path, *, exact_match: bool, values: str = "values") -> 
         name: read_array(path) for name in ARRAYS[2:] if (path := folder / f"{name}.npy").is_file()
     }
     return TokenVectors(numbers, lengths, **optional, exact_match=exact_match)
+
+
+def write_sparse(folder: Path, vectors: SparseVectors) -> None:
+    """Write sparse vectors as three ``.npy`` files; their manifest has to say ``dim``."""
+    for name in SPARSE_ARRAYS:
+        place_array(folder / f"{name}.npy", getattr(vectors, name))
+
+
+def read_sparse(folder: Path, dim: int) -> SparseVectors:
+    """Map the sparse vectors of a folder into memory, read-only."""
+    values, indices, offsets = (read_array(folder / f"{name}.npy") for name in SPARSE_ARRAYS)
+    return SparseVectors(values, indices, offsets, dim)
+
+
+def save_sparse(vectors: SparseVectors, folder: Path) -> None:
+    """Write sparse vectors into a folder, which appears only when complete."""
+    with new_folder(folder) as partial:
+        write_sparse(partial, vectors)
+        write_manifest(partial, "sparse", {"dim": vectors.dim})
+
+
+def load_sparse(folder: Path) -> SparseVectors:
+    """Map what :func:`save_sparse` wrote into memory."""
+    return read_sparse(folder, read_manifest(folder, "sparse", "dim")["dim"])
 
 
 def read_array(path: Path) -> np.ndarray:

@@ -110,13 +110,17 @@ def encode_in_chunks(
     execution: Execution,
     *,
     padded: bool,
-) -> Float[Tensor, "texts dim"]:
+    rows: Int64[Tensor, " rows"] | None = None,
+) -> Float[Tensor, "rows dim"]:
     """Encode ``texts`` chunk by chunk and return the embeddings in the order of the texts.
 
-    Only where ``encode`` pads (``padded``) does padding count against the budget.
+    Only where ``encode`` pads (``padded``) does padding count against the budget. ``rows``, on the CPU, asks for the
+    embeddings of these texts in this order, without a copy of all in between: vectors of a vocabulary's length are large.
     """
     parts, inverse = _run(encode, texts, execution, padded=padded)
     embeddings: Tensor = torch.cat(parts)
+    if rows is not None:
+        inverse = inverse[rows]
     return embeddings.index_select(0, upload(inverse, embeddings.device))
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.data.readers.beir import RetrievalTask
-from embedtrain.encoding.cache import embed_once, model_key
+from embedtrain.encoding.cache import embed_once, embeddings_folder, model_key
 from embedtrain.encoding.pair_cache import score_once
 from embedtrain.encoding.pair_scorers import PairScorer
 from embedtrain.encoding.texts import encode_texts
@@ -23,12 +23,12 @@ from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.late_chunking import chunk_late
 from embedtrain.models.dense.pair_head import interaction_of, refuse_interaction
 from embedtrain.models.edits.lengthen import lengthen_encoder
-from embedtrain.precision import Precision
+from embedtrain.precision import Precision, choose
 from embedtrain.recipe.retrieval import load_retrieval_recipe
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.retrieval.dense.sets import set_query
-from embedtrain.retrieval.indexes import build, read_index
+from embedtrain.retrieval.indexes import open_index, read_index
 from embedtrain.retrieval.search import for_many_searches, search
 from embedtrain.workflows.encode.file import DOCUMENT_COLUMNS, read_texts
 from embedtrain.workflows.evaluate.first_stage import BM25, refuse_model_settings
@@ -101,7 +101,10 @@ class Searcher:
         key, cache = model_key(self.model), default_cache()
         kept = embed_once(self.model, key, self.texts, "document", cache, precision=precision)
         if settings is not None:
-            self.index = build(kept, settings, self.model.device).index
+            chosen = choose(precision, self.model.device.type)
+            digest = embeddings_folder(cache, key, self.texts, "document", chosen).name
+            place = cache / "indices" / digest
+            self.index = open_index(kept, settings, place, self.model.device)
             self._find = self._find_in_index
             return
         self.embeddings = for_many_searches(kept, interaction_of(self.model), self.model.device)

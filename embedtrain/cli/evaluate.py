@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from embedtrain.cli.options import (
+    FeedbackOption,
+    FuseOption,
     IndexOption,
     InstructionOption,
     LateChunksOption,
@@ -16,6 +18,9 @@ from embedtrain.cli.options import (
     RerankInstructionOption,
     RerankOption,
     RerankTemplateOption,
+    WeightsOption,
+    WithOption,
+    read_fusing,
 )
 from embedtrain.errors import UserError
 
@@ -29,6 +34,7 @@ EXAMPLES = (
     "embedtrain evaluate my-model --data scifact --rerank my-reranker --top 100 --output two_stages.json",
     "embedtrain evaluate my-model --data scifact --index hnsw:effort=64",
     "embedtrain evaluate bm25 --data scifact --rerank my-reranker",
+    "embedtrain evaluate my-model --data scifact --with bm25 --fuse tuned --output hybrid.json",
     "embedtrain evaluate my-model --mteb SciFact --data SciFact=scifact --output mteb",
 )
 
@@ -107,11 +113,35 @@ def evaluate(
             min=0, max=1, help="With --rerank: share of its scores; the rest is the first stage's."
         ),
     ] = 1.0,
+    with_: WithOption = None,
+    fuse: FuseOption = "sum",
+    weights: WeightsOption = None,
+    depth: Annotated[
+        int | None,
+        typer.Option(min=1, help="With --with: results of each system that are fused; 1,000."),
+    ] = None,
+    tune_on: Annotated[
+        str | None,
+        typer.Option(
+            help="With --fuse tuned: split that weights are learned on; else folds of the queries themselves."
+        ),
+    ] = None,
+    forms: Annotated[
+        Literal["mean", "fuse", "max"] | None,
+        typer.Option(
+            help="Ask queries in all forms of query_forms.jsonl: the mean of their vectors, their lists fused, or the "
+            "best of their scores."
+        ),
+    ] = None,
+    feedback: FeedbackOption = None,
+    save_runs: Annotated[
+        Path | None, typer.Option(help="With --with: folder for each system's ranking and result.")
+    ] = None,
 ) -> None:
     """Score a model on tasks of any kind, with confidence intervals and cost.
 
-    With --rerank, MODEL finds documents and a second model orders them anew; MODEL may then also be `bm25`, or
-    `run:FILE` with a TREC run.
+    With --with, several systems search and their results are fused. With --rerank, a second model orders anew what
+    was found. In both cases MODEL may also be `bm25`, or `run:FILE` with a TREC run.
     """
     # Longer than others: most of its lines are its options.
     from rich.console import Console
@@ -123,10 +153,21 @@ def evaluate(
         flags = "--rerank-as, --rerank-template, --rerank-instruction, --top and --blend"
         raise UserError(flags, "say how results are ordered anew", cure="Add --rerank MODEL")
     longer = parse_long_inputs(long_inputs)
+    fusing = read_fusing(with_, fuse, weights, depth, tune_on, save_runs, forms, feedback)
     if mteb:
         from embedtrain.workflows.evaluate.mteb import MtebWish
 
-        refused = baseline or clusters or dim or quantize or price or late_chunks or rerank or index
+        refused = (
+            baseline
+            or clusters
+            or dim
+            or quantize
+            or price
+            or late_chunks
+            or rerank
+            or with_
+            or index
+        )
         mteb_wish = MtebWish(
             mteb, data or [], split, task, prompts, instruction=instruction, long_inputs=longer,
             precision=precision,
@@ -147,14 +188,19 @@ def evaluate(
         longer, late_chunks, precision, index,
     )  # fmt: skip
     if rerank is None:
-        results = evaluate_tasks(model, wish, output)
+        if fusing is None:
+            results = evaluate_tasks(model, wish, output)
+        else:
+            from embedtrain.workflows.evaluate.fused import evaluate_fused
+
+            results = evaluate_fused(model, wish, fusing, output)
     else:
         from embedtrain.encoding.language.settings import LanguageSettings
         from embedtrain.workflows.evaluate.two_stage import Reranking, evaluate_two_stages
 
         language = LanguageSettings(template=rerank_template, instruction=rerank_instruction)
         second = Reranking(rerank, rerank_as, top, blend, language=language)
-        results = evaluate_two_stages(model, wish, second, output)
+        results = evaluate_two_stages(model, wish, second, output, fusing)
     for result in results if current_shard().is_first else ():
         for table in result_tables(result):
             Console().print(table)
@@ -170,7 +216,8 @@ def _evaluate_mteb(model: str, wish: "MtebWish", output: Path | None, refused: o
     if refused:
         raise UserError(
             "--mteb",
-            "does not go with --baseline, --clusters, --dim, --quantize, --price, --late-chunks, --rerank and --index",
+            "does not go with --baseline, --clusters, --dim, --quantize, --price, --late-chunks, --rerank, "
+            "--with and --index",
             cure="Use embedtrain compare on the scores/ folders",
         )
     if output is None or output.suffix == ".json":

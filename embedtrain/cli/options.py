@@ -1,14 +1,19 @@
 """Arguments and options that several commands take, and how a recipe is found and read."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from embedtrain.encoding.pair_work import KindOfPairs
+from embedtrain.errors import UserError
 from embedtrain.resources import find_recipe, recipe_names
 
 if TYPE_CHECKING:
     from embedtrain.recipe.retrieval import AnyRecipe
+    from embedtrain.retrieval.fusion import Rule
+    from embedtrain.workflows.evaluate.asking import How
+    from embedtrain.workflows.evaluate.systems import Fusing
 
 
 def complete_recipe(incomplete: str) -> list[str]:
@@ -62,7 +67,7 @@ IndexOption = Annotated[
         metavar="NAME[:key=value,...]",
         help="How documents are searched; left out: exactly. One vector per text: exact, int8, binary, hnsw, ivf or "
         "faiss; late interaction: exact, fde, tokens, xtr, binary or fast_plaid; sparse: exact, uint8, two_step or "
-        "seismic. hnsw:effort=64.",
+        "seismic. hnsw:effort=64. For `search` also the address of a collection that `embedtrain load` filled.",
     ),
 ]
 RerankOption = Annotated[
@@ -86,6 +91,69 @@ RerankTemplateOption = Annotated[
     str | None,
     typer.Option(help="What that model reads, if it is a language model; as for embedtrain score."),
 ]
+WithOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--with",
+        help="Another system whose results are fused with MODEL's: a model, bm25, bm25:stemmer=english,k1=0.9 or "
+        "run:FILE; may be repeated.",
+    ),
+]
+FuseOption = Annotated[
+    Literal["sum", "rrf", "max", "zscore", "dbsf", "raw", "zipper", "tuned"],
+    typer.Option(
+        help="With --with: how lists become one. sum adds scores between 0 and 1 (min-max), rrf reciprocal ranks; "
+        "tuned learns the weights of sum."
+    ),
+]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(metavar="W,W,...", help="With --with: a weight of each system, MODEL's first."),
+]
+FeedbackOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N[:key=value,...]",
+        help="Let a query learn from the first N documents that it finds, and search again: 3, or 3:beta=0.4.",
+    ),
+]
+
+
+def read_fusing(
+    others: list[str] | None,
+    rule: "Rule | Literal['tuned']",
+    weights: str | None,
+    depth: int | None,
+    tune_on: str | None = None,
+    save_runs: Path | None = None,
+    forms: "How | None" = None,
+    feedback: str | None = None,
+) -> "Fusing | None":
+    """Return how systems are asked and fused; None where there is but one, which is asked plainly.
+
+    Raises:
+        UserError: If there is but one and the user says how to fuse, or weights are no numbers.
+    """
+    if not others:
+        if rule != "sum" or weights or depth or tune_on or save_runs:
+            flags = "--fuse, --weights, --depth, --tune-on and --save-runs"
+            raise UserError(flags, "say how results are fused", cure="Add --with SYSTEM")
+        if forms is None and feedback is None:
+            return None
+    from embedtrain.workflows.evaluate.asking import Asking
+    from embedtrain.workflows.evaluate.systems import DEPTH, Fusing
+
+    try:
+        numbers = tuple(float(one) for one in weights.split(",")) if weights else None
+    except ValueError:
+        cure = "Write 1,0.5"
+        raise UserError("--weights", "are not numbers", got=weights, cure=cure) from None
+    asking = Asking(forms, feedback)
+    asking.check()
+    systems = tuple(others or ())
+    fusing = Fusing(systems, rule, numbers, depth or DEPTH, tune_on, asking, save_runs)
+    fusing.fusion()
+    return fusing
 
 
 def read_recipe(recipe: str, overrides: list[str] | None) -> "AnyRecipe":

@@ -1,11 +1,14 @@
 """The command that searches documents."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from embedtrain.cli.options import (
+    FeedbackOption,
+    FuseOption,
     IndexOption,
     InstructionOption,
     LateChunksOption,
@@ -16,13 +19,23 @@ from embedtrain.cli.options import (
     RerankInstructionOption,
     RerankOption,
     RerankTemplateOption,
+    WeightsOption,
+    WithOption,
+    read_fusing,
 )
 from embedtrain.errors import UserError
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from embedtrain.encoding.pair_scorers import PairScorer
+    from embedtrain.precision import Precision
+    from embedtrain.workflows.load.search import EngineSearcher
 
 EXAMPLES = (
     'embedtrain search runs/quickstart/model "split a list into chunks of equal size"',
     'embedtrain search runs/my/model "what I look for" --data documents.jsonl --top 10',
     'embedtrain search runs/my/model "what I look for" --rerank my-reranker --depth 50',
+    'embedtrain search runs/my/model "what I look for" --with bm25 --weights 1,0.5',
+    'embedtrain search runs/my/model "what I look for" --index qdrant://localhost:6333/docs',
 )
 
 
@@ -54,8 +67,17 @@ def search(
     rerank_template: RerankTemplateOption = None,
     rerank_instruction: RerankInstructionOption = None,
     depth: Annotated[
-        int, typer.Option(min=1, help="With --rerank: results that are ordered anew.")
-    ] = 50,
+        int | None,
+        typer.Option(
+            min=1,
+            help="With --rerank: results that are ordered anew; 50. With --with: those of each system that are fused; "
+            "100.",
+        ),
+    ] = None,
+    with_: WithOption = None,
+    fuse: FuseOption = "sum",
+    weights: WeightsOption = None,
+    feedback: FeedbackOption = None,
 ) -> None:
     """Search documents, once or interactively; MODEL may also be `bm25`."""
     if query is not None and (like or unlike):
@@ -69,7 +91,8 @@ def search(
     longer = parse_long_inputs(long_inputs)
     second = None
     asked = rerank_as or rerank_template or rerank_instruction
-    if rerank is None and (asked or depth != 50):
+    fusing = read_fusing(with_, fuse, weights, depth if with_ else None, feedback=feedback)
+    if rerank is None and (asked or (depth and not with_)):
         flags = "--rerank-as, --rerank-template, --rerank-instruction and --depth"
         raise UserError(flags, "say how results are ordered anew", cure="Add --rerank MODEL")
     if rerank is not None:
@@ -80,17 +103,65 @@ def search(
 
         language = LanguageSettings(template=rerank_template, instruction=rerank_instruction)
         second = open_pair_scorer(rerank, kind=rerank_as, precision=precision, language=language)
+    if fusing is not None and (like or unlike):
+        raise UserError("--with and --feedback", "are for a query, not for --like")
+    if index is not None and "://" in index:
+        settled = (data, split, longer, late_chunks)
+        with _engine(
+            model, index, instruction, precision, second, depth, fusing, settled
+        ) as engine:
+            _answer(query, engine.num_documents, lambda line: print_hits(engine.search(line, top)))
+        return
     searcher = Searcher(
-        model, data, split, instruction, longer, late_chunks, precision, second, depth, index
+        model,
+        data,
+        split,
+        instruction,
+        longer,
+        late_chunks,
+        precision,
+        second,
+        depth,
+        index,
+        fusing,
     )
     if like or unlike:
         print_hits(searcher.search_sets(like or [], unlike or [], top))
-    elif query is not None:
-        print_hits(searcher.search(query, top))
-    else:
-        typer.echo(f"{len(searcher.texts):,} documents. Empty line ends.", err=True)
-        while (line := _ask()).strip():
-            print_hits(searcher.search(line, top))
+        return
+    _answer(query, len(searcher.texts), lambda line: print_hits(searcher.search(line, top)))
+
+
+def _engine(
+    model: str,
+    url: str,
+    instruction: str | None,
+    precision: "Precision",
+    second: "PairScorer | None",
+    depth: int | None,
+    fusing: object,
+    settled: Sequence[object],
+) -> "EngineSearcher":
+    """Open a collection of an engine."""
+    if any(settled):
+        flags = "--data, --split, --long-inputs and --late-chunks"
+        raise UserError(flags, "are settled where an engine searches", cure="Leave them out")
+    if fusing is not None:
+        flags = "--with and --feedback"
+        raise UserError(flags, "are not for an engine", got=url, cure="Give --data")
+    from embedtrain.workflows.load.search import EngineSearcher
+    from embedtrain.workflows.search import RERANKED
+
+    return EngineSearcher(model, url, instruction, precision, second, depth or RERANKED)
+
+
+def _answer(query: str | None, num_documents: int, show: Callable[[str], None]) -> None:
+    """Answer the query, or those that are typed."""
+    if query is not None:
+        show(query)
+        return
+    typer.echo(f"{num_documents:,} documents. Empty line ends.", err=True)
+    while (line := _ask()).strip():
+        show(line)
 
 
 def _ask() -> str:

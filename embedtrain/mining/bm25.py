@@ -8,6 +8,7 @@ from jaxtyping import Float32
 from numpy.typing import NDArray
 from pydantic import NonNegativeFloat, PositiveFloat
 
+from embedtrain.errors import UserError, missing_extra
 from embedtrain.mining.search import CandidateSource, best_rows
 from embedtrain.mining.task import MiningTask
 from embedtrain.retrieval.dense.exact import SearchResult
@@ -29,6 +30,8 @@ class Bm25Search(Section):
     """How much long documents are held back, 0 to 1."""
     stopwords: str | None = "en"
     """Language of the words passed over; null passes over none."""
+    stemmer: str | None = None
+    """Language whose Snowball stemmer cuts words to their stems, as english; null keeps them whole. Needs PyStemmer."""
 
 
 class Bm25Index:
@@ -76,10 +79,22 @@ class Bm25Index:
         words: list[list[str]] = bm25s.tokenize(
             list(texts),
             stopwords=self.config.stopwords or [],
+            stemmer=None if self.config.stemmer is None else _open_stemmer(self.config.stemmer),
             return_ids=False,
             show_progress=False,
         )
         return words
+
+
+def _open_stemmer(language: str) -> object:
+    try:
+        import Stemmer
+    except ImportError:
+        raise missing_extra("PyStemmer", "stemmer", "to cut words to their stems") from None
+    if language not in Stemmer.algorithms():
+        cure = f"Use {', '.join(Stemmer.algorithms())}"
+        raise UserError("stemmer", "is of no such language", got=language, cure=cure)
+    return Stemmer.Stemmer(language)
 
 
 def open_bm25(config: Bm25Search, name: str, task: MiningTask) -> CandidateSource:
@@ -90,4 +105,6 @@ def open_bm25(config: Bm25Search, name: str, task: MiningTask) -> CandidateSourc
         return index.search([task.queries[row] for row in rows.tolist()], depth).indices
 
     report = {"kind": "bm25", "bm25s_version": index.version, "k1": config.k1, "b": config.b}
+    if config.stemmer is not None:
+        report["stemmer"] = config.stemmer
     return CandidateSource(name, config.quota, search, report)

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from embedtrain.models.build import load_model, save_model
 from embedtrain.models.cross_encoder.encoder import CrossEncoderModel
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.edits.lengthen import lengthen_weights
-from embedtrain.models.edits.shrink import shrink
+from embedtrain.models.edits.shrink import shrink, shrink_reranker
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.pretraining.folder import save_decoder, save_masked_autoencoder
 from embedtrain.models.sparse.build import load_sparse
@@ -87,8 +87,9 @@ def export(
     else:
         model = load_model(str(source)) if recipe is None else load_trained(run, recipe)
     if changes:
-        model = _changed(model, source, changes[0], layer, dim, instruction)
-        lengthen_weights(model, long_inputs)
+        model = _changed(model, source, changes, layer, dim, instruction)
+        if isinstance(model, TextEncoder):
+            lengthen_weights(model, long_inputs)
         card = card and change_card(card, changes)
     return write_model(model, Path(output), card=card, overwrite=overwrite)
 
@@ -96,16 +97,19 @@ def export(
 def _changed(
     model: TextModel,
     source: object,
-    change: str,
+    changes: Sequence[str],
     layer: int | None,
     dim: int | None,
     instruction: str | None,
-) -> TextEncoder:
-    if not isinstance(model, TextEncoder):
-        raise UserError(
-            source, "is a cross-encoder, which is exported as it is", got=change,
-            cure="Leave --layer, --dim, --instruction and --long-inputs out",
-        )  # fmt: skip
+) -> TextModel:
+    if isinstance(model, CrossEncoderModel):
+        if layer is None or len(changes) > 1:
+            raise UserError(
+                source, "is a cross-encoder, which can end at a layer and no more", got=changes[-1],
+                cure="Leave --dim, --instruction and --long-inputs out",
+            )  # fmt: skip
+        return shrink_reranker(model, layer)
+    assert isinstance(model, TextEncoder)
     if layer is not None or dim is not None or instruction is not None:
         model = shrink(model, layer=layer, dim=dim)
         model.contract = model.contract.under(instruction)

@@ -90,6 +90,7 @@ class EncoderWork:
         chunks = plan_chunks(lengths, execution.chunk_tokens, padded=not packed, least=least)
         with torch.enable_grad():
             again = execution.num_recomputed(len(chunks))
+        recalled = execution.num_recalled(again)
         shown = [self._shown(own[rows], packed=packed) for rows in chunks]
         tokens = sum(int(part.sum()) for part in shown)
         operations = computed = None
@@ -98,7 +99,7 @@ class EncoderWork:
             for number, (part, rows) in enumerate(zip(shown, chunks, strict=True)):
                 # The head is given tokens without the padding.
                 passes = self.backbone.count(part, dense=not packed) + self._head(own[rows])
-                known = passes.recalled if execution.recall else 0
+                known = passes.recalled if number < recalled else 0
                 computed += passes.total + (passes.forward - known) * (number < again)
         return StepWork(len(lengths), int(own.sum()), tokens, operations, computed)
 

@@ -16,7 +16,8 @@ from embedtrain.objectives.base import Objective
 from embedtrain.objectives.own import check_output
 from embedtrain.ops.row_blocks import candidate_masks
 from embedtrain.ops.similarity import all_scores, take, widen
-from embedtrain.training.pair_figures import pair_figures
+from embedtrain.progress import console
+from embedtrain.training.pair_figures import LONG, SameScores, pair_figures
 from embedtrain.training.prices import Prices
 from embedtrain.training.ranks.gather import gather_outputs
 from embedtrain.training.ranks.means import mean_columns
@@ -62,6 +63,7 @@ class RetrievalModule(TrainedModule):
         self.objectives = objectives
         self.prices = Prices(objectives)
         self.batch_sizes = batch_sizes
+        self._same = SameScores()
         self.guide = guide
         self.frozen = frozen
 
@@ -132,6 +134,8 @@ class RetrievalModule(TrainedModule):
         if outputs.reads_pairs:
             figures = {} if outputs.pair_scores is None else pair_figures(outputs)
             self.log_figures(loss, metrics | figures)
+            if figures:
+                self._tell_same_scores(self.logged["train/score_std"])
             return
         outputs = outputs.at_exit(-1).changed(widen, widen)
         query = outputs.query
@@ -144,6 +148,13 @@ class RetrievalModule(TrainedModule):
         if isinstance(self.model, SparseEncoder):
             further |= sparse_figures(outputs)
         self.log_figures(loss, metrics | further)
+
+    def _tell_same_scores(self, spread: float) -> None:
+        if self._same.seen(spread, self.trainer.global_step) and own_shard().is_first:
+            console.print(
+                f"The model has scored all documents of a query alike for {LONG} steps (they spread by {spread:.2g}), "
+                "so a softmax costs the logarithm of their number: lower trainer.learning_rate or raise trainer.warmup_ratio"
+            )
 
 
 @torch.no_grad()

@@ -1,7 +1,7 @@
 """Workflow: a model answers queries over documents."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,30 +9,27 @@ from numpy.typing import NDArray
 
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.data.readers.beir import RetrievalTask
-from embedtrain.encoding.cache import embed_once, embeddings_folder, model_key
 from embedtrain.encoding.pair_cache import score_once
 from embedtrain.encoding.pair_scorers import PairScorer
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.second_stage import reorder
-from embedtrain.evaluation.tasks.subject import kind_of
-from embedtrain.files import default_cache
-from embedtrain.mining.bm25 import Bm25Index, Bm25Search
-from embedtrain.models.build import load_encoder
+from embedtrain.evaluation.results.wording import model_name
 from embedtrain.models.dense.encoder import DenseEncoder
-from embedtrain.models.dense.late_chunking import chunk_late
-from embedtrain.models.dense.pair_head import interaction_of, refuse_interaction
-from embedtrain.models.edits.lengthen import lengthen_encoder
-from embedtrain.precision import Precision, choose
+from embedtrain.precision import Precision
 from embedtrain.recipe.retrieval import load_retrieval_recipe
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.retrieval.dense.sets import set_query
-from embedtrain.retrieval.indexes import open_index, read_index
-from embedtrain.retrieval.search import for_many_searches, search
+from embedtrain.retrieval.fusion import fuse
+from embedtrain.retrieval.search import search
 from embedtrain.workflows.encode.file import DOCUMENT_COLUMNS, read_texts
-from embedtrain.workflows.evaluate.first_stage import BM25, refuse_model_settings
+from embedtrain.workflows.engine import Engine
+from embedtrain.workflows.evaluate.systems import Fusing
 from embedtrain.workflows.prepare import load_task, open_data
+
+RERANKED, FUSED = 50, 100
+"""Results that a second model orders anew, and those of each system that are fused, unless the user says otherwise."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +40,8 @@ class Hit:
     score: float
     document_id: str
     text: str
+    places: tuple[str, ...] = ()
+    """Where each system has it whose results were fused: ``bm25 #3 (12.400)``."""
 
 
 class Searcher:
@@ -58,8 +57,12 @@ class Searcher:
         late_chunks: Tokens of a chunk, where documents are found by their best chunk.
         precision: What the network computes in.
         second: What orders the first results anew, if anything does.
-        depth: How many of them.
+        depth: How many of them; and how many results of each system are fused.
         index: Words of an index, as for :func:`embedtrain.retrieval.indexes.read_index`; None searches exactly.
+        fusing: What searches beside ``model``, and how queries are asked.
+
+    Raises:
+        UserError: If the systems cannot search, or their weights would have to be learned.
     """
 
     def __init__(
@@ -72,10 +75,15 @@ class Searcher:
         late_chunks: int | None = None,
         precision: Precision = "auto",
         second: PairScorer | None = None,
-        depth: int = 50,
+        depth: int | None = None,
         index: str | None = None,
+        fusing: Fusing | None = None,
     ) -> None:
-        self.second, self.depth, self.precision = second, depth, precision
+        if fusing is not None and fusing.rule == "tuned":
+            cure = "Learn weights with embedtrain evaluate, and give them as --weights"
+            raise UserError("--fuse tuned", "has no judged queries to learn from", cure=cure)
+        self.second, self.precision, self.fusing = second, precision, fusing
+        self.depth = depth or (FUSED if fusing is not None and fusing.others else RERANKED)
         task = _find_task(model, data, split)
         if task is None:
             lines: dict[str, int] = {}  # rows that share a document hold one document
@@ -84,58 +92,49 @@ class Searcher:
             self.texts, self.ids = list(lines), list(map(str, lines.values()))
         else:
             self.texts, self.ids = task.documents, task.document_ids
-        if model == BM25:
-            refuse_model_settings(model, instruction, long_inputs, late_chunks)
-            if index is not None:
-                raise UserError(
-                    "--index", "is for models", got=index, cure="Leave it out: bm25 has its own"
-                )
-            self.model, self._find = None, Bm25Index(Bm25Search(), self.texts).search
-            return
-        encoder = lengthen_encoder(load_encoder(model, instruction=instruction), long_inputs)
-        self.model = chunk_late(encoder, late_chunks)
-        settings = None
-        if index is not None:
-            settings = read_index(index, kind_of(self.model))
-            refuse_interaction(self.model, "--index")
-        key, cache = model_key(self.model), default_cache()
-        kept = embed_once(self.model, key, self.texts, "document", cache, precision=precision)
-        if settings is not None:
-            chosen = choose(precision, self.model.device.type)
-            digest = embeddings_folder(cache, key, self.texts, "document", chosen).name
-            place = cache / "indices" / digest
-            self.index = open_index(kept, settings, place, self.model.device)
-            self._find = self._find_in_index
-            return
-        self.embeddings = for_many_searches(kept, interaction_of(self.model), self.model.device)
-        self._find = self._find_near
+        feedback = None if fusing is None else fusing.asking.feedback
+        self.first = Engine(
+            model, self.texts, instruction, long_inputs, late_chunks, precision, index, feedback
+        )
+        self.others = [
+            Engine(name, self.texts, precision=precision)
+            for name in (fusing.others if fusing else ())
+        ]
 
     def search(self, query: str, num_results: int = 5) -> list[Hit]:
         """Return the best documents for a query, best first.
 
         With a second stage they come in its order and with its scores; what it has not seen follows.
         """
-        if self.second is None:
-            found = self._find([query], num_results)
-        else:
-            found = self._find([query], max(num_results, self.depth))
+        wanted = num_results if self.second is None else max(num_results, self.depth)
+        found, places = self._find(query, wanted)
+        if self.second is not None:
             shown = found.indices[:, : self.depth]
             pairs = [(query, self.texts[index]) for index in shown[0].tolist() if index >= 0]
             scores = np.full(shown.shape, -np.inf, dtype=np.float32)
             scores[shown >= 0] = score_once(self.second, pairs, "--rerank", None).scores
             found = reorder(found, scores, shown.shape[1])
-        return list_hits(found, self.ids, self.texts)[0][:num_results]
+        hits = list_hits(found, self.ids, self.texts)[0][:num_results]
+        rows = found.indices[0].tolist()
+        return [
+            replace(hit, places=tuple(places.get(row, ())))
+            for hit, row in zip(hits, rows, strict=False)
+        ]
 
-    def _find_near(self, queries: Sequence[str], num_results: int) -> SearchResult:
-        assert self.model is not None
-        vectors = encode_texts(self.model, queries, "query", precision=self.precision)
-        interaction, device = interaction_of(self.model), self.model.device
-        return search(vectors, self.embeddings, num_results, interaction, device)
-
-    def _find_in_index(self, queries: Sequence[str], num_results: int) -> SearchResult:
-        assert self.model is not None
-        vectors = encode_texts(self.model, queries, "query", precision=self.precision)
-        return self.index.search(vectors, num_results)
+    def _find(self, query: str, num_results: int) -> tuple[SearchResult, dict[int, list[str]]]:
+        """Return what was found, and where each system has a document if there are several."""
+        if not self.others:
+            return self.first.find([query], num_results), {}
+        engines = [self.first, *self.others]
+        lists = [one.find([query], self.depth) for one in engines]
+        places: dict[int, list[str]] = {}
+        for engine, found in zip(engines, lists, strict=True):
+            listed = zip(found.indices[0].tolist(), found.scores[0].tolist(), strict=True)
+            for rank, (row, score) in enumerate(listed, 1):
+                place = f"{model_name(engine.name)} #{rank} ({score:.3f})"
+                places.setdefault(row, []).append(place)
+        assert self.fusing is not None
+        return fuse(lists, self.fusing.fusion(), num_results), places
 
     def search_sets(
         self, like: Sequence[Path], unlike: Sequence[Path] = (), num_results: int = 5
@@ -145,16 +144,17 @@ class Searcher:
         Raises:
             UserError: If there is no file of texts, or a text has several vectors.
         """
-        if not isinstance(self.model, DenseEncoder) or self.model.interaction is not None:
+        model = self.first.model
+        kept = self.first.embeddings
+        if not isinstance(model, DenseEncoder) or model.interaction is not None or kept is None:
             raise UserError("--like", "needs a model with one vector per text and inner products")
 
         def encode(path: Path) -> NDArray[np.float32]:
-            assert isinstance(self.model, DenseEncoder)
             texts = list(read_texts(path, None))
-            return encode_texts(self.model, texts, "document", precision=self.precision)
+            return encode_texts(model, texts, "document", precision=self.precision)
 
         vector = set_query([encode(path) for path in like], [encode(path) for path in unlike])
-        found = search(vector, self.embeddings, num_results, device=self.model.device)
+        found = search(vector, kept, num_results, device=model.device)
         return list_hits(found, self.ids, self.texts)[0]
 
 

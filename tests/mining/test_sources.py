@@ -9,7 +9,7 @@ from token_toys import maxsim_in_loops, unit_tokens
 
 from embedtrain.encoding.shards import Shard
 from embedtrain.errors import UserError
-from embedtrain.mining.bm25 import Bm25Search, open_bm25
+from embedtrain.mining.bm25 import Bm25Index, Bm25Search, open_bm25
 from embedtrain.mining.dense import DenseSearch, EncodedPairs, open_dense
 from embedtrain.mining.late_interaction import EncodedTokens
 from embedtrain.mining.runs import RunSearch, open_run
@@ -62,6 +62,16 @@ def test_bm25_finds_shared_words_best_first_and_nothing_else():
     found = open_bm25(Bm25Search(), "bm25", task).search(np.array([0, 1]), 3)
     assert found[0].tolist() == [1, 0, 3]
     assert (found[1] == -1).all()
+
+
+def test_bm25_finds_other_forms_of_a_word_by_its_stem():
+    pytest.importorskip("Stemmer", reason="PyStemmer is not installed")
+    texts = ["the cat runs", "dogs running", "bird"]
+    for stemmer, expected in ((None, [-1, -1]), ("english", [0, 1])):
+        found = Bm25Index(Bm25Search(stemmer=stemmer), texts).search(["run"], 2)
+        assert found.indices[0].tolist() == expected
+    with pytest.raises(UserError, match=r"is of no such language; got 'klingon'"):
+        Bm25Index(Bm25Search(stemmer="klingon"), texts)
 
 
 def test_the_best_rows_of_equal_scores_are_the_first():

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float32, Float64
 
 from embedtrain.evaluation.measures.metrics import Qrels
 from embedtrain.retrieval.dense.exact import SearchResult
+from embedtrain.retrieval.ranking import strictly_falling
 
 Scores = Float32[np.ndarray, "queries scored"]
 DEPTHS = (10, 20, 50, 100, 200, 500, 1000)
@@ -52,10 +53,7 @@ def reorder(found: SearchResult, scores: Scores, depth: int) -> SearchResult:
     values = np.full(indices.shape, -np.inf, dtype=np.float32)
     values[:, :depth] = np.take_along_axis(new, order, axis=1)
     values[:, depth:] = values[:, depth - 1 : depth] - np.arange(1, indices.shape[1] - depth + 1)
-    for column in range(1, indices.shape[1]):
-        below = np.nextafter(values[:, column - 1], np.float32(-np.inf))
-        values[:, column] = np.minimum(values[:, column], below)
-    return SearchResult(indices, values)
+    return SearchResult(indices, strictly_falling(values))
 
 
 def blend(first: Scores, second: Scores, share: float) -> Scores:

@@ -2,10 +2,11 @@ r"""Document-aware retrieval: do passages need their document, and what gives it
 
 Passages are ranked alone, behind their document's title or opening, with the mean vector of their document's
 passages added to theirs, pooled from the states of the whole document (late chunking), and fused with a BM25
-ranking of documents by reciprocal ranks, $\frac{1}{60 + r_p} + \frac{1}{60 + r_d}$.
+ranking of documents: by reciprocal ranks, $\frac{1}{60 + r_p} + \frac{1}{60 + r_d}$, and by scores between 0 and 1.
+A document's rank and score count for each of its passages.
 
-Source: Wang et al. (2024), DAPR, https://arxiv.org/abs/2305.13915, which fuses scores where we fuse ranks,
-and summarises a document by a model where we take its opening.
+Source: Wang et al. (2024), DAPR, https://arxiv.org/abs/2305.13915, which summarises a document by a model where we
+take its opening.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,18 +27,17 @@ from embedtrain.evaluation.measures.metrics import Run, score_run
 from embedtrain.evaluation.probes.base import Finding, Probe, ProbeWish
 from embedtrain.evaluation.tasks.retrieval import as_run
 from embedtrain.evaluation.tasks.subject import Subject
-from embedtrain.mining.bm25 import Bm25Search, open_bm25
-from embedtrain.mining.task import MiningTask
+from embedtrain.mining.bm25 import Bm25Index, Bm25Search
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.late_chunking import LateChunkEncoder, pools_plain_means
 from embedtrain.progress import progress_bar
-from embedtrain.retrieval.dense.exact import search_exact
+from embedtrain.retrieval.dense.exact import SearchResult, search_exact
+from embedtrain.retrieval.fusion import Fusion, fuse
 
 RESULTS = 1000
 OPENING_WORDS = 32
 """Words of a document's opening that are put before its other passages."""
-RANK_CONSTANT = 60
 DOCUMENTS_AT_ONCE = 64
 METRIC = "ndcg_at_10"
 Value = TypeVar("Value", int, float)
@@ -88,30 +88,34 @@ def runs(
 ) -> Iterator[tuple[str, Run]]:
     """Yield each way of ranking passages by its name."""
 
-    def search(texts: Sequence[str]) -> Run:
-        found = subject.search(queries, texts, RESULTS, "query")
+    def search(texts: Sequence[str]) -> SearchResult:
+        return subject.search(queries, texts, RESULTS, "query")
+
+    def named(found: SearchResult) -> Run:
         return as_run(query_ids, passages.ids, found)
 
-    def nearest(vectors: Float32[np.ndarray, "passages dim"]) -> Run:
+    def nearest(vectors: Float32[np.ndarray, "passages dim"]) -> SearchResult:
         asked = subject.encode(queries, "query")
         assert isinstance(asked, np.ndarray)
-        return as_run(query_ids, passages.ids, search_exact(asked, vectors, RESULTS))
+        return search_exact(asked, vectors, RESULTS)
 
     alone = search(passages.texts)
-    yield "passage", alone
+    yield "passage", named(alone)
     if any(passages.titles):
         pairs = zip(passages.titles, passages.texts, strict=True)
-        yield "title + passage", search([f"{title} {text}".strip() for title, text in pairs])
-    yield "opening + passage", search(with_openings(passages))
+        yield "title + passage", named(search([f"{title} {text}".strip() for title, text in pairs]))
+    yield "opening + passage", named(search(with_openings(passages)))
     model = subject.model
     if isinstance(model, DenseEncoder) and model.interaction is None:
         vectors = subject.encode(passages.texts, "document")
         assert isinstance(vectors, np.ndarray)
-        yield "passage + mean of document", nearest(with_document_means(vectors, passages))
+        yield "passage + mean of document", named(nearest(with_document_means(vectors, passages)))
     if isinstance(model, DenseEncoder) and pools_plain_means(model):
-        yield "late chunking", nearest(late_vectors(model, passages))
-    ranked = rank_documents(query_ids, queries, passages)
-    yield "passage, fused with BM25 of documents", fuse(alone, ranked, passages)
+        yield "late chunking", named(nearest(late_vectors(model, passages)))
+    lists, members = (alone, rank_documents(queries, passages)), (None, [*passages.rows.values()])
+    for words, rule in (("", "rrf"), (" by scores", "sum")):
+        found = fuse(lists, Fusion.model_validate({"rule": rule}), RESULTS, members)
+        yield f"passage, fused with BM25 of documents{words}", named(found)
 
 
 def with_openings(passages: Passages) -> list[str]:
@@ -167,33 +171,10 @@ def whole_document(passages: Passages, rows: list[int]) -> tuple[str, list[tuple
     return text, spans
 
 
-def rank_documents(
-    query_ids: list[str], queries: list[str], passages: Passages
-) -> dict[str, list[str]]:
-    """Return the documents that BM25 finds for each query, best first."""
-    names = list(passages.rows)
+def rank_documents(queries: list[str], passages: Passages) -> SearchResult:
+    """Return the documents that BM25 finds for each query, by their places in ``passages.rows``."""
     texts = [whole_document(passages, rows)[0] for rows in passages.rows.values()]
-    task = MiningTask("documents", query_ids, queries, names, texts, [], "")
-    found = open_bm25(Bm25Search(), "bm25", task).search(np.arange(len(queries)), RESULTS)
-    return {
-        query: [names[row] for row in rows if row >= 0]
-        for query, rows in zip(query_ids, found.tolist(), strict=True)
-    }
-
-
-def fuse(run: Run, documents: Mapping[str, list[str]], passages: Passages) -> Run:
-    """Add the reciprocal ranks of passages and of their documents; a missing rank adds nothing."""
-    fused: dict[str, dict[str, float]] = {}
-    for query, scores in run.items():
-        found: dict[str, float] = {}
-        for rank, passage in enumerate(sorted(scores, key=lambda one: -scores[one]), 1):
-            found[passage] = 1 / (RANK_CONSTANT + rank)
-        for rank, document in enumerate(documents[query], 1):
-            for row in passages.rows[document]:
-                passage = passages.ids[row]
-                found[passage] = found.get(passage, 0.0) + 1 / (RANK_CONSTANT + rank)
-        fused[query] = found
-    return fused
+    return Bm25Index(Bm25Search(), texts).search(queries, RESULTS)
 
 
 def of_documents(

@@ -23,6 +23,7 @@ from embedtrain.evaluation.measures.statistics import (
     bootstrap_interval,
     compare_paired,
 )
+from embedtrain.evaluation.results.fusion import fusion_table
 from embedtrain.evaluation.results.index_table import index_table
 from embedtrain.evaluation.results.result import (
     BaselineComparison,
@@ -166,6 +167,8 @@ def result_tables(result: EvaluationResult, *, markdown: bool = False) -> list[T
     """Lay out a result for a rich console: one table of quality and, where measured, one of cost and one of the index."""
     style = box.MARKDOWN if markdown else box.SIMPLE_HEAD
     tables = [_quality_table(result, style)]
+    if result.fusion is not None:
+        tables.append(fusion_table(result.fusion, next(iter(result.metrics)), style))
     if result.two_stage is not None:
         tables.append(depth_table(result.two_stage, next(iter(result.metrics)), style))
     if result.efficiency is not None:

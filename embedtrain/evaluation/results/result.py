@@ -19,18 +19,9 @@ from embedtrain.outside import reading
 from embedtrain.section import Section
 
 SECTIONS = (
-    "data",
-    "model",
-    "train_overlap",
-    "ties",
-    "efficiency",
-    "index",
-    "comparison",
-    "two_stage",
-    "per_query",
-    "predictions",
-    "clusters",
-)
+    "data", "model", "train_overlap", "ties", "efficiency", "index", "comparison", "fusion", "two_stage", "per_query",
+    "predictions", "clusters",
+)  # fmt: skip
 CURE = "Write one with embedtrain evaluate MODEL --data DIR --output FILE.json"
 
 
@@ -160,6 +151,58 @@ class TwoStage(Section):
     cost: PairCost | None = None
 
 
+class FusedPart(Section):
+    """One of the systems whose results were fused."""
+
+    model: EvaluatedModel
+    metrics: dict[str, Interval]
+    """Its own."""
+    difference: PairedComparison
+    """Of the main metric: the fusion's, less this one's."""
+    adjusted_p_value: float
+    """That of ``difference`` by Holm's correction for the systems."""
+    better: int
+    """Queries whose main metric is higher in the fusion."""
+    worse: int
+    alone: float
+    """Share of the queries of which no other system has a relevant document among its first ten."""
+    below_best: float | None = None
+    """Probability that chance alone puts it so far below the best system; None of that one."""
+    seconds_per_query: float | None = None
+    bytes_per_document: float | None = None
+
+
+class Tuning(Section):
+    """How the weights of a fusion were learned."""
+
+    queries: str
+    """The split they were learned on, or ``folds`` of the queries that they were measured on."""
+    folds: list[list[float]]
+    """Weights of each fold, learned on the others; none where another split was learned on."""
+    weights: list[float]
+    """To be used. Of folds: learned on all queries, and not what was measured."""
+    equal: dict[str, float]
+    """Metrics of the same lists under equal weights."""
+    difference: PairedComparison
+    """Of the main metric: from equal weights."""
+
+
+class FusedSystems(Section):
+    """Systems whose results became one list; the result is the list's."""
+
+    rule: str
+    weights: list[float] | None = None
+    """None where each fold of queries had its own."""
+    depth: int
+    """Results of a query that each system gave."""
+    parts: list[FusedPart]
+    together: float
+    """Share of the queries of which any system has a relevant document among its first ten."""
+    seconds_per_query: float | None = None
+    """Of the fusion itself."""
+    tuning: Tuning | None = None
+
+
 class EvaluationResult(Section):
     """Scores with 95 % intervals, the score of each query, and what they were measured on."""
 
@@ -174,6 +217,8 @@ class EvaluationResult(Section):
     index: IndexFigures | None = None
     """Where documents were searched by an index that was named."""
     comparison: BaselineComparison | None = None
+    fusion: FusedSystems | None = None
+    """Where the results of several systems became one; of two stages it is the first, by itself."""
     two_stage: TwoStage | None = None
     """Where one model ordered anew what another had found; ``comparison`` is with the first then."""
     per_query: PerQuery

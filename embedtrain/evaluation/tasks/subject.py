@@ -138,10 +138,16 @@ class Subject:
         """
         other: Role = "symmetric" if role == "symmetric" and self.is_dense else "document"
         first = self.encode(queries, role if self.is_dense else "query")
+        return self.find(first, documents, num_results, other)
+
+    def find(
+        self, first: Vectors, documents: Sequence[str], num_results: int, role: Role = "document"
+    ) -> SearchResult:
+        """Return the best documents of vectors of queries; ``role`` is that of the documents."""
         interaction = interaction_of(self.model)
         if self.index is not None:
-            return self.built(documents, other).index.search(first, num_results)
-        vectors = self.encode(documents, other)
+            return self.built(documents, role).index.search(first, num_results)
+        vectors = self.encode(documents, role)
         if self.compression != Compression():
             refuse_interaction(self.model, "--dim and --quantize")
         elif interaction is not None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.data.readers.text_lines import hash_files
+from embedtrain.encoding.shards import current_shard
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.efficiency import (
     TIMED_QUERIES,
@@ -21,12 +22,20 @@ from embedtrain.evaluation.results.ranking_file import read_run
 from embedtrain.evaluation.results.result import EvaluatedModel
 from embedtrain.evaluation.tasks.retrieval import Retrieval
 from embedtrain.evaluation.tasks.subject import Subject
+from embedtrain.files import default_cache
 from embedtrain.mining.bm25 import Bm25Index, Bm25Search
+from embedtrain.models.build import load_encoder
+from embedtrain.models.dense.late_chunking import chunk_late
+from embedtrain.models.edits.lengthen import lengthen_encoder
+from embedtrain.recipe.overrides import read_section
 from embedtrain.retrieval.dense.exact import SearchResult
+from embedtrain.workflows.evaluate.asking import PLAIN, Asking, ask_model, ask_words
 from embedtrain.workflows.evaluate.cost import measure_cost
+from embedtrain.workflows.evaluate.tasks import Wish, index_of
 
 BM25, RUN = "bm25", "run:"
 """First stages that are no models: the word, and what stands before the path of a TREC run file."""
+DEFAULTS = Bm25Search()
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,17 @@ class FirstStage:
 
 def is_model(first: str) -> bool:
     """Whether a first stage is a model that has to be loaded."""
-    return first != BM25 and not first.startswith(RUN)
+    return not (first == BM25 or first.startswith((f"{BM25}:", RUN)))
+
+
+def read_bm25(name: str) -> Bm25Search:
+    """Read the settings of ``bm25:key=value,...``.
+
+    Raises:
+        UserError: If there is no such key, or not such a value.
+    """
+    words = name.removeprefix(BM25).removeprefix(":").split(",")
+    return read_section(Bm25Search, [word for word in words if word])
 
 
 def refuse_model_settings(first: str, *settings: object) -> None:
@@ -55,6 +74,63 @@ def refuse_model_settings(first: str, *settings: object) -> None:
         raise UserError("--instruction, --long-inputs and --late-chunks", problem, got=first)
 
 
+@dataclass(frozen=True)
+class System:
+    """What finds documents, opened."""
+
+    name: str
+    """A model, ``bm25``, ``bm25:key=value,...``, or ``run:FILE``."""
+    subject: Subject | None = None
+    """The model, if it is one."""
+
+
+def open_system(name: str, wish: Wish) -> System:
+    """Load what finds documents, if it has to be.
+
+    Raises:
+        UserError: If it cannot be, or takes no part of what is wished.
+    """
+    if not is_model(name):
+        refuse_model_settings(name, wish.instruction, wish.long_inputs, wish.late_chunks)
+        return System(name)
+    encoder = lengthen_encoder(load_encoder(name, instruction=wish.instruction), wish.long_inputs)
+    subject = Subject(
+        chunk_late(encoder, wish.late_chunks),
+        name,
+        default_cache(),
+        wish.compression,
+        wish.instruction,
+        wish.precision,
+        current_shard(),
+        index_of(wish, encoder),
+    )
+    return System(name, subject)
+
+
+def find_first(
+    system: System, task: Retrieval, wish: Wish, depth: int, asking: Asking = PLAIN
+) -> FirstStage:
+    """Search the whole corpus for every query of a task; only queries asked as they are are timed."""
+    if asking and not system.name.startswith(RUN):
+        return _find_asked(system, task, depth, asking)
+    timed, price, name = wish.efficiency, wish.price_per_hour, system.name
+    if system.subject is not None:
+        return search_model(system.subject, task, depth, timed=timed, price=price)
+    if not name.startswith(RUN):
+        return search_words(task.task, depth, timed=timed, price=price, config=read_bm25(name))
+    return read_ranking(Path(name.removeprefix(RUN)).expanduser(), task.task, depth)
+
+
+def _find_asked(system: System, task: Retrieval, depth: int, asking: Asking) -> FirstStage:
+    if system.subject is not None:
+        found, model = ask_model(system.subject, task, asking, depth), system.subject.identity()
+    else:
+        index = Bm25Index(read_bm25(system.name), task.task.documents)
+        found, model = ask_words(index, task, asking, depth), describe_bm25(index)
+    model = model.model_copy(update={"settings": model.settings | asking.settings(task)})
+    return FirstStage(model, in_trec_order(found, task.task.document_ids))
+
+
 def search_model(
     subject: Subject, task: Retrieval, depth: int, *, timed: bool, price: float | None
 ) -> FirstStage:
@@ -66,10 +142,14 @@ def search_model(
 
 
 def search_words(
-    task: RetrievalTask, depth: int, *, timed: bool, price: float | None
+    task: RetrievalTask,
+    depth: int,
+    *,
+    timed: bool,
+    price: float | None,
+    config: Bm25Search = DEFAULTS,
 ) -> FirstStage:
     """Search the whole corpus by BM25."""
-    config = Bm25Search()
     index, per_second = measure_throughput(
         lambda: Bm25Index(config, task.documents), len(task.documents)
     )
@@ -79,11 +159,17 @@ def search_words(
             lambda query: index.search([query], depth), task.queries, num_calls=TIMED_QUERIES
         )
         cost = cost_of_search(len(task.documents), per_second, latency, index.num_bytes, price)
-    settings = {"k1": config.k1, "b": config.b, "bm25s": index.version}
-    weights = hashlib.sha256(f"bm25 {settings}".encode()).hexdigest()
     found = index.search(task.queries, depth)
-    model = EvaluatedModel(name=BM25, weights=weights, settings=settings)
-    return FirstStage(model, in_trec_order(found, task.document_ids), cost)
+    return FirstStage(describe_bm25(index), in_trec_order(found, task.document_ids), cost)
+
+
+def describe_bm25(index: Bm25Index) -> EvaluatedModel:
+    """Name BM25 by all that its scores depend on."""
+    config = index.config
+    settings = {"k1": config.k1, "b": config.b, "bm25s": index.version}
+    settings |= config.model_dump(include={"stopwords", "stemmer"}, exclude_defaults=True)
+    weights = hashlib.sha256(f"bm25 {settings}".encode()).hexdigest()
+    return EvaluatedModel(name=BM25, weights=weights, settings=settings)
 
 
 def read_ranking(path: Path, task: RetrievalTask, depth: int) -> FirstStage:

@@ -55,6 +55,7 @@ from embedtrain.workflows.evaluate.report_sections import (
     change_sections,
     cost_section,
     depth_section,
+    fusion_section,
     lead,
     score_section,
     suspect_section,
@@ -98,7 +99,7 @@ def write_report(
         title, sections, ending = f"Evaluation of {subject.name}", [], []
     if subject is not None:
         queries, found = _queries(subject, sources[0], _open_data(subject.result, data, recipe))
-        costs = [*depth_section(subject), *cost_section(subject)]
+        costs = [*fusion_section(subject), *depth_section(subject), *cost_section(subject)]
         sections = [lead(subject), score_section(subject), *sections, *costs, *queries]
         facts = found | facts
     shown = page(title, [*_made_of(recipe), *sections, *ending])

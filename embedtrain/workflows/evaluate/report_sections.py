@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from embedtrain.evaluation.results.fusion import fusion_notes, fusion_rows, part_names
 from embedtrain.evaluation.results.page import (
     Cell,
     Section,
@@ -167,6 +168,26 @@ def cost_section(subject: Subject) -> list[Section]:
         pieces.append(figures([draw_pareto(points, metric, cost) for cost in told]))
         pieces.append(paragraph("On the line: beaten by none on both quality and this cost."))
     return [("Cost", pieces), *_dimensions(group, metric)]
+
+
+def fusion_section(subject: Subject) -> list[Section]:
+    """Draw and list the systems whose results became one, and what that gained over each."""
+    fusion = subject.result.fusion
+    if fusion is None:
+        return []
+    main = next(iter(subject.result.metrics))
+    headings, rows = fusion_rows(fusion, main)
+    fused = "fused" if subject.result.two_stage is None else "fused and ordered anew"
+    drawn = {
+        name: subject.result.model_copy(update={"metrics": part.metrics})
+        for name, part in zip(part_names(fusion), fusion.parts, strict=True)
+    }
+    pieces = [
+        figures([draw_scores({fused: subject.result, **drawn}, None)]),
+        table(headings, rows),
+        paragraph(f"{'; '.join(fusion_notes(fusion, main))}."),
+    ]
+    return [("Systems fused", pieces)]
 
 
 def depth_section(subject: Subject) -> list[Section]:

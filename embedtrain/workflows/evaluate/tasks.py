@@ -97,7 +97,7 @@ def evaluate_tasks(
         raise UserError("--data", "is missing", cure="Name a file or folder")
     tasks = [open_task(path, wish.split, wish.task) for path in wish.data]
     places = result_places(tasks, output)
-    baselines = [_load_baseline(task, wish.baseline) for task in tasks]
+    baselines = [load_baseline(task, wish.baseline) for task in tasks]
     if wish.compression.quantize is not None:
         advice = "; --dim works for all"
         check_retrieval(tasks, "--quantize", "is for indexes of retrieval", advice)
@@ -272,7 +272,12 @@ def _price_again(cost: Efficiency | None, per_hour: float | None) -> Efficiency 
     return replace(cost, price=price)
 
 
-def _load_baseline(task: Task, baseline: Path | None) -> EvaluationResult | None:
+def load_baseline(task: Task, baseline: Path | None) -> EvaluationResult | None:
+    """Read the result that a task's is compared with, if the user names one.
+
+    Raises:
+        UserError: If it is of other data, or there is but one query.
+    """
     if baseline is None:
         return None
     refuse_single(task.data.num_queries, f"--baseline: {task.data.name}")

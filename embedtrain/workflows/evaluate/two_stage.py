@@ -17,10 +17,9 @@ from embedtrain.encoding.pair_scorers import (
 from embedtrain.encoding.pair_work import OF_LISTS, ScorerKind
 from embedtrain.encoding.shards import current_shard, use_own_device
 from embedtrain.errors import UserError
-from embedtrain.evaluation.measures.metrics import PerQuery, rank_arrays, score_ranking
 from embedtrain.evaluation.measures.second_stage import blend, depths_to, grades, reorder
 from embedtrain.evaluation.results.ranking_file import written_beside
-from embedtrain.evaluation.results.report import compare, refuse_single, summarise
+from embedtrain.evaluation.results.report import compare, summarise
 from embedtrain.evaluation.results.result import (
     EvaluatedModel,
     EvaluationResult,
@@ -28,30 +27,22 @@ from embedtrain.evaluation.results.result import (
 )
 from embedtrain.evaluation.results.two_stage import describe_stages
 from embedtrain.evaluation.results.wording import model_name
-from embedtrain.evaluation.tasks.discovery import open_task
-from embedtrain.evaluation.tasks.retrieval import METRICS, RESULTS, Retrieval, as_run
-from embedtrain.evaluation.tasks.subject import Subject
+from embedtrain.evaluation.tasks.retrieval import RESULTS, Retrieval, as_run
 from embedtrain.files import default_cache
 from embedtrain.locks import owns
-from embedtrain.models.build import load_encoder
-from embedtrain.models.dense.late_chunking import chunk_late
-from embedtrain.models.edits.lengthen import lengthen_encoder
 from embedtrain.progress import progress_bar
 from embedtrain.retrieval.dense.exact import SearchResult
-from embedtrain.workflows.evaluate.first_stage import (
-    BM25,
-    RUN,
-    FirstStage,
-    is_model,
-    read_ranking,
-    refuse_model_settings,
-    search_model,
-    search_words,
+from embedtrain.workflows.evaluate.first_stage import FirstStage
+from embedtrain.workflows.evaluate.fused import (
+    measure_found,
+    open_retrieval,
+    save_parts,
+    score_found,
 )
 from embedtrain.workflows.evaluate.pair_cost import PairTiming, stage_cost
+from embedtrain.workflows.evaluate.systems import Fusing, open_systems
 from embedtrain.workflows.evaluate.tasks import (
     Wish,
-    check_retrieval,
     labels_of,
     refuse_price,
     result_places,
@@ -100,7 +91,11 @@ class _Second:
 
 @owns("output")
 def evaluate_two_stages(
-    first: str, wish: Wish, reranking: Reranking, output: Path | None = None
+    first: str,
+    wish: Wish,
+    reranking: Reranking,
+    output: Path | None = None,
+    fusing: Fusing | None = None,
 ) -> list[EvaluationResult]:
     """Measure a first and a second stage together; return a result for each piece of data.
 
@@ -114,17 +109,18 @@ def evaluate_two_stages(
         wish: Data, split and statistics.
         reranking: The second stage.
         output: A ``.json`` file for one task, or a folder of ``<name>.<split>.json``; rankings go beside.
+        fusing: What searches beside ``first``; the first stage is their fusion then.
 
     Raises:
         UserError: If data, models or output cannot be used.
     """
-    _refuse_odd(first, wish)
+    _refuse_odd(wish)
     shard = current_shard()
     refuse_price(wish, shard.ranks)
     if shard.ranks > 1:
         use_own_device()
         wish = replace(wish, efficiency=False)
-    tasks = _open(wish)
+    tasks = open_retrieval(wish, "--rerank")
     places = result_places(tasks, output)
     kind = reranking.kind or detect_kind(reranking.model)
     if kind in OF_LISTS:
@@ -137,11 +133,18 @@ def evaluate_two_stages(
         language=reranking.language,
     )  # fmt: skip
     second = _Second(reranking, scorer, kind, scorer.key())
-    subject = _load(first, wish) if is_model(first) else None
+    fusing = fusing or Fusing()
+    systems = open_systems(first, wish, fusing)
     results = []
     for task, place in zip(tasks, places, strict=True):
-        stage = _find(first, subject, task, wish, max(RESULTS, reranking.top))
-        result, found = _measure(stage, second, task, wish)
+        first_found = systems.find(task, max(RESULTS, reranking.top))
+        result, found = _measure(first_found.stage, second, task, wish)
+        result = result.model_copy(update={"index": systems.index_figures(task)})
+        if fusing.others:
+            fused, alone = measure_found(first_found, task, wish, fusing)
+            result = result.model_copy(update={"fusion": fused.fusion})
+            if shard.is_first and fusing.save_runs is not None:
+                save_parts(first_found, alone, task, fusing.save_runs)
         if place is not None and shard.is_first:
             assert result.model is not None
             run = as_run(task.task.query_ids, task.task.document_ids, found)
@@ -151,45 +154,10 @@ def evaluate_two_stages(
     return results
 
 
-def _refuse_odd(first: str, wish: Wish) -> None:
+def _refuse_odd(wish: Wish) -> None:
     if wish.baseline is not None:
         cure = "Leave --baseline out; embedtrain compare sets results beside each other"
         raise UserError("--rerank", "compares with its own first stage", cure=cure)
-    refuse_model_settings(first, wish.instruction, wish.long_inputs, wish.late_chunks)
-
-
-def _open(wish: Wish) -> list[Retrieval]:
-    if not wish.data:
-        raise UserError("--data", "is missing", cure="Name a file or folder")
-    tasks = [open_task(path, wish.split, wish.task) for path in wish.data]
-    check_retrieval(tasks, "--rerank", "is for results of retrieval", "")
-    for task in tasks:
-        refuse_single(task.data.num_queries, f"--rerank: {task.data.name}")
-    return [task for task in tasks if isinstance(task, Retrieval)]
-
-
-def _load(first: str, wish: Wish) -> Subject:
-    encoder = lengthen_encoder(load_encoder(first, instruction=wish.instruction), wish.long_inputs)
-    return Subject(
-        chunk_late(encoder, wish.late_chunks),
-        first,
-        default_cache(),
-        wish.compression,
-        wish.instruction,
-        wish.precision,
-        current_shard(),
-    )
-
-
-def _find(
-    first: str, subject: Subject | None, task: Retrieval, wish: Wish, depth: int
-) -> FirstStage:
-    timed, price = wish.efficiency, wish.price_per_hour
-    if subject is not None:
-        return search_model(subject, task, depth, timed=timed, price=price)
-    if first == BM25:
-        return search_words(task.task, depth, timed=timed, price=price)
-    return read_ranking(Path(first.removeprefix(RUN)).expanduser(), task.task, depth)
 
 
 def _measure(
@@ -202,11 +170,11 @@ def _measure(
     scores, timing = _score(second, task, found, top, timed=wish.efficiency)
     scores = blend(found.scores[:, :top], scores, second.settings.blend)
     cost = stage_cost(timing, stage, depths, wish.price_per_hour)
-    baseline = summarise(_scores(task, found), task.data, model=stage.model, clusters=clusters)
+    baseline = summarise(score_found(task, found), task.data, model=stage.model, clusters=clusters)
     orders = {depth: reorder(found, scores, depth) for depth in depths}
     by_depth = {}
     for depth, order in orders.items():
-        result = summarise(_scores(task, order), task.data, clusters=clusters)
+        result = summarise(score_found(task, order), task.data, clusters=clusters)
         by_depth[depth] = compare(result, baseline, f"{model_name(stage.model.name)} alone")
     judged = grades(data.qrels, data.query_ids, data.document_ids, found)[:, :top]
     answered = [bool(own.any()) for own in judged]
@@ -215,7 +183,7 @@ def _measure(
         second.identity(),
         baseline,
         by_depth,
-        ceiling=_scores(task, reorder(found, judged, top)),
+        ceiling=score_found(task, reorder(found, judged, top)),
         reachable=dict(zip(data.query_ids, answered, strict=True)),
         seconds=cost.seconds,
         cost=cost.pairs,
@@ -227,12 +195,6 @@ def _measure(
         "train_overlap": train_overlap(task),
     }
     return by_depth[top].model_copy(update=facts), orders[top]
-
-
-def _scores(task: Retrieval, found: SearchResult) -> PerQuery:
-    data = task.task
-    ids = data.query_ids, data.document_ids
-    return score_ranking(rank_arrays(data.qrels, *ids, found.indices, found.scores), METRICS)
 
 
 def _score(

@@ -12,7 +12,6 @@ from embedtrain.errors import UserError
 from embedtrain.evaluation.probes.base import ProbeWish
 from embedtrain.evaluation.probes.dapr import (
     Passages,
-    fuse,
     late_vectors,
     of_documents,
     rank_documents,
@@ -25,6 +24,8 @@ from embedtrain.evaluation.tasks.subject import Subject
 from embedtrain.models.build import load_encoder
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense.late_chunking import LateChunkEncoder
+from embedtrain.retrieval.dense.exact import SearchResult
+from embedtrain.retrieval.fusion import Fusion, fuse
 
 ANIMALS = ["cat", "dog", "bird"]
 PASSAGES = ["the {} runs", "it sleeps under a tree", "it jumps over the house"]
@@ -67,6 +68,7 @@ def test_a_passage_that_does_not_name_its_subject_needs_its_document(folder, ber
     assert settings == [
         *("passage", "title + passage", "opening + passage", "passage + mean of document"),
         *("late chunking", "passage, fused with BM25 of documents"),
+        "passage, fused with BM25 of documents by scores",
     ]
     assert found["title + passage", "passage_ndcg_at_10"] != alone
     fused = found["passage, fused with BM25 of documents", "document_ndcg_at_10"]
@@ -80,6 +82,7 @@ def test_late_interaction_is_ranked_in_the_ways_that_need_no_mean(folder, late_i
     assert settings == {
         *("passage", "title + passage", "opening + passage"),
         "passage, fused with BM25 of documents",
+        "passage, fused with BM25 of documents by scores",
     }
 
 
@@ -112,11 +115,11 @@ def test_passages_are_pooled_from_the_whole_document(passages, bert):
 
 
 def test_ranks_are_fused_as_the_formula_says():
-    passages = Passages(
-        ["a", "b", "c"], [""] * 3, ["x"] * 3, ["1", "1", "2"], {"1": [0, 1], "2": [2]}
-    )
-    fused = fuse({"q": {"c": 0.9, "a": 0.5}}, {"q": ["1"]}, passages)
-    assert fused["q"] == pytest.approx({"c": 1 / 61, "a": 1 / 62 + 1 / 61, "b": 1 / 61})
+    found = SearchResult(np.array([[2, 0]]), np.array([[0.9, 0.5]], dtype=np.float32))
+    documents = SearchResult(np.array([[0]]), np.array([[3.0]], dtype=np.float32))
+    fused = fuse([found, documents], Fusion(rule="rrf"), 3, [None, [[0, 1], [2]]])
+    assert fused.indices.tolist() == [[0, 1, 2]]
+    assert fused.scores[0] == pytest.approx([1 / 62 + 1 / 61, 1 / 61, 1 / 61])
 
 
 def test_documents_are_judged_and_scored_by_their_best_passage():
@@ -128,9 +131,9 @@ def test_documents_are_judged_and_scored_by_their_best_passage():
 
 
 def test_bm25_ranks_documents_by_all_their_passages(passages):
-    found = rank_documents(["q"], ["dog jumps"], passages)
-    assert found["q"][0] == "dog"
-    assert set(found["q"]) == set(ANIMALS)
+    found = rank_documents(["dog jumps"], passages)
+    assert ANIMALS[found.indices[0, 0]] == "dog"
+    assert {ANIMALS[row] for row in found.indices[0]} == set(ANIMALS)
 
 
 def test_the_command_line_takes_a_folder(folder, bert):

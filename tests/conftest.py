@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import checked_calls  # noqa: F401 - before anything of the package is imported
 import fault_table
 import forks
 import launch_table

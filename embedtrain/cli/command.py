@@ -17,6 +17,7 @@ PATHS = frozenset(
             "answers",
             "base",
             "baseline",
+            "corpus",
             "data",
             "documents",
             "like",

@@ -29,6 +29,12 @@ def export(
         str | None, typer.Option(help="Make the prompts of this instruction the usual ones.")
     ] = None,
     long_inputs: LongInputsOption = None,
+    sparse: Annotated[
+        bool,
+        typer.Option(
+            help="Take a masked-language model as a sparse one: SPLADE saved without modules."
+        ),
+    ] = False,
     results: Annotated[
         list[Path] | None,
         typer.Option(help="Result files of this model, or folders of them, for the card."),
@@ -55,7 +61,7 @@ def export(
         raise UserError("--confirm and --public", "are for --push", cure="Add --push org/name")
     written = run_export(
         source, output, overwrite=overwrite, layer=layer, dim=dim, instruction=instruction,
-        long_inputs=parse_long_inputs(long_inputs),
+        long_inputs=parse_long_inputs(long_inputs), sparse=sparse,
     )  # fmt: skip
     same = "same scores" if is_cross_encoder(written) else "same vectors"
     typer.echo(f"{written}: reloaded, {same}")

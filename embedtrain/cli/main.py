@@ -17,7 +17,7 @@ from embedtrain.training.ranks.ties import live_with_parent
 COMMANDS = {
     "Train": ("init", "train", "check", "adapt", "static"),
     "Data": ("tokenizer", "mine", "score"),
-    "Search": ("search", "encode"),
+    "Search": ("search", "encode", "load"),
     "Evaluate": ("evaluate", "compare", "pareto", "report"),
     "Ship": ("export", "merge", "rotate"),
     "Inspect": ("recipes", "doctor", "probe"),

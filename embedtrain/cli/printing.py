@@ -24,10 +24,12 @@ from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import Recipe, dump_recipe, load_recipe
 from embedtrain.recipe.run_files import ShownExample, Summary, read_evaluation, read_summary
 from embedtrain.recipe.run_folder import RunFolder
+from embedtrain.redaction import redact
 from embedtrain.training.planner import describe
 from embedtrain.units import show_seconds
 from embedtrain.workflows.check import CheckReport
 from embedtrain.workflows.gpu import Finding
+from embedtrain.workflows.load.load import Loaded
 from embedtrain.workflows.pipeline import load_pipeline
 from embedtrain.workflows.prediction import describe_prediction
 from embedtrain.workflows.search import Hit
@@ -228,3 +230,31 @@ def print_pretrain_run(path: Path) -> None:
     )
     out.print("Fine-tune it on pairs of your own next:")
     show_command(f"embedtrain init pairs.jsonl --model {path}/model")
+
+
+def print_loaded(done: Loaded, models: Sequence[str], url: str) -> None:
+    """Print what a loading did, whether the engine agrees, and how to search there."""
+    out = Console(highlight=False)
+    removed = f", {done.removed:,} removed" if done.removed else ""
+    out.print(
+        escape(
+            f"{done.place}: {done.count:,} documents; {done.written:,} written, {done.unchanged:,} there already{removed}"
+        ),
+        soft_wrap=True,
+    )
+    if done.left_out:
+        some = ", ".join(done.left_out[:3]) + (", ..." if len(done.left_out) > 3 else "")
+        out.print(
+            escape(
+                f"Left out, since a model makes nothing of them: {len(done.left_out):,} ({some})"
+            )
+        )
+    if done.zeros:
+        out.print(f"Vectors of zeros, which score 0: {done.zeros:,}")
+    for one in done.agreement:
+        out.print(
+            f"{one.field}: {one.overlap:.1%} of our 10 best in {one.num_queries} queries, largest difference of "
+            f"a score {one.difference:.1e}",
+            soft_wrap=True,
+        )
+    show_command(shlex.join(["embedtrain", "search", models[0], "--index", redact(url)]))

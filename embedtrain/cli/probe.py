@@ -12,6 +12,7 @@ EXAMPLES = (
     "embedtrain probe my-model passkey --length 128 --length 512",
     "embedtrain probe my-model passkey --length 1500 --long-inputs grouped:2048",
     "embedtrain probe my-model perturbations --data scifact",
+    "embedtrain probe my-sparse-model words --data scifact/corpus.jsonl --size 1000",
     "embedtrain probe my-model sticky-tokens --data stsb-en.test.jsonl --size 200",
 )
 
@@ -24,7 +25,7 @@ def probe(
         typer.Argument(
             metavar="PROBE",
             help="passkey, needle, limit, instructions, perturbations, paraphrases, overlap, space, "
-            "sticky-tokens or dapr.",
+            "sticky-tokens, words or dapr.",
         ),
     ],
     data: Annotated[Path | None, typer.Option(help="Data, where the probe needs some.")] = None,

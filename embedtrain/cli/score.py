@@ -43,7 +43,7 @@ def score(
     template: Annotated[
         str | None,
         typer.Option(
-            help="What a language model reads: chat, plain, qwen3, bge_gemma, d2llm, d2llm_similarity, upr, passage, a file, or a "
+            help="What a language model reads: chat, plain, qwen3, bge_gemma, d2llm, d2llm_similarity, upr, monot5, sgpt, passage, a file, or a "
             "text with {query}, {document} and maybe {instruction}."
         ),
     ] = None,

@@ -1,5 +1,6 @@
 """The command that searches documents."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,7 @@ EXAMPLES = (
     'embedtrain search runs/my/model "what I look for" --data documents.jsonl --top 10',
     'embedtrain search runs/my/model "what I look for" --rerank my-reranker --depth 50',
     'embedtrain search runs/my/model "what I look for" --with bm25 --weights 1,0.5',
+    'embedtrain search runs/my/model "what I look for" --index qdrant://localhost:6333/docs',
 )
 
 
@@ -98,6 +100,20 @@ def search(
         second = open_pair_scorer(rerank, kind=rerank_as, precision=precision, language=language)
     if fusing is not None and (like or unlike):
         raise UserError("--with and --feedback", "are for a query, not for --like")
+    if index is not None and "://" in index:
+        if data or split or longer or late_chunks:
+            flags = "--data, --split, --long-inputs and --late-chunks"
+            raise UserError(flags, "are settled where an engine searches", cure="Leave them out")
+        if fusing is not None or like or unlike:
+            flags = "--with, --feedback, --like and --unlike"
+            raise UserError(
+                flags, "are for a corpus of files, not for an engine", got=index, cure="Give --data"
+            )
+        from embedtrain.workflows.load.search import EngineSearcher
+
+        with EngineSearcher(model, index, instruction, precision, second, depth) as engine:
+            _answer(query, engine.num_documents, lambda line: print_hits(engine.search(line, top)))
+        return
     searcher = Searcher(
         model,
         data,
@@ -113,12 +129,18 @@ def search(
     )
     if like or unlike:
         print_hits(searcher.search_sets(like or [], unlike or [], top))
-    elif query is not None:
-        print_hits(searcher.search(query, top))
-    else:
-        typer.echo(f"{len(searcher.texts):,} documents. Empty line ends.", err=True)
-        while (line := _ask()).strip():
-            print_hits(searcher.search(line, top))
+        return
+    _answer(query, len(searcher.texts), lambda line: print_hits(searcher.search(line, top)))
+
+
+def _answer(query: str | None, num_documents: int, show: Callable[[str], None]) -> None:
+    """Answer the query, or those that are typed."""
+    if query is not None:
+        show(query)
+        return
+    typer.echo(f"{num_documents:,} documents. Empty line ends.", err=True)
+    while (line := _ask()).strip():
+        show(line)
 
 
 def _ask() -> str:

@@ -14,6 +14,9 @@ PairScoring = Literal["classifier", "yes_no"]
 """``classifier``: the head that the backbone's family has for classes, with one output. ``yes_no``: a language model's
 log-odds of two answers behind the pair."""
 
+QUERY_SHARE = 0.75
+"""Of the tokens of a pair, for models whose folder says nothing of queries."""
+
 
 def named_instruction(known: Mapping[str, Prompts], name: str) -> Prompts:
     """Return what an instruction puts before texts.

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt
 
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.section import Count, Section
@@ -41,8 +41,19 @@ class SparseContract(Section):
     """Keep only so many entries of a query, the largest; null keeps all."""
     document_top_k: Count | None = None
     """Keep only so many entries of a document, the largest; null keeps all."""
+    unused_entries: NonNegativeInt = 0
+    """Entries beyond the tokenizer, which stand for no word and are always 0: matrices are often filled up."""
     long_inputs: LongInputs | None = Field(default=None, exclude_if=lambda value: value is None)
     """How positions go on behind those that the model was trained on, where they do."""
+
+    @property
+    def is_portable(self) -> bool:
+        """Whether sentence-transformers can express it: it computes the same vectors."""
+        if self.static_queries and self.unused_entries:
+            return False  # readers give queries as many entries as the tokenizer has tokens
+        positions = self.long_inputs is not None and not self.long_inputs.in_weights
+        own = self.head != "vocabulary" or self.echo or self.pooled_tokens != "all" or positions
+        return not own and self.query_top_k == self.document_top_k
 
     def prompt(self, side: Side) -> str:
         """Return the text put before every text of ``side``."""

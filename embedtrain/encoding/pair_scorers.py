@@ -4,7 +4,6 @@ Each kind is a class in a file of its own; here it is found out which one a fold
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -15,6 +14,7 @@ from embedtrain.encoding.encoder_pairs import EncoderPairs
 from embedtrain.encoding.language.answers import AnswerLikelihood, Attributed
 from embedtrain.encoding.language.endpoint import is_endpoint
 from embedtrain.encoding.language.endpoint_scorers import open_endpoint
+from embedtrain.encoding.language.first_word import FirstWord
 from embedtrain.encoding.language.graded import Graded
 from embedtrain.encoding.language.likelihood import Likelihood
 from embedtrain.encoding.language.listwise import Listwise
@@ -23,9 +23,10 @@ from embedtrain.encoding.language.yes_no import YesNo
 from embedtrain.encoding.pair_work import PairWork, ScorerKind
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.fetching import fetch
-from embedtrain.models.backbone.folder_files import BackboneFile, ModulesFile, read_form
+from embedtrain.models.backbone.folder_files import BackboneFile, read_form
 from embedtrain.models.cross_encoder.resolving import is_cross_encoder
 from embedtrain.models.dense.layout import CONTRACT_FILE
+from embedtrain.models.language.encoder_decoder import EncoderDecoder, is_encoder_decoder
 from embedtrain.models.language.model import GGUF, LanguageModel, is_language_model
 from embedtrain.precision import Chosen, Precision
 
@@ -71,8 +72,7 @@ def detect_kind(path: str) -> ScorerKind:
     """Tell what a model folder or Hub id is by the architecture that its config names.
 
     Raises:
-        UserError: If it is a language model that says nothing of pooling, or scores by its answers: its mean state is no
-            embedding.
+        UserError: If it is a language model that says nothing of pooling: its mean state is no embedding.
     """
     if path.endswith(GGUF) or is_endpoint(path):
         raise _unsaid(path, GGUF if path.endswith(GGUF) else "an address")
@@ -82,21 +82,10 @@ def detect_kind(path: str) -> ScorerKind:
     names = read_form(folder / "config.json", BackboneFile, optional=True).architectures or []
     if any(name.endswith("ForSequenceClassification") for name in names):
         return "cross_encoder"
-    _refuse_answers(path, folder / "modules.json")
     pooled = any((folder / name).is_file() for name in SAYS_POOLING)
-    if not pooled and is_language_model(names):
+    if not pooled and (is_language_model(names) or is_encoder_decoder(names)):
         raise _unsaid(path, names[0])
     return "encoder"
-
-
-def _refuse_answers(path: str, modules: Path) -> None:
-    """Refuse a language model whose modules score by its answers: as an encoder it would embed."""
-    kinds = [one.kind for one in read_form(modules, ModulesFile).root] if modules.is_file() else []
-    if "LogitScore" in kinds:
-        raise UserError(
-            path, "is a language model that scores by its answers, in a form of sentence-transformers alone",
-            got="LogitScore", cure="Say --as yes_no, and --template, --yes and --no as its makers do",
-        )  # fmt: skip
 
 
 def _unsaid(path: str, name: str) -> UserError:
@@ -140,6 +129,10 @@ def open_pair_scorer(
         return open_endpoint(path, kind, settings)
     found = kind or detect_kind(path)
     settings.refuse_unused(found)
+    if found == "yes_no" and not path.endswith(GGUF):
+        config = read_form(fetch(path) / "config.json", BackboneFile, optional=True)
+        if is_encoder_decoder(config.architectures):
+            return FirstWord(EncoderDecoder(path, precision=precision), settings)
     if found in LANGUAGE_SCORERS:
         model = LanguageModel(path, precision=precision)
         asked: PairScorer = LANGUAGE_SCORERS[found](model, settings)

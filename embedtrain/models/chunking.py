@@ -5,7 +5,7 @@ a time and put back in order. With ``rematerialize`` a chunk keeps no activation
 it again (``torch.utils.checkpoint``, dropout replayed). That is gradient caching in one graph with one
 backward, for any objective, and it is exact under every parallel strategy. Two things make it cheaper than
 encoding twice: the last chunk keeps its activations (its backward pass comes first, so the peak stays
-that of one chunk), and the others recall what is dear to compute (:mod:`embedtrain.models.recall`).
+that of one chunk), and the first few recall what is dear to compute (:mod:`embedtrain.models.recall`).
 """
 
 from collections.abc import Callable
@@ -19,12 +19,14 @@ from torch.utils.checkpoint import checkpoint, noop_context_fn
 
 from embedtrain.errors import UserError
 from embedtrain.memory import Heap, is_out_of_memory, sweep
-from embedtrain.models.recall import recall_contexts
+from embedtrain.models.recall import MOST_CHUNKS, recall_contexts
 from embedtrain.packed import Texts, upload
 from embedtrain.progress import console
 from embedtrain.types import TokenEmbeddings
 
 Encoded = TypeVar("Encoded")
+SWEPT_TOKENS = 1024
+"""Of a chunk; smaller ones leave too little behind for it to be given back."""
 _heap = Heap(period=3)  # one of the process: a corpus comes in many calls
 
 
@@ -39,7 +41,7 @@ class Execution:
             first. The last chunk never needs it.
         agree: From this process's number of chunks to the number that all processes run. Where weights are
             sharded, each chunk fetches them from the others, so all must run as many.
-        recall: Keep a little of each chunk that is encoded again (:mod:`embedtrain.models.recall`). False where
+        recall: Keep a little of some chunks that are encoded again (:mod:`embedtrain.models.recall`). False where
             layers are compiled: what they compute inside cannot be kept.
     """
 
@@ -53,6 +55,10 @@ class Execution:
         if not torch.is_grad_enabled():
             return 0
         return min(round(self.rematerialize * num_chunks), num_chunks - 1)
+
+    def num_recalled(self, num_recomputed: int) -> int:
+        """Return how many of the chunks that are encoded again, from the first, keep a little for that."""
+        return min(num_recomputed, MOST_CHUNKS) if self.recall else 0
 
 
 def plan_chunks(
@@ -168,14 +174,20 @@ def _run(
         return _run_within_memory(encode, texts, execution, padded=padded, least=least)
     chunks, idle = plan_together(texts.sizes, execution, padded=padded, least=least)
     again = execution.num_recomputed(len(chunks))
+    in_heap = texts.ids.device.type == "cpu"
+
+    def encode_swept(chunk: Texts) -> Encoded:
+        # What chunks leave till the backward pass, however small, lies in the room of large blocks, which then fit nowhere.
+        if in_heap and len(chunk.ids) >= SWEPT_TOKENS:
+            _heap.step_done()
+        return encode(chunk)
+
     parts: list[Encoded] = []
     for number, rows in enumerate(chunks, 1):
         chunk = texts.select(rows)
         if number <= again:
-            again_later = computed_again(
-                encode, chunk, on_device=chunk.ids, recall=execution.recall
-            )
-            parts.append(again_later)
+            recall = number <= execution.num_recalled(again)
+            parts.append(computed_again(encode_swept, chunk, on_device=chunk.ids, recall=recall))
         else:
             parts.append(encode(chunk))
     for _ in range(idle):

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from embedtrain.errors import UserError
 from embedtrain.models.backbone.files import read_projection, write_projection
 
 FINAL_NORMS = ("final_norm", "norm", "ln_f", "final_layer_norm")
@@ -30,6 +31,21 @@ def exit_states(
     norm = final_norm(backbone)
     states = [output.hidden_states[layer] for layer in layers]
     return torch.cat([*(state if norm is None else norm(state) for state in states), last], dim=-1)
+
+
+def check_exits(layers: Sequence[int], total: int) -> None:
+    """Refuse an exit that is the last layer, or none.
+
+    Raises:
+        UserError: Naming it.
+    """
+    if layers and layers[-1] >= total:
+        raise UserError(
+            "model.exits",
+            f"must lie below the last of the {total} layers",
+            got=layers[-1],
+            cure="The last layer is always trained: leave it out",
+        )
 
 
 def final_norm(backbone: Any) -> nn.Module | None:  # noqa: ANN401 - transformers is untyped

@@ -3,12 +3,15 @@
 Encoding a chunk again in the backward pass repeats every product. Linear layers that narrow earn their
 place in memory: the second one of a feed-forward block does a third of the multiplications of a transformer
 layer and leaves one vector of the model's width per token. Their results are kept in the first pass and
-recalled in the second: the same bits, without the product. Everything else is computed again.
+recalled in the second: the same bits, without the product. Everything else is computed again. All that chunks keep
+lies there at once when the backward pass begins, so only the first :data:`MOST_CHUNKS` keep any: whatever the batch,
+that is about half of what a chunk takes while its layers are gone back through.
 
 This is selective activation checkpointing on torch functions. torch's own works on dispatched operators,
 which are so many here (views of small groups) that asking about each costs what recalling saves.
 """
 
+import mmap
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -18,6 +21,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
+
+MOST_CHUNKS = 8
+"""A transformer's layer keeps about sixteen vectors of its width of a token, and one of them here."""
+OWN_PAGES = 1 << 20
+"""Bytes from which a kept result gets pages of its own."""
 
 
 def recall_contexts() -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
@@ -57,8 +65,23 @@ class _Narrowing(TorchFunctionMode):
         # Both passes use the same function, because checkpoint compares what they save.
         result: Tensor = _KnownLinear.apply(*args, *[None] * (3 - len(args)), known)  # type: ignore[no-untyped-call]
         if not self.recall:
-            self.kept.append(result.detach())
+            self.kept.append(_set_aside(result.detach()))
         return result
+
+
+def _set_aside(values: Tensor) -> Tensor:
+    """Copy what a CPU keeps out of the heap: among blocks that live for a layer it leaves gaps that nothing fits.
+
+    Raises:
+        MemoryError: If the system has no more pages.
+    """
+    if values.device.type != "cpu" or values.nbytes < OWN_PAGES:
+        return values
+    try:
+        pages = mmap.mmap(-1, values.nbytes)
+    except OSError as error:
+        raise MemoryError(str(error)) from error
+    return torch.frombuffer(pages, dtype=values.dtype).view(values.shape).copy_(values)
 
 
 class _KnownLinear(torch.autograd.Function):

@@ -49,6 +49,11 @@ class Objective(Section, ABC):
         return min(asked, default=None)
 
     @property
+    def target_entries(self) -> tuple[int | None, int | None] | None:
+        """How many entries queries and documents are to have on average, where what they cost follows a target."""
+        return next((one for i in self.inner_objectives if (one := i.target_entries)), None)
+
+    @property
     def needs_words(self) -> bool:
         """Whether it needs vectors of words, none of whose weights is below 0 (``model.kind: sparse``)."""
         return any(inner.needs_words for inner in self.inner_objectives)

@@ -1,7 +1,7 @@
 r"""Multi-exit: an objective at several layers of one model, 2D Matryoshka among them."""
 
 import math
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from embedtrain.errors import UserError
 from embedtrain.objectives.base import Objective
-from embedtrain.ops.groups import group_columns
+from embedtrain.ops.groups import group_columns, mean_divergence, score_groups
 from embedtrain.packed import upload
 from embedtrain.section import Count
 from embedtrain.types import ObjectiveOutput, RetrievalOutputs
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class MultiExit(Objective):
-    r"""Train the vectors of several layers (``model.exits``), so that the model may be cut off at each.
+    r"""Train the vectors, or the scores of pairs, of several layers (``model.exits``), so that the model may be cut off at each.
 
     $$\mathcal{L} = \mathcal{L}_\mathrm{inner}(N) + \frac{\lambda}{|S|} \sum_{n \in S} w_n\,
     \mathcal{L}_\mathrm{inner}(n) + \frac{\gamma\, t}{|S|} \sum_{n \in S}
@@ -29,7 +29,8 @@ class MultiExit(Objective):
 
     N is the last layer and S the exits of this step. The divergence compares the coordinates of one vector, not
     the texts of a batch; it is averaged over queries and over the documents that each query brought, and no
-    gradient flows to the last layer. Two known methods:
+    gradient flows to the last layer. Of a cross-encoder it compares the scores of the documents that a query brought. Two
+    known methods:
 
     - 2D Matryoshka: ``inner: {name: matryoshka, ...}``. With ``num_sampled: 1`` here and there a step trains
       last and one earlier layer, each at the full and at one shorter size.
@@ -42,6 +43,7 @@ class MultiExit(Objective):
 
     name: Literal["multi_exit"] = "multi_exit"
     uses_exits: ClassVar[bool] = True
+    pair_defaults: ClassVar[dict[str, Any]] = {"alignment_temperature": 1.0}
     inner: "AnyObjective"
     """What every exit is trained on."""
     exit_weight: PositiveFloat = 1.0
@@ -56,7 +58,12 @@ class MultiExit(Objective):
     alignment: NonNegativeFloat = 1.0
     """Gamma: the pull of the exits' vectors towards the last layer's; 0 is none."""
     alignment_temperature: PositiveFloat = 0.3
-    """t."""
+    """t; 1 by default for a cross-encoder, whose scores are log-odds."""
+
+    @property
+    def uses_pairs(self) -> bool:
+        """Where the inner objective does."""
+        return self.inner.uses_pairs
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         if not outputs.exits:
@@ -102,6 +109,11 @@ class MultiExit(Objective):
         return 1 / layer if self.layer_weights == "inverse" else 1.0
 
     def _divergence(self, part: RetrievalOutputs, last: RetrievalOutputs) -> Float[Tensor, ""]:
+        if part.pair_scores is not None:
+            given, wanted = score_groups(part), score_groups(last).scores.detach()
+            temperature = self.alignment_temperature
+            scores = given.scores / temperature, wanted / temperature
+            return mean_divergence(*scores, given.mask) * temperature
         found = group_columns(part.relevance.on_host.owners, len(part.query))
         columns = upload(found, part.relevance.owners.device)
         mask, rows = columns >= 0, columns.clamp_min(0)

@@ -12,6 +12,9 @@ from embedtrain.ops.exponentials import only_where
 from embedtrain.ops.groups import Groups, score_groups, teacher_groups
 from embedtrain.types import ObjectiveOutput, RetrievalOutputs
 
+LAMBDA_SHARES = {"lambda_rank": (0.0, 1.0), "ndcg_loss2": (1.0, 0.0), "ndcg_loss2pp": (10.0, 1.0)}
+"""How much the weights of NDCG-Loss2 and of LambdaRank count."""
+
 
 class RankNet(Objective):
     r"""Order each query's documents as the teacher does; how far apart it puts them does not matter.
@@ -22,9 +25,9 @@ class RankNet(Objective):
     Pairs that the teacher scores alike are left out, and a query without a pair costs 0. ``uniform``: all weights
     are 1 (RankNet). ``ndcg``: $w_{ab}$ is how much nDCG would lose if a and b swapped the ranks that the
     student gives them, the documents' gains being their teacher scores moved into [0, 1] (LambdaRank).
-    ``ndcg_loss2pp``: the teacher's scores are graded labels y with gains $2^y - 1$, and $w_{ab}$ adds to LambdaRank's
-    weight ten times that of NDCG-Loss2, which looks at the distance of both ranks alone; the sum is then divided by
-    the number of pairs, not by their weights (LambdaLoss). ``mrr``: $w_{ab} = |1/r_a - 1/r_b|$ of the student's ranks,
+    With the next three the teacher's scores are graded labels y with gains $2^y - 1$, and the sum is divided by the number
+    of pairs, not by their weights (LambdaLoss). ``lambda_rank``: as ``ndcg``, of these gains. ``ndcg_loss2``: $w_{ab}$
+    looks at the distance of both ranks alone. ``ndcg_loss2pp``: ten times the latter and once the former. ``mrr``: $w_{ab} = |1/r_a - 1/r_b|$ of the student's ranks,
     divided likewise (UDR's loss over demonstrations). Where rows have no teacher scores, positives come before
     negatives.
 
@@ -37,8 +40,11 @@ class RankNet(Objective):
     name: Literal["rank_net"] = "rank_net"
     temperature: PositiveFloat = 0.05
     """Divides the student's scores. A temperature that the model learns takes its place."""
-    weights: Literal["uniform", "ndcg", "ndcg_loss2pp", "mrr"] = "uniform"
-    """Which pairs matter: all alike, or those at the top most; ``ndcg_loss2pp`` is for graded labels."""
+    weights: Literal["uniform", "ndcg", "lambda_rank", "ndcg_loss2", "ndcg_loss2pp", "mrr"] = (
+        "uniform"
+    )
+    """Which pairs matter: all alike, or those at the top most; ``lambda_rank``, ``ndcg_loss2`` and ``ndcg_loss2pp`` are
+    for graded labels."""
 
     @property
     def uses_pairs(self) -> bool:
@@ -57,12 +63,12 @@ class RankNet(Objective):
         weights = preferred.to(groups.scores.dtype)
         if self.weights == "ndcg":
             weights = weights * swap_losses(groups, teacher)
-        elif self.weights == "ndcg_loss2pp":
-            weights = weights * lambda_weights(groups, teacher)
+        elif self.weights in LAMBDA_SHARES:
+            weights = weights * lambda_weights(groups, teacher, *LAMBDA_SHARES[self.weights])
         elif self.weights == "mrr":
             weights = weights * reciprocal_differences(groups)
         differences = (groups.scores[:, :, None] - groups.scores[:, None]) / temperature
-        counted = preferred if self.weights in ("ndcg_loss2pp", "mrr") else weights
+        counted = preferred if self.weights in (*LAMBDA_SHARES, "mrr") else weights
         total = counted.sum((1, 2))
         losses = (weights * F.softplus(-differences)).sum((1, 2))
         losses = losses / total.masked_fill(total == 0, 1.0)
@@ -86,8 +92,8 @@ def swap_losses(groups: Groups, teacher: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def lambda_weights(groups: Groups, labels: Tensor) -> Tensor:
-    """Return LambdaLoss's weights of pairs: ten times those of NDCG-Loss2 and LambdaRank's, of nDCG each.
+def lambda_weights(groups: Groups, labels: Tensor, by_distance: float, by_swap: float) -> Tensor:
+    """Return LambdaLoss's weights of pairs: so many times those of NDCG-Loss2 and of LambdaRank, of nDCG each.
 
     Labels below 0, which are no grades, are moved up until the lowest of a query is 0.
     """
@@ -98,7 +104,7 @@ def lambda_weights(groups: Groups, labels: Tensor) -> Tensor:
     apart = (ranks[:, :, None] - ranks[:, None]).abs()
     distance = discounts[(apart - 1).clamp_min(0)] - discounts[apart]
     gained = _gain_differences(gains, discounts[:-1]).abs()
-    return gained * (10 * distance + swapped)
+    return gained * (by_distance * distance + by_swap * swapped)
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from torch import Tensor
 from embedtrain.objectives.base import Objective
 from embedtrain.ops.similarity import single_vectors
 from embedtrain.ops.word_activity import word_activity
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 from embedtrain.types import ObjectiveOutput, RetrievalOutputs, WordActivity
 
 if TYPE_CHECKING:
@@ -36,9 +36,18 @@ class Penalty(Section):
     kind: Literal["flops", "l1", "df_flops"] = "flops"
     weight: NonNegativeFloat = 0.0
     r"""$\lambda$. It goes with the size of the inner loss: about 1e-3 beside a softmax, 0.1 to 1 beside MarginMSE."""
+    target: Count | None = None
+    """Entries that a text is to have on average: the weight is where training starts, and follows the target from there,
+    by 1 % at a step at most. The weight it has found lies in the checkpoint."""
     more_than: NonNegativeInt = 0
     """Texts with at most so many entries are left alone: they count as empty ones (Geng et al. (2025), the l0 mask,
     https://arxiv.org/abs/2504.14839)."""
+
+    @model_validator(mode="after")
+    def _target_can_be_met(self) -> "Penalty":
+        if self.target is not None and (not self.weight or self.more_than):
+            raise ValueError("target needs a weight to start from, and more_than: 0")
+        return self
 
 
 class Sparsity(Objective):
@@ -77,6 +86,12 @@ class Sparsity(Objective):
         return self.query.more_than if asked else None
 
     @property
+    def target_entries(self) -> tuple[int | None, int | None] | None:
+        """Those of both sides, where either has one."""
+        targets = self.query.target, self.document.target
+        return targets if any(targets) else None
+
+    @property
     def needs_words(self) -> bool:
         """Always."""
         return True
@@ -88,13 +103,17 @@ class Sparsity(Objective):
         )
         query = outputs.query_words or word_activity(queries, self.query.more_than)
         document = word_activity(documents, self.document.more_than)
+        factors = outputs.price_factors
+        asked, given = (1.0, 1.0) if factors is None else factors.unbind()
         price = (
-            self.query.weight * penalty(self.query, query)
-            + self.document.weight * penalty(self.document, document)
+            asked * self.query.weight * penalty(self.query, query)
+            + given * self.document.weight * penalty(self.document, document)
             + self.joint_weight * (query.mean * document.mean).sum()
         )
         ramp = self.ramp(outputs.progress)
         metrics = result.metrics | {"sparsity_loss": ramp * price.detach()}
+        if factors is not None:
+            metrics |= {"query_price": factors[0], "document_price": factors[1]}
         return ObjectiveOutput(result.loss + ramp * price, metrics)
 
     def ramp(self, progress: float | None) -> float:

@@ -13,6 +13,8 @@ def vocabulary_max(
     lengths: Int64[Tensor, " texts"],
     weight: Float[Tensor, "vocabulary dim"],
     bias: Float[Tensor, " vocabulary"] | None = None,
+    *,
+    few_gradients: bool = False,
 ) -> Float[Tensor, "texts vocabulary"]:
     r"""For each text and vocabulary entry, the largest logit over the tokens of the text.
 
@@ -21,14 +23,15 @@ def vocabulary_max(
     Texts lie end to end, and lengths on the CPU if nobody is to wait for a device: leave out beforehand the tokens that must not take part (padding, ``[CLS]``).
     A text without tokens gets zeros and no gradient. Ties go to the first token. Logits are float32
     (float64 for float64 inputs). The logits of single tokens are never stored, only the winner of
-    each text and entry, which alone gets the gradient.
+    each text and entry, which alone gets the gradient. With ``few_gradients`` the backward pass looks for entries whose
+    gradient is not 0, as few are behind a ReLU, and follows these alone.
 
     Source: Xiao et al. (2023), https://arxiv.org/abs/2305.02564.
     """
     with torch.autocast(hidden.device.type, enabled=False):
         lengths = lengths.cpu()
         filled = lengths > 0
-        values, _ = token_maximum(weight, hidden, lengths[filled])
+        values, _ = token_maximum(weight, hidden, lengths[filled], few_gradients=few_gradients)
         logits = values.T if bias is None else values.T + bias
         if bool(filled.all()):
             return logits

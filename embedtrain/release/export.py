@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,24 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embedtrain.contract.long_inputs import LongInputs
-from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
 from embedtrain.files import appearing_folder, write_file
 from embedtrain.locks import owns
+from embedtrain.models.backbone.loading import preferred_device
 from embedtrain.models.build import load_model, save_model
 from embedtrain.models.cross_encoder.encoder import CrossEncoderModel
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.edits.lengthen import lengthen_weights
-from embedtrain.models.edits.shrink import shrink
+from embedtrain.models.edits.shrink import shrink, shrink_reranker
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.pretraining.folder import save_decoder, save_masked_autoencoder
+from embedtrain.models.sparse.build import load_sparse
 from embedtrain.models.text_model import TextModel
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.run_folder import RunFolder, load_pretrained, load_trained, open_run
 from embedtrain.release.cards.changes import change_card, describe_changes
 from embedtrain.release.cards.pretraining import render_pretrain_card
 from embedtrain.release.pair_scores import verify_scores
-from embedtrain.release.reload import as_arrays
+from embedtrain.release.reload import probe_vectors
 from embedtrain.types import Side
 
 PROBES = (
@@ -54,6 +55,7 @@ def export(
     dim: int | None = None,
     instruction: str | None = None,
     long_inputs: LongInputs | None = None,
+    sparse: bool = False,
 ) -> Path:
     """Export a run's best model, or re-export a model folder.
 
@@ -64,6 +66,7 @@ def export(
         layer: End the model at this layer, counted from 1.
         dim: Keep the first dimensions only.
         instruction: Put the prompts of this one of the model's in the place of the usual ones.
+        sparse: Take a masked-language model that says nothing of its use as a sparse model (SPLADE).
         long_inputs: Write positions for longer texts into weights and config, for texts of any length.
 
     Raises:
@@ -79,19 +82,38 @@ def export(
         if not changes:
             return export_pretrained(run, recipe, Path(output), overwrite=overwrite)
         source, recipe = str(run.model), None
-    model = load_model(str(source)) if recipe is None else load_trained(run, recipe)
+    if sparse:
+        model: TextModel = load_sparse(str(source), preferred_device("auto"))
+    else:
+        model = load_model(str(source)) if recipe is None else load_trained(run, recipe)
     if changes:
-        if not isinstance(model, TextEncoder):
-            raise UserError(
-                source, "is a cross-encoder, which is exported as it is", got=changes[0],
-                cure="Leave --layer, --dim, --instruction and --long-inputs out",
-            )  # fmt: skip
-        if layer is not None or dim is not None or instruction is not None:
-            model = shrink(model, layer=layer, dim=dim)
-            model.contract = model.contract.under(instruction)
-        lengthen_weights(model, long_inputs)
+        model = _changed(model, source, changes, layer, dim, instruction)
+        if isinstance(model, TextEncoder):
+            lengthen_weights(model, long_inputs)
         card = card and change_card(card, changes)
     return write_model(model, Path(output), card=card, overwrite=overwrite)
+
+
+def _changed(
+    model: TextModel,
+    source: object,
+    changes: Sequence[str],
+    layer: int | None,
+    dim: int | None,
+    instruction: str | None,
+) -> TextModel:
+    if isinstance(model, CrossEncoderModel):
+        if layer is None or len(changes) > 1:
+            raise UserError(
+                source, "is a cross-encoder, which can end at a layer and no more", got=changes[-1],
+                cure="Leave --dim, --instruction and --long-inputs out",
+            )  # fmt: skip
+        return shrink_reranker(model, layer)
+    assert isinstance(model, TextEncoder)
+    if layer is not None or dim is not None or instruction is not None:
+        model = shrink(model, layer=layer, dim=dim)
+        model.contract = model.contract.under(instruction)
+    return model
 
 
 def card_of(folder: Path) -> str | None:
@@ -166,7 +188,7 @@ def verify(model: TextModel, folder: Path) -> None:
     if isinstance(model, DenseEncoder) and model.contract.document_model:
         sides = ("query",)  # documents belong to another folder
     probes = _short_probes(model)
-    ours = {side: as_arrays(encode_texts(model, probes, side, precision="fp32")) for side in sides}
+    ours = {side: probe_vectors(model, probes, side) for side in sides}
     with tempfile.TemporaryDirectory() as scratch:
         result = Path(scratch) / "vectors.npz"
         done = reload_elsewhere(folder, result, json.dumps(probes))

@@ -9,16 +9,22 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from embedtrain.contract.pair_contract import PairContract
+from embedtrain.encoding.texts import encode_texts
+from embedtrain.models.backbone.folder_files import SettingsFile, read_form
+from embedtrain.models.build import load_encoder
 from embedtrain.models.chunking import Execution
 from embedtrain.models.cross_encoder.build import load_cross_encoder
 from embedtrain.models.cross_encoder.resolving import is_cross_encoder
 from embedtrain.models.dense.layout import is_own_layout, read_contract
+from embedtrain.models.encoder import TextEncoder
+from embedtrain.models.sparse.layout import KIND as SPARSE
 from embedtrain.sparse_vectors import SparseVectors
 from embedtrain.types import Side, TokenVectors
 
@@ -29,13 +35,11 @@ def main(folder: str, result: str) -> None:
     if is_cross_encoder(Path(folder)):
         np.savez(Path(result), allow_pickle=False, scores=_scores(folder, texts))
         return
-    settings = Path(folder) / "config_sentence_transformers.json"
-    late = settings.is_file() and "ColBERT" in settings.read_text(encoding="utf-8")
     own = not (Path(folder) / "modules.json").is_file() or is_own_layout(Path(folder))
     if own or importlib.util.find_spec("sentence_transformers") is None:
         vectors = _with_embedtrain(folder, texts)
     else:
-        vectors = _with_sentence_transformers(folder, texts, late=late)
+        vectors = _with_sentence_transformers(folder, texts)
     named = {
         f"{side}{number}": array
         for side, arrays in zip(("query", "document"), vectors, strict=True)
@@ -55,9 +59,14 @@ def as_arrays(
     return [vectors.values] if vectors.cls is None else [vectors.values, vectors.cls]
 
 
-def _scores(folder: str, pairs: Sequence[Sequence[str]]) -> np.ndarray:
-    import torch
+def probe_vectors(
+    model: TextEncoder, texts: Sequence[str], side: Side
+) -> list[NDArray[np.float32]]:
+    """Return the vectors of a few texts, a sparse model's with all their zeros."""
+    return as_arrays(encode_texts(model, texts, side, precision="fp32"))
 
+
+def _scores(folder: str, pairs: Sequence[Sequence[str]]) -> np.ndarray:
     contract = read_contract(Path(folder), PairContract)
     known = importlib.util.find_spec("sentence_transformers") is not None
     if known and contract is not None and (contract.template is None or contract.answers):
@@ -72,12 +81,16 @@ def _scores(folder: str, pairs: Sequence[Sequence[str]]) -> np.ndarray:
         return model.values(joined, Execution()).cpu().double().numpy()
 
 
-def _with_sentence_transformers(
-    folder: str, texts: Sequence[str], *, late: bool
-) -> list[list[np.ndarray]]:
+def _with_sentence_transformers(folder: str, texts: Sequence[str]) -> list[list[np.ndarray]]:
     import sentence_transformers
 
-    model: Any
+    path = Path(folder) / "config_sentence_transformers.json"
+    kind, model = read_form(path, SettingsFile, optional=True).model_type, cast("Any", None)
+    late = kind == "ColBERT"
+    if kind == SPARSE:
+        model = sentence_transformers.SparseEncoder(folder, device="cpu")
+        sides = model.encode_query(texts), model.encode_document(texts)
+        return [[side.to_dense().numpy()] for side in sides]
     if late:
         from sentence_transformers.multi_vector_encoder import MultiVectorEncoder
 
@@ -90,12 +103,9 @@ def _with_sentence_transformers(
 
 
 def _with_embedtrain(folder: str, texts: Sequence[str]) -> list[list[np.ndarray]]:
-    from embedtrain.encoding.texts import encode_texts
-    from embedtrain.models.build import load_encoder
-
     model = load_encoder(folder, packing="padded")
     sides: tuple[Side, Side] = ("query", "document")
-    return [as_arrays(encode_texts(model, texts, side, precision="fp32")) for side in sides]
+    return [probe_vectors(model, texts, side) for side in sides]
 
 
 if __name__ == "__main__":

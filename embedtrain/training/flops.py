@@ -21,6 +21,7 @@ from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.flops import BackboneWork, Passes, Sight, count_backbone, count_linear
 from embedtrain.models.late_interaction.encoder import LateInteractionEncoder
 from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoder
+from embedtrain.models.sparse.encoder import SparseEncoder
 from embedtrain.models.text_model import TextModel
 from embedtrain.objectives.base import Objective
 from embedtrain.objectives.info_nce import InfoNCE
@@ -89,6 +90,7 @@ class EncoderWork:
         chunks = plan_chunks(lengths, execution.chunk_tokens, padded=not packed, least=least)
         with torch.enable_grad():
             again = execution.num_recomputed(len(chunks))
+        recalled = execution.num_recalled(again)
         shown = [self._shown(own[rows], packed=packed) for rows in chunks]
         tokens = sum(int(part.sum()) for part in shown)
         operations = computed = None
@@ -97,7 +99,7 @@ class EncoderWork:
             for number, (part, rows) in enumerate(zip(shown, chunks, strict=True)):
                 # The head is given tokens without the padding.
                 passes = self.backbone.count(part, dense=not packed) + self._head(own[rows])
-                known = passes.recalled if execution.recall else 0
+                known = passes.recalled if number < recalled else 0
                 computed += passes.total + (passes.forward - known) * (number < again)
         return StepWork(len(lengths), int(own.sum()), tokens, operations, computed)
 
@@ -148,6 +150,9 @@ def _encoder_work(model: TextModel) -> EncoderWork:
     """Return what the parts of an encoder take; of a kind of dense head without a count, tokens alone."""
     backbone = count_backbone(model.backbone)
     fills = model.device.type == "cpu" and not isinstance(model.backbone, WordTable)
+    if isinstance(model, SparseEncoder):
+        # Its head multiplies every token forward, and backward the winners alone: no linear layer's count.
+        return EncoderWork(None, per_text=NOTHING, fills=fills)
     if isinstance(model, DenseEncoder):
         counted = {model.backbone, model.projection, model.pair_classifier}
         if set(model.children()) - counted or model.contract.prepend or model.contract.echo:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,9 @@ from embedtrain.objectives.base import Objective
 from embedtrain.objectives.own import check_output
 from embedtrain.ops.row_blocks import candidate_masks
 from embedtrain.ops.similarity import all_scores, take, widen
-from embedtrain.training.pair_figures import pair_figures
+from embedtrain.progress import console
+from embedtrain.training.pair_figures import LONG, SameScores, pair_figures
+from embedtrain.training.prices import Prices
 from embedtrain.training.ranks.gather import gather_outputs
 from embedtrain.training.ranks.means import mean_columns
 from embedtrain.training.ranks.processes import own_shard
@@ -29,6 +32,8 @@ from embedtrain.types import (
     TokenEmbeddings,
 )
 
+PRICES = "prices"
+"""Where a checkpoint keeps them."""
 Guide = Callable[[RetrievalOutputs], GuideEmbeddings]
 """What another model makes of a batch; :mod:`embedtrain.training.guide`."""
 Frozen = Callable[[DenseEncoder, RetrievalBatch, Execution], RetrievalOutputs]
@@ -56,7 +61,9 @@ class RetrievalModule(TrainedModule):
     ) -> None:
         super().__init__(model, config, num_steps)
         self.objectives = objectives
+        self.prices = Prices(objectives)
         self.batch_sizes = batch_sizes
+        self._same = SameScores()
         self.guide = guide
         self.frozen = frozen
 
@@ -72,6 +79,7 @@ class RetrievalModule(TrainedModule):
             assert isinstance(outputs.query, Tensor)
             words = mean_columns(outputs.query, objective.counts_query_words)
             outputs = replace(outputs, query_words=words)
+        outputs = self.prices.priced(outputs, self._place(batch))
         if self.guide is not None:
             outputs = replace(outputs, guide=self.guide(outputs))
         # Outside of autocast: scores at a low temperature need float32, bf16 logits give gradients far off.
@@ -92,7 +100,25 @@ class RetrievalModule(TrainedModule):
 
     def objective_of(self, batch: RetrievalBatch) -> Objective:
         """Return what a batch is trained on."""
-        return self.objectives[batch.source if len(self.objectives) > 1 else 0]
+        return self.objectives[self._place(batch)]
+
+    def _place(self, batch: RetrievalBatch) -> int:
+        return batch.source if len(self.objectives) > 1 else 0
+
+    def on_train_batch_end(self, *arguments: object) -> None:
+        """Let prices follow their targets."""
+        super().on_train_batch_end(*arguments)
+        self.prices.step_done()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the prices."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[PRICES] = self.prices.state()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on from the prices."""
+        if PRICES in checkpoint:  # older ones have none
+            self.prices.load(checkpoint[PRICES])
 
     def _encode(self, batch: RetrievalBatch) -> RetrievalOutputs:
         with self.computing():
@@ -108,6 +134,8 @@ class RetrievalModule(TrainedModule):
         if outputs.reads_pairs:
             figures = {} if outputs.pair_scores is None else pair_figures(outputs)
             self.log_figures(loss, metrics | figures)
+            if figures:
+                self._tell_same_scores(self.logged["train/score_std"])
             return
         outputs = outputs.at_exit(-1).changed(widen, widen)
         query = outputs.query
@@ -120,6 +148,13 @@ class RetrievalModule(TrainedModule):
         if isinstance(self.model, SparseEncoder):
             further |= sparse_figures(outputs)
         self.log_figures(loss, metrics | further)
+
+    def _tell_same_scores(self, spread: float) -> None:
+        if self._same.seen(spread, self.trainer.global_step) and own_shard().is_first:
+            console.print(
+                f"The model has scored all documents of a query alike for {LONG} steps (they spread by {spread:.2g}), "
+                "so a softmax costs the logarithm of their number: lower trainer.learning_rate or raise trainer.warmup_ratio"
+            )
 
 
 @torch.no_grad()

@@ -2,22 +2,35 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from embedtrain.models.sparse.query_weights import QueryWeights
 from embedtrain.training.settings import TrainerConfig
 
 
 def build_optimizer(model: nn.Module, config: TrainerConfig) -> torch.optim.AdamW:
-    """Return AdamW that decays matrices only: norms, biases and temperatures are vectors."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    """Return AdamW that decays matrices only: norms, biases and temperatures are vectors.
+
+    Weights of queries that no model encodes have a learning rate of their own.
+    """
+    looked_up = [part for part in model.modules() if isinstance(part, QueryWeights)]
+    apart = {id(part.weight): part for part in looked_up if part.learning_rate is not None}
+    every = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trained = [parameter for parameter in every if id(parameter) not in apart]
     matrices = [parameter for parameter in trained if parameter.ndim >= 2]
     vectors = [parameter for parameter in trained if parameter.ndim < 2]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": matrices, "weight_decay": config.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
+    ]
+    groups += [
+        {"params": [one], "weight_decay": 0.0, "lr": apart[id(one)].learning_rate}
+        for one in every
+        if id(one) in apart
     ]
     # Fused, it is one pass over the weights instead of a dozen.
     return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)

@@ -6,6 +6,11 @@ from torch import Tensor
 from embedtrain.ops.groups import score_groups
 from embedtrain.types import RetrievalOutputs
 
+SAME = 0.02
+"""Log-odds; scores of a query's documents that spread less tell none of them apart."""
+LONG = 200
+"""Steps."""
+
 
 @torch.no_grad()
 def pair_figures(outputs: RetrievalOutputs) -> dict[str, Tensor]:
@@ -27,6 +32,24 @@ def pair_figures(outputs: RetrievalOutputs) -> dict[str, Tensor]:
         "score_negative": _mean(scores, negatives),
         "score_std": spread.sqrt().mean(),
     }
+
+
+class SameScores:
+    """Notices, once, that a model has scored all documents of a query alike for long; it seldom finds back from there."""
+
+    def __init__(self) -> None:
+        self._since: int | None = None
+        self._told = False
+
+    def seen(self, spread: float, step: int) -> bool:
+        """Whether it is to be told now; ``spread`` is the ``score_std`` of a step's log."""
+        if spread > SAME:
+            self._since = None
+            return False
+        self._since = step if self._since is None else self._since
+        tells = not self._told and step - self._since >= LONG
+        self._told = self._told or tells
+        return tells
 
 
 def _mean(scores: Tensor, mask: Tensor) -> Tensor:

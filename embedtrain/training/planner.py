@@ -15,6 +15,7 @@ from embedtrain.models.backbone.fetching import first_line
 from embedtrain.models.chunking import Execution
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoder
+from embedtrain.models.recall import MOST_CHUNKS
 from embedtrain.models.text_model import TextModel
 from embedtrain.packed import Texts
 from embedtrain.pretrain_types import MaskedBatch
@@ -43,7 +44,7 @@ class Shape:
         trained: See ``parameters``.
         per_token: Bytes that one token keeps for the backward pass.
         per_token_checkpointed: The same where only each layer's input is kept.
-        per_token_again: Bytes that one token keeps where its chunk is encoded again.
+        per_token_again: Bytes that one token keeps where its chunk is encoded again and recalls what it can.
         per_token_now: Bytes that one token of a chunk takes while a layer computes.
         tokens: Tokens of this rank's part of a micro-batch.
         vectors: Numbers of all ranks' document vectors, and this rank's query vectors.
@@ -114,7 +115,8 @@ def _plan(config: TrainerConfig, shape: Shape, available: int, chunk: int) -> Pl
     at_once = min(shape.tokens, chunk)
     kept = max(at_once, round((1 - again) * shape.tokens))
     per_token = shape.per_token_checkpointed if config.gradient_checkpointing else shape.per_token
-    activations = kept * per_token + (shape.tokens - kept) * shape.per_token_again + shape.fixed
+    recalled = 0 if config.compile else min(shape.tokens - kept, MOST_CHUNKS * chunk)
+    activations = kept * per_token + recalled * shape.per_token_again + shape.fixed
     moments = 8 * shape.trained // (ranks if stage else 1)
     master = 4 * shape.trained // ranks if name.startswith("deepspeed") else 0
     parts = {
@@ -242,7 +244,7 @@ def _plan_model(
         trained=trained,
         per_token=kept.per_token,
         per_token_checkpointed=layers * width * number + kept.per_token // layers,
-        per_token_again=(layers if not config.compile else 1) * width * number,
+        per_token_again=layers * width * number,
         per_token_now=4 * (2 * inner + 4 * width),
         tokens=tokens,
         vectors=vectors,

@@ -104,7 +104,8 @@ def check_objectives(
         name = name_of(objectives[0]) if len(objectives) == 1 else "of the sources"
         raise ValueError(f"objective {name} {needs} guide: {{model: ...}}")
     dense = model if isinstance(model, DenseConfig) else None
-    exits = dense is not None and bool(dense.exits)
+    has_exits = model if isinstance(model, CrossEncoderConfig) else dense
+    exits = has_exits is not None and bool(has_exits.exits)
     if {objective.uses_exits for objective in objectives} != {exits}:
         raise ValueError("objective multi_exit and model.exits, its layers, need each other")
     classes, key = dense is not None and dense.pair_classes is not None, "pair_classes"

@@ -8,6 +8,7 @@ from typing import TypeVar
 from torch import nn
 
 from embedtrain.contract.pair_contract import PairContract
+from embedtrain.contract.sparse_contract import SparseContract
 from embedtrain.contract.texts import Contract, ModelContract, TextSide, Tokenization
 from embedtrain.data.batches import DataConfig
 from embedtrain.data.examples import Source
@@ -22,6 +23,7 @@ from embedtrain.errors import UserError
 from embedtrain.evaluation.results.report import refuse_single
 from embedtrain.files import default_cache
 from embedtrain.models.dense.encoder import DenseEncoder
+from embedtrain.models.sparse.build import resolved_sparse
 from embedtrain.models.text_model import TextModel
 from embedtrain.objectives.binary_cross_entropy import BinaryCrossEntropy
 from embedtrain.precision import choose
@@ -111,6 +113,10 @@ def with_contract(recipe: Recipe, model: TextModel) -> Recipe:
                 cure="Add model.lora={rank: 16}, or model.train=biases, or set scorer: classifier",
             )
         return recipe.model_copy(update={"model": recipe.model.model_copy(update=said)})
+    if isinstance(model.contract, SparseContract):
+        return recipe.model_copy(
+            update={"model": recipe.model.model_copy(update=resolved_sparse(model.contract))}
+        )
     contract, markers = model.contract, {"query": "", "document": ""}
     resolved: dict[str, object] = {"similarity": contract.similarity}
     if isinstance(contract, Contract):

@@ -65,6 +65,7 @@ from embedtrain.workflows.prepare import (
 )
 from embedtrain.workflows.pretrain import begin_pretraining, resume_pretraining, run_pretraining
 from embedtrain.workflows.refresh import RefreshedBatches
+from embedtrain.workflows.sparse_start import start_sparse
 from embedtrain.workflows.summary import add_seconds, note, tell_cut, timed
 from embedtrain.workflows.validation import validating
 
@@ -173,6 +174,8 @@ def _run(
     if recipe.frozen_documents is not None:
         with first_rank_first():
             keep_document_model(run, model)
+    if start.checkpoint is None:
+        start_sparse(recipe, model, prepared.sources)
     refresh = recipe.refresh
     mined = None if refresh is None else load_mining_task(refresh.path, refresh.split)
 

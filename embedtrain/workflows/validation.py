@@ -1,22 +1,27 @@
 """What measures a model while it trains: a retriever on the whole corpus, a cross-encoder on lists that another found."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from embedtrain.contract.pair_contract import PairContract
 from embedtrain.contract.texts import ModelContract
 from embedtrain.data.readers.beir import RetrievalTask
+from embedtrain.encoding.cache import embed_once, model_key
 from embedtrain.evaluation.measures.second_stage import grades, in_trec_order, reorder
 from embedtrain.models.build import load_encoder
 from embedtrain.models.cross_encoder.config import CrossEncoderConfig
+from embedtrain.models.dense.pair_head import interaction_of
 from embedtrain.progress import console
 from embedtrain.recipe.retrieval import Recipe
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.retrieval.search import search
 from embedtrain.training.callbacks import Validation
+from embedtrain.training.ranks.processes import own_shard
 from embedtrain.training.settings import ValidationConfig
-from embedtrain.training.validation import METRIC, encode_task, score_lists
+from embedtrain.training.validation import METRIC, score_lists
 from embedtrain.workflows.evaluate.first_stage import (
     BM25,
     RUN,
@@ -24,6 +29,7 @@ from embedtrain.workflows.evaluate.first_stage import (
     read_ranking,
     search_words,
 )
+from embedtrain.workflows.prepare import cache_of
 
 
 def validating(
@@ -45,11 +51,12 @@ def validating(
         # The first stage gets the queries as they are; before those of the second stands what its contract puts there.
         told = contract.under(config.instruction).query_prompt
         asked = replace(task, queries=[told + query for query in task.queries])
-        found = replace(found, task=asked, lists=first_lists(config, task))
+        lists = first_lists(config, task, cache_of(recipe.data))
+        found = replace(found, task=asked, lists=lists)
     return [found]
 
 
-def first_lists(config: ValidationConfig, task: RetrievalTask) -> SearchResult:
+def first_lists(config: ValidationConfig, task: RetrievalTask, cache: Path) -> SearchResult:
     """Return what the first stage finds, and say how good its order and the best order of it are.
 
     Raises:
@@ -59,7 +66,7 @@ def first_lists(config: ValidationConfig, task: RetrievalTask) -> SearchResult:
     if first == BM25:
         found = search_words(task, depth, timed=False, price=None).found
     elif is_model(first):
-        found = _search(first, task, config)
+        found = _search(first, task, config, cache)
     else:
         path = Path(first.removeprefix(RUN)).expanduser()
         found = read_ranking(path, task, depth).found
@@ -73,9 +80,11 @@ def first_lists(config: ValidationConfig, task: RetrievalTask) -> SearchResult:
     return found
 
 
-def _search(path: str, task: RetrievalTask, config: ValidationConfig) -> SearchResult:
-    encoded = encode_task(load_encoder(path), task, config.precision)
-    found = search(
-        encoded.queries, encoded.documents, config.top, encoded.interaction, encoded.device
-    )
+def _search(path: str, task: RetrievalTask, config: ValidationConfig, cache: Path) -> SearchResult:
+    """Search with a model; the ranks share the corpus, and a run that goes on finds it in the cache."""
+    model = load_encoder(path)
+    settings: Any = {"cache": cache, "shard": own_shard(), "precision": config.precision}
+    embed: Any = partial(embed_once, model, model_key(model), **settings)
+    queries, documents = embed(task.queries, "query"), embed(task.documents, "document")
+    found = search(queries, documents, config.top, interaction_of(model), model.device)
     return in_trec_order(found, task.document_ids)

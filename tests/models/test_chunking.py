@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from embedtrain.errors import UserError
 from embedtrain.models.chunking import Execution, encode_in_chunks, plan_chunks
+from embedtrain.models.recall import MOST_CHUNKS, recall_contexts
 from embedtrain.packed import Texts
 
 lengths_strategy = st.lists(st.integers(1, 60), min_size=1, max_size=50).map(torch.tensor)
@@ -54,6 +55,25 @@ def test_rematerialisation_encodes_all_chunks_but_the_last_again():
     ).sum().backward()
     assert len(calls) == 3 + 1
     assert weight.grad.item() == 2 * 2 * 12
+
+
+@pytest.mark.parametrize("num_texts", [3, MOST_CHUNKS + 4])
+def test_no_more_chunks_recall_than_together_take_half_of_one(num_texts, monkeypatch):
+    asked = []
+
+    def contexts():
+        asked.append(0)
+        return recall_contexts()
+
+    monkeypatch.setattr("embedtrain.models.chunking.recall_contexts", contexts)
+    weight = torch.ones(1, requires_grad=True)
+
+    def encode(texts: Texts) -> torch.Tensor:
+        return weight * texts.lengths[:, None]
+
+    texts = Texts(torch.zeros(4 * num_texts, dtype=torch.int64), torch.full((num_texts,), 4))
+    encode_in_chunks(encode, texts, Execution(4, rematerialize=True), padded=False)
+    assert len(asked) == min(num_texts - 1, MOST_CHUNKS)
 
 
 NO_ROOM = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes. Error code 12"

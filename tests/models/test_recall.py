@@ -1,3 +1,6 @@
+import mmap
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -79,3 +82,37 @@ def test_frozen_layers_get_no_gradient() -> None:
     result.sum().backward()
     assert block[3].weight.grad is None
     assert block[0].weight.grad is not None
+
+
+def test_what_is_kept_lies_outside_the_heap_and_is_let_go(monkeypatch) -> None:
+    monkeypatch.setattr("embedtrain.models.recall.OWN_PAGES", 1)
+    pages, mapped = [], mmap.mmap
+
+    def counted(*arguments: int) -> mmap.mmap:
+        own = mapped(*arguments)
+        pages.append(len(own))
+        weakref.finalize(own, pages.pop)
+        return own
+
+    monkeypatch.setattr("embedtrain.models.recall.mmap.mmap", counted)
+    block, rows = feed_forward(dropout=0.5), random_rows()
+    torch.manual_seed(1)
+    result = checkpoint(
+        block, rows.requires_grad_(), use_reentrant=False, context_fn=recall_contexts
+    )
+    assert pages == [8 * TOKENS * WIDTH]
+    result.square().sum().backward()
+    assert pages == []
+    found = gradients(block, rows.detach(), recall=True)
+    for plain, recalled in zip(gradients(block, rows.detach(), recall=False), found, strict=True):
+        torch.testing.assert_close(recalled, plain, rtol=1e-12, atol=1e-12)
+
+
+def test_no_pages_are_no_memory(monkeypatch) -> None:
+    def full(*_: int) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr("embedtrain.models.recall.OWN_PAGES", 1)
+    monkeypatch.setattr("embedtrain.models.recall.mmap.mmap", full)
+    with pytest.raises(MemoryError, match="Cannot allocate"):
+        gradients(feed_forward(), random_rows(), recall=True)

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from objective_toys import GROUP, embed, number, random_outputs, relevance_of
+from objective_toys import GROUP, embed, number, outputs_of_pairs, random_outputs, relevance_of
 from pydantic import ValidationError
 
 from embedtrain.errors import UserError
@@ -64,6 +64,22 @@ def test_the_divergence_is_that_of_softmax_over_coordinates() -> None:
         for part in parts[:2]
     )
     torch.testing.assert_close(found - base, expected)
+
+
+def test_of_pairs_the_divergence_is_that_of_a_querys_own_documents() -> None:
+    early, late = [1.0, 0.0, 0.5, 0.0], [2.0, 0.5, 1.0, -1.0]
+    first, last = (outputs_of_pairs(scores, None) for scores in (early, late))
+    together = replace(
+        last, exits=(2, 6), exit_scores=torch.tensor([early, late], dtype=torch.float64).T
+    )
+    p, q = (torch.tensor(scores, dtype=torch.float64).softmax(0) for scores in (late, early))
+    divergence = number((p * (p / q).log()).sum())
+    inner = InfoNCE().for_pairs()
+    losses = [number(inner(part).loss) for part in (first, last)]
+    objective = MultiExit(inner=InfoNCE(), alignment=2.0, layer_weights="depth").for_pairs()
+    assert objective.uses_pairs
+    expected = losses[1] + losses[0] / 3 + 2 * divergence
+    assert number(objective(together).loss) == pytest.approx(expected)
 
 
 def test_the_divergence_gives_the_last_layer_no_gradient() -> None:

@@ -8,6 +8,7 @@ from objective_toys import GROUP, embed, number, outputs_of_pairs, relevance_of
 
 from embedtrain.errors import UserError
 from embedtrain.objectives import OBJECTIVES, Objective
+from embedtrain.objectives.adr_mse import ADRMSE
 from embedtrain.objectives.binary_cross_entropy import BinaryCrossEntropy
 from embedtrain.objectives.cosine_regression import CosineRegression
 from embedtrain.objectives.info_nce import InfoNCE
@@ -34,7 +35,10 @@ TABLE = [
     (MarginMSE(), TEACHER, 1.416667),
     (PointwiseDistillation(weight=1.0), TEACHER, 0.812500),
     (RankNet(), GRADES, 0.432853),
+    (RankNet(weights="lambda_rank"), GRADES, 0.074923),
+    (RankNet(weights="ndcg_loss2"), GRADES, 0.086692),
     (RankNet(weights="ndcg_loss2pp"), GRADES, 0.941847),
+    (ADRMSE(), GRADES, 0.507845),
     (ListMLE(), [2.0, 1.0, 3.0, 0.0], 1.937906),
     (ListMLE(), [2.0, 0.0, 3.0, 1.0], 3.437906),
     (ListMLE(weights="top"), [2.0, 1.0, 3.0, 0.0], 1.035602),
@@ -104,4 +108,5 @@ def test_which_objectives_a_cross_encoder_trains():
     assert {name for name, kind in OBJECTIVES.items() if kind.uses_pairs is not Objective.uses_pairs} == {
         *("info_nce", "rank_net", "kl_distillation", "margin_mse", "pointwise_distillation"),
         *("triplet", "sum", "binary_cross_entropy", "list_mle", "pair_classification"),
+        *("adr_mse", "multi_exit"),
     }  # fmt: skip

@@ -98,3 +98,21 @@ def test_low_precision_and_autocast_give_float32_logits():
 def test_repeating_gives_the_same_bits():
     first, second = (logits_and_gradients(*example(5)) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.1, 1.0])
+def test_following_the_gradients_that_are_not_zero_gives_the_same(kept, monkeypatch):
+    hidden, lengths, weight, bias = (
+        x.double() if x.is_floating_point() else x for x in example(2, lengths=(3, 0, 5, 4))
+    )
+    found = []
+    for few in (False, True):
+        inputs = [x.clone().requires_grad_() for x in (hidden, weight, bias)]
+        logits = vocabulary_max(inputs[0], lengths, inputs[1], inputs[2], few_gradients=few)
+        generator = torch.Generator().manual_seed(3)
+        upstream = torch.rand(logits.shape, generator=generator, dtype=logits.dtype)
+        upstream = upstream * (upstream < kept)
+        monkeypatch.setattr(token_maximum, "FEW", 1 / 4)
+        found.append(torch.autograd.grad(logits, inputs, upstream))
+    for every, few in zip(*found, strict=True):
+        torch.testing.assert_close(few, every, rtol=1e-12, atol=1e-14)

@@ -56,19 +56,19 @@ def run(model, batch, execution, objective):
 
 @pytest.mark.parametrize("packing", ["padded", "packed"])
 @pytest.mark.parametrize("rematerialize", [False, 0.5, True])
-@pytest.mark.parametrize("recall", [False, True])
+@pytest.mark.parametrize(("recall", "chunk"), [(False, 40), (True, 40), (True, 12)])
 def test_a_dense_step_is_counted_with_its_chunks_padding_and_recomputation(
-    bert, packing, rematerialize, recall
+    bert, packing, rematerialize, recall, chunk
 ):
     model = build_encoder(DenseConfig(backbone=bert, projection=8, packing=packing)).train()
     batch, objective = retrieval_batch(), InfoNCE(backend="reference")
-    execution = Execution(40, rematerialize, recall=recall)
+    execution = Execution(chunk, rematerialize, recall=recall)
     model.packs(batch.documents)  # the check of packing is no part of a step
     found = retrieval_counter(model)(batch, execution, objective)
     assert found.computed == run(model, batch, execution, objective)
     assert found.texts == len(QUERIES) + len(DOCUMENTS)
     assert found.tokens == sum(QUERIES) + sum(DOCUMENTS)
-    assert (found.padding_ratio > 0.05) == (packing == "padded")
+    assert (found.padding_ratio > 0.05) == (packing == "padded" and chunk == 40)
 
 
 def test_what_the_texts_need_is_what_a_packed_step_in_one_chunk_computes(bert):

@@ -40,10 +40,17 @@ def test_a_plan_adds_up_by_hand():
     assert found.total == sum(found.parts.values())
 
 
+def test_only_so_many_chunks_recall_what_they_computed():
+    small = plan(rematerialize=True, chunk_tokens=1000).parts["activations"]
+    assert small == 1000 * 410_000 + 8 * 1000 * 1_000 + 5_000_000
+    compiled = plan(rematerialize=True, chunk_tokens=1000, compile=True).parts["activations"]
+    assert compiled == 1000 * 410_000 + 5_000_000
+
+
 def test_without_rematerialisation_all_tokens_keep_their_activations():
     fixed = 5_000_000 + 1000 * 10_000
     assert plan(chunk_tokens=1000).parts["activations"] == fixed + 50_000 * 400_000
-    half = fixed + 25_000 * 400_000 + 25_000 * 1_000
+    half = fixed + 25_000 * 400_000 + 8 * 1000 * 1_000
     assert plan(chunk_tokens=1000, rematerialize=0.5).parts["activations"] == half
 
 

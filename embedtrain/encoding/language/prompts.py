@@ -64,12 +64,20 @@ TEMPLATES = {
         "请回答是或不是，若您不确定，请回答不是。\n"  # noqa: RUF001
         "#P：{query}\n#H：{document}\n回答："  # noqa: RUF001
     ),
+    "monot5": "Query: {query} Document: {document} Relevant:</s>",
+    "sgpt": (
+        "Documents are searched to find matches with the same content.\n"
+        'The document "{document}" is a good search result for "{query}'
+    ),
     "upr": "Passage: {document}. Please write a question based on this passage. Question: {query}",
     "passage": "Passage: {document}\nPlease write a question based on this passage.\nQuestion: {query}",
 }
 """Published protocols, byte for byte: qwen3 (Qwen3-Reranker), bge_gemma (bge-reranker-v2-gemma), d2llm and
-d2llm_similarity (D2LLM's teacher), upr (Sachan et al., 2022, https://arxiv.org/abs/2204.07496); plain and passage are ours."""
+d2llm_similarity (D2LLM's teacher), monot5, sgpt (Muennighoff, 2022, https://arxiv.org/abs/2202.08904, with
+``normalize: sum``), upr (Sachan et al., 2022, https://arxiv.org/abs/2204.07496); plain and passage are ours."""
+MONOT5 = "monot5"
 ANSWERS = {
+    MONOT5: ("true", "false"),
     "qwen3": ("yes", "no"),
     "bge_gemma": ("Yes", ""),
     "d2llm": ("能", "不能"),
@@ -180,7 +188,7 @@ def answer_forms(settings: LanguageSettings) -> Sequence[tuple[str, str]]:
     if settings.no is None:
         raise UserError(
             "--yes", "is given without --no", got=settings.yes,
-            cure='Give both; --no "" scores by the logit of --yes alone',
+            cure='Give both; --no "" scores by the logit of --yes alone, which an address does not give',
         )  # fmt: skip
     return ((settings.yes, settings.no),)
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Float64, Int64
@@ -134,7 +135,17 @@ class PromptScorer:
         return self.reader.work
 
 
-def key_of(model: LanguageModel, *stated: object) -> str:
+@runtime_checkable
+class Weights(Protocol):
+    """A loaded model of language, of whichever kind."""
+
+    path: str
+    tokenizer: Any
+    model: Any
+    precision: Chosen
+
+
+def key_of(model: Weights, *stated: object) -> str:
     """Return a hash of the weights, the tokenizer, the precision and what is stated."""
     config = computing_config(model.model.config)
     identity = [model.tokenizer.backend_tokenizer.to_str(), config, model.precision, *stated]

@@ -41,7 +41,7 @@ class LanguageSettings(Section):
     """How a language model scores pairs; each key is one for the kinds that its text names, and refused elsewhere."""
 
     template: str | None = None
-    """A name (chat, plain, qwen3, bge_gemma, d2llm, d2llm_similarity, upr, passage), a file, or the text itself, with ``{query}``,
+    """A name (chat, plain, qwen3, bge_gemma, d2llm, d2llm_similarity, upr, monot5, sgpt, passage), a file, or the text itself, with ``{query}``,
     ``{document}`` and maybe ``{instruction}``; null: the model's own chat template, or plain without one."""
     instruction: str | None = None
     """What makes a document a good one, put in the place of ``{instruction}``; null: that it answers the query."""

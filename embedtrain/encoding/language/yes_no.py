@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from embedtrain.encoding.language.prompts import CHAT, Prompt, answer_forms, has_chat, open_prompt
-from embedtrain.encoding.language.reader import PromptScorer, Reader, with_ends
+from embedtrain.encoding.language.reader import PromptScorer, Reader, Weights, with_ends
 from embedtrain.encoding.language.settings import LanguageSettings
 from embedtrain.encoding.pair_work import PairWork
 from embedtrain.errors import UserError
@@ -137,13 +138,7 @@ class YesNo(PromptScorer):
         best = max(found, key=lambda one: one[2])
         # A logit alone means something however rare the answer is; odds of two rare answers do not.
         if best[1].no and best[2] < LEAST_MASS:
-            top = [self.model.tokenizer.decode([entry]) for entry in logs.topk(5).indices.tolist()]
-            raise UserError(
-                self.model.path,
-                f"is not about to answer {' or '.join(map(repr, best[0]))}: "
-                f"they hold {best[2]:.2g} of the probability, most have {', '.join(map(repr, top))}",
-                cure="Choose another --template, or give --yes and --no",
-            )
+            refuse_silence(self.model, best[0], best[2], logs)
         return best
 
     def _state_of_nothing(self) -> Tensor:
@@ -156,6 +151,23 @@ class YesNo(PromptScorer):
 
         self.reader.judge(texts, heads, torch.ones_like(heads), keep)
         return kept[0]
+
+
+def refuse_silence(
+    model: Weights, words: tuple[str, str], mass: float, logs: Float[Tensor, " vocabulary"]
+) -> NoReturn:
+    """Refuse a model that is about to say something else.
+
+    Raises:
+        UserError: With what it would say.
+    """
+    top = [model.tokenizer.decode([entry]) for entry in logs.topk(5).indices.tolist()]
+    raise UserError(
+        model.path,
+        f"is not about to answer {' or '.join(map(repr, words))}: "
+        f"they hold {mass:.2g} of the probability, most have {', '.join(map(repr, top))}",
+        cure="Choose another --template, or give --yes and --no",
+    )
 
 
 def refuse_alike(words: tuple[str, str], answers: Answers) -> None:

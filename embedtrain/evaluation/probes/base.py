@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from embedtrain.data.readers.text_lines import read_objects
+from embedtrain.errors import UserError
 from embedtrain.evaluation.tasks.subject import Subject
 
 
@@ -45,3 +47,19 @@ class Probe(ABC):
     @abstractmethod
     def run(cls, subject: Subject, wish: ProbeWish) -> list[Finding]:
         """Measure the model."""
+
+
+def first_texts(path: Path, number: int) -> list[str]:
+    """Read the first texts of a .jsonl file with a column ``text``.
+
+    Raises:
+        UserError: If a row has none.
+    """
+    texts: list[str] = []
+    for place, row in read_objects(path):
+        if not isinstance(row.get("text"), str):
+            raise UserError(place, "has no text", got=sorted(row), cure="Name another file")
+        texts.append(str(row["text"]))
+        if len(texts) == number:
+            break
+    return texts

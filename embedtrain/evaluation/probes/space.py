@@ -5,7 +5,6 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from embedtrain.data.readers.text_lines import read_objects
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.diagnostics import (
     effective_rank,
@@ -15,7 +14,7 @@ from embedtrain.evaluation.measures.diagnostics import (
     partition_ratio,
     uniformity,
 )
-from embedtrain.evaluation.probes.base import Finding, Probe, ProbeWish
+from embedtrain.evaluation.probes.base import Finding, Probe, ProbeWish, first_texts
 from embedtrain.evaluation.tasks.subject import Subject, Vectors
 from embedtrain.sparse_vectors import SparseVectors
 from embedtrain.types import TokenVectors
@@ -34,13 +33,7 @@ class Space(Probe):
     def run(cls, subject: Subject, wish: ProbeWish) -> list[Finding]:
         """Encode the first texts of a file and describe their vectors."""
         assert wish.data is not None
-        texts = []
-        for place, row in read_objects(wish.data):
-            if not isinstance(row.get("text"), str):
-                raise UserError(place, "has no text", got=sorted(row), cure="Name another file")
-            texts.append(str(row["text"]))
-            if len(texts) == wish.size:
-                break
+        texts = first_texts(wish.data, wish.size)
         vectors = subject.encode(texts, "document")
         tensor = torch.from_numpy(_rows(vectors).copy())
         if len(tensor) < 2:

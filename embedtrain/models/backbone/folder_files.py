@@ -97,6 +97,8 @@ class SettingsFile(FolderFile):
     prompts: dict[str, str | None] | None = None
     similarity_fn_name: str | None = None
     truncate_dim: Count | None = None
+    activation_fn: str | None = None
+    default_prompt_name: str | None = None
     max_active_dims: Count | None = None
     query_prefix: str | None = None
     document_prefix: str | None = None
@@ -139,6 +141,13 @@ class TokenPoolingFile(FolderFile):
     """``config.json`` of ``HierarchicalTokenPooling``."""
 
     pool_factor: Count
+
+
+class AnswersFile(FolderFile):
+    """``config.json`` of ``LogitScore``: the entries of two answers of a language model."""
+
+    true_token_id: int = Field(ge=0)
+    false_token_id: int | None = Field(default=None, ge=0)
 
 
 class SpladeFile(FolderFile):

@@ -10,11 +10,20 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from embedtrain.contract.pair_contract import PairContract
+from embedtrain.contract.pair_contract import QUERY_SHARE, PairContract
 from embedtrain.contract.pairs import PLACEHOLDERS, PairParts
 from embedtrain.contract.texts import Pooling
 from embedtrain.errors import UserError
 from embedtrain.files import write_file, write_json
+from embedtrain.models.backbone.folder_files import (
+    AnswersFile,
+    ModulesFile,
+    SettingsFile,
+    inside,
+    read_form,
+)
+from embedtrain.models.backbone.loading import Backbone
+from embedtrain.models.backbone.pretrained import loading
 from embedtrain.models.pooling import pool
 
 ST = "sentence_transformers"
@@ -145,6 +154,48 @@ def write_answers(folder: Path, contract: PairContract) -> None:
             "model_type": "CrossEncoder",
             "prompts": {},
         },
+    )
+
+
+def answers_file(folder: Path) -> Path | None:
+    """Return the file that says which answers of a language model score, in sentence-transformers' form; None without."""
+    listed = folder / "modules.json"
+    entries = read_form(listed, ModulesFile).root if listed.is_file() else []
+    paths = [one.path for one in entries if one.kind == "LogitScore"]
+    return inside(folder, paths[0], listed) / "config.json" if paths else None
+
+
+def contract_of_answers(backbone: Backbone) -> PairContract:
+    """Return what such a folder says: its chat template with a pair in it, the answers, the length of its tokenizer.
+
+    Raises:
+        UserError: If it has no chat template for a query and a document.
+    """
+    folder, tokenizer = backbone.folder, backbone.tokenizer
+    found = answers_file(folder)
+    assert found is not None
+    answers = read_form(found, AnswersFile)
+    said = read_form(folder / "config_sentence_transformers.json", SettingsFile, optional=True)
+    messages = [{"role": name.strip("{}"), "content": name} for name in PLACEHOLDERS]
+    if said.default_prompt_name is not None:
+        system = {"role": "system", "content": said.texts().get(said.default_prompt_name, "")}
+        messages.insert(0, system)
+    if not tokenizer.chat_template:
+        raise UserError(
+            folder, "scores by answers and has no chat template to put pairs into",
+            cure="Score with --as yes_no and --template",
+        )  # fmt: skip
+    with loading(backbone.path):
+        template: str = tokenizer.apply_chat_template(messages, tokenize=False)
+    length = min(backbone.max_length, tokenizer.model_max_length)
+    entries = (answers.true_token_id, answers.false_token_id)
+    return PairContract(
+        scoring="yes_no",
+        query_length=round(QUERY_SHARE * length),
+        pair_length=length,
+        template=template,
+        answers=tuple(entry for entry in entries if entry is not None),
+        says_probability=(said.activation_fn or "").endswith("Sigmoid"),
     )
 
 

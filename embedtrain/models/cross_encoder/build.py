@@ -38,6 +38,7 @@ from embedtrain.models.cross_encoder.resolving import (
     scoring_of,
 )
 from embedtrain.models.dense.layout import read_contract, write_contract
+from embedtrain.models.exits import check_exits
 
 PROBE = ("a small house", "the house near a tree")
 SIGMOID = "torch.nn.modules.activation.Sigmoid"
@@ -170,7 +171,10 @@ def _assembled(config: CrossEncoderConfig, loaded: Backbone, *, is_new: bool) ->
     backbone = replace(loaded, model=whole.base_model)
     freeze_backbone(backbone.model, config)
     head.float().requires_grad_(True)
-    model = CrossEncoderModel(backbone, contract, parts, whole, head, packing=config.packing)
+    check_exits(config.exits, int(backbone.model.config.num_hidden_layers))
+    model = CrossEncoderModel(
+        backbone, contract, parts, whole, head, packing=config.packing, exits=config.exits
+    )
     _refuse_other_scores(model, config)
     return model
 

@@ -36,6 +36,9 @@ class CrossEncoderConfig(BackboneConfig):
     classes: tuple[str, ...] = ()
     """Names of the classes of pairs to tell apart, in the order of their numbers, for the objective
     pair_classification; empty scores relevance."""
+    exits: tuple[Count, ...] = ()
+    """Layers, counted from 1, whose states the head scores as well, for the objective multi_exit; the last is always
+    trained and not named. ``embedtrain export --layer`` ends the model at one of them."""
     instructions: dict[str, Instruction] = Field(default={})
     """Tasks by name, put before queries, for ``data.sources``; those of the folder are kept. ``template: tart`` is what
     TART-full reads."""
@@ -49,9 +52,13 @@ class CrossEncoderConfig(BackboneConfig):
         return self
 
     @model_validator(mode="after")
-    def _answers_are_of_language_models(self) -> "CrossEncoderConfig":
+    def _parts_go_together(self) -> "CrossEncoderConfig":
         if self.scorer == "classifier" and (self.yes_word is not None or self.no_word is not None):
             raise ValueError("yes_word and no_word are answers: set scorer: yes_no")
+        if list(self.exits) != sorted(set(self.exits)):
+            raise ValueError("exits must ascend")
+        if self.exits and self.classes:
+            raise ValueError("exits score relevance: drop exits or classes")
         if self.classes and (self.scorer == "yes_no" or len(set(self.classes)) < 2):
             raise ValueError("classes are two names or more, of a classifier")
         return self

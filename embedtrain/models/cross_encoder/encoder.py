@@ -29,6 +29,7 @@ class CrossEncoderModel(TextModel):
         whole: The classifier that ``backbone`` and ``head`` are parts of, which is saved.
         head: Makes the score.
         packing: See :class:`TextModel`.
+        exits: Layers, without the last, whose states are scored too in training.
 
     Raises:
         UserError: As :class:`TextModel` does, or if the template leaves no room for a document.
@@ -49,8 +50,10 @@ class CrossEncoderModel(TextModel):
         head: ClassifierHead | AnswerHead,
         *,
         packing: Packing = "auto",
+        exits: tuple[int, ...] = (),
     ) -> None:
         super().__init__(backbone, contract, packing=packing)
+        self.exits = exits
         refuse_no_room(parts, length=contract.pair_length, query_length=contract.query_length)
         self.parts = parts
         self.head = head
@@ -67,7 +70,7 @@ class CrossEncoderModel(TextModel):
         """Score each candidate with the query that brought it; a pair that occurs twice is read once."""
         pairs, places = self._pairs(batch)
         device = batch.relevance.owners.device
-        values = self.values(pairs.to(device), execution)[upload(places, device)]
+        values = self._logits(pairs.to(device), execution, self.exits)[upload(places, device)]
         outputs = RetrievalOutputs(
             query=values.new_empty(len(batch.query_rows), 0),
             document=values.new_empty(len(batch.document_rows), 0),
@@ -76,7 +79,10 @@ class CrossEncoderModel(TextModel):
         )
         if self.contract.classes:
             return replace(outputs, pair_logits=values)
-        return replace(outputs, pair_scores=values[:, 0])
+        if self.exits:
+            last = int(self.backbone.config.num_hidden_layers)
+            outputs = replace(outputs, exits=(*self.exits, last), exit_scores=values)
+        return replace(outputs, pair_scores=values[:, -1])
 
     def texts_of(self, batch: RetrievalBatch) -> Texts:
         """Return the distinct pairs."""
@@ -84,11 +90,17 @@ class CrossEncoderModel(TextModel):
 
     def values(self, texts: Texts, execution: Execution) -> Float[Tensor, "rows dim"]:
         """Return the score of each pair, in a column, or the logits of its classes."""
+        return self._logits(texts, execution)
+
+    def _logits(
+        self, texts: Texts, execution: Execution, layers: tuple[int, ...] = ()
+    ) -> Float[Tensor, "rows dim"]:
+        """Return what the head says of the states after each of ``layers`` and after the last, side by side."""
         packed = self.packs(texts)
 
         def encode(chunk: Texts) -> Float[Tensor, "chosen dim"]:
-            logits: Tensor = self.head(self.states(chunk, packed=packed), chunk.lengths)
-            return logits
+            parts = self.states(chunk, packed=packed, layers=layers).chunk(len(layers) + 1, dim=1)
+            return torch.cat([self.head(part, chunk.lengths) for part in parts], dim=1)
 
         return encode_in_chunks(encode, texts, execution, padded=not packed)
 

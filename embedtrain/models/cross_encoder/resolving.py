@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from embedtrain.contract.pair_contract import PairContract, PairScoring
+from embedtrain.contract.pair_contract import QUERY_SHARE, PairContract, PairScoring
 from embedtrain.contract.pairs import (
     PairParts,
     parts_of_template,
@@ -15,20 +15,25 @@ from embedtrain.contract.pairs import (
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.folder_files import BackboneFile, OwnFile, read_form
 from embedtrain.models.backbone.loading import Backbone
-from embedtrain.models.cross_encoder.answers import answer_entry, refuse_joined
+from embedtrain.models.cross_encoder.answers import (
+    answer_entry,
+    answers_file,
+    contract_of_answers,
+    refuse_joined,
+)
 from embedtrain.models.cross_encoder.config import CrossEncoderConfig
 from embedtrain.models.dense.layout import CONTRACT_FILE, read_contract
 
 NEW_LENGTHS = {"classifier": (64, 512), "yes_no": (512, 2048)}
 """Tokens of a query and of a pair, where neither recipe nor folder says more."""
-QUERY_SHARE = 0.75
-"""Of the tokens of a pair, for classifiers whose folder says nothing of queries."""
 
 
 def is_cross_encoder(folder: Path) -> bool:
-    """Whether a folder says of itself that it holds a cross-encoder."""
+    """Whether a folder says of itself that it holds a cross-encoder, ours or one of sentence-transformers' answers."""
     own = folder / CONTRACT_FILE
-    return own.is_file() and read_form(own, OwnFile).kind == "cross_encoder"
+    if own.is_file():
+        return read_form(own, OwnFile).kind == "cross_encoder"
+    return answers_file(folder) is not None
 
 
 def has_classifier(folder: Path) -> bool:
@@ -42,7 +47,7 @@ def scoring_of(config: CrossEncoderConfig, folder: Path) -> PairScoring:
     if config.scorer is not None or not is_cross_encoder(folder):
         return config.scorer or "classifier"
     stated = read_contract(folder, PairContract)
-    return "classifier" if stated is None else stated.scoring
+    return "yes_no" if stated is None else stated.scoring
 
 
 def reads_last_token(whole: Any) -> bool:  # noqa: ANN401 - transformers is untyped
@@ -57,7 +62,7 @@ def resolve_pair_contract(
     tokenizer, limit = backbone.tokenizer, backbone.max_length
     scoring, stated = scoring_of(config, backbone.folder), None
     if is_cross_encoder(backbone.folder):
-        stated = read_contract(backbone.folder, PairContract)
+        stated = read_contract(backbone.folder, PairContract) or contract_of_answers(backbone)
     if stated is None:
         query, length = NEW_LENGTHS[scoring]
         known = scoring == "classifier" and not is_new

@@ -24,7 +24,7 @@ from embedtrain.models.dense.pair_head import InteractionHead
 from embedtrain.models.dense.query_gate import QueryGate, QueryGateConfig
 from embedtrain.models.dense.span_pooling import SpanMlp
 from embedtrain.models.dense.word_coordinates import WordPart
-from embedtrain.models.exits import Exits, keep_layers, read_exit_heads
+from embedtrain.models.exits import Exits, check_exits, keep_layers, read_exit_heads
 from embedtrain.models.saved_part import SavedPart, restored
 
 Part = TypeVar("Part", bound=SavedPart)
@@ -175,13 +175,7 @@ def _build_exits(config: DenseConfig, backbone: Backbone, total: int) -> Exits |
     layers = config.exits or tuple(stored)
     if not layers:
         return None
-    if layers[-1] >= total:
-        raise UserError(
-            "model.exits",
-            f"must lie below the last of the {total} layers",
-            got=layers[-1],
-            cure="The last layer is always trained: leave it out",
-        )
+    check_exits(layers, total)
     if config.exit_heads:
         assert config.projection is not None
         heads = [nn.Linear(backbone.width, config.projection, bias=False) for _ in layers]

@@ -6,6 +6,7 @@ from torch import nn
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.files import linear_layer
 from embedtrain.models.backbone.word_table import WordTable
+from embedtrain.models.cross_encoder.encoder import CrossEncoderModel
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.exits import keep_layers
@@ -27,13 +28,7 @@ def shrink(model: TextEncoder, *, layer: int | None = None, dim: int | None = No
             "cut models with one plain vector per text only",
             cure="Leave them out",
         )
-    if layer is not None and not 1 <= layer <= model.num_layers:
-        raise UserError(
-            "--layer",
-            f"is not one of the model's {model.num_layers} layers",
-            got=layer,
-            cure="Count from 1",
-        )
+    _check_layer(layer, model.num_layers)
     if dim is not None and not 1 <= dim <= model.dim:
         raise UserError(
             "--dim", f"is not between 1 and the model's {model.dim} dimensions", got=dim
@@ -48,6 +43,27 @@ def shrink(model: TextEncoder, *, layer: int | None = None, dim: int | None = No
         else:
             model.projection = _first_rows(model, dim)
     return model
+
+
+def shrink_reranker(model: CrossEncoderModel, layer: int) -> CrossEncoderModel:
+    """Turn a cross-encoder into the one that ends at ``layer``, under the same head. Changes the model it is given.
+
+    Its scores are those that training with ``model.exits`` compared.
+
+    Raises:
+        UserError: If the model has no such layer.
+    """
+    _check_layer(layer, int(model.backbone.config.num_hidden_layers))
+    keep_layers(model.backbone, range(layer))
+    model.exits = ()
+    return model
+
+
+def _check_layer(layer: int | None, total: int) -> None:
+    if layer is not None and not 1 <= layer <= total:
+        raise UserError(
+            "--layer", f"is not one of the model's {total} layers", got=layer, cure="Count from 1"
+        )
 
 
 def _end_at(model: DenseEncoder, layer: int) -> None:

@@ -22,7 +22,7 @@ from embedtrain.models.backbone.long_positions import lengthen
 from embedtrain.models.backbone.pretrained import quiet_transformers
 from embedtrain.models.dense.echo import refuse_no_room
 from embedtrain.models.dense.layout import DEFAULT_LENGTH, write_contract
-from embedtrain.models.sparse.config import SparseConfig
+from embedtrain.models.sparse.config import SparseConfig, SparseTextSide
 from embedtrain.models.sparse.encoder import SparseEncoder
 from embedtrain.models.sparse.layout import (
     ROUTED,
@@ -32,14 +32,16 @@ from embedtrain.models.sparse.layout import (
     read_sparse_layout,
     write_sparse_layout,
 )
-from embedtrain.models.sparse.query_weights import QueryWeights
+from embedtrain.models.sparse.query_weights import QueryWeights, QueryWeightsConfig
 from embedtrain.models.sparse.vocabulary_head import VocabularyHead
+from embedtrain.types import Side
 
 NEW_LENGTHS = {"query_length": 64, "document_length": 256}
 """Tokens, where neither recipe nor folder says more."""
 NEVER = -1e4
 """A bias that no logit overcomes."""
-OWN_FIELDS = ("head", "activation", "special_entries", "pooled_tokens", "echo", "static_queries")
+SIDES: tuple[Side, ...] = ("query", "document")
+OWN_FIELDS = ("head", "activation", "special_entries", "pooled_tokens", "echo")
 """Fields of the contract that a recipe names as they are."""
 
 
@@ -55,7 +57,7 @@ def build_sparse(config: SparseConfig, device: torch.device) -> SparseEncoder:
     _refuse_headless(config.backbone, place)
     language = load_masked_language_model(str(place), config)
     contract = resolve_sparse_contract(
-        config, layout, language.backbone, is_new=not is_sparse(folder)
+        config, layout, language.backbone, len(language.weight), is_new=not is_sparse(folder)
     )
     refuse_no_room(contract, language.backbone)
     head = VocabularyHead(language, contract)
@@ -63,7 +65,7 @@ def build_sparse(config: SparseConfig, device: torch.device) -> SparseEncoder:
         language.backbone,
         contract,
         head,
-        _query_weights(layout, language) if contract.static_queries else None,
+        _query_weights(config, layout, language) if contract.static_queries else None,
         packing=config.packing,
         learn_temperature=config.learn_temperature,
     )
@@ -76,17 +78,19 @@ def load_sparse(path: str, device: torch.device, packing: Packing = "auto") -> S
 
 
 def resolve_sparse_contract(
-    config: SparseConfig, layout: SparseLayout, backbone: Backbone, *, is_new: bool
+    config: SparseConfig, layout: SparseLayout, backbone: Backbone, rows: int, *, is_new: bool
 ) -> SparseContract:
     """Fill what the recipe leaves open from the folder, then from the defaults.
 
-    Where the recipe asks for longer inputs, the backbone is changed as far as weights can express them.
+    ``rows`` are those of the output matrix. Where the recipe asks for longer inputs, the backbone is changed as far as weights can express them.
     """
     said: dict[str, Any] = (
         layout.contract.model_dump() if layout.contract else dict(layout.settings)
     )
     recipe: dict[str, Any] = {name: getattr(config, name) for name in OWN_FIELDS}
-    for side in ("query", "document"):
+    if config.query_weights is not None:
+        recipe["static_queries"] = True
+    for side in SIDES:
         wish = getattr(config, side)
         recipe |= {
             f"{side}_prompt": wish.prompt,
@@ -100,7 +104,8 @@ def resolve_sparse_contract(
         lengths = dict.fromkeys(NEW_LENGTHS, limit)
     causal = backbone.model.config.model_type in DECODERS
     defaults = lengths | {"pooled_tokens": "without_special" if causal and is_new else "all"}
-    contract = SparseContract.model_validate(defaults | said | chosen)
+    unused = {"unused_entries": rows - len(backbone.tokenizer)}
+    contract = SparseContract.model_validate(defaults | said | chosen | unused)
     if config.long_inputs is None:
         return contract
     return lengthen(
@@ -112,10 +117,26 @@ def resolve_sparse_contract(
     )
 
 
-def _query_weights(layout: SparseLayout, language: MaskedLanguageModel) -> QueryWeights:
+def resolved_sparse(contract: SparseContract) -> dict[str, object]:
+    """Return the fields of a recipe's model that say what the contract says."""
+    sides: dict[str, object] = {
+        side: SparseTextSide(
+            prompt=contract.prompt(side), length=contract.length(side), top_k=contract.top_k(side)
+        )
+        for side in SIDES
+    }
+    return {**contract.model_dump(include=set(OWN_FIELDS)), **sides}
+
+
+def _query_weights(
+    config: SparseConfig, layout: SparseLayout, language: MaskedLanguageModel
+) -> QueryWeights:
     """Return the weights of a query's tokens, those of the folder where it has some."""
     weights = QueryWeights(len(language.weight), list(language.tokenizer.all_special_ids))
-    stored = layout.query_weights
+    wish, stored = config.query_weights or QueryWeightsConfig(), layout.query_weights
+    if not wish.trained:
+        weights.freeze()
+    weights.learning_rate = wish.learning_rate
     if stored is None:
         return weights
     if len(stored) > len(weights.weight):
@@ -125,6 +146,7 @@ def _query_weights(layout: SparseLayout, language: MaskedLanguageModel) -> Query
             got=len(stored),
             cure="Take both from one place",
         )
+    weights.from_folder = True
     with torch.no_grad():  # some writers leave the last tokens out
         weights.weight[: len(stored)] = stored
         weights.weight[len(stored) :] = 0

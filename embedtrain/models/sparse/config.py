@@ -7,6 +7,7 @@ from pydantic import model_validator
 from embedtrain.contract.sparse_contract import Activation, PooledTokens, SparseHead
 from embedtrain.contract.texts import TextSide
 from embedtrain.models.encoder import EncoderConfig
+from embedtrain.models.sparse.query_weights import QueryWeightsConfig
 from embedtrain.section import Count
 
 
@@ -40,9 +41,13 @@ class SparseConfig(EncoderConfig):
     """Tokens whose logits count; null: as the folder says, else ``all`` of an encoder, ``without_special`` of a decoder."""
     echo: bool | None = None
     """Show each text twice and pool the second time, for causal backbones; null: as the folder says, else no."""
-    static_queries: bool | None = None
+    query_weights: QueryWeightsConfig | None = None
     """Encode queries by no model: each distinct token has a weight (inference-free, SPLADE-doc); null: as the folder
-    says, else no."""
+    says, else the model encodes queries too."""
+
+    start_entries: Count | None = None
+    """Before the first step, lower the bias of all words alike until documents have so many entries on average: some
+    heads, RoBERTa's among them, give every word a weight, and training then ends at nothing. Null leaves it."""
 
     @model_validator(mode="after")
     def _offered(self) -> "SparseConfig":

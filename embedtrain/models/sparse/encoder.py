@@ -59,13 +59,8 @@ class SparseEncoder(TextEncoder):
     @property
     def is_portable(self) -> bool:
         """Whether sentence-transformers can express it: it computes the same vectors."""
-        contract, head = self.contract, self.head
-        closed = not len(head.dropped) or head.language.bias is not None
-        if self.query_weights is not None and self.dim != len(self.tokenizer):
-            return False  # readers give queries as many entries as the tokenizer has tokens
-        one_limit = contract.query_top_k == contract.document_top_k
-        own = contract.echo or contract.pooled_tokens != "all" or self.own_positions is not None
-        return closed and one_limit and not own
+        closed = not len(self.head.dropped) or self.head.language.bias is not None
+        return closed and self.contract.is_portable
 
     def forward(self, batch: RetrievalBatch, execution: Execution) -> RetrievalOutputs:
         """Encode each distinct text of the batch once and lay the weights out by query and candidate."""

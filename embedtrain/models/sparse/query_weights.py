@@ -1,12 +1,28 @@
 """Queries without a model: each distinct token has a weight of its own."""
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float
+from pydantic import PositiveFloat
 from torch import Tensor, nn
 
 from embedtrain.models.saved_part import SavedPart
 from embedtrain.ops.similarity import text_of_token
 from embedtrain.packed import Texts
+from embedtrain.section import Section
+
+
+class QueryWeightsConfig(Section):
+    """How queries get their weights where no model encodes them."""
+
+    start: Literal["ones", "idf"] = "ones"
+    """``ones`` (SPLADE-doc), or the rarity of each token among the training documents,
+    log(1 + (N - df + 0.5) / (df + 0.5)). A folder that has weights keeps its own."""
+    trained: bool = True
+    """Train them; else they stay as they start."""
+    learning_rate: PositiveFloat | None = 1.0e-3
+    """Its peak: that of a transformer does not move a weight of 1. Null takes ``trainer.learning_rate``."""
 
 
 class QueryWeights(SavedPart):
@@ -20,6 +36,12 @@ class QueryWeights(SavedPart):
     """
 
     weights_file = "query_weights.safetensors"
+    weight: Tensor
+    ordinary: Tensor
+    learning_rate: float | None = None
+    """The peak of its own, or None."""
+    from_folder = False
+    """Whether a folder said how much tokens weigh."""
 
     def __init__(self, vocabulary: int, special_ids: list[int]) -> None:
         super().__init__()
@@ -27,6 +49,12 @@ class QueryWeights(SavedPart):
         ordinary = torch.ones(vocabulary)
         ordinary[special_ids] = 0
         self.register_buffer("ordinary", ordinary, persistent=False)
+
+    def freeze(self) -> None:
+        """Train the weights no more. Checkpoints keep them, though they leave frozen parameters out."""
+        fixed = self.weight.detach()
+        del self.weight
+        self.register_buffer("weight", fixed)
 
     @property
     def effective(self) -> Float[Tensor, " vocabulary"]:

@@ -24,6 +24,9 @@ class VocabularyHead(nn.Module):
     Source: Formal et al. (2021), SPLADE v2, https://arxiv.org/abs/2109.10086.
     """
 
+    dropped: Tensor
+    """Entries that are always 0."""
+
     def __init__(self, language: MaskedLanguageModel, contract: SparseContract) -> None:
         super().__init__()
         self.language = language
@@ -53,7 +56,7 @@ class VocabularyHead(nn.Module):
             lengths = torch.bincount(text_of_token(lengths)[kept], minlength=len(lengths))
         language = self.language
         largest = vocabulary_max(
-            language.transform(states), lengths, language.weight, language.bias
+            language.transform(states), lengths, language.weight, language.bias, few_gradients=True
         )
         weights = largest.relu().log1p()
         if self.activation == "log1p_twice":

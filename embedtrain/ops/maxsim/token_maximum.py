@@ -5,7 +5,7 @@ The gradient of the similarity has one non-zero element for each ``(r, n)``, at 
 backward pass gathers winners instead of multiplying dense grids.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,9 @@ CPU_TILE = 2**20
 
 CUDA_TILE = 2**26
 """Similarities held at once elsewhere: 256 MiB of float32, so that launches do not dominate."""
+
+FEW = 1 / 8
+"""Share of the values up to which following single gradients is cheaper than following all."""
 
 ENTRIES = 2**19
 """Winners turned into gradients at once; each needs about 40 bytes of indices and weights."""
@@ -121,6 +124,8 @@ def token_maximum(
     tokens: Float[Tensor, "tokens dim"],
     lengths: Int64[Tensor, " texts"],
     top_k: int | None = None,
+    *,
+    few_gradients: bool = False,
 ) -> tuple[Float[Tensor, "rows texts"], Float[Tensor, " rows"]]:
     """Return the best value of every text for every row, and the ``top_k``-th best token of each row.
 
@@ -133,11 +138,13 @@ def token_maximum(
         tokens: The tokens of the texts, end to end.
         lengths: The number of tokens of each text, at least 1, on the CPU.
         top_k: How many tokens, over all texts, count as near to a row.
+        few_gradients: Most values will get a gradient of exactly 0, as behind a ReLU: the backward pass looks for those
+            that do not, for which a device is waited for, and follows them alone.
     """
     assert int(lengths.sum()) == len(tokens), "lengths do not add up to the tokens"
     wanted = torch.is_grad_enabled() and (rows.requires_grad or tokens.requires_grad)
     result: tuple[Tensor, Tensor] = _TokenMaximum.apply(  # type: ignore[no-untyped-call]
-        rows, tokens, lengths, top_k, wanted
+        rows, tokens, lengths, top_k, wanted, few_gradients
     )
     return result
 
@@ -151,6 +158,7 @@ class _TokenMaximum(torch.autograd.Function):
         lengths: Tensor,
         top_k: int | None,
         wanted: bool,
+        few_gradients: bool,
     ) -> tuple[Tensor, Tensor]:
         dtype, shape = accumulation_dtype(rows, tokens), (len(rows), len(lengths))
         values = rows.new_empty(shape, dtype=dtype)
@@ -171,6 +179,7 @@ class _TokenMaximum(torch.autograd.Function):
                 threshold[block] = best.amin(-1)
         ctx.mark_non_differentiable(threshold)
         ctx.lengths = lengths
+        ctx.few_gradients = few_gradients
         ctx.save_for_backward(rows, tokens, winners)
         return values, threshold
 
@@ -180,6 +189,12 @@ class _TokenMaximum(torch.autograd.Function):
         rows, tokens, winners = ctx.saved_tensors
         dtype = gradient.dtype
         row_values, token_values = rows.to(dtype), tokens.to(dtype)
+        entries = gradient.nonzero() if ctx.few_gradients else None
+        if entries is not None and len(entries) <= FEW * gradient.numel():
+            row, text = entries.unbind(1)
+            winner = winners[row, text] + upload(starts_of(ctx.lengths), rows.device)[text]
+            known = row_values, token_values, row, winner, gradient[row, text]
+            return (*_follow(known, ctx.needs_input_grad, rows, tokens), None, None, None, None)
         row_gradient = torch.zeros_like(row_values) if ctx.needs_input_grad[0] else None
         token_gradient = torch.empty_like(token_values) if ctx.needs_input_grad[1] else None
         ends = [0, *ctx.lengths.cumsum(0).tolist()]
@@ -209,7 +224,25 @@ class _TokenMaximum(torch.autograd.Function):
             None,
             None,
             None,
+            None,
         )
+
+
+def _follow(
+    known: tuple[Tensor, Tensor, Tensor, Tensor, Tensor],
+    wanted: Sequence[bool],
+    rows: Tensor,
+    tokens: Tensor,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return both gradients from single entries: their rows, their winners and their own gradients."""
+    row_values, token_values, row, winner, weights = known
+    by_row = by_token = None
+    if wanted[0]:
+        by_row = sum_weighted_rows(token_values, winner, row, weights, len(rows)).to(rows.dtype)
+    if wanted[1]:
+        by_token = sum_weighted_rows(row_values, row, winner, weights, len(tokens))
+        by_token = by_token.to(tokens.dtype)
+    return by_row, by_token
 
 
 def _similarities(

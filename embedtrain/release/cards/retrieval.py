@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from embedtrain.contract.pair_contract import PairContract
+from embedtrain.contract.sparse_contract import SparseContract
 from embedtrain.contract.texts import AnyContract, LateInteractionContract, ModelContract
 from embedtrain.evaluation.results.result import EvaluationResult
 from embedtrain.evaluation.results.wording import (
@@ -21,9 +22,9 @@ from embedtrain.evaluation.results.wording import (
     show_interval,
     show_paired,
 )
+from embedtrain.models.build import EncoderConfig
 from embedtrain.models.cross_encoder.config import CrossEncoderConfig
 from embedtrain.models.dense.config import DenseConfig
-from embedtrain.models.late_interaction.encoder import LateInteractionConfig
 from embedtrain.objectives.own import name_of
 from embedtrain.recipe.retrieval import Recipe
 from embedtrain.recipe.run_files import Summary, read_evaluation, read_summary
@@ -57,8 +58,16 @@ WITH_MULTI_VECTOR = """from sentence_transformers.multi_vector_encoder import Mu
 model = MultiVectorEncoder("path/to/this/folder")
 queries = model.encode_query([$query])
 documents = model.encode_document(["your document"])"""
+WITH_SPARSE_ENCODER = """from sentence_transformers import SparseEncoder
+
+model = SparseEncoder("path/to/this/folder")
+queries = model.encode_query([$query])
+documents = model.encode_document(["your document"])
+print(model.decode(queries))
+print(model.similarity(queries, documents))"""
 USE = {
     "dense": {"sentence-transformers": WITH_SENTENCE_TRANSFORMERS},
+    "sparse": {"sentence-transformers": WITH_SPARSE_ENCODER},
     "late_interaction": {"sentence-transformers": WITH_MULTI_VECTOR, "PyLate": WITH_PYLATE},
 }
 """How other libraries load a model of each form; those of no entry have no module for what it does."""
@@ -67,6 +76,7 @@ SHOWN = 100
 """Characters of a query that a card shows."""
 LOADED_BY = {
     "dense": ["sentence-transformers"],
+    "sparse": ["sentence-transformers"],
     "late_interaction": ["PyLate", "ColBERT", "sentence-transformers"],
 }
 """The Hub's names of the libraries that load a model of each form, first the one to name; else only we do."""
@@ -84,8 +94,8 @@ def render_card(run: RunFolder, recipe: Recipe, contract: ModelContract) -> str:
         name=inline(model_name(recipe.model.backbone)),
         metadata=yaml.safe_dump(_metadata(recipe, form, evaluation), sort_keys=False).strip(),
         backbone=inline(HUB_NAMES.get(recipe.model.backbone, recipe.model.backbone)),
-        pooling=_pooling(recipe.model),
-        similarity=recipe.model.similarity,
+        pooling=_pooling(recipe.model, contract),
+        similarity=contract.similarity,
         use=_use(form, _query(run, recipe)),
         query_prompt=inline(json.dumps(recipe.model.query.prompt)),
         query_length=recipe.model.query.length,
@@ -96,10 +106,12 @@ def render_card(run: RunFolder, recipe: Recipe, contract: ModelContract) -> str:
     )
 
 
-def _form(model: DenseConfig | LateInteractionConfig, contract: AnyContract) -> str:
+def _form(model: EncoderConfig, contract: AnyContract) -> str:
     """Say who can load the model: a folder must not claim a library that would refuse it."""
     if isinstance(contract, LateInteractionContract):
         return "late_interaction" if contract.is_portable else "own_late_interaction"
+    if isinstance(contract, SparseContract):
+        return "sparse" if contract.is_portable else "own_sparse"
     assert isinstance(model, DenseConfig)
     gated = model.query_gate is not None and model.query_gate.at_inference
     parts = (model.words, model.layer_pooling, model.attention_pooling, model.interaction)
@@ -108,7 +120,10 @@ def _form(model: DenseConfig | LateInteractionConfig, contract: AnyContract) -> 
     return "unified" if own or contract.echo or contract.prepend is not None else "dense"
 
 
-def _pooling(model: DenseConfig | LateInteractionConfig) -> str:
+def _pooling(model: EncoderConfig, contract: AnyContract) -> str:
+    if isinstance(contract, SparseContract):
+        queries = ", queries without a model" if contract.static_queries else ""
+        return f"the largest {contract.activation} logit of each word (SPLADE){queries}"
     if isinstance(model, DenseConfig):
         words = model.words
         pooling = "attention of a learned seed (PMA)" if model.attention_pooling else model.pooling
@@ -116,17 +131,18 @@ def _pooling(model: DenseConfig | LateInteractionConfig) -> str:
             return str(pooling)
         size = words.dim or "all vocabulary"
         return f"{pooling}, and {size} coordinates for words (DupMAE)"
-    return f"none: late interaction (MaxSim), {model.dim} dimensions per vector"
+    assert isinstance(contract, LateInteractionContract)
+    return f"none: late interaction (MaxSim), {contract.dim} dimensions per vector"
 
 
 def _metadata(recipe: Recipe, form: str, evaluation: Results) -> dict[str, Any]:
-    late = form.endswith("late_interaction")
+    kind = next((k for k in ("late_interaction", "sparse") if form.endswith(k)), "dense")
     loaders = LOADED_BY.get(form, [])
     tags = [
         *loaders,
         "sentence-similarity",
         "feature-extraction",
-        "late-interaction" if late else "dense",
+        kind.replace("_", "-"),
         "embedtrain",
     ]
     metadata: dict[str, Any] = {

@@ -184,12 +184,12 @@ def _encode_tokens(
             write_chunk_spans(encoder, read_texts(texts, column), output)
 
 
-def refuse_more_than_vectors(encoder: TextEncoder) -> None:
+def refuse_more_than_vectors(encoder: TextEncoder, place: str = "--output") -> None:
     """Refuse a model whose texts are more than their token vectors, which is all that an array holds."""
     contract = encoder.contract
     if isinstance(contract, LateInteractionContract) and (contract.cls_dim or contract.exact_match):
         raise UserError(
-            "--output",
+            place,
             "cannot hold the vectors of a model that also has word ids or a vector per text",
             cure="Use `embedtrain search` or `embedtrain evaluate`, which keep them together",
         )

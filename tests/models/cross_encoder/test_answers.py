@@ -127,11 +127,39 @@ def test_the_card_of_an_export_says_who_writes_the_template_and_what_scores_alik
     assert "queries of at most 32 tokens in pairs of at most 128" in card
 
 
-def test_answers_that_only_sentence_transformers_describes_are_no_encoder(run, tmp_path):
+@pytest.mark.parametrize("prompt", ["", "Be strict. "])
+def test_answers_that_only_sentence_transformers_describes_are_read(run, tmp_path, prompt):
+    from sentence_transformers import CrossEncoder as Theirs
+
     folder = Path(shutil.copytree(run.model, tmp_path / "theirs"))
     (folder / CONTRACT_FILE).unlink()
-    with pytest.raises(UserError, match=r"scores by its answers.*--as yes_no"):
-        detect_kind(str(folder))
+    if prompt:
+        settings = folder / "config_sentence_transformers.json"
+        said = json.loads(settings.read_text())
+        said |= {"prompts": {"strict": prompt}, "default_prompt_name": "strict"}
+        settings.write_text(json.dumps(said))
+        written = folder / "chat_template.jinja"
+        system = (
+            "{%- if messages[0]['role'] == 'system' -%}{{- messages[0]['content'] -}}{%- endif -%}"
+        )
+        written.write_text(system + written.read_text())
+    assert detect_kind(str(folder)) == "cross_encoder"
+    ours = CrossEncoder(str(folder))
+    assert ours.model.contract.template == prompt + TEMPLATE
+    theirs = Theirs(str(folder), device="cpu")
+    found = theirs.predict(SHORT, activation_fn=torch.nn.Identity())
+    assert np.allclose(ours.logits(SHORT), found, atol=1e-4)
+    assert np.allclose(ours.logits(SHORT), CrossEncoder(str(run.model)).logits(SHORT)) == (
+        not prompt
+    )
+
+
+def test_answers_without_a_chat_template_are_one_line(run, tmp_path):
+    folder = Path(shutil.copytree(run.model, tmp_path / "theirs"))
+    (folder / CONTRACT_FILE).unlink()
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(UserError, match="has no chat template to put pairs into"):
+        CrossEncoder(str(folder))
 
 
 @pytest.mark.parametrize(

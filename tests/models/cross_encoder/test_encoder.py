@@ -7,10 +7,13 @@ import torch
 from objective_toys import number
 from pair_toys import FAMILIES, pairs_of_lengths, save_classifier
 
+from embedtrain.errors import UserError
 from embedtrain.models.chunking import Execution
 from embedtrain.models.cross_encoder.build import build_cross_encoder, load_cross_encoder
 from embedtrain.models.cross_encoder.config import CrossEncoderConfig
+from embedtrain.models.edits.shrink import shrink_reranker
 from embedtrain.objectives.info_nce import InfoNCE
+from embedtrain.objectives.multi_exit import MultiExit
 from embedtrain.objectives.rank_net import RankNet
 from embedtrain.types import Relevance, RetrievalBatch
 
@@ -139,6 +142,43 @@ def test_scores_stand_beside_the_candidates_they_are_of(folder_of):
         relevance=replace(batch.relevance, owners=batch.relevance.owners[order]),
     )
     torch.testing.assert_close(model(turned, WHOLE).pair_scores, outputs.pair_scores[order])
+
+
+def with_exit(folder):
+    config = CrossEncoderConfig(kind="cross_encoder", backbone=folder, exits=(1,))
+    return build_cross_encoder(config, torch.device("cpu")).double().eval()
+
+
+@pytest.mark.parametrize("packing", ["auto", "padded"])
+@pytest.mark.parametrize("family", ["bert", "modernbert_mean", "llama"])
+def test_an_exit_scores_as_the_model_that_ends_there(family, packing, folder_of):
+    model = with_exit(folder_of(family))
+    model.packing = packing
+    batch = batch_of(model)
+    both = model(batch, WHOLE)
+    assert both.exits == (1, 2)
+    torch.testing.assert_close(both.exit_scores[:, 1], both.pair_scores)
+    small = shrink_reranker(model, 1)
+    alone = small(batch, WHOLE)
+    assert alone.exit_scores is None
+    torch.testing.assert_close(both.at_exit(0).pair_scores, alone.pair_scores)
+    assert (both.pair_scores - alone.pair_scores).abs().max() > 1e-3
+
+
+def test_exits_in_chunks_give_the_plain_gradients(folder_of):
+    model = with_exit(folder_of("bert"))
+    batch, objective = batch_of(model), MultiExit(inner=InfoNCE()).for_pairs()
+    whole = gradients(model, batch, WHOLE, objective)
+    parts = gradients(model, batch, Execution(25, rematerialize=True), objective)
+    torch.testing.assert_close(parts[0], whole[0], rtol=1e-12, atol=1e-12)
+    for name, value in whole[1].items():
+        torch.testing.assert_close(parts[1][name], value, rtol=1e-9, atol=1e-11)
+
+
+def test_an_exit_lies_below_the_last_layer(folder_of):
+    config = CrossEncoderConfig(kind="cross_encoder", backbone=folder_of("bert"), exits=(2,))
+    with pytest.raises(UserError, match="must lie below the last of the 2 layers"):
+        build_cross_encoder(config, torch.device("cpu"))
 
 
 def test_dropout_is_drawn_again_where_a_chunk_is_read_again(folder_of):

@@ -80,7 +80,7 @@ def test_chunks_give_the_weights_of_the_whole(masked_model):
 
 
 def test_static_queries_count_each_ordinary_token_once(masked_model):
-    model = sparse_encoder(masked_model, static_queries=True)
+    model = sparse_encoder(masked_model, query_weights={})
     twice, once = weights_of(model, ["cat cat runs", "cat runs"], "query")
     assert torch.equal(twice, once)
     ids = model.tokenizer("cat runs", add_special_tokens=False)["input_ids"]

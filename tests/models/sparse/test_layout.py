@@ -11,6 +11,7 @@ from sparse_toys import TEXTS, save_masked_model, sparse_encoder, weights_of
 
 from embedtrain.errors import UserError
 from embedtrain.models.build import load_encoder, save_encoder
+from embedtrain.release.export import export
 
 PORTABLE = {
     "plain": {},
@@ -20,9 +21,9 @@ PORTABLE = {
     "ordinary": {"special_entries": "drop"},
 }
 OWN = {
-    "static": {"static_queries": True, "query": {"prompt": "the ", "length": 12}},
+    "static": {"query_weights": {}, "query": {"prompt": "the ", "length": 12}},
     "unlike": {"document": {"top_k": 5, "length": 16}},
-    "without": {"pooled_tokens": "without_special", "static_queries": True},
+    "without": {"pooled_tokens": "without_special", "query_weights": {}},
 }
 
 
@@ -52,7 +53,7 @@ def test_sentence_transformers_gives_the_same_weights_and_its_folders_are_read(
     models = {name: varied(masked_model, settings) for name, settings in PORTABLE.items()}
     exact = save_masked_model(tmp_path / "exact", bert, exact=True)
     models["static"] = varied(exact, OWN["static"])
-    models["static doc"] = varied(exact, {"static_queries": True, "special_entries": "drop"})
+    models["static doc"] = varied(exact, {"query_weights": {}, "special_entries": "drop"})
     for name, model in models.items():
         save_encoder(model, tmp_path / name)
 
@@ -103,3 +104,12 @@ def test_what_is_not_offered_is_said_in_one_line(sparse_model, tmp_path, file, c
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match=message):
         load_encoder(str(folder))
+
+
+def test_a_masked_model_that_says_nothing_of_its_use_is_exported_as_a_sparse_one(
+    masked_model, tmp_path
+):
+    export(masked_model, tmp_path / "model", sparse=True)
+    loaded = load_encoder(str(tmp_path / "model")).eval()
+    plain = sparse_encoder(masked_model, query={"length": 64}, document={"length": 64})
+    assert torch.equal(weights_of(loaded, TEXTS), weights_of(plain, TEXTS))

@@ -85,8 +85,26 @@ def test_what_is_exported_scores_alike_everywhere(run, tmp_path):
     assert np.allclose(CrossEncoder(str(again)).logits(PAIRS), ours, atol=1e-6)
     twice = export(again, tmp_path / "twice")
     assert np.allclose(CrossEncoder(str(twice)).logits(PAIRS), ours, atol=1e-6)
-    with pytest.raises(UserError, match="exported as it is"):
-        export(again, tmp_path / "less", layer=1)
+    with pytest.raises(UserError, match="can end at a layer and no more"):
+        export(again, tmp_path / "less", dim=1)
+
+
+@pytest.mark.usefixtures("forked")
+def test_an_exit_that_was_trained_is_a_reranker_of_its_own(sections, tmp_path):
+    from sentence_transformers import CrossEncoder as Theirs
+
+    objective = "objective={name: multi_exit, inner: {name: info_nce}}"
+    run = train(load_recipe(sections, ["model.exits=[1]", objective]), tmp_path / "run")
+    header = run.metrics.read_text().splitlines()[0]
+    assert {"train/loss_last", "train/loss_layer_1", "train/pair_accuracy"} <= {*header.split(",")}
+    small = export(run.path, tmp_path / "small", layer=1)
+    assert json.loads((small / "config.json").read_text())["num_hidden_layers"] == 1
+    assert "ends at layer 1" in (small / "README.md").read_text()
+    ours, whole = (CrossEncoder(str(folder)).logits(PAIRS) for folder in (small, run.model))
+    assert np.allclose(Theirs(str(small), device="cpu").predict(PAIRS), ours, atol=1e-5)
+    assert abs(ours - whole).max() > 1e-3
+    with pytest.raises(UserError, match="is not one of the model's 1 layers"):
+        export(small, tmp_path / "less", layer=2)
 
 
 def test_servers_take_the_folder_for_a_reranker(run):
@@ -265,7 +283,10 @@ def test_the_doctor_and_the_check_know_pairs(sections):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ("objective={name: cosine_regression}", "needs vectors.*use one of binary_cross_entropy"),
+        (
+            "objective={name: cosine_regression}",
+            "needs vectors.*use one of adr_mse, binary_cross_entropy",
+        ),
         ("objective={name: info_nce, negatives: all}", "more than the scores of a query's own"),
         ("objective={name: matryoshka, dims: [8], inner: {name: info_nce}}", "needs vectors"),
         (
@@ -273,6 +294,11 @@ def test_the_doctor_and_the_check_know_pairs(sections):
             "drop evaluation, and run `embedtrain evaluate RETRIEVER --rerank",
         ),
         ("refresh={path: x, every_steps: 9}", "drop refresh"),
+        ("objective={name: multi_exit, inner: {name: info_nce}}", "need each other"),
+        (
+            "objective={name: multi_exit, inner: {name: matryoshka, dims: [8], inner: {name: info_nce}}}",
+            "needs more than the scores",
+        ),
         ("model.length=3", "model.length leaves nothing for a document beside 3 tokens"),
         ("model.length=100", "more than the 66 tokens"),
         ("model.template='{document} {query}'", "must hold {query} and then {document}"),

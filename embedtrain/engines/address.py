@@ -1,0 +1,92 @@
+"""Addresses of collections: ``qdrant://localhost:6333/docs``, ``lancedb://./folder/docs?index=hnsw``."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote
+
+from embedtrain.errors import UserError
+from embedtrain.redaction import redact
+
+LOCAL = ("/", ".", "~")
+"""How a folder begins, where an address could also name a host."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """An address in its parts: ``scheme://server/collection?options``."""
+
+    scheme: str
+    server: str
+    """A host and port, or a folder."""
+    collection: str
+    options: dict[str, str]
+
+    @property
+    def place(self) -> str:
+        """The address as messages name it: without options and password."""
+        return redact(f"{self.scheme}://{self.server}/{self.collection}")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it names a folder and no host."""
+        return not self.server or self.server.startswith(LOCAL)
+
+    @property
+    def folder(self) -> Path:
+        """The folder that the part before the collection names."""
+        return Path(self.server or ".").expanduser()
+
+    def option(self, name: str, choices: Collection[str], otherwise: str) -> str:
+        """Return the value of an option.
+
+        Raises:
+            UserError: If it is none of the choices.
+        """
+        value = self.options.get(name, otherwise)
+        if value not in choices:
+            cure = f"Choose from {', '.join(choices)}"
+            raise UserError(f"{self.place} {name}", "is unknown", got=value, cure=cure)
+        return value
+
+    def refuse_unknown(self, *known: str) -> None:
+        """Refuse options that the engine does not have.
+
+        Raises:
+            UserError: If there are some.
+        """
+        unknown = [name for name in self.options if name not in known]
+        if unknown:
+            cure = f"Options of this engine: {', '.join(known) or 'none'}"
+            raise UserError(self.place, "has an unknown option", got=unknown[0], cure=cure)
+
+
+def is_address(text: str) -> bool:
+    """Whether a text names a collection of an engine."""
+    return "://" in text
+
+
+def parse_address(url: str, schemes: Collection[str]) -> Address:
+    """Take an address apart.
+
+    Raises:
+        UserError: If its engine is unknown, or it names no collection.
+    """
+    scheme, found, rest = url.partition("://")
+    if not found or scheme not in schemes:
+        cure = f"Write ENGINE://PLACE/COLLECTION with one of {', '.join(schemes)}"
+        raise UserError(redact(url), "names no engine", got=scheme, cure=cure)
+    path, _, query = rest.partition("?")
+    server, _, collection = path.rstrip("/").rpartition("/")
+    if path.startswith("/") and not server:
+        server = "/"
+    if not collection or collection.startswith("."):
+        cure = f"Write {scheme}://PLACE/COLLECTION"
+        raise UserError(redact(url), "names no collection", cure=cure)
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    return Address(
+        scheme,
+        unquote(server) if server.startswith(LOCAL) else server,
+        unquote(collection),
+        options,
+    )

@@ -1,0 +1,55 @@
+"""The one door to engines: an address names one, and only its client is imported."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from embedtrain.engines.address import Address, parse_address
+from embedtrain.engines.engine import Engine
+from embedtrain.engines.faiss_file import FaissEngine
+from embedtrain.engines.file_engine import FileEngine
+from embedtrain.engines.formats import Elasticsearch, JsonLines, OpenSearch, Vespa
+from embedtrain.engines.lancedb import LanceEngine
+from embedtrain.engines.milvus import MilvusEngine
+from embedtrain.engines.postgres import PostgresEngine
+from embedtrain.engines.qdrant import QdrantEngine
+from embedtrain.locks import owned
+
+ENGINES: dict[str, Callable[[Address], Engine]] = {
+    "qdrant": QdrantEngine,
+    "qdrant+https": QdrantEngine,
+    "lancedb": LanceEngine,
+    "postgresql": PostgresEngine,
+    "postgres": PostgresEngine,
+    "milvus": MilvusEngine,
+    "faiss": FaissEngine,
+    "elasticsearch": lambda address: FileEngine(address, Elasticsearch()),
+    "opensearch": lambda address: FileEngine(address, OpenSearch()),
+    "vespa": lambda address: FileEngine(address, Vespa()),
+    "jsonl": lambda address: FileEngine(address, JsonLines()),
+}
+"""Engines by the scheme of an address."""
+
+
+FILES = frozenset({"faiss", "elasticsearch", "opensearch", "vespa", "jsonl"})
+"""Engines of files, which two processes would write over one another."""
+
+
+@contextmanager
+def open_engine(url: str, *, writes: bool = False) -> Iterator[Engine]:
+    """Open the collection that an address names; it is closed at the end of the block.
+
+    Args:
+        url: The address.
+        writes: Whether documents are to be written: a folder of files is then this process's own meanwhile.
+
+    Raises:
+        UserError: If the address is none, the engine's client is not installed, the engine is down, or another
+            process writes the same files.
+    """
+    address = parse_address(url, ENGINES)
+    with ExitStack() as stack:
+        if writes and address.scheme in FILES:
+            stack.enter_context(owned(address.folder / address.collection))
+        engine = ENGINES[address.scheme](address)
+        stack.callback(engine.close)
+        yield engine

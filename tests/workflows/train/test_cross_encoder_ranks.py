@@ -1,0 +1,118 @@
+"""Two ranks train of every form of cross-encoder what one trains, and share the work of the first stage."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from pair_toys import NO_DROPOUT, marked_rows, save_classifier
+from places import SCRIPTS
+from rank_toys import exported_weights
+
+sys.path.insert(0, str(SCRIPTS))
+from distributed_cases import on_ranks
+
+from embedtrain.data.sources import load_task
+from embedtrain.encoding import cache as cached
+from embedtrain.encoding.shards import current_shard
+from embedtrain.recipe.retrieval import load_recipe
+from embedtrain.training.settings import ValidationConfig
+from embedtrain.workflows.train import train
+from embedtrain.workflows.validation import first_lists
+
+NAMED = "{query: query, positive: positive, label: label}"
+MINED = "{retriever: BERT, mining: {num_negatives: 3, rule: {kind: none}}}"
+FORMS = {
+    "biases": ["model.train=biases", "trainer.learning_rate=0.01"],
+    "exits": ["model.exits=[1]", "objective={name: multi_exit, inner: {name: info_nce}}"],
+    "classes": [
+        "model.classes=[left, right]", "objective={name: pair_classification}", "model.backbone=BERT",
+        f"data.sources=[{{path: ROWS, columns: {NAMED}}}]",
+    ],
+    "negatives": [
+        f"data.sources=[{{path: BEIR, split: test, negatives: {MINED}}}]", "trainer.batch_size=4",
+        "data.random_negatives=1",
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    found = [
+        row | {"label": "right" if n % 3 else "left"} for n, row in enumerate(marked_rows(40, 0))
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in found))
+    return path
+
+
+@pytest.fixture(scope="module")
+def sections(rows, tmp_path_factory):
+    start = save_classifier(tmp_path_factory.mktemp("start"), "bert")
+    assert NO_DROPOUT, "the ranks would draw other masks"
+    return {
+        "data": {"sources": [{"path": str(rows)}]},
+        "model": {
+            "kind": "cross_encoder", "backbone": str(start), "query_length": 8, "length": 32,
+        },
+        "objective": {"name": "info_nce"},
+        "trainer": {
+            "steps": 3, "batch_size": 8, "chunk_tokens": 90, "learning_rate": 1e-3, "rematerialize": True,
+        },
+    }  # fmt: skip
+
+
+def train_on_rank(sections, overrides, folder):
+    train(load_recipe(sections, overrides), folder)
+
+
+@pytest.mark.usefixtures("forked")
+@pytest.mark.parametrize("form", FORMS)
+def test_two_ranks_train_what_one_trains(form, sections, rows, beir, bert, tmp_path):
+    known = {"ROWS": rows, "BEIR": beir, "BERT": bert}
+    asked = FORMS[form]
+    for name, value in known.items():
+        asked = [one.replace(name, str(value)) for one in asked]
+    weights = []
+    for ranks in (1, 2):
+        folder, own = tmp_path / str(ranks), [f"data.cache={tmp_path / f'cache{ranks}'}"]
+        plain = ["model.dropout=0.0", *asked, *own]
+        if ranks == 1:
+            train(load_recipe(sections, plain), folder)
+        else:
+            shared = [*plain, "trainer.devices=2", "trainer.strategy=ddp"]
+            on_ranks(2, train_on_rank, sections, shared, folder)
+        weights.append(exported_weights(folder))
+    alone, ours = weights
+    assert alone.keys() == ours.keys()
+    # A key's bias changes no attention: its gradient is rounding, of which Adam makes whole steps.
+    felt = [name for name in ours if not name.endswith("key.bias")]
+    error = sum(float((ours[name] - alone[name]).square().sum()) for name in felt)
+    norm = sum(float(value.square().sum()) for value in alone.values())
+    assert (error / norm) ** 0.5 < 1e-4
+
+
+def lists_on_rank(config, task, cache, folder):
+    encode, seen = cached.encode_pieces, []
+
+    def counted(model, wanted, side, **settings):
+        pieces = list(wanted)
+        seen.append(sum(map(len, pieces)))
+        return encode(model, iter(pieces), side, **settings)
+
+    cached.encode_pieces = counted
+    found = first_lists(config, task, cache)
+    (folder / f"texts{current_shard().rank}").write_text(str(sum(seen)))
+    return found.indices
+
+
+@pytest.mark.usefixtures("forked")
+def test_ranks_encode_the_corpus_of_a_first_stage_once(beir, bert, tmp_path):
+    task = load_task(str(beir), "test")
+    config = ValidationConfig(path=str(beir), first_stage=bert, top=5)
+    alone = first_lists(config, task, tmp_path / "alone")
+    shared = on_ranks(2, lists_on_rank, config, task, tmp_path / "shared", tmp_path)
+    assert np.array_equal(shared, alone.indices)
+    counts = [int(file.read_text()) for file in tmp_path.glob("texts*")]
+    assert len(counts) == 2
+    assert sum(counts) == len(task.queries) + len(task.documents)

@@ -1,0 +1,100 @@
+"""Sparse models from recipe to folder: they train, resume and export, and the doctor finds their gradients exact."""
+
+import csv
+
+import numpy as np
+import pytest
+from sparse_toys import weights_of
+
+from embedtrain.errors import UserError
+from embedtrain.models.build import load_encoder
+from embedtrain.recipe.retrieval import load_recipe
+from embedtrain.resources import resource
+from embedtrain.workflows import sparse_start
+from embedtrain.workflows.doctor import diagnose
+from embedtrain.workflows.train import train
+
+FOLDER = resource("recipes") / "sparse"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def make(scored, small, masked_model):
+    def make(name, *further):
+        overrides = [f"data.sources=[{{path: {scored}}}]", f"model.backbone={masked_model}"]
+        return load_recipe(FOLDER / f"{name}.yaml", [*small, *overrides, *further])
+
+    return make
+
+
+def rows_of(run) -> list[dict[str, str]]:
+    with (run.path / "metrics.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_recipe_trains_on_a_tiny_model(name, make, tmp_path, monkeypatch):
+    if name != "splade":  # an export that is verified
+        monkeypatch.setattr("embedtrain.release.export.verify", lambda *_: None)
+    run = train(make(name), tmp_path / "run")
+    *_, last = rows_of(run)
+    assert 0 < float(last["train/document_nnz"]) < 200
+    assert 0 <= float(last["train/query_zero_share"]) <= 1
+    assert (run.model / "embedtrain.json").is_file()
+
+
+def test_chunks_give_the_gradients_of_the_whole_batch(make):
+    steep = "objective.document.weight=100.0"
+    diagnosis = diagnose(make("splade", steep, "trainer.precision=fp32"))
+    assert diagnosis.healthy, diagnosis
+
+
+def test_queries_start_at_the_rarity_of_their_tokens_and_learn_at_a_rate_of_their_own(
+    make, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("embedtrain.release.export.verify", lambda *_: None)
+    slow = "trainer.learning_rate=1.0e-9"
+    frozen = "model.query_weights={start: idf, trained: false}"
+    still = train(make("inference_free", slow, frozen), tmp_path / "still")
+    moved = train(make("inference_free", slow), tmp_path / "moved")
+    weights = [
+        load_encoder(str(run.model)).query_weights.effective.detach().numpy()
+        for run in (still, moved)
+    ]
+    known = weights[0] > 0
+    assert len(np.unique(weights[0][known])) > 5  # some tokens are rarer than others
+    assert 0 < np.abs(weights[0] - weights[1]).max() < 0.1
+
+
+def test_entries_cost_where_there_are_none_is_refused(make):
+    with pytest.raises(UserError, match="kind: sparse"):
+        make("splade", "model={backbone: somewhere}")
+    with pytest.raises(UserError, match=r"trainer\.accumulate"):
+        make("splade", "trainer.accumulate=2")
+
+
+def test_a_price_leaves_fewer_entries(make, tmp_path, monkeypatch):
+    monkeypatch.setattr("embedtrain.release.export.verify", lambda *_: None)
+    left = []
+    for weight in (1.0e-9, 30.0):
+        steep = ["objective.warmup_ratio=0.0", "trainer.steps=8", "trainer.learning_rate=0.01"]
+        run = train(
+            make("splade", *steep, f"objective.document.weight={weight}"), tmp_path / f"{weight}"
+        )
+        model = load_encoder(str(run.model))
+        left.append((weights_of(model, ["a cat", "the dog runs"]) > 0).float().mean())
+    assert left[1] < 0.7 * left[0]
+
+
+def test_a_head_that_gives_every_word_weight_starts_with_as_many_as_are_asked_for(
+    make, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("embedtrain.release.export.verify", lambda *_: None)
+    monkeypatch.setattr(sparse_start, "TOO_MANY", 0.05)
+    nothing = ["trainer.learning_rate=1.0e-9", "trainer.steps=1"]
+    train(make("splade", *nothing), tmp_path / "plain")
+    assert "start_entries=200" in capsys.readouterr().err
+    run = train(make("splade", *nothing, "model.start_entries=7"), tmp_path / "few")
+    assert "start_entries" not in capsys.readouterr().err
+    (row,) = rows_of(run)
+    assert float(row["train/document_nnz"]) == pytest.approx(7, abs=2)

@@ -9,6 +9,8 @@ from scipy.sparse import csr_array
 
 TEXTS_AT_ONCE = 2**14
 """Texts whose entries are sorted in memory at once."""
+UBIQUITOUS = 0.5
+"""A word that more texts have than this share says little about any of them."""
 
 
 @dataclass(frozen=True)

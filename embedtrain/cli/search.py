@@ -1,8 +1,8 @@
 """The command that searches documents."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +24,11 @@ from embedtrain.cli.options import (
     read_fusing,
 )
 from embedtrain.errors import UserError
+
+if TYPE_CHECKING:  # torch takes seconds to import
+    from embedtrain.encoding.pair_scorers import PairScorer
+    from embedtrain.precision import Precision
+    from embedtrain.workflows.load.search import EngineSearcher
 
 EXAMPLES = (
     'embedtrain search runs/quickstart/model "split a list into chunks of equal size"',
@@ -101,17 +106,10 @@ def search(
     if fusing is not None and (like or unlike):
         raise UserError("--with and --feedback", "are for a query, not for --like")
     if index is not None and "://" in index:
-        if data or split or longer or late_chunks:
-            flags = "--data, --split, --long-inputs and --late-chunks"
-            raise UserError(flags, "are settled where an engine searches", cure="Leave them out")
-        if fusing is not None or like or unlike:
-            flags = "--with, --feedback, --like and --unlike"
-            raise UserError(
-                flags, "are for a corpus of files, not for an engine", got=index, cure="Give --data"
-            )
-        from embedtrain.workflows.load.search import EngineSearcher
-
-        with EngineSearcher(model, index, instruction, precision, second, depth) as engine:
+        settled = (data, split, longer, late_chunks)
+        with _engine(
+            model, index, instruction, precision, second, depth, fusing, settled
+        ) as engine:
             _answer(query, engine.num_documents, lambda line: print_hits(engine.search(line, top)))
         return
     searcher = Searcher(
@@ -131,6 +129,29 @@ def search(
         print_hits(searcher.search_sets(like or [], unlike or [], top))
         return
     _answer(query, len(searcher.texts), lambda line: print_hits(searcher.search(line, top)))
+
+
+def _engine(
+    model: str,
+    url: str,
+    instruction: str | None,
+    precision: "Precision",
+    second: "PairScorer | None",
+    depth: int | None,
+    fusing: object,
+    settled: Sequence[object],
+) -> "EngineSearcher":
+    """Open a collection of an engine."""
+    if any(settled):
+        flags = "--data, --split, --long-inputs and --late-chunks"
+        raise UserError(flags, "are settled where an engine searches", cure="Leave them out")
+    if fusing is not None:
+        flags = "--with and --feedback"
+        raise UserError(flags, "are not for an engine", got=url, cure="Give --data")
+    from embedtrain.workflows.load.search import EngineSearcher
+    from embedtrain.workflows.search import RERANKED
+
+    return EngineSearcher(model, url, instruction, precision, second, depth or RERANKED)
 
 
 def _answer(query: str | None, num_documents: int, show: Callable[[str], None]) -> None:

@@ -3,10 +3,8 @@
 import torch
 from torch import Tensor
 
+from embedtrain.sparse_vectors import UBIQUITOUS
 from embedtrain.types import RetrievalOutputs
-
-UBIQUITOUS = 0.5
-"""A word that more texts have than this share says little about any of them."""
 
 
 @torch.no_grad()

@@ -9,8 +9,7 @@ from embedtrain.evaluation.probes.base import Finding, Probe, ProbeWish, first_t
 from embedtrain.evaluation.tasks.subject import Subject
 from embedtrain.models.sparse.encoder import SparseEncoder
 from embedtrain.models.sparse.words import column_names
-from embedtrain.sparse_vectors import SparseVectors
-from embedtrain.training.sparse_figures import UBIQUITOUS
+from embedtrain.sparse_vectors import UBIQUITOUS, SparseVectors
 
 SHOWN_TEXTS, SHOWN_WORDS, COMMON_WORDS = 5, 8, 10
 

@@ -17,7 +17,7 @@ from embedtrain.evaluation.measures.second_stage import reorder
 from embedtrain.models.build import load_encoder
 from embedtrain.precision import Precision
 from embedtrain.retrieval.dense.exact import SearchResult
-from embedtrain.workflows.search import Hit
+from embedtrain.workflows.search import RERANKED, Hit
 
 
 class EngineSearcher(AbstractContextManager["EngineSearcher"]):
@@ -43,7 +43,7 @@ class EngineSearcher(AbstractContextManager["EngineSearcher"]):
         instruction: str | None = None,
         precision: Precision = "auto",
         second: PairScorer | None = None,
-        depth: int = 50,
+        depth: int = RERANKED,
     ) -> None:
         self.precision, self.second, self.depth = precision, second, depth
         self.model = load_encoder(model)

@@ -28,7 +28,7 @@ from embedtrain.workflows.evaluate.first_stage import (
 )
 
 
-class Engine:
+class Finder:
     """A model and the vectors of texts, or BM25 over them.
 
     Args:

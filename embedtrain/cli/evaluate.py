@@ -134,6 +134,12 @@ def evaluate(
         ),
     ] = None,
     feedback: FeedbackOption = None,
+    units: Annotated[
+        bool,
+        typer.Option(
+            "--units", help="Find documents by the best of their units, the rows of units.jsonl."
+        ),
+    ] = False,
     save_runs: Annotated[
         Path | None, typer.Option(help="With --with: folder for each system's ranking and result.")
     ] = None,
@@ -153,7 +159,7 @@ def evaluate(
         flags = "--rerank-as, --rerank-template, --rerank-instruction, --top and --blend"
         raise UserError(flags, "say how results are ordered anew", cure="Add --rerank MODEL")
     longer = parse_long_inputs(long_inputs)
-    fusing = read_fusing(with_, fuse, weights, depth, tune_on, save_runs, forms, feedback)
+    fusing = read_fusing(with_, fuse, weights, depth, tune_on, save_runs, forms, feedback, units)
     if mteb:
         from embedtrain.workflows.evaluate.mteb import MtebWish
 
@@ -165,7 +171,7 @@ def evaluate(
             or price
             or late_chunks
             or rerank
-            or with_
+            or fusing
             or index
         )
         mteb_wish = MtebWish(
@@ -217,7 +223,7 @@ def _evaluate_mteb(model: str, wish: "MtebWish", output: Path | None, refused: o
         raise UserError(
             "--mteb",
             "does not go with --baseline, --clusters, --dim, --quantize, --price, --late-chunks, --rerank, "
-            "--with and --index",
+            "--with, --forms, --feedback, --units and --index",
             cure="Use embedtrain compare on the scores/ folders",
         )
     if output is None or output.suffix == ".json":

@@ -128,6 +128,7 @@ def read_fusing(
     save_runs: Path | None = None,
     forms: "How | None" = None,
     feedback: str | None = None,
+    units: bool = False,
 ) -> "Fusing | None":
     """Return how systems are asked and fused; None where there is but one, which is asked plainly.
 
@@ -138,7 +139,7 @@ def read_fusing(
         if rule != "sum" or weights or depth or tune_on or save_runs:
             flags = "--fuse, --weights, --depth, --tune-on and --save-runs"
             raise UserError(flags, "say how results are fused", cure="Add --with SYSTEM")
-        if forms is None and feedback is None:
+        if forms is None and feedback is None and not units:
             return None
     from embedtrain.workflows.evaluate.asking import Asking
     from embedtrain.workflows.evaluate.systems import DEPTH, Fusing
@@ -151,7 +152,7 @@ def read_fusing(
     asking = Asking(forms, feedback)
     asking.check()
     systems = tuple(others or ())
-    fusing = Fusing(systems, rule, numbers, depth or DEPTH, tune_on, asking, save_runs)
+    fusing = Fusing(systems, rule, numbers, depth or DEPTH, tune_on, asking, units, save_runs)
     fusing.fusion()
     return fusing
 

@@ -24,8 +24,8 @@ from embedtrain.retrieval.dense.sets import set_query
 from embedtrain.retrieval.fusion import fuse
 from embedtrain.retrieval.search import search
 from embedtrain.workflows.encode.file import DOCUMENT_COLUMNS, read_texts
-from embedtrain.workflows.engine import Engine
 from embedtrain.workflows.evaluate.systems import Fusing
+from embedtrain.workflows.finder import Finder
 from embedtrain.workflows.prepare import load_task, open_data
 
 RERANKED, FUSED = 50, 100
@@ -93,11 +93,11 @@ class Searcher:
         else:
             self.texts, self.ids = task.documents, task.document_ids
         feedback = None if fusing is None else fusing.asking.feedback
-        self.first = Engine(
+        self.first = Finder(
             model, self.texts, instruction, long_inputs, late_chunks, precision, index, feedback
         )
         self.others = [
-            Engine(name, self.texts, precision=precision)
+            Finder(name, self.texts, precision=precision)
             for name in (fusing.others if fusing else ())
         ]
 
@@ -125,13 +125,13 @@ class Searcher:
         """Return what was found, and where each system has a document if there are several."""
         if not self.others:
             return self.first.find([query], num_results), {}
-        engines = [self.first, *self.others]
-        lists = [one.find([query], self.depth) for one in engines]
+        finders = [self.first, *self.others]
+        lists = [one.find([query], self.depth) for one in finders]
         places: dict[int, list[str]] = {}
-        for engine, found in zip(engines, lists, strict=True):
+        for finder, found in zip(finders, lists, strict=True):
             listed = zip(found.indices[0].tolist(), found.scores[0].tolist(), strict=True)
             for rank, (row, score) in enumerate(listed, 1):
-                place = f"{model_name(engine.name)} #{rank} ({score:.3f})"
+                place = f"{model_name(finder.name)} #{rank} ({score:.3f})"
                 places.setdefault(row, []).append(place)
         assert self.fusing is not None
         return fuse(lists, self.fusing.fusion(), num_results), places

@@ -71,10 +71,10 @@ def evaluate_fused(
         result = result.model_copy(update={"index": systems.index_figures(task)})
         if baseline is not None:
             result = compare(result, baseline, str(wish.baseline))
-        elif fusing.asking:
-            plain = replace(systems, fusing=replace(fusing, asking=PLAIN))
+        elif fusing.asking or fusing.units:
+            plain = replace(systems, fusing=replace(fusing, asking=PLAIN, units=False))
             usual = measure_found(plain.find(task, RESULTS), task, untimed, plain.fusing)[0]
-            result = compare(result, usual, "the queries as they are")
+            result = compare(result, usual, "queries and documents as they are")
         if shard.is_first:
             if place is not None:
                 _write(result, found.stage, task, place)

@@ -33,6 +33,7 @@ from embedtrain.retrieval.fusion import (
     weights_for,
 )
 from embedtrain.workflows.evaluate.asking import PLAIN, Asking
+from embedtrain.workflows.evaluate.by_units import find_by_units
 from embedtrain.workflows.evaluate.first_stage import (
     RUN,
     FirstStage,
@@ -63,6 +64,8 @@ class Fusing:
     """Split whose queries ``tuned`` learns weights on; None learns on folds of those that are measured."""
     asking: Asking = PLAIN
     """How the systems are asked; rankings from files are not, and feedback is for the first system."""
+    units: bool = False
+    """Whether documents are found by their best unit of ``units.jsonl``; rankings from files are taken as they are."""
     save_runs: Path | None = None
     """Folder for the ranking and the result of each system."""
 
@@ -117,8 +120,7 @@ class Systems:
             UserError: If lists and rule do not go together.
         """
         if len(self.systems) == 1:
-            asking = self.fusing.asking
-            stage = find_first(self.systems[0], task, self.wishes[0], num_results, asking)
+            stage = self._find_one(0, task, num_results)
             return Found(stage, [stage])
         parts = self.search(task)
         fusion = self.fusing.fusion()
@@ -140,12 +142,21 @@ class Systems:
 
     def search(self, task: Retrieval) -> list[FirstStage]:
         """Let every system search the corpus of a task for its queries."""
-        asked = self.fusing.asking
-        others = replace(asked, feedback=None)
-        return [
-            find_first(system, task, wish, self.fusing.depth, others if number else asked)
-            for number, (system, wish) in enumerate(zip(self.systems, self.wishes, strict=True))
-        ]
+        depth = self.fusing.depth
+        return [self._find_one(number, task, depth) for number in range(len(self.systems))]
+
+    def _find_one(self, number: int, task: Retrieval, depth: int) -> FirstStage:
+        system, wish, asking = self.systems[number], self.wishes[number], self.fusing.asking
+        if number > 0:
+            asking = replace(asking, feedback=None)
+
+        def find(searched: Retrieval, wanted: int, timed: bool) -> FirstStage:
+            own = replace(wish, efficiency=timed and wish.efficiency)
+            return find_first(system, searched, own, wanted, asking)
+
+        if self.fusing.units and not system.name.startswith(RUN):
+            return find_by_units(find, task, depth)
+        return find(task, depth, True)
 
     def index_figures(self, task: Retrieval) -> IndexFigures | None:
         """Measure the index of the first system, if it searches by one."""

@@ -117,7 +117,7 @@ def test_a_result_of_forms_is_compared_with_the_queries_as_they_are(bert, data):
     (usual,) = evaluate_tasks(bert, wish)
     gain = result.metrics["ndcg_at_10"].value - usual.metrics["ndcg_at_10"].value
     assert result.comparison.metrics["ndcg_at_10"].difference == pytest.approx(gain)
-    assert result.comparison.baseline == "the queries as they are"
+    assert result.comparison.baseline == "queries and documents as they are"
     assert result.fusion is None
     assert result.model.settings["forms"].startswith("mean of ")
     (fused,) = evaluate_fused(bert, wish, Fusing(("bm25",), asking=Asking("max")))

@@ -1,0 +1,53 @@
+"""Documents found by their best unit: propositions or chunks are searched, documents are judged."""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+
+from embedtrain.data.readers.text_lines import hash_files
+from embedtrain.data.readers.units import FILE, Units, read_units
+from embedtrain.errors import UserError
+from embedtrain.evaluation.measures.second_stage import in_trec_order
+from embedtrain.evaluation.tasks.retrieval import Retrieval
+from embedtrain.retrieval.dense.exact import SearchResult
+from embedtrain.retrieval.ranking import by_owner
+from embedtrain.workflows.evaluate.first_stage import FirstStage
+
+Find = Callable[[Retrieval, int, bool], FirstStage]
+"""Searches a task for so many results of each query, and times that if it is told to."""
+
+
+def find_by_units(find: Find, task: Retrieval, depth: int) -> FirstStage:
+    """Search the units of a task's documents, and put each document where its best unit stands.
+
+    More and more units are fetched until every query has its documents, so that the list is that of a search for all.
+
+    Raises:
+        UserError: If the folder has no units, or they cannot be used.
+    """
+    path = task.files.path / FILE
+    if not path.is_file():
+        raise UserError("--units", f"needs a {FILE} beside the corpus", got=str(task.files.path))
+    units = read_units(path, task.task.document_ids)
+    fetched = min(len(units.ids), 2 * depth)
+    stage = find(_of_units(task, units), fetched, True)
+    while fetched < len(units.ids) and not _complete(stage.found, units, depth):
+        fetched = min(len(units.ids), 2 * fetched)
+        stage = replace(find(_of_units(task, units), fetched, False), cost=stage.cost)
+    found = in_trec_order(by_owner(stage.found, units.owner, depth), task.task.document_ids)
+    said = {"units": hash_files([path])[:12]}
+    model = stage.model.model_copy(update={"settings": stage.model.settings | said})
+    return FirstStage(model, found, stage.cost)
+
+
+def _of_units(task: Retrieval, units: Units) -> Retrieval:
+    """Return the task with units in place of documents; its judgments are not for use."""
+    view = copy.copy(task)
+    view.task = replace(task.task, document_ids=units.ids, documents=units.texts)
+    return view
+
+
+def _complete(found: SearchResult, units: Units, depth: int) -> bool:
+    """Whether every query has as many documents as it wants, or all that it can find."""
+    documents = by_owner(found, units.owner, depth)
+    return bool(((documents.indices[:, -1] >= 0) | (found.indices[:, -1] < 0)).all())

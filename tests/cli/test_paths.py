@@ -48,6 +48,7 @@ TEXTS = {
     # A template may be a file, and is mostly a name or the text itself.
     *("template", "yes", "no", "normalize", "served_name", "labels", "attribution"),
     *("rerank_as", "rerank_template", "rerank_instruction"),
+    *("index", "into"),  # an address, or words
 }
 """Parameters that name no file."""
 TAKEN = [

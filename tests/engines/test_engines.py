@@ -107,10 +107,19 @@ def check_search(engine, kind):
         assert len(every) == engine.count()
 
 
-@pytest.mark.parametrize(("store", "tolerance"), [("float16", 1e-3), ("binary", None)])
-def test_pgvector_keeps_halves_and_bits_under_an_index(store, tolerance, request):
-    pytest.importorskip("psycopg")
-    url = request.getfixturevalue("postgres") + f"&table={store}&index=hnsw"
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("name", "store", "more", "tolerance"),
+    [
+        ("postgresql", "float16", "_half&index=hnsw", 1e-3),
+        ("postgresql", "binary", "_bits&index=hnsw", 0),
+        ("lancedb", "float16", "", 1e-3),
+    ],
+)
+def test_halves_and_bits_are_found_by_their_own_scores(
+    name, store, more, tolerance, tmp_path, request
+):
+    url = address_of(name, tmp_path, request) + more
     with open_engine(url) as engine:
         layout = toys.layout("dense", store=store)
         engine.settle(layout)
@@ -127,8 +136,21 @@ def test_pgvector_keeps_halves_and_bits_under_an_index(store, tolerance, request
             )
             asked = [1 if value > 0 else -1 for value in query] if store == "binary" else query
             assert one.score == pytest.approx(
-                sum(a * b for a, b in zip(signs, asked, strict=True)), abs=tolerance or 0
+                sum(a * b for a, b in zip(signs, asked, strict=True)), abs=tolerance
             )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_collection_of_milvus_is_found_after_its_server_has_started_anew(tmp_path):
+    lite = pytest.importorskip("milvus_lite.server_manager")
+    url = f"milvus://{tmp_path}/store.db/docs"
+    with open_engine(url) as engine:
+        engine.settle(toys.layout("dense"))
+        engine.write(toys.records(("dense",)))
+    lite.server_manager_instance.release_server(f"{tmp_path}/store.db")
+    with open_engine(url) as engine:
+        assert engine.describe() == toys.layout("dense")
+        check_search(engine, "dense")
 
 
 def test_faiss_holds_what_was_loaded_last(tmp_path):

@@ -4,6 +4,7 @@ import csv
 
 import numpy as np
 import pytest
+import torch
 from sparse_toys import weights_of
 
 from embedtrain.errors import UserError
@@ -99,3 +100,13 @@ def test_a_head_that_gives_every_word_weight_starts_with_as_many_as_are_asked_fo
     assert "start_entries" not in capsys.readouterr().err
     (row,) = rows_of(run)
     assert float(row["train/document_nnz"]) == pytest.approx(7, abs=2)
+
+
+def test_a_price_that_follows_a_target_is_kept_in_the_checkpoint(make, tmp_path, monkeypatch):
+    monkeypatch.setattr("embedtrain.release.export.verify", lambda *_: None)
+    run = train(make("splade", "objective.document.target=1"), tmp_path / "run")
+    newest = sorted(run.checkpoints.glob("*.ckpt"))[-1]
+    logarithms, entries = torch.load(newest, weights_only=True)["prices"]
+    assert logarithms[0][0] == 0  # queries have no target
+    assert 0 < logarithms[0][1] <= 2 * 0.01 + 1e-9
+    assert entries[0][1] == pytest.approx(float(rows_of(run)[-1]["train/document_nnz"]), rel=0.5)

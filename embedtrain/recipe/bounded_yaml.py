@@ -9,7 +9,7 @@ import re
 from collections.abc import Hashable
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -56,15 +56,18 @@ class _Loader(yaml.SafeLoader):
             raise _refuse(node.start_mark, f"the tag {node.tag} has no use here")
         return node
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+    def construct_mapping(
+        self, node: yaml.MappingNode | yaml.SequenceNode, deep: bool = False
+    ) -> dict[Hashable, Any]:
         seen = set()
-        for key, _ in node.value:
+        # Of a list that its tag calls a mapping yaml itself says what is wrong.
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if key.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
                 raise _refuse(key.start_mark, "a key must be a text: put it into quotes")
             if key.value in seen:
                 raise _refuse(key.start_mark, f"the key {key.value} stands twice")
             seen.add(key.value)
-        return super().construct_mapping(node, deep)
+        return super().construct_mapping(cast(yaml.MappingNode, node), deep)
 
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:  # noqa: ANN401 - as yaml declares it
         value = super().construct_scalar(node)

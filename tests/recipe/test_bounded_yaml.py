@@ -48,7 +48,7 @@ REFUSED = {
     "a set": ("a: !!set {x}", "has no use here"),
     "a number that is none": ("a: !!int x", "no number"),
     "a truth that is none": ("a: !!bool perhaps", "perhaps"),
-    "a mapping that is none": ("a: !!map [1]", "cannot be read"),
+    "a mapping that is none": ("a: !!map [1]", "expected a mapping"),
     "two documents": ("a: 1\n---\nb: 2", ":2 is not valid YAML"),
 }
 

@@ -9,7 +9,7 @@ import inspect
 import types
 import typing
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from typing import Any
 
 import jaxtyping
@@ -39,7 +39,7 @@ def check_types(subject: Any = None, *, typechecker: Callable[[Any], Any]) -> An
     if inspect.isfunction(subject):
         found = [value for value in subject.__annotations__.values() if value is not None]
         if not any(map(names_arrays, found)):
-            return typechecker(subject) if found else subject
+            return unless_disabled(subject, typechecker(subject)) if found else subject
     elif isinstance(subject, classmethod | staticmethod):
         return type(subject)(check_types(subject.__func__, typechecker=typechecker))
     elif isinstance(subject, property):
@@ -49,6 +49,17 @@ def check_types(subject: Any = None, *, typechecker: Callable[[Any], Any]) -> An
         subject.__init__ = check_types(subject.__init__, typechecker=typechecker)
         return subject
     return check_shapes(subject, typechecker=typechecker)
+
+
+def unless_disabled(plain: Callable[..., Any], checked: Callable[..., Any]) -> Callable[..., Any]:
+    """Call what checks, but where jaxtyping is told to check nothing."""
+
+    @wraps(plain)
+    def call(*arguments: Any, **named: Any) -> Any:
+        __tracebackhide__ = True
+        return (plain if jaxtyping.config.jaxtyping_disable else checked)(*arguments, **named)
+
+    return call
 
 
 jaxtyping.jaxtyped = check_types

@@ -38,7 +38,7 @@ PATHS = frozenset(
             "source",
             "sources",
         ),
-        *("teacher", "texts", "unlike"),
+        *("save_runs", "teacher", "texts", "unlike", "with_"),
     )
 )
 """Parameters that name a file or folder, or may do so: of a model, a recipe or data."""

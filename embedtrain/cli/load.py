@@ -30,7 +30,7 @@ def load(
             "opensearch and vespa; faiss and jsonl.",
         ),
     ],
-    also: Annotated[
+    with_: Annotated[
         list[str] | None,
         typer.Option("--with", help="Another model, whose vectors lie beside; may be repeated."),
     ] = None,
@@ -59,4 +59,6 @@ def load(
     from embedtrain.workflows.load.load import load as run_load
 
     wish = Wish(store, column, text, prune, queries, precision)
-    print_loaded(run_load([model, *(also or [])], corpus, into, wish), [model, *(also or [])], into)
+    print_loaded(
+        run_load([model, *(with_ or [])], corpus, into, wish), [model, *(with_ or [])], into
+    )

@@ -2,15 +2,34 @@
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt, model_validator
 
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.section import Count, Section
 from embedtrain.types import Side
 
-SparseHead = Literal["vocabulary", "winner_take_all", "code"]
+SparseHead = Literal["vocabulary", "winner_take_all"]
 Activation = Literal["log1p", "log1p_twice"]
 PooledTokens = Literal["all", "without_first", "without_special"]
+
+
+class Winners(Section):
+    """A very wide layer, of whose outputs each token keeps the largest (UHD)."""
+
+    entries: Count = 16_384
+    """Outputs of the layer: how long a vector is."""
+    winners: Count = 8
+    """Outputs that each token keeps; the number of entries of a text grows with it."""
+    layers: tuple[Count, ...] = ()
+    """Layers of the backbone, counted from 1, that have such a layer too, besides the last: more buckets, ascending."""
+    binary: bool = False
+    """Entries are 1 or 0, for search by bits; trained straight through."""
+
+    @model_validator(mode="after")
+    def _few_win(self) -> "Winners":
+        if self.winners > self.entries:
+            raise ValueError(f"{self.winners} winners are more than {self.entries} entries")
+        return self
 
 
 class SparseContract(Section):
@@ -25,10 +44,11 @@ class SparseContract(Section):
     document_length: Count
     """Tokens of a document, special tokens included."""
     head: SparseHead = "vocabulary"
-    """What makes the entries: the masked-language head (SPLADE), the winners of a wide layer (UHD), or a sparse code of
-    a dense vector (CSR)."""
+    """What makes the entries: the masked-language head (SPLADE), or the winners of a wide layer (UHD)."""
     activation: Activation = "log1p"
     """What becomes of a largest logit that is positive: ``log1p`` (SPLADE), or that once more (OpenSearch)."""
+    winners: Winners | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The sizes of ``winner_take_all``."""
     special_entries: Literal["keep", "drop"] = "keep"
     """Whether words may get weights that are special tokens of the tokenizer, as published models let them."""
     pooled_tokens: PooledTokens = "all"

@@ -99,8 +99,7 @@ class LanceEngine:
         rows = [_row(record.document) | dict(record.vectors) for record in records]
         schema = self._table.schema
         columns = [
-            pa.array([_plain(row[name]) for row in rows], schema.field(name).type)
-            for name in schema.names
+            _cells([row[name] for row in rows], schema.field(name).type) for name in schema.names
         ]
         table = pa.Table.from_arrays(columns, schema=schema)
         merge = (
@@ -158,8 +157,15 @@ def _row(document: Document) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - a cell
-    return list(value) if isinstance(value, np.ndarray) and value.ndim == 2 else value
+def _cells(column: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Return a column; vectors in the numbers that it keeps."""
+    number = kind
+    while isinstance(number, pa.ListType | pa.FixedSizeListType):
+        number = number.value_type
+    if number is kind:
+        return pa.array(column, kind)
+    vectors = [np.asarray(one).astype(number.to_pandas_dtype()) for one in column]
+    return pa.array([list(one) if one.ndim == 2 else one for one in vectors], kind)
 
 
 def _among(ids: Sequence[str]) -> str:

@@ -48,6 +48,7 @@ class Layout(Section):
         Raises:
             UserError: If there is none: a query of another model would be answered by chance.
         """
+        self.refuse_foreign(place)
         for field in self.fields:
             if field.model == model:
                 return field
@@ -57,6 +58,19 @@ class Layout(Section):
             cure="Search with the model that was loaded, or load this one into another collection",
         )  # fmt: skip
 
+    def refuse_foreign(self, place: str) -> None:
+        """Refuse a collection that says nothing about itself.
+
+        Raises:
+            UserError: If it was made by something else.
+        """
+        if not self.fields:
+            raise UserError(
+                place,
+                "is there and was not filled by `embedtrain load`",
+                cure="Name another collection",
+            )
+
 
 def refuse_other(place: str, held: Layout, wanted: Layout) -> None:
     """Refuse to write into a collection that was made for something else.
@@ -64,6 +78,7 @@ def refuse_other(place: str, held: Layout, wanted: Layout) -> None:
     Raises:
         UserError: If a model, a dimension or a way of storing differs.
     """
+    held.refuse_foreign(place)
     cure = "Name another collection, or remove this one"
     names = [sorted(field.name for field in one.fields) for one in (held, wanted)]
     if names[0] != names[1]:

@@ -4,6 +4,7 @@ Source: https://milvus.io/docs.
 """
 
 import json
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -42,6 +43,7 @@ class MilvusEngine:
         self._index = INDEXES[address.option("index", INDEXES, "none")]
         self._pymilvus = load_client("pymilvus", "pymilvus", "milvus", address.scheme)
         self._failures = (self._pymilvus.MilvusException, ValueError, RuntimeError, OSError)
+        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)  # what fails is told in one line
         uri = str(address.folder) if address.is_local else f"http://{address.server}"
         token = os.environ.get(TOKEN, "").strip()
         if address.is_local:
@@ -60,6 +62,7 @@ class MilvusEngine:
         """Return what the collection's properties say."""
         if not self._call("has_collection"):
             return None
+        self._call("load_collection")  # after a restart it is not in memory, and answers nothing
         properties = self._call("describe_collection").get("properties") or {}
         kept = properties.get(META)
         return Layout.model_validate_json(kept) if kept else Layout(fields=())

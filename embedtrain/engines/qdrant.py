@@ -65,7 +65,7 @@ class QdrantEngine:
         self._failures = (exceptions.ApiException, ValueError, RuntimeError, OSError)
         self._is_local = address.is_local
         try:
-            self._client = client.QdrantClient(**_settings(address))
+            self._client = client.QdrantClient(**connection(address))
         except self._failures as error:  # a folder that another process has open
             raise refusal(self.place, error) from error
 
@@ -192,7 +192,8 @@ def point_id(document_id: str) -> str:
     return str(uuid.uuid5(NAMESPACE, document_id))
 
 
-def _settings(address: Address) -> dict[str, Any]:
+def connection(address: Address) -> dict[str, Any]:
+    """Return what the client needs to reach a server or a folder."""
     if address.is_local:
         return {"path": str(address.folder)}
     secure = address.scheme.endswith("+https")

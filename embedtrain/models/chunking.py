@@ -110,13 +110,17 @@ def encode_in_chunks(
     execution: Execution,
     *,
     padded: bool,
-) -> Float[Tensor, "texts dim"]:
+    rows: Int64[Tensor, " rows"] | None = None,
+) -> Float[Tensor, "rows dim"]:
     """Encode ``texts`` chunk by chunk and return the embeddings in the order of the texts.
 
-    Only where ``encode`` pads (``padded``) does padding count against the budget.
+    Only where ``encode`` pads (``padded``) does padding count against the budget. ``rows``, on the CPU, asks for the
+    embeddings of these texts in this order, without a copy of all in between: vectors of a vocabulary's length are large.
     """
     parts, inverse = _run(encode, texts, execution, padded=padded)
     embeddings: Tensor = torch.cat(parts)
+    if rows is not None:
+        inverse = inverse[rows]
     return embeddings.index_select(0, upload(inverse, embeddings.device))
 
 
@@ -174,12 +178,10 @@ def _run(
         return _run_within_memory(encode, texts, execution, padded=padded, least=least)
     chunks, idle = plan_together(texts.sizes, execution, padded=padded, least=least)
     again = execution.num_recomputed(len(chunks))
-    in_heap = texts.ids.device.type == "cpu"
+    sweeper = _Sweeper(execution.chunk_tokens, texts.ids.device)
 
     def encode_swept(chunk: Texts) -> Encoded:
-        # What chunks leave till the backward pass, however small, lies in the room of large blocks, which then fit nowhere.
-        if in_heap and len(chunk.ids) >= SWEPT_TOKENS:
-            _heap.step_done()
+        sweeper.next_chunk()
         return encode(chunk)
 
     parts: list[Encoded] = []
@@ -190,10 +192,33 @@ def _run(
             parts.append(computed_again(encode_swept, chunk, on_device=chunk.ids, recall=recall))
         else:
             parts.append(encode(chunk))
+    sweeper.goes_back = True
     for _ in range(idle):
         parts[0] = _add_nothing(parts[0], parts.pop())
         chunks.pop()
     return parts, torch.cat(chunks).argsort()
+
+
+class _Sweeper:
+    """Gives the system what chunks leave free in the heap of a CPU.
+
+    What they keep till the backward pass, however small, lies in the room of large blocks, and new ones do not fit there.
+    Some of it is given back every third chunk, and all before the first one is encoded again, which takes the most.
+    """
+
+    def __init__(self, chunk_tokens: int, device: torch.device) -> None:
+        self._acts = device.type == "cpu" and chunk_tokens >= SWEPT_TOKENS
+        self.goes_back = self._went_back = False
+
+    def next_chunk(self) -> None:
+        """Look at the heap before a chunk is encoded."""
+        if not self._acts:
+            return
+        if self.goes_back and not self._went_back:
+            sweep()
+        else:
+            _heap.step_done()
+        self._went_back = self.goes_back
 
 
 def _run_within_memory(

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -116,10 +116,13 @@ def load_sparse(folder: Path) -> SparseVectors:
     return read_sparse(folder, read_manifest(folder, "sparse", "dim")["dim"])
 
 
-def read_array(path: Path) -> np.ndarray:
-    """Map one array into memory, read-only; a missing or damaged file is the user's mistake."""
+def read_array(path: Path, mode: Literal["r", "c"] = "r") -> np.ndarray:
+    """Map one array into memory; a missing or damaged file is the user's mistake.
+
+    Mode ``r`` is read-only; ``c`` may be written to, which changes no file: torch takes such arrays without a copy.
+    """
     try:
-        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        array: np.ndarray = np.load(path, mmap_mode=mode, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise UserError(path, f"cannot be read ({error})", cure="Build the index again") from error
     return array

@@ -4,9 +4,12 @@ The words are a name and, after a colon, settings: ``hnsw``, ``two_step:query_wo
 ``faiss:factory=IVF256,Flat``. A piece without ``=`` belongs to the value before it.
 """
 
+import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,12 +19,17 @@ from pydantic import Field, TypeAdapter, ValidationError
 from embedtrain.errors import UserError
 from embedtrain.retrieval.compression import CompressedIndex
 from embedtrain.retrieval.dense.exact import SearchResult
-from embedtrain.retrieval.dense.indexes import DenseSearch
-from embedtrain.retrieval.late_interaction.indexes import LateInteractionSearch
+from embedtrain.retrieval.dense.indexes import DenseSearch, FaissIndex
+from embedtrain.retrieval.index_folder import read_manifest
+from embedtrain.retrieval.late_interaction.indexes import (
+    LateInteractionSearch,
+    load_late_interaction_index,
+)
 from embedtrain.retrieval.search import search
-from embedtrain.retrieval.sparse.exact import ByteListSearch, InvertedSearch
-from embedtrain.retrieval.sparse.seismic import SeismicSearch
-from embedtrain.retrieval.sparse.two_step import TwoStepSearch
+from embedtrain.retrieval.sparse.exact import ByteListSearch, InvertedIndex, InvertedSearch
+from embedtrain.retrieval.sparse.seismic import SeismicIndex, SeismicSearch
+from embedtrain.retrieval.sparse.two_step import TwoStepIndex, TwoStepSearch
+from embedtrain.seals import keep_once, refuse_damaged
 from embedtrain.section import Section
 from embedtrain.sparse_vectors import SparseVectors
 from embedtrain.types import TokenVectors
@@ -39,6 +47,14 @@ SETTINGS: dict[Kind, TypeAdapter[Any]] = {
     "late_interaction": TypeAdapter(LateInteractionSearch),
     "sparse": TypeAdapter(SparseSearch),
 }
+LOADERS: dict[str, Callable[[Path], CompressedIndex]] = {
+    "faiss": FaissIndex.load,
+    "inverted": InvertedIndex.load,
+    "uint8": InvertedIndex.load,
+    "two_step": TwoStepIndex.load,
+    "seismic": SeismicIndex.load,
+}
+"""By the kind that a folder says; those of late interaction have a door of their own."""
 SPARE = 32
 """Exact results beyond those wanted, so that what ties with the last one counts as found."""
 
@@ -97,6 +113,46 @@ def build(documents: Vectors, settings: Any, device: torch.device | str = "cpu")
     else:
         index = settings.build(documents, device)
     return Built(index, time.perf_counter() - start)
+
+
+@runtime_checkable
+class KeptIndex(CompressedIndex, Protocol):
+    """An index that can be written into a folder."""
+
+    def save(self, folder: Path) -> None:
+        """Write the index into a folder, which appears only when complete."""
+        ...
+
+
+def open_index(
+    documents: Vectors,
+    settings: Any,  # noqa: ANN401 - a section of its kind
+    folder: Path,
+    device: torch.device | str = "cpu",
+) -> CompressedIndex:
+    """Load an index from a cache's folder, or build it and keep it there, if that is more than the vectors alone.
+
+    The folder's name has to tell the vectors from all others; that of the index within is made of its settings.
+    """
+    if settings.name == "exact":
+        return build(documents, settings, device).index
+    digest = hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:16]
+    place = folder / f"{settings.name}-{digest}"
+    refuse_damaged(place)
+    if place.is_dir():
+        return load_index(place, device)
+    index = build(documents, settings, device).index
+    if isinstance(index, KeptIndex):
+        keep_once(place, index.save)
+    return index
+
+
+def load_index(folder: Path, device: torch.device | str = "cpu") -> CompressedIndex:
+    """Load a saved index of any kind by its folder alone."""
+    kind = read_manifest(folder)["kind"]
+    if kind in LOADERS:
+        return LOADERS[kind](folder)
+    return load_late_interaction_index(folder, device)
 
 
 def recall_of(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from embedtrain.contract.long_inputs import LongInputs
-from embedtrain.encoding.cache import embed_once, model_key
+from embedtrain.encoding.cache import embed_once, embeddings_folder, model_key
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
 from embedtrain.evaluation.tasks.subject import kind_of
@@ -14,10 +14,10 @@ from embedtrain.models.dense.late_chunking import chunk_late
 from embedtrain.models.dense.pair_head import interaction_of, refuse_interaction
 from embedtrain.models.edits.lengthen import lengthen_encoder
 from embedtrain.models.encoder import TextEncoder
-from embedtrain.precision import Precision
+from embedtrain.precision import Precision, choose
 from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.retrieval.feedback import Vectors, search_again
-from embedtrain.retrieval.indexes import build, read_index
+from embedtrain.retrieval.indexes import open_index, read_index
 from embedtrain.retrieval.search import Documents, for_many_searches, search
 from embedtrain.workflows.evaluate.asking import read_feedback
 from embedtrain.workflows.evaluate.first_stage import (
@@ -85,7 +85,10 @@ class Finder:
             near = self.embeddings = for_many_searches(kept, interaction, device)
             self._near = lambda one, number: search(one, near, number, interaction, device)
         else:
-            self._near = build(kept, settings, self.model.device).index.search
+            chosen = choose(precision, self.model.device.type)
+            vectors = embeddings_folder(cache, key, texts, "document", chosen)
+            place = cache / "indices" / vectors.name
+            self._near = open_index(kept, settings, place, self.model.device).search
         if feedback is not None:
             again, similarity = (
                 read_feedback(feedback, kind_of(self.model)),

@@ -13,6 +13,7 @@ from embedtrain.errors import UserError
 from embedtrain.models.chunking import Execution
 from embedtrain.models.sparse.config import SparseConfig
 from embedtrain.models.sparse.encoder import SparseEncoder
+from embedtrain.models.sparse.vocabulary_head import VocabularyHead
 from embedtrain.models.text_model import TextModel
 from embedtrain.progress import console
 from embedtrain.recipe.retrieval import Recipe
@@ -63,6 +64,7 @@ def set_entries(model: SparseEncoder, documents: Sequence[np.ndarray], wanted: i
     Raises:
         UserError: If the head has no bias.
     """
+    assert isinstance(model.head, VocabularyHead)
     bias = model.head.language.bias
     if bias is None:
         raise UserError(

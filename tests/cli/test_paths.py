@@ -48,8 +48,8 @@ TEXTS = {
     # A template may be a file, and is mostly a name or the text itself.
     *("template", "yes", "no", "normalize", "served_name", "labels", "attribution"),
     *("rerank_as", "rerank_template", "rerank_instruction"),
-    # An index is a kind or the address of an engine; systems are told apart where they are opened.
-    *("index", "with_", "fuse", "weights", "tune_on", "forms", "into", "feedback", "also"),
+    # An index is a kind or the address of an engine.
+    *("index", "into", "fuse", "weights", "tune_on", "forms", "feedback"),
 }
 """Parameters that name no file."""
 TAKEN = [

@@ -5,10 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import engine_toys as toys
+import numpy as np
 import pytest
 
 from embedtrain.engines.engine import rows_of
+from embedtrain.engines.layout import Layout
 from embedtrain.engines.open import open_engine
+from embedtrain.errors import UserError
 from embedtrain.retrieval.search import search
 
 
@@ -107,10 +110,19 @@ def check_search(engine, kind):
         assert len(every) == engine.count()
 
 
-@pytest.mark.parametrize(("store", "tolerance"), [("float16", 1e-3), ("binary", None)])
-def test_pgvector_keeps_halves_and_bits_under_an_index(store, tolerance, request):
-    pytest.importorskip("psycopg")
-    url = request.getfixturevalue("postgres") + f"&table={store}&index=hnsw"
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("name", "store", "more", "tolerance"),
+    [
+        ("postgresql", "float16", "_half&index=hnsw", 1e-3),
+        ("postgresql", "binary", "_bits&index=hnsw", 0),
+        ("lancedb", "float16", "", 1e-3),
+    ],
+)
+def test_halves_and_bits_are_found_by_their_own_scores(
+    name, store, more, tolerance, tmp_path, request
+):
+    url = address_of(name, tmp_path, request) + more
     with open_engine(url) as engine:
         layout = toys.layout("dense", store=store)
         engine.settle(layout)
@@ -127,8 +139,50 @@ def test_pgvector_keeps_halves_and_bits_under_an_index(store, tolerance, request
             )
             asked = [1 if value > 0 else -1 for value in query] if store == "binary" else query
             assert one.score == pytest.approx(
-                sum(a * b for a, b in zip(signs, asked, strict=True)), abs=tolerance or 0
+                sum(a * b for a, b in zip(signs, asked, strict=True)), abs=tolerance
             )
+
+
+def test_what_postgres_cannot_hold_is_one_line(postgres):
+    pytest.importorskip("psycopg")
+    with open_engine(f"{postgres}&table=nul") as engine:
+        engine.settle(toys.layout("dense"))
+        [one] = toys.records(("dense",))[:1]
+        for changed in ({"text": "a\x00b"}, {"metadata": {"title": "\x00"}}):
+            record = replace(one, document=replace(one.document, **changed))
+            with pytest.raises(UserError, match="document a b holds a NUL character"):
+                engine.write([record])
+        assert engine.count() == 0
+    with open_engine(f"{postgres}&table=wide&index=hnsw") as engine:
+        wide = Layout(fields=(toys.field("dense", dim=2001),))
+        with pytest.raises(UserError, match="for up to 2,000 dimensions of one vector"):
+            engine.settle(wide)
+        assert engine.describe() is None
+
+
+def test_a_document_without_a_token_comes_last(postgres):
+    pytest.importorskip("psycopg")
+    with open_engine(f"{postgres}&table=empty") as engine:
+        engine.settle(toys.layout("late_interaction"))
+        every = toys.records(("late_interaction",))[:3]
+        nothing = np.empty((0, toys.DIM), np.float32)
+        engine.write([*every[:2], replace(every[2], vectors={"late": nothing})])
+        queries = toys.vectors("late_interaction", 1, seed=9)
+        [found] = engine.search(toys.field("late_interaction"), queries, 3)
+    assert (found[-1].id, found[-1].score) == (IDS[2], float("-inf"))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_collection_of_milvus_is_found_after_its_server_has_started_anew(tmp_path):
+    lite = pytest.importorskip("milvus_lite.server_manager")
+    url = f"milvus://{tmp_path}/store.db/docs"
+    with open_engine(url) as engine:
+        engine.settle(toys.layout("dense"))
+        engine.write(toys.records(("dense",)))
+    lite.server_manager_instance.release_server(f"{tmp_path}/store.db")
+    with open_engine(url) as engine:
+        assert engine.describe() == toys.layout("dense")
+        check_search(engine, "dense")
 
 
 def test_faiss_holds_what_was_loaded_last(tmp_path):

@@ -76,6 +76,27 @@ def test_no_more_chunks_recall_than_together_take_half_of_one(num_texts, monkeyp
     assert len(asked) == min(num_texts - 1, MOST_CHUNKS)
 
 
+def test_the_heap_is_given_back_before_chunks_are_encoded_again(monkeypatch):
+    events = []
+    monkeypatch.setattr("embedtrain.models.chunking.SWEPT_TOKENS", 4)
+    monkeypatch.setattr("embedtrain.models.chunking.sweep", lambda: events.append("sweep"))
+    monkeypatch.setattr("embedtrain.models.chunking._heap.step_done", lambda: events.append("look"))
+    weight = torch.ones(1, requires_grad=True)
+
+    def encode(texts: Texts) -> torch.Tensor:
+        events.append("encode")
+        return weight * texts.lengths[:, None] * weight
+
+    texts = Texts(torch.zeros(16, dtype=torch.int64), torch.full((4,), 4))
+    again = Execution(4, rematerialize=True)
+    encode_in_chunks(encode, texts, again, padded=False).sum().backward()
+    forward = ["look", "encode"] * 3 + ["encode"]
+    assert events == [*forward, "sweep", "encode", *["look", "encode"] * 2]
+    events.clear()
+    encode_in_chunks(encode, texts, Execution(3, rematerialize=True), padded=False).sum().backward()
+    assert set(events) == {"encode"}, "small chunks leave too little behind"
+
+
 NO_ROOM = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes. Error code 12"
 
 

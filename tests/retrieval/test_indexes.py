@@ -6,9 +6,10 @@ from posting_toys import random_sparse
 from token_toys import noisy_queries, topical_tokens
 
 from embedtrain.errors import UserError
+from embedtrain.retrieval import indexes
 from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.retrieval.dense.indexes import FaissIndex
-from embedtrain.retrieval.indexes import build, read_index, recall_of, rows_of
+from embedtrain.retrieval.indexes import build, open_index, read_index, recall_of, rows_of
 
 
 def dense(texts, seed):
@@ -129,6 +130,34 @@ def test_an_index_of_faiss_is_saved_with_its_parameters(tmp_path):
     loaded = FaissIndex.load(tmp_path / "index")
     first, again = (one.search(dense(9, 1), 5) for one in (index, loaded))
     np.testing.assert_array_equal(first.indices, again.indices)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("dense", "ivf:clusters=10,probes=2"),
+        ("late_interaction", "binary"),
+        ("sparse", "uint8"),
+        ("sparse", "two_step:query_words=1,num_candidates=5"),
+    ],
+)
+def test_an_index_is_built_once_for_its_settings(monkeypatch, tmp_path, kind, words):
+    queries, documents = sides(kind)
+    settings = read_index(words, kind)
+    first = open_index(documents, settings, tmp_path).search(queries, 5)
+    other = open_index(documents, read_index("exact", kind), tmp_path).search(queries, 5)
+    assert [path.name.partition("-")[0] for path in tmp_path.iterdir()] == [settings.name]
+    assert not np.array_equal(first.scores, other.scores)
+    monkeypatch.setattr(indexes, "build", None)
+    again = open_index(documents, settings, tmp_path).search(queries, 5)
+    np.testing.assert_array_equal(again.indices, first.indices)
+    np.testing.assert_array_equal(again.scores, first.scores)
+
+
+def test_what_costs_nothing_to_build_is_not_kept(tmp_path):
+    queries, documents = sides("dense")
+    open_index(documents, read_index("int8", "dense"), tmp_path).search(queries, 5)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_rows_of_any_kind():

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from embedtrain.contract.sparse_contract import SparseContract
+from embedtrain.contract.sparse_contract import SparseContract, SparseHead, Winners
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.fetching import OWN_FOLDER, fetch, transformer_folder
 from embedtrain.models.backbone.folder_files import BackboneFile, read_form
@@ -17,11 +18,12 @@ from embedtrain.models.backbone.language_head import (
     has_language_head,
     load_masked_language_model,
 )
-from embedtrain.models.backbone.loading import Backbone, Packing
+from embedtrain.models.backbone.loading import Backbone, Packing, load_backbone
 from embedtrain.models.backbone.long_positions import lengthen
 from embedtrain.models.backbone.pretrained import quiet_transformers
 from embedtrain.models.dense.echo import refuse_no_room
 from embedtrain.models.dense.layout import DEFAULT_LENGTH, write_contract
+from embedtrain.models.saved_part import restored
 from embedtrain.models.sparse.config import SparseConfig, SparseTextSide
 from embedtrain.models.sparse.encoder import SparseEncoder
 from embedtrain.models.sparse.layout import (
@@ -34,6 +36,7 @@ from embedtrain.models.sparse.layout import (
 )
 from embedtrain.models.sparse.query_weights import QueryWeights, QueryWeightsConfig
 from embedtrain.models.sparse.vocabulary_head import VocabularyHead
+from embedtrain.models.sparse.winner_take_all import WinnerTakeAll
 from embedtrain.types import Side
 
 NEW_LENGTHS = {"query_length": 64, "document_length": 256}
@@ -41,7 +44,7 @@ NEW_LENGTHS = {"query_length": 64, "document_length": 256}
 NEVER = -1e4
 """A bias that no logit overcomes."""
 SIDES: tuple[Side, ...] = ("query", "document")
-OWN_FIELDS = ("head", "activation", "special_entries", "pooled_tokens", "echo")
+OWN_FIELDS = ("head", "winners", "activation", "special_entries", "pooled_tokens", "echo")
 """Fields of the contract that a recipe names as they are."""
 
 
@@ -54,6 +57,8 @@ def build_sparse(config: SparseConfig, device: torch.device) -> SparseEncoder:
     folder = fetch(config.backbone)
     layout = read_sparse_layout(folder)
     place = transformer_folder(folder)
+    if _head_of(config, layout) == "winner_take_all":
+        return _build_wide(config, layout, folder, place).to(device)
     _refuse_headless(config.backbone, place)
     language = load_masked_language_model(str(place), config)
     contract = resolve_sparse_contract(
@@ -70,6 +75,36 @@ def build_sparse(config: SparseConfig, device: torch.device) -> SparseEncoder:
         learn_temperature=config.learn_temperature,
     )
     return encoder.to(device)
+
+
+def _head_of(config: SparseConfig, layout: SparseLayout) -> SparseHead:
+    stated = layout.contract.head if layout.contract else "vocabulary"
+    return config.head or stated
+
+
+def _build_wide(
+    config: SparseConfig, layout: SparseLayout, folder: Path, place: Path
+) -> SparseEncoder:
+    """Put a winner-take-all head behind any backbone, with the folder's weights where it has some."""
+    backbone = load_backbone(str(place), config)
+    is_new = layout.contract is None or layout.contract.head != "winner_take_all"
+    contract = resolve_sparse_contract(config, layout, backbone, 0, is_new=is_new)
+    winners, known = contract.winners or Winners(), backbone.model.config.num_hidden_layers
+    if (
+        list(winners.layers) != sorted(set(winners.layers))
+        or max(winners.layers, default=0) >= known
+    ):
+        raise UserError(
+            "model.winners.layers", f"must ascend and lie below the last of the {known} layers",
+            got=winners.layers, cure="The last layer always has its own: leave it out",
+        )  # fmt: skip
+    refuse_no_room(contract, backbone)
+    head = restored(partial(WinnerTakeAll, backbone.width, winners), folder, required=not is_new)
+    contract = contract.model_copy(update={"winners": winners})
+    return SparseEncoder(
+        backbone, contract, head,
+        packing=config.packing, learn_temperature=config.learn_temperature,
+    )  # fmt: skip
 
 
 def load_sparse(path: str, device: torch.device, packing: Packing = "auto") -> SparseEncoder:
@@ -104,7 +139,7 @@ def resolve_sparse_contract(
         lengths = dict.fromkeys(NEW_LENGTHS, limit)
     causal = backbone.model.config.model_type in DECODERS
     defaults = lengths | {"pooled_tokens": "without_special" if causal and is_new else "all"}
-    unused = {"unused_entries": rows - len(backbone.tokenizer)}
+    unused = {"unused_entries": max(0, rows - len(backbone.tokenizer))}
     contract = SparseContract.model_validate(defaults | said | chosen | unused)
     if config.long_inputs is None:
         return contract
@@ -125,7 +160,7 @@ def resolved_sparse(contract: SparseContract) -> dict[str, object]:
         )
         for side in SIDES
     }
-    return {**contract.model_dump(include=set(OWN_FIELDS)), **sides}
+    return {name: getattr(contract, name) for name in OWN_FIELDS} | sides
 
 
 def _query_weights(
@@ -178,6 +213,8 @@ def save_sparse(model: SparseEncoder, folder: Path) -> None:
         _save_transformer(model, folder / OWN_FOLDER)
         if weights is not None:
             weights.save(folder)
+        if isinstance(model.head, WinnerTakeAll):
+            model.head.save(folder)
         write_contract(folder, "sparse", contract)
         return
     if weights is None:
@@ -192,8 +229,11 @@ def save_sparse(model: SparseEncoder, folder: Path) -> None:
 def _save_transformer(model: SparseEncoder, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model.tokenizer.save_pretrained(folder)
-    with quiet_transformers(), _closed(model):
-        model.head.language.model.save_pretrained(folder)
+    with quiet_transformers(), _closed(model.head):
+        if isinstance(model.head, VocabularyHead):
+            model.head.language.model.save_pretrained(folder)
+        else:
+            model.backbone.save_pretrained(folder)
 
 
 def _save_query_tokenizer(model: SparseEncoder, folder: Path) -> None:
@@ -206,9 +246,12 @@ def _save_query_tokenizer(model: SparseEncoder, folder: Path) -> None:
 
 
 @contextmanager
-def _closed(model: SparseEncoder) -> Iterator[None]:
+def _closed(head: VocabularyHead | WinnerTakeAll) -> Iterator[None]:
     """Give entries that the head drops a bias that no logit overcomes, for readers that know of no dropping."""
-    bias, dropped = model.head.language.bias, model.head.dropped
+    if isinstance(head, WinnerTakeAll):
+        yield
+        return
+    bias, dropped = head.language.bias, head.dropped
     if bias is None or not len(dropped):
         yield
         return

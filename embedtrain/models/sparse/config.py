@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from embedtrain.contract.sparse_contract import Activation, PooledTokens, SparseHead
+from embedtrain.contract.sparse_contract import Activation, PooledTokens, SparseHead, Winners
 from embedtrain.contract.texts import TextSide
 from embedtrain.models.encoder import EncoderConfig
 from embedtrain.models.sparse.query_weights import QueryWeightsConfig
@@ -31,8 +31,11 @@ class SparseConfig(EncoderConfig):
     document: SparseTextSide = SparseTextSide()
     """Length 256 unless the folder says otherwise."""
     head: SparseHead | None = None
-    """``vocabulary``: the largest logit of the masked-language head for each word (SPLADE); null: as the folder says,
-    else this."""
+    """``vocabulary``: the largest logit of the masked-language head for each word (SPLADE); ``winner_take_all``: the
+    largest outputs of a wide layer for each token (UHD), for any backbone; null: as the folder says, else
+    ``vocabulary``."""
+    winners: Winners | None = None
+    """The sizes of ``head: winner_take_all``; null: as the folder says, else the defaults."""
     activation: Activation | None = None
     """``log1p`` (SPLADE) or ``log1p_twice`` (OpenSearch); null: as the folder says, else ``log1p``."""
     special_entries: Literal["keep", "drop"] | None = None
@@ -53,6 +56,11 @@ class SparseConfig(EncoderConfig):
     def _offered(self) -> "SparseConfig":
         if self.trust_remote_code:
             raise ValueError("trust_remote_code is not offered for sparse models: leave it out")
+        wide = self.head == "winner_take_all"
+        if self.winners is not None and not wide:
+            raise ValueError("winners are the sizes of head: winner_take_all: set it, or drop them")
+        if wide and (self.query_weights is not None or self.start_entries is not None):
+            raise ValueError("winner_take_all has no words: drop query_weights and start_entries")
         if self.train is not None:
             raise ValueError("train: biases is not offered for sparse models: leave it out")
         return self

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from embedtrain.contract.sparse_contract import SparseContract
@@ -13,6 +13,7 @@ from embedtrain.models.dense.echo import twice
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.sparse.query_weights import QueryWeights
 from embedtrain.models.sparse.vocabulary_head import VocabularyHead
+from embedtrain.models.sparse.winner_take_all import WinnerTakeAll
 from embedtrain.ops.largest_entries import keep_largest
 from embedtrain.packed import Texts, laid_end_to_end
 from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side
@@ -41,7 +42,7 @@ class SparseEncoder(TextEncoder):
         self,
         backbone: Backbone,
         contract: SparseContract,
-        head: VocabularyHead,
+        head: VocabularyHead | WinnerTakeAll,
         query_weights: QueryWeights | None = None,
         *,
         packing: Packing = "auto",
@@ -59,20 +60,25 @@ class SparseEncoder(TextEncoder):
     @property
     def is_portable(self) -> bool:
         """Whether sentence-transformers can express it: it computes the same vectors."""
-        closed = not len(self.head.dropped) or self.head.language.bias is not None
+        head = self.head
+        if isinstance(head, WinnerTakeAll):
+            return False
+        closed = not len(head.dropped) or head.language.bias is not None
         return closed and self.contract.is_portable
 
     def forward(self, batch: RetrievalBatch, execution: Execution) -> RetrievalOutputs:
         """Encode each distinct text of the batch once and lay the weights out by query and candidate."""
-        queries, documents = batch.queries, batch.documents
+        queries, documents, host = batch.queries, batch.documents, batch.on_host
         if self.query_weights is None:
-            together = self._weights(laid_end_to_end(queries, documents), execution)
-            query, document = torch.split(together, [len(queries), len(documents)])
+            rows = torch.cat([host.query_rows, len(queries) + host.document_rows])
+            together = self._weights(laid_end_to_end(queries, documents), execution, rows)
+            query, document = torch.split(together, [len(host.query_rows), len(host.document_rows)])
         else:
-            query, document = self.query_weights(queries), self._weights(documents, execution)
+            query = self.query_weights(queries)[batch.query_rows]
+            document = self._weights(documents, execution, host.document_rows)
         return RetrievalOutputs(
-            query=keep_largest(query, self.contract.query_top_k)[batch.query_rows],
-            document=keep_largest(document, self.contract.document_top_k)[batch.document_rows],
+            query=keep_largest(query, self.contract.query_top_k),
+            document=keep_largest(document, self.contract.document_top_k),
             relevance=batch.relevance,
             temperature=self.temperature,
             similarity="dot",
@@ -92,7 +98,9 @@ class SparseEncoder(TextEncoder):
             weights = self._weights(texts, execution)
         return keep_largest(weights, self.contract.top_k(side))
 
-    def _weights(self, texts: Texts, execution: Execution) -> Float[Tensor, "texts dim"]:
+    def _weights(
+        self, texts: Texts, execution: Execution, rows: Int64[Tensor, " rows"] | None = None
+    ) -> Float[Tensor, "rows dim"]:
         packed = self.packs(texts)
         if self.contract.echo:
             execution = replace(execution, chunk_tokens=max(1, execution.chunk_tokens // 2))
@@ -101,10 +109,11 @@ class SparseEncoder(TextEncoder):
             weights: Tensor = self.head(self._states(chunk, packed=packed), chunk)
             return weights
 
-        return encode_in_chunks(encode, texts, execution, padded=not packed)
+        return encode_in_chunks(encode, texts, execution, padded=not packed, rows=rows)
 
     def _states(self, texts: Texts, *, packed: bool) -> Float[Tensor, "tokens width"]:
+        layers = self.head.layers if isinstance(self.head, WinnerTakeAll) else ()
         if not self.contract.echo:
-            return self.states(texts, packed=packed)
+            return self.states(texts, packed=packed, layers=layers)
         shown, own = twice(texts)
-        return self.states(shown, packed=packed)[own]
+        return self.states(shown, packed=packed, layers=layers)[own]

@@ -95,8 +95,8 @@ class PostingLists:
             words, factors = queries.indices[entries], queries.values[entries]
             for word, factor in zip(words.tolist(), factors.tolist(), strict=True):
                 own = slice(*self.starts[word : word + 2].tolist())
-                rows = _tensor(self.rows[own])
-                weights = _tensor(self.weights[own]).float()
+                rows = torch.from_numpy(self.rows[own])
+                weights = torch.from_numpy(self.weights[own]).float()
                 scores.index_add_(0, rows, weights, alpha=factor * self.step)
             yield scores
 
@@ -109,7 +109,7 @@ class PostingLists:
     @classmethod
     def read(cls, folder: Path, manifest: dict[str, object]) -> "PostingLists":
         """Map what :meth:`write` wrote into memory."""
-        weights, rows, starts = (read_array(folder / f"{name}.npy") for name in ARRAYS)
+        weights, rows, starts = (read_array(folder / f"{name}.npy", "c") for name in ARRAYS)
         num_documents, step = manifest["num_documents"], manifest["step"]
         assert isinstance(num_documents, int)
         assert isinstance(step, float)
@@ -146,8 +146,3 @@ def check_documents(documents: SparseVectors) -> SparseVectors:
     if not np.isfinite(documents.values).all():
         raise UserError("documents", "hold NaN or infinity", cure="Check the model and its input")
     return documents
-
-
-def _tensor(array: np.ndarray) -> Tensor:
-    """Share the memory of an array that is only read, which torch would warn of where it is mapped."""
-    return torch.from_numpy(array) if array.flags.writeable else torch.from_numpy(array.copy())

@@ -152,11 +152,12 @@ class _Loading:
         self._vectors.append([one.encode(texts, self.wish.precision) for one in self.sources])
         there = self.engine.hashes(self._ids[-1])
         rows = zip(*map(rows_of, self._vectors[-1]), strict=True)
+        before = self.done.written
         for batch in batches(self._records(entries, rows, there)):
             self.engine.write(batch)
             self.done.written += len(batch)
             advance(len(batch))
-        advance(0)
+        advance(len(entries) - (self.done.written - before))
 
     def _records(
         self,

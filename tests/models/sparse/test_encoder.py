@@ -10,6 +10,7 @@ from embedtrain.models.chunking import Execution
 from embedtrain.models.sparse.query_weights import QueryWeights
 from embedtrain.models.sparse.vocabulary_head import VocabularyHead
 from embedtrain.packed import Texts
+from embedtrain.types import Relevance, RetrievalBatch
 
 
 class ThreeWords(MaskedLanguageModel):
@@ -113,3 +114,17 @@ def test_a_decoder_shows_a_text_twice_and_pools_the_second_time(llama):
     expected[len(model.tokenizer) :] = 0
     torch.testing.assert_close(weights_of(model, TEXTS[:1])[0], expected)
     assert model.contract.pooled_tokens == "without_special"
+
+
+def test_a_batch_lays_weights_out_by_query_and_candidate(masked_model):
+    model = sparse_encoder(masked_model, document={"length": 16, "top_k": 5})
+    queries = model.tokenization.encode(TEXTS[:2], "query")
+    documents = model.tokenization.encode(TEXTS, "document")
+    rows, columns = torch.tensor([1, 0, 1]), torch.tensor([2, 0, 0, 1, 2, 1])
+    ids = torch.arange(6)
+    relevance = Relevance(ids[:3], ids, ids // 2, 2 * ids[:3, None], ids[:3, None])
+    batch = RetrievalBatch(queries, documents, rows, columns, relevance)
+    with torch.no_grad():
+        outputs = model(batch, Execution(10))
+    torch.testing.assert_close(outputs.query, weights_of(model, TEXTS[:2], "query")[rows])
+    torch.testing.assert_close(outputs.document, weights_of(model, TEXTS)[columns])

@@ -21,6 +21,7 @@ PORTABLE = {
     "ordinary": {"special_entries": "drop"},
 }
 OWN = {
+    "wide": {"head": "winner_take_all", "winners": {"entries": 50, "winners": 2, "layers": [1]}},
     "static": {"query_weights": {}, "query": {"prompt": "the ", "length": 12}},
     "unlike": {"document": {"top_k": 5, "length": 16}},
     "without": {"pooled_tokens": "without_special", "query_weights": {}},
@@ -37,9 +38,9 @@ def varied(folder: str, settings: dict[str, object]):
 @pytest.mark.parametrize("settings", (PORTABLE | OWN).values(), ids=(PORTABLE | OWN).keys())
 def test_a_saved_model_gives_the_same_weights(masked_model, tmp_path, settings):
     model = varied(masked_model, settings)
-    before = model.head.language.bias.clone()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
     save_encoder(model, tmp_path / "model")
-    assert torch.equal(model.head.language.bias, before)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     loaded = load_encoder(str(tmp_path / "model")).eval()
     assert loaded.contract == model.contract
     for side in ("query", "document"):

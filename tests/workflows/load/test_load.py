@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from late_toys import VARIANTS, encoder
 from typer.testing import CliRunner
 
 from embedtrain.cli.main import app
@@ -11,6 +12,7 @@ from embedtrain.encoding.cache import embed_once
 from embedtrain.engines.file_engine import FileEngine
 from embedtrain.engines.open import open_engine
 from embedtrain.errors import UserError
+from embedtrain.models.build import save_encoder
 from embedtrain.sparse_vectors import SparseVectors
 from embedtrain.workflows.load import load as workflow
 from embedtrain.workflows.load.load import Wish, load
@@ -79,6 +81,24 @@ def test_search_in_files_equals_search_here(bert, beir, tmp_path):
             )
 
 
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("scheme", ["jsonl", "vespa", "lancedb"])
+def test_models_of_several_vectors_are_loaded(scheme, bert, beir, tmp_path):
+    if scheme == "lancedb":
+        pytest.importorskip("lancedb")
+    save_encoder(encoder(bert), tmp_path / "late")
+    url = f"{scheme}://{tmp_path}/docs"
+    done = load([str(tmp_path / "late")], str(beir), url, Wish(num_queries=4))
+    assert (done.count, done.agreement[0].field, done.agreement[0].overlap) == (30, "late", 1)
+    assert done.agreement[0].difference < 1e-5
+
+
+def test_a_model_with_more_than_vectors_is_refused(bert, beir, tmp_path):
+    save_encoder(encoder(bert, **VARIANTS["colberter"]), tmp_path / "late")
+    message = refused("load", tmp_path / "late", beir, "--into", f"jsonl://{tmp_path}/docs")
+    assert "--into cannot hold the vectors" in message
+
+
 def test_a_second_model_orders_what_the_engine_finds(bert, cross_encoder, tmp_path, write_jsonl):
     corpus, url = write_jsonl(rows(), "corpus.jsonl"), f"jsonl://{tmp_path}/docs"
     assert run("load", bert, corpus, "--into", url).exit_code == 0
@@ -140,7 +160,7 @@ def test_what_does_not_belong_into_a_collection_is_refused(
 
 
 def test_other_weights_are_refused_by_their_hash(bert, tmp_path, write_jsonl):
-    from embedtrain.models.build import build_encoder, save_encoder
+    from embedtrain.models.build import build_encoder
     from embedtrain.models.dense.config import DenseConfig
 
     corpus, url = write_jsonl(rows(), "corpus.jsonl"), f"jsonl://{tmp_path}/docs"

@@ -113,18 +113,8 @@ def search(
             _answer(query, engine.num_documents, lambda line: print_hits(engine.search(line, top)))
         return
     searcher = Searcher(
-        model,
-        data,
-        split,
-        instruction,
-        longer,
-        late_chunks,
-        precision,
-        second,
-        depth,
-        index,
-        fusing,
-    )
+        model, data, split, instruction, longer, late_chunks, precision, second, depth, index, fusing,
+    )  # fmt: skip
     if like or unlike:
         print_hits(searcher.search_sets(like or [], unlike or [], top))
         return

@@ -64,8 +64,7 @@ def measure(
         name="dense", kind="dense", dim=DIM, similarity="cosine", model="made", model_name="made", contract={},
         store=store,
     )  # fmt: skip
-    layout = Layout(fields=(field,))
-    exact = search_exact(queries, documents, RESULTS).indices
+    layout, exact = Layout(fields=(field,)), search_exact(queries, documents, RESULTS).indices
     with open_engine(url, writes=True) as engine:
         start = time.perf_counter()
         engine.settle(layout)

@@ -54,6 +54,7 @@ def load(
     precision: PrecisionOption = "auto",
 ) -> None:
     """Load documents and their vectors into a database, and see that it finds what the model finds."""
+    # Longer than others: most of its lines are its options.
     from embedtrain.cli.printing import print_loaded
     from embedtrain.workflows.load.load import Wish
     from embedtrain.workflows.load.load import load as run_load

@@ -159,6 +159,10 @@ class OpenSearch(Bulk):
         return {"type": "knn_vector", "dimension": field.dim, "method": method}
 
 
+SHORT_FORMS: Mapping[Kind, str] = {
+    "dense": "values", "late_interaction": "blocks", "sparse": "cells",
+}  # fmt: skip
+"""How Vespa's JSON calls the numbers of a tensor: indexed, mixed, mapped."""
 VESPA: Abilities = {
     "dense": {"float32": ANY, "float16": ANY},
     "late_interaction": {"float32": ANY, "float16": ANY},
@@ -206,7 +210,7 @@ class Vespa:
             value = numbers(record.vectors[field.name])
             if field.kind == "late_interaction":
                 value = {str(place): one for place, one in enumerate(value)}
-            fields[field.name] = {"values": value} if field.kind == "dense" else value
+            fields[field.name] = {SHORT_FORMS[field.kind]: value}
         return dump({"put": f"id:{name}:{name}::{document.id}", "fields": fields})
 
     def remove(self, document_id: str, name: str) -> str:
@@ -222,8 +226,7 @@ class Vespa:
             found = row["fields"]
             plain: dict[str, Any] = {}
             for field in layout.fields:
-                value = found[field.name]
-                value = value["values"] if field.kind == "dense" else value
+                value = found[field.name][SHORT_FORMS[field.kind]]
                 plain[field.name] = (
                     list(value.values()) if field.kind == "late_interaction" else value
                 )

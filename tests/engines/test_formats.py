@@ -80,8 +80,8 @@ def test_vespa_gets_tensors_and_a_schema():
     assert operation["put"] == "id:docs:docs::d 1"
     fields = operation["fields"]
     assert fields["dense"] == {"values": [0.5, -0.25]}
-    assert fields["late"] == {"0": [1, 0], "1": [0, 1]}
-    assert fields["sparse"] == {"3": 2.5, "17": 0.125}
+    assert fields["late"] == {"blocks": {"0": [1, 0], "1": [0, 1]}}
+    assert fields["sparse"] == {"cells": {"3": 2.5, "17": 0.125}}
     assert json.loads(fields["metadata"]) == {"year": 7}
     assert lines(Vespa().remove("d 1", "docs")) == [{"remove": "id:docs:docs::d 1"}]
     schema = Vespa().head(LAYOUT, "docs")["docs.sd"]

@@ -102,18 +102,21 @@ def compare(
     agreement = Agreement(
         field.name, len(shares), float(np.mean(shares)) if shares else 1.0, difference
     )
-    place = f"{engine.place} {field.name}"
-    if difference > TOLERANCE.get(field.store, np.inf):
+    _refuse(f"{engine.place} {field.name}", field.store, agreement, is_alone=others <= 0)
+    return agreement
+
+
+def _refuse(place: str, store: Store, agreement: Agreement, *, is_alone: bool) -> None:
+    if agreement.difference > TOLERANCE.get(store, np.inf):
         raise UserError(
-            place, "scores documents otherwise than the model", got=f"a difference of {difference:.2g}",
+            place, "scores documents otherwise than the model", got=f"a difference of {agreement.difference:.2g}",
             cure="Remove the collection and load again; where that does not help, check the engine's version",
         )  # fmt: skip
-    if agreement.overlap < SHARE and others <= 0:
+    if agreement.overlap < SHARE and is_alone:
         raise UserError(
-            place, f"finds other documents than exact search in most of {len(shares)} queries",
+            place, f"finds other documents than exact search in most of {agreement.num_queries} queries",
             got=f"{agreement.overlap:.0%} in common", cure="Take a finer --store, or no index",
         )  # fmt: skip
-    return agreement
 
 
 def _off(ours: float, theirs: float) -> float:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from embedtrain.engines.address import Address
 from embedtrain.engines.calls import call, load_client
 from embedtrain.engines.engine import Document, Entries, Found, Record, Vectors, best_first, rows_of
-from embedtrain.engines.layout import Abilities, Layout, Store, VectorField
+from embedtrain.engines.layout import Abilities, Layout, Store, VectorField, read_layout
 from embedtrain.retrieval.indexes import Kind
 
 META = "embedtrain"
@@ -54,7 +54,7 @@ class LanceEngine:
         if self._table is None:
             return None
         kept = (self._table.schema.field("id").metadata or {}).get(META.encode())
-        return Layout.model_validate_json(kept) if kept else Layout(fields=())
+        return read_layout(self.place, kept)
 
     def settle(self, layout: Layout) -> None:
         """Make the table, or write its metadata anew and build its indexes."""

@@ -14,7 +14,7 @@ import numpy as np
 from embedtrain.engines.address import Address
 from embedtrain.engines.calls import call, load_client
 from embedtrain.engines.engine import Entries, Found, Record, Row, Vectors, best_first, rows_of
-from embedtrain.engines.layout import Abilities, Layout, VectorField
+from embedtrain.engines.layout import Abilities, Layout, VectorField, read_layout
 from embedtrain.errors import UserError
 from embedtrain.retrieval.indexes import Kind
 
@@ -76,9 +76,7 @@ class PostgresEngine:
         ).fetchone()
         if not found[1]:
             return None
-        self._learn(
-            layout := Layout.model_validate_json(found[0]) if found[0] else Layout(fields=())
-        )
+        self._learn(layout := read_layout(self.place, found[0]))
         return layout
 
     def _learn(self, layout: Layout) -> None:

@@ -200,7 +200,7 @@ COMMANDS = [
     Command("load", "load model beir --into jsonl://./out", (*MODEL, *BEIR[:2]), "out", keeps=True),
     Command(
         "load lancedb",
-        "load model texts.jsonl --into lancedb://./out/docs",
+        "load model texts.jsonl --into lancedb://./out",
         ("texts.jsonl",),
         "out",
         keeps=True,

@@ -46,6 +46,8 @@ def call(
     for number in range(TRIES):
         try:
             return work()
+        except UserError:
+            raise
         except failures as error:
             if passes(error) and number < TRIES - 1:
                 time.sleep(FIRST_WAIT * 2**number)

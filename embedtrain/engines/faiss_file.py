@@ -1,6 +1,7 @@
 """A faiss index with its documents beside it, in a folder that appears whole when all is there."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 from embedtrain.engines.address import Address
 from embedtrain.engines.engine import Document, Found, Record, Vectors, best_first
 from embedtrain.engines.file_engine import dump
-from embedtrain.engines.layout import Abilities, Layout, Store, VectorField
+from embedtrain.engines.layout import Abilities, Layout, Store, VectorField, read_layout
 from embedtrain.files import appearing_folder, check_folder, read_json, write_json
 from embedtrain.outside import reading
 from embedtrain.retrieval.dense.faiss_index import (
@@ -46,7 +47,7 @@ class FaissEngine:
     def describe(self) -> Layout | None:
         """Return what lies beside the index."""
         path = self._folder / LAYOUT
-        return Layout.model_validate(read_json(path)) if path.is_file() else None
+        return read_layout(path, read_json(path)) if os.path.lexists(path) else None
 
     def settle(self, layout: Layout) -> None:
         """Build and write the index, if all documents have come."""

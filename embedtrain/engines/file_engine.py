@@ -5,12 +5,15 @@ when it reads the parts in their order. So a loading goes on where it was, and t
 """
 
 import json
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import numpy as np
+from pydantic import Field, RootModel
 
 from embedtrain.engines.address import Address
 from embedtrain.engines.engine import (
@@ -22,9 +25,10 @@ from embedtrain.engines.engine import (
     Vectors,
     best_first,
 )
-from embedtrain.engines.layout import Abilities, Layout, VectorField
+from embedtrain.engines.layout import Abilities, Layout, VectorField, read_layout
 from embedtrain.errors import UserError
 from embedtrain.files import check_folder, read_json, write_file, write_json
+from embedtrain.models.backbone.folder_files import checked
 from embedtrain.outside import reading
 from embedtrain.retrieval.indexes import Kind
 from embedtrain.retrieval.search import search
@@ -33,6 +37,11 @@ from embedtrain.sparse_vectors import SparseVectors
 from embedtrain.types import TokenVectors
 
 LAYOUT, SUMS = "layout.json", "checksums.json"
+CURE = "Remove the folder and load again"
+
+
+class Sums(RootModel[dict[Annotated[str, Field(pattern=r"^part-\d{5,}\.\w+$")], str]]):
+    """The checksum of each part, in their order."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +89,13 @@ class FileEngine:
         self._folder = address.folder / address.collection
         check_folder(self.place, self._folder)
         layout = self._folder / LAYOUT
-        self._layout = Layout.model_validate(read_json(layout)) if layout.is_file() else None
-        self._sums: dict[str, str] = read_json(self._folder / SUMS, optional=True)
+        self._layout = read_layout(layout, read_json(layout)) if os.path.lexists(layout) else None
+        sums = self._folder / SUMS
+        self._sums = checked(sums, Sums, read_json(sums, optional=True)).root
+        there = {path.name for path in self._folder.glob("part-*")}
+        if self._layout is not None and self._layout.is_finished and there - self._sums.keys():
+            left = min(there - self._sums.keys())
+            raise UserError(sums, "does not name a part that was loaded", got=left, cure=CURE)
         self._hashes: dict[str, str] = {}
         for line, _ in self._lines():
             self._hashes.pop(line.id, None)
@@ -120,7 +134,8 @@ class FileEngine:
             self._hashes.pop(one, None)
 
     def _part(self, content: str) -> None:
-        path = self._folder / f"part-{len(self._sums):05d}{self._format.suffix}"
+        last = max((int(re.sub(r"\D", "", name)) for name in self._sums), default=-1)
+        path = self._folder / f"part-{last + 1:05d}{self._format.suffix}"
         write_file(path, content)
         self._sums[path.name] = checksum_of(content.encode())
         write_json(self._folder / SUMS, self._sums)
@@ -154,13 +169,13 @@ class FileEngine:
 
     def _lines(self, only: str | None = None) -> Iterator[tuple[Line, tuple[str, int]]]:
         """Yield what the parts say, and where."""
-        assert self._layout is not None or not self._sums
         for name in self._sums if only is None else (only,):
-            content = _read(self._folder / name, self._sums[name])
-            assert self._layout is not None
-            lines = iter(content.splitlines())
-            for number, line in enumerate(self._format.read(lines, self._layout)):
-                yield line, (name, number)
+            if self._layout is None:
+                raise UserError(self._folder / LAYOUT, "is missing beside the parts", cure=CURE)
+            lines = iter(_read(self._folder / name, self._sums[name]).splitlines())
+            with reading(self._folder / name, cure=CURE):  # it is whole: the layout is another's
+                for number, line in enumerate(self._format.read(lines, self._layout)):
+                    yield line, (name, number)
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -170,8 +185,7 @@ def _read(path: Path, checksum: str) -> str:
     with reading(path):
         content = path.read_bytes()
     if checksum_of(content) != checksum:
-        cure = "Remove the folder and load again"
-        raise UserError(path, "is damaged: it is not what was written", cure=cure)
+        raise UserError(path, "is damaged: it is not what was written", cure=CURE)
     return content.decode()
 
 

@@ -3,7 +3,7 @@
 Source: https://lancedb.github.io/lancedb/.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,8 +12,17 @@ import pyarrow as pa
 
 from embedtrain.engines.address import Address
 from embedtrain.engines.calls import call, load_client
-from embedtrain.engines.engine import Document, Entries, Found, Record, Vectors, best_first, rows_of
-from embedtrain.engines.layout import Abilities, Layout, Store, VectorField
+from embedtrain.engines.engine import (
+    Document,
+    Entries,
+    Found,
+    Record,
+    Row,
+    Vectors,
+    best_first,
+    rows_of,
+)
+from embedtrain.engines.layout import Abilities, Layout, Store, VectorField, read_layout
 from embedtrain.retrieval.indexes import Kind
 
 META = "embedtrain"
@@ -38,37 +47,33 @@ class LanceEngine:
         self._index = address.option("index", INDEXES, "none")
         lancedb = load_client("lancedb", "lancedb", "lancedb", address.scheme)
         self._failures = (ValueError, RuntimeError, OSError, TypeError)
-        self._database = call(
-            self.place, lambda: lancedb.connect(str(address.folder)), self._failures
+        self._database = self._call(lambda: lancedb.connect(str(address.folder)))
+        names = self._call(lambda: self._database.list_tables(limit=10**6).tables)
+        is_there = self._name in names
+        self._table = (
+            self._call(partial(self._database.open_table, self._name)) if is_there else None
         )
-        self._table = self._open()
 
-    def _open(self) -> Any:  # noqa: ANN401 - the client's own
-        names = call(
-            self.place, lambda: self._database.list_tables(limit=10**6).tables, self._failures
-        )
-        return self._database.open_table(self._name) if self._name in names else None
+    def _call(self, work: Callable[[], Any]) -> Any:  # noqa: ANN401 - the client's own
+        return call(self.place, work, self._failures)
 
     def describe(self) -> Layout | None:
         """Return what the table's metadata say."""
         if self._table is None:
             return None
-        kept = (self._table.schema.field("id").metadata or {}).get(META.encode())
-        return Layout.model_validate_json(kept) if kept else Layout(fields=())
+        schema = self._call(lambda: self._table.schema)
+        metadata = schema.field("id").metadata if "id" in schema.names else None
+        return read_layout(self.place, (metadata or {}).get(META.encode()))
 
     def settle(self, layout: Layout) -> None:
         """Make the table, or write its metadata anew and build its indexes."""
         if self._table is None:
             schema = _schema(layout)
-            self._table = call(
-                self.place,
-                lambda: self._database.create_table(self._name, schema=schema),
-                self._failures,
-            )
+            self._table = self._call(lambda: self._database.create_table(self._name, schema=schema))
         if layout.is_finished:
-            call(self.place, lambda: self._finish(layout), self._failures)
+            self._call(lambda: self._finish(layout))
         update = {"path": "id", "metadata": {META: layout.model_dump_json()}}
-        call(self.place, lambda: self._table.update_field_metadata(update), self._failures)
+        self._call(lambda: self._table.update_field_metadata(update))
 
     def _finish(self, layout: Layout) -> None:
         self._table.optimize()
@@ -89,10 +94,12 @@ class LanceEngine:
         return found
 
     def _rows(self, condition: str | None, columns: list[str]) -> list[dict[str, Any]]:
-        query = self._table.search().select(columns).limit(self._table.count_rows())
-        query = query if condition is None else query.where(condition)
-        rows: list[dict[str, Any]] = call(self.place, query.to_list, self._failures)
-        return rows
+        def rows() -> list[dict[str, Any]]:
+            query = self._table.search().select(columns).limit(self._table.count_rows())
+            return list((query if condition is None else query.where(condition)).to_list())
+
+        found: list[dict[str, Any]] = self._call(rows)
+        return found
 
     def write(self, records: Sequence[Record]) -> None:
         """Merge rows by their ids."""
@@ -105,7 +112,7 @@ class LanceEngine:
         merge = (
             self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
         )
-        call(self.place, lambda: merge.execute(table), self._failures)
+        self._call(lambda: merge.execute(table))
 
     def ids(self) -> Iterator[str]:
         """Read the column of ids."""
@@ -114,24 +121,25 @@ class LanceEngine:
     def delete(self, ids: Sequence[str]) -> None:
         """Remove rows."""
         for start in range(0, len(ids), AT_ONCE):
-            work = partial(self._table.delete, _among(ids[start : start + AT_ONCE]))
-            call(self.place, work, self._failures)
+            self._call(partial(self._table.delete, _among(ids[start : start + AT_ONCE])))
 
     def count(self) -> int:
         """Count the rows."""
-        return int(self._table.count_rows())
+        return int(self._call(self._table.count_rows))
 
     def search(self, field: VectorField, queries: Vectors, num_results: int) -> list[list[Found]]:
         """Ask for each query; distances become the model's scores."""
         results = []
         several = field.kind == "late_interaction"
-        for row in rows_of(queries):
-            assert not isinstance(row, Entries)
+
+        def nearest(row: Row) -> Any:  # noqa: ANN401 - the client's own
             query = self._table.search(row, vector_column_name=field.name)
             query = query.distance_type("cosine" if several else "dot").limit(num_results)
-            rows = call(
-                self.place, query.select(["id", "text", "_distance"]).to_list, self._failures
-            )
+            return query.select(["id", "text", "_distance"]).to_list()
+
+        for row in rows_of(queries):
+            assert not isinstance(row, Entries)
+            rows = self._call(partial(nearest, row))
             # A distance is 1 - score; of several vectors it is the sum of one for each of the query's.
             whole = len(row) if several else 1
             found = [Found(one["id"], whole - float(one["_distance"]), one["text"]) for one in rows]
@@ -143,7 +151,9 @@ class LanceEngine:
 
 
 def _schema(layout: Layout) -> pa.Schema:
-    columns = [pa.field(name, pa.string()) for name in ("id", "text", "metadata", "hash")]
+    kept = {META: layout.model_dump_json()}  # from its first instant: a table without is foreign
+    columns = [pa.field("id", pa.string(), metadata=kept)]
+    columns += [pa.field(name, pa.string()) for name in ("text", "metadata", "hash")]
     for field in layout.fields:
         number = pa.float16() if field.store == "float16" else pa.float32()
         kind: pa.DataType = pa.list_(number, field.dim)

@@ -1,9 +1,11 @@
 """What a collection of an engine holds, written into the collection itself so that no other model is mixed in."""
 
+import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from embedtrain.errors import UserError
+from embedtrain.models.backbone.folder_files import checked
 from embedtrain.retrieval.indexes import Kind
 from embedtrain.section import Count, Section
 from embedtrain.types import Similarity
@@ -70,6 +72,20 @@ class Layout(Section):
                 "is there and was not filled by `embedtrain load`",
                 cure="Name another collection",
             )
+
+
+def read_layout(place: object, content: object) -> Layout:
+    """Read what a collection says about itself: JSON, or the text of it. Words of somebody else say nothing.
+
+    Raises:
+        UserError: If it is no layout.
+    """
+    if isinstance(content, str | bytes):
+        try:
+            content = json.loads(content)
+        except (ValueError, RecursionError):
+            content = None
+    return Layout(fields=()) if content is None else checked(place, Layout, content)
 
 
 def refuse_other(place: str, held: Layout, wanted: Layout) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from embedtrain.engines.address import Address
 from embedtrain.engines.calls import call, load_client
 from embedtrain.engines.engine import Entries, Found, Record, Row, Vectors, best_first, rows_of
-from embedtrain.engines.layout import Abilities, Layout, VectorField
+from embedtrain.engines.layout import Abilities, Layout, VectorField, read_layout
 from embedtrain.errors import UserError
 from embedtrain.retrieval.indexes import Kind
 
@@ -65,7 +65,7 @@ class MilvusEngine:
         self._call("load_collection")  # after a restart it is not in memory, and answers nothing
         properties = self._call("describe_collection").get("properties") or {}
         kept = properties.get(META)
-        return Layout.model_validate_json(kept) if kept else Layout(fields=())
+        return read_layout(self.place, kept)
 
     def settle(self, layout: Layout) -> None:
         """Make the collection with its indexes, or write its properties anew."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from embedtrain.engines.address import Address, parse_address
 from embedtrain.engines.engine import Engine
@@ -30,8 +31,10 @@ ENGINES: dict[str, Callable[[Address], Engine]] = {
 """Engines by the scheme of an address."""
 
 
-FILES = frozenset({"faiss", "elasticsearch", "opensearch", "vespa", "jsonl"})
-"""Engines of files, which two processes would write over one another."""
+FILES = frozenset({"faiss", "elasticsearch", "opensearch", "vespa", "jsonl", "lancedb"})
+"""Engines whose collections are folders of their own."""
+STORES = frozenset({"qdrant", "milvus"})
+"""Engines whose address may also name a folder or a file, with all its collections."""
 
 
 @contextmanager
@@ -40,7 +43,7 @@ def open_engine(url: str, *, writes: bool = False) -> Iterator[Engine]:
 
     Args:
         url: The address.
-        writes: Whether documents are to be written: a folder of files is then this process's own meanwhile.
+        writes: Whether documents are to be written: a folder is then this process's own meanwhile.
 
     Raises:
         UserError: If the address is none, the engine's client is not installed, the engine is down, or another
@@ -48,8 +51,16 @@ def open_engine(url: str, *, writes: bool = False) -> Iterator[Engine]:
     """
     address = parse_address(url, ENGINES)
     with ExitStack() as stack:
-        if writes and address.scheme in FILES:
-            stack.enter_context(owned(address.folder / address.collection))
+        own = own_place(address) if writes else None
+        if own is not None:
+            stack.enter_context(owned(own))
         engine = ENGINES[address.scheme](address)
         stack.callback(engine.close)
         yield engine
+
+
+def own_place(address: Address) -> Path | None:
+    """Return the folder or file that only one process may write to; None where a server keeps writers apart."""
+    if address.scheme in FILES:
+        return address.folder / address.collection
+    return address.folder if address.scheme in STORES and address.is_local else None

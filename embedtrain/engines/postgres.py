@@ -14,7 +14,7 @@ import numpy as np
 from embedtrain.engines.address import Address
 from embedtrain.engines.calls import call, load_client
 from embedtrain.engines.engine import Entries, Found, Record, Row, Vectors, best_first, rows_of
-from embedtrain.engines.layout import Abilities, Layout, VectorField
+from embedtrain.engines.layout import Abilities, Layout, VectorField, read_layout
 from embedtrain.errors import UserError
 from embedtrain.retrieval.indexes import Kind
 
@@ -76,9 +76,7 @@ class PostgresEngine:
         ).fetchone()
         if not found[1]:
             return None
-        self._learn(
-            layout := Layout.model_validate_json(found[0]) if found[0] else Layout(fields=())
-        )
+        self._learn(layout := read_layout(self.place, found[0]))
         return layout
 
     def _learn(self, layout: Layout) -> None:
@@ -94,21 +92,26 @@ class PostgresEngine:
         self._learn(layout)
         self._refuse_unindexed(layout)
         self._run("CREATE EXTENSION IF NOT EXISTS vector")
-        columns = self._sql.SQL(", ").join(
-            self._sql.SQL("{} {}").format(
-                self._sql.Identifier(field.name), self._sql.SQL(self._column_type(field))
+        # Together: a table whose maker died before its comment would be a stranger's.
+        call(self.place, lambda: self._make(layout), self._failures)
+
+    def _make(self, layout: Layout) -> None:
+        with self._connection.transaction():
+            columns = self._sql.SQL(", ").join(
+                self._sql.SQL("{} {}").format(
+                    self._sql.Identifier(field.name), self._sql.SQL(self._column_type(field))
+                )
+                for field in layout.fields
             )
-            for field in layout.fields
-        )
-        self._run(
-            "CREATE TABLE IF NOT EXISTS {table} "
-            "(id text PRIMARY KEY, text text, metadata jsonb, hash text NOT NULL, {columns})",
-            columns=columns,
-        )
-        for field in layout.fields if layout.is_finished and self._index == "hnsw" else ():
-            self._build(field)
-        literal = self._sql.Literal(layout.model_dump_json())
-        self._run("COMMENT ON TABLE {table} IS {comment}", comment=literal)
+            self._run(
+                "CREATE TABLE IF NOT EXISTS {table} "
+                "(id text PRIMARY KEY, text text, metadata jsonb, hash text NOT NULL, {columns})",
+                columns=columns,
+            )
+            for field in layout.fields if layout.is_finished and self._index == "hnsw" else ():
+                self._build(field)
+            literal = self._sql.Literal(layout.model_dump_json())
+            self._run("COMMENT ON TABLE {table} IS {comment}", comment=literal)
 
     def _column_type(self, field: VectorField) -> str:
         kind = f"{self._types[field.name]}({field.dim})"

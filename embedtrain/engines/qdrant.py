@@ -22,7 +22,7 @@ from embedtrain.engines.engine import (
     best_first,
     rows_of,
 )
-from embedtrain.engines.layout import Abilities, Layout, Store, VectorField
+from embedtrain.engines.layout import Abilities, Layout, Store, VectorField, read_layout
 from embedtrain.retrieval.indexes import Kind
 
 NAMESPACE = uuid.UUID("8b6cf1a2-58f5-4f6e-9f3c-2c1d2f9d3a10")
@@ -81,7 +81,7 @@ class QdrantEngine:
         if not self._call("collection_exists"):
             return None
         metadata = self._call("get_collection").config.metadata or {}
-        return Layout.model_validate_json(metadata[META]) if META in metadata else Layout(fields=())
+        return read_layout(self.place, metadata.get(META))
 
     def settle(self, layout: Layout) -> None:
         """Make the collection with its named vectors, or write its metadata anew."""

@@ -4,7 +4,7 @@ import engine_toys as toys
 import pytest
 
 from embedtrain.engines.address import parse_address
-from embedtrain.engines.layout import Layout, refuse_beyond, refuse_other
+from embedtrain.engines.layout import Layout, read_layout, refuse_beyond, refuse_other
 from embedtrain.engines.open import ENGINES, open_engine
 from embedtrain.errors import UserError
 
@@ -74,3 +74,14 @@ def test_a_choice_that_is_none_is_refused(tmp_path):
         open_engine(f"lancedb://{tmp_path}/docs?index=fast"),
     ):
         pass
+
+
+def test_words_of_somebody_else_say_nothing_and_a_broken_layout_is_one_line():
+    whole = toys.layout("dense", "sparse", texts=False)
+    assert read_layout("place", whole.model_dump_json()) == whole
+    assert read_layout("place", whole.model_dump(mode="json")) == whole
+    for foreign in ("the docs of 2021", b"", None, "[" * 100_000):
+        assert read_layout("place", foreign) == Layout(fields=())
+    for broken in ("[]", '{"fields": 3}', {"fields": [{"name": "dense"}]}, {"fields": [], "x": 1}):
+        with pytest.raises(UserError, match="place"):
+            read_layout("place", broken)

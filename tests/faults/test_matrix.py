@@ -12,10 +12,12 @@ import zlib
 from random import Random
 
 import pytest
+from fault_commands import COMMANDS
 from fault_runner import input_cases, kill_cases, output_cases, run_cases
 from fault_table import VERDICTS
-from fault_world import COMMANDS, build_world, embedtrain
+from fault_world import build_world, embedtrain
 
+QUICK = [command for command in COMMANDS if not command.slow]
 FEW = 3
 """Cases of each command in the fast test."""
 MANY = 90
@@ -28,6 +30,8 @@ def world(
     late_interaction,
     cross_encoder,
     language_model,
+    masked_model,
+    sparse_model,
     pairs,
     beir,
     forked_reloads,
@@ -35,8 +39,8 @@ def world(
 ):
     del forked_reloads
     models = {"bert": bert, "late": late_interaction, "cross": cross_encoder}
-    folder = tmp_path_factory.mktemp("world")
-    return build_world(folder, models | {"language": language_model}, pairs, beir)
+    models |= {"language": language_model, "masked": masked_model, "sparse": sparse_model}
+    return build_world(tmp_path_factory.mktemp("world"), models, pairs, beir)
 
 
 def draw(command, cases, number):
@@ -60,7 +64,7 @@ def time_of(command, world, tmp_path):
     return time.monotonic() - start
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+@pytest.mark.parametrize("command", QUICK, ids=lambda command: command.name)
 def test_some_faults_are_handled(command, world, tmp_path, record_property):
     cases = [*input_cases(command, world), *output_cases(command), *kill_cases(command)]
     check(draw(command, cases, FEW), command, world, tmp_path, 1.0, record_property)

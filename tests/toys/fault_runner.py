@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
+from fault_commands import Command
 from fault_kinds import faults_of, remove
 from fault_places import (
     can_freeze,
@@ -29,7 +30,7 @@ from fault_places import (
     mark,
     mount,
 )
-from fault_world import Command, run_here
+from fault_world import run_here
 from forks import fork
 
 from embedtrain.locks import owned
@@ -64,10 +65,7 @@ class Case:
     @property
     def words(self) -> list[str]:
         """The command line."""
-        words = self.command.words.split()
-        return [
-            self.output if self.output and word == self.command.writes else word for word in words
-        ]
+        return self.command.line(self.output)
 
 
 def input_cases(command: Command, world: Path) -> Iterator[Case]:
@@ -185,7 +183,7 @@ def _run(case: Case, folder: Path, seconds: float) -> tuple[int, str]:
         again = fork(lambda: run_here(words), cwd=folder, patience=PATIENCE)
     if again.returncode == 2 and (folder / case.command.writes).exists():
         # It was whole already; what the kill left is swept when the next output is made beside it.
-        words = [f"out-{word}" if word == case.command.writes else word for word in case.words]
+        words = case.command.line(f"out-{case.command.writes}")
         again = fork(lambda: run_here(words), cwd=folder, patience=PATIENCE)
     whole = again.returncode == 0 or (folder / case.command.writes).exists()
     return (0 if whole else 1), f"again: {again.returncode} {again.stdout}{again.stderr}"

@@ -1,4 +1,4 @@
-"""A small world of files that every command can work on, and the commands of the matrix of faults."""
+"""A small world of files that every command can work on."""
 
 import json
 import pkgutil
@@ -6,7 +6,6 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
@@ -36,149 +35,29 @@ objective: {name: retromae}
 data: {sources: [{path: texts.jsonl}], length: 16}
 trainer: {steps: 2, batch_size: 8, learning_rate: 1.0e-3, checkpoint_every: 1, precision: fp32}
 """
-MODEL = ("model/*.json", "model/*.safetensors", "model/*/config.json")
-BACKBONE = ("bert/*.json", "bert/*.safetensors")
-BEIR = ("beir/*.jsonl", "beir/qrels/test.tsv")
-
-
-@dataclass(frozen=True)
-class Command:
-    """A command of the matrix.
-
-    Args:
-        name: What the table calls it.
-        words: The command line, below the world's folder.
-        reads: Patterns of the files that it reads.
-        writes: The file or folder that it writes; empty if none.
-        keeps: A failed or killed one leaves its work, and the same command goes on with it.
-    """
-
-    name: str
-    words: str
-    reads: tuple[str, ...]
-    writes: str = ""
-    keeps: bool = False
-
-
-COMMANDS = [
-    Command(
-        "train",
-        "train recipe.yaml --output out",
-        ("recipe.yaml", "pairs.jsonl", *BACKBONE, "beir/qrels/dev.tsv"),
-        "out",
-        keeps=True,
-    ),
-    Command("resume", "train --resume run", ("run/*.*", "run/checkpoints/*"), keeps=True),
-    Command(
-        "pretrain",
-        "train pretrain.yaml --output out",
-        ("pretrain.yaml", "texts.jsonl", *BACKBONE),
-        "out",
-        keeps=True,
-    ),
-    Command(
-        "train reranker",
-        "train rerank.yaml --output out",
-        ("rerank.yaml", "mined.jsonl", *BACKBONE),
-        "out",
-        keeps=True,
-    ),
-    Command("check", "check recipe.yaml", ("recipe.yaml", "pairs.jsonl", "bert/config.json")),
-    Command("init", "init pairs.jsonl --output out.yaml", ("pairs.jsonl",), "out.yaml"),
-    Command(
-        "mine",
-        "mine model --data beir --split test --output out num_negatives=2 depth=10",
-        (*MODEL, *BEIR),
-        "out",
-        keeps=True,
-    ),
-    Command(
-        "score",
-        "score model --data pairs.jsonl --output out.jsonl",
-        (*MODEL, "pairs.jsonl"),
-        "out.jsonl",
-        keeps=True,
-    ),
-    Command(
-        "score language",
-        "score language --as likelihood --data mined.jsonl --output out.jsonl",
-        ("language/*.json", "language/*.safetensors", "language/*.jinja", "mined.jsonl"),
-        "out.jsonl",
-        keeps=True,
-    ),
-    Command("search", "search model red --data beir", (*MODEL, "beir/corpus.jsonl")),
-    Command("search late", "search late red --data texts.jsonl", ("late/*.*", "late/*/*.*")),
-    Command(
-        "encode", "encode model texts.jsonl --output out.npy", (*MODEL, "texts.jsonl"), "out.npy"
-    ),
-    Command("encode parquet", "encode model t.parquet --output out.npy", ("t.parquet",), "out.npy"),
-    Command("encode gz", "encode model t.jsonl.gz --output out.npy", ("t.jsonl.gz",), "out.npy"),
-    Command(
-        "encode shards",
-        "encode model texts.txt --output out --rows-per-shard 64",
-        (*MODEL, "texts.txt"),
-        "out",
-        keeps=True,
-    ),
-    Command(
-        "evaluate",
-        "evaluate model --data beir --output out.json --no-efficiency",
-        (*MODEL, *BEIR),
-        "out.json",
-    ),
-    Command(
-        "evaluate rerank",
-        "evaluate bm25 --rerank cross --top 3 --data beir --output out.json --no-efficiency",
-        ("cross/*.json", "cross/*.safetensors", *BEIR),
-        "out.json",
-    ),
-    Command(
-        "compare",
-        "compare base.json mine.json --output out.json",
-        ("base.json", "mine.json"),
-        "out.json",
-    ),
-    Command("pareto", "pareto base.json mine.json --plot out.svg", ("mine.json",), "out.svg"),
-    Command(
-        "report run",
-        "report run --output out.html",
-        ("run/*.*", "run/metrics.csv"),
-        "out.html",
-    ),
-    Command(
-        "report",
-        "report mine.json --baseline base.json --data beir --output out.html",
-        ("mine.json", *BEIR),
-        "out.html",
-    ),
-    Command("export", "export run --output out", ("run/*.*", "run/model/*.*"), "out"),
-    Command(
-        "merge",
-        "merge model bert2 --output out --weight 0.5 --weight 0.5",
-        (*MODEL, "bert2/*.json", "bert2/*.safetensors"),
-        "out",
-    ),
-    Command("rotate", "rotate model pairs.jsonl --output out", (*MODEL, "pairs.jsonl"), "out"),
-    Command("probe", "probe model perturbations --data beir --output out.json", BEIR, "out.json"),
-    Command(
-        "adapt",
-        "adapt --queries q.npy --documents d.npy --pairs pairs.tsv --output out steps=5",
-        ("q.npy", "d.npy", "pairs.tsv"),
-        "out",
-    ),
-    Command(
-        "static",
-        "static bert texts.txt --output out dim=8 steps=5",
-        (*BACKBONE, "texts.txt"),
-        "out",
-    ),
-    Command(
-        "tokenizer",
-        "tokenizer texts.jsonl --vocabulary-size 300 --output out",
-        ("texts.jsonl",),
-        "out",
-    ),
-]
+SPARSE = """
+description: A toy.
+model: {kind: sparse, backbone: masked, query: {length: 12}, document: {length: 16}}
+objective:
+  name: sparsity
+  inner: {name: info_nce, temperature: 1.0}
+  query: {weight: 3.0e-4}
+  document: {weight: 1.0e-4}
+data: {sources: [{path: pairs.jsonl}]}
+trainer: {steps: 4, batch_size: 8, learning_rate: 1.0e-3, checkpoint_every: 2, precision: fp32}
+"""
+RECIPES = {"recipe": RECIPE, "rerank": RERANK, "pretrain": PRETRAIN, "sparse": SPARSE}
+MADE = (
+    "train recipe.yaml --output run",
+    "evaluate bert --data beir --output base.json",
+    "evaluate run/model --data beir --output mine.json",
+    "export run --output model",
+    "export run --output bert2",
+    "load model beir --into jsonl://./files",
+    "load model beir --into lancedb://./lance/docs",
+    "load model beir --into qdrant://./qdrant/docs",
+)
+"""Commands that make what other commands read."""
 
 
 def embedtrain(words: Sequence[str], folder: Path, **options: object) -> tuple[int, str, str]:
@@ -216,9 +95,11 @@ def build_world(folder: Path, models: Mapping[str, str], pairs: Path, beir: Path
         shutil.copytree(model, folder / name)
     shutil.copytree(beir, folder / "beir")
     shutil.copy(pairs, folder / "pairs.jsonl")
-    (folder / "recipe.yaml").write_text(RECIPE)
-    (folder / "pretrain.yaml").write_text(PRETRAIN)
-    (folder / "rerank.yaml").write_text(RERANK)
+    for name, text in RECIPES.items():
+        (folder / f"{name}.yaml").write_text(text)
+    forms = [{"_id": f"q{number}", "form": "short", "text": "a cat"} for number in range(10)]
+    lines = "".join(json.dumps(row) + "\n" for row in forms)
+    (folder / "beir" / "query_forms.jsonl").write_text(lines)
     texts = [json.loads(line)["positive"] for line in pairs.read_text().splitlines()] * 4
     rows = "".join(json.dumps({"text": text}) + "\n" for text in texts)
     (folder / "texts.jsonl").write_text(rows)
@@ -233,13 +114,7 @@ def build_world(folder: Path, models: Mapping[str, str], pairs: Path, beir: Path
     for place, row in enumerate(mined):
         row["negatives"] = [answers[place - 1], answers[place - 2]]
     (folder / "mined.jsonl").write_text("".join(json.dumps(row) + "\n" for row in mined))
-    for words in (
-        "train recipe.yaml --output run",
-        "evaluate bert --data beir --output base.json",
-        "evaluate run/model --data beir --output mine.json",
-        "export run --output model",
-        "export run --output bert2",
-    ):
+    for words in MADE:
         code, _, said = embedtrain(words.split(), folder)
         assert code == 0, f"{words}: {said}"
     return folder

@@ -10,11 +10,13 @@ from embedtrain.encoding.pair_cache import score_once
 from embedtrain.encoding.pair_scorers import PairScorer
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.engines.engine import Engine, Found
-from embedtrain.engines.layout import Layout
+from embedtrain.engines.layout import Layout, VectorField
 from embedtrain.engines.open import open_engine
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.second_stage import reorder
+from embedtrain.evaluation.tasks.subject import kind_of
 from embedtrain.models.build import load_encoder
+from embedtrain.models.encoder import TextEncoder
 from embedtrain.precision import Precision
 from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.workflows.search import RERANKED, Hit
@@ -50,8 +52,7 @@ class EngineSearcher(AbstractContextManager["EngineSearcher"]):
         self._opened = open_engine(url)
         self.engine = self._opened.__enter__()
         try:
-            layout = _finished(self.engine)
-            self.field = layout.field_of(model_key(self.model), self.engine.place, model)
+            self.field = _field_of(self.engine, self.model, model)
             self.num_documents = self.engine.count()
             if instruction is not None:
                 self._take_instruction(model, instruction)
@@ -107,6 +108,16 @@ class EngineSearcher(AbstractContextManager["EngineSearcher"]):
     ) -> None:
         """Let go of the engine."""
         self._opened.__exit__(kind, error, trace)
+
+
+def _field_of(engine: Engine, model: TextEncoder, name: str) -> VectorField:
+    field = _finished(engine).field_of(model_key(model), engine.place, name)
+    if (field.kind, field.dim) != (kind_of(model), model.dim):
+        raise UserError(
+            f"{engine.place} {field.name}", "says that it holds other vectors than its model gives",
+            got=f"{field.kind} of {field.dim}", cure="Remove it and load again",
+        )  # fmt: skip
+    return field
 
 
 def _finished(engine: Engine) -> Layout:

@@ -246,3 +246,33 @@ def test_a_damaged_part_is_seen(bert, tmp_path, write_jsonl):
     path = tmp_path / "docs" / "part-00000.jsonl"
     path.write_text(path.read_text().replace("cat", "dog"))
     assert "is damaged" in refused("search", bert, "cat", "--index", url)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"fields": []}, "was not filled by"),
+        ({"is_finished": 1}, "layout.json: is_finished is not usable"),
+        ({"fields.dim": 7}, "holds other vectors than its model gives; got 'dense of 7'"),
+        ({"fields.name": "late"}, "part-00000.jsonl cannot be read"),
+        ({"sums": {}}, "does not name a part that was loaded; got 'part-00000.jsonl'"),
+        ({"sums": {"../part-00000.jsonl": "x"}}, "checksums.json"),
+        (None, "layout.json is missing"),
+    ],
+)
+def test_what_lies_beside_the_parts_is_read_as_strictly(change, said, bert, tmp_path, write_jsonl):
+    corpus, url = write_jsonl(rows(), "corpus.jsonl"), f"jsonl://{tmp_path}/docs"
+    assert run("load", bert, corpus, "--into", url).exit_code == 0
+    layout, sums = (tmp_path / "docs" / name for name in ("layout.json", "checksums.json"))
+    content = json.loads(layout.read_text())
+    for key, value in (change or {}).items():
+        if key == "sums":
+            sums.write_text(json.dumps(value))
+        elif "." in key:
+            content["fields"][0][key.partition(".")[2]] = value
+        else:
+            content[key] = value
+    layout.write_text(json.dumps(content))
+    if change is None:
+        layout.unlink()
+    assert said in refused("search", bert, "cat", "--index", url)

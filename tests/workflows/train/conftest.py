@@ -1,9 +1,11 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import forks
 import pytest
+from pair_toys import marked_rows, save_classifier
 
 
 @pytest.fixture(scope="session")
@@ -93,6 +95,29 @@ def scored(tmp_path_factory: pytest.TempPathFactory, sentences: list[str]) -> Pa
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+@pytest.fixture(scope="session")
+def pair_sections(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A recipe that trains a tiny cross-encoder with dropout in a second."""
+    folder = save_classifier(tmp_path_factory.mktemp("classifier"), "bert")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+    (folder / "config.json").write_text(json.dumps(config))
+    path = tmp_path_factory.mktemp("graded") / "rows.jsonl"
+    rows = [row | {"scores": [2.0, 1.0, 0.0, 0.0]} for row in marked_rows(40, 0)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {
+        "data": {"sources": [{"path": str(path)}]},
+        "model": {
+            "kind": "cross_encoder", "backbone": str(folder), "query_length": 8, "length": 32,
+        },
+        "objective": {"name": "info_nce"},
+        "trainer": {
+            "steps": 6, "batch_size": 8, "chunk_tokens": 90, "learning_rate": 1e-3,
+            "checkpoint_every": 2, "log_every": 2, "rematerialize": True,
+        },
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="session")

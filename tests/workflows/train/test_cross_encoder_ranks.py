@@ -1,6 +1,8 @@
 """Two ranks train of every form of cross-encoder what one trains, and share the work of the first stage."""
 
+import csv
 import json
+import re
 import sys
 
 import numpy as np
@@ -90,6 +92,54 @@ def test_two_ranks_train_what_one_trains(form, sections, rows, beir, bert, tmp_p
     error = sum(float((ours[name] - alone[name]).square().sum()) for name in felt)
     norm = sum(float(value.square().sum()) for value in alone.values())
     assert (error / norm) ** 0.5 < 1e-4
+
+
+@pytest.mark.usefixtures("forked")
+@pytest.mark.parametrize("strategy", [pytest.param("ddp", marks=pytest.mark.prove), "fsdp"])
+def test_two_ranks_validate_and_split_weights_as_one_does(strategy, pair_sections, beir, tmp_path):
+    validation = f"validation={{path: {beir}, split: dev, every_steps: 2, top: 7}}"
+    plain = ["model.dropout=0.0", "trainer.steps=4", validation]
+    train(load_recipe(pair_sections, plain), tmp_path / "alone")
+    shared = [*plain, "trainer.devices=2", f"trainer.strategy={strategy}"]
+    on_ranks(2, train_on_rank, pair_sections, shared, tmp_path / "ranks")
+    ours, theirs = exported_weights(tmp_path / "ranks"), exported_weights(tmp_path / "alone")
+    error = sum(float((value - theirs[name]).square().sum()) for name, value in ours.items())
+    norm = sum(float(value.square().sum()) for value in theirs.values())
+    assert (error / norm) ** 0.5 < 1e-4
+    measured = [figures_of(tmp_path / name / "metrics.csv") for name in ("ranks", "alone")]
+    assert measured[0] == pytest.approx(measured[1])
+
+
+def figures_of(path):
+    """What validation said, of the rows that have it."""
+    with path.open() as file:
+        rows = [row for row in csv.DictReader(file) if row["val/ndcg_at_10"]]
+    return {f"{row['step']} {k}": float(v) for row in rows for k, v in row.items() if "val/" in k}
+
+
+@pytest.mark.usefixtures("forked")
+@pytest.mark.parametrize("first", ["bm25", "model", "run"])
+def test_validation_orders_what_a_first_stage_found(
+    first, pair_sections, beir, bert, tmp_path, capsys
+):
+    if first == "run":
+        lines = [f"q{q} Q0 d{d} {d} {9 - d} x" for q in range(10) for d in range(q % 3 + 1)]
+        (tmp_path / "first.trec").write_text("\n".join(lines))
+    stage = {"bm25": "null", "model": bert, "run": f"'run:{tmp_path}/first.trec'"}[first]
+    asked = f"{{path: {beir}, split: dev, every_steps: 2, first_stage: {stage}, top: 5}}"
+    run = train(load_recipe(pair_sections, [f"validation={asked}"]), tmp_path / "run")
+    figures = figures_of(run.metrics)
+    steps = sorted({name.split()[0] for name in figures})
+    assert steps == ["2", "4", "6"]
+    names = ("ndcg_at_10", "mrr_at_10", "recall_at_10")
+    assert all(f"{step} val/{name}" in figures for step in steps for name in names)
+    firsts = {figures[f"{step} val/first_ndcg_at_10"] for step in steps}
+    assert len(firsts) == 1, "the first stage is not trained"
+    for step in steps:
+        found = (figures[f"{step} val/{prefix}recall_at_10"] for prefix in ("", "first_"))
+        assert len(set(found)) == 1, "order changes no recall of the whole list"
+    assert (run.checkpoints / "best.ckpt").is_file()
+    assert re.search(r"nDCG@10 is 0\.\d+ as they come", " ".join(capsys.readouterr().err.split()))
 
 
 def lists_on_rank(config, task, cache, folder):

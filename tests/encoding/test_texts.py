@@ -93,7 +93,9 @@ def test_numbers_that_are_not_finite_are_refused_with_what_helps():
     assert Arriving.of(vectors[:, :1].bfloat16(), "query", "bf16").wait().dtype == torch.float32
 
 
-@pytest.mark.parametrize("kind", ["bert", "late_interaction"])
+@pytest.mark.parametrize(
+    "kind", ["bert", pytest.param("late_interaction", marks=pytest.mark.prove)]
+)
 def test_on_a_gpu_blocks_come_in_order_and_as_on_a_cpu(kind, sentences, request):
     shadow = pytest.importorskip("shadow")
     model = load_encoder(request.getfixturevalue(kind))

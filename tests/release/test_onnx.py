@@ -44,8 +44,8 @@ def test_pooling_of_padded_states_is_that_of_packed_ones(pooling):
     ("backbone", "settings"),
     [
         ("bert", {"projection": 8, "query": {"prompt": "query: "}}),
-        ("roberta", {"pooling": "max", "similarity": "dot"}),
-        ("llama", {"pooling": "last_token"}),
+        pytest.param("roberta", {"pooling": "max", "similarity": "dot"}, marks=pytest.mark.prove),
+        pytest.param("llama", {"pooling": "last_token"}, marks=pytest.mark.prove),
     ],
 )
 def test_a_dense_graph_holds_pooling_projection_and_normalisation(
@@ -124,6 +124,7 @@ def test_a_graph_scores_pairs_as_torch_does(family, num_labels, tmp_path):
     assert check_onnx(load_model(str(folder)), folder / "onnx" / "model.onnx") < 1e-5
 
 
+@pytest.mark.prove
 def test_the_log_odds_of_an_answer_have_a_graph_too(tmp_path, capsys):
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -168,6 +169,7 @@ def test_the_card_says_once_how_to_run_a_graph_of_pairs(tmp_path, capsys):
     check_the_card(tmp_path / "m", capsys)
 
 
+@pytest.mark.prove  # as one with other vectors does
 def test_a_graph_with_other_scores_does_not_stay(tmp_path, monkeypatch):
     save_model(load_cross_encoder(str(save_classifier(tmp_path / "first", "bert"))), tmp_path / "m")
     real = workflow.save_onnx

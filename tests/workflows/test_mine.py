@@ -90,6 +90,7 @@ def test_the_manifest_says_what_was_done(mined):
     assert not (mined / "parts").exists()
 
 
+@pytest.mark.prove
 def test_hash_seed_and_threads_change_no_byte(mined, bert, beir, tmp_path):
     """This process has one thread and a random hash seed; the other two threads and a fixed one."""
     overrides = [
@@ -213,7 +214,7 @@ def test_late_interaction_mines_resumes_and_searches_an_index(
 
 def test_a_source_of_the_other_kind_of_model_is_refused(late_interaction, beir, tmp_path):
     config = MiningConfig.model_validate({"sources": [{"kind": "dense"}]})
-    with pytest.raises(UserError, match="searches with a model of the other kind"):
+    with pytest.raises(UserError, match="searches with a model of another kind"):
         mine(late_interaction, str(beir), tmp_path / "out", config, split="test")
 
 

@@ -52,7 +52,9 @@ def test_a_label_without_training_rows_and_missing_training_rows_are_refused(wri
 def test_late_interaction_is_refused_with_what_it_can_do(late_interaction, write_jsonl, cache):
     path, _ = data(write_jsonl)
     subject = Subject(load_encoder(late_interaction), "late", cache)
-    with pytest.raises(UserError, match=r"needs one vector per text.*bitext_mining"):
+    with pytest.raises(
+        UserError, match=r"needs one vector of plain numbers per text.*bitext_mining"
+    ):
         open_task(path).run(subject)
 
 

@@ -20,7 +20,7 @@ slow_deepspeed = (needs_deepspeed, pytest.mark.prove)
 HARD = {"chunked": True, "accumulate": 2, "uneven": True, "clip": 0.05}
 CASES = [
     Case("dense", "ddp", 4, **HARD, double=True),
-    Case("late_interaction", "ddp", 2, **HARD, double=True),
+    pytest.param(Case("late_interaction", "ddp", 2, **HARD, double=True), marks=pytest.mark.prove),
     pytest.param(Case("masked", "ddp", 4, **HARD, double=True), marks=pytest.mark.prove),
     # An objective that does not use the temperature that the model learns.
     Case("dense", "ddp", 2, uneven=True, double=True, objective="{name: triplet}"),

@@ -92,7 +92,10 @@ def test_pretraining_goes_on_from_encoder_and_decoder_of_a_run(runs, smoke, tmp_
     assert float(after[0]["train/loss"]) < float(before[0]["train/loss"]) - 0.2
 
 
-@pytest.mark.parametrize("name", ["dupmae", "simlm", "cot_mae"])
+@pytest.mark.parametrize(
+    "name",
+    ["dupmae", *(pytest.param(name, marks=pytest.mark.prove) for name in ("simlm", "cot_mae"))],
+)
 def test_a_killed_run_resumes_to_the_same_bits(runs, on_corpus, tmp_path, name):
     """With dropout, sampling by a generator, held-out losses and diagnoses in between."""
     recipe = resource("recipes") / "smoke" / f"pretrain_{name}.yaml"

@@ -185,6 +185,24 @@ class WordActivity(Movable):
 
 
 @dataclass(frozen=True)
+class SparseCode(Movable):
+    """The dense vectors of a batch that codes stand for, and the dictionary; :mod:`embedtrain.ops.sparse_code` defines it.
+
+    Where several ranks train, the vectors are those of all of them.
+    """
+
+    query: Float[Tensor, "queries width"]
+    document: Float[Tensor, "documents width"]
+    dictionary: Float[Tensor, "entries width"]
+    input_bias: Float[Tensor, " width"]
+    code_bias: Float[Tensor, " entries"]
+    idle_steps: Int64[Tensor, " entries"]
+    """Optimizer steps since each entry was last in any code."""
+    kept: int
+    """Entries that a text keeps."""
+
+
+@dataclass(frozen=True)
 class GuideEmbeddings(Movable):
     """What another model, which is not trained, makes of the queries and candidates of a batch."""
 
@@ -237,6 +255,8 @@ class RetrievalOutputs(Movable):
     """Set where several ranks train and the objective asked for it."""
     query_words: WordActivity | None = None
     """Set where several ranks train and the objective asked for it: of the queries of all of them."""
+    code: SparseCode | None = None
+    """Set where vectors are codes of dense ones."""
     price_factors: Float[Tensor, "2"] | None = None
     """What multiplies the cost of entries of queries and of documents, where the objective has a target for them."""
     progress: float | None = None

@@ -140,6 +140,8 @@ def build_dense(config: DenseConfig, accelerator: Accelerator = "auto") -> Dense
     folder = fetch(config.backbone, with_code=config.trust_remote_code)
     if static_folder(folder) is not None:
         return build_static(config).to(device)
+    if is_sparse(folder):
+        raise UserError(config.backbone, "is a sparse model", cure="Set model.kind: sparse")
     layout = read_layout(folder)
     stated = {k: v for k, v in layout.parts.items() if getattr(config, k) is None}
     config = config.model_copy(update=stated)
@@ -182,7 +184,9 @@ def save_dense(model: DenseEncoder, folder: Path) -> None:
         return
     with quiet_transformers():
         model.backbone.save_pretrained(folder)
-    first = write_pooling(folder, model.contract, model.backbone.config.hidden_size)
+    contract, width = model.contract, model.backbone.config.hidden_size
+    length = max(contract.query_length, contract.document_length)  # readers know one length only
+    first = write_pooling(folder, contract.pooling, width, length)
     write_layout(folder, model.contract, first, model.projection, model.truncate_dim)
     if model.exits is not None:
         write_exit_heads(folder, model.exits)

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
+from torch import nn
+
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.fetching import fetch, static_folder
 from embedtrain.models.backbone.loading import (
@@ -46,6 +48,7 @@ from embedtrain.models.sparse.build import build_sparse, load_sparse, save_spars
 from embedtrain.models.sparse.config import SparseConfig
 from embedtrain.models.sparse.encoder import SparseEncoder
 from embedtrain.models.sparse.layout import is_sparse
+from embedtrain.models.sparse.vocabulary_head import VocabularyHead
 from embedtrain.models.static.build import build_static, save_static
 from embedtrain.models.text_model import TextModel
 
@@ -66,6 +69,13 @@ def build_model(config: ModelConfig, accelerator: Accelerator = "auto") -> TextM
 def load_model(path: str) -> TextModel:
     """Load a model folder or Hub id as it says it is; a classifier is one of pairs where embedtrain wrote it."""
     return load_cross_encoder(path) if is_cross_encoder(fetch(path)) else load_encoder(path)
+
+
+def adapted_part(model: TextModel) -> nn.Module:
+    """Return what ``model.lora`` puts adapters into: the backbone, with its language head where that makes vectors."""
+    head = model.head if isinstance(model, SparseEncoder) else None
+    part: nn.Module = head.language.model if isinstance(head, VocabularyHead) else model.backbone
+    return part
 
 
 def save_model(model: TextModel, folder: Path) -> None:

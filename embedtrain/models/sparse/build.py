@@ -11,6 +11,7 @@ from torch import nn
 from embedtrain.contract.sparse_contract import SparseHead, Winners
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.fetching import OWN_FOLDER, fetch, transformer_folder
+from embedtrain.models.backbone.fit import read_headers
 from embedtrain.models.backbone.folder_files import BackboneFile, read_form
 from embedtrain.models.backbone.language_head import (
     DECODERS,
@@ -61,6 +62,7 @@ def build_sparse(config: SparseConfig, device: torch.device) -> SparseEncoder:
         return build(config, layout, folder, place).to(device)
     _refuse_headless(config.backbone, place)
     language = load_masked_language_model(str(place), config)
+    _refuse_untrained_head(config, language)
     contract = resolve_sparse_contract(
         config, layout, language.backbone, len(language.weight), is_new=not is_sparse(folder)
     )
@@ -169,6 +171,18 @@ def _refuse_headless(path: str, folder: Path) -> None:
         cure="Give a model ...ForMaskedLM, or train a head: embedtrain train recipes/pretrain/mlm.yaml "
         f"model.backbone={path}",
     )
+
+
+def _refuse_untrained_head(config: SparseConfig, language: MaskedLanguageModel) -> None:
+    """Refuse adapters where the head would stay the random numbers that it starts with."""
+    model = language.model
+    own = getattr(model.config, "tie_word_embeddings", False)
+    own = own or any(name.startswith("lm_head.") for name in read_headers(language.folder))
+    if config.lora is not None and model.config.model_type in DECODERS and not own:
+        raise UserError(
+            config.backbone, "has no head of its own, and model.lora would leave it at random numbers",
+            cure="Give a model ...ForCausalLM, or leave lora out",
+        )  # fmt: skip
 
 
 def save_sparse(model: SparseEncoder, folder: Path) -> None:

@@ -87,7 +87,11 @@ def test_a_dictionary_starts_with_rows_of_length_one_and_the_backbone_is_left_al
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"document": {"length": 16, "top_k": 2}}, {"query": {"top_k": 3, "length": 12}, "echo": True}],
+    [
+        {},
+        {"document": {"length": 16, "top_k": 2}},
+        {"query": {"top_k": 3, "length": 12}, "echo": True},
+    ],
     ids=["portable", "unlike", "echo"],
 )
 def test_a_saved_code_gives_the_same_weights(dense, tmp_path, settings):

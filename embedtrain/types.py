@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
+from embedtrain.code_types import SparseCode
 from embedtrain.packed import HasLengths, Movable, Texts, token_places, upload
 
 Side = Literal["query", "document"]
@@ -182,24 +183,6 @@ class WordActivity(Movable):
     """The weight of each word, averaged over texts, with gradient."""
     share: Float[Tensor, " dim"]
     """The share of texts in which each word has any weight."""
-
-
-@dataclass(frozen=True)
-class SparseCode(Movable):
-    """The dense vectors of a batch that codes stand for, and the dictionary; :mod:`embedtrain.ops.sparse_code` defines it.
-
-    Where several ranks train, the vectors are those of all of them.
-    """
-
-    query: Float[Tensor, "queries width"]
-    document: Float[Tensor, "documents width"]
-    dictionary: Float[Tensor, "entries width"]
-    input_bias: Float[Tensor, " width"]
-    code_bias: Float[Tensor, " entries"]
-    idle_steps: Int64[Tensor, " entries"]
-    """Optimizer steps since each entry was last in any code."""
-    kept: int
-    """Entries that a text keeps."""
 
 
 @dataclass(frozen=True)

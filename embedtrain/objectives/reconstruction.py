@@ -8,11 +8,12 @@ from jaxtyping import Bool, Float
 from pydantic import NonNegativeFloat, NonNegativeInt
 from torch import Tensor
 
+from embedtrain.code_types import SparseCode
 from embedtrain.errors import UserError
 from embedtrain.objectives.base import Objective
 from embedtrain.ops.sparse_code import activations, code_of
 from embedtrain.section import Count
-from embedtrain.types import ObjectiveOutput, RetrievalOutputs, SparseCode
+from embedtrain.types import ObjectiveOutput, RetrievalOutputs
 
 if TYPE_CHECKING:
     from embedtrain.objectives.base import AnyObjective

@@ -8,12 +8,13 @@ import torch.nn.functional as F
 from objective_toys import relevance_of
 from rank_toys import GROUP, average_over_ranks, batch, loss_share, on_ranks, own_rows
 
+from embedtrain.code_types import SparseCode
 from embedtrain.errors import UserError
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.objectives.reconstruction import Reconstruction
 from embedtrain.ops.sparse_code import activations, code_of
 from embedtrain.training.ranks.gather import gather_code, gather_outputs
-from embedtrain.types import Relevance, RetrievalOutputs, SparseCode
+from embedtrain.types import Relevance, RetrievalOutputs
 
 ALONE = Reconstruction(inner=InfoNCE(temperature=1.0), inner_weight=0.0)
 FOUR = torch.cat([torch.eye(2), -torch.eye(2)]).double()

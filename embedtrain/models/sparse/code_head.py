@@ -7,13 +7,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from embedtrain.code_types import SparseCode
 from embedtrain.contract.sparse_contract import Code
 from embedtrain.contract.texts import Pooling
 from embedtrain.models.pooling import pool, widen
 from embedtrain.models.saved_part import SavedPart
 from embedtrain.ops.sparse_code import activations, code_of
 from embedtrain.packed import Texts
-from embedtrain.types import SparseCode
 
 
 class CodeHead(SavedPart):

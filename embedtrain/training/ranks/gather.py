@@ -20,11 +20,11 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from embedtrain.code_types import SparseCode
 from embedtrain.types import (
     AllQueries,
     Embeddings,
     RetrievalOutputs,
-    SparseCode,
     TokenEmbeddings,
 )
 

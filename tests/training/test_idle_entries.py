@@ -1,7 +1,5 @@
 """Steps that entries of a code are idle: once for a step, the same on all ranks."""
 
-from types import SimpleNamespace
-
 import torch
 from objective_toys import relevance_of
 from rank_toys import on_ranks
@@ -55,7 +53,7 @@ def test_what_any_rank_has_is_idle_on_none():
 
 
 def test_models_without_a_code_are_left_alone():
-    idle = IdleEntries(SimpleNamespace(head=None))
+    idle = IdleEntries(torch.nn.Identity())
     idle.look(FIRST)
     idle.step_done()
     assert idle.head is None

@@ -43,7 +43,7 @@ KIND = "SparseEncoder"
 """What sentence-transformers calls a sparse model."""
 ACTIVATIONS: dict[str, Activation] = {"relu": "log1p", "log1p_relu": "log1p_twice"}
 """sentence-transformers names what precedes the logarithm."""
-TRANSFORMERS = ("Transformer", "MLMTransformer")
+TRANSFORMERS: tuple[str, ...] = ("Transformer", "MLMTransformer")
 CODE = "SparseAutoEncoder"
 """What sentence-transformers calls a code over dense vectors."""
 BEFORE_CODE = ("Pooling", "Dense", "Normalize")
@@ -134,7 +134,7 @@ def _read_modules(folder: Path) -> tuple[dict[str, Any], Tensor | None]:
 
 def _read_document_modules(folder: Path, modules: list[tuple[str, Path]]) -> dict[str, Any]:
     said: dict[str, Any] = {}
-    known = TRANSFORMERS
+    known: tuple[str, ...] = TRANSFORMERS
     if any(name.endswith(f".{CODE}") for name, _ in modules):
         known += BEFORE_CODE
     for name, place in modules:

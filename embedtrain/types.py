@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
+from embedtrain.code_types import SparseCode
 from embedtrain.packed import HasLengths, Movable, Texts, token_places, upload
 
 Side = Literal["query", "document"]
@@ -237,6 +238,8 @@ class RetrievalOutputs(Movable):
     """Set where several ranks train and the objective asked for it."""
     query_words: WordActivity | None = None
     """Set where several ranks train and the objective asked for it: of the queries of all of them."""
+    code: SparseCode | None = None
+    """Set where vectors are codes of dense ones."""
     price_factors: Float[Tensor, "2"] | None = None
     """What multiplies the cost of entries of queries and of documents, where the objective has a target for them."""
     progress: float | None = None

@@ -8,7 +8,7 @@ from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.section import Count, Section
 from embedtrain.types import Side
 
-SparseHead = Literal["vocabulary", "winner_take_all"]
+SparseHead = Literal["vocabulary", "winner_take_all", "code"]
 Activation = Literal["log1p", "log1p_twice"]
 PooledTokens = Literal["all", "without_first", "without_special"]
 
@@ -32,6 +32,21 @@ class Winners(Section):
         return self
 
 
+class Code(Section):
+    """A dictionary over the vectors of a dense model, of which each text keeps a few entries (CSR)."""
+
+    entries: Count = 2048
+    """Entries of the dictionary: how long a vector is."""
+    kept: Count = 32
+    """Entries that each text keeps, the largest; fewer where fewer are above 0."""
+
+    @model_validator(mode="after")
+    def _few_are_kept(self) -> "Code":
+        if self.kept > self.entries:
+            raise ValueError(f"{self.kept} kept are more than {self.entries} entries")
+        return self
+
+
 class SparseContract(Section):
     """The resolved contract of a model whose vectors are nearly all zeros."""
 
@@ -44,11 +59,14 @@ class SparseContract(Section):
     document_length: Count
     """Tokens of a document, special tokens included."""
     head: SparseHead = "vocabulary"
-    """What makes the entries: the masked-language head (SPLADE), or the winners of a wide layer (UHD)."""
+    """What makes the entries: the masked-language head (SPLADE), the winners of a wide layer (UHD), or a dictionary
+    over a dense vector (CSR)."""
     activation: Activation = "log1p"
     """What becomes of a largest logit that is positive: ``log1p`` (SPLADE), or that once more (OpenSearch)."""
     winners: Winners | None = Field(default=None, exclude_if=lambda value: value is None)
     """The sizes of ``winner_take_all``."""
+    code: Code | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The sizes of ``code``."""
     special_entries: Literal["keep", "drop"] = "keep"
     """Whether words may get weights that are special tokens of the tokenizer, as published models let them."""
     pooled_tokens: PooledTokens = "all"
@@ -72,7 +90,9 @@ class SparseContract(Section):
         if self.static_queries and self.unused_entries:
             return False  # readers give queries as many entries as the tokenizer has tokens
         positions = self.long_inputs is not None and not self.long_inputs.in_weights
-        own = self.head != "vocabulary" or self.echo or self.pooled_tokens != "all" or positions
+        own = (
+            self.head == "winner_take_all" or self.echo or self.pooled_tokens != "all" or positions
+        )
         return not own and self.query_top_k == self.document_top_k
 
     def prompt(self, side: Side) -> str:

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
+from torch import nn
+
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.fetching import fetch, static_folder
 from embedtrain.models.backbone.loading import (
@@ -46,6 +48,7 @@ from embedtrain.models.sparse.build import build_sparse, load_sparse, save_spars
 from embedtrain.models.sparse.config import SparseConfig
 from embedtrain.models.sparse.encoder import SparseEncoder
 from embedtrain.models.sparse.layout import is_sparse
+from embedtrain.models.sparse.vocabulary_head import VocabularyHead
 from embedtrain.models.static.build import build_static, save_static
 from embedtrain.models.text_model import TextModel
 
@@ -66,6 +69,13 @@ def build_model(config: ModelConfig, accelerator: Accelerator = "auto") -> TextM
 def load_model(path: str) -> TextModel:
     """Load a model folder or Hub id as it says it is; a classifier is one of pairs where embedtrain wrote it."""
     return load_cross_encoder(path) if is_cross_encoder(fetch(path)) else load_encoder(path)
+
+
+def adapted_part(model: TextModel) -> nn.Module:
+    """Return what ``model.lora`` puts adapters into: the backbone, with its language head where that makes vectors."""
+    head = model.head if isinstance(model, SparseEncoder) else None
+    part: nn.Module = head.language.model if isinstance(head, VocabularyHead) else model.backbone
+    return part
 
 
 def save_model(model: TextModel, folder: Path) -> None:
@@ -140,6 +150,8 @@ def build_dense(config: DenseConfig, accelerator: Accelerator = "auto") -> Dense
     folder = fetch(config.backbone, with_code=config.trust_remote_code)
     if static_folder(folder) is not None:
         return build_static(config).to(device)
+    if is_sparse(folder):
+        raise UserError(config.backbone, "is a sparse model", cure="Set model.kind: sparse")
     layout = read_layout(folder)
     stated = {k: v for k, v in layout.parts.items() if getattr(config, k) is None}
     config = config.model_copy(update=stated)
@@ -182,7 +194,9 @@ def save_dense(model: DenseEncoder, folder: Path) -> None:
         return
     with quiet_transformers():
         model.backbone.save_pretrained(folder)
-    first = write_pooling(folder, model.contract, model.backbone.config.hidden_size)
+    contract, width = model.contract, model.backbone.config.hidden_size
+    length = max(contract.query_length, contract.document_length)  # readers know one length only
+    first = write_pooling(folder, contract.pooling, width, length)
     write_layout(folder, model.contract, first, model.projection, model.truncate_dim)
     if model.exits is not None:
         write_exit_heads(folder, model.exits)

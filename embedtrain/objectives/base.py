@@ -59,6 +59,11 @@ class Objective(Section, ABC):
         return any(inner.needs_words for inner in self.inner_objectives)
 
     @property
+    def needs_code(self) -> bool:
+        """Whether it rebuilds the dense vectors that codes stand for (``model.head: code``)."""
+        return any(inner.needs_code for inner in self.inner_objectives)
+
+    @property
     def uses_exits(self) -> bool:
         """Whether it compares the vectors of several layers (``model.exits``)."""
         return any(inner.uses_exits for inner in self.inner_objectives)

@@ -26,7 +26,7 @@ from embedtrain.files import (
     write_json,
 )
 from embedtrain.models.backbone.lora import load_trained_weights, merge_lora, save_adapter
-from embedtrain.models.build import build_model
+from embedtrain.models.build import adapted_part, build_model
 from embedtrain.models.pretraining.folder import build_masked_autoencoder
 from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoder
 from embedtrain.models.text_model import TextModel
@@ -178,7 +178,8 @@ def load_trained(run: RunFolder, recipe: Recipe) -> TextModel:
     best = run.checkpoints / BEST
     state = _read_best(best) if best.is_file() else _latest(run)
     model = build_model(recipe.model, recipe.trainer.accelerator)
-    _fill(model, model.backbone, state, run, recipe)
+    # Adapters of a masked-language head lie beside the backbone, not in it.
+    _fill(model, adapted_part(model), state, run, recipe)
     return model
 
 

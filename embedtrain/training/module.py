@@ -17,9 +17,10 @@ from embedtrain.objectives.own import check_output
 from embedtrain.ops.row_blocks import candidate_masks
 from embedtrain.ops.similarity import all_scores, take, widen
 from embedtrain.progress import console
+from embedtrain.training.idle_entries import IdleEntries
 from embedtrain.training.pair_figures import LONG, SameScores, pair_figures
 from embedtrain.training.prices import Prices
-from embedtrain.training.ranks.gather import gather_outputs
+from embedtrain.training.ranks.gather import gather_code, gather_outputs
 from embedtrain.training.ranks.means import mean_columns
 from embedtrain.training.ranks.processes import own_shard
 from embedtrain.training.settings import TrainerConfig
@@ -62,6 +63,7 @@ class RetrievalModule(TrainedModule):
         super().__init__(model, config, num_steps)
         self.objectives = objectives
         self.prices = Prices(objectives)
+        self.idle = IdleEntries(model)
         self.batch_sizes = batch_sizes
         self._same = SameScores()
         self.guide = guide
@@ -80,6 +82,9 @@ class RetrievalModule(TrainedModule):
             words = mean_columns(outputs.query, objective.counts_query_words)
             outputs = replace(outputs, query_words=words)
         outputs = self.prices.priced(outputs, self._place(batch))
+        self.idle.look(outputs)
+        if outputs.code is not None and objective.needs_code:
+            outputs = replace(outputs, code=gather_code(outputs.code))
         if self.guide is not None:
             outputs = replace(outputs, guide=self.guide(outputs))
         # Outside of autocast: scores at a low temperature need float32, bf16 logits give gradients far off.
@@ -105,10 +110,12 @@ class RetrievalModule(TrainedModule):
     def _place(self, batch: RetrievalBatch) -> int:
         return batch.source if len(self.objectives) > 1 else 0
 
-    def on_train_batch_end(self, *arguments: object) -> None:
-        """Let prices follow their targets."""
-        super().on_train_batch_end(*arguments)
-        self.prices.step_done()
+    def optimizer_step(self, *arguments: Any, **settings: Any) -> None:  # noqa: ANN401 - Lightning's own
+        """Count the step where it is done, before anything saves a checkpoint of it."""
+        super().optimizer_step(*arguments, **settings)
+        if self._micro_batch == self.config.accumulate - 1:
+            self.prices.step_done()
+            self.idle.step_done()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the prices."""

@@ -119,7 +119,7 @@ def check_objectives(
 
 
 def check_words(objectives: Sequence[Objective], model: ModelConfig, accumulate: int) -> None:
-    """Refuse objectives that price words where there are none, or where a batch is cut.
+    """Refuse objectives that price words or rebuild vectors where there are none, or where a batch is cut.
 
     Raises:
         ValueError: Saying what to change.
@@ -127,9 +127,15 @@ def check_words(objectives: Sequence[Objective], model: ModelConfig, accumulate:
     priced = [name_of(objective) for objective in objectives if objective.needs_words]
     if priced and not isinstance(model, SparseConfig):
         raise ValueError(f"objective {priced[0]} needs vectors of words: set model.kind: sparse")
-    if priced and accumulate > 1:
+    rebuilt = [name_of(objective) for objective in objectives if objective.needs_code]
+    if rebuilt and not (isinstance(model, SparseConfig) and model.head in (None, "code")):
         raise ValueError(
-            f"objective {priced[0]} reads figures of the whole batch, which trainer.accumulate cuts: set it to 1, and "
+            f"objective {rebuilt[0]} needs codes of dense vectors: set model.kind: sparse and model.head: code"
+        )
+    whole = priced + rebuilt
+    if whole and accumulate > 1:
+        raise ValueError(
+            f"objective {whole[0]} reads figures of the whole batch, which trainer.accumulate cuts: set it to 1, and "
             "lower trainer.chunk_tokens where memory is short"
         )
 

@@ -23,7 +23,7 @@ from embedtrain.errors import UserError
 from embedtrain.evaluation.results.report import refuse_single
 from embedtrain.files import default_cache
 from embedtrain.models.dense.encoder import DenseEncoder
-from embedtrain.models.sparse.build import resolved_sparse
+from embedtrain.models.sparse.resolving import resolved_sparse
 from embedtrain.models.text_model import TextModel
 from embedtrain.objectives.binary_cross_entropy import BinaryCrossEntropy
 from embedtrain.precision import choose

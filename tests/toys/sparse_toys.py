@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
+    from embedtrain.models.sparse.code_head import CodeHead
     from embedtrain.models.sparse.encoder import SparseEncoder
 
 TEXTS = ["the cat runs", "a dog sleeps near the tree", "small red house over the blue bird"]
@@ -49,3 +50,14 @@ def logits_of(model: "SparseEncoder", text: str) -> torch.Tensor:
     model.use_padded_attention()
     ids = torch.tensor([model.tokenizer(text)["input_ids"]])
     return model.head.language.model(input_ids=ids).logits[0]
+
+
+def code_head(dictionary: torch.Tensor, kept: int) -> "CodeHead":
+    """A code without biases over the vectors of a model that is not there."""
+    from embedtrain.contract.sparse_contract import Code
+    from embedtrain.models.sparse.code_head import CodeHead
+
+    entries, width = dictionary.shape
+    head = CodeHead(width, Code(entries=entries, kept=kept), "mean", None, normalized=False)
+    head.dictionary.data = dictionary.detach().clone()
+    return head

@@ -157,6 +157,14 @@ class SpladeFile(FolderFile):
     activation_function: str = "relu"
 
 
+class AutoEncoderFile(FolderFile):
+    """``config.json`` of ``SparseAutoEncoder``."""
+
+    hidden_dim: Count
+    k: Count
+    normalize: bool = False
+
+
 class RouterFile(FolderFile):
     """``router_config.json``: which modules each kind of text passes; a module is named after its folder."""
 

@@ -222,8 +222,9 @@ def _full_weight(base: Any) -> Tensor:  # noqa: ANN401
 
 
 def frozen_names(model: nn.Module) -> set[str]:
-    """Return the names of the parameters that are not trained."""
-    return {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    """Return the names of the parameters that are not trained, all of them where one has several."""
+    every = model.named_parameters(remove_duplicate=False)
+    return {name for name, parameter in every if not parameter.requires_grad}
 
 
 def without_frozen(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

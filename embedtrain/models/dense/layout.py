@@ -91,7 +91,7 @@ def read_layout(folder: Path) -> Layout:
         return Layout(contract=contract)
     if is_own_layout(folder):
         return _read_unified(folder, contract)
-    pooling, projection, normalized = _read_modules(folder)
+    pooling, projection, normalized = read_vector_modules(folder)
     path = folder / "config_sentence_transformers.json"
     settings = read_form(path, SettingsFile, optional=True)
     named = settings.similarity_fn_name
@@ -148,16 +148,10 @@ def write_layout(
         truncate_dim: How many of the trained dimensions it keeps, where it drops some. Readers need not obey
             it: the projection gives no more.
     """
-    modules = dict(first)
-    if projection is not None:
-        modules[name := f"{len(modules)}_Dense"] = "Dense"
-        write_projection(folder / name, projection)
-    if contract.similarity == "cosine":
-        modules[name := f"{len(modules)}_Normalize"] = "Normalize"
-        # Git and the Hub drop empty folders, and some readers look for it.
-        write_json(folder / name / "config.json", {})
-    types = {path: f"sentence_transformers.models.{kind}" for path, kind in modules.items()}
-    write_modules(folder, types)
+    write_modules(
+        folder,
+        finish_modules(folder, first, projection, normalized=contract.similarity == "cosine"),
+    )
     prompts = {"query": contract.query_prompt, "document": contract.document_prompt}
     settings = settings_of("SentenceTransformer", contract.similarity) | {
         "prompts": prompts | {name: task.query for name, task in contract.instructions.items()}
@@ -166,6 +160,21 @@ def write_layout(
         settings["truncate_dim"] = truncate_dim
     write_json(folder / "config_sentence_transformers.json", settings)
     write_contract(folder, "dense", contract)
+
+
+def finish_modules(
+    folder: Path, first: dict[str, str], projection: nn.Linear | None, *, normalized: bool
+) -> dict[str, str]:
+    """Write what follows pooling; return the types of all modules by their folders."""
+    modules = dict(first)
+    if projection is not None:
+        modules[name := f"{len(modules)}_Dense"] = "Dense"
+        write_projection(folder / name, projection)
+    if normalized:
+        modules[name := f"{len(modules)}_Normalize"] = "Normalize"
+        # Git and the Hub drop empty folders, and some readers look for it.
+        write_json(folder / name / "config.json", {})
+    return {path: f"sentence_transformers.models.{kind}" for path, kind in modules.items()}
 
 
 def settings_of(model_type: str, similarity: str) -> dict[str, Any]:
@@ -179,15 +188,12 @@ def settings_of(model_type: str, similarity: str) -> dict[str, Any]:
     }
 
 
-def write_pooling(folder: Path, contract: Contract, width: int) -> dict[str, str]:
-    """Write how token states of ``width`` are pooled; return the modules that do it.
-
-    Readers know one length only and get the longer.
-    """
+def write_pooling(folder: Path, way: Pooling, width: int, length: int) -> dict[str, str]:
+    """Write how token states of ``width`` are pooled, of ``length`` tokens; return the modules that do it."""
     pooling = {"word_embedding_dimension": width, "pooling_mode_mean_sqrt_len_tokens": False}
-    pooling |= {key: name == contract.pooling for name, key in LEGACY_POOLING.items()}
+    pooling |= {key: name == way for name, key in LEGACY_POOLING.items()}
     write_json(folder / "1_Pooling" / "config.json", pooling | {"include_prompt": True})
-    write_length(folder, max(contract.query_length, contract.document_length))
+    write_length(folder, length)
     return {"": "Transformer", "1_Pooling": "Pooling"}
 
 
@@ -197,8 +203,16 @@ def write_length(folder: Path, length: int) -> None:
     write_json(folder / "sentence_bert_config.json", settings)
 
 
-def _read_modules(folder: Path) -> tuple[Pooling | None, nn.Linear | None, bool]:
-    """Return what sentence-transformers' modules say: pooling, projection, and whether vectors are normalised."""
+def read_vector_modules(
+    folder: Path, beside: tuple[str, ...] = ()
+) -> tuple[Pooling | None, nn.Linear | None, bool]:
+    """Return what sentence-transformers' modules say: pooling, projection, and whether vectors are normalised.
+
+    Modules of the kinds ``beside`` are of no concern here.
+
+    Raises:
+        UserError: If there are others.
+    """
     pooling, projection, normalized = None, None, False
     path = folder / "modules.json"
     for name, place in read_modules(folder):
@@ -211,7 +225,7 @@ def _read_modules(folder: Path) -> tuple[Pooling | None, nn.Linear | None, bool]
             projection = read_projection(place)
         elif kind == "Normalize":
             normalized = True
-        elif kind not in ("Transformer", "StaticEmbedding"):
+        elif kind not in ("Transformer", "StaticEmbedding", *beside):
             raise UserError(path, "names a module a dense encoder has no use for", got=kind)
     return pooling, projection, normalized
 

@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
+from torch import nn
 
-from embedtrain.contract.sparse_contract import SparseContract, SparseHead, Winners
+from embedtrain.contract.sparse_contract import SparseHead, Winners
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.fetching import OWN_FOLDER, fetch, transformer_folder
+from embedtrain.models.backbone.fit import read_headers
 from embedtrain.models.backbone.folder_files import BackboneFile, read_form
 from embedtrain.models.backbone.language_head import (
     DECODERS,
@@ -18,13 +19,14 @@ from embedtrain.models.backbone.language_head import (
     has_language_head,
     load_masked_language_model,
 )
-from embedtrain.models.backbone.loading import Backbone, Packing, load_backbone
-from embedtrain.models.backbone.long_positions import lengthen
+from embedtrain.models.backbone.loading import Packing, load_backbone
 from embedtrain.models.backbone.pretrained import quiet_transformers
 from embedtrain.models.dense.echo import refuse_no_room
-from embedtrain.models.dense.layout import DEFAULT_LENGTH, write_contract
+from embedtrain.models.dense.layout import write_contract
 from embedtrain.models.saved_part import restored
-from embedtrain.models.sparse.config import SparseConfig, SparseTextSide
+from embedtrain.models.sparse.code_build import build_code, save_code
+from embedtrain.models.sparse.code_head import CodeHead
+from embedtrain.models.sparse.config import SparseConfig
 from embedtrain.models.sparse.encoder import SparseEncoder
 from embedtrain.models.sparse.layout import (
     ROUTED,
@@ -32,20 +34,16 @@ from embedtrain.models.sparse.layout import (
     SparseLayout,
     is_sparse,
     read_sparse_layout,
+    write_settings,
     write_sparse_layout,
 )
 from embedtrain.models.sparse.query_weights import QueryWeights, QueryWeightsConfig
+from embedtrain.models.sparse.resolving import resolve_sparse_contract
 from embedtrain.models.sparse.vocabulary_head import VocabularyHead
 from embedtrain.models.sparse.winner_take_all import WinnerTakeAll
-from embedtrain.types import Side
 
-NEW_LENGTHS = {"query_length": 64, "document_length": 256}
-"""Tokens, where neither recipe nor folder says more."""
 NEVER = -1e4
 """A bias that no logit overcomes."""
-SIDES: tuple[Side, ...] = ("query", "document")
-OWN_FIELDS = ("head", "winners", "activation", "special_entries", "pooled_tokens", "echo")
-"""Fields of the contract that a recipe names as they are."""
 
 
 def build_sparse(config: SparseConfig, device: torch.device) -> SparseEncoder:
@@ -57,10 +55,14 @@ def build_sparse(config: SparseConfig, device: torch.device) -> SparseEncoder:
     folder = fetch(config.backbone)
     layout = read_sparse_layout(folder)
     place = transformer_folder(folder)
-    if _head_of(config, layout) == "winner_take_all":
-        return _build_wide(config, layout, folder, place).to(device)
+    kind = _head_of(config, layout)
+    if kind != "vocabulary":
+        build = build_code if kind == "code" else _build_wide
+        _refuse_other_head(config, layout, folder, kind)
+        return build(config, layout, folder, place).to(device)
     _refuse_headless(config.backbone, place)
     language = load_masked_language_model(str(place), config)
+    _refuse_untrained_head(config, language)
     contract = resolve_sparse_contract(
         config, layout, language.backbone, len(language.weight), is_new=not is_sparse(folder)
     )
@@ -78,8 +80,29 @@ def build_sparse(config: SparseConfig, device: torch.device) -> SparseEncoder:
 
 
 def _head_of(config: SparseConfig, layout: SparseLayout) -> SparseHead:
-    stated = layout.contract.head if layout.contract else "vocabulary"
-    return config.head or stated
+    return config.head or _stated_head(layout)
+
+
+def _stated_head(layout: SparseLayout) -> SparseHead:
+    head: SparseHead = layout.settings.get("head", "vocabulary")
+    return layout.contract.head if layout.contract else head
+
+
+def _refuse_other_head(
+    config: SparseConfig, layout: SparseLayout, folder: Path, kind: SparseHead
+) -> None:
+    """Refuse a code over a sparse model, and words where there are none."""
+    stated = _stated_head(layout)
+    if kind == "code" and is_sparse(folder) and stated != kind:
+        raise UserError(
+            config.backbone, "is a sparse model already, and model.head: code stands on a dense one",
+            got=stated, cure="Give a dense model, or leave head out",
+        )  # fmt: skip
+    for name in ("query_weights", "start_entries"):
+        if getattr(config, name) is not None:
+            raise UserError(
+                f"model.{name}", f"is of words, which head: {kind} has not", cure="Drop it"
+            )
 
 
 def _build_wide(
@@ -110,57 +133,6 @@ def _build_wide(
 def load_sparse(path: str, device: torch.device, packing: Packing = "auto") -> SparseEncoder:
     """Load a folder of a sparse model, of whichever library, or a masked-language model as one."""
     return build_sparse(SparseConfig(kind="sparse", backbone=path, packing=packing), device)
-
-
-def resolve_sparse_contract(
-    config: SparseConfig, layout: SparseLayout, backbone: Backbone, rows: int, *, is_new: bool
-) -> SparseContract:
-    """Fill what the recipe leaves open from the folder, then from the defaults.
-
-    ``rows`` are those of the output matrix. Where the recipe asks for longer inputs, the backbone is changed as far as weights can express them.
-    """
-    said: dict[str, Any] = (
-        layout.contract.model_dump() if layout.contract else dict(layout.settings)
-    )
-    recipe: dict[str, Any] = {name: getattr(config, name) for name in OWN_FIELDS}
-    if config.query_weights is not None:
-        recipe["static_queries"] = True
-    for side in SIDES:
-        wish = getattr(config, side)
-        recipe |= {
-            f"{side}_prompt": wish.prompt,
-            f"{side}_length": wish.length,
-            f"{side}_top_k": wish.top_k,
-        }
-    chosen = {key: value for key, value in recipe.items() if value is not None}
-    limit = min(backbone.max_length, DEFAULT_LENGTH)
-    lengths = {key: min(value, limit) for key, value in NEW_LENGTHS.items()}
-    if not is_new:
-        lengths = dict.fromkeys(NEW_LENGTHS, limit)
-    causal = backbone.model.config.model_type in DECODERS
-    defaults = lengths | {"pooled_tokens": "without_special" if causal and is_new else "all"}
-    unused = {"unused_entries": max(0, rows - len(backbone.tokenizer))}
-    contract = SparseContract.model_validate(defaults | said | chosen | unused)
-    if config.long_inputs is None:
-        return contract
-    return lengthen(
-        backbone.model,
-        contract,
-        config.long_inputs,
-        "model.long_inputs",
-        length=config.document.length,
-    )
-
-
-def resolved_sparse(contract: SparseContract) -> dict[str, object]:
-    """Return the fields of a recipe's model that say what the contract says."""
-    sides: dict[str, object] = {
-        side: SparseTextSide(
-            prompt=contract.prompt(side), length=contract.length(side), top_k=contract.top_k(side)
-        )
-        for side in SIDES
-    }
-    return {name: getattr(contract, name) for name in OWN_FIELDS} | sides
 
 
 def _query_weights(
@@ -201,6 +173,18 @@ def _refuse_headless(path: str, folder: Path) -> None:
     )
 
 
+def _refuse_untrained_head(config: SparseConfig, language: MaskedLanguageModel) -> None:
+    """Refuse adapters where the head would stay the random numbers that it starts with."""
+    model = language.model
+    own = getattr(model.config, "tie_word_embeddings", False)
+    own = own or any(name.startswith("lm_head.") for name in read_headers(language.folder))
+    if config.lora is not None and model.config.model_type in DECODERS and not own:
+        raise UserError(
+            config.backbone, "has no head of its own, and model.lora would leave it at random numbers",
+            cure="Give a model ...ForCausalLM, or leave lora out",
+        )  # fmt: skip
+
+
 def save_sparse(model: SparseEncoder, folder: Path) -> None:
     """Write the encoder as sentence-transformers does where that keeps its vectors, else in our own layout."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -209,6 +193,14 @@ def save_sparse(model: SparseEncoder, folder: Path) -> None:
     backend.no_truncation()
     backend.no_padding()
     contract, weights = model.contract, model.query_weights
+    if isinstance(model.head, CodeHead):
+        place = folder if model.is_portable else folder / OWN_FOLDER
+        _save_transformer(model, place)
+        save_code(model, folder, place)
+        if model.is_portable:
+            write_settings(folder, contract)
+        write_contract(folder, "sparse", contract)
+        return
     if not model.is_portable:
         _save_transformer(model, folder / OWN_FOLDER)
         if weights is not None:
@@ -246,9 +238,9 @@ def _save_query_tokenizer(model: SparseEncoder, folder: Path) -> None:
 
 
 @contextmanager
-def _closed(head: VocabularyHead | WinnerTakeAll) -> Iterator[None]:
+def _closed(head: nn.Module) -> Iterator[None]:
     """Give entries that the head drops a bias that no logit overcomes, for readers that know of no dropping."""
-    if isinstance(head, WinnerTakeAll):
+    if not isinstance(head, VocabularyHead):
         yield
         return
     bias, dropped = head.language.bias, head.dropped

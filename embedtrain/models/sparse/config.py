@@ -4,7 +4,13 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from embedtrain.contract.sparse_contract import Activation, PooledTokens, SparseHead, Winners
+from embedtrain.contract.sparse_contract import (
+    Activation,
+    Code,
+    PooledTokens,
+    SparseHead,
+    Winners,
+)
 from embedtrain.contract.texts import TextSide
 from embedtrain.models.encoder import EncoderConfig
 from embedtrain.models.sparse.query_weights import QueryWeightsConfig
@@ -24,18 +30,22 @@ class SparseConfig(EncoderConfig):
 
     kind: Literal["sparse"]
     backbone: str
-    """Hub id, local folder (transformers with a masked-language head, sentence-transformers' SparseEncoder), or
-    ``package:NAME/FOLDER``."""
+    """Hub id, local folder (transformers with a masked-language head, sentence-transformers' SparseEncoder; a dense
+    model for ``head: code``), or ``package:NAME/FOLDER``."""
     query: SparseTextSide = SparseTextSide()
     """Length 64 unless the folder says otherwise."""
     document: SparseTextSide = SparseTextSide()
     """Length 256 unless the folder says otherwise."""
     head: SparseHead | None = None
     """``vocabulary``: the largest logit of the masked-language head for each word (SPLADE); ``winner_take_all``: the
-    largest outputs of a wide layer for each token (UHD), for any backbone; null: as the folder says, else
-    ``vocabulary``."""
+    largest outputs of a wide layer for each token (UHD), for any backbone; ``code``: the largest entries of a dictionary
+    over the vectors of a dense model (CSR); null: as the folder says, else ``vocabulary``."""
     winners: Winners | None = None
     """The sizes of ``head: winner_take_all``; null: as the folder says, else the defaults."""
+    code: Code | None = None
+    """The sizes of ``head: code``; null: as the folder says, else the defaults."""
+    freeze_backbone: bool | None = None
+    """Train what stands on the backbone and leave the backbone as it is; null: with ``head: code`` and no ``lora``."""
     activation: Activation | None = None
     """``log1p`` (SPLADE) or ``log1p_twice`` (OpenSearch); null: as the folder says, else ``log1p``."""
     special_entries: Literal["keep", "drop"] | None = None
@@ -56,11 +66,17 @@ class SparseConfig(EncoderConfig):
     def _offered(self) -> "SparseConfig":
         if self.trust_remote_code:
             raise ValueError("trust_remote_code is not offered for sparse models: leave it out")
-        wide = self.head == "winner_take_all"
+        wide, code = self.head == "winner_take_all", self.head == "code"
         if self.winners is not None and not wide:
             raise ValueError("winners are the sizes of head: winner_take_all: set it, or drop them")
-        if wide and (self.query_weights is not None or self.start_entries is not None):
-            raise ValueError("winner_take_all has no words: drop query_weights and start_entries")
+        if self.code is not None and not code:
+            raise ValueError("code are the sizes of head: code: set it, or drop them")
+        if (wide or code) and (self.query_weights is not None or self.start_entries is not None):
+            raise ValueError(f"{self.head} has no words: drop query_weights and start_entries")
+        if self.freeze_backbone and (not (wide or code) or self.lora is not None):
+            raise ValueError(
+                "freeze_backbone is for head: winner_take_all and head: code, without lora: else nothing is trained"
+            )
         if self.train is not None:
             raise ValueError("train: biases is not offered for sparse models: leave it out")
         return self

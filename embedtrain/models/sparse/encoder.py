@@ -1,4 +1,4 @@
-"""Sparse encoder: one vector per text, as long as the vocabulary and nearly all zeros."""
+"""Sparse encoder: one vector per text, as long as a vocabulary or dictionary and nearly all zeros."""
 
 from dataclasses import replace
 
@@ -11,6 +11,7 @@ from embedtrain.models.backbone.loading import Backbone, Packing
 from embedtrain.models.chunking import Execution, encode_in_chunks
 from embedtrain.models.dense.echo import twice
 from embedtrain.models.encoder import TextEncoder
+from embedtrain.models.sparse.code_head import CodeHead
 from embedtrain.models.sparse.query_weights import QueryWeights
 from embedtrain.models.sparse.vocabulary_head import VocabularyHead
 from embedtrain.models.sparse.winner_take_all import WinnerTakeAll
@@ -20,14 +21,14 @@ from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side
 
 
 class SparseEncoder(TextEncoder):
-    """Backbone and head: texts in, one weight for each word of the vocabulary out, none below 0.
+    """Backbone and head: texts in, one weight for each word of a vocabulary or entry of a dictionary out, none below 0.
 
     Vectors are dense tensors here, zeros and all, so that every objective serves; what is kept of a corpus is not.
 
     Args:
         backbone: Model and tokenizer; the head may share its weights.
         contract: Prompts, lengths, and what becomes of logits.
-        head: From token states to weights.
+        head: From token states to weights, a code's in two steps.
         query_weights: What encodes queries in place of the backbone, or None.
         packing: See :class:`TextModel`.
         learn_temperature: Start value of a learnable temperature, or None.
@@ -42,7 +43,7 @@ class SparseEncoder(TextEncoder):
         self,
         backbone: Backbone,
         contract: SparseContract,
-        head: VocabularyHead | WinnerTakeAll,
+        head: VocabularyHead | WinnerTakeAll | CodeHead,
         query_weights: QueryWeights | None = None,
         *,
         packing: Packing = "auto",
@@ -61,9 +62,9 @@ class SparseEncoder(TextEncoder):
     def is_portable(self) -> bool:
         """Whether sentence-transformers can express it: it computes the same vectors."""
         head = self.head
-        if isinstance(head, WinnerTakeAll):
-            return False
-        closed = not len(head.dropped) or head.language.bias is not None
+        closed = True
+        if isinstance(head, VocabularyHead):
+            closed = not len(head.dropped) or head.language.bias is not None
         return closed and self.contract.is_portable
 
     def forward(self, batch: RetrievalBatch, execution: Execution) -> RetrievalOutputs:
@@ -71,14 +72,16 @@ class SparseEncoder(TextEncoder):
         queries, documents, host = batch.queries, batch.documents, batch.on_host
         if self.query_weights is None:
             rows = torch.cat([host.query_rows, len(queries) + host.document_rows])
-            together = self._weights(laid_end_to_end(queries, documents), execution, rows)
+            together = self._encoded(laid_end_to_end(queries, documents), execution, rows)
             query, document = torch.split(together, [len(host.query_rows), len(host.document_rows)])
         else:
             query = self.query_weights(queries)[batch.query_rows]
-            document = self._weights(documents, execution, host.document_rows)
+            document = self._encoded(documents, execution, host.document_rows)
+        code = self.head.seen(query, document) if isinstance(self.head, CodeHead) else None
         return RetrievalOutputs(
-            query=keep_largest(query, self.contract.query_top_k),
-            document=keep_largest(document, self.contract.document_top_k),
+            query=keep_largest(self._finished(query), self.contract.query_top_k),
+            document=keep_largest(self._finished(document), self.contract.document_top_k),
+            code=code,
             relevance=batch.relevance,
             temperature=self.temperature,
             similarity="dot",
@@ -95,12 +98,16 @@ class SparseEncoder(TextEncoder):
         if side == "query" and self.query_weights is not None:
             weights: Tensor = self.query_weights(texts)
         else:
-            weights = self._weights(texts, execution)
+            weights = self._finished(self._encoded(texts, execution))
         return keep_largest(weights, self.contract.top_k(side))
 
-    def _weights(
+    def _finished(self, rows: Float[Tensor, "rows width"]) -> Float[Tensor, "rows dim"]:
+        """Return the weights of texts from what chunks gave: a code is made from dense vectors, all at once."""
+        return self.head.code(rows) if isinstance(self.head, CodeHead) else rows
+
+    def _encoded(
         self, texts: Texts, execution: Execution, rows: Int64[Tensor, " rows"] | None = None
-    ) -> Float[Tensor, "rows dim"]:
+    ) -> Float[Tensor, "rows width"]:
         packed = self.packs(texts)
         if self.contract.echo:
             execution = replace(execution, chunk_tokens=max(1, execution.chunk_tokens // 2))

@@ -24,6 +24,7 @@ from embedtrain.models.backbone.fetching import (
 from embedtrain.models.backbone.files import read_weights, write_modules, write_weights
 from embedtrain.models.backbone.fit import WEIGHTS
 from embedtrain.models.backbone.folder_files import (
+    AutoEncoderFile,
     LengthFile,
     OwnFile,
     SettingsFile,
@@ -42,7 +43,10 @@ KIND = "SparseEncoder"
 """What sentence-transformers calls a sparse model."""
 ACTIVATIONS: dict[str, Activation] = {"relu": "log1p", "log1p_relu": "log1p_twice"}
 """sentence-transformers names what precedes the logarithm."""
-TRANSFORMERS = ("Transformer", "MLMTransformer")
+TRANSFORMERS: tuple[str, ...] = ("Transformer", "MLMTransformer")
+CODE = "SparseAutoEncoder"
+"""What sentence-transformers calls a code over dense vectors."""
+BEFORE_CODE = ("Pooling", "Dense", "Normalize")
 MODULES = "sentence_transformers.sparse_encoder.models"
 STATIC_FOLDER = "query_0_SparseStaticEmbedding"
 ROUTED = {
@@ -130,9 +134,14 @@ def _read_modules(folder: Path) -> tuple[dict[str, Any], Tensor | None]:
 
 def _read_document_modules(folder: Path, modules: list[tuple[str, Path]]) -> dict[str, Any]:
     said: dict[str, Any] = {}
+    known: tuple[str, ...] = TRANSFORMERS
+    if any(name.endswith(f".{CODE}") for name, _ in modules):
+        known += BEFORE_CODE
     for name, place in modules:
         kind = name.rsplit(".", 1)[-1]
-        if kind == "SpladePooling":
+        if kind == CODE:
+            said |= _read_code(place)
+        elif kind == "SpladePooling":
             config = read_form(place / "config.json", SpladeFile)
             if config.pooling_strategy != "max" or config.activation_function not in ACTIVATIONS:
                 raise UserError(
@@ -142,7 +151,7 @@ def _read_document_modules(folder: Path, modules: list[tuple[str, Path]]) -> dic
                     cure=f"Use max of {' or '.join(ACTIVATIONS)}; SPLADE of 2021 (v1) took sums",
                 )
             said["activation"] = ACTIVATIONS[config.activation_function]
-        elif kind not in TRANSFORMERS:
+        elif kind not in known:
             raise UserError(
                 folder / "modules.json", "names a module a sparse encoder has no use for", got=kind
             )
@@ -151,6 +160,13 @@ def _read_document_modules(folder: Path, modules: list[tuple[str, Path]]) -> dic
             folder / "modules.json", "names no SpladePooling", cure="Name it, with its folder"
         )
     return said
+
+
+def _read_code(place: Path) -> dict[str, Any]:
+    config = read_form(place / "config.json", AutoEncoderFile)
+    if config.normalize:
+        raise UserError(place, "normalises its input by its spread, which is not offered")
+    return {"head": "code", "code": {"entries": config.hidden_dim, "kept": config.k}}
 
 
 def _static_weights(folder: Path) -> Tensor | None:
@@ -196,9 +212,14 @@ def write_sparse_layout(
         write_json(folder / STATIC_FOLDER / "config.json", {"frozen": False})
         write_weights(folder / STATIC_FOLDER / WEIGHTS, {"weight": query_weights})
     write_length(transformer_folder(folder), length)
+    write_settings(folder, contract)
+    write_contract(folder, "sparse", contract)
+
+
+def write_settings(folder: Path, contract: SparseContract) -> None:
+    """Write what sentence-transformers wants to know besides its modules."""
     settings = settings_of(KIND, "dot") | {
         "prompts": {"query": contract.query_prompt, "document": contract.document_prompt},
         "max_active_dims": contract.document_top_k,
     }
     write_json(folder / "config_sentence_transformers.json", settings)
-    write_contract(folder, "sparse", contract)

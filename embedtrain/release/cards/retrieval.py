@@ -124,6 +124,8 @@ def _pooling(model: EncoderConfig, contract: AnyContract) -> str:
     if isinstance(contract, SparseContract):
         if contract.winners is not None:
             return f"the {contract.winners.winners} largest of {contract.winners.entries} outputs for each token (UHD)"
+        if contract.code is not None:
+            return f"the {contract.code.kept} largest of {contract.code.entries} entries of a dictionary over dense vectors (CSR)"
         queries = ", queries without a model" if contract.static_queries else ""
         return f"the largest {contract.activation} logit of each word (SPLADE){queries}"
     if isinstance(model, DenseConfig):

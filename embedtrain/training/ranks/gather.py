@@ -20,7 +20,13 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from embedtrain.types import AllQueries, Embeddings, RetrievalOutputs, TokenEmbeddings
+from embedtrain.code_types import SparseCode
+from embedtrain.types import (
+    AllQueries,
+    Embeddings,
+    RetrievalOutputs,
+    TokenEmbeddings,
+)
 
 # torch 2.13 renamed these and warns of the old names; drop the getattr when it is the oldest supported.
 _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
@@ -78,6 +84,25 @@ def gather_queries(outputs: RetrievalOutputs) -> AllQueries:
     numbers = torch.cat([relevance.query_ids[:, None], known], 1)
     all_query, columns = _gather_texts(query, numbers, sizes)
     return AllQueries(all_query, columns[:, 0].contiguous(), columns[:, 1:].contiguous())
+
+
+def gather_code(code: SparseCode) -> SparseCode:
+    """Bring the dense vectors of all ranks together, own first, with gradient.
+
+    A loss of them is the same on every rank; weighed by each rank's share of the queries as everywhere, the average
+    over ranks makes its gradient that of the one big batch.
+    """
+    if not is_distributed():
+        return code
+    sides = [
+        _gather_texts(
+            rows, torch.empty(len(rows), 0, dtype=torch.int64, device=rows.device), _sizes(rows, 0)
+        )[0]
+        for rows in (code.query, code.document)
+    ]
+    assert isinstance(sides[0], Tensor)
+    assert isinstance(sides[1], Tensor)
+    return replace(code, query=sides[0], document=sides[1])
 
 
 def _sizes(embeddings: Embeddings, further: int) -> Int64[Tensor, "ranks 3"]:

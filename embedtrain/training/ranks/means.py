@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -28,6 +28,16 @@ def mean_columns(rows: Float[Tensor, "texts dim"], more_than: int = 0) -> WordAc
     together: Tensor = _SumOverRanks.apply(torch.cat([sums, active, number]))  # type: ignore[no-untyped-call]
     means = together[:-1] / together[-1].detach()
     return WordActivity(means[: len(sums)], means[len(sums) :].detach())
+
+
+def any_row(*sides: Float[Tensor, "_ dim"]) -> Bool[Tensor, " dim"]:
+    """Return in which columns any row of any rank is above 0, the same on every rank."""
+    found = torch.stack([(rows.detach() > 0).any(0) for rows in sides]).any(0)
+    if not is_distributed():
+        return found
+    flags = found.to(torch.uint8)
+    dist.all_reduce(flags, dist.ReduceOp.MAX)
+    return flags > 0
 
 
 class _SumOverRanks(torch.autograd.Function):

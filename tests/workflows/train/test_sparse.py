@@ -1,19 +1,23 @@
 """Sparse models from recipe to folder: they train, resume and export, and the doctor finds their gradients exact."""
 
 import csv
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from sparse_toys import weights_of
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from embedtrain.errors import UserError
-from embedtrain.models.build import load_encoder
+from embedtrain.models.build import build_encoder, load_encoder
 from embedtrain.recipe.retrieval import load_recipe
+from embedtrain.recipe.run_folder import load_trained
 from embedtrain.resources import resource
 from embedtrain.workflows import sparse_start
 from embedtrain.workflows.doctor import diagnose
-from embedtrain.workflows.train import train
+from embedtrain.workflows.train import resume, train
 
 FOLDER = resource("recipes") / "sparse"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -110,3 +114,76 @@ def test_a_price_that_follows_a_target_is_kept_in_the_checkpoint(make, tmp_path,
     assert logarithms[0][0] == 0  # queries have no target
     assert 0 < logarithms[0][1] <= 2 * 0.01 + 1e-9
     assert entries[0][1] == pytest.approx(float(rows_of(run)[-1]["train/document_nnz"]), rel=0.5)
+
+
+def save_decoder(folder: Path, llama: str, *, tied: bool) -> str:
+    """Save a decoder whose head is its input embeddings, or one that has none."""
+    if not tied:
+        return llama
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(llama)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig.from_pretrained(llama, tie_word_embeddings=True)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("kind", ["decoder", "encoder"])
+def test_adapters_are_trained_and_folded_into_the_export(
+    kind, make, masked_model, llama, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("embedtrain.release.export.verify", lambda *_: None)
+    backbone = masked_model
+    if kind == "decoder":
+        backbone = save_decoder(tmp_path / "decoder", llama, tied=True)
+    adapted = [f"model.backbone={backbone}", "model.lora={rank: 2}", "trainer.learning_rate=0.05"]
+    run = train(make("splade", *adapted), tmp_path / "run")
+    state = torch.load(sorted(run.checkpoints.glob("*.ckpt"))[-1], weights_only=True)
+    assert all("lora_" in name for name in state["state_dict"])
+    shutil.rmtree(run.adapter)
+    texts = ["a cat", "the dog runs"]
+    trained = weights_of(load_trained(run, load_recipe(run.recipe)).eval(), texts)
+    exported = weights_of(load_encoder(str(run.model)).eval(), texts)
+    torch.testing.assert_close(exported, trained, atol=1e-5, rtol=1e-5)
+    started = weights_of(build_encoder(load_recipe(run.recipe).model).eval(), texts)
+    assert not torch.allclose(exported, started, atol=1e-2)
+
+
+def test_adapters_under_a_head_of_random_numbers_are_refused(make, llama, tmp_path):
+    with pytest.raises(UserError, match="has no head of its own"):
+        train(make("splade", f"model.backbone={llama}", "model.lora={rank: 2}"), tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["splade", "csr"])
+def test_a_resumed_run_ends_with_the_same_prices_and_counts(name, make, tmp_path, monkeypatch):
+    monkeypatch.setattr("embedtrain.release.export.verify", lambda *_: None)
+    own = {"splade": "objective.document.target=1", "csr": "model.code={entries: 50, kept: 2}"}
+    steps = ["trainer.steps=4", "trainer.checkpoint_every=2", "trainer.learning_rate=0.01"]
+    run = train(make(name, own[name], *steps), tmp_path / "run")
+    whole = torch.load(newest := sorted(run.checkpoints.glob("step-*.ckpt"))[-1])
+    newest.unlink()
+    shutil.rmtree(run.model)
+    resume(run.path)
+    again = torch.load(newest)
+    assert again["prices"] == whole["prices"]
+    assert again["state_dict"].keys() == whole["state_dict"].keys()
+    assert all(torch.equal(again["state_dict"][k], v) for k, v in whole["state_dict"].items())
+    if name == "csr":
+        idle = again["state_dict"]["model.head.idle_steps"]
+        assert int(idle.max()) == 4  # once for each step
+        assert int(idle.min()) == 0
+        assert not any("backbone" in key for key in again["state_dict"])
+
+
+def test_codes_of_a_batch_that_is_cut_or_of_words_are_refused(make, tmp_path):
+    with pytest.raises(UserError, match=r"trainer\.accumulate"):
+        make("csr", "trainer.accumulate=2")
+    with pytest.raises(UserError, match=r"model\.head: code"):
+        make("csr", "model={kind: sparse, head: vocabulary, backbone: somewhere}")
+
+
+def test_chunks_give_a_code_the_gradients_of_the_whole_batch(make):
+    freed = "model.freeze_backbone=false"
+    sizes = "model.code={entries: 50, kept: 2}"
+    diagnosis = diagnose(make("csr", freed, sizes, "trainer.precision=fp32"))
+    assert diagnosis.healthy, diagnosis

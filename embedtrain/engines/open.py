@@ -13,6 +13,7 @@ from embedtrain.engines.lancedb import LanceEngine
 from embedtrain.engines.milvus import MilvusEngine
 from embedtrain.engines.postgres import PostgresEngine
 from embedtrain.engines.qdrant import QdrantEngine
+from embedtrain.errors import UserError
 from embedtrain.locks import owned
 
 ENGINES: dict[str, Callable[[Address], Engine]] = {
@@ -37,6 +38,9 @@ STORES = frozenset({"qdrant", "milvus"})
 """Engines whose address may also name a folder or a file, with all its collections."""
 
 
+FILL = "Fill it with `embedtrain load`"
+
+
 @contextmanager
 def open_engine(url: str, *, writes: bool = False) -> Iterator[Engine]:
     """Open the collection that an address names; it is closed at the end of the block.
@@ -46,14 +50,16 @@ def open_engine(url: str, *, writes: bool = False) -> Iterator[Engine]:
         writes: Whether documents are to be written: a folder is then this process's own meanwhile.
 
     Raises:
-        UserError: If the address is none, the engine's client is not installed, the engine is down, or another
-            process writes the same files.
+        UserError: If the address is none, there is nothing to read, the engine's client is not installed, the engine
+            is down, or another process writes the same files.
     """
     address = parse_address(url, ENGINES)
     with ExitStack() as stack:
-        own = own_place(address) if writes else None
-        if own is not None:
+        own = own_place(address)
+        if own is not None and writes:
             stack.enter_context(owned(own))
+        elif own is not None and not address.folder.exists():  # clients would make it
+            raise UserError(address.place, "is no collection", cure=FILL)
         engine = ENGINES[address.scheme](address)
         stack.callback(engine.close)
         yield engine

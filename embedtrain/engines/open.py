@@ -1,5 +1,7 @@
 """The one door to engines: an address names one, and only its client is imported."""
 
+import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,6 +17,7 @@ from embedtrain.engines.postgres import PostgresEngine
 from embedtrain.engines.qdrant import QdrantEngine
 from embedtrain.errors import UserError
 from embedtrain.locks import owned
+from embedtrain.outside import reading
 
 ENGINES: dict[str, Callable[[Address], Engine]] = {
     "qdrant": QdrantEngine,
@@ -60,6 +63,9 @@ def open_engine(url: str, *, writes: bool = False) -> Iterator[Engine]:
             stack.enter_context(owned(own))
         elif own is not None and not address.folder.exists():  # clients would make it
             raise UserError(address.place, "is no collection", cure=FILL)
+        if own is not None:
+            for place in (own, own.with_name(f"{own.name}.lance")):
+                refuse_pipes(place)
         engine = ENGINES[address.scheme](address)
         stack.callback(engine.close)
         yield engine
@@ -70,3 +76,16 @@ def own_place(address: Address) -> Path | None:
     if address.scheme in FILES:
         return address.folder / address.collection
     return address.folder if address.scheme in STORES and address.is_local else None
+
+
+def refuse_pipes(place: Path) -> None:
+    """Refuse what is neither a file nor a folder: whoever opens a pipe waits for ever.
+
+    Raises:
+        UserError: With the first such thing, or a link to nowhere.
+    """
+    for root, _, names in os.walk(place):
+        for path in (Path(root) / name for name in names):
+            with reading(path):
+                if not stat.S_ISREG(path.stat().st_mode):
+                    raise UserError(path, "is no plain file", cure="Replace it")

@@ -1,5 +1,7 @@
 """What does not fit into a collection or an engine is refused in one line; addresses are taken apart."""
 
+import os
+
 import engine_toys as toys
 import pytest
 
@@ -113,3 +115,15 @@ def test_a_local_store_has_one_writer(tmp_path, monkeypatch):
             open_engine(url, writes=True),
         ):
             pass
+
+
+@pytest.mark.parametrize("scheme", ["jsonl", "lancedb", "qdrant"])
+def test_a_pipe_is_refused_before_anybody_waits_for_it(scheme, tmp_path):
+    folder = tmp_path / "store" / ("docs.lance" if scheme == "lancedb" else "docs")
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "meta.json")
+    with (
+        pytest.raises(UserError, match=r"meta\.json is no plain file"),
+        open_engine(f"{scheme}://{tmp_path}/store/docs"),
+    ):
+        pass

@@ -84,8 +84,8 @@ def refuse_pipes(place: Path) -> None:
     Raises:
         UserError: With the first such thing, or a link to nowhere.
     """
-    for root, _, names in os.walk(place):
-        for path in (Path(root) / name for name in names):
-            with reading(path):
-                if not stat.S_ISREG(path.stat().st_mode):
-                    raise UserError(path, "is no plain file", cure="Replace it")
+    found = [Path(root) / name for root, _, names in os.walk(place) for name in names]
+    for path in found if place.is_dir() or not os.path.lexists(place) else [place]:
+        with reading(path):
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise UserError(path, "is no plain file", cure="Replace it")

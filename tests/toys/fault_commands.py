@@ -183,6 +183,7 @@ COMMANDS = [
         "evaluate model --data beir --with bm25 --fuse tuned --save-runs out --no-efficiency",
         (*MODEL, *BEIR),
         "out",
+        keeps=True,
         slow=True,
     ),
     Command(

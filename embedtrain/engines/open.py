@@ -37,8 +37,8 @@ ENGINES: dict[str, Callable[[Address], Engine]] = {
 
 FILES = frozenset({"faiss", "elasticsearch", "opensearch", "vespa", "jsonl", "lancedb"})
 """Engines whose collections are folders of their own."""
-STORES = frozenset({"qdrant", "milvus"})
-"""Engines whose address may also name a folder or a file, with all its collections."""
+STORES = {"qdrant": "meta.json", "milvus": ""}
+"""Engines whose address may also name a folder or a file with all its collections, and what a folder has."""
 
 
 FILL = "Fill it with `embedtrain load`"
@@ -61,7 +61,8 @@ def open_engine(url: str, *, writes: bool = False) -> Iterator[Engine]:
         own = own_place(address)
         if own is not None and writes:
             stack.enter_context(owned(own))
-        elif own is not None and not address.folder.exists():  # clients would make it
+        elif own is not None and not (address.folder / STORES.get(address.scheme, "")).exists():
+            # Clients would make it.
             raise UserError(address.place, "is no collection", cure=FILL)
         if own is not None:
             for place in (own, own.with_name(f"{own.name}.lance")):

@@ -119,7 +119,8 @@ def test_a_local_store_has_one_writer(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("scheme", ["jsonl", "lancedb", "qdrant"])
 def test_a_pipe_is_refused_before_anybody_waits_for_it(scheme, tmp_path):
-    folder = tmp_path / "store" / ("docs.lance" if scheme == "lancedb" else "docs")
+    own = {"jsonl": "docs", "lancedb": "docs.lance", "qdrant": ""}
+    folder = tmp_path / "store" / own[scheme]
     folder.mkdir(parents=True)
     os.mkfifo(folder / "meta.json")
     with (

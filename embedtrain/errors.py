@@ -6,6 +6,9 @@ import signal
 NOT_PRINTED = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Ends of lines, control characters, which may steer a terminal, and halves of surrogate pairs."""
 
+LONGEST = 4000
+"""Characters of a message: a name that a damaged file gives may be megabytes, which nobody reads."""
+
 
 class UserError(ValueError):
     """A mistake in what the user gave: a recipe, a file, a flag.
@@ -24,7 +27,8 @@ class UserError(ValueError):
     def __init__(self, place: object, problem: str, *, got: object = ..., cure: str = "") -> None:
         value = "" if got is ... else f"; got {_shorten(got)}"
         advice = f" {cure}" if cure.endswith("?") else f" {cure}." if cure else ""
-        super().__init__(one_line(f"{place} {problem}{value}.{advice}"))
+        line = one_line(f"{place} {problem}{value}.{advice}")
+        super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}...")
 
 
 def one_line(text: str) -> str:

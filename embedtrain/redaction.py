@@ -7,7 +7,8 @@ SECRET_NAME = re.compile(r"(TOKEN|API_KEY|ACCESS_KEY|SECRET|PASSWORD|PASSWD)$")
 """Environment variables whose values are secret: HF_TOKEN, WANDB_API_KEY, AWS_SECRET_ACCESS_KEY."""
 SHORTEST = 6
 """Characters; a shorter value (``true``) would be found in ordinary words."""
-IN_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^\s/@'\"]+@")
+IN_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,30}://)[^\s/@'\"]+@")
+"""Of a bounded scheme: else the time grows with the square of a long word."""
 LOOKS_SECRET = re.compile(
     r"\b(hf_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9-]{20,})"
 )

@@ -23,6 +23,7 @@ from embedtrain.cli.options import (
     read_fusing,
 )
 from embedtrain.errors import UserError
+from embedtrain.locks import owns
 
 if TYPE_CHECKING:
     from embedtrain.workflows.evaluate.mteb import MtebWish
@@ -39,6 +40,7 @@ EXAMPLES = (
 )
 
 
+@owns("save_runs")
 def evaluate(
     model: ModelArgument,
     data: Annotated[

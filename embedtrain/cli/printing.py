@@ -46,6 +46,8 @@ def show_command(command: str) -> None:
 def print_hits(hits: Sequence[Hit]) -> None:
     """Print what a search found."""
     out = Console(highlight=False)
+    if not hits:
+        Console(stderr=True).print("Nothing found: no document has a score.")
     for hit in hits:
         out.print(f"[bold]{hit.rank}. {escape(hit.document_id)}[/bold]  [dim]{hit.score:.3f}[/dim]")
         if hit.places:

@@ -154,7 +154,10 @@ def embed_once(
     chosen = choose(precision, model.device.type)
     folder = embeddings_folder(cache, key, texts, side, chosen)
     if not isinstance(model, DenseEncoder):
-        return embed_blocks(model, texts, side, folder, shard, chosen)
+        found = embed_blocks(model, texts, side, folder, shard, chosen)
+        if isinstance(found, SparseVectors) and shard.is_first:
+            tell_of_zeros(found, side)
+        return found
     path = folder / VECTORS
     marks = _marks(folder, len(texts))
     own = marks[shard.rank :: shard.ranks]
@@ -166,6 +169,12 @@ def embed_once(
     wait_for(marks)
     embeddings: Float32[np.ndarray, "texts dim"] = np.load(path, mmap_mode="r")
     return embeddings
+
+
+def tell_of_zeros(vectors: SparseVectors, side: Side) -> None:
+    """Say how many texts have no word with any weight: they are kept, and score 0 with everything."""
+    if zeros := int((vectors.lengths == 0).sum()):
+        console.print(f"Vectors of zeros, which score 0: {zeros:,} of {len(vectors):,} ({side})")
 
 
 def _encode(

@@ -25,7 +25,7 @@ class Address:
     @property
     def place(self) -> str:
         """The address as messages name it: without options and password."""
-        return redact(f"{self.scheme}://{self.server}/{self.collection}")
+        return redact(f"{self.scheme}://{self.server.rstrip('/')}/{self.collection}")
 
     @property
     def is_local(self) -> bool:
@@ -80,7 +80,8 @@ def parse_address(url: str, schemes: Collection[str]) -> Address:
     server, _, collection = path.rstrip("/").rpartition("/")
     if path.startswith("/") and not server:
         server = "/"
-    if not collection or collection.startswith("."):
+    is_host = not server and (path.endswith("/") or ":" in collection)  # ``localhost:6333/``
+    if not collection or collection.startswith(".") or is_host:
         cure = f"Write {scheme}://PLACE/COLLECTION"
         raise UserError(redact(url), "names no collection", cure=cure)
     options = dict(parse_qsl(query, keep_blank_values=True))

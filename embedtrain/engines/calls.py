@@ -11,6 +11,13 @@ from embedtrain.redaction import redact
 TRIES = 5
 FIRST_WAIT = 0.5
 """Seconds; the wait doubles after each try."""
+DOWN = (
+    *("refused", "connect", "timed out", "no such file"),
+    *("not known", "resolve", "unreachable", "no route"),
+)
+"""What clients say of an engine that does not answer."""
+MOST = 2000
+"""Characters of a message that are looked at; fewer are shown."""
 T = TypeVar("T")
 
 
@@ -59,9 +66,7 @@ def call(
 def refusal(place: str, error: Exception) -> UserError:
     """Return the line for what an engine's client raised."""
     lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    words = redact(" ".join(lines[:3]))
-    is_down = any(
-        word in words.lower() for word in ("refused", "connect", "timed out", "no such file")
-    )
+    words = redact(" ".join(lines[:3])[:MOST])  # a client may quote a whole file
+    is_down = any(word in words.lower() for word in DOWN)
     cure = "Start the engine, or correct the address" if is_down else ""
     return UserError(place, "cannot be reached" if is_down else "refuses", got=words, cure=cure)

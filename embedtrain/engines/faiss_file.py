@@ -9,7 +9,7 @@ import numpy as np
 
 from embedtrain.engines.address import Address
 from embedtrain.engines.engine import Document, Found, Record, Vectors, best_first
-from embedtrain.engines.file_engine import dump
+from embedtrain.engines.file_engine import dump, refuse_other_files
 from embedtrain.engines.layout import Abilities, Layout, Store, VectorField, read_layout
 from embedtrain.files import appearing_folder, check_folder, read_json, write_json
 from embedtrain.outside import reading
@@ -40,6 +40,7 @@ class FaissEngine:
         self._factory = address.options.get("factory")
         self._folder = address.folder / address.collection
         check_folder(self.place, self._folder)
+        refuse_other_files(self._folder, (LAYOUT, INDEX, DOCUMENTS))
         self._records: dict[str, Record] = {}
         self._documents: list[Document] | None = None
         self._index: Any = None

@@ -7,7 +7,7 @@ when it reads the parts in their order. So a loading goes on where it was, and t
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Protocol, runtime_checkable
@@ -38,9 +38,10 @@ from embedtrain.types import TokenVectors
 
 LAYOUT, SUMS = "layout.json", "checksums.json"
 CURE = "Remove the folder and load again"
+PART = r"part-\d{5,}"
 
 
-class Sums(RootModel[dict[Annotated[str, Field(pattern=r"^part-\d{5,}\.\w+$")], str]]):
+class Sums(RootModel[dict[Annotated[str, Field(pattern=rf"^{PART}\.\w+$")], str]]):
     """The checksum of each part, in their order."""
 
 
@@ -88,11 +89,17 @@ class FileEngine:
         self.abilities, self.takes_empty = format_.abilities, format_.takes_empty
         self._folder = address.folder / address.collection
         check_folder(self.place, self._folder)
+        heads = set(format_.head(Layout(fields=()), address.collection))
+        refuse_other_files(self._folder, {LAYOUT, SUMS, *heads}, PART + re.escape(format_.suffix))
         layout = self._folder / LAYOUT
         self._layout = read_layout(layout, read_json(layout)) if os.path.lexists(layout) else None
         sums = self._folder / SUMS
         self._sums = checked(sums, Sums, read_json(sums, optional=True)).root
         there = {path.name for path in self._folder.glob("part-*")}
+        if missing := [
+            name for name in heads if self._layout and not (self._folder / name).exists()
+        ]:
+            raise UserError(self._folder, "is a collection of another engine", got=missing[0])
         if self._layout is not None and self._layout.is_finished and there - self._sums.keys():
             left = min(there - self._sums.keys())
             raise UserError(sums, "does not name a part that was loaded", got=left, cure=CURE)
@@ -179,6 +186,23 @@ class FileEngine:
 
     def close(self) -> None:
         """Nothing is held open."""
+
+
+def refuse_other_files(folder: Path, names: Collection[str], part: str | None = None) -> None:
+    """Refuse a folder that holds what is no part of a collection: it would be replaced, or mixed with one.
+
+    Raises:
+        UserError: With the first such file.
+    """
+    with reading(folder):
+        found = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    for name in found:
+        is_own = name in names or name.startswith(".tmp-") or (part and re.fullmatch(part, name))
+        if not is_own:
+            raise UserError(
+                folder, "holds other files than a collection of this engine", got=name,
+                cure="Name a new or an empty folder",
+            )  # fmt: skip
 
 
 def _read(path: Path, checksum: str) -> str:

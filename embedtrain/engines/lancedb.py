@@ -50,9 +50,9 @@ class LanceEngine:
         self._database = self._call(lambda: lancedb.connect(str(address.folder)))
         names = self._call(lambda: self._database.list_tables(limit=10**6).tables)
         is_there = self._name in names
-        self._table = (
-            self._call(partial(self._database.open_table, self._name)) if is_there else None
-        )
+        self._table: Any = None
+        if is_there:
+            self._table = self._call(partial(self._database.open_table, self._name))
 
     def _call(self, work: Callable[[], Any]) -> Any:  # noqa: ANN401 - the client's own
         return call(self.place, work, self._failures)

@@ -1,5 +1,7 @@
 """The one door to engines: an address names one, and only its client is imported."""
 
+import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,7 +15,9 @@ from embedtrain.engines.lancedb import LanceEngine
 from embedtrain.engines.milvus import MilvusEngine
 from embedtrain.engines.postgres import PostgresEngine
 from embedtrain.engines.qdrant import QdrantEngine
+from embedtrain.errors import UserError
 from embedtrain.locks import owned
+from embedtrain.outside import reading
 
 ENGINES: dict[str, Callable[[Address], Engine]] = {
     "qdrant": QdrantEngine,
@@ -33,8 +37,11 @@ ENGINES: dict[str, Callable[[Address], Engine]] = {
 
 FILES = frozenset({"faiss", "elasticsearch", "opensearch", "vespa", "jsonl", "lancedb"})
 """Engines whose collections are folders of their own."""
-STORES = frozenset({"qdrant", "milvus"})
-"""Engines whose address may also name a folder or a file, with all its collections."""
+STORES = {"qdrant": "meta.json", "milvus": ""}
+"""Engines whose address may also name a folder or a file with all its collections, and what a folder has."""
+
+
+FILL = "Fill it with `embedtrain load`"
 
 
 @contextmanager
@@ -46,14 +53,20 @@ def open_engine(url: str, *, writes: bool = False) -> Iterator[Engine]:
         writes: Whether documents are to be written: a folder is then this process's own meanwhile.
 
     Raises:
-        UserError: If the address is none, the engine's client is not installed, the engine is down, or another
-            process writes the same files.
+        UserError: If the address is none, there is nothing to read, the engine's client is not installed, the engine
+            is down, or another process writes the same files.
     """
     address = parse_address(url, ENGINES)
     with ExitStack() as stack:
-        own = own_place(address) if writes else None
-        if own is not None:
+        own = own_place(address)
+        if own is not None and writes:
             stack.enter_context(owned(own))
+        elif own is not None and not (address.folder / STORES.get(address.scheme, "")).exists():
+            # Clients would make it.
+            raise UserError(address.place, "is no collection", cure=FILL)
+        if own is not None:
+            for place in (own, own.with_name(f"{own.name}.lance")):
+                refuse_pipes(place)
         engine = ENGINES[address.scheme](address)
         stack.callback(engine.close)
         yield engine
@@ -64,3 +77,16 @@ def own_place(address: Address) -> Path | None:
     if address.scheme in FILES:
         return address.folder / address.collection
     return address.folder if address.scheme in STORES and address.is_local else None
+
+
+def refuse_pipes(place: Path) -> None:
+    """Refuse what is neither a file nor a folder: whoever opens a pipe waits for ever.
+
+    Raises:
+        UserError: With the first such thing, or a link to nowhere.
+    """
+    found = [Path(root) / name for root, _, names in os.walk(place) for name in names]
+    for path in found if place.is_dir() or not os.path.lexists(place) else [place]:
+        with reading(path):
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise UserError(path, "is no plain file", cure="Replace it")

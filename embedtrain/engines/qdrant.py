@@ -5,9 +5,11 @@ Source: https://qdrant.tech/documentation/concepts/.
 """
 
 import os
+import sqlite3
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from pickle import UnpicklingError
 from typing import Any
 
 from embedtrain.engines.address import Address
@@ -23,6 +25,8 @@ from embedtrain.engines.engine import (
     rows_of,
 )
 from embedtrain.engines.layout import Abilities, Layout, Store, VectorField, read_layout
+from embedtrain.engines.qdrant_points import PointPickles
+from embedtrain.outside import FAILURES
 from embedtrain.retrieval.indexes import Kind
 
 NAMESPACE = uuid.UUID("8b6cf1a2-58f5-4f6e-9f3c-2c1d2f9d3a10")
@@ -62,8 +66,14 @@ class QdrantEngine:
             "qdrant_client.http.exceptions", "qdrant-client", "qdrant", address.scheme
         )
         self._down = exceptions.ResponseHandlingException
-        self._failures = (exceptions.ApiException, ValueError, RuntimeError, OSError)
-        self._is_local = address.is_local
+        self._failures: tuple[type[Exception], ...] = (
+            exceptions.ApiException, ValueError, RuntimeError, OSError,
+        )  # fmt: skip
+        if address.is_local:  # of a damaged folder its client raises anything
+            self._failures = (*FAILURES, RuntimeError, ImportError, sqlite3.Error, UnpicklingError)
+            stored = "qdrant_client.local.persistence"
+            # A folder may come from anywhere, and its client would run what a pickle asks for.
+            load_client(stored, "qdrant-client", "qdrant", address.scheme).pickle = PointPickles
         try:
             self._client = client.QdrantClient(**connection(address))
         except self._failures as error:  # a folder that another process has open

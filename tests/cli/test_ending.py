@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 import typer
@@ -143,3 +144,11 @@ def test_a_reader_that_goes_ends_it_quietly():
     assert started.stderr.read() == b""
     started.stderr.close()
     assert started.wait() in (0, 1)
+
+
+def test_a_long_word_is_searched_for_secrets_at_once_and_a_message_is_bounded():
+    start = time.process_time()
+    redact("x" * 200_000)
+    assert time.process_time() - start < 10, "it took minutes"
+    assert redact(f"{'a' * 40}://me:secret@host") == f"{'a' * 40}://***@host"
+    assert len(str(UserError("x" * 10**6, "is odd"))) == 4000

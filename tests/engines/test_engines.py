@@ -176,7 +176,7 @@ def test_a_document_without_a_token_comes_last(postgres):
 def test_a_collection_of_milvus_is_found_after_its_server_has_started_anew(tmp_path):
     lite = pytest.importorskip("milvus_lite.server_manager")
     url = f"milvus://{tmp_path}/store.db/docs"
-    with open_engine(url) as engine:
+    with open_engine(url, writes=True) as engine:
         engine.settle(toys.layout("dense"))
         engine.write(toys.records(("dense",)))
     lite.server_manager_instance.release_server(f"{tmp_path}/store.db")

@@ -1,5 +1,7 @@
 """What does not fit into a collection or an engine is refused in one line; addresses are taken apart."""
 
+import os
+
 import engine_toys as toys
 import pytest
 
@@ -7,6 +9,7 @@ from embedtrain.engines.address import parse_address
 from embedtrain.engines.layout import Layout, read_layout, refuse_beyond, refuse_other
 from embedtrain.engines.open import ENGINES, open_engine
 from embedtrain.errors import UserError
+from embedtrain.locks import HELD
 
 
 @pytest.mark.parametrize(
@@ -85,3 +88,43 @@ def test_words_of_somebody_else_say_nothing_and_a_broken_layout_is_one_line():
     for broken in ("[]", '{"fields": 3}', {"fields": [{"name": "dense"}]}, {"fields": [], "x": 1}):
         with pytest.raises(UserError, match="place"):
             read_layout("place", broken)
+
+
+@pytest.mark.parametrize("url", ["qdrant://localhost:6333/", "qdrant://localhost:6333", "jsonl://"])
+def test_a_host_is_no_collection(url):
+    with pytest.raises(UserError, match="names no collection"):
+        parse_address(url, ENGINES)
+
+
+@pytest.mark.parametrize(
+    "url", ["qdrant://{}/store/a", "milvus://{}/store.db/a", "lancedb://{}/store/a"]
+)
+def test_to_look_for_a_collection_makes_nothing(url, tmp_path):
+    with pytest.raises(UserError, match="is no collection"), open_engine(url.format(tmp_path)):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_local_store_has_one_writer(tmp_path, monkeypatch):
+    pytest.importorskip("qdrant_client")
+    url = f"qdrant://{tmp_path}/store/a"
+    with open_engine(url, writes=True):
+        monkeypatch.delenv(HELD)
+        with (
+            pytest.raises(UserError, match="is being written by another process"),
+            open_engine(url, writes=True),
+        ):
+            pass
+
+
+@pytest.mark.parametrize("scheme", ["jsonl", "lancedb", "qdrant"])
+def test_a_pipe_is_refused_before_anybody_waits_for_it(scheme, tmp_path):
+    own = {"jsonl": "docs", "lancedb": "docs.lance", "qdrant": ""}
+    folder = tmp_path / "store" / own[scheme]
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "meta.json")
+    with (
+        pytest.raises(UserError, match=r"meta\.json is no plain file"),
+        open_engine(f"{scheme}://{tmp_path}/store/docs"),
+    ):
+        pass

@@ -183,6 +183,7 @@ COMMANDS = [
         "evaluate model --data beir --with bm25 --fuse tuned --save-runs out --no-efficiency",
         (*MODEL, *BEIR),
         "out",
+        keeps=True,
         slow=True,
     ),
     Command(
@@ -201,15 +202,15 @@ COMMANDS = [
     Command(
         "load lancedb",
         "load model texts.jsonl --into lancedb://./out",
-        ("texts.jsonl",),
+        (),
         "out",
         keeps=True,
         slow=True,
     ),
     Command(
         "load qdrant",
-        "load model t.parquet --into qdrant://./out/docs --with sparse",
-        ("t.parquet",),
+        "load model texts.jsonl --into qdrant://./out/docs --with sparse",
+        (),
         "out",
         keeps=True,
         slow=True,

@@ -82,7 +82,7 @@ def import_everything() -> None:
     import embedtrain
 
     names = [one.name for one in pkgutil.walk_packages(embedtrain.__path__, "embedtrain.")]
-    for name in (*names, "peft", "sentence_transformers"):
+    for name in (*names, "peft", "qdrant_client", "sentence_transformers"):
         if not name.endswith("__main__"):
             with suppress(ImportError):  # an extra that is not installed
                 import_module(name)

@@ -1,8 +1,12 @@
 """The recipes of models for use beside BM25, on a tiny model: every stage runs and the fusion is measured."""
 
+import pytest
+
 from embedtrain.evaluation.results.result import load_result
 from embedtrain.resources import find_recipe
 from embedtrain.workflows.pipeline import load_pipeline, run_pipeline
+
+pytestmark = pytest.mark.usefixtures("forked_reloads")
 
 QUICK = "{steps: 2, batch_size: 4, learning_rate: 1.0e-3, precision: fp32}"
 

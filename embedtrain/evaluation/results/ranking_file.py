@@ -63,8 +63,12 @@ def read_run(path: Path) -> dict[str, dict[str, float]]:
         if len(fields) != FIELDS:
             cure = "Write query id, Q0, document id, rank, score and a name"
             raise UserError(f"{path}:{number}", "has not six fields", got=line, cure=cure)
+        found, document = run.setdefault(_plain(fields[0]), {}), _plain(fields[2])
+        if document in found:
+            cure = "Keep one of the lines"
+            raise UserError(f"{path}:{number}", "lists a document again", got=document, cure=cure)
         with reading(f"{path}:{number}"):
-            run.setdefault(_plain(fields[0]), {})[_plain(fields[2])] = float(fields[4])
+            found[document] = float(fields[4])
     return run
 
 

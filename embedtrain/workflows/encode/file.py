@@ -15,6 +15,7 @@ from embedtrain.contract.texts import LateInteractionContract
 from embedtrain.data.readers.rows import POSITIVE_NAMES, QUERY_NAMES, Row, text_column
 from embedtrain.data.readers.tabular import read_parquet
 from embedtrain.data.readers.text_lines import read_lines, read_objects, refuse_no_file
+from embedtrain.encoding.cache import tell_of_zeros
 from embedtrain.encoding.texts import encode_blocks, fill, sparse_block
 from embedtrain.errors import UserError
 from embedtrain.files import appearing
@@ -105,6 +106,7 @@ def encode(
             source = read_texts(texts, column)
             blocks = encode_blocks(encoder, source, side, precision=precision, progress=advance)
             vectors = SparseVectors.joined([sparse_block(block) for block in blocks])
+        tell_of_zeros(vectors, side)
         save_vectors(output, vectors, as_bytes=as_bytes)
         save_words(output, column_names(encoder))
         return total, encoder.dim

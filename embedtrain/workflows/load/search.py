@@ -11,7 +11,7 @@ from embedtrain.encoding.pair_scorers import PairScorer
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.engines.engine import Engine, Found
 from embedtrain.engines.layout import Layout, VectorField
-from embedtrain.engines.open import open_engine
+from embedtrain.engines.open import FILL, open_engine
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.second_stage import reorder
 from embedtrain.evaluation.tasks.subject import kind_of
@@ -123,7 +123,7 @@ def _field_of(engine: Engine, model: TextEncoder, name: str) -> VectorField:
 def _finished(engine: Engine) -> Layout:
     layout = engine.describe()
     if layout is None:
-        raise UserError(engine.place, "is no collection", cure="Fill it with `embedtrain load`")
+        raise UserError(engine.place, "is no collection", cure=FILL)
     if not layout.is_finished and layout.fields:
         raise UserError(
             engine.place, "is half filled: its loading has not come to an end",

@@ -31,7 +31,9 @@ def test_ordinary_ids_are_written_as_they_are_and_other_tools_runs_are_read(tmp_
     assert read_run(path) == {"q1": {"d1": 0.5, "d2": 0.4}}
 
 
-@pytest.mark.parametrize("line", ["q1 Q0 d1 1 0.5", "q1 Q0 d1 1 high tag", "\0"])
+@pytest.mark.parametrize(
+    "line", ["q1 Q0 d1 1 0.5", "q1 Q0 d2 1 high tag", "q1 Q0 d1 2 0.4 tag", "\0"]
+)
 def test_a_line_that_is_none_is_named(tmp_path, line):
     path = tmp_path / "a.trec"
     path.write_text(f"q1 Q0 d1 1 0.5 tag\n{line}\n")

@@ -6,12 +6,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import scipy.sparse
-from sparse_toys import TEXTS, weights_of
+import torch
+from sparse_toys import TEXTS, sparse_encoder, weights_of
 from typer.testing import CliRunner
 
 from embedtrain.cli.main import app
 from embedtrain.errors import UserError
-from embedtrain.models.build import load_encoder
+from embedtrain.models.build import load_encoder, save_encoder
 from embedtrain.retrieval.sparse.vector_file import load_vectors
 
 
@@ -78,3 +79,17 @@ def test_a_file_for_other_vectors_is_refused(sparse_model, bert, texts, tmp_path
         failed = run(*words)
         assert isinstance(failed.exception, UserError), failed.output
         assert message in str(failed.exception)
+
+
+def test_texts_without_a_word_of_weight_are_kept_and_told(masked_model, texts, tmp_path):
+    model = sparse_encoder(masked_model)
+    with torch.no_grad():
+        model.head.language.model.cls.predictions.decoder.bias.fill_(-1e4)
+    save_encoder(model, tmp_path / "zero")
+    done = run(tmp_path / "zero", texts, "--output", tmp_path / "out.npz")
+    assert load_vectors(tmp_path / "out.npz").lengths.tolist() == [0, 0, 0]
+    assert "Vectors of zeros, which score 0: 3 of 3 (document)" in done.output
+    searched = ["search", tmp_path / "zero", "cat", "--data", texts]
+    done = CliRunner().invoke(app, [str(word) for word in searched])
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert "Nothing found" in done.output

@@ -276,3 +276,17 @@ def test_what_lies_beside_the_parts_is_read_as_strictly(change, said, bert, tmp_
     if change is None:
         layout.unlink()
     assert said in refused("search", bert, "cat", "--index", url)
+
+
+@pytest.mark.parametrize("scheme", ["jsonl", "vespa", "faiss", "elasticsearch"])
+def test_a_folder_of_other_files_is_left_alone(scheme, bert, tmp_path, write_jsonl):
+    (tmp_path / "docs").mkdir()
+    corpus, url = write_jsonl(rows(), "docs/corpus.jsonl"), f"jsonl://{tmp_path}/other"
+    assert run("load", bert, corpus, "--into", url).exit_code == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    places = ["docs"] if scheme == "jsonl" else ["docs", "other"]
+    for place in places:
+        for words in (("load", bert, corpus, "--into"), ("search", bert, "cat", "--index")):
+            said = refused(*words, f"{scheme}://{tmp_path}/{place}")
+            assert "holds other files" in said or "of another engine" in said
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}

@@ -37,6 +37,7 @@ def rows_of(run) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.usefixtures("forked_reloads")
 @pytest.mark.parametrize("name", NAMES)
 def test_every_recipe_trains_on_a_tiny_model(name, make, tmp_path, monkeypatch):
     if name != "splade":  # an export that is verified

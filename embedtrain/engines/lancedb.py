@@ -127,6 +127,11 @@ class LanceEngine:
         """Count the rows."""
         return int(self._call(self._table.count_rows))
 
+    def is_exact(self, field: VectorField) -> bool:
+        """Ask whether the column has an index."""
+        indexes = self._call(self._table.list_indices)
+        return not any(field.name in index.columns for index in indexes)
+
     def search(self, field: VectorField, queries: Vectors, num_results: int) -> list[list[Found]]:
         """Ask for each query; distances become the model's scores."""
         results = []

@@ -48,6 +48,7 @@ def test_a_sparse_document_too_long_for_an_index_is_refused_by_name(postgres):
         with pytest.raises(UserError, match=r"document long one has more than the 1,000.*top_k"):
             engine.write([record])
     with open_engine(f"{postgres}&table=long") as engine:
+        assert engine.describe() == layout
         engine.write([record])
         assert engine.count() == 1
 

@@ -56,12 +56,12 @@ def test_faiss_is_verified_from_the_disk_and_holds_one_model(
 
     with monkeypatch.context() as patch:
         patch.setattr(FaissEngine, "settle", damaged)
-        with pytest.raises(UserError, match="documents.jsonl"):
+        with pytest.raises(UserError, match=r"documents\.jsonl"):
             load([bert], corpus(), url)
     with open_engine(url, writes=True) as engine:
         [one] = engine.describe().fields
         second = one.model_copy(update={"name": "dense2"})
-        with pytest.raises(UserError, match="holds the vectors of one model; got .dense, dense2"):
+        with pytest.raises(UserError, match=r"holds the vectors of one model; got .dense, dense2"):
             engine.settle(Layout(fields=(one, second)))
 
 
@@ -141,7 +141,7 @@ def test_numbers_that_no_json_holds_are_refused_before_any_work(value, bert, tmp
     path.write_text(
         f'{{"_id": "a", "text": "red"}}\n{{"_id": "b", "text": "cat", "score": {value}}}\n'
     )
-    with pytest.raises(UserError, match="corpus.jsonl:2 metadata holds NaN or Infinity"):
+    with pytest.raises(UserError, match=r"corpus\.jsonl:2 metadata holds NaN or Infinity"):
         load([bert], str(path), f"jsonl://{tmp_path}/docs")
     assert not (tmp_path / "docs").exists()
 

@@ -253,6 +253,8 @@ def print_loaded(done: Loaded, models: Sequence[str], url: str) -> None:
         )
     if done.zeros:
         out.print(f"Vectors of zeros, which score 0: {done.zeros:,}")
+    if done.is_without_words:
+        out.print("Not verified: no text holds a word.")
     for one in done.agreement:
         out.print(
             f"{one.field}: {one.overlap:.1%} of our 10 best in {one.num_queries} queries, largest difference of "

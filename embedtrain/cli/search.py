@@ -24,6 +24,7 @@ from embedtrain.cli.options import (
     read_fusing,
 )
 from embedtrain.errors import UserError
+from embedtrain.redaction import redact
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from embedtrain.encoding.pair_scorers import PairScorer
@@ -137,7 +138,7 @@ def _engine(
         raise UserError(flags, "are settled where an engine searches", cure="Leave them out")
     if fusing is not None:
         flags = "--with and --feedback"
-        raise UserError(flags, "are not for an engine", got=url, cure="Give --data")
+        raise UserError(flags, "are not for an engine", got=redact(url), cure="Give --data")
     from embedtrain.workflows.load.search import EngineSearcher
     from embedtrain.workflows.search import RERANKED
 

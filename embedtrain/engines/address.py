@@ -6,10 +6,14 @@ from pathlib import Path
 from urllib.parse import parse_qsl, unquote
 
 from embedtrain.errors import UserError
-from embedtrain.redaction import redact
+from embedtrain.redaction import SECRET_OPTION, redact
 
 LOCAL = ("/", ".", "~")
 """How a folder begins, where an address could also name a host."""
+POSTGRES = frozenset({"postgresql", "postgres"})
+"""Servers without a folder: ``postgresql:///DATABASE?host=/run/postgresql``."""
+SERVERS = POSTGRES | {"qdrant", "qdrant+https", "milvus"}
+"""Engines whose address may hold a user and password."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ def parse_address(url: str, schemes: Collection[str]) -> Address:
     """Take an address apart.
 
     Raises:
-        UserError: If its engine is unknown, or it names no collection.
+        UserError: If its engine is unknown, it names no collection, or it holds a secret where it would be shown.
     """
     scheme, found, rest = url.partition("://")
     if not found or scheme not in schemes:
@@ -78,16 +82,33 @@ def parse_address(url: str, schemes: Collection[str]) -> Address:
         raise UserError(redact(url), "names no engine", got=scheme, cure=cure)
     path, _, query = rest.partition("?")
     server, _, collection = path.rstrip("/").rpartition("/")
-    if path.startswith("/") and not server:
+    if path.startswith("/") and not server and scheme not in POSTGRES:
         server = "/"
-    is_host = not server and (path.endswith("/") or ":" in collection)  # ``localhost:6333/``
-    if not collection or collection.startswith(".") or is_host:
+    name = unquote(collection)
+    is_host = not server and (path.endswith("/") or ":" in name)  # ``localhost:6333/``
+    if not name or name.startswith(".") or "/" in name or is_host:
         cure = f"Write {scheme}://PLACE/COLLECTION"
         raise UserError(redact(url), "names no collection", cure=cure)
-    options = dict(parse_qsl(query, keep_blank_values=True))
+    if scheme in SERVERS and not path.startswith(LOCAL):
+        _refuse_unclear(url, path)
+    # As libpq reads it: a plus is no space.
+    options = dict(parse_qsl(query.replace("+", "%2B"), keep_blank_values=True))
+    for option in filter(SECRET_OPTION.fullmatch, options):
+        cure = "Give it in PGPASSWORD, QDRANT_API_KEY or MILVUS_TOKEN"
+        raise UserError(redact(url), "holds a secret", got=option, cure=cure)
     return Address(
         scheme,
         unquote(server) if server.startswith(LOCAL) else server,
-        unquote(collection),
+        name,
         options,
     )
+
+
+def _refuse_unclear(url: str, path: str) -> None:
+    """Refuse a user or password that cannot be told from the host, and so would be shown."""
+    user = path.rpartition("@")[0]
+    if "/" in user or "@" in user:
+        raise UserError(
+            redact(url), "has a / or a second @ before its last @",
+            cure="Write / as %2F and @ as %40, or give the password in PGPASSWORD",
+        )  # fmt: skip

@@ -102,6 +102,10 @@ class Engine(Protocol):
         """Return the number of documents."""
         ...
 
+    def is_exact(self, field: VectorField) -> bool:
+        """Say whether a search compares every document, so that it has to find what exact search finds."""
+        ...
+
     def search(self, field: VectorField, queries: Vectors, num_results: int) -> list[list[Found]]:
         """Return what the engine finds best for each query, best first, equal scores by id."""
         ...

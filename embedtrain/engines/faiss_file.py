@@ -11,6 +11,7 @@ from embedtrain.engines.address import Address
 from embedtrain.engines.engine import Document, Found, Record, Vectors, best_first
 from embedtrain.engines.file_engine import dump, refuse_other_files
 from embedtrain.engines.layout import Abilities, Layout, Store, VectorField, read_layout
+from embedtrain.errors import UserError
 from embedtrain.files import appearing_folder, check_folder, read_json, write_json
 from embedtrain.outside import reading
 from embedtrain.retrieval.dense.faiss_index import (
@@ -44,6 +45,7 @@ class FaissEngine:
         self._records: dict[str, Record] = {}
         self._documents: list[Document] | None = None
         self._index: Any = None
+        self._is_built = False
 
     def describe(self) -> Layout | None:
         """Return what lies beside the index."""
@@ -51,8 +53,14 @@ class FaissEngine:
         return read_layout(path, read_json(path)) if os.path.lexists(path) else None
 
     def settle(self, layout: Layout) -> None:
-        """Build and write the index, if all documents have come."""
+        """Build and write the index, if all documents have come, and let go of what is in memory."""
+        if len(layout.fields) > 1:
+            names = ", ".join(field.name for field in layout.fields)
+            cure = "Load each model into a collection of its own"
+            raise UserError(self.place, "holds the vectors of one model", got=names, cure=cure)
         if not layout.is_finished:
+            if self._is_built:
+                write_json(self._folder / LAYOUT, layout.model_dump(mode="json"))
             return
         [field] = layout.fields
         records = list(self._records.values())
@@ -68,6 +76,7 @@ class FaissEngine:
             )
             (partial / DOCUMENTS).write_text(dump(*rows), encoding="utf-8")
             write_json(partial / LAYOUT, layout.model_dump(mode="json"))
+        self._records, self._documents, self._index, self._is_built = {}, None, None, True
 
     def hashes(self, ids: Sequence[str]) -> dict[str, str]:  # noqa: ARG002 - nothing is kept between loadings
         """Say that nothing is there, so that all comes again."""
@@ -90,12 +99,16 @@ class FaissEngine:
         """Count the documents."""
         return len(self._kept())
 
+    def is_exact(self, field: VectorField) -> bool:
+        """Say whether the index compares every document with whole numbers."""
+        return (self._factory or FACTORIES[field.store]) == "Flat"
+
     def _kept(self) -> list[Document]:
         if self._records:
             return [record.document for record in self._records.values()]
         if self._documents is None:
-            with reading(self._folder / DOCUMENTS):
-                lines = (self._folder / DOCUMENTS).read_text(encoding="utf-8").splitlines()
+            path = self._folder / DOCUMENTS
+            with reading(path), path.open(encoding="utf-8") as lines:
                 self._documents = [Document(**json.loads(line)) for line in lines]
         return self._documents
 

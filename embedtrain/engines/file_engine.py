@@ -4,6 +4,7 @@ A document that is written again, or removed, gets another line in a later part,
 when it reads the parts in their order. So a loading goes on where it was, and the folder can be fed again.
 """
 
+import io
 import json
 import os
 import re
@@ -151,6 +152,10 @@ class FileEngine:
         """Count the documents that the parts leave."""
         return len(self._hashes)
 
+    def is_exact(self, field: VectorField) -> bool:  # noqa: ARG002 - all are
+        """Say that every document is compared."""
+        return True
+
     def search(self, field: VectorField, queries: Vectors, num_results: int) -> list[list[Found]]:
         """Read all parts and compare each document, as the engine would without an index."""
         best: list[list[Found]] = [[] for _ in range(len(queries))]
@@ -179,7 +184,8 @@ class FileEngine:
         for name in self._sums if only is None else (only,):
             if self._layout is None:
                 raise UserError(self._folder / LAYOUT, "is missing beside the parts", cure=CURE)
-            lines = iter(_read(self._folder / name, self._sums[name]).splitlines())
+            # ``splitlines`` would also end a line within a text that holds U+2028.
+            lines = io.StringIO(_read(self._folder / name, self._sums[name]))
             with reading(self._folder / name, cure=CURE):  # it is whole: the layout is another's
                 for number, line in enumerate(self._format.read(lines, self._layout)):
                     yield line, (name, number)

@@ -30,6 +30,8 @@ META = "embedtrain"
 AT_ONCE = 1024
 MOST: Mapping[Store, int] = {"float32": 65_536, "float16": 65_536}
 INDEXES = ("none", "hnsw", "ivf")
+REFINED = 4
+"""Times the wanted results that an index proposes; whole vectors score them, for a graph holds one byte a number."""
 
 
 ABILITIES: Abilities = {"dense": MOST, "late_interaction": {"float32": 65_536}}
@@ -127,6 +129,11 @@ class LanceEngine:
         """Count the rows."""
         return int(self._call(self._table.count_rows))
 
+    def is_exact(self, field: VectorField) -> bool:
+        """Ask whether the column has an index."""
+        indexes = self._call(self._table.list_indices)
+        return not any(field.name in index.columns for index in indexes)
+
     def search(self, field: VectorField, queries: Vectors, num_results: int) -> list[list[Found]]:
         """Ask for each query; distances become the model's scores."""
         results = []
@@ -135,6 +142,7 @@ class LanceEngine:
         def nearest(row: Row) -> Any:  # noqa: ANN401 - the client's own
             query = self._table.search(row, vector_column_name=field.name)
             query = query.distance_type("cosine" if several else "dot").limit(num_results)
+            query = query if several else query.refine_factor(REFINED)
             return query.select(["id", "text", "_distance"]).to_list()
 
         for row in rows_of(queries):

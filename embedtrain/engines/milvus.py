@@ -141,6 +141,12 @@ class MilvusEngine:
         rows = self._call("query", filter="", output_fields=["count(*)"])
         return int(rows[0]["count(*)"])
 
+    def is_exact(self, field: VectorField) -> bool:
+        """Ask which index the collection was made with."""
+        [index] = self._call("list_indexes", field_name=field.name)
+        kind = self._call("describe_index", index)["index_type"]
+        return kind in ("FLAT", "SPARSE_INVERTED_INDEX")
+
     def search(self, field: VectorField, queries: Vectors, num_results: int) -> list[list[Found]]:
         """Ask for all queries at once; one without an entry finds nothing."""
         asked = [_plain(row) for row in rows_of(queries)]

@@ -4,10 +4,11 @@ Inner products are compared, so a vector of zeros scores 0 and never gives NaN, 
 Source: https://github.com/pgvector/pgvector.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import numpy as np
 
@@ -26,6 +27,8 @@ HNSW_DIMS = {"vector": 2000, "halfvec": 4000, "bit": 64_000}
 """The most dimensions of a column that an index can be over."""
 HNSW_ENTRIES = 1000
 """The most entries of a sparse vector under an index."""
+NAME_BYTES = 63
+"""PostgreSQL cuts a longer name."""
 
 
 ABILITIES: Abilities = {
@@ -50,7 +53,8 @@ class PostgresEngine:
             name: value for name, value in address.options.items() if name not in ("table", "index")
         }
         self._failures = (psycopg.Error, ValueError)
-        url = f"postgresql://{address.server}/{address.collection}?{urlencode(own)}"
+        base = quote(address.collection, safe="")
+        url = f"postgresql://{address.server}/{base}?{urlencode(own, quote_via=quote)}"
         self._connection = call(
             self.place,
             lambda: psycopg.connect(url, autocommit=True, connect_timeout=10),
@@ -133,7 +137,7 @@ class PostgresEngine:
         operators = "bit_hamming_ops" if kind == "bit" else f"{kind}_ip_ops"
         self._run(
             "CREATE INDEX IF NOT EXISTS {name} ON {table} USING hnsw ({column} {operators})",
-            name=self._sql.Identifier(f"{self._name}_{field.name}_hnsw"),
+            name=self._sql.Identifier(index_name(self._name, field.name)),
             column=self._sql.Identifier(field.name),
             operators=self._sql.SQL(operators),
         )
@@ -180,6 +184,12 @@ class PostgresEngine:
                 "holds a NUL character, which PostgreSQL cannot store",
                 cure="Remove it",
             )
+        for row in record.vectors.values() if self._index == "hnsw" else ():
+            if isinstance(row, Entries) and len(row.indices) > HNSW_ENTRIES:
+                raise UserError(
+                    f"document {document.id}", f"has more than the {HNSW_ENTRIES:,} entries that an index of pgvector takes",
+                    got=len(row.indices), cure="Leave ?index=hnsw out, or load a model with a smaller document top_k",
+                )  # fmt: skip
         return [*plain, *values]
 
     def _cast(self, name: str) -> str:
@@ -216,6 +226,16 @@ class PostgresEngine:
         """Count the rows."""
         return int(self._run("SELECT count(*) FROM {table}").fetchone()[0])
 
+    def is_exact(self, field: VectorField) -> bool:
+        """Ask whether the column has an index."""
+        name = index_name(self._name, field.name)
+        command = (
+            "SELECT 1 FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid "
+            "WHERE indrelid = to_regclass(%s) AND relname = %s"
+        )
+        table = self._table.as_string(self._connection)
+        return self._run(command, [table, name]).fetchone() is None
+
     def search(self, field: VectorField, queries: Vectors, num_results: int) -> list[list[Found]]:
         """Ask for each query: by negative inner product, Hamming distance of bits, or MaxSim written in SQL."""
         column = self._sql.Identifier(field.name)
@@ -229,6 +249,7 @@ class PostgresEngine:
         command = (
             f"SELECT id, text, {distance} AS distance FROM {{table}} ORDER BY distance LIMIT %s"
         )
+        self._widen(num_results)
         for row in rows_of(queries):
             found = self._run(
                 command, [self._literal(field.name, row), num_results], column=column,
@@ -238,6 +259,13 @@ class PostgresEngine:
                 best_first([Found(one[0], whole - weight * float(one[2]), one[1]) for one in found])
             )
         return results
+
+    def _widen(self, num_results: int) -> None:
+        """Let an index give as many as are wanted: it looks at 40 by itself, and at 1,000 at most at once."""
+        wanted = str(max(40, min(1000, num_results)))
+        self._run("SELECT set_config('hnsw.ef_search', %s, false)", [wanted])
+        if num_results > 1000:
+            self._run("SELECT set_config('hnsw.iterative_scan', 'strict_order', false)")
 
     def close(self) -> None:
         """Close the connection."""
@@ -251,6 +279,15 @@ MAX_SIM = """coalesce((SELECT -sum(best) FROM (
     GROUP BY place
 ) AS each_token), 'infinity')"""
 """The sum over a query's vectors of each one's best inner product with a document's; a document without any is last."""
+
+
+def index_name(table: str, field: str) -> str:
+    """Return the name of a column's index; a long one ends in a hash, which a cut would take from it."""
+    name = f"{table}_{field}_hnsw"
+    if len(name.encode()) <= NAME_BYTES:
+        return name
+    tail = "_" + hashlib.sha256(name.encode()).hexdigest()[:16]
+    return name.encode()[: NAME_BYTES - len(tail)].decode(errors="ignore") + tail
 
 
 def _numbers(row: np.ndarray) -> str:

@@ -170,6 +170,10 @@ class QdrantEngine:
         """Count exactly."""
         return int(self._call("count", exact=True).count)
 
+    def is_exact(self, field: VectorField) -> bool:
+        """Say that a server may take its graph; sparse vectors and a folder are compared one by one."""
+        return self._is_local or field.kind == "sparse"
+
     def search(self, field: VectorField, queries: Vectors, num_results: int) -> list[list[Found]]:
         """Ask for each query; quantised vectors propose, and the whole ones score."""
         results = []

@@ -75,8 +75,20 @@ def _entry(place: str, number: int, row: Mapping[str, Any], column: str | None) 
         metadata["metadata"] = inner
     title = row.get("title") if key == "text" else None
     joined = join_title(title if isinstance(title, str) else None, text)
-    plain: dict[str, Any] = json.loads(json.dumps(metadata, default=str))  # Parquet has dates
-    return Entry(str(found), joined, plain)
+    return Entry(str(found), joined, _plain(place, metadata))
+
+
+def _plain(place: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata as JSON has it; Parquet has dates."""
+    try:
+        written = json.dumps(metadata, default=str, allow_nan=False)
+    except ValueError:
+        cure = "Write null, or leave it out"
+        raise UserError(
+            f"{place} metadata", "holds NaN or Infinity, which is no JSON", cure=cure
+        ) from None
+    plain: dict[str, Any] = json.loads(written)
+    return plain
 
 
 def count_corpus(corpus: str, column: str | None) -> int:

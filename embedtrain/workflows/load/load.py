@@ -1,6 +1,7 @@
 """Workflow: documents are encoded and written into a collection of an engine, which is then searched as we search."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from embedtrain.encoding.cache import embed_once, model_key
@@ -76,6 +77,8 @@ class Loaded:
     zeros: int = 0
     """Documents whose vector is all zeros; they are kept, and score 0."""
     agreement: list[Agreement] = field(default_factory=list)
+    is_without_words: bool = False
+    """Whether nothing was searched, since no text holds a word."""
 
 
 @dataclass(frozen=True)
@@ -129,9 +132,20 @@ def load(models: Sequence[str], corpus: str, url: str, wish: Wish | None = None)
         engine.settle(layout.model_copy(update={"is_finished": True}))
         work.done.count = engine.count()
         if wish.num_queries:
-            queries = choose_queries(corpus, wish.column, number, wish.num_queries)
-            work.verify(queries)
+            with _half_filled_again(engine, layout):
+                work.verify(choose_queries(corpus, wish.column, number, wish.num_queries))
     return work.done
+
+
+@contextmanager
+def _half_filled_again(engine: Engine, layout: Layout) -> Iterator[None]:
+    """Let nobody search a collection whose verification fails."""
+    try:
+        yield
+    except UserError:
+        with suppress(UserError):
+            engine.settle(layout)
+        raise
 
 
 class _Loading:
@@ -157,6 +171,10 @@ class _Loading:
             self.engine.write(batch)
             self.done.written += len(batch)
             advance(len(batch))
+        left = [one for one in self.done.left_out if one in there]
+        if left:  # what they were before is no longer in the corpus
+            self.engine.delete(left)
+            self.done.removed += len(left)
         advance(len(entries) - (self.done.written - before))
 
     def _records(
@@ -190,16 +208,24 @@ class _Loading:
         others = [one for one in self.engine.ids() if one not in corpus]
         if others:
             self.engine.delete(others)
-        self.done.removed = len(others)
+        self.done.removed += len(others)
 
     def verify(self, queries: Sequence[str]) -> None:
         """Search in the engine and here, and keep how far they agree.
 
         Raises:
-            UserError: If the same documents have other scores there.
+            UserError: If documents are missing there, or the same ones have other scores.
         """
         left = frozenset(self.done.left_out)
         others = self.done.count - (self.done.num_documents - len(left))
+        if others < 0:
+            raise UserError(
+                self.engine.place, "holds fewer documents than were loaded", got=f"{-others:,} fewer",
+                cure="Start the same command again",
+            )  # fmt: skip
+        self.done.is_without_words = not queries
+        if not queries:
+            return
         for place, one in enumerate(self.sources):
             asked = encode_texts(one.encoder, queries, "query", precision=self.wish.precision)
             parts = [

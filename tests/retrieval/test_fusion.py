@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import ranx
 from pydantic import ValidationError
 
 from embedtrain.errors import UserError
@@ -150,7 +151,6 @@ def test_what_does_not_go_together_is_refused():
 
 @pytest.mark.parametrize(("rule", "norm"), [("rrf", None), ("sum", "min-max"), ("sum", "max")])
 def test_fused_scores_are_those_of_ranx(rule, norm):
-    ranx = pytest.importorskip("ranx", reason="ranx is not installed")
     generator = np.random.default_rng(1)
     lists, runs = [], []
     for _ in range(2):

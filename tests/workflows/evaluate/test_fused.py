@@ -217,7 +217,7 @@ def test_a_search_shows_where_each_system_has_a_document(bert, beir):
         ("evaluate bm25 --data {beir} --with bm25:k1=-1", "k1"),
         ("evaluate bm25 --data {beir} --with run:/nowhere.trec", "/nowhere.trec"),
         ("evaluate bm25 --data {beir} --with bm25 --weights inf,1", "are not numbers; got 'inf,1'"),
-        ("evaluate bm25 --data {beir} --with bm25:b=2", "b must be"),
+        ("evaluate bm25 --data {beir} --with bm25:b=2", "b is not usable"),
         ("evaluate bm25 --data {beir} --with bm25:stopwords=xx", "no stopwords of this language"),
         ("evaluate bm25 --data {beir} --with bm25 --dim 8", "--dim is for models; got 'bm25'"),
         ("evaluate run:x --data {beir} --with bm25 --quantize int8", "--quantize is for models"),

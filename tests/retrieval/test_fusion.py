@@ -149,6 +149,8 @@ def test_what_does_not_go_together_is_refused():
         fuse([listed(FIRST), listed(FIRST, SECOND)], Fusion(), 3)
 
 
+# ranx compiles its ranks from uint64 to int64, of which numba warns once.
+@pytest.mark.filterwarnings("ignore:.*unsafe cast from uint64 to int64")
 @pytest.mark.parametrize(("rule", "norm"), [("rrf", None), ("sum", "min-max"), ("sum", "max")])
 def test_fused_scores_are_those_of_ranx(rule, norm):
     generator = np.random.default_rng(1)

@@ -226,7 +226,6 @@ def test_a_search_shows_where_each_system_has_a_document(bert, beir):
             "and so does --quantize",
         ),
         (f"evaluate bm25 --data {{beir}} {6 * '--with bm25 '} --fuse tuned", "weighs 2 to 6"),
-        ("evaluate run:x --data {beir} --with run:y --fuse tuned --clusters text", "text"),
         ("evaluate run:x --data {beir} --forms mean", "--forms is for systems that search"),
         ("evaluate run:x --data {beir} --feedback 3", "--feedback is for models; got 'run:x'"),
         ("evaluate run:x --data {beir} --units", "--units is for systems that search"),

@@ -1,5 +1,6 @@
 """Arguments and options that several commands take, and how a recipe is found and read."""
 
+from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -147,8 +148,9 @@ def read_fusing(
     try:
         numbers = tuple(float(one) for one in weights.split(",")) if weights else None
     except ValueError:
-        cure = "Write 1,0.5"
-        raise UserError("--weights", "are not numbers", got=weights, cure=cure) from None
+        numbers = (nan,)
+    if numbers and not all(map(isfinite, numbers)):
+        raise UserError("--weights", "are not numbers", got=weights, cure="Write 1,0.5")
     asking = Asking(forms, feedback)
     asking.check()
     systems = tuple(others or ())

@@ -1,12 +1,12 @@
 """Candidates that share words with the query: BM25."""
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from jaxtyping import Float32
 from numpy.typing import NDArray
-from pydantic import NonNegativeFloat, PositiveFloat
+from pydantic import Field, PositiveFloat, field_validator
 
 from embedtrain.errors import UserError, missing_extra
 from embedtrain.mining.search import CandidateSource, best_rows
@@ -26,12 +26,24 @@ class Bm25Search(Section):
     """Share of the candidates, relative to the other sources'."""
     k1: PositiveFloat = 1.2
     """How soon repeating a word stops to count."""
-    b: NonNegativeFloat = 0.75
+    b: Annotated[float, Field(ge=0, le=1)] = 0.75
     """How much long documents are held back, 0 to 1."""
     stopwords: str | None = "en"
     """Language of the words passed over; null passes over none."""
     stemmer: str | None = None
     """Language whose Snowball stemmer cuts words to their stems, as english; null keeps them whole. Needs PyStemmer."""
+
+    @field_validator("stopwords")
+    @classmethod
+    def _knows_language(cls, language: str | None) -> str | None:
+        if language and language != "en":
+            import bm25s
+
+            try:
+                bm25s.tokenize([""], stopwords=language, return_ids=False, show_progress=False)
+            except ValueError:
+                raise ValueError("there are no stopwords of this language") from None
+        return language
 
 
 class Bm25Index:

@@ -22,11 +22,11 @@ Combination of Multiple Searches (sum); Wrzalik and Krechel (2021), https://arxi
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
-from pydantic import NonNegativeFloat, model_validator
+from pydantic import Field, NonNegativeFloat, model_validator
 
 from embedtrain.errors import UserError
 from embedtrain.retrieval.dense.exact import SearchResult
@@ -34,6 +34,7 @@ from embedtrain.retrieval.ranking import strictly_falling
 from embedtrain.section import Section
 
 Rule = Literal["sum", "rrf", "max", "zscore", "dbsf", "raw", "zipper"]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Members = Sequence[Sequence[int]]
 """The rows of the units of each document."""
 Values = Float64[np.ndarray, "queries results"]
@@ -48,7 +49,7 @@ class Fusion(Section):
     """How lists become one."""
 
     rule: Rule = "sum"
-    weights: tuple[NonNegativeFloat, ...] | None = None
+    weights: tuple[Weight, ...] | None = None
     """One of each list; None: all count alike."""
     rank_constant: NonNegativeFloat = 60.0
     """The k of rrf: the larger, the less the first ranks stand out."""

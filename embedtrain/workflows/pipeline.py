@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, NonNegativeFloat, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from embedtrain.data.examples import SourceConfig
 from embedtrain.data.pretraining.corpus import CorpusConfig
@@ -21,13 +21,12 @@ from embedtrain.recipe.keys import known_keys
 from embedtrain.recipe.mistakes import describe_mistake
 from embedtrain.recipe.reading import read_file, set_stage_keys
 from embedtrain.recipe.retrieval import load_recipe
-from embedtrain.retrieval.fusion import Rule
 from embedtrain.section import Count, Section
 from embedtrain.stopping import going_on
 from embedtrain.training.fitting import how_to_go_on
 from embedtrain.training.ranks.processes import is_rank
 from embedtrain.workflows.evaluate.fused import evaluate_fused
-from embedtrain.workflows.evaluate.systems import Fusing
+from embedtrain.workflows.evaluate.stage import EvaluateStage
 from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks
 from embedtrain.workflows.evaluate.two_stage import Reranking, evaluate_two_stages
 from embedtrain.workflows.mine import mine
@@ -76,33 +75,6 @@ class RotateStage(Section):
     """Training rows, as ``data.sources`` reads them."""
     split: str = "train"
     limit: Count | None = None
-
-
-class EvaluateStage(Section):
-    """As ``embedtrain evaluate``; leaves ``scores.json`` behind."""
-
-    model: str
-    """``stage:NAME/model``, a folder or a Hub id; with ``rerank`` also ``bm25``."""
-    path: str
-    """A BEIR folder, or ``python_docs``."""
-    split: str = "test"
-    rerank: str | None = None
-    """What orders the results anew: ``stage:NAME/model``, a folder or a Hub id; the test is with the first stage
-    then."""
-    top: Count = 100
-    """With ``rerank``: results of a query that it orders."""
-    fused_with: tuple[str, ...] = ()
-    """Other systems whose results become one list with the model's: models, ``bm25``, ``run:FILE``."""
-    fuse: Rule | Literal["tuned"] = "sum"
-    """By which rule; ``tuned`` learns the weights of ``sum``."""
-    weights: tuple[NonNegativeFloat, ...] | None = None
-    """One of each system, the model's first."""
-    tune_on: str | None = None
-    """Split that ``tuned`` learns on; null learns on folds of the queries themselves."""
-    baseline: str | None = None
-    """``stage:NAME/scores.json`` of an earlier evaluation, for a paired test."""
-    precision: Precision = "auto"
-    """What texts are encoded in: fp32, bf16 or fp16; auto is bf16 on a GPU that has it, fp32 on a CPU."""
 
 
 class TokenizerStage(Section):
@@ -250,7 +222,7 @@ def _run_stage(stage: Stage, output: Path) -> None:
             [test.path], test.split, "retrieval", baseline=baseline, precision=test.precision
         )
         place = folder / "scores.json"
-        fusing = Fusing(test.fused_with, test.fuse, test.weights, tune_on=test.tune_on)
+        fusing = test.fusing()
         if test.rerank is not None:
             second = Reranking(test.rerank, top=test.top)
             evaluate_two_stages(test.model, wish, second, place, fusing)

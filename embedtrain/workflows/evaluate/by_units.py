@@ -7,6 +7,7 @@ from dataclasses import replace
 from embedtrain.data.readers.text_lines import hash_files
 from embedtrain.data.readers.units import FILE, Units, read_units
 from embedtrain.errors import UserError
+from embedtrain.evaluation.measures.efficiency import Efficiency, price_work
 from embedtrain.evaluation.measures.second_stage import in_trec_order
 from embedtrain.evaluation.tasks.retrieval import Retrieval
 from embedtrain.retrieval.dense.exact import SearchResult
@@ -25,26 +26,50 @@ def find_by_units(find: Find, task: Retrieval, depth: int) -> FirstStage:
     Raises:
         UserError: If the folder has no units, or they cannot be used.
     """
+    units = units_of(task)
+    fetched = min(len(units.ids), 2 * depth)
+    stage = find(with_units(task, units), fetched, True)
+    while fetched < len(units.ids) and not _complete(stage.found, units, depth):
+        fetched = min(len(units.ids), 2 * fetched)
+        stage = replace(find(with_units(task, units), fetched, False), cost=stage.cost)
+    found = in_trec_order(by_owner(stage.found, units.owner, depth), task.task.document_ids)
+    said = {"units": hash_files([task.files.path / FILE])[:12]}
+    model = stage.model.model_copy(update={"settings": stage.model.settings | said})
+    return FirstStage(model, found, _of_documents(stage.cost, len(task.task.documents)))
+
+
+def units_of(task: Retrieval) -> Units:
+    """Read the units of a task's documents.
+
+    Raises:
+        UserError: If the folder has none, or they cannot be used.
+    """
     path = task.files.path / FILE
     if not path.is_file():
         raise UserError("--units", f"needs a {FILE} beside the corpus", got=str(task.files.path))
-    units = read_units(path, task.task.document_ids)
-    fetched = min(len(units.ids), 2 * depth)
-    stage = find(_of_units(task, units), fetched, True)
-    while fetched < len(units.ids) and not _complete(stage.found, units, depth):
-        fetched = min(len(units.ids), 2 * fetched)
-        stage = replace(find(_of_units(task, units), fetched, False), cost=stage.cost)
-    found = in_trec_order(by_owner(stage.found, units.owner, depth), task.task.document_ids)
-    said = {"units": hash_files([path])[:12]}
-    model = stage.model.model_copy(update={"settings": stage.model.settings | said})
-    return FirstStage(model, found, stage.cost)
+    return read_units(path, task.task.document_ids)
 
 
-def _of_units(task: Retrieval, units: Units) -> Retrieval:
+def with_units(task: Retrieval, units: Units) -> Retrieval:
     """Return the task with units in place of documents; its judgments are not for use."""
     view = copy.copy(task)
     view.task = replace(task.task, document_ids=units.ids, documents=units.texts)
     return view
+
+
+def _of_documents(cost: Efficiency | None, num_documents: int) -> Efficiency | None:
+    """Turn what units cost into what the documents that they are of cost."""
+    if cost is None:
+        return None
+    share, price = cost.num_documents / num_documents, cost.price
+    speed = cost.documents_per_second / share
+    return replace(
+        cost,
+        num_documents=num_documents,
+        documents_per_second=speed,
+        bytes_per_document=cost.bytes_per_document * share,
+        price=price and price_work(price.per_hour, speed, cost.query_latency),
+    )
 
 
 def _complete(found: SearchResult, units: Units, depth: int) -> bool:

@@ -92,6 +92,8 @@ def open_system(name: str, wish: Wish) -> System:
     """
     if not is_model(name):
         refuse_model_settings(name, wish.instruction, wish.long_inputs, wish.late_chunks)
+        if not name.startswith(RUN):
+            read_bm25(name)
         return System(name)
     encoder = lengthen_encoder(load_encoder(name, instruction=wish.instruction), wish.long_inputs)
     subject = Subject(
@@ -186,8 +188,11 @@ def read_ranking(path: Path, task: RetrievalTask, depth: int) -> FirstStage:
         if unknown := [name for name in own if name not in row_of]:
             problem = "names a document that the data lack"
             raise UserError(f"{path} query {query}", problem, got=unknown[0], cure=cure)
-        if not all(np.isfinite(list(own.values()))):
-            raise UserError(f"{path} query {query}", "has a score that is not finite", cure=cure)
+        with np.errstate(over="ignore"):
+            kept = np.array(list(own.values()), dtype=np.float64).astype(np.float32)
+        if not np.isfinite(kept).all():
+            problem = "has a score that is no finite number of 32 bits"
+            raise UserError(f"{path} query {query}", problem, cure=cure)
     if not any(lists):
         raise UserError(path, "lists none of the queries", cure="Give the run of these queries")
     found = SearchResult.empty(len(lists), max(map(len, lists)))

@@ -28,6 +28,7 @@ from embedtrain.workflows.evaluate.first_stage import FirstStage
 from embedtrain.workflows.evaluate.systems import DEPTH, Found, Fusing, open_systems
 from embedtrain.workflows.evaluate.tasks import (
     Wish,
+    check_index,
     check_retrieval,
     labels_of,
     load_baseline,
@@ -63,7 +64,11 @@ def evaluate_fused(
         check_folder("--save-runs", fusing.save_runs)
     untimed = replace(wish, efficiency=False)
     baselines = [load_baseline(task, wish.baseline) for task in tasks]
-    systems = open_systems(first, wish, fusing)
+    if wish.baseline is not None and (fusing.asking or fusing.units):
+        cure = "Leave --baseline out; embedtrain compare sets results beside each other"
+        flags = "--forms, --feedback and --units"
+        raise UserError(flags, "compare with queries and documents as they are", cure=cure)
+    systems = open_systems(first, wish, fusing).check(tasks)
     results = []
     for task, place, baseline in zip(tasks, places, baselines, strict=True):
         found = systems.find(task, max(RESULTS, min(fusing.depth, DEPTH)))
@@ -94,6 +99,7 @@ def open_retrieval(wish: Wish, flag: str) -> list[Retrieval]:
         raise UserError("--data", "is missing", cure="Name a file or folder")
     tasks = [open_task(path, wish.split, wish.task) for path in wish.data]
     check_retrieval(tasks, flag, "is for results of retrieval", "")
+    check_index(tasks, wish)
     for task in tasks:
         refuse_single(task.data.num_queries, f"{flag}: {task.data.name}")
     return [task for task in tasks if isinstance(task, Retrieval)]

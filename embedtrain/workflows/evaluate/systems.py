@@ -1,16 +1,16 @@
 """Several systems that search the same corpus as one: models, BM25 and rankings from files, and their fusion."""
 
-import hashlib
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from jaxtyping import Int64
 from pydantic import ValidationError
 
 from embedtrain.errors import UserError
-from embedtrain.evaluation.measures.efficiency import Efficiency, Latency, price_work
 from embedtrain.evaluation.measures.tuned_fusion import (
     Judged,
     Tuned,
@@ -18,9 +18,9 @@ from embedtrain.evaluation.measures.tuned_fusion import (
     assign_folds,
     cross_validate,
     fit_weights,
+    weight_grid,
 )
-from embedtrain.evaluation.results.result import EvaluatedModel, IndexFigures
-from embedtrain.evaluation.results.wording import model_name
+from embedtrain.evaluation.results.result import IndexFigures
 from embedtrain.evaluation.tasks.discovery import open_task
 from embedtrain.evaluation.tasks.retrieval import Retrieval
 from embedtrain.retrieval.dense.exact import SearchResult
@@ -32,8 +32,9 @@ from embedtrain.retrieval.fusion import (
     pool_lists,
     weights_for,
 )
+from embedtrain.workflows.evaluate.as_one import name_as_one, sum_costs
 from embedtrain.workflows.evaluate.asking import PLAIN, Asking
-from embedtrain.workflows.evaluate.by_units import find_by_units
+from embedtrain.workflows.evaluate.by_units import find_by_units, units_of, with_units
 from embedtrain.workflows.evaluate.first_stage import (
     RUN,
     FirstStage,
@@ -80,12 +81,25 @@ class Fusing:
             raise UserError("--weights", "are what --fuse tuned learns", cure=cure)
         if self.tune_on is not None and self.rule != "tuned":
             raise UserError("--tune-on", "is for weights that are learned", cure="Add --fuse tuned")
-        rule = "sum" if self.rule == "tuned" else self.rule
+        rule, num_systems = self.rule, 1 + len(self.others)
+        if rule == "tuned":
+            weight_grid(num_systems)
+            rule = "sum"
         try:
-            return Fusion(rule=rule, weights=self.weights)
+            fusion = Fusion(rule=rule, weights=self.weights)
         except ValidationError as error:
             said = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
             raise UserError("--fuse and --weights", f"do not go together: {said}") from error
+        weights_for(fusion, num_systems)
+        return fusion
+
+    def settings(self, tuned: Tuned | None, weights: Weights | None) -> dict[str, object]:
+        """Return what a result says of the fusion, with the weights if they are not equal by default."""
+        settings: dict[str, object] = {"fusion": self.rule, "depth": self.depth}
+        if self.weights is not None or self.rule == "tuned":
+            learned = [list(one) for one in tuned.folds] if tuned else None
+            settings["weights"] = learned or list(weights or ())
+        return settings
 
 
 @dataclass(frozen=True)
@@ -112,6 +126,8 @@ class Systems:
     wishes: Sequence[Wish]
     """One of each: what the user wishes of vectors and texts is wished of the first."""
     fusing: Fusing
+    learning: Mapping[Path, Retrieval] = field(default_factory=dict)
+    """For the folder of each task the split of it that weights are learned on."""
 
     def find(self, task: Retrieval, num_results: int) -> Found:
         """Search the corpus of a task for its queries, keeping at least so many results of each.
@@ -131,12 +147,10 @@ class Systems:
         found, tuned = _fuse(pool, fusion, weights, num_results), None
         seconds = (time.perf_counter() - start) / len(task.task.queries)
         if weights is None:
-            labels = labels_of(task, self.wishes[0])
-            clusters = [labels[query] if labels else query for query in task.task.query_ids]
-            tuned = cross_validate(_judged(pool, task), assign_folds(clusters), num_results)
+            tuned = cross_validate(_judged(pool, task), self._folds(task), num_results)
             found = tuned.found
-        cost = _together([one.cost for one in parts], seconds, self.wishes[0].price_per_hour)
-        stage = FirstStage(_as_one(parts, self.fusing, tuned, weights), found, cost)
+        cost = sum_costs([one.cost for one in parts], seconds, self.wishes[0].price_per_hour)
+        stage = FirstStage(name_as_one(parts, self.fusing.settings(tuned, weights)), found, cost)
         equal = _fuse(pool, fusion, None, num_results) if tuning else None
         return Found(stage, parts, weights, seconds, tuned, equal)
 
@@ -163,22 +177,52 @@ class Systems:
         subject = self.systems[0].subject
         if subject is None or subject.index is None:
             return None
-        return measure_index(subject, task.task, timed=self.wishes[0].efficiency)
+        searched, share = task, 1.0
+        if self.fusing.units:
+            units = units_of(task)
+            searched, share = with_units(task, units), len(units.ids) / len(task.task.documents)
+        figures = measure_index(subject, searched.task, timed=self.wishes[0].efficiency)
+        return figures.model_copy(update={"bytes_per_document": figures.bytes_per_document * share})
+
+    def check(self, tasks: Sequence[Retrieval]) -> "Systems":
+        """Return the systems with all that they learn from, before anything searches.
+
+        Raises:
+            UserError: If weights cannot be learned from the queries of a task, or of its other split.
+        """
+        if self.fusing.rule != "tuned":
+            return self
+        if self.fusing.tune_on is None:
+            for task in tasks:
+                self._folds(task)
+            return self
+        split = self.fusing.tune_on
+        return replace(
+            self, learning={task.files.path: _other_split(task, split) for task in tasks}
+        )
+
+    def _folds(self, task: Retrieval) -> Int64[np.ndarray, " queries"]:
+        """Deal queries out; those of one label, or of one text, go together."""
+        data, labels = task.task, labels_of(task, self.wishes[0])
+        texts = [text.strip().casefold() for text in data.queries]
+        return assign_folds([labels[name] for name in data.query_ids] if labels else texts)
 
     def _fit(self, task: Retrieval, fusion: Fusion) -> Weights | None:
         """Learn weights on another split; None if there is none."""
-        split = self.fusing.tune_on
-        if split is None:
+        if self.fusing.tune_on is None:
             return None
-        other = open_task(str(task.files.path), split, task.kind)
-        assert isinstance(other, Retrieval)
-        if shared := set(task.task.queries) & set(other.task.queries):
-            cure = "Tune on other queries than those measured"
-            raise UserError(
-                "--tune-on", "holds a query that is measured", got=min(shared), cure=cure
-            )
+        other = self.learning[task.files.path]
         untimed = replace(self, wishes=[replace(one, efficiency=False) for one in self.wishes])
         return fit_weights(_judged(_pool(untimed.search(other), fusion), other))
+
+
+def _other_split(task: Retrieval, split: str) -> Retrieval:
+    other = open_task(str(task.files.path), split, task.kind)
+    assert isinstance(other, Retrieval)
+    if shared := set(task.task.queries) & set(other.task.queries):
+        cure = "Tune on other queries than those measured"
+        raise UserError("--tune-on", "holds a query that is measured", got=min(shared), cure=cure)
+    return other
 
 
 def open_systems(first: str, wish: Wish, fusing: Fusing) -> Systems:
@@ -189,20 +233,36 @@ def open_systems(first: str, wish: Wish, fusing: Fusing) -> Systems:
     """
     fusing.fusion()
     fusing.asking.check()
-    if wish.index is not None and not is_model(first):
-        raise UserError("--index", "is for models", got=first, cure="Leave it out")
+    names = [first, *fusing.others]
+    _refuse_unused(names, wish, fusing)
     plain = Wish(
         wish.data, wish.split, wish.task, wish.clusters, efficiency=wish.efficiency,
         price_per_hour=wish.price_per_hour, precision=wish.precision,
     )  # fmt: skip
     wishes = [wish, *(plain for _ in fusing.others)]
-    names = [first, *fusing.others]
     for name in names:
         if not is_model(name) and name.startswith(RUN) and fusing.tune_on is not None:
             cure = "Leave out --tune-on: folds of the queries are taken then"
             raise UserError("--tune-on", "needs systems that can search again", got=name, cure=cure)
     systems = [open_system(name, own) for name, own in zip(names, wishes, strict=True)]
     return Systems(systems, wishes, fusing)
+
+
+def _refuse_unused(names: Sequence[str], wish: Wish, fusing: Fusing) -> None:
+    """Refuse what none of the systems takes."""
+    given = {
+        "--index": wish.index,
+        "--dim": wish.compression.dim,
+        "--quantize": wish.compression.quantize,
+        "--feedback": fusing.asking.feedback,
+    }
+    for flag, value in given.items():
+        if value is not None and not is_model(names[0]):
+            raise UserError(flag, "is for models", got=names[0], cure="Leave it out")
+    for flag, wished in (("--forms", fusing.asking.forms is not None), ("--units", fusing.units)):
+        if wished and all(name.startswith(RUN) for name in names):
+            problem = "is for systems that search, not for rankings from files"
+            raise UserError(flag, problem, got=names[0], cure="Leave it out")
 
 
 def _pool(parts: Sequence[FirstStage], fusion: Fusion) -> Pool:
@@ -219,45 +279,3 @@ def _fuse(pool: Pool, fusion: Fusion, weights: Weights | None, num_results: int)
 def _judged(pool: Pool, task: Retrieval) -> Judged:
     data = task.task
     return Judged(pool, data.query_ids, data.document_ids, data.qrels)
-
-
-def _together(
-    costs: Sequence[Efficiency | None], seconds: float, price: float | None
-) -> Efficiency | None:
-    """Add up what systems cost, one after the other; None if one of them is not known."""
-    known = [one for one in costs if one is not None]
-    if len(known) < len(costs):
-        return None
-    latencies = [one.query_latency for one in known]
-    latency = Latency(
-        sum(one.mean_seconds for one in latencies) + seconds,
-        sum(one.p50_seconds for one in latencies) + seconds,
-        sum(one.p95_seconds for one in latencies) + seconds,
-        min(one.num_calls for one in latencies),
-    )
-    speed = 1 / sum(1 / one.documents_per_second for one in known)
-    return replace(
-        known[0],
-        documents_per_second=speed,
-        query_latency=latency,
-        bytes_per_document=sum(one.bytes_per_document for one in known),
-        index_bytes=sum(one.index_bytes or 0 for one in known),
-        peak_memory_bytes=max(one.peak_memory_bytes or 0 for one in known),
-        price=None if price is None else price_work(price, speed, latency),
-    )
-
-
-def _as_one(
-    parts: Sequence[FirstStage], fusing: Fusing, tuned: Tuned | None, weights: Weights | None
-) -> EvaluatedModel:
-    """Name a fusion as one system."""
-    settings: dict[str, object] = {"fusion": fusing.rule, "depth": fusing.depth}
-    learned = [list(one) for one in tuned.folds] if tuned else None
-    if fusing.weights is not None or fusing.rule == "tuned":
-        settings["weights"] = learned or list(weights or ())
-    content = [f"{one.model.weights}\n{one.model.settings}" for one in parts] + [str(settings)]
-    return EvaluatedModel(
-        name=" + ".join(model_name(one.model.name) for one in parts),
-        weights=hashlib.sha256("\n".join(content).encode()).hexdigest(),
-        settings=settings,
-    )

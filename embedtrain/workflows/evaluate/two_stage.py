@@ -134,7 +134,7 @@ def evaluate_two_stages(
     )  # fmt: skip
     second = _Second(reranking, scorer, kind, scorer.key())
     fusing = fusing or Fusing()
-    systems = open_systems(first, wish, fusing)
+    systems = open_systems(first, wish, fusing).check(tasks)
     results = []
     for task, place in zip(tasks, places, strict=True):
         first_found = systems.find(task, max(RESULTS, reranking.top))

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from embedtrain.errors import UserError
+from embedtrain.workflows.evaluate import cost
 from embedtrain.workflows.evaluate.fused import evaluate_fused, open_retrieval
 from embedtrain.workflows.evaluate.systems import Fusing, open_systems
 from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks
@@ -70,6 +71,21 @@ def test_a_document_scores_as_its_best_unit_and_enough_units_are_fetched(data):
     whole = found("bm25", folder, 30, units=True)
     assert (whole.indices[0] >= 0).sum() == 3, "documents without units are never found"
     assert whole.indices[0, :2].tolist() == best.indices[0].tolist()
+
+
+def test_index_and_cost_are_those_of_units_told_by_document(bert, data, monkeypatch):
+    monkeypatch.setattr(cost, "TIMED_QUERIES", 2)
+    folder = data(lambda _, text: [{"text": text}] * 3)
+    wish = Wish([str(folder)], index="hnsw", price_per_hour=1.0)
+    (result,) = evaluate_fused(bert, wish, Fusing(units=True))
+    (usual,) = evaluate_tasks(bert, wish)
+    found, plain = result.efficiency, usual.efficiency
+    assert found.num_documents == plain.num_documents
+    assert found.bytes_per_document == found.index_bytes / found.num_documents
+    assert found.bytes_per_document > 2 * plain.bytes_per_document
+    expected = 1 / 3600 * 1e6 / found.documents_per_second
+    assert found.price.per_million_documents == pytest.approx(expected)
+    assert result.index.bytes_per_document == pytest.approx(found.bytes_per_document)
 
 
 @pytest.mark.parametrize(

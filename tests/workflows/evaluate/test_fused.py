@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from page_reader import read
+from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from embedtrain.cli.main import app
@@ -16,7 +17,7 @@ from embedtrain.evaluation.results.ranking_file import read_run
 from embedtrain.evaluation.results.report import render_text
 from embedtrain.evaluation.results.result import load_result
 from embedtrain.evaluation.tasks.retrieval import METRICS
-from embedtrain.workflows.evaluate import two_stage
+from embedtrain.workflows.evaluate import systems, two_stage
 from embedtrain.workflows.evaluate.fused import evaluate_fused
 from embedtrain.workflows.evaluate.report import write_report
 from embedtrain.workflows.evaluate.systems import Fusing
@@ -120,8 +121,27 @@ def test_weights_are_learned_on_another_split(bert, others):
     assert result.fusion.weights == result.fusion.tuning.weights
     told = run(bert, others, "bm25", weights=tuple(result.fusion.weights))
     assert told.per_query == result.per_query
-    with pytest.raises(UserError, match=r"--tune-on holds a query that is measured"):
-        run(bert, others, "bm25", rule="tuned", tune_on="dev")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"tune_on": "dev"}, "--tune-on holds a query that is measured"),
+        ({"tune_on": "none"}, "none"),
+        ({}, "needs 10 queries or clusters for 5 folds; got 2"),
+    ],
+)
+def test_queries_that_teach_no_weights_are_refused_before_anything_searches(
+    settings, message, others, tmp_path, monkeypatch
+):
+    folder = shutil.copytree(others, tmp_path / "beir")
+    if not settings:  # five queries of one text each
+        lines = [json.loads(line) for line in (folder / "queries.jsonl").read_text().splitlines()]
+        rows = [row | {"text": f"Text {place % 2}"} for place, row in enumerate(lines)]
+        (folder / "queries.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr(systems, "find_first", None)
+    with pytest.raises(UserError, match=message):
+        run("bm25", folder, "bm25:k1=0.9", rule="tuned", **settings)
 
 
 def test_costs_add_up_and_parts_are_written(bert, beir, tmp_path, monkeypatch):
@@ -196,6 +216,19 @@ def test_a_search_shows_where_each_system_has_a_document(bert, beir):
         ("evaluate bm25 --data {beir} --with bm25:k2=1", "k2"),
         ("evaluate bm25 --data {beir} --with bm25:k1=-1", "k1"),
         ("evaluate bm25 --data {beir} --with run:/nowhere.trec", "/nowhere.trec"),
+        ("evaluate bm25 --data {beir} --with bm25 --weights inf,1", "are not numbers; got 'inf,1'"),
+        ("evaluate bm25 --data {beir} --with bm25:b=2", "b is not usable"),
+        ("evaluate bm25 --data {beir} --with bm25:stopwords=xx", "no stopwords of this language"),
+        ("evaluate bm25 --data {beir} --with bm25 --dim 8", "--dim is for models; got 'bm25'"),
+        ("evaluate run:x --data {beir} --with bm25 --quantize int8", "--quantize is for models"),
+        (
+            "evaluate bm25 --data {beir} --with bm25 --index int8 --quantize binary",
+            "and so does --quantize",
+        ),
+        (f"evaluate bm25 --data {{beir}} {6 * '--with bm25 '} --fuse tuned", "weighs 2 to 6"),
+        ("evaluate run:x --data {beir} --forms mean", "--forms is for systems that search"),
+        ("evaluate run:x --data {beir} --feedback 3", "--feedback is for models; got 'run:x'"),
+        ("evaluate run:x --data {beir} --units", "--units is for systems that search"),
         ("search bm25 cat --data {beir} --with bm25 --fuse tuned", "no judged queries"),
         ("search bm25 cat --data {beir} --with run:some.trec", "needs systems that search"),
         ("search bm25 --data {beir} --with bm25 --like x.txt", "not for --like"),
@@ -221,3 +254,32 @@ def test_a_stage_of_a_pipeline_fuses(bert, beir, tmp_path):
     pipeline = Pipeline(description="fused", stages=[{"name": "scores", "evaluate": stage}])
     result = load_result(run_pipeline(pipeline, tmp_path / "run") / "scores" / "scores.json")
     assert result.per_query == run(bert, beir, "bm25", weights=(1.0, 0.5)).per_query
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"fuse": "rrf"}, "need systems in fused_with"),
+        ({"weights": [1, 2]}, "need systems in fused_with"),
+        ({"tune_on": "dev"}, "need systems in fused_with"),
+        ({"fused_with": ["bm25"], "weights": [1]}, "not as many as the 2 systems"),
+        ({"fused_with": ["bm25"], "fuse": "tuned", "weights": [1, 1]}, "tuned learns"),
+        ({"fused_with": ["bm25"], "weights": [1, float("inf")]}, "finite"),
+    ],
+)
+def test_a_stage_that_cannot_fuse_is_refused_before_any_stage_runs(settings, said):
+    stage = {"model": "m", "path": "p"} | settings
+    with pytest.raises(ValidationError, match=said):
+        Pipeline(description="fused", stages=[{"name": "scores", "evaluate": stage}])
+
+
+def test_a_ranking_whose_scores_are_too_large_to_keep_is_refused(beir, tmp_path):
+    (tmp_path / "large.trec").write_text("q0 Q0 d0 1 1e39 x\n")
+    with pytest.raises(UserError, match="no finite number of 32 bits"):
+        run(f"run:{tmp_path / 'large.trec'}", beir, "bm25")
+
+
+def test_a_baseline_beside_forms_or_units_is_refused(beir, tmp_path):
+    run("bm25", beir, "bm25:k1=0.9", output=tmp_path / "base.json")
+    with pytest.raises(UserError, match="compare with queries and documents as they are"):
+        run("bm25", beir, units=True, baseline=tmp_path / "base.json")

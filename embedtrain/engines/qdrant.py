@@ -60,6 +60,7 @@ class QdrantEngine:
     def __init__(self, address: Address) -> None:
         address.refuse_unknown()
         self.place, self._name = address.place, address.collection
+        self._is_local = address.is_local
         client = load_client("qdrant_client", "qdrant-client", "qdrant", address.scheme)
         self._models = client.models
         exceptions = load_client(
@@ -69,7 +70,7 @@ class QdrantEngine:
         self._failures: tuple[type[Exception], ...] = (
             exceptions.ApiException, ValueError, RuntimeError, OSError,
         )  # fmt: skip
-        if address.is_local:  # of a damaged folder its client raises anything
+        if self._is_local:  # of a damaged folder its client raises anything
             self._failures = (*FAILURES, RuntimeError, ImportError, sqlite3.Error, UnpicklingError)
             stored = "qdrant_client.local.persistence"
             # A folder may come from anywhere, and its client would run what a pickle asks for.

@@ -189,8 +189,8 @@ def read_ranking(path: Path, task: RetrievalTask, depth: int) -> FirstStage:
             problem = "names a document that the data lack"
             raise UserError(f"{path} query {query}", problem, got=unknown[0], cure=cure)
         with np.errstate(over="ignore"):
-            kept = np.array(list(own.values()), dtype=np.float64).astype(np.float32)
-        if not np.isfinite(kept).all():
+            stored = np.array(list(own.values()), dtype=np.float64).astype(np.float32)
+        if not np.isfinite(stored).all():
             problem = "has a score that is no finite number of 32 bits"
             raise UserError(f"{path} query {query}", problem, cure=cure)
     if not any(lists):

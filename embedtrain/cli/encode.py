@@ -13,7 +13,6 @@ from embedtrain.cli.options import (
 )
 from embedtrain.errors import UserError
 
-FILES = (".npy", ".npz", ".safetensors")
 EXAMPLES = (
     "embedtrain encode runs/quickstart/model corpus.jsonl --output vectors.npy",
     "torchrun --nproc-per-node 8 -m embedtrain encode runs/quickstart/model corpus/ --output vectors/",
@@ -69,6 +68,7 @@ def encode(
         _encode_spans(model, texts, output, side, column, instruction, precision)
         return
     from embedtrain.contract.long_inputs import parse_long_inputs
+    from embedtrain.workflows.encode.file import FILES
 
     longer = parse_long_inputs(long_inputs)
     if late_chunks and (side == "query" or output.suffix != ".npy"):
@@ -79,7 +79,7 @@ def encode(
     if output.suffix not in ("", *FILES) and not output.is_dir():
         raise UserError(
             "--output",
-            "must end in .npy, or have no ending where it is to be a folder of shards",
+            f"must end in {', '.join(FILES)}, or have no ending where it is to be a folder of shards",
             got=str(output),
             cure="Rename it",
         )

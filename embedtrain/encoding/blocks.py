@@ -13,7 +13,7 @@ from torch import Tensor
 
 from embedtrain.encoding.arrival import pageable
 from embedtrain.encoding.shards import Shard
-from embedtrain.encoding.texts import encode_pieces, join_blocks, sparse_block
+from embedtrain.encoding.texts import encode_pieces, encode_texts, join_blocks
 from embedtrain.models.chunking import Execution
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.sparse.encoder import SparseEncoder
@@ -77,15 +77,16 @@ def encode_share(
     size = block_size(len(texts))
     idle = 0 if agree is None else agree(len(numbers)) - len(numbers)
     run = [*numbers, *[numbers[-1] if numbers else 0] * idle]
-    encoded = encode_pieces(
-        model,
-        (texts[number * size : (number + 1) * size] for number in run),
-        side,
-        execution=replace(small_chunks(model), agree=agree),
-        precision=precision,
-    )
-    make = sparse_block if isinstance(model, SparseEncoder) else _as_vectors
-    return [make(block) for block in encoded][: len(numbers)]
+    blocks = (texts[number * size : (number + 1) * size] for number in run)
+    execution = replace(small_chunks(model), agree=agree)
+    if isinstance(model, SparseEncoder):  # in pieces: whole blocks are too large before thinning
+        encoded: list[Vectors] = [
+            encode_texts(model, block, side, execution=execution, precision=precision)
+            for block in blocks
+        ]
+        return encoded[: len(numbers)]
+    pieces = encode_pieces(model, blocks, side, execution=execution, precision=precision)
+    return [_as_vectors(piece) for piece in pieces][: len(numbers)]
 
 
 def _as_vectors(block: Embeddings) -> Vectors:

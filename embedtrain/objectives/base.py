@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from jaxtyping import Float
+from pydantic import model_validator
 from torch import Tensor
 
 from embedtrain.ops.infonce.nested import Sizes
@@ -22,6 +23,21 @@ class Objective(Section, ABC):
 
     pair_defaults: ClassVar[dict[str, Any]] = {}
     """Defaults in place of the fields' own where a cross-encoder scores pairs: log-odds have no bounds."""
+    prices_entries: ClassVar[bool] = False
+    """Whether it prices entries of the whole batch, of which there is one count and one target."""
+
+    @model_validator(mode="after")
+    def _priced_once(self: ObjectiveT) -> ObjectiveT:
+        if self.num_prices > 1:
+            raise ValueError(
+                "entries are priced twice: keep one objective sparsity, around all others"
+            )
+        return self
+
+    @property
+    def num_prices(self) -> int:
+        """How many of it and of those among its fields price entries."""
+        return self.prices_entries + sum(inner.num_prices for inner in self.inner_objectives)
 
     @property
     def inner_objectives(self) -> tuple["Objective", ...]:

@@ -1,6 +1,6 @@
 r"""Sparsity: any objective, and a price for the entries of sparse vectors."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -61,6 +61,7 @@ class Sparsity(Objective):
     Source: Formal et al. (2021), SPLADE, https://arxiv.org/abs/2107.05720.
     """
 
+    prices_entries: ClassVar[bool] = True
     name: Literal["sparsity"] = "sparsity"
     inner: "AnyObjective"
     """What makes vectors useful; scores are inner products of 5 to 40, so a softmax wants ``temperature: 1.0``."""

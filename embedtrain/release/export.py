@@ -66,7 +66,8 @@ def export(
         layer: End the model at this layer, counted from 1.
         dim: Keep the first dimensions only.
         instruction: Put the prompts of this one of the model's in the place of the usual ones.
-        sparse: Take a masked-language model that says nothing of its use as a sparse model (SPLADE).
+        sparse: Take a masked-language model that says nothing of its use as a sparse model (SPLADE); of a run its
+            exported model.
         long_inputs: Write positions for longer texts into weights and config, for texts of any length.
 
     Raises:
@@ -78,9 +79,9 @@ def export(
         run, recipe = open_run(run.path)
     card = card_of(run.model if recipe else run.path)
     changes = describe_changes(layer, dim, instruction, long_inputs)
-    if isinstance(recipe, PretrainRecipe):
-        if not changes:
-            return export_pretrained(run, recipe, Path(output), overwrite=overwrite)
+    if isinstance(recipe, PretrainRecipe) and not changes and not sparse:
+        return export_pretrained(run, recipe, Path(output), overwrite=overwrite)
+    if recipe is not None and (sparse or isinstance(recipe, PretrainRecipe)):
         source, recipe = str(run.model), None
     if sparse:
         model: TextModel = load_sparse(str(source), preferred_device("auto"))

@@ -12,6 +12,7 @@ from embedtrain.locks import owns
 from embedtrain.models.build import load_model
 from embedtrain.models.cross_encoder.encoder import CrossEncoderModel
 from embedtrain.models.encoder import TextEncoder
+from embedtrain.models.sparse.encoder import SparseEncoder
 from embedtrain.models.text_model import TextModel
 from embedtrain.release.cards.graphs import card_with_graph
 from embedtrain.release.export import PROBES, card_of, difference, largest_difference
@@ -32,6 +33,8 @@ def export_onnx(folder: Path) -> Path:
         UserError: If the extra is missing, the model has no graph, or onnxruntime gives other numbers.
     """
     model = load_model(str(folder))
+    if isinstance(model, SparseEncoder):
+        raise UserError(folder, "is a sparse model, which has no graph", cure="Leave --onnx out")
     model.to("cpu")
     path = folder / graph_file(model)
     with appearing_folder(path.parent) as building:

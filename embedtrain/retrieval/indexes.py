@@ -164,13 +164,12 @@ def recall_of(
 ) -> dict[int, float]:
     """Measure, for each depth, what share of the exact best documents an index finds.
 
+    Each depth is a search of its own: what an index looks at may grow with the results that are wanted.
     A document that scores as much as the last exact one counts as found, so ties cost nothing. A query with fewer
     exact results than the depth is judged by these.
     """
-    deepest = max(depths)
-    exact = search(queries, documents, deepest + SPARE, device=device)
-    found = index.search(queries, deepest).indices
-    return {depth: _recall(exact, found[:, :depth], depth) for depth in depths}
+    exact = search(queries, documents, max(depths) + SPARE, device=device)
+    return {depth: _recall(exact, index.search(queries, depth).indices, depth) for depth in depths}
 
 
 def _recall(exact: SearchResult, found: Int64[np.ndarray, "queries _"], depth: int) -> float:

@@ -62,10 +62,19 @@ def test_ranks_encode_their_blocks_and_end_with_the_bytes_of_one(tmp_path, model
     np.testing.assert_array_equal(shared.dense(), whole.dense())
 
 
-def test_shares_of_validation_are_joined_in_order(model):
+def test_shares_of_validation_are_joined_in_order_and_few_are_held_at_once(monkeypatch, model):
     whole = encode_texts(model, MANY, "document").dense()
+    monkeypatch.setattr(encoding, "DENSE_NUMBERS", 20 * model.dim)
+    embed, held = type(model).embed, []
+
+    def counted(self, texts, *rest):
+        held.append(len(texts))
+        return embed(self, texts, *rest)
+
+    monkeypatch.setattr(type(model), "embed", counted)
     shares = [encode_share(model, MANY, "document", [number]) for number in (0, 1)]
     np.testing.assert_allclose(join_shares(shares, len(MANY)).dense(), whole, atol=1e-6)
+    assert max(held) == 20
 
 
 def test_pairs_are_scored_by_inner_products(sparse_model, model):

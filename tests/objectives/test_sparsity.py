@@ -9,7 +9,9 @@ from pydantic import ValidationError
 
 from embedtrain.errors import UserError
 from embedtrain.objectives.info_nce import InfoNCE
+from embedtrain.objectives.matryoshka import Matryoshka
 from embedtrain.objectives.sparsity import Penalty, Sparsity, penalty
+from embedtrain.objectives.weighted_sum import WeightedSum
 from embedtrain.ops.word_activity import word_activity
 from embedtrain.types import RetrievalOutputs
 
@@ -92,3 +94,15 @@ def test_a_price_of_nothing_and_several_vectors_per_text_are_refused():
         Sparsity(inner=INNER)
     with pytest.raises(UserError, match="kind: sparse"):
         Sparsity(inner=INNER, document=Penalty(weight=1.0))(random_outputs("late_interaction"))
+
+
+def test_entries_are_priced_once():
+    once = Sparsity(inner=INNER, document=Penalty(weight=1.0, target=9))
+    for twice in (
+        lambda: Sparsity(inner=once, query=Penalty(weight=1.0)),
+        lambda: Sparsity(inner=WeightedSum(objectives=(INNER, once)), query=Penalty(weight=1.0)),
+        lambda: Matryoshka(inner=WeightedSum(objectives=(once, once)), dims=(2,)),
+    ):
+        with pytest.raises(ValidationError, match="priced twice"):
+            twice()
+    assert WeightedSum(objectives=(INNER, once)).target_entries == (None, 9)

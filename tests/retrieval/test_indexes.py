@@ -164,3 +164,17 @@ def test_rows_of_any_kind():
     for kind in ("dense", "late_interaction", "sparse"):
         queries, _ = sides(kind)
         assert len(rows_of(queries, np.array([3, 1]))) == 2
+
+
+def test_recall_at_a_depth_is_that_of_a_search_for_so_many():
+    documents = np.array([[3.0], [2.0], [1.0]], np.float32)
+
+    class Deeper(Fixed):
+        """Finds the best only where more are wanted."""
+
+        def search(self, queries, num_results):
+            rows = np.array(self.rows if num_results > 1 else [[2]])
+            return Fixed(rows).search(queries, num_results)
+
+    found = recall_of(Deeper([[0, 1]]), np.array([[1.0]], np.float32), documents, (1, 2))
+    assert found == {1: 0.0, 2: 1.0}

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from embedtrain.contract.sparse_contract import SparseHead, Winners
+from embedtrain.contract.sparse_contract import SparseContract, SparseHead, Winners
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.fetching import OWN_FOLDER, fetch, transformer_folder
 from embedtrain.models.backbone.fit import read_headers
@@ -42,6 +43,8 @@ from embedtrain.models.sparse.resolving import resolve_sparse_contract
 from embedtrain.models.sparse.vocabulary_head import VocabularyHead
 from embedtrain.models.sparse.winner_take_all import WinnerTakeAll
 
+OF_WORDS = ("activation", "special_entries", "pooled_tokens", "static_queries")
+"""Fields of the contract that a head without words does not know."""
 NEVER = -1e4
 """A bias that no logit overcomes."""
 
@@ -123,7 +126,9 @@ def _build_wide(
         )  # fmt: skip
     refuse_no_room(contract, backbone)
     head = restored(partial(WinnerTakeAll, backbone.width, winners), folder, required=not is_new)
-    contract = contract.model_copy(update={"winners": winners})
+    fields = SparseContract.model_fields
+    unused = {name: fields[name].default for name in OF_WORDS}  # of the folder that it starts from
+    contract = contract.model_copy(update=unused | {"winners": winners})
     return SparseEncoder(
         backbone, contract, head,
         packing=config.packing, learn_temperature=config.learn_temperature,
@@ -139,7 +144,7 @@ def _query_weights(
     config: SparseConfig, layout: SparseLayout, language: MaskedLanguageModel
 ) -> QueryWeights:
     """Return the weights of a query's tokens, those of the folder where it has some."""
-    weights = QueryWeights(len(language.weight), list(language.tokenizer.all_special_ids))
+    weights = QueryWeights(len(language.weight), _weightless(language.tokenizer))
     wish, stored = config.query_weights or QueryWeightsConfig(), layout.query_weights
     if not wish.trained:
         weights.freeze()
@@ -158,6 +163,16 @@ def _query_weights(
         weights.weight[: len(stored)] = stored
         weights.weight[len(stored) :] = 0
     return weights
+
+
+def _weightless(tokenizer: Any) -> list[int]:  # noqa: ANN401 - transformers is untyped
+    """Return the special tokens but the unknown one, which is what a query holds and others give weight to.
+
+    Where the tokenizer itself adds it to every text, under another name, it has none either.
+    """
+    added = tokenizer("")["input_ids"]
+    unknown = tokenizer.unk_token_id
+    return [one for one in tokenizer.all_special_ids if one != unknown or one in added]
 
 
 def _refuse_headless(path: str, folder: Path) -> None:

@@ -8,6 +8,7 @@ from embedtrain.contract.sparse_contract import (
     Activation,
     Code,
     PooledTokens,
+    SparseContract,
     SparseHead,
     Winners,
 )
@@ -79,4 +80,15 @@ class SparseConfig(EncoderConfig):
             )
         if self.train is not None:
             raise ValueError("train: biases is not offered for sparse models: leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _applied(self) -> "SparseConfig":
+        """Refuse what would have no effect, or would be lost."""
+        for name in ("activation", "special_entries", "pooled_tokens"):
+            usual = (None, SparseContract.model_fields[name].default)
+            if self.head == "winner_take_all" and getattr(self, name) not in usual:
+                raise ValueError(f"winner_take_all has no words: drop {name}")
+        if self.start_entries is not None and self.lora is not None:
+            raise ValueError("start_entries moves the bias, which lora keeps as it is: drop one")
         return self

@@ -78,15 +78,25 @@ def read_sparse_layout(folder: Path) -> SparseLayout:
     """Read how a folder wants its weights made.
 
     Raises:
-        UserError: If it holds modules that cannot be expressed, or files that are not valid.
+        UserError: If it holds modules that cannot be expressed, or files that are not valid, or lacks the weights
+            of queries that it says are static.
     """
     if not is_sparse(folder):
         return SparseLayout()
     contract = read_contract(folder, SparseContract)
+    settings: dict[str, Any] = {}
     if (folder / OWN_FOLDER).is_dir():
-        return SparseLayout(contract, {}, _static_weights(folder))
-    said, static = _read_modules(folder)
-    return SparseLayout(contract, said | _read_settings(folder), static)
+        static = _static_weights(folder)
+    else:
+        said, static = _read_modules(folder)
+        settings = said | _read_settings(folder)
+    wanted = contract.static_queries if contract else settings.get("static_queries", False)
+    if wanted and static is None:
+        raise UserError(
+            folder, "is missing the weights of its queries' tokens, as safetensors",
+            cure="Copy the whole folder, or save it anew",
+        )  # fmt: skip
+    return SparseLayout(contract, settings, static)
 
 
 def _settings(folder: Path) -> SettingsFile:

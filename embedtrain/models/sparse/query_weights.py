@@ -28,6 +28,8 @@ class QueryWeightsConfig(Section):
 class QueryWeights(SavedPart):
     r"""$q_v = \mathrm{ReLU}(c_v)$ where the query has the token $v$, else 0; special tokens have none.
 
+    The unknown token is none of these: a query does hold it, and other libraries' folders give it a weight.
+
     A token counts once, however often it occurs. Weights start at 1 (SPLADE-doc), or at what is put there, such as the
     IDF of a corpus; they are trained unless frozen. A weight that is trained below 0 is 0, and stays so.
 

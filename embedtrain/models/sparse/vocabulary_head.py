@@ -1,7 +1,7 @@
 """SPLADE's head: the largest logit of the masked-language head for each word, over the tokens of a text."""
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from embedtrain.contract.sparse_contract import SparseContract
@@ -19,7 +19,7 @@ class VocabularyHead(nn.Module):
 
     Both maps are monotone, so the maximum comes first and they run on one row per text. A word whose logits are
     negative everywhere has weight 0 and no gradient. A text none of whose tokens is pooled has no weight at all.
-    Rows of the matrix beyond the tokenizer are no words, and get none.
+    Rows of the matrix that are no token of the tokenizer are no words, and get none.
 
     Source: Formal et al. (2021), SPLADE v2, https://arxiv.org/abs/2109.10086.
     """
@@ -34,7 +34,9 @@ class VocabularyHead(nn.Module):
         self.pooled_tokens = contract.pooled_tokens
         special = torch.tensor(sorted(language.tokenizer.all_special_ids), dtype=torch.int64)
         self.special = special  # stays on the CPU, where it is decided which tokens are pooled
-        dropped = torch.arange(len(language.tokenizer), len(language.weight))
+        known = set(language.tokenizer.get_vocab().values())
+        unused = [number for number in range(len(language.weight)) if number not in known]
+        dropped = torch.tensor(unused, dtype=torch.int64)
         if contract.special_entries == "drop":
             dropped = torch.cat([special, dropped])
         self.register_buffer("dropped", dropped, persistent=False)
@@ -71,9 +73,3 @@ class VocabularyHead(nn.Module):
         if self.pooled_tokens == "without_special":
             return ~torch.isin(texts.ids, self.special)
         return torch.ones_like(texts.ids, dtype=torch.bool)
-
-
-def words_of(tokenizer: object, entries: Int64[Tensor, " entries"]) -> list[str]:
-    """Return the tokens that entries stand for."""
-    found: list[str] = tokenizer.convert_ids_to_tokens(entries.tolist())  # type: ignore[attr-defined]
-    return found

@@ -67,7 +67,8 @@ class WinnerTakeAll(SavedPart):
         self, states: Float[Tensor, "tokens width"], weight: Float[Tensor, "entries width"]
     ) -> tuple[Float[Tensor, "tokens k"], Int64[Tensor, "tokens k"]]:
         """Return the largest outputs of each token, none below 0, and which they are."""
-        states = states.to(torch.promote_types(states.dtype, torch.float32))
+        wide = torch.promote_types(states.dtype, torch.float32)
+        states, weight = states.to(wide), weight.to(wide)
         with torch.autocast(states.device.type, enabled=False):
             with torch.no_grad():
                 winners = torch.cat([

@@ -234,15 +234,20 @@ def _follow(
     rows: Tensor,
     tokens: Tensor,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Return both gradients from single entries: their rows, their winners and their own gradients."""
-    row_values, token_values, row, winner, weights = known
-    by_row = by_token = None
-    if wanted[0]:
-        by_row = sum_weighted_rows(token_values, winner, row, weights, len(rows)).to(rows.dtype)
-    if wanted[1]:
-        by_token = sum_weighted_rows(row_values, row, winner, weights, len(tokens))
-        by_token = by_token.to(tokens.dtype)
-    return by_row, by_token
+    """Return both gradients from single entries, :data:`ENTRIES` at once: their rows, winners and own gradients."""
+    row_values, token_values, *entries = known
+    by_row = torch.zeros_like(row_values) if wanted[0] else None
+    by_token = torch.zeros_like(token_values) if wanted[1] else None
+    parts = zip(*(torch.split(entry, ENTRIES) for entry in entries), strict=True)
+    for row, winner, weights in parts:
+        if by_row is not None:
+            by_row += sum_weighted_rows(token_values, winner, row, weights, len(rows))
+        if by_token is not None:
+            by_token += sum_weighted_rows(row_values, row, winner, weights, len(tokens))
+    return (
+        None if by_row is None else by_row.to(rows.dtype),
+        None if by_token is None else by_token.to(tokens.dtype),
+    )
 
 
 def _similarities(

@@ -108,12 +108,21 @@ class PostingLists:
 
     @classmethod
     def read(cls, folder: Path, manifest: dict[str, object]) -> "PostingLists":
-        """Map what :meth:`write` wrote into memory."""
+        """Map what :meth:`write` wrote into memory.
+
+        Raises:
+            UserError: If arrays and manifest do not fit together.
+        """
         weights, rows, starts = (read_array(folder / f"{name}.npy", "c") for name in ARRAYS)
         num_documents, step = manifest["num_documents"], manifest["step"]
-        assert isinstance(num_documents, int)
-        assert isinstance(step, float)
-        return cls(weights, rows, starts, num_documents, step)
+        if not isinstance(step, int | float) or not step > 0:
+            raise UserError(folder, "has no step above 0", got=step, cure="Build the index again")
+        if not isinstance(num_documents, int) or rows.max(initial=-1) >= num_documents:
+            raise UserError(
+                folder, "has postings of more documents than it says", got=num_documents,
+                cure="Build the index again",
+            )  # fmt: skip
+        return cls(weights, rows, starts, num_documents, float(step))
 
 
 def round_to_bytes(

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from embedtrain.errors import missing_extra
+from embedtrain.errors import UserError, missing_extra
 from embedtrain.outside import writing
 from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.retrieval.index_folder import new_folder, read_manifest, write_manifest
@@ -23,10 +23,12 @@ from embedtrain.sparse_vectors import SparseVectors
 FILE = "lists"
 """The index without the ending that Seismic adds."""
 ENDING = ".index.seismic"
+MOST_WORDS = 2**16
+"""It numbers words in 16 bits."""
 
 
 class SeismicSearch(Section):
-    """Visit the clusters of each list whose summaries promise most; scores are exact, documents may be missed."""
+    """Visit the clusters of each list whose summaries promise most; documents may be missed, and weights are kept in 16 bits."""
 
     name: Literal["seismic"] = "seismic"
     num_postings: Count = 3500
@@ -40,7 +42,7 @@ class SeismicSearch(Section):
         """Cluster the lists."""
         module = _seismic()
         kind, dataset = module.get_seismic_string(), module.SeismicDataset()
-        check_documents(documents)
+        _check_room(check_documents(documents))
         for number in range(len(documents)):
             words, values = _entries(documents, number, kind)
             dataset.add_document(str(number), words, values)
@@ -103,6 +105,20 @@ class SeismicIndex:
         index = _seismic().SeismicIndex.load(str(folder / f"{FILE}{ENDING}"))
         settings = SeismicSearch.model_validate(manifest["settings"])
         return cls(index, settings, manifest["num_documents"], manifest["dim"], manifest["string"])
+
+
+def _check_room(documents: SparseVectors) -> None:
+    """Refuse documents that Seismic cannot cluster.
+
+    Raises:
+        UserError: If none has an entry, or they have too many words.
+    """
+    words = len(np.unique(documents.indices))
+    if not words:
+        raise UserError("index", "has documents without any entry", cure="Use --index exact")
+    if words > MOST_WORDS:
+        problem = f"has more than the {MOST_WORDS} words that Seismic can number"
+        raise UserError("index", problem, got=words, cure="Use --index exact or two_step")
 
 
 def _entries(vectors: SparseVectors, number: int, string: str) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ as much. Beside the file, ``NAME.words.json`` lists the word of each column.
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -19,6 +20,8 @@ from embedtrain.retrieval.sparse.posting_lists import round_to_bytes
 from embedtrain.sparse_vectors import SparseVectors
 
 ENDINGS = (".npz", ".safetensors")
+DAMAGE = (OSError, EOFError, ValueError, KeyError, TypeError, BadZipFile, SafetensorError)
+"""What reading another file raises."""
 
 
 def save_vectors(path: Path, vectors: SparseVectors, *, as_bytes: bool = False) -> None:
@@ -49,23 +52,27 @@ def save_vectors(path: Path, vectors: SparseVectors, *, as_bytes: bool = False) 
 
 
 def load_vectors(path: Path) -> SparseVectors:
-    """Read what :func:`save_vectors` wrote; bytes become the weights that they stand for.
+    """Read what :func:`save_vectors` or ``scipy.sparse.save_npz`` wrote, of a CSR matrix; bytes become the weights that they stand for.
 
     Raises:
         UserError: If it is no such file.
     """
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as found:
+            # Opened here: numpy leaves a file open that is cut off.
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
                 values, indices, offsets = (found[key] for key in ("data", "indices", "indptr"))
-                dim, step = int(found["shape"][1]), float(found["step"])
+                dim = int(found["shape"][1])
+                step = float(found["step"]) if "step" in found else 1.0
+                if (form := found["format"].item()) != b"csr":
+                    raise ValueError(f"its format is {form!r}, not b'csr'")
         else:
             with safe_open(path, "np") as found:
                 values, indices, offsets = (
                     found.get_tensor(key) for key in ("values", "indices", "offsets")
                 )
                 dim, step = int(found.metadata()["dim"]), float(found.metadata()["step"])
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except DAMAGE as error:
         cure = "Write it with embedtrain encode and a sparse model"
         raise UserError(path, f"holds no sparse vectors ({error})", cure=cure) from error
     weights = values.astype(np.float32) * np.float32(step)

@@ -94,8 +94,8 @@ def encode(
         UserError: If a line is not usable, with its number.
     """
     if output.suffix not in FILES:
-        cure = "Rename it"
-        raise UserError("--output", "must end in .npy", got=str(output), cure=cure)
+        problem = f"must end in {', '.join(FILES)}"
+        raise UserError("--output", problem, got=str(output), cure="Rename it")
     # Counting also checks every line before the work starts.
     total = sum(1 for _ in read_texts(texts, column))
     longer = lengthen_encoder(load_encoder(model, instruction=instruction), long_inputs)

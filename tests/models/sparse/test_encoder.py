@@ -21,7 +21,8 @@ class ThreeWords(MaskedLanguageModel):
 
     def __init__(self) -> None:
         torch.nn.Module.__init__(self)
-        self.tokenizer = type("Tokens", (), {"all_special_ids": [], "__len__": lambda _: 3})()
+        known = {"a": 0, "b": 1, "c": 2}
+        self.tokenizer = type("Tokens", (), {"all_special_ids": [], "get_vocab": lambda _: known})()
 
     def transform(self, states: torch.Tensor) -> torch.Tensor:
         return states
@@ -37,6 +38,16 @@ def test_the_head_gives_the_numbers_worked_by_hand(masked_model, activation, exp
     texts = Texts(torch.tensor([0, 1]), torch.tensor([2]))
     weights = head(torch.tensor([[1.0, 0.0], [0.0, 2.0]]), texts)
     torch.testing.assert_close(weights, torch.tensor([expected]), atol=1e-6, rtol=0)
+
+
+def test_a_row_that_no_token_names_gets_no_weight_wherever_it_stands(masked_model):
+    language = ThreeWords()
+    language.tokenizer.get_vocab = lambda: {"a": 0, "c": 2}
+    head = VocabularyHead(language, sparse_encoder(masked_model).contract)
+    weights = head(
+        torch.tensor([[-1.0, 3.0], [-2.0, -2.0]]), Texts(torch.tensor([0, 2]), torch.tensor([2]))
+    )
+    assert (weights > 0).tolist() == [[False, False, True]]
 
 
 def test_weights_are_the_damped_maxima_of_the_whole_models_logits(masked_model):
@@ -88,7 +99,7 @@ def test_static_queries_count_each_ordinary_token_once(masked_model):
     assert sorted(once.nonzero()[:, 0].tolist()) == sorted(ids)
     assert set(once[ids].tolist()) == {1.0}
     (unknown,) = weights_of(model, ["\N{SNOWMAN}"], "query")
-    assert not unknown.any()  # the unknown token is a special one
+    assert unknown.nonzero()[:, 0].tolist() == [model.tokenizer.unk_token_id]
 
 
 def test_weights_of_queries_below_zero_are_zero():

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,9 @@ from sparse_toys import TEXTS, save_masked_model, sparse_encoder, weights_of
 
 from embedtrain.errors import UserError
 from embedtrain.models.build import load_encoder, save_encoder
+from embedtrain.models.sparse.layout import STATIC_FOLDER
 from embedtrain.release.export import export
+from embedtrain.release.onnx import export_onnx
 
 PORTABLE = {
     "plain": {},
@@ -114,3 +117,19 @@ def test_a_masked_model_that_says_nothing_of_its_use_is_exported_as_a_sparse_one
     loaded = load_encoder(str(tmp_path / "model")).eval()
     plain = sparse_encoder(masked_model, query={"length": 64}, document={"length": 64})
     assert torch.equal(weights_of(loaded, TEXTS), weights_of(plain, TEXTS))
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_weights_of_queries_that_are_missing_are_no_ones(bert, tmp_path, own):
+    exact = save_masked_model(tmp_path / "exact", bert, exact=True)
+    folder, settings = tmp_path / "model", OWN["without" if own else "static"]
+    save_encoder(varied(exact, settings), folder)
+    static = folder if own else folder / STATIC_FOLDER
+    (static / ("query_weights.safetensors" if own else "model.safetensors")).unlink()
+    with pytest.raises(UserError, match="is missing the weights of its queries' tokens"):
+        load_encoder(str(folder))
+
+
+def test_no_graph_is_written_of_a_sparse_model(sparse_model):
+    with pytest.raises(UserError, match="is a sparse model, which has no graph"):
+        export_onnx(Path(sparse_model))

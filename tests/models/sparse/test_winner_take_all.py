@@ -7,6 +7,7 @@ from sparse_toys import TEXTS, sparse_encoder, weights_of
 
 from embedtrain.contract.sparse_contract import Winners
 from embedtrain.errors import UserError
+from embedtrain.models.build import save_encoder
 from embedtrain.models.sparse.winner_take_all import WinnerTakeAll
 from embedtrain.packed import Texts
 
@@ -65,3 +66,23 @@ def test_sizes_that_do_not_fit_are_refused(bert):
         sparse_encoder(bert, head="winner_take_all", winners={"layers": [2]})
     with pytest.raises(ValidationError, match="head: winner_take_all"):
         sparse_encoder(bert, winners={})
+
+
+def test_half_weights_are_computed_with_in_float32():
+    texts = Texts(torch.zeros(2, dtype=torch.int64), torch.tensor([2]))
+    found = head(winners=1).bfloat16()(STATES.bfloat16(), texts)
+    assert found.dtype == torch.float32
+    assert found[0].tolist() == [0.0, 5.0, 4.0, 0.0]
+
+
+def test_what_is_said_of_words_is_refused_or_left_behind(bert, masked_model, tmp_path):
+    for name, value in (("pooled_tokens", "without_first"), ("activation", "log1p_twice")):
+        with pytest.raises(ValidationError, match=f"has no words: drop {name}"):
+            sparse_encoder(bert, head="winner_take_all", **{name: value})
+    with pytest.raises(ValidationError, match="start_entries moves the bias"):
+        sparse_encoder(masked_model, start_entries=5, lora={})
+    static = sparse_encoder(masked_model, query_weights={}, activation="log1p_twice")
+    save_encoder(static, tmp_path / "static")
+    contract = sparse_encoder(str(tmp_path / "static"), head="winner_take_all").contract
+    assert not contract.static_queries
+    assert contract.activation == "log1p"

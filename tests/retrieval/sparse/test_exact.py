@@ -1,10 +1,13 @@
 """Inverted lists against a dense product."""
 
+import json
+
 import numpy as np
 import pytest
 from posting_toys import brute, random_sparse, sparse
 
 from embedtrain.errors import UserError
+from embedtrain.retrieval.index_folder import MANIFEST
 from embedtrain.retrieval.search import for_many_searches, search
 from embedtrain.retrieval.sparse.exact import ByteListSearch, InvertedIndex, InvertedSearch
 from embedtrain.sparse_vectors import SparseVectors
@@ -97,3 +100,15 @@ def test_what_cannot_be_searched_is_refused_in_one_line():
 
 def _one_entry():
     return np.array([3], np.int32), np.array([0, 1], np.int64)
+
+
+def test_a_manifest_that_does_not_fit_the_lists_is_refused(tmp_path):
+    InvertedIndex.of(sparse({1: 1.0}, {1: 2.0})).save(tmp_path / "index")
+    place = tmp_path / "index" / MANIFEST
+    content = json.loads(place.read_text())
+    for change, message in (({"num_documents": 1}, "more documents"), ({"step": 0}, "no step")):
+        place.write_text(json.dumps(content | change))
+        with pytest.raises(UserError, match=message):
+            InvertedIndex.load(tmp_path / "index")
+    place.write_text(json.dumps(content | {"step": 1}))
+    assert InvertedIndex.load(tmp_path / "index").lists.step == 1.0

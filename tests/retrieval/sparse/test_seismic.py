@@ -47,3 +47,12 @@ def test_without_the_package_the_extra_is_named(monkeypatch):
     monkeypatch.setattr(seismic.importlib, "import_module", missing)
     with pytest.raises(UserError, match=r"embedtrain\[seismic\]"):
         seismic.SeismicSearch().build(sparse({1: 1.0}))
+
+
+def test_documents_that_it_cannot_cluster_are_refused(monkeypatch):
+    pytest.importorskip("seismic")
+    with pytest.raises(UserError, match="without any entry"):
+        seismic.SeismicSearch().build(sparse({}, {}))
+    monkeypatch.setattr(seismic, "MOST_WORDS", 2)
+    with pytest.raises(UserError, match="more than the 2 words"):
+        seismic.SeismicSearch().build(sparse({1: 2.0, 5: 1.0}, {7: 3.0}))

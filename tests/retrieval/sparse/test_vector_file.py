@@ -50,8 +50,18 @@ def test_words_stand_beside(tmp_path):
     assert json.loads(place.read_text(encoding="utf-8")) == ["[PAD]", "##ä", 'q"']
 
 
+@pytest.mark.parametrize("content", [b"nothing of the kind", b"", b"PK\x03\x04 cut off"])
 @pytest.mark.parametrize("name", ["a.npz", "a.safetensors"])
-def test_another_file_is_refused(tmp_path, name):
-    (tmp_path / name).write_bytes(b"nothing of the kind")
+def test_another_file_is_refused(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match="holds no sparse vectors"):
         load_vectors(tmp_path / name)
+
+
+def test_scipys_own_file_is_read_if_its_rows_are_texts(tmp_path):
+    vectors = sparse({1: 2.0, 5: 1.0}, {}, {5: 3.0})
+    scipy.sparse.save_npz(tmp_path / "a.npz", vectors.matrix())
+    np.testing.assert_array_equal(load_vectors(tmp_path / "a.npz").dense(), vectors.dense())
+    scipy.sparse.save_npz(tmp_path / "b.npz", vectors.matrix().tocsc())
+    with pytest.raises(UserError, match="its format is b'csc'"):
+        load_vectors(tmp_path / "b.npz")

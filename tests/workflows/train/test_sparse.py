@@ -14,6 +14,7 @@ from embedtrain.errors import UserError
 from embedtrain.models.build import build_encoder, load_encoder
 from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.recipe.run_folder import load_trained
+from embedtrain.release.export import export
 from embedtrain.resources import resource
 from embedtrain.workflows import sparse_start
 from embedtrain.workflows.doctor import diagnose
@@ -105,6 +106,8 @@ def test_a_head_that_gives_every_word_weight_starts_with_as_many_as_are_asked_fo
     assert "start_entries" not in capsys.readouterr().err
     (row,) = rows_of(run)
     assert float(row["train/document_nnz"]) == pytest.approx(7, abs=2)
+    export(run.path, tmp_path / "again", sparse=True)  # of a run: its exported model
+    assert (tmp_path / "again" / "embedtrain.json").is_file()
 
 
 def test_a_price_that_follows_a_target_is_kept_in_the_checkpoint(make, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ from embedtrain.encoding.blocks import encode_share
 from embedtrain.models.build import load_dense
 
 
+@pytest.mark.prove  # as vectors of tokens do, in test_texts.py
 def test_blocks_from_a_gpu_do_not_keep_the_pinned_memory_they_came_in(bert, sentences, monkeypatch):
     shadow = pytest.importorskip("shadow")
     arrived, download = [], arrival.download

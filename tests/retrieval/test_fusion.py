@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import ranx
 from pydantic import ValidationError
 
 from embedtrain.errors import UserError
@@ -149,10 +148,13 @@ def test_what_does_not_go_together_is_refused():
         fuse([listed(FIRST), listed(FIRST, SECOND)], Fusion(), 3)
 
 
-# ranx compiles its ranks from uint64 to int64, of which numba warns once.
+# ranx compiles for half a minute (from uint64 to int64, of which numba warns once); the worked numbers guard the same.
+@pytest.mark.prove
 @pytest.mark.filterwarnings("ignore:.*unsafe cast from uint64 to int64")
 @pytest.mark.parametrize(("rule", "norm"), [("rrf", None), ("sum", "min-max"), ("sum", "max")])
 def test_fused_scores_are_those_of_ranx(rule, norm):
+    import ranx
+
     generator = np.random.default_rng(1)
     lists, runs = [], []
     for _ in range(2):

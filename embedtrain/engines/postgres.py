@@ -47,6 +47,10 @@ class PostgresEngine:
     def __init__(self, address: Address) -> None:
         self.place = address.place
         self._index = address.option("index", ("none", "hnsw"), "none")
+        self._name = address.options.get("table", TABLE)
+        if (size := len(self._name.encode())) > NAME_BYTES:
+            problem, cure = "names a table by too many bytes", f"Write at most {NAME_BYTES}"
+            raise UserError(self.place, problem, got=size, cure=cure)
         psycopg = load_client("psycopg", "psycopg", "pgvector", address.scheme)
         self._sql = load_client("psycopg.sql", "psycopg", "pgvector", address.scheme)
         own = {
@@ -60,7 +64,6 @@ class PostgresEngine:
             lambda: psycopg.connect(url, autocommit=True, connect_timeout=10),
             self._failures,
         )
-        self._name = address.options.get("table", TABLE)
         self._table = self._sql.Identifier(self._name)
         self._types: dict[str, str] = {}
         self._dims: dict[str, int] = {}

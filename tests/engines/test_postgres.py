@@ -59,6 +59,8 @@ def test_two_columns_of_a_long_table_have_an_index_each(postgres):
     with open_engine(f"{postgres}&table={table}&index=hnsw") as engine:
         engine.settle(Layout(fields=fields, **FINISHED))
         assert not any(map(engine.is_exact, fields))
+    with pytest.raises(UserError, match="by too many bytes; got 64"):
+        open_engine(f"{postgres}&table={'t' * 64}").__enter__()
     names = {index_name(table, one.name) for one in fields}
     assert {len(one) for one in names} == {NAME_BYTES}
     assert len(names) == 2

@@ -146,8 +146,8 @@ def _query_weights(
     """Return the weights of a query's tokens, those of the folder where it has some."""
     weights = QueryWeights(len(language.weight), _weightless(language.tokenizer))
     wish, stored = config.query_weights or QueryWeightsConfig(), layout.query_weights
-    if not wish.trained:
-        weights.freeze()
+    if not wish.trained or (stored is not None and config.query_weights is None):
+        weights.freeze()  # they may have been frozen where the folder comes from, which it does not say
     weights.learning_rate = wish.learning_rate
     if stored is None:
         return weights

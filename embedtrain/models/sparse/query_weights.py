@@ -18,7 +18,8 @@ class QueryWeightsConfig(Section):
 
     start: Literal["ones", "idf"] = "ones"
     """``ones`` (SPLADE-doc), or the rarity of each token among the training documents,
-    log(1 + (N - df + 0.5) / (df + 0.5)). A folder that has weights keeps its own."""
+    log(1 + (N - df + 0.5) / (df + 0.5)). A folder that has weights keeps its own, and they are trained only
+    where the recipe has this section."""
     trained: bool = True
     """Train them; else they stay as they start."""
     learning_rate: PositiveFloat | None = 1.0e-3

@@ -130,6 +130,17 @@ def test_weights_of_queries_that_are_missing_are_no_ones(bert, tmp_path, own):
         load_encoder(str(folder))
 
 
+def test_weights_of_a_folder_are_trained_where_the_recipe_says_so(bert, tmp_path):
+    exact = save_masked_model(tmp_path / "exact", bert, exact=True)
+    folder = tmp_path / "model"
+    save_encoder(varied(exact, OWN["static"]), folder)
+    kept = sparse_encoder(str(folder)).query_weights
+    trained = sparse_encoder(str(folder), query_weights={}).query_weights
+    assert not list(kept.parameters())
+    assert len(list(trained.parameters())) == 1
+    assert torch.equal(kept.weight, trained.weight)
+
+
 def test_no_graph_is_written_of_a_sparse_model(sparse_model):
     with pytest.raises(UserError, match="is a sparse model, which has no graph"):
         export_onnx(Path(sparse_model))

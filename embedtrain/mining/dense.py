@@ -10,10 +10,11 @@ import faiss
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 
 from embedtrain.encoding.shards import Shard, wait_for
 from embedtrain.errors import UserError
+from embedtrain.mining.indexed import ModelSearch
 from embedtrain.mining.search import SPARE, CandidateSource, best_first, pair_products
 from embedtrain.progress import console
 from embedtrain.retrieval.dense.exact import search_exact
@@ -26,21 +27,16 @@ from embedtrain.retrieval.dense.faiss_index import (
     search_index,
     set_parameters,
 )
-from embedtrain.section import Section
 
 MOST_DOUBLINGS = 12
 TUNED = {"IVF": "nprobe", "HNSW": "efSearch"}
 """The search parameter that trades time for recall, by a part of the factory string."""
 
 
-class DenseSearch(Section):
+class DenseSearch(ModelSearch):
     """Candidates nearest to the query under a dense model."""
 
     kind: Literal["dense"] = "dense"
-    model: str | None = None
-    """Model folder or Hub id; null is the teacher, the model given to the command."""
-    quota: PositiveFloat = 1.0
-    """Share of the candidates, relative to the other sources'."""
     index: str | None = None
     """A faiss factory string such as ``IVF1024,Flat``; null searches exactly."""
     min_recall: float = Field(default=0.95, ge=0, le=1)

@@ -6,9 +6,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat
 
-from embedtrain.errors import UserError
+from embedtrain.mining.indexed import ModelSearch, open_index
 from embedtrain.mining.search import SPARE, CandidateSource, best_first
 from embedtrain.ops.similarity import all_scores
 from embedtrain.progress import console
@@ -17,22 +16,15 @@ from embedtrain.retrieval.late_interaction.indexes import (
     LateInteractionSearch,
     build_late_interaction_index,
 )
-from embedtrain.section import Section
 from embedtrain.types import TokenEmbeddings, TokenVectors
 
 
-class TokensSearch(Section):
+class TokensSearch(ModelSearch):
     """Candidates nearest to the query under a late-interaction model."""
 
     kind: Literal["late_interaction"] = "late_interaction"
-    model: str | None = None
-    """Model folder or Hub id; null is the teacher, the model given to the command."""
-    quota: PositiveFloat = 1.0
-    """Share of the candidates, relative to the other sources'."""
     index: LateInteractionSearch = ExactSearch()
     """``{name: exact}``, or another kind of index."""
-    min_recall: float = Field(default=0.95, ge=0, le=1)
-    """Of the exact results at ``depth``; an index that finds less is refused."""
 
 
 @dataclass(frozen=True)
@@ -80,24 +72,14 @@ def open_late_interaction(
         device=encoded.device,
     )
     console.print(str(measured))
-    if measured.recall < config.min_recall:
-        raise UserError(
-            "index",
-            f"finds only {measured.recall:.3f} of the exact results, less than min_recall",
-            got=measured.kind,
-            cure="Give it more effort, search exactly, or lower min_recall",
-        )
 
-    def search(rows: NDArray[np.int64], depth: int) -> NDArray[np.int64]:
-        found = index.search(encoded.queries.select(rows), depth + SPARE).indices
-        return best_first(found, encoded.score(rows, found), depth)
+    def find(rows: NDArray[np.int64], depth: int) -> NDArray[np.int64]:
+        return index.search(encoded.queries.select(rows), depth).indices
 
-    report |= {
-        "index": config.index.model_dump_json(),
-        "recall": round(measured.recall, 6),
-        "recall_depth": measured.num_results,
-    }
-    return CandidateSource(name, config.quota, search, report)
+    report |= {"index": config.index.model_dump_json(), "recall_depth": measured.num_results}
+    return open_index(
+        config, name, encoded, find, report, kind=measured.kind, recall=measured.recall
+    )
 
 
 def _double(vectors: TokenEmbeddings) -> TokenEmbeddings:

@@ -7,33 +7,25 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float64, Int64
 from numpy.typing import NDArray
-from pydantic import Field, PositiveFloat
 
-from embedtrain.errors import UserError
+from embedtrain.mining.indexed import ModelSearch, open_index
 from embedtrain.mining.search import SPARE, CandidateSource, best_first
 from embedtrain.progress import console
 from embedtrain.retrieval.dense.faiss_index import sample_rows
 from embedtrain.retrieval.indexes import SparseSearch, build, recall_of
 from embedtrain.retrieval.sparse.exact import InvertedIndex, InvertedSearch
-from embedtrain.section import Section
 from embedtrain.sparse_vectors import SparseVectors
 
 SAMPLED = 200
 """Queries on which the recall of an index is measured, at most."""
 
 
-class WordsSearch(Section):
+class WordsSearch(ModelSearch):
     """Candidates that share the weightiest words with the query under a sparse model."""
 
     kind: Literal["sparse"] = "sparse"
-    model: str | None = None
-    """Model folder or Hub id; null is the teacher, the model given to the command."""
-    quota: PositiveFloat = 1.0
-    """Share of the candidates, relative to the other sources'."""
     index: SparseSearch = InvertedSearch()
     """``{name: exact}``, or another kind of index."""
-    min_recall: float = Field(default=0.95, ge=0, le=1)
-    """Of the exact results at ``depth``; an index that finds less is refused."""
 
 
 @dataclass(frozen=True)
@@ -79,21 +71,9 @@ def open_sparse(
     sample = encoded.queries.select(sample_rows(len(encoded.queries), SAMPLED, seed))
     recall = recall_of(index, sample, encoded.documents, (deepest,))[deepest]
     console.print(f"{config.index.name}: recall@{deepest} {recall:.4f} of the exact search")
-    if recall < config.min_recall:
-        raise UserError(
-            "index",
-            f"finds only {recall:.3f} of the exact results, less than min_recall",
-            got=config.index.name,
-            cure="Give it more effort, search exactly, or lower min_recall",
-        )
 
-    def search(rows: NDArray[np.int64], depth: int) -> NDArray[np.int64]:
-        found = index.search(encoded.queries.select(rows), depth + SPARE).indices
-        return best_first(found, encoded.score(rows, found), depth)
+    def find(rows: NDArray[np.int64], depth: int) -> NDArray[np.int64]:
+        return index.search(encoded.queries.select(rows), depth).indices
 
-    report |= {
-        "index": config.index.model_dump_json(),
-        "recall": round(recall, 6),
-        "recall_depth": deepest,
-    }
-    return CandidateSource(name, config.quota, search, report)
+    report |= {"index": config.index.model_dump_json(), "recall_depth": deepest}
+    return open_index(config, name, encoded, find, report, kind=config.index.name, recall=recall)

@@ -7,7 +7,7 @@ from pydantic import PositiveFloat
 from torch import Tensor
 
 from embedtrain.objectives.base import Objective
-from embedtrain.ops.groups import score_groups, teacher_groups
+from embedtrain.ops.groups import score_groups, wanted_order
 from embedtrain.types import ObjectiveOutput, RetrievalOutputs
 
 
@@ -38,10 +38,7 @@ class ADRMSE(Objective):
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         groups = score_groups(outputs)
         temperature = self.temperature if outputs.temperature is None else outputs.temperature
-        if outputs.relevance.teacher_scores is None:
-            teacher = groups.positives.to(groups.scores.dtype)
-        else:
-            teacher = teacher_groups(outputs, groups)
+        teacher = wanted_order(outputs, groups)
         itself = torch.eye(groups.mask.shape[1], dtype=torch.bool, device=groups.mask.device)
         others = (groups.mask[:, :, None] & groups.mask[:, None] & ~itself).to(groups.scores.dtype)
         logits = groups.scores / temperature

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from embedtrain.objectives.base import Objective
 from embedtrain.ops.exponentials import only_where
-from embedtrain.ops.groups import Groups, score_groups, teacher_groups
+from embedtrain.ops.groups import Groups, score_groups, wanted_order
 from embedtrain.types import ObjectiveOutput, RetrievalOutputs
 
 
@@ -44,10 +44,7 @@ class ListMLE(Objective):
         groups = score_groups(outputs)
         temperature = self.temperature if outputs.temperature is None else outputs.temperature
         logits = groups.scores / temperature
-        if outputs.relevance.teacher_scores is None:
-            order = groups.positives.to(logits.dtype)
-        else:
-            order = teacher_groups(outputs, groups)
+        order = wanted_order(outputs, groups)
         both = groups.mask[:, :, None] & groups.mask[:, None]
         below = (order[:, :, None] > order[:, None]) & both
         itself = torch.eye(below.shape[1], dtype=torch.bool, device=below.device)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from embedtrain.objectives.base import Objective
 from embedtrain.ops.exponentials import only_where
-from embedtrain.ops.groups import Groups, score_groups, teacher_groups
+from embedtrain.ops.groups import Groups, score_groups, wanted_order
 from embedtrain.types import ObjectiveOutput, RetrievalOutputs
 
 LAMBDA_SHARES = {"lambda_rank": (0.0, 1.0), "ndcg_loss2": (1.0, 0.0), "ndcg_loss2pp": (10.0, 1.0)}
@@ -54,10 +54,7 @@ class RankNet(Objective):
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         groups = score_groups(outputs)
         temperature = self.temperature if outputs.temperature is None else outputs.temperature
-        if outputs.relevance.teacher_scores is None:
-            teacher = groups.positives.to(groups.scores.dtype)
-        else:
-            teacher = teacher_groups(outputs, groups)
+        teacher = wanted_order(outputs, groups)
         both = groups.mask[:, :, None] & groups.mask[:, None]
         preferred = (teacher[:, :, None] > teacher[:, None]) & both
         weights = preferred.to(groups.scores.dtype)

@@ -116,6 +116,13 @@ def teacher_groups(outputs: RetrievalOutputs, groups: Groups) -> GroupScores:
     return laid_out.masked_fill(~groups.mask, 0.0)
 
 
+def wanted_order(outputs: RetrievalOutputs, groups: Groups) -> GroupScores:
+    """Return what the groups' documents are to be ordered by: the rows' scores, or positives before negatives."""
+    if outputs.relevance.teacher_scores is None:
+        return groups.positives.to(groups.scores.dtype)
+    return teacher_groups(outputs, groups)
+
+
 def masked_log_softmax(logits: GroupScores, mask: GroupMask) -> GroupScores:
     """Return log-probabilities over the places of ``mask``; 0 elsewhere, with no gradient there."""
     return only_where(logits, mask).log_softmax(1).masked_fill(~mask, 0.0)

@@ -1,9 +1,12 @@
 """Tiny masked-language models, sparse encoders around them, and what they should give."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from forks import fork
 
 if TYPE_CHECKING:
     from embedtrain.models.sparse.code_head import CodeHead
@@ -61,3 +64,34 @@ def code_head(dictionary: torch.Tensor, kept: int) -> "CodeHead":
     head = CodeHead(width, Code(entries=entries, kept=kept), "mean", None, normalized=False)
     head.dictionary.data = dictionary.detach().clone()
     return head
+
+
+def check_sentence_transformers(models: Mapping[str, "SparseEncoder"], folder: Path) -> None:
+    """Both libraries give the same numbers, from the folders that either writes."""
+    from embedtrain.models.build import load_encoder, save_encoder
+
+    for name, model in models.items():
+        save_encoder(model, folder / name)
+
+    def read() -> None:
+        from sentence_transformers import SparseEncoder
+
+        out = {}
+        for name in models:
+            model = SparseEncoder(str(folder / name), device="cpu")
+            both = model.encode_query(TEXTS), model.encode_document(TEXTS)
+            for side, found in zip(("query", "document"), both, strict=True):
+                out[name + side] = found.to_dense().numpy()
+            model.save_pretrained(str(folder / f"{name}-native"))
+        np.savez(folder / "out.npz", **out)
+
+    done = fork(read)
+    assert done.returncode == 0, done.stderr
+    with np.load(folder / "out.npz") as theirs:
+        for name, model in models.items():
+            native = load_encoder(str(folder / f"{name}-native")).eval()
+            for side in ("query", "document"):
+                found = torch.from_numpy(theirs[name + side])
+                for one in (model, native):
+                    ours = weights_of(one, TEXTS, side)
+                    torch.testing.assert_close(ours, found, atol=1e-6, rtol=1e-6)

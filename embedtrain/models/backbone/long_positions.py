@@ -25,14 +25,14 @@ AnyContractT = TypeVar("AnyContractT", bound=ModelContract)
 def lengthen(
     backbone: Any,  # noqa: ANN401 - transformers is untyped
     contract: AnyContractT,
-    wish: LongInputs,
+    wish: LongInputs | None,
     place: str,
     *,
     length: int | None = None,
 ) -> AnyContractT:
     """Let a backbone take texts of ``wish.length`` tokens; return the contract that says so.
 
-    Changes the backbone where the wish is one of weights or config.
+    Changes the backbone where the wish is one of weights or config; without a wish, nothing.
 
     Args:
         backbone: A model of transformers.
@@ -44,6 +44,8 @@ def lengthen(
     Raises:
         UserError: If this backbone cannot be lengthened so, or was already.
     """
+    if wish is None:
+        return contract
     if contract.long_inputs is not None:
         raise UserError(
             place,

@@ -29,14 +29,13 @@ def resolve_contract(config: DenseConfig, layout: Layout, backbone: Backbone) ->
     }
     chosen = {key: value for key, value in recipe.items() if value is not None}
     contract = Contract.model_validate(stated.model_dump() | chosen)
-    if config.long_inputs is not None:
-        contract = lengthen(
-            backbone.model,
-            contract,
-            config.long_inputs,
-            "model.long_inputs",
-            length=config.document.length,
-        )
+    contract = lengthen(
+        backbone.model,
+        contract,
+        config.long_inputs,
+        "model.long_inputs",
+        length=config.document.length,
+    )
     separator = backbone.tokenizer.sep_token or ""
     own = {
         name: TaskPrompts(

@@ -123,8 +123,6 @@ def resolve_late_contract(
         if key not in chosen:
             settings[key] = min(settings[key], limit)
     contract = LateInteractionContract.model_validate(settings)
-    if config.long_inputs is None:
-        return contract
     return lengthen(
         backbone.model,
         contract,

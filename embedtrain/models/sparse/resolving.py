@@ -47,8 +47,6 @@ def resolve_sparse_contract(
     defaults = lengths | {"pooled_tokens": "without_special" if causal and is_new else "all"}
     unused = {"unused_entries": max(0, rows - len(backbone.tokenizer))}
     contract = SparseContract.model_validate(defaults | said | chosen | unused)
-    if config.long_inputs is None:
-        return contract
     return lengthen(
         backbone.model,
         contract,

@@ -4,11 +4,15 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from forks import fork
-from sparse_toys import TEXTS, save_masked_model, sparse_encoder, weights_of
+from sparse_toys import (
+    TEXTS,
+    check_sentence_transformers,
+    save_masked_model,
+    sparse_encoder,
+    weights_of,
+)
 
 from embedtrain.errors import UserError
 from embedtrain.models.build import load_encoder, save_encoder
@@ -53,36 +57,12 @@ def test_a_saved_model_gives_the_same_weights(masked_model, tmp_path, settings):
 def test_sentence_transformers_gives_the_same_weights_and_its_folders_are_read(
     bert, masked_model, tmp_path
 ):
-    sentence_transformers = pytest.importorskip("sentence_transformers")
+    pytest.importorskip("sentence_transformers")
     models = {name: varied(masked_model, settings) for name, settings in PORTABLE.items()}
     exact = save_masked_model(tmp_path / "exact", bert, exact=True)
     models["static"] = varied(exact, OWN["static"])
     models["static doc"] = varied(exact, {"query_weights": {}, "special_entries": "drop"})
-    for name, model in models.items():
-        save_encoder(model, tmp_path / name)
-
-    def read() -> None:
-        out = {}
-        for name in models:
-            model = sentence_transformers.SparseEncoder(str(tmp_path / name), device="cpu")
-            both = model.encode_query(TEXTS), model.encode_document(TEXTS)
-            for side, found in zip(("query", "document"), both, strict=True):
-                out[name + side] = found.to_dense().numpy()
-            model.save_pretrained(str(tmp_path / f"{name}-native"))
-        np.savez(tmp_path / "out.npz", **out)
-
-    done = fork(read)
-    assert done.returncode == 0, done.stderr
-    with np.load(tmp_path / "out.npz") as theirs:
-        for name, model in models.items():
-            native = load_encoder(str(tmp_path / f"{name}-native")).eval()
-            for side in ("query", "document"):
-                ours = weights_of(model, TEXTS, side)
-                found = torch.from_numpy(theirs[name + side])
-                torch.testing.assert_close(found, ours, atol=1e-6, rtol=1e-6)
-                torch.testing.assert_close(
-                    weights_of(native, TEXTS, side), found, atol=1e-6, rtol=1e-6
-                )
+    check_sentence_transformers(models, tmp_path)
 
 
 def test_a_model_that_others_cannot_express_hides_its_backbone_from_them(masked_model, tmp_path):

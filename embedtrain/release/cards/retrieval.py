@@ -60,7 +60,7 @@ queries = model.encode_query([$query])
 documents = model.encode_document(["your document"])"""
 WITH_SPARSE_ENCODER = """from sentence_transformers import SparseEncoder
 
-model = SparseEncoder("path/to/this/folder")
+model = SparseEncoder("path/to/this/folder"$kept)
 queries = model.encode_query([$query])
 documents = model.encode_document(["your document"])
 print(model.decode(queries))
@@ -96,7 +96,7 @@ def render_card(run: RunFolder, recipe: Recipe, contract: ModelContract) -> str:
         backbone=inline(HUB_NAMES.get(recipe.model.backbone, recipe.model.backbone)),
         pooling=_pooling(recipe.model, contract),
         similarity=contract.similarity,
-        use=_use(form, _query(run, recipe)),
+        use=_use(form, _query(run, recipe), contract),
         query_prompt=inline(json.dumps(recipe.model.query.prompt)),
         query_length=recipe.model.query.length,
         document_prompt=inline(json.dumps(recipe.model.document.prompt)),
@@ -171,10 +171,15 @@ def _query(run: RunFolder, recipe: Recipe) -> str:
     return json.dumps(shown, ensure_ascii=False)
 
 
-def _use(form: str, query: str) -> str:
+def _use(form: str, query: str, contract: ModelContract) -> str:
     """Show how each library that can loads the folder and encodes ``query``."""
+    top_k = contract.query_top_k if isinstance(contract, SparseContract) else None
+    # Version 6 reads it in the folder, version 5 does not.
+    kept = "" if top_k is None else f", max_active_dims={top_k}"
     blocks = USE.get(form, {}) | {"embedtrain": WITH_EMBEDTRAIN}
-    filled = {name: text.replace("$query", query) for name, text in blocks.items()}
+    filled = {
+        name: text.replace("$kept", kept).replace("$query", query) for name, text in blocks.items()
+    }
     shown = "\n\n".join(f"With {name}:\n\n```python\n{text}\n```" for name, text in filled.items())
     return shown if form in USE else f"{shown}\n\n{ONLY_HERE}"
 

@@ -1,0 +1,39 @@
+"""A document of a corpus, and a chunk of one: what queries are written for, and what is searched."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Document:
+    """A file, a page or a row of a corpus.
+
+    ``id`` is the path inside the folder with forward slashes, or the row's own id: the same on every machine.
+    """
+
+    id: str
+    title: str
+    text: str
+    """Without markup; newlines are ``\\n``, characters NFC."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A part of a document that is encoded as one text.
+
+    ``id`` is the document's, with ``#`` and the chunk's number where a document has several.
+    """
+
+    id: str
+    document: str
+    """Id of the document."""
+    title: str
+    """Title of the document; empty if it has none."""
+    heading: str
+    """Headings that it stands under, outermost first, joined by " > "; empty if there are none."""
+    text: str
+    """Without title and headings."""
+    start: int
+    end: int
+    """Where it stands in the document's text, in characters."""

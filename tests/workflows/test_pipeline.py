@@ -10,7 +10,7 @@ from forks import embedtrain, signal_on_call
 from embedtrain.errors import UserError
 from embedtrain.resources import resource
 from embedtrain.training.module import RetrievalModule
-from embedtrain.workflows import pipeline as module
+from embedtrain.workflows import stages as module
 from embedtrain.workflows.pipeline import load_pipeline, resume_pipeline, run_pipeline
 
 SMOKE = resource("recipes") / "smoke/mine_then_train.yaml"

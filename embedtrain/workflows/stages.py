@@ -1,0 +1,163 @@
+"""The kinds of stages a pipeline may have: what stands in the file, and what runs.
+
+A new kind is a section, a function, a key of :class:`Stage` and an entry of :data:`KINDS`.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field, model_validator
+
+from embedtrain.data.examples import SourceConfig
+from embedtrain.data.pretraining.corpus import CorpusConfig
+from embedtrain.encoding.language.settings import LanguageSettings
+from embedtrain.encoding.pair_work import ScorerKind
+from embedtrain.mining.settings import MiningConfig
+from embedtrain.precision import Precision
+from embedtrain.recipe.retrieval import load_recipe
+from embedtrain.section import Count, Section
+from embedtrain.workflows.evaluate.fused import evaluate_fused
+from embedtrain.workflows.evaluate.stage import EvaluateStage
+from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks
+from embedtrain.workflows.evaluate.two_stage import Reranking, evaluate_two_stages
+from embedtrain.workflows.mine import mine
+from embedtrain.workflows.rotate import rotate
+from embedtrain.workflows.score import score
+from embedtrain.workflows.tokenizer import TokenizerKind, train_tokenizer
+from embedtrain.workflows.train import resume, train
+
+RECIPES = "recipes"
+"""Folder of the output that holds the recipe of every stage that trains."""
+
+
+class MineStage(Section):
+    """As ``embedtrain mine``; leaves ``train.jsonl`` behind."""
+
+    model: str
+    """The teacher: ``stage:NAME/model``, a folder or a Hub id."""
+    data: str
+    """A BEIR folder, ``python_docs``, or a file of training rows."""
+    split: str = "train"
+    settings: MiningConfig = MiningConfig()
+    """As the ``key=value`` words of the command."""
+
+
+class ScoreStage(Section):
+    """As ``embedtrain score``; leaves ``scored.jsonl`` behind."""
+
+    teacher: str
+    """A cross-encoder, an encoder or a language model: a folder or a Hub id."""
+    data: str
+    """Training rows, such as ``stage:NAME/train.jsonl``."""
+    kind: ScorerKind | None = None
+    batch_size: Count = 32
+    precision: Precision = "auto"
+    """What the teacher computes in: fp32, bf16 or fp16; auto is bf16 on a GPU that has it, fp32 on a CPU."""
+    language: LanguageSettings = LanguageSettings()
+    """How a language model is asked."""
+
+
+class RotateStage(Section):
+    """As ``embedtrain rotate``; its folder is the model: ``stage:NAME``."""
+
+    model: str
+    """``stage:NAME/model``, a folder or a Hub id."""
+    data: str
+    """Training rows, as ``data.sources`` reads them."""
+    split: str = "train"
+    limit: Count | None = None
+
+
+class TokenizerStage(Section):
+    """As ``embedtrain tokenizer``; its folder is the tokenizer: ``stage:NAME``."""
+
+    sources: tuple[CorpusConfig, ...] = Field(min_length=1)
+    kind: TokenizerKind = "bpe"
+    vocabulary_size: Count = 30_000
+    lowercase: bool = True
+
+
+def _run_tokenizer(work: TokenizerStage, folder: Path, _: Path) -> None:
+    train_tokenizer(work.sources, folder, **work.model_dump(exclude={"sources"}))
+
+
+def _run_train(_: dict[str, Any], folder: Path, output: Path) -> None:
+    """Begin a run, or go on with it; its recipe was written before the first stage ran."""
+    if (folder / "recipe.yaml").is_file():
+        resume(folder)
+    else:
+        train(load_recipe(output / RECIPES / f"{folder.name}.yaml"), folder)
+
+
+def _run_rotate(work: RotateStage, folder: Path, _: Path) -> None:
+    rotate(work.model, work.data, folder, split=work.split, limit=work.limit)
+
+
+def _run_mine(work: MineStage, folder: Path, _: Path) -> None:
+    mine(work.model, work.data, folder, work.settings, split=work.split)
+
+
+def _run_score(work: ScoreStage, folder: Path, _: Path) -> None:
+    how = work.model_dump(include={"kind", "batch_size", "precision"})
+    how["language"] = work.language
+    score(work.teacher, SourceConfig(path=work.data), folder / "scored.jsonl", **how)
+
+
+def _run_evaluate(work: EvaluateStage, folder: Path, _: Path) -> None:
+    baseline = None if work.baseline is None else Path(work.baseline)
+    wish = Wish([work.path], work.split, "retrieval", baseline=baseline, precision=work.precision)
+    place = folder / "scores.json"
+    fusing = work.fusing()
+    if work.rerank is not None:
+        second = Reranking(work.rerank, top=work.top)
+        evaluate_two_stages(work.model, wish, second, place, fusing)
+    elif work.fused_with:
+        evaluate_fused(work.model, wish, fusing, place)
+    else:
+        evaluate_tasks(work.model, wish, place)
+
+
+class Kind(NamedTuple):
+    """How a kind of stage runs."""
+
+    run: Callable[[Any, Path, Path], None]
+    """Called with what stands in the file (references are paths by then), the stage's folder and the pipeline's."""
+    leaves: str | None
+    """What it writes last, inside its folder: where that is there, the stage is done. Null: ``run`` sees for itself."""
+
+
+KINDS = {
+    "tokenizer": Kind(_run_tokenizer, "."),
+    "train": Kind(_run_train, "model"),
+    "rotate": Kind(_run_rotate, "."),
+    "mine": Kind(_run_mine, None),
+    "score": Kind(_run_score, "scored.jsonl"),
+    "evaluate": Kind(_run_evaluate, "scores.json"),
+}
+
+
+class Stage(Section):
+    """One step of the work: its name and one of the other keys, which says what it does."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+    """Its folder inside the output, and what ``stage:NAME/...`` of later stages means."""
+    tokenizer: TokenizerStage | None = None
+    train: dict[str, Any] | None = None
+    """A whole recipe without its description; one of pre-training as well."""
+    rotate: RotateStage | None = None
+    mine: MineStage | None = None
+    score: ScoreStage | None = None
+    evaluate: EvaluateStage | None = None
+
+    @model_validator(mode="after")
+    def _does_one_thing(self) -> "Stage":
+        if sum(getattr(self, kind) is not None for kind in KINDS) != 1:
+            *most, last = KINDS
+            raise ValueError(f"give exactly one of {', '.join(most)} and {last}")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """The one that is given."""
+        return next(kind for kind in KINDS if getattr(self, kind) is not None)

@@ -5,6 +5,27 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
+class Heading:
+    """A line of a document that names what follows."""
+
+    level: int
+    """1 is the outermost."""
+    text: str
+    start: int
+    end: int
+    """Where the line stands in the document's text, in characters."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """Words of a document that lead to another one of the same folder."""
+
+    text: str
+    target: str
+    """Id of the other document, which need not exist."""
+
+
+@dataclass(frozen=True)
 class Document:
     """A file, a page or a row of a corpus.
 
@@ -16,6 +37,11 @@ class Document:
     text: str
     """Without markup; newlines are ``\\n``, characters NFC."""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    headings: tuple[Heading, ...] = ()
+    """In the order of the text, whose lines they are."""
+    whole: tuple[tuple[int, int], ...] = ()
+    """Where blocks begin and end that blank lines do not divide, such as code."""
+    links: tuple[Link, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -33,7 +59,7 @@ class Chunk:
     heading: str
     """Headings that it stands under, outermost first, joined by " > "; empty if there are none."""
     text: str
-    """Without title and headings."""
+    """Without title and the headings that it stands under."""
     start: int
     end: int
     """Where it stands in the document's text, in characters."""

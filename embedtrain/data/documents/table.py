@@ -1,0 +1,48 @@
+"""Documents that are rows: BEIR corpora, JSON Lines, CSV and Parquet files."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from embedtrain.data.documents.blocks import normalise
+from embedtrain.data.documents.document import Document
+from embedtrain.data.readers.rows import Row, text_column
+from embedtrain.data.readers.tabular import ROW_READERS
+from embedtrain.errors import UserError
+
+TEXT_NAMES = ("text", "content", "document", "passage", "body")
+ID_NAMES = ("_id", "id", "document_id", "doc_id")
+FORMATS = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+}
+
+
+def read_rows(name: str, path: Path) -> Iterator[Document]:
+    """Yield the documents of a file of rows; ``name`` is its path inside the corpus.
+
+    A row without an id of its own has the file's name and its number.
+
+    Raises:
+        UserError: If a row has no column of text, or the file cannot be read.
+    """
+    ending = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    for number, (place, row) in enumerate(ROW_READERS[FORMATS[ending.lower()]](path), 1):
+        cure = f"Call the column of the text one of {', '.join(TEXT_NAMES)}"
+        column = text_column(row, None, TEXT_NAMES, place, cure)
+        own = next((row[key] for key in ID_NAMES if row.get(key) not in (None, "")), None)
+        title = _text(row, "title", place)
+        yield Document(
+            id=f"{name}:{number}" if own is None else str(own),
+            title=" ".join(normalise(title).split()),
+            text=normalise(_text(row, column, place)),
+        )
+
+
+def _text(row: Row, column: str, place: str) -> str:
+    value = row.get(column)
+    if value is not None and not isinstance(value, str):
+        raise UserError(f"{place} {column}", "must be a text", got=value, cure="Mend the row")
+    return value or ""

@@ -42,7 +42,7 @@ class Page:
 
 
 def normalise(text: str) -> str:
-    """Return text with newlines ``\\n``, NFC, without control characters, blanks at line ends and long gaps."""
+    r"""Return text with newlines ``\n``, NFC, without control characters, blanks at line ends and long gaps."""
     text = UNPRINTED.sub("", ENDS_OF_LINES.sub("\n", text))
     text = unicodedata.normalize("NFC", TRAILING.sub("", text))
     return BLANK_LINES.sub("\n\n", text).strip("\n").rstrip()

@@ -100,7 +100,7 @@ class Reader:
             pdf = read_pdf(name, path)
         except UserError:
             raise
-        except Exception as error:  # noqa: BLE001 - pypdf raises of every kind at damaged files
+        except Exception as error:  # pypdf raises of every kind at damaged files
             console.print(f"{path} cannot be read as PDF and is left out: {error}")
             self.skipped["unreadable"] += 1
             return False

@@ -9,14 +9,58 @@ from embedtrain.data.documents.document import Link
 from embedtrain.data.documents.markdown import linked_file
 
 DROPPED = frozenset(
-    "script style nav header footer aside form noscript template svg select button iframe".split()
+    [
+        "script",
+        "style",
+        "nav",
+        "header",
+        "footer",
+        "aside",
+        "form",
+        "noscript",
+        "template",
+        "svg",
+        "select",
+        "button",
+        "iframe",
+    ]
 )
 LINES = frozenset(
-    "address article blockquote br caption dd details div dl dt fieldset figcaption figure hr li main ol p "
-    "section summary table tbody td th thead tr ul body".split()
+    [
+        "address",
+        "article",
+        "blockquote",
+        "br",
+        "caption",
+        "dd",
+        "details",
+        "div",
+        "dl",
+        "dt",
+        "fieldset",
+        "figcaption",
+        "figure",
+        "hr",
+        "li",
+        "main",
+        "ol",
+        "p",
+        "section",
+        "summary",
+        "table",
+        "tbody",
+        "td",
+        "th",
+        "thead",
+        "tr",
+        "ul",
+        "body",
+    ]
 )
 """Tags that end a line."""
-PARAGRAPHS = frozenset("article blockquote dl div main ol p section table ul".split())
+PARAGRAPHS = frozenset(
+    ["article", "blockquote", "dl", "div", "main", "ol", "p", "section", "table", "ul"]
+)
 """Tags that end a paragraph."""
 CONTENT = frozenset(("article", "main"))
 """A header inside of these is the text's own, and no menu."""

@@ -9,7 +9,9 @@ from embedtrain.data.documents.document import Chunk, Document
 CountTokens = Callable[[str], int]
 
 PARAGRAPH = re.compile(r"\n[ \t]*\n\s*")
-SENTENCE = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+(?=[^\s\W_a-z])|(?<=[。！？])|\n")
+SENTENCE = re.compile(
+    r"(?<=[.!?\u2026])[\"'\u201d\u2019)\]]*\s+(?=[^\s\W_a-z])|(?<=[\u3002\uff01\uff1f])|\n"
+)
 SURELY_LONGER = 64
 """A text of so many characters a token is not counted: it is too long."""
 SMALL_SECTION = 4

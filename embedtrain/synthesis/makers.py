@@ -1,0 +1,232 @@
+"""Queries by rules, without a model: titles, headings, questions, first sentences, crops, key phrases, links.
+
+A rule takes the words of the query out of the text that should answer it: else training would only learn to compare
+strings. Source of the crops: Izacard et al. (2021), https://arxiv.org/abs/2112.09118; of the first sentences: Lee et
+al. (2019), https://arxiv.org/abs/1906.00300.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from embedtrain.data.documents.document import Chunk, Document
+from embedtrain.data.near_duplicates import WORD
+from embedtrain.synthesis.candidate import Candidate
+from embedtrain.synthesis.draw import generator
+from embedtrain.synthesis.settings import MAKERS, Maker, SynthesisConfig
+from embedtrain.synthesis.words import EVERY_STOP_WORD, num_words, words_of
+
+Made = Iterator[tuple[str, str]]
+"""Queries, each with its positive."""
+TITLE_WORDS = range(3, 21)
+SENTENCE_WORDS = range(6, 31)
+FEWEST_QUESTION_WORDS = 3
+FEWEST_ANCHOR_WORDS = 2
+SHORT_HEADING = 3
+"""Words of a heading that says too little without the title."""
+CROP_WORDS = 24
+"""Words of a text from which spans are taken."""
+SHORTEST_CROP = 5
+DELETED = 0.1
+"""Share of a crop's words that its query lacks."""
+KEY_WORDS = (3, 6)
+SATURATION = 1.2
+"""The k1 of BM25."""
+FIRST_SENTENCE = re.compile(r"\s*(\S.*?[.!?\u3002\uff01\uff1f])(?=\s|$)", re.DOTALL)
+QUESTION = re.compile(
+    r"^[ \t]*(?:[-*]|\d+[.)]|Q(?:uestion)?\s*\d*[:.)])?[ \t]*(\S.*[?\uff1f])[ \t]*$", re.MULTILINE
+)
+ANSWER = re.compile(r"\A\s*A(?:nswer)?\s*\d*[:.)]\s*")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Writes queries by rules; a :class:`embedtrain.synthesis.candidate.Writer`.
+
+    What is unique, rare or linked is known from all chunks and documents, not only from those it writes for.
+    """
+
+    config: SynthesisConfig
+    first: Mapping[str, str]
+    """Of each document the id of its first chunk that is long enough."""
+    titles: Mapping[str, int]
+    """How many documents have a title."""
+    anchors: Mapping[str, Sequence[str]]
+    """Of each document the words of links to it."""
+    frequency: Mapping[str, int]
+    """In how many chunks a word stands."""
+    num_chunks: int
+    name: str = "rules"
+
+    @classmethod
+    def of(
+        cls, config: SynthesisConfig, documents: Sequence[Document], chunks: Sequence[Chunk]
+    ) -> "Rules":
+        """Look at the whole corpus."""
+        first: dict[str, str] = {}
+        frequency: Counter[str] = Counter()
+        for chunk in chunks:
+            if len(chunk.text) >= config.chunks.min_characters:
+                first.setdefault(chunk.document, chunk.id)
+            frequency.update(set(WORD.findall(chunk.text.lower())))
+        anchors: dict[str, list[str]] = {}
+        for document in documents:
+            for link in document.links:
+                if link.target != document.id:
+                    anchors.setdefault(link.target, []).append(link.text)
+        titles = Counter(key_of(document.title) for document in documents)
+        return cls(config, first, titles, anchors, frequency, len(chunks))
+
+    def write(self, chunks: Sequence[Chunk]) -> Iterator[Candidate]:
+        """Yield the queries of each chunk, in the order of the chunks."""
+        rules: dict[Maker, Callable[[Chunk], Made]] = {
+            "title": self._title,
+            "heading": self._heading,
+            "question": self._question,
+            "first": self._first,
+            "crop": self._crop,
+            "keyphrases": self._keyphrases,
+            "link": self._link,
+        }
+        chosen = self.config.makers or MAKERS
+        for chunk in chunks:
+            slot = 0
+            for maker in (one for one in MAKERS if one in chosen):
+                for query, positive in rules[maker](chunk):
+                    query, positive = " ".join(query.split()), positive.strip()
+                    if self._is_usable(query, positive):
+                        yield Candidate(
+                            query, positive, chunk.id, chunk.document, maker, maker, slot
+                        )
+                        slot += 1
+
+    def _is_usable(self, query: str, positive: str) -> bool:
+        return (
+            bool(query)
+            and len(positive) >= self.config.chunks.min_characters
+            and not begins_with(positive, query)
+        )
+
+    def _title(self, chunk: Chunk) -> Made:
+        """The title, if it is that of no other document, for the first chunk."""
+        title = chunk.title.strip(" .")
+        alone = self.titles.get(key_of(chunk.title), 0) == 1
+        if alone and self.first.get(chunk.document) == chunk.id and num_words(title) in TITLE_WORDS:
+            yield title, without(chunk.text, title)
+
+    def _heading(self, chunk: Chunk) -> Made:
+        """The headings that a chunk stands under, with the title if they say little alone."""
+        names = chunk.heading.split(" > ") if chunk.heading else []
+        if not names or names[-1].endswith("?"):
+            return
+        query = " ".join(names)
+        if num_words(query) < SHORT_HEADING and chunk.title:
+            query = f"{chunk.title} {query}"
+        if num_words(query) > 1:
+            yield query, without(chunk.text, names[-1])
+
+    def _question(self, chunk: Chunk) -> Made:
+        """Headings and lines that end in a question mark, and the text up to the next one."""
+        name = chunk.heading.split(" > ")[-1]
+        if name.endswith("?") and num_words(name) >= FEWEST_QUESTION_WORDS:
+            yield name, without(chunk.text, name)
+        found = [
+            one
+            for one in QUESTION.finditer(chunk.text)
+            if num_words(one[1]) >= FEWEST_QUESTION_WORDS
+        ]
+        ends = [one.start() for one in found[1:]] + [len(chunk.text)]
+        for question, end in zip(found, ends, strict=True):
+            yield question[1], ANSWER.sub("", chunk.text[question.end() : end])
+
+    def _first(self, chunk: Chunk) -> Made:
+        """The first sentence of a paragraph, for what is left of the chunk."""
+        random = generator(self.config.seed, chunk.id, "first")
+        if random.random() >= self.config.shares.first:
+            return
+        found = [
+            sentence
+            for paragraph in re.split(r"\n\s*\n", chunk.text)
+            if (sentence := FIRST_SENTENCE.match(paragraph))
+            and num_words(sentence[1]) in SENTENCE_WORDS
+            and sentence.end() < len(paragraph.rstrip())
+        ]
+        if found:
+            sentence = found[int(random.integers(len(found)))][1]
+            yield sentence.strip(" .\n"), without(chunk.text, sentence)
+
+    def _crop(self, chunk: Chunk) -> Made:
+        """Two spans of words, drawn each for itself: they may overlap; the query lacks some of its words."""
+        random = generator(self.config.seed, chunk.id, "crop")
+        spans = [found.span() for found in re.finditer(r"\S+", chunk.text)]
+        size = len(spans)
+        if size < CROP_WORDS or random.random() >= self.config.shares.crop:
+            return
+        for _ in range(4):  # another draw where the positive would begin with the query
+            length = int(random.integers(SHORTEST_CROP, size // 4 + 1))
+            begin = int(random.integers(size - length + 1))
+            words = [chunk.text[start:end] for start, end in spans[begin : begin + length]]
+            query = " ".join(word for word in words if random.random() >= DELETED)
+            length = int(random.integers(size // 4, 3 * size // 4 + 1))
+            begin = int(random.integers(size - length + 1))
+            positive = chunk.text[spans[begin][0] : spans[begin + length - 1][1]]
+            if self._is_usable(query, positive):
+                yield query, positive
+                return
+
+    def _keyphrases(self, chunk: Chunk) -> Made:
+        """The words that weigh most in BM25, in the order of the text."""
+        random = generator(self.config.seed, chunk.id, "keyphrases")
+        if random.random() >= self.config.shares.keyphrases:
+            return
+        words = WORD.findall(chunk.text)
+        counts = Counter(word.lower() for word in words)
+        weights = {
+            word: count / (count + SATURATION) * self._rarity(word)
+            for word, count in counts.items()
+            if len(word) > 2 and not word.isdigit() and word not in EVERY_STOP_WORD
+        }
+        wanted = int(random.integers(KEY_WORDS[0], KEY_WORDS[1] + 1))
+        best = sorted(weights, key=lambda word: (-weights[word], word))[:wanted]
+        if len(best) >= KEY_WORDS[0]:
+            places = {word.lower(): place for place, word in reversed(list(enumerate(words)))}
+            yield (
+                " ".join(words[place] for place in sorted(places[word] for word in best)),
+                chunk.text,
+            )
+
+    def _rarity(self, word: str) -> float:
+        number = self.frequency.get(word, 0)
+        return math.log1p((self.num_chunks - number + 0.5) / (number + 0.5))
+
+    def _link(self, chunk: Chunk) -> Made:
+        """The words of links that lead to the chunk's document, each once."""
+        if self.first.get(chunk.document) != chunk.id:
+            return
+        known = {key_of(chunk.title)}
+        for anchor in self.anchors.get(chunk.document, ()):
+            if key_of(anchor) not in known and num_words(anchor) >= FEWEST_ANCHOR_WORDS:
+                known.add(key_of(anchor))
+                yield anchor, without(chunk.text, anchor)
+
+
+def key_of(text: str) -> tuple[str, ...]:
+    """Return what two spellings of the same words share."""
+    return words_of(text)
+
+
+def begins_with(text: str, query: str) -> bool:
+    """Whether a text begins with the words of a query, whatever their case and marks."""
+    words = words_of(query)
+    return bool(words) and words_of(text[: 4 * len(query) + 64])[: len(words)] == words
+
+
+def without(text: str, phrase: str) -> str:
+    """Return a text without a phrase, wherever it stands, whatever its case and marks."""
+    words = [re.escape(word) for word in WORD.findall(phrase)]
+    if not words:
+        return text
+    found = re.compile(rf"(?<!\w){r'[\W_]+'.join(words)}(?!\w)[ \t]*[.:?!]?[ \t]*", re.IGNORECASE)
+    return found.sub("", text).strip()

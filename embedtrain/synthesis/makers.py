@@ -94,8 +94,8 @@ class Rules:
         for chunk in chunks:
             slot = 0
             for maker in (one for one in MAKERS if one in chosen):
-                for query, positive in rules[maker](chunk):
-                    query, positive = " ".join(query.split()), positive.strip()
+                for written, rest in rules[maker](chunk):
+                    query, positive = " ".join(written.split()), rest.strip()
                     if self._is_usable(query, positive):
                         yield Candidate(
                             query, positive, chunk.id, chunk.document, maker, maker, slot
@@ -228,5 +228,6 @@ def without(text: str, phrase: str) -> str:
     words = [re.escape(word) for word in WORD.findall(phrase)]
     if not words:
         return text
-    found = re.compile(rf"(?<!\w){r'[\W_]+'.join(words)}(?!\w)[ \t]*[.:?!]?[ \t]*", re.IGNORECASE)
+    joined = r"[\W_]+".join(words)
+    found = re.compile(rf"(?<!\w){joined}(?!\w)[ \t]*[.:?!]?[ \t]*", re.IGNORECASE)
     return found.sub("", text).strip()

@@ -64,7 +64,7 @@ PARAGRAPHS = frozenset(
 """Tags that end a paragraph."""
 CONTENT = frozenset(("article", "main"))
 """A header inside of these is the text's own, and no menu."""
-SEPARATOR = re.compile(r"\s[|–—·•»:-]+\s|::")
+SEPARATOR = re.compile(r"\s[|\u2013\u2014\u00b7\u2022\u00bb:-]+\s|::")
 
 
 class Reader(HTMLParser):

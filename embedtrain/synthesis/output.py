@@ -1,0 +1,145 @@
+"""What is written: a BEIR folder, training rows, every candidate, and a report."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from embedtrain.data.documents.document import Chunk
+from embedtrain.data.readers.rows import join_title
+from embedtrain.files import appearing
+from embedtrain.synthesis.makers import key_of, without
+from embedtrain.synthesis.row import Row
+from embedtrain.synthesis.settings import SynthesisConfig
+from embedtrain.synthesis.split import SPLITS, Split
+
+
+class SynthesisFolder:
+    """The output folder of a synthesis, by name."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.settings = path / "synth.yaml"
+        """What was asked for, and what the corpus was."""
+        self.corpus = path / "corpus.jsonl"
+        self.queries = path / "queries.jsonl"
+        self.training = path / "train.jsonl"
+        """Rows of query and positive: a source for ``embedtrain train``."""
+        self.candidates = path / "candidates.jsonl"
+        """Every query that was written, with the first filter that took it."""
+        self.report = path / "report.json"
+        """Written last: it says that all is there."""
+
+    def judgments(self, split: Split) -> Path:
+        """The file that says which documents answer the queries of a split."""
+        return self.path / "qrels" / f"{split}.tsv"
+
+
+class Writing:
+    """Writes rows of kept queries; ``splits`` says where each document belongs."""
+
+    def __init__(
+        self, folder: SynthesisFolder, config: SynthesisConfig, splits: Mapping[str, Split]
+    ) -> None:
+        self.folder, self.config, self.splits = folder, config, splits
+
+    def write(self, chunks: Sequence[Chunk], rows: Sequence[Row]) -> None:
+        """Write everything but settings and report."""
+        kept = [row for row in rows if row.kept]
+        held = [row for row in kept if self.splits[row.candidate.document] != "train"]
+        _write_lines(self.folder.corpus, self._corpus(chunks, held))
+        _write_lines(self.folder.queries, map(self._query, kept))
+        train = (row for row in kept if self.splits[row.candidate.document] == "train")
+        _write_lines(self.folder.training, map(self.training_row, train))
+        _write_lines(self.folder.candidates, map(self._candidate, rows))
+        for split in SPLITS:
+            own = [row for row in kept if self.splits[row.candidate.document] == split]
+            place = self.folder.judgments(split)
+            if own:
+                _write(place, self._judgments(own))
+            else:
+                place.unlink(missing_ok=True)
+
+    def positive(self, row: Row) -> str:
+        """Return a row's positive as it is searched: with the title before it, unless that is the query."""
+        return self._searched(row.chunk.title, row.candidate.positive, [row])
+
+    def training_row(self, row: Row) -> dict[str, object]:
+        """Return a row as ``data.sources`` reads it; a query of several documents has a list of positives."""
+        positives = list(dict.fromkeys(self.positive(one) for one in (row, *row.also)))
+        return {
+            "query_id": query_id(row),
+            "query": row.candidate.query,
+            "positive": positives[0] if len(positives) == 1 else positives,
+            "document": row.candidate.document,
+            "maker": row.candidate.maker,
+        }
+
+    def _searched(self, title: str, text: str, queries: Iterable[Row]) -> str:
+        asked = {key_of(row.candidate.query) for row in queries}
+        return (
+            join_title(title, text)
+            if self.config.chunks.title and key_of(title) not in asked
+            else text
+        )
+
+    def _corpus(self, chunks: Sequence[Chunk], held: Sequence[Row]) -> Iterable[dict[str, object]]:
+        """Yield the chunks; those that held-out queries are about lack what rules took from them.
+
+        Else the synthetic test would only ask whether a text is found by a copy of its own words.
+        """
+        asked: dict[str, list[Row]] = {}
+        for row in held:
+            for one in (row, *row.also):
+                asked.setdefault(one.chunk.id, []).append(one)
+        for chunk in chunks:
+            own = [row for row in asked.get(chunk.id, ()) if row.by_rule]
+            text, title = chunk.text, chunk.title if self.config.chunks.title else ""
+            for row in own:
+                text = without(text, row.candidate.query) or text
+                title = "" if key_of(title) == key_of(row.candidate.query) else title
+            line = asdict(chunk) | {"text": text, "title": title}
+            yield {"_id": line.pop("id"), **line}
+
+    def _query(self, row: Row) -> dict[str, object]:
+        one = row.candidate
+        return {
+            "_id": query_id(row),
+            "text": one.query,
+            "type": one.type,
+            "maker": one.maker,
+            "rank": row.rank,
+            "log_probability": one.log_probability,
+        }
+
+    def _candidate(self, row: Row) -> dict[str, object]:
+        return {
+            "_id": query_id(row),
+            **asdict(row.candidate),
+            "split": self.splits[row.candidate.document],
+            "rank": row.rank,
+            "taken_by": row.taken_by,
+        }
+
+    def _judgments(self, rows: Sequence[Row]) -> Iterable[str]:
+        yield "query-id\tcorpus-id\tscore\n"
+        for row in rows:
+            for chunk in dict.fromkeys(one.chunk.id for one in (row, *row.also)):
+                yield f"{query_id(row)}\t{chunk}\t1\n"
+
+
+def query_id(row: Row) -> str:
+    """Return a name that follows from the chunk, the writer and the query: the same in every run."""
+    one = row.candidate
+    content = "|".join((one.chunk, row.chunk.text, one.maker, str(one.slot), one.query))
+    return "s-" + hashlib.blake2b(content.encode(), digest_size=6).hexdigest()
+
+
+def _write_lines(path: Path, lines: Iterable[Mapping[str, object]]) -> None:
+    _write(path, (json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+
+def _write(path: Path, lines: Iterable[str]) -> None:
+    with appearing(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(lines)

@@ -1,0 +1,120 @@
+"""Which documents are held out: whole groups of near copies, by a hash of their names; and whether anything leaks.
+
+No random stream and no order enter, so the same corpus gives the same split on every machine, and a new document
+moves none of the old ones.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from embedtrain.data.documents.document import Chunk
+from embedtrain.data.near_duplicates import near_duplicates
+from embedtrain.errors import UserError
+from embedtrain.mining.identity import cluster_rows, text_digest
+from embedtrain.synthesis.draw import number
+from embedtrain.synthesis.row import Row
+from embedtrain.synthesis.settings import SplitConfig
+
+Split = Literal["train", "dev", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+THOUSANDTHS = 1000
+LEAK = "leak"
+SHOWN = 5
+"""Examples of a leak that the report gives."""
+FEWEST_GROUPS = 3
+MOST_SHARED = 0.01
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Documents that are near copies of one another, and where each group belongs."""
+
+    clusters: dict[str, str]
+    """Of each document the name of its group: that of its first member."""
+    splits: dict[str, Split]
+    """Of each document."""
+
+
+def split_documents(chunks: Sequence[Chunk], config: SplitConfig, seed: int, cache: Path) -> Groups:
+    """Group the documents of chunks and give each group a split."""
+    texts: dict[str, list[str]] = {}
+    for chunk in chunks:
+        texts.setdefault(chunk.document, []).append(chunk.text)
+    names = sorted(texts)
+    rows = cluster_rows(["\n".join(texts[name]) for name in names], cache).tolist()
+    clusters = {name: names[row] for name, row in zip(names, rows, strict=True)}
+    groups = sorted(set(clusters.values()), key=lambda name: (number(seed, name), name))
+    split_of = {name: _split(number(seed, name), config) for name in groups}
+    _fill(split_of, groups, config)
+    return Groups(clusters, {name: split_of[group] for name, group in clusters.items()})
+
+
+def _split(digest: int, config: SplitConfig) -> Split:
+    place = digest % THOUSANDTHS / THOUSANDTHS
+    return "dev" if place < config.dev else "test" if place < config.dev + config.test else "train"
+
+
+def _fill(split_of: dict[str, Split], groups: Sequence[str], config: SplitConfig) -> None:
+    """Where there are few groups, chance may have left a split empty: it gets the first of the fullest one."""
+    wanted = [split for split in SPLITS if split != "test" or config.test > 0]
+    if len(groups) < FEWEST_GROUPS:
+        return
+    for split in wanted:
+        counts = {one: sum(found == one for found in split_of.values()) for one in SPLITS}
+        if not counts[split]:
+            fullest = max(SPLITS, key=lambda one: counts[one])
+            split_of[next(name for name in groups if split_of[name] == fullest)] = split
+
+
+def drop_leaks(rows: Sequence[Row], splits: Mapping[str, Split]) -> None:
+    """Take training rows whose text nearly repeats that of a held-out row: chunks that several documents share."""
+    kept = [row for row in rows if row.kept]
+    held = [row for row in kept if splits[row.candidate.document] != "train"]
+    train = [row for row in kept if splits[row.candidate.document] == "train"]
+    repeats = leaking(_positives(train), _positives(held))
+    for row, leaks in zip(train, repeats, strict=True):
+        if leaks:
+            row.taken_by = LEAK
+
+
+def _positives(rows: Sequence[Row]) -> list[str]:
+    return [" ".join(one.chunk.text for one in (row, *row.also)) for row in rows]
+
+
+def leaking(train: Sequence[str], held: Sequence[str]) -> list[bool]:
+    """Say of each training text whether it repeats a held-out one, exactly or nearly."""
+    digests = {text_digest(text) for text in held}
+    originals = near_duplicates([*held, *train])[len(held) :]
+    return [
+        original < len(held) or text_digest(text) in digests
+        for text, original in zip(train, originals, strict=True)
+    ]
+
+
+def check_leaks(
+    train: Sequence[tuple[str, str]], held: Sequence[tuple[str, str]]
+) -> dict[str, object]:
+    """Compare the rows as they are written, (query, positive), of training and of dev and test.
+
+    Raises:
+        UserError: If a positive is on both sides.
+    """
+    queries = leaking([query for query, _ in train], [query for query, _ in held])
+    texts = leaking([text for _, text in train], [text for _, text in held])
+    if any(texts):
+        example = train[texts.index(True)][1]
+        raise UserError(
+            "the split",
+            f"has {sum(texts)} training texts that nearly repeat a held-out one",
+            got=example,
+            cure="Remove the copies from the corpus",
+        )
+    shared = [query for (query, _), found in zip(train, queries, strict=True) if found]
+    return {
+        "train_queries_like_held_out": len(shared),
+        "train_positives_like_held_out": 0,
+        "too_many": len(shared) > MOST_SHARED * max(len(train), 1),
+        "examples": shared[:SHOWN],
+    }

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 from embedtrain.precision import Precision
 from embedtrain.section import Count, Section
@@ -105,5 +105,3 @@ class SynthesisConfig(Section):
     """Of text, Markdown and HTML files."""
     precision: Precision = "auto"
     """What texts are encoded in: fp32, bf16 or fp16; auto is bf16 on a GPU that has it, fp32 on a CPU."""
-    fewest: NonNegativeFloat = 16
-    """Fewer training rows than this are an error: no batch could be filled."""

@@ -70,9 +70,7 @@ def _fill(split_of: dict[str, Split], groups: Sequence[str], config: SplitConfig
 
 def drop_leaks(rows: Sequence[Row], splits: Mapping[str, Split]) -> None:
     """Take training rows whose text nearly repeats that of a held-out row: chunks that several documents share."""
-    kept = [row for row in rows if row.kept]
-    held = [row for row in kept if splits[row.candidate.document] != "train"]
-    train = [row for row in kept if splits[row.candidate.document] == "train"]
+    train, held = _sides(rows, splits)
     repeats = leaking(_positives(train), _positives(held))
     for row, leaks in zip(train, repeats, strict=True):
         if leaks:
@@ -93,28 +91,33 @@ def leaking(train: Sequence[str], held: Sequence[str]) -> list[bool]:
     ]
 
 
-def check_leaks(
-    train: Sequence[tuple[str, str]], held: Sequence[tuple[str, str]]
-) -> dict[str, object]:
-    """Compare the rows as they are written, (query, positive), of training and of dev and test.
+def check_leaks(rows: Sequence[Row], splits: Mapping[str, Split]) -> dict[str, object]:
+    """Compare the kept rows of training with those of dev and test.
 
     Raises:
-        UserError: If a positive is on both sides.
+        UserError: If a text is on both sides.
     """
-    queries = leaking([query for query, _ in train], [query for query, _ in held])
-    texts = leaking([text for _, text in train], [text for _, text in held])
+    train, held = _sides(rows, splits)
+    queries = leaking(*([row.candidate.query for row in side] for side in (train, held)))
+    texts = leaking(_positives(train), _positives(held))
     if any(texts):
-        example = train[texts.index(True)][1]
         raise UserError(
             "the split",
             f"has {sum(texts)} training texts that nearly repeat a held-out one",
-            got=example,
+            got=train[texts.index(True)].chunk.id,
             cure="Remove the copies from the corpus",
         )
-    shared = [query for (query, _), found in zip(train, queries, strict=True) if found]
+    shared = [row.candidate.query for row, found in zip(train, queries, strict=True) if found]
     return {
         "train_queries_like_held_out": len(shared),
         "train_positives_like_held_out": 0,
         "too_many": len(shared) > MOST_SHARED * max(len(train), 1),
         "examples": shared[:SHOWN],
     }
+
+
+def _sides(rows: Sequence[Row], splits: Mapping[str, Split]) -> tuple[list[Row], list[Row]]:
+    """Return the kept rows of training, and those held out."""
+    kept = [row for row in rows if row.kept]
+    held = [row for row in kept if splits[row.candidate.document] != "train"]
+    return [row for row in kept if splits[row.candidate.document] == "train"], held

@@ -1,0 +1,79 @@
+"""A corpus as queries are written for it: documents, their chunks, and the chunks that are chosen."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from embedtrain.data.documents.document import Chunk, Document
+from embedtrain.data.documents.folder import Reading, read_documents
+from embedtrain.data.documents.splitter import CountTokens, split
+from embedtrain.data.near_duplicates import WORD
+from embedtrain.models.encoder import TextEncoder
+from embedtrain.progress import progress_bar
+from embedtrain.synthesis.choice import Choice, choose, in_parts
+from embedtrain.synthesis.settings import SynthesisConfig
+
+SPECIAL_TOKENS = 2
+"""Tokens that a model puts around a text."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Documents, their chunks, and those that queries are written for."""
+
+    documents: list[Document]
+    chunks: list[Chunk]
+    choice: Choice
+    reading: Reading
+    num_parts: int
+    digest: str
+
+    def figures(self) -> dict[str, Any]:
+        """Return what the report says of it."""
+        return {
+            "reading": self.reading.model_dump(),
+            "documents": len(self.documents),
+            "parts": self.num_parts,
+            "chunks": len(self.chunks),
+            "chosen_chunks": len(self.choice.chunks),
+            "left_out": self.choice.left_out,
+        }
+
+
+def read_corpus(corpus: str, config: SynthesisConfig, base: TextEncoder | None) -> Corpus:
+    """Read documents, cut them and choose the chunks that queries are written for.
+
+    Raises:
+        UserError: If there is nothing to read, or it cannot be read.
+    """
+    documents, reading = read_documents(Path(corpus), config.encoding)
+    count, chunks = _counter(base), []
+    with progress_bar("Cutting documents", len(documents)) as advance:
+        for document in documents:
+            chunks += split(document, _length(document, config, count), count)
+            advance(1)
+    chunks, num_parts = in_parts(chunks, len(documents))
+    digest = hashlib.sha256()
+    for document in documents:
+        digest.update(json.dumps([document.id, document.title, document.text]).encode())
+    choice = choose(chunks, config)
+    return Corpus(documents, chunks, choice, reading, num_parts, digest.hexdigest())
+
+
+def _length(document: Document, config: SynthesisConfig, count: CountTokens) -> int | None:
+    """Return the room for a text beside its title, at least half of the length."""
+    length = config.chunks.length
+    if length is None:
+        return None
+    title = count(document.title) if config.chunks.title and document.title else 0
+    return max(length - title - SPECIAL_TOKENS, length // 2, 1)
+
+
+def _counter(base: TextEncoder | None) -> CountTokens:
+    """Count tokens as the base model does, or words where there is none."""
+    if base is None:
+        return lambda text: len(WORD.findall(text))
+    tokenizer = base.tokenization.tokenizer
+    return lambda text: len(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])

@@ -1,0 +1,150 @@
+"""Workflow: documents become queries with the texts that answer them: data to train on and to measure with."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from embedtrain.errors import UserError
+from embedtrain.files import default_cache, read_json, refuse_existing, write_file, write_json
+from embedtrain.locks import owns
+from embedtrain.models.build import load_encoder
+from embedtrain.models.encoder import TextEncoder
+from embedtrain.stopping import SAME_COMMAND, going_on
+from embedtrain.synthesis.candidate import Writer
+from embedtrain.synthesis.corpus import Corpus, read_corpus
+from embedtrain.synthesis.filtering import Helpers, filter_rows
+from embedtrain.synthesis.makers import Rules
+from embedtrain.synthesis.output import SynthesisFolder, Writing
+from embedtrain.synthesis.reader import QueryVectors
+from embedtrain.synthesis.report import describe, notes
+from embedtrain.synthesis.row import Row
+from embedtrain.synthesis.settings import SynthesisConfig
+from embedtrain.synthesis.split import Groups, check_leaks, split_documents
+from embedtrain.workflows.first_recipe import usual_model
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would be done, without doing it."""
+
+    figures: dict[str, Any]
+    candidates: dict[str, int]
+    """Queries that each rule would write."""
+
+
+def plan(corpus: str, config: SynthesisConfig) -> Plan:
+    """Read the corpus and count what rules would write; no model computes anything.
+
+    Raises:
+        UserError: If the corpus or the settings are not usable.
+    """
+    found = read_corpus(corpus, config, open_base(config))
+    counts: dict[str, int] = {}
+    for candidate in Rules.of(config, found.documents, found.chunks).write(found.choice.chunks):
+        counts[candidate.maker] = counts.get(candidate.maker, 0) + 1
+    return Plan(found.figures(), counts)
+
+
+@going_on(SAME_COMMAND)
+@owns("output")
+def synthesize(
+    corpus: str,
+    output: Path,
+    config: SynthesisConfig,
+    *,
+    writer: Writer | None = None,
+    examples: Sequence[str] = (),
+    judge: Judge | None = None,
+    cache: Path | None = None,
+) -> SynthesisFolder:
+    """Write queries for the documents of ``corpus``, filter and split them.
+
+    Started again after a kill, it goes on with what is cached and ends with the same bytes; on a finished folder
+    with the same corpus and settings it does nothing.
+
+    Args:
+        corpus: A folder of documents, or a file.
+        output: Folder to write.
+        config: Rules, filters, split.
+        writer: A language model that writes queries; rules alone if None.
+        examples: Queries that its prompts show, which it must not write again.
+        judge: Asked whether a text answers its query.
+        cache: Folder of caches; the user's if None.
+
+    Raises:
+        UserError: If the corpus, the settings or the output are not usable, or no query is left.
+    """
+    folder, cache = SynthesisFolder(output), cache or default_cache()
+    if not folder.settings.is_file():
+        refuse_existing(output)
+    base = open_base(config)
+    found = read_corpus(corpus, config, base)
+    settings = _settings(config, found, writer)
+    fingerprint = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    if read_json(folder.report, optional=True).get("fingerprint") == fingerprint:
+        return folder
+    folder.report.unlink(missing_ok=True)
+    write_file(folder.settings, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+    rows = _write_queries(found, config, writer)
+    groups = split_documents(found.chunks, config.split, config.seed, cache)
+    vectors = None if base is None else QueryVectors(base, cache, config.precision)
+    helpers = Helpers(examples, judge, titles=writer is not None)
+    filter_rows(rows, found, groups, config, vectors, helpers, cache)
+    writing = Writing(folder, config, groups.splits)
+    writing.write(found.chunks, rows)
+    _refuse_nothing(corpus, rows, groups)
+    report = {
+        "fingerprint": fingerprint,
+        "version": version("embedtrain"),
+        "writer": "rules" if writer is None else writer.name,
+        "corpus": found.figures(),
+        **describe(rows, groups.splits, writing, config),
+        "leaks": check_leaks(rows, groups.splits),
+        "notes": notes(rows, groups.splits, found.num_parts),
+    }
+    write_json(folder.report, report)
+    return folder
+
+
+def open_base(config: SynthesisConfig) -> TextEncoder | None:
+    """Load the base model, or none where it is not named and BM25 or nobody reads."""
+    if config.base is None and config.round_trip.reader in (None, "bm25"):
+        return None
+    return load_encoder(config.base or usual_model())
+
+
+def _settings(config: SynthesisConfig, corpus: Corpus, writer: Writer | None) -> dict[str, Any]:
+    return {
+        "version": version("embedtrain"),
+        "corpus": corpus.digest,
+        "writer": "rules" if writer is None else writer.name,
+        "config": config.model_dump(mode="json"),
+    }
+
+
+def _write_queries(corpus: Corpus, config: SynthesisConfig, writer: Writer | None) -> list[Row]:
+    """Let rules and the writer write, each for all chosen chunks."""
+    chunk_of = {chunk.id: chunk for chunk in corpus.choice.chunks}
+    writers: list[Writer] = [] if writer is None else [writer]
+    if writer is None or config.makers is not None:
+        writers.append(Rules.of(config, corpus.documents, corpus.chunks))
+    return [
+        Row(candidate, chunk_of[candidate.chunk])
+        for one in writers
+        for candidate in one.write(corpus.choice.chunks)
+    ]
+
+
+def _refuse_nothing(corpus: str, rows: Sequence[Row], groups: Groups) -> None:
+    if any(row.kept and groups.splits[row.candidate.document] == "train" for row in rows):
+        return
+    cure = "Look into candidates.jsonl of the output, or give more text"
+    raise UserError(
+        corpus, f"gives no query to train on; of {len(rows)} written none is left", cure=cure
+    )

@@ -34,8 +34,10 @@ class Candidate:
 class Writer(Protocol):
     """Writes queries for chunks."""
 
-    name: str
-    """As the report calls it."""
+    @property
+    def name(self) -> str:
+        """As the report calls it."""
+        ...
 
     def write(self, chunks: Sequence[Chunk]) -> Iterator[Candidate]:
         """Yield candidates in the order of the chunks and of their slots, whatever was written first."""

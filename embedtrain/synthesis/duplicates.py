@@ -14,7 +14,8 @@ DUPLICATE = "duplicate"
 JOINED = "joined"
 NEIGHBOURS = 8
 """Nearest queries that each is compared with."""
-Embed = Callable[[Sequence[str]], Float32[np.ndarray, "queries dim"]]
+Embed = Callable[[Sequence[str]], Float32[np.ndarray, "queries dim"] | None]
+"""Computes vectors of queries; None where the model makes more than one of each."""
 
 
 def drop_duplicates(rows: Sequence[Row], cosine: float, embed: Embed | None) -> None:
@@ -35,7 +36,8 @@ def drop_duplicates(rows: Sequence[Row], cosine: float, embed: Embed | None) -> 
     if embed is not None and different:
         left = [row for row in different if id(row) not in repeated]
         vectors = embed([row.candidate.query for row in left])
-        repeated |= _repeated(left, _nearest(vectors, cosine))
+        if vectors is not None:
+            repeated |= _repeated(left, _nearest(vectors, cosine))
     dropped = {key for key, row in first.items() if id(row) in repeated}
     for row in rows:
         if row.kept and text_digest(row.candidate.query) in dropped:

@@ -51,7 +51,7 @@ class Rules:
     config: SynthesisConfig
     first: Mapping[str, str]
     """Of each document the id of its first chunk that is long enough."""
-    titles: Mapping[str, int]
+    titles: Mapping[tuple[str, ...], int]
     """How many documents have a title."""
     anchors: Mapping[str, Sequence[str]]
     """Of each document the words of links to it."""
@@ -137,8 +137,8 @@ class Rules:
             for one in QUESTION.finditer(chunk.text)
             if num_words(one[1]) >= FEWEST_QUESTION_WORDS
         ]
-        ends = [one.start() for one in found[1:]] + [len(chunk.text)]
-        for question, end in zip(found, ends, strict=True):
+        for place, question in enumerate(found, 1):
+            end = found[place].start() if place < len(found) else len(chunk.text)
             yield question[1], ANSWER.sub("", chunk.text[question.end() : end])
 
     def _first(self, chunk: Chunk) -> Made:
@@ -154,8 +154,8 @@ class Rules:
             and sentence.end() < len(paragraph.rstrip())
         ]
         if found:
-            sentence = found[int(random.integers(len(found)))][1]
-            yield sentence.strip(" .\n"), without(chunk.text, sentence)
+            drawn = found[int(random.integers(len(found)))][1]
+            yield drawn.strip(" .\n"), without(chunk.text, drawn)
 
     def _crop(self, chunk: Chunk) -> Made:
         """Two spans of words, drawn each for itself: they may overlap; the query lacks some of its words."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from embedtrain.encoding.cache import embed_once, model_key
+from embedtrain.encoding.cache import Vectors, embed_once, model_key
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.mining.bm25 import Bm25Index, Bm25Search
 from embedtrain.models.dense.pair_head import interaction_of
@@ -43,10 +43,10 @@ class QueryVectors:
         self._kept = kept
         return np.asarray(kept[[self._rows[query] for query in queries]])
 
-    def look_up(self, queries: Sequence[str]) -> object:
+    def look_up(self, queries: Sequence[str]) -> Vectors:
         """Return the vectors of queries of the last :meth:`embed`, or compute them."""
         if self._kept is not None and all(query in self._rows for query in queries):
-            return self._kept[[self._rows[query] for query in queries]]
+            return np.asarray(self._kept[[self._rows[query] for query in queries]])
         return encode_texts(self.model, queries, "query", precision=self.precision)
 
 

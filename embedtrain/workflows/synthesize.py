@@ -17,6 +17,7 @@ from embedtrain.models.build import load_encoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.stopping import SAME_COMMAND, going_on
 from embedtrain.synthesis.candidate import Writer
+from embedtrain.synthesis.caps import Judge
 from embedtrain.synthesis.corpus import Corpus, read_corpus
 from embedtrain.synthesis.filtering import Helpers, filter_rows
 from embedtrain.synthesis.makers import Rules

@@ -39,11 +39,11 @@ def read_pdf(name: str, path: Path) -> PdfPages:
     with path.open("rb") as file:
         reader = PdfReader(file)
         pages = [page.extract_text() or "" for page in reader.pages]
-        told = str((reader.metadata or {}).get("/Title") or "").strip()
+        told = (reader.metadata and reader.metadata.title) or ""
     lines = _without_running_heads([page.split("\n") for page in pages])
     text = "\n".join("\n".join(page) for page in lines)
     text = WRAPPED.sub(" ", HYPHENATED.sub("", text))
-    title = "" if _is_file_name(told, path) else told
+    title = "" if _is_file_name(told.strip(), path) else told.strip()
     few = sum(len(page.strip()) < FEWEST_CHARACTERS for page in pages)
     return PdfPages(Page(name, title, [Block(text)]), len(pages), few)
 

@@ -34,8 +34,9 @@ from embedtrain.progress import console
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import AnyRecipe, Recipe, dump_recipe, load_recipe
 from embedtrain.redaction import redact
-from embedtrain.training.callbacks import BEST, is_patience_over, list_checkpoints
+from embedtrain.training.callbacks import list_checkpoints
 from embedtrain.training.fitting import Places, Start
+from embedtrain.training.measuring import BEST, is_patience_over
 from embedtrain.training.ranks.processes import first_rank_first
 
 logger = logging.getLogger(__name__)
@@ -181,6 +182,16 @@ def load_trained(run: RunFolder, recipe: Recipe) -> TextModel:
     # Adapters of a masked-language head lie beside the backbone, not in it.
     _fill(model, adapted_part(model), state, run, recipe)
     return model
+
+
+def exports_start(run: RunFolder) -> bool:
+    """Whether validation found no checkpoint better than the start, which is what the run exports then."""
+    best = run.checkpoints / BEST
+    if not best.is_file():
+        return False
+    return bool(
+        torch.load(best, map_location="cpu", weights_only=True, mmap=True)["global_step"] == 0
+    )
 
 
 def build_pretrained(recipe: PretrainRecipe) -> MaskedAutoencoder:

@@ -27,10 +27,11 @@ from embedtrain.progress import console
 from embedtrain.recipe.changed_settings import filled_keys
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import AnyRecipe, Recipe
-from embedtrain.recipe.run_files import refuse_other_data
+from embedtrain.recipe.run_files import START_IS_BEST, refuse_other_data
 from embedtrain.recipe.run_folder import (
     RunFolder,
     create_run,
+    exports_start,
     found_start,
     load_trained,
     open_run,
@@ -194,6 +195,9 @@ def _finish(run: RunFolder, recipe: Recipe, model: TextModel, prepared: Prepared
     task, asked = prepared.evaluation, recipe.evaluation
     trained = load_trained(run, recipe)
     trained.contract = trained_contract(recipe, model.contract)  # documents may have another model
+    if exports_start(run):
+        console.print(START_IS_BEST)
+        note(run, exports_start=True)
     if task is not None and asked is not None:
         assert isinstance(trained, TextEncoder)
         with timed(run, "after"):

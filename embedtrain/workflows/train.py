@@ -47,6 +47,7 @@ from embedtrain.training.planner import announce, plan_retrieval, within
 from embedtrain.training.ranks.processes import first_rank_first, on_first_rank
 from embedtrain.training.ranks.strategies import check_strategy
 from embedtrain.training.refresh import LateStream
+from embedtrain.workflows.automatic import with_automatic
 from embedtrain.workflows.before_after import measure_after, measure_before
 from embedtrain.workflows.first_recipe import LOOKED_AT
 from embedtrain.workflows.frozen_documents import (
@@ -115,6 +116,7 @@ def _begin(recipe: Recipe, output: Path) -> tuple[RunFolder, Recipe, TextModel, 
     refuse_query_model(model, recipe)
     asked, recipe = recipe, with_machine(with_contract(recipe, model), model)
     prepared = prepare(recipe, model.tokenization)
+    recipe = with_automatic(recipe, model, prepared)
     run = create_run(output, recipe, [source.report for source in prepared.sources])
     for sentence in prepared.held_out:
         console.print(sentence)

@@ -8,6 +8,7 @@ import typer
 
 from embedtrain.errors import UserError
 from embedtrain.locks import owns
+from embedtrain.training.settings import AUTO
 
 if TYPE_CHECKING:
     from embedtrain.workflows.first_recipe import Look
@@ -61,7 +62,7 @@ def init(
     chosen = _choose(look, given, asks=asks)
     columns = first_recipe.own_columns(look, chosen)
     start = model or _answer("Model to start from", first_recipe.usual_model(), asks=asks)
-    length = length or (_ask_length() if asks else {"epochs": 1})
+    length = length or (_ask_length() if asks else {})
     _write(look, columns, start, length, _place(look, output, asks=asks))
 
 
@@ -90,7 +91,8 @@ def _write(look: "Look", columns: dict[str, str], model: str, length: Any, outpu
     from embedtrain.workflows import first_recipe
 
     minutes = length.pop("minutes", None)
-    text = first_recipe.compose(look, columns, model, length or {"steps": 1})
+    wanted = length if minutes is None else {"steps": 1}
+    text = first_recipe.compose(look, columns, model, wanted)
     first_recipe.write_recipe(text, output)
     if minutes is not None:
         try:
@@ -120,7 +122,9 @@ def _one_length(
 
 def _ask_length() -> dict[str, int | float]:
     while True:
-        amount, _, unit = typer.prompt("Train for how long", "1 epoch").partition(" ")
+        amount, _, unit = typer.prompt("Train for how long", AUTO).partition(" ")
+        if amount == AUTO and not unit:
+            return {}
         names = [
             name for name in ("steps", "epochs", "minutes") if name.startswith(unit.rstrip("s"))
         ]
@@ -130,7 +134,9 @@ def _ask_length() -> dict[str, int | float]:
                 return {names[0]: value}
         except ValueError:
             pass
-        typer.echo("Write a number and steps, minutes or epochs, such as 10 minutes.", err=True)
+        typer.echo(
+            "Write auto, or a number and steps, minutes or epochs, such as 10 minutes.", err=True
+        )
 
 
 def _choose(look: "Look", given: dict[str, str | None], *, asks: bool) -> dict[str, str | None]:

@@ -19,7 +19,7 @@ COMMANDS = {
     "Data": ("synth", "tokenizer", "mine", "score"),
     "Search": ("search", "encode", "load"),
     "Evaluate": ("evaluate", "compare", "pareto", "report"),
-    "Ship": ("export", "merge", "rotate"),
+    "Ship": ("select", "export", "merge", "rotate"),
     "Inspect": ("recipes", "doctor", "probe"),
 }
 """The commands, each a module of this folder, in the order in which ``--help`` lists them."""

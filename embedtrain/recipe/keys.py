@@ -154,7 +154,14 @@ def known_keys(form: str, location: Sequence[str | int]) -> list[str]:
     found = [load_keys()[form]]
     for key in location[:-1]:
         found = [inner for schema in found for inner in _inside(schema, key)] or found
-    return sorted(key for schema in found for key in _resolved(schema).get("properties", ()))
+    forms = [form for schema in found for form in _forms(schema)]
+    return sorted({key for form in forms for key in form.get("properties", ())})
+
+
+def _forms(schema: Schema) -> list[Schema]:
+    """Return what a schema may stand for, of which one is a section."""
+    schema = _resolved(schema)
+    return [schema, *(form for part in schema.get("anyOf", ()) for form in _forms(part))]
 
 
 def _inside(schema: Schema, key: str | int) -> list[Schema]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from embedtrain.errors import UserError
 from embedtrain.recipe.bounded_yaml import DEEPEST, parse, read_text
 from embedtrain.resources import suggest_recipe
+from embedtrain.training.settings import AUTO
 
 Overrides = Sequence[str] | Mapping[str, Any]
 """``key.sub=value`` words, whose values are YAML, or ``"key.sub": value``."""
@@ -68,6 +69,8 @@ def set_key(content: dict[str, Any], key: str, value: object) -> None:
             content[parent] = {}
         if isinstance(content[parent], BaseModel):
             content[parent] = dict(content[parent])
+        if parent == "trainer" and content[parent] == AUTO:
+            content[parent] = {AUTO: True}
         if not isinstance(content[parent], dict):
             raise UserError(
                 f"override {key}", f"goes into {parent}, which has no keys", got=content[parent]

@@ -5,11 +5,12 @@ Every section's fields are declared by its owner; this file composes them and ch
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     Discriminator,
     Tag,
     ValidationError,
@@ -84,7 +85,12 @@ class Recipe(Section):
     data: TrainingData
     model: ModelConfig
     objective: AnyObjective = InfoNCE()
-    trainer: TrainerConfig
+    trainer: Annotated[
+        TrainerConfig,
+        BeforeValidator(
+            lambda given: given, json_schema_input_type=TrainerConfig | Literal["auto"]
+        ),
+    ]
     guide: GuideConfig | None = None
     """A second model that judges the batch, for objectives that use one."""
     frozen_documents: FrozenDocumentsConfig | None = None

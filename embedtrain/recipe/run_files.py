@@ -15,6 +15,7 @@ from embedtrain.recipe.run_folder import RunFolder
 
 Form = TypeVar("Form")
 CURE = "Correct it, or train again"
+START_IS_BEST = "No checkpoint was better than the start on validation: the start is exported, as if nothing was trained."
 
 
 class ShownDocument(TypedDict):
@@ -43,6 +44,7 @@ class Summary(TypedDict, total=False):
     fraction: float | None
     results_before: dict[str, list[str]]
     example: ShownExample | None
+    exports_start: bool
 
 
 @with_config(ConfigDict(extra="allow"))

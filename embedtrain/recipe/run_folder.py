@@ -34,8 +34,9 @@ from embedtrain.progress import console
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import AnyRecipe, Recipe, dump_recipe, load_recipe
 from embedtrain.redaction import redact
-from embedtrain.training.callbacks import BEST, is_patience_over, list_checkpoints
+from embedtrain.training.callbacks import list_checkpoints
 from embedtrain.training.fitting import Places, Start
+from embedtrain.training.measuring import BEST, is_patience_over
 from embedtrain.training.ranks.processes import first_rank_first
 
 logger = logging.getLogger(__name__)
@@ -183,6 +184,31 @@ def load_trained(run: RunFolder, recipe: Recipe) -> TextModel:
     return model
 
 
+def load_checkpoint(run: RunFolder, recipe: Recipe, path: Path | None) -> TextModel:
+    """Return the model of a checkpoint, adapters folded in; without one that which the run started from.
+
+    Raises:
+        UserError: If it cannot be read.
+    """
+    torch.manual_seed(recipe.trainer.seed)
+    model = build_model(recipe.model, recipe.trainer.accelerator)
+    if path is not None:
+        _load(model, _read_best(path), run)
+    if recipe.model.lora is not None:
+        merge_lora(adapted_part(model))
+    return model.eval()
+
+
+def exports_start(run: RunFolder) -> bool:
+    """Whether validation found no checkpoint better than the start, which is what the run exports then."""
+    best = run.checkpoints / BEST
+    if not best.is_file():
+        return False
+    return bool(
+        torch.load(best, map_location="cpu", weights_only=True, mmap=True)["global_step"] == 0
+    )
+
+
 def build_pretrained(recipe: PretrainRecipe) -> MaskedAutoencoder:
     """Return the model that a pre-training recipe starts from."""
     torch.manual_seed(recipe.trainer.seed)
@@ -210,13 +236,17 @@ def _fill(
     model: nn.Module, backbone: nn.Module, state: dict[str, Any], run: RunFolder, recipe: AnyRecipe
 ) -> None:
     """Load trained weights; adapters are kept on their own, then folded in."""
-    weights = state["state_dict"].items()
-    own = {key.removeprefix("model."): value for key, value in weights}
-    load_trained_weights(run.checkpoints, model, own)
+    _load(model, state, run)
     if recipe.model.lora is not None:
         with appearing_folder(run.adapter) as building:
             save_adapter(backbone, recipe.model.lora, recipe.model.backbone, building)
         merge_lora(backbone)
+
+
+def _load(model: nn.Module, state: dict[str, Any], run: RunFolder) -> None:
+    weights = state["state_dict"].items()
+    own = {key.removeprefix("model."): value for key, value in weights}
+    load_trained_weights(run.checkpoints, model, own)
 
 
 def _read_best(path: Path) -> dict[str, Any]:

@@ -1,10 +1,9 @@
-"""What happens around the steps: checkpoints, validation, a clean stop, the CSV log."""
+"""What happens around the steps: checkpoints, a clean stop, the CSV log."""
 
 import csv
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +11,14 @@ import pytorch_lightning as pl
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities import rank_zero_only
 
-from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.errors import UserError
 from embedtrain.files import appearing, finish
-from embedtrain.precision import Precision
-from embedtrain.progress import console
-from embedtrain.retrieval.dense.exact import SearchResult
-from embedtrain.stopping import requested, unless_stopped
-from embedtrain.training.ranks.exchange import from_first
-from embedtrain.training.ranks.processes import any_rank, largest, own_shard
+from embedtrain.stopping import requested
+from embedtrain.training.ranks.processes import largest
 from embedtrain.training.trained_module import TrainedModule
-from embedtrain.training.validation import METRIC, score_reranked, score_task
 
 KEPT = 2
 """Checkpoints kept: should the newest be damaged, there is one before it."""
-BEST = "best.ckpt"
 SPEED = "speed/"
 """Begins the names of figures that no run repeats; metrics.csv leaves them out."""
 
@@ -96,110 +88,6 @@ def save_atomically(trainer: pl.Trainer, path: Path, *, weights_only: bool = Fal
 def list_checkpoints(folder: Path) -> list[Path]:
     """Return the checkpoints of a run, oldest first."""
     return sorted(folder.glob("step-*.ckpt"))
-
-
-@dataclass(eq=False)
-class Measurement(StepCallback):
-    """Measures the model every ``every_steps`` and at the end, and logs the figures as ``val/...``."""
-
-    every_steps: int
-    measured: int = field(default=0, kw_only=True)
-    """The step after which was measured last."""
-
-    @abstractmethod
-    def measure(self, trainer: pl.Trainer, module: Any) -> Mapping[str, float]:  # noqa: ANN401
-        """Return the figures; every rank measures, as weights may be shared."""
-
-    def on_train_start(self, trainer: pl.Trainer, module: Any) -> None:  # noqa: ANN401
-        """Measure what a signal has left unmeasured, as if it had never come."""
-        if self.measured < trainer.global_step:
-            self.on_step_end(trainer, module)
-
-    def on_step_end(self, trainer: pl.Trainer, module: Any) -> None:  # noqa: ANN401
-        """Measure if it is time; the last step is always measured.
-
-        After a signal time is short: what is not the last step waits until the run goes on.
-        """
-        is_last = trainer.global_step == trainer.max_steps
-        if trainer.global_step % self.every_steps and not is_last:
-            return
-        if trainer.should_stop and not is_last:
-            return
-        module.refuse_bad_loss(seen_now=True)
-        if own_shard().ranks > 1 or is_last:  # other ranks wait for this one's part
-            found: Mapping[str, float] | None = self.measure(trainer, module)
-        else:
-            found = unless_stopped(lambda: self.measure(trainer, module))
-        if found is None:
-            trainer.should_stop = True
-            return
-        self.measured = trainer.global_step
-        figures = {f"val/{name}": value for name, value in found.items()}
-        for logger in trainer.loggers:
-            logger.log_metrics(figures, trainer.global_step)
-
-    def state_dict(self) -> dict[str, float]:
-        """Return what a resumed run must know."""
-        return {"measured": float(self.measured)}
-
-    def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Go on; checkpoints of runs that always measured say nothing."""
-        self.measured = int(state_dict.get("measured", sys.maxsize))
-
-
-@dataclass(eq=False)
-class Validation(Measurement):
-    """Scores the model on a held-out task and keeps the best weights."""
-
-    task: RetrievalTask
-    folder: Path
-    """Where the best weights are kept."""
-    precision: Precision = field(default="auto", kw_only=True)
-    """What the task's texts are encoded in."""
-    lists: SearchResult | None = field(default=None, kw_only=True)
-    """What a first stage found, where the model only puts documents in order."""
-    patience: int | None = None
-    """Measurements without a better score after which training ends; None never ends it."""
-    best: float = -1.0
-    misses: int = 0
-
-    def measure(self, trainer: pl.Trainer, module: Any) -> Mapping[str, float]:  # noqa: ANN401
-        """Score the task, each text encoded by one rank, and keep the weights if they are the best so far."""
-        scores = from_first(self._score(module))
-        if any_rank([own_shard().is_first and scores[METRIC] > self.best])[0]:
-            self.best, self.misses = scores[METRIC], 0
-            save_atomically(trainer, self.folder / BEST, weights_only=True)
-        else:
-            self.misses += 1
-        if is_patience_over(self.state_dict(), self.patience):
-            trainer.should_stop = True
-            if trainer.is_global_zero and trainer.global_step < trainer.max_steps:
-                console.print(
-                    f"Stopped at step {trainer.global_step}: {METRIC} was not above "
-                    f"{self.best:.4f} in {self.misses} validation{'s' * (self.misses != 1)}; the best weights are kept"
-                )
-        return scores
-
-    def _score(self, module: Any) -> dict[str, float]:  # noqa: ANN401
-        """Do this rank's share; the first rank puts all together, the others return nothing."""
-        model, agree = module.model, module.execution.agree
-        if self.lists is not None:
-            return score_reranked(model, self.task, self.lists, self.precision, agree)
-        return score_task(model, self.task, self.precision, agree)
-
-    def state_dict(self) -> dict[str, float]:
-        """Return what a resumed run must know."""
-        return super().state_dict() | {"best": self.best, "misses": self.misses}
-
-    def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Go on with the best score so far, and the measurements since."""
-        super().load_state_dict(state_dict)
-        self.best, self.misses = state_dict["best"], int(state_dict.get("misses", 0))
-
-
-def is_patience_over(state: Mapping[str, float], patience: int | None) -> bool:
-    """Whether a validation with this state has ended its run."""
-    return patience is not None and state.get("misses", 0) >= patience
 
 
 class WithTeardown(pl.Callback):

@@ -13,7 +13,7 @@ from embedtrain.objectives.own import check_output
 from embedtrain.objectives.pretrain import PretrainObjective
 from embedtrain.objectives.pretrain.base import token_loss
 from embedtrain.pretrain_types import MaskedBatch, PretrainOutputs
-from embedtrain.training.callbacks import Measurement
+from embedtrain.training.measuring import Measurement
 from embedtrain.training.ranks.gather import gather_numbers, is_distributed
 from embedtrain.training.settings import TrainerConfig
 from embedtrain.training.trained_module import TrainedModule, read_figures

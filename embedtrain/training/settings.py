@@ -1,18 +1,23 @@
 """The sections ``trainer:``, ``validation:`` and ``evaluation:`` of a recipe."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from embedtrain.precision import Precision
 from embedtrain.section import Count, Section
 
+AUTO = "auto"
+"""What may stand in the place of the section ``trainer:``."""
 Strategy = Literal["auto", "single", "ddp", "deepspeed_1", "deepspeed_2", "deepspeed_3", "fsdp"]
 
 
 class TrainerConfig(Section):
-    """How long, how fast and with what precision to train. Give ``steps`` or ``epochs``."""
+    """How long, how fast and with what precision to train. Give ``steps`` or ``epochs``, or ``auto``."""
 
+    auto: bool = False
+    """Choose learning rate, steps, batch, warm-up and patience by the number of queries and the model, and temperature,
+    directions and ``validation.every_steps`` too; keys that are given stand. ``trainer: auto`` is the same."""
     steps: Count | None = None
     """Optimizer steps."""
     epochs: PositiveFloat | None = None
@@ -72,13 +77,20 @@ class TrainerConfig(Section):
     checkpoint_every: Count = 500
     """Steps between two checkpoints; the last two are kept."""
     patience: Count | None = None
-    """Stop after so many validations without a better score; null trains all steps. The best is exported."""
+    """Stop after so many validations without a better score, the start's among them; null trains all steps. The best is
+    exported."""
     loggers: tuple[Literal["wandb", "tensorboard"], ...] = ()
     """Besides metrics.csv, which is always written. WANDB_MODE=offline needs no account."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _auto_is_short(cls, content: Any) -> Any:  # noqa: ANN401 - whatever a recipe holds
+        return {"auto": True} if content == AUTO else content
+
     @model_validator(mode="after")
     def _exactly_one_length(self) -> "TrainerConfig":
-        if (self.steps is None) == (self.epochs is None):
+        both = self.steps is not None and self.epochs is not None
+        if both or (self.steps is None and self.epochs is None and not self.auto):
             raise ValueError("give either steps or epochs")
         return self
 
@@ -161,11 +173,16 @@ class TaskConfig(Section):
 
 
 class ValidationConfig(TaskConfig):
-    """Measure during training and keep the best checkpoint. Never use the split you report."""
+    """Measure the start and during training, and keep the best checkpoint. Never use the split you report."""
 
     split: str = "dev"
     every_steps: Count = 500
-    """Steps between two measurements."""
+    """Steps between two measurements; the start is measured too, and exported where no step is better."""
+    min_gain: NonNegativeFloat | Literal["auto"] | None = None
+    """What ``trainer.patience`` calls better: so much more than the last score that was; auto is half the standard
+    error of the difference, query by query; null takes any gain."""
+    keep: int = Field(default=0, ge=0, le=100)
+    """Keep the weights of so many of the last measurements, for `embedtrain select`."""
     first_stage: str | None = None
     """For a cross-encoder: what finds the documents that it puts in order. ``bm25``, a retriever's folder, or
     ``run:FILE`` in TREC's format; null is bm25."""
@@ -183,8 +200,11 @@ def check_measuring(
     Raises:
         ValueError: Saying which.
     """
-    if trainer.patience is not None and validation is None:
+    waits = trainer.patience is not None
+    if waits and validation is None:
         raise ValueError("trainer.patience waits for a better validation: add validation")
+    if validation is not None and validation.min_gain is not None and not (waits or trainer.auto):
+        raise ValueError("validation.min_gain is for trainer.patience: add patience")
     named = [
         (task.path, task.split)
         for task in (validation, evaluation)

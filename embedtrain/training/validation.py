@@ -10,7 +10,7 @@ from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.encoding.blocks import Vectors, block_starts, encode_share, join_shares, own_blocks
 from embedtrain.encoding.cross_encoder import CrossEncoder
 from embedtrain.encoding.shards import Shard
-from embedtrain.evaluation.measures.metrics import Ranking, mean_scores, rank_arrays, score_ranking
+from embedtrain.evaluation.measures.metrics import PerQuery, Ranking, rank_arrays, score_ranking
 from embedtrain.evaluation.measures.second_stage import reorder
 from embedtrain.models.cross_encoder.encoder import CrossEncoderModel
 from embedtrain.models.dense.pair_head import interaction_of
@@ -102,13 +102,13 @@ def score_task(
     task: RetrievalTask,
     precision: Precision = "auto",
     agree: Callable[[int], int] | None = None,
-) -> dict[str, float]:
+) -> PerQuery:
     """Encode this rank's share of a task and search all of it on the first rank; others return nothing."""
     shares = to_first(encode_task_share(model, task, own_shard(), precision, agree))
     if shares is None:
         return {}
     ranking = rank_task(task, join_task(model, task, shares))
-    return mean_scores(score_ranking(ranking, [METRIC, "recall_at_100"]))
+    return score_ranking(ranking, [METRIC, "recall_at_100"])
 
 
 def score_reranked(
@@ -117,7 +117,7 @@ def score_reranked(
     found: SearchResult,
     precision: Precision = "auto",
     agree: Callable[[int], int] | None = None,
-) -> dict[str, float]:
+) -> PerQuery:
     """Score this rank's share of the pairs, and put what was found in order on the first rank; others return nothing.
 
     The figures of the order in which the documents came stand beside, as ``first_...``.
@@ -144,8 +144,8 @@ def score_reranked(
     return new | first
 
 
-def score_lists(task: RetrievalTask, found: SearchResult) -> dict[str, float]:
+def score_lists(task: RetrievalTask, found: SearchResult) -> PerQuery:
     """Return the figures of results in an order; relevant documents that are not among them count as missed."""
     ids = task.query_ids, task.document_ids
     ranking = rank_arrays(task.qrels, *ids, found.indices, found.scores)
-    return mean_scores(score_ranking(ranking, [METRIC, "mrr_at_10", "recall_at_10"]))
+    return score_ranking(ranking, [METRIC, "mrr_at_10", "recall_at_10"])

@@ -23,6 +23,7 @@ from embedtrain.training.devices import Device, device_of_key
 from embedtrain.training.flops import pretraining_counter, retrieval_counter
 from embedtrain.training.planner import Plan, plan_retrieval
 from embedtrain.training.settings import TrainerConfig
+from embedtrain.workflows.automatic import with_automatic
 from embedtrain.workflows.prediction import Prediction, predict
 from embedtrain.workflows.prepare import prepare, with_contract, with_machine
 from embedtrain.workflows.pretrain import PretrainData, prepare_text
@@ -70,9 +71,11 @@ def check(recipe: AnyRecipe, device: str | None = None) -> CheckReport:
     if isinstance(recipe, PretrainRecipe):
         return _check_pretraining(recipe, asked)
     model = build_model(recipe.model, recipe.trainer.accelerator)
-    there = _on_a_gpu(recipe.trainer)
+    precision = recipe.trainer.precision
     recipe = with_machine(with_contract(recipe, model), model)
     prepared = prepare(recipe, model.tokenization)
+    recipe = with_automatic(recipe, model, prepared)
+    there = _on_a_gpu(recipe.trainer.model_copy(update={"precision": precision}))
     sources = prepared.sources
     builder = BatchBuilder.of(recipe.data, sources)
     size = recipe.data.batch_sizes(recipe.trainer.batch_size)[0]

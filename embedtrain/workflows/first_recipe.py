@@ -24,6 +24,7 @@ from embedtrain.data.sources import SUFFIXES, detect_format, matching_files
 from embedtrain.errors import UserError
 from embedtrain.files import write_file
 from embedtrain.recipe.keys import check_keys
+from embedtrain.training.settings import AUTO
 
 LOOKED_AT = 1_000
 """Rows that are read to see what a file holds."""
@@ -122,7 +123,7 @@ def usual_model() -> str:
 def compose(look: Look, columns: dict[str, str], model: str, length: dict[str, int | float]) -> str:
     """Return a recipe for a file, at most 15 lines; without queries that can be held out it measures nothing.
 
-    ``length`` holds ``steps`` or ``epochs`` of ``trainer:``.
+    ``length`` holds ``steps`` or ``epochs`` of ``trainer:``, or nothing, which leaves them to ``auto``.
 
     Raises:
         UserError: If a row is not usable.
@@ -141,10 +142,7 @@ def compose(look: Look, columns: dict[str, str], model: str, length: dict[str, i
             "document": {"length": _tokens(longest)},
         },
         "objective": _objective(examples),
-        "trainer": {
-            **{key: int(value) if value == int(value) else value for key, value in length.items()},
-            "batch_size": _batch_size(look, len(examples)),
-        },
+        "trainer": _trainer(length),
     }
     fraction = sufficient_fraction(examples, 2, is_whole=look.is_whole)
     if fraction is not None:
@@ -180,7 +178,7 @@ def steps_in(minutes: float, recipe: Path) -> int:
 def _objective(examples: list[Example]) -> dict[str, Any]:
     """Return what the rows can teach: a teacher's scores, an order of pairs, or pairs that belong together."""
     if not examples[0].scores:
-        return {"name": "info_nce", "temperature": 0.05}
+        return {"name": "info_nce"}
     if examples[0].negatives:
         return {"name": "kl_distillation", "temperature": 0.05}
     return {"name": "cosent", "scale": 20.0}
@@ -192,6 +190,9 @@ def _tokens(texts: list[str]) -> int:
     return min(LONGEST, max(SHORTEST, 16 * math.ceil(letters / CHARACTERS_PER_TOKEN / 16)))
 
 
-def _batch_size(look: Look, rows: int) -> int:
-    """Return a batch that leaves a small file several steps, a power of two."""
-    return 64 if not look.is_whole else min(64, 2 ** max(1, int(math.log2(rows / 4))))
+def _trainer(length: dict[str, int | float]) -> str | dict[str, Any]:
+    """Leave to ``trainer: auto`` what the user did not say."""
+    if not length:
+        return AUTO
+    said = {key: int(value) if value == int(value) else value for key, value in length.items()}
+    return {AUTO: True, **said}

@@ -22,6 +22,9 @@ from embedtrain.workflows.evaluate.tasks import Wish, evaluate_task
 MAIN_METRICS = ("ndcg_at_10", "spearman")
 """What a point of the grid is judged by, the first that a task reports; else the task's first metric."""
 
+MAY_DIFFER = {"query_prompt", "document_prompt", "query_length", "document_length", "instructions"}
+"""Parts of a contract that say what a model is told, not what its weights mean: the first model's are kept."""
+
 
 @dataclass(frozen=True)
 class MergeWish:
@@ -82,7 +85,7 @@ def merge(wish: MergeWish, output: Path) -> list[Point]:
         raise UserError("--weight", "takes the place of --grid", cure="Give one of them")
     tasks = [open_task(path, wish.split, None) for path in wish.data]
     encoders = [load_encoder(path) for path in wish.models]
-    _refuse_strangers(wish.models, encoders)
+    refuse_strangers(wish.models, encoders)
     base = None if wish.base is None else load_encoder(wish.base).state_dict()
     weights = [encoder.state_dict() for encoder in encoders]
     merged = copy.deepcopy(encoders[0])
@@ -141,16 +144,29 @@ def _points(wish: MergeWish) -> list[tuple[tuple[float, ...], Granularity]]:
     return [(share, kind) for kind in kinds for share in shares]
 
 
-def _refuse_strangers(paths: Sequence[str], encoders: Sequence[TextEncoder]) -> None:
-    """Refuse models that read texts differently: no mixture of their weights means anything."""
+def refuse_strangers(paths: Sequence[str], encoders: Sequence[TextEncoder]) -> None:
+    """Refuse models whose weights mean different things; of other prompts and lengths say that the first's stay.
+
+    Raises:
+        UserError: If pooling, similarity, another part of the contract or the vocabulary differs.
+    """
     first = encoders[0]
     for path, other in zip(paths[1:], encoders[1:], strict=True):
-        if other.contract != first.contract:
+        if _kept(other) != _kept(first):
             raise UserError(
                 path, f"has another contract than {paths[0]}", cure="Train both with the same one"
             )
         if other.tokenizer.get_vocab() != first.tokenizer.get_vocab():
             raise UserError(path, f"has another vocabulary than {paths[0]}")
+        if other.contract != first.contract:
+            console.print(
+                f"{path} has other prompts or lengths: the merged model has those of {paths[0]}"
+            )
+
+
+def _kept(model: TextEncoder) -> dict[str, object]:
+    """Return what all must share of their contracts, beside the class of the model."""
+    return {"kind": type(model), **model.contract.model_dump(exclude=MAY_DIFFER)}
 
 
 def _fill(model: TextEncoder, weights: Weights) -> None:

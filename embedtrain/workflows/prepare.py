@@ -65,7 +65,8 @@ def prepare(recipe: Recipe, tokenization: Tokenization) -> Prepared:
     check_loggers(recipe.trainer)
     opened = open_data(recipe)
     sources = prepare_sources(recipe.data, tokenization, opened.texts)
-    check_batch_size(sources, recipe.data.batch_sizes(recipe.trainer.batch_size))
+    if not recipe.trainer.auto:  # which looks at the sources first
+        check_batch_size(sources, recipe.data.batch_sizes(recipe.trainer.batch_size))
     return Prepared(**vars(opened), sources=sources)
 
 

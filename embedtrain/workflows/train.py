@@ -27,10 +27,11 @@ from embedtrain.progress import console
 from embedtrain.recipe.changed_settings import filled_keys
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import AnyRecipe, Recipe
-from embedtrain.recipe.run_files import refuse_other_data
+from embedtrain.recipe.run_files import START_IS_BEST, refuse_other_data
 from embedtrain.recipe.run_folder import (
     RunFolder,
     create_run,
+    exports_start,
     found_start,
     load_trained,
     open_run,
@@ -46,6 +47,7 @@ from embedtrain.training.planner import announce, plan_retrieval, within
 from embedtrain.training.ranks.processes import first_rank_first, on_first_rank
 from embedtrain.training.ranks.strategies import check_strategy
 from embedtrain.training.refresh import LateStream
+from embedtrain.workflows.automatic import with_automatic
 from embedtrain.workflows.before_after import measure_after, measure_before
 from embedtrain.workflows.first_recipe import LOOKED_AT
 from embedtrain.workflows.frozen_documents import (
@@ -114,6 +116,7 @@ def _begin(recipe: Recipe, output: Path) -> tuple[RunFolder, Recipe, TextModel, 
     refuse_query_model(model, recipe)
     asked, recipe = recipe, with_machine(with_contract(recipe, model), model)
     prepared = prepare(recipe, model.tokenization)
+    recipe = with_automatic(recipe, model, prepared)
     run = create_run(output, recipe, [source.report for source in prepared.sources])
     for sentence in prepared.held_out:
         console.print(sentence)
@@ -194,6 +197,9 @@ def _finish(run: RunFolder, recipe: Recipe, model: TextModel, prepared: Prepared
     task, asked = prepared.evaluation, recipe.evaluation
     trained = load_trained(run, recipe)
     trained.contract = trained_contract(recipe, model.contract)  # documents may have another model
+    if exports_start(run):
+        console.print(START_IS_BEST)
+        note(run, exports_start=True)
     if task is not None and asked is not None:
         assert isinstance(trained, TextEncoder)
         with timed(run, "after"):

@@ -9,6 +9,7 @@ from embedtrain.contract.pair_contract import PairContract
 from embedtrain.contract.texts import ModelContract
 from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.encoding.cache import embed_once, model_key
+from embedtrain.evaluation.measures.metrics import mean_scores
 from embedtrain.evaluation.measures.second_stage import grades, in_trec_order, reorder
 from embedtrain.models.build import load_encoder
 from embedtrain.models.cross_encoder.config import CrossEncoderConfig
@@ -18,7 +19,7 @@ from embedtrain.recipe.retrieval import Recipe
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.retrieval.search import search
-from embedtrain.training.callbacks import Validation
+from embedtrain.training.measuring import Validation
 from embedtrain.training.ranks.processes import own_shard
 from embedtrain.training.settings import ValidationConfig
 from embedtrain.training.validation import METRIC, score_lists
@@ -45,6 +46,8 @@ def validating(
         run.checkpoints,
         recipe.trainer.patience,
         precision=config.precision,
+        min_gain=config.min_gain,
+        keep=config.keep,
     )
     if isinstance(recipe.model, CrossEncoderConfig):
         assert isinstance(contract, PairContract)
@@ -71,8 +74,8 @@ def first_lists(config: ValidationConfig, task: RetrievalTask, cache: Path) -> S
         path = Path(first.removeprefix(RUN)).expanduser()
         found = read_ranking(path, task, depth).found
     judged = grades(task.qrels, task.query_ids, task.document_ids, found)
-    own = score_lists(task, found)[METRIC]
-    best = score_lists(task, reorder(found, judged, found.indices.shape[1]))[METRIC]
+    own = mean_scores(score_lists(task, found))[METRIC]
+    best = mean_scores(score_lists(task, reorder(found, judged, found.indices.shape[1])))[METRIC]
     console.print(
         f"Validation puts the first {found.indices.shape[1]} documents of {first} in order: nDCG@10 is {own:.4f} as "
         f"they come, and {best:.4f} in the best order"

@@ -69,7 +69,8 @@ def test_columns_with_common_names_need_not_be_named(here, write_jsonl):
     assert run("pairs.jsonl").exit_code == 0
     content = yaml.safe_load((here / "pairs.yaml").read_text())
     assert content["data"] == {"sources": [{"path": "pairs.jsonl"}]}
-    assert content["trainer"] == {"epochs": 1, "batch_size": 8}, "a small file has several steps"
+    assert content["trainer"] == "auto"
+    assert "temperature" not in content["objective"]
     assert "evaluation" not in content, "40 rows are too few to hold some out"
     assert content["objective"]["name"] == "info_nce"
 
@@ -172,7 +173,7 @@ def test_on_a_terminal_it_asks_for_what_is_left_open(here, faq, monkeypatch):
     assert done.exit_code == 0, done.exception
     content = yaml.safe_load((here / "faq.yaml").read_text())
     assert content["data"]["sources"][0]["columns"] == {"query": "title", "positive": "body"}
-    assert content["trainer"]["steps"] == 20
+    assert content["trainer"] == {"auto": True, "steps": 20}
     assert "No such column" in done.output
     assert "such as 10 minutes" in done.output
 

@@ -6,8 +6,9 @@ import pytorch_lightning as pl
 
 from embedtrain import progress
 from embedtrain.data.readers.beir import RetrievalTask
-from embedtrain.training import callbacks
-from embedtrain.training.callbacks import CsvLog, Validation, list_checkpoints
+from embedtrain.training import measuring
+from embedtrain.training.callbacks import CsvLog, list_checkpoints
+from embedtrain.training.measuring import Validation, gains
 from embedtrain.training.progress import StepProgress
 from embedtrain.training.trained_module import TrainedModule
 
@@ -86,9 +87,37 @@ def test_only_the_first_rank_shows_progress(monkeypatch, capfd):
 
 
 def test_one_validation_without_a_better_score_is_not_several(monkeypatch, tmp_path, capfd):
-    monkeypatch.setattr(callbacks, "score_task", lambda *_: {"ndcg_at_10": 0.1})
+    monkeypatch.setattr(measuring, "score_task", lambda *_: {"ndcg_at_10": {"q": 0.1}})
     trainer = Mock(pl.Trainer, is_global_zero=True, global_step=3, max_steps=9)
     waits = Validation(1, Mock(RetrievalTask), tmp_path, patience=1, best=0.5)
     waits.measure(trainer, Mock())
     assert trainer.should_stop
     assert "in 1 validation;" in capfd.readouterr().err
+
+
+def test_only_a_gain_beyond_half_a_standard_error_counts_for_patience():
+    start = [0.0, 1.0, 0.0, 1.0]
+    assert gains(start, [], "auto")
+    assert not gains([1.0, 0.0, 0.0, 1.0], start, "auto")
+    assert not gains([0.9, 0.2, 0.1, 1.0], start, "auto"), "0.05 with a standard error of 0.35"
+    assert gains([0.1, 1.0, 0.1, 1.0], start, "auto"), "0.05 with a standard error of 0.03"
+    assert gains([0.1, 1.0, 0.1, 1.0], start, 0.04)
+    assert not gains([0.1, 1.0, 0.1, 1.0], start, 0.06)
+
+
+def test_small_gains_add_up_but_patience_begins_anew_only_where_they_are_enough(
+    monkeypatch, tmp_path
+):
+    scores = iter([0.5, 0.52, 0.54, 0.56, 0.5])
+    monkeypatch.setattr(measuring, "score_task", lambda *_: {"ndcg_at_10": {"q": next(scores)}})
+    trainer = Mock(pl.Trainer, is_global_zero=False, global_step=3, max_steps=9)
+    waits = Validation(1, Mock(RetrievalTask), tmp_path, patience=3, min_gain=0.05)
+    misses = []
+    for _ in range(5):
+        waits.measure(trainer, Mock())
+        misses.append(waits.misses)
+    assert misses == [0, 1, 2, 0, 1]
+    assert waits.best == 0.56
+    again = Validation(1, Mock(RetrievalTask), tmp_path, patience=3, min_gain=0.05)
+    again.load_state_dict(waits.state_dict() | {"measured": 3})
+    assert (again.best, again.misses, again.reference) == (0.56, 1, [0.56])

@@ -6,6 +6,7 @@ from pair_toys import save_classifier
 
 from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.encoding.cross_encoder import CrossEncoder
+from embedtrain.evaluation.measures.metrics import mean_scores
 from embedtrain.evaluation.measures.second_stage import grades, reorder
 from embedtrain.models.cross_encoder.build import load_cross_encoder
 from embedtrain.retrieval.dense.exact import SearchResult
@@ -24,11 +25,11 @@ FOUND = SearchResult(np.array([[1, 0, 2, -1]]), np.array([[3, 2, 1, -np.inf]], n
 
 
 def test_missed_documents_stay_in_the_ideal(task):
-    found = score_lists(task, FOUND)
+    found = mean_scores(score_lists(task, FOUND))
     assert found["ndcg_at_10"] == pytest.approx(0.386853, abs=1e-6)
     assert (found["mrr_at_10"], found["recall_at_10"]) == (0.5, 0.5)
     best = reorder(FOUND, grades(task.qrels, ["q"], IDS, FOUND), 4)
-    assert score_lists(task, best)["ndcg_at_10"] == pytest.approx(0.613147, abs=1e-6)
+    assert mean_scores(score_lists(task, best))["ndcg_at_10"] == pytest.approx(0.613147, abs=1e-6)
 
 
 def test_the_models_order_stands_beside_the_first(task, monkeypatch, tmp_path):
@@ -37,9 +38,9 @@ def test_the_models_order_stands_beside_the_first(task, monkeypatch, tmp_path):
     monkeypatch.setattr(
         CrossEncoder, "logits", lambda _, pairs: np.array([known[text] for _, text in pairs])
     )
-    found = score_reranked(model, task, FOUND)
+    found = mean_scores(score_reranked(model, task, FOUND))
     assert found["ndcg_at_10"] == pytest.approx(0.613147, abs=1e-6)
     assert (found["mrr_at_10"], found["first_mrr_at_10"]) == (1.0, 0.5)
     known = dict.fromkeys(known, 0.0)
-    tied = score_reranked(model, task, FOUND)
+    tied = mean_scores(score_reranked(model, task, FOUND))
     assert tied["ndcg_at_10"] == found["first_ndcg_at_10"], "equal scores keep the first order"

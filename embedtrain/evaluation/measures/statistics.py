@@ -200,6 +200,11 @@ def minimum_detectable_difference(differences: Values, *, clusters: Clusters = N
     return detected_errors(num_clusters) * _standard_error(totals, sizes)
 
 
+def standard_error(differences: Values) -> float:
+    """Give the standard error of a mean over queries; 0 of one query, and where all are equal."""
+    return _standard_error(differences, np.ones(len(differences))) if len(differences) > 1 else 0.0
+
+
 def detected_errors(num: int) -> float:
     """Give the standard errors in a minimum detectable difference at level 5 % and power 80 %.
 

@@ -4,7 +4,12 @@ from embedtrain.data.given import name_given
 from embedtrain.recipe.changed_settings import dump_changed
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import AnyRecipe
-from embedtrain.recipe.run_files import read_data, read_environment, read_summary
+from embedtrain.recipe.run_files import (
+    START_IS_BEST,
+    read_data,
+    read_environment,
+    read_summary,
+)
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.release.cards.markdown import Row, fenced, inline, markdown_table
 
@@ -45,8 +50,9 @@ def settings(run: RunFolder, recipe: AnyRecipe) -> str:
 def making(run: RunFolder, recipe: AnyRecipe) -> dict[str, str]:
     """Return what every card says of how its model was made, by the names of its template."""
     found = read_environment(run)
+    said = f" {START_IS_BEST}" if read_summary(run).get("exports_start") else ""
     return {
-        "description": inline(recipe.description),
+        "description": inline(recipe.description + said),
         "data": "\n\n".join([markdown_table(*training_data(run, recipe)), *held_out(run)]),
         "versions": ", ".join(f"{name} {one}" for name, one in found.get("versions", {}).items()),
         "git_commit": found.get("git_commit") or "none",

@@ -39,7 +39,12 @@ from embedtrain.locks import owns
 from embedtrain.objectives.own import name_of
 from embedtrain.outside import reading, writing
 from embedtrain.recipe.retrieval import AnyRecipe, Recipe, load_recipe
-from embedtrain.recipe.run_files import read_environment, read_evaluation
+from embedtrain.recipe.run_files import (
+    START_IS_BEST,
+    read_environment,
+    read_evaluation,
+    read_summary,
+)
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.release.cards.training_data import held_out, settings, training_data
 from embedtrain.workflows.evaluate.report_queries import (
@@ -102,7 +107,7 @@ def write_report(
         costs = [*fusion_section(subject), *depth_section(subject), *cost_section(subject)]
         sections = [lead(subject), score_section(subject), *sections, *costs, *queries]
         facts = found | facts
-    shown = page(title, [*_made_of(recipe), *sections, *ending])
+    shown = page(title, [*_made_of(recipe, run), *sections, *ending])
     # Both or neither: each gets its name only when both are written.
     with writing(output), appearing(facts_file) as facts_part, appearing(output) as page_part:
         facts_part.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
@@ -206,8 +211,8 @@ def _curve_title(name: str) -> str:
     return f"{owner}, {metric if metric == 'loss' else metric_title(metric)}".removeprefix(", ")
 
 
-def _made_of(recipe: AnyRecipe | None) -> list[Section]:
-    """Say what the model started from and how long it learned."""
+def _made_of(recipe: AnyRecipe | None, run: RunFolder) -> list[Section]:
+    """Say what the model started from and how long it learned, or that nothing was better than the start."""
     if recipe is None:
         return []
     trainer, start = recipe.trainer, model_name(recipe.model.backbone)
@@ -215,7 +220,10 @@ def _made_of(recipe: AnyRecipe | None) -> list[Section]:
     length = counted(steps, "step") if steps else counted(epochs or 0, "epoch")
     nouns = ("query", "queries") if isinstance(recipe, Recipe) else ("text",)
     how = f"in {length} of {counted(trainer.batch_size, *nouns)}, with {name_of(recipe.objective)}"
-    return [("", [paragraph(f"{recipe.description} From {start}, {how}.")])]
+    said = [paragraph(f"{recipe.description} From {start}, {how}.")]
+    if read_summary(run).get("exports_start"):
+        said.append(paragraph(START_IS_BEST))
+    return [("", said)]
 
 
 def _open_data(

@@ -21,10 +21,13 @@ from embedtrain.data.tokenized import text_id
 from embedtrain.errors import UserError
 from embedtrain.evaluation.results.result import parse_result
 from embedtrain.recipe.retrieval import load_recipe
+from embedtrain.recipe.run_files import START_IS_BEST, read_evaluation
 from embedtrain.recipe.run_folder import open_run
-from embedtrain.training.callbacks import Validation, list_checkpoints
+from embedtrain.training.callbacks import list_checkpoints
+from embedtrain.training.measuring import Validation
 from embedtrain.training.module import RetrievalModule
 from embedtrain.workflows.check import check
+from embedtrain.workflows.evaluate.report import write_report
 from embedtrain.workflows.prepare import open_data
 from embedtrain.workflows.search import Searcher
 from embedtrain.workflows.train import resume, train
@@ -126,14 +129,14 @@ def test_mistakes_are_named(recipe, changes, message):
         load_recipe(recipe, changes)
 
 
-SCORES = [0.2, 0.5, 0.4, 0.5, 0.3, 0.9, 0.9, 0.9]
-"""What each validation finds: with patience 3 the fifth is the last, at step 10."""
+SCORES = [0.1, 0.2, 0.5, 0.4, 0.5, 0.3, 0.9, 0.9, 0.9]
+"""What each validation finds, the first at the start: with patience 3 the sixth is the last, at step 10."""
 
 
 @pytest.fixture
 def scripted(monkeypatch):
-    """Let validations at steps 2, 4, ... find SCORES."""
-    step = {}
+    """Let validations at steps 0, 2, 4, ... find SCORES."""
+    step = {"now": 0}
     measure = Validation.on_train_batch_end
 
     def on_train_batch_end(self, trainer, *rest):
@@ -142,8 +145,8 @@ def scripted(monkeypatch):
 
     monkeypatch.setattr(Validation, "on_train_batch_end", on_train_batch_end)
     monkeypatch.setattr(
-        "embedtrain.training.validation.mean_scores",
-        lambda _: {"ndcg_at_10": SCORES[step["now"] // 2 - 1], "recall_at_100": 1.0},
+        "embedtrain.training.measuring.mean_scores",
+        lambda _: {"ndcg_at_10": SCORES[step["now"] // 2], "recall_at_100": 1.0},
     )
 
 
@@ -174,11 +177,31 @@ def test_a_run_that_stops_says_how_long_it_waited(
 
 def test_a_run_without_improvement_stops_and_exports_its_best(load, tmp_path, scripted, capsys):
     run = train(load(*PATIENT), tmp_path / "run")
-    assert validated(run) == [2, 4, 6, 8, 10]
+    assert validated(run) == [0, 2, 4, 6, 8, 10]
     assert "Stopped at step 10" in (said := capsys.readouterr().err)
     assert "in 3 validations;" in said
     assert list_checkpoints(run.checkpoints)[-1].name == "step-00000010.ckpt"
     assert exports_the_best(run)
+
+
+def test_a_run_that_only_gets_worse_exports_its_start_and_says_so(
+    load, tmp_path, scripted, capsys, monkeypatch
+):
+    monkeypatch.setitem(globals(), "SCORES", [0.6, *SCORES[1:6]])
+    asked = load(*PATIENT, "trainer.patience=4", "evaluation={fraction: 0.2}")
+    run = train(asked, tmp_path / "run")
+    assert validated(run) == [0, 2, 4, 6, 8]
+    assert START_IS_BEST in " ".join(capsys.readouterr().err.split())
+    start, exported = (
+        load_file(Path(folder) / "model.safetensors")
+        for folder in (asked.model.backbone, run.model)
+    )
+    assert all(torch.equal(start[name], weights) for name, weights in exported.items())
+    assert START_IS_BEST in (run.model / "README.md").read_text()
+    write_report([run.path], tmp_path / "page.html")
+    assert START_IS_BEST in (tmp_path / "page.html").read_text()
+    before, after = read_evaluation(run)
+    assert before.per_query == after.per_query
 
 
 def train_and_note(recipe, folder, monkeypatch):

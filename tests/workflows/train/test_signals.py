@@ -123,7 +123,13 @@ def test_a_second_signal_ends_training_at_once(recipe, tmp_path):
     assert steps_of(tmp_path / "run") == [4]
 
 
-@pytest.mark.parametrize("during", ["step", "validation"])
+def best_step(run):
+    """The step whose weights are the best so far; None where nothing was measured yet."""
+    best = run / "checkpoints/best.ckpt"
+    return torch.load(best)["global_step"] if best.exists() else None
+
+
+@pytest.mark.parametrize("during", ["start", "step", "validation"])
 def test_a_validation_waits_until_the_run_goes_on(recipe, validated, tmp_path, during):
     undisturbed, overrides = validated
 
@@ -131,15 +137,16 @@ def test_a_validation_waits_until_the_run_goes_on(recipe, validated, tmp_path, d
         if during == "step":
             signal_on_call(RetrievalModule, "training_step", 3, signal.SIGTERM)
         else:
-            stop_on_call(validation, "rank_task", 1)
+            stop_on_call(validation, "rank_task", 1 if during == "start" else 2)
 
     began = time.monotonic()
     done = embedtrain(["train", recipe, *overrides, "--output", tmp_path / "run"], before=before)
     assert done.returncode == 143, done.stderr
     assert time.monotonic() - began < 30
-    assert "stopped at step 3 of 6 by SIGTERM" in last_line(done)
-    assert steps_of(tmp_path / "run") == [3]
-    assert not (tmp_path / "run/checkpoints/best.ckpt").exists()
+    step, best = (0, None) if during == "start" else (3, 0)
+    assert f"stopped at step {step} of 6 by SIGTERM" in last_line(done)
+    assert steps_of(tmp_path / "run") == ([3] if step else [])
+    assert best_step(tmp_path / "run") == best, "the start was measured, step 3 was not"
     resume(tmp_path / "run")
     assert_same(tmp_path / "run", undisturbed)
 
@@ -159,7 +166,9 @@ def stop_one_rank(recipe, overrides, folder):
 def test_no_rank_measures_once_a_signal_has_come_to_one(recipe, validated, tmp_path):
     undisturbed, overrides = validated
     on_ranks(2, stop_one_rank, recipe, overrides, tmp_path / "run")
-    assert [(tmp_path / f"measured-{rank}").read_text() for rank in range(2)] == ["0", "0"]
+    assert [(tmp_path / f"measured-{rank}").read_text() for rank in range(2)] == ["1", "0"], (
+        "the start only, which the first rank searches"
+    )
     assert steps_of(tmp_path / "run") == [3]
     on_ranks(2, resume, tmp_path / "run")
     rows = [(run / "metrics.csv").read_text() for run in (tmp_path / "run", undisturbed)]

@@ -174,7 +174,9 @@ def _tally(scorer: PairScorer) -> Spent:
     if isinstance(scorer, EndpointScorer):
         bill = scorer.endpoint.spent()
         found["tokens"] = scorer.endpoint.prompt_tokens + scorer.endpoint.completion_tokens
-        found |= {name: float(str(bill[name])) for name in ("requests", "retries", "cost") if name in bill}
+        found |= {
+            name: float(str(bill[name])) for name in ("requests", "retries", "cost") if name in bill
+        }
     return found
 
 
@@ -186,4 +188,6 @@ def _refuse_no_numbers(name: str, scores: np.ndarray) -> None:
     if not np.isfinite(scores).all():
         odd = float(scores[~np.isfinite(scores)][0])
         cure = "Use another precision, or another judge"
-        raise UserError(f"the {name} judge", "gives a score that is no finite number", got=odd, cure=cure)
+        raise UserError(
+            f"the {name} judge", "gives a score that is no finite number", got=odd, cure=cure
+        )

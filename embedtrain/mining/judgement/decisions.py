@@ -89,7 +89,11 @@ def _first(
         return Decision(verdict, "drop")
     if gate.relabel is None or p < gate.relabel:
         return Decision(verdict, "drop", "gate")
-    return Decision(verdict, "drop", "guard") if guarded(pair.text) else Decision(verdict, "relabel")
+    return (
+        Decision(verdict, "drop", "guard")
+        if guarded(pair.document)
+        else Decision(verdict, "relabel")
+    )
 
 
 def _without_hubs(
@@ -99,13 +103,13 @@ def _without_hubs(
     queries: dict[bytes, set[str]] = defaultdict(set)
     for one in decisions:
         if one.action == "relabel":
-            queries[text_digest(one.verdict.pair.text)].add(one.verdict.pair.query_id)
+            queries[text_digest(one.verdict.pair.document)].add(one.verdict.pair.query_id)
     most = max(config.hub_ratio * num_queries, config.hub_queries)
     hubs = {digest for digest, found in queries.items() if len(found) > most}
     names: dict[str, None] = {}
     kept = []
     for one in decisions:
-        if one.action == "relabel" and text_digest(one.verdict.pair.text) in hubs:
+        if one.action == "relabel" and text_digest(one.verdict.pair.document) in hubs:
             names[one.verdict.pair.document_id] = None
             one = replace(one, action="drop", why="hub")  # noqa: PLW2901 - the same with another end
         kept.append(one)
@@ -134,4 +138,3 @@ def _capped(decisions: list[Decision], config: JudgeConfig) -> list[Decision]:
             if regained[one.verdict.pair.query_id] > config.most_regained:
                 kept[place] = replace(one, action="keep", why="cap")
     return kept
-

@@ -76,6 +76,7 @@ class LabelTexts:
                 query_id=query,
                 document_id=document,
                 query=self._queries[query],
+                document=self._documents[document],
                 text=passage(self._documents[document], config.words),
                 relevant=self.labels[query, document] >= 1,
             )

@@ -32,9 +32,7 @@ class JudgedFolder:
         """Answers so far; removed at the end."""
 
 
-def rewrite(
-    query: JudgedQuery, decisions: Sequence[Decision]
-) -> tuple[str | None, list[Decision]]:
+def rewrite(query: JudgedQuery, decisions: Sequence[Decision]) -> tuple[str | None, list[Decision]]:
     """Return a query's line of ``train.jsonl``, None where no positive is left, and its decisions as they ended.
 
     A row that nothing changes keeps its bytes. Regained negatives come first; the row gets no longer by them.

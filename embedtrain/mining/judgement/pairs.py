@@ -28,8 +28,9 @@ class Pair:
     query_id: str
     document_id: str
     query: str
+    document: str
     text: str
-    """As the judge reads it."""
+    """Of the document, as the judge reads it."""
     doubt: float = 0.0
     """How far its score is from the lowest positive's; the most doubtful pairs have the least."""
     relevant: bool | None = None
@@ -53,6 +54,8 @@ class Selected:
     """What is to be asked, and how many queries there are."""
 
     pairs: list[Pair]
+    positives: list[Pair]
+    """Of those, what is measured beside random pairs: all that people gave, or the first that a writer gave."""
     random: list[Pair]
     num_queries: int
 
@@ -73,6 +76,8 @@ def select_pairs(
         chosen += [pair for pair in pairs if pair.key not in labels]
         for pair in _positives(query.row, config):
             drawn = draw(config.seed, *pair.key)
+            if pair.key in labels and not pair.by_people:
+                continue
             if not pair.by_people or drawn < config.positives:
                 chosen.append(pair)
             elif config.positives:
@@ -83,7 +88,7 @@ def select_pairs(
     chosen += [pair for _, pair in _first(spare)[: max(missing, 0)]]
     if config.tokens is not None or config.money is not None:
         chosen.sort(key=lambda one: (ROLES.index(one.role), one.doubt, one.key))
-    return Selected(chosen, pool.pairs(), pool.num_queries)
+    return Selected(chosen, _measured(chosen, config), pool.pairs(), pool.num_queries)
 
 
 def draw(seed: int, *names: str) -> float:
@@ -100,6 +105,14 @@ def passage(text: str, words: int) -> str:
     cut = text[: spans[words - 1] + 1]
     ends = [match.end() for match in SENTENCE_END.finditer(cut)]
     return cut[: ends[-1]] if ends and ends[-1] > len(cut) / 2 else cut.rstrip()
+
+
+def _measured(chosen: list[Pair], config: JudgeConfig) -> list[Pair]:
+    given = [pair for pair in chosen if pair.by_people]
+    if given:
+        return given
+    made = [pair for pair in chosen if pair.role == "positive"]
+    return heapq.nsmallest(FEWEST_POSITIVES, made, key=lambda one: draw(config.seed, *one.key))
 
 
 def _first(spare: list[tuple[float, Pair]]) -> list[tuple[float, Pair]]:
@@ -145,6 +158,7 @@ def _pair(
         query_id=row.query_id,
         document_id=name,
         query=row.query,
+        document=text,
         text=passage(text, config.words),
         doubt=abs(score - row.lowest) / (abs(row.lowest) or 1.0),
         relevant=True if by_people else None,
@@ -189,9 +203,8 @@ class _RandomPairs:
                 name, (_, text) = documents[(place + turn) % len(documents)]
                 if name not in own:
                     short = passage(text, self.config.words)
-                    found.append(
-                        Pair("random", query.row.query_id, name, query.row.query, short, relevant=False)
-                    )
+                    ids = query.row.query_id, name
+                    found.append(Pair("random", *ids, query.row.query, text, short, relevant=False))
         return found
 
     def _shrink(self) -> None:

@@ -80,8 +80,8 @@ class JudgeConfig(Section):
         if not 0 <= self.uncertain[0] <= self.uncertain[1] <= 1:
             raise ValueError("uncertain is two probabilities, the lower one first")
         judges = [one for one in (self.judge, self.larger) if one is not None]
-        if self.money is not None and all(
-            one.language.endpoint.price is None for one in judges
-        ):
-            raise ValueError("money needs the price of a million tokens: judge.language.endpoint.price")
+        if self.money is not None and all(one.language.endpoint.price is None for one in judges):
+            raise ValueError(
+                "money needs the price of a million tokens: judge.language.endpoint.price"
+            )
         return self

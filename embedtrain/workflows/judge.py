@@ -1,52 +1,31 @@
 """Workflow: a judge looks at what mining kept out and what it kept; false negatives become positives or are dropped."""
 
-import hashlib
-import json
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
-from embedtrain.data.sources import load_task
-from embedtrain.encoding.language.endpoint import is_endpoint
 from embedtrain.encoding.pair_cache import PairCache
-from embedtrain.encoding.pair_scorers import PairScorer, detect_kind, open_pair_scorer
+from embedtrain.encoding.pair_scorers import PairScorer
 from embedtrain.errors import UserError
 from embedtrain.files import appearing, default_cache, read_json, write_file, write_json
 from embedtrain.locks import owns
-from embedtrain.mining.identity import text_digest
 from embedtrain.mining.judgement.asking import AskedJudge, Budget, Journal, added
-from embedtrain.mining.judgement.cascade import Cascade, Verdict
+from embedtrain.mining.judgement.cascade import Cascade
 from embedtrain.mining.judgement.decisions import Decision, Gate, decide, gate
-from embedtrain.mining.judgement.labels import LabelledPairs, LabelTexts, read_labels
 from embedtrain.mining.judgement.output import JudgedFolder, judged_line, rewrite
-from embedtrain.mining.judgement.pairs import ROLES, Selected, select_pairs
-from embedtrain.mining.judgement.rows import JudgedQuery, read_mined
-from embedtrain.mining.judgement.settings import Judge, JudgeConfig
+from embedtrain.mining.judgement.pairs import ROLES
+from embedtrain.mining.judgement.rows import read_mined
+from embedtrain.mining.judgement.settings import JudgeConfig
 from embedtrain.mining.output import MiningFolder
-from embedtrain.mining.settings import Guard
-from embedtrain.mining.task import from_retrieval_task
-from embedtrain.outside import reading
 from embedtrain.progress import console, progress_bar
 from embedtrain.redaction import redact
 from embedtrain.stopping import SAME_COMMAND, going_on
 from embedtrain.workflows.judge_agreement import measure
+from embedtrain.workflows.judge_task import Task, open_judge, prepare, settings_of, sha256
 
-LOG_ODDS = ("cross_encoder", "yes_no")
-"""Kinds of scorers whose scores are log-odds of being relevant."""
 NAMES = ("small", "large")
-
-
-class Task(NamedTuple):
-    """What is to be judged."""
-
-    mined: Path
-    selected: Selected
-    labelled: LabelledPairs
-    guarded: Callable[[str], bool]
-    fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -81,24 +60,6 @@ def judge(
     return judge_mined(mined, [open_judge(one) for one in judges], output, config, cache=cache)
 
 
-def open_judge(judge: Judge) -> PairScorer:
-    """Open what gives pairs log-odds.
-
-    Raises:
-        UserError: If it cannot be loaded, or its scores are on another scale.
-    """
-    kind = judge.kind or (None if is_endpoint(judge.model) else detect_kind(judge.model))
-    if kind not in LOG_ODDS:
-        raise UserError(
-            redact(judge.model), "gives no log-odds of being relevant, which a judge must",
-            got=kind or "an address", cure="Give a cross-encoder, or a language model with --as yes_no",
-        )  # fmt: skip
-    return open_pair_scorer(
-        judge.model, kind=kind, precision=judge.precision,
-        batch_size=judge.batch_size, language=judge.language,
-    )  # fmt: skip
-
-
 @owns("output")
 def judge_mined(
     mined: Path,
@@ -110,7 +71,7 @@ def judge_mined(
 ) -> JudgedFolder:
     """Judge with one or two scorers in memory, the smaller first; see :func:`judge`."""
     folder = JudgedFolder(output)
-    task = _prepare(mined, scorers, config, cache)
+    task = prepare(mined, scorers, config, cache)
     if _is_complete(folder, task.fingerprint):
         return folder
     _begin(folder, task.fingerprint)
@@ -130,7 +91,7 @@ def judge_mined(
     for one in judges:
         one.remember(every)
     budget = Budget(config.tokens, config.money, judges)
-    _tell_plan(judges[0], task, folder)
+    _tell_plan(judges[0], task)
     outcome = _outcome(task, Cascade(judges, budget, config.uncertain), config)
     rows = _write_rows(folder, mined, outcome.decisions)
     models = [one for one in (config.judge, config.larger) if one is not None]
@@ -139,60 +100,16 @@ def judge_mined(
     report = {
         "fingerprint": task.fingerprint,
         "judges": [redact(one.model) for one in models],
-        "config": _settings(config),
+        "config": settings_of(config),
         **outcome.report,
         **rows,
         "hubs": outcome.hubs,
         "spent": {**spent, "together": total},
-        "sha256": {path.name: _sha256(path) for path in (folder.training, folder.judged)},
+        "sha256": {path.name: sha256(path) for path in (folder.training, folder.judged)},
     }
     write_json(folder.report, report)
     shutil.rmtree(folder.parts, ignore_errors=True)
     return folder
-
-
-def _prepare(
-    mined: Path, scorers: Sequence[PairScorer], config: JudgeConfig, cache: Path | None
-) -> Task:
-    labels, *texts = read_labels(config)
-    collected = LabelTexts(labels, *texts)
-
-    def seen() -> Iterator[JudgedQuery]:
-        for query in read_mined(mined):
-            collected.add(query)
-            yield query
-
-    selected = select_pairs(seen(), config, labels)
-    mining = MiningFolder(mined)
-    guard, guard_key = _guard(mining, config, cache)
-    files = [_sha256(path) for path in (mining.training, mining.rejected) if path.is_file()]
-    judges = [one for one in (config.judge, config.larger) if one is not None]
-    keys = [f"{one.key()} {how.batch_size}" for one, how in zip(scorers, judges, strict=True)]
-    known = hashlib.sha256(json.dumps(sorted(labels.items())).encode()).hexdigest()
-    parts = [_settings(config), files, keys, known, guard_key]
-    fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    return Task(mined, selected, collected.pairs(config), guard, fingerprint)
-
-
-def _settings(config: JudgeConfig) -> dict[str, Any]:
-    """Return what decides beside the judges themselves."""
-    return config.model_dump(mode="json", exclude={"judge", "larger"})
-
-
-def _guard(
-    mining: MiningFolder, config: JudgeConfig, cache: Path | None
-) -> tuple[Callable[[str], bool], str]:
-    """Return what tells whether a text answers a query that is only for measuring, and a key of that."""
-    guard = config.guard
-    if guard is None:
-        found = read_json(mining.manifest, optional=True)
-        given = found.get("config", {}).get("guard") if isinstance(found, dict) else None
-        guard = Guard.model_validate(given) if given else None
-    if guard is None:
-        return (lambda _: False), ""
-    task = from_retrieval_task(load_task(guard.path, guard.split, cache))
-    texts = {text_digest(task.documents[row]) for rows in task.positives for row in rows.tolist()}
-    return (lambda text: text_digest(text) in texts), task.fingerprint
 
 
 def _is_complete(folder: JudgedFolder, fingerprint: str) -> bool:
@@ -217,7 +134,7 @@ def _refuse_other(folder: JudgedFolder, found: object, fingerprint: str) -> None
         )  # fmt: skip
 
 
-def _tell_plan(judge: AskedJudge, task: Task, folder: JudgedFolder) -> None:
+def _tell_plan(judge: AskedJudge, task: Task) -> None:
     pairs = [
         *task.selected.random,
         *task.labelled.fit,
@@ -296,8 +213,3 @@ def _write_rows(
         "actions": dict(sorted(actions.items())),
         "withheld": {name: count for name, count in sorted(withheld.items()) if name},
     }
-
-
-def _sha256(path: Path) -> str:
-    with reading(path), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -46,8 +46,9 @@ def raised(calibration: Calibration, random: Scores) -> Calibration:
 
 
 def fitted(scores: Scores, people: Bool[np.ndarray, " pairs"]) -> Calibration:
-    """Return the shift and scale of a logistic regression on labels; the identity where there are too few, or the
-    judge does not put relevant pairs higher.
+    """Return the shift and scale of a logistic regression on labels.
+
+    The identity where there are too few, or where the judge does not put relevant pairs higher.
     """
     relevant = int(people.sum())
     if min(relevant, len(people) - relevant) < FEWEST_OF_A_KIND or np.ptp(scores) == 0:

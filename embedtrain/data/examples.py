@@ -22,6 +22,8 @@ class Example:
     ``scores`` and ``document_ids`` follow the positives, then the negatives; each is empty where the
     source has none. ``query_id`` is empty where the source has none. ``teacher_gram`` holds the cosines between
     the documents as a teacher sees them beside the query, in the order of :mod:`embedtrain.data.gram`.
+    ``not_negatives`` are further documents that may answer the query: they are shown to no model, and where another
+    row brings one into the same batch it is no negative of this query.
     """
 
     query: str
@@ -31,6 +33,7 @@ class Example:
     query_id: str = ""
     document_ids: tuple[str, ...] = ()
     teacher_gram: tuple[float, ...] = ()
+    not_negatives: tuple[str, ...] = ()
 
 
 class Columns(Section):

@@ -91,7 +91,7 @@ class TokenizedSource:
         return self.texts[side].row("tokens", index)
 
     def known_positives(self, query: int) -> NDArray[np.int64]:
-        """Return the ids of all documents that any row calls positive for this query text."""
+        """Return the ids of all documents that any row calls positive, or no negative, for this query text."""
         return self._known.row("documents", query)
 
 
@@ -168,6 +168,7 @@ class _Builder:
             positives.append(rows[start:middle])
             negatives.append(rows[middle:end])
             known += [(query, i) for i in ids[start:middle]]
+            known += [(query, text_id(text)) for text in example.not_negatives]
             start = end
         self.rows.extend(
             {

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -47,10 +47,18 @@ class Suspect(Scored):
     reason: str
 
 
+class Rejected(Suspect):
+    """A suspect with its rank in its source, for a judge to look at."""
+
+    rank: int
+    source: str
+
+
 class MinedQuery(TypedDict):
     """One line of the output, before the suspects are taken out.
 
-    ``doubted`` are positives that the cross-encoder would take for negatives; they stay.
+    ``doubted`` are positives that the cross-encoder would take for negatives; they stay. ``rejected`` is there where
+    the settings ask for it.
     """
 
     qid: str
@@ -60,6 +68,7 @@ class MinedQuery(TypedDict):
     neg: list[Negative]
     dropped: dict[str, int]
     suspects: list[Suspect]
+    rejected: NotRequired[list[Rejected]]
 
 
 @dataclass(frozen=True)
@@ -109,7 +118,7 @@ class Miner:
         scores, lowest = candidates.scores[number, survivors], float(block.lowest[number])
         chosen = config.sampling.choose(scores, lowest, config.num_negatives, generator)
         own = zip(task.positives[row].tolist(), block.positives[number].tolist(), strict=False)
-        return MinedQuery(
+        mined = MinedQuery(
             qid=task.query_ids[row],
             pos=[Scored(id=task.document_ids[d], score=round(s, DECIMALS)) for d, s in own],
             new_pos=self._new_positives(block, number),
@@ -118,6 +127,9 @@ class Miner:
             dropped=_count_reasons(candidates, number),
             suspects=self._suspects(candidates, number),
         )
+        if config.num_rejected:
+            mined["rejected"] = self._rejected(candidates, number)
+        return mined
 
     def _negative(self, block: Block, number: int, column: int) -> Negative:
         candidates = block.candidates
@@ -163,6 +175,23 @@ class Miner:
                 reason=Reason(candidates.reasons[number, column_of[document]]).name.lower(),
             )
             for document in distinct
+        ]
+
+    def _rejected(self, candidates: Candidates, number: int) -> list[Rejected]:
+        """Return the suspects of the first ranks, each text once."""
+        columns = np.flatnonzero(np.isin(candidates.reasons[number], SUSPICIOUS))
+        columns = columns[np.lexsort((candidates.sources[columns], candidates.ranks[columns]))]
+        documents = candidates.documents[number]
+        _, first = np.unique(self.filters.identities[documents[columns]], return_index=True)
+        return [
+            Rejected(
+                id=self.filters.task.document_ids[documents[column]],
+                score=round(float(candidates.scores[number, column]), DECIMALS),
+                reason=Reason(candidates.reasons[number, column]).name.lower(),
+                rank=int(candidates.ranks[column]),
+                source=self.sources[candidates.sources[column]].name,
+            )
+            for column in columns[np.sort(first)][: self.filters.config.num_rejected].tolist()
         ]
 
     def _fill_at_random(self, block: Block, mined: list[MinedQuery]) -> None:

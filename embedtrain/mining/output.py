@@ -5,7 +5,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -29,6 +29,8 @@ class MiningFolder:
         """The same as texts: a source for ``embedtrain train``."""
         self.suspects = path / "suspects.md"
         """A sample of suspected false negatives, to be read by a person."""
+        self.rejected = path / "rejected.jsonl"
+        """What was kept out as a suspected false negative, with texts, where the settings ask for it."""
         self.manifest = path / "manifest.json"
         """What was mined, how, and with what outcome; written last."""
         self.parts = path / "parts"
@@ -130,7 +132,11 @@ def join_parts(
     """
     tally = Tally()
     shown: list[tuple[bytes, MinedQuery]] = []
-    with _lines_of(folder.negatives) as ids, _lines_of(folder.training) as texts:
+    with ExitStack() as stack:
+        ids, texts = (
+            stack.enter_context(_lines_of(path)) for path in (folder.negatives, folder.training)
+        )
+        kept_out = stack.enter_context(_lines_of(folder.rejected)) if config.num_rejected else None
         for query in _read_parts(folder, num_parts):
             if query["suspects"]:
                 name = f"{config.seed}|{query['qid']}".encode()
@@ -148,6 +154,8 @@ def join_parts(
                 row["positive_sources"] = told[0] + told[1]
             ids.write(json.dumps(line) + "\n")
             texts.write(json.dumps(row, ensure_ascii=False) + "\n")
+            if kept_out is not None:
+                kept_out.write(json.dumps(_rejected_row(query, task), ensure_ascii=False) + "\n")
     return tally, [query for _, query in shown]
 
 
@@ -174,7 +182,7 @@ def _training_row(query: MinedQuery, task: MiningTask) -> dict[str, object]:
     both = [*positives, *negatives]
 
     def texts(found: Sequence[Any]) -> list[str]:
-        return [task.documents[task.row_of_document[document["id"]]] for document in found]
+        return [_text_of(task, document["id"]) for document in found]
 
     return {
         "query_id": query["qid"],
@@ -185,3 +193,12 @@ def _training_row(query: MinedQuery, task: MiningTask) -> dict[str, object]:
         "negative_ids": [document["id"] for document in negatives],
         "scores": [document["score"] for document in both],
     }
+
+
+def _rejected_row(query: MinedQuery, task: MiningTask) -> dict[str, object]:
+    found = [{**one, "text": _text_of(task, one["id"])} for one in query.get("rejected", ())]
+    return {"query_id": query["qid"], "rejected": found}
+
+
+def _text_of(task: MiningTask, document_id: str) -> str:
+    return task.documents[task.row_of_document[document_id]]

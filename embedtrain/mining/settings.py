@@ -186,6 +186,14 @@ class MiningConfig(Section):
     bits encode faster; scores near a threshold may fall on its other side."""
     num_suspects: NonNegativeInt = 50
     """Queries shown in the sample of suspected false negatives."""
+    num_rejected: NonNegativeInt = 0
+    """Write so many suspected false negatives per query with their texts to ``rejected.jsonl``, those of the first
+    ranks, for ``embedtrain judge``: 20 is what it looks at."""
+
+
+def settings_of(config: MiningConfig) -> dict[str, object]:
+    """Return the settings as a key of what is mined: what only adds a file is left out while it is off."""
+    return config.model_dump(mode="json", exclude=None if config.num_rejected else {"num_rejected"})
 
 
 def makes_positives(config: MiningConfig) -> bool:

@@ -24,7 +24,7 @@ from embedtrain.mining.miner import Miner
 from embedtrain.mining.output import MiningFolder, join_parts, remove_parts, write_part
 from embedtrain.mining.report import render_suspects
 from embedtrain.mining.search import CandidateSource, EncodedTask
-from embedtrain.mining.settings import MiningConfig
+from embedtrain.mining.settings import MiningConfig, settings_of
 from embedtrain.mining.sources import encode_task, open_sources
 from embedtrain.mining.task import MiningTask, from_retrieval_task, load_mining_task
 from embedtrain.models.build import load_encoder
@@ -95,7 +95,7 @@ def mine_task(
     config = config.model_copy(update={"precision": chosen})
     encoded = encode_task(model, task, cache, shard, config.precision)
     sources = open_sources(config, encoded, task, cache, shard)
-    parts = [config.model_dump(mode="json"), task.fingerprint, encoded.key]
+    parts = [settings_of(config), task.fingerprint, encoded.key]
     content = json.dumps([*parts, [source.report for source in sources]], sort_keys=True)
     fingerprint = hashlib.sha256(content.encode()).hexdigest()
     if folder.is_complete(fingerprint):
@@ -218,7 +218,8 @@ def _finish(
         "outcome": tally.report(),
         "sha256": {
             path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in (folder.negatives, folder.training, folder.suspects)
+            for path in (folder.negatives, folder.training, folder.suspects, folder.rejected)
+            if path.is_file()
         },
         "environment": {
             "num_threads": torch.get_num_threads(),

@@ -11,6 +11,7 @@ from embedtrain.data.sources import open_source
 from embedtrain.encoding.cache import model_key
 from embedtrain.encoding.shards import Shard
 from embedtrain.errors import UserError
+from embedtrain.mining.settings import settings_of
 from embedtrain.mining.task import load_mining_task, mining_task_of, with_corpora
 from embedtrain.models.build import load_encoder
 from embedtrain.precision import choose
@@ -39,7 +40,7 @@ def mined_source(config: TrainingSource, wish: RetrieverNegatives, cache: Path) 
     model = load_encoder(wish.retriever)
     precision = choose(wish.mining.precision, model.device.type)
     mining = wish.mining.model_copy(update={"precision": precision})
-    parts = [task.fingerprint, model_key(model), mining.model_dump(mode="json")]
+    parts = [task.fingerprint, model_key(model), settings_of(mining)]
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
     # Every rank comes here in its turn, and only the first finds work: there is nobody to share it with.
     folder = mine_task(model, task, cache / "mined" / key, mining, cache=cache, shard=Shard())

@@ -13,7 +13,7 @@ from jaxtyping import Float64
 from embedtrain.data.batches import pad_rows
 from embedtrain.data.examples import Example, Source, SourceConfig
 from embedtrain.data.gram import gram_of
-from embedtrain.data.readers.rows import GRAM_NAME
+from embedtrain.data.readers.rows import GRAM_NAME, MASKED_NAME
 from embedtrain.data.sources import open_source
 from embedtrain.encoding.language.endpoint import is_endpoint
 from embedtrain.encoding.language.endpoint_scorers import EndpointScorer
@@ -253,6 +253,8 @@ def _lines(examples: Sequence[Example], judged: Sequence[Judged]) -> Iterator[st
             "negatives": example.negatives,
             "scores": [round(value, DECIMALS) for value in own.scores.tolist()],
         }
+        if example.not_negatives:
+            row[MASKED_NAME] = example.not_negatives
         if own.gram is not None:
             row[GRAM_NAME] = [round(value, GRAM_DECIMALS) for value in own.gram.tolist()]
         yield json.dumps(row, ensure_ascii=False) + "\n"

@@ -53,23 +53,47 @@ def test_each_distinct_text_is_there_once(source):
     assert len(batch.documents) == len(set(batch.relevance.document_ids.tolist()))
 
 
-def test_known_positives_reach_the_loss_and_are_no_negatives(source):
-    """Row 2's "bird" answers row 0's query too, and row 0's negative "dog" is row 1's positive."""
-    batch = BatchBuilder([source])(Draw(0, 0, np.arange(3)))
+def check_loss(source, num_rows, known):
+    """Compare the loss with a loop in float64 that leaves the texts of ``known`` out of each denominator."""
+    batch = BatchBuilder([source])(Draw(0, 0, np.arange(num_rows)))
     num_documents = len(batch.relevance.document_ids)
     generator = torch.Generator().manual_seed(0)
-    query = torch.randn(3, 8, generator=generator).double()
+    query = torch.randn(num_rows, 8, generator=generator).double()
     document = torch.randn(num_documents, 8, generator=generator).double()
     scores = query @ document.T
     ids = batch.relevance.document_ids.tolist()
-    known = [{"cat", "a cat", "bird"}, {"dog"}, {"cat", "a cat", "bird"}]
     expected = 0.0
     for row, positive in enumerate(batch.relevance.positives[:, 0].tolist()):
         excluded = {text_id(text) for text in known[row]}
         kept = [c for c in range(num_documents) if ids[c] not in excluded or c == positive]
-        expected += float(torch.logsumexp(scores[row, kept], 0) - scores[row, positive]) / 3
+        expected += float(torch.logsumexp(scores[row, kept], 0) - scores[row, positive]) / num_rows
     outputs = RetrievalOutputs(query, document, batch.relevance)
     assert float(InfoNCE(temperature=1.0)(outputs).loss) == pytest.approx(expected, abs=1e-10)
+
+
+def test_known_positives_reach_the_loss_and_are_no_negatives(source):
+    """Row 2's "bird" answers row 0's query too, and row 0's negative "dog" is row 1's positive."""
+    check_loss(source, 3, [{"cat", "a cat", "bird"}, {"dog"}, {"cat", "a cat", "bird"}])
+
+
+def test_what_a_judge_dropped_is_no_negative_in_the_batch(bert, tmp_path, write_jsonl):
+    """Rows 1 and 2 bring "dog" and "bird" as their own; the first query may be answered by both."""
+    rows = [
+        {
+            "query": "red cat",
+            "positive": ["cat"],
+            "negatives": [],
+            "not_negatives": ["dog", "bird"],
+        },
+        {"query": "blue dog", "positive": ["dog"], "negatives": ["tree"], "not_negatives": []},
+        {"query": "a house", "positive": ["bird"], "negatives": ["house"]},
+    ]
+    tokenization = Tokenization(load_backbone(bert).tokenizer, CONTRACT)
+    opened = open_source(SourceConfig(path=str(write_jsonl(rows))))
+    source = tokenize_source(opened, tokenization, tmp_path)
+    check_loss(source, 3, [{"cat", "dog", "bird"}, {"dog"}, {"bird"}])
+    texts = {number for row in range(3) for number in source.rows.row("negatives", row).tolist()}
+    assert len(texts) == 2, "what was dropped is nobody's hard negative"
 
 
 def test_the_choice_of_positives_and_negatives_depends_on_the_step_alone(source):

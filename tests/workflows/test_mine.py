@@ -90,6 +90,36 @@ def test_the_manifest_says_what_was_done(mined):
     assert not (mined / "parts").exists()
 
 
+def test_what_was_kept_out_is_written_for_a_judge_and_changes_nothing_else(
+    mined, bert, beir, tmp_path
+):
+    asked = CONFIG.model_copy(update={"num_rejected": 2, "num_negatives": 1, "depth": 8})
+    plain = asked.model_copy(update={"num_rejected": 0})
+    folders = [
+        mine(bert, str(beir), tmp_path / name, config, split="test")
+        for name, config in (("asked", asked), ("plain", plain))
+    ]
+    assert bytes_of(folders[0].path) == bytes_of(folders[1].path)
+    assert not folders[1].rejected.exists()
+    task = load_mining_task(str(beir), "test")
+    rows, ids = rows_of(folders[0].rejected), rows_of(folders[0].negatives)
+    assert [row["query_id"] for row in rows] == [row["qid"] for row in ids]
+    found = 0
+    for row, mined_row in zip(rows, ids, strict=True):
+        found += len(row["rejected"])
+        assert len(row["rejected"]) == min(2, mined_row["dropped"].get("score", 0))
+        taken = {one["id"] for one in [*mined_row["pos"], *mined_row["neg"]]}
+        for one in row["rejected"]:
+            assert one["text"] == task.documents[task.row_of_document[one["id"]]]
+            assert one["reason"] == "score"
+            assert one["id"] not in taken
+            assert 1 <= one["rank"] <= 8
+    assert found
+    manifest = json.loads(folders[0].manifest.read_text())
+    digest = hashlib.sha256(folders[0].rejected.read_bytes()).hexdigest()
+    assert manifest["sha256"]["rejected.jsonl"] == digest
+
+
 @pytest.mark.prove
 def test_hash_seed_and_threads_change_no_byte(mined, bert, beir, tmp_path):
     """This process has one thread and a random hash seed; the other two threads and a fixed one."""

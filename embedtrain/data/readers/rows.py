@@ -23,6 +23,7 @@ LARGEST_CLASS = 2**24
 """From here on float32, in which scores are kept, does not tell whole numbers apart."""
 ID_NAMES = ("query_id", "id", "_id")
 GRAM_NAME = "teacher_gram"
+MASKED_NAME = "not_negatives"
 
 Row = Mapping[str, object]
 
@@ -140,6 +141,9 @@ class RowReader:
             scores=tuple(scores),
             query_id="" if query_id is None else str(query_id),
             teacher_gram=self._gram(row, len(positives) + len(negatives), place),
+            not_negatives=tuple(
+                self._texts(row, (MASKED_NAME,) if MASKED_NAME in row else (), place)
+            ),
         )
 
     def _texts(self, row: Row, columns: tuple[str, ...], place: str) -> list[str]:

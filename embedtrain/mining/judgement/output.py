@@ -1,0 +1,101 @@
+"""Mined rows with what a judge changed: positives, negatives, and documents that are neither."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+from embedtrain.mining.judgement.decisions import Action, Decision
+from embedtrain.mining.judgement.rows import PEOPLE, JudgedQuery
+
+DECIMALS = 6
+JUDGE = "judge"
+"""What ``positive_sources`` calls a positive that a judge found."""
+
+
+CHANGES: tuple[Action, ...] = ("relabel", "drop", "regain", "drop_positive")
+
+
+class JudgedFolder:
+    """The output folder of a judgement, by name."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.training = path / "train.jsonl"
+        """The rows of the mining, changed: a source for ``embedtrain train``."""
+        self.judged = path / "judged.jsonl"
+        """Every judged pair: what the judges said, and what followed."""
+        self.report = path / "report.json"
+        """What was judged, how well, and at what cost; written last."""
+        self.parts = path / "parts"
+        """Answers so far; removed at the end."""
+
+
+def rewrite(query: JudgedQuery, decisions: Sequence[Decision]) -> tuple[str | None, list[Decision]]:
+    """Return a query's line of ``train.jsonl``, None where no positive is left, and its decisions as they ended.
+
+    A row that nothing changes keeps its bytes. Regained negatives come first; the row gets no longer by them.
+    """
+    named = _by_action(decisions)
+    if set(query.row.positive_ids) <= named["drop_positive"].keys() and not named["relabel"]:
+        ended = [
+            replace(one, action="drop_row") if one.action == "drop_positive" else one
+            for one in decisions
+        ]
+        return None, ended
+    if not any(named[action] for action in CHANGES):
+        return query.line, list(decisions)
+    return json.dumps(_changed(query, named), ensure_ascii=False) + "\n", list(decisions)
+
+
+def _changed(query: JudgedQuery, named: Mapping[Action, Mapping[str, float]]) -> dict[str, object]:
+    """Return the columns of a row whose documents change their places."""
+    row = query.row
+    new, dropped, regained = list(named["relabel"]), named["drop"], list(named["regain"])
+    texts = {one.id: (one.text, one.score) for one in query.rejected}
+    ids, both = row.positive_ids + row.negative_ids, row.positives + row.negatives
+    texts |= dict(zip(ids, zip(both, row.scores, strict=True), strict=True))
+    new.sort(key=lambda name: (-named["relabel"][name], name))
+    regained.sort(key=lambda name: (-texts[name][1], name))
+    stay = [n for n, name in enumerate(row.positive_ids) if name not in named["drop_positive"]]
+    positives = [row.positive_ids[n] for n in stay] + new
+    left = [name for name in row.negative_ids if name not in dropped and name not in new]
+    negatives = [*regained, *left][: max(len(row.negative_ids), len(regained))]
+    masked = [texts[name][0] for name in (*named["drop_positive"], *dropped)]
+    given = row.positive_sources or [PEOPLE] * len(row.positives)
+    changed = query.content() | {
+        "positives": [texts[name][0] for name in positives],
+        "negatives": [texts[name][0] for name in negatives],
+        "positive_ids": positives,
+        "negative_ids": negatives,
+        "scores": [texts[name][1] for name in (*positives, *negatives)],
+    }
+    if new or row.positive_sources:
+        changed["positive_sources"] = [given[n] for n in stay] + [JUDGE] * len(new)
+    if masked or row.not_negatives:
+        changed["not_negatives"] = list(dict.fromkeys([*row.not_negatives, *masked]))
+    return changed
+
+
+def judged_line(decision: Decision) -> str:
+    """Return the line of ``judged.jsonl`` of a pair."""
+    verdict, pair = decision.verdict, decision.verdict.pair
+    content = {
+        "query_id": pair.query_id,
+        "document_id": pair.document_id,
+        "role": pair.role,
+        "p_small": round(verdict.small, DECIMALS),
+        "p_large": None if verdict.large is None else round(verdict.large, DECIMALS),
+        "action": decision.action,
+        "why": decision.why,
+    }
+    return json.dumps(content) + "\n"
+
+
+def _by_action(decisions: Sequence[Decision]) -> dict[Action, dict[str, float]]:
+    """Return the documents of each action with their probability."""
+    found: dict[Action, dict[str, float]] = {action: {} for action in get_args(Action)}
+    for one in decisions:
+        found[one.action][one.verdict.pair.document_id] = one.verdict.p
+    return found

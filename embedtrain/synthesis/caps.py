@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from embedtrain.synthesis.draw import number
 from embedtrain.synthesis.row import Row
-from embedtrain.synthesis.settings import SynthesisConfig
+from embedtrain.synthesis.settings import MAKERS, SynthesisConfig
 
 Judge = Callable[[Sequence[tuple[str, str]]], Sequence[float]]
 """Log-odds that a text answers a query, for pairs of both."""
@@ -39,7 +39,8 @@ def ask_judge(rows: Sequence[Row], judge: Judge | None) -> None:
 def cap(rows: Sequence[Row], config: SynthesisConfig) -> None:
     """Keep no more than wanted of a chunk, of a document and in all.
 
-    The best rank of the round trip comes first, then the most probable. In all, documents are drawn.
+    A language model's come first, then those of rules in the order of :data:`MAKERS`, among which titles stand before
+    crops; then the best rank of the round trip, then the most probable. In all, documents are drawn.
     """
     by_chunk: Counter[str] = Counter()
     by_document: Counter[str] = Counter()
@@ -67,7 +68,8 @@ def cap(rows: Sequence[Row], config: SynthesisConfig) -> None:
             row.taken_by = "caps"
 
 
-def _order(placed: tuple[int, Row]) -> tuple[int, float, int]:
+def _order(placed: tuple[int, Row]) -> tuple[int, int, float, int]:
     place, row = placed
+    rule = MAKERS.index(row.candidate.maker) if row.candidate.maker in MAKERS else -1
     probability = row.candidate.log_probability
-    return row.rank or FAR, -probability if probability is not None else 0.0, place
+    return rule, row.rank or FAR, -probability if probability is not None else 0.0, place

@@ -36,7 +36,8 @@ SATURATION = 1.2
 """The k1 of BM25."""
 FIRST_SENTENCE = re.compile(r"\s*(\S.*?[.!?\u3002\uff01\uff1f])(?=\s|$)", re.DOTALL)
 QUESTION = re.compile(
-    r"^[ \t]*(?:[-*]|\d+[.)]|Q(?:uestion)?\s*\d*[:.)])?[ \t]*(\S.*[?\uff1f])[ \t]*$", re.MULTILINE
+    r"^[ \t]*(?:[-*]|\d+[.)]|Q(?:uestion)?\s*\d*[:.)])?[ \t]*(\S.*[^\W_][\"')\u201d]?[?\uff1f])[ \t]*$",
+    re.MULTILINE,
 )
 ANSWER = re.compile(r"\A\s*A(?:nswer)?\s*\d*[:.)]\s*")
 
@@ -125,7 +126,7 @@ class Rules:
         if num_words(query) < SHORT_HEADING and chunk.title:
             query = f"{chunk.title} {query}"
         if num_words(query) > 1:
-            yield query, without(chunk.text, names[-1])
+            yield query, _without_longer(chunk.text, names[-1])
 
     def _question(self, chunk: Chunk) -> Made:
         """Headings and lines that end in a question mark, and the text up to the next one."""
@@ -209,7 +210,7 @@ class Rules:
         for anchor in self.anchors.get(chunk.document, ()):
             if key_of(anchor) not in known and num_words(anchor) >= FEWEST_ANCHOR_WORDS:
                 known.add(key_of(anchor))
-                yield anchor, without(chunk.text, anchor)
+                yield anchor, _without_longer(chunk.text, anchor)
 
 
 def key_of(text: str) -> tuple[str, ...]:
@@ -231,3 +232,8 @@ def without(text: str, phrase: str) -> str:
     joined = r"[\W_]+".join(words)
     found = re.compile(rf"(?<!\w){joined}(?!\w)[ \t]*[.:?!]?[ \t]*", re.IGNORECASE)
     return found.sub("", text).strip()
+
+
+def _without_longer(text: str, phrase: str) -> str:
+    """Take a phrase out unless it is so short that sentences would lose their words."""
+    return without(text, phrase) if num_words(phrase) >= SHORT_HEADING else text

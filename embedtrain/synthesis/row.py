@@ -4,8 +4,7 @@ from dataclasses import dataclass, field
 
 from embedtrain.data.documents.document import Chunk
 from embedtrain.synthesis.candidate import Candidate
-
-RULES = frozenset(("title", "heading", "question", "first", "crop", "keyphrases", "link"))
+from embedtrain.synthesis.settings import MAKERS
 
 
 @dataclass
@@ -30,4 +29,4 @@ class Row:
     @property
     def by_rule(self) -> bool:
         """Whether no language model wrote it."""
-        return self.candidate.maker in RULES
+        return self.candidate.maker in MAKERS

@@ -17,6 +17,7 @@ from embedtrain.mining.settings import MiningConfig
 from embedtrain.precision import Precision
 from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.section import Count, Section
+from embedtrain.synthesis.settings import SynthesisConfig
 from embedtrain.workflows.evaluate.fused import evaluate_fused
 from embedtrain.workflows.evaluate.stage import EvaluateStage
 from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks
@@ -24,11 +25,21 @@ from embedtrain.workflows.evaluate.two_stage import Reranking, evaluate_two_stag
 from embedtrain.workflows.mine import mine
 from embedtrain.workflows.rotate import rotate
 from embedtrain.workflows.score import score
+from embedtrain.workflows.synthesize import synthesize
 from embedtrain.workflows.tokenizer import TokenizerKind, train_tokenizer
 from embedtrain.workflows.train import resume, train
 
 RECIPES = "recipes"
 """Folder of the output that holds the recipe of every stage that trains."""
+
+
+class SynthStage(Section):
+    """As ``embedtrain synth``; its folder is a BEIR folder with ``train.jsonl``."""
+
+    corpus: str
+    """A folder of documents, or a file."""
+    settings: SynthesisConfig = SynthesisConfig()
+    """As the ``key=value`` words of the command."""
 
 
 class MineStage(Section):
@@ -94,6 +105,10 @@ def _run_rotate(work: RotateStage, folder: Path, _: Path) -> None:
     rotate(work.model, work.data, folder, split=work.split, limit=work.limit)
 
 
+def _run_synth(work: SynthStage, folder: Path, _: Path) -> None:
+    synthesize(work.corpus, folder, work.settings)
+
+
 def _run_mine(work: MineStage, folder: Path, _: Path) -> None:
     mine(work.model, work.data, folder, work.settings, split=work.split)
 
@@ -131,6 +146,7 @@ KINDS = {
     "tokenizer": Kind(_run_tokenizer, "."),
     "train": Kind(_run_train, "model"),
     "rotate": Kind(_run_rotate, "."),
+    "synth": Kind(_run_synth, None),
     "mine": Kind(_run_mine, None),
     "score": Kind(_run_score, "scored.jsonl"),
     "evaluate": Kind(_run_evaluate, "scores.json"),
@@ -146,6 +162,7 @@ class Stage(Section):
     train: dict[str, Any] | None = None
     """A whole recipe without its description; one of pre-training as well."""
     rotate: RotateStage | None = None
+    synth: SynthStage | None = None
     mine: MineStage | None = None
     score: ScoreStage | None = None
     evaluate: EvaluateStage | None = None

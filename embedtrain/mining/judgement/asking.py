@@ -28,7 +28,7 @@ PAIRS_PER_LANGUAGE_BLOCK = 64
 PROMPT_TOKENS = 60
 TOKENS_PER_WORD = 1.4
 """About what a pair takes, before any was read."""
-Spent = dict[str, float]
+Spent = dict[str, int | float]
 
 
 class Journal:
@@ -63,9 +63,9 @@ class Journal:
                 file.write((json.dumps(line) + "\n").encode())
         self._take(line)
 
-    def _take(self, line: Mapping[str, dict[str, float]]) -> None:
+    def _take(self, line: Mapping[str, Mapping[str, int | float]]) -> None:
         self.scores.update(line["scores"])
-        self.spent = added(self.spent, line["spent"])
+        self.spent = added(self.spent, dict(line["spent"]))
 
 
 @dataclass

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,7 +53,8 @@ class Journal:
             if whole != content:
                 write_file(path, whole)
         for line in whole.splitlines():
-            self._take(json.loads(line))
+            with suppress(ValueError, LookupError, TypeError):  # damaged: it is asked again
+                self._take(json.loads(line))
 
     def add(self, scores: Mapping[str, float], spent: Spent) -> None:
         """Write down what a block was answered, nothing if that was lost, and what it took."""

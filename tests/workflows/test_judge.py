@@ -222,7 +222,7 @@ def test_boilerplate_that_a_judge_likes_is_listed_and_not_relabelled(run, tmp_pa
 
 def test_a_killed_judgement_goes_on_and_ends_with_the_same_bytes(mined, tmp_path, monkeypatch):
     monkeypatch.setattr(asking, "PAIRS_PER_BLOCK", 16)
-    settings = config(larger={"model": "other"}, tokens=3000)
+    settings = config(larger={"model": "other"}, tokens=6200)
 
     def work(output, cache):
         judges = [StubJudge(oracle, "small"), StubJudge(oracle, "large")]

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,7 +29,7 @@ PAIRS_PER_LANGUAGE_BLOCK = 64
 PROMPT_TOKENS = 60
 TOKENS_PER_WORD = 1.4
 """About what a pair takes, before any was read."""
-Spent = dict[str, float]
+Spent = dict[str, int | float]
 
 
 class Journal:
@@ -52,7 +53,8 @@ class Journal:
             if whole != content:
                 write_file(path, whole)
         for line in whole.splitlines():
-            self._take(json.loads(line))
+            with suppress(ValueError, LookupError, TypeError):  # damaged: it is asked again
+                self._take(json.loads(line))
 
     def add(self, scores: Mapping[str, float], spent: Spent) -> None:
         """Write down what a block was answered, nothing if that was lost, and what it took."""
@@ -63,9 +65,9 @@ class Journal:
                 file.write((json.dumps(line) + "\n").encode())
         self._take(line)
 
-    def _take(self, line: Mapping[str, dict[str, float]]) -> None:
+    def _take(self, line: Mapping[str, Mapping[str, int | float]]) -> None:
         self.scores.update(line["scores"])
-        self.spent = added(self.spent, line["spent"])
+        self.spent = added(self.spent, dict(line["spent"]))
 
 
 @dataclass

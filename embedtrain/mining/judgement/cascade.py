@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from embedtrain.mining.judgement.asking import AskedJudge, Budget
-from embedtrain.mining.judgement.calibration import Calibration, fitted, raised, yes_ratio
+from embedtrain.mining.judgement.calibration import Calibration, Scores, fitted, raised, yes_ratio
 from embedtrain.mining.judgement.pairs import Pair
 
 Advance = Callable[[int], None]
@@ -70,18 +70,16 @@ class Cascade:
         A pair about which the larger judge should be asked, and cannot be paid for, has no verdict.
         """
         verdicts: list[Verdict] = []
-        size = self.judges[0].block
-        for start in range(0, len(pairs), size):
-            block = pairs[start : start + size]
-            room = self.budget.room(self.judges[0], block)
-            found = self._probabilities(0, block[:room])
-            judged = [Verdict(*one) for one in zip(block[:room], found, strict=True)]
+        for block in _blocks(pairs, self.judges[0].block):
+            found = self._probabilities(0, block)
+            judged = [Verdict(*one) for one in zip(block, found, strict=False)]
+            whole = len(judged) == len(block)
             if len(self.judges) > 1:
-                judged, whole = self._asked_again(judged)
-                room = room if whole else 0
+                judged, asked = self._asked_again(judged)
+                whole = whole and asked
             verdicts += judged
             advance(len(block))
-            if room < len(block):
+            if not whole:
                 break
         return verdicts
 
@@ -93,10 +91,8 @@ class Cascade:
     def _asked_again(self, judged: list[Verdict]) -> tuple[list[Verdict], bool]:
         """Ask the larger judge where the small one suspects something; also tell whether all could be asked."""
         suspected = [one.pair for one in judged if self.suspects(one.pair, one.small)]
-        room = self.budget.room(self.judges[1], suspected)
-        asked = suspected[:room]
-        found = dict(zip(asked, self._probabilities(1, asked), strict=True))
-        skipped = set(suspected[room:])
+        found = dict(zip(suspected, self._probabilities(1, suspected), strict=False))
+        skipped = set(suspected[len(found) :])
         answered = [
             Verdict(one.pair, one.small, found.get(one.pair))
             for one in judged
@@ -105,19 +101,20 @@ class Cascade:
         return answered, not skipped
 
     def _probabilities(self, number: int, pairs: Sequence[Pair]) -> list[float]:
-        judge = self.judges[number]
-        scores = [judge.ask(block) for block in _blocks(pairs, judge.block)]
-        if not scores:
-            return []
-        return self.calibrations[number].probabilities(np.concatenate(scores)).tolist()
+        scores = self._scores(self.judges[number], pairs)
+        found: list[float] = self.calibrations[number].probabilities(scores).tolist()
+        return found
 
-    def _scores(self, judge: AskedJudge, pairs: Sequence[Pair]) -> np.ndarray:
+    def _scores(self, judge: AskedJudge, pairs: Sequence[Pair]) -> Scores:
         """Return log-odds of as many first pairs as the budget pays for."""
         found = [np.empty(0)]
         for block in _blocks(pairs, judge.block):
-            room = self.budget.room(judge, block)
-            found.append(judge.ask(block[:room]))
-            if room < len(block):
+            rest = block
+            # What a pair takes is known better after the first: what did not seem to fit may.
+            while rest and (room := self.budget.room(judge, rest)):
+                found.append(judge.ask(rest[:room]))
+                rest = rest[room:]
+            if rest:
                 break
         return np.concatenate(found)
 

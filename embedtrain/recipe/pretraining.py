@@ -34,6 +34,8 @@ class PretrainRecipe(Section):
     def _parts_fit(self) -> "PretrainRecipe":
         if self.trainer.auto:
             raise ValueError("trainer: auto is for retrieval: give steps and batch_size")
+        if self.trainer.blend is not None:
+            raise ValueError("trainer.blend is for retrieval: pre-training keeps its last state")
         if self.trainer.patience is not None:
             raise ValueError("trainer.patience is for retrieval: pre-training keeps its last state")
         if not self.objective.masking.pairs:

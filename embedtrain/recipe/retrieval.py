@@ -160,6 +160,8 @@ def refuse_vectors(recipe: Recipe) -> None:
     Raises:
         ValueError: Naming the section.
     """
+    if recipe.trainer.blend is not None:
+        raise ValueError("trainer.blend is for retrievers: drop it")
     for name in ("guide", "frozen_documents", "refresh"):
         if getattr(recipe, name) is not None:
             raise ValueError(f"a cross-encoder makes no vectors: drop {name}")

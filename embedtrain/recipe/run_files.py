@@ -45,6 +45,7 @@ class Summary(TypedDict, total=False):
     results_before: dict[str, list[str]]
     example: ShownExample | None
     exports_start: bool
+    blend: float
 
 
 @with_config(ConfigDict(extra="allow"))

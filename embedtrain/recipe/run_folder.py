@@ -1,12 +1,8 @@
 """The run folder: what a training run leaves behind, and how to find one's way in it."""
 
 import logging
-import platform
-import subprocess
-import sys
 import zipfile
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -31,9 +27,9 @@ from embedtrain.models.pretraining.folder import build_masked_autoencoder
 from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoder
 from embedtrain.models.text_model import TextModel
 from embedtrain.progress import console
+from embedtrain.recipe.environment import describe_environment
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import AnyRecipe, Recipe, dump_recipe, load_recipe
-from embedtrain.redaction import redact
 from embedtrain.training.callbacks import list_checkpoints
 from embedtrain.training.fitting import Places, Start
 from embedtrain.training.measuring import BEST, is_patience_over
@@ -41,15 +37,6 @@ from embedtrain.training.ranks.processes import first_rank_first
 
 logger = logging.getLogger(__name__)
 
-PACKAGES = (
-    "embedtrain",
-    "torch",
-    "transformers",
-    "pytorch-lightning",
-    "datasets",
-    "tokenizers",
-    "numpy",
-)
 DAMAGE = (RuntimeError, EOFError, OSError, ValueError, KeyError, UnpicklingError, BadZipFile)
 """What reading a damaged checkpoint raises."""
 
@@ -112,7 +99,7 @@ def create_run(path: Path, recipe: AnyRecipe, reports: Sequence[BaseModel]) -> R
     given = RunFolder(path.resolve()).given
     with appearing_folder(path) as building:
         new = RunFolder(building)
-        write_json(new.environment, _environment())
+        write_json(new.environment, describe_environment())
         new.checkpoints.mkdir()
         write_file(new.recipe, dump_recipe(recipe, new.given, given))
         write_json(new.data, [report.model_dump() for report in reports])
@@ -269,36 +256,3 @@ def _read(path: Path) -> dict[str, Any]:
     state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     state["state_dict"]
     return state
-
-
-def _environment() -> dict[str, Any]:
-    versions = {}
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = "unknown"
-    return {
-        "command": [redact(word) for word in sys.argv],
-        "python": platform.python_version(),
-        "machine": platform.platform(),
-        "versions": versions,
-        "git_commit": _git_commit(),
-        "num_threads": torch.get_num_threads(),
-        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-    }
-
-
-def _git_commit() -> str | None:
-    """Return the commit of the folder the command runs in, marked if files were changed."""
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return found.stdout.strip() or None

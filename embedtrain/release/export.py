@@ -26,6 +26,7 @@ from embedtrain.models.pretraining.folder import save_decoder, save_masked_autoe
 from embedtrain.models.sparse.build import load_sparse
 from embedtrain.models.text_model import TextModel
 from embedtrain.recipe.pretraining import PretrainRecipe
+from embedtrain.recipe.run_files import read_summary
 from embedtrain.recipe.run_folder import RunFolder, load_pretrained, load_trained, open_run
 from embedtrain.release.cards.changes import change_card, describe_changes
 from embedtrain.release.cards.pretraining import render_pretrain_card
@@ -78,6 +79,8 @@ def export(
     if run.is_run:
         run, recipe = open_run(run.path)
     card = card_of(run.model if recipe else run.path)
+    if recipe is not None and "blend" in read_summary(run):  # no checkpoint holds what was exported
+        source, recipe = str(run.model), None
     changes = describe_changes(layer, dim, instruction, long_inputs)
     if isinstance(recipe, PretrainRecipe) and not changes and not sparse:
         return export_pretrained(run, recipe, Path(output), overwrite=overwrite)

@@ -79,6 +79,9 @@ class TrainerConfig(Section):
     patience: Count | None = None
     """Stop after so many validations without a better score, the start's among them; null trains all steps. The best is
     exported."""
+    blend: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] | None = None
+    """Export weights that are this far from the start, 0, to the trained ones, 1: less is forgotten. auto takes the
+    nearest to the start that validation cannot tell from the best; null exports the trained ones."""
     loggers: tuple[Literal["wandb", "tensorboard"], ...] = ()
     """Besides metrics.csv, which is always written. WANDB_MODE=offline needs no account."""
 
@@ -205,6 +208,8 @@ def check_measuring(
         raise ValueError("trainer.patience waits for a better validation: add validation")
     if validation is not None and validation.min_gain is not None and not (waits or trainer.auto):
         raise ValueError("validation.min_gain is for trainer.patience: add patience")
+    if trainer.blend == AUTO and validation is None:
+        raise ValueError("trainer.blend: auto chooses by validation: add validation")
     named = [
         (task.path, task.split)
         for task in (validation, evaluation)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeFloat, model_validator
 
 from embedtrain.data.examples import SourceConfig
 from embedtrain.data.pretraining.corpus import CorpusConfig
@@ -27,6 +27,7 @@ from embedtrain.workflows.judge import judge
 from embedtrain.workflows.mine import mine
 from embedtrain.workflows.rotate import rotate
 from embedtrain.workflows.score import score
+from embedtrain.workflows.select.select import SelectWish, select
 from embedtrain.workflows.synthesize import synthesize
 from embedtrain.workflows.tokenizer import TokenizerKind, train_tokenizer
 from embedtrain.workflows.train import resume, train
@@ -91,6 +92,23 @@ class RotateStage(Section):
     limit: Count | None = None
 
 
+class SelectStage(Section):
+    """As ``embedtrain select``; its folder is the model: ``stage:NAME``."""
+
+    runs: tuple[str, ...] = Field(min_length=1)
+    """Folders of finished runs, such as ``stage:NAME``."""
+    base: str | None = None
+    """What they started from; null takes the first run's backbone."""
+    data: str | None = None
+    """A BEIR folder that decides; null takes the first run's validation."""
+    split: str = "dev"
+    guard: tuple[str, ...] = ()
+    """Tasks that must not lose more than a point."""
+    guard_split: str | None = None
+    errors: NonNegativeFloat = 1.0
+    """Standard errors that weights nearer to the base may lack; 0 takes the best."""
+
+
 class TokenizerStage(Section):
     """As ``embedtrain tokenizer``; its folder is the tokenizer: ``stage:NAME``."""
 
@@ -118,6 +136,11 @@ def _run_rotate(work: RotateStage, folder: Path, _: Path) -> None:
 
 def _run_synth(work: SynthStage, folder: Path, _: Path) -> None:
     synthesize(work.corpus, folder, work.settings)
+
+
+def _run_select(work: SelectStage, folder: Path, _: Path) -> None:
+    runs = [Path(run) for run in work.runs]
+    select(SelectWish(**{**work.model_dump(), "runs": runs}), folder)
 
 
 def _run_mine(work: MineStage, folder: Path, _: Path) -> None:
@@ -160,6 +183,7 @@ class Kind(NamedTuple):
 KINDS = {
     "tokenizer": Kind(_run_tokenizer, "."),
     "train": Kind(_run_train, "model"),
+    "select": Kind(_run_select, "."),
     "rotate": Kind(_run_rotate, "."),
     "synth": Kind(_run_synth, None),
     "mine": Kind(_run_mine, None),
@@ -177,6 +201,7 @@ class Stage(Section):
     tokenizer: TokenizerStage | None = None
     train: dict[str, Any] | None = None
     """A whole recipe without its description; one of pre-training as well."""
+    select: SelectStage | None = None
     rotate: RotateStage | None = None
     synth: SynthStage | None = None
     mine: MineStage | None = None

@@ -27,11 +27,10 @@ from embedtrain.progress import console
 from embedtrain.recipe.changed_settings import filled_keys
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import AnyRecipe, Recipe
-from embedtrain.recipe.run_files import START_IS_BEST, refuse_other_data
+from embedtrain.recipe.run_files import refuse_other_data
 from embedtrain.recipe.run_folder import (
     RunFolder,
     create_run,
-    exports_start,
     found_start,
     load_trained,
     open_run,
@@ -67,6 +66,7 @@ from embedtrain.workflows.prepare import (
 )
 from embedtrain.workflows.pretrain import begin_pretraining, resume_pretraining, run_pretraining
 from embedtrain.workflows.refresh import RefreshedBatches
+from embedtrain.workflows.select.blend import settle
 from embedtrain.workflows.sparse_start import start_sparse
 from embedtrain.workflows.summary import add_seconds, note, tell_cut, timed
 from embedtrain.workflows.validation import validating
@@ -197,9 +197,7 @@ def _finish(run: RunFolder, recipe: Recipe, model: TextModel, prepared: Prepared
     task, asked = prepared.evaluation, recipe.evaluation
     trained = load_trained(run, recipe)
     trained.contract = trained_contract(recipe, model.contract)  # documents may have another model
-    if exports_start(run):
-        console.print(START_IS_BEST)
-        note(run, exports_start=True)
+    settle(run, recipe, trained, prepared.validation)
     if task is not None and asked is not None:
         assert isinstance(trained, TextEncoder)
         with timed(run, "after"):

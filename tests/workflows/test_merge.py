@@ -44,8 +44,11 @@ def test_models_with_other_contracts_and_wishes_without_sense_are_refused(
     two, bert, beir, tmp_path
 ):
     out = tmp_path / "out"
+    save_encoder(build_dense(DenseConfig(backbone=bert, pooling="cls")), tmp_path / "cls")
+    save_encoder(build_dense(DenseConfig(backbone=bert, similarity="dot")), tmp_path / "dot")
     cases = [
-        (MergeWish([two[0], bert]), "another contract"),
+        (MergeWish([two[0], str(tmp_path / "cls")]), "another contract"),
+        (MergeWish([two[0], str(tmp_path / "dot")]), "another contract"),
         (MergeWish(two[:1]), "two or more"),
         (MergeWish(two, grid=2), "need each other"),
         (MergeWish(two, shares=[1.0, 2.0], grid=2, data=[str(beir)]), "takes the place"),
@@ -55,3 +58,16 @@ def test_models_with_other_contracts_and_wishes_without_sense_are_refused(
         with pytest.raises(UserError, match=message):
             merge(wish, out)
         assert not out.exists()
+
+
+def test_a_model_is_mixed_with_its_own_start_under_its_own_contract(two, bert, tmp_path, capsys):
+    merge(MergeWish([two[0], bert], shares=[0.25, 0.75]), tmp_path / "merged")
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{bert} has other prompts or lengths: the merged model has those of {two[0]}" in said
+    ours, trained, start = (load_encoder(str(path)) for path in (tmp_path / "merged", two[0], bert))
+    assert ours.contract == trained.contract != start.contract
+    weights = trained.state_dict(), start.state_dict()
+    for name, weight in ours.state_dict().items():
+        if weight.is_floating_point():
+            expected = 0.25 * weights[0][name] + 0.75 * weights[1][name]
+            assert torch.allclose(weight, expected, atol=1e-6), name

@@ -41,7 +41,8 @@ class Cascade:
         self, random: Sequence[Pair], labelled: Sequence[Pair]
     ) -> tuple["Cascade", list[dict[str, object]]]:
         """Return the cascade with thresholds from random pairs and labels of people, and a report on each."""
-        found, reports = [], []
+        found: list[Calibration] = []
+        reports: list[dict[str, object]] = []
         for judge in self.judges:
             calibration = Calibration()
             labels = self._scores(judge, labelled)

@@ -14,6 +14,7 @@ from embedtrain.errors import UserError
 from embedtrain.mining.judgement import asking
 from embedtrain.mining.judgement.settings import JudgeConfig
 from embedtrain.workflows.judge import judge, judge_mined
+from embedtrain.workflows.pipeline import Pipeline, run_pipeline
 
 NUMBER = 40
 
@@ -287,6 +288,30 @@ def test_a_cross_encoder_is_a_judge_and_an_encoder_is_none(mined, cross_encoder,
     assert len(rows_of(folder.judged)) == 5 * NUMBER
     with pytest.raises(UserError, match="gives no log-odds"):
         judge(mined, tmp_path / "no", config(judge={"model": str(bert)}))
+
+
+def test_a_pipeline_mines_and_judges(bert, beir, cross_encoder, tmp_path):
+    mining = {
+        "num_negatives": 2,
+        "depth": 8,
+        "num_rejected": 4,
+        "rule": {"kind": "margin", "margin": 0.001},
+    }
+    stages = [
+        {"name": "mined", "mine": {"model": str(bert), "data": str(beir), "split": "test", "settings": mining}},
+        {"name": "judged", "judge": {"mined": "stage:mined", "settings": {"judge": {"model": str(cross_encoder)}}}},
+    ]  # fmt: skip
+    output = run_pipeline(
+        Pipeline.model_validate({"description": "A toy.", "stages": stages}), tmp_path / "out"
+    )
+    before, after = (rows_of(output / name / "train.jsonl") for name in ("mined", "judged"))
+    assert [row["query_id"] for row in before] == [row["query_id"] for row in after]
+    judged = rows_of(output / "judged" / "judged.jsonl")
+    assert {row["role"] for row in judged} >= {"rejected", "positive"}
+    assert (
+        json.loads((output / "judged" / "report.json").read_text())["agreement"]["kappa"]
+        is not None
+    )
 
 
 def test_damaged_rows_and_a_folder_of_something_else_are_told(mined, tmp_path, run):

@@ -37,7 +37,7 @@ def test_front_matter_is_metadata_and_gives_the_title():
 def test_headings_stand_where_they_say():
     document = read(PAGE)
     assert [(one.level, one.text) for one in document.headings] == [
-        (1, "Install  now"),
+        (1, "Install"),
         (2, "Under"),
     ]
     assert all(document.text[one.start : one.end] == one.text for one in document.headings)

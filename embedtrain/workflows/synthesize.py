@@ -10,8 +10,10 @@ from typing import Any
 
 import yaml
 
+from embedtrain.encoding.cache import model_key
 from embedtrain.errors import UserError
-from embedtrain.files import default_cache, read_json, refuse_existing, write_file, write_json
+from embedtrain.files import default_cache, read_json, write_file, write_json
+from embedtrain.leftovers import is_empty
 from embedtrain.locks import owns
 from embedtrain.models.build import load_encoder
 from embedtrain.models.encoder import TextEncoder
@@ -82,11 +84,10 @@ def synthesize(
         UserError: If the corpus, the settings or the output are not usable, or no query is left.
     """
     folder, cache = SynthesisFolder(output), cache or default_cache()
-    if not folder.settings.is_file():
-        refuse_existing(output)
+    _refuse_other(folder)
     base = open_base(config)
     found = read_corpus(corpus, config, base)
-    settings = _settings(config, found, writer)
+    settings = _settings(config, found, base, writer)
     fingerprint = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     if read_json(folder.report, optional=True).get("fingerprint") == fingerprint:
         return folder
@@ -113,6 +114,12 @@ def synthesize(
     return folder
 
 
+def _refuse_other(folder: SynthesisFolder) -> None:
+    if not folder.settings.is_file() and folder.path.is_dir() and not is_empty(folder.path):
+        cure = "Choose another folder or remove it"
+        raise UserError("--output", "holds something else", got=str(folder.path), cure=cure)
+
+
 def open_base(config: SynthesisConfig) -> TextEncoder | None:
     """Load the base model, or none where it is not named and BM25 or nobody reads."""
     if config.base is None and config.round_trip.reader in (None, "bm25"):
@@ -120,10 +127,13 @@ def open_base(config: SynthesisConfig) -> TextEncoder | None:
     return load_encoder(config.base or usual_model())
 
 
-def _settings(config: SynthesisConfig, corpus: Corpus, writer: Writer | None) -> dict[str, Any]:
+def _settings(
+    config: SynthesisConfig, corpus: Corpus, base: TextEncoder | None, writer: Writer | None
+) -> dict[str, Any]:
     return {
         "version": version("embedtrain"),
         "corpus": corpus.digest,
+        "base": None if base is None else model_key(base),
         "writer": "rules" if writer is None else writer.name,
         "config": config.model_dump(mode="json"),
     }

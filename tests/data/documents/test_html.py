@@ -1,0 +1,46 @@
+from embedtrain.data.documents.blocks import assemble
+from embedtrain.data.documents.html import read_html
+
+PAGE = """<html><head><title>Boiling | Kitchen</title><style>p {color: red}</style>
+<script>if (a < b) alert("scripted")</script></head><body>
+<nav><ul><li>Home<li>About</ul></nav><header>Banner</header>
+<article><header><h1>Boiling <em>water</em></h1></header>
+<p>Put it on
+   the&nbsp;stove.<br>Wait.</p><ul><li>one</li><li>two</li></ul>
+<pre>a  b
+
+c</pre><h2>More</h2><p>See <a href="other.html#x">the other <b>pot</b></a>.</p></article>
+<form>Sign up <input></form><footer>Imprint</footer></body></html>"""
+
+
+def read(text):
+    return assemble(read_html("a/page.html", text))
+
+
+def test_visible_text_is_kept_and_nothing_else():
+    text = read(PAGE).text
+    assert text == (
+        "Boiling water\n\nPut it on the stove.\nWait.\n\none\ntwo\n\na  b\n\nc\n\nMore\n\nSee the other pot."
+    )
+
+
+def test_title_headings_code_and_links_are_found():
+    document = read(PAGE)
+    assert document.title == "Boiling"
+    assert [(one.level, one.text) for one in document.headings] == [
+        (1, "Boiling water"),
+        (2, "More"),
+    ]
+    assert [document.text[start:end] for start, end in document.whole] == ["a  b\n\nc"]
+    assert [(one.text, one.target) for one in document.links] == [("the other pot", "a/other.html")]
+
+
+def test_a_page_without_title_has_that_of_its_heading():
+    assert read("<h1>Only this</h1><p>text").title == "Only this"
+
+
+def test_broken_pages_are_read():
+    assert (
+        read("<p>open <b>never closed</p></div></article><p>after").text
+        == "open never closed\n\nafter"
+    )

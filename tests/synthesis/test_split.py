@@ -1,0 +1,87 @@
+import subprocess
+import sys
+from random import Random
+
+import pytest
+from document_toys import paragraph
+from synthesis_toys import chunk, row
+
+from embedtrain.errors import UserError
+from embedtrain.synthesis.settings import SplitConfig
+from embedtrain.synthesis.split import check_leaks, drop_leaks, split_documents
+
+PRINTED = """
+from embedtrain.synthesis.draw import number
+print([number(0, f"d{n}") % 1000 for n in range(20)])
+"""
+
+
+def corpus(number, seed=0):
+    random = Random(seed)
+    return [chunk(paragraph(random, 8), f"d{n}") for n in range(number)]
+
+
+def split(chunks, cache, **shares):
+    return split_documents(chunks, SplitConfig(**shares), 0, cache)
+
+
+def test_another_document_moves_no_old_one_and_order_is_nothing(tmp_path):
+    chunks = corpus(200)
+    few, all_ = split(chunks[:150], tmp_path).splits, split(chunks[::-1], tmp_path).splits
+    assert all(all_[name] == found for name, found in few.items())
+    counts = [list(all_.values()).count(name) for name in ("train", "dev", "test")]
+    assert counts[0] > 140
+    assert min(counts) >= 8
+
+
+def test_near_copies_stay_together(tmp_path):
+    chunks = corpus(60)
+    copies = [chunk(one.text + " end", f"z{one.id}") for one in chunks]
+    found = split(chunks + copies, tmp_path)
+    for one in chunks:
+        assert found.splits[one.id] == found.splits[f"z{one.id}"]
+        assert found.clusters[f"z{one.id}"] == one.id
+
+
+def test_no_split_of_few_documents_is_empty(tmp_path):
+    for number in (3, 5, 9):
+        assert set(split(corpus(number), tmp_path).splits.values()) == {"train", "dev", "test"}
+    assert "test" not in split(corpus(3), tmp_path, test=0).splits.values()
+
+
+def test_the_seed_of_hashes_of_strings_changes_no_split():
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", PRINTED], env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
+            capture_output=True, check=True,
+        ).stdout
+        for seed in ("0", "1")
+    }  # fmt: skip
+    assert len(said) == 1
+
+
+def test_a_leak_is_seen_and_can_be_dropped():
+    text = paragraph(Random(0), 8)
+    rows = [
+        row("q of train", text + " more", name="a"),
+        row("q of test", text, name="b"),
+        row("q alone", paragraph(Random(1), 8), name="c"),
+    ]
+    splits = {"a": "train", "b": "test", "c": "train"}
+    with pytest.raises(
+        UserError, match="1 training texts that nearly repeat a held-out one; got 'a'"
+    ):
+        check_leaks(rows, splits)
+    drop_leaks(rows, splits)
+    assert [one.taken_by for one in rows] == ["leak", "", ""]
+    assert check_leaks(rows, splits)["train_positives_like_held_out"] == 0
+
+
+def test_shared_queries_are_told_with_examples():
+    rows = [
+        row("how is it rinsed", paragraph(Random(n), 8), name=name) for n, name in enumerate("ab")
+    ]
+    found = check_leaks(rows, {"a": "train", "b": "dev"})
+    assert found["train_queries_like_held_out"] == 1
+    assert found["too_many"]
+    assert found["examples"] == ["how is it rinsed"]

@@ -52,7 +52,8 @@ def completed(part: dict) -> dict:
     """Return a whole recipe that holds a part of one."""
     whole = {**BASE, **part}
     for key in ("data", "model", "trainer"):
-        whole[key] = {**BASE[key], **part.get(key, {})}
+        given = part.get(key, {})  # a word, such as auto, says it all
+        whole[key] = {**BASE[key], **given} if isinstance(given, dict) else given
     if "epochs" in whole["trainer"]:
         whole["trainer"].pop("steps")
     return whole

@@ -150,6 +150,12 @@ COMMANDS = [
         (*MODEL, "bert2/*.json", "bert2/*.safetensors"),
         "out",
     ),
+    Command(
+        "select",
+        "select run --output out",
+        ("run/*.*", "run/model/*.*", "run/checkpoints/*.ckpt", *BEIR),
+        "out",
+    ),
     Command("rotate", "rotate model pairs.jsonl --output out", (*MODEL, "pairs.jsonl"), "out"),
     Command("probe", "probe model perturbations --data beir --output out.json", BEIR, "out.json"),
     Command(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.encoding.cache import model_key
+from embedtrain.errors import UserError
 from embedtrain.evaluation.tasks.base import Task
 from embedtrain.evaluation.tasks.subject import Subject
 from embedtrain.files import read_json, write_json
@@ -37,13 +38,12 @@ class Judge:
     def decides(self, model: TextEncoder) -> list[float]:
         """Return the main score of each query."""
         place = self._place(model, self.task.fingerprint)
-        known = read_json(place, optional=True)
-        if not known:
+        known = _read(place, len(self.task.qrels))
+        if known is None:
             found = score_task(model, self.task, self.precision)[METRIC]
-            known = {"scores": list(found.values())}
+            known = list(found.values())
             write_json(place, known)
-        scores: list[float] = known["scores"]
-        return scores
+        return known
 
     def guarded(self, model: TextEncoder) -> dict[str, float]:
         """Return the main score on each guarded data set."""
@@ -51,20 +51,30 @@ class Judge:
 
     def _guard(self, model: TextEncoder, task: Task) -> float:
         place = self._place(model, task.data.fingerprint)
-        known = read_json(place, optional=True)
-        if not known:
+        known = _read(place, 1)
+        if known is None:
             with tempfile.TemporaryDirectory() as vectors:  # nobody asks for them again
                 subject = Subject(model, "candidate", Path(vectors), precision=self.precision)
                 result = evaluate_task(subject, task, Wish([], efficiency=False))[0]
-            known = {"scores": main_score(result)}
+            known = [main_score(result)]
             write_json(place, known)
-        score: float = known["scores"]
-        return score
+        return known[0]
 
     def _place(self, model: TextEncoder, data: str) -> Path:
         chosen = choose(self.precision, model.device.type)
         name = hashlib.sha256(f"{model_key(model)} {data} {chosen}".encode()).hexdigest()
         return self.cache / "selected" / f"{name[:32]}.json"
+
+
+def _read(place: Path, number: int) -> list[float] | None:
+    """Return the scores that a file keeps; None where there is none, or somebody else wrote it."""
+    try:
+        known = read_json(place, optional=True)
+    except UserError:
+        return None
+    if not isinstance(known, list) or len(known) != number:
+        return None
+    return known if all(isinstance(one, float) for one in known) else None
 
 
 def _name(task: Task) -> str:

@@ -83,6 +83,17 @@ class Interrupted(Exception):  # noqa: N818 - not an error: somebody asked for i
         return EXIT_CODES[self.number]
 
 
+REFUSED = 3
+"""Exit code of work that came to its end and whose result is not good enough to ship."""
+
+
+class Refused(Exception):  # noqa: N818 - nothing went wrong
+    """Work is done, and what it made is no better than what was there before, which stays the result.
+
+    Says why in one plain paragraph.
+    """
+
+
 class StoppedAtOnce(BaseException):
     """A signal ends work wherever it is; like ``KeyboardInterrupt``, no ``except Exception`` holds it up."""
 

@@ -23,6 +23,8 @@ from embedtrain.workflows.evaluate.fused import evaluate_fused
 from embedtrain.workflows.evaluate.stage import EvaluateStage
 from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks
 from embedtrain.workflows.evaluate.two_stage import Reranking, evaluate_two_stages
+from embedtrain.workflows.gate import VERDICT, GateStage, gate
+from embedtrain.workflows.hold_out import HoldOutStage, hold_out_rows
 from embedtrain.workflows.judge import judge
 from embedtrain.workflows.mine import mine
 from embedtrain.workflows.rotate import rotate
@@ -171,6 +173,14 @@ def _run_evaluate(work: EvaluateStage, folder: Path, _: Path) -> None:
         evaluate_tasks(work.model, wish, place)
 
 
+def _run_hold_out(work: HoldOutStage, folder: Path, _: Path) -> None:
+    hold_out_rows(work, folder)
+
+
+def _run_gate(work: GateStage, folder: Path, _: Path) -> None:
+    gate(work, folder)
+
+
 class Kind(NamedTuple):
     """How a kind of stage runs."""
 
@@ -181,6 +191,7 @@ class Kind(NamedTuple):
 
 
 KINDS = {
+    "hold_out": Kind(_run_hold_out, "."),
     "tokenizer": Kind(_run_tokenizer, "."),
     "train": Kind(_run_train, "model"),
     "select": Kind(_run_select, "."),
@@ -190,6 +201,7 @@ KINDS = {
     "judge": Kind(_run_judge, "report.json"),
     "score": Kind(_run_score, "scored.jsonl"),
     "evaluate": Kind(_run_evaluate, "scores.json"),
+    "gate": Kind(_run_gate, VERDICT),
 }
 
 
@@ -198,6 +210,7 @@ class Stage(Section):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
     """Its folder inside the output, and what ``stage:NAME/...`` of later stages means."""
+    hold_out: HoldOutStage | None = None
     tokenizer: TokenizerStage | None = None
     train: dict[str, Any] | None = None
     """A whole recipe without its description; one of pre-training as well."""
@@ -208,6 +221,7 @@ class Stage(Section):
     judge: JudgeStage | None = None
     score: ScoreStage | None = None
     evaluate: EvaluateStage | None = None
+    gate: GateStage | None = None
 
     @model_validator(mode="after")
     def _does_one_thing(self) -> "Stage":

@@ -17,6 +17,8 @@ from embedtrain.training.ranks.ties import live_with_parent
 COMMANDS = {
     "Train": ("init", "train", "check", "adapt", "static"),
     "Data": ("synth", "tokenizer", "mine", "judge", "score"),
+    "Train": ("fit", "init", "train", "check", "adapt", "static"),
+    "Data": ("synth", "tokenizer", "mine", "score"),
     "Search": ("search", "encode", "load"),
     "Evaluate": ("evaluate", "compare", "pareto", "report"),
     "Ship": ("select", "export", "merge", "rotate"),

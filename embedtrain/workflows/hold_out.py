@@ -64,10 +64,15 @@ def hold_out_rows(work: HoldOutStage, output: Path) -> Path:
         query = queries.add(example.query, example.query_id)
         training.setdefault(query, {}).update(dict.fromkeys(names[: len(example.positives)], 1))
         rows.append(_row(example))
+    splits = {"train": training, **judged}
+    queries_of = {name: len(found) for name, found in splits.items()}
     with appearing_folder(output) as building:
         write_rows(building / ROWS, rows)
-        write_beir(building, documents.entries(), queries.entries(), {"train": training, **judged})
-        write_json(building / REPORT, {"held_out": held.summary, "rows": len(rows)})
+        write_beir(building, documents.entries(), queries.entries(), splits)
+        write_json(
+            building / REPORT,
+            {"rows": len(rows), "queries": queries_of, "documents": len(documents)},
+        )
     return output
 
 
@@ -86,6 +91,9 @@ class _Texts:
             self._used.add(own)
             self._known[node] = (own, text)
         return self._known[node][0]
+
+    def __len__(self) -> int:
+        return len(self._known)
 
     def entries(self) -> Iterator[Entry]:
         return iter(self._known.values())

@@ -8,10 +8,6 @@ from embedtrain.workflows.fit.wish import FitWish
 from embedtrain.workflows.pipeline import Pipeline
 from embedtrain.workflows.stages import KINDS
 
-HELD_OUT = 0.1
-ENOUGH = 60
-"""Queries that dev and test should have; of few pairs a larger share is held out for it."""
-MOST_HELD_OUT = 0.25
 Content = dict[str, Any]
 
 
@@ -34,8 +30,7 @@ def compose(wish: FitWish, plan: Plan) -> Pipeline:
 
 def _data(wish: FitWish, plan: Plan) -> Content:
     if wish.pairs is not None:
-        share = min(MOST_HELD_OUT, max(HELD_OUT, ENOUGH / max(1, plan.rows)))
-        share = round(share, 3)
+        share = plan.held_out
         return {"hold_out": {"path": wish.pairs, "dev": share, "test": share}}
     settings: Content = {"base": wish.model, "limit": plan.queries, "fewest": 0}
     stage: Content = {"corpus": wish.corpus, "settings": settings}

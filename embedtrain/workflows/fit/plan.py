@@ -24,10 +24,15 @@ SAFE = 0.8
 """Share of the budget that is planned: what is measured in a second is not exact."""
 LEAST_STEPS = 10
 """A second trial must have so many steps to be worth its while."""
-STARTING = 6.0
-"""Seconds that a stage takes beside its work: loading, checkpoints, an export that is reloaded."""
+STARTING = 5.0
+EXPORTING = 10.0
+"""Seconds that a stage takes beside its work: loading a model, and reloading an export in a process of its own."""
 SYNTHESIS = 0.01
 """Seconds that rules, filters and BM25 take for a chunk."""
+HELD_OUT = 0.1
+ENOUGH = 60
+"""Queries that dev and test should have: of few pairs a larger share is held out for it."""
+MOST_HELD_OUT = 0.25
 LLM_SHARE = 0.4
 """Share of the budget that a language model may write for."""
 NEGATIVES = 4
@@ -48,6 +53,8 @@ class Plan(Section):
     batch_size: int
     steps: dict[str, int]
     """Of each trial, by its name."""
+    held_out: float
+    """Share of the pairs that chooses, and that decides."""
     cut: bool
     """Whether the budget allows fewer steps than the data would."""
     seconds_per_step: float
@@ -85,7 +92,8 @@ def make_plan(
         UserError: If not one step fits into it.
     """
     queries = 0
-    rows = round(0.8 * material.rows)
+    held_out = round(min(MOST_HELD_OUT, max(HELD_OUT, ENOUGH / max(1, material.rows))), 3)
+    rows = round((1 - 2 * held_out) * material.rows)
     if not material.rows:
         queries = min(MOST_QUERIES, QUERIES_PER_CHUNK * material.documents)
         rows = max(1, round(0.8 * KEPT * queries))
@@ -112,12 +120,18 @@ def make_plan(
         documents=material.documents,
         queries=queries,
         rows=rows,
+        held_out=held_out,
         batch_size=batch,
         steps=steps,
         cut=max(steps.values()) < wanted,
         seconds_per_step=step["plain"],
-        seconds={**costs.fixed, **training},
+        seconds=_in_order({**costs.fixed, **training}),
     )
+
+
+def _in_order(seconds: Mapping[str, float]) -> dict[str, float]:
+    order = ("data", "mined", "plain", "hard", "choice", "gate")
+    return {name: round(seconds[name], 1) for name in order if name in seconds}
 
 
 def _affordable(seconds: float, step: float, wanted: int) -> int:
@@ -145,7 +159,7 @@ def _costs(budget: float, material: Material, speed: Speed, *, has_llm: bool, gu
     fixed = {
         "data": data,
         "mined": STARTING + corpus,
-        "choice": STARTING + CHOICES * measured,
-        "gate": STARTING + (2 + 2 * guards) * corpus,
+        "choice": STARTING + EXPORTING + CHOICES * measured,
+        "gate": STARTING + EXPORTING + (2 + 2 * guards) * corpus,
     }
-    return Costs(fixed, STARTING + MEASUREMENTS * measured)
+    return Costs(fixed, STARTING + EXPORTING + MEASUREMENTS * measured)

@@ -29,6 +29,10 @@ from embedtrain.workflows.pipeline import RECIPE, load_pipeline, read_seconds
 from embedtrain.workflows.stages import Stage
 
 PAGE = "report.html"
+METRIC = (
+    "nDCG@10 is 1 where what answers a query is found first, less the further below it stands, and 0 where it is not "
+    "among the first ten."
+)
 SHORT = "The start is the result: model/ holds it unchanged, and nothing that was trained is used."
 
 
@@ -82,7 +86,7 @@ def _lead(wish: FitWish, verdict: dict[str, Any]) -> list[str]:
     pieces.append(
         paragraph(
             f"{model_name(wish.model)} learned from {learned}{writer}. Both models answered the same queries, which "
-            "neither trained nor chose the model."
+            f"neither trained nor chose the model. {METRIC}"
         )
     )
     return pieces

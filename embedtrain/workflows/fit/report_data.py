@@ -8,6 +8,7 @@ from typing import Any
 
 from embedtrain.data.readers.text_lines import read_lines
 from embedtrain.evaluation.results.page import Cell, Section, paragraph, table
+from embedtrain.evaluation.results.wording import counted
 from embedtrain.files import read_json
 from embedtrain.workflows.stages import Stage
 
@@ -22,10 +23,19 @@ def data_sections(output: Path, stages: Sequence[Stage]) -> list[Section]:
         folder = output / stage.name
         report = read_json(folder / "report.json", optional=True)
         if stage.hold_out is not None and report:
-            sections.append(("Data", [paragraph(f"{one}.") for one in report["held_out"]]))
+            sections.append(("Data", [paragraph(_divided(report))]))
         if (stage.hold_out is not None or stage.kind == "synth") and folder.is_dir():
             sections += _rows(folder / "train.jsonl")
     return sections
+
+
+def _divided(report: Mapping[str, Any]) -> str:
+    asked = report["queries"]
+    return (
+        f"{counted(report['rows'], 'row')} of {counted(asked['train'], 'query', 'queries')} train; {asked['dev']:,} "
+        f"queries choose and {asked['test']:,} decide, and none of their answers trains. All search among "
+        f"{counted(report['documents'], 'document')}."
+    )
 
 
 def waterfall(counts: Mapping[str, int], written: int) -> str:

@@ -73,7 +73,8 @@ def _both(folder: Path) -> tuple[EvaluationResult, EvaluationResult] | None:
 def _named(result: EvaluationResult, judged: Judged) -> str:
     kind = "synthetic queries" if judged.synthetic else "held-out queries"
     many = counted(result.data.num_queries, kind.replace("queries", "query"), kind)
-    return f"{many} of {result.data.name}"
+    own = judged.path.startswith("stage:")
+    return many if own else f"{many} of {result.data.name}"
 
 
 def _table(before: EvaluationResult, after: EvaluationResult, mark: str) -> str:

@@ -86,18 +86,17 @@ def _training(
 
 
 def _choice(wish: FitWish, plan: Plan) -> Content:
-    models = [f"stage:{name}" for name in plan.steps]
-    return {"select": {"base": wish.model, "runs": models, **_deciding(wish, "dev")}}
+    return {"select": {"runs": [f"stage:{name}" for name in plan.steps], "guard": wish.guards}}
 
 
 def _gate(wish: FitWish, plan: Plan) -> Content:
-    model = "stage:choice/model" if "select" in KINDS else f"stage:{list(plan.steps)[-1]}/model"
+    trained = "stage:choice" if "select" in KINDS else f"stage:{list(plan.steps)[-1]}/model"
     synthetic = wish.pairs is None
     decides: Content = {**_deciding(wish, "test"), "synthetic": synthetic and wish.queries is None}
     if wish.queries is not None:
         decides["also"] = [{"path": "stage:data", "split": "test", "synthetic": synthetic}]
     guards = [{"path": path} for path in wish.guards]
-    return {"gate": {"model": model, "base": wish.model, **decides, "guards": guards}}
+    return {"gate": {"model": trained, "base": wish.model, **decides, "guards": guards}}
 
 
 def _deciding(wish: FitWish, split: str) -> Content:

@@ -56,10 +56,12 @@ def _choice(output: Path, stages: tuple[Stage, ...]) -> list[Section]:
         if not place.is_file():
             continue
         found: dict[str, Any] = read_json(place)
-        points = sorted((one["alpha"], one["score"]) for one in found.get("line", ()))
+        said = [paragraph(f"{found['sentence'].rstrip('.')}.")]
+        points = [
+            (p["alpha"], p[found["metric"]]) for p in found["points"] if p["alpha"] is not None
+        ]
         if len(points) > 1 and can_draw():
             title = _title("val/ndcg_at_10", _is_synthetic(stages))
-            drawing = draw_curve(points, title, "share of what was learned")
-            said = paragraph(str(found.get("said", "")))
-            return [("How far from the start", [figures([drawing]), said])]
+            said.insert(0, figures([draw_curve(points, title, "share of what was learned")]))
+        return [("How far from the start", said)]
     return []

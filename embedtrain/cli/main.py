@@ -15,10 +15,8 @@ from embedtrain.stopping import listening
 from embedtrain.training.ranks.ties import live_with_parent
 
 COMMANDS = {
-    "Train": ("init", "train", "check", "adapt", "static"),
-    "Data": ("synth", "tokenizer", "mine", "judge", "score"),
     "Train": ("fit", "init", "train", "check", "adapt", "static"),
-    "Data": ("synth", "tokenizer", "mine", "score"),
+    "Data": ("synth", "tokenizer", "mine", "judge", "score"),
     "Search": ("search", "encode", "load"),
     "Evaluate": ("evaluate", "compare", "pareto", "report"),
     "Ship": ("select", "export", "merge", "rotate"),

@@ -31,6 +31,10 @@ class UserError(ValueError):
         super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}...")
 
 
+class NothingLeftError(UserError):
+    """What was given can be used, but nothing that trains came of it; a longer piece of work may know a way on."""
+
+
 def one_line(text: str) -> str:
     """Return the text with ends of lines and what no terminal should get written as escapes."""
     return NOT_PRINTED.sub(lambda found: repr(found[0])[1:-1], text)

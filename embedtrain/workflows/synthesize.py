@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from embedtrain.errors import UserError
+from embedtrain.errors import NothingLeftError
 from embedtrain.files import default_cache, read_json, refuse_existing, write_file, write_json
 from embedtrain.locks import owns
 from embedtrain.models.build import load_encoder
@@ -79,7 +79,8 @@ def synthesize(
         cache: Folder of caches; the user's if None.
 
     Raises:
-        UserError: If the corpus, the settings or the output are not usable, or no query is left.
+        UserError: If the corpus, the settings or the output are not usable.
+        NothingLeftError: If no query is left.
     """
     folder, cache = SynthesisFolder(output), cache or default_cache()
     if not folder.settings.is_file():
@@ -146,6 +147,6 @@ def _refuse_nothing(corpus: str, rows: Sequence[Row], groups: Groups) -> None:
     if any(row.kept and groups.splits[row.candidate.document] == "train" for row in rows):
         return
     cure = "Look into candidates.jsonl of the output, or give more text"
-    raise UserError(
+    raise NothingLeftError(
         corpus, f"gives no query to train on; of {len(rows)} written none is left", cure=cure
     )

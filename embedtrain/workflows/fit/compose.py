@@ -32,7 +32,7 @@ def _data(wish: FitWish, plan: Plan) -> Content:
     if wish.pairs is not None:
         share = plan.held_out
         return {"hold_out": {"path": wish.pairs, "dev": share, "test": share}}
-    settings: Content = {"base": wish.model, "limit": plan.queries, "fewest": 0}
+    settings: Content = {"base": wish.model, "limit": plan.queries}
     stage: Content = {"corpus": wish.corpus, "settings": settings}
     if wish.llm is not None:
         stage["llm"] = wish.llm
@@ -86,7 +86,13 @@ def _training(
 
 
 def _choice(wish: FitWish, plan: Plan) -> Content:
-    return {"select": {"runs": [f"stage:{name}" for name in plan.steps], "guard": wish.guards}}
+    return {
+        "select": {
+            "runs": [f"stage:{name}" for name in plan.steps],
+            "guard": wish.guards,
+            "guard_split": "test",
+        }
+    }
 
 
 def _gate(wish: FitWish, plan: Plan) -> Content:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedtrain.errors import Refused
+from embedtrain.errors import NothingLeftError, Refused
 from embedtrain.files import (
     appearing_folder,
     check_folder,
@@ -98,10 +98,12 @@ def _run(wish: FitWish, output: Path) -> str | None:
     """Run the stages, and put the result in its place; return why it is the start, if it is."""
     try:
         run_pipeline(load_pipeline(output / RECIPE), output)
-    except Refused as refused:
+    except (Refused, NothingLeftError) as refused:
         if not (output / MODEL).is_dir():
             export(wish.model, output / MODEL)
         reason = str(refused)
+        if isinstance(refused, NothingLeftError):
+            reason = f"The start is kept, nothing was trained: {reason}"
         write_json(output / REFUSED, {"ships": False, "decision": reason, "reasons": [reason]})
         return reason
     if not (output / MODEL).is_dir():

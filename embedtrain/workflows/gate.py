@@ -1,7 +1,7 @@
 """Workflow: of a trained model and its start, the better one on held-out queries becomes the result."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from embedtrain.evaluation.measures.statistics import PairedComparison
 from embedtrain.evaluation.results.result import EvaluationResult
 from embedtrain.evaluation.results.wording import metric_title
 from embedtrain.evaluation.tasks.retrieval import METRICS
-from embedtrain.files import read_json, write_json
+from embedtrain.files import default_cache, read_json, write_json
 from embedtrain.locks import owns
 from embedtrain.precision import Precision
 from embedtrain.progress import console
@@ -82,6 +82,10 @@ def gate(work: GateStage, output: Path) -> Path:
     verdict = decide(
         _gain(after), start, guards, queries=queries, max_loss=work.max_loss, ship=work.ship
     )
+    times = _note_use(after)
+    if times > 1:
+        said = f"These test queries have decided about {times} models by now: each makes a gain by chance more likely"
+        verdict = replace(verdict, warnings=(*verdict.warnings, said))
     chosen = work.model if verdict.ships else work.base
     if not (output / "model").is_dir():
         export(chosen, output / "model")
@@ -125,6 +129,17 @@ def _measure(
         precision=work.precision,
     )  # fmt: skip
     return before, evaluate_tasks(work.model, against, folder / "after.json")[0]
+
+
+def _note_use(after: EvaluationResult) -> int:
+    """Count the different models that these queries have decided about, on this machine; this one is among them."""
+    assert after.model is not None
+    place = default_cache() / "decided" / f"{after.data.fingerprint[:32]}.json"
+    known: list[str] = read_json(place, optional=True).get("models", [])
+    if after.model.weights not in known:
+        known.append(after.model.weights)
+        write_json(place, {"models": known})
+    return known.index(after.model.weights) + 1
 
 
 def _gain(after: EvaluationResult) -> PairedComparison:

@@ -83,9 +83,19 @@ def test_a_better_model_is_exported_and_nothing_is_measured_twice(
     assert not (tmp_path / "gate" / REFUSED).exists()
     for part in ("test", "guard-1", "also-1"):
         assert (tmp_path / "gate" / part / "after.json").is_file()
+    first = read_verdict(tmp_path / "gate")
     (tmp_path / "gate" / VERDICT).unlink()
     monkeypatch.setattr(
         "embedtrain.workflows.evaluate.tasks.evaluate_task", lambda *_: pytest.fail("again")
     )
     gate(work, tmp_path / "gate")
-    assert read_verdict(tmp_path / "gate")["ships"] is True
+    assert read_verdict(tmp_path / "gate") == first
+    assert first["ships"] is True
+
+
+def test_queries_that_decided_before_are_said(bert, late_interaction, beir, tmp_path, monkeypatch):
+    monkeypatch.setenv("EMBEDTRAIN_CACHE", str(tmp_path / "cache"))
+    for number, model in enumerate((bert, late_interaction, bert)):
+        work = GateStage(model=str(model), base=str(bert), path=str(beir))
+        found = read_verdict(gate(work, tmp_path / f"gate-{number}"))
+        assert ("decided about 2 models" in " ".join(found["warnings"])) == (number == 1)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from embedtrain.data.documents.document import Chunk
 
@@ -31,6 +31,7 @@ class Candidate:
     """Mean over the query's tokens, in nats, where the writer tells."""
 
 
+@runtime_checkable
 class Writer(Protocol):
     """Writes queries for chunks."""
 

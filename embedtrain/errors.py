@@ -31,6 +31,10 @@ class UserError(ValueError):
         super().__init__(line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}...")
 
 
+class NothingLeftError(UserError):
+    """What was given can be used, but nothing that trains came of it; a longer piece of work may know a way on."""
+
+
 def one_line(text: str) -> str:
     """Return the text with ends of lines and what no terminal should get written as escapes."""
     return NOT_PRINTED.sub(lambda found: repr(found[0])[1:-1], text)
@@ -81,6 +85,17 @@ class Interrupted(Exception):  # noqa: N818 - not an error: somebody asked for i
     def exit_code(self) -> int:
         """What the process ends with."""
         return EXIT_CODES[self.number]
+
+
+REFUSED = 3
+"""Exit code of work that came to its end and whose result is not good enough to ship."""
+
+
+class Refused(Exception):  # noqa: N818 - nothing went wrong
+    """Work is done, and what it made is no better than what was there before, which stays the result.
+
+    Says why in one plain paragraph.
+    """
 
 
 class StoppedAtOnce(BaseException):

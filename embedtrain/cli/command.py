@@ -20,6 +20,7 @@ PATHS = frozenset(
             "corpus",
             "data",
             "documents",
+            "guard",
             "like",
             "model",
             "models",

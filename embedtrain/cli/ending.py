@@ -8,7 +8,15 @@ import time
 import traceback
 from pathlib import Path
 
-from embedtrain.errors import INTERRUPTED, Interrupted, RankDied, UserError, one_line
+from embedtrain.errors import (
+    INTERRUPTED,
+    REFUSED,
+    Interrupted,
+    RankDied,
+    Refused,
+    UserError,
+    one_line,
+)
 from embedtrain.outside import explain
 from embedtrain.progress import is_verbose
 from embedtrain.redaction import redact
@@ -21,12 +29,15 @@ def end(error: BaseException) -> int:
     """Tell the user, or the process that started this rank, how it ended.
 
     Returns:
-        The exit code: 2 for the user's mistake, that of the signal that stopped it, 1 anything else.
+        The exit code: 2 for the user's mistake, 3 where nothing is good enough to ship, that of the signal that
+        stopped it, 1 anything else.
     """
     if isinstance(error, KeyboardInterrupt | Interrupted):
         message = str(error) or "interrupted"
         code = error.exit_code if isinstance(error, Interrupted) else INTERRUPTED
         return _tell(error, message, message, code)
+    if isinstance(error, Refused):
+        return _tell(error, str(error), "", REFUSED)
     if isinstance(error, RankDied):
         return _tell(error, f"error: {error}", "", 1)
     told = _in_words(error)

@@ -15,7 +15,7 @@ from embedtrain.stopping import listening
 from embedtrain.training.ranks.ties import live_with_parent
 
 COMMANDS = {
-    "Train": ("init", "train", "check", "adapt", "static"),
+    "Train": ("fit", "init", "train", "check", "adapt", "static"),
     "Data": ("synth", "tokenizer", "mine", "judge", "score"),
     "Search": ("search", "encode", "load"),
     "Evaluate": ("evaluate", "compare", "pareto", "report"),
@@ -80,7 +80,7 @@ def every_command(
 
 
 def main() -> None:
-    """Run the command line: exit 0 done, 2 the user's mistake, 1 anything else.
+    """Run the command line: exit 0 done, 2 the user's mistake, 3 done but nothing is good enough to ship, 1 anything else.
 
     At a signal: 130 for SIGINT, 143 for SIGTERM, 75 for SIGUSR1.
     """

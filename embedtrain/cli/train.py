@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from embedtrain.cli.options import Overrides, complete_recipe
-from embedtrain.errors import UserError
+from embedtrain.errors import Refused, UserError
 from embedtrain.locks import owns
 from embedtrain.resources import find_recipe
 
@@ -88,5 +88,9 @@ def _print(run: Path) -> None:
 
 def _print_pipeline(output: Path) -> None:
     from embedtrain.cli.printing import print_pipeline
+    from embedtrain.workflows.pipeline import find_refusal
 
     print_pipeline(output)
+    refusal = find_refusal(output)
+    if refusal is not None:
+        raise Refused(refusal)

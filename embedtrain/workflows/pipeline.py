@@ -1,6 +1,8 @@
 """Several stages in one recipe file, each resumable, one after the other."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,13 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from embedtrain.errors import UserError
-from embedtrain.files import appearing_folder, refuse_existing, write_file
+from embedtrain.files import (
+    appearing_folder,
+    read_json,
+    refuse_existing,
+    write_file,
+    write_json,
+)
 from embedtrain.locks import owns
 from embedtrain.progress import console
 from embedtrain.recipe.keys import known_keys
@@ -19,10 +27,12 @@ from embedtrain.section import Section
 from embedtrain.stopping import going_on
 from embedtrain.training.fitting import how_to_go_on
 from embedtrain.training.ranks.processes import is_rank
+from embedtrain.workflows.gate import REFUSED
 from embedtrain.workflows.stages import KINDS, RECIPES, Stage
 
 REFERENCE = "stage:"
 RECIPE = "pipeline.yaml"
+SECONDS = "seconds.json"
 
 
 class Pipeline(Section):
@@ -79,7 +89,7 @@ def run_pipeline(pipeline: Pipeline, output: Path) -> Path:
             "cannot run a recipe of several stages, whose stages start ranks themselves",
             cure="Run it without torchrun and set trainer.devices of its stages",
         )
-    text = yaml.safe_dump(pipeline.model_dump(mode="json", exclude_none=True), sort_keys=False)
+    text = dump_pipeline(pipeline)
     mark = output / RECIPE
     if mark.is_file() and mark.read_text(encoding="utf-8") != text:
         raise UserError(
@@ -98,9 +108,41 @@ def run_pipeline(pipeline: Pipeline, output: Path) -> Path:
             load_recipe(recipes / f"{stage.name}.yaml")
     for number, stage in enumerate(pipeline.stages, 1):
         console.print(f"Stage {number} of {len(pipeline.stages)}: {stage.name}")
-        with going_on(how_to_go_on(output)):
+        with going_on(how_to_go_on(output)), _timed(stage.name, output):
             _run_stage(stage, output)
     return output
+
+
+def dump_pipeline(pipeline: Pipeline) -> str:
+    """Return the file's content that an output folder keeps."""
+    return yaml.safe_dump(pipeline.model_dump(mode="json", exclude_none=True), sort_keys=False)
+
+
+def read_seconds(output: Path) -> dict[str, float]:
+    """Return how long each stage took, all tries together."""
+    found: dict[str, float] = read_json(output / SECONDS, optional=True)
+    return found
+
+
+def find_refusal(output: Path) -> str | None:
+    """Return why a finished pipeline keeps the start of its model; None where it ships what it trained."""
+    for stage in load_pipeline(output / RECIPE).stages:
+        place = output / stage.name / REFUSED
+        if stage.gate is not None and place.is_file():
+            return str(read_json(place)["decision"])
+    return None
+
+
+@contextmanager
+def _timed(name: str, output: Path) -> Iterator[None]:
+    """Add to the seconds of a stage, also of one that was stopped."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        known = read_seconds(output)
+        took = known.get(name, 0.0) + time.perf_counter() - start
+        write_json(output / SECONDS, {**known, name: round(took, 1)})
 
 
 def resume_pipeline(output: Path) -> Path:

@@ -19,12 +19,16 @@ from embedtrain.precision import Precision
 from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.section import Count, Section
 from embedtrain.synthesis.settings import SynthesisConfig
+from embedtrain.workflows.divide import DivideStage, divide
 from embedtrain.workflows.evaluate.fused import evaluate_fused
 from embedtrain.workflows.evaluate.stage import EvaluateStage
 from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks
 from embedtrain.workflows.evaluate.two_stage import Reranking, evaluate_two_stages
+from embedtrain.workflows.gate import VERDICT, GateStage, gate
+from embedtrain.workflows.hold_out import HoldOutStage, hold_out_rows
 from embedtrain.workflows.judge import judge
 from embedtrain.workflows.mine import mine
+from embedtrain.workflows.require import FOUND, RequireStage, require
 from embedtrain.workflows.rotate import rotate
 from embedtrain.workflows.score import score
 from embedtrain.workflows.select.select import SelectWish, select
@@ -171,6 +175,22 @@ def _run_evaluate(work: EvaluateStage, folder: Path, _: Path) -> None:
         evaluate_tasks(work.model, wish, place)
 
 
+def _run_hold_out(work: HoldOutStage, folder: Path, _: Path) -> None:
+    hold_out_rows(work, folder)
+
+
+def _run_divide(work: DivideStage, folder: Path, _: Path) -> None:
+    divide(work, folder)
+
+
+def _run_require(work: RequireStage, folder: Path, _: Path) -> None:
+    require(work, folder)
+
+
+def _run_gate(work: GateStage, folder: Path, _: Path) -> None:
+    gate(work, folder)
+
+
 class Kind(NamedTuple):
     """How a kind of stage runs."""
 
@@ -181,6 +201,9 @@ class Kind(NamedTuple):
 
 
 KINDS = {
+    "hold_out": Kind(_run_hold_out, "."),
+    "divide": Kind(_run_divide, "."),
+    "require": Kind(_run_require, FOUND),
     "tokenizer": Kind(_run_tokenizer, "."),
     "train": Kind(_run_train, "model"),
     "select": Kind(_run_select, "."),
@@ -190,6 +213,7 @@ KINDS = {
     "judge": Kind(_run_judge, "report.json"),
     "score": Kind(_run_score, "scored.jsonl"),
     "evaluate": Kind(_run_evaluate, "scores.json"),
+    "gate": Kind(_run_gate, VERDICT),
 }
 
 
@@ -198,6 +222,9 @@ class Stage(Section):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
     """Its folder inside the output, and what ``stage:NAME/...`` of later stages means."""
+    hold_out: HoldOutStage | None = None
+    divide: DivideStage | None = None
+    require: RequireStage | None = None
     tokenizer: TokenizerStage | None = None
     train: dict[str, Any] | None = None
     """A whole recipe without its description; one of pre-training as well."""
@@ -208,6 +235,7 @@ class Stage(Section):
     judge: JudgeStage | None = None
     score: ScoreStage | None = None
     evaluate: EvaluateStage | None = None
+    gate: GateStage | None = None
 
     @model_validator(mode="after")
     def _does_one_thing(self) -> "Stage":

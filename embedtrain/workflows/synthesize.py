@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from embedtrain.encoding.cache import model_key
-from embedtrain.errors import UserError
+from embedtrain.errors import NothingLeftError, UserError
 from embedtrain.files import default_cache, read_json, write_file, write_json
 from embedtrain.leftovers import is_empty
 from embedtrain.locks import owns
@@ -81,7 +81,8 @@ def synthesize(
         cache: Folder of caches; the user's if None.
 
     Raises:
-        UserError: If the corpus, the settings or the output are not usable, or no query is left.
+        UserError: If the corpus, the settings or the output are not usable.
+        NothingLeftError: If no query is left.
     """
     folder, cache = SynthesisFolder(output), cache or default_cache()
     _refuse_other(folder)
@@ -156,6 +157,6 @@ def _refuse_nothing(corpus: str, rows: Sequence[Row], groups: Groups) -> None:
     if any(row.kept and groups.splits[row.candidate.document] == "train" for row in rows):
         return
     cure = "Look into candidates.jsonl of the output, or give more text"
-    raise UserError(
+    raise NothingLeftError(
         corpus, f"gives no query to train on; of {len(rows)} written none is left", cure=cure
     )

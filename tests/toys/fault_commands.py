@@ -61,6 +61,14 @@ COMMANDS = [
         "out",
         keeps=True,
     ),
+    Command(
+        "fit",
+        "fit --pairs many.jsonl --model bert --budget 10m --output out",
+        ("many.jsonl", *BACKBONE),
+        "out",
+        keeps=True,
+        slow=True,
+    ),
     Command("check", "check recipe.yaml", ("recipe.yaml", "pairs.jsonl", "bert/config.json")),
     Command("init", "init pairs.jsonl --output out.yaml", ("pairs.jsonl",), "out.yaml"),
     Command(

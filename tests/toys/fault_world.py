@@ -115,6 +115,11 @@ def build_world(folder: Path, models: Mapping[str, str], pairs: Path, beir: Path
     for place, row in enumerate(mined):
         row["negatives"] = [answers[place - 1], answers[place - 2]]
     (folder / "mined.jsonl").write_text("".join(json.dumps(row) + "\n" for row in mined))
+    many = [
+        {"query": f"red bird {number}", "positive": f"a {text} {number}"}
+        for number, text in enumerate(texts[:120])
+    ]
+    (folder / "many.jsonl").write_text("".join(json.dumps(row) + "\n" for row in many))
     for words in MADE:
         code, _, said = embedtrain(words.split(), folder)
         assert code == 0, f"{words}: {said}"

@@ -183,15 +183,24 @@ def _facts_of_results(sources: Sequence[Path]) -> dict[str, Any]:
 
 def _facts_of_run(run: RunFolder) -> dict[str, Any]:
     """Return the losses and validation scores that a run logged, its speed, and its evaluation."""
+    speed = read_speed(run.speed)
+    return {
+        "curves": read_curves(run.metrics),
+        "speed": speed,
+        **read_json(run.evaluation, optional=True),
+    }
+
+
+def read_curves(metrics: Path) -> dict[str, list[tuple[int, float]]]:
+    """Return the losses and validation scores of a run by step; nothing where it logged none."""
     curves: dict[str, list[tuple[int, float]]] = {}
-    if run.metrics.is_file():
-        with reading(run.metrics), run.metrics.open(encoding="utf-8", newline="") as file:
+    if metrics.is_file():
+        with reading(metrics), metrics.open(encoding="utf-8", newline="") as file:
             for row in csv.DictReader(file):
                 for name, value in row.items():
                     if value and (name.endswith("loss") or name.startswith("val/")):
                         curves.setdefault(name, []).append((int(float(row["step"])), float(value)))
-    speed = read_speed(run.speed)
-    return {"curves": curves, "speed": speed, **read_json(run.evaluation, optional=True)}
+    return curves
 
 
 def _curves(curves: dict[str, list[tuple[int, float]]]) -> list[Section]:

@@ -1,0 +1,38 @@
+"""What ``embedtrain fit`` prints on standard output: the plan first, the result last."""
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from embedtrain.cli.printing import show_command
+from embedtrain.evaluation.results.wording import counted
+from embedtrain.units import show_seconds
+from embedtrain.workflows.fit.plan import Plan
+from embedtrain.workflows.fit.run import Fitted
+
+
+def print_plan(plan: Plan) -> None:
+    """Print what will be done and how long it should take."""
+    out = Console(highlight=False)
+    source = f"at most {plan.queries:,} queries" if plan.queries else "given pairs"
+    trials = ", ".join(f"{name} {counted(number, 'step')}" for name, number in plan.steps.items())
+    out.print(
+        f"Plan: {counted(plan.documents, 'document or chunk', 'documents or chunks')}, {source}; trials: {trials} of "
+        f"{plan.batch_size} queries, {show_seconds(plan.seconds_per_step)} a step (measured)"
+        + ("; the budget allows fewer steps than the data would" if plan.cut else ""),
+        soft_wrap=True,
+    )
+    table = Table("Stage", "Expected", box=box.SIMPLE_HEAD)
+    for name, seconds in plan.seconds.items():
+        table.add_row(name, show_seconds(seconds))
+    table.add_row("all", f"{show_seconds(plan.total)} of {show_seconds(plan.budget)}")
+    out.print(table)
+
+
+def print_fitted(done: Fitted) -> None:
+    """Print where the result is, and what to do with it."""
+    out = Console(highlight=False)
+    kind = "the trained model" if done.refusal is None else "the start, unchanged"
+    out.print(escape(f"Result: {done.model}, {kind}. Read {done.report}"), soft_wrap=True)
+    show_command(f'embedtrain search {done.model} "your question" --data corpus.jsonl')

@@ -1,0 +1,123 @@
+"""An ordinary pipeline for a wish and a plan: which stages there are, and what each is told."""
+
+from collections.abc import Callable
+from typing import Any
+
+from embedtrain.workflows.fit.plan import DEV_DOCUMENTS, DEV_QUERIES, NEGATIVES, Plan
+from embedtrain.workflows.fit.wish import FitWish
+from embedtrain.workflows.pipeline import Pipeline
+from embedtrain.workflows.stages import KINDS
+
+Content = dict[str, Any]
+
+
+def compose(wish: FitWish, plan: Plan) -> Pipeline:
+    """Return the stages; a part of :data:`PARTS` that this version has no stage for is left out."""
+    made = [(name, part(wish, plan)) for name, part in PARTS.items()]
+    stages = [
+        {"name": name, **content}
+        for name, content in made
+        if content is not None and content.keys() <= KINDS.keys()
+    ]
+    what = "a corpus" if wish.pairs is None else "pairs"
+    return Pipeline.model_validate(
+        {
+            "description": f"From {what} to a retriever that is better than its start.",
+            "stages": stages,
+        }
+    )
+
+
+def _data(wish: FitWish, plan: Plan) -> Content:
+    if wish.pairs is not None:
+        share = plan.held_out
+        return {"hold_out": {"path": wish.pairs, "dev": share, "test": share}}
+    settings: Content = {"base": wish.model, "limit": plan.queries}
+    stage: Content = {"corpus": wish.corpus, "settings": settings}
+    if wish.llm is not None:
+        stage["llm"] = wish.llm
+    return {"synth": stage}
+
+
+def _human(wish: FitWish, _: Plan) -> Content | None:
+    if wish.queries is None:
+        return None
+    return {"divide": {"path": wish.queries, "corpus": "stage:data/corpus.jsonl"}}
+
+
+def _enough(wish: FitWish, _: Plan) -> Content | None:
+    return None if wish.pairs is not None else {"require": {"data": "stage:data"}}
+
+
+def _mined(wish: FitWish, plan: Plan) -> Content | None:
+    if "hard" not in plan.steps:
+        return None
+    settings = {
+        "sources": [{"kind": "dense", "quota": NEGATIVES // 2}, {"kind": "bm25"}],
+        "num_negatives": NEGATIVES,
+        "shortfall": "random_fill",
+        "guard": {"path": "stage:data", "split": "test", "exclude_positives": True},
+    }
+    return {"mine": {"model": wish.model, "data": "stage:data", "settings": settings}}
+
+
+def _training(
+    name: str, rows: str, negatives: int | None
+) -> Callable[[FitWish, Plan], Content | None]:
+    def part(wish: FitWish, plan: Plan) -> Content | None:
+        if name not in plan.steps:
+            return None
+        steps = {"steps": plan.steps[name]} if plan.cut else {}
+        return {
+            "train": {
+                "data": {"sources": [{"path": rows}], "num_negatives": negatives},
+                "model": {"backbone": wish.model},
+                "objective": {"name": "info_nce"},
+                "trainer": {"auto": True, **steps},
+                "validation": {
+                    **_deciding(wish, "dev"),
+                    "num_queries": DEV_QUERIES,
+                    "num_documents": DEV_DOCUMENTS,
+                },
+            }
+        }
+
+    return part
+
+
+def _choice(wish: FitWish, plan: Plan) -> Content:
+    return {
+        "select": {
+            "runs": [f"stage:{name}" for name in plan.steps],
+            "guard": wish.guards,
+            "guard_split": "test",
+        }
+    }
+
+
+def _gate(wish: FitWish, plan: Plan) -> Content:
+    trained = "stage:choice" if "select" in KINDS else f"stage:{list(plan.steps)[-1]}/model"
+    synthetic = wish.pairs is None
+    decides: Content = {**_deciding(wish, "test"), "synthetic": synthetic and wish.queries is None}
+    if wish.queries is not None:
+        decides["also"] = [{"path": "stage:data", "split": "test", "synthetic": synthetic}]
+    guards = [{"path": path} for path in wish.guards]
+    return {"gate": {"model": trained, "base": wish.model, **decides, "guards": guards}}
+
+
+def _deciding(wish: FitWish, split: str) -> Content:
+    """Name what chooses (``dev``) or decides (``test``): human queries where there are some."""
+    return {"path": "stage:data" if wish.queries is None else "stage:human", "split": split}
+
+
+PARTS: dict[str, Callable[[FitWish, Plan], Content | None]] = {
+    "data": _data,
+    "human": _human,
+    "enough": _enough,
+    "mined": _mined,
+    "plain": _training("plain", "stage:data/train.jsonl", None),
+    "hard": _training("hard", "stage:mined/train.jsonl", NEGATIVES),
+    "choice": _choice,
+    "gate": _gate,
+}
+"""The stages by their names, in their order."""

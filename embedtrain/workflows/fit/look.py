@@ -1,0 +1,127 @@
+"""What there is to learn from, and how fast this machine learns: what a plan is made of."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from embedtrain.data.documents.folder import Reading, read_documents
+from embedtrain.data.examples import Example, SourceConfig
+from embedtrain.data.sources import open_source
+from embedtrain.data.tokenized import SourceReport
+from embedtrain.errors import UserError
+from embedtrain.recipe.retrieval import load_retrieval_recipe
+from embedtrain.workflows.check import Estimate, check
+from embedtrain.workflows.hold_out import write_rows
+
+SAMPLE = 256
+"""Texts that the speed is measured on."""
+PROBE_BATCH = 16
+WORDS_OF_A_QUERY = 8
+FEWEST_PAIRS = 50
+"""Fewer pairs cannot be divided in three: what trains, what chooses, what decides."""
+CHUNK_CHARACTERS = 1_000
+"""Of 256 tokens, about."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What was found."""
+
+    documents: int
+    """Documents, or chunks of them, that are searched."""
+    rows: int
+    """Pairs that were given; 0 where queries have to be made."""
+    sample: tuple[Example, ...]
+    reading: Reading | None = None
+    """How a folder of documents was read."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What this machine does with the model."""
+
+    seconds_per_token: float
+    """Of a step: forward and backward."""
+    document_tokens: float
+    query_tokens: float
+    parameters: int
+
+    def encoding(self, texts: float) -> float:
+        """Return the seconds that it takes to encode documents: a third of what a step takes for them."""
+        return texts * self.document_tokens * self.seconds_per_token / 3
+
+    def step(self, batch: int) -> float:
+        """Return the seconds of a step of so many queries, each with a document."""
+        return batch * (self.document_tokens + self.query_tokens) * self.seconds_per_token
+
+
+def look_at_pairs(path: str) -> Material:
+    """Read pairs once, to count them.
+
+    Raises:
+        UserError: If they cannot be read, or are too few.
+    """
+    sample: list[Example] = []
+    rows, documents = 0, set[int]()
+    for example in open_source(SourceConfig(path=path)).examples():
+        rows += 1
+        documents.update(map(hash, example.positives + example.negatives))
+        if len(sample) < SAMPLE:
+            sample.append(example)
+    if rows < FEWEST_PAIRS:
+        cure = "Give more; of the documents alone queries can be made: embedtrain fit CORPUS"
+        raise UserError("--pairs", f"has fewer than {FEWEST_PAIRS} rows", got=rows, cure=cure)
+    return Material(len(documents), rows, tuple(sample))
+
+
+def look_at_corpus(path: str) -> Material:
+    """Read documents once, to count them and what they hold.
+
+    Raises:
+        UserError: If none has text.
+    """
+    documents, reading = read_documents(Path(path))
+    texts = [document.text for document in documents if document.text.strip()]
+    chunks = sum(max(1, round(len(text) / CHUNK_CHARACTERS)) for text in texts)
+    step = max(1, len(texts) // SAMPLE)
+    sample = tuple(
+        Example(" ".join(text.split()[:WORDS_OF_A_QUERY]), (text[:CHUNK_CHARACTERS],))
+        for text in islice(texts, 0, None, step)
+    )
+    return Material(chunks, 0, sample[:SAMPLE], reading)
+
+
+def measure_speed(model: str, sample: Sequence[Example]) -> Speed:
+    """Measure a small step with the model on texts of the user's own.
+
+    Raises:
+        UserError: If the model or the texts cannot be used.
+    """
+    batch = min(PROBE_BATCH, len(sample))
+    content: dict[str, Any] = {
+        "description": "Measures the speed of a step.",
+        "model": {"backbone": model},
+        "trainer": {"steps": 1, "batch_size": batch},
+    }
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rows = ({"query": one.query, "positive": one.positives[0]} for one in sample)
+        write_rows(folder / "rows.jsonl", rows)
+        content["data"] = {"sources": [{"path": str(folder / "rows.jsonl")}], "cache": name}
+        (folder / "probe.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+        report = check(load_retrieval_recipe(folder / "probe.yaml"))
+    found = report.sources[0][1]
+    assert isinstance(found, SourceReport)
+    return _speed(report.estimate, found, batch)
+
+
+def _speed(estimate: Estimate, source: SourceReport, batch: int) -> Speed:
+    per_token = estimate.seconds_per_step / max(1, estimate.tokens_per_step)
+    pair = estimate.tokens_per_step / batch
+    query = min(source.query_lengths[-1], pair - 1)
+    return Speed(per_token, pair - query, query, estimate.num_parameters)

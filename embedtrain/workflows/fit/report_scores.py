@@ -1,0 +1,126 @@
+"""The parts of a fit's page about scores: before and after, and the queries that changed most."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from embedtrain.data.readers.beir import RetrievalTask
+from embedtrain.data.sources import load_task
+from embedtrain.errors import UserError
+from embedtrain.evaluation.results.page import Cell, Section, figures, heading, paragraph, table
+from embedtrain.evaluation.results.plots import draw_scores
+from embedtrain.evaluation.results.result import EvaluationResult, load_result
+from embedtrain.evaluation.results.wording import (
+    counted,
+    describe_data,
+    describe_few,
+    metric_title,
+    show_interval,
+    show_paired,
+)
+from embedtrain.workflows.evaluate.report_queries import find_changes
+from embedtrain.workflows.evaluate.report_sections import change_sections
+from embedtrain.workflows.gate import Judged, measured_by
+from embedtrain.workflows.stages import Stage
+
+START, TRAINED = "start", "trained"
+SYNTHETIC_NOTE = (
+    "Synthetic: a program wrote these queries from the documents. They compare two models of one collection, and do not "
+    "say how people's queries fare."
+)
+ROLES = {"test": "What decided", "also": "Measured besides", "guard": "What must not be forgotten"}
+
+
+def can_draw() -> bool:
+    """Whether pictures can be drawn: a fit must not fail at its end for want of a library."""
+    return find_spec("matplotlib") is not None
+
+
+def score_parts(output: Path, gates: Sequence[Stage]) -> list[Section]:
+    """Show what both models score, one table for each piece of data: human and synthetic never share a column."""
+    pieces = []
+    for stage, part, judged in _parts(gates):
+        found = _both(output / stage.name / part)
+        if found is None:
+            continue
+        before, after = found
+        mark = " (synthetic)" if judged.synthetic else ""
+        pieces.append(heading(f"{ROLES[part.partition('-')[0]]}: {_named(after, judged)}"))
+        if part == "test" and can_draw():
+            systems = {f"{START}{mark}": before, f"{TRAINED}{mark}": after}
+            pieces.append(figures([draw_scores(systems, f"{START}{mark}")]))
+        pieces += [_table(before, after, mark), *_notes(after, judged)]
+    return [("Before and after", pieces)] if pieces else []
+
+
+def _parts(gates: Sequence[Stage]) -> list[tuple[Stage, str, Judged]]:
+    return [
+        (stage, part, judged)
+        for stage in gates
+        if stage.gate is not None
+        for part, judged in measured_by(stage.gate)
+    ]
+
+
+def _both(folder: Path) -> tuple[EvaluationResult, EvaluationResult] | None:
+    """Return the results before and after, where both are there: a refusal may have come first."""
+    places = folder / "before.json", folder / "after.json"
+    if not all(place.is_file() for place in places):
+        return None
+    return load_result(places[0]), load_result(places[1])
+
+
+def _named(result: EvaluationResult, judged: Judged) -> str:
+    kind = "synthetic queries" if judged.synthetic else "held-out queries"
+    many = counted(result.data.num_queries, kind.replace("queries", "query"), kind)
+    own = judged.path.startswith("stage:")
+    return many if own else f"{many} of {result.data.name}"
+
+
+def _table(before: EvaluationResult, after: EvaluationResult, mark: str) -> str:
+    headings = [f"{name}{mark}" for name in ("metric", START, TRAINED, "difference", "p")]
+    rows: list[list[Cell]] = []
+    for metric, interval in after.metrics.items():
+        found = None if after.comparison is None else after.comparison.metrics.get(metric)
+        paired = ("", "") if found is None else show_paired(found)
+        rows.append(
+            [
+                metric_title(metric),
+                show_interval(before.metrics[metric]),
+                show_interval(interval),
+                *paired,
+            ]
+        )
+    return table(headings, rows)
+
+
+def _notes(result: EvaluationResult, judged: Judged) -> list[str]:
+    few = describe_few(interval.num for interval in result.metrics.values())
+    said = [f"{describe_data(result.data)}. In brackets: 95 % intervals{few}."]
+    if judged.synthetic:
+        said.append(SYNTHETIC_NOTE)
+    return [paragraph(one) for one in said]
+
+
+def change_parts(output: Path, gates: Sequence[Stage]) -> list[Section]:
+    """Show the queries that gained and lost most, of the data that decided."""
+    sections: list[Section] = []
+    for stage, part, judged in _parts(gates):
+        found = _both(output / stage.name / part)
+        if part != "test" or found is None:
+            continue
+        mark = " (synthetic)" if judged.synthetic else ""
+        changes = find_changes(found[1], found[0], _task(judged, output, found[1]))
+        sections += change_sections(changes, f"{TRAINED}{mark}", f"{START}{mark}")
+    return sections
+
+
+def _task(judged: Judged, output: Path, result: EvaluationResult) -> RetrievalTask | None:
+    """Open what was measured on, if it is still there."""
+    path = judged.path.removeprefix("stage:")
+    place = str(output / path) if path != judged.path else path
+    try:
+        task = load_task(place, judged.split)
+    except UserError:
+        return None
+    return task if task.fingerprint == result.data.fingerprint else None

@@ -1,0 +1,147 @@
+"""Workflow: rows of queries and answers become one BEIR folder, whose splits share neither query nor answer."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from embedtrain.data.examples import Example, SourceConfig
+from embedtrain.data.held_out import Part, hold_out
+from embedtrain.data.linked_texts import node_of
+from embedtrain.data.readers.beir import RetrievalTask
+from embedtrain.data.sources import open_source
+from embedtrain.files import appearing_folder, default_cache, write_file, write_json
+from embedtrain.locks import owns
+from embedtrain.section import Section
+
+ROWS = "train.jsonl"
+REPORT = "report.json"
+Entry = tuple[str, str]
+"""An id and a text."""
+
+
+class HoldOutStage(Section):
+    """Makes a BEIR folder of rows, with splits ``train``, ``dev`` and ``test``, and ``train.jsonl``.
+
+    Queries that share an answer stay in one split, and the rest of the rows train.
+    """
+
+    path: str
+    """Training rows, as ``data.sources`` reads them."""
+    split: str = "train"
+    """Of a BEIR folder or a Hub data set."""
+    dev: float = Field(default=0.1, gt=0, lt=0.5)
+    """Share of the queries that choose the model."""
+    test: float = Field(default=0.1, gt=0, lt=0.5)
+    """Share of the queries that decide about it."""
+
+    @model_validator(mode="after")
+    def _something_trains(self) -> "HoldOutStage":
+        if self.dev + self.test > 0.8:
+            raise ValueError("dev and test leave too little to train on: together at most 0.8")
+        return self
+
+
+@owns("output")
+def hold_out_rows(work: HoldOutStage, output: Path) -> Path:
+    """Write the folder; which rows are held out follows from their texts.
+
+    Raises:
+        UserError: If the rows cannot be used, or a split would have fewer than ten queries.
+    """
+    source = open_source(SourceConfig(path=work.path, split=work.split))
+    parts = [Part("dev", work.dev, 1), Part("test", work.test, 1)]
+    held = hold_out([source], parts, default_cache())
+    documents, queries = _Texts(), _Texts()
+    judged = {name: _judgments(task, documents, queries) for name, task in held.tasks.items()}
+    training: dict[str, dict[str, int]] = {}
+    rows = []
+    for example in held.sources[0].examples():
+        ids = example.document_ids or ("",) * len(example.positives + example.negatives)
+        found = zip(example.positives + example.negatives, ids, strict=True)
+        names = [documents.add(text, name) for text, name in found]
+        query = queries.add(example.query, example.query_id)
+        training.setdefault(query, {}).update(dict.fromkeys(names[: len(example.positives)], 1))
+        rows.append(_row(example))
+    splits = {"train": training, **judged}
+    queries_of = {name: len(found) for name, found in splits.items()}
+    with appearing_folder(output) as building:
+        write_rows(building / ROWS, rows)
+        write_beir(building, documents.entries(), queries.entries(), splits)
+        write_json(
+            building / REPORT,
+            {"rows": len(rows), "queries": queries_of, "documents": len(documents)},
+        )
+    return output
+
+
+class _Texts:
+    """Texts by id; those that differ in case and spaces only are one."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Entry] = {}
+        self._used: set[str] = set()
+
+    def add(self, text: str, name: str) -> str:
+        """Return the id of a text: its own, or its hash where it has none or another text has the same."""
+        node = node_of(text)
+        if node not in self._known:
+            own = name if name and name not in self._used else f"{name}#{node:016x}".lstrip("#")
+            self._used.add(own)
+            self._known[node] = (own, text)
+        return self._known[node][0]
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def entries(self) -> Iterator[Entry]:
+        return iter(self._known.values())
+
+
+def _judgments(
+    task: RetrievalTask, documents: _Texts, queries: _Texts
+) -> dict[str, dict[str, int]]:
+    """Add a held-out task's texts; return its judgments by the ids that they have here."""
+    texts = dict(zip(task.document_ids, task.documents, strict=True))
+    asked = dict(zip(task.query_ids, task.queries, strict=True))
+    return {
+        queries.add(asked[query], query): {
+            documents.add(texts[document], document): grade for document, grade in found.items()
+        }
+        for query, found in task.qrels.items()
+    }
+
+
+def write_beir(
+    folder: Path,
+    documents: Iterable[Entry],
+    queries: Iterable[Entry],
+    judged: Mapping[str, Mapping[str, Mapping[str, int]]],
+) -> None:
+    """Write a BEIR folder; ``judged`` holds for each split the grades of documents by query."""
+    write_rows(folder / "corpus.jsonl", ({"_id": name, "text": text} for name, text in documents))
+    write_rows(folder / "queries.jsonl", ({"_id": name, "text": text} for name, text in queries))
+    for split, found in judged.items():
+        lines = [
+            f"{query}\t{document}\t{grade}"
+            for query, grades in found.items()
+            for document, grade in grades.items()
+        ]
+        text = "\n".join(["query-id\tcorpus-id\tscore", *lines, ""])
+        write_file(folder / "qrels" / f"{split}.tsv", text)
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    """Write JSON Lines."""
+    write_file(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def _row(example: Example) -> dict[str, object]:
+    """Return a row that trains as the example does."""
+    row: dict[str, object] = {"query": example.query, "positive": list(example.positives)}
+    if example.negatives:
+        row["negatives"] = list(example.negatives)
+    if example.scores:
+        row["scores"] = list(example.scores)
+    return row

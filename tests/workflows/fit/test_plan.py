@@ -1,0 +1,110 @@
+"""The plan fits into the budget, and what cannot work is refused before anything runs."""
+
+import pytest
+
+from embedtrain.data.examples import Example
+from embedtrain.errors import UserError
+from embedtrain.workflows.fit.compose import compose
+from embedtrain.workflows.fit.look import Material, Speed
+from embedtrain.workflows.fit.plan import SAFE, make_plan
+from embedtrain.workflows.fit.wish import FitWish, read_duration, refuse_other_wish
+
+SAMPLE = (Example("a", ("b",)),)
+SPEED = Speed(1e-5, 200.0, 20.0, 22_000_000)
+"""A small model on two cores: 1 ms for a text."""
+
+
+def wish(**given):
+    words = {"corpus": None, "pairs": None, "queries": None, "llm": None, "model": "base"}
+    return FitWish.model_validate({**words, "guards": (), "seconds": 1800.0, **given})
+
+
+def plan(budget=1800.0, documents=2_000, rows=2_000, speed=SPEED, **given):
+    settings = {"has_llm": False, "guards": 0, **given}
+    return make_plan(budget, Material(documents, rows, SAMPLE), speed, **settings)
+
+
+@pytest.mark.parametrize("rows", [0, 200, 5_000, 100_000])
+@pytest.mark.parametrize("minutes", [5, 30, 120])
+def test_what_is_planned_fits_into_the_budget(rows, minutes):
+    found = plan(minutes * 60.0, rows=rows, documents=max(rows, 1_000))
+    assert found.total <= SAFE * found.budget + 1
+    assert min(found.steps.values()) >= 1
+
+
+def test_a_small_budget_gives_up_the_second_trial_and_then_steps():
+    assert set(plan().steps) == {"plain", "hard"}
+    small = plan(80.0)
+    assert set(small.steps) == {"plain"}
+    assert small.cut
+    assert "mined" not in small.seconds
+    assert small.steps["plain"] < plan().steps["plain"]
+
+
+def test_a_budget_without_a_step_is_refused_with_what_would_do():
+    with pytest.raises(UserError, match=r"--budget does not suffice for one step.*Give about \d+m"):
+        plan(20.0)
+
+
+def test_a_language_model_and_guards_take_their_part_of_the_time():
+    assert plan(rows=0, has_llm=True).seconds["data"] > 0.4 * 1800
+    assert plan(guards=2).seconds["gate"] > plan().seconds["gate"]
+
+
+def test_the_stages_are_an_ordinary_pipeline():
+    stages = {one.name: one for one in compose(wish(pairs="p.jsonl"), plan()).stages}
+    assert list(stages)[:2] == ["data", "mined"]
+    assert list(stages)[-1] == "gate"
+    assert not stages["gate"].gate.synthetic
+    assert stages["plain"].train["trainer"] == {"auto": True}
+    assert stages["hard"].train["data"]["sources"] == [{"path": "stage:mined/train.jsonl"}]
+    cut = compose(wish(pairs="p.jsonl"), plan(80.0)).stages
+    assert cut[1].train["trainer"]["steps"] == plan(80.0).steps["plain"]
+
+
+def test_human_queries_choose_and_decide_and_synthetic_ones_stand_beside():
+    stages = {one.name: one for one in compose(wish(corpus="c", queries="q"), plan(rows=0)).stages}
+    assert stages["plain"].train["validation"]["path"] == "stage:human"
+    gate = stages["gate"].gate
+    assert (gate.path, gate.synthetic) == ("stage:human", False)
+    assert [(one.path, one.synthetic) for one in gate.also] == [("stage:data", True)]
+    alone = {one.name: one for one in compose(wish(corpus="c"), plan(rows=0)).stages}
+    assert alone["gate"].gate.synthetic
+    assert "human" not in alone
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds"), [("90s", 90), ("30m", 1800), ("2h", 7200), ("1.5 h", 5400), ("10", 600)]
+)
+def test_durations(words, seconds):
+    assert read_duration(words) == seconds
+
+
+@pytest.mark.parametrize("words", ["", "0m", "soon", "-3m", "3d"])
+def test_other_durations_are_refused(words):
+    with pytest.raises(UserError, match="is no length of time"):
+        read_duration(words)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "CORPUS is missing"),
+        ({"corpus": "/nowhere"}, "CORPUS does not exist"),
+        ({"corpus": ".", "queries": "/nowhere"}, "--queries does not exist"),
+        ({"pairs": "p.jsonl", "llm": "http://localhost/v1"}, "there are none"),
+        ({"corpus": ".", "llm": "https://me:hidden1@host/v1"}, "holds a key"),
+        ({"corpus": ".", "llm": "https://host/v1?x=hidden1"}, "holds a key or a query"),
+    ],
+)
+def test_words_that_cannot_work_are_refused(given, message):
+    with pytest.raises(UserError, match=message) as refused:
+        wish(**given).check()
+    assert "hidden1" not in str(refused.value)
+
+
+def test_other_words_do_not_go_on_with_a_folder(tmp_path):
+    known = wish(pairs="p.jsonl")
+    refuse_other_wish(known, known, tmp_path)
+    with pytest.raises(UserError, match=r"begun with another pairs \(p.jsonl\); got 'q.jsonl'"):
+        refuse_other_wish(wish(pairs="q.jsonl"), known, tmp_path)

@@ -18,6 +18,7 @@ from embedtrain.cli.options import (
     RerankInstructionOption,
     RerankOption,
     RerankTemplateOption,
+    UnitsOption,
     WeightsOption,
     WithOption,
     read_fusing,
@@ -136,12 +137,7 @@ def evaluate(
         ),
     ] = None,
     feedback: FeedbackOption = None,
-    units: Annotated[
-        bool,
-        typer.Option(
-            "--units", help="Find documents by the best of their units, the rows of units.jsonl."
-        ),
-    ] = False,
+    units: UnitsOption = False,
     save_runs: Annotated[
         Path | None, typer.Option(help="With --with: folder for each system's ranking and result.")
     ] = None,

@@ -118,6 +118,12 @@ FeedbackOption = Annotated[
         help="Let a query learn from the first N documents that it finds, and search again: 3, or 3:beta=0.4.",
     ),
 ]
+UnitsOption = Annotated[
+    bool,
+    typer.Option(
+        "--units", help="Find documents by the best of their units, the rows of units.jsonl."
+    ),
+]
 
 
 def read_fusing(

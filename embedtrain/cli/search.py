@@ -19,6 +19,7 @@ from embedtrain.cli.options import (
     RerankInstructionOption,
     RerankOption,
     RerankTemplateOption,
+    UnitsOption,
     WeightsOption,
     WithOption,
     read_fusing,
@@ -79,6 +80,7 @@ def search(
     fuse: FuseOption = "sum",
     weights: WeightsOption = None,
     feedback: FeedbackOption = None,
+    units: UnitsOption = False,
 ) -> None:
     """Search documents, once or interactively; MODEL may also be `bm25`."""
     if query is not None and (like or unlike):
@@ -92,7 +94,8 @@ def search(
     longer = parse_long_inputs(long_inputs)
     second = None
     asked = rerank_as or rerank_template or rerank_instruction
-    fusing = read_fusing(with_, fuse, weights, depth if with_ else None, feedback=feedback)
+    own = depth if with_ else None
+    fusing = read_fusing(with_, fuse, weights, own, feedback=feedback, units=units)
     if rerank is None and (asked or (depth and not with_)):
         flags = "--rerank-as, --rerank-template, --rerank-instruction and --depth"
         raise UserError(flags, "say how results are ordered anew", cure="Add --rerank MODEL")
@@ -105,7 +108,7 @@ def search(
         language = LanguageSettings(template=rerank_template, instruction=rerank_instruction)
         second = open_pair_scorer(rerank, kind=rerank_as, precision=precision, language=language)
     if fusing is not None and (like or unlike):
-        raise UserError("--with and --feedback", "are for a query, not for --like")
+        raise UserError("--with, --feedback and --units", "are for a query, not for --like")
     if index is not None and "://" in index:
         settled = (data, split, longer, late_chunks)
         with _engine(
@@ -137,7 +140,7 @@ def _engine(
         flags = "--data, --split, --long-inputs and --late-chunks"
         raise UserError(flags, "are settled where an engine searches", cure="Leave them out")
     if fusing is not None:
-        flags = "--with and --feedback"
+        flags = "--with, --feedback and --units"
         raise UserError(flags, "are not for an engine", got=redact(url), cure="Give --data")
     from embedtrain.workflows.load.search import EngineSearcher
     from embedtrain.workflows.search import RERANKED

@@ -203,22 +203,19 @@ class _Sweeper:
     """Gives the system what chunks leave free in the heap of a CPU.
 
     What they keep till the backward pass, however small, lies in the room of large blocks, and new ones do not fit there.
-    Some of it is given back every third chunk, and all before the first one is encoded again, which takes the most.
+    Some of it is given back every third chunk, and all before each is encoded again, which takes the most.
     """
 
     def __init__(self, chunk_tokens: int, device: torch.device) -> None:
         self._acts = device.type == "cpu" and chunk_tokens >= SWEPT_TOKENS
-        self.goes_back = self._went_back = False
+        self.goes_back = False
 
     def next_chunk(self) -> None:
         """Look at the heap before a chunk is encoded."""
-        if not self._acts:
-            return
-        if self.goes_back and not self._went_back:
+        if self._acts and self.goes_back:
             sweep()
-        else:
+        elif self._acts:
             _heap.step_done()
-        self._went_back = self.goes_back
 
 
 def _run_within_memory(

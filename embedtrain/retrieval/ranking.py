@@ -1,5 +1,7 @@
 """Small things that every ordered list of results may need."""
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float32, Int64
 
@@ -38,3 +40,25 @@ def by_owner(
         result.indices[row, : len(places)] = owner[units[used][places]]
         result.scores[row, : len(places)] = scores[used][places]
     return result
+
+
+def find_owners(
+    find: Callable[[int], SearchResult], owner: Int64[np.ndarray, " units"], num_results: int
+) -> SearchResult:
+    """Find what owns the best units, each owner where its best unit stands.
+
+    More and more units are fetched until every query has its owners, so that the list is that of a search for all.
+
+    Args:
+        find: Finds so many units of each query.
+        owner: The row of each unit's owner.
+        num_results: Owners that are kept of each query.
+    """
+    fetched = min(len(owner), 2 * num_results)
+    while True:
+        found = find(fetched)
+        owners = by_owner(found, owner, num_results)
+        complete = (owners.indices[:, -1] >= 0) | (found.indices[:, -1] < 0)
+        if fetched == len(owner) or complete.all():
+            return owners
+        fetched = min(len(owner), 2 * fetched)

@@ -28,8 +28,8 @@ class TrainerConfig(Section):
     """Tokens encoded at once. Smaller needs less memory and changes no result; auto plans the most that fit.
     Where memory runs out all the same, the batch is done again with half as many."""
     rematerialize: bool | Annotated[float, Field(ge=0, le=1)] = False
-    """Encode chunks again in the backward pass: memory of one chunk, a quarter more time, same result. A number
-    between 0 and 1 does so for that share of the chunks only."""
+    """Encode chunks again in the backward pass: memory of little more than one chunk, a quarter more time, same
+    result. A number between 0 and 1 does so for that share of the chunks only."""
     learning_rate: PositiveFloat = 2.0e-5
     """Peak, after the warm-up."""
     weight_decay: NonNegativeFloat = 0.01

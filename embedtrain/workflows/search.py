@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.data.readers.beir import RetrievalTask
+from embedtrain.data.readers.units import read_units
 from embedtrain.encoding.pair_cache import score_once
 from embedtrain.encoding.pair_scorers import PairScorer
 from embedtrain.encoding.texts import encode_texts
@@ -22,6 +23,7 @@ from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.retrieval.dense.sets import set_query
 from embedtrain.retrieval.fusion import fuse
+from embedtrain.retrieval.ranking import find_owners
 from embedtrain.retrieval.search import search
 from embedtrain.workflows.encode.file import DOCUMENT_COLUMNS, read_texts
 from embedtrain.workflows.evaluate.systems import Fusing
@@ -59,10 +61,10 @@ class Searcher:
         second: What orders the first results anew, if anything does.
         depth: How many of them; and how many results of each system are fused.
         index: Words of an index, as for :func:`embedtrain.retrieval.indexes.read_index`; None searches exactly.
-        fusing: What searches beside ``model``, and how queries are asked.
+        fusing: What searches beside ``model``, how queries are asked, and whether documents are found by their units.
 
     Raises:
-        UserError: If the systems cannot search, or their weights would have to be learned.
+        UserError: If the systems cannot search, their weights would have to be learned, or units are missing.
     """
 
     def __init__(
@@ -92,12 +94,16 @@ class Searcher:
             self.texts, self.ids = list(lines), list(map(str, lines.values()))
         else:
             self.texts, self.ids = task.documents, task.document_ids
+        searched, self._owner = self.texts, None
+        if fusing is not None and fusing.units:
+            units = read_units(Path(str(data)), self.ids)
+            searched, self._owner = units.texts, units.owner
         feedback = None if fusing is None else fusing.asking.feedback
         self.first = Finder(
-            model, self.texts, instruction, long_inputs, late_chunks, precision, index, feedback
+            model, searched, instruction, long_inputs, late_chunks, precision, index, feedback
         )
         self.others = [
-            Finder(name, self.texts, precision=precision)
+            Finder(name, searched, precision=precision)
             for name in (fusing.others if fusing else ())
         ]
 
@@ -124,9 +130,9 @@ class Searcher:
     def _find(self, query: str, num_results: int) -> tuple[SearchResult, dict[int, list[str]]]:
         """Return what was found, and where each system has a document if there are several."""
         if not self.others:
-            return self.first.find([query], num_results), {}
+            return self._documents(self.first, query, num_results), {}
         finders = [self.first, *self.others]
-        lists = [one.find([query], self.depth) for one in finders]
+        lists = [self._documents(one, query, self.depth) for one in finders]
         places: dict[int, list[str]] = {}
         for finder, found in zip(finders, lists, strict=True):
             listed = zip(found.indices[0].tolist(), found.scores[0].tolist(), strict=True)
@@ -135,6 +141,12 @@ class Searcher:
                 places.setdefault(row, []).append(place)
         assert self.fusing is not None
         return fuse(lists, self.fusing.fusion(), num_results), places
+
+    def _documents(self, finder: Finder, query: str, num_results: int) -> SearchResult:
+        """Return the best documents that a system finds, by their best units where those are searched."""
+        if self._owner is None:
+            return finder.find([query], num_results)
+        return find_owners(lambda number: finder.find([query], number), self._owner, num_results)
 
     def search_sets(
         self, like: Sequence[Path], unlike: Sequence[Path] = (), num_results: int = 5

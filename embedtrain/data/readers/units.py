@@ -24,12 +24,15 @@ class Units:
     owner: Int64[np.ndarray, " units"]
 
 
-def read_units(path: Path, document_ids: list[str]) -> Units:
-    """Read units; a document may have none, and is never found then.
+def read_units(folder: Path, document_ids: list[str]) -> Units:
+    """Read the units of a corpus; a document may have none, and is never found then.
 
     Raises:
-        UserError: If a row cannot be used, or there is none.
+        UserError: If the folder has none, or a row cannot be used.
     """
+    path = folder / FILE
+    if not path.is_file():
+        raise UserError("--units", f"needs a {FILE} beside the corpus", got=str(folder))
     row_of = {name: row for row, name in enumerate(document_ids)}
     ids: dict[str, None] = {}
     texts, owners = [], []

@@ -6,12 +6,11 @@ from dataclasses import replace
 
 from embedtrain.data.readers.text_lines import hash_files
 from embedtrain.data.readers.units import FILE, Units, read_units
-from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.efficiency import Efficiency, price_work
 from embedtrain.evaluation.measures.second_stage import in_trec_order
 from embedtrain.evaluation.tasks.retrieval import Retrieval
 from embedtrain.retrieval.dense.exact import SearchResult
-from embedtrain.retrieval.ranking import by_owner
+from embedtrain.retrieval.ranking import find_owners
 from embedtrain.workflows.evaluate.first_stage import FirstStage
 
 Find = Callable[[Retrieval, int, bool], FirstStage]
@@ -21,18 +20,18 @@ Find = Callable[[Retrieval, int, bool], FirstStage]
 def find_by_units(find: Find, task: Retrieval, depth: int) -> FirstStage:
     """Search the units of a task's documents, and put each document where its best unit stands.
 
-    More and more units are fetched until every query has its documents, so that the list is that of a search for all.
-
     Raises:
         UserError: If the folder has no units, or they cannot be used.
     """
     units = units_of(task)
-    fetched = min(len(units.ids), 2 * depth)
-    stage = find(with_units(task, units), fetched, True)
-    while fetched < len(units.ids) and not _complete(stage.found, units, depth):
-        fetched = min(len(units.ids), 2 * fetched)
-        stage = replace(find(with_units(task, units), fetched, False), cost=stage.cost)
-    found = in_trec_order(by_owner(stage.found, units.owner, depth), task.task.document_ids)
+    view, stages = with_units(task, units), list[FirstStage]()
+
+    def fetch(number: int) -> SearchResult:
+        stages.append(find(view, number, not stages))
+        return stages[-1].found
+
+    found = in_trec_order(find_owners(fetch, units.owner, depth), task.task.document_ids)
+    stage = stages[0]  # the one that was timed
     said = {"units": hash_files([task.files.path / FILE])[:12]}
     model = stage.model.model_copy(update={"settings": stage.model.settings | said})
     return FirstStage(model, found, _of_documents(stage.cost, len(task.task.documents)))
@@ -44,10 +43,7 @@ def units_of(task: Retrieval) -> Units:
     Raises:
         UserError: If the folder has none, or they cannot be used.
     """
-    path = task.files.path / FILE
-    if not path.is_file():
-        raise UserError("--units", f"needs a {FILE} beside the corpus", got=str(task.files.path))
-    return read_units(path, task.task.document_ids)
+    return read_units(task.files.path, task.task.document_ids)
 
 
 def with_units(task: Retrieval, units: Units) -> Retrieval:
@@ -70,9 +66,3 @@ def _of_documents(cost: Efficiency | None, num_documents: int) -> Efficiency | N
         bytes_per_document=cost.bytes_per_document * share,
         price=price and price_work(price.per_hour, speed, cost.query_latency),
     )
-
-
-def _complete(found: SearchResult, units: Units, depth: int) -> bool:
-    """Whether every query has as many documents as it wants, or all that it can find."""
-    documents = by_owner(found, units.owner, depth)
-    return bool(((documents.indices[:, -1] >= 0) | (found.indices[:, -1] < 0)).all())

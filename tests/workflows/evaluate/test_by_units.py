@@ -11,6 +11,7 @@ from embedtrain.workflows.evaluate.fused import evaluate_fused, open_retrieval
 from embedtrain.workflows.evaluate.systems import Fusing, open_systems
 from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks
 from embedtrain.workflows.prepare import load_task
+from embedtrain.workflows.search import Searcher
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +72,26 @@ def test_a_document_scores_as_its_best_unit_and_enough_units_are_fetched(data):
     whole = found("bm25", folder, 30, units=True)
     assert (whole.indices[0] >= 0).sum() == 3, "documents without units are never found"
     assert whole.indices[0, :2].tolist() == best.indices[0].tolist()
+
+
+@pytest.mark.parametrize("others", [(), ("bm25",)])
+def test_search_by_units_finds_what_is_measured(others, bert, data):
+    def cut(_, text):
+        words = text.split()
+        return [{"text": " ".join(words[:2])}, {"text": " ".join(words[2:])}] * 3
+
+    folder, fusing = data(cut), Fusing(others, units=True)
+    wish = Wish([str(folder)], efficiency=False)
+    (task,) = open_retrieval(wish, "--units")
+    measured = open_systems(bert, wish, fusing).find(task, 5).stage.found
+    searcher = Searcher(bert, str(folder), fusing=fusing)
+    ids = task.task.document_ids
+    for query, rows in zip(task.task.queries, measured.indices.tolist(), strict=True):
+        hits = searcher.search(query, 5)
+        assert {hit.document_id for hit in hits} == {ids[row] for row in rows}
+        assert all(hit.text == task.task.documents[ids.index(hit.document_id)] for hit in hits)
+    with pytest.raises(UserError, match=r"needs a units\.jsonl beside the corpus"):
+        Searcher(bert, str(folder / "corpus.jsonl"), fusing=fusing)
 
 
 def test_index_and_cost_are_those_of_units_told_by_document(bert, data, monkeypatch):

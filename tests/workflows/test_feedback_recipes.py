@@ -1,0 +1,96 @@
+"""The recipes whose teacher is a language model, on tiny models: every stage runs to its end."""
+
+import json
+
+import pytest
+
+from embedtrain.resources import find_recipe
+from embedtrain.workflows.pipeline import load_pipeline, run_pipeline
+
+pytestmark = pytest.mark.usefixtures("forked_reloads")
+
+QUICK = "{steps: 2, batch_size: 4, learning_rate: 1.0e-3, precision: fp32}"
+
+
+@pytest.fixture
+def answers(pairs, write_jsonl):
+    """An answer to each query of the pairs: the end of its document."""
+    rows = [json.loads(line) for line in pairs.read_text("utf-8").splitlines()]
+    known = {row["query"]: row["positive"].split()[-1] for row in rows}
+    return write_jsonl([{"query": key, "answer": value} for key, value in known.items()])
+
+
+def run(name, output, *overrides):
+    return run_pipeline(load_pipeline(find_recipe(f"distill/{name}"), overrides), output)
+
+
+def learnt_rows(folder, stage):
+    text = (folder / stage / "scored.jsonl").read_text("utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_utilities_in_a_shared_context_are_learnt(bert, language_model, pairs, answers, tmp_path):
+    folder = run(
+        "scarlet",
+        tmp_path / "run",
+        f"mined.model={bert}",
+        f"mined.data={pairs}",
+        f"scored.teacher={language_model}",
+        f"scored.language.answers={answers}",
+        f"student.model.backbone={bert}",
+        "mined.settings.rule.kind=none",
+        "student.model.document.length=48",
+        f"student.trainer={QUICK}",
+    )
+    asked = json.loads((folder / "scored" / "scored.teacher.json").read_text("utf-8"))
+    assert asked["attribution"] == "shapley"
+    rows = learnt_rows(folder, "scored")
+    assert rows
+    for row in rows:
+        assert len(row["scores"]) == len(row["positives"]) + len(row["negatives"])
+        assert len(set(row["scores"])) > 1
+    assert max(len(row["scores"]) for row in rows) == 6
+    assert (folder / "student" / "model" / "config.json").is_file()
+
+
+def test_two_rounds_of_feedback_score_what_the_student_finds(
+    bert, language_model, pairs, answers, tmp_path
+):
+    folder = run(
+        "udr",
+        tmp_path / "run",
+        f"mined.model={bert}",
+        *(f"{stage}.data={pairs}" for stage in ("mined", "again")),
+        *(f"{stage}.teacher={language_model}" for stage in ("scored", "rescored")),
+        *(f"{stage}.language.answers={answers}" for stage in ("scored", "rescored")),
+        f"first.model.backbone={bert}",
+        f"second.model.backbone={bert}",
+        *(f"{stage}.model.document.length=48" for stage in ("first", "second")),
+        *(f"{stage}.trainer={QUICK}" for stage in ("first", "second")),
+    )
+    candidates = [
+        [row["negatives"] for row in learnt_rows(folder, stage)] for stage in ("scored", "rescored")
+    ]
+    assert candidates[0] != candidates[1]
+    assert (folder / "second" / "model" / "config.json").is_file()
+
+
+def test_likelihoods_of_queries_are_learnt_and_measured(
+    bert, language_model, pairs, beir, tmp_path
+):
+    folder = run(
+        "upr",
+        tmp_path / "run",
+        f"mined.model={bert}",
+        f"mined.data={pairs}",
+        f"scored.teacher={language_model}",
+        f"student.model.backbone={bert}",
+        "student.model.document.length=48",
+        f"student.trainer={QUICK}",
+        f"scores.path={beir}",
+    )
+    assert all(len(set(row["scores"])) > 1 for row in learnt_rows(folder, "scored"))
+    assert (
+        "ndcg_at_10"
+        in json.loads((folder / "scores" / "scores.json").read_text("utf-8"))["metrics"]
+    )

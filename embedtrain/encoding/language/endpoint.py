@@ -1,31 +1,49 @@
-"""A language model behind an OpenAI-compatible address: requests with patience, a rate limit and a bill.
+"""A language model behind an OpenAI-compatible address: requests with patience, a rate limit and a bill."""
 
-The key comes from the environment and goes nowhere but into the header.
-"""
-
-import os
+import queue
 import random
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import httpx
 
+from embedtrain.encoding.language.pacing import Throttle
+from embedtrain.encoding.language.posting import (
+    KEY,
+    TOO_MANY,
+    Answer,
+    Job,
+    Outcome,
+    Plain,
+    Post,
+    usage_of,
+)
 from embedtrain.encoding.language.settings import EndpointSettings
 from embedtrain.errors import UserError
+from embedtrain.progress import console
 from embedtrain.redaction import redact
 
-KEY = "EMBEDTRAIN_API_KEY"
 TRIES = 6
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 """Seconds; the wait doubles after each try."""
-TIMEOUT_SECONDS = 120.0
-AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-"""Codes of HTTP that pass."""
+REFUSALS = 3
+"""Requests refused one after another that end the work."""
+SECONDS_TO_END = 10.0
+"""For requests that are under way when the work is stopped."""
 ROUTES = ("/chat/completions", "/completions")
-Answer = dict[str, Any]
+T = TypeVar("T")
+
+
+class Unanswered(UserError):  # noqa: N818 - reads as what happened
+    """A request that the server refuses, or that fails however often it is tried.
+
+    Attributes:
+        refused: Whether the server will not have it, however often it is asked.
+    """
+
+    refused = False
 
 
 class Endpoint:
@@ -41,7 +59,7 @@ class Endpoint:
     """
 
     def __init__(self, url: str, settings: EndpointSettings, *, route: str) -> None:
-        if "@" in url.partition("://")[2].partition("/")[0]:
+        if "@" in url.partition("://")[2].partition("/")[0] or redact(url) != url:
             raise UserError(redact(url), "holds a password", cure=f"Give the key in {KEY}")
         refuse_malformed(url)
         address = url.rstrip("/")
@@ -50,9 +68,9 @@ class Endpoint:
         self.route = said or route
         self.settings = settings
         self.requests = self.retries = self.prompt_tokens = self.completion_tokens = 0
+        self.throttle = Throttle(settings.concurrency, settings.requests_per_minute)
         self._lock = threading.Lock()
-        self._next = 0.0
-        self._client = httpx.Client(headers=_with_key(), timeout=TIMEOUT_SECONDS)
+        self._post = Post(self.base, settings.timeout_seconds)
         self.name = settings.served_name or self._first_model()
 
     def ask(self, bodies: Sequence[Mapping[str, object]]) -> list[Answer]:
@@ -61,11 +79,47 @@ class Endpoint:
         Raises:
             UserError: If one is refused, or fails however often it is tried.
         """
-        pool = ThreadPoolExecutor(self.settings.concurrency)
+        found: dict[int, Answer] = {}
+        for number, answer in self.stream(map(Plain, bodies)):
+            if isinstance(answer, Unanswered):
+                raise answer
+            found[number] = answer
+        return [found[number] for number in range(len(bodies))]
+
+    def stream(self, jobs: Iterable[Job[T]]) -> Iterator[tuple[int, T | Unanswered]]:
+        """Post requests, some at once; yield the number of each, and what was made of it, as they end.
+
+        Jobs are taken from the iterable by several threads, one after another, right before each is sent.
+
+        Raises:
+            UserError: If several are refused one after another.
+        """
+        feed, feeding, stopped = enumerate(jobs), threading.Lock(), threading.Event()
+        ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+        def work() -> None:
+            last: object = None
+            try:
+                while not stopped.is_set():
+                    with feeding:
+                        number, job = next(feed, (-1, None))
+                    if job is None:
+                        break
+                    ended.put((number, self._answer(job, stopped)))
+            except BaseException as error:
+                last = error
+            ended.put(last)
+
+        # Daemons: a server that never answers must not hold up the end of the process.
+        for _ in range(self.settings.concurrency):
+            threading.Thread(target=work, daemon=True).start()
         try:
-            return list(pool.map(self._post, bodies))
+            yield from self._as_they_end(ended)
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            stopped.set()
+            deadline = time.monotonic() + SECONDS_TO_END
+            while self.throttle.under_way and time.monotonic() < deadline:
+                time.sleep(0.01)
 
     def spent(self) -> dict[str, object]:
         """Return what was asked so far, and what it cost where a price is known."""
@@ -73,23 +127,42 @@ class Endpoint:
             "requests": self.requests, "retries": self.retries,
             "prompt_tokens": self.prompt_tokens, "completion_tokens": self.completion_tokens,
         }  # fmt: skip
-        if self.settings.price is not None:
-            tokens = self.prompt_tokens + self.completion_tokens
-            found["cost"] = round(tokens / 1e6 * self.settings.price, 6)
-        return found
+        cost = self.settings.cost(self.prompt_tokens, self.completion_tokens)
+        return found if cost is None else {**found, "cost": round(cost, 6)}
 
-    def _post(self, body: Mapping[str, object]) -> Answer:
-        content = self._patiently("POST", self.route, {"model": self.name, **body})
-        usage = content.get("usage")
-        usage = usage if isinstance(usage, dict) else {}
-        with self._lock:
-            self.requests += 1
-            self.prompt_tokens += int(usage.get("prompt_tokens") or 0)
-            self.completion_tokens += int(usage.get("completion_tokens") or 0)
-        return content
+    def _as_they_end(self, ended: "queue.SimpleQueue[Any]") -> Iterator[tuple[int, Any]]:
+        working, refused = self.settings.concurrency, 0
+        while working:
+            one = self._next(ended)
+            if one is None:
+                working -= 1
+            elif isinstance(one, BaseException):
+                raise one
+            else:
+                is_refused = isinstance(one[1], Unanswered) and one[1].refused
+                refused = refused + 1 if is_refused else 0
+                if refused == REFUSALS:
+                    raise one[1]
+                yield one
+
+    def _next(self, ended: "queue.SimpleQueue[Any]") -> Any:  # noqa: ANN401 - of any job
+        """Return what ends next; say so when nothing does for long."""
+        seconds = self.settings.timeout_seconds
+        while True:
+            try:
+                return ended.get(timeout=seconds)
+            except queue.Empty:
+                under_way = f"{self.throttle.under_way} requests under way"
+                console.print(f"{self.base}: no answer for {seconds:g} s, {under_way}")
+
+    def _answer(self, job: Job[T], stopped: threading.Event) -> T | Unanswered:
+        try:
+            return self._patiently("POST", self.route, job, stopped)
+        except Unanswered as error:
+            return error
 
     def _first_model(self) -> str:
-        found = self._patiently("GET", "/models", None).get("data")
+        found = self._patiently("GET", "/models", Plain({}), threading.Event()).get("data")
         try:
             return str(found[0]["id"])  # type: ignore[index]
         except (TypeError, LookupError):
@@ -97,45 +170,44 @@ class Endpoint:
                 self.base, "does not list its models", got=found, cure="Give --served-name"
             ) from None
 
-    def _patiently(self, method: str, route: str, body: object) -> Answer:
+    def _patiently(self, method: str, route: str, job: Job[T], stopped: threading.Event) -> T:
         """Send a request until it is answered; what will not pass ends it at once."""
-        wait, problem = FIRST_WAIT, ""
-        for number in range(TRIES):
-            if number:
-                with self._lock:
-                    self.retries += 1
-                time.sleep(wait * random.uniform(0.5, 1))
-                wait = min(2 * wait, LONGEST_WAIT)
-            self._take_turn()
-            try:
-                answer = self._client.request(method, self.base + route, json=body)
-            except httpx.HTTPError as error:
-                problem = f"{type(error).__name__}: {error}"
+        wait, tried = FIRST_WAIT, 0
+        while True:
+            found = self._try(method, route, job)
+            if found.taken:
+                return found.taken[0]
+            if self._post.drop(found):
                 continue
-            if answer.is_success:
-                try:
-                    content = answer.json()
-                except ValueError:
-                    content = None
-                if isinstance(content, dict):
-                    return content
-                problem = f"no JSON object: {answer.text[:80]}"
-                continue
-            problem = f"HTTP {answer.status_code}: {answer.text[:200]}"
-            if answer.status_code not in AGAIN:
+            tried += 1
+            if found.is_final or tried == TRIES or stopped.is_set():
                 break
-            wait = max(wait, _asked_for(answer))
+            with self._lock:
+                self.retries += 1
+            time.sleep(max(found.wait, wait * random.uniform(0.5, 1)))
+            wait = min(2 * wait, LONGEST_WAIT)
         cure = "Start the same command again: it goes on where it was"
-        raise UserError(self.base + route, "does not answer", got=redact(problem), cure=cure)
+        error = Unanswered(self.base + route, "does not answer", got=found.problem, cure=cure)
+        error.refused = found.is_final
+        raise error
 
-    def _take_turn(self) -> None:
-        """Wait until the rate limit lets another request go."""
-        if self.settings.requests_per_minute is None:
-            return
-        with self._lock:
-            turn = max(self._next, time.monotonic())
-            self._next = turn + 60 / self.settings.requests_per_minute
-        time.sleep(max(0.0, turn - time.monotonic()))
+    def _try(self, method: str, route: str, job: Job[T]) -> Outcome[T]:
+        """Send a request once, and count it."""
+        with self.throttle.turn() as went_at:
+            found = self._post.send(
+                method, route, {"model": self.name, **job.body} if method == "POST" else {}, job
+            )
+            if found.code == TOO_MANY:
+                self.throttle.brake(found.wait, went_at)
+        if method == "POST":
+            prompt, completion = usage_of(found.answer)
+            with self._lock:
+                self.requests += bool(found.taken)
+                self.prompt_tokens += prompt
+                self.completion_tokens += completion
+        if found.taken:
+            self.throttle.went_well()
+        return found
 
 
 def is_endpoint(path: str) -> bool:
@@ -156,20 +228,3 @@ def refuse_malformed(url: str) -> None:
     if problem:
         cure = "Write it as http://HOST:PORT/v1"
         raise UserError(redact(url), "is no address", got=problem, cure=cure)
-
-
-def _with_key() -> dict[str, str]:
-    """Return the header that holds the key; files and pipes leave a newline behind it, which no header may hold."""
-    key = os.environ.get(KEY, "").strip()
-    if not (key.isascii() and key.isprintable()):
-        cure = "Set it again, without quotes and line breaks"
-        raise UserError(KEY, "holds characters that cannot be sent", cure=cure)
-    return {"Authorization": f"Bearer {key}"} if key else {}
-
-
-def _asked_for(answer: httpx.Response) -> float:
-    """Return the seconds that a server asks to wait, within reason."""
-    try:
-        return min(float(answer.headers.get("Retry-After", 0)), LONGEST_WAIT)
-    except ValueError:  # a date: the ordinary wait does
-        return 0.0

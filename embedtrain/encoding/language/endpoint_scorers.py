@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from embedtrain.encoding.language.endpoint import ROUTES, Answer, Endpoint
+from embedtrain.encoding.language.endpoint import ROUTES, Endpoint
+from embedtrain.encoding.language.posting import Answer
 from embedtrain.encoding.language.prompts import (
     CHAT,
     FLAG,

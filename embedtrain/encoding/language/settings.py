@@ -33,8 +33,19 @@ class EndpointSettings(Section):
     requests_per_minute: Count | None = None
     price: NonNegativeFloat | None = None
     """Of a million tokens, for the report of what was spent."""
+    completion_price: NonNegativeFloat | None = None
+    """Of a million tokens that are written; null: as those that are read."""
+    timeout_seconds: Annotated[float, Field(gt=0, le=86400)] = 120.0
+    """Until a request is given up and sent again."""
     characters: Count = 8000
     """Of a document at most: its tokens are known to the server only, which refuses what is too long."""
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> float | None:
+        """Return what tokens cost; None where no price is known."""
+        if self.price is None:
+            return None
+        written = self.price if self.completion_price is None else self.completion_price
+        return (prompt_tokens * self.price + completion_tokens * written) / 1e6
 
 
 class LanguageSettings(Section):

@@ -37,6 +37,27 @@ Answer = dict[str, Any]
 T = TypeVar("T", covariant=True)
 
 
+@dataclass
+class Outcome(Generic[T]):
+    """What became of sending a request once."""
+
+    problem: str = ""
+    code: int = 0
+    """Of HTTP; 0 where there was none, or all went well."""
+    answer: Answer | None = None
+    wait: float = 0.0
+    """Seconds that the server asks for."""
+    taken: list[T] = field(default_factory=list)
+    """What was made of the answer, if it was one."""
+    sent: frozenset[str] = frozenset()
+    """Names of the fields."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the server will not have it, however often it is asked."""
+        return bool(self.code) and self.code not in AGAIN
+
+
 @runtime_checkable
 class Job(Protocol[T]):
     """A request, and who keeps account of it."""
@@ -50,8 +71,8 @@ class Job(Protocol[T]):
         """Called right before each time it is sent; returns a name for it."""
         ...
 
-    def fail(self, name: str, problem: str, answer: Answer | None) -> None:
-        """Called when nothing usable came back; ``answer`` is what there was."""
+    def fail(self, name: str, outcome: Outcome[Any]) -> None:
+        """Called when nothing usable came back."""
         ...
 
     def take(self, name: str, answer: Answer) -> T:
@@ -73,33 +94,12 @@ class Plain:
         """Give it no name."""
         return ""
 
-    def fail(self, name: str, problem: str, answer: Answer | None) -> None:
+    def fail(self, name: str, outcome: Outcome[Any]) -> None:
         """Forget it."""
 
     def take(self, name: str, answer: Answer) -> Answer:  # noqa: ARG002 - it has no name
         """Return the answer."""
         return answer
-
-
-@dataclass
-class Outcome(Generic[T]):
-    """What became of sending a request once."""
-
-    problem: str = ""
-    code: int = 0
-    """Of HTTP; 0 where there was none, or all went well."""
-    answer: Answer | None = None
-    wait: float = 0.0
-    """Seconds that the server asks for."""
-    taken: list[T] = field(default_factory=list)
-    """What was made of the answer, if it was one."""
-    sent: frozenset[str] = frozenset()
-    """Names of the fields."""
-
-    @property
-    def is_final(self) -> bool:
-        """Whether the server will not have it, however often it is asked."""
-        return bool(self.code) and self.code not in AGAIN
 
 
 class Post:
@@ -132,7 +132,7 @@ class Post:
                 found.problem = str(error)
         if found.problem:
             found.problem = redact(found.problem)
-            job.fail(name, found.problem, found.answer)
+            job.fail(name, found)
         return found
 
     def drop(self, found: Outcome[T]) -> bool:

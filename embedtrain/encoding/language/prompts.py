@@ -236,11 +236,42 @@ def chat_turn(tokenizer: Any, question: str) -> str:  # noqa: ANN401 - transform
         raise UserError(
             FLAG, "asks for a chat template, and the tokenizer has none", cure="Use plain"
         )
-    turn = [{"role": "user", "content": question}]
-    text: str = tokenizer.apply_chat_template(
-        turn, tokenize=False, add_generation_prompt=True, enable_thinking=False
-    )
-    return text
+    return chat_text(tokenizer, [("user", question)])
+
+
+def chat_text(
+    tokenizer: Any,  # noqa: ANN401 - transformers is untyped
+    turns: Sequence[tuple[str, str]],
+    *,
+    thinks: bool = False,
+    answered: bool = False,
+) -> str:
+    """Return roles and what they said in the model's own form, up to where the next answer begins.
+
+    Args:
+        tokenizer: With a chat template.
+        turns: Of the roles system, user and assistant. A template that knows no system gets its words before those
+            of the first user.
+        thinks: Whether a model that can think before it answers may do so.
+        answered: End behind the last turn, without beginning another.
+    """
+    from jinja2 import TemplateError
+
+    def rendered(said: Sequence[tuple[str, str]]) -> str:
+        messages = [{"role": role, "content": content} for role, content in said]
+        text: str = tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=not answered, enable_thinking=thinks
+        )
+        return text
+
+    try:
+        return rendered(turns)
+    except TemplateError:
+        (role, content), *others = turns
+        if role != "system" or not others:
+            raise
+        (first, question), *rest = others
+        return rendered([(first, f"{content}\n\n{question}"), *rest])
 
 
 def with_beginning(tokenizer: Any, text: str) -> str:  # noqa: ANN401 - transformers is untyped

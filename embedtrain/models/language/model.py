@@ -1,15 +1,17 @@
-"""A causal language model that reads and never writes: states of tokens, and what their logits would be.
+"""A causal language model: states of tokens, and what their logits would be.
 
-The logits of a whole vocabulary are computed nowhere but in tiles: a judgement needs the rows of its answers.
+A judgement needs the rows of its answers only: the logits of a whole vocabulary are computed in tiles, or of the last
+tokens, where one is to be written.
 """
 
 import struct
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from embedtrain.errors import UserError, missing_extra
@@ -70,14 +72,23 @@ class LanguageModel:
         self,
         ids: Int64[Tensor, "texts tokens"],
         cache: Any = None,  # noqa: ANN401 - of transformers, which is untyped
+        mask: Bool[Tensor, "texts all_tokens"] | None = None,
     ) -> Float[Tensor, "texts tokens dim"]:
         """Return the last layer's states; a cache stands for what comes before, and grows by these tokens.
 
-        A causal token sees nothing behind it: texts are padded on the right and need no mask.
+        A causal token sees nothing behind it: texts are padded on the right and need no mask. Where padding stands
+        before tokens, as it does where texts are gone on with, ``mask`` is False there; it is of the cache's tokens as
+        well.
         """
-        given = {} if cache is None else {cache_name(self.model.base_model): cache}
+        base = self.model.base_model
+        given = {} if cache is None else {cache_name(base): cache}
+        if mask is not None:
+            places = (mask.long().cumsum(1) - 1).clamp_min(0)[:, -ids.shape[1] :]
+            given["attention_mask"] = mask.long().to(self.device)
+            if "position_ids" in signature(base.forward).parameters:
+                given["position_ids"] = places.to(self.device)
         with computing(self.precision, self.device.type):
-            found: Tensor = self.model.base_model(
+            found: Tensor = base(
                 input_ids=ids.to(self.device), use_cache=cache is not None, **given
             ).last_hidden_state
         return found
@@ -122,17 +133,18 @@ class LanguageModel:
         found = states.new_empty(len(states), dtype=_wide(states))
         for begin in range(0, len(states), size):
             block = slice(begin, begin + size)
-            logits = self._of_vocabulary(states[block])
+            logits = self.of_vocabulary(states[block])
             own = logits.gather(1, labels[block].to(states.device)[:, None])[:, 0]
             found[block] = own - logits.logsumexp(1)
         return found
 
     def likeliest(self, state: Float[Tensor, " dim"]) -> Float[Tensor, " vocabulary"]:
         """Return the log-probability of each entry of the vocabulary behind a state."""
-        return self._of_vocabulary(state[None])[0].log_softmax(-1)
+        return self.of_vocabulary(state[None])[0].log_softmax(-1)
 
     @torch.no_grad()
-    def _of_vocabulary(self, states: Float[Tensor, "tokens dim"]) -> Float[Tensor, "tokens all"]:
+    def of_vocabulary(self, states: Float[Tensor, "tokens dim"]) -> Float[Tensor, "tokens all"]:
+        """Return the logit of each entry of the vocabulary behind each state."""
         logits = multiply(states, self.head.weight.T, _wide(states))
         if self.head.bias is not None:
             logits += self.head.bias
@@ -147,7 +159,7 @@ class LanguageModel:
         ids = torch.tensor([self.tokenizer(PROBE)["input_ids"] or [0]], device=self.device)
         with loading(self.path), computing(self.precision, self.device.type):
             expected = self.model(input_ids=ids, use_cache=False).logits[0, -1].float()
-        found = self._of_vocabulary(self.states(ids)[0, -1:])[0]
+        found = self.of_vocabulary(self.states(ids)[0, -1:])[0]
         allowed = SAME if self.precision == "fp32" else 2**-6
         if not (found - expected).abs().max() <= allowed * expected.abs().max().clamp_min(1):
             raise UserError(
@@ -163,9 +175,7 @@ def _wide(states: Float[Tensor, "*any"]) -> torch.dtype:
 
 def cache_name(model: Any) -> str:  # noqa: ANN401 - transformers is untyped
     """Return what a model calls the keys and values of earlier tokens; transformers 5.24 renamed them."""
-    import inspect
-
-    known = inspect.signature(model.forward).parameters
+    known = signature(model.forward).parameters
     return "cache" if "cache" in known else "past_key_values"
 
 

@@ -70,14 +70,14 @@ def read_states(
         return
     # The last shared token is left to each text: its state is where the first token behind it is predicted.
     heads = [max(size - 1, 0) if share else 0 for size in reading.heads.tolist()]
-    root = _common([one[:size] for one, size in zip(ids, heads, strict=True)])
-    trunk = _extended(model, None, ids[0][:root], count)
+    root = common_size([one[:size] for one, size in zip(ids, heads, strict=True)])
+    trunk = extended(model, None, ids[0][:root], count)
     for head, rows in _families(ids, heads, root):
-        cache = _extended(model, trunk, list(head), count)
+        cache = extended(model, trunk, list(head), count)
         start = root + len(head)
         for batch in _batches(rows, [len(one) for one in ids], batch_tokens):
             tails = [ids[row][start:] for row in batch]
-            states = model.states(_padded(tails, count), _repeated(cache, len(batch)))
+            states = model.states(_padded(tails, count), repeated(cache, len(batch)))
             ends = [
                 (len(tail) - wanted[row], len(tail)) for row, tail in zip(batch, tails, strict=True)
             ]
@@ -85,7 +85,7 @@ def read_states(
             yield batch, torch.cat(kept)
 
 
-def _common(heads: list[list[int]]) -> int:
+def common_size(heads: list[list[int]]) -> int:
     """Return how many first tokens all heads share."""
     first, last = min(heads), max(heads)  # of sorted lists, these differ the earliest
     pairs = zip(first, last, strict=False)
@@ -123,7 +123,7 @@ def _padded(tails: list[list[int]], count: TokenCount) -> Int64[Tensor, "texts t
     return torch.tensor([tail + [0] * (longest - len(tail)) for tail in tails])
 
 
-def _extended(model: LanguageModel, cache: Any, head: list[int], count: TokenCount) -> Any:  # noqa: ANN401
+def extended(model: LanguageModel, cache: Any, head: list[int], count: TokenCount) -> Any:  # noqa: ANN401
     """Return a cache with further tokens; the one given stays as it is."""
     if not head:
         return cache
@@ -133,7 +133,8 @@ def _extended(model: LanguageModel, cache: Any, head: list[int], count: TokenCou
     return longer
 
 
-def _repeated(cache: Any, times: int) -> Any:  # noqa: ANN401 - transformers is untyped
+def repeated(cache: Any, times: int) -> Any:  # noqa: ANN401 - transformers is untyped
+    """Return a cache for so many texts that all begin with its tokens; the one given stays as it is."""
     if cache is None:
         return None
     several = copy.deepcopy(cache)

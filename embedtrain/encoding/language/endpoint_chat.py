@@ -1,0 +1,176 @@
+"""A language model behind an address as a writer: requests out, answers into the store."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from embedtrain.encoding.language.budget import Budget
+from embedtrain.encoding.language.chat import Reply, Request, as_completion, estimated_tokens
+from embedtrain.encoding.language.endpoint import ROUTES, Endpoint, Unanswered
+from embedtrain.encoding.language.posting import Answer, Outcome, usage_of
+from embedtrain.encoding.language.request_store import RequestStore
+from embedtrain.encoding.language.settings import EndpointSettings
+
+CONTEXT = 4096
+"""Tokens that servers read at least, where nobody says more."""
+POLL_SECONDS = 0.01
+
+
+class EndpointChat:
+    """A model that an OpenAI-compatible address serves.
+
+    Args:
+        url: The address; a path that ends in ``/completions`` alone is asked to go on with a text.
+        settings: How it is used.
+        context: Tokens of a prompt and its answer at most.
+        budget: Where asking ends.
+
+    Attributes:
+        failures: Requests that brought no answer however often they were sent, by key.
+
+    Raises:
+        UserError: If the address cannot be used.
+    """
+
+    num_parameters: int | None = None
+
+    def __init__(
+        self, url: str, settings: EndpointSettings, *, context: int | None, budget: Budget
+    ) -> None:
+        self.endpoint = Endpoint(url, settings, route=ROUTES[0])
+        self.name = self.endpoint.name
+        self.context = context or CONTEXT
+        self.budget = budget
+        self.failures: dict[str, str] = {}
+        self.identity = json.dumps([self.endpoint.base, self.name, self.endpoint.route])
+
+    def size(self, text: str) -> int:
+        """Return about how many tokens a text has."""
+        return estimated_tokens(text)
+
+    def answer(self, requests: Sequence[Request], store: RequestStore) -> str:
+        """Put answers to all requests that the store has none for into it; return why it ended early, or nothing.
+
+        Raises:
+            UserError: If the server refuses several requests one after another.
+        """
+        asked: list[_Asked] = []
+        under_way: list[_Asked] = []
+        reasons: list[str] = []
+
+        def feed() -> Iterator[_Asked]:
+            for key, request in self._missing(requests, store):
+                job = _Asked(key, request, store, self.endpoint.route)
+                if reason := self._wait_for_budget(job, under_way, store):
+                    reasons.append(reason)
+                    return
+                under_way.append(job)
+                asked.append(job)
+                yield job
+
+        for number, found in self.endpoint.stream(feed()):
+            if isinstance(found, Unanswered):
+                asked[number].ended = True
+                self.failures[asked[number].key] = str(found)
+        return reasons[0] if reasons else ""
+
+    def _wait_for_budget(
+        self, job: "_Asked", under_way: "list[_Asked]", store: RequestStore
+    ) -> str:
+        """Return why a request may not be sent; waits while those under way may yet cost less than they might."""
+        while True:
+            under_way[:] = [one for one in under_way if not one.ended]
+            waiting = [*under_way, job]
+            most = [sum(one.most[side] for one in waiting) for side in (0, 1)]
+            reason = self.budget.reason(store.bill(under_way=False), *most)
+            if not reason or not under_way:
+                return reason
+            time.sleep(POLL_SECONDS)
+
+    def _missing(
+        self, requests: Sequence[Request], store: RequestStore
+    ) -> list[tuple[str, Request]]:
+        keyed = {request.key(self.identity): request for request in requests}
+        return [(key, request) for key, request in keyed.items() if key not in store]
+
+
+@dataclass
+class _Asked:
+    """A request under way."""
+
+    key: str
+    request: Request
+    store: RequestStore
+    route: str
+    most: tuple[int, int] = field(init=False)
+    """Tokens of the prompt, about, and of the answer at most."""
+    ended: bool = False
+    _began: float = 0.0
+
+    def __post_init__(self) -> None:
+        prompt = sum(estimated_tokens(turn.content) for turn in self.request.turns)
+        self.most = prompt, self.request.max_tokens
+
+    @property
+    def body(self) -> Mapping[str, object]:
+        """What is sent; a field that would say nothing is left out, for not all servers know all."""
+        request = self.request
+        body: dict[str, object] = {
+            "max_tokens": request.max_tokens,
+            "temperature": request.temperature,
+        }
+        if request.temperature:
+            body |= {"top_p": request.top_p, "seed": request.seed}
+        if self.route != ROUTES[0]:
+            stop = {"stop": ["\n"]} if request.one_line else {}
+            return {**body, **stop, "prompt": as_completion(request.turns)}
+        if request.schema is not None:
+            schema = {"name": "answer", "strict": True, "schema": json.loads(request.schema)}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        turns = [{"role": turn.role, "content": turn.content} for turn in request.turns]
+        return {**body, "messages": turns}
+
+    def begin(self) -> str:
+        """Note that it is sent."""
+        self._began = time.monotonic()
+        return self.store.begin(self.key, *self.most)
+
+    def fail(self, name: str, outcome: Outcome[Any]) -> None:
+        """Note that nothing came; a refusal costs nothing, of what was cut nobody knows."""
+        says = outcome.answer is not None and "usage" in outcome.answer
+        known = usage_of(outcome.answer) if says or outcome.code else None
+        self.store.fail(name, outcome.problem, known)
+
+    def take(self, name: str, answer: Answer) -> None:
+        """Keep the answer.
+
+        Raises:
+            ValueError: If it is none.
+        """
+        try:
+            choice = answer["choices"][0]
+            text = _text_of(choice)
+            finish = choice.get("finish_reason") or "stop"
+        except (LookupError, TypeError, AttributeError):
+            raise ValueError(f"no answer: {json.dumps(answer)[:80]}") from None
+        prompt, completion = usage_of(answer) if "usage" in answer else (None, None)
+        fingerprint = answer.get("system_fingerprint")
+        reply = Reply(
+            text, str(finish), prompt, completion,
+            fingerprint=None if fingerprint is None else str(fingerprint),
+            seconds=round(time.monotonic() - self._began, 3), tries=self.store.tries(self.key),
+        )  # fmt: skip
+        self.store.keep(self.key, reply, name)
+        self.ended = True
+
+
+def _text_of(choice: Any) -> str:  # noqa: ANN401 - it came from outside
+    """Return what was written: a text, parts of it, or nothing, as where a model only thought."""
+    content = choice["message"].get("content") if "message" in choice else choice["text"]
+    if isinstance(content, list):
+        return "".join(str(part.get("text", "")) for part in content)
+    if not isinstance(content, str | None):
+        raise TypeError(type(content).__name__)
+    return content or ""

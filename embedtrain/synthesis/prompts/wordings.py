@@ -1,0 +1,93 @@
+"""What is said to a language model. All of it is part of the names of its answers: a changed word asks anew."""
+
+ROLE = "You write search queries for a collection of texts."
+TYPES = {
+    "question": "Read the passage and write one question that it answers and that general knowledge alone does not.",
+    "keywords": "Read the passage and write the few words that somebody would type into a search box to find it. "
+    "Write no sentence and no question.",
+    "statement": "Read the passage and write one claim that it supports or refutes.",
+    "long": "Read the passage and write one or two sentences in which a person describes their situation and says what "
+    "they want to know; the passage has to help them.",
+    "user": "Read the passage and write one query of the kind that this collection's users write; the passage has to "
+    "answer it.",
+}
+WORDS = "Use {fewest} to {most} words."
+DIFFICULTY = {
+    "plain": "",
+    "expert": "Write as an expert of the field would.",
+    "novice": "Write as somebody would who is new to the field and does not know its terms.",
+}
+PERSONA = "The query is one of this person: {persona}. Write it in that person's words, but never mention the person."
+LANGUAGE = "Write in {language}."
+RULES = (
+    "The query must be understood by somebody who has not seen the passage: never say this passage, the text, the "
+    "document, the study or the author. Name who or what it is about, and when or where, if that matters. Use other "
+    "words than the passage: never copy more than four words in a row. Do not give the answer."
+)
+ONLY = "Write the query and nothing else, in one line."
+STYLE = "Queries of this collection look like these:"
+PASSAGE = "Passage:"
+TITLE = "Title:"
+JSON_TASK = "Read the passage and write the queries that are asked for below it."
+JSON_ONLY = 'Answer with JSON and nothing else: {"queries": [{"slot": 1, "text": "..."}]}, with one entry for each slot.'
+JSON_WANTED = "Queries wanted:"
+JSON_SLOT = "Slot {slot}: {wanted}"
+DRAFT = (
+    "Here are titles of texts in a collection. List {count} short descriptions of different people who would search "
+    "it, one a line, at most twelve words each, without numbers."
+)
+
+LANGUAGES = {
+    "ar": "Arabic", "de": "German", "el": "Greek", "en": "English", "es": "Spanish", "fr": "French", "he": "Hebrew",
+    "hi": "Hindi", "it": "Italian", "ja": "Japanese", "ko": "Korean", "nl": "Dutch", "pl": "Polish",
+    "pt": "Portuguese", "ru": "Russian", "sv": "Swedish", "th": "Thai", "tr": "Turkish", "uk": "Ukrainian",
+    "zh": "Chinese",
+}  # fmt: skip
+
+EXAMPLES: tuple[tuple[str, dict[str, str]], ...] = (
+    (
+        "After the winter of 1962 the ferry between Lindau and Rorschach was taken out of service, because the ice had "
+        "bent its port shaft and the yard asked more for the repair than the ship was worth.",
+        {
+            "question": "why did the Lindau ferry stop running in the sixties?",
+            "keywords": "Rorschach ferry end of service 1962",
+            "statement": "Ice damage that cost too much to mend ended the Lake Constance ferry in 1962.",
+            "long": "My grandfather worked on the boat from Lindau across the lake until the early sixties. I would "
+            "like to know what brought that line to its end.",
+        },
+    ),
+    (
+        "Seedlings of pepper that get less than six hours of light stretch and fall over. Set the lamp ten centimetres "
+        "above the leaves and raise it every week; a fan on its lowest step makes the stems thicker.",
+        {
+            "question": "how close should a grow light be to young pepper plants?",
+            "keywords": "leggy pepper seedlings lamp height",
+            "statement": "Moving air helps young pepper plants to grow sturdier stems.",
+            "long": "My chilli plants on the window sill have become tall and thin and lean over. What can I change so "
+            "that they grow strong?",
+        },
+    ),
+    (
+        "The client keeps the session token in memory only. When the process ends, the refresh call fails with code 41 "
+        "and the user has to sign in again, unless persist_session is set to true in the settings file.",
+        {
+            "question": "what makes users sign in again after a restart?",
+            "keywords": "refresh error code 41 persist_session",
+            "statement": "By default a login does not survive the end of the client process.",
+            "long": "Each time I close our client and open it again it wants my password. Is there a setting that lets "
+            "it remember the login?",
+        },
+    ),
+    (
+        "In the trial 212 nurses on night duty drank either coffee or decaffeinated coffee at two in the morning. Errors "
+        "in the dosing task fell by a third with caffeine, yet sleep at noon was 48 minutes shorter.",
+        {
+            "question": "does caffeine lower medication errors of night nurses?",
+            "keywords": "coffee night shift dosing errors trial",
+            "statement": "Caffeine during a night shift has no influence on how long nurses sleep the next day.",
+            "long": "I plan duty rosters in a hospital and wonder whether we should offer coffee at night. Has anybody "
+            "measured if it prevents mistakes, and what it does to sleep afterwards?",
+        },
+    ),
+)
+"""Invented passages and a query of each kind."""

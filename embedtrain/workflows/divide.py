@@ -44,7 +44,7 @@ def divide(work: DivideStage, output: Path) -> Path:
         task = load_retrieval_task(Path(work.path).expanduser(), work.split)
         documents = dict(zip(task.document_ids, task.documents, strict=True))
         queries = dict(zip(task.query_ids, task.queries, strict=True))
-        judged = task.qrels
+        judged = dict(task.qrels)
     else:
         corpus = _Corpus(work.corpus)
         queries, judged = _read_rows(work, corpus)

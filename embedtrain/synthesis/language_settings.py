@@ -9,6 +9,10 @@ from embedtrain.precision import Precision
 from embedtrain.section import Count, Section
 
 Type = Literal["question", "keywords", "statement", "long"]
+TYPES: dict[Type, float] = {"question": 0.5, "keywords": 0.25, "statement": 0.15, "long": 0.1}
+SMALL_TYPES: dict[Type, float] = {"question": 1.0}
+"""Of a model of less than a billion parameters: in a first look at one of 135 million, its questions were some, while
+its keywords, claims and situations were parts of the text."""
 Difficulty = Literal["plain", "expert", "novice"]
 Words = tuple[Count, Count]
 Probability = Annotated[float, Field(gt=0, le=1)]
@@ -22,10 +26,10 @@ class LanguageConfig(Section):
     some seven billion parameters and more."""
     per_chunk: Count = 2
     """Queries asked for each chunk; the filters keep fewer."""
-    types: dict[Type, NonNegativeFloat] = Field(
-        default={"question": 0.5, "keywords": 0.25, "statement": 0.15, "long": 0.1}, min_length=1
-    )
-    """Shares of the kinds of query; your own queries (``--like``) take the place of all."""
+    types: dict[Type, NonNegativeFloat] | None = Field(default=None, min_length=1)
+    """Shares of the kinds of query. Null is question 0.5, keywords 0.25, statement 0.15 and long 0.1; questions alone
+    of a model known to have less than a billion parameters, whose others are of no use. Your own queries (``--like``)
+    take the place of all."""
     words: dict[Type, Words] = Field(
         default={"question": (5, 12), "keywords": (3, 6), "statement": (8, 20), "long": (15, 30)}
     )
@@ -39,9 +43,8 @@ class LanguageConfig(Section):
     personas: Literal["draft"] | tuple[str, ...] = ()
     """Descriptions of people who search; ``draft`` lets the model think of twelve from titles. Small models copy them
     into the query."""
-    examples: Annotated[int, Field(ge=0, le=8)] | None = None
-    """Queries shown in a prompt, yours where there are some, else ours. Null is 3; none of ours for a model known to
-    have less than a billion parameters, which copies them."""
+    examples: Annotated[int, Field(ge=0, le=8)] = 3
+    """Queries shown in a prompt, yours where there are some, else ours."""
     first_temperature: NonNegativeFloat = 0.0
     """Of a chunk's first query; 0 takes the likeliest words."""
     temperature: NonNegativeFloat = 0.8
@@ -66,8 +69,8 @@ class LanguageConfig(Section):
 
     @field_validator("types", "difficulty")
     @classmethod
-    def _has_some(cls, value: dict[str, float]) -> dict[str, float]:
-        if not sum(value.values()):
+    def _has_some(cls, value: dict[str, float] | None) -> dict[str, float] | None:
+        if value is not None and not sum(value.values()):
             raise ValueError("must have a share above 0")
         return value
 
@@ -76,7 +79,7 @@ class LanguageConfig(Section):
         for name, (fewest, most) in self.words.items():
             if fewest > most:
                 raise ValueError(f"words.{name} must not have more at least than at most")
-        if lost := set(self.types) - set(self.words):
+        if lost := set(self.types or TYPES) - set(self.words):
             raise ValueError(f"words must name how long these are: {', '.join(sorted(lost))}")
         if self.budget_money is not None and self.endpoint.price is None:
             raise ValueError("budget_money needs endpoint.price, of a million tokens")

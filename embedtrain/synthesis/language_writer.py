@@ -18,7 +18,7 @@ from embedtrain.models.language.model import LanguageModel
 from embedtrain.progress import console
 from embedtrain.synthesis.candidate import Candidate
 from embedtrain.synthesis.draw import number
-from embedtrain.synthesis.language_settings import LanguageConfig
+from embedtrain.synthesis.language_settings import SMALL_TYPES, TYPES, LanguageConfig
 from embedtrain.synthesis.like import Example, read_like, usual_words
 from embedtrain.synthesis.plan import SEEDS, Slot, plan
 from embedtrain.synthesis.prompts.build import Prompter, draft_request
@@ -29,9 +29,7 @@ REQUESTS = "requests"
 """Folder of the answers, below the output."""
 ATTEMPTS = 3
 """How often a request is made whose answer cannot be used."""
-NUM_EXAMPLES = 3
 FEW_PARAMETERS = 10**9
-"""Models with fewer give examples back in the place of queries."""
 THINKING_FACTOR = 8
 NUM_PERSONAS, NUM_TITLES = 12, 20
 TOKENS_PER_QUERY = 32
@@ -91,8 +89,8 @@ class LanguageWriter:
         self.seed = seed
         self.tally = Tally()
         is_small = chat.num_parameters is not None and chat.num_parameters < FEW_PARAMETERS
-        ours = 0 if is_small and not self.own else NUM_EXAMPLES
-        shown = ours if config.examples is None else config.examples
+        self.types = config.types or (SMALL_TYPES if is_small else TYPES)
+        shown = config.examples
         self.examples = tuple(one.query for one in self.own)
         if not self.own and shown:
             self.examples = tuple(query for _, queries in EXAMPLES for query in queries.values())
@@ -180,7 +178,7 @@ class LanguageWriter:
     def _plan(self, chunks: Sequence[Chunk], personas: Sequence[str]) -> list[Slot]:
         words = usual_words(self.own) if self.own else None
         return plan(
-            chunks, self.config, self.seed,
+            chunks, self.config, self.seed, self.types,
             personas=personas, user_words=words, is_users=bool(self.own),
         )  # fmt: skip
 

@@ -53,6 +53,7 @@ def plan(
     chunks: Sequence[Chunk],
     config: LanguageConfig,
     seed: int,
+    types: Mapping[str, float],
     *,
     personas: Sequence[str] = (),
     user_words: tuple[int, int] | None = None,
@@ -64,6 +65,7 @@ def plan(
         chunks: Whose queries are planned.
         config: What is wanted.
         seed: Of all draws.
+        types: Shares of the kinds.
         personas: Who may ask.
         user_words: Words of the user's own queries.
         is_users: Whether all queries are to be like the user's own.
@@ -71,18 +73,19 @@ def plan(
     names = {chunk.id: (seed, digest(chunk)) for chunk in chunks}
     slots = [(chunk, place) for chunk in chunks for place in range(config.per_chunk)]
     if is_users:
-        types = [USER] * len(slots)
+        kinds = [USER] * len(slots)
     else:
         # The id parts chunks that are word for word alike.
         ranks = [number(*names[chunk.id], place, "type") for chunk, place in slots]
         ids = [(rank, chunk.id, place) for rank, (chunk, place) in zip(ranks, slots, strict=True)]
-        types = dealt(config.types, ids)
+        kinds = dealt(types, ids)
+    words: Mapping[str, tuple[int, int]] = {**config.words}
     made = []
-    for (chunk, place), kind in zip(slots, types, strict=True):
+    for (chunk, place), kind in zip(slots, kinds, strict=True):
         own = (*names[chunk.id], place)
         slot = Slot(
             chunk.id, place, kind,
-            words=user_words if is_users else config.words[kind],
+            words=user_words if is_users else words[kind],
             difficulty=_drawn(config.difficulty, number(*own, "difficulty")),
             language=_language(chunk, config, place),
             persona=personas[number(*own, "persona") % len(personas)] if personas else "",

@@ -77,7 +77,7 @@ class Prompter:
         most = self.max_new_tokens + TOKENS_PER_ENTRY * self.as_json
         system = Turn("system", self._system(first))
         shown = self._shown(slots)
-        tail = f"\n\n{_wanted(slots)}" if self.as_json else ""
+        tail = f"\n\n{self._task(slots)}"
         room = self.context - most * len(slots)
         examples, text = self._fit(system, shown, chunk, tail, room)
         asked = Turn("user", _passage(chunk, text) + tail)
@@ -93,18 +93,21 @@ class Prompter:
     def _system(self, slot: Slot) -> str:
         style = [one.query for one in self.examples if not one.positive]
         style = _turned(style, slot.turn)[: self.num_examples]
-        parts = [wordings.ROLE]
-        if self.as_json:
-            parts.append(wordings.JSON_TASK)
-        else:
-            parts += [wordings.TYPES[slot.type], *_asked(slot)]
+        parts = [wordings.ROLE, wordings.RULES]
         if slot.persona:
             parts.append(wordings.PERSONA.format(persona=slot.persona))
         if style:
             parts.append("\n".join([wordings.STYLE, *style]))
-        return "\n".join(
-            [*parts, wordings.RULES, wordings.JSON_ONLY if self.as_json else wordings.ONLY]
-        )
+        return "\n".join([*parts, wordings.JSON_ONLY if self.as_json else wordings.ONLY])
+
+    def _task(self, slots: Sequence[Slot]) -> str:
+        """Return what is asked for below a text: small models do what they have read last."""
+        if self.as_json:
+            lines = [wordings.JSON_WANTED]
+            for number, slot in enumerate(slots, 1):
+                lines.append(wordings.JSON_SLOT.format(slot=number, wanted=" ".join(_asked(slot))))
+            return "\n".join(lines)
+        return " ".join(_asked(slots[0]))
 
     def _shown(self, slots: Sequence[Slot]) -> list[tuple[Turn, Turn]]:
         """Return examples as turns, those of the user if any has a text, else ours where they are in the language."""
@@ -115,9 +118,9 @@ class Prompter:
         turns = []
         for text, queries in _turned(pairs, first.turn)[: self.num_examples]:
             cut = " ".join(text.split()[:EXAMPLE_WORDS])
-            question, answer = f"{wordings.PASSAGE} {cut}", queries.get(first.type, "")
+            question = f"{wordings.PASSAGE} {cut}\n\n{self._task(slots[:1])}"
+            answer = queries.get(first.type, "")
             if self.as_json:
-                question += f"\n\n{_wanted(slots[:1])}"
                 answer = json.dumps({"queries": [{"slot": 1, "text": answer}]}, ensure_ascii=False)
             turns.append((Turn("user", question), Turn("assistant", answer)))
         return turns
@@ -160,8 +163,8 @@ def _passage(chunk: Chunk, text: str) -> str:
 
 
 def _asked(slot: Slot) -> list[str]:
-    """Return what a slot wants beside its kind, a sentence each."""
-    found = []
+    """Return what a slot wants, a sentence each."""
+    found = [wordings.TYPES[slot.type]]
     if slot.words is not None:
         found.append(wordings.WORDS.format(fewest=slot.words[0], most=slot.words[1]))
     found.append(wordings.DIFFICULTY[slot.difficulty])
@@ -169,15 +172,6 @@ def _asked(slot: Slot) -> list[str]:
         name = wordings.LANGUAGES.get(slot.language, slot.language)
         found.append(wordings.LANGUAGE.format(language=name))
     return list(filter(None, found))
-
-
-def _wanted(slots: Sequence[Slot]) -> str:
-    """Return the list of slots that one answer is to fill."""
-    lines = [wordings.JSON_WANTED]
-    for number, slot in enumerate(slots, 1):
-        wanted = " ".join([wordings.TYPES[slot.type], *_asked(slot)])
-        lines.append(wordings.JSON_SLOT.format(slot=number, wanted=wanted))
-    return "\n".join(lines)
 
 
 def _turned(items: Sequence[T], turn: int) -> list[T]:

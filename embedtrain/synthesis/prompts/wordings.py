@@ -2,14 +2,12 @@
 
 ROLE = "You write search queries for a collection of texts."
 TYPES = {
-    "question": "Read the passage and write one question that it answers and that general knowledge alone does not.",
-    "keywords": "Read the passage and write the few words that somebody would type into a search box to find it. "
-    "Write no sentence and no question.",
-    "statement": "Read the passage and write one claim that it supports or refutes.",
-    "long": "Read the passage and write one or two sentences in which a person describes their situation and says what "
-    "they want to know; the passage has to help them.",
-    "user": "Read the passage and write one query of the kind that this collection's users write; the passage has to "
-    "answer it.",
+    "question": "Write one question that the passage answers and that general knowledge alone does not.",
+    "keywords": "Write the few words that somebody would type into a search box to find the passage, no sentence.",
+    "statement": "Write one claim that the passage supports or refutes.",
+    "long": "Write one or two sentences in which a person describes their situation and says what they want to know; "
+    "the passage has to help them.",
+    "user": "Write one query of the kind that this collection's users write; the passage has to answer it.",
 }
 WORDS = "Use {fewest} to {most} words."
 DIFFICULTY = {
@@ -28,7 +26,6 @@ ONLY = "Write the query and nothing else, in one line."
 STYLE = "Queries of this collection look like these:"
 PASSAGE = "Passage:"
 TITLE = "Title:"
-JSON_TASK = "Read the passage and write the queries that are asked for below it."
 JSON_ONLY = 'Answer with JSON and nothing else: {"queries": [{"slot": 1, "text": "..."}]}, with one entry for each slot.'
 JSON_WANTED = "Queries wanted:"
 JSON_SLOT = "Slot {slot}: {wanted}"

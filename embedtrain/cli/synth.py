@@ -83,15 +83,12 @@ def _print_corpus(figures: dict[str, Any]) -> None:
 
 def _print_report(report: dict[str, Any]) -> None:
     """Print what each filter took of each maker, the splits and what is to be known."""
+    from embedtrain.synthesis.report import FILTERS
+
     _print_corpus(report["corpus"])
     table = report["waterfall"]
-    used = [
-        "written",
-        *dict.fromkeys(
-            name for counts in table.values() for name in counts if name not in ("written", "kept")
-        ),
-        "kept",
-    ]
+    used = [name for name in FILTERS if any(name in counts for counts in table.values())]
+    used = ["written", *used, "kept"]
     typer.echo("".join(f"{name:>16}" for name in ("", *used)))
     for maker, counts in table.items():
         typer.echo(

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from embedtrain.data.documents.folder import read_documents
 from embedtrain.encoding.cache import model_key
 from embedtrain.errors import NothingLeftError, UserError
 from embedtrain.files import default_cache, read_json, write_file, write_json
@@ -21,7 +22,7 @@ from embedtrain.models.encoder import TextEncoder
 from embedtrain.stopping import SAME_COMMAND, going_on
 from embedtrain.synthesis.candidate import Writer
 from embedtrain.synthesis.caps import Judge
-from embedtrain.synthesis.corpus import Corpus, read_corpus
+from embedtrain.synthesis.corpus import Corpus, cut_corpus
 from embedtrain.synthesis.filtering import Helpers, filter_rows
 from embedtrain.synthesis.language_writer import LanguageWriter, open_language_writer
 from embedtrain.synthesis.makers import Rules
@@ -58,7 +59,8 @@ def plan(
     Raises:
         UserError: If the corpus or the settings are not usable.
     """
-    found = read_corpus(corpus, config, open_base(config))
+    documents, reading = read_documents(Path(corpus), config.encoding)
+    found = cut_corpus(documents, reading, config, open_base(config))
     writer = open_writer(config, output, llm, like)
     counts: Counter[str] = Counter()
     if writer is None or config.makers is not None:
@@ -103,8 +105,9 @@ def synthesize(
     """
     folder, cache = SynthesisFolder(output), cache or default_cache()
     _refuse_other(folder)
+    documents, reading = read_documents(Path(corpus), config.encoding)
     base = open_base(config)
-    found = read_corpus(corpus, config, base)
+    found = cut_corpus(documents, reading, config, base)
     writer = writer or open_writer(config, output, llm, like)
     settings = _settings(config, found, base, writer)
     fingerprint = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()

@@ -125,15 +125,10 @@ def synthesize(
     _refuse_nothing(corpus, rows, groups)
     report = {
         "fingerprint": fingerprint,
-        "version": version("embedtrain"),
-        "writer": "rules" if writer is None else writer.name,
         "corpus": found.figures(),
         **describe(rows, groups.splits, writing, config),
-        "leaks": check_leaks(rows, groups.splits),
-        "notes": notes(rows, groups.splits, found.num_parts),
+        **_told(rows, found, groups, writer),
     }
-    if isinstance(writer, LanguageWriter):
-        report["language_model"] = writer.report()
     write_json(folder.report, report)
     return folder
 
@@ -174,6 +169,21 @@ def _refuse_other(folder: SynthesisFolder) -> None:
     if not folder.settings.is_file() and folder.path.is_dir() and not is_empty(folder.path):
         cure = "Choose another folder or remove it"
         raise UserError("--output", "holds something else", got=str(folder.path), cure=cure)
+
+
+def _told(
+    rows: Sequence[Row], corpus: Corpus, groups: Groups, writer: Writer | None
+) -> dict[str, Any]:
+    """Return what the report says beside its figures."""
+    found: dict[str, Any] = {
+        "version": version("embedtrain"),
+        "writer": "rules" if writer is None else writer.name,
+        "leaks": check_leaks(rows, groups.splits),
+        "notes": notes(rows, groups.splits, corpus.num_parts),
+    }
+    return found | (
+        {"language_model": writer.report()} if isinstance(writer, LanguageWriter) else {}
+    )
 
 
 def open_base(config: SynthesisConfig) -> TextEncoder | None:

@@ -9,6 +9,7 @@ from pydantic.json_schema import models_json_schema
 from embedtrain.mining.settings import MiningConfig
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import Recipe
+from embedtrain.synthesis.settings import SynthesisConfig
 from embedtrain.training.adapters.fit import AdaptConfig
 from embedtrain.workflows.pipeline import Pipeline
 from embedtrain.workflows.static import StaticConfig
@@ -19,6 +20,7 @@ ROOTS = {
     "A training run": Recipe,
     "A pre-training run": PretrainRecipe,
     "Several stages": Pipeline,
+    "Words of `embedtrain synth`": SynthesisConfig,
     "Words of `embedtrain mine`": MiningConfig,
     "Words of `embedtrain adapt`": AdaptConfig,
     "Words of `embedtrain static`": StaticConfig,

@@ -31,6 +31,19 @@ def synth(
         list[str] | None,
         typer.Argument(help="key.sub=value: base=runs/a/model per_document=8 round_trip.top=1"),
     ] = None,
+    llm: Annotated[
+        str | None,
+        typer.Option(
+            help="A language model that writes the queries: an address such as http://127.0.0.1:8080/v1#NAME, a "
+            "folder, a Hub id or a .gguf file. Left out: rules write them, at once and offline."
+        ),
+    ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            help="A .jsonl file of your own queries (query, maybe positive), which the model imitates."
+        ),
+    ] = None,
     plan_only: Annotated[
         bool,
         typer.Option("--plan-only", help="Count documents, chunks and queries; write nothing."),
@@ -44,9 +57,9 @@ def synth(
     check_folder("--output", output)
     config = read_section(SynthesisConfig, overrides or [])
     if plan_only:
-        _print_plan(plan(str(corpus), config))
+        _print_plan(plan(str(corpus), output, config, llm=llm, like=like))
         return
-    _print_report(read_json(synthesize(str(corpus), output, config).report))
+    _print_report(read_json(synthesize(str(corpus), output, config, llm=llm, like=like).report))
     typer.echo(str(output))
 
 
@@ -54,6 +67,8 @@ def _print_plan(found: "Plan") -> None:
     _print_corpus(found.figures)
     for maker, count in found.candidates.items():
         typer.echo(f"{maker} {count:,} queries before the filters")
+    for name, value in found.forecast.items():
+        typer.echo(f"{name} {value:,}")
 
 
 def _print_corpus(figures: dict[str, Any]) -> None:
@@ -68,15 +83,12 @@ def _print_corpus(figures: dict[str, Any]) -> None:
 
 def _print_report(report: dict[str, Any]) -> None:
     """Print what each filter took of each maker, the splits and what is to be known."""
+    from embedtrain.synthesis.report import FILTERS
+
     _print_corpus(report["corpus"])
     table = report["waterfall"]
-    used = [
-        "written",
-        *dict.fromkeys(
-            name for counts in table.values() for name in counts if name not in ("written", "kept")
-        ),
-        "kept",
-    ]
+    used = [name for name in FILTERS if any(name in counts for counts in table.values())]
+    used = ["written", *used, "kept"]
     typer.echo("".join(f"{name:>16}" for name in ("", *used)))
     for maker, counts in table.items():
         typer.echo(

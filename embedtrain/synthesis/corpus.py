@@ -3,11 +3,10 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from embedtrain.data.documents.document import Chunk, Document
-from embedtrain.data.documents.folder import Reading, read_documents
+from embedtrain.data.documents.folder import Reading
 from embedtrain.data.documents.splitter import CountTokens, split
 from embedtrain.data.near_duplicates import WORD
 from embedtrain.models.encoder import TextEncoder
@@ -42,13 +41,10 @@ class Corpus:
         }
 
 
-def read_corpus(corpus: str, config: SynthesisConfig, base: TextEncoder | None) -> Corpus:
-    """Read documents, cut them and choose the chunks that queries are written for.
-
-    Raises:
-        UserError: If there is nothing to read, or it cannot be read.
-    """
-    documents, reading = read_documents(Path(corpus), config.encoding)
+def cut_corpus(
+    documents: list[Document], reading: Reading, config: SynthesisConfig, base: TextEncoder | None
+) -> Corpus:
+    """Cut documents and choose the chunks that queries are written for; ``base`` counts tokens, words without it."""
     count, chunks = _counter(base), []
     with progress_bar("Cutting documents", len(documents)) as advance:
         for document in documents:

@@ -1,6 +1,6 @@
 """All filters, one after the other: from what was written to what is believed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from embedtrain.progress import progress_bar
 from embedtrain.synthesis.caps import Judge, ask_judge, cap, drop_improbable
 from embedtrain.synthesis.corpus import Corpus
 from embedtrain.synthesis.duplicates import drop_duplicates, join_same
-from embedtrain.synthesis.filters import apply, text_tests
+from embedtrain.synthesis.filters import apply, text_language, text_tests
 from embedtrain.synthesis.reader import QueryVectors, open_reader
 from embedtrain.synthesis.round_trip import ask_reader
 from embedtrain.synthesis.row import Row
@@ -24,8 +24,16 @@ class Helpers:
     examples: Sequence[str] = ()
     """Queries that the writer was shown."""
     judge: Judge | None = None
+    languages: Mapping[tuple[str, int], str | None] | None = None
+    """The language that the writer was asked for, by chunk and slot; that of the chunk where it is None."""
     titles: bool = False
     """Whether the round trip searches texts with their titles; beside a title as the query it would say nothing."""
+
+    def wanted(self, row: Row) -> str | None:
+        """Return the language that a row's query should be in; None where nobody can say."""
+        if self.languages is None:
+            return text_language(row)
+        return self.languages.get((row.candidate.chunk, row.candidate.slot))
 
 
 def filter_rows(
@@ -48,7 +56,7 @@ def filter_rows(
         helpers: What is known beside the rows.
         cache: Folder of caches.
     """
-    apply(rows, text_tests(config, helpers.examples))
+    apply(rows, text_tests(config, helpers.examples, helpers.wanted))
     drop_duplicates(rows, config.cosine, None if vectors is None else vectors.embed)
     texts = [
         join_title(chunk.title, chunk.text)

@@ -6,6 +6,7 @@ from pydantic import Field, NonNegativeInt, model_validator
 
 from embedtrain.precision import Precision
 from embedtrain.section import Count, Section
+from embedtrain.synthesis.language_settings import LanguageConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Maker = Literal["title", "heading", "question", "first", "crop", "keyphrases", "link"]
@@ -100,6 +101,8 @@ class SynthesisConfig(Section):
     log_probability: Share = 0.1
     """Share of a language model's queries, of each type, that is dropped for being its least probable."""
     split: SplitConfig = SplitConfig()
+    language: LanguageConfig = LanguageConfig()
+    """What a language model is asked, and what it may cost; without one it means nothing."""
     seed: NonNegativeInt = 0
     encoding: str = "utf-8"
     """Of text, Markdown and HTML files."""

@@ -45,6 +45,10 @@ class SynthStage(Section):
 
     corpus: str
     """A folder of documents, or a file."""
+    llm: str | None = None
+    """A language model that writes: an address, a folder, a Hub id or a ``.gguf`` file; null: rules write."""
+    like: str | None = None
+    """A file of your own queries, which it imitates."""
     settings: SynthesisConfig = SynthesisConfig()
     """As the ``key=value`` words of the command."""
 
@@ -139,7 +143,8 @@ def _run_rotate(work: RotateStage, folder: Path, _: Path) -> None:
 
 
 def _run_synth(work: SynthStage, folder: Path, _: Path) -> None:
-    synthesize(work.corpus, folder, work.settings)
+    like = None if work.like is None else Path(work.like)
+    synthesize(work.corpus, folder, work.settings, llm=work.llm, like=like)
 
 
 def _run_select(work: SelectStage, folder: Path, _: Path) -> None:

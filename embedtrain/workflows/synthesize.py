@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -10,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from embedtrain.data.documents.folder import read_documents
 from embedtrain.encoding.cache import model_key
 from embedtrain.errors import NothingLeftError, UserError
 from embedtrain.files import default_cache, read_json, write_file, write_json
@@ -20,8 +22,9 @@ from embedtrain.models.encoder import TextEncoder
 from embedtrain.stopping import SAME_COMMAND, going_on
 from embedtrain.synthesis.candidate import Writer
 from embedtrain.synthesis.caps import Judge
-from embedtrain.synthesis.corpus import Corpus, read_corpus
+from embedtrain.synthesis.corpus import Corpus, cut_corpus
 from embedtrain.synthesis.filtering import Helpers, filter_rows
+from embedtrain.synthesis.language_writer import LanguageWriter, open_language_writer
 from embedtrain.synthesis.makers import Rules
 from embedtrain.synthesis.output import SynthesisFolder, Writing
 from embedtrain.synthesis.reader import QueryVectors
@@ -39,19 +42,32 @@ class Plan:
     figures: dict[str, Any]
     candidates: dict[str, int]
     """Queries that each rule would write."""
+    forecast: dict[str, object]
+    """What a language model would be asked, and its price; empty without one."""
 
 
-def plan(corpus: str, config: SynthesisConfig) -> Plan:
-    """Read the corpus and count what rules would write; no model computes anything.
+def plan(
+    corpus: str,
+    output: Path,
+    config: SynthesisConfig,
+    *,
+    llm: str | None = None,
+    like: Path | None = None,
+) -> Plan:
+    """Read the corpus and count what would be written; nobody is asked.
 
     Raises:
         UserError: If the corpus or the settings are not usable.
     """
-    found = read_corpus(corpus, config, open_base(config))
-    counts: dict[str, int] = {}
-    for candidate in Rules.of(config, found.documents, found.chunks).write(found.choice.chunks):
-        counts[candidate.maker] = counts.get(candidate.maker, 0) + 1
-    return Plan(found.figures(), counts)
+    documents, reading = read_documents(Path(corpus), config.encoding)
+    found = cut_corpus(documents, reading, config, open_base(config))
+    writer = open_writer(config, output, llm, like)
+    counts: Counter[str] = Counter()
+    if writer is None or config.makers is not None:
+        rules = Rules.of(config, found.documents, found.chunks)
+        counts.update(one.maker for one in rules.write(found.choice.chunks))
+    forecast = {} if writer is None else writer.forecast(found.choice.chunks)
+    return Plan(found.figures(), dict(counts), forecast)
 
 
 @going_on(SAME_COMMAND)
@@ -61,8 +77,9 @@ def synthesize(
     output: Path,
     config: SynthesisConfig,
     *,
+    llm: str | None = None,
+    like: Path | None = None,
     writer: Writer | None = None,
-    examples: Sequence[str] = (),
     judge: Judge | None = None,
     cache: Path | None = None,
 ) -> SynthesisFolder:
@@ -75,8 +92,10 @@ def synthesize(
         corpus: A folder of documents, or a file.
         output: Folder to write.
         config: Rules, filters, split.
-        writer: A language model that writes queries; rules alone if None.
-        examples: Queries that its prompts show, which it must not write again.
+        llm: A language model that writes queries: an address, a folder, a Hub id or a ``.gguf`` file; rules alone
+            write if it and ``writer`` are None.
+        like: A file of the user's own queries, which it imitates.
+        writer: What writes in the place of a language model.
         judge: Asked whether a text answers its query.
         cache: Folder of caches; the user's if None.
 
@@ -86,39 +105,85 @@ def synthesize(
     """
     folder, cache = SynthesisFolder(output), cache or default_cache()
     _refuse_other(folder)
+    documents, reading = read_documents(Path(corpus), config.encoding)
     base = open_base(config)
-    found = read_corpus(corpus, config, base)
+    found = cut_corpus(documents, reading, config, base)
+    writer = writer or open_writer(config, output, llm, like)
     settings = _settings(config, found, base, writer)
     fingerprint = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    if read_json(folder.report, optional=True).get("fingerprint") == fingerprint:
+    if _is_done(folder, fingerprint):
         return folder
     folder.report.unlink(missing_ok=True)
     write_file(folder.settings, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
     rows = _write_queries(found, config, writer)
     groups = split_documents(found.chunks, config.split, config.seed, cache)
     vectors = None if base is None else QueryVectors(base, cache, config.precision)
-    helpers = Helpers(examples, judge, titles=writer is not None)
+    helpers = _helpers(writer, found, judge)
     filter_rows(rows, found, groups, config, vectors, helpers, cache)
     writing = Writing(folder, config, groups.splits)
     writing.write(found.chunks, rows)
     _refuse_nothing(corpus, rows, groups)
     report = {
         "fingerprint": fingerprint,
-        "version": version("embedtrain"),
-        "writer": "rules" if writer is None else writer.name,
         "corpus": found.figures(),
         **describe(rows, groups.splits, writing, config),
-        "leaks": check_leaks(rows, groups.splits),
-        "notes": notes(rows, groups.splits, found.num_parts),
+        **_told(rows, found, groups, writer),
     }
     write_json(folder.report, report)
     return folder
+
+
+def open_writer(
+    config: SynthesisConfig, output: Path, llm: str | None, like: Path | None
+) -> LanguageWriter | None:
+    """Open a language model, whose answers are kept below ``output``; None where none is named.
+
+    Raises:
+        UserError: If it cannot be opened, or there are queries to imitate and nobody to do so.
+    """
+    if llm is None:
+        if like is not None:
+            cure = "Add --llm, or leave --like out"
+            raise UserError(
+                "--like", "is for a language model, which imitates the queries", cure=cure
+            )
+        return None
+    return open_language_writer(llm, config.language, output, like, seed=config.seed)
+
+
+def _is_done(folder: SynthesisFolder, fingerprint: str) -> bool:
+    """Whether all was written, and no budget ended the work."""
+    report = read_json(folder.report, optional=True)
+    ended = report.get("language_model", {}).get("ended")
+    return report.get("fingerprint") == fingerprint and not ended
+
+
+def _helpers(writer: Writer | None, corpus: Corpus, judge: Judge | None) -> Helpers:
+    if isinstance(writer, LanguageWriter):
+        languages = writer.wanted_languages(corpus.choice.chunks)
+        return Helpers(writer.examples, judge, languages, titles=True)
+    return Helpers(judge=judge, titles=writer is not None)
 
 
 def _refuse_other(folder: SynthesisFolder) -> None:
     if not folder.settings.is_file() and folder.path.is_dir() and not is_empty(folder.path):
         cure = "Choose another folder or remove it"
         raise UserError("--output", "holds something else", got=str(folder.path), cure=cure)
+
+
+def _told(
+    rows: Sequence[Row], corpus: Corpus, groups: Groups, writer: Writer | None
+) -> dict[str, Any]:
+    """Return what the report says beside its figures."""
+    found: dict[str, Any] = {
+        "version": version("embedtrain"),
+        "writer": "rules" if writer is None else writer.name,
+        "leaks": check_leaks(rows, groups.splits),
+        "notes": notes(rows, groups.splits, corpus.num_parts),
+    }
+    return found | (
+        {"language_model": writer.report()} if isinstance(writer, LanguageWriter) else {}
+    )
 
 
 def open_base(config: SynthesisConfig) -> TextEncoder | None:

@@ -45,6 +45,7 @@ TEXTS = {
         "quantize",
     ),
     *("side", "form", "cost", "verbosity"),
+    "llm",  # an address, or a model of any kind
     # A template may be a file, and is mostly a name or the text itself.
     *("template", "yes", "no", "normalize", "served_name", "labels", "attribution"),
     *("rerank_as", "rerank_template", "rerank_instruction"),
@@ -116,6 +117,7 @@ GOOD = {
     "adapt": {"documents": "d.npy", "queries": "d.npy", "pairs": "pairs.tsv", "output": "new"},
     "static": {"model": "bert", "texts": "texts.txt", "output": "new"},
     "tokenizer": {"paths": "texts.txt", "output": "new"},
+    "synth": {"corpus": "texts.txt", "output": "new"},
     "mine": {"model": "bert", "data": "beir", "output": "new"},
     "score": {"teacher": "bert", "data": "pairs.jsonl", "output": "new.jsonl"},
     "search": {"model": "bert", "query": "x", "data": "beir"},
@@ -134,7 +136,7 @@ GOOD = {
 INPUTS = [
     ("init", "data"), ("train", "recipe"), ("train", "resume"), ("check", "recipe"),
     ("doctor", "recipe"), ("adapt", "documents"), ("adapt", "queries"), ("adapt", "pairs"),
-    ("static", "texts"), ("static", "model"), ("tokenizer", "paths"), ("mine", "data"),
+    ("static", "texts"), ("static", "model"), ("tokenizer", "paths"), ("synth", "corpus"), ("mine", "data"),
     ("mine", "model"), ("score", "data"), ("score", "teacher"), ("search", "data"),
     ("search", "model"), ("search", "like"), ("encode", "texts"), ("encode", "model"),
     ("evaluate", "data"), ("evaluate", "model"), ("evaluate", "baseline"), ("compare", "results"),
@@ -145,7 +147,17 @@ INPUTS = [
 OUTPUTS = [
     (name, key) for name, given in GOOD.items() for key in given if key in ("output", "plot")
 ]
-FOLDERS_MADE = {"train", "adapt", "static", "tokenizer", "mine", "export", "merge", "rotate"}
+FOLDERS_MADE = {
+    "train",
+    "adapt",
+    "static",
+    "tokenizer",
+    "synth",
+    "mine",
+    "export",
+    "merge",
+    "rotate",
+}
 
 
 @pytest.fixture(scope="module")

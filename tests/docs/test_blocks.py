@@ -21,6 +21,7 @@ from embedtrain.cli.main import app
 from embedtrain.mining.settings import MiningConfig
 from embedtrain.recipe.overrides import read_section
 from embedtrain.recipe.retrieval import load_recipe
+from embedtrain.synthesis.settings import SynthesisConfig
 from embedtrain.training.adapters.fit import AdaptConfig
 from embedtrain.workflows.pipeline import load_pipeline
 from embedtrain.workflows.static import StaticConfig
@@ -30,7 +31,12 @@ MADE = {page_name(folder): recipe_page(folder) for folder in recipe_folders()}
 TEXTS = WRITTEN | MADE | {"reference/commands.md": cli_page()}
 BLOCKS = [block for name, text in WRITTEN.items() for block in blocks_of(name, text)]
 COMMANDS = [command for name, text in TEXTS.items() for command in commands_of(name, text)]
-SECTIONS = {"mine": MiningConfig, "adapt": AdaptConfig, "static": StaticConfig}
+SECTIONS = {
+    "mine": MiningConfig,
+    "synth": SynthesisConfig,
+    "adapt": AdaptConfig,
+    "static": StaticConfig,
+}
 BASE = {
     "description": "What a part of a recipe is completed with.",
     "data": {"sources": [{"path": "pairs.jsonl"}]},

@@ -72,6 +72,13 @@ COMMANDS = [
     Command("check", "check recipe.yaml", ("recipe.yaml", "pairs.jsonl", "bert/config.json")),
     Command("init", "init pairs.jsonl --output out.yaml", ("pairs.jsonl",), "out.yaml"),
     Command(
+        "synth",
+        "synth notes --output out base=bert chunks.length=40 round_trip.reader=fused",
+        ("notes/*.*", *BACKBONE),
+        "out",
+        keeps=True,
+    ),
+    Command(
         "mine",
         "mine model --data beir --split test --output out num_negatives=2 depth=10",
         (*MODEL, *BEIR),

@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 
 import numpy as np
+from document_toys import write_folder
 from forks import fork
 
 RECIPE = """
@@ -106,6 +107,7 @@ def build_world(folder: Path, models: Mapping[str, str], pairs: Path, beir: Path
     (folder / "texts.jsonl").write_text(rows)
     (folder / "texts.txt").write_text("\n".join(texts) + "\n")
     _write_packed(folder, texts, rows)
+    write_folder(folder / "notes", 30)
     rng = np.random.default_rng(0)
     np.save(folder / "q.npy", rng.normal(size=(40, 8)).astype(np.float32))
     np.save(folder / "d.npy", rng.normal(size=(40, 8)).astype(np.float32))

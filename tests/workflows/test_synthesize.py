@@ -179,7 +179,7 @@ def test_one_file_is_cut_into_parts_and_the_report_says_so(tmp_path):
 
 
 def test_the_plan_counts_and_writes_nothing(docs, made, tmp_path):
-    found = plan(str(docs), SynthesisConfig.model_validate(WORDS))
+    found = plan(str(docs), tmp_path / "out", SynthesisConfig.model_validate(WORDS))
     written = json.loads((made / "report.json").read_text())["waterfall"]
     assert found.candidates == {
         name: one["written"] for name, one in written.items() if name != "all"

@@ -65,7 +65,7 @@ def _order(query: str) -> bytes:
     return hashlib.blake2b(query.encode(), digest_size=16).digest()
 
 
-def _read_rows(work: DivideStage, corpus: "_Corpus") -> tuple[dict[str, str], Mapping[str, Grades]]:
+def _read_rows(work: DivideStage, corpus: "_Corpus") -> tuple[dict[str, str], dict[str, Grades]]:
     queries: dict[str, str] = {}
     judged: dict[str, Grades] = {}
     for example in open_source(SourceConfig(path=work.path)).examples():

@@ -1,5 +1,7 @@
 """A bad server and a killed process: all is written, nothing twice, and the bill is the server's, request by request."""
 
+import sys
+
 import pytest
 from writer_toys import stress
 
@@ -10,6 +12,6 @@ from writer_toys import stress
 )
 def test_what_fails_and_dies_is_complete_and_paid_once(number, kills, tmp_path, monkeypatch):
     figures = stress(number, kills, tmp_path, monkeypatch)
-    print(figures)
+    sys.stdout.write(f"{figures}\n")
     assert figures["kept"] >= number
     assert len(figures["faults"]) == 7

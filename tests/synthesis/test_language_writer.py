@@ -1,0 +1,401 @@
+"""A language model as a writer: what it is asked, what becomes of its answers, what it may cost."""
+
+import json
+import math
+import random
+import time
+
+import pytest
+from completions_stub import CompletionsStub, said
+from writer_toys import chunks, expected_json, number_of, write_json, write_text
+
+from embedtrain.encoding.language import endpoint, posting
+from embedtrain.encoding.language.settings import EndpointSettings
+from embedtrain.errors import UserError
+from embedtrain.synthesis.candidate import Candidate
+from embedtrain.synthesis.language_settings import LanguageConfig
+from embedtrain.synthesis.language_writer import open_language_writer
+
+SECRET = "sesame-open-1234"
+
+
+@pytest.fixture(autouse=True)
+def no_waits(monkeypatch):
+    monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.001)
+    monkeypatch.delenv(posting.KEY, raising=False)
+
+
+def opened(stub, folder, *, like=None, concurrency=4, timeout=5.0, price=None, **keys):
+    settings = EndpointSettings(
+        concurrency=concurrency, timeout_seconds=timeout, served_name="toy", price=price
+    )
+    return open_language_writer(stub.url, LanguageConfig(endpoint=settings, **keys), folder, like)
+
+
+def test_candidates_come_in_the_order_of_chunks_and_slots(tmp_path):
+    with CompletionsStub(write_text) as stub:
+        found = list(opened(stub, tmp_path).write(chunks(5)))
+    assert [one.query for one in found] == [
+        f"who made pump {n} at {temperature}" for n in range(5) for temperature in (0.0, 0.8)
+    ]
+    assert [(one.chunk, one.slot) for one in found[:3]] == [
+        ("d0.md#0", 0),
+        ("d0.md#0", 1),
+        ("d0.md#1", 0),
+    ]
+    first = found[0]
+    assert (first.document, first.maker, first.finish) == ("d0.md", "toy", "stop")
+    assert first.positive == chunks(1)[0].text
+
+
+def test_the_prompt_says_what_is_wanted(tmp_path):
+    with CompletionsStub(write_text) as stub:
+        list(
+            opened(stub, tmp_path, per_chunk=1, types={"keywords": 1}, examples=2).write(chunks(1))
+        )
+    ((path, body),) = stub.asked
+    system, *turns = body["messages"]
+    assert path == "/v1/chat/completions"
+    assert [turn["role"] for turn in turns] == ["user", "assistant"] * 2 + ["user"]
+    assert "search box" in turns[-1]["content"]
+    assert "Use 3 to 6 words." in turns[-1]["content"]
+    assert "Write in English." in turns[-1]["content"]
+    assert "Title: Title 0" in turns[-1]["content"]
+    assert "Do not give the answer." in system["content"]
+    assert body["temperature"] == 0
+    assert "seed" not in body
+
+
+def test_all_is_a_function_of_the_chunks_whatever_order_threads_and_kills(tmp_path):
+    own = chunks(20)
+    mixed = random.Random(1).sample(own, len(own))
+    with CompletionsStub(write_text) as stub:
+        whole = list(opened(stub, tmp_path / "a", concurrency=1).write(own))
+        other = list(opened(stub, tmp_path / "b", concurrency=8).write(mixed))
+        begun = opened(stub, tmp_path / "c", budget_tokens=9000)
+        part = list(begun.write(own))
+        before = len(stub.asked)
+        rest = list(opened(stub, tmp_path / "c").write(own))
+        again = list(opened(stub, tmp_path / "c").write(own))
+    assert sorted(map(repr, other)) == sorted(map(repr, whole))
+    assert part == [one for one in whole if one in part]
+    assert 0 < len(part) < len(whole)
+    assert rest == again == whole
+    assert len(stub.asked) - before == len(whole) - len(part)
+
+
+def test_further_documents_ask_for_their_own_queries_only(tmp_path):
+    with CompletionsStub(write_text) as stub:
+        list(opened(stub, tmp_path, types={"question": 1}).write(chunks(6)))
+        list(opened(stub, tmp_path, types={"question": 1}).write(chunks(8)))
+    assert len(stub.asked) == 16
+
+
+def test_a_budget_ends_the_work_within_a_request_and_a_higher_one_goes_on(tmp_path):
+    with CompletionsStub(lambda path, body: said("a query", tokens=(90, 10))) as stub:
+        for budget in (1000, 2500):
+            writer = opened(stub, tmp_path, concurrency=1, budget_tokens=budget, examples=0)
+            found = list(writer.write(chunks(40)))
+            spent = writer.report()
+            assert budget - 400 < spent["prompt_tokens"] + spent["completion_tokens"] <= budget
+            assert spent["ended"] == f"the budget of {budget:,} tokens is used up"
+            assert len(found) == spent["answers"] == len(stub.asked)
+
+
+def test_a_budget_in_money_counts_what_is_written_at_its_price(tmp_path):
+    settings = EndpointSettings(served_name="toy", price=10, completion_price=100, concurrency=1)
+    config = LanguageConfig(endpoint=settings, budget_money=0.05, examples=0)
+    with CompletionsStub(lambda path, body: said("a query", tokens=(100, 10))) as stub:
+        writer = open_language_writer(stub.url, config, tmp_path)
+        list(writer.write(chunks(40)))
+    report = writer.report()
+    assert report["cost"] == pytest.approx(len(stub.asked) * (100 * 10 + 10 * 100) / 1e6)
+    assert 0.04 < report["cost"] <= 0.05
+    assert "0.05 in money" in report["ended"]
+
+
+def test_a_forecast_asks_nothing(tmp_path):
+    with CompletionsStub(write_text) as stub:
+        writer = opened(stub, tmp_path, price=1.0)
+        found = writer.forecast(chunks(4))
+        assert not stub.asked
+        list(writer.write(chunks(4)))
+        assert writer.forecast(chunks(5))["kept"] == 8 or writer.forecast(chunks(4))["kept"] == 8
+    assert (found["requests"], found["kept"], found["completion_tokens"]) == (8, 0, 256)
+    assert found["cost"] == pytest.approx((found["prompt_tokens"] + 256) / 1e6, abs=1e-6)
+
+
+def test_json_brings_all_queries_of_a_chunk_by_their_slots(tmp_path):
+    with CompletionsStub(write_json) as stub:
+        found = list(opened(stub, tmp_path, format="json").write(chunks(3)))
+    assert [one.query for one in found] == [
+        query for chunk in chunks(3) for query in expected_json(chunk)
+    ]
+    assert len(stub.asked) == 3
+    schema = stub.asked[0][1]["response_format"]["json_schema"]["schema"]
+    assert schema["required"] == ["queries"]
+    assert "Slot 2:" in stub.asked[0][1]["messages"][-1]["content"]
+
+
+@pytest.mark.parametrize("bad", ["", "Sorry, no.", '{"answers": 1}', "<html></html>"])
+def test_an_answer_that_cannot_be_used_is_asked_for_twice_more_and_never_again(tmp_path, bad):
+    def reply(path, body):
+        return said(bad) if number_of(body) == "1" else write_json(path, body)
+
+    with CompletionsStub(reply) as stub:
+        for _ in range(2):
+            writer = opened(stub, tmp_path, format="json", concurrency=1)
+            found = list(writer.write(chunks(2)))
+    assert len(stub.asked) == 1 + 3
+    own = [body for _, body in stub.asked if number_of(body) == "1"]
+    assert [body["temperature"] for body in own] == [0.0, 0.3, 0.3]
+    assert [one.finish for one in found] == ["stop", "stop", "failed", "failed"]
+    assert sum(writer.report()["unusable_answers"].values()) == 3
+
+
+def test_a_slot_without_an_answer_is_empty(tmp_path):
+    with CompletionsStub(
+        lambda path, body: said('{"queries": [{"slot": 2, "text": "b c"}]}')
+    ) as stub:
+        found = list(opened(stub, tmp_path, format="json").write(chunks(1)))
+    assert [(one.query, one.finish) for one in found] == [("", "empty"), ("b c", "stop")]
+
+
+@pytest.mark.parametrize(
+    "broken", [b"<html>Bad gateway</html>", b"[1]", b'{"error": 1}', "cut", "hang", 500]
+)
+def test_what_passes_is_asked_again(tmp_path, broken):
+    with CompletionsStub(write_text, hang_seconds=0.4) as stub:
+        stub.faults += [broken, broken]
+        writer = opened(stub, tmp_path, concurrency=1, per_chunk=1, timeout=0.2)
+        (found,) = writer.write(chunks(1))
+    assert found.finish == "stop"
+    lines = [json.loads(line) for line in (tmp_path / "requests" / "part-00000.jsonl").open()]
+    assert [line["tries"] for line in lines if "text" in line] == [3]
+    assert writer.report()["unknown_requests"] == (0 if broken == 500 else 2)
+
+
+def test_a_socket_that_never_answers_ends_and_the_others_go_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(endpoint, "TRIES", 2)
+    began = time.monotonic()
+    with CompletionsStub(
+        write_text, lambda name, body: "hang" if number_of(body) == "1" else None, hang_seconds=1
+    ) as stub:
+        writer = opened(stub, tmp_path, per_chunk=1, timeout=0.15)
+        found = list(writer.write(chunks(3)))
+        assert [one.finish for one in found] == ["stop", "failed", "stop"]
+        assert time.monotonic() - began < 5
+        assert writer.report()["queries"] == {"failed": 1, "stop": 2}
+        assert "ReadTimeout" in next(iter(writer.chat.failures.values()))
+
+
+def test_too_many_requests_wait_as_long_as_the_server_says_and_halve_the_pace(tmp_path):
+    with CompletionsStub(write_text) as stub:
+        stub.faults += [429]
+        stub.wait = "0.6"
+        writer = opened(stub, tmp_path, concurrency=4)
+        found = list(writer.write(chunks(6)))
+    assert {one.finish for one in found} == {"stop"}
+    assert len(stub.asked) == 12 + 1
+    first = stub.times[0]
+    early = [when - first for when in stub.times if when - first < 0.55]
+    assert len(early) <= 4  # those that were on their way
+    assert writer.chat.endpoint.throttle.allowed == 2
+
+
+@pytest.mark.parametrize("code", [400, 401, 403, 404, 422])
+def test_three_refusals_in_a_row_end_the_work_and_keep_what_is_there(tmp_path, code, monkeypatch):
+    monkeypatch.setenv(posting.KEY, SECRET)
+    with CompletionsStub(write_text) as stub:
+        stub.faults += [None, None, code, code, None, code, code, code]
+        stub.said = f"bad key {SECRET}".encode()
+        writer = opened(stub, tmp_path, concurrency=1)
+        with pytest.raises(UserError, match=f"HTTP {code}: bad key \\*\\*\\*") as caught:
+            list(writer.write(chunks(9)))
+        assert len(stub.asked) == 8
+        stub.faults.clear()
+        assert len(list(opened(stub, tmp_path, concurrency=1).write(chunks(9)))) == 18
+        assert len(stub.asked) == 8 + 18 - 3
+    assert set(stub.keys) == {f"Bearer {SECRET}"}
+    assert SECRET not in str(caught.value)
+    assert all(
+        SECRET.encode() not in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()
+    )
+
+
+def test_a_field_that_a_server_does_not_know_is_dropped_once(tmp_path):
+    with CompletionsStub(write_json) as stub:
+        stub.faults += [400]
+        stub.said = b'{"error": "Unknown field: response_format"}'
+        writer = opened(stub, tmp_path, format="json", concurrency=1)
+        found = list(writer.write(chunks(3)))
+    assert [("response_format" in body) for _, body in stub.asked] == [True, False, False, False]
+    assert {one.finish for one in found} == {"stop"}
+
+
+def test_newer_servers_get_the_name_of_a_limit_that_they_know(tmp_path):
+    with CompletionsStub(write_text) as stub:
+        stub.faults += [400]
+        stub.said = b"Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+        list(opened(stub, tmp_path, concurrency=1).write(chunks(1)))
+    assert "max_tokens" in stub.asked[0][1]
+    assert stub.asked[1][1]["max_completion_tokens"] == 64
+    assert "max_tokens" not in stub.asked[1][1]
+
+
+def test_a_text_that_is_too_long_gets_fewer_examples_then_fewer_sentences(tmp_path):
+    (one,) = chunks(1)
+    long = one.__class__(**{**one.__dict__, "text": "It is a short sentence of the text. " * 100})
+    with CompletionsStub(lambda path, body: said("a b")) as stub:
+        for context in (4000, 1500, 700):
+            list(opened(stub, tmp_path, context=context, per_chunk=1).write([long]))
+    turns = [[turn["content"] for turn in body["messages"]] for _, body in stub.asked]
+    assert [len(own) for own in turns] == [8, 2, 2]
+    assert all("Do not give the answer." in own[0] for own in turns)
+    for context, own in zip((4000, 1500, 700), turns, strict=True):
+        assert sum(math.ceil(len(turn) / 3.6) for turn in own) + 64 <= context
+    text = turns[2][-1].partition("Passage: ")[2].partition("\n\n")[0]
+    assert text.endswith("text.")
+    assert len(text) < len(long.text)
+
+
+def test_a_context_without_room_is_a_line(tmp_path):
+    with (
+        CompletionsStub(write_text) as stub,
+        pytest.raises(UserError, match="leaves no room for a text"),
+    ):
+        list(opened(stub, tmp_path, context=150).write(chunks(1)))
+
+
+def write_like(folder, *rows):
+    path = folder / "like.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_own_queries_with_texts_are_turns_and_without_them_a_list(tmp_path):
+    paired = [{"query": f"own query {n}", "positive": f"own text {n}"} for n in range(5)]
+    with CompletionsStub(write_text) as stub:
+        for number, rows in enumerate((paired, [{"text": f"own  query {n}"} for n in range(5)])):
+            like = write_like(tmp_path, *rows)
+            writer = opened(stub, tmp_path / str(number), like=like, per_chunk=1)
+            found = list(writer.write(chunks(2)))
+            assert {one.type for one in found} == {"user"}
+            assert writer.examples == tuple(f"own query {n}" for n in range(5))
+    with_texts, without = stub.asked[0][1]["messages"], stub.asked[2][1]["messages"]
+    assert [turn["role"] for turn in with_texts] == ["system", *["user", "assistant"] * 3, "user"]
+    assert with_texts[1]["content"].startswith("Passage: own text")
+    assert with_texts[2]["content"].startswith("own query")
+    assert len(without) == 2
+    assert without[0]["content"].count("own query") == 3
+    assert "Use 3 to 3 words" in without[1]["content"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "mistake"),
+    [
+        ([], "holds no query"),
+        ([{"title": "x"}], "jsonl:1 has no query"),
+        ([{"query": "x", "positive": 3}], "jsonl:1"),
+    ],
+)
+def test_own_queries_that_cannot_be_read_are_named(tmp_path, rows, mistake):
+    with CompletionsStub(write_text) as stub, pytest.raises(UserError, match=mistake):
+        opened(stub, tmp_path, like=write_like(tmp_path, *rows))
+
+
+def test_people_are_thought_of_once_and_stand_in_the_prompt(tmp_path):
+    def reply(path, body):
+        drafts = "List 12" in body["messages"][-1]["content"]
+        return said("1. a nurse on night duty\n- a pilot\n") if drafts else write_text(path, body)
+
+    with CompletionsStub(reply) as stub:
+        for _ in range(2):
+            list(opened(stub, tmp_path, personas="draft").write(chunks(6)))
+    assert len(stub.asked) == 1 + 12
+    systems = [body["messages"][0]["content"] for _, body in stub.asked[1:]]
+    assert all(
+        "this person: a nurse on night duty." in one or "this person: a pilot." in one
+        for one in systems
+    )
+
+
+def test_chatter_of_a_thinking_model_is_taken_off_and_it_gets_more_tokens(tmp_path):
+    with CompletionsStub(lambda path, body: said("<think>hm\nhm</think>\n\nwho made it?")) as stub:
+        (found,) = opened(stub, tmp_path, per_chunk=1, thinks=True).write(chunks(1))
+    assert found.query == "who made it?"
+    assert stub.asked[0][1]["max_tokens"] == 512
+
+
+@pytest.mark.parametrize(
+    ("keys", "mistake"),
+    [
+        ({"budget_money": 1.0}, "needs endpoint.price"),
+        ({"types": {"question": 0}}, "must have a share above 0"),
+        ({"words": {"question": (9, 3)}}, "must not have more at least than at most"),
+        ({"words": {"question": (3, 9)}}, "must name how long these are"),
+        ({"types": {"poem": 1}}, "poem"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(keys, mistake):
+    with pytest.raises(ValueError, match=mistake):
+        LanguageConfig(**keys)
+
+
+def local(folder, output, **keys):
+    return open_language_writer(folder, LanguageConfig(**{"max_new_tokens": 8, **keys}), output)
+
+
+def test_a_model_of_this_process_writes_the_same_after_a_kill(language_model, tmp_path):
+    own = chunks(9)
+    whole = local(language_model, tmp_path / "a")
+    expected = list(whole.write(own))
+    assert all(isinstance(one, Candidate) and one.type == "question" for one in expected)
+    assert {one.finish for one in expected} <= {"stop", "length", "empty"}
+    assert all(one.log_probability < 0 for one in expected)
+    kept = (tmp_path / "a" / "requests" / "part-00000.jsonl").read_bytes().splitlines(keepends=True)
+    assert len(kept) == 18
+    torn = tmp_path / "b" / "requests" / "part-00000.jsonl"
+    torn.parent.mkdir(parents=True)
+    torn.write_bytes(b"".join(kept[:7]) + kept[7][:30])
+    assert list(local(language_model, tmp_path / "b").write(own)) == expected
+    assert list(local(language_model, tmp_path / "c").write(own)) == expected
+    lines = sorted((tmp_path / "b" / "requests").iterdir())
+    assert sum(path.read_bytes().count(b"\n") for path in lines) == 18
+
+
+def test_a_model_without_turns_goes_on_with_a_text(tmp_path):
+    from language_toys import save_language_model
+
+    folder = save_language_model(tmp_path / "model", chat=False)
+    writer = local(folder, tmp_path / "out", per_chunk=1)
+    assert len(list(writer.write(chunks(2)))) == 2
+    request = writer._request(writer._tasks(chunks(1), None)[0], 0)
+    text = writer.chat._prompt(request.turns)
+    assert text.endswith("\nQuery:")
+    assert text.count("Query:") == 4
+
+
+def test_a_template_that_knows_no_system_gets_its_words_with_the_first_question(tmp_path):
+    from language_toys import CHAT, spelling_tokenizer
+
+    from embedtrain.encoding.language.prompts import chat_text
+
+    tokenizer = spelling_tokenizer()
+    tokenizer.chat_template = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        + CHAT
+    )
+    found = chat_text(tokenizer, [("system", "rules"), ("user", "text")])
+    assert found == "<turn>rules\n\ntext</turn><turn>"
+
+
+def test_a_context_longer_than_the_model_is_refused(language_model, tmp_path):
+    with pytest.raises(UserError, match="context is more than the model reads; got 99999"):
+        local(language_model, tmp_path, context=99999)
+
+
+def test_a_budget_of_tokens_ends_a_model_of_this_process(language_model, tmp_path):
+    writer = local(language_model, tmp_path, budget_tokens=100)
+    assert list(writer.write(chunks(2))) == []
+    assert "100 tokens" in writer.report()["ended"]

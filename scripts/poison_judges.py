@@ -15,6 +15,7 @@ from rich.table import Table
 from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.encoding.pair_scorers import PairScorer
 from embedtrain.encoding.pair_work import PairWork
+from embedtrain.evaluation.measures.agreement import kappa
 from embedtrain.files import read_json
 from embedtrain.mining.judgement.settings import JudgeConfig
 from embedtrain.workflows.judge import judge_mined
@@ -125,7 +126,7 @@ def judge_rows(
     yes = np.array([row["p_small"] >= config.relabel for row in asked])
     moved = np.array([row["action"] == "relabel" for row in asked])
     met = np.array([(row["query_id"], row["document_id"]) in hidden for row in asked])
-    errors = getattr(scorer, "errors", None)
+    errors = scorer.errors if isinstance(scorer, Oracle) and scorer.constant is None else None
     figures = {
         "judged": len(asked),
         "audited": len(audited),
@@ -133,7 +134,8 @@ def judge_rows(
         "said_yes": int(yes.sum()),
         "precision_predicted": predicted(float(truth.mean()), errors),
         "precision": float(truth[yes].mean()) if yes.any() else None,
-        "kappa": report["agreement"]["kappa"],
+        "kappa": kappa(yes.astype(np.int64), truth.astype(np.int64)),
+        "kappa_measured": report["agreement"]["kappa"],
         "hidden_met": int(met.sum()),
         "hidden_relabelled": int((met & moved).sum()),
         "relabelled": int(moved.sum()),
@@ -178,6 +180,7 @@ def print_judges(judged: dict[str, list[Judged]]) -> None:
     """Print what the judges made of the rows, summed over the seeds."""
     table = Table(
         "Judge", "Pairs", "Relevant", "Said yes", "Precision predicted", "measured", "kappa",
+        "as the gate saw it",
         "Hidden ones relabelled", "Wrongly relabelled", "Regained (hidden ones)",
     )  # fmt: skip
     for rule, seeds in judged.items():
@@ -189,6 +192,7 @@ def print_judges(judged: dict[str, list[Judged]]) -> None:
         table.add_row(
             rule, f"{whole['judged']:,}", _mean(seeds, "prevalence"), f"{whole['said_yes']:,}",
             _mean(seeds, "precision_predicted"), _mean(seeds, "precision"), _mean(seeds, "kappa"),
+            _mean(seeds, "kappa_measured"),
             f"{whole['hidden_relabelled']} of {whole['hidden_met']}",
             f"{whole['relabelled_wrongly']} of {whole['relabelled']}",
             f"{whole['regained']:,} ({whole['regained_wrongly']})",

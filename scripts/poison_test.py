@@ -16,7 +16,7 @@ same start on what was mined, and measures nDCG@10 on the test queries, whose ju
 - judge_yes, judge_no: always the same answer,
 - judge_small: the model that ``--judge`` names.
 
-    python scripts/poison_test.py --data DATA/retrieval/cranfield --train test --no-training \
+    python scripts/poison_test.py --data DATA/retrieval/cranfield --train test --trained "" \
         --rules naive,positive_aware,judge_oracle,judge_noisy_10,judge_noisy_30,judge_yes,judge_no
 
 Differences to ``naive``, or to the first rule, are tested over test queries, whose nDCG@10 is first averaged over the seeds (sign-flip
@@ -73,9 +73,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=None)
     parser.add_argument("--rules", default=",".join(RULES), help="with commas between them")
     parser.add_argument("--judge", default=None, help="the model of judge_small, a cross-encoder")
-    parser.add_argument("--no-training", action="store_true", help="count only")
+    parser.add_argument("--trained", default=None, help="of the rules, those to train on; all")
     arguments = parser.parse_args()
     rules = arguments.rules.split(",")
+    trained = rules if arguments.trained is None else arguments.trained.split(",")
     training, test = split_tasks(arguments.data, arguments.train, arguments.test)
     scores: dict[str, list[dict[str, float]]] = {rule: [] for rule in rules}
     poison: dict[str, list[tuple[int, int]]] = {rule: [] for rule in rules}
@@ -93,7 +94,7 @@ def main() -> None:
                     judged.setdefault(rule, []).append(found)
                     mined = found.training
                 poison[rule].append((count_poison(mined, hidden), len(hidden)))
-                if not arguments.no_training:
+                if rule in trained:
                     model = train_on(mined, place / "run", seed, rule, arguments)
                     scores[rule].append(measure(model, test))
         untrained = float(np.mean(list(measure(MODEL, test).values())))
@@ -241,8 +242,9 @@ def report(
 ) -> None:
     """Print the table; write the same figures as JSON if asked."""
     rules = list(scores)
-    baseline = "naive" if "naive" in rules else rules[0]
-    figures: dict[str, object] = {"num_seeds": len(poison[baseline]), **judged}
+    trained = [rule for rule in rules if scores[rule]]
+    baseline = "naive" if "naive" in trained or not trained else trained[0]
+    figures: dict[str, object] = {"num_seeds": len(poison[rules[0]]), **judged}
     table = Table(
         "Rule", "Hidden positives mined", "nDCG@10", "by seed", f"to {baseline}", "p (Holm)"
     )
@@ -273,14 +275,15 @@ def tested(
     scores: dict[str, list[dict[str, float]]], baseline: str
 ) -> dict[str, tuple[PairedComparison, float]]:
     """Compare each rule with the baseline over the means of the seeds; give the corrected p as well."""
-    if not scores[baseline]:
+    if not scores.get(baseline):
         return {}
     names = sorted(scores[baseline][0])
     means = {
         rule: np.mean([[seed[name] for name in names] for seed in seeds], axis=0)
         for rule, seeds in scores.items()
+        if seeds
     }
-    others = [rule for rule in scores if rule != baseline]
+    others = [rule for rule in means if rule != baseline]
     found = {rule: compare_paired(means[rule], means[baseline]) for rule in others}
     corrected = holm_correction([found[rule].p_value for rule in others])
     return {rule: (found[rule], p) for rule, p in zip(others, corrected, strict=True)}

@@ -4,6 +4,7 @@ import shutil
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 from embedtrain.encoding.pair_cache import PairCache
@@ -75,41 +76,38 @@ def judge_mined(
     if _is_complete(folder, task.fingerprint):
         return folder
     _begin(folder, task.fingerprint)
-    caches = cache or default_cache()
-    judges = [
-        AskedJudge(
-            name, scorer, Journal(folder.parts / f"{name}.jsonl"), PairCache(caches, scorer.key())
-        )
-        for name, scorer in zip(NAMES, scorers, strict=False)
-    ]
-    every = [
-        *task.selected.pairs,
-        *task.selected.random,
-        *task.labelled.fit,
-        *task.labelled.measure,
-    ]
-    for one in judges:
-        one.remember(every)
-    budget = Budget(config.tokens, config.money, judges)
+    judges = _judges(folder, scorers, task, cache or default_cache())
     _tell_plan(judges[0], task)
+    budget = Budget(config.tokens, config.money, judges)
     outcome = _outcome(task, Cascade(judges, budget, config.uncertain), config)
     rows = _write_rows(folder, mined, outcome.decisions)
-    models = [one for one in (config.judge, config.larger) if one is not None]
     spent = {one.name: one.journal.spent for one in judges}
-    total = added(*[*spent.values(), {}][:2])
     report = {
         "fingerprint": task.fingerprint,
-        "judges": [redact(one.model) for one in models],
+        "judges": [redact(one.model) for one in (config.judge, config.larger) if one is not None],
         "config": settings_of(config),
         **outcome.report,
         **rows,
         "hubs": outcome.hubs,
-        "spent": {**spent, "together": total},
+        "spent": {**spent, "together": reduce(added, spent.values())},
         "sha256": {path.name: sha256(path) for path in (folder.training, folder.judged)},
     }
     write_json(folder.report, report)
     shutil.rmtree(folder.parts, ignore_errors=True)
     return folder
+
+
+def _judges(
+    folder: JudgedFolder, scorers: Sequence[PairScorer], task: Task, cache: Path
+) -> list[AskedJudge]:
+    """Return the judges with what they said before, in this run and in others."""
+    judges = [
+        AskedJudge(name, one, Journal(folder.parts / f"{name}.jsonl"), PairCache(cache, one.key()))
+        for name, one in zip(NAMES, scorers, strict=False)
+    ]
+    for one in judges:
+        one.remember([*task.measuring, *task.selected.pairs])
+    return judges
 
 
 def _is_complete(folder: JudgedFolder, fingerprint: str) -> bool:
@@ -136,18 +134,13 @@ def _refuse_other(folder: JudgedFolder, found: object, fingerprint: str) -> None
 
 
 def _tell_plan(judge: AskedJudge, task: Task) -> None:
-    pairs = [
-        *task.selected.random,
-        *task.labelled.fit,
-        *task.labelled.measure,
-        *task.selected.pairs,
-    ]
+    pairs = [*task.measuring, *task.selected.pairs]
     tokens = sum(judge.expected_tokens(pair) for pair in pairs)
     roles = Counter(pair.role for pair in task.selected.pairs)
     what = ", ".join(f"{roles[role]:,} {role}" for role in ROLES)
     console.print(
         f"Judging {len(pairs):,} pairs of {task.selected.num_queries:,} queries ({what}; "
-        f"{len(pairs) - len(task.selected.pairs):,} to see how good the judge is): about {tokens:,.0f} tokens"
+        f"{len(task.measuring):,} to see how good the judge is): about {tokens:,.0f} tokens"
     )
     if not MiningFolder(task.mined).rejected.is_file():
         console.print(

@@ -14,7 +14,7 @@ from embedtrain.encoding.pair_scorers import PairScorer, detect_kind, open_pair_
 from embedtrain.errors import UserError
 from embedtrain.mining.identity import text_digest
 from embedtrain.mining.judgement.labels import LabelledPairs, LabelTexts, read_labels
-from embedtrain.mining.judgement.pairs import Selected, select_pairs
+from embedtrain.mining.judgement.pairs import Pair, Selected, select_pairs
 from embedtrain.mining.judgement.rows import JudgedQuery, read_mined
 from embedtrain.mining.judgement.settings import Judge, JudgeConfig
 from embedtrain.mining.output import MiningFolder
@@ -46,6 +46,11 @@ class Task(NamedTuple):
     labelled: LabelledPairs
     guarded: Callable[[str], bool]
     fingerprint: str
+
+    @property
+    def measuring(self) -> list[Pair]:
+        """Pairs that are asked about to see how good a judge is, beside positives."""
+        return [*self.selected.random, *self.labelled.fit, *self.labelled.measure]
 
 
 def open_judge(judge: Judge) -> PairScorer:

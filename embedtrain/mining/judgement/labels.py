@@ -12,7 +12,7 @@ from embedtrain.mining.judgement.rows import JudgedQuery
 from embedtrain.mining.judgement.settings import JudgeConfig
 
 Labels = Mapping[Key, int]
-FIT_FROM = 200
+FIT_FROM = 300
 """Labelled pairs from which half of the queries serve to fit the thresholds, and the rest to measure."""
 
 

@@ -51,7 +51,7 @@ class Speed:
     query_tokens: float
     parameters: int
 
-    def encoding(self, texts: float) -> float:
+    def encoding(self, texts: int) -> float:
         """Return the seconds that it takes to encode documents: a third of what a step takes for them."""
         return texts * self.document_tokens * self.seconds_per_token / 3
 
@@ -124,4 +124,4 @@ def _speed(estimate: Estimate, source: SourceReport, batch: int) -> Speed:
     per_token = estimate.seconds_per_step / max(1, estimate.tokens_per_step)
     pair = estimate.tokens_per_step / batch
     query = min(source.query_lengths[-1], pair - 1)
-    return Speed(per_token, pair - query, query, estimate.num_parameters)
+    return Speed(per_token, float(pair - query), float(query), estimate.num_parameters)

@@ -18,6 +18,7 @@ from embedtrain.encoding.language.first_word import FirstWord
 from embedtrain.encoding.language.graded import Graded
 from embedtrain.encoding.language.likelihood import Likelihood
 from embedtrain.encoding.language.listwise import Listwise
+from embedtrain.encoding.language.pairwise import Pairwise
 from embedtrain.encoding.language.settings import LanguageSettings
 from embedtrain.encoding.language.yes_no import YesNo
 from embedtrain.encoding.pair_work import PairWork, ScorerKind
@@ -35,6 +36,7 @@ LANGUAGE_SCORERS = {
     "likelihood": Likelihood,
     "graded": Graded,
     "listwise": Listwise,
+    "pairwise": Pairwise,
     "answer": AnswerLikelihood,
     "attribution": Attributed,
 }

@@ -7,9 +7,9 @@ from typing import Any, Literal, get_args
 KindOfPairs = Literal["cross_encoder", "encoder", "yes_no", "likelihood", "graded"]
 """``cross_encoder``: a classifier that reads both texts; ``encoder``: a model of vectors, of either kind. Others are
 language models: one judges (``yes_no``), expects the query behind the document (``likelihood``) or grades."""
-KindOfLists = Literal["listwise", "answer", "attribution"]
-"""Language models whose score of a pair depends on more than the pair: one orders a list, or writes an answer behind one
-document (``answer``) or several (``attribution``)."""
+KindOfLists = Literal["listwise", "pairwise", "answer", "attribution"]
+"""Language models whose score of a pair depends on more than the pair: one orders a list, compares each two documents of it,
+or writes an answer behind one document (``answer``) or several (``attribution``)."""
 ScorerKind = Literal[KindOfPairs, KindOfLists]
 """What scores a query with a document."""
 OF_LISTS = get_args(KindOfLists)

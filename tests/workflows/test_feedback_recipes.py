@@ -13,11 +13,19 @@ QUICK = "{steps: 2, batch_size: 4, learning_rate: 1.0e-3, precision: fp32}"
 
 
 @pytest.fixture
-def answers(pairs, write_jsonl):
-    """An answer to each query of the pairs: the end of its document."""
-    rows = [json.loads(line) for line in pairs.read_text("utf-8").splitlines()]
+def few(pairs, write_jsonl):
+    """Twelve of the pairs: six documents have 64 sets to be read."""
+    return write_jsonl([json.loads(line) for line in pairs.read_text("utf-8").splitlines()[:12]])
+
+
+@pytest.fixture
+def answers(few, write_jsonl):
+    """An answer to each query: the end of its document."""
+    rows = [json.loads(line) for line in few.read_text("utf-8").splitlines()]
     known = {row["query"]: row["positive"].split()[-1] for row in rows}
-    return write_jsonl([{"query": key, "answer": value} for key, value in known.items()])
+    return write_jsonl(
+        [{"query": key, "answer": value} for key, value in known.items()], "answers.jsonl"
+    )
 
 
 def run(name, output, *overrides):
@@ -29,12 +37,12 @@ def learnt_rows(folder, stage):
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_utilities_in_a_shared_context_are_learnt(bert, language_model, pairs, answers, tmp_path):
+def test_utilities_in_a_shared_context_are_learnt(bert, language_model, few, answers, tmp_path):
     folder = run(
         "scarlet",
         tmp_path / "run",
         f"mined.model={bert}",
-        f"mined.data={pairs}",
+        f"mined.data={few}",
         f"scored.teacher={language_model}",
         f"scored.language.answers={answers}",
         f"student.model.backbone={bert}",
@@ -53,14 +61,15 @@ def test_utilities_in_a_shared_context_are_learnt(bert, language_model, pairs, a
     assert (folder / "student" / "model" / "config.json").is_file()
 
 
+@pytest.mark.prove
 def test_two_rounds_of_feedback_score_what_the_student_finds(
-    bert, language_model, pairs, answers, tmp_path
+    bert, language_model, few, answers, tmp_path
 ):
     folder = run(
         "udr",
         tmp_path / "run",
         f"mined.model={bert}",
-        *(f"{stage}.data={pairs}" for stage in ("mined", "again")),
+        *(f"{stage}.data={few}" for stage in ("mined", "again")),
         *(f"{stage}.teacher={language_model}" for stage in ("scored", "rescored")),
         *(f"{stage}.language.answers={answers}" for stage in ("scored", "rescored")),
         f"first.model.backbone={bert}",
@@ -75,15 +84,19 @@ def test_two_rounds_of_feedback_score_what_the_student_finds(
     assert (folder / "second" / "model" / "config.json").is_file()
 
 
-def test_likelihoods_of_queries_are_learnt_and_measured(
-    bert, language_model, pairs, beir, tmp_path
+@pytest.mark.parametrize("kind", ["likelihood", pytest.param("pairwise", marks=pytest.mark.prove)])
+def test_scores_of_a_language_model_are_learnt_and_measured(
+    kind, bert, language_model, few, beir, tmp_path
 ):
     folder = run(
         "upr",
         tmp_path / "run",
         f"mined.model={bert}",
-        f"mined.data={pairs}",
+        f"mined.data={few}",
         f"scored.teacher={language_model}",
+        f"scored.kind={kind}",
+        "mined.settings.rule.kind=none",
+        f"mined.settings.num_negatives={2 if kind == 'pairwise' else 7}",
         f"student.model.backbone={bert}",
         "student.model.document.length=48",
         f"student.trainer={QUICK}",

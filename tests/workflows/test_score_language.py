@@ -19,7 +19,7 @@ from embedtrain.errors import UserError
 from embedtrain.workflows import score as workflow
 from embedtrain.workflows.score import score
 
-KINDS = ["yes_no", "likelihood", "graded", "listwise", "answer", "attribution"]
+KINDS = ["yes_no", "likelihood", "graded", "listwise", "pairwise", "answer", "attribution"]
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,9 @@ def test_rows_get_the_scores_of_the_language_model(kind, language_model, rows, t
     origin = json.loads((tmp_path / "scored.teacher.json").read_text())
     assert origin["teacher"] == language_model
     assert (origin["kind"], origin["precision"]) == (kind, "fp32")
-    assert ("{passages}" if kind == "listwise" else "{document}") in origin["template"]
+    assert ("{passages}" if kind in ("listwise", "pairwise") else "{document}") in origin[
+        "template"
+    ]
 
 
 def test_cosines_are_those_of_the_states_behind_the_prompts(language_model, write_jsonl, tmp_path):

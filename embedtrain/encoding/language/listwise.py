@@ -120,15 +120,21 @@ class Listwise:
         self.work.pairs += len(pairs)
         return scores
 
-    def _order(self, asked: Sequence[tuple[str, list[str]]]) -> list[list[int]]:
-        """Return the places of the documents of each window, the best first; equal ones as they came."""
+    def letters_of(
+        self, asked: Sequence[tuple[str, list[str]]]
+    ) -> Float64[torch.Tensor, "windows letters"]:
+        """Return the logits of the letters behind queries and the documents of a window each."""
         texts, heads = self._prompts(asked)
 
         def letters(rows: list[int], states: torch.Tensor) -> torch.Tensor:  # noqa: ARG001
             return self.model.logits(states, self.letters)
 
         reading = Reading(texts, heads, torch.ones_like(heads))
-        found = judged(self.model, self.work, reading, letters)
+        return judged(self.model, self.work, reading, letters)
+
+    def _order(self, asked: Sequence[tuple[str, list[str]]]) -> list[list[int]]:
+        """Return the places of the documents of each window, the best first; equal ones as they came."""
+        found = self.letters_of(asked)
         counts = [len(documents) for _, documents in asked]
         return [
             row[:count].argsort(descending=True, stable=True).tolist()

@@ -15,6 +15,7 @@ USED: dict[ScorerKind, tuple[str, ...]] = {
     "likelihood": (*ASKED, "normalize"),
     "graded": (*ASKED, "labels"),
     "listwise": (*ASKED, "window", "step"),
+    "pairwise": ASKED,
     "answer": (*ASKED, "answers"),
     "attribution": (*ASKED, "answers", "attribution"),
 }
@@ -81,7 +82,8 @@ class LanguageSettings(Section):
     step: Count = 10
     """By how many documents the window moves up (listwise)."""
     length: Count = 2048
-    """Tokens of a pair at most; documents are cut, never the template. A list has so many for each place of its window."""
+    """Tokens of a pair at most; documents are cut, never the template. A list has so many for each place of its window,
+    and a comparison has twice as many."""
     query_length: Count = 512
     """Tokens of a query at most."""
     endpoint: EndpointSettings = EndpointSettings()

@@ -225,7 +225,7 @@ def test_a_model_of_vectors_is_a_second_stage(second, beir, request):
     assert result.two_stage.better == result.two_stage.worse == 0, "it orders as it searches"
 
 
-@pytest.mark.parametrize("kind", ["listwise", "answer", "attribution"])
+@pytest.mark.parametrize("kind", ["listwise", "pairwise", "answer", "attribution"])
 def test_what_scores_lists_is_no_second_stage(kind, beir):
     with pytest.raises(UserError, match=f"needs more than a query and a document; got '{kind}'"):
         evaluate_two_stages("bm25", Wish([str(beir)]), Reranking("any", kind))

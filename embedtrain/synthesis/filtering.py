@@ -14,7 +14,7 @@ from embedtrain.synthesis.reader import QueryVectors, open_reader
 from embedtrain.synthesis.round_trip import ask_reader
 from embedtrain.synthesis.row import Row
 from embedtrain.synthesis.settings import SynthesisConfig
-from embedtrain.synthesis.split import Groups, drop_leaks
+from embedtrain.synthesis.split import Groups, drop_leaks, drop_trivial
 
 
 @dataclass(frozen=True)
@@ -73,4 +73,5 @@ def filter_rows(
     ask_judge(rows, helpers.judge)
     drop_leaks(rows, groups.splits)
     join_same(rows, lambda row: groups.splits[row.candidate.document], config.round_trip.top)
+    drop_trivial(rows, groups.splits)
     cap(rows, config)

@@ -24,6 +24,7 @@ FILTERS = (
     "log_probability",
     "judge",
     "leak",
+    "trivial",
     "caps",
     "joined",
 )

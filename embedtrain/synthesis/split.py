@@ -25,6 +25,9 @@ SHOWN = 5
 """Examples of a leak that the report gives."""
 FEWEST_GROUPS = 3
 MOST_SHARED = 0.01
+TRIVIAL = ("crop", "keyphrases")
+ENOUGH = 30
+"""Held-out queries that tell something."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,19 @@ def drop_leaks(rows: Sequence[Row], splits: Mapping[str, Split]) -> None:
     for row, leaks in zip(train, repeats, strict=True):
         if leaks:
             row.taken_by = LEAK
+
+
+def drop_trivial(rows: Sequence[Row], splits: Mapping[str, Split]) -> None:
+    """Take crops and key phrases of held-out documents, if enough other queries of their split are left.
+
+    Their words stand in the text, so that every model finds it: they would hide what training changes.
+    """
+    for split in ("dev", "test"):
+        own = [row for row in rows if row.kept and splits[row.candidate.document] == split]
+        trivial = [row for row in own if row.candidate.maker in TRIVIAL]
+        if len(own) - len(trivial) >= ENOUGH:
+            for row in trivial:
+                row.taken_by = "trivial"
 
 
 def _positives(rows: Sequence[Row]) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import yaml
@@ -32,6 +33,7 @@ from embedtrain.synthesis.report import describe, notes
 from embedtrain.synthesis.row import Row
 from embedtrain.synthesis.settings import SynthesisConfig
 from embedtrain.synthesis.split import Groups, check_leaks, split_documents
+from embedtrain.synthesis.words import overlap
 from embedtrain.workflows.first_recipe import usual_model
 
 
@@ -181,9 +183,11 @@ def _told(
         "leaks": check_leaks(rows, groups.splits),
         "notes": notes(rows, groups.splits, corpus.num_parts),
     }
-    return found | (
-        {"language_model": writer.report()} if isinstance(writer, LanguageWriter) else {}
-    )
+    if isinstance(writer, LanguageWriter):
+        found["language_model"] = writer.report()
+        if shares := [overlap(one.query, one.positive) for one in writer.own if one.positive]:
+            found["overlap_of_own_queries"] = round(fmean(shares), 3)
+    return found
 
 
 def open_base(config: SynthesisConfig) -> TextEncoder | None:

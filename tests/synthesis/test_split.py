@@ -8,7 +8,7 @@ from synthesis_toys import chunk, row
 
 from embedtrain.errors import UserError
 from embedtrain.synthesis.settings import SplitConfig
-from embedtrain.synthesis.split import check_leaks, drop_leaks, split_documents
+from embedtrain.synthesis.split import check_leaks, drop_leaks, drop_trivial, split_documents
 
 PRINTED = """
 from embedtrain.synthesis.draw import number
@@ -85,3 +85,12 @@ def test_shared_queries_are_told_with_examples():
     assert found["train_queries_like_held_out"] == 1
     assert found["too_many"]
     assert found["examples"] == ["how is it rinsed"]
+
+
+@pytest.mark.parametrize("others", [29, 30])
+def test_held_out_crops_are_taken_where_enough_else_is_left(others):
+    rows = [row(f"q{n}", name="b") for n in range(others)]
+    crops = [row("crop", maker="crop", name=name) for name in ("a", "b")]
+    drop_trivial(rows + crops, {"a": "train", "b": "dev"})
+    assert [one.taken_by for one in crops] == ["", "trivial" if others == 30 else ""]
+    assert all(one.kept for one in rows)

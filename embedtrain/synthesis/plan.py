@@ -8,6 +8,7 @@ the kinds of about as many queries of others as it has itself.
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from embedtrain.data.documents.document import Chunk
 from embedtrain.synthesis.draw import number
@@ -53,7 +54,7 @@ def plan(
     chunks: Sequence[Chunk],
     config: LanguageConfig,
     seed: int,
-    types: Mapping[str, float],
+    types: Mapping[Any, float],
     *,
     personas: Sequence[str] = (),
     user_words: tuple[int, int] | None = None,
@@ -79,7 +80,7 @@ def plan(
         ranks = [number(*names[chunk.id], place, "type") for chunk, place in slots]
         ids = [(rank, chunk.id, place) for rank, (chunk, place) in zip(ranks, slots, strict=True)]
         kinds = dealt(types, ids)
-    words: Mapping[str, tuple[int, int]] = {**config.words}
+    words: Mapping[Any, tuple[int, int]] = config.words
     made = []
     for (chunk, place), kind in zip(slots, kinds, strict=True):
         own = (*names[chunk.id], place)
@@ -102,7 +103,7 @@ def digest(chunk: Chunk) -> str:
     return hashlib.blake2b(content.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
-def dealt(shares: Mapping[str, float], ranks: Sequence[tuple[int, str, int]]) -> list[str]:
+def dealt(shares: Mapping[Any, float], ranks: Sequence[tuple[int, str, int]]) -> list[str]:
     """Return a name for each rank, so that each name has its share, by the largest remainders."""
     whole, total = len(ranks), sum(shares.values())
     exact = {name: share * whole / total for name, share in shares.items()}
@@ -118,7 +119,7 @@ def dealt(shares: Mapping[str, float], ranks: Sequence[tuple[int, str, int]]) ->
     return found
 
 
-def _drawn(shares: Mapping[str, float], draw: int) -> str:
+def _drawn(shares: Mapping[Any, float], draw: int) -> str:
     """Return the name whose share of the whole a draw of 64 bits falls into."""
     left = draw / WHOLE * sum(shares.values())
     for name, share in shares.items():

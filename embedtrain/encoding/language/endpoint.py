@@ -50,7 +50,7 @@ class Endpoint:
     """An address that completes texts.
 
     Args:
-        url: Up to ``/v1``, or with one of the two routes.
+        url: Up to ``/v1``, or with one of the two routes; the name of a model may follow behind ``#``.
         settings: How it is used.
         route: Where requests go if the address does not say.
 
@@ -62,6 +62,7 @@ class Endpoint:
         if "@" in url.partition("://")[2].partition("/")[0] or redact(url) != url:
             raise UserError(redact(url), "holds a password", cure=f"Give the key in {KEY}")
         refuse_malformed(url)
+        url, _, name = url.partition("#")
         address = url.rstrip("/")
         said = next((one for one in ROUTES if address.endswith(one)), None)
         self.base = address.removesuffix(said or "")
@@ -71,7 +72,7 @@ class Endpoint:
         self.throttle = Throttle(settings.concurrency, settings.requests_per_minute)
         self._lock = threading.Lock()
         self._post = Post(self.base, settings.timeout_seconds)
-        self.name = settings.served_name or self._first_model()
+        self.name = settings.served_name or name or self._first_model()
 
     def ask(self, bodies: Sequence[Mapping[str, object]]) -> list[Answer]:
         """Post requests, some at once; answers come in the order of the requests.

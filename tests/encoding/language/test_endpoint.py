@@ -49,6 +49,13 @@ def test_forms_of_an_answer_add_up(route):
     assert (scorer.work.pairs, scorer.work.tokens) == (3, 30)
 
 
+def test_the_model_may_be_named_in_the_address():
+    with CompletionsStub(odds) as stub:
+        scorer = open_pair_scorer(f"{stub.url}#other/model", kind="yes_no")
+        scorer.logits(PAIRS)
+    assert {body["model"] for _, body in stub.asked} == {"other/model"}
+
+
 def test_the_likelihood_is_that_of_the_letters_of_the_query():
     with CompletionsStub(lambda path, body: echoed(body["prompt"], lambda n: -float(n))) as stub:
         for normalize, reduce in (("tokens", lambda x: sum(x) / len(x)), ("sum", sum)):

@@ -9,6 +9,8 @@ from embedtrain.workflows.pipeline import Pipeline
 from embedtrain.workflows.stages import KINDS
 
 Content = dict[str, Any]
+TRAINER: Content = {"auto": True}
+"""How both trials train."""
 
 
 def compose(wish: FitWish, plan: Plan) -> Pipeline:
@@ -73,7 +75,7 @@ def _training(
                 "data": {"sources": [{"path": rows}], "num_negatives": negatives},
                 "model": {"backbone": wish.model},
                 "objective": {"name": "info_nce"},
-                "trainer": {"auto": True, **steps},
+                "trainer": {**TRAINER, **steps},
                 "validation": {
                     **_deciding(wish, "dev"),
                     "num_queries": DEV_QUERIES,

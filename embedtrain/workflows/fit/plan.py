@@ -106,7 +106,9 @@ def make_plan(
     if min(both) >= min(wanted, LEAST_STEPS):
         steps = dict(zip(step, both, strict=True))
     else:
-        steps = {"plain": _affordable(left - costs.trial, step["plain"], wanted)}
+        steps = {
+            "plain": _affordable(left + costs.fixed["mined"] - costs.trial, step["plain"], wanted)
+        }
         costs = Costs({k: v for k, v in costs.fixed.items() if k != "mined"}, costs.trial)
     if steps["plain"] < 1:
         least = (sum(costs.fixed.values()) + costs.trial + step["plain"]) / SAFE

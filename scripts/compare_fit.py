@@ -151,6 +151,8 @@ def main() -> None:
     torch.set_num_threads(1)
     bench = Bench(Data(given.data), Ledger(given.results), given.models)
     arms = [(arm, share) for arm in given.arms for share in (100, *given.shares)]
+    for target in (*given.sets, *given.away):
+        bench.score("start", target)
     for seed in given.seeds:
         for name in given.sets:
             for arm in given.arms:

@@ -203,6 +203,8 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     bench = Bench(Data(given.data), Ledger(given.results), given.models)
+    for name in given.sets:
+        bench.score("start", name)
     for seed in given.seeds:
         for name in given.sets:
             for arm in given.arms:

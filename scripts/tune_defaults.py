@@ -78,6 +78,8 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     bench = Bench(Data(given.data), Ledger(given.results), given.models)
+    for target in given.sets:
+        bench.score("start", target)
     for seed in given.seeds:
         for name in given.settings:
             for target in given.sets:

@@ -40,7 +40,9 @@ LENGTHS = {"query": {"length": 48}, "document": {"length": 96}}
 PAIRS = {"debian-desc": "pairs/debian_packages.train.jsonl.gz"}
 """Sets whose training pairs lie beside the folder."""
 QUERIES = 300
-"""Test queries of a set at most."""
+"""Test queries of a set at most, but for those below."""
+MORE_QUERIES = {"manpages-desc": 1000}
+"""Where they cost little, for the corpus is small."""
 RIVALS = 4
 """Documents of a query that BM25 finds first: with all that are relevant they are the corpus."""
 Row = dict[str, Any]
@@ -82,7 +84,11 @@ class Data:
     @cache  # noqa: B019 - one object a script
     def task(self, name: str, split: str = "test") -> RetrievalTask:
         """Return the test of a set: some queries, what is relevant to them, and what BM25 finds for them."""
-        whole = bounded(load_task(str(self.folder / "retrieval" / name), split), QUERIES, None)
+        whole = bounded(
+            load_task(str(self.folder / "retrieval" / name), split),
+            MORE_QUERIES.get(name, QUERIES),
+            None,
+        )
         found = Bm25Index(Bm25Search(), whole.documents).search(whole.queries, RIVALS).indices
         rows = {int(row) for row in np.unique(found) if row >= 0}
         judged = {document for documents in whole.qrels.values() for document in documents}

@@ -20,6 +20,8 @@ def scripts(monkeypatch: pytest.MonkeyPatch, bert: str) -> Iterator[dict[str, Mo
     found = {name: importlib.import_module(name) for name in NAMES}
     for module in found.values():
         monkeypatch.setattr(module, "MODEL", bert, raising=False)
+        lengths = {"query": {"length": 16}, "document": {"length": 32}}
+        monkeypatch.setattr(module, "LENGTHS", lengths, raising=False)
     yield found
     for name in NAMES:
         sys.modules.pop(name)

@@ -17,6 +17,8 @@ from statistics import fmean
 
 import numpy as np
 import torch
+from embedtrain.synthesis.makers import Rules
+from embedtrain.synthesis.settings import SynthesisConfig
 from exit_codes import run_main
 from rich.console import Console
 from rich.table import Table
@@ -41,8 +43,6 @@ from embedtrain.encoding.texts import encode_texts
 from embedtrain.evaluation.measures.statistics import holm_correction
 from embedtrain.mining.bm25 import Bm25Index, Bm25Search
 from embedtrain.recipe.retrieval import load_recipe
-from embedtrain.synthesis.makers import Rules
-from embedtrain.synthesis.settings import SynthesisConfig
 from embedtrain.workflows.train import train
 
 SETS = ("cranfield", "scifact", "debian-desc", "manpages-desc", "medquad")
@@ -58,6 +58,8 @@ ARMS: dict[str, Row] = {
     "crop": {"makers": ("crop",)},
     "keyphrases": {"makers": ("keyphrases",)},
     "all rules": {"makers": ("title", "first", "crop", "keyphrases"), "all": True},
+    "structure 1e-4": {"makers": ("title", "first"), "rate": 1e-4},
+    "structure 1e-4 twice": {"makers": ("title", "first"), "rate": 1e-4, "steps": 48},
     "structure mined": {"makers": ("title", "first"), "negatives": 2},
     "structure teacher": {"makers": ("title", "first"), "teacher": True},
     "crop teacher": {"makers": ("crop",), "teacher": True},
@@ -150,7 +152,7 @@ def train_arm(
     documents = documents_of(data, name, given.more)
     settings = {"rate": given.rate, "batch": given.batch, "steps": given.steps}
     settings |= {key: value for key, value in ARMS[arm].items() if key not in OWN}
-    number = given.steps * given.batch
+    number = settings["steps"] * settings["batch"]
     if arm == "written":
         rows = [row for _, row in read_objects(given.written / name / "train.jsonl")][:number]
     else:
@@ -197,7 +199,7 @@ def main() -> None:
     parser.add_argument("--shares", type=int, nargs="*", default=[50], help="percent of blends")
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--rate", type=float, default=2e-5, help="learning rate")
+    parser.add_argument("--rate", type=float, default=5e-5, help="learning rate")
     parser.add_argument("--more", type=int, default=0, help="documents beside those of the test")
     parser.add_argument("--written", type=Path, help="folders of `embedtrain synth`, one a set")
     given = parser.parse_args()

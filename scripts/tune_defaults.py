@@ -34,6 +34,7 @@ SETTINGS: dict[str, Row] = {
     "one direction": {"both": False},
     "per direction": {"partition": "per_direction"},
     "rate 5e-5": {"rate": 5e-5},
+    "rate 2e-5": {"rate": 2e-5},
     "rate 2e-4": {"rate": 2e-4},
     "rate 4e-4": {"rate": 4e-4},
     "temperature 0.02": {"temperature": 0.02},

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from pydantic import Field, ValidationError, model_validator
 
 from embedtrain.errors import UserError
+from embedtrain.evaluation.measures.calibration import Calibration
 from embedtrain.evaluation.measures.efficiency import Efficiency, Latency, Machine
 from embedtrain.evaluation.measures.metrics import PerQuery
 from embedtrain.evaluation.measures.statistics import Interval, PairedComparison
@@ -149,6 +150,7 @@ class TwoStage(Section):
     worst: dict[str, float]
     """The queries that lost most, and how much; three at most."""
     cost: PairCost | None = None
+    calibration: Calibration | None = None
 
 
 class FusedPart(Section):

@@ -7,6 +7,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from embedtrain.evaluation.measures.calibration import Calibration
 from embedtrain.evaluation.measures.metrics import PerQuery, mean_scores
 from embedtrain.evaluation.measures.statistics import holm_correction
 from embedtrain.evaluation.results.result import (
@@ -38,6 +39,7 @@ def describe_stages(
     reachable: Mapping[str, bool],
     seconds: Mapping[int, float | None],
     cost: PairCost | None,
+    calibration: Calibration | None = None,
 ) -> TwoStage:
     """Put together what two stages did.
 
@@ -50,6 +52,7 @@ def describe_stages(
         reachable: Whether a query has a relevant document among them.
         seconds: Time of a query at each depth, both stages, where it is known; of the first alone at depth 0.
         cost: What scoring them took.
+        calibration: What the scores mean as probabilities.
     """
     top, result = list(by_depth.items())[-1]
     main = next(iter(result.metrics))
@@ -74,6 +77,7 @@ def describe_stages(
         worse=len(falls),
         worst={query: change for change, query in falls[:WORST]},
         cost=cost,
+        calibration=calibration,
     )
 
 
@@ -136,6 +140,8 @@ def notes(stages: TwoStage, main: str) -> list[str]:
         said[0] += f", {metric_title(main)} of those {stages.reachable_metrics[main]:.3f}"
     better, worse = (counted(one, "query", "queries") for one in (stages.better, stages.worse))
     said.append(f"{better} better than before, {worse} worse")
+    if stages.calibration is not None:
+        said.append(_probabilities(stages.calibration))
     cost = stages.cost
     if cost is None:
         return said
@@ -151,6 +157,17 @@ def notes(stages: TwoStage, main: str) -> list[str]:
     if cost.price_per_thousand_queries is not None:
         said.append(f"a thousand queries cost {cost.price_per_thousand_queries:,.2f}")
     return said
+
+
+def _probabilities(found: Calibration) -> str:
+    """Say how scores become probabilities, and what that mends."""
+    sure = (
+        "" if found.threshold is None else f", 9 of 10 are relevant from {found.threshold:.2f} on"
+    )
+    return (
+        f"relevant with probability sigmoid({found.slope:.3g} score {found.intercept:+.3g}){sure}; calibration error "
+        f"{found.error:.1%}, of sigmoid(score) {found.error_before:.1%}"
+    )
 
 
 def quality_by_seconds(stages: TwoStage, main: str) -> list[tuple[float, float]]:

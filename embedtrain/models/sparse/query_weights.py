@@ -1,10 +1,10 @@
 """Queries without a model: each distinct token has a weight of its own."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import PositiveFloat
+from pydantic import Field, PositiveFloat
 from torch import Tensor, nn
 
 from embedtrain.models.saved_part import SavedPart
@@ -16,10 +16,11 @@ from embedtrain.section import Section
 class QueryWeightsConfig(Section):
     """How queries get their weights where no model encodes them."""
 
-    start: Literal["ones", "idf"] = "ones"
-    """``ones`` (SPLADE-doc), or the rarity of each token among the training documents,
-    log(1 + (N - df + 0.5) / (df + 0.5)). A folder that has weights keeps its own, and they are trained only
-    where the recipe has this section."""
+    start: Literal["ones", "idf"] | Annotated[str, Field(pattern=r".*[./].*")] = "ones"
+    """``ones`` (SPLADE-doc), or ``idf``, the rarity of each token among the training documents,
+    log(1 + (N - df + 0.5) / (df + 0.5)); or a file: the rarity among the documents of a .jsonl, .parquet or text file,
+    or what a .json says, ``{"token": weight}`` (idf.json), where tokens that it lacks weigh 0. A folder that has
+    weights keeps its own, and they are trained only where the recipe has this section."""
     trained: bool = True
     """Train them; else they stay as they start."""
     learning_rate: PositiveFloat | None = 1.0e-3

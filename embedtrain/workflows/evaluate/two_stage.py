@@ -17,6 +17,7 @@ from embedtrain.encoding.pair_scorers import (
 from embedtrain.encoding.pair_work import OF_LISTS, ScorerKind
 from embedtrain.encoding.shards import current_shard, use_own_device
 from embedtrain.errors import UserError
+from embedtrain.evaluation.measures.calibration import calibrate
 from embedtrain.evaluation.measures.second_stage import blend, depths_to, grades, reorder
 from embedtrain.evaluation.results.ranking_file import written_beside
 from embedtrain.evaluation.results.report import compare, summarise
@@ -168,6 +169,7 @@ def _measure(
     top = min(second.settings.top, found.indices.shape[1])
     depths, clusters = depths_to(top), labels_of(task, wish)
     scores, timing = _score(second, task, found, top, timed=wish.efficiency)
+    raw = scores.astype(np.float64)
     scores = blend(found.scores[:, :top], scores, second.settings.blend)
     cost = stage_cost(timing, stage, depths, wish.price_per_hour)
     baseline = summarise(score_found(task, found), task.data, model=stage.model, clusters=clusters)
@@ -187,6 +189,7 @@ def _measure(
         reachable=dict(zip(data.query_ids, answered, strict=True)),
         seconds=cost.seconds,
         cost=cost.pairs,
+        calibration=calibrate(raw, judged > 0),
     )
     facts = {
         "model": _both(stage.model, second),

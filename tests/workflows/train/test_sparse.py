@@ -74,6 +74,32 @@ def test_queries_start_at_the_rarity_of_their_tokens_and_learn_at_a_rate_of_thei
     assert 0 < np.abs(weights[0] - weights[1]).max() < 0.1
 
 
+def test_queries_start_at_what_a_file_says_of_tokens(make, masked_model, write_jsonl, tmp_path):
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(masked_model)
+    tokenization = build_encoder(make("splade").model).tokenization
+    rows = [{"text": "cat cat dog"}, {"text": "cat"}, {"text": "cat"}]
+    corpus = str(write_jsonl(rows, "corpus.jsonl"))
+    cat, dog, red = tokenizer.convert_tokens_to_ids(["cat", "dog", "red"])
+    start, size = sparse_start._starting_weights, len(tokenizer)
+    found = start(corpus, tokenization, size, [])  # equal documents count once
+    assert found[[cat, dog, red]] == pytest.approx(np.log1p([0.5 / 2.5, 1.5 / 1.5, 2.5 / 0.5]))
+    listed = tmp_path / "idf.json"
+    listed.write_text('{"cat": 1.5, "dog": 0, "fish and chips": 3}')
+    found = start(str(listed), tokenization, size, [])
+    assert (found[cat], found.sum()) == (1.5, 1.5)
+    for text, message in (
+        ("[1]", "is no object of tokens and weights"),
+        ('{"cat": -1}', "gives the token 'cat' no weight of 0 or more; got -1"),
+        ('{"cat": NaN}', "no weight of 0 or more; got nan"),
+        ('{"Ġcat": 1}', "holds tokens of another tokenizer"),
+    ):
+        listed.write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match=message):
+            start(str(listed), tokenization, size, [])
+    with pytest.raises(UserError, match="start"):
+        make("inference_free", "model.query_weights={start: idff}")
+
+
 def test_entries_cost_where_there_are_none_is_refused(make):
     with pytest.raises(UserError, match="kind: sparse"):
         make("splade", "model={backbone: somewhere}")

@@ -17,8 +17,6 @@ from statistics import fmean
 
 import numpy as np
 import torch
-from embedtrain.synthesis.makers import Rules
-from embedtrain.synthesis.settings import SynthesisConfig
 from exit_codes import run_main
 from rich.console import Console
 from rich.table import Table
@@ -43,6 +41,8 @@ from embedtrain.encoding.texts import encode_texts
 from embedtrain.evaluation.measures.statistics import holm_correction
 from embedtrain.mining.bm25 import Bm25Index, Bm25Search
 from embedtrain.recipe.retrieval import load_recipe
+from embedtrain.synthesis.makers import Rules
+from embedtrain.synthesis.settings import SynthesisConfig
 from embedtrain.workflows.train import train
 
 SETS = ("cranfield", "scifact", "debian-desc", "manpages-desc", "medquad")

@@ -8,13 +8,14 @@ the kinds of about as many queries of others as it has itself.
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 from embedtrain.data.documents.document import Chunk
 from embedtrain.synthesis.draw import number
 from embedtrain.synthesis.language_settings import LanguageConfig
 from embedtrain.synthesis.words import language_of
 
+Name = TypeVar("Name", bound=str)
 USER = "user"
 """The kind that the user's own queries show."""
 WHOLE = 2.0**64
@@ -54,7 +55,7 @@ def plan(
     chunks: Sequence[Chunk],
     config: LanguageConfig,
     seed: int,
-    types: Mapping[Any, float],
+    types: Mapping[Name, float],
     *,
     personas: Sequence[str] = (),
     user_words: tuple[int, int] | None = None,
@@ -80,7 +81,7 @@ def plan(
         ranks = [number(*names[chunk.id], place, "type") for chunk, place in slots]
         ids = [(rank, chunk.id, place) for rank, (chunk, place) in zip(ranks, slots, strict=True)]
         kinds = dealt(types, ids)
-    words: Mapping[Any, tuple[int, int]] = config.words
+    words = {str(kind): both for kind, both in config.words.items()}
     made = []
     for (chunk, place), kind in zip(slots, kinds, strict=True):
         own = (*names[chunk.id], place)
@@ -103,7 +104,7 @@ def digest(chunk: Chunk) -> str:
     return hashlib.blake2b(content.encode(errors="surrogatepass"), digest_size=16).hexdigest()
 
 
-def dealt(shares: Mapping[Any, float], ranks: Sequence[tuple[int, str, int]]) -> list[str]:
+def dealt(shares: Mapping[Name, float], ranks: Sequence[tuple[int, str, int]]) -> list[str]:
     """Return a name for each rank, so that each name has its share, by the largest remainders."""
     whole, total = len(ranks), sum(shares.values())
     exact = {name: share * whole / total for name, share in shares.items()}
@@ -119,7 +120,7 @@ def dealt(shares: Mapping[Any, float], ranks: Sequence[tuple[int, str, int]]) ->
     return found
 
 
-def _drawn(shares: Mapping[Any, float], draw: int) -> str:
+def _drawn(shares: Mapping[Name, float], draw: int) -> str:
     """Return the name whose share of the whole a draw of 64 bits falls into."""
     left = draw / WHOLE * sum(shares.values())
     for name, share in shares.items():

@@ -79,7 +79,9 @@ def fit_sigmoid(scores: Pairs, relevant: Judged, weights: Pairs) -> tuple[float,
         if np.abs(gradient).max() < ENOUGH:
             break
         curvature = (inputs.T * (weights * p * (1 - p))) @ inputs / weights.sum()
-        if not np.linalg.cond(curvature) < 1 / ENOUGH:  # all scores alike, or one of them parts the pairs
+        if (
+            not np.linalg.cond(curvature) < 1 / ENOUGH
+        ):  # all scores alike, or one of them parts the pairs
             return None
         found -= np.linalg.solve(curvature, gradient)
     return (float(found[0]), float(found[1])) if found[0] > 0 else None
@@ -100,7 +102,8 @@ def calibration_error(probabilities: Pairs, relevant: Judged, bins: int) -> floa
 
 
 def _probabilities(scores: Pairs, fit: tuple[float, float]) -> Pairs:
-    return 1 / (1 + np.exp(-(fit[0] * scores + fit[1]).clip(-500, 500)))
+    found: Pairs = 1 / (1 + np.exp(-(fit[0] * scores + fit[1]).clip(-500, 500)))
+    return found
 
 
 def _threshold(probabilities: Pairs, relevant: Judged) -> float | None:

@@ -45,6 +45,7 @@ TEXTS = {
         "quantize",
     ),
     *("side", "form", "cost", "verbosity"),
+    "budget",
     "llm",  # an address, or a model of any kind
     # A template may be a file, and is mostly a name or the text itself.
     *("template", "yes", "no", "normalize", "served_name", "labels", "attribution"),

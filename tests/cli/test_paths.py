@@ -45,7 +45,8 @@ TEXTS = {
         "quantize",
     ),
     *("side", "form", "cost", "verbosity"),
-    "budget",
+    *("budget", "guard_split"),
+    "larger",  # a model or an address
     "llm",  # an address, or a model of any kind
     # A template may be a file, and is mostly a name or the text itself.
     *("template", "yes", "no", "normalize", "served_name", "labels", "attribution"),

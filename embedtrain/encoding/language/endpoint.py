@@ -110,7 +110,8 @@ class Endpoint:
                     found = self._answer(job, stopped)
                     if self._is_last_refusal(found):
                         stopped.set()
-                        raise found
+                        last = found
+                        break
                     ended.put((number, found))
             except BaseException as error:
                 last = error

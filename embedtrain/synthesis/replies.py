@@ -81,9 +81,11 @@ def _entries(text: str) -> Iterator[Any]:
     while (start := _next_bracket(cleaned, place)) is not None:
         try:
             content, place = decoder.raw_decode(cleaned, start)
-        except (ValueError, RecursionError):
+        except ValueError:
             place = start + 1
             continue
+        except RecursionError:  # and so would all that it holds be
+            return
         yield from _flat(content)
 
 

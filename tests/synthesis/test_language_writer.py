@@ -10,11 +10,15 @@ from completions_stub import CompletionsStub, said
 from writer_toys import chunks, expected_json, number_of, write_json, write_text
 
 from embedtrain.encoding.language import endpoint, posting
+from embedtrain.encoding.language.budget import Budget
+from embedtrain.encoding.language.chat import as_completion
+from embedtrain.encoding.language.local_chat import LocalChat
 from embedtrain.encoding.language.settings import EndpointSettings
 from embedtrain.errors import UserError
+from embedtrain.models.language.model import LanguageModel
 from embedtrain.synthesis.candidate import Candidate
 from embedtrain.synthesis.language_settings import LanguageConfig
-from embedtrain.synthesis.language_writer import open_language_writer
+from embedtrain.synthesis.language_writer import LanguageWriter, open_language_writer
 
 SECRET = "sesame-open-1234"
 
@@ -72,7 +76,7 @@ def test_all_is_a_function_of_the_chunks_whatever_order_threads_and_kills(tmp_pa
     with CompletionsStub(write_text) as stub:
         whole = list(opened(stub, tmp_path / "a", concurrency=1).write(own))
         other = list(opened(stub, tmp_path / "b", concurrency=8).write(mixed))
-        begun = opened(stub, tmp_path / "c", budget_tokens=9000)
+        begun = opened(stub, tmp_path / "c", budget_tokens=1200)
         part = list(begun.write(own))
         before = len(stub.asked)
         rest = list(opened(stub, tmp_path / "c").write(own))
@@ -170,7 +174,8 @@ def test_what_passes_is_asked_again(tmp_path, broken):
         writer = opened(stub, tmp_path, concurrency=1, per_chunk=1, timeout=0.2)
         (found,) = writer.write(chunks(1))
     assert found.finish == "stop"
-    lines = [json.loads(line) for line in (tmp_path / "requests" / "part-00000.jsonl").open()]
+    content = (tmp_path / "requests" / "part-00000.jsonl").read_text()
+    lines = [json.loads(line) for line in content.splitlines()]
     assert [line["tries"] for line in lines if "text" in line] == [3]
     assert writer.report()["unknown_requests"] == (0 if broken == 500 else 2)
 
@@ -250,7 +255,7 @@ def test_a_text_that_is_too_long_gets_fewer_examples_then_fewer_sentences(tmp_pa
         for context in (4000, 1500, 700):
             list(opened(stub, tmp_path, context=context, per_chunk=1).write([long]))
     turns = [[turn["content"] for turn in body["messages"]] for _, body in stub.asked]
-    assert [len(own) for own in turns] == [8, 2, 2]
+    assert [len(own) for own in turns] == [8, 4, 2]
     assert all("Do not give the answer." in own[0] for own in turns)
     for context, own in zip((4000, 1500, 700), turns, strict=True):
         assert sum(math.ceil(len(turn) / 3.6) for turn in own) + 64 <= context
@@ -342,14 +347,20 @@ def test_settings_that_make_no_sense_are_refused(keys, mistake):
         LanguageConfig(**keys)
 
 
-def local(folder, output, **keys):
-    return open_language_writer(folder, LanguageConfig(**{"max_new_tokens": 8, **keys}), output)
+@pytest.fixture(scope="module")
+def model(language_model):
+    return LanguageModel(language_model)
 
 
-def test_a_model_of_this_process_writes_the_same_after_a_kill(language_model, tmp_path):
+def local(model, output, *, budget_tokens=None, **keys):
+    chat = LocalChat(model, thinks=False, budget=Budget(budget_tokens))
+    config = LanguageConfig(**{"max_new_tokens": 8, **keys})
+    return LanguageWriter(chat, config, output / "requests", [], 0)
+
+
+def test_a_model_of_this_process_writes_the_same_after_a_kill(model, tmp_path):
     own = chunks(9)
-    whole = local(language_model, tmp_path / "a")
-    expected = list(whole.write(own))
+    expected = list(local(model, tmp_path / "a").write(own))
     assert all(isinstance(one, Candidate) and one.type == "question" for one in expected)
     assert {one.finish for one in expected} <= {"stop", "length", "empty"}
     assert all(one.log_probability < 0 for one in expected)
@@ -358,20 +369,20 @@ def test_a_model_of_this_process_writes_the_same_after_a_kill(language_model, tm
     torn = tmp_path / "b" / "requests" / "part-00000.jsonl"
     torn.parent.mkdir(parents=True)
     torn.write_bytes(b"".join(kept[:7]) + kept[7][:30])
-    assert list(local(language_model, tmp_path / "b").write(own)) == expected
-    assert list(local(language_model, tmp_path / "c").write(own)) == expected
+    assert list(local(model, tmp_path / "b").write(own)) == expected
+    assert list(local(model, tmp_path / "c").write(own)) == expected
     lines = sorted((tmp_path / "b" / "requests").iterdir())
     assert sum(path.read_bytes().count(b"\n") for path in lines) == 18
 
 
-def test_a_model_without_turns_goes_on_with_a_text(tmp_path):
-    from language_toys import save_language_model
-
-    folder = save_language_model(tmp_path / "model", chat=False)
-    writer = local(folder, tmp_path / "out", per_chunk=1)
+def test_a_model_without_turns_goes_on_with_a_text(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(model.tokenizer, "chat_template", None)
+    writer, asked = local(model, tmp_path, per_chunk=1), []
+    monkeypatch.setattr(
+        writer.chat, "_draft", lambda one, made=writer.chat._draft: asked.append(one) or made(one)
+    )
     assert len(list(writer.write(chunks(2)))) == 2
-    request = writer._request(writer._tasks(chunks(1), None)[0], 0)
-    text = writer.chat._prompt(request.turns)
+    text = as_completion(asked[0].turns)
     assert text.endswith("\nQuery:")
     assert text.count("Query:") == 4
 
@@ -392,10 +403,10 @@ def test_a_template_that_knows_no_system_gets_its_words_with_the_first_question(
 
 def test_a_context_longer_than_the_model_is_refused(language_model, tmp_path):
     with pytest.raises(UserError, match="context is more than the model reads; got 99999"):
-        local(language_model, tmp_path, context=99999)
+        open_language_writer(language_model, LanguageConfig(context=99999), tmp_path)
 
 
-def test_a_budget_of_tokens_ends_a_model_of_this_process(language_model, tmp_path):
-    writer = local(language_model, tmp_path, budget_tokens=100)
+def test_a_budget_of_tokens_ends_a_model_of_this_process(model, tmp_path):
+    writer = local(model, tmp_path, budget_tokens=100)
     assert list(writer.write(chunks(2))) == []
     assert "100 tokens" in writer.report()["ended"]

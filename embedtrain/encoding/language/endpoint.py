@@ -5,7 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import httpx
 
@@ -70,6 +70,7 @@ class Endpoint:
         self.settings = settings
         self.requests = self.retries = self.prompt_tokens = self.completion_tokens = 0
         self.throttle = Throttle(settings.concurrency, settings.requests_per_minute)
+        self._refused = 0
         self._lock = threading.Lock()
         self._post = Post(self.base, settings.timeout_seconds)
         self.name = settings.served_name or name or self._first_model()
@@ -106,7 +107,12 @@ class Endpoint:
                         number, job = next(feed, (-1, None))
                     if job is None:
                         break
-                    ended.put((number, self._answer(job, stopped)))
+                    found = self._answer(job, stopped)
+                    if self._is_last_refusal(found):
+                        stopped.set()
+                        last = found
+                        break
+                    ended.put((number, found))
             except BaseException as error:
                 last = error
             ended.put(last)
@@ -132,7 +138,7 @@ class Endpoint:
         return found if cost is None else {**found, "cost": round(cost, 6)}
 
     def _as_they_end(self, ended: "queue.SimpleQueue[Any]") -> Iterator[tuple[int, Any]]:
-        working, refused = self.settings.concurrency, 0
+        working = self.settings.concurrency
         while working:
             one = self._next(ended)
             if one is None:
@@ -140,11 +146,14 @@ class Endpoint:
             elif isinstance(one, BaseException):
                 raise one
             else:
-                is_refused = isinstance(one[1], Unanswered) and one[1].refused
-                refused = refused + 1 if is_refused else 0
-                if refused == REFUSALS:
-                    raise one[1]
                 yield one
+
+    def _is_last_refusal(self, found: object) -> TypeGuard[Unanswered]:
+        """Count refusals that follow one another; whether they are enough to end the work."""
+        with self._lock:
+            is_refused = isinstance(found, Unanswered) and found.refused
+            self._refused = self._refused + 1 if is_refused else 0
+            return self._refused >= REFUSALS
 
     def _next(self, ended: "queue.SimpleQueue[Any]") -> Any:  # noqa: ANN401 - of any job
         """Return what ends next; say so when nothing does for long."""

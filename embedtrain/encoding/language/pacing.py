@@ -107,7 +107,7 @@ def asked_wait(headers: Mapping[str, str]) -> float:
 
 def _added_up(text: str) -> float:
     """Return the seconds of ``6m0s`` or ``20ms``."""
-    return sum(float(number) * SECONDS[unit] for number, unit in PART.findall(text))
+    return sum((float(number) * SECONDS[unit] for number, unit in PART.findall(text)), 0.0)
 
 
 def _until(date: str) -> float:

@@ -48,7 +48,7 @@ def test_a_refusal_halves_the_limit_and_fifty_good_ones_add_one(clock):
     throttle = Throttle(8, None)
     for halved in (4, 2, 1, 1):
         clock[0] += 1
-        throttle.brake(0, clock[0])
+        throttle.brake(0.0, clock[0])
         assert throttle.allowed == halved
     for _ in range(pacing.RAISED_AFTER * 3):
         throttle.went_well()
@@ -61,7 +61,7 @@ def test_a_refusal_halves_the_limit_and_fifty_good_ones_add_one(clock):
 def test_requests_that_are_refused_together_count_once(clock):
     throttle = Throttle(8, None)
     for _ in range(5):
-        throttle.brake(0, clock[0] - 1)
+        throttle.brake(0.0, clock[0] - 1)
     assert throttle.allowed == 4
 
 

@@ -15,7 +15,7 @@ from embedtrain.stopping import listening
 from embedtrain.training.ranks.ties import live_with_parent
 
 COMMANDS = {
-    "Train": ("fit", "init", "train", "check", "adapt", "static"),
+    "Train": ("fit", "init", "train", "check", "tune", "adapt", "static"),
     "Data": ("synth", "tokenizer", "mine", "judge", "score"),
     "Search": ("search", "encode", "load"),
     "Evaluate": ("evaluate", "compare", "pareto", "report"),

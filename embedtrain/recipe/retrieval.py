@@ -35,6 +35,7 @@ from embedtrain.section import Section
 from embedtrain.training.frozen_documents import FrozenDocumentsConfig
 from embedtrain.training.guide import GuideConfig
 from embedtrain.training.refresh import RefreshConfig
+from embedtrain.training.search_space import TuneConfig
 from embedtrain.training.settings import (
     TaskConfig,
     TrainerConfig,
@@ -100,6 +101,8 @@ class Recipe(Section):
     validation: ValidationConfig | None = None
     evaluation: TaskConfig | None = None
     """Measured before and after training, with confidence intervals and a paired test."""
+    tune: TuneConfig | None = None
+    """What `embedtrain tune` varies; other commands do not look at it."""
 
     @property
     def objectives(self) -> tuple[Objective, ...]:

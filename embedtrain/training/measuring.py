@@ -2,7 +2,8 @@
 
 import sys
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,9 @@ from embedtrain.training.ranks.processes import own_shard
 from embedtrain.training.validation import METRIC, score_reranked, score_task
 
 BEST = "best.ckpt"
+Watcher = Callable[[float, float], None]
+"""Told the part of the steps that is done and the score, after each validation; its exception ends the run."""
+WATCHERS: list[Watcher] = []
 MinGain = float | Literal["auto"] | None
 
 
@@ -107,6 +111,8 @@ class Validation(Measurement):
             save_atomically(trainer, self.folder / BEST, weights_only=True)
         if self.keep:
             self._keep(trainer)
+        for watcher in WATCHERS:
+            watcher(trainer.global_step / max(1, trainer.max_steps), scores[METRIC])
         if is_patience_over(self.state_dict(), self.patience):
             trainer.should_stop = True
             if trainer.is_global_zero and trainer.global_step < trainer.max_steps:
@@ -170,6 +176,16 @@ def gains(each: list[float], reference: list[float], least: float | Literal["aut
     if least == "auto":
         least = standard_error(differences) / 2
     return bool(differences.mean() > least)
+
+
+@contextmanager
+def watched(watcher: Watcher) -> Iterator[None]:
+    """Tell a watcher of every validation in this process."""
+    WATCHERS.append(watcher)
+    try:
+        yield
+    finally:
+        WATCHERS.remove(watcher)
 
 
 def list_weights(folder: Path) -> list[Path]:

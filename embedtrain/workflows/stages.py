@@ -213,7 +213,7 @@ KINDS = {
     "train": Kind(_run_train, "model"),
     "select": Kind(_run_select, "."),
     "rotate": Kind(_run_rotate, "."),
-    "synth": Kind(_run_synth, None),
+    "synth": Kind(_run_synth, "report.json"),
     "mine": Kind(_run_mine, None),
     "judge": Kind(_run_judge, "report.json"),
     "score": Kind(_run_score, "scored.jsonl"),

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from embedtrain.workflows.fit.plan import DEV_DOCUMENTS, DEV_QUERIES, NEGATIVES, Plan
+from embedtrain.workflows.fit.plan import DEV_DOCUMENTS, DEV_QUERIES, LLM_SHARE, NEGATIVES, Plan
 from embedtrain.workflows.fit.wish import FitWish
 from embedtrain.workflows.pipeline import Pipeline
 from embedtrain.workflows.stages import KINDS
@@ -38,6 +38,7 @@ def _data(wish: FitWish, plan: Plan) -> Content:
     stage: Content = {"corpus": wish.corpus, "settings": settings}
     if wish.llm is not None:
         stage["llm"] = wish.llm
+        settings["language"] = {"budget_seconds": round(LLM_SHARE * plan.budget)}
     return {"synth": stage}
 
 

@@ -114,16 +114,17 @@ def _shown(seconds: float | None) -> str:
 
 
 def _spent(output: Path) -> str:
-    """Say what language models were asked, where some were."""
-    found = []
-    for place in sorted(output.glob("*/report.json")):
-        usage = read_json(place).get("usage")
-        if isinstance(usage, dict) and usage:
-            figures = ", ".join(
-                f"{name.replace('_', ' ')} {value:,}" for name, value in usage.items()
-            )
-            found.append(f"{place.parent.name}: {figures}")
-    return f"Language models: {'; '.join(found)}." if found else ""
+    """Say what the language model that wrote queries was asked, where one was."""
+    asked = read_json(output / "data" / "report.json", optional=True).get("language_model")
+    if not asked:
+        return ""
+    said = (
+        f"Language model {redact(str(asked['model']))}: {asked['requests']:,} requests, {asked['prompt_tokens']:,} tokens of "
+        f"prompts and {asked['completion_tokens']:,} of answers"
+    )
+    money = f", cost {asked['cost']:g}" if "cost" in asked else ""
+    ended = f"; ended by {asked['ended']}" if asked["ended"] else ""
+    return f"{said}{money}{ended}."
 
 
 def _repetition(output: Path, wish: FitWish, stages: tuple[Stage, ...]) -> Section:

@@ -79,7 +79,9 @@ def fit_sigmoid(scores: Pairs, relevant: Judged, weights: Pairs) -> tuple[float,
         if np.abs(gradient).max() < ENOUGH:
             break
         curvature = (inputs.T * (weights * p * (1 - p))) @ inputs / weights.sum()
-        if not np.linalg.cond(curvature) < 1 / ENOUGH:  # all scores alike, or one of them parts the pairs
+        if (
+            not np.linalg.cond(curvature) < 1 / ENOUGH
+        ):  # all scores alike, or one of them parts the pairs
             return None
         found -= np.linalg.solve(curvature, gradient)
     return (float(found[0]), float(found[1])) if found[0] > 0 else None

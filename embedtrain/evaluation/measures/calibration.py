@@ -102,7 +102,8 @@ def calibration_error(probabilities: Pairs, relevant: Judged, bins: int) -> floa
 
 
 def _probabilities(scores: Pairs, fit: tuple[float, float]) -> Pairs:
-    return 1 / (1 + np.exp(-(fit[0] * scores + fit[1]).clip(-500, 500)))
+    found: Pairs = 1 / (1 + np.exp(-(fit[0] * scores + fit[1]).clip(-500, 500)))
+    return found
 
 
 def _threshold(probabilities: Pairs, relevant: Judged) -> float | None:

@@ -121,6 +121,7 @@ def _build_headed(
     refuse_no_room(contract, backbone)
     fields = SparseContract.model_fields
     unused = {name: fields[name].default for name in OF_WORDS}  # of the folder that it starts from
+    unused["head"] = kind
     head: WinnerTakeAll | TokenWeights
     if kind == "token_weights":
         special = backbone.tokenizer.all_special_ids

@@ -74,7 +74,9 @@ class SparseConfig(EncoderConfig):
         if self.code is not None and not code:
             raise ValueError("code are the sizes of head: code: set it, or drop them")
         if (wide or code) and (self.query_weights is not None or self.start_entries is not None):
-            raise ValueError(f"{self.head} adds no words: drop query_weights and start_entries")
+            raise ValueError(
+                f"{self.head} has no words that start with a weight: drop query_weights and start_entries"
+            )
         if self.freeze_backbone and (not (wide or code) or self.lora is not None):
             raise ValueError(
                 "freeze_backbone is for heads winner_take_all, token_weights and code, without lora: else nothing is trained"

@@ -8,7 +8,7 @@ from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.section import Count, Section
 from embedtrain.types import Side
 
-SparseHead = Literal["vocabulary", "winner_take_all", "code"]
+SparseHead = Literal["vocabulary", "winner_take_all", "token_weights", "code"]
 Activation = Literal["log1p", "log1p_twice"]
 PooledTokens = Literal["all", "without_first", "without_special"]
 
@@ -59,8 +59,8 @@ class SparseContract(Section):
     document_length: Count
     """Tokens of a document, special tokens included."""
     head: SparseHead = "vocabulary"
-    """What makes the entries: the masked-language head (SPLADE), the winners of a wide layer (UHD), or a dictionary
-    over a dense vector (CSR)."""
+    """What makes the entries: the masked-language head (SPLADE), the winners of a wide layer (UHD), a number for each
+    token of the text (BGE-M3), or a dictionary over a dense vector (CSR)."""
     activation: Activation = "log1p"
     """What becomes of a largest logit that is positive: ``log1p`` (SPLADE), or that once more (OpenSearch)."""
     winners: Winners | None = Field(default=None, exclude_if=lambda value: value is None)
@@ -90,9 +90,8 @@ class SparseContract(Section):
         if self.static_queries and self.unused_entries:
             return False  # readers give queries as many entries as the tokenizer has tokens
         positions = self.long_inputs is not None and not self.long_inputs.in_weights
-        own = (
-            self.head == "winner_take_all" or self.echo or self.pooled_tokens != "all" or positions
-        )
+        headed = self.head in ("winner_take_all", "token_weights")
+        own = headed or self.echo or self.pooled_tokens != "all" or positions
         return not own and self.query_top_k == self.document_top_k
 
     def prompt(self, side: Side) -> str:

@@ -74,7 +74,7 @@ def _starting_weights(
 
 
 def rarity(
-    documents: Iterable[Integer[np.ndarray, " tokens"]], vocabulary: int
+    documents: Iterable[Integer[np.ndarray, " _"]], vocabulary: int
 ) -> Float32[np.ndarray, " tokens"]:
     r"""Return BM25's $\log(1 + (N - df + 0.5) / (df + 0.5))$ of each token, over distinct documents."""
     found, total = np.zeros(vocabulary, dtype=np.int64), 0

@@ -69,8 +69,8 @@ def calibrate(
 
 def fit_sigmoid(scores: Pairs, relevant: Judged, weights: Pairs) -> tuple[float, float] | None:
     """Return slope and intercept of least log loss; None where none is least, or the slope is not above 0."""
-    if relevant.all() or not relevant.any():
-        return None
+    if relevant.all() or not relevant.any() or scores[relevant].min() > scores[~relevant].max():
+        return None  # a slope without end would be best
     inputs = np.stack([scores, np.ones_like(scores)], 1)
     found = np.zeros(2)
     for _ in range(STEPS):
@@ -79,9 +79,7 @@ def fit_sigmoid(scores: Pairs, relevant: Judged, weights: Pairs) -> tuple[float,
         if np.abs(gradient).max() < ENOUGH:
             break
         curvature = (inputs.T * (weights * p * (1 - p))) @ inputs / weights.sum()
-        if (
-            not np.linalg.cond(curvature) < 1 / ENOUGH
-        ):  # all scores alike, or one of them parts the pairs
+        if not np.linalg.cond(curvature) < 1 / ENOUGH:  # all scores are alike
             return None
         found -= np.linalg.solve(curvature, gradient)
     return (float(found[0]), float(found[1])) if found[0] > 0 else None

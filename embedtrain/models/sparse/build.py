@@ -20,7 +20,7 @@ from embedtrain.models.backbone.language_head import (
     has_language_head,
     load_masked_language_model,
 )
-from embedtrain.models.backbone.loading import Packing, load_backbone
+from embedtrain.models.backbone.loading import Backbone, Packing, load_backbone
 from embedtrain.models.backbone.pretrained import quiet_transformers
 from embedtrain.models.dense.echo import refuse_no_room
 from embedtrain.models.dense.layout import write_contract
@@ -40,6 +40,7 @@ from embedtrain.models.sparse.layout import (
 )
 from embedtrain.models.sparse.query_weights import QueryWeights, QueryWeightsConfig
 from embedtrain.models.sparse.resolving import resolve_sparse_contract
+from embedtrain.models.sparse.token_weights import PUBLISHED, TokenWeights
 from embedtrain.models.sparse.vocabulary_head import VocabularyHead
 from embedtrain.models.sparse.winner_take_all import WinnerTakeAll
 
@@ -58,9 +59,9 @@ def build_sparse(config: SparseConfig, device: torch.device) -> SparseEncoder:
     folder = fetch(config.backbone)
     layout = read_sparse_layout(folder)
     place = transformer_folder(folder)
-    kind = _head_of(config, layout)
+    kind = _head_of(config, layout, folder)
     if kind != "vocabulary":
-        build = build_code if kind == "code" else _build_wide
+        build = build_code if kind == "code" else _build_headed
         _refuse_other_head(config, layout, folder, kind)
         return build(config, layout, folder, place).to(device)
     _refuse_headless(config.backbone, place)
@@ -82,7 +83,9 @@ def build_sparse(config: SparseConfig, device: torch.device) -> SparseEncoder:
     return encoder.to(device)
 
 
-def _head_of(config: SparseConfig, layout: SparseLayout) -> SparseHead:
+def _head_of(config: SparseConfig, layout: SparseLayout, folder: Path) -> SparseHead:
+    if config.head is None and not is_sparse(folder) and (folder / PUBLISHED).is_file():
+        return "token_weights"
     return config.head or _stated_head(layout)
 
 
@@ -108,13 +111,34 @@ def _refuse_other_head(
             )
 
 
-def _build_wide(
+def _build_headed(
     config: SparseConfig, layout: SparseLayout, folder: Path, place: Path
 ) -> SparseEncoder:
-    """Put a winner-take-all head behind any backbone, with the folder's weights where it has some."""
-    backbone = load_backbone(str(place), config)
-    is_new = layout.contract is None or layout.contract.head != "winner_take_all"
+    """Put a head of its own behind any backbone, with the folder's weights where it has some."""
+    backbone, kind = load_backbone(str(place), config), _head_of(config, layout, folder)
+    is_new = layout.contract is None or layout.contract.head != kind
     contract = resolve_sparse_contract(config, layout, backbone, 0, is_new=is_new)
+    refuse_no_room(contract, backbone)
+    fields = SparseContract.model_fields
+    unused = {name: fields[name].default for name in OF_WORDS}  # of the folder that it starts from
+    unused["head"] = kind
+    head: WinnerTakeAll | TokenWeights
+    if kind == "token_weights":
+        special = backbone.tokenizer.all_special_ids
+        weights = partial(TokenWeights, backbone.width, len(backbone.tokenizer), special)
+        head = restored(weights, folder, required=not is_new)
+        head = head.load_published(folder) if is_new else head
+    else:
+        unused["winners"] = _checked_winners(contract, backbone)
+        wide = partial(WinnerTakeAll, backbone.width, unused["winners"])
+        head = restored(wide, folder, required=not is_new)
+    return SparseEncoder(
+        backbone, contract.model_copy(update=unused), head,
+        packing=config.packing, learn_temperature=config.learn_temperature,
+    )  # fmt: skip
+
+
+def _checked_winners(contract: SparseContract, backbone: Backbone) -> Winners:
     winners, known = contract.winners or Winners(), backbone.model.config.num_hidden_layers
     if (
         list(winners.layers) != sorted(set(winners.layers))
@@ -124,15 +148,7 @@ def _build_wide(
             "model.winners.layers", f"must ascend and lie below the last of the {known} layers",
             got=winners.layers, cure="The last layer always has its own: leave it out",
         )  # fmt: skip
-    refuse_no_room(contract, backbone)
-    head = restored(partial(WinnerTakeAll, backbone.width, winners), folder, required=not is_new)
-    fields = SparseContract.model_fields
-    unused = {name: fields[name].default for name in OF_WORDS}  # of the folder that it starts from
-    contract = contract.model_copy(update=unused | {"winners": winners})
-    return SparseEncoder(
-        backbone, contract, head,
-        packing=config.packing, learn_temperature=config.learn_temperature,
-    )  # fmt: skip
+    return winners
 
 
 def load_sparse(path: str, device: torch.device, packing: Packing = "auto") -> SparseEncoder:
@@ -220,7 +236,7 @@ def save_sparse(model: SparseEncoder, folder: Path) -> None:
         _save_transformer(model, folder / OWN_FOLDER)
         if weights is not None:
             weights.save(folder)
-        if isinstance(model.head, WinnerTakeAll):
+        if isinstance(model.head, WinnerTakeAll | TokenWeights):
             model.head.save(folder)
         write_contract(folder, "sparse", contract)
         return

@@ -39,8 +39,9 @@ class SparseConfig(EncoderConfig):
     """Length 256 unless the folder says otherwise."""
     head: SparseHead | None = None
     """``vocabulary``: the largest logit of the masked-language head for each word (SPLADE); ``winner_take_all``: the
-    largest outputs of a wide layer for each token (UHD), for any backbone; ``code``: the largest entries of a dictionary
-    over the vectors of a dense model (CSR); null: as the folder says, else ``vocabulary``."""
+    largest outputs of a wide layer for each token (UHD), for any backbone; ``token_weights``: a number for each token that
+    the text has (BGE-M3, whose ``sparse_linear.pt`` is read), for any backbone; ``code``: the largest entries of a
+    dictionary over the vectors of a dense model (CSR); null: as the folder says, else ``vocabulary``."""
     winners: Winners | None = None
     """The sizes of ``head: winner_take_all``; null: as the folder says, else the defaults."""
     code: Code | None = None
@@ -67,16 +68,18 @@ class SparseConfig(EncoderConfig):
     def _offered(self) -> "SparseConfig":
         if self.trust_remote_code:
             raise ValueError("trust_remote_code is not offered for sparse models: leave it out")
-        wide, code = self.head == "winner_take_all", self.head == "code"
-        if self.winners is not None and not wide:
+        wide, code = self.head in ("winner_take_all", "token_weights"), self.head == "code"
+        if self.winners is not None and self.head != "winner_take_all":
             raise ValueError("winners are the sizes of head: winner_take_all: set it, or drop them")
         if self.code is not None and not code:
             raise ValueError("code are the sizes of head: code: set it, or drop them")
         if (wide or code) and (self.query_weights is not None or self.start_entries is not None):
-            raise ValueError(f"{self.head} has no words: drop query_weights and start_entries")
+            raise ValueError(
+                f"{self.head} has no words that start with a weight: drop query_weights and start_entries"
+            )
         if self.freeze_backbone and (not (wide or code) or self.lora is not None):
             raise ValueError(
-                "freeze_backbone is for head: winner_take_all and head: code, without lora: else nothing is trained"
+                "freeze_backbone is for heads winner_take_all, token_weights and code, without lora: else nothing is trained"
             )
         if self.train is not None:
             raise ValueError("train: biases is not offered for sparse models: leave it out")
@@ -87,8 +90,11 @@ class SparseConfig(EncoderConfig):
         """Refuse what would have no effect, or would be lost."""
         for name in ("activation", "special_entries", "pooled_tokens"):
             usual = (None, SparseContract.model_fields[name].default)
-            if self.head == "winner_take_all" and getattr(self, name) not in usual:
-                raise ValueError(f"winner_take_all has no words: drop {name}")
+            if (
+                self.head in ("winner_take_all", "token_weights")
+                and getattr(self, name) not in usual
+            ):
+                raise ValueError(f"{self.head} has no logits of words: drop {name}")
         if self.start_entries is not None and self.lora is not None:
             raise ValueError("start_entries moves the bias, which lora keeps as it is: drop one")
         return self

@@ -13,6 +13,7 @@ from embedtrain.models.dense.echo import twice
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.sparse.code_head import CodeHead
 from embedtrain.models.sparse.query_weights import QueryWeights
+from embedtrain.models.sparse.token_weights import TokenWeights
 from embedtrain.models.sparse.vocabulary_head import VocabularyHead
 from embedtrain.models.sparse.winner_take_all import WinnerTakeAll
 from embedtrain.ops.largest_entries import keep_largest
@@ -43,7 +44,7 @@ class SparseEncoder(TextEncoder):
         self,
         backbone: Backbone,
         contract: SparseContract,
-        head: VocabularyHead | WinnerTakeAll | CodeHead,
+        head: VocabularyHead | WinnerTakeAll | TokenWeights | CodeHead,
         query_weights: QueryWeights | None = None,
         *,
         packing: Packing = "auto",

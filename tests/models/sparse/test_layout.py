@@ -28,6 +28,7 @@ PORTABLE = {
     "ordinary": {"special_entries": "drop"},
 }
 OWN = {
+    "token weights": {"head": "token_weights"},
     "wide": {"head": "winner_take_all", "winners": {"entries": 50, "winners": 2, "layers": [1]}},
     "static": {"query_weights": {}, "query": {"prompt": "the ", "length": 12}},
     "unlike": {"document": {"top_k": 5, "length": 16}},

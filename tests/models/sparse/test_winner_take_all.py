@@ -77,7 +77,7 @@ def test_half_weights_are_computed_with_in_float32():
 
 def test_what_is_said_of_words_is_refused_or_left_behind(bert, masked_model, tmp_path):
     for name, value in (("pooled_tokens", "without_first"), ("activation", "log1p_twice")):
-        with pytest.raises(ValidationError, match=f"has no words: drop {name}"):
+        with pytest.raises(ValidationError, match=f"has no logits of words: drop {name}"):
             sparse_encoder(bert, head="winner_take_all", **{name: value})
     with pytest.raises(ValidationError, match="start_entries moves the bias"):
         sparse_encoder(masked_model, start_entries=5, lora={})

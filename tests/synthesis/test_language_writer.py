@@ -359,20 +359,20 @@ def local(model, output, *, budget_tokens=None, **keys):
 
 
 def test_a_model_of_this_process_writes_the_same_after_a_kill(model, tmp_path):
-    own = chunks(9)
-    expected = list(local(model, tmp_path / "a").write(own))
+    own, keys = chunks(5), {"examples": 0}
+    expected = list(local(model, tmp_path / "a", **keys).write(own))
     assert all(isinstance(one, Candidate) and one.type == "question" for one in expected)
     assert {one.finish for one in expected} <= {"stop", "length", "empty"}
     assert all(one.log_probability < 0 for one in expected)
     kept = (tmp_path / "a" / "requests" / "part-00000.jsonl").read_bytes().splitlines(keepends=True)
-    assert len(kept) == 18
+    assert len(kept) == 10
     torn = tmp_path / "b" / "requests" / "part-00000.jsonl"
     torn.parent.mkdir(parents=True)
     torn.write_bytes(b"".join(kept[:7]) + kept[7][:30])
-    assert list(local(model, tmp_path / "b").write(own)) == expected
-    assert list(local(model, tmp_path / "c").write(own)) == expected
+    assert list(local(model, tmp_path / "b", **keys).write(own)) == expected
+    assert list(local(model, tmp_path / "c", **keys).write(own)) == expected
     lines = sorted((tmp_path / "b" / "requests").iterdir())
-    assert sum(path.read_bytes().count(b"\n") for path in lines) == 18
+    assert sum(path.read_bytes().count(b"\n") for path in lines) == 10
 
 
 def test_a_model_without_turns_goes_on_with_a_text(model, tmp_path, monkeypatch):

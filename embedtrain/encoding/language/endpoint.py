@@ -5,7 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeVar
 
 import httpx
 
@@ -148,7 +148,7 @@ class Endpoint:
             else:
                 yield one
 
-    def _is_last_refusal(self, found: object) -> TypeGuard[Unanswered]:
+    def _is_last_refusal(self, found: object) -> bool:
         """Count refusals that follow one another; whether they are enough to end the work."""
         with self._lock:
             is_refused = isinstance(found, Unanswered) and found.refused

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from embedtrain.workflows.fit.plan import DEV_DOCUMENTS, DEV_QUERIES, LLM_SHARE, NEGATIVES, Plan
+from embedtrain.workflows.fit.plan import LLM_SHARE, NEGATIVES, Plan
 from embedtrain.workflows.fit.wish import FitWish
 from embedtrain.workflows.pipeline import Pipeline
 from embedtrain.workflows.stages import KINDS
@@ -79,8 +79,8 @@ def _training(
                 "trainer": {**TRAINER, **steps},
                 "validation": {
                     **_deciding(wish, "dev"),
-                    "num_queries": DEV_QUERIES,
-                    "num_documents": DEV_DOCUMENTS,
+                    "num_queries": plan.dev[0],
+                    "num_documents": plan.dev[1],
                 },
             }
         }

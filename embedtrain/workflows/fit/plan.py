@@ -14,8 +14,8 @@ QUERIES_PER_CHUNK = 2
 MOST_QUERIES = 20_000
 KEPT = 0.4
 """Share of the queries written that pass the filters, before it is known."""
-DEV_QUERIES, DEV_DOCUMENTS = 500, 2_000
-"""What validation measures on at most: often, so it must be small."""
+DEV_SIZES = ((500, 2_000), (300, 1_000), (200, 500), (100, 250), (50, 100))
+"""Queries and documents that validation measures on at most: often, so they must be few where time is short."""
 MEASUREMENTS = 5
 """Validations of a trial."""
 CHOICES = 12
@@ -55,6 +55,8 @@ class Plan(Section):
     """Of each trial, by its name."""
     held_out: float
     """Share of the pairs that chooses, and that decides."""
+    dev: tuple[int, int]
+    """Queries and documents that validation measures on at most."""
     cut: bool
     """Whether the budget allows fewer steps than the data would."""
     seconds_per_step: float
@@ -99,7 +101,10 @@ def make_plan(
         rows = max(1, round(0.8 * KEPT * queries))
     chosen = choose_trainer(_facts(rows, material, speed), {})
     wanted, batch = int(chosen["steps"]), int(chosen["batch_size"])
-    costs = _costs(budget, material, speed, has_llm=has_llm, guards=guards)
+    for dev in DEV_SIZES:
+        costs = _costs(budget, material, speed, dev[1], has_llm=has_llm, guards=guards)
+        if sum(costs.fixed.values()) + 2 * costs.trial <= SAFE * budget / 2:
+            break
     left = SAFE * budget - sum(costs.fixed.values())
     step = {"plain": speed.step(batch), "hard": speed.step(batch) * (1 + NEGATIVES / 2)}
     both = [_affordable(left / 2 - costs.trial, seconds, wanted) for seconds in step.values()]
@@ -123,6 +128,7 @@ def make_plan(
         queries=queries,
         rows=rows,
         held_out=held_out,
+        dev=dev,
         batch_size=batch,
         steps=steps,
         cut=max(steps.values()) < wanted,
@@ -146,14 +152,22 @@ def _facts(rows: int, material: Material, speed: Speed) -> Facts:
         rows=max(rows, 16),
         smallest=max(rows, 16),
         parameters=speed.parameters,
-        texts_measured=DEV_QUERIES + min(DEV_DOCUMENTS, material.documents),
+        texts_measured=min(DEV_SIZES[0][1], material.documents),
     )
 
 
-def _costs(budget: float, material: Material, speed: Speed, *, has_llm: bool, guards: int) -> Costs:
+def _costs(
+    budget: float,
+    material: Material,
+    speed: Speed,
+    dev_documents: int,
+    *,
+    has_llm: bool,
+    guards: int,
+) -> Costs:
     """Work out what does not depend on the steps; each text is encoded once by each model, and then cached."""
     corpus = speed.encoding(material.documents)
-    measured = speed.encoding(min(DEV_DOCUMENTS, material.documents))
+    measured = speed.encoding(min(dev_documents, material.documents))
     data = STARTING
     if not material.rows:
         data += SYNTHESIS * material.documents + 2 * corpus

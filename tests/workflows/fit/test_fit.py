@@ -82,7 +82,7 @@ def test_the_page_needs_no_network_and_opens_with_the_decision(finished):
     for heading in ("Rows to look at", "Training", "Queries", "Time and cost", "How to repeat it"):
         assert heading in text
     assert "nDCG@10 on dev queries" in text
-    assert "synthetic" not in text
+    assert "(synthetic)" not in text
     facts = json.loads((output / "report.json").read_text())
     assert facts["verdict"]["ships"] is True
     assert set(facts["seconds"]) >= {"data", "plain", "gate"}

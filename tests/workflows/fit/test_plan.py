@@ -34,7 +34,7 @@ def test_what_is_planned_fits_into_the_budget(rows, minutes):
 
 def test_a_small_budget_gives_up_the_second_trial_and_then_steps():
     assert set(plan().steps) == {"plain", "hard"}
-    small = plan(130.0)
+    small = plan(80.0)
     assert set(small.steps) == {"plain"}
     assert small.cut
     assert "mined" not in small.seconds
@@ -58,8 +58,8 @@ def test_the_stages_are_an_ordinary_pipeline():
     assert not stages["gate"].gate.synthetic
     assert stages["plain"].train["trainer"] == {"auto": True}
     assert stages["hard"].train["data"]["sources"] == [{"path": "stage:mined/train.jsonl"}]
-    cut = compose(wish(pairs="p.jsonl"), plan(130.0)).stages
-    assert cut[1].train["trainer"]["steps"] == plan(130.0).steps["plain"]
+    cut = compose(wish(pairs="p.jsonl"), plan(80.0)).stages
+    assert cut[1].train["trainer"]["steps"] == plan(80.0).steps["plain"]
 
 
 def test_human_queries_choose_and_decide_and_synthetic_ones_stand_beside():

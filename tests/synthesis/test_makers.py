@@ -25,6 +25,7 @@ def test_no_positive_begins_with_its_query():
         title = sentence(random, 5)
         text = f"{title} {paragraph(random, 5)}\n\n{paragraph(random, 3)}"
         chunks.append(chunk(text, f"d{number}", title=title, heading=sentence(random, 3)))
+    chunks += [chunk("again " * 60, f"r{number}") for number in range(5)]
     found = made(chunks)
     assert {one.maker for one in found} == {"title", "heading", "first", "crop", "keyphrases"}
     assert not any(begins_with(one.positive, one.query) for one in found)

@@ -38,6 +38,7 @@ def test_near_copies_stay_together(tmp_path):
     chunks = corpus(60)
     copies = [chunk(one.text + " end", f"z{one.id}") for one in chunks]
     found = split(chunks + copies, tmp_path)
+    assert split((chunks + copies)[::-1], tmp_path) == found
     for one in chunks:
         assert found.splits[one.id] == found.splits[f"z{one.id}"]
         assert found.clusters[f"z{one.id}"] == one.id

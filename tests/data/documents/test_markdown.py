@@ -71,4 +71,5 @@ def test_links_elsewhere_are_none():
 
 def test_without_front_matter_the_first_heading_is_the_title():
     assert read("## small\n\n# Large #\n\ntext").title == "Large"
-    assert read("---\nnever closed\n\ntext").title == ""
+    unclosed = read("---\nnever closed\n\ntext")
+    assert (unclosed.title, unclosed.text[-4:]) == ("", "text")

@@ -84,7 +84,7 @@ class Work:
         assert isinstance(again, Recipe)
         return again
 
-    def passes(self, recipe: Recipe) -> float:
+    def passes(self, recipe: Recipe) -> int:
         """Return how many rows a trial trains on, counting each pass."""
         return recipe.trainer.num_steps(self.rows) * recipe.trainer.batch_size
 

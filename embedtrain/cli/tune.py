@@ -10,7 +10,7 @@ from embedtrain.resources import find_recipe
 
 EXAMPLES = (
     "embedtrain tune my.yaml --budget 2h --output tuned",
-    "embedtrain train tuned/best.yaml --output runs/best",
+    "embedtrain tune my.yaml --budget 30m --output tuned trainer.seed=1",
 )
 
 

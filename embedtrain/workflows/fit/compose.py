@@ -11,6 +11,9 @@ from embedtrain.workflows.stages import KINDS
 Content = dict[str, Any]
 TRAINER: Content = {"auto": True}
 """How both trials train."""
+MAKERS = ["title", "heading", "question", "link", "first"]
+SHARES = {"first": 1.0}
+"""Rules that wrote what a model learned from (docs/measured.md); crops and key phrases repeat their text's words."""
 
 
 def compose(wish: FitWish, plan: Plan) -> Pipeline:
@@ -35,6 +38,8 @@ def _data(wish: FitWish, plan: Plan) -> Content:
         share = plan.held_out
         return {"hold_out": {"path": wish.pairs, "dev": share, "test": share}}
     settings: Content = {"base": wish.model, "limit": plan.queries}
+    if wish.llm is None:
+        settings |= {"makers": MAKERS, "shares": SHARES}
     stage: Content = {"corpus": wish.corpus, "settings": settings}
     if wish.llm is not None:
         stage["llm"] = wish.llm
@@ -94,6 +99,8 @@ def _choice(wish: FitWish, plan: Plan) -> Content:
             "runs": [f"stage:{name}" for name in plan.steps],
             "guard": wish.guards,
             "guard_split": "test",
+            # Nearer to the start is safer only where something is guarded: of few queries a standard error is much.
+            "errors": 1.0 if wish.guards else 0.0,
         }
     }
 

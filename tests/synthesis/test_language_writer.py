@@ -3,37 +3,17 @@
 import json
 import math
 import random
-import time
 
 import pytest
 from completions_stub import CompletionsStub, said
-from writer_toys import chunks, expected_json, number_of, write_json, write_text
+from writer_toys import chunks, expected_json, opened, write_json, write_text
 
-from embedtrain.encoding.language import endpoint, posting
-from embedtrain.encoding.language.budget import Budget
-from embedtrain.encoding.language.chat import as_completion
-from embedtrain.encoding.language.local_chat import LocalChat
 from embedtrain.encoding.language.settings import EndpointSettings
 from embedtrain.errors import UserError
-from embedtrain.models.language.model import LanguageModel
-from embedtrain.synthesis.candidate import Candidate
 from embedtrain.synthesis.language_settings import LanguageConfig
-from embedtrain.synthesis.language_writer import LanguageWriter, open_language_writer
+from embedtrain.synthesis.language_writer import open_language_writer
 
-SECRET = "sesame-open-1234"
-
-
-@pytest.fixture(autouse=True)
-def no_waits(monkeypatch):
-    monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.001)
-    monkeypatch.delenv(posting.KEY, raising=False)
-
-
-def opened(stub, folder, *, like=None, concurrency=4, timeout=5.0, price=None, **keys):
-    settings = EndpointSettings(
-        concurrency=concurrency, timeout_seconds=timeout, served_name="toy", price=price
-    )
-    return open_language_writer(stub.url, LanguageConfig(endpoint=settings, **keys), folder, like)
+pytestmark = pytest.mark.usefixtures("no_waits")
 
 
 def test_candidates_come_in_the_order_of_chunks_and_slots(tmp_path):
@@ -141,113 +121,6 @@ def test_json_brings_all_queries_of_a_chunk_by_their_slots(tmp_path):
     assert "Slot 2:" in stub.asked[0][1]["messages"][-1]["content"]
 
 
-@pytest.mark.parametrize("bad", ["", "Sorry, no.", '{"answers": 1}', "<html></html>"])
-def test_an_answer_that_cannot_be_used_is_asked_for_twice_more_and_never_again(tmp_path, bad):
-    def reply(path, body):
-        return said(bad) if number_of(body) == "1" else write_json(path, body)
-
-    with CompletionsStub(reply) as stub:
-        for _ in range(2):
-            writer = opened(stub, tmp_path, format="json", concurrency=1)
-            found = list(writer.write(chunks(2)))
-    assert len(stub.asked) == 1 + 3
-    own = [body for _, body in stub.asked if number_of(body) == "1"]
-    assert [body["temperature"] for body in own] == [0.0, 0.3, 0.3]
-    assert [one.finish for one in found] == ["stop", "stop", "failed", "failed"]
-    assert sum(writer.report()["unusable_answers"].values()) == 3
-
-
-def test_a_slot_without_an_answer_is_empty(tmp_path):
-    with CompletionsStub(
-        lambda path, body: said('{"queries": [{"slot": 2, "text": "b c"}]}')
-    ) as stub:
-        found = list(opened(stub, tmp_path, format="json").write(chunks(1)))
-    assert [(one.query, one.finish) for one in found] == [("", "empty"), ("b c", "stop")]
-
-
-@pytest.mark.parametrize(
-    "broken", [b"<html>Bad gateway</html>", b"[1]", b'{"error": 1}', "cut", "hang", 500]
-)
-def test_what_passes_is_asked_again(tmp_path, broken):
-    with CompletionsStub(write_text, hang_seconds=0.4) as stub:
-        stub.faults += [broken, broken]
-        writer = opened(stub, tmp_path, concurrency=1, per_chunk=1, timeout=0.2)
-        (found,) = writer.write(chunks(1))
-    assert found.finish == "stop"
-    content = (tmp_path / "requests" / "part-00000.jsonl").read_text()
-    lines = [json.loads(line) for line in content.splitlines()]
-    assert [line["tries"] for line in lines if "text" in line] == [3]
-    assert writer.report()["unknown_requests"] == (0 if broken == 500 else 2)
-
-
-def test_a_socket_that_never_answers_ends_and_the_others_go_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(endpoint, "TRIES", 2)
-    began = time.monotonic()
-    with CompletionsStub(
-        write_text, lambda name, body: "hang" if number_of(body) == "1" else None, hang_seconds=1
-    ) as stub:
-        writer = opened(stub, tmp_path, per_chunk=1, timeout=0.15)
-        found = list(writer.write(chunks(3)))
-        assert [one.finish for one in found] == ["stop", "failed", "stop"]
-        assert time.monotonic() - began < 5
-        assert writer.report()["queries"] == {"failed": 1, "stop": 2}
-        assert "ReadTimeout" in next(iter(writer.chat.failures.values()))
-
-
-def test_too_many_requests_wait_as_long_as_the_server_says_and_halve_the_pace(tmp_path):
-    with CompletionsStub(write_text) as stub:
-        stub.faults += [429]
-        stub.wait = "0.6"
-        writer = opened(stub, tmp_path, concurrency=4)
-        found = list(writer.write(chunks(6)))
-    assert {one.finish for one in found} == {"stop"}
-    assert len(stub.asked) == 12 + 1
-    first = stub.times[0]
-    early = [when - first for when in stub.times if when - first < 0.55]
-    assert len(early) <= 4  # those that were on their way
-    assert writer.chat.endpoint.throttle.allowed == 2
-
-
-@pytest.mark.parametrize("code", [400, 401, 403, 404, 422])
-def test_three_refusals_in_a_row_end_the_work_and_keep_what_is_there(tmp_path, code, monkeypatch):
-    monkeypatch.setenv(posting.KEY, SECRET)
-    with CompletionsStub(write_text) as stub:
-        stub.faults += [None, None, code, code, None, code, code, code]
-        stub.said = f"bad key {SECRET}".encode()
-        writer = opened(stub, tmp_path, concurrency=1)
-        with pytest.raises(UserError, match=f"HTTP {code}: bad key \\*\\*\\*") as caught:
-            list(writer.write(chunks(9)))
-        assert len(stub.asked) == 8
-        stub.faults.clear()
-        assert len(list(opened(stub, tmp_path, concurrency=1).write(chunks(9)))) == 18
-        assert len(stub.asked) == 8 + 18 - 3
-    assert set(stub.keys) == {f"Bearer {SECRET}"}
-    assert SECRET not in str(caught.value)
-    assert all(
-        SECRET.encode() not in file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()
-    )
-
-
-def test_a_field_that_a_server_does_not_know_is_dropped_once(tmp_path):
-    with CompletionsStub(write_json) as stub:
-        stub.faults += [400]
-        stub.said = b'{"error": "Unknown field: response_format"}'
-        writer = opened(stub, tmp_path, format="json", concurrency=1)
-        found = list(writer.write(chunks(3)))
-    assert [("response_format" in body) for _, body in stub.asked] == [True, False, False, False]
-    assert {one.finish for one in found} == {"stop"}
-
-
-def test_newer_servers_get_the_name_of_a_limit_that_they_know(tmp_path):
-    with CompletionsStub(write_text) as stub:
-        stub.faults += [400]
-        stub.said = b"Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
-        list(opened(stub, tmp_path, concurrency=1).write(chunks(1)))
-    assert "max_tokens" in stub.asked[0][1]
-    assert stub.asked[1][1]["max_completion_tokens"] == 64
-    assert "max_tokens" not in stub.asked[1][1]
-
-
 def test_a_text_that_is_too_long_gets_fewer_examples_then_fewer_sentences(tmp_path):
     (one,) = chunks(1)
     long = one.__class__(**{**one.__dict__, "text": "It is a short sentence of the text. " * 100})
@@ -345,68 +218,3 @@ def test_chatter_of_a_thinking_model_is_taken_off_and_it_gets_more_tokens(tmp_pa
 def test_settings_that_make_no_sense_are_refused(keys, mistake):
     with pytest.raises(ValueError, match=mistake):
         LanguageConfig(**keys)
-
-
-@pytest.fixture(scope="module")
-def model(language_model):
-    return LanguageModel(language_model)
-
-
-def local(model, output, *, budget_tokens=None, **keys):
-    chat = LocalChat(model, thinks=False, budget=Budget(budget_tokens))
-    config = LanguageConfig(**{"max_new_tokens": 8, **keys})
-    return LanguageWriter(chat, config, output / "requests", [], 0)
-
-
-def test_a_model_of_this_process_writes_the_same_after_a_kill(model, tmp_path):
-    own, keys = chunks(5), {"examples": 0}
-    expected = list(local(model, tmp_path / "a", **keys).write(own))
-    assert all(isinstance(one, Candidate) and one.type == "question" for one in expected)
-    assert {one.finish for one in expected} <= {"stop", "length", "empty"}
-    assert all(one.log_probability < 0 for one in expected)
-    kept = (tmp_path / "a" / "requests" / "part-00000.jsonl").read_bytes().splitlines(keepends=True)
-    assert len(kept) == 10
-    torn = tmp_path / "b" / "requests" / "part-00000.jsonl"
-    torn.parent.mkdir(parents=True)
-    torn.write_bytes(b"".join(kept[:7]) + kept[7][:30])
-    assert list(local(model, tmp_path / "b", **keys).write(own)) == expected
-    assert list(local(model, tmp_path / "c", **keys).write(own)) == expected
-    lines = sorted((tmp_path / "b" / "requests").iterdir())
-    assert sum(path.read_bytes().count(b"\n") for path in lines) == 10
-
-
-def test_a_model_without_turns_goes_on_with_a_text(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(model.tokenizer, "chat_template", None)
-    writer, asked = local(model, tmp_path, per_chunk=1), []
-    monkeypatch.setattr(
-        writer.chat, "_draft", lambda one, made=writer.chat._draft: asked.append(one) or made(one)
-    )
-    assert len(list(writer.write(chunks(2)))) == 2
-    text = as_completion(asked[0].turns)
-    assert text.endswith("\nQuery:")
-    assert text.count("Query:") == 4
-
-
-def test_a_template_that_knows_no_system_gets_its_words_with_the_first_question(tmp_path):
-    from language_toys import CHAT, spelling_tokenizer
-
-    from embedtrain.encoding.language.prompts import chat_text
-
-    tokenizer = spelling_tokenizer()
-    tokenizer.chat_template = (
-        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
-        + CHAT
-    )
-    found = chat_text(tokenizer, [("system", "rules"), ("user", "text")])
-    assert found == "<turn>rules\n\ntext</turn><turn>"
-
-
-def test_a_context_longer_than_the_model_is_refused(language_model, tmp_path):
-    with pytest.raises(UserError, match="context is more than the model reads; got 99999"):
-        open_language_writer(language_model, LanguageConfig(context=99999), tmp_path)
-
-
-def test_a_budget_of_tokens_ends_a_model_of_this_process(model, tmp_path):
-    writer = local(model, tmp_path, budget_tokens=100)
-    assert list(writer.write(chunks(2))) == []
-    assert "100 tokens" in writer.report()["ended"]

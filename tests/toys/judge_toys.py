@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from embedtrain.encoding.pair_work import PairWork
+from embedtrain.mining.judgement.settings import JudgeConfig
 
 KINDS = {
     "positive": 1.0,
@@ -17,6 +18,8 @@ KINDS = {
 }
 """What each query's documents are called, with their scores: the last three were kept out."""
 NAMES = tuple(KINDS)
+NUMBER = 40
+"""Queries of the rows that most tests judge."""
 
 
 def document(kind: str, number: int) -> str:
@@ -81,3 +84,12 @@ def oracle(query: str, text: str) -> float:
     if own and kind == "maybe":
         return 0.5
     return 6.0 if own and kind in ("positive", "hidden") else -6.0
+
+
+def config(**settings) -> JudgeConfig:
+    """Settings of a judge that is given in memory."""
+    return JudgeConfig.model_validate({"judge": {"model": "stub"}, **settings})
+
+
+def rows_of(path: Path):
+    return [json.loads(line) for line in path.read_text().splitlines()]

@@ -31,9 +31,12 @@ from shadow_rules import (
     WIDE_PRODUCTS,
     Step,
     in_float32,
+    is_written,
     let_cuda_resolve,
+    on_cpu,
     stand_ins,
     wait_of,
+    written_by,
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map
@@ -261,33 +264,14 @@ def _run(func, args, kwargs):
         shadow.wait(*wait)
     wished = "cuda" in str(kwargs.get("device"))
     on_device = isinstance(args[0], ShadowTensor) if name == "copy_" else bool(given) or wished
-    result = func(*tree_map(_inner, args), **tree_map(_inner, _on_cpu(kwargs)))
-    returns, written = func._schema.returns, _written(func, args, kwargs)
+    result = func(*tree_map(_inner, args), **tree_map(_inner, on_cpu(kwargs)))
+    returns, written = func._schema.returns, written_by(func, args, kwargs)
     view = not written and any(one.alias_info is not None for one in returns)
     if shadow is not None and on_device and not view and name not in NO_KERNEL:
         shadow.now.launches[name] += 1
-    if returns and len(returns) == len(written) and all(map(_is_written, returns)):
+    if returns and len(returns) == len(written) and all(map(is_written, returns)):
         return written[0] if len(written) == 1 else tuple(written)
     return tree_map(_shown, result) if on_device else result
-
-
-def _on_cpu(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of an operation for the CPU that computes it."""
-    kept = {name: value for name, value in kwargs.items() if name != "pin_memory"}
-    return kept | ({"device": torch.device("cpu")} if kept.get("device") is not None else {})
-
-
-def _is_written(declared: Any) -> bool:
-    return declared.alias_info is not None and declared.alias_info.is_write
-
-
-def _written(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
-    """Return the arguments that an operation writes to."""
-    return [
-        kwargs.get(one.name, args[k] if k < len(args) and not one.kwarg_only else None)
-        for k, one in enumerate(func._schema.arguments)
-        if _is_written(one)
-    ]
 
 
 def _moved(tensor: torch.Tensor) -> torch.Tensor:

@@ -38,6 +38,14 @@ def number_of(body):
     return body["messages"][-1]["content"].partition("plant ")[2].partition(" ")[0]
 
 
+def opened(stub, folder, *, like=None, concurrency=4, timeout=5.0, price=None, **keys):
+    """A writer at a stub."""
+    settings = EndpointSettings(
+        concurrency=concurrency, timeout_seconds=timeout, served_name="toy", price=price
+    )
+    return open_language_writer(stub.url, LanguageConfig(endpoint=settings, **keys), folder, like)
+
+
 def write_text(path, body):
     """Answer with a query that names the chunk and how it was drawn."""
     return said(f"who made pump {number_of(body)} at {body['temperature']}")

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,3 +18,11 @@ def few_timed_queries() -> Iterator[None]:
         for module in (cost, model):
             patch.setattr(module, "TIMED_QUERIES", 5)
         yield
+
+
+@pytest.fixture
+def mined(tmp_path: Path) -> Path:
+    """Mined rows by hand, for a judge."""
+    from judge_toys import NUMBER, write_mined
+
+    return write_mined(tmp_path / "mined", NUMBER)

@@ -155,14 +155,8 @@ def compare_paired(
         extreme = int((drawn.distances >= reached).sum())
         p_value = max(p_value, (1 + extreme) / (len(drawn.distances) + 1))
     return PairedComparison(
-        interval.value,
-        interval.low,
-        interval.high,
-        p_value,
-        detectable,
-        interval.num,
-        interval.method,
-    )
+        interval.value, interval.low, interval.high, p_value, detectable, interval.num, interval.method,
+    )  # fmt: skip
 
 
 def holm_correction(p_values: Sequence[float]) -> list[float]:
@@ -192,11 +186,8 @@ def minimum_detectable_difference(differences: Values, *, clusters: Clusters = N
     num_clusters = len(totals)
     if num_clusters < 2:
         raise UserError(
-            "comparison",
-            "needs at least two queries or clusters",
-            got=num_clusters,
-            cure="Compare on more data",
-        )
+            "comparison", "needs at least two queries or clusters", got=num_clusters, cure="Compare on more data",
+        )  # fmt: skip
     return detected_errors(num_clusters) * _standard_error(totals, sizes)
 
 
@@ -287,11 +278,8 @@ def _cluster_totals(values: Values, clusters: Clusters) -> tuple[PerCluster, Per
         return values, np.ones(len(values))
     if len(clusters) != len(values):
         raise UserError(
-            "clusters",
-            f"are not as many as the {len(values)} queries",
-            got=len(clusters),
-            cure="Give each query one label",
-        )
+            "clusters", f"are not as many as the {len(values)} queries", got=len(clusters), cure="Give each query one label",
+        )  # fmt: skip
     _, cluster_of_query = np.unique(np.array(clusters), return_inverse=True)
     return np.bincount(cluster_of_query, values), np.bincount(cluster_of_query).astype(np.float64)
 

@@ -15,9 +15,10 @@ Strategy = Literal["auto", "single", "ddp", "deepspeed_1", "deepspeed_2", "deeps
 class TrainerConfig(Section):
     """How long, how fast and with what precision to train. Give ``steps`` or ``epochs``, or ``auto``."""
 
-    auto: bool = False
+    auto: bool | Literal["synthetic"] = False
     """Choose learning rate, steps, batch, warm-up and patience by the number of queries and the model, and temperature,
-    directions and ``validation.every_steps`` too; keys that are given stand. ``trainer: auto`` is the same."""
+    directions and ``validation.every_steps`` too; keys that are given stand. ``trainer: auto`` is the same as true;
+    synthetic, for queries that a program wrote, takes fewer passes and a lower rate."""
     steps: Count | None = None
     """Optimizer steps."""
     epochs: PositiveFloat | None = None

@@ -65,6 +65,7 @@ def facts_of(recipe: Recipe, model: TextModel, prepared: Prepared) -> Facts:
         adapters=recipe.model.lora is not None,
         texts_measured=0 if task is None else len(task.queries) + len(task.documents),
         texts_per_row=2 + (recipe.data.num_negatives or 0),
+        synthetic=recipe.trainer.auto == "synthetic",
     )
 
 

@@ -22,6 +22,12 @@ def test_the_measured_cases_come_out_as_they_were_measured():
     scifact = choose_trainer(facts(919), {})
     assert (scifact["learning_rate"], scifact["batch_size"], scifact["steps"]) == (1e-4, 64, 43)
     assert choose_trainer(facts(4_000), {})["learning_rate"] == 1e-4
+    some = choose_trainer(facts(512), {})
+    assert (some["learning_rate"], some["batch_size"], some["steps"]) == (1e-4, 32, 32)
+    few = choose_trainer(facts(512, queries=78), {})
+    assert (few["learning_rate"], few["batch_size"], few["steps"]) == (2e-5, 32, 24)
+    written = choose_trainer(facts(768, synthetic=True), {})
+    assert (written["learning_rate"], written["batch_size"], written["steps"]) == (5e-5, 32, 24)
 
 
 @pytest.mark.parametrize("rows", [16, 57, 199, 200, 1_000, 9_999, 50_000, 10**6])

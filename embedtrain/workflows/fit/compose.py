@@ -76,12 +76,13 @@ def _training(
         if name not in plan.steps:
             return None
         steps = {"steps": plan.steps[name]} if plan.cut else {}
+        written: Content = {"auto": "synthetic"} if wish.pairs is None else {}
         return {
             "train": {
                 "data": {"sources": [{"path": rows}], "num_negatives": negatives},
                 "model": {"backbone": wish.model},
                 "objective": {"name": "info_nce"},
-                "trainer": {**TRAINER, **steps},
+                "trainer": {**TRAINER, **written, **steps},
                 "validation": {
                     **_deciding(wish, "dev"),
                     "num_queries": plan.dev[0],

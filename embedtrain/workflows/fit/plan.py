@@ -153,6 +153,7 @@ def _facts(rows: int, material: Material, speed: Speed) -> Facts:
         smallest=max(rows, 16),
         parameters=speed.parameters,
         texts_measured=min(DEV_SIZES[0][1], material.documents),
+        synthetic=not material.rows,
     )
 
 

@@ -70,6 +70,7 @@ def test_human_queries_choose_and_decide_and_synthetic_ones_stand_beside():
     assert [(one.path, one.synthetic) for one in gate.also] == [("stage:data", True)]
     alone = {one.name: one for one in compose(wish(corpus="c"), plan(rows=0)).stages}
     assert alone["gate"].gate.synthetic
+    assert alone["plain"].train["trainer"]["auto"] == "synthetic"
     assert "human" not in alone
 
 

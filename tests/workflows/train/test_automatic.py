@@ -44,14 +44,14 @@ def test_a_run_writes_out_what_was_chosen_and_keeps_it(written, tmp_path, capsys
     assert check_keys(path) == "Recipe"
     run = train(load_recipe(path), tmp_path / "run")
     said = " ".join(capsys.readouterr().err.split())
-    assert "trainer: auto takes 21 steps of 4, learning rate 5e-05, temperature 0.05, both" in said
+    assert "trainer: auto takes 10 steps of 4, learning rate 2e-05, temperature 0.05, both" in said
     assert "`embedtrain adapt` may make more" in said
     recipe = load_recipe(run.recipe)
     assert recipe.trainer.auto is False
-    assert (recipe.trainer.steps, recipe.trainer.batch_size) == (21, 4)
-    assert recipe.trainer.warmup_ratio == 0.238
+    assert (recipe.trainer.steps, recipe.trainer.batch_size) == (10, 4)
+    assert recipe.trainer.warmup_ratio == 0.5
     assert recipe.objective.directions == ("query_to_document", "document_to_query")
-    assert recipe.validation.every_steps == 6
+    assert recipe.validation.every_steps == 3
     text = run.recipe.read_text()
     resume(run.path)
     assert run.recipe.read_text() == text
@@ -69,6 +69,12 @@ def test_keys_that_are_given_stand(written):
     assert found.objective.temperature == 0.3
     assert len(found.objective.directions) == 2
     assert found.validation.every_steps == 2
+
+
+def test_queries_that_a_program_wrote_are_learned_more_slowly(written):
+    found = check(load_recipe(written(trainer={"auto": "synthetic"}))).recipe
+    assert (found.trainer.steps, found.trainer.learning_rate) == (5, 1e-5)
+    assert found.trainer.auto is False
 
 
 def test_a_key_can_be_set_where_the_file_says_auto(written):

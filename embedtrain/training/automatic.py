@@ -128,7 +128,8 @@ def choose_trainer(facts: Facts, given: dict[str, Any], unit: int = 1) -> dict[s
     }
     if not given.keys() & {"steps", "epochs"}:
         batch = given.get("batch_size", chosen["batch_size"])
-        chosen["steps"] = max(1, round(min(rule.epochs, passes) * facts.rows / batch))
+        wanted = max(1, round(min(rule.epochs, passes) * facts.rows / batch))
+        chosen["steps"] = min(wanted, given.get("max_steps") or wanted)
     chosen |= given
     steps = chosen.get("steps") or max(
         1, round(chosen["epochs"] * facts.rows / chosen["batch_size"])

@@ -23,6 +23,8 @@ class TrainerConfig(Section):
     """Optimizer steps."""
     epochs: PositiveFloat | None = None
     """Passes over all rows; turned into steps."""
+    max_steps: Count | None = None
+    """Of ``auto``: at most so many, where the data would take more."""
     batch_size: Count = Field(default=64, ge=2)
     """Queries per optimizer step, over all devices; each is a negative source for the others."""
     chunk_tokens: Count | Literal["auto"] = 16_384
@@ -96,6 +98,8 @@ class TrainerConfig(Section):
         both = self.steps is not None and self.epochs is not None
         if both or (self.steps is None and self.epochs is None and not self.auto):
             raise ValueError("give either steps or epochs")
+        if self.max_steps is not None and not self.auto:
+            raise ValueError("max_steps is for auto; give steps")
         return self
 
     @model_validator(mode="after")

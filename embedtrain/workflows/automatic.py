@@ -72,7 +72,7 @@ def facts_of(recipe: Recipe, model: TextModel, prepared: Prepared) -> Facts:
 def _chosen_trainer(config: TrainerConfig, facts: Facts) -> TrainerConfig:
     given = {name: getattr(config, name) for name in config.model_fields_set - {"auto"}}
     whole = config.model_dump() | choose_trainer(facts, given, config.accumulate * config.num_ranks)
-    return TrainerConfig.model_validate(whole | {"auto": False})
+    return TrainerConfig.model_validate(whole | {"auto": False, "max_steps": None})
 
 
 def _chosen_objective(recipe: Recipe) -> object:

@@ -7,22 +7,26 @@ from typing import Any
 
 from pydantic import Field
 
+from embedtrain.data.readers.beir import bounded
+from embedtrain.data.sources import load_task
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.gain import Ship, Verdict, decide
 from embedtrain.evaluation.measures.statistics import PairedComparison
 from embedtrain.evaluation.results.result import EvaluationResult
 from embedtrain.evaluation.results.wording import metric_title
 from embedtrain.evaluation.tasks.retrieval import METRICS
-from embedtrain.files import default_cache, read_json, write_json
+from embedtrain.files import appearing_folder, default_cache, read_json, write_json
 from embedtrain.locks import owns
 from embedtrain.precision import Precision
 from embedtrain.progress import console
 from embedtrain.release.export import export
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 from embedtrain.stopping import SAME_COMMAND, going_on
 from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks
+from embedtrain.workflows.hold_out import write_beir
 
 VERDICT = "gate.json"
+PART = "part.json"
 REFUSED = "refused.json"
 """Only there where the start is the result."""
 
@@ -55,6 +59,8 @@ class GateStage(Judged):
     """Of nDCG@10, between 0 and 1."""
     ship: Ship = "evidence"
     """``evidence``: the interval of the gain must lie above zero; ``point``: the mean must."""
+    num_documents: Count | None = None
+    """Of each piece of data so many are searched at most, what answers a query always among them; null searches all."""
     precision: Precision = "auto"
     """What texts are encoded in: fp32, bf16 or fp16; auto is bf16 on a GPU that has it, fp32 on a CPU."""
 
@@ -90,6 +96,8 @@ def gate(work: GateStage, output: Path) -> Path:
     if not (output / "model").is_dir():
         export(chosen, output / "model")
     facts = _facts(work, verdict, start, after.metrics[main].value, guards)
+    if searched := parts_searched(work, output):
+        facts["searched"] = searched
     if not verdict.ships:
         write_json(output / REFUSED, facts)
     write_json(output / VERDICT, facts)
@@ -120,15 +128,50 @@ def _measure(
     work: GateStage, judged: Judged, folder: Path
 ) -> tuple[EvaluationResult, EvaluationResult]:
     """Evaluate the start, then the model against it."""
-    wish = Wish(
-        [judged.path], judged.split, "retrieval", efficiency=False, precision=work.precision
-    )
+    path = _searched(judged, work.num_documents, folder)
+    wish = Wish([path], judged.split, "retrieval", efficiency=False, precision=work.precision)
     before = evaluate_tasks(work.base, wish, folder / "before.json")[0]
     against = Wish(
         wish.data, wish.split, wish.task, baseline=folder / "before.json", efficiency=False,
         precision=work.precision,
     )  # fmt: skip
     return before, evaluate_tasks(work.model, against, folder / "after.json")[0]
+
+
+def _searched(judged: Judged, num_documents: int | None, folder: Path) -> str:
+    """Return where the queries and what is searched lie: where they are too many documents, a part of them is written."""
+    if num_documents is None:
+        return judged.path
+    small = small_folder(judged, folder)
+    if not small.is_dir():
+        task = load_task(judged.path, judged.split)
+        fewer = bounded(task, None, num_documents)
+        if fewer is task:
+            return judged.path
+        with appearing_folder(small) as building:
+            write_beir(
+                building,
+                zip(fewer.document_ids, fewer.documents, strict=True),
+                zip(fewer.query_ids, fewer.queries, strict=True),
+                {judged.split: fewer.qrels},
+            )
+            write_json(
+                building / PART, {"documents": len(fewer.documents), "of": len(task.documents)}
+            )
+    return str(small)
+
+
+def small_folder(judged: Judged, folder: Path) -> Path:
+    """Return where a part of the documents would lie; it has the name of the whole, which reports show."""
+    return folder / "searched" / Path(judged.path.removeprefix("stage:")).name
+
+
+def parts_searched(work: GateStage, output: Path) -> dict[str, dict[str, int]]:
+    """Return how many documents were searched, and of how many, where it was a part of them."""
+    places = {
+        name: small_folder(judged, output / name) / PART for name, judged in measured_by(work)
+    }
+    return {name: read_json(place) for name, place in places.items() if place.is_file()}
 
 
 def _note_use(after: EvaluationResult) -> int:
@@ -139,7 +182,7 @@ def _note_use(after: EvaluationResult) -> int:
     if after.model.weights not in known:
         known.append(after.model.weights)
         write_json(place, {"models": known})
-    return known.index(after.model.weights) + 1
+    return len(known)
 
 
 def _gain(after: EvaluationResult) -> PairedComparison:

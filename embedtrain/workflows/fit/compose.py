@@ -38,6 +38,8 @@ def _data(wish: FitWish, plan: Plan) -> Content:
         share = plan.held_out
         return {"hold_out": {"path": wish.pairs, "dev": share, "test": share}}
     settings: Content = {"base": wish.model, "limit": plan.queries}
+    if not plan.reads:
+        settings["round_trip"] = {"reader": "bm25"}
     if wish.llm is None:
         settings |= {"makers": MAKERS, "shares": SHARES}
     stage: Content = {"corpus": wish.corpus, "settings": settings}
@@ -75,14 +77,17 @@ def _training(
     def part(wish: FitWish, plan: Plan) -> Content | None:
         if name not in plan.steps:
             return None
-        steps = {"steps": plan.steps[name]} if plan.cut else {}
-        written: Content = {"auto": "synthetic"} if wish.pairs is None else {}
+        most: Content = {"max_steps": plan.steps[name]}
+        if wish.pairs is None:
+            most["auto"] = "synthetic"
+        if plan.halved:
+            most["batch_size"] = plan.batch_size
         return {
             "train": {
                 "data": {"sources": [{"path": rows}], "num_negatives": negatives},
                 "model": {"backbone": wish.model},
                 "objective": {"name": "info_nce"},
-                "trainer": {**TRAINER, **written, **steps},
+                "trainer": {**TRAINER, **most},
                 "validation": {
                     **_deciding(wish, "dev"),
                     "num_queries": plan.dev[0],
@@ -94,7 +99,9 @@ def _training(
     return part
 
 
-def _choice(wish: FitWish, plan: Plan) -> Content:
+def _choice(wish: FitWish, plan: Plan) -> Content | None:
+    if not plan.chooses:
+        return None
     return {
         "select": {
             "runs": [f"stage:{name}" for name in plan.steps],
@@ -107,13 +114,14 @@ def _choice(wish: FitWish, plan: Plan) -> Content:
 
 
 def _gate(wish: FitWish, plan: Plan) -> Content:
-    trained = "stage:choice" if "select" in KINDS else f"stage:{list(plan.steps)[-1]}/model"
+    trained = "stage:choice" if plan.chooses else f"stage:{list(plan.steps)[-1]}/model"
     synthetic = wish.pairs is None
     decides: Content = {**_deciding(wish, "test"), "synthetic": synthetic and wish.queries is None}
     if wish.queries is not None:
         decides["also"] = [{"path": "stage:data", "split": "test", "synthetic": synthetic}]
     guards = [{"path": path} for path in wish.guards]
-    return {"gate": {"model": trained, "base": wish.model, **decides, "guards": guards}}
+    decides |= {"guards": guards, "num_documents": plan.searched}
+    return {"gate": {"model": trained, "base": wish.model, **decides}}
 
 
 def _deciding(wish: FitWish, split: str) -> Content:

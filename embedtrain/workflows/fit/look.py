@@ -55,6 +55,10 @@ class Speed:
         """Return the seconds that it takes to encode documents: a third of what a step takes for them."""
         return texts * self.document_tokens * self.seconds_per_token / 3
 
+    def asking(self, queries: int) -> float:
+        """Return the seconds that it takes to encode queries."""
+        return queries * self.query_tokens * self.seconds_per_token / 3
+
     def step(self, batch: int) -> float:
         """Return the seconds of a step of so many queries, each with a document."""
         return batch * (self.document_tokens + self.query_tokens) * self.seconds_per_token

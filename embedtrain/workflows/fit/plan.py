@@ -8,14 +8,12 @@ from embedtrain.errors import UserError
 from embedtrain.section import Section
 from embedtrain.training.automatic import Facts, choose_trainer
 from embedtrain.units import show_seconds
+from embedtrain.workflows.fit.depth import DEPTHS, Depth
 from embedtrain.workflows.fit.look import Material, Speed
 
 QUERIES_PER_CHUNK = 2
-MOST_QUERIES = 20_000
 KEPT = 0.4
 """Share of the queries written that pass the filters, before it is known."""
-DEV_SIZES = ((500, 2_000), (300, 1_000), (200, 500), (100, 250), (50, 100))
-"""Queries and documents that validation measures on at most: often, so they must be few where time is short."""
 MEASUREMENTS = 5
 """Validations of a trial."""
 CHOICES = 12
@@ -23,7 +21,8 @@ CHOICES = 12
 SAFE = 0.8
 """Share of the budget that is planned: what is measured in a second is not exact."""
 LEAST_STEPS = 10
-"""A second trial must have so many steps to be worth its while."""
+"""A trial of fewer is not worth its while: batches are halved first, down to the smallest."""
+SMALLEST_BATCH = 16
 STARTING = 5.0
 EXPORTING = 10.0
 """Seconds that a stage takes beside its work: loading a model, and reloading an export in a process of its own."""
@@ -39,6 +38,19 @@ NEGATIVES = 4
 """Mined negatives that a query of the second trial trains with."""
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What of the wish takes time."""
+
+    budget: float
+    """Seconds."""
+    has_llm: bool = False
+    has_queries: bool = False
+    """Whether people's queries decide: the made ones are measured besides."""
+    guards: tuple[int, ...] = ()
+    """Documents of each guard."""
+
+
 class Plan(Section):
     """What will be done, in numbers."""
 
@@ -51,12 +63,20 @@ class Plan(Section):
     rows: int
     """That are expected to train."""
     batch_size: int
+    halved: bool
+    """Whether batches are smaller than the data would have them, so that there are steps enough."""
     steps: dict[str, int]
-    """Of each trial, by its name."""
+    """At most, of each trial, by its name."""
     held_out: float
     """Share of the pairs that chooses, and that decides."""
     dev: tuple[int, int]
     """Queries and documents that validation measures on at most."""
+    searched: int | None
+    """Documents that the gate searches at most, of each piece of data; null is all."""
+    reads: bool
+    """Whether the start reads beside BM25 in the round trip."""
+    chooses: bool
+    """Whether mixtures of start and trained model are measured."""
     cut: bool
     """Whether the budget allows fewer steps than the data would."""
     seconds_per_step: float
@@ -70,71 +90,123 @@ class Plan(Section):
 
 
 @dataclass(frozen=True)
+class Queries:
+    """How many are made, train, and decide."""
+
+    made: int
+    train: int
+    test: int
+
+
+@dataclass(frozen=True)
 class Costs:
     """Seconds of the stages that do not depend on the number of steps."""
 
     fixed: Mapping[str, float]
     trial: float
     """Of each trial, beside its steps."""
+    writing: float
+    """Of ``fixed`` what a language model takes."""
 
 
-def make_plan(
-    budget: float, material: Material, speed: Speed, *, has_llm: bool, guards: int
-) -> Plan:
+@dataclass(frozen=True)
+class Draft:
+    """What a depth would make of the budget."""
+
+    depth: Depth
+    queries: Queries
+    costs: Costs
+    batch: int
+    halved: bool
+    step: dict[str, float]
+    """Seconds of a step of each trial."""
+    steps: dict[str, int]
+    wanted: int
+    """Steps that the data would take."""
+
+    def suffices(self, budget: float) -> bool:
+        """Whether half of the time is left to training, and each trial has steps to show something."""
+        around = sum(self.costs.fixed.values()) + len(self.steps) * self.costs.trial
+        free = SAFE * budget - self.costs.writing
+        enough = min(self.steps.values()) >= min(self.wanted, LEAST_STEPS)
+        return enough and around - self.costs.writing <= free / 2
+
+
+def make_plan(asked: Asked, material: Material, speed: Speed) -> Plan:
     """Fit the work to the budget.
 
     Args:
-        budget: Seconds.
+        asked: The budget, and what takes of it.
         material: What there is to learn from.
         speed: Of this machine.
-        has_llm: Whether a language model writes the queries.
-        guards: Data sets that are measured besides.
 
     Raises:
         UserError: If not one step fits into it.
     """
-    queries = 0
     held_out = round(min(MOST_HELD_OUT, max(HELD_OUT, ENOUGH / max(1, material.rows))), 3)
-    rows = round((1 - 2 * held_out) * material.rows)
-    if not material.rows:
-        queries = min(MOST_QUERIES, QUERIES_PER_CHUNK * material.documents)
-        rows = max(1, round(0.8 * KEPT * queries))
-    chosen = choose_trainer(_facts(rows, material, speed), {})
-    wanted, batch = int(chosen["steps"]), int(chosen["batch_size"])
-    for dev in DEV_SIZES:
-        costs = _costs(budget, material, speed, dev[1], has_llm=has_llm, guards=guards)
-        if sum(costs.fixed.values()) + 2 * costs.trial <= SAFE * budget / 2:
+    for depth in DEPTHS:
+        draft = _draft(asked, material, speed, depth, held_out)
+        if draft.suffices(asked.budget):
             break
-    left = SAFE * budget - sum(costs.fixed.values())
-    step = {"plain": speed.step(batch), "hard": speed.step(batch) * (1 + NEGATIVES / 2)}
-    both = [_affordable(left / 2 - costs.trial, seconds, wanted) for seconds in step.values()]
-    if min(both) >= min(wanted, LEAST_STEPS):
-        steps = dict(zip(step, both, strict=True))
-    else:
-        steps = {
-            "plain": _affordable(left + costs.fixed["mined"] - costs.trial, step["plain"], wanted)
-        }
-        costs = Costs({k: v for k, v in costs.fixed.items() if k != "mined"}, costs.trial)
-    if steps["plain"] < 1:
-        least = (sum(costs.fixed.values()) + costs.trial + step["plain"]) / SAFE
-        raise UserError(
-            "--budget", "does not suffice for one step", got=show_seconds(budget),
-            cure=f"Give about {math.ceil(least / 60)}m or more, or fewer documents",
-        )  # fmt: skip
-    training = {name: costs.trial + number * step[name] for name, number in steps.items()}
+    _refuse_nothing(draft, asked.budget)
+    training = {
+        name: draft.costs.trial + number * draft.step[name] for name, number in draft.steps.items()
+    }
     return Plan(
-        budget=budget,
+        budget=asked.budget,
         documents=material.documents,
-        queries=queries,
-        rows=rows,
+        queries=draft.queries.made,
+        rows=draft.queries.train,
         held_out=held_out,
-        dev=dev,
-        batch_size=batch,
-        steps=steps,
-        cut=max(steps.values()) < wanted,
-        seconds_per_step=step["plain"],
-        seconds=_in_order({**costs.fixed, **training}),
+        dev=draft.depth.dev,
+        searched=draft.depth.searched,
+        reads=draft.depth.reads,
+        chooses=draft.depth.chooses,
+        batch_size=draft.batch,
+        halved=draft.halved,
+        steps=draft.steps,
+        cut=min(draft.steps.values()) < draft.wanted,
+        seconds_per_step=draft.step["plain"],
+        seconds=_in_order({**draft.costs.fixed, **training}),
     )
+
+
+def _draft(asked: Asked, material: Material, speed: Speed, depth: Depth, held_out: float) -> Draft:
+    """Divide what is left among the trials; where that is too little for large batches, make them smaller."""
+    queries = _queries(material, depth, held_out)
+    costs = _costs(asked, material, speed, depth, queries)
+    chosen = choose_trainer(_facts(queries.train, material, speed), {})
+    wanted, usual = int(chosen["steps"]), int(chosen["batch_size"])
+    sizes = {"plain": 1.0, "hard": 1 + NEGATIVES / 2} if depth.mines else {"plain": 1.0}
+    left = (SAFE * asked.budget - sum(costs.fixed.values())) / len(sizes) - costs.trial
+    batch = usual
+    while True:
+        step = {name: size * speed.step(batch) for name, size in sizes.items()}
+        steps = {name: _affordable(left, seconds, wanted) for name, seconds in step.items()}
+        if min(steps.values()) >= min(wanted, LEAST_STEPS) or batch // 2 < SMALLEST_BATCH:
+            return Draft(depth, queries, costs, batch, batch < usual, step, steps, wanted)
+        wanted, batch = 2 * wanted, batch // 2
+
+
+def _queries(material: Material, depth: Depth, held_out: float) -> Queries:
+    if material.rows:
+        held = round(held_out * material.rows)
+        return Queries(0, round((1 - 2 * held_out) * material.rows), held)
+    made = min(depth.queries, QUERIES_PER_CHUNK * material.documents)
+    kept = KEPT * made
+    return Queries(made, max(1, round((1 - 2 * HELD_OUT) * kept)), round(HELD_OUT * kept))
+
+
+def _refuse_nothing(draft: Draft, budget: float) -> None:
+    if draft.steps["plain"] >= 1:
+        return
+    around = sum(draft.costs.fixed.values()) - draft.costs.writing + draft.costs.trial
+    share = SAFE - draft.costs.writing / budget
+    least = (around + draft.step["plain"]) / share
+    raise UserError(
+        "--budget", "does not suffice for one step", got=show_seconds(budget),
+        cure=f"Give about {math.ceil(least / 60)}m or more, or fewer documents",
+    )  # fmt: skip
 
 
 def _in_order(seconds: Mapping[str, float]) -> dict[str, float]:
@@ -152,31 +224,52 @@ def _facts(rows: int, material: Material, speed: Speed) -> Facts:
         rows=max(rows, 16),
         smallest=max(rows, 16),
         parameters=speed.parameters,
-        texts_measured=min(DEV_SIZES[0][1], material.documents),
+        texts_measured=min(DEPTHS[0].dev[1], material.documents),
         synthetic=not material.rows,
     )
 
 
 def _costs(
-    budget: float,
+    asked: Asked,
     material: Material,
     speed: Speed,
-    dev_documents: int,
-    *,
-    has_llm: bool,
-    guards: int,
+    depth: Depth,
+    queries: Queries,
 ) -> Costs:
-    """Work out what does not depend on the steps; each text is encoded once by each model, and then cached."""
+    """Work out what does not depend on the steps.
+
+    The start encodes the texts of the round trip, which have no titles if rules write; those that are searched, with
+    titles, once for mining and gate, since vectors are cached by the list of texts; and the gate's list of its own
+    where it searches fewer. The trained model encodes the gate's.
+    """
     corpus = speed.encoding(material.documents)
-    measured = speed.encoding(min(dev_documents, material.documents))
-    data = STARTING
+    measured = speed.encoding(min(depth.dev[1], material.documents))
+
+    def searched(documents: int) -> int:
+        return (
+            documents
+            if depth.searched is None
+            else min(documents, max(depth.searched, queries.test))
+        )
+
+    data, writing, reads = STARTING, 0.0, depth.reads and not material.rows
     if not material.rows:
-        data += SYNTHESIS * material.documents + 2 * corpus
-        data += LLM_SHARE * budget if has_llm else 0.0
+        writing = LLM_SHARE * asked.budget if asked.has_llm else 0.0
+        data += (
+            SYNTHESIS * material.documents + reads * corpus + speed.asking(queries.made) + writing
+        )
+    shared = reads and asked.has_llm
+    whole = searched(material.documents) == material.documents
+    known = whole and (depth.mines or shared)
+    lists = 1 if whole or not asked.has_queries else 2
+    gated = lists * (1 if known else 2) * speed.encoding(searched(material.documents))
+    guarded = speed.encoding(sum(map(searched, asked.guards)))
     fixed = {
         "data": data,
-        "mined": STARTING + corpus,
-        "choice": STARTING + EXPORTING + CHOICES * measured,
-        "gate": STARTING + EXPORTING + (2 + 2 * guards) * corpus,
+        "gate": STARTING + EXPORTING + gated + 2 * guarded,
     }
-    return Costs(fixed, STARTING + EXPORTING + MEASUREMENTS * measured)
+    if depth.chooses:
+        fixed["choice"] = STARTING + EXPORTING + CHOICES * (measured + guarded)
+    if depth.mines:
+        fixed["mined"] = STARTING + speed.asking(queries.train) + (0.0 if shared else corpus)
+    return Costs(fixed, STARTING + EXPORTING + MEASUREMENTS * measured, writing)

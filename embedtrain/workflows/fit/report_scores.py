@@ -20,13 +20,17 @@ from embedtrain.evaluation.results.wording import (
 )
 from embedtrain.workflows.evaluate.report_queries import find_changes
 from embedtrain.workflows.evaluate.report_sections import change_sections
-from embedtrain.workflows.gate import Judged, measured_by
+from embedtrain.workflows.gate import GateStage, Judged, measured_by, parts_searched, small_folder
 from embedtrain.workflows.stages import Stage
 
 START, TRAINED = "start", "trained"
 SYNTHETIC_NOTE = (
     "Synthetic: a program wrote these queries from the documents. They compare two models of one collection, and do not "
     "say how people's queries fare."
+)
+SEARCHED = (
+    "Searched were {documents:,} of {of:,} documents, all that answer a query among them: the budget allows no more. "
+    "Among fewer documents scores are higher; the difference compares both models on the same."
 )
 ROLES = {"test": "What decided", "also": "Measured besides", "guard": "What must not be forgotten"}
 
@@ -50,16 +54,18 @@ def score_parts(output: Path, gates: Sequence[Stage]) -> list[Section]:
             systems = {f"{START}{mark}": before, f"{TRAINED}{mark}": after}
             pieces.append(figures([draw_scores(systems, f"{START}{mark}")]))
         pieces += [_table(before, after, mark), *_notes(after, judged)]
+        if searched := parts_searched(_gate(stage), output / stage.name).get(part):
+            pieces.append(paragraph(SEARCHED.format(**searched)))
     return [("Before and after", pieces)] if pieces else []
 
 
 def _parts(gates: Sequence[Stage]) -> list[tuple[Stage, str, Judged]]:
-    return [
-        (stage, part, judged)
-        for stage in gates
-        if stage.gate is not None
-        for part, judged in measured_by(stage.gate)
-    ]
+    return [(stage, part, judged) for stage in gates for part, judged in measured_by(_gate(stage))]
+
+
+def _gate(stage: Stage) -> GateStage:
+    assert stage.gate is not None
+    return stage.gate
 
 
 def _both(folder: Path) -> tuple[EvaluationResult, EvaluationResult] | None:
@@ -110,15 +116,21 @@ def change_parts(output: Path, gates: Sequence[Stage]) -> list[Section]:
         if part != "test" or found is None:
             continue
         mark = " (synthetic)" if judged.synthetic else ""
-        changes = find_changes(found[1], found[0], _task(judged, output, found[1]))
+        changes = find_changes(
+            found[1], found[0], _task(judged, output / stage.name / part, output, found[1])
+        )
         sections += change_sections(changes, f"{TRAINED}{mark}", f"{START}{mark}")
     return sections
 
 
-def _task(judged: Judged, output: Path, result: EvaluationResult) -> RetrievalTask | None:
+def _task(
+    judged: Judged, folder: Path, output: Path, result: EvaluationResult
+) -> RetrievalTask | None:
     """Open what was measured on, if it is still there."""
     path = judged.path.removeprefix("stage:")
     place = str(output / path) if path != judged.path else path
+    if (small := small_folder(judged, folder)).is_dir():
+        place = str(small)
     try:
         task = load_task(place, judged.split)
     except UserError:

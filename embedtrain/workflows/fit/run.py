@@ -2,10 +2,11 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from embedtrain.data.sources import load_task
 from embedtrain.errors import NothingLeftError, Refused
 from embedtrain.files import (
     appearing_folder,
@@ -20,7 +21,7 @@ from embedtrain.release.export import export
 from embedtrain.stopping import SAME_COMMAND, going_on
 from embedtrain.workflows.fit.compose import compose
 from embedtrain.workflows.fit.look import look_at_corpus, look_at_pairs, measure_speed
-from embedtrain.workflows.fit.plan import Plan, make_plan
+from embedtrain.workflows.fit.plan import Asked, Plan, make_plan
 from embedtrain.workflows.fit.report import write_fit_report
 from embedtrain.workflows.fit.wish import WISH, FitWish, known_wish, refuse_other_wish
 from embedtrain.workflows.gate import REFUSED
@@ -84,14 +85,18 @@ def _begin(wish: FitWish, output: Path) -> None:
         assert wish.corpus is not None
         material = look_at_corpus(wish.corpus)
     speed = measure_speed(wish.model, material.sample)
-    plan = make_plan(
-        wish.seconds, material, speed, has_llm=wish.llm is not None, guards=len(wish.guards)
-    )
+    asked = Asked(wish.seconds, wish.llm is not None, wish.queries is not None, _sizes(wish.guards))
+    plan = make_plan(asked, material, speed)
     pipeline = compose(wish, plan)
     with appearing_folder(output) as building:
         write_json(building / WISH, wish.model_dump())
         write_json(building / PLAN, plan.model_dump())
         write_file(building / RECIPE, dump_pipeline(pipeline))
+
+
+def _sizes(guards: Sequence[str]) -> tuple[int, ...]:
+    """Open what must not be forgotten, and count its documents: what is wrong with it is said before hours of work."""
+    return tuple(len(load_task(guard).documents) for guard in guards)
 
 
 def _run(wish: FitWish, output: Path) -> str | None:

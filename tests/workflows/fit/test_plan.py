@@ -6,7 +6,7 @@ from embedtrain.data.examples import Example
 from embedtrain.errors import UserError
 from embedtrain.workflows.fit.compose import compose
 from embedtrain.workflows.fit.look import Material, Speed
-from embedtrain.workflows.fit.plan import SAFE, make_plan
+from embedtrain.workflows.fit.plan import SAFE, Asked, make_plan
 from embedtrain.workflows.fit.wish import FitWish, read_duration, refuse_other_wish
 
 SAMPLE = (Example("a", ("b",)),)
@@ -20,8 +20,7 @@ def wish(**given):
 
 
 def plan(budget=1800.0, documents=2_000, rows=2_000, speed=SPEED, **given):
-    settings = {"has_llm": False, "guards": 0, **given}
-    return make_plan(budget, Material(documents, rows, SAMPLE), speed, **settings)
+    return make_plan(Asked(budget, **given), Material(documents, rows, SAMPLE), speed)
 
 
 @pytest.mark.parametrize("rows", [0, 200, 5_000, 100_000])
@@ -34,11 +33,37 @@ def test_what_is_planned_fits_into_the_budget(rows, minutes):
 
 def test_a_small_budget_gives_up_the_second_trial_and_then_steps():
     assert set(plan().steps) == {"plain", "hard"}
-    small = plan(80.0)
+    small = plan(50.0)
     assert set(small.steps) == {"plain"}
     assert small.cut
     assert "mined" not in small.seconds
     assert small.steps["plain"] < plan().steps["plain"]
+
+
+def test_a_short_budget_shrinks_what_is_measured_on_rather_than_refuse():
+    slow = Speed(1e-3, 240.0, 22.0, 22_000_000)  # 4,000 chunks take 320 s to encode
+    found = plan(900.0, documents=4_000, rows=0, speed=slow)
+    assert found.total <= SAFE * 900
+    assert found.searched == 500
+    assert found.steps["plain"] >= 10
+    gate = {one.name: one for one in compose(wish(corpus="c"), found).stages}["gate"].gate
+    assert gate.num_documents == found.searched
+    assert plan(documents=4_000, rows=0).searched is None
+
+
+def test_too_slow_a_machine_gets_smaller_batches():
+    found = plan(900.0, documents=4_000, rows=0, speed=Speed(4e-3, 240.0, 22.0, 22_000_000))
+    assert found.halved
+    stages = {one.name: one for one in compose(wish(corpus="c"), found).stages}
+    assert stages["plain"].train["trainer"]["batch_size"] == found.batch_size < 64
+
+
+def test_each_trial_has_its_own_most_steps():
+    for budget in range(60, 400, 20):
+        found = plan(float(budget))
+        trained = [one.train for one in compose(wish(pairs="p"), found).stages if one.train]
+        assert [one["trainer"]["max_steps"] for one in trained] == list(found.steps.values())
+        assert found.cut == (min(found.steps.values()) < 75 or found.halved)
 
 
 def test_a_budget_without_a_step_is_refused_with_what_would_do():
@@ -48,7 +73,7 @@ def test_a_budget_without_a_step_is_refused_with_what_would_do():
 
 def test_a_language_model_and_guards_take_their_part_of_the_time():
     assert plan(rows=0, has_llm=True).seconds["data"] > 0.4 * 1800
-    assert plan(guards=2).seconds["gate"] > plan().seconds["gate"]
+    assert plan(guards=(5_000,)).seconds["gate"] > plan().seconds["gate"]
 
 
 def test_the_stages_are_an_ordinary_pipeline():
@@ -56,10 +81,10 @@ def test_the_stages_are_an_ordinary_pipeline():
     assert list(stages)[:2] == ["data", "mined"]
     assert list(stages)[-1] == "gate"
     assert not stages["gate"].gate.synthetic
-    assert stages["plain"].train["trainer"] == {"auto": True}
+    assert stages["plain"].train["trainer"] == {"auto": True, "max_steps": 75}
     assert stages["hard"].train["data"]["sources"] == [{"path": "stage:mined/train.jsonl"}]
-    cut = compose(wish(pairs="p.jsonl"), plan(80.0)).stages
-    assert cut[1].train["trainer"]["steps"] == plan(80.0).steps["plain"]
+    cut = compose(wish(pairs="p.jsonl"), plan(50.0)).stages
+    assert cut[1].train["trainer"]["max_steps"] == plan(50.0).steps["plain"]
 
 
 def test_human_queries_choose_and_decide_and_synthetic_ones_stand_beside():

@@ -1,0 +1,35 @@
+"""How much is spent on what is around training, from thorough to frugal."""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Depth:
+    """How thorough the work around training is."""
+
+    dev: tuple[int, int]
+    """Queries and documents that validation measures on at most: often, so they are few where time is short."""
+    searched: int | None
+    """Documents that the gate searches at most, of each piece of data; what answers a query is always among them."""
+    queries: int = 20_000
+    """That are made at most: more than train in the time only take some of it."""
+    reads: bool = True
+    """Whether the start reads beside BM25 in the round trip, for which it encodes every chunk."""
+    mines: bool = True
+    """Whether there is a second trial with mined negatives."""
+    chooses: bool = True
+    """Whether mixtures of start and trained model are measured; else a trial's best weights go to the gate."""
+
+
+FRUGAL = Depth((100, 250), 1_000, 2_500, reads=False, mines=False)
+DEPTHS = (
+    Depth((500, 2_000), None),
+    Depth((300, 1_000), 5_000),
+    Depth((200, 500), 2_000, 8_000),
+    Depth((200, 500), 2_000, 8_000, mines=False),
+    Depth((200, 500), 2_000, 4_000, reads=False, mines=False),
+    FRUGAL,
+    replace(FRUGAL, dev=(50, 100), searched=500),
+    replace(FRUGAL, dev=(50, 100), searched=500, queries=1_500, chooses=False),
+)
+"""The first is taken that leaves half of the time to training; a short budget shrinks what is measured on."""

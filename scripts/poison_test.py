@@ -34,16 +34,10 @@ from pathlib import Path
 import numpy as np
 from exit_codes import run_main
 from poison_judges import Judged, judge_rows, print_judges
-from rich.console import Console
-from rich.table import Table
+from poison_report import report
 
 from embedtrain.data.sources import RetrievalTask, load_task
 from embedtrain.evaluation.measures.metrics import score_ranking
-from embedtrain.evaluation.measures.statistics import (
-    PairedComparison,
-    compare_paired,
-    holm_correction,
-)
 from embedtrain.mining.settings import MiningConfig
 from embedtrain.mining.task import from_retrieval_task
 from embedtrain.models.build import load_dense
@@ -58,7 +52,36 @@ NUM_REJECTED = 20
 
 
 def main() -> None:
-    """Run all rules and seeds and print the table."""
+    """Run all rules and seeds and print the tables, that of the judges before anything is trained for it."""
+    arguments = read_arguments()
+    rules = arguments.rules.split(",")
+    trained = rules if arguments.trained is None else arguments.trained.split(",")
+    training, test = split_tasks(arguments.data, arguments.train, arguments.test)
+    with tempfile.TemporaryDirectory() as folder:
+        mined, poison, judged = mine_all(rules, training, Path(folder), arguments)
+        if judged:
+            print_judges(judged)
+        scores = {
+            rule: [
+                measure(train_on(mined[rule][seed], Path(folder), seed, rule, arguments), test)
+                for seed in range(arguments.seeds)
+                if rule in trained
+            ]
+            for rule in rules
+        }
+    untrained = (
+        float(np.mean(list(measure(MODEL, test).values()))) if any(scores.values()) else None
+    )
+    figures = {
+        f"{rule}_{name}": [one.figures[name] for one in seeds]
+        for rule, seeds in judged.items()
+        for name in seeds[0].figures
+    }
+    report(scores, poison, untrained, arguments.json, figures)
+
+
+def read_arguments() -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="../shared/data/retrieval/scifact")
     parser.add_argument("--train", default="train")
@@ -74,38 +97,33 @@ def main() -> None:
     parser.add_argument("--rules", default=",".join(RULES), help="with commas between them")
     parser.add_argument("--judge", default=None, help="the model of judge_small, a cross-encoder")
     parser.add_argument("--trained", default=None, help="of the rules, those to train on; all")
-    arguments = parser.parse_args()
-    rules = arguments.rules.split(",")
-    trained = rules if arguments.trained is None else arguments.trained.split(",")
-    training, test = split_tasks(arguments.data, arguments.train, arguments.test)
-    scores: dict[str, list[dict[str, float]]] = {rule: [] for rule in rules}
+    parser.add_argument("--cache", type=Path, default=None, help="keep encoded documents here")
+    return parser.parse_args()
+
+
+def mine_all(
+    rules: list[str], training: RetrievalTask, folder: Path, arguments: argparse.Namespace
+) -> tuple[dict[str, list[Path]], dict[str, list[tuple[int, int]]], dict[str, list[Judged]]]:
+    """Mine, and judge, with each rule and seed; return training files, hidden positives mined, and judgements."""
+    files: dict[str, list[Path]] = {rule: [] for rule in rules}
     poison: dict[str, list[tuple[int, int]]] = {rule: [] for rule in rules}
     judged: dict[str, list[Judged]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for seed in range(arguments.seeds):
-            poisoned, hidden = hide_positives(training, seed)
-            for rule in rules:
-                place = Path(folder) / f"{seed}-{rule}"
-                guide = Path(folder) / f"{seed}-none" / "run" / "model"
-                shown = training if rule == "unhidden" else poisoned
-                mined = mine_rule(rule, shown, place, guide, seed, arguments)
-                if rule.startswith("judge_"):
-                    found = judge_rows(rule, mined.parent, training, hidden, place, arguments.judge)
-                    judged.setdefault(rule, []).append(found)
-                    mined = found.training
-                poison[rule].append((count_poison(mined, hidden), len(hidden)))
-                if rule in trained:
-                    model = train_on(mined, place / "run", seed, rule, arguments)
-                    scores[rule].append(measure(model, test))
-        untrained = float(np.mean(list(measure(MODEL, test).values())))
-    if judged:
-        print_judges(judged)
-    figures = {
-        f"{rule}_{name}": [one.figures[name] for one in seeds]
-        for rule, seeds in judged.items()
-        for name in seeds[0].figures
-    }
-    report(scores, poison, untrained, arguments.json, figures)
+    for seed in range(arguments.seeds):
+        poisoned, hidden = hide_positives(training, seed)
+        for rule in rules:
+            place, guide = folder / f"{seed}-{rule}", None
+            if rule == "positive_aware_guide":
+                guide = train_on(files["none"][seed], folder, seed, "none", arguments)
+            shown = training if rule == "unhidden" else poisoned
+            mined = mine_rule(rule, shown, place, guide, seed, arguments)
+            if rule.startswith("judge_"):
+                found = judge_rows(rule, mined.parent, training, hidden, place, arguments.judge)
+                judged.setdefault(rule, []).append(found)
+                mined = found.training
+            files[rule].append(mined)
+            poison[rule].append((count_poison(mined, hidden), len(hidden)))
+            print(f"{rule}, seed {seed}: {poison[rule][-1][0]} of {len(hidden)} mined", flush=True)
+    return files, poison, judged
 
 
 def split_tasks(
@@ -163,7 +181,7 @@ def mine_rule(
     rule: str,
     task: RetrievalTask,
     place: Path,
-    guide: Path,
+    guide: Path | None,
     seed: int,
     arguments: argparse.Namespace,
 ) -> Path:
@@ -178,7 +196,7 @@ def mine_rule(
     }
     if rule.startswith("judge_"):
         settings["num_rejected"] = NUM_REJECTED
-    if rule == "positive_aware_guide":
+    if guide is not None:
         settings["guide"] = {"model": str(guide)}
     config = MiningConfig.model_validate(settings)
     mined = mine_task(
@@ -186,7 +204,8 @@ def mine_rule(
         from_retrieval_task(task),
         place / "mined",
         config,
-        cache=place.parent / "cache",  # the documents are encoded once for all rules and seeds
+        cache=arguments.cache
+        or place.parent / "cache",  # the documents are encoded once for all rules and seeds
     )
     return mined.training
 
@@ -198,9 +217,12 @@ def count_poison(mined: Path, hidden: set[tuple[str, str]]) -> int:
 
 
 def train_on(
-    mined: Path, output: Path, seed: int, rule: str, arguments: argparse.Namespace
+    mined: Path, folder: Path, seed: int, rule: str, arguments: argparse.Namespace
 ) -> Path:
-    """Fine-tune the packaged MiniLM on what was mined; return the model folder."""
+    """Fine-tune the packaged MiniLM on what was mined, unless a guide was; return the model folder."""
+    output = folder / f"{seed}-{rule}" / "run"
+    if (output / "model").is_dir():
+        return output / "model"
     recipe = Recipe.model_validate(
         {
             "description": f"poison test, {rule}",
@@ -231,62 +253,6 @@ def measure(model: Path | str, task: RetrievalTask) -> dict[str, float]:
     """Return nDCG@10 of each test query."""
     ranking = rank_task(task, encode_task(load_dense(str(model)), task))
     return score_ranking(ranking, ["ndcg_at_10"])["ndcg_at_10"]
-
-
-def report(
-    scores: dict[str, list[dict[str, float]]],
-    poison: dict[str, list[tuple[int, int]]],
-    untrained: float,
-    output: Path | None,
-    judged: dict[str, object],
-) -> None:
-    """Print the table; write the same figures as JSON if asked."""
-    rules = list(scores)
-    trained = [rule for rule in rules if scores[rule]]
-    baseline = "naive" if "naive" in trained or not trained else trained[0]
-    figures: dict[str, object] = {"num_seeds": len(poison[rules[0]]), **judged}
-    table = Table(
-        "Rule", "Hidden positives mined", "nDCG@10", "by seed", f"to {baseline}", "p (Holm)"
-    )
-    tests = tested(scores, baseline)
-    for rule in rules:
-        mined, hidden = (sum(counts) for counts in zip(*poison[rule], strict=True))
-        by_seed = [float(np.mean(list(seed.values()))) for seed in scores[rule]]
-        figures[f"{rule}_poison_ratio"] = 0.0 if rule == "none" else mined / max(hidden, 1)
-        shown = p_value = mean = ""
-        if by_seed:
-            figures[f"{rule}_ndcg_at_10"] = float(np.mean(by_seed))
-            mean = f"{np.mean(by_seed):.4f}"
-        if rule in tests:
-            test, p = tests[rule]
-            shown = f"{test.difference:+.4f} ({test.low:+.4f} to {test.high:+.4f})"
-            p_value = f"{p:.4f}"
-            figures[f"{rule}_difference"], figures[f"{rule}_p_value"] = test.difference, p
-        count = "none" if rule == "none" else f"{mined} of {hidden} ({mined / max(hidden, 1):.1%})"
-        table.add_row(rule, count, mean, " ".join(f"{one:.4f}" for one in by_seed), shown, p_value)
-    figures["untrained_ndcg_at_10"] = untrained
-    table.add_row("no training", "", f"{untrained:.4f}")
-    Console(width=140).print(table)
-    if output:
-        output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-
-
-def tested(
-    scores: dict[str, list[dict[str, float]]], baseline: str
-) -> dict[str, tuple[PairedComparison, float]]:
-    """Compare each rule with the baseline over the means of the seeds; give the corrected p as well."""
-    if not scores.get(baseline):
-        return {}
-    names = sorted(scores[baseline][0])
-    means = {
-        rule: np.mean([[seed[name] for name in names] for seed in seeds], axis=0)
-        for rule, seeds in scores.items()
-        if seeds
-    }
-    others = [rule for rule in means if rule != baseline]
-    found = {rule: compare_paired(means[rule], means[baseline]) for rule in others}
-    corrected = holm_correction([found[rule].p_value for rule in others])
-    return {rule: (found[rule], p) for rule, p in zip(others, corrected, strict=True)}
 
 
 if __name__ == "__main__":

@@ -71,6 +71,8 @@ def judge(
     for name, count in report["withheld"].items():
         typer.echo(f"withheld by {name} {count:,}")
     typer.echo(f"Agreement: {report['gate']}")
+    if malformed := report["spent"]["together"].get("malformed"):
+        typer.echo(f"Answers that were neither yes nor no: {malformed:,}, taken as 0.5")
     typer.echo(f"Read: {report['spent']['together'].get('tokens', 0):,.0f} tokens")
     typer.echo(f"{output}: {report['num_rows']:,} rows. Train on them:")
     typer.echo(f'  embedtrain train my.yaml "data.sources=[{{path: {folder.training}}}]"')

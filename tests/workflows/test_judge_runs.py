@@ -6,7 +6,7 @@ import signal
 import pytest
 from completions_stub import CompletionsStub, listed
 from forks import fork, signal_on_call
-from judge_toys import NUMBER, StubJudge, config, oracle, rows_of
+from judge_toys import NUMBER, StubJudge, config, document, oracle, rows_of
 
 from embedtrain.errors import UserError
 from embedtrain.mining.judgement import asking
@@ -53,6 +53,8 @@ def test_an_address_is_asked_with_a_bill_and_a_ceiling(mined, tmp_path):
     def reply(path, body):
         text = body["messages"][0]["content"]
         query, passage = (line.split(": ")[1] for line in text.splitlines()[1:3])
+        if passage == document("maybe", 7):
+            return listed(path, {"Well": -0.01})
         yes = oracle(query, passage) > 0
         return listed(path, {"Yes": -0.01 if yes else -6.0, "No": -6.0 if yes else -0.01})
 
@@ -68,6 +70,7 @@ def test_an_address_is_asked_with_a_bill_and_a_ceiling(mined, tmp_path):
         )
         assert report["spent"]["small"]["requests"] == len(stub.asked)
         assert report["spent"]["small"]["tokens"] == 11 * len(stub.asked)
+        assert report["spent"]["small"]["malformed"] == 1
         assert "kappa 1.00" in report["gate"]
         known = len(stub.asked)
         larger = settings.model_copy(update={"money": None})

@@ -34,8 +34,10 @@ LISTED = 20
 """Tokens that servers list at most."""
 MOST_MISSING = 0.1
 """Share of pairs that may lack an answer among the listed tokens."""
+MOST_MALFORMED = 0.05
+"""Share of all pairs so far that may lack both; a single one may anyway."""
 LEAST_MASS = 0.1
-"""Probability that both answers together must have on average."""
+"""Probability that both answers together must have on average, of pairs that list one."""
 NO_LOGS = "answers without the log-probabilities that were asked for"
 CURE = "Use a server that gives logprobs: vLLM, llama.cpp's server, OpenAI"
 
@@ -135,10 +137,12 @@ class EndpointYesNo(EndpointScorer):
             raise UserError(
                 "--yes and --no", "are alike, or empty", got=self.words, cure="Give two words"
             )
-        self.missing = 0
+        self.missing = self.malformed = 0
 
     def logits(self, pairs: Sequence[tuple[str, str]]) -> Float64[np.ndarray, " pairs"]:
         """Score pairs by log-odds; an answer that is not listed is taken as a little rarer than the rarest listed.
+
+        Where neither is listed the log-odds are 0, and the pair is counted as ``malformed``.
 
         Raises:
             UserError: If there are no log-probabilities, or the answers are not what the model is about to say.
@@ -146,20 +150,26 @@ class EndpointYesNo(EndpointScorer):
         if not pairs:
             return np.empty(0)
         answers = self.ask([self._body(pair) for pair in pairs], pairs)
-        scores, mass, missing = np.empty(len(pairs)), 0.0, 0
+        scores, mass, missing, malformed = np.empty(len(pairs)), 0.0, 0, 0
         lists = [self._listed(answer) for answer in answers]
         for row, listed in enumerate(lists):
             yes, no = (_log_sum(listed, _form(word)) for word in self.words)
             mass += math.exp(yes) + math.exp(no)
             missing += math.isinf(yes) or math.isinf(no)
+            malformed += math.isinf(yes) and math.isinf(no)
             lowest = min(listed.values()) - 1
             scores[row] = max(yes, lowest) - max(no, lowest)
         self.missing += missing
-        if mass / len(pairs) < LEAST_MASS or missing > max(1, MOST_MISSING * len(pairs)):
+        self.malformed += malformed
+        if (
+            mass < LEAST_MASS * (len(pairs) - malformed)
+            or missing > max(1, MOST_MISSING * len(pairs))
+            or self.malformed > max(1, MOST_MALFORMED * self.work.pairs)
+        ):
             raise UserError(
                 self.endpoint.base,
-                f"is not about to answer {self.words[0]!r} or {self.words[1]!r}: they hold "
-                f"{mass / len(pairs):.2g} of the probability, and one is missing for {missing} of {len(pairs)} pairs",
+                f"is not about to answer {self.words[0]!r} or {self.words[1]!r}: they hold {mass / len(pairs):.2g} of "
+                f"the probability; an answer is missing for {missing} of {len(pairs)} pairs, both for {malformed}",
                 got=list(lists[0])[:5], cure="Switch thinking off, or change --template, --yes and --no",
             )  # fmt: skip
         return scores
@@ -170,8 +180,9 @@ class EndpointYesNo(EndpointScorer):
         return {**super().describe(), "yes": yes, "no": no, "scale": "log_odds"}
 
     def tally(self) -> dict[str, object]:
-        """Return what was spent, and how many pairs lacked an answer."""
-        return {**super().tally(), "answers_not_listed": self.missing}
+        """Return what was spent, how many pairs lacked an answer, and how many of them both."""
+        lacking = {"answers_not_listed": self.missing, "answers_malformed": self.malformed}
+        return {**super().tally(), **lacking}
 
     def _body(self, pair: tuple[str, str]) -> dict[str, object]:
         common: dict[str, object] = {"max_tokens": 1, "temperature": 0}

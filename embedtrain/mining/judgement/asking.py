@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64
 
-from embedtrain.encoding.language.endpoint_scorers import EndpointScorer
+from embedtrain.encoding.language.endpoint_scorers import EndpointScorer, EndpointYesNo
 from embedtrain.encoding.language.settings import LanguageScorer
 from embedtrain.encoding.pair_cache import PairCache
 from embedtrain.encoding.pair_scorers import PairScorer
@@ -179,6 +179,8 @@ def _tally(scorer: PairScorer) -> Spent:
         found |= {
             name: float(str(bill[name])) for name in ("requests", "retries", "cost") if name in bill
         }
+    if isinstance(scorer, EndpointYesNo):
+        found["malformed"] = scorer.malformed
     return found
 
 

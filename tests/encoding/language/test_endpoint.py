@@ -173,6 +173,22 @@ def test_an_answer_that_is_not_listed_is_a_little_rarer_than_those_listed():
     assert scorer.tally()["answers_not_listed"] == 1
 
 
+def test_an_answer_that_is_neither_is_counted_and_many_are_refused():
+    good, bad = {"Yes": -0.1, "No": -3.0}, {"<pad>": -0.01, "So": -9.0}
+    replies = iter([bad, *[good] * 20, bad, *[good] * 18, bad])
+    with CompletionsStub(lambda path, body: listed(path, next(replies))) as stub:
+        settings = LanguageSettings(endpoint=EndpointSettings(concurrency=1))
+        scorer = open_pair_scorer(stub.url, kind="yes_no", language=settings)
+        # Alone it is no reason to end: its share of all pairs is not known yet.
+        assert scorer.logits([("q", "first")]) == pytest.approx([0.0])
+        found = scorer.logits([("q", str(n)) for n in range(39)])
+        assert found[20] == 0
+        assert found[:20] == pytest.approx([2.9] * 20)
+        assert scorer.tally()["answers_malformed"] == 2
+        with pytest.raises(UserError, match="for 1 of 1 pairs, both for 1"):
+            scorer.logits([("q", "last")])
+
+
 def test_a_published_template_brings_its_answers():
     reply = {"能": -0.2, "不能": -2.0, "Yes": -5.0, "No": -6.0}
     with CompletionsStub(lambda path, body: listed(path, reply)) as stub:

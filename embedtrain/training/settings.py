@@ -84,7 +84,7 @@ class TrainerConfig(Section):
     exported."""
     blend: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] | None = None
     """Export weights that are this far from the start, 0, to the trained ones, 1: less is forgotten. auto takes the
-    nearest to the start that validation cannot tell from the best; null exports the trained ones."""
+    best by validation; null exports the trained ones."""
     loggers: tuple[Literal["wandb", "tensorboard"], ...] = ()
     """Besides metrics.csv, which is always written. WANDB_MODE=offline needs no account."""
 

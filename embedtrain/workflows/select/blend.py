@@ -11,12 +11,9 @@ from embedtrain.recipe.run_files import START_IS_BEST
 from embedtrain.recipe.run_folder import RunFolder, exports_start, load_checkpoint
 from embedtrain.training.validation import METRIC
 from embedtrain.workflows.prepare import cache_of
-from embedtrain.workflows.select.line import Point, fill, mixed, nearest_good, walk
+from embedtrain.workflows.select.line import Point, best_of, fill, mixed, walk
 from embedtrain.workflows.select.measured import Judge
 from embedtrain.workflows.summary import note
-
-ERRORS = 1.0
-"""Standard errors of the gain per query that weights nearer to the start may lack."""
 
 
 def settle(run: RunFolder, recipe: Recipe, trained: TextModel, task: RetrievalTask | None) -> None:
@@ -49,8 +46,9 @@ def blend(
         return replace(Point("", scores), alpha=alpha)
 
     points = walk(measure)
-    chosen = nearest_good(points, ERRORS)
-    alpha = chosen.alpha
+    alpha = best_of(
+        points
+    ).alpha  # nothing is guarded, for which nearer to the start would be safer
     assert alpha is not None
     fill(trained, mixed(start, weights, alpha))
     found = ", ".join(f"{point.mean:.4f} at {point.alpha:g}" for point in points)

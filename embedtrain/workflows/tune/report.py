@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from embedtrain.evaluation.measures.statistics import compare_paired, standard_error
+from embedtrain.evaluation.measures.statistics import compare_paired
 from embedtrain.evaluation.results.plots import COLORS, MUTED, new_figure, save_figure
 from embedtrain.files import write_file, write_json
 from embedtrain.workflows.tune.study import Trial, shown
 
-NOTHING = "Tuning found nothing that is surely better: keep the recipe as it is."
+NOTHING = "Tuning found nothing that is surely better: best.yaml is the recipe as it is."
 
 
 @dataclass(frozen=True)
@@ -21,15 +21,17 @@ class Tuned:
 
     Attributes:
         trials: In the order of their begin.
-        winner: The best by the mean over its seeds; None where none was done.
-        means: Of the best trials the score with each seed.
-        scores: On the queries that chose, of ``start``, ``recipe`` and ``winner``, the score of each query.
+        winner: What is kept: the best, or the recipe as it is where that is not surely better; None where none was done.
+        top: The best by the mean over its seeds.
+        means: Of the best trials and the recipe the score with each seed.
+        scores: On the queries that chose, of ``start`` and ``winner``, the score of each query.
         fresh: The same of ``start`` and ``winner`` on the recipe's evaluation, where it has one.
         best: The winner's recipe, as YAML.
     """
 
     trials: list[Trial]
     winner: Trial | None
+    top: Trial | None
     means: dict[int, list[float]]
     scores: dict[str, list[float]]
     fresh: dict[str, list[float]]
@@ -38,16 +40,13 @@ class Tuned:
     @property
     def lines(self) -> list[str]:
         """What a reader wants to know, a sentence each."""
-        if self.winner is None:
+        if self.winner is None or self.top is None:
             return ["No trial fits into this budget: best.yaml is the recipe as it is."]
-        said = [f"Best: trial {self.winner.number} ({shown(self.winner.settings)})"]
-        if self.winner.number != 0 and "recipe" in self.scores:
-            gain = np.array(self.scores["winner"]) - np.array(self.scores["recipe"])
-            if gain.mean() <= standard_error(gain):
-                said.append(NOTHING)
-        if "winner" in self.scores:
-            where = "the queries that chose, which flatters"
-            said.append(_gain(self.scores["winner"], self.scores["start"], where))
+        said = [f"Best: trial {self.top.number} ({shown(self.top.settings)})"]
+        if not self.winner.settings:
+            said.append(NOTHING)
+        where = "the queries that chose, which flatters"
+        said.append(_gain(self.scores["winner"], self.scores["start"], where))
         if self.fresh:
             where = "the recipe's evaluation, which chose nothing"
             said.append(_gain(self.fresh["winner"], self.fresh["start"], where))

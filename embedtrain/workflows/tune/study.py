@@ -22,6 +22,10 @@ FRACTIONS = (25, 50, 75)
 Settings = dict[str, Any]
 
 
+class TooLongError(UserError):
+    """The trial does not fit into what is left of the budget."""
+
+
 class PrunedError(Exception):
     """The trial is behind the median of the others at the same part of its steps."""
 
@@ -72,6 +76,7 @@ class Study:
         optuna.logging.set_verbosity(logging.ERROR)
         self._optuna: Any = optuna
         self._space, self._seed = space, seed
+        self._planned: list[Settings] = []
         with _quiet():
             self._storage = optuna.storages.JournalStorage(
                 JournalFileBackend(str(folder / JOURNAL))
@@ -81,25 +86,33 @@ class Study:
             )
 
     def begin(self, first: Sequence[Settings]) -> None:
-        """Plan the ``first`` trials of a new study; of an old one repeat what was killed."""
+        """Plan those of the ``first`` trials that are not over, in their order, and then what was killed."""
+        over: list[Settings] = []
+        killed: list[Settings] = []
         with _quiet():
-            trials = self._study.get_trials(deepcopy=False)
-            if not trials:
-                for settings in first:
-                    self._enqueue(settings)
-            for trial in trials:
+            for trial in self._study.get_trials(deepcopy=False):
                 if trial.state.name == "RUNNING":  # its process is gone
                     self._study.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
-                    if "settings" in trial.user_attrs:
-                        self._enqueue(trial.user_attrs["settings"])
+                broken = (
+                    trial.state.name in ("RUNNING", "FAIL") and "problem" not in trial.user_attrs
+                )
+                if "settings" in trial.user_attrs:
+                    (killed if broken else over).append(trial.user_attrs["settings"])
+        self._planned = []
+        for settings in [*first, *killed]:
+            if settings not in over and settings not in self._planned:
+                self._planned.append(settings)
 
     def run_one(self, evaluate: Evaluate, clock: Callable[[], float]) -> Trial:
         """Do the next trial.
 
         Raises:
-            UserError: If the first one fails: then the recipe itself does not run.
+            UserError: If the recipe as it is fails; the next :meth:`begin` plans it again.
         """
         states = self._optuna.trial.TrialState
+        planned = bool(self._planned)
+        if planned:
+            self._enqueue(self._planned.pop(0))
         trial = self._ask()
         settings, began = trial.user_attrs["settings"], clock()
 
@@ -118,10 +131,12 @@ class Study:
         except PrunedError:
             state = states.PRUNED
         except UserError as error:
-            if trial.number == 0:
-                raise
             state = states.FAIL
-            trial.set_user_attr("problem", str(error))
+            if not settings:
+                self._study.tell(trial.number, state=state)
+                raise
+            if not planned or not isinstance(error, TooLongError):
+                trial.set_user_attr("problem", str(error))
         trial.set_user_attr("seconds", clock() - began)
         with _quiet():
             self._study.tell(trial.number, value, state=state)
@@ -203,6 +218,11 @@ def best_trials(trials: Sequence[Trial], number: int) -> list[Trial]:
     """Return the best of the trials that are done, of equal ones the first; none if all were pruned."""
     done = [trial for trial in trials if trial.score is not None]
     return sorted(done, key=lambda trial: (-(trial.score or 0.0), trial.number))[:number]
+
+
+def recipe_as_it_is(trials: Sequence[Trial]) -> Trial | None:
+    """Return the done trial of the recipe itself, which all are compared with: after a kill it is not number 0."""
+    return next((one for one in trials if not one.settings and one.score is not None), None)
 
 
 def shown(settings: Mapping[str, Any]) -> str:

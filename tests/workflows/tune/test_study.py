@@ -6,7 +6,7 @@ import pytest
 
 from embedtrain.errors import UserError
 from embedtrain.training.search_space import SearchedKey
-from embedtrain.workflows.tune.study import Study, best_trials
+from embedtrain.workflows.tune.study import Study, TooLongError, best_trials, recipe_as_it_is
 
 pytest.importorskip("optuna")
 SPACE = (
@@ -62,6 +62,33 @@ def test_a_killed_trial_is_done_again_and_the_others_stay(tmp_path):
     assert [trial.settings for trial in done[:5]] == seen
     assert [trial.score for trial in done[:4]] == [score(settings) for settings in seen[:4]]
     assert [trial.state for trial in trials] == ["done"] * 4 + ["failed"] + ["done"] * 2
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, TooLongError("budget", "is over")])
+def test_a_stop_in_the_recipes_own_trial_leaves_it_the_first_of_what_comes(tmp_path, stop):
+    def stops(number, settings, report):
+        raise stop
+
+    for _ in range(2):
+        with pytest.raises((KeyboardInterrupt, TooLongError)):
+            run(tmp_path / "study", 1, stops)
+    trials = run(tmp_path / "study", 3)
+    assert [trial.settings for trial in trials[:4]] == [{}, {}, {}, FIRST[1]]
+    assert [trial.state for trial in trials] == ["failed"] * 2 + ["done"] * 3
+    assert recipe_as_it_is(trials).number == 2
+    assert recipe_as_it_is(trials[:2]) is None
+
+
+def test_a_planned_trial_that_did_not_fit_is_tried_again_and_a_drawn_one_is_not(tmp_path):
+    def late(number, settings, report):
+        if number in (1, 2):
+            raise TooLongError("budget", "is over")
+        return stub(number, settings, report)
+
+    before = run(tmp_path / "study", 3, late)
+    after = run(tmp_path / "study", 2)
+    assert [trial.settings == FIRST[1] for trial in after] == [False, True, False, True, False]
+    assert after[4].settings != before[2].settings
 
 
 def test_a_trial_behind_the_median_at_the_same_part_of_its_steps_is_pruned(tmp_path):

@@ -1,6 +1,7 @@
 """`embedtrain tune` on a toy: a budget is kept, the winner is a recipe that repeats, and mistakes come first."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -8,8 +9,11 @@ from embedtrain.encoding.cache import model_key
 from embedtrain.errors import UserError
 from embedtrain.models.build import load_encoder
 from embedtrain.recipe.retrieval import load_recipe
+from embedtrain.recipe.run_folder import RunFolder
+from embedtrain.workflows.select.measured import Judge
 from embedtrain.workflows.train import train
-from embedtrain.workflows.tune import tune as workflow
+from embedtrain.workflows.tune import finish, work
+from embedtrain.workflows.tune.report import NOTHING
 from embedtrain.workflows.tune.tune import tune
 
 pytest.importorskip("optuna")
@@ -35,7 +39,7 @@ class Ticks:
     def __init__(self, monkeypatch):
         self.now = 0.0
         self.trained = []
-        original = workflow.train
+        original = work.train
 
         def timed(recipe, folder):
             self.trained.append((folder.name, recipe))
@@ -43,39 +47,127 @@ class Ticks:
             self.now += 1.0
             return run
 
-        monkeypatch.setattr(workflow, "train", timed)
+        monkeypatch.setattr(work, "train", timed)
 
     def __call__(self):
         return self.now
 
 
-def test_a_search_leaves_a_recipe_that_repeats_its_winner(sections, tmp_path, monkeypatch):
-    clock = Ticks(monkeypatch)
+@pytest.fixture
+def scripted(monkeypatch):
+    """Trials that take no time: a model is its rate and seed, and each of four queries scores by these."""
+    trained = []
+
+    def train(recipe, folder):
+        run = RunFolder(folder)
+        run.model.mkdir(parents=True)
+        trainer = recipe.trainer
+        trained.append((folder.name, trainer.learning_rate, trainer.seed))
+        (run.model / "toy").write_text(json.dumps([trainer.learning_rate, trainer.seed]))
+        clock.now += 1
+        return run
+
+    def decides(judge, model):
+        if not isinstance(model, list):
+            return [0.2] * 4
+        rate, seed = model
+        return [clock.score(rate, seed) - query / 1000 for query in range(4)]
+
+    class Clock:
+        now = 0.0
+        names = property(lambda self: [name for name, _, _ in trained])
+        rates = property(lambda self: [rate for _, rate, _ in trained])
+
+        def __call__(self):
+            return self.now
+
+    clock = Clock()
+    monkeypatch.setattr(work, "train", train)
+    monkeypatch.setattr(Judge, "decides", decides)
+    for module in (work, finish):
+        monkeypatch.setattr(module, "load_encoder", read)
+    return clock
+
+
+def read(path):
+    return json.loads((Path(path) / "toy").read_text())
+
+
+def test_a_search_leaves_the_best_as_a_recipe_and_goes_on(sections, tmp_path, scripted):
+    scripted.score = lambda rate, seed: 0.9 - abs(rate - 2.9e-3)
     asked = load_recipe(sections)
-    found = tune(asked, tmp_path / "out", 10.0, clock=clock)
-    names = [name for name, _ in clock.trained]
-    assert names[:3] == ["trial-000", "trial-001", "trial-002"]
-    assert any("-seed-1" in name for name in names)
-    rates = [recipe.trainer.learning_rate for _, recipe in clock.trained[:3]]
-    assert rates == pytest.approx([1e-3, 1e-3 / 3, 3e-3])
-    assert clock.now <= 10
+    found = tune(asked, tmp_path / "out", 14.0, clock=scripted)
+    assert scripted.names[:3] == ["trial-000", "trial-001", "trial-002"]
+    assert scripted.rates[:3] == pytest.approx([1e-3, 1e-3 / 3, 3e-3])
+    assert any("-seed-1" in name for name in scripted.names)
+    assert "trial-000-seed-1" in scripted.names, "the recipe too, though others are better"
+    assert scripted.now <= 14
     report = json.loads((tmp_path / "out/tune.json").read_text())
     assert report["winner"] == found.winner.number
     assert any("which chose nothing" in line for line in report["sentences"])
     assert (tmp_path / "out/tune.svg").is_file()
-
     best = load_recipe(tmp_path / "out/best.yaml")
     assert best.tune is None
+    assert best.trainer.learning_rate == found.winner.settings["trainer.learning_rate"]
     assert best.evaluation == asked.evaluation.model_copy(update={"precision": "fp32"})
-    run = train(load_recipe(best, ["evaluation=null"]), tmp_path / "again")
-    first = load_encoder(str(tmp_path / f"out/trial-{found.winner.number:03d}/model"))
+
+    before = len(scripted.names)
+    more = tune(asked, tmp_path / "out", 8.0, clock=scripted)
+    assert len(more.trials) > len(found.trials)
+    assert "trial-000" not in scripted.names[before:]
+
+
+def test_a_search_that_finds_nothing_leaves_the_recipe(sections, tmp_path, scripted):
+    """One other rate is lucky with the first seed, and with the others the recipe is better."""
+    scripted.score = lambda rate, seed: 0.9 if rate == 3e-3 and seed == 0 else 0.5 + (rate == 1e-3)
+    sections["trainer"]["seed"] = 0
+    found = tune(load_recipe(sections), tmp_path / "out", 16.0, clock=scripted)
+    assert found.winner.settings == {}
+    assert NOTHING in found.lines
+    best = load_recipe(tmp_path / "out/best.yaml")
+    assert best.trainer.learning_rate == 1e-3
+
+
+def test_a_stop_in_the_first_trial_keeps_the_yardstick(sections, tmp_path, scripted, monkeypatch):
+    scripted.score = lambda rate, seed: rate
+
+    def stopped(recipe, folder):
+        raise KeyboardInterrupt
+
+    trains = work.train
+    monkeypatch.setattr(work, "train", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        tune(load_recipe(sections), tmp_path / "out", 14.0, clock=scripted)
+    monkeypatch.setattr(work, "train", trains)
+    tune(load_recipe(sections), tmp_path / "out", 14.0, clock=scripted)
+    assert scripted.names[:2] == ["trial-001", "trial-002"]
+    assert scripted.rates[0] == 1e-3
+    assert "trial-001-seed-1" in scripted.names
+    assert (tmp_path / "out/trial-001/model").is_dir()
+
+
+def test_a_trial_is_a_run_and_its_recipe_repeats_it(sections, tmp_path, monkeypatch):
+    """In earnest, the recipe's own trial; the search around it is scripted above."""
+    found = tune(load_recipe(sections), tmp_path / "out", 1.5, clock=Ticks(monkeypatch))
+    assert found.winner.settings == {}
+    best = load_recipe(tmp_path / "out/best.yaml", ["evaluation=null"])
+    run = train(best, tmp_path / "again")
+    first = load_encoder(str(tmp_path / "out/trial-000/model"))
     assert model_key(load_encoder(str(run.model))) == model_key(first)
 
-    before = len(clock.trained)
-    more = tune(asked, tmp_path / "out", 4.0, clock=clock)  # it goes on
-    assert len(more.trials) > len([one for one in found.trials if one.state == "done"])
-    again = [name for name, _ in clock.trained[before:]]
-    assert "trial-000" not in again
+
+@pytest.mark.prove
+def test_a_search_in_earnest_leaves_a_recipe_that_repeats_its_winner(
+    sections, tmp_path, monkeypatch
+):
+    clock = Ticks(monkeypatch)
+    found = tune(load_recipe(sections), tmp_path / "out", 12.0, clock=clock)
+    assert len([one for one in found.trials if one.score is not None]) > 2
+    assert any("-seed-1" in name for name, _ in clock.trained)
+    best = load_recipe(tmp_path / "out/best.yaml", ["evaluation=null"])
+    run = train(best, tmp_path / "again")
+    first = load_encoder(str(tmp_path / f"out/trial-{found.winner.number:03d}/model"))
+    assert model_key(load_encoder(str(run.model))) == model_key(first)
 
 
 def test_no_time_for_a_trial_leaves_the_recipe(sections, tmp_path):

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
 from embedtrain.data.examples import SourceConfig
 from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.data.sources import detect_format, load_task, open_source
 from embedtrain.data.tokenized import text_id
 from embedtrain.errors import UserError
+from embedtrain.models.backbone.folder_files import read_form
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class MiningTask:
     documents: list[str]
     positives: list[NDArray[np.int64]]
     fingerprint: str
+    writer: str | None = None
+    """What wrote the queries, where that is known: the name of a model, or ``rules``."""
 
     @cached_property
     def row_of_query(self) -> dict[str, int]:
@@ -52,8 +56,22 @@ def mining_task_of(config: SourceConfig, cache: Path | None = None) -> MiningTas
     """Read what a section of ``data.sources`` names, with its columns; see :func:`load_mining_task`."""
     path = str(Path(config.path).expanduser()) if config.path.startswith("~") else config.path
     if (config.format or detect_format(path)) in ("beir", "python_docs"):
-        return from_retrieval_task(load_task(path, config.split, cache))
-    return _from_source(config.model_copy(update={"path": path}), cache)
+        task = from_retrieval_task(load_task(path, config.split, cache))
+    else:
+        task = _from_source(config.model_copy(update={"path": path}), cache)
+    return replace(task, writer=_writer_of(Path(path)))
+
+
+class _SynthesisReport(BaseModel):
+    writer: str | None = None
+
+
+def _writer_of(path: Path) -> str | None:
+    """Return what wrote the queries of a folder of ``embedtrain synth``, or of the rows in it."""
+    folder = path if path.is_dir() else path.parent
+    if not (folder / "synth.yaml").is_file():
+        return None
+    return read_form(folder / "report.json", _SynthesisReport, optional=True).writer
 
 
 def from_retrieval_task(task: RetrievalTask) -> MiningTask:

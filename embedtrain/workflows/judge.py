@@ -86,6 +86,7 @@ def judge_mined(
         "fingerprint": task.fingerprint,
         "judges": [redact(one.model) for one in (config.judge, config.larger) if one is not None],
         "config": settings_of(config),
+        "judges_of_own_queries": task.own,
         **outcome.report,
         **rows,
         "hubs": outcome.hubs,
@@ -142,6 +143,10 @@ def _tell_plan(judge: AskedJudge, task: Task) -> None:
         f"Judging {len(pairs):,} pairs of {task.selected.num_queries:,} queries ({what}; "
         f"{len(task.measuring):,} to see how good the judge is): about {tokens:,.0f} tokens"
     )
+    for name in task.own:
+        console.print(
+            f"{name} wrote the queries: as their judge it may agree with itself too often"
+        )
     if not MiningFolder(task.mined).rejected.is_file():
         console.print(
             f"{task.mined} has no rejected.jsonl: only kept negatives and positives are judged. "

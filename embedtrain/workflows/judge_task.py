@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from embedtrain.data.sources import load_task
 from embedtrain.encoding.language.endpoint import is_endpoint
+from embedtrain.encoding.language.endpoint_scorers import EndpointScorer
 from embedtrain.encoding.pair_scorers import PairScorer, detect_kind, open_pair_scorer
 from embedtrain.errors import UserError
 from embedtrain.mining.identity import text_digest
@@ -21,6 +22,7 @@ from embedtrain.mining.output import MiningFolder
 from embedtrain.mining.settings import Guard
 from embedtrain.mining.task import from_retrieval_task
 from embedtrain.models.backbone.folder_files import read_form
+from embedtrain.models.language.model import name_of
 from embedtrain.outside import reading
 from embedtrain.redaction import redact
 
@@ -32,10 +34,15 @@ class _Settings(BaseModel):
     guard: Guard | None = None
 
 
+class _Data(BaseModel):
+    writer: str | None = None
+
+
 class _Manifest(BaseModel):
     """Of a mining: what of it a judge must know."""
 
     config: _Settings = _Settings()
+    data: _Data = _Data()
 
 
 class Task(NamedTuple):
@@ -46,6 +53,8 @@ class Task(NamedTuple):
     labelled: LabelledPairs
     guarded: Callable[[str], bool]
     fingerprint: str
+    own: list[str]
+    """Judges that wrote the queries themselves."""
 
     @property
     def measuring(self) -> list[Pair]:
@@ -89,14 +98,22 @@ def prepare(
 
     selected = select_pairs(seen(), config, labels)
     mining = MiningFolder(mined)
-    guard, guard_key = _guard(mining, config, cache)
+    manifest = read_form(mining.manifest, _Manifest, optional=True)
+    guard, guard_key = _guard(config.guard or manifest.config.guard, cache)
     files = [sha256(path) for path in (mining.training, mining.rejected) if path.is_file()]
     judges = [one for one in (config.judge, config.larger) if one is not None]
     keys = [f"{one.key()} {how.batch_size}" for one, how in zip(scorers, judges, strict=True)]
     known = hashlib.sha256(json.dumps(sorted(labels.items())).encode()).hexdigest()
     parts = [settings_of(config), files, keys, known, guard_key]
     fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    return Task(mined, selected, collected.pairs(config), guard, fingerprint)
+    names = map(_name_of, scorers, judges)
+    own = [name for name in names if name == manifest.data.writer]
+    return Task(mined, selected, collected.pairs(config), guard, fingerprint, own)
+
+
+def _name_of(scorer: PairScorer, judge: Judge) -> str:
+    """Return a judge's name as ``embedtrain synth`` would give it."""
+    return scorer.endpoint.name if isinstance(scorer, EndpointScorer) else name_of(judge.model)
 
 
 def settings_of(config: JudgeConfig) -> dict[str, Any]:
@@ -104,14 +121,8 @@ def settings_of(config: JudgeConfig) -> dict[str, Any]:
     return config.model_dump(mode="json", exclude={"judge", "larger"})
 
 
-def _guard(
-    mining: MiningFolder, config: JudgeConfig, cache: Path | None
-) -> tuple[Callable[[str], bool], str]:
+def _guard(guard: Guard | None, cache: Path | None) -> tuple[Callable[[str], bool], str]:
     """Return what tells whether a text answers a query that is only for measuring, and a key of that."""
-    guard = config.guard
-    if guard is None:
-        manifest = read_form(mining.manifest, _Manifest, optional=True)
-        guard = manifest.config.guard
     if guard is None:
         return (lambda _: False), ""
     task = from_retrieval_task(load_task(guard.path, guard.split, cache))

@@ -210,6 +210,7 @@ def _finish(
             "fingerprint": task.fingerprint,
             "num_queries": len(task.queries),
             "num_documents": len(task.documents),
+            "writer": task.writer,
         },
         "contract": model.contract.model_dump(),
         "config": config.model_dump(mode="json"),

@@ -6,11 +6,13 @@ import signal
 import pytest
 from completions_stub import CompletionsStub, listed
 from forks import fork, signal_on_call
-from judge_toys import NUMBER, StubJudge, config, document, oracle, rows_of
+from judge_toys import NUMBER, StubJudge, config, document, oracle, rows_of, write_mined
 
 from embedtrain.errors import UserError
 from embedtrain.mining.judgement import asking
+from embedtrain.mining.settings import MiningConfig
 from embedtrain.workflows.judge import judge, judge_mined
+from embedtrain.workflows.mine import mine
 from embedtrain.workflows.pipeline import Pipeline, run_pipeline
 
 
@@ -108,3 +110,22 @@ def test_a_pipeline_mines_and_judges(bert, beir, cross_encoder, tmp_path):
         json.loads((output / "judged" / "report.json").read_text())["agreement"]["kappa"]
         is not None
     )
+
+
+@pytest.mark.parametrize("writer", ["toy", "other"])
+def test_a_judge_that_wrote_the_queries_is_told(bert, tmp_path, capsys, writer):
+    """The name in the report of a synthesis goes through the mining to the judge."""
+    synthetic = write_mined(tmp_path / "synthetic", 8, rejected=False)
+    (synthetic / "synth.yaml").write_text("")
+    (synthetic / "report.json").write_text(json.dumps({"writer": writer}))
+    settings = MiningConfig(num_negatives=1)
+    mine(str(bert), str(synthetic / "train.jsonl"), tmp_path / "mined", settings)
+    answers = {"Yes": -0.1, "No": -3.0}
+    with CompletionsStub(lambda path, body: listed(path, answers)) as stub:
+        asked = config(judge={"model": stub.url, "kind": "yes_no"}, num_random=0)
+        folder = judge(tmp_path / "mined", tmp_path / "out", asked, cache=tmp_path / "cache")
+    is_own = writer == "toy"
+    report = json.loads(folder.report.read_text())
+    assert report["judges_of_own_queries"] == (["toy"] if is_own else [])
+    told = "".join(capsys.readouterr())
+    assert ("toy wrote the queries" in told) == is_own

@@ -6,14 +6,13 @@ and so with the bits, of a process that was not disturbed.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 from embedtrain.encoding.language.budget import Budget
 from embedtrain.encoding.language.chat import Reply, Request, Turn, as_completion
 from embedtrain.encoding.language.prompts import chat_text, has_chat, token_ids, with_beginning
 from embedtrain.encoding.language.reader import key_of
 from embedtrain.encoding.language.request_store import RequestStore
-from embedtrain.models.language.model import LanguageModel
+from embedtrain.models.language.model import LanguageModel, name_of
 from embedtrain.models.language.writing import Draft, begin, write
 from embedtrain.progress import console
 
@@ -38,7 +37,7 @@ class LocalChat:
         self.model = model
         self.thinks = thinks
         self.budget = budget
-        self.name = Path(model.path).name if Path(model.path).exists() else model.path
+        self.name = name_of(model.path)
         self.context = model.max_length
         self.num_parameters: int | None = model.model.num_parameters()
         self.is_chat = has_chat(model.tokenizer)

@@ -41,6 +41,11 @@ SAME = 1e-3
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def name_of(path: str) -> str:
+    """Return what a model is called wherever it lies: its folder's or file's name, or its Hub id."""
+    return Path(path).name if Path(path).exists() else path
+
+
 class LanguageModel:
     """The weights of a causal language model, its tokenizer, and the rows of its output matrix.
 

@@ -4,7 +4,7 @@ Kappa is $(p_o - p_e) / (1 - p_e)$ of observed and expected agreement; it falls 
 the judge is as good, so the prevalence and the AUC belong beside it. Pairs of one query are not independent: intervals
 draw whole queries.
 
-Source: Cohen (1960, 1968) for kappa and its weights; Angelopoulos et al. (2023), https://arxiv.org/abs/2311.01453, for
+Source: Cohen (1960) for kappa; Angelopoulos et al. (2023), https://arxiv.org/abs/2311.01453, for
 ``prediction_powered``.
 """
 
@@ -26,7 +26,7 @@ from embedtrain.evaluation.measures.statistics import (
     block_rows,
 )
 
-Table = Float64[np.ndarray, "resamples grades grades"]
+Table = Float64[np.ndarray, "resamples 2 2"]
 PerQuery = Mapping[str, float]
 SAME_QUERIES = (
     "Queries that people judged and queries that only the judge judged must come from one source, such as a log: "
@@ -91,29 +91,21 @@ def confusion(judge: Bool[np.ndarray, " pairs"], people: Bool[np.ndarray, " pair
     )
 
 
-def kappa(
-    judge: Int64[np.ndarray, " pairs"],
-    people: Int64[np.ndarray, " pairs"],
-    grades: int = 2,
-    *,
-    quadratic: bool = False,
-) -> float:
-    """Return Cohen's kappa of grades from 0; ``quadratic`` counts a miss by the square of its distance.
+def kappa(judge: Int64[np.ndarray, " pairs"], people: Int64[np.ndarray, " pairs"]) -> float:
+    """Return Cohen's kappa of labels that are 0 or 1.
 
     A judge that always says the same has 0, and so have two that always say the same thing.
     """
-    table = np.zeros((grades, grades))
+    table = np.zeros((2, 2))
     np.add.at(table, (judge, people), 1.0)
-    return float(_kappas(table[None], quadratic=quadratic)[0])
+    return float(_kappas(table[None])[0])
 
 
 def kappa_interval(
     judge: Int64[np.ndarray, " pairs"],
     people: Int64[np.ndarray, " pairs"],
     queries: Sequence[str],
-    grades: int = 2,
     *,
-    quadratic: bool = False,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Interval:
@@ -126,7 +118,7 @@ def kappa_interval(
         raise UserError("agreement", "needs at least one pair", cure="Give labels of people")
     _, owner = np.unique(np.array(queries), return_inverse=True)
     num = int(owner.max()) + 1
-    tables = np.zeros((num, grades, grades))
+    tables = np.zeros((num, 2, 2))
     np.add.at(tables, (owner, judge, people), 1.0)
     flat = tables.reshape(num, -1)
     generator = np.random.Generator(np.random.PCG64(seed))
@@ -134,11 +126,11 @@ def kappa_interval(
     for rows in block_rows(num, num_resamples):
         drawn = generator.integers(num, size=(rows, num)) + np.arange(rows)[:, None] * num
         times = np.bincount(drawn.ravel(), minlength=rows * num).reshape(rows, num)
-        sums = (times @ flat).reshape(rows, grades, grades)
-        found.append(_kappas(sums, quadratic=quadratic))
+        sums = (times @ flat).reshape(rows, 2, 2)
+        found.append(_kappas(sums))
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(np.concatenate(found), [tail, 1 - tail])
-    value = float(_kappas(tables.sum(axis=0)[None], quadratic=quadratic)[0])
+    value = float(_kappas(tables.sum(axis=0)[None])[0])
     return Interval(value, float(low), float(high), num, "percentile")
 
 
@@ -227,10 +219,8 @@ def _student(value: float, error: float, num: int) -> Interval:
     return Interval(value, value - half, value + half, num, "t")
 
 
-def _kappas(tables: Table, *, quadratic: bool) -> Float64[np.ndarray, " resamples"]:
-    grades = tables.shape[-1]
-    distance = np.abs(np.arange(grades)[:, None] - np.arange(grades)).astype(np.float64)
-    misses = (distance / (grades - 1)) ** 2 if quadratic else (distance > 0).astype(np.float64)
+def _kappas(tables: Table) -> Float64[np.ndarray, " resamples"]:
+    misses = 1 - np.eye(2)
     shares = tables / tables.sum(axis=(-2, -1), keepdims=True)
     expected = shares.sum(-1)[..., :, None] * shares.sum(-2)[..., None, :]
     observed, chance = (misses * shares).sum((-2, -1)), (misses * expected).sum((-2, -1))

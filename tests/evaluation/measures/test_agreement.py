@@ -15,15 +15,12 @@ from embedtrain.evaluation.measures.agreement import (
 )
 
 
-@pytest.mark.parametrize("grades", [2, 4])
-def test_kappas_are_those_of_scikit_learn(grades):
-    generator = np.random.default_rng(grades)
-    people = generator.integers(grades, size=300)
-    judge = np.where(generator.random(300) < 0.6, people, generator.integers(grades, size=300))
-    labels = list(range(grades))
-    for quadratic, weights in ((False, None), (True, "quadratic")):
-        expected = cohen_kappa_score(judge, people, labels=labels, weights=weights)
-        assert abs(kappa(judge, people, grades, quadratic=quadratic) - expected) < 1e-12
+@pytest.mark.parametrize("seed", [2, 4])
+def test_kappa_is_that_of_scikit_learn(seed):
+    generator = np.random.default_rng(seed)
+    people = generator.integers(2, size=300)
+    judge = np.where(generator.random(300) < 0.6, people, generator.integers(2, size=300))
+    assert abs(kappa(judge, people) - cohen_kappa_score(judge, people)) < 1e-12
 
 
 def test_a_judge_that_always_says_the_same_has_kappa_0():

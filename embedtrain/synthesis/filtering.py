@@ -75,3 +75,5 @@ def filter_rows(
     join_same(rows, lambda row: groups.splits[row.candidate.document], config.round_trip.top)
     drop_trivial(rows, groups.splits)
     cap(rows, config)
+    # Rows that were joined have more texts than those that were looked at before.
+    drop_leaks(rows, groups.splits)

@@ -102,7 +102,7 @@ def synthesize(
         cache: Folder of caches; the user's if None.
 
     Raises:
-        UserError: If the corpus, the settings or the output are not usable, or a language model gave nothing yet.
+        UserError: If the corpus, the settings or the output are not usable.
         NothingLeftError: If no query is left.
     """
     folder, cache = SynthesisFolder(output), cache or default_cache()
@@ -157,7 +157,7 @@ def _is_done(folder: SynthesisFolder, fingerprint: str) -> bool:
     """Whether all was written, no budget ended the work, and no request is to be asked again."""
     report = read_json(folder.report, optional=True)
     ended = report.get("language_model", {}).get("ended")
-    return report.get("fingerprint") == fingerprint and not ended
+    return report.get("fingerprint") == fingerprint and not ended and folder.is_whole()
 
 
 def _helpers(writer: Writer | None, corpus: Corpus, judge: Judge | None) -> Helpers:
@@ -180,8 +180,8 @@ def _told(
     found: dict[str, Any] = {
         "version": version("embedtrain"),
         "writer": "rules" if writer is None else writer.name,
-        "leaks": check_leaks(rows, groups.splits),
-        "notes": notes(rows, groups.splits, corpus.num_parts),
+        "leaks": (leaks := check_leaks(rows, groups.splits)),
+        "notes": notes(rows, groups.splits, corpus, leaks),
     }
     if isinstance(writer, LanguageWriter):
         found["language_model"] = writer.report()
@@ -232,7 +232,7 @@ def _refuse_nothing(
     ended = writer.tally.ended if isinstance(writer, LanguageWriter) else ""
     if ended:
         cure = "Start the same command again once that is mended: it goes on where it was"
-        raise UserError(corpus, f"gives no query to train on yet: {ended}", cure=cure)
+        raise NothingLeftError(corpus, f"gives no query to train on yet: {ended}", cure=cure)
     cure = "Look into candidates.jsonl of the output, or give more text"
     raise NothingLeftError(
         corpus, f"gives no query to train on; of {len(rows)} written none is left", cure=cure

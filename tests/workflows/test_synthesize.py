@@ -2,12 +2,19 @@ import json
 from pathlib import Path
 
 import pytest
+from completions_stub import CompletionsStub, said
 from document_toys import write_folder
+from typer.testing import CliRunner
+from writer_toys import draw
 
+from embedtrain.cli.main import app
 from embedtrain.data.examples import SourceConfig
 from embedtrain.data.readers.beir import load_retrieval_task
 from embedtrain.data.sources import open_source
-from embedtrain.errors import UserError
+from embedtrain.encoding.language import endpoint
+from embedtrain.errors import NothingLeftError, UserError
+from embedtrain.mining.output import _training_row as training_row
+from embedtrain.mining.task import load_mining_task
 from embedtrain.synthesis.candidate import Candidate
 from embedtrain.synthesis.makers import begins_with
 from embedtrain.synthesis.settings import SynthesisConfig
@@ -208,3 +215,106 @@ def test_a_stage_of_a_pipeline_makes_the_data_of_the_next(docs, tmp_path):
     output = run_pipeline(load_pipeline(recipe), tmp_path / "out")
     assert (output / "made" / "train.jsonl").is_file()
     assert Path(output / "made" / "qrels" / "dev.tsv").is_file()
+
+
+def opened(**keys):
+    settings = {"round_trip": {"reader": None}, "chunks": {"length": 60}, "cosine": 1}
+    language = {"per_chunk": 1, "endpoint": {"served_name": "toy", "concurrency": 4}}
+    return SynthesisConfig.model_validate(settings | {"language": language | keys})
+
+
+def speak(path, body):
+    """Ask for three words of the text, so that no two queries are one."""
+    words = body["messages"][-1]["content"].partition("Passage: ")[2].split()
+    return said(f"where is {words[2]} told of {words[5]} by {words[9]}")
+
+
+def test_the_same_command_asks_again_for_what_failed_and_another_like_begins_anew(
+    docs, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(endpoint, "TRIES", 1)
+    monkeypatch.setattr(endpoint, "FAILURES", 999)
+    output, like = tmp_path / "out", tmp_path / "like.jsonl"
+    with CompletionsStub(
+        speak, lambda name, body: 500 if draw(name.partition(":")[0]) < 0.3 else None
+    ) as stub:
+        config = opened()
+
+        def made(**others):
+            folder = synthesize(str(docs), output, config, llm=stub.url, **others)
+            return json.loads(folder.report.read_text())
+
+        first = made()
+        failed = first["language_model"]["failed_requests"]
+        assert failed > 20
+        assert f"{failed} of 160 requests brought no answer (HTTP 500" in first["notes"][-1]
+        command = ["synth", str(docs), "--output", str(output), "--llm", stub.url]
+        keys = [f"{name}={json.dumps(value)}" for name, value in overrides(config).items()]
+        assert CliRunner().invoke(app, [*command, *keys]).exit_code == 1
+        stub.fault, before = None, len(stub.asked)
+        assert CliRunner().invoke(app, [*command, *keys]).exit_code == 0
+        assert len(stub.asked) - before == failed
+        assert made()["language_model"]["failed_requests"] == 0
+        assert len(stub.asked) - before == failed
+        like.write_text('{"query": "one of mine"}\n')
+        assert made(like=like)["language_model"]["own_examples"] == 1
+        like.write_text('{"query": "another one of mine"}\n')
+        before = len(stub.asked)
+        made(like=like)
+        assert len(stub.asked) > before
+
+
+def overrides(config):
+    return config.model_dump(exclude_defaults=True, mode="json")
+
+
+def test_a_budget_that_ends_before_the_first_query_is_named(docs, tmp_path):
+    with (
+        CompletionsStub(speak) as stub,
+        pytest.raises(NothingLeftError, match="query to train on yet: the budget of 100 tokens"),
+    ):
+        config = opened(budget_tokens=100)
+        synthesize(str(docs), tmp_path / "out", config, llm=stub.url)
+
+
+def test_what_was_removed_of_a_finished_folder_is_made_again(docs, tmp_path):
+    made = run(docs, tmp_path / "out")
+    before = content(made)
+    (made / "train.jsonl").unlink()
+    assert content(run(docs, made)) == before
+
+
+def test_two_documents_hold_none_out_and_the_report_says_so(tmp_path):
+    made = run(write_folder(tmp_path / "docs", 2), tmp_path / "out", per_document=8)
+    notes = json.loads((made / "report.json").read_text())["notes"]
+    assert "No document is held out" in notes[0]
+
+
+def test_mined_rows_have_the_positives_that_queries_were_made_for(docs, tmp_path):
+    """A text that still begins with its query would teach to compare strings."""
+    made = run(docs, tmp_path / "out", makers=["title", "heading"])
+    task = load_mining_task(str(made))
+    rows = {row["query_id"]: row for row in lines(made / "train.jsonl")}
+    assert rows
+    for name, row in rows.items():
+        query = {
+            "qid": name,
+            "pos": [{"id": task.document_ids[place], "score": 1.0} for place in task.positives[task.row_of_query[name]]],
+            "neg": [],
+            "new_pos": [],
+        }  # fmt: skip
+        (positive,) = training_row(query, task)["positives"]
+        assert positive == row["positive"]
+        assert not begins_with(positive, row["query"])
+        assert row["query"].lower() not in positive.lower()
+
+
+def test_two_chunks_of_one_name_are_refused(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    text = "Some words of a text that is long. " * 30
+    path.write_text(
+        "".join(json.dumps({"_id": name, "text": text}) + "\n" for name in ("d", "d#1"))
+    )
+    with pytest.raises(UserError, match="gives two chunks one id; got 'd#1'"):
+        plan(str(path), tmp_path / "out", SynthesisConfig.model_validate(WORDS))

@@ -40,9 +40,9 @@ def test_the_best_found_stay_and_rules_in_their_order():
         one.rank = rank
     cap(rows, SynthesisConfig(per_chunk=2))
     assert kept(rows) == ["first", "second"]
-    rows = [row("crop", maker="crop"), row("title", maker="title"), row("asked")]
+    rows = [row(maker, maker=maker) for maker in ("crop", "title", "heading")] + [row("asked")]
     cap(rows, SynthesisConfig(per_chunk=2))
-    assert kept(rows) == ["title", "asked"]
+    assert kept(rows) == ["title", "heading", "asked"]
 
 
 def test_a_limit_draws_documents():

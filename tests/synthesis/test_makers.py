@@ -5,7 +5,7 @@ from document_toys import paragraph, sentence
 from synthesis_toys import chunk
 
 from embedtrain.data.documents.document import Document, Link
-from embedtrain.synthesis.makers import Rules, begins_with, without
+from embedtrain.synthesis.makers import Rules, begins_with, holds, without
 from embedtrain.synthesis.settings import MAKERS, SynthesisConfig
 from embedtrain.synthesis.words import words_of
 

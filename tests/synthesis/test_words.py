@@ -15,8 +15,8 @@ from embedtrain.synthesis.words import language_of, longest_run, num_words, over
         ("кошка на крыше дома", "ru"),
         ("猫在屋顶上", "zh"),
         ("猫は屋根の上にいる", "ja"),
-        ("Насос котла треба промивати раз на рік, і він її гріє.", "uk"),
-        ("Помпата на котела трябва да се изплаква, а варовикът остава в тръбите.", "bg"),
+        ("Насос котла треба промивати раз на рік, і він її гріє.", "uk"),  # noqa: RUF001
+        ("Помпата на котела трябва да се изплаква, а варовикът остава в тръбите.", "bg"),  # noqa: RUF001
         ("يجب شطف مضخة الغلاية مرة واحدة في السنة", "ar"),
         ("پمپ دیگ بخار باید سالی یک بار شسته شود", "fa"),
         ("boiler pump", None),
@@ -37,7 +37,7 @@ def test_languages_are_known_by_script_or_stop_words(text, language):
         "Pompa cazanului trebuie clătită o dată pe an, iar calcarul rămâne în țevi.",
         "Kedlens pumpe skal skylles en gang om året, og den er en del af det, der står i den.",
         "A csövekben maradó vízkő hangosabbá teszi a szivattyút, és a víz is hidegebb.",
-        "Пумпу котла треба испирати једном годишње, а каменац остаје у цевима.",
+        "Пумпу котла треба испирати једном годишње, а каменац остаје у цевима.",  # noqa: RUF001
         "بوائلر کے پمپ کو سال میں ایک بار دھونا چاہیے",
     ],
 )

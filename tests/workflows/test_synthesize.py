@@ -270,11 +270,8 @@ def overrides(config):
 
 
 def test_a_budget_that_ends_before_the_first_query_is_named(docs, tmp_path):
-    with (
-        CompletionsStub(speak) as stub,
-        pytest.raises(NothingLeftError, match="query to train on yet: the budget of 100 tokens"),
-    ):
-        config = opened(budget_tokens=100)
+    config, told = opened(budget_tokens=100), "query to train on yet: the budget of 100 tokens"
+    with CompletionsStub(speak) as stub, pytest.raises(NothingLeftError, match=told):
         synthesize(str(docs), tmp_path / "out", config, llm=stub.url)
 
 
@@ -313,8 +310,7 @@ def test_mined_rows_have_the_positives_that_queries_were_made_for(docs, tmp_path
 def test_two_chunks_of_one_name_are_refused(tmp_path):
     path = tmp_path / "rows.jsonl"
     text = "Some words of a text that is long. " * 30
-    path.write_text(
-        "".join(json.dumps({"_id": name, "text": text}) + "\n" for name in ("d", "d#1"))
-    )
+    rows = {"_id": "d", "text": text}, {"_id": "d#1", "text": text[:60]}
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(UserError, match="gives two chunks one id; got 'd#1'"):
         plan(str(path), tmp_path / "out", SynthesisConfig.model_validate(WORDS))

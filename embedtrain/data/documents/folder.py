@@ -54,13 +54,13 @@ class Reader:
     """Reads files into documents, and counts."""
 
     encoding: str = "utf-8"
-    is_folder: bool = True
-    """Whether a table without a column of text may be left out."""
     files: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
     pdf_pages: int = 0
     pdf_pages_without_text: int = 0
     found: list[Document | Page] = field(default_factory=list)
+    without_text: WithoutTextError | None = None
+    """Of a table that was left out; the mistake where nothing else is there."""
 
     def read(self, name: str, path: Path) -> None:
         """Read a file, or count it as skipped; ``name`` is its path inside the corpus."""
@@ -68,9 +68,8 @@ class Reader:
         if ending in FORMATS:
             try:
                 self.found.extend(list(read_rows(name, path)))
-            except WithoutTextError:
-                if not self.is_folder:
-                    raise
+            except WithoutTextError as error:
+                self.without_text = error
                 self.skipped[f"{ending} without a text"] += 1
                 return
         elif ending == ".pdf":
@@ -136,7 +135,7 @@ def read_documents(path: Path, encoding: str = "utf-8") -> tuple[list[Document],
         UserError: If there is nothing to read, a file is not in the encoding, two documents share an id, or one holds
             control characters.
     """
-    reader = Reader(encoding, path.expanduser().is_dir())
+    reader = Reader(encoding)
     files = list(_files(path))
     with progress_bar("Reading documents", len(files)) as advance:
         for name, file in files:
@@ -152,6 +151,8 @@ def read_documents(path: Path, encoding: str = "utf-8") -> tuple[list[Document],
         pdf_pages=reader.pdf_pages,
         pdf_pages_without_text=reader.pdf_pages_without_text,
     )
+    if not kept and reader.without_text is not None:
+        raise reader.without_text
     _refuse_nothing(path, kept, report)
     _refuse_ids(path, kept)
     if report.pdf_pages_without_text:

@@ -36,14 +36,10 @@ def read_rows(name: str, path: Path) -> Iterator[Document]:
     ending = Path(path.stem).suffix if path.suffix.lower() == ".gz" else path.suffix
     for number, (place, row) in enumerate(ROW_READERS[FORMATS[ending.lower()]](path), 1):
         cure = f"Call the column of the text one of {', '.join(TEXT_NAMES)}"
-        try:
-            column = text_column(row, None, TEXT_NAMES, place, cure)
-        except UserError as error:
-            if number == 1 and not {*TEXT_NAMES} & {*row}:
-                raise WithoutTextError(
-                    place, "has no column of text", got=list(row), cure=cure
-                ) from error
-            raise
+        if number == 1 and not {*TEXT_NAMES} & {*row}:
+            problem = f"has no column {' or '.join(TEXT_NAMES)}"
+            raise WithoutTextError(place, problem, got=sorted(row), cure=cure)
+        column = text_column(row, None, TEXT_NAMES, place, cure)
         own = next((row[key] for key in ID_NAMES if row.get(key) not in (None, "")), None)
         title = _text(row, "title", place)
         yield Document(

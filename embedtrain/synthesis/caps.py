@@ -48,7 +48,7 @@ def cap(rows: Sequence[Row], config: SynthesisConfig) -> None:
     for _, row in sorted(enumerate(rows), key=_order):
         if not row.kept:
             continue
-        document = row.candidate.document
+        document = row.unit
         places = (row.candidate.chunk, row.by_rule), (document, row.by_rule)
         if by_chunk[places[0]] >= config.per_chunk or by_kind[places[1]] >= config.per_document:
             row.taken_by = "caps"
@@ -67,7 +67,7 @@ def cap(rows: Sequence[Row], config: SynthesisConfig) -> None:
             chosen.add(document)
             left -= by_document[document]
     for row in rows:
-        if row.kept and row.candidate.document not in chosen:
+        if row.kept and row.unit not in chosen:
             row.taken_by = "caps"
 
 

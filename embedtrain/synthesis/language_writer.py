@@ -176,7 +176,7 @@ class LanguageWriter:
     ) -> list[Task]:
         personas: Sequence[str] = ()
         if self.config.personas == "draft":
-            personas = self._drafted(chunks, store) if draft else ()
+            personas = self._drafted(chunks, store, ask=draft)
         else:
             personas = self.config.personas
         slots = self._plan(chunks, personas)
@@ -194,8 +194,8 @@ class LanguageWriter:
             personas=personas, user_words=words, is_users=bool(self.own),
         )  # fmt: skip
 
-    def _drafted(self, chunks: Sequence[Chunk], store: RequestStore) -> list[str]:
-        """Return people whom the model thinks of from titles drawn by a hash."""
+    def _drafted(self, chunks: Sequence[Chunk], store: RequestStore, *, ask: bool) -> list[str]:
+        """Return people whom the model thinks of from titles drawn by a hash; without an answer the work ends here."""
         titles = {chunk.title for chunk in chunks if chunk.title}
         drawn = sorted(titles, key=lambda title: (number(self.seed, "title", title), title))
         if not drawn:
@@ -203,8 +203,12 @@ class LanguageWriter:
         request = draft_request(
             drawn[:NUM_TITLES], NUM_PERSONAS, number(self.seed, "people") % SEEDS
         )
-        self.tally.ended = self.chat.answer([request], store)
-        reply = store.find(request.key(self.chat.identity))
+        key = request.key(self.chat.identity)
+        if ask:
+            self.tally.ended = self.chat.answer([request], store)
+            if key not in store and not self.tally.ended:
+                self.tally.ended = f"nobody was drafted ({self.chat.failures[key].reason})"
+        reply = store.find(key)
         lines = [] if reply is None else spoken(reply.text)[0].split("\n")
         people = [line.strip(" -*\u2022.0123456789)") for line in lines]
         return [one for one in people if one][:NUM_PERSONAS]

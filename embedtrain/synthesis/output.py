@@ -53,14 +53,14 @@ class Writing:
     def write(self, chunks: Sequence[Chunk], rows: Sequence[Row]) -> None:
         """Write everything but settings and report."""
         kept = [row for row in rows if row.kept]
-        held = [row for row in kept if self.splits[row.candidate.document] != "train"]
+        held = [row for row in kept if self.splits[row.unit] != "train"]
         _write_lines(self.folder.corpus, self._corpus(chunks, held))
         _write_lines(self.folder.queries, map(self._query, kept))
-        train = (row for row in kept if self.splits[row.candidate.document] == "train")
+        train = (row for row in kept if self.splits[row.unit] == "train")
         _write_lines(self.folder.training, map(self.training_row, train))
         _write_lines(self.folder.candidates, map(self._candidate, rows))
         for split in SPLITS:
-            own = [row for row in kept if self.splits[row.candidate.document] == split]
+            own = [row for row in kept if self.splits[row.unit] == split]
             place = self.folder.judgments(split)
             if own:
                 _write(place, self._judgments(own))
@@ -123,7 +123,7 @@ class Writing:
 
     def _own_positives(self, row: Row) -> dict[str, object]:
         """Return the texts of a training query that differ from those searched, for mining."""
-        if self.splits[row.candidate.document] != "train":
+        if self.splits[row.unit] != "train":
             return {}
         own = {one.chunk.id: self.positive(one) for one in (row, *row.also)}
         whole = {
@@ -137,7 +137,7 @@ class Writing:
         return {
             "_id": query_id(row),
             **asdict(row.candidate),
-            "split": self.splits[row.candidate.document],
+            "split": self.splits[row.unit],
             "rank": row.rank,
             "taken_by": row.taken_by,
         }

@@ -54,9 +54,7 @@ def describe(
 ) -> dict[str, object]:
     """Return the part of the report that is about queries."""
     kept = [row for row in rows if row.kept]
-    by_split = {
-        split: [row for row in kept if splits[row.candidate.document] == split] for split in SPLITS
-    }
+    by_split = {split: [row for row in kept if splits[row.unit] == split] for split in SPLITS}
     makers = list(dict.fromkeys(row.candidate.maker for row in rows))
     drawn = sorted(kept, key=lambda row: number(config.seed, "shown", row.candidate.query))[:SHOWN]
     return {
@@ -116,7 +114,7 @@ def notes(
     if corpus.reading.empty:
         said.append(f"{corpus.reading.empty:,} documents hold no text and are left out.")
     for split in ("dev", "test"):
-        count = sum(row.kept and splits[row.candidate.document] == split for row in rows)
+        count = sum(row.kept and splits[row.unit] == split for row in rows)
         if 0 < count < FEW_QUERIES:
             said.append(f"Only {count} queries are in {split}: its figures have wide intervals.")
         elif count == 0 and split in set(splits.values()):

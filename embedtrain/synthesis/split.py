@@ -1,7 +1,7 @@
 """Which documents are held out: whole groups of near copies, by a hash of their names; and whether anything leaks.
 
-No random stream and no order enter, so the same corpus gives the same split on every machine, and a new document
-moves none of the old ones.
+No random stream and no order enter, so the same corpus gives the same split on every machine. A new document moves no
+old one, unless it joins or parts near copies, or there are so few that a split was empty.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ def split_documents(chunks: Sequence[Chunk], config: SplitConfig, seed: int, cac
     """Group the documents of chunks and give each group a split."""
     texts: dict[str, list[str]] = {}
     for chunk in chunks:
-        texts.setdefault(chunk.document, []).append(chunk.text)
+        texts.setdefault(chunk.unit, []).append(chunk.text)
     names = sorted(texts)
     rows = cluster_rows(["\n".join(texts[name]) for name in names], cache).tolist()
     clusters = {name: names[row] for name, row in zip(names, rows, strict=True)}
@@ -82,7 +82,7 @@ def drop_trivial(rows: Sequence[Row], splits: Mapping[str, Split]) -> None:
     Their words stand in the text, so that every model finds it: they would hide what training changes.
     """
     for split in ("dev", "test"):
-        own = [row for row in rows if row.kept and splits[row.candidate.document] == split]
+        own = [row for row in rows if row.kept and splits[row.unit] == split]
         trivial = [row for row in own if row.candidate.maker in TRIVIAL]
         if len(own) - len(trivial) >= ENOUGH:
             for row in trivial:
@@ -127,5 +127,5 @@ def check_leaks(rows: Sequence[Row], splits: Mapping[str, Split]) -> dict[str, o
 def _sides(rows: Sequence[Row], splits: Mapping[str, Split]) -> tuple[list[Row], list[Row]]:
     """Return the kept rows of training, and those held out."""
     kept = [row for row in rows if row.kept]
-    held = [row for row in kept if splits[row.candidate.document] != "train"]
-    return [row for row in kept if splits[row.candidate.document] == "train"], held
+    held = [row for row in kept if splits[row.unit] != "train"]
+    return [row for row in kept if splits[row.unit] == "train"], held

@@ -227,7 +227,7 @@ def _write_queries(corpus: Corpus, config: SynthesisConfig, writer: Writer | Non
 def _refuse_nothing(
     corpus: str, rows: Sequence[Row], groups: Groups, writer: Writer | None
 ) -> None:
-    if any(row.kept and groups.splits[row.candidate.document] == "train" for row in rows):
+    if any(row.kept and groups.splits[row.unit] == "train" for row in rows):
         return
     ended = writer.tally.ended if isinstance(writer, LanguageWriter) else ""
     if ended:

@@ -107,3 +107,19 @@ def test_what_queries_depend_on_is_the_model_and_the_user_s_own(tmp_path):
         again = opened(one, tmp_path, like=like).stands_for()
     assert len({json.dumps(one) for one in found}) == 4
     assert again == found[-1]
+
+
+def test_people_who_could_not_be_drafted_end_the_work_and_a_forecast_knows_those_who_were(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(endpoint, "TRIES", 1)
+    with CompletionsStub(write_text, lambda name, body: 500) as stub:
+        writer = opened(stub, tmp_path, personas="draft")
+        assert list(writer.write(chunks(4))) == []
+        assert writer.report()["ended"] == "nobody was drafted (HTTP 500: no: wait)"
+        assert len(stub.asked) == 1
+        stub.fault = None
+        assert len(list(opened(stub, tmp_path, personas="draft").write(chunks(4)))) == 8
+        asked = len(stub.asked)
+        assert opened(stub, tmp_path, personas="draft").forecast(chunks(4))["kept"] == 8
+        assert len(stub.asked) == asked

@@ -1,18 +1,14 @@
 import json
 from pathlib import Path
+from random import Random
 
 import pytest
-from completions_stub import CompletionsStub, said
-from document_toys import write_folder
-from typer.testing import CliRunner
-from writer_toys import draw
+from document_toys import paragraph, write_folder
 
-from embedtrain.cli.main import app
 from embedtrain.data.examples import SourceConfig
 from embedtrain.data.readers.beir import load_retrieval_task
 from embedtrain.data.sources import open_source
-from embedtrain.encoding.language import endpoint
-from embedtrain.errors import NothingLeftError, UserError
+from embedtrain.errors import UserError
 from embedtrain.mining.output import _training_row as training_row
 from embedtrain.mining.task import load_mining_task
 from embedtrain.synthesis.candidate import Candidate
@@ -183,6 +179,21 @@ def test_one_file_is_cut_into_parts_and_the_report_says_so(tmp_path):
     assert report["corpus"]["parts"] == 8
     assert "8 parts of them were taken for documents" in report["notes"][0]
     assert all(one["documents"] for one in report["splits"].values())
+    assert {row["document"] for row in lines(made / "train.jsonl")} == {"book.md"}
+
+
+def test_few_documents_in_parts_have_their_titles_and_links_all_the_same(tmp_path):
+    """Parts are for the split alone: makers know documents."""
+    folder = write_folder(tmp_path / "docs", 3)
+    for place, page in enumerate(sorted(folder.iterdir())):
+        more = "".join(f"\n\n{paragraph(Random(100 * place + n))}" for n in range(30))
+        link = f"\n\nSee [the page of number {place}]({(place + 1) % 3:03d}.md)."
+        page.write_text(page.read_text() + more + link)
+    made = run(folder, tmp_path / "out", makers=["title", "link"])
+    report = json.loads((made / "report.json").read_text())
+    assert report["corpus"]["parts"] > 3
+    written = [one["maker"] for one in lines(made / "candidates.jsonl")]
+    assert (written.count("title"), written.count("link")) == (3, 3)
 
 
 def test_the_plan_counts_and_writes_nothing(docs, made, tmp_path):
@@ -215,64 +226,6 @@ def test_a_stage_of_a_pipeline_makes_the_data_of_the_next(docs, tmp_path):
     output = run_pipeline(load_pipeline(recipe), tmp_path / "out")
     assert (output / "made" / "train.jsonl").is_file()
     assert Path(output / "made" / "qrels" / "dev.tsv").is_file()
-
-
-def opened(**keys):
-    settings = {"round_trip": {"reader": None}, "chunks": {"length": 60}, "cosine": 1}
-    language = {"per_chunk": 1, "endpoint": {"served_name": "toy", "concurrency": 4}}
-    return SynthesisConfig.model_validate(settings | {"language": language | keys})
-
-
-def speak(path, body):
-    """Ask for three words of the text, so that no two queries are one."""
-    words = body["messages"][-1]["content"].partition("Passage: ")[2].split()
-    return said(f"where is {words[2]} told of {words[5]} by {words[9]}")
-
-
-def test_the_same_command_asks_again_for_what_failed_and_another_like_begins_anew(
-    docs, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.001)
-    monkeypatch.setattr(endpoint, "TRIES", 1)
-    monkeypatch.setattr(endpoint, "FAILURES", 999)
-    output, like = tmp_path / "out", tmp_path / "like.jsonl"
-    with CompletionsStub(
-        speak, lambda name, body: 500 if draw(name.partition(":")[0]) < 0.3 else None
-    ) as stub:
-        config = opened()
-
-        def made(**others):
-            folder = synthesize(str(docs), output, config, llm=stub.url, **others)
-            return json.loads(folder.report.read_text())
-
-        first = made()
-        failed = first["language_model"]["failed_requests"]
-        assert failed > 20
-        assert f"{failed} of 160 requests brought no answer (HTTP 500" in first["notes"][-1]
-        command = ["synth", str(docs), "--output", str(output), "--llm", stub.url]
-        keys = [f"{name}={json.dumps(value)}" for name, value in overrides(config).items()]
-        assert CliRunner().invoke(app, [*command, *keys]).exit_code == 1
-        stub.fault, before = None, len(stub.asked)
-        assert CliRunner().invoke(app, [*command, *keys]).exit_code == 0
-        assert len(stub.asked) - before == failed
-        assert made()["language_model"]["failed_requests"] == 0
-        assert len(stub.asked) - before == failed
-        like.write_text('{"query": "one of mine"}\n')
-        assert made(like=like)["language_model"]["own_examples"] == 1
-        like.write_text('{"query": "another one of mine"}\n')
-        before = len(stub.asked)
-        made(like=like)
-        assert len(stub.asked) > before
-
-
-def overrides(config):
-    return config.model_dump(exclude_defaults=True, mode="json")
-
-
-def test_a_budget_that_ends_before_the_first_query_is_named(docs, tmp_path):
-    config, told = opened(budget_tokens=100), "query to train on yet: the budget of 100 tokens"
-    with CompletionsStub(speak) as stub, pytest.raises(NothingLeftError, match=told):
-        synthesize(str(docs), tmp_path / "out", config, llm=stub.url)
 
 
 def test_what_was_removed_of_a_finished_folder_is_made_again(docs, tmp_path):

@@ -12,10 +12,10 @@ IN_URL = re.compile(
 )
 """A password may hold ``/`` or ``@``, though it should not. All parts are bounded: else the time grows with the square
 of a long word."""
-OPTION = r"\w*(?:passw(?:or)?d|pwd|token|api_?key|secret)"
+OPTION = r"[\w-]*(?:passw(?:or)?d|pwd|token|api[_-]?key|secret)"
 SECRET_OPTION = re.compile(OPTION, re.IGNORECASE)
 """Options of an address whose values are secret: ``password``, ``sslpassword``, ``api_key``."""
-IN_QUERY = re.compile(rf"([?&]{OPTION}=)[^&\s'\"]+", re.IGNORECASE)
+IN_QUERY = re.compile(rf"([?&](?:{OPTION}|key)=)[^&\s'\"]+", re.IGNORECASE)
 LOOKS_SECRET = re.compile(
     r"\b(hf_[A-Za-z0-9]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9-]{20,})"
 )

@@ -10,6 +10,8 @@ from embedtrain.files import check_folder, read_json
 if TYPE_CHECKING:
     from embedtrain.workflows.synthesize import Plan
 
+MOST_FAILED = 0.05
+"""Share of requests without an answer above which the command fails, though what there is was written."""
 EXAMPLES = (
     "embedtrain synth docs --output data/synth",
     "embedtrain synth docs --output data/synth --plan-only per_document=4 round_trip.reader=bm25",
@@ -59,8 +61,11 @@ def synth(
     if plan_only:
         _print_plan(plan(str(corpus), output, config, llm=llm, like=like))
         return
-    _print_report(read_json(synthesize(str(corpus), output, config, llm=llm, like=like).report))
+    report = read_json(synthesize(str(corpus), output, config, llm=llm, like=like).report)
+    _print_report(report)
     typer.echo(str(output))
+    if report.get("language_model", {}).get("failed_share", 0) > MOST_FAILED:
+        raise typer.Exit(1)
 
 
 def _print_plan(found: "Plan") -> None:

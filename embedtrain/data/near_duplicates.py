@@ -15,12 +15,13 @@ TEXTS_PER_BLOCK = 4096
 WORD = re.compile(r"\w+")
 
 
-def near_duplicates(texts: Sequence[str]) -> list[int]:
+def near_duplicates(texts: Sequence[str], num_kept: int = 0) -> list[int]:
     """Return for each text the index of the first kept text that it nearly repeats, or its own index.
 
     Two texts nearly repeat one another if the Jaccard similarity of their sets of three successive words
     (case and punctuation aside) is :data:`THRESHOLD` or more. A text is kept if it repeats no kept text
-    before it, so the order decides which of two stays. What is reported is exact; a few may be missed.
+    before it, so the order decides which of two stays; the first ``num_kept`` are all kept, so that later ones are
+    compared with each of them. What is reported is exact; a few may be missed.
 
     Source: Broder (1997), https://doi.org/10.1109/SEQUEN.1997.666900.
     """
@@ -42,7 +43,7 @@ def near_duplicates(texts: Sequence[str]) -> list[int]:
                 row,
             )
             originals.append(original)
-            if original == row:
+            if original == row or row < num_kept:
                 kept[row] = text_shingles
                 index.insert(row, text_hashes, check_duplication=False)
     return originals

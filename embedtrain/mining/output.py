@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -181,14 +181,16 @@ def _training_row(query: MinedQuery, task: MiningTask) -> dict[str, object]:
     positives, negatives = [*query["pos"], *query["new_pos"]], query["neg"]
     both = [*positives, *negatives]
 
-    def texts(found: Sequence[Any]) -> list[str]:
-        return [_text_of(task, document["id"]) for document in found]
+    own = task.own_positives.get(query["qid"], {})
+
+    def texts(found: Sequence[Any], own: Mapping[str, str]) -> list[str]:
+        return [own.get(one["id"]) or _text_of(task, one["id"]) for one in found]
 
     return {
         "query_id": query["qid"],
         "query": task.queries[task.row_of_query[query["qid"]]],
-        "positives": texts(positives),
-        "negatives": texts(negatives),
+        "positives": texts(positives, own),
+        "negatives": texts(negatives, {}),
         "positive_ids": [document["id"] for document in positives],
         "negative_ids": [document["id"] for document in negatives],
         "scores": [document["score"] for document in both],

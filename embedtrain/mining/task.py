@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from embedtrain.data.examples import SourceConfig
-from embedtrain.data.readers.beir import RetrievalTask
+from embedtrain.data.readers.beir import RetrievalTask, own_positives
 from embedtrain.data.sources import detect_format, load_task, open_source
 from embedtrain.data.tokenized import text_id
 from embedtrain.errors import UserError
@@ -31,6 +31,9 @@ class MiningTask:
     fingerprint: str
     writer: str | None = None
     """What wrote the queries, where that is known: the name of a model, or ``rules``."""
+    own_positives: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Texts that a query is trained with, by its id and that of the document that is searched: such as the text
+    without the words that became the query."""
 
     @cached_property
     def row_of_query(self) -> dict[str, int]:
@@ -47,7 +50,8 @@ def load_mining_task(path: str, split: str = "train", cache: Path | None = None)
     """Read a BEIR folder, ``python_docs``, or any other source of training data.
 
     Of a training source, the corpus is all documents that it names, positives and negatives, each text once;
-    rows with the same query become one query with all their positives.
+    rows with the same query become one query with all their positives. A query of a BEIR folder may hold
+    ``positives``, texts by the ids of documents: rows to train on have these in the place of what is searched.
     """
     return mining_task_of(SourceConfig(path=path, split=split), cache)
 
@@ -57,6 +61,8 @@ def mining_task_of(config: SourceConfig, cache: Path | None = None) -> MiningTas
     path = str(Path(config.path).expanduser()) if config.path.startswith("~") else config.path
     if (config.format or detect_format(path)) in ("beir", "python_docs"):
         task = from_retrieval_task(load_task(path, config.split, cache))
+        if Path(path).is_dir():
+            task = replace(task, own_positives=own_positives(Path(path)))
     else:
         task = _from_source(config.model_copy(update={"path": path}), cache)
     return replace(task, writer=_writer_of(Path(path)))

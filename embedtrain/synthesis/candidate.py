@@ -26,7 +26,7 @@ class Candidate:
     slot: int = 0
     """Which of the chunk's queries."""
     finish: str = "stop"
-    """Why the writer ended: ``stop``, ``length`` where it was cut, ``empty``, ``failed``."""
+    """Why the writer ended: ``stop``, ``length`` where it was cut, ``empty``, ``failed``, or a server's own word."""
     log_probability: float | None = None
     """Mean over the query's tokens, in nats, where the writer tells."""
 

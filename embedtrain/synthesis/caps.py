@@ -37,21 +37,24 @@ def ask_judge(rows: Sequence[Row], judge: Judge | None) -> None:
 
 
 def cap(rows: Sequence[Row], config: SynthesisConfig) -> None:
-    """Keep no more than wanted of a chunk, of a document and in all.
+    """Keep no more than wanted of a chunk, of a document and in all; of the first two, rules have a share of their own.
 
     A language model's come first, then those of rules in the order of :data:`MAKERS`, among which titles stand before
     crops; then the best rank of the round trip, then the most probable. In all, documents are drawn.
     """
-    by_chunk: Counter[str] = Counter()
+    by_chunk: Counter[tuple[str, bool]] = Counter()
+    by_kind: Counter[tuple[str, bool]] = Counter()
     by_document: Counter[str] = Counter()
     for _, row in sorted(enumerate(rows), key=_order):
         if not row.kept:
             continue
-        chunk, document = row.candidate.chunk, row.candidate.document
-        if by_chunk[chunk] >= config.per_chunk or by_document[document] >= config.per_document:
+        document = row.unit
+        places = (row.candidate.chunk, row.by_rule), (document, row.by_rule)
+        if by_chunk[places[0]] >= config.per_chunk or by_kind[places[1]] >= config.per_document:
             row.taken_by = "caps"
             continue
-        by_chunk[chunk] += 1
+        by_chunk[places[0]] += 1
+        by_kind[places[1]] += 1
         by_document[document] += 1
     if sum(by_document.values()) <= config.limit:
         return
@@ -64,7 +67,7 @@ def cap(rows: Sequence[Row], config: SynthesisConfig) -> None:
             chosen.add(document)
             left -= by_document[document]
     for row in rows:
-        if row.kept and row.candidate.document not in chosen:
+        if row.kept and row.unit not in chosen:
             row.taken_by = "caps"
 
 

@@ -40,7 +40,7 @@ def choose(chunks: Sequence[Chunk], config: SynthesisConfig) -> Choice:
         reason = _flaw(chunk, config, seen)
         counts[reason] += 1
         if not reason:
-            documents.setdefault(chunk.document, []).append(chunk)
+            documents.setdefault(chunk.unit, []).append(chunk)
     wanted = -(-config.per_document // config.per_chunk)
     spread = {name: _spread(own, wanted) for name, own in documents.items()}
     chosen, left = set(), config.limit
@@ -64,10 +64,9 @@ def in_parts(chunks: Sequence[Chunk], num_documents: int) -> tuple[list[Chunk], 
     counts: Counter[str] = Counter()
     parts = []
     for chunk in chunks:
-        part = counts[chunk.document] // PART + 1
+        parts.append(replace(chunk, part=counts[chunk.document] // PART + 1))
         counts[chunk.document] += 1
-        parts.append(replace(chunk, document=f"{chunk.document}@{part}"))
-    names = {chunk.document for chunk in parts}
+    names = {chunk.unit for chunk in parts}
     return (parts, len(names)) if len(names) > num_documents else (list(chunks), 0)
 
 

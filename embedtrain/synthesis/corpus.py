@@ -2,17 +2,19 @@
 
 import hashlib
 import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 from embedtrain.data.documents.document import Chunk, Document
 from embedtrain.data.documents.folder import Reading
 from embedtrain.data.documents.splitter import CountTokens, split
-from embedtrain.data.near_duplicates import WORD
+from embedtrain.errors import UserError
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.progress import progress_bar
 from embedtrain.synthesis.choice import Choice, choose, in_parts
 from embedtrain.synthesis.settings import SynthesisConfig
+from embedtrain.synthesis.words import WORD
 
 SPECIAL_TOKENS = 2
 """Tokens that a model puts around a text."""
@@ -44,18 +46,32 @@ class Corpus:
 def cut_corpus(
     documents: list[Document], reading: Reading, config: SynthesisConfig, base: TextEncoder | None
 ) -> Corpus:
-    """Cut documents and choose the chunks that queries are written for; ``base`` counts tokens, words without it."""
+    """Cut documents and choose the chunks that queries are written for; ``base`` counts tokens, words without it.
+
+    Raises:
+        UserError: If two chunks get one id.
+    """
     count, chunks = _counter(base), []
     with progress_bar("Cutting documents", len(documents)) as advance:
         for document in documents:
             chunks += split(document, _length(document, config, count), count)
             advance(1)
+    _refuse_twice(chunks)
     chunks, num_parts = in_parts(chunks, len(documents))
     digest = hashlib.sha256()
     for document in documents:
         digest.update(json.dumps([document.id, document.title, document.text]).encode())
     choice = choose(chunks, config)
     return Corpus(documents, chunks, choice, reading, num_parts, digest.hexdigest())
+
+
+def _refuse_twice(chunks: list[Chunk]) -> None:
+    """Refuse a document that is called as a chunk of another one is."""
+    counts = Counter(chunk.id for chunk in chunks)
+    if len(counts) < len(chunks):
+        name = next(name for name, count in counts.items() if count > 1)
+        cure = "Rename the document: #1 and so on name the chunks of another one"
+        raise UserError("the corpus", "gives two chunks one id", got=name, cure=cure)
 
 
 def _length(document: Document, config: SynthesisConfig, count: CountTokens) -> int | None:

@@ -7,7 +7,9 @@ import numpy as np
 
 def number(*names: object) -> int:
     """Return 64 bits that follow from the names."""
-    digest = hashlib.blake2b("|".join(map(str, names)).encode(), digest_size=8).digest()
+    digest = hashlib.blake2b(
+        "|".join(map(str, names)).encode(errors="surrogatepass"), digest_size=8
+    ).digest()
     return int.from_bytes(digest, "big")
 
 

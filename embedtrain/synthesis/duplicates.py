@@ -27,9 +27,9 @@ def drop_duplicates(rows: Sequence[Row], cosine: float, embed: Embed | None) -> 
     seen: set[tuple[bytes, str]] = set()
     for row in (row for row in rows if row.kept):
         key = text_digest(row.candidate.query)
-        if (key, row.candidate.document) in seen:
+        if (key, row.unit) in seen:
             row.taken_by = DUPLICATE
-        seen.add((key, row.candidate.document))
+        seen.add((key, row.unit))
         first.setdefault(key, row)
     different = list(first.values())
     repeated = _repeated(different, near_duplicates([row.candidate.query for row in different]))

@@ -72,6 +72,8 @@ def filter_rows(
     drop_improbable(rows, config.log_probability)
     ask_judge(rows, helpers.judge)
     drop_leaks(rows, groups.splits)
-    join_same(rows, lambda row: groups.splits[row.candidate.document], config.round_trip.top)
+    join_same(rows, lambda row: groups.splits[row.unit], config.round_trip.top)
     drop_trivial(rows, groups.splits)
     cap(rows, config)
+    # Rows that were joined have more texts than those that were looked at before.
+    drop_leaks(rows, groups.splits)

@@ -15,6 +15,8 @@ from embedtrain.synthesis.words import content_words, language_of, longest_run, 
 Test = Callable[[Row], bool]
 """Whether a row is taken."""
 WORDS = range(2, 41)
+UNFINISHED = frozenset(("length", "empty", "failed", "content_filter"))
+"""How what is no whole query ended; servers have many words for a good end."""
 MARKUP = re.compile(r"</?[a-z][^<>]*>|```|^#+ |\*\*|\{\s*\"|^\s*[-*\u2022] ", re.IGNORECASE)
 NUMBERED = re.compile(r"^\s*(?:\(?\d{1,2}[.)]|[a-z]\))\s", re.IGNORECASE)
 CHATTER = re.compile(
@@ -67,7 +69,7 @@ SECRETS = re.compile(
 def form(row: Row) -> bool:
     """Take what is no query: too short or long, cut at the token limit, of several lines, markup, chatter."""
     query = row.candidate.query
-    if row.candidate.finish != "stop" or num_words(query) not in WORDS or "\n" in query:
+    if row.candidate.finish in UNFINISHED or num_words(query) not in WORDS or "\n" in query:
         return True
     if row.by_rule:
         return False

@@ -1,8 +1,9 @@
 """A language model as a writer of queries: planned, asked, read, and asked again where an answer cannot be used."""
 
-from collections import Counter
+import hashlib
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from embedtrain.synthesis.plan import SEEDS, Slot, plan
 from embedtrain.synthesis.prompts.build import Prompter, draft_request
 from embedtrain.synthesis.prompts.wordings import EXAMPLES
 from embedtrain.synthesis.replies import EMPTY, first_line, json_queries, spoken
+from embedtrain.synthesis.tally import Tally
 
 REQUESTS = "requests"
 """Folder of the answers, below the output."""
@@ -45,17 +47,6 @@ class Task:
 
     chunk: Chunk
     slots: tuple[Slot, ...]
-
-
-@dataclass
-class Tally:
-    """What became of the requests of this run."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    problems: Counter[str] = field(default_factory=Counter)
-    """Why answers could not be used."""
-    ended: str = ""
-    """Why not all was asked."""
 
 
 class LanguageWriter:
@@ -116,10 +107,18 @@ class LanguageWriter:
                 left = [row for row in left if self._is_useless(tasks[row], attempts[row], store)]
                 for row in left:
                     attempts[row] += 1
-            if self.tally.ended:
-                console.print(f"{self.name}: {self.tally.ended}; the same command goes on later")
+            self._sum_up(len(tasks))
             for row, task in enumerate(tasks):
                 yield from self._candidates(task, attempts[row], store)
+
+    def _sum_up(self, requests: int) -> None:
+        """Say what was not asked or not answered: the same command asks again what may go well then."""
+        tally = self.tally
+        tally.requests, tally.failures = requests, list(self.chat.failures.values())
+        if not tally.ended and any(one.passing for one in tally.failures):
+            tally.ended = tally.failed()
+        if tally.ended:
+            console.print(f"{self.name}: {tally.ended}; the same command goes on later")
 
     def forecast(self, chunks: Sequence[Chunk]) -> dict[str, object]:
         """Return what writing would take, with nothing asked: requests, kept answers, tokens about, and their price."""
@@ -140,6 +139,17 @@ class LanguageWriter:
         """Return the language that each query is to be in, by the id of its chunk and its slot."""
         return {(slot.chunk, slot.number): slot.language for slot in self._plan(chunks, ())}
 
+    def stands_for(self) -> dict[str, object]:
+        """Return what its queries depend on beside its settings and the chunks."""
+        own = json.dumps([[one.query, one.positive] for one in self.own], ensure_ascii=False)
+        digest = hashlib.sha256(own.encode(errors="surrogatepass")).hexdigest()
+        return {"model": self.chat.identity, "like": digest if self.own else None}
+
+    def notes(self) -> list[str]:
+        """Say what a reader of the queries should know."""
+        failed = self.tally.failed()
+        return [f"{failed}: their queries are missing."] if failed else []
+
     def report(self) -> dict[str, object]:
         """Return what was asked and what it cost, over all runs into this folder; the counts are of this one."""
         with RequestStore(self.folder) as store:
@@ -152,6 +162,8 @@ class LanguageWriter:
             "unknown_tokens_at_most": bill.unknown_prompt_tokens + bill.unknown_completion_tokens,
             "queries": dict(sorted(self.tally.counts.items())),
             "unusable_answers": dict(sorted(self.tally.problems.items())), "ended": self.tally.ended,
+            "failed_requests": len(self.tally.failures),
+            "failed_share": round(len(self.tally.failures) / max(1, self.tally.requests), 4),
         }  # fmt: skip
         cost = self.config.endpoint.cost(bill.prompt_tokens, bill.completion_tokens)
         most = self.config.endpoint.cost(*bill.both())
@@ -164,7 +176,7 @@ class LanguageWriter:
     ) -> list[Task]:
         personas: Sequence[str] = ()
         if self.config.personas == "draft":
-            personas = self._drafted(chunks, store) if draft else ()
+            personas = self._drafted(chunks, store, ask=draft)
         else:
             personas = self.config.personas
         slots = self._plan(chunks, personas)
@@ -182,8 +194,8 @@ class LanguageWriter:
             personas=personas, user_words=words, is_users=bool(self.own),
         )  # fmt: skip
 
-    def _drafted(self, chunks: Sequence[Chunk], store: RequestStore) -> list[str]:
-        """Return people whom the model thinks of from titles drawn by a hash."""
+    def _drafted(self, chunks: Sequence[Chunk], store: RequestStore, *, ask: bool) -> list[str]:
+        """Return people whom the model thinks of from titles drawn by a hash; without an answer the work ends here."""
         titles = {chunk.title for chunk in chunks if chunk.title}
         drawn = sorted(titles, key=lambda title: (number(self.seed, "title", title), title))
         if not drawn:
@@ -191,8 +203,12 @@ class LanguageWriter:
         request = draft_request(
             drawn[:NUM_TITLES], NUM_PERSONAS, number(self.seed, "people") % SEEDS
         )
-        self.tally.ended = self.chat.answer([request], store)
-        reply = store.find(request.key(self.chat.identity))
+        key = request.key(self.chat.identity)
+        if ask:
+            self.tally.ended = self.chat.answer([request], store)
+            if key not in store and not self.tally.ended:
+                self.tally.ended = f"nobody was drafted ({self.chat.failures[key].reason})"
+        reply = store.find(key)
         lines = [] if reply is None else spoken(reply.text)[0].split("\n")
         people = [line.strip(" -*\u2022.0123456789)") for line in lines]
         return [one for one in people if one][:NUM_PERSONAS]
@@ -201,7 +217,10 @@ class LanguageWriter:
         return self.prompter.request(task.chunk, task.slots, attempt)
 
     def _reply(self, task: Task, attempt: int, store: RequestStore) -> Reply | None:
-        return store.find(self._request(task, attempt).key(self.chat.identity))
+        return store.find(self._key(task, attempt))
+
+    def _key(self, task: Task, attempt: int) -> str:
+        return self._request(task, attempt).key(self.chat.identity)
 
     def _is_useless(self, task: Task, attempt: int, store: RequestStore) -> bool:
         """Whether an answer came, cannot be used, and may be asked for again."""
@@ -216,7 +235,7 @@ class LanguageWriter:
     def _candidates(self, task: Task, attempt: int, store: RequestStore) -> Iterator[Candidate]:
         reply = self._reply(task, attempt, store)
         if reply is None:
-            if self.tally.ended:
+            if self._key(task, attempt) not in self.chat.failures:  # it was never sent
                 return
             found = {slot.number: ("", FAILED) for slot in task.slots}
         elif self.config.format == "text":

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from embedtrain.errors import UserError
 from embedtrain.outside import reading
+from embedtrain.synthesis.words import num_words
 
 FLAG = "--like"
 OUTER_RATIO = 0.1
@@ -50,6 +51,6 @@ def read_like(path: Path) -> list[Example]:
 
 def usual_words(examples: list[Example]) -> tuple[int, int]:
     """Return the fewest and the most words of queries, without the shortest and longest tenth."""
-    sizes = sorted(len(one.query.split()) for one in examples)
+    sizes = sorted(num_words(one.query) for one in examples)
     aside = int(OUTER_RATIO * len(sizes))
     return sizes[aside], sizes[-1 - aside]

@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from embedtrain.data.documents.document import Chunk, Document
-from embedtrain.data.near_duplicates import WORD
 from embedtrain.synthesis.candidate import Candidate
 from embedtrain.synthesis.draw import generator
 from embedtrain.synthesis.settings import MAKERS, Maker, SynthesisConfig
-from embedtrain.synthesis.words import EVERY_STOP_WORD, num_words, words_of
+from embedtrain.synthesis.words import EVERY_STOP_WORD, WORD, longest_run, num_words, words_of
 
 Made = Iterator[tuple[str, str]]
 """Queries, each with its positive."""
@@ -222,6 +221,12 @@ def begins_with(text: str, query: str) -> bool:
     """Whether a text begins with the words of a query, whatever their case and marks."""
     words = words_of(query)
     return bool(words) and words_of(text[: 4 * len(query) + 64])[: len(words)] == words
+
+
+def holds(query: str, title: str) -> bool:
+    """Whether the words of a title stand in a query, in a row."""
+    words, asked = words_of(title), words_of(query)
+    return bool(words) and longest_run(words, asked) == len(words)
 
 
 def without(text: str, phrase: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from embedtrain.data.documents.document import Chunk
 from embedtrain.data.readers.rows import join_title
 from embedtrain.files import appearing
-from embedtrain.synthesis.makers import key_of, without
+from embedtrain.synthesis.makers import holds, key_of, without
 from embedtrain.synthesis.row import Row
 from embedtrain.synthesis.settings import SynthesisConfig
 from embedtrain.synthesis.split import SPLITS, Split
@@ -31,6 +31,12 @@ class SynthesisFolder:
         self.report = path / "report.json"
         """Written last: it says that all is there."""
 
+    def is_whole(self) -> bool:
+        """Whether nothing of it was removed since."""
+        return all(
+            path.is_file() for path in (self.corpus, self.queries, self.training, self.candidates)
+        )
+
     def judgments(self, split: Split) -> Path:
         """The file that says which documents answer the queries of a split."""
         return self.path / "qrels" / f"{split}.tsv"
@@ -47,14 +53,14 @@ class Writing:
     def write(self, chunks: Sequence[Chunk], rows: Sequence[Row]) -> None:
         """Write everything but settings and report."""
         kept = [row for row in rows if row.kept]
-        held = [row for row in kept if self.splits[row.candidate.document] != "train"]
+        held = [row for row in kept if self.splits[row.unit] != "train"]
         _write_lines(self.folder.corpus, self._corpus(chunks, held))
         _write_lines(self.folder.queries, map(self._query, kept))
-        train = (row for row in kept if self.splits[row.candidate.document] == "train")
+        train = (row for row in kept if self.splits[row.unit] == "train")
         _write_lines(self.folder.training, map(self.training_row, train))
         _write_lines(self.folder.candidates, map(self._candidate, rows))
         for split in SPLITS:
-            own = [row for row in kept if self.splits[row.candidate.document] == split]
+            own = [row for row in kept if self.splits[row.unit] == split]
             place = self.folder.judgments(split)
             if own:
                 _write(place, self._judgments(own))
@@ -62,7 +68,7 @@ class Writing:
                 place.unlink(missing_ok=True)
 
     def positive(self, row: Row) -> str:
-        """Return a row's positive as it is searched: with the title before it, unless that is the query."""
+        """Return a row's positive as it is searched: with the title before it, unless the query holds that."""
         return self._searched(row.chunk.title, row.candidate.positive, [row])
 
     def training_row(self, row: Row) -> dict[str, object]:
@@ -77,12 +83,13 @@ class Writing:
         }
 
     def _searched(self, title: str, text: str, queries: Iterable[Row]) -> str:
-        asked = {key_of(row.candidate.query) for row in queries}
-        return (
-            join_title(title, text)
-            if self.config.chunks.title and key_of(title) not in asked
-            else text
+        is_asked = any(
+            holds(row.candidate.query, title)
+            if row.by_rule
+            else key_of(row.candidate.query) == key_of(title)
+            for row in queries
         )
+        return join_title(title, text) if self.config.chunks.title and not is_asked else text
 
     def _corpus(self, chunks: Sequence[Chunk], held: Sequence[Row]) -> Iterable[dict[str, object]]:
         """Yield the chunks; those that held-out queries are about lack what rules took from them.
@@ -98,7 +105,7 @@ class Writing:
             text, title = chunk.text, chunk.title if self.config.chunks.title else ""
             for row in own:
                 text = without(text, row.candidate.query) or text
-                title = "" if key_of(title) == key_of(row.candidate.query) else title
+                title = "" if holds(row.candidate.query, title) else title
             line = asdict(chunk) | {"text": text, "title": title}
             yield {"_id": line.pop("id"), **line}
 
@@ -111,13 +118,26 @@ class Writing:
             "maker": one.maker,
             "rank": row.rank,
             "log_probability": one.log_probability,
+            **self._own_positives(row),
         }
+
+    def _own_positives(self, row: Row) -> dict[str, object]:
+        """Return the texts of a training query that differ from those searched, for mining."""
+        if self.splits[row.unit] != "train":
+            return {}
+        own = {one.chunk.id: self.positive(one) for one in (row, *row.also)}
+        whole = {
+            one.chunk.id: self._searched(one.chunk.title, one.chunk.text, ())
+            for one in (row, *row.also)
+        }
+        different = {name: text for name, text in own.items() if text != whole[name]}
+        return {"positives": different} if different else {}
 
     def _candidate(self, row: Row) -> dict[str, object]:
         return {
             "_id": query_id(row),
             **asdict(row.candidate),
-            "split": self.splits[row.candidate.document],
+            "split": self.splits[row.unit],
             "rank": row.rank,
             "taken_by": row.taken_by,
         }

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
+from embedtrain.synthesis.corpus import Corpus
 from embedtrain.synthesis.draw import number
 from embedtrain.synthesis.output import Writing
 from embedtrain.synthesis.round_trip import ranks_of
@@ -53,9 +54,7 @@ def describe(
 ) -> dict[str, object]:
     """Return the part of the report that is about queries."""
     kept = [row for row in rows if row.kept]
-    by_split = {
-        split: [row for row in kept if splits[row.candidate.document] == split] for split in SPLITS
-    }
+    by_split = {split: [row for row in kept if splits[row.unit] == split] for split in SPLITS}
     makers = list(dict.fromkeys(row.candidate.maker for row in rows))
     drawn = sorted(kept, key=lambda row: number(config.seed, "shown", row.candidate.query))[:SHOWN]
     return {
@@ -92,16 +91,30 @@ def _overlap(rows: Sequence[Row]) -> float | None:
     return round(fmean(overlap(row.candidate.query, row.candidate.positive) for row in rows), 3)
 
 
-def notes(rows: Sequence[Row], splits: Mapping[str, Split], num_parts: int) -> list[str]:
+def notes(
+    rows: Sequence[Row],
+    splits: Mapping[str, Split],
+    corpus: Corpus,
+    leaks: Mapping[str, object],
+) -> list[str]:
     """Say in plain sentences what a reader of the figures should know."""
     said = []
-    if num_parts:
+    if corpus.num_parts:
         said.append(
-            f"The documents are too few to hold some out, so {num_parts} parts of them were taken for documents. "
+            f"The documents are too few to hold some out, so {corpus.num_parts} parts of them were taken for documents. "
             "Neighbouring parts may be in training and in test."
         )
+    if "dev" not in splits.values():
+        said.append("No document is held out, for there are too few: nothing can be measured.")
+    if leaks["too_many"]:
+        said.append(
+            f"{leaks['train_queries_like_held_out']} queries of training nearly repeat a held-out one, of another "
+            "document: scores will be too good."
+        )
+    if corpus.reading.empty:
+        said.append(f"{corpus.reading.empty:,} documents hold no text and are left out.")
     for split in ("dev", "test"):
-        count = sum(row.kept and splits[row.candidate.document] == split for row in rows)
+        count = sum(row.kept and splits[row.unit] == split for row in rows)
         if 0 < count < FEW_QUERIES:
             said.append(f"Only {count} queries are in {split}: its figures have wide intervals.")
         elif count == 0 and split in set(splits.values()):

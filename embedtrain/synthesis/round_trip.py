@@ -35,14 +35,14 @@ def ask_reader(
         settings: How far down is looked.
         progress: Told how many rows were asked.
     """
-    owners = [clusters[chunk.document] for chunk in chunks]
+    owners = [clusters[chunk.unit] for chunk in chunks]
     asked = [row for row in rows if row.kept]
     depth = max(settings.depth, settings.top)
     for start in range(0, len(asked), QUERIES_AT_ONCE):
         block = asked[start : start + QUERIES_AT_ONCE]
         found = reader([row.candidate.query for row in block], depth)
         for row, indices in zip(block, found.indices.tolist(), strict=True):
-            own = clusters[row.candidate.document]
+            own = clusters[row.unit]
             row.rank = _rank(own, [owners[index] for index in indices if index >= 0])
             if row.rank is None or row.rank > settings.top:
                 row.taken_by = TAKEN

@@ -27,6 +27,11 @@ class Row:
         return not self.taken_by
 
     @property
+    def unit(self) -> str:
+        """What is held out, or not, with it: see :attr:`embedtrain.data.documents.document.Chunk.unit`."""
+        return self.chunk.unit
+
+    @property
     def by_rule(self) -> bool:
         """Whether no language model wrote it."""
         return self.candidate.maker in MAKERS

@@ -89,9 +89,9 @@ class SynthesisConfig(Section):
     model."""
     shares: Shares = Shares()
     per_chunk: Count = 2
-    """Queries kept of a chunk."""
+    """Queries kept of a chunk; beside a language model rules have as many again."""
     per_document: Count = 8
-    """Queries kept of a document: a long manual must not be most of the training data."""
+    """The same of a document: a long manual must not be most of the training data."""
     limit: Count = 20_000
     """Queries kept in all; documents are drawn."""
     near_copy: NearCopy = NearCopy()

@@ -3,24 +3,51 @@
 import re
 from functools import lru_cache
 
-from embedtrain.data.near_duplicates import WORD
-
+MARKS = "\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed\u0900-\u0963\u0966-\u0dff\u0e30-\u0e4e\u0f71-\u0fbc"
+"""Signs that belong to the letter before them: accents, Hebrew points, vowels of the scripts of India, Thailand, Tibet."""
+WORD = re.compile(rf"\w[\w{MARKS}\u200c\u200d]*")
 CJK = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
 SCRIPTS = {
     "ja": re.compile(r"[\u3040-\u30ff]"),
     "zh": re.compile(r"[\u3400-\u4dbf\u4e00-\u9fff]"),
     "ko": re.compile(r"[\uac00-\ud7af]"),
-    "ru": re.compile(r"[\u0400-\u04ff]"),
-    "ar": re.compile(r"[\u0600-\u06ff]"),
+    "cyrillic": re.compile(r"[\u0400-\u04ff]"),
+    "arabic": re.compile(r"[\u0600-\u06ff]"),
     "el": re.compile(r"[\u0370-\u03ff]"),
     "he": re.compile(r"[\u0590-\u05ff]"),
     "hi": re.compile(r"[\u0900-\u097f]"),
     "th": re.compile(r"[\u0e00-\u0e7f]"),
 }
-"""Languages known by their script; Japanese before Chinese, with which it shares characters."""
+"""Languages known by their script, and two scripts of many; Japanese before Chinese, with which it shares characters."""
+LETTERS = {
+    "cyrillic": {
+        "ru": re.compile(r"[\u044b\u044d\u0451]"),
+        "uk": re.compile(r"[\u0456\u0457\u0454\u0491]"),
+        "": re.compile(r"[\u0450\u0452\u0453\u0455\u0458-\u0490\u0492-\u04ff]"),
+        "bg": re.compile(r"\u044a"),
+    },
+    "arabic": {
+        "fa": re.compile(r"[\u067e\u0686\u0698\u06af\u06a9\u06cc]"),
+        "": re.compile(
+            r"[\u0679\u0688\u0691\u06ba\u06be\u06c1\u06d2\u0681\u0693\u06ab\u06d0\u06d5]"
+        ),
+        "ar": re.compile(r"[\u0629\u0649\u064a\u0643\u0623\u0625]"),
+    },
+}
+"""Letters that one language of a script has and the others lack; those of the empty name tell of another language."""
+LETTER_SHARE = 0.01
+"""Of a text's letters that such letters must be, if it is long."""
+FOREIGN = re.compile(
+    r"[\u0101-\u0107\u010d-\u0130\u0132-\u0151\u0155-\u017e\u0180-\u024f\u00e5\u00e6\u00f8\u00f0\u00fe\u00fd]"
+)
+"""Small letters of Latin script that none of the languages known by stop words has: Polish, Czech, Danish and others do."""
+FEWEST_STOP_WORDS = 0.15
+"""Share of a text's words that are stop words of its language; those that it shares with another one are fewer."""
+LEAD = 1.5
+"""How many times as many as of any other language."""
 LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
 FEWEST_HITS = 2
-"""Stop words that a text must have of a language."""
+"""Different stop words that a text must have of a language."""
 KANA_SHARE = 0.05
 
 STOP_WORDS = {
@@ -67,18 +94,33 @@ def num_words(text: str) -> int:
 def language_of(text: str) -> str | None:
     """Return the ISO code of the language that a text is in, or None where that is not clear.
 
-    Knows en, de, fr, es, it, pt and nl by their stop words, and ja, zh, ko, ru, ar, el, he, hi and th by their script.
+    Knows en, de, fr, es, it, pt and nl by their stop words, ja, zh, ko, el, he, hi and th by their script, and ru, uk,
+    bg, ar and fa by letters that are theirs alone.
     """
     counts = {name: len(script.findall(text)) for name, script in SCRIPTS.items()}
     latin = len(LATIN.findall(text))
     name, most = max(counts.items(), key=lambda item: item[1])
     if most > latin or (name in ("zh", "ja", "ko") and 2 * most > latin):
+        if name in LETTERS:
+            return _by_letters(text.lower(), LETTERS[name], most)
         han = counts["zh"] + counts["ja"]
         return "ja" if name in ("zh", "ja") and counts["ja"] > KANA_SHARE * han else name
+    if len(FOREIGN.findall(text.lower())) > LETTER_SHARE * latin:
+        return None
     words = WORD.findall(text.lower())
     hits = {one: sum(word in stop for word in words) for one, stop in SETS.items()}
     best, second = sorted(hits.items(), key=lambda item: -item[1])[:2]
-    return best[0] if best[1] >= FEWEST_HITS and best[1] > second[1] else None
+    needed = max(FEWEST_STOP_WORDS * len(words), LEAD * second[1])
+    several = len(SETS[best[0]] & {*words}) >= FEWEST_HITS
+    return best[0] if several and best[1] >= needed else None
+
+
+def _by_letters(text: str, letters: dict[str, "re.Pattern[str]"], size: int) -> str | None:
+    """Return the language whose own letters stand in a text, and nearly none of another one's."""
+    counts = {one: len(found.findall(text)) for one, found in letters.items()}
+    best = next((one for one, count in counts.items() if count > LETTER_SHARE * size), "")
+    others = sum(count for one, count in counts.items() if one not in (best, "bg", "ar"))
+    return best if best and others <= LETTER_SHARE * size else None
 
 
 def longest_run(query: tuple[str, ...], text: tuple[str, ...]) -> int:

@@ -124,7 +124,7 @@ def synthesize(
     filter_rows(rows, found, groups, config, vectors, helpers, cache)
     writing = Writing(folder, config, groups.splits)
     writing.write(found.chunks, rows)
-    _refuse_nothing(corpus, rows, groups)
+    _refuse_nothing(corpus, rows, groups, writer)
     report = {
         "fingerprint": fingerprint,
         "corpus": found.figures(),
@@ -154,10 +154,10 @@ def open_writer(
 
 
 def _is_done(folder: SynthesisFolder, fingerprint: str) -> bool:
-    """Whether all was written, and no budget ended the work."""
+    """Whether all was written, no budget ended the work, and no request is to be asked again."""
     report = read_json(folder.report, optional=True)
     ended = report.get("language_model", {}).get("ended")
-    return report.get("fingerprint") == fingerprint and not ended
+    return report.get("fingerprint") == fingerprint and not ended and folder.is_whole()
 
 
 def _helpers(writer: Writer | None, corpus: Corpus, judge: Judge | None) -> Helpers:
@@ -180,11 +180,12 @@ def _told(
     found: dict[str, Any] = {
         "version": version("embedtrain"),
         "writer": "rules" if writer is None else writer.name,
-        "leaks": check_leaks(rows, groups.splits),
-        "notes": notes(rows, groups.splits, corpus.num_parts),
+        "leaks": (leaks := check_leaks(rows, groups.splits)),
+        "notes": notes(rows, groups.splits, corpus, leaks),
     }
     if isinstance(writer, LanguageWriter):
         found["language_model"] = writer.report()
+        found["notes"] += writer.notes()
         if shares := [overlap(one.query, one.positive) for one in writer.own if one.positive]:
             found["overlap_of_own_queries"] = round(fmean(shares), 3)
     return found
@@ -205,6 +206,7 @@ def _settings(
         "corpus": corpus.digest,
         "base": None if base is None else model_key(base),
         "writer": "rules" if writer is None else writer.name,
+        **(writer.stands_for() if isinstance(writer, LanguageWriter) else {}),
         "config": config.model_dump(mode="json"),
     }
 
@@ -222,9 +224,15 @@ def _write_queries(corpus: Corpus, config: SynthesisConfig, writer: Writer | Non
     ]
 
 
-def _refuse_nothing(corpus: str, rows: Sequence[Row], groups: Groups) -> None:
-    if any(row.kept and groups.splits[row.candidate.document] == "train" for row in rows):
+def _refuse_nothing(
+    corpus: str, rows: Sequence[Row], groups: Groups, writer: Writer | None
+) -> None:
+    if any(row.kept and groups.splits[row.unit] == "train" for row in rows):
         return
+    ended = writer.tally.ended if isinstance(writer, LanguageWriter) else ""
+    if ended:
+        cure = "Start the same command again once that is mended: it goes on where it was"
+        raise NothingLeftError(corpus, f"gives no query to train on yet: {ended}", cure=cure)
     cure = "Look into candidates.jsonl of the output, or give more text"
     raise NothingLeftError(
         corpus, f"gives no query to train on; of {len(rows)} written none is left", cure=cure

@@ -40,9 +40,9 @@ def test_the_best_found_stay_and_rules_in_their_order():
         one.rank = rank
     cap(rows, SynthesisConfig(per_chunk=2))
     assert kept(rows) == ["first", "second"]
-    rows = [row("crop", maker="crop"), row("title", maker="title"), row("asked")]
+    rows = [row(maker, maker=maker) for maker in ("crop", "title", "heading")] + [row("asked")]
     cap(rows, SynthesisConfig(per_chunk=2))
-    assert kept(rows) == ["title", "asked"]
+    assert kept(rows) == ["title", "heading", "asked"]
 
 
 def test_a_limit_draws_documents():
@@ -51,3 +51,12 @@ def test_a_limit_draws_documents():
     names = [one.candidate.document for one in rows if one.kept]
     assert len(names) == 10
     assert all(names.count(name) == 2 for name in names)
+
+
+def test_rules_beside_a_language_model_have_a_share_of_their_own():
+    rows = [row(f"m{n}", name="d#1") for n in range(3)]
+    rows += [row(f"t{n}", maker="heading", name="d#1") for n in range(3)]
+    cap(rows, SynthesisConfig(per_chunk=2, per_document=2))
+    assert kept(rows) == ["m0", "m1", "t0", "t1"]
+    cap(rows, SynthesisConfig(per_chunk=2, limit=3))
+    assert kept(rows) == []

@@ -43,6 +43,7 @@ def test_a_limit_draws_documents_and_not_their_chunks():
 def test_one_giant_file_is_taken_in_parts():
     parts, number = in_parts(chunks_of("book", 100), 1)
     assert number == 7
-    assert [parts[n].document for n in (0, 15, 16, 99)] == ["book@1", "book@1", "book@2", "book@7"]
+    assert [parts[n].unit for n in (0, 15, 16, 99)] == ["book@1", "book@1", "book@2", "book@7"]
+    assert {one.document for one in parts} == {"book"}
     assert in_parts(chunks_of("a", 3), 1)[1] == 0
     assert in_parts(chunks_of("a", 100), 20)[1] == 0

@@ -53,7 +53,12 @@ def test_what_is_no_query_is_taken_for_its_form(query, text):
     assert taken(query, text) == "form"
 
 
-@pytest.mark.parametrize("finish", ["length", "empty", "failed"])
+@pytest.mark.parametrize("finish", ["stop", "eos", "end_turn", "complete"])
+def test_servers_have_many_words_for_a_good_end(finish):
+    assert taken(GOOD["en"][0], finish=finish) == ""
+
+
+@pytest.mark.parametrize("finish", ["length", "empty", "failed", "content_filter"])
 def test_an_answer_that_was_cut_is_taken(finish):
     assert taken(GOOD["en"][0], finish=finish) == "form"
 

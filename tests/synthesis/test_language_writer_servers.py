@@ -64,7 +64,7 @@ def test_a_socket_that_never_answers_ends_and_the_others_go_on(tmp_path, monkeyp
         assert [one.finish for one in found] == ["stop", "failed", "stop"]
         assert time.monotonic() - began < 5
         assert writer.report()["queries"] == {"failed": 1, "stop": 2}
-        assert "ReadTimeout" in next(iter(writer.chat.failures.values()))
+        assert "ReadTimeout" in next(iter(writer.chat.failures.values())).reason
 
 
 def test_too_many_requests_wait_as_long_as_the_server_says_and_halve_the_pace(tmp_path):

@@ -5,7 +5,7 @@ from document_toys import paragraph, sentence
 from synthesis_toys import chunk
 
 from embedtrain.data.documents.document import Document, Link
-from embedtrain.synthesis.makers import Rules, begins_with, without
+from embedtrain.synthesis.makers import Rules, begins_with, holds, without
 from embedtrain.synthesis.settings import MAKERS, SynthesisConfig
 from embedtrain.synthesis.words import words_of
 
@@ -113,3 +113,9 @@ def test_a_phrase_is_taken_out_whatever_its_marks():
     assert without("The  Pump: care. It hums.", "the pump care") == "It hums."
     assert without("pumps hum", "pump") == "pumps hum"
     assert words_of(without("a b", "...")) == ("a", "b")
+
+
+def test_a_query_holds_a_title_whose_words_stand_in_it_in_a_row():
+    assert holds("The pump: use, care", "the Pump")
+    assert not holds("the old pump", "The pump")
+    assert not holds("anything", "")

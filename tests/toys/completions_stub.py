@@ -19,6 +19,7 @@ class CompletionsStub:
     def __init__(self, reply, fault=None, hang_seconds=5.0):  # noqa: C901 - methods of a handler
         stub = self
         self.asked, self.keys, self.times = [], [], []
+        self.fault = fault
         self.faults = []
         """What comes before the next answers: codes, bytes that are no JSON, "hang", or "cut" for half an answer."""
         self.said = b"no: wait"
@@ -51,7 +52,9 @@ class CompletionsStub:
                     stub.asked.append((self.path, body))
                     stub.keys.append(self.headers.get("Authorization"))
                     stub.times.append(time.monotonic())
-                    drawn = stub.faults.pop(0) if stub.faults else fault and fault(name, body)
+                    drawn = (
+                        stub.faults.pop(0) if stub.faults else stub.fault and stub.fault(name, body)
+                    )
                     stub.under_way += 1
                     stub.most_under_way = max(stub.most_under_way, stub.under_way)
                 try:

@@ -75,9 +75,9 @@ class BadServer(CompletionsStub):
 
     def __init__(self, hang_seconds):
         self.drawn = Counter()
-        super().__init__(self.write, self.fault, hang_seconds)
+        super().__init__(self.write, self.drawn_fault, hang_seconds)
 
-    def fault(self, name, body):
+    def drawn_fault(self, name, body):
         place = int(draw(name) / SHARE)
         kind = FAULTS[place] if place < len(FAULTS) else None
         self.drawn[str(kind)] += 1

@@ -1,13 +1,16 @@
 import json
 from pathlib import Path
+from random import Random
 
 import pytest
-from document_toys import write_folder
+from document_toys import paragraph, write_folder
 
 from embedtrain.data.examples import SourceConfig
 from embedtrain.data.readers.beir import load_retrieval_task
 from embedtrain.data.sources import open_source
 from embedtrain.errors import UserError
+from embedtrain.mining.output import _training_row as training_row
+from embedtrain.mining.task import load_mining_task
 from embedtrain.synthesis.candidate import Candidate
 from embedtrain.synthesis.makers import begins_with
 from embedtrain.synthesis.settings import SynthesisConfig
@@ -176,6 +179,21 @@ def test_one_file_is_cut_into_parts_and_the_report_says_so(tmp_path):
     assert report["corpus"]["parts"] == 8
     assert "8 parts of them were taken for documents" in report["notes"][0]
     assert all(one["documents"] for one in report["splits"].values())
+    assert {row["document"] for row in lines(made / "train.jsonl")} == {"book.md"}
+
+
+def test_few_documents_in_parts_have_their_titles_and_links_all_the_same(tmp_path):
+    """Parts are for the split alone: makers know documents."""
+    folder = write_folder(tmp_path / "docs", 3)
+    for place, page in enumerate(sorted(folder.iterdir())):
+        more = "".join(f"\n\n{paragraph(Random(100 * place + n))}" for n in range(30))
+        link = f"\n\nSee [the page of number {place}]({(place + 1) % 3:03d}.md)."
+        page.write_text(page.read_text() + more + link)
+    made = run(folder, tmp_path / "out", makers=["title", "link"])
+    report = json.loads((made / "report.json").read_text())
+    assert report["corpus"]["parts"] > 3
+    written = [one["maker"] for one in lines(made / "candidates.jsonl")]
+    assert (written.count("title"), written.count("link")) == (3, 3)
 
 
 def test_the_plan_counts_and_writes_nothing(docs, made, tmp_path):
@@ -208,3 +226,44 @@ def test_a_stage_of_a_pipeline_makes_the_data_of_the_next(docs, tmp_path):
     output = run_pipeline(load_pipeline(recipe), tmp_path / "out")
     assert (output / "made" / "train.jsonl").is_file()
     assert Path(output / "made" / "qrels" / "dev.tsv").is_file()
+
+
+def test_what_was_removed_of_a_finished_folder_is_made_again(docs, tmp_path):
+    made = run(docs, tmp_path / "out")
+    before = content(made)
+    (made / "train.jsonl").unlink()
+    assert content(run(docs, made)) == before
+
+
+def test_two_documents_hold_none_out_and_the_report_says_so(tmp_path):
+    made = run(write_folder(tmp_path / "docs", 2), tmp_path / "out", per_document=8)
+    notes = json.loads((made / "report.json").read_text())["notes"]
+    assert "No document is held out" in notes[0]
+
+
+def test_mined_rows_have_the_positives_that_queries_were_made_for(docs, tmp_path):
+    """A text that still begins with its query would teach to compare strings."""
+    made = run(docs, tmp_path / "out", makers=["title", "heading"])
+    task = load_mining_task(str(made))
+    rows = {row["query_id"]: row for row in lines(made / "train.jsonl")}
+    assert rows
+    for name, row in rows.items():
+        query = {
+            "qid": name,
+            "pos": [{"id": task.document_ids[place], "score": 1.0} for place in task.positives[task.row_of_query[name]]],
+            "neg": [],
+            "new_pos": [],
+        }  # fmt: skip
+        (positive,) = training_row(query, task)["positives"]
+        assert positive == row["positive"]
+        assert not begins_with(positive, row["query"])
+        assert row["query"].lower() not in positive.lower()
+
+
+def test_two_chunks_of_one_name_are_refused(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    text = "Some words of a text that is long. " * 30
+    rows = {"_id": "d", "text": text}, {"_id": "d#1", "text": text[:60]}
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match="gives two chunks one id; got 'd#1'"):
+        plan(str(path), tmp_path / "out", SynthesisConfig.model_validate(WORDS))

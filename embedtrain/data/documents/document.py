@@ -63,3 +63,10 @@ class Chunk:
     start: int
     end: int
     """Where it stands in the document's text, in characters."""
+    part: int = 0
+    """Which part of the document is split from the others like a document; 0 is the whole."""
+
+    @property
+    def unit(self) -> str:
+        """What is held out, or not, as one: the document, or a part of it."""
+        return f"{self.document}@{self.part}" if self.part else self.document

@@ -1,5 +1,6 @@
 """The one door to a corpus as people keep it: a folder or a file becomes documents, in a fixed order."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from embedtrain.data.documents.document import Document, Heading
 from embedtrain.data.documents.html import read_html
 from embedtrain.data.documents.markdown import read_markdown
 from embedtrain.data.documents.pdf import read_pdf
-from embedtrain.data.documents.table import FORMATS, read_rows
+from embedtrain.data.documents.table import FORMATS, WithoutTextError, read_rows
 from embedtrain.errors import UserError
 from embedtrain.outside import reading
 from embedtrain.progress import console, progress_bar
@@ -24,8 +25,11 @@ MARKUP: dict[str, Callable[[str, str], Page]] = {
     ".htm": read_html,
     ".xhtml": read_html,
 }
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 LONGEST_TITLE = 80
 """Characters of a first line that may be a title."""
+MADE = ("corpus.jsonl", "report.json", "requests")
+"""A folder below the corpus that holds one of these beside ``synth.yaml`` is the output of ``embedtrain synth``."""
 BEIR = ("corpus.jsonl", "corpus.jsonl.gz")
 """A folder that holds one is read from it alone: its other files are queries and judgments."""
 
@@ -55,12 +59,19 @@ class Reader:
     pdf_pages: int = 0
     pdf_pages_without_text: int = 0
     found: list[Document | Page] = field(default_factory=list)
+    without_text: WithoutTextError | None = None
+    """Of a table that was left out; the mistake where nothing else is there."""
 
     def read(self, name: str, path: Path) -> None:
         """Read a file, or count it as skipped; ``name`` is its path inside the corpus."""
         ending = _ending(path)
         if ending in FORMATS:
-            self.found.extend(read_rows(name, path))
+            try:
+                self.found.extend(list(read_rows(name, path)))
+            except WithoutTextError as error:
+                self.without_text = error
+                self.skipped[f"{ending} without a text"] += 1
+                return
         elif ending == ".pdf":
             if not self._read_pdf(name, path):
                 return
@@ -84,6 +95,9 @@ class Reader:
             return None
         try:
             return content.decode("utf-8-sig" if self.encoding == "utf-8" else self.encoding)
+        except LookupError:
+            cure = "Give encoding=utf-8, latin-1 or another that Python knows"
+            raise UserError("encoding", "is not known", got=self.encoding, cure=cure) from None
         except UnicodeDecodeError as error:
             if not strict:
                 self.skipped["binary"] += 1
@@ -113,11 +127,13 @@ class Reader:
 def read_documents(path: Path, encoding: str = "utf-8") -> tuple[list[Document], Reading]:
     """Read all documents of a folder, sorted by their paths, or of a single file.
 
-    Hidden files and folders are passed over, and links that lead out of the folder. PDF pages without text are
+    Hidden files and folders are passed over, what ``embedtrain synth`` wrote, and links that lead out of the folder.
+    Tables without a column of text are left out of a folder. PDF pages without text are
     counted, and a damaged PDF file is left out; of any other file that is damaged the reading ends.
 
     Raises:
-        UserError: If there is nothing to read, a file is not in the encoding, or two documents share an id.
+        UserError: If there is nothing to read, a file is not in the encoding, two documents share an id, or one holds
+            control characters.
     """
     reader = Reader(encoding)
     files = list(_files(path))
@@ -135,8 +151,10 @@ def read_documents(path: Path, encoding: str = "utf-8") -> tuple[list[Document],
         pdf_pages=reader.pdf_pages,
         pdf_pages_without_text=reader.pdf_pages_without_text,
     )
+    if not kept and reader.without_text is not None:
+        raise reader.without_text
     _refuse_nothing(path, kept, report)
-    _refuse_twice(path, kept)
+    _refuse_ids(path, kept)
     if report.pdf_pages_without_text:
         console.print(
             f"{report.pdf_pages_without_text:,} of {report.pdf_pages:,} PDF pages hold no text: they are pictures, "
@@ -151,7 +169,7 @@ def _files(path: Path) -> Iterator[tuple[str, Path]]:
     if not path.exists():
         raise UserError(path, "does not exist", cure="Name a folder of documents, or a file")
     if not path.is_dir():
-        yield path.name, path
+        yield _name(Path(path.name)), path
         return
     for name in BEIR:
         if (path / name).is_file():
@@ -160,13 +178,24 @@ def _files(path: Path) -> Iterator[tuple[str, Path]]:
     root = path.resolve()
     found = []
     with reading(path):
+        made = {file.parent for file in path.rglob("synth.yaml") if _is_made(file.parent)} - {path}
         for file in path.rglob("*"):
             inside = file.relative_to(path)
-            if any(part.startswith(".") for part in inside.parts) or not file.is_file():
+            is_hidden = any(part.startswith(".") for part in inside.parts)
+            if is_hidden or made & {*file.parents} or not file.is_file():
                 continue
             if file.resolve().is_relative_to(root):
-                found.append((inside.as_posix(), file))
+                found.append((_name(inside), file))
     yield from sorted(found)
+
+
+def _is_made(folder: Path) -> bool:
+    return any((folder / name).exists() for name in MADE)
+
+
+def _name(inside: Path) -> str:
+    """Return a path as an id: bytes of it that are no UTF-8 are written as escapes, for they could not be saved."""
+    return inside.as_posix().encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def _ending(path: Path) -> str:
@@ -217,7 +246,10 @@ def _refuse_nothing(path: Path, documents: list[Document], report: Reading) -> N
     raise UserError(path, "holds no document with text", cure=f"Give files of {known}")
 
 
-def _refuse_twice(path: Path, documents: list[Document]) -> None:
+def _refuse_ids(path: Path, documents: list[Document]) -> None:
+    if (name := next((one.id for one in documents if CONTROL.search(one.id)), None)) is not None:
+        cure = "Give it one without tabs and line breaks, which judgments could not hold"
+        raise UserError(path, "gives a document an id with control characters", got=name, cure=cure)
     counts = Counter(document.id for document in documents)
     if len(counts) < len(documents):
         name = next(name for name, count in counts.items() if count > 1)

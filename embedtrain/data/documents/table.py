@@ -20,17 +20,25 @@ FORMATS = {
 }
 
 
+class WithoutTextError(UserError):
+    """A table of something else: its first row has no column of text."""
+
+
 def read_rows(name: str, path: Path) -> Iterator[Document]:
     """Yield the documents of a file of rows; ``name`` is its path inside the corpus.
 
     A row without an id of its own has the file's name and its number.
 
     Raises:
-        UserError: If a row has no column of text, or the file cannot be read.
+        WithoutTextError: If the first row has no column of text.
+        UserError: If another one has none, or the file cannot be read.
     """
-    ending = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    ending = Path(path.stem).suffix if path.suffix.lower() == ".gz" else path.suffix
     for number, (place, row) in enumerate(ROW_READERS[FORMATS[ending.lower()]](path), 1):
         cure = f"Call the column of the text one of {', '.join(TEXT_NAMES)}"
+        if number == 1 and not {*TEXT_NAMES} & {*row}:
+            problem = f"has no column {' or '.join(TEXT_NAMES)}"
+            raise WithoutTextError(place, problem, got=sorted(row), cure=cure)
         column = text_column(row, None, TEXT_NAMES, place, cure)
         own = next((row[key] for key in ID_NAMES if row.get(key) not in (None, "")), None)
         title = _text(row, "title", place)

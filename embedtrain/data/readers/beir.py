@@ -11,7 +11,7 @@ from pathlib import Path
 
 from embedtrain.data.examples import Example, Source, SourceConfig, fingerprint_of
 from embedtrain.data.readers.beir_index import BeirFiles, BeirIndex, Judgments, parse_entry
-from embedtrain.data.readers.text_lines import hash_files, read_lines
+from embedtrain.data.readers.text_lines import hash_files, read_lines, read_objects
 from embedtrain.errors import UserError
 
 
@@ -122,6 +122,19 @@ def load_retrieval_task(path: str | Path, split: str = "test") -> RetrievalTask:
         qrels=qrels,
         fingerprint=hash_files(files),
     )
+
+
+def own_positives(folder: Path) -> dict[str, dict[str, str]]:
+    """Return what queries say that they are trained with: texts by the ids of queries and of documents."""
+    found = {}
+    for place, row in read_objects(folder / "queries.jsonl"):
+        texts = row.get("positives", {})
+        if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
+            cure = "Give texts by the ids of documents, or leave it out"
+            raise UserError(f"{place} positives", "holds no texts", got=texts, cure=cure)
+        if texts:
+            found[str(row["_id"])] = texts
+    return found
 
 
 def beir_files(folder: Path, split: str) -> BeirFiles:

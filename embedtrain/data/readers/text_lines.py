@@ -21,7 +21,7 @@ def open_bytes(path: Path) -> BufferedReader | gzip.GzipFile:
     """Open a file for reading, through gzip where the name says so."""
     with reading(path):
         refuse_no_file(path)
-        return gzip.GzipFile(path) if path.suffix == ".gz" else path.open("rb")
+        return gzip.GzipFile(path) if path.suffix.lower() == ".gz" else path.open("rb")
 
 
 def refuse_no_file(path: Path) -> None:
@@ -97,7 +97,7 @@ def _is_encodable(value: object) -> bool:
 
 def count_lines(path: Path) -> int:
     """Count the line ends of a file, at about a gigabyte a second; 0 for a packed one, which would take longer."""
-    if path.suffix == ".gz":
+    if path.suffix.lower() == ".gz":
         return 0
     with reading(path), path.open("rb") as file:
         return sum(block.count(b"\n") for block in iter(lambda: file.read(BLOCK), b""))

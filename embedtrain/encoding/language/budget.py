@@ -27,8 +27,10 @@ class Budget:
     cost: Cost = lambda _prompt, _completion: None
     _began: float = field(default_factory=time.monotonic)
 
-    def reason(self, bill: Bill, prompt_tokens: int, completion_tokens: int) -> str:
-        """Return why no request may be sent that costs so much at most; empty if it may."""
+    def reason(
+        self, bill: Bill, prompt_tokens: int, completion_tokens: int, wait: float = 0.0
+    ) -> str:
+        """Return why no request may be sent, ``wait`` seconds from now, that costs so much at most; empty if it may."""
         prompt, completion = bill.both()
         prompt, completion = prompt + prompt_tokens, completion + completion_tokens
         cost = self.cost(prompt, completion)
@@ -36,6 +38,6 @@ class Budget:
             return f"the budget of {self.tokens:,} tokens is used up"
         if self.money is not None and cost is not None and cost > self.money:
             return f"the budget of {self.money:g} in money is used up"
-        if self.seconds is not None and time.monotonic() - self._began > self.seconds:
+        if self.seconds is not None and time.monotonic() - self._began + wait > self.seconds:
             return f"the budget of {self.seconds:g} seconds is used up"
         return ""

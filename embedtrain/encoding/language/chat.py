@@ -73,6 +73,19 @@ class Reply:
     tries: int = 1
 
 
+@dataclass(frozen=True)
+class Failure:
+    """Why a request brought no answer.
+
+    Attributes:
+        reason: As the last try told it.
+        passing: Whether it may go well another time; a refusal will not.
+    """
+
+    reason: str
+    passing: bool
+
+
 @runtime_checkable
 class ChatModel(Protocol):
     """A model that answers requests."""
@@ -85,6 +98,8 @@ class ChatModel(Protocol):
     """Tokens of a prompt and its answer at most."""
     num_parameters: int | None
     """None where nobody knows."""
+    failures: dict[str, Failure]
+    """Requests that brought no answer however often they were sent, by key."""
 
     def size(self, text: str) -> int:
         """Return how many tokens a text has, or about how many."""

@@ -30,9 +30,21 @@ FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0
 """Seconds; the wait doubles after each try."""
 REFUSALS = 3
 """Requests refused one after another that end the work."""
+FAILURES = 10
+"""Requests without an answer, for whatever reason, that do so: the server is dead."""
 SECONDS_TO_END = 10.0
 """For requests that are under way when the work is stopped."""
 ROUTES = ("/chat/completions", "/completions")
+MODELS = "/models"
+CURES = {
+    ("", 401): f"Set {KEY} to a key that is valid there: the same command goes on where it was",
+    ("", 403): f"Set {KEY} to a key that may do this: the same command goes on where it was",
+    (
+        MODELS,
+        404,
+    ): "Add #NAME of the model behind the address, which must end with /v1 on most servers",
+}
+"""What is to be done before the same command is started again, by route (any if empty) and code of HTTP."""
 T = TypeVar("T")
 
 
@@ -41,9 +53,11 @@ class Unanswered(UserError):  # noqa: N818 - reads as what happened
 
     Attributes:
         refused: Whether the server will not have it, however often it is asked.
+        reason: What the last try told.
     """
 
     refused = False
+    reason = ""
 
 
 class Endpoint:
@@ -55,10 +69,12 @@ class Endpoint:
         route: Where requests go if the address does not say.
 
     Raises:
-        UserError: If the address is none, holds a password, or cannot be reached, or the key cannot be sent.
+        UserError: If the address is none, holds a password or a query part, or cannot be reached, or the key cannot be
+            sent.
     """
 
     def __init__(self, url: str, settings: EndpointSettings, *, route: str) -> None:
+        refuse_query(url)
         if "@" in url.partition("://")[2].partition("/")[0] or redact(url) != url:
             raise UserError(redact(url), "holds a password", cure=f"Give the key in {KEY}")
         refuse_malformed(url)
@@ -70,7 +86,7 @@ class Endpoint:
         self.settings = settings
         self.requests = self.retries = self.prompt_tokens = self.completion_tokens = 0
         self.throttle = Throttle(settings.concurrency, settings.requests_per_minute)
-        self._refused = 0
+        self._refused = self._failed = 0
         self._lock = threading.Lock()
         self._post = Post(self.base, settings.timeout_seconds)
         self.name = settings.served_name or name or self._first_model()
@@ -94,7 +110,7 @@ class Endpoint:
         Jobs are taken from the iterable by several threads, one after another, right before each is sent.
 
         Raises:
-            UserError: If several are refused one after another.
+            UserError: If several are refused, or many fail, one after another.
         """
         feed, feeding, stopped = enumerate(jobs), threading.Lock(), threading.Event()
         ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -108,7 +124,7 @@ class Endpoint:
                     if job is None:
                         break
                     found = self._answer(job, stopped)
-                    if self._is_last_refusal(found):
+                    if self._is_last(found):
                         stopped.set()
                         last = found
                         break
@@ -148,12 +164,14 @@ class Endpoint:
             else:
                 yield one
 
-    def _is_last_refusal(self, found: object) -> bool:
-        """Count refusals that follow one another; whether they are enough to end the work."""
+    def _is_last(self, found: object) -> bool:
+        """Count refusals and failures that follow one another; whether they are enough to end the work."""
         with self._lock:
+            has_failed = isinstance(found, Unanswered)
             is_refused = isinstance(found, Unanswered) and found.refused
             self._refused = self._refused + 1 if is_refused else 0
-            return self._refused >= REFUSALS
+            self._failed = self._failed + 1 if has_failed else 0
+            return self._refused >= REFUSALS or self._failed >= FAILURES
 
     def _next(self, ended: "queue.SimpleQueue[Any]") -> Any:  # noqa: ANN401 - of any job
         """Return what ends next; say so when nothing does for long."""
@@ -172,12 +190,15 @@ class Endpoint:
             return error
 
     def _first_model(self) -> str:
-        found = self._patiently("GET", "/models", Plain({}), threading.Event()).get("data")
+        found = self._patiently("GET", MODELS, Plain({}), threading.Event()).get("data")
         try:
             return str(found[0]["id"])  # type: ignore[index]
         except (TypeError, LookupError):
             raise UserError(
-                self.base, "does not list its models", got=found, cure="Give --served-name"
+                self.base,
+                "does not list its models",
+                got=found,
+                cure="Add #NAME of the model behind the address",
             ) from None
 
     def _patiently(self, method: str, route: str, job: Job[T], stopped: threading.Event) -> T:
@@ -192,13 +213,17 @@ class Endpoint:
             tried += 1
             if found.is_final or tried == TRIES or stopped.is_set():
                 break
+            pause = max(found.wait, wait * random.uniform(0.5, 1))
+            if not job.may_go_on(pause):
+                break
             with self._lock:
                 self.retries += 1
-            time.sleep(max(found.wait, wait * random.uniform(0.5, 1)))
+            time.sleep(pause)
             wait = min(2 * wait, LONGEST_WAIT)
-        cure = "Start the same command again: it goes on where it was"
+        again = "Start the same command again: it goes on where it was"
+        cure = CURES.get((route, found.code), CURES.get(("", found.code), again))
         error = Unanswered(self.base + route, "does not answer", got=found.problem, cure=cure)
-        error.refused = found.is_final
+        error.refused, error.reason = found.is_final, found.problem
         raise error
 
     def _try(self, method: str, route: str, job: Job[T]) -> Outcome[T]:
@@ -223,6 +248,18 @@ class Endpoint:
 def is_endpoint(path: str) -> bool:
     """Whether a model is an address."""
     return path.startswith(("http://", "https://"))
+
+
+def refuse_query(url: str) -> None:
+    """Refuse an address with a query part, which often holds a key, and behind which no route can stand.
+
+    Raises:
+        UserError: If it has one.
+    """
+    address, mark, _ = url.partition("#")[0].partition("?")
+    if mark:
+        cure = f"Leave out what begins with the question mark; a key goes into {KEY}"
+        raise UserError(redact(address), "has a query part behind it", cure=cure)
 
 
 def refuse_malformed(url: str) -> None:

@@ -2,16 +2,23 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from embedtrain.encoding.language.budget import Budget
-from embedtrain.encoding.language.chat import Reply, Request, as_completion, estimated_tokens
+from embedtrain.encoding.language.chat import (
+    Failure,
+    Reply,
+    Request,
+    as_completion,
+    estimated_tokens,
+)
 from embedtrain.encoding.language.endpoint import ROUTES, Endpoint, Unanswered
-from embedtrain.encoding.language.posting import Answer, Outcome, usage_of
+from embedtrain.encoding.language.posting import Answer, Outcome, tells_usage, usage_of
 from embedtrain.encoding.language.request_store import RequestStore
 from embedtrain.encoding.language.settings import EndpointSettings
+from embedtrain.redaction import redact
 
 CONTEXT = 4096
 """Tokens that servers read at least, where nobody says more."""
@@ -43,7 +50,7 @@ class EndpointChat:
         self.name = self.endpoint.name
         self.context = context or CONTEXT
         self.budget = budget
-        self.failures: dict[str, str] = {}
+        self.failures: dict[str, Failure] = {}
         self.identity = json.dumps([self.endpoint.base, self.name, self.endpoint.route])
 
     def size(self, text: str) -> int:
@@ -54,17 +61,24 @@ class EndpointChat:
         """Put answers to all requests that the store has none for into it; return why it ended early, or nothing.
 
         Raises:
-            UserError: If the server refuses several requests one after another.
+            UserError: If the server refuses several requests, or answers none of many, one after another.
         """
         asked: list[_Asked] = []
         under_way: list[_Asked] = []
         reasons: list[str] = []
 
+        def may_go_on(wait: float) -> bool:
+            """Ask the budget again; nobody is waited for, who might wait too."""
+            reason = self._over_budget([one for one in under_way if not one.ended], store, wait)
+            reasons.extend([reason] if reason else [])
+            return not reason
+
         def feed() -> Iterator[_Asked]:
             for key, request in self._missing(requests, store):
-                job = _Asked(key, request, store, self.endpoint.route)
-                if reason := self._wait_for_budget(job, under_way, store):
-                    reasons.append(reason)
+                job = _Asked(key, request, store, self.endpoint.route, may_go_on)
+                reason = "" if reasons else self._wait_for_budget(job, under_way, store)
+                reasons.extend([reason] if reason else [])
+                if reasons:
                     return
                 under_way.append(job)
                 asked.append(job)
@@ -73,7 +87,9 @@ class EndpointChat:
         for number, found in self.endpoint.stream(feed()):
             if isinstance(found, Unanswered):
                 asked[number].ended = True
-                self.failures[asked[number].key] = str(found)
+                if not asked[number].was_stopped:
+                    failure = Failure(found.reason, passing=not found.refused)
+                    self.failures[asked[number].key] = failure
         return reasons[0] if reasons else ""
 
     def _wait_for_budget(
@@ -82,12 +98,16 @@ class EndpointChat:
         """Return why a request may not be sent; waits while those under way may yet cost less than they might."""
         while True:
             under_way[:] = [one for one in under_way if not one.ended]
-            waiting = [*under_way, job]
-            most = [sum(one.most[side] for one in waiting) for side in (0, 1)]
-            reason = self.budget.reason(store.bill(under_way=False), *most)
+            reason = self._over_budget([*under_way, job], store)
             if not reason or not under_way:
                 return reason
             time.sleep(POLL_SECONDS)
+
+    def _over_budget(
+        self, sending: "Sequence[_Asked]", store: RequestStore, wait: float = 0.0
+    ) -> str:
+        prompt, completion = (sum(one.most[side] for one in sending) for side in (0, 1))
+        return self.budget.reason(store.bill(under_way=False), prompt, completion, wait)
 
     def _missing(
         self, requests: Sequence[Request], store: RequestStore
@@ -104,9 +124,13 @@ class _Asked:
     request: Request
     store: RequestStore
     route: str
+    asks_budget: Callable[[float], bool]
+    """Whether it may be sent again in so many seconds."""
     most: tuple[int, int] = field(init=False)
     """Tokens of the prompt, about, and of the answer at most."""
     ended: bool = False
+    was_stopped: bool = False
+    """Whether the budget kept it from being sent again."""
     _began: float = 0.0
 
     def __post_init__(self) -> None:
@@ -139,9 +163,13 @@ class _Asked:
 
     def fail(self, name: str, outcome: Outcome[Any]) -> None:
         """Note that nothing came; a refusal costs nothing, of what was cut nobody knows."""
-        says = outcome.answer is not None and "usage" in outcome.answer
-        known = usage_of(outcome.answer) if says or outcome.code else None
-        self.store.fail(name, outcome.problem, known)
+        is_known = tells_usage(outcome.answer) or outcome.code
+        self.store.fail(name, outcome.problem, usage_of(outcome.answer) if is_known else None)
+
+    def may_go_on(self, wait: float) -> bool:
+        """Ask the budget."""
+        self.was_stopped = not self.asks_budget(wait)
+        return not self.was_stopped
 
     def take(self, name: str, answer: Answer) -> None:
         """Keep the answer.
@@ -154,8 +182,8 @@ class _Asked:
             text = _text_of(choice)
             finish = choice.get("finish_reason") or "stop"
         except (LookupError, TypeError, AttributeError):
-            raise ValueError(f"no answer: {json.dumps(answer)[:80]}") from None
-        prompt, completion = usage_of(answer) if "usage" in answer else (None, None)
+            raise ValueError(f"no answer: {redact(json.dumps(answer))[:80]}") from None
+        prompt, completion = usage_of(answer) if tells_usage(answer) else (None, None)
         fingerprint = answer.get("system_fingerprint")
         reply = Reply(
             text, str(finish), prompt, completion,

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from embedtrain.encoding.language.budget import Budget
-from embedtrain.encoding.language.chat import Reply, Request, Turn, as_completion
+from embedtrain.encoding.language.chat import Failure, Reply, Request, Turn, as_completion
 from embedtrain.encoding.language.prompts import chat_text, has_chat, token_ids, with_beginning
 from embedtrain.encoding.language.reader import key_of
 from embedtrain.encoding.language.request_store import RequestStore
@@ -40,6 +40,7 @@ class LocalChat:
         self.name = name_of(model.path)
         self.context = model.max_length
         self.num_parameters: int | None = model.model.num_parameters()
+        self.failures: dict[str, Failure] = {}
         self.is_chat = has_chat(model.tokenizer)
         self._ends = self._ending()
         template = model.tokenizer.chat_template if self.is_chat else None

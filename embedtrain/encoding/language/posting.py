@@ -75,6 +75,10 @@ class Job(Protocol[T]):
         """Called when nothing usable came back."""
         ...
 
+    def may_go_on(self, wait: float) -> bool:
+        """Whether it may be sent again in so many seconds."""
+        ...
+
     def take(self, name: str, answer: Answer) -> T:
         """Return what is made of an answer.
 
@@ -96,6 +100,10 @@ class Plain:
 
     def fail(self, name: str, outcome: Outcome[Any]) -> None:
         """Forget it."""
+
+    def may_go_on(self, wait: float) -> bool:  # noqa: ARG002 - it costs nobody anything
+        """Let it be sent again."""
+        return True
 
     def take(self, name: str, answer: Answer) -> Answer:  # noqa: ARG002 - it has no name
         """Return the answer."""
@@ -175,9 +183,9 @@ class Post:
         found.answer = content
         if not answer.is_success:
             found.code, found.wait = answer.status_code, asked_wait(answer.headers)
-            found.problem = f"HTTP {answer.status_code}: {text[:200]}"
+            found.problem = f"HTTP {answer.status_code}: {redact(text)[:200]}"
         elif content is None:
-            found.problem = f"no JSON object: {text[:80]}"
+            found.problem = f"no JSON object: {redact(text)[:80]}"
         return found
 
     def _known(self, body: Mapping[str, object]) -> dict[str, object]:
@@ -189,10 +197,14 @@ class Post:
         return known | others
 
 
+def tells_usage(answer: Answer | None) -> bool:
+    """Whether a server says what an answer has cost."""
+    return isinstance((answer or {}).get("usage"), dict)
+
+
 def usage_of(answer: Answer | None) -> tuple[int, int]:
     """Return the tokens of prompt and completion that a server says it has counted; 0 where it does not."""
-    usage = (answer or {}).get("usage")
-    usage = usage if isinstance(usage, dict) else {}
+    usage = answer["usage"] if answer is not None and tells_usage(answer) else {}
     both = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
     prompt, completion = (one if isinstance(one, int) and one > 0 else 0 for one in both)
     return prompt, completion

@@ -1,5 +1,6 @@
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,6 +10,7 @@ from document_toys import write_pdf
 
 from embedtrain.data.documents.folder import read_documents
 from embedtrain.errors import UserError
+from embedtrain.synthesis.draw import generator
 
 TEXT = "Water boils at one hundred degrees where the air presses as it does at the sea."
 
@@ -118,3 +120,57 @@ def test_lines_that_many_pages_share_are_taken_out(tmp_path):
     documents, report = read_documents(tmp_path)
     assert [one.text for one in documents] == [f"Text {number} of its own" for number in range(6)]
     assert report.boilerplate_lines == 1
+
+
+def test_what_was_made_of_the_corpus_is_no_part_of_it(tmp_path):
+    (tmp_path / "own.md").write_text(TEXT)
+    before = read_documents(tmp_path)
+    for name in ("corpus.jsonl", "synth.yaml", "requests/part-00000.jsonl", "qrels/dev.tsv"):
+        path = tmp_path / "out" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"text": TEXT}) + "\n")
+    assert read_documents(tmp_path) == before
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "synth.yaml").write_text("a recipe")
+    (tmp_path / "recipes" / "other.md").write_text(TEXT)
+    assert len(read_documents(tmp_path)[0]) == 2
+
+
+@pytest.mark.parametrize("encoding", ["bogus", "hex"])
+def test_an_encoding_that_nobody_knows_is_a_line(tmp_path, encoding):
+    (tmp_path / "a.md").write_text(TEXT)
+    with pytest.raises(UserError, match=f"encoding is not known; got '{encoding}'"):
+        read_documents(tmp_path, encoding)
+
+
+def test_a_name_that_is_no_utf_8_becomes_one(tmp_path):
+    (tmp_path / os.fsdecode(b"caf\xe9.md")).write_text(TEXT)
+    ((document,), _) = read_documents(tmp_path)
+    assert document.id == "caf\\xe9.md"
+    assert generator(document.id)
+
+
+def test_packed_tables_are_read_whatever_their_capitals(tmp_path):
+    content = gzip.compress(json.dumps({"text": TEXT}).encode())
+    (tmp_path / "A.JSONL.GZ").write_bytes(content)
+    ((document,), _) = read_documents(tmp_path)
+    assert document.text == TEXT
+
+
+def test_a_table_of_something_else_is_left_out_of_a_folder_and_named_alone(tmp_path):
+    (tmp_path / "a.md").write_text(TEXT)
+    (tmp_path / "prices.csv").write_text("name,price\npump,3\n")
+    documents, report = read_documents(tmp_path)
+    assert ([one.id for one in documents], report.skipped) == (["a.md"], {".csv without a text": 1})
+    with pytest.raises(UserError, match="has no column text or"):
+        read_documents(tmp_path / "prices.csv")
+    (tmp_path / "torn.jsonl").write_text(json.dumps({"text": TEXT}) + '\n{"other": 1}\n')
+    with pytest.raises(UserError, match=r"torn\.jsonl:2 has no column"):
+        read_documents(tmp_path)
+
+
+def test_an_id_that_judgments_could_not_hold_is_refused(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"_id": "a\tb", "text": TEXT}) + "\n")
+    with pytest.raises(UserError, match="an id with control characters"):
+        read_documents(path)

@@ -1,3 +1,5 @@
+import pytest
+
 from embedtrain.data.documents.blocks import assemble
 from embedtrain.data.documents.html import read_html
 
@@ -44,3 +46,29 @@ def test_broken_pages_are_read():
         read("<p>open <b>never closed</p></div></article><p>after").text
         == "open never closed\n\nafter"
     )
+
+
+def test_a_form_around_a_page_is_the_page():
+    page = "<body><form action=x><h1>Pumps</h1><div>All of <p>them.</p></div><button>Go</button></form></body>"
+    assert read(page).text == "Pumps\n\nAll of\n\nthem."
+    assert read("<p>Before</p><form>Name <a href=b.html>of you</a></form><p>After").text == (
+        "Before\n\nAfter"
+    )
+
+
+@pytest.mark.parametrize("tag", ["aside", "nav", "footer"])
+def test_what_is_never_closed_ends_with_what_it_stands_in(tag):
+    page = f"<div><p>Kept.</p><{tag}><div>Gone</div> and gone</div><div><p>Kept too.</p></div>"
+    assert read(page).text == "Kept.\n\nKept too."
+
+
+@pytest.mark.parametrize(
+    ("title", "kept"),
+    [
+        ("std::vector - cppreference", "std::vector"),
+        ("Boiling - a guide | Kitchen", "Boiling - a guide"),
+        ("well-known: words", "well-known: words"),
+    ],
+)
+def test_a_title_loses_the_name_of_the_site(title, kept):
+    assert read(f"<title>{title}</title><p>text").title == kept

@@ -8,7 +8,7 @@ import pytest
 from completions_stub import CompletionsStub, echoed, listed
 
 from embedtrain.data.examples import SourceConfig
-from embedtrain.encoding.language import endpoint
+from embedtrain.encoding.language import endpoint, posting
 from embedtrain.encoding.language.settings import EndpointSettings, LanguageSettings
 from embedtrain.encoding.pair_scorers import PairScorer, open_pair_scorer
 from embedtrain.errors import UserError
@@ -289,3 +289,38 @@ def test_a_scoring_that_the_server_ends_goes_on_and_tells_what_it_spent(
     assert (json.loads(told)["pairs"], json.loads(told)["answers_not_listed"]) == (20, 0)
     for file in tmp_path.iterdir():
         assert SECRET not in file.read_text()
+
+
+def test_the_cure_of_a_refusal_says_what_is_to_be_done(monkeypatch):
+    with CompletionsStub(odds) as stub:
+        stub.faults += [401]
+        with pytest.raises(UserError, match=r"HTTP 401.*Set EMBEDTRAIN_API_KEY to a key"):
+            open_pair_scorer(stub.url, kind="yes_no").logits(PAIRS[:1])
+        # A server without a list of its models, or an address that lacks its /v1.
+        code = Mock(side_effect=lambda *_: posting.Outcome("HTTP 404: no", 404))
+        monkeypatch.setattr(posting.Post, "send", code)
+        with pytest.raises(UserError, match=r"HTTP 404.*Add #NAME of the model"):
+            open_pair_scorer(stub.url, kind="yes_no")
+
+
+@pytest.mark.parametrize("option", ["key", "api-key", "api_key", "version"])
+def test_an_address_with_a_query_part_is_refused_and_not_shown(option):
+    url = f"http://127.0.0.1:9/v1?{option}={SECRET}#toy"
+    with pytest.raises(UserError, match="has a query part behind it") as caught:
+        open_pair_scorer(url, kind="yes_no")
+    assert SECRET not in str(caught.value)
+    if option != "version":
+        assert SECRET not in redact(url)
+
+
+@pytest.mark.parametrize("code", [401, 200])
+def test_a_key_across_the_cut_of_what_a_server_said_is_not_shown(code, monkeypatch):
+    monkeypatch.setenv(endpoint.KEY, SECRET)
+    for size in (70, 190):
+        with CompletionsStub(odds) as stub:
+            body = b"x" * size + SECRET.encode()
+            stub.said = body
+            stub.faults += [code if code != 200 else body] * 6
+            with pytest.raises(UserError) as caught:
+                open_pair_scorer(stub.url, kind="yes_no").logits(PAIRS[:1])
+        assert SECRET[:6] not in str(caught.value)

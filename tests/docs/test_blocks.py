@@ -124,6 +124,13 @@ def test_a_python_block_compiles_and_names_what_is_there(block: Block):
             assert hasattr(package, name), f"embedtrain has no {name}"
 
 
+def test_the_example_of_few_labels_prints_what_the_page_says(capsys):
+    after = iter(BLOCKS)
+    code = next(block for block in after if "few_labels" in block.title)
+    exec(compile(code.text, code.place, "exec"), {})
+    assert capsys.readouterr().out.strip() == next(after).text.strip()
+
+
 def test_every_block_says_its_language_and_is_read_by_a_test():
     known = {"bash", "yaml", "json", "python", "text"}
     unknown = [block.place for block in BLOCKS if block.language not in known]

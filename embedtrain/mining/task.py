@@ -61,7 +61,7 @@ def mining_task_of(config: SourceConfig, cache: Path | None = None) -> MiningTas
     path = str(Path(config.path).expanduser()) if config.path.startswith("~") else config.path
     if (config.format or detect_format(path)) in ("beir", "python_docs"):
         task = from_retrieval_task(load_task(path, config.split, cache))
-        if Path(path).is_dir():
+        if (Path(path) / "queries.jsonl").is_file():
             task = replace(task, own_positives=own_positives(Path(path)))
     else:
         task = _from_source(config.model_copy(update={"path": path}), cache)

@@ -8,6 +8,8 @@ from rich.table import Table
 from embedtrain.cli.printing import show_command
 from embedtrain.evaluation.results.wording import counted
 from embedtrain.units import show_seconds
+from embedtrain.workflows.asked import FEWEST
+from embedtrain.workflows.fit.compose import people_decide
 from embedtrain.workflows.fit.plan import Plan
 from embedtrain.workflows.fit.run import Fitted
 
@@ -23,11 +25,27 @@ def print_plan(plan: Plan) -> None:
         + ("; the budget allows fewer steps than the data would" if plan.cut else ""),
         soft_wrap=True,
     )
+    out.print(escape(_measured_by(plan)), soft_wrap=True)
     table = Table("Stage", "Expected", box=box.SIMPLE_HEAD)
     for name, seconds in plan.seconds.items():
         table.add_row(name, show_seconds(seconds))
     table.add_row("all", f"{show_seconds(plan.total)} of {show_seconds(plan.budget)}")
     out.print(table)
+    out.print("The budget is what is planned for, not a limit: a busy machine takes longer.")
+
+
+def _measured_by(plan: Plan) -> str:
+    """Say which queries choose and decide, and among what they search."""
+    kind = "the pairs" if plan.queries == 0 else "the queries that are made"
+    said = f"{plan.held_out:.0%} of {kind} choose the model and as many decide about it"
+    if people_decide(plan):
+        said = f"{plan.human:,} queries of people choose the model and decide about it"
+    elif plan.human:
+        said += f"; {counted(plan.human, 'query of people is', 'queries of people are')} measured besides, fewer than "
+        said += f"{FEWEST} decide nothing"
+    if plan.searched is not None and plan.searched < plan.documents:
+        said += f"; {plan.searched:,} documents are searched, since the budget allows no more"
+    return f"{said}."
 
 
 def print_fitted(done: Fitted) -> None:
@@ -35,4 +53,4 @@ def print_fitted(done: Fitted) -> None:
     out = Console(highlight=False)
     kind = "the trained model" if done.refusal is None else "the start, unchanged"
     out.print(escape(f"Result: {done.model}, {kind}. Read {done.report}"), soft_wrap=True)
-    show_command(f'embedtrain search {done.model} "your question" --data corpus.jsonl')
+    show_command(f'embedtrain search {done.model} "your question" --data {done.corpus}')

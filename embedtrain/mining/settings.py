@@ -175,6 +175,8 @@ class MiningConfig(Section):
     guide: Guide | None = None
     cross_encoder: CrossEncoderCheck | None = None
     guard: Guard | None = None
+    guards: tuple[Guard, ...] = ()
+    """More than ``guard``."""
     sampling: Sampling = Sampling()
     shortfall: Literal["keep", "random_fill", "repeat", "drop"] = "keep"
     """Where too few candidates survive: keep fewer, add random documents, repeat, or drop the query."""
@@ -192,8 +194,9 @@ class MiningConfig(Section):
 
 
 def settings_of(config: MiningConfig) -> dict[str, object]:
-    """Return the settings as a key of what is mined: what only adds a file is left out while it is off."""
-    return config.model_dump(mode="json", exclude=None if config.num_rejected else {"num_rejected"})
+    """Return the settings as a key of what is mined: what adds something is left out while it is off."""
+    off = {name for name in ("num_rejected", "guards") if not getattr(config, name)}
+    return config.model_dump(mode="json", exclude=off)
 
 
 def makes_positives(config: MiningConfig) -> bool:

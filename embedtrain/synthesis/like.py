@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from embedtrain.data.readers.beir import load_retrieval_task
 from embedtrain.errors import UserError
 from embedtrain.outside import reading
 from embedtrain.synthesis.words import num_words
@@ -24,9 +25,18 @@ class Example:
 def read_like(path: Path) -> list[Example]:
     """Return the queries of a ``.jsonl`` file: columns ``query`` or ``text``, and maybe ``positive``.
 
+    Of a BEIR folder those of its split ``train``.
+
     Raises:
         UserError: With the first line that has no query, or if there is none.
     """
+    if path.is_dir():
+        task = load_retrieval_task(path, "train")
+        texts = dict(zip(task.document_ids, task.documents, strict=True))
+        return [
+            Example(query, texts[max(task.qrels[name], key=task.qrels[name].__getitem__)])
+            for name, query in zip(task.query_ids, task.queries, strict=True)
+        ]
     with reading(path):
         lines = path.read_text(encoding="utf-8").split("\n")  # texts may hold other ends of lines
     found: dict[str, Example] = {}

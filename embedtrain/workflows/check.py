@@ -34,7 +34,7 @@ CPU_PROBE_TOKENS = 512
 """And on a CPU: a short pass may find a moment in which nobody else computes."""
 PASSES = (2, 12)
 """Passes at least, and at most."""
-PROBE_SECONDS = 2.0
+PROBE_SECONDS = 4.0
 """No more passes after so long."""
 
 

@@ -7,11 +7,13 @@ from typing import Any
 
 from pydantic import Field
 
+from embedtrain.data.examples import SourceConfig
 from embedtrain.data.readers.beir import bounded
-from embedtrain.data.sources import load_task
+from embedtrain.data.sources import load_task, open_source
 from embedtrain.errors import UserError
-from embedtrain.evaluation.measures.gain import Ship, Verdict, decide
+from embedtrain.evaluation.measures.gain import Ship, Verdict, decide, show_gain
 from embedtrain.evaluation.measures.statistics import PairedComparison
+from embedtrain.evaluation.probes.overlap import query_overlap
 from embedtrain.evaluation.results.result import EvaluationResult
 from embedtrain.evaluation.results.wording import metric_title
 from embedtrain.evaluation.tasks.retrieval import METRICS
@@ -59,6 +61,8 @@ class GateStage(Judged):
     """Of nDCG@10, between 0 and 1."""
     ship: Ship = "evidence"
     """``evidence``: the interval of the gain must lie above zero; ``point``: the mean must."""
+    train: str | None = None
+    """Rows that trained: how many of the queries that decide stand among theirs is in ``gate.json``."""
     num_documents: Count | None = None
     """Of each piece of data so many are searched at most, what answers a query always among them; null searches all."""
     precision: Precision = "auto"
@@ -96,6 +100,8 @@ def gate(work: GateStage, output: Path) -> Path:
     if not (output / "model").is_dir():
         export(chosen, output / "model")
     facts = _facts(work, verdict, start, after.metrics[main].value, guards)
+    if work.train is not None:
+        facts["train_overlap"] = _overlap(work, work.train)
     if searched := parts_searched(work, output):
         facts["searched"] = searched
     if not verdict.ships:
@@ -166,6 +172,11 @@ def small_folder(judged: Judged, folder: Path) -> Path:
     return folder / "searched" / Path(judged.path.removeprefix("stage:")).name
 
 
+def _overlap(work: GateStage, rows: str) -> dict[str, float]:
+    training = (example.query for example in open_source(SourceConfig(path=rows)).examples())
+    return query_overlap(load_task(work.path, work.split).queries, training)
+
+
 def parts_searched(work: GateStage, output: Path) -> dict[str, dict[str, int]]:
     """Return how many documents were searched, and of how many, where it was a part of them."""
     places = {
@@ -221,7 +232,7 @@ def _decision(verdict: Verdict, before: float, after: float, queries: str) -> st
         return f"The start is kept, the trained model is not shipped: {_joined(verdict.reasons)}."
     return (
         f"The trained model is better than its start and is shipped: {metric} went from {before:.3f} to {after:.3f} on "
-        f"{gain.num:,} {queries} queries ({gain.difference:+.3f}, 95 % interval {gain.low:+.3f} to {gain.high:+.3f})."
+        f"{gain.num:,} {queries} queries ({show_gain(gain)})."
     )
 
 

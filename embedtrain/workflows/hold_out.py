@@ -1,12 +1,15 @@
 """Workflow: rows of queries and answers become one BEIR folder, whose splits share neither query nor answer."""
 
+import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from embedtrain.data.examples import Example, SourceConfig
+from embedtrain.data.examples import Example, Source, SourceConfig
 from embedtrain.data.held_out import Part, hold_out
 from embedtrain.data.linked_texts import node_of
 from embedtrain.data.readers.beir import RetrievalTask
@@ -14,6 +17,7 @@ from embedtrain.data.sources import open_source
 from embedtrain.files import appearing_folder, default_cache, write_file, write_json
 from embedtrain.locks import owns
 from embedtrain.section import Section
+from embedtrain.workflows.asked import deciding, read_asked
 
 ROWS = "train.jsonl"
 REPORT = "report.json"
@@ -35,6 +39,9 @@ class HoldOutStage(Section):
     """Share of the queries that choose the model."""
     test: float = Field(default=0.1, gt=0, lt=0.5)
     """Share of the queries that decide about it."""
+    apart: str | None = None
+    """People's queries that choose and decide, as ``divide`` reads them: rows that ask one of them, and rows that are
+    answered by what answers one that decides, are left out."""
 
     @model_validator(mode="after")
     def _something_trains(self) -> "HoldOutStage":
@@ -51,6 +58,9 @@ def hold_out_rows(work: HoldOutStage, output: Path) -> Path:
         UserError: If the rows cannot be used, or a split would have fewer than ten queries.
     """
     source = open_source(SourceConfig(path=work.path, split=work.split))
+    dropped: dict[str, int] = {}
+    if work.apart is not None:
+        source, dropped = _apart(source, work.apart)
     parts = [Part("dev", work.dev, 1), Part("test", work.test, 1)]
     held = hold_out([source], parts, default_cache())
     documents, queries = _Texts(), _Texts()
@@ -71,9 +81,37 @@ def hold_out_rows(work: HoldOutStage, output: Path) -> Path:
         write_beir(building, documents.entries(), queries.entries(), splits)
         write_json(
             building / REPORT,
-            {"rows": len(rows), "queries": queries_of, "documents": len(documents)},
+            {
+                "rows": len(rows),
+                "queries": queries_of,
+                "documents": len(documents),
+                **({"rows_apart": dropped} if work.apart is not None else {}),
+            },
         )
     return output
+
+
+def _apart(source: Source, path: str) -> tuple[Source, dict[str, int]]:
+    """Return the source without the rows that people's queries would meet again, and how many were left out."""
+    asked = {node_of(one.query) for one in read_asked(path).values()}
+    answers = {text for one in deciding(path) for text in one.answers}
+    nodes = {node_of(text) for text in answers}
+
+    def reason(example: Example) -> str | None:
+        if node_of(example.query) in asked:
+            return "same_query"
+        ids = example.document_ids[: len(example.positives)]
+        same = not nodes.isdisjoint(map(node_of, example.positives)) or not answers.isdisjoint(ids)
+        return "same_answer" if same else None
+
+    def stream() -> Iterator[Example]:
+        return (example for example in source.examples() if reason(example) is None)
+
+    counts = Counter(map(reason, source.examples()))
+    key = "\n".join([source.fingerprint, *map(str, sorted(asked | nodes)), *sorted(answers)])
+    fingerprint = hashlib.sha256(key.encode()).hexdigest()
+    left = replace(source, stream=stream, fingerprint=fingerprint, length=counts[None])
+    return left, {name: counts[name] for name in ("same_query", "same_answer")}
 
 
 class _Texts:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -161,15 +162,17 @@ def _apply_guard(
     """Drop queries that repeat a guarded one; find the documents that answer guarded queries."""
     every = np.arange(len(task.queries))
     nothing = np.zeros(0, dtype=np.int64)
-    if config.guard is None:
+    named = [*([config.guard] if config.guard is not None else []), *config.guards]
+    if not named:
         return Guarded(every, nothing, {})
-    guard = from_retrieval_task(load_task(config.guard.path, config.guard.split, cache))
-    digests = {text_digest(query) for query in guard.queries}
-    originals = near_duplicates([*guard.queries, *task.queries])[len(guard.queries) :]
+    guards = [from_retrieval_task(load_task(one.path, one.split, cache)) for one in named]
+    queries = [query for guard in guards for query in guard.queries]
+    digests = {text_digest(query) for query in queries}
+    originals = near_duplicates([*queries, *task.queries])[len(queries) :]
     kept = [
         row
         for row, query in enumerate(task.queries)
-        if originals[row] >= len(guard.queries) and text_digest(query) not in digests
+        if originals[row] >= len(queries) and text_digest(query) not in digests
     ]
     if not kept:
         raise UserError(
@@ -177,17 +180,30 @@ def _apply_guard(
             "drops every query: all repeat one of the guarded",
             cure="Name the split that is only for measuring",
         )
-    texts = {text_digest(guard.documents[row]) for rows in guard.positives for row in rows.tolist()}
-    answers = [
-        row for row in np.unique(identities).tolist() if text_digest(task.documents[row]) in texts
-    ]
+    answers = _answers(guards, task, identities)
+    kept_out = [guard for guard, one in zip(guards, named, strict=True) if one.exclude_positives]
     report = {
         "guarded_queries_dropped": len(task.queries) - len(kept),
         "guarded_positives_in_corpus": len(answers),
-        "guarded_positives_excluded": config.guard.exclude_positives,
+        "guarded_positives_excluded": bool(kept_out),
     }
-    excluded = np.array(answers, dtype=np.int64) if config.guard.exclude_positives else nothing
+    excluded = np.array(_answers(kept_out, task, identities), dtype=np.int64)
     return Guarded(np.array(kept, dtype=np.int64), excluded, report)
+
+
+def _answers(
+    guards: Sequence[MiningTask], task: MiningTask, identities: NDArray[np.int64]
+) -> list[int]:
+    """Return the rows of documents that answer a guarded query."""
+    texts = {
+        text_digest(guard.documents[row])
+        for guard in guards
+        for rows in guard.positives
+        for row in rows.tolist()
+    }
+    return [
+        row for row in np.unique(identities).tolist() if text_digest(task.documents[row]) in texts
+    ]
 
 
 def _finish(

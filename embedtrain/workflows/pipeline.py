@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from embedtrain.errors import UserError
+from embedtrain.errors import NothingLeftError, Refused, UserError
 from embedtrain.files import (
     appearing_folder,
     read_json,
@@ -108,9 +108,23 @@ def run_pipeline(pipeline: Pipeline, output: Path) -> Path:
             load_recipe(recipes / f"{stage.name}.yaml")
     for number, stage in enumerate(pipeline.stages, 1):
         console.print(f"Stage {number} of {len(pipeline.stages)}: {stage.name}")
-        with going_on(how_to_go_on(output)), _timed(stage.name, output):
+        with going_on(how_to_go_on(output)), _timed(stage.name, output), _noted(output):
             _run_stage(stage, output)
     return output
+
+
+@contextmanager
+def _noted(output: Path) -> Iterator[None]:
+    """Write down why the work ends here and the start is kept, where that is so."""
+    (output / REFUSED).unlink(missing_ok=True)
+    try:
+        yield
+    except (Refused, NothingLeftError) as refused:
+        reason = str(refused)
+        if isinstance(refused, NothingLeftError):
+            reason = f"The start is kept, nothing was trained: {reason}"
+        write_json(output / REFUSED, {"ships": False, "decision": reason, "reasons": [reason]})
+        raise
 
 
 def dump_pipeline(pipeline: Pipeline) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from embedtrain.data.readers.beir import load_retrieval_task
-from embedtrain.evaluation.measures.gain import FEW_QUERIES, decide, widened
+from embedtrain.evaluation.measures.gain import FEW_QUERIES, decide, show_gain, widened
 from embedtrain.evaluation.measures.statistics import PairedComparison, compare_paired
 from embedtrain.models.build import load_encoder
 from embedtrain.workflows.gate import REFUSED, VERDICT, GateStage, Judged, gate, read_verdict
@@ -54,6 +54,9 @@ def test_few_queries_widen_the_interval_and_are_said():
     wide = widened(paired)
     assert wide.low < paired.low < paired.difference < paired.high < wide.high
     assert "fewer than 30" in verdict(paired).warnings[0]
+    assert "widened interval" in show_gain(wide)
+    assert "95 %" not in show_gain(wide)
+    assert "95 % interval" in show_gain(paired)
     enough = replace(paired, num=FEW_QUERIES)
     assert widened(enough) == enough
 
@@ -97,14 +100,19 @@ def test_a_better_model_is_exported_and_nothing_is_measured_twice(
 def test_fewer_documents_are_searched_where_that_is_asked(bert, beir, tmp_path):
     whole = load_retrieval_task(beir, "test")
     answers = {name for found in whole.qrels.values() for name in found}
-    work = GateStage(model=str(bert), base=str(bert), path=str(beir), num_documents=1)
+    rows = tmp_path / "rows.jsonl"
+    seen = {"query": whole.queries[0].upper(), "positive": "x"}
+    rows.write_text(json.dumps(seen) + "\n", encoding="utf-8")
+    settings = {"num_documents": 1, "train": str(rows)}
+    work = GateStage(model=str(bert), base=str(bert), path=str(beir), **settings)
     gate(work, tmp_path / "gate")
     part = load_retrieval_task(tmp_path / "gate/test/searched" / beir.name, "test")
     assert set(part.document_ids) == answers < set(whole.document_ids)
     assert part.qrels == whole.qrels
     assert part.name == whole.name
-    said = read_verdict(tmp_path / "gate")["searched"]
-    assert said == {"test": {"documents": len(answers), "of": len(whole.documents)}}
+    facts = read_verdict(tmp_path / "gate")
+    assert facts["train_overlap"]["equal_queries"] == pytest.approx(1 / len(whole.queries))
+    assert facts["searched"] == {"test": {"documents": len(answers), "of": len(whole.documents)}}
 
 
 def test_queries_that_decided_before_are_said(bert, late_interaction, beir, tmp_path, monkeypatch):

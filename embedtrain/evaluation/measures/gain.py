@@ -13,6 +13,8 @@ FEW_QUERIES = 30
 SATURATED = 0.98
 """A start that scores so much leaves nothing to see."""
 CAREFUL_LEVEL = 0.99
+WIDENED = ", widened"
+"""Ends the name of the method of an interval that is wider than it says."""
 Ship = Literal["evidence", "point"]
 
 
@@ -66,7 +68,7 @@ def decide(
 
 
 def _against(gain: PairedComparison, queries: str, ship: Ship) -> list[str]:
-    shown = f"{gain.difference:+.3f}, 95 % interval {gain.low:+.3f} to {gain.high:+.3f}"
+    shown = show_gain(gain)
     if gain.difference == gain.low == gain.high == 0:
         return [f"it ranks the {queries} queries as well as its start, no better"]
     if gain.difference <= 0:
@@ -80,6 +82,12 @@ def _against(gain: PairedComparison, queries: str, ship: Ship) -> list[str]:
     return []
 
 
+def show_gain(gain: PairedComparison) -> str:
+    """Return the mean gain with its interval, which is one of 95 % unless it was widened."""
+    kind = "widened interval" if gain.method.endswith(WIDENED) else "95 % interval"
+    return f"{gain.difference:+.3f}, {kind} {gain.low:+.3f} to {gain.high:+.3f}"
+
+
 def widened(paired: PairedComparison) -> PairedComparison:
     """Return a comparison of few queries with an interval as wide as Student's t of 99 % is beside that of 95 %."""
     if paired.num >= FEW_QUERIES or paired.num < 2:
@@ -88,4 +96,4 @@ def widened(paired: PairedComparison) -> PairedComparison:
     factor = float(stdtrit(freedom, (1 + CAREFUL_LEVEL) / 2) / stdtrit(freedom, 0.975))
     middle = paired.difference
     low, high = middle + factor * (paired.low - middle), middle + factor * (paired.high - middle)
-    return replace(paired, low=low, high=high, method=f"{paired.method}, widened")
+    return replace(paired, low=low, high=high, method=f"{paired.method}{WIDENED}")

@@ -1,8 +1,11 @@
 """An ordinary pipeline for a wish and a plan: which stages there are, and what each is told."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+from embedtrain.workflows.asked import FEWEST
 from embedtrain.workflows.fit.plan import LLM_SHARE, NEGATIVES, Plan
 from embedtrain.workflows.fit.wish import FitWish
 from embedtrain.workflows.pipeline import Pipeline
@@ -19,6 +22,7 @@ SHARES = {"first": 1.0}
 def compose(wish: FitWish, plan: Plan) -> Pipeline:
     """Return the stages; a part of :data:`PARTS` that this version has no stage for is left out."""
     made = [(name, part(wish, plan)) for name, part in PARTS.items()]
+    made[2:2] = guard_stages(wish, plan).items()
     stages = [
         {"name": name, **content}
         for name, content in made
@@ -36,7 +40,14 @@ def compose(wish: FitWish, plan: Plan) -> Pipeline:
 def _data(wish: FitWish, plan: Plan) -> Content:
     if wish.pairs is not None:
         share = plan.held_out
-        return {"hold_out": {"path": wish.pairs, "dev": share, "test": share}}
+        return {
+            "hold_out": {
+                "path": wish.pairs,
+                "dev": share,
+                "test": share,
+                "apart": wish.queries,
+            }
+        }
     settings: Content = {"base": wish.model, "limit": plan.queries}
     if not plan.reads:
         settings["round_trip"] = {"reader": "bm25"}
@@ -45,14 +56,38 @@ def _data(wish: FitWish, plan: Plan) -> Content:
     stage: Content = {"corpus": wish.corpus, "settings": settings}
     if wish.llm is not None:
         stage["llm"] = wish.llm
+        if wish.queries is not None and (Path(wish.queries) / "qrels" / "train.tsv").is_file():
+            stage["like"] = wish.queries  # queries that neither choose nor decide
         settings["language"] = {"budget_seconds": round(LLM_SHARE * plan.budget)}
     return {"synth": stage}
 
 
-def _human(wish: FitWish, _: Plan) -> Content | None:
+def _human(wish: FitWish, plan: Plan) -> Content | None:
     if wish.queries is None:
         return None
-    return {"divide": {"path": wish.queries, "corpus": "stage:data/corpus.jsonl"}}
+    corpus = "stage:data/corpus.jsonl"
+    return {"divide": {"path": wish.queries, "corpus": corpus, "chooses": people_decide(plan)}}
+
+
+def guard_stages(wish: FitWish, plan: Plan) -> dict[str, Content]:
+    """Divide what must not be forgotten: the queries by which the model is chosen do not say what it lost."""
+    return {
+        guard_name(number, path): {
+            "divide": {"path": path, "num_documents": plan.searched},
+        }
+        for number, path in enumerate(wish.guards, 1)
+    }
+
+
+def guard_name(number: int, path: str) -> str:
+    """Return the name of a guard's stage, which reports show."""
+    own = re.sub(r"[^a-z0-9]+", "-", Path(path).name.lower()).strip("-")
+    return f"guard-{number}-{own}".rstrip("-")
+
+
+def people_decide(plan: Plan) -> bool:
+    """Whether there are people's queries enough to choose and to decide; fewer are measured besides."""
+    return plan.human >= FEWEST
 
 
 def _enough(wish: FitWish, _: Plan) -> Content | None:
@@ -62,12 +97,15 @@ def _enough(wish: FitWish, _: Plan) -> Content | None:
 def _mined(wish: FitWish, plan: Plan) -> Content | None:
     if "hard" not in plan.steps:
         return None
-    settings = {
+    settings: Content = {
         "sources": [{"kind": "dense", "quota": NEGATIVES // 2}, {"kind": "bm25"}],
         "num_negatives": NEGATIVES,
         "shortfall": "random_fill",
-        "guard": {"path": "stage:data", "split": "test", "exclude_positives": True},
+        "guard": {**_deciding(plan, "test"), "exclude_positives": True},
     }
+    if people_decide(plan):
+        made = {"path": "stage:data", "split": "test", "exclude_positives": True}
+        settings["guards"] = [made]
     return {"mine": {"model": wish.model, "data": "stage:data", "settings": settings}}
 
 
@@ -89,7 +127,7 @@ def _training(
                 "objective": {"name": "info_nce"},
                 "trainer": {**TRAINER, **most},
                 "validation": {
-                    **_deciding(wish, "dev"),
+                    **_deciding(plan, "dev"),
                     "num_queries": plan.dev[0],
                     "num_documents": plan.dev[1],
                 },
@@ -105,8 +143,8 @@ def _choice(wish: FitWish, plan: Plan) -> Content | None:
     return {
         "select": {
             "runs": [f"stage:{name}" for name in plan.steps],
-            "guard": wish.guards,
-            "guard_split": "test",
+            "guard": [f"stage:{name}" for name in guard_stages(wish, plan)],
+            "guard_split": "dev",
             # Nearer to the start is safer only where something is guarded: of few queries a standard error is much.
             "errors": 1.0 if wish.guards else 0.0,
         }
@@ -116,17 +154,20 @@ def _choice(wish: FitWish, plan: Plan) -> Content | None:
 def _gate(wish: FitWish, plan: Plan) -> Content:
     trained = "stage:choice" if plan.chooses else f"stage:{list(plan.steps)[-1]}/model"
     synthetic = wish.pairs is None
-    decides: Content = {**_deciding(wish, "test"), "synthetic": synthetic and wish.queries is None}
-    if wish.queries is not None:
-        decides["also"] = [{"path": "stage:data", "split": "test", "synthetic": synthetic}]
-    guards = [{"path": path} for path in wish.guards]
-    decides |= {"guards": guards, "num_documents": plan.searched}
-    return {"gate": {"model": trained, "base": wish.model, **decides}}
+    made: Content = {"path": "stage:data", "split": "test", "synthetic": synthetic}
+    decides: Content = made
+    if people_decide(plan):
+        decides = {**_deciding(plan, "test"), "also": [made], "train": "stage:data/train.jsonl"}
+    elif wish.queries is not None:
+        decides = {**made, "also": [{"path": "stage:human", "split": "test"}]}
+    guards = [{"path": f"stage:{name}"} for name in guard_stages(wish, plan)]
+    how = {"guards": guards, "num_documents": plan.searched}
+    return {"gate": {"model": trained, "base": wish.model, **decides, **how}}
 
 
-def _deciding(wish: FitWish, split: str) -> Content:
-    """Name what chooses (``dev``) or decides (``test``): human queries where there are some."""
-    return {"path": "stage:data" if wish.queries is None else "stage:human", "split": split}
+def _deciding(plan: Plan, split: str) -> Content:
+    """Name what chooses (``dev``) or decides (``test``): people's queries where there are enough."""
+    return {"path": "stage:human" if people_decide(plan) else "stage:data", "split": split}
 
 
 PARTS: dict[str, Callable[[FitWish, Plan], Content | None]] = {

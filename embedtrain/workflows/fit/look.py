@@ -1,7 +1,7 @@
 """What there is to learn from, and how fast this machine learns: what a plan is made of."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -11,10 +11,11 @@ import yaml
 
 from embedtrain.data.documents.folder import Reading, read_documents
 from embedtrain.data.examples import Example, SourceConfig
-from embedtrain.data.sources import open_source
+from embedtrain.data.sources import load_task, open_source
 from embedtrain.data.tokenized import SourceReport
 from embedtrain.errors import UserError
 from embedtrain.recipe.retrieval import load_retrieval_recipe
+from embedtrain.workflows.asked import FEWEST, is_judged, read_asked
 from embedtrain.workflows.check import Estimate, check
 from embedtrain.workflows.hold_out import write_rows
 
@@ -39,6 +40,8 @@ class Material:
     sample: tuple[Example, ...]
     reading: Reading | None = None
     """How a folder of documents was read."""
+    names: frozenset[str] = frozenset()
+    """Ids of its documents."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,54 @@ def look_at_corpus(path: str) -> Material:
         Example(" ".join(text.split()[:WORDS_OF_A_QUERY]), (text[:CHUNK_CHARACTERS],))
         for text in islice(texts, 0, None, step)
     )
-    return Material(chunks, 0, sample[:SAMPLE], reading)
+    names = frozenset(document.id for document in documents)
+    return Material(chunks, 0, sample[:SAMPLE], reading, names)
+
+
+def count_human(path: str, names: Collection[str]) -> int:
+    """Read people's queries once, to count them.
+
+    Args:
+        path: A BEIR folder, or rows.
+        names: Ids of the documents that can answer them; where there are none, ids are not looked up.
+
+    Raises:
+        UserError: If they cannot be read, or one is answered by a document that is not there.
+    """
+    asked = read_asked(path)
+    if names and not is_judged(path):
+        for one in asked.values():
+            for answer in one.answers:
+                if (
+                    answer.split() == [answer]
+                    and answer not in names
+                    and answer.partition("#")[0] not in names
+                ):
+                    place = f"--queries {path}: {one.query[:60]!r}"
+                    cure = "Write the id of a document, which is its file's path in CORPUS, or words of its text"
+                    raise UserError(
+                        place, "is answered by a document that is not there", got=answer, cure=cure
+                    )
+    return len(asked)
+
+
+def open_guard(path: str) -> int:
+    """Read what must not be forgotten once, and count its documents.
+
+    Raises:
+        UserError: If it cannot be read, is no BEIR folder, or has too few queries.
+    """
+    if not is_judged(path):
+        raise UserError(
+            "--guard", "is no BEIR folder", got=path, cure="Name one with qrels/test.tsv"
+        )
+    queries = len(read_asked(path))
+    if queries < FEWEST:
+        cure = "Give more queries, or leave it out"
+        raise UserError(
+            f"--guard {path}", f"has fewer than {FEWEST} queries", got=queries, cure=cure
+        )
+    return len(load_task(path).documents)
 
 
 def measure_speed(model: str, sample: Sequence[Example]) -> Speed:

@@ -45,8 +45,8 @@ class Asked:
     budget: float
     """Seconds."""
     has_llm: bool = False
-    has_queries: bool = False
-    """Whether people's queries decide: the made ones are measured besides."""
+    human: int = 0
+    """People's queries: where they decide, the made ones are measured besides, and where they are few the other way."""
     guards: tuple[int, ...] = ()
     """Documents of each guard."""
 
@@ -60,6 +60,8 @@ class Plan(Section):
     """Chunks, or documents of the pairs."""
     queries: int
     """At most so many are made; 0 where pairs are given."""
+    human: int
+    """People's queries."""
     rows: int
     """That are expected to train."""
     batch_size: int
@@ -68,7 +70,7 @@ class Plan(Section):
     steps: dict[str, int]
     """At most, of each trial, by its name."""
     held_out: float
-    """Share of the pairs that chooses, and that decides."""
+    """Share of the pairs, or of the queries that are made, that chooses; as large a one decides."""
     dev: tuple[int, int]
     """Queries and documents that validation measures on at most."""
     searched: int | None
@@ -143,7 +145,9 @@ def make_plan(asked: Asked, material: Material, speed: Speed) -> Plan:
     Raises:
         UserError: If not one step fits into it.
     """
-    held_out = round(min(MOST_HELD_OUT, max(HELD_OUT, ENOUGH / max(1, material.rows))), 3)
+    held_out = HELD_OUT
+    if material.rows:
+        held_out = round(min(MOST_HELD_OUT, max(HELD_OUT, ENOUGH / material.rows)), 3)
     for depth in DEPTHS:
         draft = _draft(asked, material, speed, depth, held_out)
         if draft.suffices(asked.budget):
@@ -156,6 +160,7 @@ def make_plan(asked: Asked, material: Material, speed: Speed) -> Plan:
         budget=asked.budget,
         documents=material.documents,
         queries=draft.queries.made,
+        human=asked.human,
         rows=draft.queries.train,
         held_out=held_out,
         dev=draft.depth.dev,
@@ -261,7 +266,7 @@ def _costs(
     shared = reads and asked.has_llm
     whole = searched(material.documents) == material.documents
     known = whole and (depth.mines or shared)
-    lists = 1 if whole or not asked.has_queries else 2
+    lists = 1 if whole or not asked.human else 2
     gated = lists * (1 if known else 2) * speed.encoding(searched(material.documents))
     guarded = speed.encoding(sum(map(searched, asked.guards)))
     fixed = {

@@ -7,6 +7,7 @@ from pathlib import Path
 from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.data.sources import load_task
 from embedtrain.errors import UserError
+from embedtrain.evaluation.measures.gain import FEW_QUERIES, widened
 from embedtrain.evaluation.results.page import Cell, Section, figures, heading, paragraph, table
 from embedtrain.evaluation.results.plots import draw_scores
 from embedtrain.evaluation.results.result import EvaluationResult, load_result
@@ -79,7 +80,7 @@ def _both(folder: Path) -> tuple[EvaluationResult, EvaluationResult] | None:
 def _named(result: EvaluationResult, judged: Judged) -> str:
     kind = "synthetic queries" if judged.synthetic else "held-out queries"
     many = counted(result.data.num_queries, kind.replace("queries", "query"), kind)
-    own = judged.path.startswith("stage:")
+    own = judged.path in ("stage:data", "stage:human")
     return many if own else f"{many} of {result.data.name}"
 
 
@@ -88,7 +89,7 @@ def _table(before: EvaluationResult, after: EvaluationResult, mark: str) -> str:
     rows: list[list[Cell]] = []
     for metric, interval in after.metrics.items():
         found = None if after.comparison is None else after.comparison.metrics.get(metric)
-        paired = ("", "") if found is None else show_paired(found)
+        paired = ("", "") if found is None else show_paired(widened(found))
         rows.append(
             [
                 metric_title(metric),
@@ -103,6 +104,10 @@ def _table(before: EvaluationResult, after: EvaluationResult, mark: str) -> str:
 def _notes(result: EvaluationResult, judged: Judged) -> list[str]:
     few = describe_few(interval.num for interval in result.metrics.values())
     said = [f"{describe_data(result.data)}. In brackets: 95 % intervals{few}."]
+    if result.data.num_queries < FEW_QUERIES:
+        said.append(
+            f"Those of differences are widened: fewer than {FEW_QUERIES} queries vary more than they show."
+        )
     if judged.synthetic:
         said.append(SYNTHETIC_NOTE)
     return [paragraph(one) for one in said]

@@ -2,11 +2,10 @@
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedtrain.data.sources import load_task
 from embedtrain.errors import NothingLeftError, Refused
 from embedtrain.files import (
     appearing_folder,
@@ -20,7 +19,13 @@ from embedtrain.locks import owns
 from embedtrain.release.export import export
 from embedtrain.stopping import SAME_COMMAND, going_on
 from embedtrain.workflows.fit.compose import compose
-from embedtrain.workflows.fit.look import look_at_corpus, look_at_pairs, measure_speed
+from embedtrain.workflows.fit.look import (
+    count_human,
+    look_at_corpus,
+    look_at_pairs,
+    measure_speed,
+    open_guard,
+)
 from embedtrain.workflows.fit.plan import Asked, Plan, make_plan
 from embedtrain.workflows.fit.report import write_fit_report
 from embedtrain.workflows.fit.wish import WISH, FitWish, known_wish, refuse_other_wish
@@ -35,6 +40,7 @@ from embedtrain.workflows.pipeline import (
 
 PLAN = "plan.json"
 MODEL = "model"
+CORPUS = "data/corpus.jsonl"
 GATE = "gate"
 """The stage whose model is the result."""
 
@@ -46,6 +52,8 @@ class Fitted:
     model: Path
     """The result: the trained model, or its start."""
     report: Path
+    corpus: Path
+    """What is searched."""
     refusal: str | None
     """Why it is the start."""
 
@@ -74,7 +82,7 @@ def fit(wish: FitWish, output: Path, tell: Callable[[Plan], None] = lambda _: No
         refuse_other_wish(wish, known, output)
     tell(Plan.model_validate(read_json(output / PLAN)))
     refusal = _run(wish, output)
-    return Fitted(output / MODEL, write_fit_report(output), refusal)
+    return Fitted(output / MODEL, write_fit_report(output), output / CORPUS, refusal)
 
 
 def _begin(wish: FitWish, output: Path) -> None:
@@ -84,8 +92,10 @@ def _begin(wish: FitWish, output: Path) -> None:
     else:
         assert wish.corpus is not None
         material = look_at_corpus(wish.corpus)
+    human = 0 if wish.queries is None else count_human(wish.queries, material.names)
+    guards = tuple(map(open_guard, wish.guards))
     speed = measure_speed(wish.model, material.sample)
-    asked = Asked(wish.seconds, wish.llm is not None, wish.queries is not None, _sizes(wish.guards))
+    asked = Asked(wish.seconds, wish.llm is not None, human, guards)
     plan = make_plan(asked, material, speed)
     pipeline = compose(wish, plan)
     with appearing_folder(output) as building:
@@ -94,22 +104,14 @@ def _begin(wish: FitWish, output: Path) -> None:
         write_file(building / RECIPE, dump_pipeline(pipeline))
 
 
-def _sizes(guards: Sequence[str]) -> tuple[int, ...]:
-    """Open what must not be forgotten, and count its documents: what is wrong with it is said before hours of work."""
-    return tuple(len(load_task(guard).documents) for guard in guards)
-
-
 def _run(wish: FitWish, output: Path) -> str | None:
     """Run the stages, and put the result in its place; return why it is the start, if it is."""
     try:
         run_pipeline(load_pipeline(output / RECIPE), output)
-    except (Refused, NothingLeftError) as refused:
+    except (Refused, NothingLeftError):
         if not (output / MODEL).is_dir():
             export(wish.model, output / MODEL)
-        reason = str(refused)
-        if isinstance(refused, NothingLeftError):
-            reason = f"The start is kept, nothing was trained: {reason}"
-        write_json(output / REFUSED, {"ships": False, "decision": reason, "reasons": [reason]})
+        reason: str = read_json(output / REFUSED)["decision"]
         return reason
     if not (output / MODEL).is_dir():
         with appearing_folder(output / MODEL) as building:

@@ -4,14 +4,18 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from embedtrain.encoding.language.posting import KEY
 from embedtrain.errors import UserError
 from embedtrain.files import read_json
 from embedtrain.redaction import redact
 from embedtrain.section import Section
+from embedtrain.units import show_seconds
 
 WISH = "fit.json"
 """Kept in the output folder, so that the same command goes on with it."""
 DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smh]?)")
+FLAGS = {"corpus": "CORPUS", "guards": "--guard", "seconds": "--budget"}
+"""Those that are not named as their field is."""
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "": 60.0}
 
 
@@ -36,6 +40,9 @@ class FitWish(Section):
         if self.corpus is None and self.pairs is None:
             cure = "Name a folder of documents, or --pairs FILE"
             raise UserError("CORPUS", "is missing", cure=cure)
+        if self.corpus is not None and self.pairs is not None:
+            cure = "Leave it out: what the pairs name is searched"
+            raise UserError("CORPUS", "is not used beside --pairs", got=self.corpus, cure=cure)
         for flag, path in (("CORPUS", self.corpus), ("--queries", self.queries)):
             if path is not None and not Path(path).expanduser().exists():
                 raise UserError(flag, "does not exist", got=path, cure="Check the path")
@@ -51,8 +58,8 @@ class FitWish(Section):
 def _check_address(llm: str) -> None:
     """Refuse an address that holds a key: it would stand in recipes, logs and reports."""
     shown = redact(llm)
-    if shown != llm or (urlsplit(llm).scheme in ("http", "https") and urlsplit(llm).query):
-        cure = "Put the key into the environment variable OPENAI_API_KEY and leave it out of the address"
+    if shown != llm or (urlsplit(llm).scheme in ("http", "https") and "?" in llm):
+        cure = f"Put the key into the environment variable {KEY} and leave it out of the address"
         raise UserError("--llm", "holds a key or a query", got=shown.partition("?")[0], cure=cure)
 
 
@@ -87,7 +94,16 @@ def refuse_other_wish(wish: FitWish, known: FitWish, output: Path) -> None:
         UserError: Naming the first that differs.
     """
     for name, value in known.model_dump().items():
-        if getattr(wish, name) != value:
-            problem = f"was begun with another {name} ({value})"
-            cure = "Give the same words to go on, or choose another --output"
-            raise UserError(output, problem, got=getattr(wish, name), cure=cure)
+        if (given := getattr(wish, name)) != value:
+            flag = FLAGS.get(name, f"--{name}")
+            problem = f"was begun {_said(flag, value)}, and this is {_said(flag, given)}"
+            raise UserError(
+                output, problem, cure="Give the same words to go on, or choose another --output"
+            )
+
+
+def _said(flag: str, value: object) -> str:
+    if value in (None, ()):
+        return f"without {flag}"
+    shown = " ".join(value) if isinstance(value, tuple) else value
+    return f"with {flag} {show_seconds(shown) if isinstance(shown, float) else shown}"

@@ -96,7 +96,7 @@ def test_the_same_words_again_do_nothing_again(finished, bert, pairs, monkeypatc
             )
     done, output = finished
     assert fit(wish(bert, pairs), output) == done
-    with pytest.raises(UserError, match="begun with another seconds"):
+    with pytest.raises(UserError, match="begun with --budget 10 minutes"):
         fit(wish(bert, pairs, seconds=700.0), output)
 
 

@@ -87,16 +87,45 @@ def test_the_stages_are_an_ordinary_pipeline():
     assert cut[1].train["trainer"]["max_steps"] == plan(50.0).steps["plain"]
 
 
+def stages_of(asked, found):
+    return {one.name: one for one in compose(asked, found).stages}
+
+
 def test_human_queries_choose_and_decide_and_synthetic_ones_stand_beside():
-    stages = {one.name: one for one in compose(wish(corpus="c", queries="q"), plan(rows=0)).stages}
+    stages = stages_of(wish(corpus="c", queries="q"), plan(rows=0, human=40))
     assert stages["plain"].train["validation"]["path"] == "stage:human"
     gate = stages["gate"].gate
     assert (gate.path, gate.synthetic) == ("stage:human", False)
     assert [(one.path, one.synthetic) for one in gate.also] == [("stage:data", True)]
-    alone = {one.name: one for one in compose(wish(corpus="c"), plan(rows=0)).stages}
+    mining = stages["mined"].mine.settings
+    assert [one.path for one in (mining.guard, *mining.guards)] == ["stage:human", "stage:data"]
+    alone = stages_of(wish(corpus="c"), plan(rows=0))
     assert alone["gate"].gate.synthetic
     assert alone["plain"].train["trainer"]["auto"] == "synthetic"
+    assert alone["mined"].mine.settings.guards == ()
     assert "human" not in alone
+
+
+def test_few_human_queries_are_measured_besides():
+    stages = stages_of(wish(corpus="c", queries="q"), plan(rows=0, human=15))
+    assert stages["plain"].train["validation"]["path"] == "stage:data"
+    gate = stages["gate"].gate
+    assert (gate.path, gate.synthetic) == ("stage:data", True)
+    assert [(one.path, one.synthetic) for one in gate.also] == [("stage:human", False)]
+    assert not stages["human"].divide.chooses
+
+
+def test_guards_choose_and_report_by_different_queries():
+    stages = stages_of(wish(pairs="p", guards=("a/SciFact_2",)), plan(guards=(5_000,)))
+    name = "guard-1-scifact-2"
+    assert stages[name].divide.path == "a/SciFact_2"
+    assert (stages["choice"].select.guard, stages["choice"].select.guard_split) == (
+        (f"stage:{name}",),
+        "dev",
+    )
+    assert [(one.path, one.split) for one in stages["gate"].gate.guards] == [
+        (f"stage:{name}", "test")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -121,6 +150,8 @@ def test_other_durations_are_refused(words):
         ({"pairs": "p.jsonl", "llm": "http://localhost/v1"}, "there are none"),
         ({"corpus": ".", "llm": "https://me:hidden1@host/v1"}, "holds a key"),
         ({"corpus": ".", "llm": "https://host/v1?x=hidden1"}, "holds a key or a query"),
+        ({"corpus": ".", "llm": "https://host/v1#x?k=hidden1"}, "EMBEDTRAIN_API_KEY"),
+        ({"corpus": ".", "pairs": "p.jsonl"}, "CORPUS is not used beside --pairs"),
     ],
 )
 def test_words_that_cannot_work_are_refused(given, message):
@@ -132,5 +163,12 @@ def test_words_that_cannot_work_are_refused(given, message):
 def test_other_words_do_not_go_on_with_a_folder(tmp_path):
     known = wish(pairs="p.jsonl")
     refuse_other_wish(known, known, tmp_path)
-    with pytest.raises(UserError, match=r"begun with another pairs \(p.jsonl\); got 'q.jsonl'"):
+    message = r"begun with --pairs p.jsonl, and this is with --pairs q.jsonl"
+    with pytest.raises(UserError, match=message):
         refuse_other_wish(wish(pairs="q.jsonl"), known, tmp_path)
+    with pytest.raises(UserError, match="begun without --queries, and this is with --queries q"):
+        refuse_other_wish(wish(pairs="p.jsonl", queries="q"), known, tmp_path)
+
+
+def test_a_model_named_behind_an_address_is_allowed():
+    wish(corpus=".", llm="https://host/v1#toy").check()

@@ -108,8 +108,8 @@ def _languages(corpus: Path) -> list[str]:
 
 
 def _rows(path: Path) -> list[Section]:
-    """Show rows drawn by the hash of their query."""
-    if not path.is_file():
+    """Show rows drawn by the hash of their query; none where nothing was left to train on."""
+    if not path.is_file() or path.stat().st_size == 0:
         return []
     found: list[tuple[bytes, dict[str, Any]]] = []
     for _, _, line in read_lines(path):

@@ -124,3 +124,10 @@ def said(text, finish="stop", tokens=(20, 8), **others):
     usage = dict(zip(("prompt_tokens", "completion_tokens"), tokens, strict=True))
     choice = {"message": {"role": "assistant", "content": text}, "finish_reason": finish}
     return {"choices": [choice], "usage": usage, **others}
+
+
+def odds(path, body):
+    """Yes is the likelier, the more letters a are in the text."""
+    text = body["prompt"] if "prompt" in body else body["messages"][0]["content"]
+    number = text.partition("Passage: ")[2].partition("\n")[0].count("a")
+    return listed(path, {" Yes": -1.0, "yes": -2.0 + number / 10, "NO": -1.5, "Maybe": -4.0})

@@ -5,14 +5,13 @@ import math
 from unittest.mock import Mock
 
 import pytest
-from completions_stub import CompletionsStub, echoed, listed
+from completions_stub import CompletionsStub, echoed, listed, odds
 
 from embedtrain.data.examples import SourceConfig
-from embedtrain.encoding.language import endpoint, posting
+from embedtrain.encoding.language import endpoint
 from embedtrain.encoding.language.settings import EndpointSettings, LanguageSettings
 from embedtrain.encoding.pair_scorers import PairScorer, open_pair_scorer
 from embedtrain.errors import UserError
-from embedtrain.redaction import redact
 from embedtrain.workflows import score as workflow
 from embedtrain.workflows.score import score
 
@@ -24,13 +23,6 @@ SECRET = "sesame-open-1234"
 def no_waits(monkeypatch):
     monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.001)
     monkeypatch.delenv(endpoint.KEY, raising=False)
-
-
-def odds(path, body):
-    """Yes is the likelier, the more letters a are in the text."""
-    text = body["prompt"] if "prompt" in body else body["messages"][0]["content"]
-    number = text.partition("Passage: ")[2].partition("\n")[0].count("a")
-    return listed(path, {" Yes": -1.0, "yes": -2.0 + number / 10, "NO": -1.5, "Maybe": -4.0})
 
 
 def expected(number):
@@ -99,33 +91,6 @@ def test_what_does_not_pass_ends_in_one_line(faults, asked, mistake, monkeypatch
     assert len(stub.asked) == asked
     assert set(stub.keys) == {f"Bearer {SECRET}"}
     assert SECRET not in str(caught.value)
-
-
-def test_a_key_is_sent_without_the_newline_behind_it(monkeypatch):
-    monkeypatch.setenv(endpoint.KEY, f"{SECRET}\n")
-    with CompletionsStub(odds) as stub:
-        open_pair_scorer(stub.url, kind="yes_no").logits(PAIRS)
-    assert set(stub.keys) == {f"Bearer {SECRET}"}
-    assert redact(f"no {SECRET}!") == "no ***!"
-
-
-@pytest.mark.parametrize("key", [f"{SECRET}\nnext", f"{SECRET}\x7f", f"{SECRET}\u2019"])
-def test_a_key_that_cannot_be_sent_is_refused_unshown(key, monkeypatch):
-    monkeypatch.setenv(endpoint.KEY, key)
-    with CompletionsStub(odds) as stub:
-        with pytest.raises(
-            UserError, match=f"{endpoint.KEY} holds characters that cannot"
-        ) as caught:
-            open_pair_scorer(stub.url, kind="yes_no")
-        assert stub.asked == []
-    assert SECRET not in str(caught.value)
-
-
-def test_an_address_that_nobody_listens_at_is_a_line(monkeypatch):
-    with CompletionsStub(odds) as stub:
-        url = stub.url
-    with pytest.raises(UserError, match="does not answer; got 'ConnectError"):
-        open_pair_scorer(url, kind="yes_no")
 
 
 @pytest.mark.parametrize(
@@ -289,38 +254,3 @@ def test_a_scoring_that_the_server_ends_goes_on_and_tells_what_it_spent(
     assert (json.loads(told)["pairs"], json.loads(told)["answers_not_listed"]) == (20, 0)
     for file in tmp_path.iterdir():
         assert SECRET not in file.read_text()
-
-
-def test_the_cure_of_a_refusal_says_what_is_to_be_done(monkeypatch):
-    with CompletionsStub(odds) as stub:
-        stub.faults += [401]
-        with pytest.raises(UserError, match=r"HTTP 401.*Set EMBEDTRAIN_API_KEY to a key"):
-            open_pair_scorer(stub.url, kind="yes_no").logits(PAIRS[:1])
-        # A server without a list of its models, or an address that lacks its /v1.
-        code = Mock(side_effect=lambda *_: posting.Outcome("HTTP 404: no", 404))
-        monkeypatch.setattr(posting.Post, "send", code)
-        with pytest.raises(UserError, match=r"HTTP 404.*Add #NAME of the model"):
-            open_pair_scorer(stub.url, kind="yes_no")
-
-
-@pytest.mark.parametrize("option", ["key", "api-key", "api_key", "version"])
-def test_an_address_with_a_query_part_is_refused_and_not_shown(option):
-    url = f"http://127.0.0.1:9/v1?{option}={SECRET}#toy"
-    with pytest.raises(UserError, match="has a query part behind it") as caught:
-        open_pair_scorer(url, kind="yes_no")
-    assert SECRET not in str(caught.value)
-    if option != "version":
-        assert SECRET not in redact(url)
-
-
-@pytest.mark.parametrize("code", [401, 200])
-def test_a_key_across_the_cut_of_what_a_server_said_is_not_shown(code, monkeypatch):
-    monkeypatch.setenv(endpoint.KEY, SECRET)
-    for size in (70, 190):
-        with CompletionsStub(odds) as stub:
-            body = b"x" * size + SECRET.encode()
-            stub.said = body
-            stub.faults += [code if code != 200 else body] * 6
-            with pytest.raises(UserError) as caught:
-                open_pair_scorer(stub.url, kind="yes_no").logits(PAIRS[:1])
-        assert SECRET[:6] not in f"{caught.value} {caught.value.reason}"

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 from collections import Counter
+from itertools import count
 
 from completions_stub import CompletionsStub, said
 from forks import fork
@@ -75,10 +76,13 @@ class BadServer(CompletionsStub):
 
     def __init__(self, hang_seconds):
         self.drawn = Counter()
+        self.number = count()
         super().__init__(self.write, self.drawn_fault, hang_seconds)
 
     def drawn_fault(self, name, body):
-        place = int(draw(name) / SHARE)
+        turn, rest = divmod(next(self.number), 8)
+        # Each kind once for certain, so that few requests see all of them.
+        place = turn if rest == 0 and turn < len(FAULTS) else int(draw(name) / SHARE)
         kind = FAULTS[place] if place < len(FAULTS) else None
         self.drawn[str(kind)] += 1
         if kind == "schema":

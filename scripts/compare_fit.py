@@ -158,10 +158,8 @@ def main() -> None:
             for arm in given.arms:
                 rows = bench.data.pairs(name, given.pairs)
                 run = f"{name} {arm} {seed}"
-                bench.train(run, partial(train_arm, rows, arm, seed, given))
-                for target in (name, *given.away):
-                    for share in (100, *given.shares):
-                        bench.score(run, target, share)
+                work = partial(train_arm, rows, arm, seed, given)
+                bench.train(run, work, [name, *given.away], given.shares)
     report(bench, arms, given)
 
 

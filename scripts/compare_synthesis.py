@@ -211,9 +211,8 @@ def main() -> None:
         for name in given.sets:
             for arm in given.arms:
                 run = f"{name} {arm} {seed}"
-                bench.train(run, partial(train_arm, name, arm, seed, bench.data, given))
-                for share in (100, *given.shares):
-                    bench.score(run, name, share)
+                work = partial(train_arm, name, arm, seed, bench.data, given)
+                bench.train(run, work, [name], given.shares)
     report(bench, given)
 
 

@@ -8,9 +8,10 @@ import argparse
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -202,8 +203,10 @@ class Bench:
     ledger: Ledger
     models: Path
 
-    def train(self, name: str, work: Callable[[Path], Row]) -> Path:
-        """Return the model that ``work`` writes to ``model`` in the folder that it is given."""
+    def train(
+        self, name: str, work: Callable[[Path], Row], targets: Iterable[str], shares: Iterable[int]
+    ) -> None:
+        """Keep the model that ``work`` writes to ``model`` in its folder, and score it, whole and at shares of the way."""
         folder = self.models / name.replace(" ", "_")
 
         def do() -> Row:
@@ -214,7 +217,8 @@ class Bench:
             return {"seconds": round(time.process_time() - begin, 1)} | found
 
         self.ledger.once(f"train {name}", do)
-        return folder / "model"
+        for target, share in product(targets, (100, *shares)):
+            self.score(name, target, share)
 
     def score(self, name: str, target: str, share: int = 100) -> Scores:
         """Return nDCG@10 of each query of a set, of a model ``share`` percent of the way from the start."""

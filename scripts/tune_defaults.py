@@ -86,9 +86,8 @@ def main() -> None:
             for target in given.sets:
                 run = f"{target} {name} {seed}"
                 rows, settings = bench.data.pairs(target, given.pairs), BASE | SETTINGS[name]
-                bench.train(run, partial(train_rows, rows, seed, settings))
-                for share in (100, *given.shares):
-                    bench.score(run, target, share)
+                work = partial(train_rows, rows, seed, settings)
+                bench.train(run, work, [target], given.shares)
     report(bench, given.settings, given.sets, given.seeds, given.shares)
 
 

@@ -122,9 +122,10 @@ class _Texts:
         self._used: set[str] = set()
 
     def add(self, text: str, name: str) -> str:
-        """Return the id of a text: its own, or its hash where it has none or another text has the same."""
+        """Return the id of a text: its own, or its hash where it has none, another text has it, or no line could hold it."""
         node = node_of(text)
         if node not in self._known:
+            name = name if name.isprintable() else ""  # a tab or a line's end would part a judgment
             own = name if name and name not in self._used else f"{name}#{node:016x}".lstrip("#")
             self._used.add(own)
             self._known[node] = (own, text)

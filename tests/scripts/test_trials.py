@@ -4,6 +4,7 @@ import importlib
 import json
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -83,10 +84,12 @@ def test_a_run_is_trained_and_scored_once(scripts, data, tmp_path):
     rows = [{"query": f"red cat {n}", "positive": f"the small dog {n}"} for n in range(8)]
     settings = {"batch": 4, "steps": 1, "precision": "fp32"}
     for _ in range(2):
-        bench.train("toy one 0", lambda folder: trials.train_rows(rows, 0, settings, folder))
+        work = partial(trials.train_rows, rows, 0, settings)
+        bench.train("toy one 0", work, ["toy"], [50])
         scores = bench.score("toy one 0", "toy", 50)
     assert set(scores) == set(data.task("toy").query_ids)
-    assert list(bench.ledger.runs) == ["train toy one 0", "score toy one 0 @50 on toy"]
+    scored = [f"score toy one 0 @{share} on toy" for share in (100, 50)]
+    assert list(bench.ledger.runs) == ["train toy one 0", *scored]
     assert bench.over_seeds("toy one", [0, 1], "toy", 50) == [scores]
 
 

@@ -16,6 +16,8 @@ def folder(tmp_path_factory):
         {"query": f"query {n}", "positive": f"text {n // 2}", "negatives": [f"other {n}"]}
         for n in range(120)
     ]
+    for n, mark in enumerate("\t\n\r\u2028"):  # an id with one would part the lines of judgments
+        rows[n]["query_id"] = f"id{mark}{n}"
     rows.append({"query": "QUERY  1", "positive": "text 0"})  # query 1 again
     (place / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return hold_out_rows(HoldOutStage(path=str(place / "rows.jsonl")), place / "data")

@@ -9,7 +9,6 @@ from embedtrain.workflows.asked import FEWEST
 from embedtrain.workflows.fit.plan import LLM_SHARE, NEGATIVES, Plan
 from embedtrain.workflows.fit.wish import FitWish
 from embedtrain.workflows.pipeline import Pipeline
-from embedtrain.workflows.stages import KINDS
 
 Content = dict[str, Any]
 TRAINER: Content = {"auto": True}
@@ -20,14 +19,10 @@ SHARES = {"first": 1.0}
 
 
 def compose(wish: FitWish, plan: Plan) -> Pipeline:
-    """Return the stages; a part of :data:`PARTS` that this version has no stage for is left out."""
+    """Return the stages."""
     made = [(name, part(wish, plan)) for name, part in PARTS.items()]
     made[2:2] = guard_stages(wish, plan).items()
-    stages = [
-        {"name": name, **content}
-        for name, content in made
-        if content is not None and content.keys() <= KINDS.keys()
-    ]
+    stages = [{"name": name, **content} for name, content in made if content is not None]
     what = "a corpus" if wish.pairs is None else "pairs"
     return Pipeline.model_validate(
         {

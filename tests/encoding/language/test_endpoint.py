@@ -19,12 +19,6 @@ PAIRS = [("cat?", "a" * size) for size in (1, 5, 3)]
 SECRET = "sesame-open-1234"
 
 
-@pytest.fixture(autouse=True)
-def no_waits(monkeypatch):
-    monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.001)
-    monkeypatch.delenv(endpoint.KEY, raising=False)
-
-
 def expected(number):
     return math.log(math.exp(-1) + math.exp(-2 + number / 10)) + 1.5
 

@@ -14,12 +14,6 @@ PAIRS = [("cat?", "a" * size) for size in (1, 5, 3)]
 SECRET = "sesame-open-1234"
 
 
-@pytest.fixture(autouse=True)
-def no_waits(monkeypatch):
-    monkeypatch.setattr(endpoint, "FIRST_WAIT", 0.001)
-    monkeypatch.delenv(endpoint.KEY, raising=False)
-
-
 def test_a_key_is_sent_without_the_newline_behind_it(monkeypatch):
     monkeypatch.setenv(endpoint.KEY, f"{SECRET}\n")
     with CompletionsStub(odds) as stub:

@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass
 
+from embedtrain.errors import REFUSED
+
 MODEL = ("model/*.json", "model/*.safetensors", "model/*/config.json")
 BACKBONE = ("bert/*.json", "bert/*.safetensors")
 BEIR = ("beir/corpus.jsonl", "beir/queries.jsonl", "beir/qrels/test.tsv")
@@ -20,6 +22,7 @@ class Command:
         writes: The file or folder that it writes; empty if none.
         keeps: A failed or killed one leaves its work, and the same command goes on with it.
         slow: Like another command in what it reads and writes, so only ``make prove`` tries it.
+        ends: Exit codes with which it has done its work.
     """
 
     name: str
@@ -28,6 +31,7 @@ class Command:
     writes: str = ""
     keeps: bool = False
     slow: bool = False
+    ends: tuple[int, ...] = (0,)
 
     def line(self, output: str = "") -> list[str]:
         """Return the command line, with another output if one is named."""
@@ -68,6 +72,7 @@ COMMANDS = [
         "out",
         keeps=True,
         slow=True,
+        ends=(0, REFUSED),  # a toy need not beat its start
     ),
     Command("check", "check recipe.yaml", ("recipe.yaml", "pairs.jsonl", "bert/config.json")),
     Command("init", "init pairs.jsonl --output out.yaml", ("pairs.jsonl",), "out.yaml"),

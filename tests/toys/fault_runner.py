@@ -33,7 +33,6 @@ from fault_places import (
 from fault_world import run_here
 from forks import fork
 
-from embedtrain.errors import REFUSED
 from embedtrain.locks import owned
 
 PATIENCE = 60  # seconds of wall time; a command that works takes one or two
@@ -167,7 +166,7 @@ def _run(case: Case, folder: Path, seconds: float) -> tuple[int, str]:
         run_here(case.words)
 
     done = fork(work, cwd=folder, patience=PATIENCE)
-    code = 0 if done.returncode == REFUSED else done.returncode  # a toy need not beat its start
+    code = 0 if done.returncode in case.command.ends else done.returncode
     if case.kill is None or code == 0:
         return code, done.stdout + done.stderr
     number = case.kill[0]
@@ -187,7 +186,7 @@ def _run(case: Case, folder: Path, seconds: float) -> tuple[int, str]:
         # It was whole already; what the kill left is swept when the next output is made beside it.
         words = case.command.line(f"out-{case.command.writes}")
         again = fork(lambda: run_here(words), cwd=folder, patience=PATIENCE)
-    whole = again.returncode in (0, REFUSED) or (folder / case.command.writes).exists()
+    whole = again.returncode in case.command.ends or (folder / case.command.writes).exists()
     return (0 if whole else 1), f"again: {again.returncode} {again.stdout}{again.stderr}"
 
 

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from embedtrain.errors import UserError
@@ -71,6 +71,8 @@ def _begin(recipe: Recipe, output: Path) -> tuple[Recipe, int, float]:
         raise UserError(output, "holds the search of another recipe", cure=cure)
     if not known:
         refuse_existing(output)
+        if recipe.tune is not None:  # before anything is read
+            _check_space(recipe, recipe.tune.space)
     report = check(recipe)
     rows = sum(source.num_rows for _, source in report.sources if hasattr(source, "num_rows"))
     resolved = load_retrieval_recipe(output / RESOLVED) if known else report.recipe
@@ -78,7 +80,7 @@ def _begin(recipe: Recipe, output: Path) -> tuple[Recipe, int, float]:
     if not known:
         config = resolved.tune or TuneConfig(space=usual_space(resolved, rows))
         resolved = resolved.model_copy(update={"tune": config})
-        _check_space(resolved)
+        _check_space(resolved, config.space)
         output.mkdir(parents=True, exist_ok=True)
         write_file(output / RESOLVED, dump_recipe(resolved, output / "given"))
         write_file(output / ASKED, asked)
@@ -102,10 +104,9 @@ def usual_space(recipe: Recipe, rows: int) -> tuple[SearchedKey, ...]:
     return tuple(space)
 
 
-def _check_space(recipe: Recipe) -> None:
+def _check_space(recipe: Recipe, space: Sequence[SearchedKey]) -> None:
     """Refuse a key that the recipe does not have, or a value that it cannot take, before the first trial."""
-    assert recipe.tune is not None
-    for key in recipe.tune.space:
+    for key in space:
         ends = key.choices or (key.low, key.high)
         other = {"trainer.epochs": "trainer.steps", "trainer.steps": "trainer.epochs"}.get(key.key)
         for value in ends:

@@ -179,7 +179,8 @@ def test_no_time_for_a_trial_leaves_the_recipe(sections, tmp_path):
 
 def test_mistakes_come_before_the_first_trial(sections, tmp_path):
     def space(**key):
-        return sections | {"tune": {"space": [key]}}
+        unread = {"sources": [{"path": "not-there.jsonl"}]}  # the space is looked at first
+        return sections | {"data": unread, "tune": {"space": [key]}}
 
     blind = {key: value for key, value in sections.items() if key != "validation"}
     for content, message in [

@@ -40,7 +40,7 @@ from embedtrain.models.sparse.layout import (
 )
 from embedtrain.models.sparse.query_weights import QueryWeights, QueryWeightsConfig
 from embedtrain.models.sparse.resolving import resolve_sparse_contract
-from embedtrain.models.sparse.token_weights import PUBLISHED, TokenWeights
+from embedtrain.models.sparse.token_weights import CONVERTED, PUBLISHED, TokenWeights
 from embedtrain.models.sparse.vocabulary_head import VocabularyHead
 from embedtrain.models.sparse.winner_take_all import WinnerTakeAll
 
@@ -84,7 +84,8 @@ def build_sparse(config: SparseConfig, device: torch.device) -> SparseEncoder:
 
 
 def _head_of(config: SparseConfig, layout: SparseLayout, folder: Path) -> SparseHead:
-    if config.head is None and not is_sparse(folder) and (folder / PUBLISHED).is_file():
+    published = any((folder / name).is_file() for name in (CONVERTED, PUBLISHED))
+    if config.head is None and not is_sparse(folder) and published:
         return "token_weights"
     return config.head or _stated_head(layout)
 

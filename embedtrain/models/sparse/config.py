@@ -40,7 +40,7 @@ class SparseConfig(EncoderConfig):
     head: SparseHead | None = None
     """``vocabulary``: the largest logit of the masked-language head for each word (SPLADE); ``winner_take_all``: the
     largest outputs of a wide layer for each token (UHD), for any backbone; ``token_weights``: a number for each token that
-    the text has (BGE-M3, whose ``sparse_linear.pt`` is read), for any backbone; ``code``: the largest entries of a
+    the text has (BGE-M3, whose weights are read as ``sparse_linear.safetensors``), for any backbone; ``code``: the largest entries of a
     dictionary over the vectors of a dense model (CSR); null: as the folder says, else ``vocabulary``."""
     winners: Winners | None = None
     """The sizes of ``head: winner_take_all``; null: as the folder says, else the defaults."""

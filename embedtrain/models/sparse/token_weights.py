@@ -1,21 +1,19 @@
 """BGE-M3's sparse head: a number for each token that a text has, and none for words that it has not."""
 
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from embedtrain.errors import UserError
+from embedtrain.models.backbone.files import read_weights
 from embedtrain.models.saved_part import SavedPart
 from embedtrain.ops.similarity import text_of_token
-from embedtrain.outside import reading
 from embedtrain.packed import Texts
 
-PUBLISHED = "sparse_linear.pt"
-"""Where the authors keep the weights."""
+PUBLISHED, CONVERTED = "sparse_linear.pt", "sparse_linear.safetensors"
+"""Where the authors keep the weights, as a pickle, and what is read: no pickle is."""
 
 
 class TokenWeights(SavedPart):
@@ -51,20 +49,20 @@ class TokenWeights(SavedPart):
         return found.scatter_reduce(0, places, values, "amax").view(len(texts), self.dim)
 
     def load_published(self, folder: Path) -> "TokenWeights":
-        """Read the weights as the authors keep them, where the folder has them; return the part itself.
+        """Read the authors' weights, where the folder has them; return the part itself.
 
         Raises:
-            UserError: If the file holds anything else.
+            UserError: If they are a pickle still, or the file holds anything else.
         """
-        path = folder / PUBLISHED
+        path = folder / CONVERTED
         if not path.is_file():
-            return self
-        with reading(
-            path, also=(RuntimeError, UnpicklingError)
-        ):  # a pickle that holds more than tensors is refused
-            found: Any = torch.load(path, map_location="cpu", weights_only=True)
+            if not (folder / PUBLISHED).is_file():
+                return self
+            cure = f"Save it as {CONVERTED}, as docs/sparse.md shows"
+            raise UserError(folder / PUBLISHED, "is a pickle, and none is read", cure=cure)
+        found = read_weights(path)
         wanted = {name: one.shape for name, one in self.linear.state_dict().items()}
-        shapes = {name: getattr(one, "shape", None) for name, one in dict(found).items()}
+        shapes = {name: one.shape for name, one in found.items()}
         if shapes != wanted:
             raise UserError(path, "holds other weights than one number of a token", got=shapes)
         self.linear.load_state_dict(found)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from sparse_toys import TEXTS, sparse_encoder, weights_of
 
 from embedtrain.errors import UserError
@@ -41,14 +42,23 @@ def test_a_folder_with_the_published_weights_has_the_head_without_being_told(ber
     folder = tmp_path / "own" / "backbone"
     torch.manual_seed(3)
     stated = {"weight": torch.randn(1, 32), "bias": torch.randn(1)}
-    torch.save(stated, folder / "sparse_linear.pt")
+    save_file(stated, folder / "sparse_linear.safetensors")
     model = sparse_encoder(str(folder))
     assert model.contract.head == "token_weights"
     assert torch.equal(model.head.linear.weight, stated["weight"])
     assert torch.equal(model.head.linear.bias, stated["bias"])
-    torch.save({"weight": torch.randn(1, 31), "bias": torch.randn(1)}, folder / "sparse_linear.pt")
+    save_file({**stated, "weight": torch.randn(1, 31)}, folder / "sparse_linear.safetensors")
     with pytest.raises(UserError, match="holds other weights"):
         sparse_encoder(str(folder))
-    torch.save({"weight": print}, folder / "sparse_linear.pt")
-    with pytest.raises(UserError, match=r"sparse_linear\.pt cannot be read"):
+    (folder / "sparse_linear.safetensors").write_bytes(b"no weights")
+    with pytest.raises(UserError, match=r"sparse_linear\.safetensors"):
+        sparse_encoder(str(folder))
+
+
+def test_a_pickle_of_published_weights_is_not_read(bert, tmp_path, monkeypatch):
+    save_encoder(sparse_encoder(bert, head="token_weights"), tmp_path / "own")
+    folder = tmp_path / "own" / "backbone"
+    torch.save({"weight": torch.randn(1, 32), "bias": torch.randn(1)}, folder / "sparse_linear.pt")
+    monkeypatch.setattr(torch, "load", None)
+    with pytest.raises(UserError, match="is a pickle, and none is read"):
         sparse_encoder(str(folder))

@@ -36,7 +36,11 @@ def merge(
         str | None, typer.Option(help="With --grid: not the split you report.")
     ] = None,
 ) -> None:
-    """Merge models: soup, arc, task vectors or delta-guided fusion; try a grid in one command."""
+    """Merge models: soup, arc, task vectors or delta-guided fusion; try a grid in one command.
+
+    Delta-guided fusion is CoDiEmb's idea; the paper does not publish its formula; ours weighs by the size of the
+    parameter's change.
+    """
     from rich.console import Console
     from rich.table import Table
 

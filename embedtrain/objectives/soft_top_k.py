@@ -25,7 +25,8 @@ class SoftTopK(Objective):
     \quad\text{with}\quad \sum_j \sigma(\alpha(s_{ij}/\tau + t_i)) = k$$
 
     The sum runs over all candidates of the batch, over all ranks, without known positives that are not among
-    $P_i$. Positives do not compete with each other as long as they are no more than k.
+    $P_i$. Positives do not compete with each other as long as they are no more than k. DEXML's loss is taken here
+    over the candidates of the batch; the paper's loss runs over all labels.
 
     Source: Gupta et al. (2024), https://arxiv.org/abs/2310.10636.
     """

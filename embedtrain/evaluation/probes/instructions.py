@@ -16,8 +16,8 @@ from embedtrain.evaluation.tasks.subject import Subject
 class Instructions(Probe):
     r"""Robustness@10: the mean over questions of the lowest nDCG@10 of its instructions.
 
-    The part of a query's id before the first ``_`` is its question, as in InstructIR; the mean and the gap
-    to it are given beside.
+    The part of a query's id before the first ``_`` is its question, as in mteb; the authors' script groups by query
+    text, which is the same where ids are theirs. The mean and the gap to it are given beside.
     """
 
     name: ClassVar[str] = "instructions"

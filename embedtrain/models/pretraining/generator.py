@@ -87,10 +87,11 @@ def sample_tokens(
     weight: Float[Tensor, "vocabulary dim"],
     bias: Float[Tensor, " vocabulary"] | None,
 ) -> Int64[Tensor, " tokens"]:
-    """Draw a token from the softmax of each row's logits, a tile of rows at a time."""
+    """Draw a token from the softmax of each row's logits in float32, a tile of rows at a time."""
     samples = [torch.empty(0, dtype=torch.int64, device=hidden.device)]
+    shift = None if bias is None else bias.float()
     with torch.autocast(hidden.device.type, enabled=False):
         for rows in torch.split(hidden.float(), max(1, TILE // len(weight))):
-            logits = torch.nn.functional.linear(rows, weight.float(), bias)
+            logits = torch.nn.functional.linear(rows, weight.float(), shift)
             samples.append(torch.multinomial(logits.softmax(1), 1)[:, 0])
     return torch.cat(samples)

@@ -67,13 +67,14 @@ def test_a_perfect_generator_leaves_a_copy_task(parts, monkeypatch):
     assert len(out.encoder.labels) == len(out.decoder.labels) == int((~batch.special).sum())
 
 
-def test_samples_follow_the_softmax(monkeypatch):
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
+def test_samples_follow_the_softmax(monkeypatch, kind):
     monkeypatch.setattr(generator, "TILE", 40)
     torch.manual_seed(0)
-    weight, bias = torch.randn(5, 3), torch.randn(5)
-    hidden = torch.randn(1, 3).expand(20_000, 3)
+    weight, bias = torch.randn(5, 3).to(kind), torch.randn(5).to(kind)
+    hidden = torch.randn(1, 3).to(kind).expand(20_000, 3)
     drawn = generator.sample_tokens(hidden, weight, bias).bincount(minlength=5) / 20_000
-    expected = (hidden[0] @ weight.T + bias).softmax(0)
+    expected = (hidden[0].float() @ weight.float().T + bias.float()).softmax(0)
     assert torch.allclose(drawn, expected, atol=0.02)
 
 

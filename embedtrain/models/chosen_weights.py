@@ -7,6 +7,7 @@ $\lVert w - w_0 \rVert / \lVert w_0 \rVert$.
 Source: Lee et al. (2022), https://arxiv.org/abs/2210.11466.
 """
 
+import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -120,7 +121,7 @@ def movements(start: TextModel, trained: TextModel, names: Iterable[str]) -> lis
 
 def _movement(part: str, rows: list[tuple[Tensor, Tensor, bool]]) -> dict[str, str | int | float]:
     def length(values: Iterator[Tensor]) -> float:
-        return sum(float(value.double().square().sum()) for value in values) ** 0.5
+        return math.sqrt(sum(value.double().square().sum().item() for value in values))
 
     change = length(after - before.to(after.device) for before, after, _ in rows)
     start = length(before for before, _, _ in rows)

@@ -17,6 +17,7 @@ from embedtrain.evaluation.results.result import EvaluationResult, load_result
 from embedtrain.evaluation.results.wording import metric_title, show_paired
 from embedtrain.files import read_json
 from embedtrain.mining.output import MiningFolder
+from embedtrain.models.chosen_weights import Movement
 from embedtrain.plugins import IMPORTED
 from embedtrain.progress import is_verbose
 from embedtrain.recipe.changed_settings import dump_changed
@@ -128,6 +129,8 @@ def print_run(path: Path) -> None:
         _print_gain(found[1], out)
         if example := summary.get("example"):
             _print_example(example, out)
+    if rows := summary.get("movements"):
+        print_movements([Movement.model_validate(row) for row in rows], out)
     if seconds := summary.get("seconds"):
         parts = ", ".join(f"{part} {value:,.0f}" for part, value in seconds.items())
         out.print(f"{sum(seconds.values()):,.0f} seconds: {parts}")
@@ -158,6 +161,15 @@ def _print_gain(after: EvaluationResult, out: Console) -> None:
         f"{data.num_queries:,} queries among {data.num_documents:,} documents "
         f"({escape(data.name)} {escape(data.split)})"
     )
+
+
+def print_movements(rows: Sequence[Movement], out: Console) -> None:
+    """Print what of each part was trained, and how far it moved."""
+    table = Table("Part", "weights", "trained", "moved by", box=box.SIMPLE_HEAD)
+    for row in rows:
+        moved = f"{row.moved:.2%}" if row.num_trained else "-"
+        table.add_row(escape(row.part), f"{row.num_weights:,}", f"{row.num_trained:,}", moved)
+    out.print(table)
 
 
 def _print_example(example: ShownExample, out: Console) -> None:

@@ -15,6 +15,7 @@ from embedtrain.models.backbone.loading import (
 )
 from embedtrain.models.backbone.pretrained import quiet_transformers
 from embedtrain.models.backbone.word_table import WordTable
+from embedtrain.models.chosen_weights import train_only
 from embedtrain.models.cross_encoder.build import (
     build_cross_encoder,
     load_cross_encoder,
@@ -60,10 +61,15 @@ ModelConfig = EncoderConfig | CrossEncoderConfig
 
 
 def build_model(config: ModelConfig, accelerator: Accelerator = "auto") -> TextModel:
-    """Load what a recipe names: an encoder, or a cross-encoder."""
+    """Load what a recipe names, an encoder or a cross-encoder; only what it trains wants gradients."""
+    model: TextModel
     if isinstance(config, CrossEncoderConfig):
-        return build_cross_encoder(config, preferred_device(accelerator))
-    return build_encoder(config, accelerator)
+        model = build_cross_encoder(config, preferred_device(accelerator))
+    else:
+        model = build_encoder(config, accelerator)
+    if isinstance(config.train, tuple):
+        train_only(model, config.train)
+    return model
 
 
 def load_model(path: str) -> TextModel:

@@ -46,6 +46,7 @@ class Summary(TypedDict, total=False):
     example: ShownExample | None
     exports_start: bool
     blend: float
+    movements: list[dict[str, str | int | float]]
 
 
 @with_config(ConfigDict(extra="allow"))

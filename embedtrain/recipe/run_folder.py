@@ -165,6 +165,7 @@ def load_trained(run: RunFolder, recipe: Recipe) -> TextModel:
     """
     best = run.checkpoints / BEST
     state = _read_best(best) if best.is_file() else _latest(run)
+    torch.manual_seed(recipe.trainer.seed)  # of new layers that are frozen no checkpoint knows
     model = build_model(recipe.model, recipe.trainer.accelerator)
     # Adapters of a masked-language head lie beside the backbone, not in it.
     _fill(model, adapted_part(model), state, run, recipe)

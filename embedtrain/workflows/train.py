@@ -55,6 +55,7 @@ from embedtrain.workflows.frozen_documents import (
     refuse_query_model,
 )
 from embedtrain.workflows.launch import begin, check_overrides, go_on
+from embedtrain.workflows.movement import note_movements
 from embedtrain.workflows.prepare import (
     Prepared,
     cache_of,
@@ -198,6 +199,7 @@ def _finish(run: RunFolder, recipe: Recipe, model: TextModel, prepared: Prepared
     trained = load_trained(run, recipe)
     trained.contract = trained_contract(recipe, model.contract)  # documents may have another model
     settle(run, recipe, trained, prepared.validation)
+    note_movements(run, recipe, trained)
     if task is not None and asked is not None:
         assert isinstance(trained, TextEncoder)
         with timed(run, "after"):

@@ -8,6 +8,11 @@ from torch import nn
 from embedtrain.errors import UserError
 
 
+def is_bias(name: str) -> bool:
+    """Whether a weight of this name is a bias."""
+    return name.rpartition(".")[2].endswith("bias")
+
+
 def train_biases_only(backbone: nn.Module, family: str) -> None:
     """Freeze all parameters of a backbone but its biases, those of norms among them.
 
@@ -16,9 +21,8 @@ def train_biases_only(backbone: nn.Module, family: str) -> None:
     """
     found = False
     for name, parameter in backbone.named_parameters():
-        is_bias = name.rpartition(".")[2].endswith("bias")
-        parameter.requires_grad_(is_bias)
-        found = found or is_bias
+        parameter.requires_grad_(is_bias(name))
+        found = found or is_bias(name)
     if not found:
         raise UserError(
             "model.train",

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -55,8 +55,10 @@ class BackboneConfig(Section):
     """Let a decoder's tokens look at all others (bidirectional) or at earlier ones; null: as it was trained."""
     lora: LoraConfig | None = None
     """Train low-rank adapters and freeze the backbone; exports hold the sum of both."""
-    train: Literal["biases"] | None = None
-    """``biases`` trains the backbone's biases and what is put behind it, and freezes the rest (BitFit); null trains all."""
+    train: Literal["biases"] | Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    """``biases`` trains the backbone's biases and what is put behind it, and freezes the rest (BitFit). A list trains
+    what it names: ``layers.9-11`` (counted from 0), ``pooling`` (all behind the backbone), ``biases``, or a part of
+    weights' names such as ``embeddings``. Null trains all."""
     dropout: float | None = Field(default=None, ge=0, lt=1)
     """Replaces the backbone's dropout ratios; null keeps them. Attention dropout is slow on CPU."""
     packing: Packing = "auto"
@@ -65,7 +67,7 @@ class BackboneConfig(Section):
     @model_validator(mode="after")
     def _adapters_or_biases(self) -> "BackboneConfig":
         if self.lora is not None and self.train is not None:
-            raise ValueError("lora and train: biases say what is trained: leave one of them out")
+            raise ValueError("lora and train say what is trained: leave one of them out")
         return self
 
 
@@ -73,7 +75,7 @@ def freeze_backbone(backbone: Any, settings: BackboneConfig) -> None:  # noqa: A
     """Leave of a backbone only that to train which a recipe asks for, in place; adapters are put in."""
     if settings.lora is not None:
         add_lora(backbone, settings.lora)
-    if settings.train is not None:
+    if settings.train == "biases":  # what a list names may stand behind the backbone
         train_biases_only(backbone, backbone.config.model_type)
 
 

@@ -12,6 +12,7 @@ from typing import Literal, TypeVar
 
 import torch
 from jaxtyping import Float, Int64
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from embedtrain.contract.texts import Contract
@@ -51,6 +52,12 @@ class MaskedAutoencoderConfig(BackboneConfig):
     decoder: DecoderConfig = DecoderConfig()
     generator: GeneratorConfig | None = None
     """SimLM: the small language model that fills the masked places."""
+
+    @model_validator(mode="after")
+    def _trains_all_or_biases(self) -> "MaskedAutoencoderConfig":
+        if self.train not in (None, "biases"):
+            raise ValueError("in pre-training train takes only biases: leave the list out")
+        return self
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ class SparseConfig(EncoderConfig):
                 "freeze_backbone is for heads winner_take_all, token_weights and code, without lora: else nothing is trained"
             )
         if self.train is not None:
-            raise ValueError("train: biases is not offered for sparse models: leave it out")
+            raise ValueError("train is not offered for sparse models: leave it out")
         return self
 
     @model_validator(mode="after")

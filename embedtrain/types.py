@@ -10,7 +10,7 @@ same id; -1 fills unused places.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from embedtrain.code_types import SparseCode
+from embedtrain.interaction_types import Interaction
 from embedtrain.packed import HasLengths, Movable, Texts, token_places, upload
 
 Side = Literal["query", "document"]
@@ -33,6 +34,9 @@ class Relevance(Movable):
     ``owners`` is the row of the query that brought a candidate into the batch. A candidate whose id is in
     ``known_positives`` of a query is never that query's negative. ``teacher_gram`` holds the cosines that a teacher
     sees between the documents that a query brought, in the order of the batch; other ranks need none of them.
+    ``query_owners`` is the row of the query whose candidates are a query's own, where several share them. A guide
+    looks texts up by their ids, or by ``query_guide_ids`` and ``document_guide_ids`` where it reads others in their
+    place (:mod:`embedtrain.data.guide_texts`).
     """
 
     query_ids: Int64[Tensor, " queries"]
@@ -42,6 +46,16 @@ class Relevance(Movable):
     known_positives: Int64[Tensor, "queries known"]
     teacher_scores: Float[Tensor, " documents"] | None = None
     teacher_gram: Float[Tensor, "queries group group"] | None = None
+    query_owners: Int64[Tensor, " queries"] | None = None
+    query_guide_ids: Int64[Tensor, " queries"] | None = None
+    document_guide_ids: Int64[Tensor, " documents"] | None = None
+
+    @property
+    def own_rows(self) -> Int64[Tensor, " queries"]:
+        """The row that ``owners`` has for each query's own candidates: its own, unless they are shared."""
+        if self.query_owners is not None:
+            return self.query_owners
+        return torch.arange(len(self.query_ids), device=self.query_ids.device)
 
     @property
     def answers(self) -> Int64[Tensor, "queries relevant"]:
@@ -173,6 +187,8 @@ class AllQueries(Movable):
     ids: Int64[Tensor, " all_queries"]
     known_positives: Int64[Tensor, "all_queries known"]
     """Ids of the documents that answer each query, those in the batch included."""
+    guide_ids: Int64[Tensor, " all_queries"] | None = None
+    """What a guide reads in place of each; None where it reads the queries."""
 
 
 @dataclass(frozen=True)
@@ -193,26 +209,6 @@ class GuideEmbeddings(Movable):
     document: Float[Tensor, "documents guide_dim"]
     all_query: Float[Tensor, "all_queries guide_dim"]
     """The queries of all ranks where they were gathered, else ``query`` again."""
-
-
-@dataclass(frozen=True)
-class Interaction(Movable):
-    """Weights of a network that scores two vectors together; :mod:`embedtrain.ops.interaction` defines it."""
-
-    hidden: Float[Tensor, "hidden both_dims"]
-    hidden_bias: Float[Tensor, " hidden"]
-    retrieval: Float[Tensor, "features hidden"]
-    retrieval_bias: Float[Tensor, " features"]
-    similarity: Float[Tensor, "features hidden"]
-    similarity_bias: Float[Tensor, " features"]
-    output: Float[Tensor, " features"]
-    shortlist: int | None = None
-    """Documents that inner products propose in a search; None scores all."""
-
-    def total(self) -> Float[Tensor, ""]:
-        """Return the sum of all weights."""
-        values = [getattr(self, field.name) for field in fields(self)]
-        return torch.stack([value.sum() for value in values if isinstance(value, Tensor)]).sum()
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
+from embedtrain.interaction_types import Interaction
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.pair_head import interaction_of
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.retrieval.search import Documents, for_many_searches, search
 from embedtrain.sparse_vectors import SparseVectors
-from embedtrain.types import Interaction, TokenVectors
+from embedtrain.types import TokenVectors
 from embedtrain.workflows.search import Hit, list_hits
 
 Vectors = NDArray[np.float32] | TokenVectors | SparseVectors

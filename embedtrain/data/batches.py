@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeFloat
 
@@ -20,6 +20,10 @@ from embedtrain.types import Relevance, RetrievalBatch, Side
 
 Gram = Float32[np.ndarray, "_ _"]
 """Cosines between the documents of a row, as a teacher sees them; rows differ in how many they have."""
+
+
+Guided = Int64[np.ndarray, " _"]
+"""Ids of what a guide reads for a row's query, then for its documents; none where it reads the texts themselves."""
 
 
 class DataConfig(Section):
@@ -75,6 +79,7 @@ class BatchBuilder:
         columns: list[NDArray[np.int64]] = []
         scores: list[float] = []
         grams: list[Gram | None] = []
+        guides: list[Guided] = []
         rows = draw.rows[draw.places.start : draw.places.stop].tolist()
         for owner, (place, row) in enumerate(zip(draw.places, rows, strict=True)):
             entropy = [self.seed, 2, draw.step, place]
@@ -84,6 +89,7 @@ class BatchBuilder:
             owners += [owner] * len(group.documents)
             scores += group.scores
             grams.append(group.gram)
+            guides.append(group.guides)
         queries = source.rows.values("query", rows)
         query_texts, query_rows = _distinct(source, "query", queries)
         document_texts, document_rows = _distinct(source, "document", np.array(documents))
@@ -96,6 +102,8 @@ class BatchBuilder:
             known_positives=torch.from_numpy(pad_rows(known)),
             teacher_scores=torch.tensor(scores) if len(scores) == len(documents) else None,
             teacher_gram=_grams(grams, np.bincount(owners, minlength=len(rows))),
+            query_guide_ids=_joined([guide[:1] for guide in guides]),
+            document_guide_ids=_joined([guide[1:] for guide in guides]),
         )
         return RetrievalBatch(
             query_texts, document_texts, query_rows, document_rows, relevance, draw.source
@@ -108,6 +116,7 @@ class BatchBuilder:
         hidden = _choose(len(negatives), self.num_negatives, [*entropy, 1])
         scores = source.rows.row("scores", row)
         gram = source.rows.row("teacher_gram", row)
+        guides = source.rows.row("guides", row)
         kept = np.concatenate([shown, hidden + len(positives)])
         documents = [*positives[shown].tolist(), *negatives[hidden].tolist()]
         added: list[int] = []
@@ -119,6 +128,7 @@ class BatchBuilder:
             len(shown),
             scores[kept].tolist() if len(scores) else [],
             square_of(gram, size)[np.ix_(kept, kept)] if len(gram) and not added else None,
+            guides[[0, *(kept + 1)]] if len(guides) else guides,
         )
 
     def _random(
@@ -143,6 +153,7 @@ class _Group:
     num_positives: int
     scores: list[float]
     gram: Gram | None
+    guides: Guided
 
 
 def _grams(
@@ -157,6 +168,11 @@ def _grams(
         if gram is not None:
             whole[: len(gram), : len(gram)] = gram
     return torch.from_numpy(padded)
+
+
+def _joined(ids: Sequence[Guided]) -> torch.Tensor | None:
+    joined = torch.from_numpy(np.concatenate(ids))
+    return joined if len(joined) else None
 
 
 def _choose(available: int, wanted: int | None, entropy: list[int]) -> NDArray[np.int64]:

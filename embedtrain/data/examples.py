@@ -23,7 +23,8 @@ class Example:
     source has none. ``query_id`` is empty where the source has none. ``teacher_gram`` holds the cosines between
     the documents as a teacher sees them beside the query, in the order of :mod:`embedtrain.data.gram`.
     ``not_negatives`` are further documents that may answer the query: they are shown to no model, and where another
-    row brings one into the same batch it is no negative of this query.
+    row brings one into the same batch it is no negative of this query. ``guide_query`` is what a guide reads in
+    place of the query, empty where it reads the query.
     """
 
     query: str
@@ -34,6 +35,7 @@ class Example:
     document_ids: tuple[str, ...] = ()
     teacher_gram: tuple[float, ...] = ()
     not_negatives: tuple[str, ...] = ()
+    guide_query: str = ""
 
 
 class Columns(Section):
@@ -57,6 +59,10 @@ class Columns(Section):
     """Names that ``label`` may have, in the order of their numbers; empty numbers them as they come."""
     id: str | None = None
     """Id of the query. Looked for: query_id, id, _id."""
+    guide_text: str | None = None
+    """What the recipe's ``guide`` reads in place of a row's texts: ``span``, of a marked text its span alone;
+    ``source``, the query, as a query, for each document too (a translation then learns the vector of what it
+    translates); or a column whose text it reads in place of the query. Null: the texts themselves."""
 
 
 class SourceConfig(Section):
@@ -131,7 +137,9 @@ def fingerprint_of(config: SourceConfig, content: str) -> str:
     )
     if config.score_range is None:  # sources from before it was known keep their hash
         unused["score_range"] = True
-    unset = {name for name in ("label", "classes") if not getattr(config.columns, name)}
+    unset = {
+        name for name in ("label", "classes", "guide_text") if not getattr(config.columns, name)
+    }
     if unset:
         unused["columns"] = unset
     settings = config.model_dump_json(exclude=unused)

@@ -23,13 +23,14 @@ from embedtrain.contract.processes import Tokenise, Tokens, tokenising_processes
 from embedtrain.contract.texts import Tokenization
 from embedtrain.data.arrow_columns import ArrowColumns, ArrowWriter, length_summary
 from embedtrain.data.examples import Example, Source
+from embedtrain.data.guide_texts import guide_texts
 from embedtrain.data.seen import Seen
 from embedtrain.errors import UserError
 from embedtrain.seals import keep_once
 from embedtrain.section import Section
 from embedtrain.types import Side
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 EXAMPLES_AT_ONCE = 1024
 BLOCKS_ALONE = 16
 """Blocks of examples after which other processes help: starting them takes as long as tokenising so many."""
@@ -44,6 +45,7 @@ ROW_SCHEMA = pa.schema(
         ("negatives", pa.list_(pa.int64())),
         ("scores", pa.list_(pa.float32())),
         ("teacher_gram", pa.list_(pa.float32())),
+        ("guides", pa.list_(pa.int64())),
     ]
 )
 
@@ -51,6 +53,20 @@ ROW_SCHEMA = pa.schema(
 def text_id(text: str) -> int:
     """Return the 63-bit id of a text: equal texts have equal ids, on every machine."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def guide_ids(example: Example, rule: str | None) -> list[int]:
+    """Return ids of what a guide reads: for the query, then for each document; none where it reads the row's texts.
+
+    That of a document which it reads as a query is below 0: ``~id``.
+    """
+    if rule is None:
+        return []
+    asked, answers = guide_texts(example, rule)
+    return [
+        text_id(asked),
+        *(text_id(text) if side == "document" else ~text_id(text) for side, text in answers),
+    ]
 
 
 class SourceReport(Section):
@@ -178,6 +194,9 @@ class _Builder:
                 "scores": [example.scores for example in examples],
                 # Of 32 documents there are 496: as numbers of Python they would take eight times the memory.
                 "teacher_gram": [np.array(one.teacher_gram, np.float32) for one in examples],
+                "guides": [
+                    guide_ids(one, self.source.config.columns.guide_text) for one in examples
+                ],
             }
         )
         seen.add_known(known)

@@ -180,11 +180,11 @@ def _easy(
     scorer: _Scorer,
     temperature: float | Tensor,
 ) -> Tensor:
-    owners = outputs.relevance.owners
+    owners, own_rows = outputs.relevance.owners, outputs.relevance.own_rows
 
     def loss(query: Embeddings, document: Embeddings, rows: Rows) -> RowLosses:
         _, negative = candidate_masks(outputs, rows)
-        easy = negative & (owners != rows[:, None])
+        easy = negative & (owners != own_rows[rows, None])
         scores = scorer.all(query, document) / temperature
         hard = groups.negatives[rows]
         pairs = F.softplus(scores[:, None] - logits[rows][:, :, None])

@@ -62,7 +62,7 @@ class EmbeddingDistillation(Objective):
             metrics["query_distance"] = self._distance(query, guide.query).mean()
             total = total + metrics["query_distance"]
         if "document" in self.sides:
-            found = group_columns(outputs.relevance.on_host.owners, len(query))
+            found = group_columns(outputs.relevance.on_host)
             columns = upload(found, query.device)
             mask = columns >= 0
             rows = columns.clamp_min(0)

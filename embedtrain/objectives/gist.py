@@ -118,7 +118,7 @@ def _compare(
     _, negative = candidate_masks(outputs, rows)
     if direction == "query_to_document":
         return all_scores(query, document), guide.query[rows] @ guide.document.T, negative
-    allowed = negative & (relevance.owners != rows[:, None])
+    allowed = negative & (relevance.owners != relevance.own_rows[rows, None])
     found = guide.document[relevance.positives[rows, 0]] @ guide.document.T
     return all_scores(anchors, document), found, allowed
 

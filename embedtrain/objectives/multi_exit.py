@@ -114,7 +114,7 @@ class MultiExit(Objective):
             temperature = self.alignment_temperature
             scores = given.scores / temperature, wanted / temperature
             return mean_divergence(*scores, given.mask) * temperature
-        found = group_columns(part.relevance.on_host.owners, len(part.query))
+        found = group_columns(part.relevance.on_host)
         columns = upload(found, part.relevance.owners.device)
         mask, rows = columns >= 0, columns.clamp_min(0)
         of_queries = self._of_vectors(part.query, last.query)

@@ -56,7 +56,8 @@ class Pair(Objective):
             positive = pair_scores(query, anchors, own) / temperature
             _, negative = candidate_masks(outputs, rows)
             if self.negatives == "own":
-                negative &= outputs.relevance.owners == rows[:, None]
+                relevance = outputs.relevance
+                negative &= relevance.owners == relevance.own_rows[rows, None]
             scores = only_where(all_scores(anchors, document) / temperature, negative)
             return torch.cat([positive[:, None], scores], 1).logsumexp(1) - positive
 

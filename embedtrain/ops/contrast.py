@@ -134,6 +134,7 @@ def _relevance(outputs: RetrievalOutputs, options: InfoNCEOptions) -> Known:
         "document_ids": relevance.document_ids,
         "known_positives": relevance.known_positives,
         "owners": relevance.owners,
+        "own_rows": relevance.own_rows,
         "relevance": relevance,
         "all_query": vectors if isinstance(vectors, Tensor) else None,
         "all_query_ids": None if everyone is None else everyone.ids,

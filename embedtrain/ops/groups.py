@@ -11,7 +11,7 @@ from embedtrain.errors import UserError
 from embedtrain.ops.exponentials import only_where
 from embedtrain.ops.similarity import pair_scores, take
 from embedtrain.packed import upload
-from embedtrain.types import RetrievalOutputs
+from embedtrain.types import Relevance, RetrievalOutputs
 
 GroupMask = Bool[Tensor, "queries group"]
 GroupScores = Float[Tensor, "queries group"]
@@ -41,13 +41,12 @@ class Groups:
         return self.mask & ~self.positives
 
 
-def group_columns(
-    owners: Int64[Tensor, " documents"], num_queries: int
-) -> Int64[Tensor, "queries group"]:
-    """Return the columns of the documents that each of this process's queries brought, -1 unused.
+def group_columns(relevance: Relevance) -> Int64[Tensor, "queries group"]:
+    """Return the columns of the documents that are each of this process's queries' own, -1 unused.
 
     The width depends on the owners: where they lie on a device, this waits for it.
     """
+    owners, num_queries = relevance.owners, len(relevance.query_ids)
     own = (owners < num_queries).nonzero()[:, 0]
     own = own[owners[own].argsort(stable=True)]
     counts = torch.bincount(owners[own], minlength=num_queries)
@@ -55,7 +54,7 @@ def group_columns(
     within = within - (counts.cumsum(0) - counts).repeat_interleave(counts)
     columns = owners.new_full((num_queries, int(counts.max())), -1)
     columns[owners[own], within] = own
-    return columns
+    return columns[relevance.own_rows]
 
 
 def score_groups(outputs: RetrievalOutputs, score: Callable[..., Tensor] = pair_scores) -> Groups:
@@ -66,7 +65,7 @@ def score_groups(outputs: RetrievalOutputs, score: Callable[..., Tensor] = pair_
     to score.
     """
     known = outputs.relevance.on_host
-    columns = group_columns(known.owners, len(outputs.query))
+    columns = group_columns(known)
     used = columns >= 0
     owners, places = used.nonzero().unbind(1)
     if outputs.pair_scores is None:

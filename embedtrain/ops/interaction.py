@@ -17,8 +17,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from embedtrain.interaction_types import Interaction
 from embedtrain.packed import upload
-from embedtrain.types import Interaction
 
 InteractionTask = Literal["retrieval", "similarity"]
 """Which branch scores: of a question and its answer, or of two texts that mean the same."""

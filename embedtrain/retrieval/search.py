@@ -6,12 +6,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from embedtrain.errors import UserError
+from embedtrain.interaction_types import Interaction
 from embedtrain.retrieval.dense.exact import SearchResult, resident, search_exact
 from embedtrain.retrieval.dense.pair_head import search_interaction
 from embedtrain.retrieval.late_interaction.exact import ExactIndex
 from embedtrain.retrieval.sparse.exact import InvertedIndex
 from embedtrain.sparse_vectors import SparseVectors
-from embedtrain.types import Interaction, TokenVectors
+from embedtrain.types import TokenVectors
 
 Vectors = Float[np.ndarray, "_ dim"] | TokenVectors | SparseVectors
 Documents = Vectors | Float[Tensor, "documents dim"] | InvertedIndex

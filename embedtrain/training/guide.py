@@ -11,6 +11,7 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from embedtrain.data.examples import SourceConfig
+from embedtrain.data.guide_texts import guide_texts
 from embedtrain.data.sources import open_source
 from embedtrain.data.tokenized import text_id
 from embedtrain.encoding.cache import embed_once, model_key
@@ -74,12 +75,28 @@ class Guide:
     def __call__(self, outputs: RetrievalOutputs) -> GuideEmbeddings:
         """Return the guide's view of a batch, gathered or not."""
         relevance, everyone = outputs.relevance, outputs.all_queries
-        query = self._show(self.queries.look_up(relevance.query_ids))
+        query = self._queries(relevance.query_ids, relevance.query_guide_ids)
+        ids = relevance.document_guide_ids
         return GuideEmbeddings(
             query,
-            self._show(self.documents.look_up(relevance.document_ids)),
-            query if everyone is None else self._show(self.queries.look_up(everyone.ids)),
+            self._show(self._documents(relevance.document_ids if ids is None else ids)),
+            query if everyone is None else self._queries(everyone.ids, everyone.guide_ids),
         )
+
+    def _queries(
+        self, own: Int64[Tensor, " queries"], others: Int64[Tensor, " queries"] | None
+    ) -> Float[Tensor, "queries shown"]:
+        return self._show(self.queries.look_up(own if others is None else others))
+
+    def _documents(self, ids: Int64[Tensor, " documents"]) -> Float[Tensor, "documents dim"]:
+        """Return the vectors of documents; ids below 0 are of those that the guide reads as queries."""
+        as_query = ids < 0
+        if not as_query.any():
+            return self.documents.look_up(ids)
+        found = self.queries.look_up(torch.where(as_query, ~ids, ids[as_query][0].bitwise_not()))
+        if not as_query.all():
+            found[~as_query] = self.documents.look_up(ids[~as_query])
+        return found
 
     def _show(self, vectors: Float[Tensor, "texts dim"]) -> Float[Tensor, "texts shown"]:
         """Return the vectors, or their principal components, normalised as the student's vectors are.
@@ -128,10 +145,12 @@ def encode_guide(config: GuideConfig, sources: tuple[SourceConfig, ...], cache: 
     texts: dict[Side, dict[int, str]] = {"query": {}, "document": {}}
     for source in sources:
         for example in open_source(source, cache).examples():
-            texts["query"].setdefault(text_id(example.query), example.query)
-            for text in example.positives + example.negatives:
-                texts["document"].setdefault(text_id(text), text)
-    queries, documents = (StoredVectors.of(model, texts[side], side, cache) for side in texts)
+            asked, answers = guide_texts(example, source.columns.guide_text)
+            for side, text in [("query", asked), *answers]:
+                texts[side].setdefault(text_id(text), text)
+    queries = documents = StoredVectors.of(model, texts["query"], "query", cache)
+    if texts["document"]:  # else it reads all of them as queries
+        documents = StoredVectors.of(model, texts["document"], "document", cache)
     return Guide(queries, documents, _components(config, documents))
 
 

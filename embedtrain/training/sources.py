@@ -155,6 +155,24 @@ def check_told(validation: ValidationConfig | None, model: ModelConfig) -> None:
         )
 
 
+def check_guide_text(data: TrainingData, *, guide: bool) -> None:
+    """Refuse texts for a guide where there is none, or where documents come from outside of their rows.
+
+    Raises:
+        ValueError: Saying what to drop.
+    """
+    if not any(source.columns.guide_text for source in data.sources):
+        return
+    if not guide:
+        raise ValueError(
+            "columns.guide_text is what a guide reads: drop it or add guide: {model: ...}"
+        )
+    if data.random_negatives or data.swapped_negatives:
+        raise ValueError(
+            "columns.guide_text goes by rows: drop random_negatives and swapped_negatives, which come from others"
+        )
+
+
 def check_added_negatives(data: TrainingData, objectives: Sequence[Objective]) -> None:
     """Refuse documents without scores for objectives that read some.
 

@@ -12,6 +12,7 @@ from embedtrain.encoding.cross_encoder import CrossEncoder
 from embedtrain.encoding.shards import Shard
 from embedtrain.evaluation.measures.metrics import PerQuery, Ranking, rank_arrays, score_ranking
 from embedtrain.evaluation.measures.second_stage import reorder
+from embedtrain.interaction_types import Interaction
 from embedtrain.models.cross_encoder.encoder import CrossEncoderModel
 from embedtrain.models.dense.pair_head import interaction_of
 from embedtrain.models.encoder import TextEncoder
@@ -20,7 +21,6 @@ from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.retrieval.search import search
 from embedtrain.training.ranks.exchange import to_first
 from embedtrain.training.ranks.processes import own_shard
-from embedtrain.types import Interaction
 
 METRIC = "ndcg_at_10"
 """What is best."""

@@ -1,16 +1,23 @@
 """A guide's vectors reach the batch by text id, in a real run."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from embedtrain.data.examples import SourceConfig
+from embedtrain.contract.texts import Tokenization
+from embedtrain.data.batches import BatchBuilder
+from embedtrain.data.examples import Columns, SourceConfig
+from embedtrain.data.mixture import Draw
 from embedtrain.data.sources import open_source
-from embedtrain.data.tokenized import text_id
+from embedtrain.data.tokenized import text_id, tokenize_source
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.models.build import load_dense
+from embedtrain.objectives.embedding_distillation import EmbeddingDistillation
 from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.training.guide import GuideConfig, encode_guide, principal_components
+from embedtrain.types import RetrievalOutputs
 from embedtrain.workflows.doctor import diagnose
 from embedtrain.workflows.train import train
 
@@ -28,6 +35,46 @@ def test_vectors_are_found_by_the_ids_of_their_texts(bert, pairs, tmp_path):
     ):
         found = store.look_up(torch.tensor([text_id(text) for text in texts]))
         assert np.allclose(found.numpy(), encode_texts(model, texts, side), atol=1e-6)
+
+
+def test_a_student_learns_the_vector_of_the_source_for_source_and_translation(
+    bert, tmp_path, write_jsonl
+):
+    rows = [{"query": "red cat", "positive": "chat rouge"}, {"query": "dog", "positive": "chien"}]
+    path = write_jsonl(rows)
+    source = SourceConfig(path=str(path), columns=Columns(guide_text="source"))
+    guide = encode_guide(GuideConfig(model=bert), (source,), tmp_path)
+    own = Tokenization(load_dense(bert).tokenizer, load_dense(bert).contract)
+    batch = BatchBuilder([tokenize_source(open_source(source), own, tmp_path)])(
+        Draw(0, 0, np.arange(2))
+    )
+    expected = torch.from_numpy(encode_texts(load_dense(bert), ["red cat", "dog"], "query"))
+    outputs = RetrievalOutputs(expected, expected, batch.relevance)
+    seen = guide(outputs)
+    torch.testing.assert_close(seen.query, expected)
+    torch.testing.assert_close(seen.document, expected)
+    objective = EmbeddingDistillation(kind="cosine")
+    assert abs(objective(replace(outputs, guide=seen)).loss) < 1e-5
+    swapped = replace(outputs, guide=seen, document=expected.flip(0))
+    distance = 1 - (expected[0] @ expected[1])
+    torch.testing.assert_close(objective(swapped).loss, distance)
+
+
+def test_texts_for_a_guide_need_one_and_rows_of_their_own(bert, pairs):
+    from embedtrain.errors import UserError
+
+    source = {"path": str(pairs), "columns": {"guide_text": "source"}}
+    content = {
+        "data": {"sources": [source]},
+        "model": {"backbone": bert},
+        "trainer": {"steps": 1},
+    }
+    with pytest.raises(UserError, match="guide_text is what a guide reads: drop it or add guide"):
+        load_recipe(content)
+    guided = content | {"guide": {"model": bert}, "objective": {"name": "gist"}}
+    load_recipe(guided)
+    with pytest.raises(UserError, match="guide_text goes by rows"):
+        load_recipe(guided, ["data.random_negatives=2"])
 
 
 def test_gist_trains_with_a_guide_and_the_doctor_agrees(bert, bert_with_dropout, pairs, tmp_path):
@@ -61,8 +108,6 @@ def test_a_guide_that_nothing_uses_is_refused_and_so_is_its_lack(bert, pairs, tm
 
 
 def test_a_guide_shows_the_components_that_vary_most(bert, pairs, tmp_path):
-    from dataclasses import replace
-
     from objective_toys import random_outputs
 
     source = SourceConfig(path=str(pairs))

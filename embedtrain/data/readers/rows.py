@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from embedtrain.contract.spans import mark
 from embedtrain.data.examples import Columns, Example
 from embedtrain.data.gram import num_pairs
+from embedtrain.data.guide_texts import SOURCE, SPAN
 from embedtrain.errors import UserError
 
 QUERY_NAMES = ("query", "anchor", "question", "sentence1")
@@ -38,6 +39,7 @@ class ChosenColumns:
     scores: tuple[str, ...]
     id: str | None
     label: str | None = None
+    guide: str | None = None
 
 
 def choose_columns(columns: Columns, names: tuple[str, ...], place: str) -> ChosenColumns:
@@ -84,7 +86,21 @@ def choose_columns(columns: Columns, names: tuple[str, ...], place: str) -> Chos
         scores=() if label else scores,
         label=label,
         id=(optional("id", columns.id, ID_NAMES) or (None,))[0],
+        guide=_guide_column(columns.guide_text, query, names, place),
     )
+
+
+def _guide_column(wanted: str | None, query: str, names: tuple[str, ...], place: str) -> str | None:
+    """Return the column that a guide reads in place of the query, if the rule names one."""
+    if wanted in (None, SPAN, SOURCE):
+        return None
+    if wanted == query:
+        cure = "Write source, if it shall read this for the documents too"
+        raise UserError(f"{place} guide_text", "is the column of the query", got=wanted, cure=cure)
+    if wanted not in names:
+        cure = "Name a column of the row, span or source"
+        raise UserError(place, f"has no column {wanted!r}", got=list(names), cure=cure)
+    return wanted
 
 
 def _several(wanted: tuple[str, ...] | str | None) -> tuple[str, ...]:
@@ -144,6 +160,9 @@ class RowReader:
             not_negatives=tuple(
                 self._texts(row, (MASKED_NAME,) if MASKED_NAME in row else (), place)
             ),
+            guide_query=""
+            if chosen.guide is None
+            else _text(row[chosen.guide], chosen.guide, place),
         )
 
     def _texts(self, row: Row, columns: tuple[str, ...], place: str) -> list[str]:

@@ -16,6 +16,7 @@ from embedtrain.encoding.cache import embed_once, model_key
 from embedtrain.encoding.shards import Shard
 from embedtrain.errors import UserError
 from embedtrain.evaluation.results.result import EvaluatedModel
+from embedtrain.interaction_types import Interaction
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.pair_head import interaction_of, refuse_interaction
 from embedtrain.models.encoder import TextEncoder
@@ -29,7 +30,7 @@ from embedtrain.retrieval.indexes import Built, Kind, build
 from embedtrain.retrieval.search import search
 from embedtrain.section import Section
 from embedtrain.sparse_vectors import SparseVectors
-from embedtrain.types import Interaction, TokenEmbeddings, TokenVectors
+from embedtrain.types import TokenEmbeddings, TokenVectors
 
 PerPair = Float64[np.ndarray, " pairs"]
 

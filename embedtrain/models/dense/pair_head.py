@@ -4,9 +4,9 @@ import torch
 from torch import nn
 
 from embedtrain.errors import UserError
+from embedtrain.interaction_types import Interaction
 from embedtrain.models.saved_part import SavedPart
 from embedtrain.section import Count, Section
-from embedtrain.types import Interaction
 
 
 class InteractionConfig(Section):

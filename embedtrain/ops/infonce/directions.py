@@ -54,7 +54,7 @@ def own_documents(problem: InfoNCEProblem, chunk_rows: int) -> Matches:
     """Find the documents that each query brought."""
     ids = problem.host
     assert ids.owners is not None
-    return match(ids.rows[:, None], ids.owners, chunk_rows)
+    return match(ids.own_rows[:, None], ids.owners, chunk_rows)
 
 
 def all_documents(

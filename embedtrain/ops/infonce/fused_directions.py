@@ -80,8 +80,8 @@ def eligible_counts(problem: InfoNCEProblem) -> Int64[Tensor, " queries"]:
     place = problem.owners.clamp(max=queries)  # all of other ranks' in one more place
     brought = torch.zeros(queries + 1, dtype=torch.int64, device=place.device)
     brought.index_add_(0, place, torch.ones_like(place))
-    others = problem.owners[problem.positives.clamp_min(0)] != problem.rows[:, None]
-    return len(problem.document) - brought[:queries] - (used & others).sum(1)
+    others = problem.owners[problem.positives.clamp_min(0)] != problem.own_rows[:, None]
+    return len(problem.document) - brought[problem.own_rows] - (used & others).sum(1)
 
 
 def dense_ids(
@@ -123,7 +123,7 @@ def _relevant(problem: InfoNCEProblem) -> dict[str, Tensor | None]:
 def _owners(problem: InfoNCEProblem) -> dict[str, Tensor]:
     """Return what leaves out the documents that a query brought."""
     assert problem.owners is not None
-    return {"anchor_keys": problem.rows.int(), "answers": problem.owners.int()[:, None]}
+    return {"anchor_keys": problem.own_rows.int(), "answers": problem.owners.int()[:, None]}
 
 
 def _counted(problem: InfoNCEProblem) -> bool:

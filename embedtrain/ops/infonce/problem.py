@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from embedtrain.errors import UserError
+from embedtrain.ops.infonce.host_ids import HostIds
 from embedtrain.ops.products import operand_dtype
 from embedtrain.types import Relevance
 
@@ -94,24 +95,6 @@ class InfoNCEOutput(NamedTuple):
     """Share left out because of ``false_negative_margin``."""
 
 
-class HostIds(NamedTuple):
-    """The whole numbers of a problem on the CPU: they decide shapes, and a device would have to be asked."""
-
-    rows: Int64[Tensor, " queries"]
-    owners: Int64[Tensor, " documents"] | None
-    positives: Int64[Tensor, "queries positives"]
-    document_ids: Int64[Tensor, " documents"] | None
-    relevant_ids: Int64[Tensor, "queries relevant"]
-    query_ids: Int64[Tensor, " queries"] | None
-    all_query_ids: Int64[Tensor, " all_queries"] | None
-    all_relevant_ids: Int64[Tensor, "all_queries all_relevant"] | None
-
-    @property
-    def filled(self) -> Int64[Tensor, "queries positives"]:
-        """The positives with unused entries replaced by the first."""
-        return self.positives.where(self.positives >= 0, self.positives[:, :1])
-
-
 @dataclass(frozen=True)
 class InfoNCEProblem:
     """Checked inputs with defaults filled in; every backend starts from one of these."""
@@ -124,7 +107,9 @@ class InfoNCEProblem:
     share: float
     """Factor of each query's loss in the total: 1 for a sum, one over their number for a mean."""
     rows: Int64[Tensor, " queries"]
-    """The number of each query in ``owners`` and its row in ``all_query``: own ones are the first."""
+    """The row of each query in ``all_query``: own ones are the first."""
+    own_rows: Int64[Tensor, " queries"]
+    """The number in ``owners`` of each query's own documents: its row, unless several queries share them."""
     owners: Int64[Tensor, " documents"] | None
     document_ids: Int64[Tensor, " documents"] | None
     relevant_ids: Int64[Tensor, "queries relevant"]
@@ -156,6 +141,7 @@ class InfoNCEProblem:
         )
         kept: dict[str, Tensor | None] = {
             "rows": torch.arange(len(self.query)),
+            "own_rows": known.own_rows,
             "owners": known.owners,
             "positives": known.positives,
             "document_ids": known.document_ids if has_ids else None,
@@ -213,6 +199,8 @@ class Known(TypedDict, total=False):
     """Ids of documents that answer the query, in the batch or not, -1 unused."""
     owners: Int64[Tensor, " documents"] | None
     """The query that brought each document, by its row; queries of other ranks follow own ones."""
+    own_rows: Int64[Tensor, " queries"]
+    """The query that brought a query's own documents; by default itself."""
     all_query: Float[Tensor, "all_queries dim"] | None
     """Queries of all ranks, own first, for directions whose candidates are queries; own ones by default."""
     all_query_ids: Int64[Tensor, " all_queries"] | None
@@ -243,6 +231,7 @@ def make_problem(
     dtype = torch.float64 if torch.float64 in (query.dtype, document.dtype) else torch.float32
     _check(options, owners)
     averaged = known.get("reduction", "mean") == "mean"
+    rows = torch.arange(len(query), device=query.device)
     return InfoNCEProblem(
         query=query,
         document=document,
@@ -250,7 +239,8 @@ def make_problem(
         positives=positives,
         temperature=_temperature_rows(temperature, query, dtype),
         share=1 / max(len(query), 1) if averaged else 1.0,
-        rows=torch.arange(len(query), device=query.device),
+        rows=rows,
+        own_rows=known.get("own_rows", rows),
         owners=owners,
         document_ids=document_ids,
         relevant_ids=relevant,

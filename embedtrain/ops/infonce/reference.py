@@ -112,7 +112,7 @@ def _is_relevant(problem: InfoNCEProblem) -> Bool[Tensor, "queries documents"]:
 def _is_own(problem: InfoNCEProblem) -> Bool[Tensor, "queries documents"]:
     """The query brought the document into the batch."""
     assert problem.owners is not None
-    return problem.rows[:, None] == problem.owners
+    return problem.own_rows[:, None] == problem.owners
 
 
 def _is_same_query(problem: InfoNCEProblem) -> Bool[Tensor, "queries all_queries"]:

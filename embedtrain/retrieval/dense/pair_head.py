@@ -5,6 +5,7 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
+from embedtrain.interaction_types import Interaction
 from embedtrain.ops.interaction import interaction_pairs, interaction_scores
 from embedtrain.precision import computing
 from embedtrain.retrieval.dense.exact import (
@@ -15,7 +16,6 @@ from embedtrain.retrieval.dense.exact import (
     refuse_nan,
     search_exact,
 )
-from embedtrain.types import Interaction
 
 DOCUMENTS_AT_ONCE = 256
 """Few, so that a block meets many queries: its part of the hidden layer is computed once for all of these."""

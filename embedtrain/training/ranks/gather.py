@@ -55,17 +55,26 @@ def gather_outputs(outputs: RetrievalOutputs, *, with_queries: bool = False) -> 
     relevance, device = outputs.relevance, outputs.relevance.owners.device
     sizes = _sizes(outputs.document, len(outputs.query))
     numbers = [relevance.document_ids, relevance.owners]
+    guided = relevance.document_guide_ids
+    if guided is not None:
+        numbers.append(guided)
     if relevance.teacher_scores is not None:
         numbers.append(relevance.teacher_scores.double().view(torch.int64))
     document, columns = _gather_texts(outputs.document, torch.stack(numbers, 1), sizes)
-    document_ids, owners, *teacher = columns.unbind(1)
+    document_ids, owners, *further = columns.unbind(1)
     num_documents, _, num_queries = _own_first(sizes).unbind(1)
     owners = owners + (num_queries.cumsum(0) - num_queries).repeat_interleave(num_documents)
     scores = relevance.teacher_scores
     if scores is not None:
-        scores = teacher[0].contiguous().view(torch.float64).to(device, scores.dtype)
+        scores = further[-1].contiguous().view(torch.float64).to(device, scores.dtype)
     everyone = gather_queries(outputs) if with_queries else None
-    relevance = replace(relevance, document_ids=document_ids, owners=owners, teacher_scores=scores)
+    relevance = replace(
+        relevance,
+        document_ids=document_ids,
+        owners=owners,
+        teacher_scores=scores,
+        document_guide_ids=None if guided is None else further[0].contiguous(),
+    )
     return replace(outputs, document=document, relevance=relevance, all_queries=everyone)
 
 
@@ -77,13 +86,21 @@ def gather_queries(outputs: RetrievalOutputs) -> AllQueries:
     query, relevance = outputs.query, outputs.relevance
     known = relevance.answers
     if not is_distributed():
-        return AllQueries(query, relevance.query_ids, known)
+        return AllQueries(query, relevance.query_ids, known, relevance.query_guide_ids)
     sizes = _sizes(query, known.shape[1])
     widest = int(sizes[:, 2].max())
     known = torch.nn.functional.pad(known, (0, widest - known.shape[1]), value=-1)
-    numbers = torch.cat([relevance.query_ids[:, None], known], 1)
+    guided = relevance.query_guide_ids
+    read = relevance.query_ids if guided is None else guided
+    numbers = torch.cat([relevance.query_ids[:, None], read[:, None], known], 1)
     all_query, columns = _gather_texts(query, numbers, sizes)
-    return AllQueries(all_query, columns[:, 0].contiguous(), columns[:, 1:].contiguous())
+    ids, read, known = columns[:, 0], columns[:, 1], columns[:, 2:]
+    return AllQueries(
+        all_query,
+        ids.contiguous(),
+        known.contiguous(),
+        None if guided is None else read.contiguous(),
+    )
 
 
 def gather_code(code: SparseCode) -> SparseCode:

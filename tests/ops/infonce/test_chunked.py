@@ -251,3 +251,13 @@ def test_the_same_call_gives_the_same_bits(make_batch, small_tiles, case):
     batch = make_batch(12, dtype=torch.float32)
     first, second = (evaluate(batch, 0.05, "chunked", options=CASES[case]) for _ in range(2))
     assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+@given(options=some_options, seed=st.integers(0, 5))
+@settings(quietly, max_examples=20)
+def test_tiles_agree_where_queries_share_their_candidates(make_batch, small_tiles, options, seed):
+    own_rows = torch.tensor([0, 1, 0, 3, 3, 5, 6])
+    batch = make_batch(7, seed=seed) | {"own_rows": own_rows}
+    more = {"options": options_from(options)}
+    expected = evaluate(batch, 0.2, "reference", **more)
+    assert_same(evaluate(batch, 0.2, "chunked", **more), expected)

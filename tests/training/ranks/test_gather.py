@@ -1,5 +1,7 @@
 """Several gloo processes against one process with the whole batch, in float64."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from rank_toys import GROUP, Encoder, average_over_ranks, batch, loss_share, on_ranks, own_rows
@@ -117,12 +119,19 @@ def check_fields(sizes: list[int]) -> None:
     first, last = own_rows(sizes)
     query, document, relevance = batch(sum(sizes), first, last)
     _, all_documents, everything = batch(sum(sizes))
-    outputs = gather_outputs(RetrievalOutputs(query, document, relevance))
+    guided = {
+        "document_guide_ids": ~relevance.document_ids,
+        "query_guide_ids": ~relevance.query_ids,
+    }
+    relevance = replace(relevance, **guided)
+    outputs = gather_outputs(RetrievalOutputs(query, document, relevance), with_queries=True)
     shift = -first * GROUP
     assert torch.equal(outputs.document, all_documents.roll(shift, 0))
     assert torch.equal(outputs.query, query)
     gathered = outputs.relevance
     assert torch.equal(gathered.document_ids, everything.document_ids.roll(shift))
+    assert torch.equal(gathered.document_guide_ids, ~gathered.document_ids)
+    assert torch.equal(outputs.all_queries.guide_ids, ~everything.query_ids.roll(-first))
     assert torch.equal(gathered.teacher_scores, everything.teacher_scores.roll(shift))
     assert torch.equal(gathered.owners, (everything.owners.roll(shift) - first) % sum(sizes))
     assert torch.equal(gathered.positives, relevance.positives)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from embedtrain.errors import UserError
+from embedtrain.interaction_types import Interaction
 from embedtrain.objectives.base import Objective
 from embedtrain.ops.backend import Backend
 from embedtrain.ops.contrast import contrast
@@ -32,7 +33,6 @@ from embedtrain.ops.row_blocks import (
 from embedtrain.ops.similarity import all_scores, pair_scores
 from embedtrain.types import (
     Embeddings,
-    Interaction,
     ObjectiveOutput,
     RetrievalOutputs,
     TokenEmbeddings,

@@ -13,6 +13,9 @@ from embedtrain.section import Count, Section
 
 Format = Literal["python_docs", "jsonl", "csv", "tsv", "parquet", "beir", "datasets", "function"]
 Progress = Callable[[int, int], None]
+SPAN: Literal["span"] = "span"
+SOURCE: Literal["source"] = "source"
+"""Rules that ``guide_text`` may name in place of a column; :mod:`embedtrain.data.guide_texts` follows them."""
 
 
 @dataclass(frozen=True)

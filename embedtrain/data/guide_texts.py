@@ -4,15 +4,10 @@ A student can so learn the vector that another text has: a translation that of i
 conversation that of the question written out, a chunk within its document that of the chunk alone.
 """
 
-from typing import Literal
-
 from embedtrain.contract.spans import is_marked, unmark
-from embedtrain.data.examples import Example
+from embedtrain.data.examples import SOURCE, SPAN, Example
 from embedtrain.errors import UserError
 from embedtrain.types import Side
-
-SPAN: Literal["span"] = "span"
-SOURCE: Literal["source"] = "source"
 
 
 def guide_texts(example: Example, rule: str | None) -> tuple[str, list[tuple[Side, str]]]:

@@ -7,9 +7,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from embedtrain.contract.spans import mark
-from embedtrain.data.examples import Columns, Example
+from embedtrain.data.examples import SOURCE, SPAN, Columns, Example
 from embedtrain.data.gram import num_pairs
-from embedtrain.data.guide_texts import SOURCE, SPAN
 from embedtrain.errors import UserError
 
 QUERY_NAMES = ("query", "anchor", "question", "sentence1")

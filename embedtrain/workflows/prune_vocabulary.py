@@ -79,7 +79,7 @@ def prune(
         min_count: Drop entries that all texts together use more seldom.
 
     Raises:
-        UserError: If the files hold no text, the model's vectors hang on words, or a vector differs.
+        UserError: If a file holds no text, the model's vectors hang on words, or a vector differs.
     """
     refuse_existing(output)
     encoder = load_encoder(model)
@@ -125,6 +125,8 @@ def _prompts(model: TextEncoder) -> list[str]:
 
 def _tokenise(tokenizer: Any, texts: Sequence[str], prompts: Sequence[str]) -> Tokens:  # noqa: ANN401 - transformers is untyped
     """Return the ids of each text behind each prompt, whole: a later model may read more of it than this one."""
+    if not texts:
+        return []
     behind = [prompt + text for text in texts for prompt in prompts]
     found: Tokens = tokenizer(behind, truncation=False, padding=False, verbose=False)["input_ids"]
     return found
@@ -145,8 +147,6 @@ def _count(
                 np.add(into, np.bincount(np.array(ids, np.int64), minlength=rows), out=into)
             number += len(block)
             advance(len(block))
-    if number == 0:
-        raise UserError("CORPUS", "holds no text", cure="Name a file of texts")
     return held + rest, number, float(held[rest == 0].sum() / max(1, held.sum()))
 
 
@@ -194,7 +194,7 @@ def _differ(
     return [any(different[start : start + step]) for start in range(0, len(different), step)]
 
 
-def _vectors(model: TextEncoder, texts: Sequence[str]) -> list[Float32[np.ndarray, "rows dim"]]:
+def _vectors(model: TextEncoder, texts: Sequence[str]) -> list[Float32[np.ndarray, "_ dim"]]:
     """Return the vectors of each text."""
     found = encode_texts(model, texts, "document", precision="fp32")
     if isinstance(found, TokenVectors):
@@ -204,8 +204,8 @@ def _vectors(model: TextEncoder, texts: Sequence[str]) -> list[Float32[np.ndarra
 
 
 def _largest_difference(
-    before: Sequence[Float32[np.ndarray, "rows dim"]],
-    after: Sequence[Float32[np.ndarray, "rows dim"]],
+    before: Sequence[Float32[np.ndarray, "_ dim"]],
+    after: Sequence[Float32[np.ndarray, "_ dim"]],
 ) -> float:
     differences = [float(abs(one - other).max()) for one, other in zip(before, after, strict=True)]
     return max(differences, default=0.0)

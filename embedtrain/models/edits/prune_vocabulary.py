@@ -10,7 +10,7 @@ from torch import nn
 
 from embedtrain.contract.texts import LateInteractionContract
 from embedtrain.errors import UserError
-from embedtrain.files import write_json
+from embedtrain.files import appearing_folder, write_json
 from embedtrain.models.backbone.loading import position_offset
 from embedtrain.models.backbone.pretrained import read_tokenizer
 from embedtrain.models.backbone.word_table import WordTable
@@ -110,8 +110,10 @@ def _keep_rows(backbone: Any, kept: list[int], places: dict[int, int]) -> None: 
 
 def _rebuilt(tokenizer: Any, content: Content, places: dict[int, int]) -> Any:  # noqa: ANN401 - transformers is untyped
     """Return the tokenizer of another ``tokenizer.json``, with all else that its folder says."""
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        appearing_folder(Path(scratch) / "tokenizer") as folder,  # says what a full disk is
+    ):
         tokenizer.save_pretrained(folder)
         for name in SLOW_FILES:
             (folder / name).unlink(missing_ok=True)

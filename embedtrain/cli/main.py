@@ -19,7 +19,7 @@ COMMANDS = {
     "Data": ("synth", "tokenizer", "mine", "judge", "score"),
     "Search": ("search", "encode", "load"),
     "Evaluate": ("evaluate", "compare", "pareto", "report"),
-    "Ship": ("select", "export", "merge", "rotate"),
+    "Ship": ("select", "export", "merge", "rotate", "prune-vocabulary"),
     "Inspect": ("recipes", "doctor", "probe"),
 }
 """The commands, each a module of this folder, in the order in which ``--help`` lists them."""
@@ -45,13 +45,16 @@ app = typer.Typer(
 )
 for _heading, _names in COMMANDS.items():
     for _name in _names:
-        _module = import_module(f"embedtrain.cli.{_name}")
-        _command = getattr(_module, _name)
+        _python_name = _name.replace("-", "_")
+        _module = import_module(f"embedtrain.cli.{_python_name}")
+        _command = getattr(_module, _python_name)
         _epilog = "\n\n".join(("Examples:", *_module.EXAMPLES))
         if isinstance(_command, typer.Typer):
             app.add_typer(_command, name=_name, rich_help_panel=_heading, epilog=_epilog)
         else:
-            app.command(cls=Command, rich_help_panel=_heading, epilog=_epilog)(audible(_command))
+            app.command(_name, cls=Command, rich_help_panel=_heading, epilog=_epilog)(
+                audible(_command)
+            )
 
 
 def _print_version(wanted: bool) -> bool:

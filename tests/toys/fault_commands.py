@@ -177,6 +177,12 @@ COMMANDS = [
         "out",
     ),
     Command("rotate", "rotate model pairs.jsonl --output out", (*MODEL, "pairs.jsonl"), "out"),
+    Command(
+        "prune-vocabulary",
+        "prune-vocabulary model texts.txt --output out",
+        (*MODEL, "texts.txt"),
+        "out",
+    ),
     Command("probe", "probe model perturbations --data beir --output out.json", BEIR, "out.json"),
     Command(
         "adapt",

@@ -1,0 +1,130 @@
+"""Rows of one document: neighbours, crops, its title, its headings."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from embedtrain.data.documents.document import Document
+from embedtrain.data.documents.splitter import split
+from embedtrain.data.documents.underlined import underlined_headings
+from embedtrain.data.draw import generator
+from embedtrain.data.examples import Example, SourceConfig
+from embedtrain.data.raw_text.rules import (
+    begins_with,
+    draw_run,
+    heading_pair,
+    thinned,
+    without_longer,
+    word_spans,
+)
+from embedtrain.data.raw_text.units import units_of
+from embedtrain.data.words import WORD, num_words
+
+NEAREST = 64
+"""Units on either side that are no negatives of a unit: those of a whole book would take their square in memory."""
+CROP_WORDS = 24
+CROP_RATIOS = (0.05, 0.5)
+"""Shortest and longest crop, as a share of the document's words."""
+SHORTEST_CROP = 5
+SECTION_WORDS = 200
+"""Longest text of a heading; longer sections give several."""
+FEWEST_WORDS = 5
+"""Of a text that should answer a title or a heading."""
+
+
+def make_rows(document: Document, config: SourceConfig) -> Iterator[Example]:
+    """Yield the rows that ``config.pairs`` makes of a document; the same at every call.
+
+    Source: of neighbours Logeswaran and Lee (2018), https://arxiv.org/abs/1803.02893; of crops Izacard et al. (2021),
+    https://arxiv.org/abs/2112.09118.
+    """
+    makers: dict[str, Callable[[Document, SourceConfig], list[Example]]] = {
+        "neighbours": _neighbours,
+        "crops": _crops,
+        "title": _title,
+        "headings": _headings,
+    }
+    rows = makers[str(config.pairs)](document, config)
+    yield from drawn(rows, config, document.id)
+
+
+def drawn(rows: list[Example], config: SourceConfig, name: str) -> list[Example]:
+    """Return so many of a document's rows as ``config.draws`` allows, in their order."""
+    if config.draws is None or len(rows) <= config.draws:
+        return rows
+    random = generator(config.draw_seed, name, "draws")
+    kept = np.sort(random.choice(len(rows), size=config.draws, replace=False))
+    return [rows[place] for place in kept]
+
+
+def _neighbours(document: Document, config: SourceConfig) -> list[Example]:
+    """Each unit with those within the window as its positives."""
+    units = units_of(document.text, config.unit, config.min_words)
+    found = []
+    for place, unit in enumerate(units):
+        near = _around(units, place, config.window)
+        if not near:
+            continue
+        # The unit itself stands in the batch as the positive of its neighbours, and is no negative of its own.
+        wide = config.window if config.same_document == "negative" else max(config.window, NEAREST)
+        others = (unit, *(one for one in _around(units, place, wide) if one not in near))
+        found.append(Example(unit, near, not_negatives=others, query_id=f"{document.id}#{place}"))
+    return found
+
+
+def _around(units: list[str], place: int, width: int) -> tuple[str, ...]:
+    """Return the different units within a distance, without those that repeat the one in the middle."""
+    near = (*units[max(0, place - width) : place], *units[place + 1 : place + 1 + width])
+    return tuple(dict.fromkeys(unit for unit in near if unit != units[place]))
+
+
+def _crops(document: Document, config: SourceConfig) -> list[Example]:
+    """Pairs of spans, drawn each for itself: they may overlap, and the query lacks some of its words."""
+    spans = word_spans(document.text)
+    if len(spans) < (config.min_words or CROP_WORDS):
+        return []
+    fewest, most = (max(SHORTEST_CROP, round(ratio * len(spans))) for ratio in CROP_RATIOS)
+    most = min(most, len(spans))
+    fewest = min(fewest, most)
+    pairs: list[tuple[str, str]] = []
+    for number in range(config.draws or 1):
+        random = generator(config.draw_seed, document.id, "crops", number)
+        query = thinned(document.text, draw_run(spans, fewest, most, random), random)
+        run = draw_run(spans, fewest, most, random)
+        if query:
+            pairs.append((query, document.text[run[0][0] : run[-1][1]]))
+    others = tuple(text for _, text in pairs) if config.same_document == "ignore" else ()
+    return [
+        Example(query, (text,), not_negatives=tuple(one for one in others if one != text))
+        for query, text in pairs
+    ]
+
+
+def _title(document: Document, config: SourceConfig) -> list[Example]:  # noqa: ARG001 - as all makers
+    """The title, for the text without it."""
+    body = _behind(without_longer(document.text, document.title), document.title)
+    if not document.title or num_words(body) < FEWEST_WORDS:
+        return []
+    return [Example(document.title, (body,), query_id=document.id)]
+
+
+def _behind(text: str, title: str) -> str:
+    """Return what follows a title that a text begins with, or all of it."""
+    if not begins_with(text, title):
+        return text.strip()
+    *_, last = (found for found, _ in zip(WORD.finditer(text), WORD.findall(title), strict=False))
+    return text[last.end() :].lstrip(" \t\n.:-=~*#")
+
+
+def _headings(document: Document, config: SourceConfig) -> list[Example]:  # noqa: ARG001 - as all makers
+    """The headings over each section, for its text."""
+    headings = document.headings or underlined_headings(document.text)
+    whole = replace(document, headings=headings)
+    chunks = split(whole, SECTION_WORDS, num_words, join=False)
+    pairs = [pair for chunk in chunks if (pair := heading_pair(chunk))]
+    return [
+        Example(query, (text,))
+        for query, text in pairs
+        if num_words(text) >= FEWEST_WORDS and not begins_with(text, query)
+    ]

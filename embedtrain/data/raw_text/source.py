@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
@@ -16,9 +17,12 @@ from embedtrain.data.given import name_given
 from embedtrain.data.raw_text.makers import make_rows
 from embedtrain.data.raw_text.pivot import pivot_rows
 from embedtrain.data.readers.text_lines import GIVEN, hash_files
-from embedtrain.data.words import shared_words
+from embedtrain.data.tokenized import text_id
+from embedtrain.data.words import shared_words, words_of
 from embedtrain.progress import console
 
+NAMES = ("title", "headings")
+"""Pairs whose queries name a document, which is none of their use if several have it; all are read twice."""
 MUCH = 0.5
 """Mean overlap of words from which on a model learns to compare strings."""
 OVERLAPS = 1_000
@@ -38,17 +42,25 @@ def open_raw_text(config: SourceConfig, paths: list[Path], rows: Source | None =
     kept = [] if tables or rows is not None else read_documents(paths[0])[0]
 
     def made() -> Iterator[list[Example]]:
-        """Yield the rows of each document."""
+        """Yield the rows of each document, or of each pivot."""
         if rows is not None:
-            yield from pivot_rows(rows.stream(), config)
-            return
+            return pivot_rows(rows.stream(), config)
         documents = _of_tables(paths, config) if tables else iter(kept)
-        for document in documents:
-            yield list(make_rows(document, config))
+        return (list(make_rows(document, config)) for document in documents)
 
     content = rows.fingerprint if rows else hash_files(paths) if tables else _hash(kept)
     summary = _Summary(place, config)
-    return Source(config, place, fingerprint_of(config, content), lambda: summary.counted(made()))
+    return Source(config, place, fingerprint_of(config, content), lambda: summary.counted(made))
+
+
+def _shared_queries(made: Iterable[list[Example]]) -> set[int]:
+    """Return the ids of queries that more than one document has: a section "NAME" of one is not asked for by it."""
+    counts = Counter(query for rows in made for query in {_id(row) for row in rows})
+    return {query for query, count in counts.items() if count > 1}
+
+
+def _id(row: Example) -> int:
+    return text_id(" ".join(words_of(row.query)))
 
 
 def _of_tables(paths: Iterable[Path], config: SourceConfig) -> Iterator[Document]:
@@ -88,10 +100,12 @@ class _Summary:
     config: SourceConfig
     told: bool = False
 
-    def counted(self, made: Iterator[list[Example]]) -> Iterator[Example]:
+    def counted(self, made: Callable[[], Iterator[list[Example]]]) -> Iterator[Example]:
+        shared = _shared_queries(made()) if self.config.pairs in NAMES else set()
         num_documents = num_empty = num_rows = 0
         overlaps: list[float] = []
-        for rows in made:
+        for of_document in made():
+            rows = [row for row in of_document if not shared or _id(row) not in shared]
             num_documents += 1
             num_empty += not rows
             for row in islice(rows, self.config.limit and self.config.limit - num_rows):

@@ -94,6 +94,17 @@ def test_headings_are_told_by_the_marks_below(rows):
     assert pairs_of(rows([text], pairs="title"))[0][0] == "Water mills"
 
 
+def test_a_heading_of_several_documents_asks_for_none(rows):
+    named = [
+        f"See also\n========\n\n{sentence}\n\nThe {n}. mill\n===========\n\n{sentence}"
+        for n, sentence in enumerate(SENTENCES[:2])
+    ]
+    assert [query for query, _ in pairs_of(rows(named, pairs="headings"))] == [
+        "The 0. mill",
+        "The 1. mill",
+    ]
+
+
 def test_crops_are_drawn_from_the_document_and_stay_the_same(rows):
     words = [f"w{number}" for number in range(200)]
     settings = {"pairs": "crops", "draws": 40}

@@ -69,7 +69,7 @@ def _neighbours(document: Document, config: SourceConfig) -> list[Example]:
         # The unit itself stands in the batch as the positive of its neighbours, and is no negative of its own.
         wide = config.window if config.same_document == "negative" else max(config.window, NEAREST)
         others = (unit, *(one for one in _around(units, place, wide) if one not in near))
-        found.append(Example(unit, near, not_negatives=others, query_id=f"{document.id}#{place}"))
+        found.append(Example(unit, near, not_negatives=others))
     return found
 
 
@@ -106,7 +106,7 @@ def _title(document: Document, config: SourceConfig) -> list[Example]:  # noqa: 
     body = _behind(without_longer(document.text, document.title), document.title)
     if not document.title or num_words(body) < FEWEST_WORDS:
         return []
-    return [Example(document.title, (body,), query_id=document.id)]
+    return [Example(document.title, (body,))]
 
 
 def _behind(text: str, title: str) -> str:

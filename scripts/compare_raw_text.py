@@ -3,11 +3,12 @@
     python scripts/compare_raw_text.py --data DATA --results runs/compare_raw_text.jsonl
 
 Every arm trains MiniLM for the same steps on rows of ``text/debian_docs.jsonl.gz`` (`data.sources: [{pairs: ...}]`), evenly
-drawn. Its rows have no titles: a document's is the heading that it begins with. ``shuffled`` is the control: neighbours
-whose positives were dealt to other rows. Intervals are paired, over queries, of the mean over seeds.
+drawn. Its rows have no titles: a document's is made of its file's name. ``shuffled`` is the control: neighbours whose
+positives were dealt to other rows. Intervals are paired, over queries, of the mean over seeds.
 """
 
 import argparse
+import re
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -16,9 +17,12 @@ import torch
 from exit_codes import run_main
 from rich.console import Console
 from rich.table import Table
-from trials import Bench, Data, Ledger, Row, arguments_of, compared, mean_of, shown, train_rows
+from trials import (
+    Bench, Data, Ledger, Row, arguments_of, compared, mean_of, shown, train_rows, write_rows,
+)  # fmt: skip
 
 from embedtrain.data.examples import SourceConfig
+from embedtrain.data.readers.text_lines import read_objects
 from embedtrain.data.sources import open_source
 
 SETS = ("debian-desc", "manpages-desc")
@@ -30,6 +34,15 @@ ARMS: dict[str, Row] = {
     "title": {"pairs": "title"},
     "shuffled": {"pairs": "neighbours", "draws": 8},
 }
+
+
+def titled(path: Path, folder: Path) -> Path:
+    """Write the rows with a title each: the words of their document's file name."""
+    rows = [row for _, row in read_objects(path)]
+    for row in rows:
+        name = str(row["doc"]).rpartition("/")[2].partition(".")[0]
+        row["title"] = " ".join(re.findall(r"[^\W_]+", name))
+    return write_rows(rows, folder / "titled.jsonl")
 
 
 def rows_of(path: Path, arm: str, number: int, seed: int) -> list[Row]:
@@ -56,7 +69,9 @@ def rows_of(path: Path, arm: str, number: int, seed: int) -> list[Row]:
 def train_arm(arm: str, seed: int, given: argparse.Namespace, folder: Path) -> Row:
     """Make the rows of an arm, and train on them once."""
     settings = {"rate": given.rate, "batch": given.batch, "steps": given.steps}
-    rows = rows_of(given.data / TEXT, arm, given.steps * given.batch, seed)
+    path = given.data / TEXT
+    path = titled(path, folder) if arm == "title" else path
+    rows = rows_of(path, arm, given.steps * given.batch, seed)
     return train_rows(rows, seed, settings, folder) | {"rows": len(rows)}
 
 

@@ -18,7 +18,16 @@ from exit_codes import run_main
 from rich.console import Console
 from rich.table import Table
 from trials import (
-    Bench, Data, Ledger, Row, arguments_of, compared, mean_of, shown, train_rows, write_rows,
+    Bench,
+    Data,
+    Ledger,
+    Row,
+    arguments_of,
+    compared,
+    mean_of,
+    shown,
+    train_rows,
+    write_rows,
 )  # fmt: skip
 
 from embedtrain.data.examples import SourceConfig

@@ -1,7 +1,8 @@
-"""Rows of one document: neighbours, crops, its title, its headings."""
+"""Rows of one document: neighbours, positions, crops, its title, its headings, mentions."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from embedtrain.data.documents.splitter import split
 from embedtrain.data.documents.underlined import underlined_headings
 from embedtrain.data.draw import generator
 from embedtrain.data.examples import Example, SourceConfig
+from embedtrain.data.raw_text.mentions import Ontology, mentions
 from embedtrain.data.raw_text.rules import (
     begins_with,
     draw_run,
@@ -23,6 +25,8 @@ from embedtrain.data.words import WORD, num_words
 
 NEAREST = 64
 """Units on either side that are no negatives of a unit: those of a whole book would take their square in memory."""
+PLACES = 5
+"""Parts of a document whose units have one class; a shorter document has none."""
 CROP_WORDS = 24
 CROP_RATIOS = (0.05, 0.5)
 """Shortest and longest crop, as a share of the document's words."""
@@ -33,20 +37,26 @@ FEWEST_WORDS = 5
 """Of a text that should answer a title or a heading."""
 
 
-def make_rows(document: Document, config: SourceConfig) -> Iterator[Example]:
-    """Yield the rows that ``config.pairs`` makes of a document; the same at every call.
+def make_rows(
+    document: Document, config: SourceConfig, ontology: Ontology | None = None
+) -> list[Example]:
+    """Return the rows that ``config.pairs`` makes of a document; the same at every call.
+
+    ``ontology`` holds the names of ``mentions``.
 
     Source: of neighbours Logeswaran and Lee (2018), https://arxiv.org/abs/1803.02893; of crops Izacard et al. (2021),
-    https://arxiv.org/abs/2112.09118.
+    https://arxiv.org/abs/2112.09118; of positions Chen et al. (2019), https://arxiv.org/abs/1909.00142.
     """
     makers: dict[str, Callable[[Document, SourceConfig], list[Example]]] = {
         "neighbours": _neighbours,
         "crops": _crops,
         "title": _title,
         "headings": _headings,
+        "position": _positions,
     }
-    rows = makers[str(config.pairs)](document, config)
-    yield from drawn(rows, config, document.id)
+    if ontology is not None:
+        makers["mentions"] = partial(mentions, ontology=ontology)
+    return drawn(makers[str(config.pairs)](document, config), config, document.id)
 
 
 def drawn(rows: list[Example], config: SourceConfig, name: str) -> list[Example]:
@@ -77,6 +87,17 @@ def _around(units: list[str], place: int, width: int) -> tuple[str, ...]:
     """Return the different units within a distance, without those that repeat the one in the middle."""
     near = (*units[max(0, place - width) : place], *units[place + 1 : place + 1 + width])
     return tuple(dict.fromkeys(unit for unit in near if unit != units[place]))
+
+
+def _positions(document: Document, config: SourceConfig) -> list[Example]:
+    """Each unit with its place in the document as its score: of :data:`PLACES` parts the one that it stands in."""
+    units = units_of(document.text, config.unit, config.min_words)
+    if len(units) < PLACES:
+        return []
+    return [
+        Example(unit, (unit,), scores=(float(PLACES * place // len(units)),))
+        for place, unit in enumerate(units)
+    ]
 
 
 def _crops(document: Document, config: SourceConfig) -> list[Example]:

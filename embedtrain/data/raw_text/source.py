@@ -14,7 +14,9 @@ from embedtrain.data.documents.table import is_table, read_rows
 from embedtrain.data.documents.underlined import underlined_headings
 from embedtrain.data.examples import Example, Source, SourceConfig, fingerprint_of
 from embedtrain.data.given import name_given
+from embedtrain.data.raw_text.hashtags import hashtag_rows
 from embedtrain.data.raw_text.makers import make_rows
+from embedtrain.data.raw_text.mentions import Ontology
 from embedtrain.data.raw_text.pivot import pivot_rows
 from embedtrain.data.readers.text_lines import GIVEN, hash_files
 from embedtrain.data.tokenized import text_id
@@ -46,9 +48,16 @@ def open_raw_text(config: SourceConfig, paths: list[Path], rows: Source | None =
         if rows is not None:
             return pivot_rows(rows.stream(), config)
         documents = _of_tables(paths, config) if tables else iter(kept)
-        return (list(make_rows(document, config)) for document in documents)
+        if config.pairs == "hashtags":
+            return hashtag_rows(documents, config)
+        return (make_rows(document, config, ontology) for document in documents)
 
     content = rows.fingerprint if rows else hash_files(paths) if tables else _hash(kept)
+    ontology = None
+    if config.names is not None:
+        names = Path(config.names).expanduser()
+        ontology = Ontology.read(names)
+        content += hash_files([names])
     summary = _Summary(place, config)
     return Source(config, place, fingerprint_of(config, content), lambda: summary.counted(made))
 

@@ -1,5 +1,3 @@
-import json
-
 import pytest
 
 from embedtrain.data.examples import SourceConfig
@@ -14,19 +12,6 @@ SENTENCES = [
     "In winter the pond freezes over.",
 ]
 DOCUMENT = " ".join(SENTENCES[:2]) + "\n\n" + " ".join(SENTENCES[2:])
-
-
-@pytest.fixture
-def rows(tmp_path):
-    """Make rows of documents: rows(documents, pairs=..., ...)."""
-
-    def make(documents, **settings):
-        lines = [one if isinstance(one, dict) else {"text": one} for one in documents]
-        path = tmp_path / "corpus.jsonl"
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
-        return list(open_source(SourceConfig(path=str(path), **settings)).examples())
-
-    return make
 
 
 def pairs_of(examples):
@@ -118,6 +103,13 @@ def test_crops_are_drawn_from_the_document_and_stay_the_same(rows):
     lost = 1 - sum(len(one.query.split()) for one in found) / (40 * 55)
     assert 0 < lost < 0.35
     assert len(found[0].not_negatives) == 39
+
+
+def test_a_position_is_one_of_five_parts(rows):
+    units = [f"Sentence number {number} says a little." for number in range(7)]
+    found = rows([" ".join(units), DOCUMENT], pairs="position")
+    assert [one.query for one in found] == units == [one.positives[0] for one in found]
+    assert [one.scores for one in found] == [(part,) for part in (0, 0, 1, 2, 2, 3, 4)]
 
 
 def test_draws_limit_the_rows_of_a_document(rows):

@@ -40,14 +40,13 @@ class Ontology:
         numbers: dict[str, int] = {}
         found: dict[tuple[str, ...], set[int]] = {}
         for place, row in read_objects(path):
-            names = row.get("names")
-            texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
-            if not isinstance(row.get("entity"), str) or not texts:
+            names, entity = row.get("names"), row.get("entity")
+            if not isinstance(names, list) or not isinstance(entity, str) or not _are_texts(names):
                 cure = 'Write {"entity": "...", "names": ["...", ...]}'
                 raise UserError(place, "is no entity with names", got=row, cure=cure)
-            number = numbers.setdefault(str(row["entity"]), len(numbers))
-            for name in names or ():
-                if words := words_of(str(name)):
+            number = numbers.setdefault(entity, len(numbers))
+            for name in names:
+                if words := words_of(name):
                     found.setdefault(words, set()).add(number)
         entities = {words: min(own) for words, own in found.items() if len(own) == 1}
         if not entities:
@@ -68,6 +67,10 @@ class Ontology:
                     place += length - 1
                     break
             place += 1
+
+
+def _are_texts(values: list[object]) -> bool:
+    return all(isinstance(value, str) for value in values)
 
 
 def mentions(document: Document, config: SourceConfig, ontology: Ontology) -> list[Example]:

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from embedtrain.contract.texts import Contract
 from embedtrain.models.backbone.loading import Backbone, Packing
-from embedtrain.models.backbone.value_vectors import recorded_values
 from embedtrain.models.chunking import Execution, encode_in_chunks, encode_tokens_in_chunks
 from embedtrain.models.dense.attention_pooling import AttentionPooling
 from embedtrain.models.dense.echo import prepending, twice, with_placeholder
@@ -22,6 +21,7 @@ from embedtrain.models.dense.word_coordinates import WordPart
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.exits import Exits
 from embedtrain.models.pooling import pool, widen
+from embedtrain.models.value_vectors import recorded_values
 from embedtrain.ops.similarity import as_computed
 from embedtrain.packed import Texts, laid_end_to_end
 from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side, TokenEmbeddings

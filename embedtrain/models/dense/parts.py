@@ -15,7 +15,6 @@ from embedtrain.models.backbone.language_head import (
     load_masked_language_model,
 )
 from embedtrain.models.backbone.loading import Backbone
-from embedtrain.models.backbone.value_vectors import value_width
 from embedtrain.models.dense.attention_pooling import AttentionPooling
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.dense.encoder import DenseEncoder
@@ -28,6 +27,7 @@ from embedtrain.models.dense.value_spans import ValueSpans
 from embedtrain.models.dense.word_coordinates import WordPart
 from embedtrain.models.exits import Exits, check_exits, keep_layers, read_exit_heads
 from embedtrain.models.saved_part import SavedPart, restored
+from embedtrain.models.value_vectors import value_width
 
 Part = TypeVar("Part", bound=SavedPart)
 

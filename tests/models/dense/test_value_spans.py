@@ -6,11 +6,11 @@ import torch
 from embedtrain.contract.spans import mark, unmark
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
-from embedtrain.models.backbone.value_vectors import value_projection
 from embedtrain.models.build import build_dense, build_model, load_dense, save_encoder
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.layout import is_own_layout
+from embedtrain.models.value_vectors import value_projection
 
 TEXT = "the red cat jumps over a small dog"
 SPANS = [[4, 11], [25, 34], [0, 34]]

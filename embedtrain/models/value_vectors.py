@@ -15,7 +15,7 @@ THIRD = ("Wqkv", "c_attn")
 """What they call one that makes queries, keys and values, in this order."""
 
 
-def value_projection(backbone: Any) -> tuple[nn.Module, bool]:  # noqa: ANN401 - transformers is untyped
+def value_projection(backbone: Any) -> tuple[Any, bool]:  # noqa: ANN401 - transformers is untyped
     """Return what makes the values of the last layer's attention, and whether it makes queries and keys too.
 
     Raises:
@@ -36,13 +36,13 @@ def value_width(backbone: Any) -> int:  # noqa: ANN401
     """Return the width of the value vectors, which groups of heads may share."""
     module, third = value_projection(backbone)
     # transformers' Conv1D, of GPT-2, has its matrix the other way round and says its width as nf.
-    width = getattr(module, "nf", None) or module.out_features
+    width = int(getattr(module, "nf", 0)) or int(module.out_features)
     heads = int(backbone.config.num_attention_heads)
     if third and width != 3 * int(backbone.config.hidden_size):
         family = backbone.config.model_type
         cure = f"Choose a family with as many values as queries, of {heads} heads here"
         raise UserError("model.value_spans", "finds no value vectors", got=family, cure=cure)
-    return int(width) // 3 if third else int(width)
+    return width // 3 if third else width
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from embedtrain.section import Count, Section
 from embedtrain.types import Side, Similarity
 
 Pooling = Literal["cls", "mean", "last_token", "weighted_mean", "max"]
-SpanVectors = Literal["mean", "mlp"]
+SpanVectors = Literal["mean", "mlp", "values"]
 TEXTS_PER_CALL = 256
 """Texts given to the tokenizer at once: it keeps about 100 bytes per token until it is done, cut ones too."""
 
@@ -121,7 +121,8 @@ class Contract(Section):
     long_inputs: LongInputs | None = Field(default=None, exclude_if=lambda value: value is None)
     """How positions go on behind those that the model was trained on, where they do."""
     spans: SpanVectors | None = Field(default=None, exclude_if=lambda value: value is None)
-    """A text may have a marked span, whose tokens alone are pooled; ``mlp`` transforms their mean."""
+    """A text may have a marked span, whose tokens alone are pooled; ``mlp`` transforms their mean, ``values`` the value
+    vector of the last of them."""
     late_chunks: Count | None = Field(default=None, exclude_if=lambda value: value is None)
     """Tokens of a chunk at most, where a document has a vector per chunk (late chunking)."""
 

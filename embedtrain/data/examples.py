@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import PositiveFloat, model_validator
 
+from embedtrain.data.pair_making import PairMaking
 from embedtrain.errors import UserError
 from embedtrain.section import Count, Section
 
@@ -68,13 +69,14 @@ class Columns(Section):
     translates); or a column whose text it reads in place of the query. Null: the texts themselves."""
 
 
-class SourceConfig(Section):
+class SourceConfig(PairMaking):
     """One source of training data."""
 
     path: str
     """``python_docs``, a file (.jsonl, .csv, .tsv, each also with .gz; .parquet), a glob of such files, a
     folder of Parquet files, a BEIR folder, a folder saved by ``datasets``, a Hub id, or a function of your own
-    as ``package.module:function``."""
+    as ``package.module:function``. Beside ``pairs`` a file, a glob or a folder of documents: those rows, texts,
+    Markdown, HTML or PDF."""
     split: str = "train"
     """Split of a BEIR folder, of ``python_docs`` or of a Hub data set; a function is given it; plain files have
     no splits."""
@@ -136,10 +138,12 @@ def fingerprint_of(config: SourceConfig, content: str) -> str:
     """Hash what the data say (``content``) together with how the configuration reads them."""
     # What a step does with the rows is not what they are: a subclass may say it (embedtrain.training.sources).
     unused: dict[str, Any] = dict.fromkeys(
-        ("path", "weight", "objective", "batch_size", "instruction", "negatives"), True
+        ("path", "weight", "objective", "batch_size", "order", "instruction", "negatives"), True
     )
     if config.score_range is None:  # sources from before it was known keep their hash
         unused["score_range"] = True
+    if config.pairs is None:
+        unused |= dict.fromkeys(PairMaking.model_fields, True)
     unset = {
         name for name in ("label", "classes", "guide_text") if not getattr(config.columns, name)
     }

@@ -60,6 +60,7 @@ class Mixture:
         batch_size: Rows of a batch, of each source where they differ.
         num_steps: Steps that will be asked for.
         seed: Changes both the order of sources and the order of rows.
+        consecutive: Of each source, whether a batch holds rows that follow one another in it; none if left out.
     """
 
     def __init__(
@@ -70,11 +71,18 @@ class Mixture:
         batch_size: int | Sequence[int],
         num_steps: int,
         seed: int,
+        consecutive: Sequence[bool] | None = None,
     ) -> None:
         several = [batch_size] * len(sizes) if isinstance(batch_size, int) else batch_size
         self.batch_sizes = list(several)
-        self._permutations = [
-            Permutation(size, seed=seed * 1_000_003 + i) for i, size in enumerate(sizes)
+        in_blocks = consecutive or [False] * len(sizes)
+        self._permutations: list[Permutation | Blocks] = [
+            Blocks(size, batch, seed * 1_000_003 + i)
+            if whole
+            else Permutation(size, seed * 1_000_003 + i)
+            for i, (size, batch, whole) in enumerate(
+                zip(sizes, self.batch_sizes, in_blocks, strict=True)
+            )
         ]
         share = np.asarray(weights, dtype=np.float64)
         self._source = np.random.default_rng([seed, 1]).choice(
@@ -141,6 +149,30 @@ class Permutation:
             left, right = right, left ^ (_mix(right + key) & self._mask)
         mixed: NDArray[np.uint64] = (left << self._half) | right
         return mixed
+
+
+class Blocks:
+    """A pseudo-random order of blocks of rows that follow one another; what is left at an end is another part each epoch.
+
+    Args:
+        num_rows: Rows there are.
+        length: Rows of a block; of fewer rows all are one.
+        seed: Changes the order.
+    """
+
+    def __init__(self, num_rows: int, length: int, seed: int) -> None:
+        self._length = length = min(length, num_rows)
+        self._blocks = Permutation(num_rows // length, seed)
+        self._left = num_rows % length
+        self._seed = seed
+        self.size = num_rows - self._left
+
+    def __call__(self, places: NDArray[np.int64], epoch: int) -> NDArray[np.int64]:
+        """Return the row at each place of an epoch's order."""
+        first = np.random.default_rng([self._seed, epoch, 1]).integers(self._left + 1)
+        blocks, within = np.divmod(places, self._length)
+        rows: NDArray[np.int64] = self._blocks(blocks, epoch) * self._length + within + first
+        return rows
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from embedtrain.data.examples import Format, Progress, Source, SourceConfig
 from embedtrain.data.python_docs.source import load_python_docs_task, open_python_docs
+from embedtrain.data.raw_text.source import open_raw_text
 from embedtrain.data.readers.beir import RetrievalTask, load_retrieval_task, open_beir
 from embedtrain.data.readers.functions import find_function, is_function, open_function
 from embedtrain.data.readers.huggingface import open_datasets
@@ -26,17 +27,37 @@ def open_source(
 ) -> Source:
     """Open a source of training data."""
     path = str(Path(config.path).expanduser()) if config.path.startswith("~") else config.path
+    if config.pairs is not None and config.pairs != "pivot":
+        config = config.model_copy(update={"path": path})
+        return open_raw_text(config, _documents(path))
     kind = config.format or detect_format(path)
     config = config.model_copy(update={"path": path, "format": kind})
-    if kind == "python_docs":
+    if config.pairs == "pivot":
+        return open_raw_text(config, [], _open_rows(config, cache, progress))
+    return _open_rows(config, cache, progress)
+
+
+def _open_rows(config: SourceConfig, cache: Path | None, progress: Progress | None) -> Source:
+    if config.format == "python_docs":
         return open_python_docs(config, cache, progress)
-    if kind == "beir":
+    if config.format == "beir":
         return open_beir(config)
-    if kind == "datasets":
+    if config.format == "datasets":
         return open_datasets(config)
-    if kind == "function":
+    if config.format == "function":
         return open_function(config)
     return open_files(config, matching_files(config.path))
+
+
+def _documents(path: str) -> list[Path]:
+    """Return the files of a glob or a folder of Parquet files, else the file or the folder of documents itself."""
+    place = Path(path)
+    if place.is_dir() and not any(place.glob("*.parquet")):
+        return [place]
+    if not has_magic(path) and not place.exists():
+        cure = "Give a file or a folder of documents on this machine"
+        raise UserError(path, "does not exist", cure=cure)
+    return matching_files(path)
 
 
 def check_early(config: SourceConfig) -> None:

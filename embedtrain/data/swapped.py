@@ -13,6 +13,7 @@ from functools import partial
 from embedtrain.data.examples import Example, Source
 from embedtrain.data.tokenized import text_id
 from embedtrain.errors import UserError
+from embedtrain.progress import console
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,17 @@ def with_swapped_negatives(
             cure="Give sources of the same queries with different instructions, or mine with negatives.corpora",
         )
     positives: dict[int, list[tuple[str | None, str]]] = defaultdict(list)
+    num_rows = num_shared = 0
     for source, instruction in zip(sources, instructions, strict=True):
         for example in source.examples():
+            num_rows += 1
             if text_id(example.query) in shared:
+                num_shared += 1
                 positives[text_id(example.query)] += [(instruction, t) for t in example.positives]
+    console.print(
+        f"data.swapped_negatives: {num_shared:,} of {num_rows:,} rows have a query of another instruction too, and so "
+        "negatives that do not follow their own"
+    )
     swaps = _Swaps(dict(positives), wanted)
     parts = [f"{one.fingerprint} {name}" for one, name in zip(sources, instructions, strict=True)]
     every = "\n".join([str(wanted), *parts])

@@ -59,7 +59,8 @@ def load_mining_task(path: str, split: str = "train", cache: Path | None = None)
 def mining_task_of(config: SourceConfig, cache: Path | None = None) -> MiningTask:
     """Read what a section of ``data.sources`` names, with its columns; see :func:`load_mining_task`."""
     path = str(Path(config.path).expanduser()) if config.path.startswith("~") else config.path
-    if (config.format or detect_format(path)) in ("beir", "python_docs"):
+    judged = ("beir", "python_docs")
+    if config.pairs is None and (config.format or detect_format(path)) in judged:
         task = from_retrieval_task(load_task(path, config.split, cache))
         if (Path(path) / "queries.jsonl").is_file():
             task = replace(task, own_positives=own_positives(Path(path)))

@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
-from embedtrain.synthesis.draw import number
+from embedtrain.data.draw import number
 from embedtrain.synthesis.row import Row
 from embedtrain.synthesis.settings import MAKERS, SynthesisConfig
 

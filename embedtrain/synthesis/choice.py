@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from embedtrain.data.documents.document import Chunk
+from embedtrain.data.draw import number
 from embedtrain.mining.identity import text_digest
-from embedtrain.synthesis.draw import number
 from embedtrain.synthesis.settings import SynthesisConfig
 
 FEWEST_LETTERS = 0.3

@@ -9,12 +9,12 @@ from typing import Any
 from embedtrain.data.documents.document import Chunk, Document
 from embedtrain.data.documents.folder import Reading
 from embedtrain.data.documents.splitter import CountTokens, split
+from embedtrain.data.words import WORD
 from embedtrain.errors import UserError
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.progress import progress_bar
 from embedtrain.synthesis.choice import Choice, choose, in_parts
 from embedtrain.synthesis.settings import SynthesisConfig
-from embedtrain.synthesis.words import WORD
 
 SPECIAL_TOKENS = 2
 """Tokens that a model puts around a text."""

@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from embedtrain.data.words import content_words, language_of, longest_run, num_words, words_of
 from embedtrain.synthesis.row import Row
 from embedtrain.synthesis.settings import NearCopy, SynthesisConfig
-from embedtrain.synthesis.words import content_words, language_of, longest_run, num_words, words_of
 
 Test = Callable[[Row], bool]
 """Whether a row is taken."""

@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from embedtrain.data.documents.document import Chunk
+from embedtrain.data.draw import number
 from embedtrain.encoding.language.budget import Budget
 from embedtrain.encoding.language.chat import ChatModel, Reply, Request
 from embedtrain.encoding.language.endpoint import is_endpoint
@@ -18,7 +19,6 @@ from embedtrain.errors import UserError
 from embedtrain.models.language.model import LanguageModel
 from embedtrain.progress import console
 from embedtrain.synthesis.candidate import Candidate
-from embedtrain.synthesis.draw import number
 from embedtrain.synthesis.language_settings import SMALL_TYPES, TYPES, LanguageConfig
 from embedtrain.synthesis.like import Example, read_like, usual_words
 from embedtrain.synthesis.plan import SEEDS, Slot, plan

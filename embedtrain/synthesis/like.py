@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedtrain.data.readers.beir import load_retrieval_task
+from embedtrain.data.words import num_words
 from embedtrain.errors import UserError
 from embedtrain.outside import reading
-from embedtrain.synthesis.words import num_words
 
 FLAG = "--like"
 OUTER_RATIO = 0.1

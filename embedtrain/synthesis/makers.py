@@ -12,10 +12,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from embedtrain.data.documents.document import Chunk, Document
+from embedtrain.data.draw import generator
+from embedtrain.data.raw_text.rules import (
+    begins_with,
+    draw_run,
+    heading_pair,
+    key_of,
+    thinned,
+    without,
+    without_longer,
+    word_spans,
+)
+from embedtrain.data.words import EVERY_STOP_WORD, WORD, num_words
 from embedtrain.synthesis.candidate import Candidate
-from embedtrain.synthesis.draw import generator
 from embedtrain.synthesis.settings import MAKERS, Maker, SynthesisConfig
-from embedtrain.synthesis.words import EVERY_STOP_WORD, WORD, longest_run, num_words, words_of
 
 Made = Iterator[tuple[str, str]]
 """Queries, each with its positive."""
@@ -23,13 +33,9 @@ TITLE_WORDS = range(3, 21)
 SENTENCE_WORDS = range(6, 31)
 FEWEST_QUESTION_WORDS = 3
 FEWEST_ANCHOR_WORDS = 2
-SHORT_HEADING = 3
-"""Words of a heading that says too little without the title."""
 CROP_WORDS = 24
 """Words of a text from which spans are taken."""
 SHORTEST_CROP = 5
-DELETED = 0.1
-"""Share of a crop's words that its query lacks."""
 KEY_WORDS = (3, 6)
 SATURATION = 1.2
 """The k1 of BM25."""
@@ -118,14 +124,8 @@ class Rules:
 
     def _heading(self, chunk: Chunk) -> Made:
         """The headings that a chunk stands under, with the title if they say little alone."""
-        names = chunk.heading.split(" > ") if chunk.heading else []
-        if not names or names[-1].endswith("?"):
-            return
-        query = " ".join(names)
-        if num_words(query) < SHORT_HEADING and chunk.title:
-            query = f"{chunk.title} {query}"
-        if num_words(query) > 1:
-            yield query, _without_longer(chunk.text, names[-1])
+        if pair := heading_pair(chunk):
+            yield pair
 
     def _question(self, chunk: Chunk) -> Made:
         """Headings and lines that end in a question mark, and the text up to the next one."""
@@ -160,18 +160,15 @@ class Rules:
     def _crop(self, chunk: Chunk) -> Made:
         """Two spans of words, drawn each for itself: they may overlap; the query lacks some of its words."""
         random = generator(self.config.seed, chunk.id, "crop")
-        spans = [found.span() for found in re.finditer(r"\S+", chunk.text)]
+        spans = word_spans(chunk.text)
         size = len(spans)
         if size < CROP_WORDS or random.random() >= self.config.shares.crop:
             return
         for _ in range(4):  # another draw where the positive would begin with the query
-            length = int(random.integers(SHORTEST_CROP, size // 4 + 1))
-            begin = int(random.integers(size - length + 1))
-            words = [chunk.text[start:end] for start, end in spans[begin : begin + length]]
-            query = " ".join(word for word in words if random.random() >= DELETED)
-            length = int(random.integers(size // 4, 3 * size // 4 + 1))
-            begin = int(random.integers(size - length + 1))
-            positive = chunk.text[spans[begin][0] : spans[begin + length - 1][1]]
+            run = draw_run(spans, SHORTEST_CROP, size // 4, random)
+            query = thinned(chunk.text, run, random)
+            run = draw_run(spans, size // 4, 3 * size // 4, random)
+            positive = chunk.text[run[0][0] : run[-1][1]]
             if self._is_usable(query, positive):
                 yield query, positive
                 return
@@ -209,36 +206,4 @@ class Rules:
         for anchor in self.anchors.get(chunk.document, ()):
             if key_of(anchor) not in known and num_words(anchor) >= FEWEST_ANCHOR_WORDS:
                 known.add(key_of(anchor))
-                yield anchor, _without_longer(chunk.text, anchor)
-
-
-def key_of(text: str) -> tuple[str, ...]:
-    """Return what two spellings of the same words share."""
-    return words_of(text)
-
-
-def begins_with(text: str, query: str) -> bool:
-    """Whether a text begins with the words of a query, whatever their case and marks."""
-    words = words_of(query)
-    return bool(words) and words_of(text[: 4 * len(query) + 64])[: len(words)] == words
-
-
-def holds(query: str, title: str) -> bool:
-    """Whether the words of a title stand in a query, in a row."""
-    words, asked = words_of(title), words_of(query)
-    return bool(words) and longest_run(words, asked) == len(words)
-
-
-def without(text: str, phrase: str) -> str:
-    """Return a text without a phrase, wherever it stands, whatever its case and marks."""
-    words = [re.escape(word) for word in WORD.findall(phrase)]
-    if not words:
-        return text
-    joined = r"[\W_]+".join(words)
-    found = re.compile(rf"(?<!\w){joined}(?!\w)[ \t]*[.:?!]?[ \t]*", re.IGNORECASE)
-    return found.sub("", text).strip()
-
-
-def _without_longer(text: str, phrase: str) -> str:
-    """Take a phrase out unless it is so short that sentences would lose their words."""
-    return without(text, phrase) if num_words(phrase) >= SHORT_HEADING else text
+                yield anchor, without_longer(chunk.text, anchor)

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from embedtrain.data.documents.document import Chunk
+from embedtrain.data.raw_text.rules import holds, key_of, without
 from embedtrain.data.readers.rows import join_title
 from embedtrain.files import appearing
-from embedtrain.synthesis.makers import holds, key_of, without
 from embedtrain.synthesis.row import Row
 from embedtrain.synthesis.settings import SynthesisConfig
 from embedtrain.synthesis.split import SPLITS, Split

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from embedtrain.data.documents.document import Chunk
-from embedtrain.synthesis.draw import number
+from embedtrain.data.draw import number
+from embedtrain.data.words import language_of
 from embedtrain.synthesis.language_settings import LanguageConfig
-from embedtrain.synthesis.words import language_of
 
 Name = TypeVar("Name", bound=str)
 USER = "user"

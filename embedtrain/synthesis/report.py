@@ -4,14 +4,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
+from embedtrain.data.draw import number
+from embedtrain.data.words import overlap
 from embedtrain.synthesis.corpus import Corpus
-from embedtrain.synthesis.draw import number
 from embedtrain.synthesis.output import Writing
 from embedtrain.synthesis.round_trip import ranks_of
 from embedtrain.synthesis.row import Row
 from embedtrain.synthesis.settings import SynthesisConfig
 from embedtrain.synthesis.split import SPLITS, Split
-from embedtrain.synthesis.words import overlap
 
 FILTERS = (
     "form",

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from embedtrain.data.documents.document import Chunk
+from embedtrain.data.draw import number
 from embedtrain.data.near_duplicates import near_duplicates
 from embedtrain.mining.identity import cluster_rows, text_digest
-from embedtrain.synthesis.draw import number
 from embedtrain.synthesis.row import Row
 from embedtrain.synthesis.settings import SplitConfig
 

@@ -1,6 +1,7 @@
 """Sources of training data with an objective, a batch size and an instruction of their own."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -41,6 +42,8 @@ class TrainingSource(SourceConfig):
     """What its steps are trained on; null takes the recipe's objective."""
     batch_size: int | None = Field(default=None, ge=2, le=10**9)
     """Queries of its steps; null takes ``trainer.batch_size``."""
+    order: Literal["shuffled", "consecutive"] = "shuffled"
+    """``consecutive`` makes a batch of rows that follow one another in the source; which ones is drawn."""
     instruction: str | None = None
     """Name in ``model.instructions``; null uses the model's own prompts."""
     negatives: RetrieverNegatives | None = None

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from embedtrain.data.documents.folder import read_documents
+from embedtrain.data.words import overlap
 from embedtrain.encoding.cache import model_key
 from embedtrain.errors import NothingLeftError, UserError
 from embedtrain.files import default_cache, read_json, write_file, write_json
@@ -33,7 +34,6 @@ from embedtrain.synthesis.report import describe, notes
 from embedtrain.synthesis.row import Row
 from embedtrain.synthesis.settings import SynthesisConfig
 from embedtrain.synthesis.split import Groups, check_leaks, split_documents
-from embedtrain.synthesis.words import overlap
 from embedtrain.workflows.first_recipe import usual_model
 
 

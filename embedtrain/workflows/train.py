@@ -269,6 +269,7 @@ def plan_batches(
         batch_size=batch_sizes,
         num_steps=num_steps,
         seed=seed,
+        consecutive=[one.order == "consecutive" for one in recipe.data.sources[: len(sources)]],
     )
     return mixture, BatchBuilder.of(recipe.data, sources, recipe.trainer.seed)
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from embedtrain.data.mixture import Draw, Mixture, Permutation, mixture_weights
+from embedtrain.data.mixture import Blocks, Draw, Mixture, Permutation, mixture_weights
 
 
 @given(st.integers(1, 3000), st.integers(0, 5), st.integers(0, 3))
@@ -89,3 +89,24 @@ def test_seeds_draw_the_sources_in_different_orders():
         for mixture in [Mixture([9, 9], [1.0, 1.0], batch_size=2, num_steps=50, seed=seed)]
     ]
     assert orders[0] != orders[1]
+
+
+def test_a_consecutive_source_gives_rows_that_follow_one_another():
+    mixture = Mixture(
+        [23, 40], [1.0, 1.0], batch_size=[5, 8], num_steps=200, seed=0, consecutive=[True, False]
+    )
+    draws = [mixture.draw(step) for step in range(200)]
+    blocks = [draw.rows for draw in draws if draw.source == 0]
+    assert all((rows == rows[0] + np.arange(5)).all() for rows in blocks)
+    for epoch in range(len(blocks) // 4):
+        rows = np.concatenate(blocks[4 * epoch : 4 * epoch + 4])
+        assert len(set(rows.tolist())) == 20
+    assert set(np.concatenate(blocks).tolist()) == set(
+        range(23)
+    )  # the rest is another one each time
+    others = [draw.rows for draw in draws if draw.source == 1]
+    assert not any((np.diff(rows) == 1).all() for rows in others)
+
+
+def test_a_block_of_all_rows_is_all_rows():
+    assert Blocks(3, 8, seed=0)(np.arange(3), 0).tolist() == [0, 1, 2]

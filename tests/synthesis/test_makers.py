@@ -5,9 +5,10 @@ from document_toys import paragraph, sentence
 from synthesis_toys import chunk
 
 from embedtrain.data.documents.document import Document, Link
-from embedtrain.synthesis.makers import Rules, begins_with, holds, without
+from embedtrain.data.raw_text.rules import begins_with, holds, without
+from embedtrain.data.words import words_of
+from embedtrain.synthesis.makers import Rules
 from embedtrain.synthesis.settings import MAKERS, SynthesisConfig
-from embedtrain.synthesis.words import words_of
 
 ALWAYS = {"first": 1, "crop": 1, "keyphrases": 1}
 

@@ -16,7 +16,7 @@ from embedtrain.synthesis.split import (
 )
 
 PRINTED = """
-from embedtrain.synthesis.draw import number
+from embedtrain.data.draw import number
 print([number(0, f"d{n}") % 1000 for n in range(20)])
 """
 

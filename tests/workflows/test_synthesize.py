@@ -6,13 +6,13 @@ import pytest
 from document_toys import paragraph, write_folder
 
 from embedtrain.data.examples import SourceConfig
+from embedtrain.data.raw_text.rules import begins_with
 from embedtrain.data.readers.beir import load_retrieval_task
 from embedtrain.data.sources import open_source
 from embedtrain.errors import UserError
 from embedtrain.mining.output import _training_row as training_row
 from embedtrain.mining.task import load_mining_task
 from embedtrain.synthesis.candidate import Candidate
-from embedtrain.synthesis.makers import begins_with
 from embedtrain.synthesis.settings import SynthesisConfig
 from embedtrain.workflows.pipeline import load_pipeline, run_pipeline
 from embedtrain.workflows.synthesize import plan, synthesize

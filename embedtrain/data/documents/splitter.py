@@ -41,19 +41,22 @@ class Section:
     """Where its heading begins; ``start`` if it has none."""
 
 
-def split(document: Document, length: int | None, count: CountTokens) -> list[Chunk]:
+def split(
+    document: Document, length: int | None, count: CountTokens, *, join: bool = True
+) -> list[Chunk]:
     """Split a document into chunks of at most ``length`` tokens, as ``count`` counts them.
 
-    Small sections are joined with the next one, but never over a heading of level 1; then the chunk's text has their
-    headings, and its own heading is what they share. None for the length gives one chunk.
+    With ``join`` small sections are joined with the next one, but never over a heading of level 1; then the chunk's
+    text has their headings, and its own heading is what they share. None for the length gives one chunk.
     """
     if length is None or (len(document.text) <= length and not document.headings):
         text = document.text.strip()
         start = document.text.index(text) if text else 0
         return [Chunk(document.id, document.id, document.title, "", text, start, start + len(text))]
+    sections = _sections(document)
     found = [
         (section, piece)
-        for section in _joined(_sections(document), document, length, count)
+        for section in (_joined(sections, document, length, count) if join else sections)
         for piece in _merged(_pieces(document, section, length, count), length)
     ]
     chunks = [_chunk(document, section, piece) for section, piece in found]

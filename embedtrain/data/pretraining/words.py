@@ -6,16 +6,16 @@ a token that follows or holds white space also begins one: together they serve W
 or numbers, a word is cut after ``LONGEST`` tokens.
 """
 
-import re
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from embedtrain.data.words import SENTENCE_END
+
 LONGEST = 8
 """Tokens of a word at most: hiding whole sentences of Chinese at once would leave nothing to learn from."""
 
-SENTENCE_END = re.compile(r"[.!?…][)\]\"'»”’]*(?=\s)|[。！？](?=.)|\n(?=\s*\n)", re.DOTALL)  # noqa: RUF001
 SPACES = np.array([ord(space) for space in map(chr, range(0x3001)) if space.isspace()], np.uint32)
 
 

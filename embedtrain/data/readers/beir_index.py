@@ -8,7 +8,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from embedtrain.data.readers.rows import join_title
+from embedtrain.data.readers.rows import with_fields
 from embedtrain.data.readers.text_lines import open_bytes, parse_object, read_lines
 from embedtrain.errors import UserError
 
@@ -155,7 +155,7 @@ class BeirIndex:
 
 
 def parse_entry(place: str, line: str) -> tuple[str, str]:
-    """Read the id and the text, the title first, of a line of ``corpus.jsonl`` or ``queries.jsonl``."""
+    """Read the id and the text, the title first or the span marked, of a line of ``corpus.jsonl`` or ``queries.jsonl``."""
     entry = parse_object(place, line)
     for name in ("_id", "text"):
         if name not in entry:
@@ -167,7 +167,7 @@ def parse_entry(place: str, line: str) -> tuple[str, str]:
         raise UserError(f"{place} _id", "must be a text", got=entry_id)
     if not isinstance(text, str):
         raise UserError(f"{place} text", "must be a text", got=text)
-    return str(entry_id), join_title(entry.get("title"), text)
+    return str(entry_id), with_fields(text, entry, place)
 
 
 def is_header(cells: list[str]) -> bool:

@@ -243,7 +243,7 @@ def _is_finite(value: int | float) -> bool:
 
 def _text(value: object, column: str, place: str) -> str:
     if isinstance(value, dict) and isinstance(value.get("text"), str):
-        value = _of_fields(value["text"], value, f"{place} {column}")
+        value = with_fields(value["text"], value, f"{place} {column}")
     if not isinstance(value, str):
         raise UserError(
             f"{place} {column}",
@@ -258,8 +258,12 @@ def _text(value: object, column: str, place: str) -> str:
     return value
 
 
-def _of_fields(text: str, fields: Mapping[str, object], place: str) -> str:
-    """Return a text with its title before it, or with its span marked."""
+def with_fields(text: str, fields: Mapping[str, object], place: str) -> str:
+    """Return a text with its title before it, or with its span marked.
+
+    Raises:
+        UserError: If it has both, or the span is none of the text.
+    """
     span, title = fields.get("span"), fields.get("title")
     if span is None:
         return join_title(title, text)

@@ -1,6 +1,6 @@
 """Units of documents, such as propositions or chunks: ``units.jsonl`` beside ``corpus.jsonl``.
 
-A row is ``{"_id": "d1-0", "document": "d1", "text": "..."}``.
+A row is ``{"_id": "d1-0", "document": "d1", "text": "..."}``; with ``"span": [start, end]`` the unit is that part of it.
 """
 
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64
 
+from embedtrain.contract.spans import mark
 from embedtrain.data.readers.text_lines import read_objects
 from embedtrain.errors import UserError
 
@@ -46,7 +47,7 @@ def read_units(folder: Path, document_ids: list[str]) -> Units:
         if row.get("_id") is None or name in ids:
             raise UserError(place, "has no _id of its own", got=row.get("_id"))
         ids[name] = None
-        texts.append(text)
+        texts.append(text if row.get("span") is None else mark(text, row["span"], f"{place} span"))
         owners.append(row_of[document])
     if not ids:
         raise UserError(path, "holds no unit", cure="Leave out --units")

@@ -4,11 +4,12 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from embedtrain.contract.texts import Instruction, Pooling, SpanVectors, TokenPrepending
+from embedtrain.contract.texts import Instruction, Pooling, TokenPrepending
 from embedtrain.models.dense.attention_pooling import AttentionPoolingConfig
 from embedtrain.models.dense.layer_pooling import LayerPoolingConfig
 from embedtrain.models.dense.pair_head import InteractionConfig
 from embedtrain.models.dense.query_gate import QueryGateConfig
+from embedtrain.models.dense.value_spans import ValueSpansConfig
 from embedtrain.models.dense.word_coordinates import WordsConfig
 from embedtrain.models.encoder import EncoderConfig
 from embedtrain.section import Count
@@ -41,9 +42,12 @@ class DenseConfig(EncoderConfig):
     """Show each text twice and pool the second time, for causal backbones; null: as the folder says, else no."""
     prepend: TokenPrepending | None = None
     """Put a summary of the text before its tokens (token prepending), for causal backbones; null: as above."""
-    spans: SpanVectors | None = None
+    spans: Literal["mean", "mlp"] | None = None
     """Give vectors to marked spans of texts: the ``mean`` of their tokens, or an ``mlp`` behind it; null: as the
     folder says, else whole texts only."""
+    value_spans: ValueSpansConfig | None = None
+    """Give vectors to marked spans from the value vector of their last token, in the last layer that ``num_layers``
+    keeps (NER Retriever); null: as the folder says, else none."""
     words: WordsConfig | None = None
     """Coordinates for words beside the vector (DupMAE); null: as the folder says, else none."""
     exits: tuple[Count, ...] = ()
@@ -69,6 +73,8 @@ class DenseConfig(EncoderConfig):
             raise ValueError("exit_heads needs exits and projection, the dimension of each head")
         if self.echo and self.prepend is not None:
             raise ValueError("echo and prepend do the same in two ways: drop one")
+        if self.value_spans and (self.spans or self.projection):
+            raise ValueError("value_spans has its own layers: drop spans and projection")
         if self.layer_pooling is not None and (self.exits or self.words is not None):
             raise ValueError("layer_pooling takes all layers for one vector: drop exits and words")
         return self

@@ -16,10 +16,12 @@ from embedtrain.models.dense.layer_pooling import LayerPooling
 from embedtrain.models.dense.pair_head import InteractionHead
 from embedtrain.models.dense.query_gate import QueryGate
 from embedtrain.models.dense.span_pooling import SpanMlp, merge_spans, pool_spans
+from embedtrain.models.dense.value_spans import ValueSpans
 from embedtrain.models.dense.word_coordinates import WordPart
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.exits import Exits
 from embedtrain.models.pooling import pool, widen
+from embedtrain.models.value_vectors import recorded_values
 from embedtrain.ops.similarity import as_computed
 from embedtrain.packed import Texts, laid_end_to_end
 from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side, TokenEmbeddings
@@ -53,6 +55,8 @@ class DenseEncoder(TextEncoder):
         """What pools token states in place of the contract's pooling, or None."""
         self.span_mlp: SpanMlp | None = None
         """What transforms the mean of a span's states, or None."""
+        self.value_spans: ValueSpans | None = None
+        """What makes the vector of a span from a value vector, or None."""
         self.interaction: InteractionHead | None = None
         """What scores pairs of vectors in place of the inner product, or None."""
         self.pair_classifier: nn.Linear | None = None
@@ -67,6 +71,8 @@ class DenseEncoder(TextEncoder):
     @property
     def dim(self) -> int:
         """Dimension of the embeddings."""
+        if self.value_spans is not None:
+            return self.value_spans.config.dim
         width = self.backbone.config.hidden_size
         vector = int(self.projection.out_features if self.projection else width)
         return vector if self.words is None else vector + self.words.dim
@@ -75,7 +81,7 @@ class DenseEncoder(TextEncoder):
     def is_portable(self) -> bool:
         """Whether sentence-transformers can express it: it computes the same vectors."""
         parts = (self.words, self.layer_pooling, self.attention_pooling, self.interaction)
-        more = (self.own_positions, self.span_mlp)
+        more = (self.own_positions, self.span_mlp, self.value_spans)
         own = self.gates_queries or any(part is not None for part in (*parts, *more))
         return not (own or self.contract.echo or self.contract.prepend is not None)
 
@@ -162,13 +168,22 @@ class DenseEncoder(TextEncoder):
             return self._own_states(plain, packed=packed, layers=())
 
         def finish(pooled: Float[Tensor, "spans width"]) -> Float[Tensor, "spans dim"]:
-            changed = pooled if self.span_mlp is None else self.span_mlp(pooled)
+            behind = self.span_mlp or self.value_spans
+            changed = pooled if behind is None else behind(pooled)
             return self._finish(changed, self.projection)
 
         def encode(chunk: Texts) -> TokenEmbeddings:
-            return pool_spans(chunk, states, finish)
+            return pool_spans(chunk, states, finish, "last_token" if self.value_spans else "mean")
 
         return encode_tokens_in_chunks(encode, merged, execution, padded=not packed).tokens[places]
+
+    def _run(self, layers: tuple[int, ...], **inputs: object) -> Float[Tensor, "texts width dim"]:
+        """Return what is pooled: states, or where the contract says so the value vectors of the last layer."""
+        if self.contract.spans != "values":
+            return super()._run(layers, **inputs)
+        with recorded_values(self.backbone) as found:
+            super()._run((), **inputs)
+        return found[-1]
 
     def _own_states(
         self, texts: Texts, *, packed: bool, layers: tuple[int, ...]

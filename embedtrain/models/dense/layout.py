@@ -32,6 +32,7 @@ from embedtrain.models.dense.attention_pooling import AttentionPoolingConfig
 from embedtrain.models.dense.layer_pooling import LayerPoolingConfig
 from embedtrain.models.dense.pair_head import InteractionConfig
 from embedtrain.models.dense.query_gate import QueryGateConfig
+from embedtrain.models.dense.value_spans import ValueSpansConfig
 from embedtrain.models.dense.word_coordinates import WordsConfig
 from embedtrain.outside import reading
 from embedtrain.types import Similarity
@@ -57,6 +58,7 @@ PARTS: dict[str, type[BaseModel]] = {
     "query_gate": QueryGateConfig,
     "attention_pooling": AttentionPoolingConfig,
     "interaction": InteractionConfig,
+    "value_spans": ValueSpansConfig,
 }
 """Sections of a recipe's model that a folder may state as well, beside the contract."""
 DEFAULT_LENGTH = 512

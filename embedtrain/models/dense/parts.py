@@ -23,9 +23,11 @@ from embedtrain.models.dense.layout import Layout
 from embedtrain.models.dense.pair_head import InteractionHead
 from embedtrain.models.dense.query_gate import QueryGate, QueryGateConfig
 from embedtrain.models.dense.span_pooling import SpanMlp
+from embedtrain.models.dense.value_spans import ValueSpans
 from embedtrain.models.dense.word_coordinates import WordPart
 from embedtrain.models.exits import Exits, check_exits, keep_layers, read_exit_heads
 from embedtrain.models.saved_part import SavedPart, restored
+from embedtrain.models.value_vectors import value_width
 
 Part = TypeVar("Part", bound=SavedPart)
 
@@ -128,6 +130,9 @@ def add_parts(
         pooling = partial(AttentionPooling, width, config.attention_pooling)
         encoder.attention_pooling = part("attention_pooling", pooling)
     encoder.span_mlp = _build_span_mlp(encoder, backbone, layout)
+    if config.value_spans is not None:
+        values = partial(ValueSpans, value_width(backbone.model), config.value_spans)
+        encoder.value_spans = part("value_spans", values)
     if config.interaction is not None:
         head = partial(InteractionHead, encoder.dim, config.interaction)
         encoder.interaction = part("interaction", head)
@@ -155,7 +160,7 @@ def _build_span_mlp(encoder: DenseEncoder, backbone: Backbone, layout: Layout) -
     contract = encoder.contract
     if contract.spans is None:
         return None
-    if contract.pooling != "mean":
+    if contract.pooling != "mean" and contract.spans != "values":
         raise UserError(
             "model.pooling", "must be mean with model.spans", got=contract.pooling,
             cure="Set pooling: mean",
@@ -163,7 +168,7 @@ def _build_span_mlp(encoder: DenseEncoder, backbone: Backbone, layout: Layout) -
     for name in ("words", "exits", "layer_pooling", "query_gate", "attention_pooling"):
         if getattr(encoder, name) is not None:
             raise UserError("model.spans", f"does not go with {name}", cure="Drop one of them")
-    if contract.spans == "mean":
+    if contract.spans != "mlp":
         return None
     stated = layout.contract is not None and layout.contract.spans == "mlp"
     return restored(partial(SpanMlp, backbone.width), backbone.folder, required=stated)

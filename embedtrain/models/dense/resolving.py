@@ -25,7 +25,7 @@ def resolve_contract(config: DenseConfig, layout: Layout, backbone: Backbone) ->
         "document_length": config.document.length,
         "echo": config.echo,
         "prepend": config.prepend,
-        "spans": config.spans,
+        "spans": config.spans if config.value_spans is None else "values",
     }
     chosen = {key: value for key, value in recipe.items() if value is not None}
     contract = Contract.model_validate(stated.model_dump() | chosen)

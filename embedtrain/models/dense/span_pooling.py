@@ -16,6 +16,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from embedtrain.contract.spans import IN_SPAN
+from embedtrain.contract.texts import Pooling
 from embedtrain.models.pooling import pool, widen
 from embedtrain.models.saved_part import SavedPart
 from embedtrain.packed import Texts
@@ -76,10 +77,11 @@ def pool_spans(
     texts: Texts,
     states_of: Callable[[Texts], Float[Tensor, "tokens width"]],
     finish: Callable[[Float[Tensor, "spans width"]], Float[Tensor, "spans dim"]],
+    way: Pooling = "mean",
 ) -> TokenEmbeddings:
     """Return the vectors of the spans of texts that :func:`merge_spans` put together.
 
-    ``finish`` makes the vector of a span from the mean of its states.
+    ``finish`` makes the vector of a span from its states as they are pooled, by their mean or in another ``way``.
     """
     states = states_of(Texts(texts.ids & (IN_SPAN - 1), texts.lengths))
     device = texts.ids.device
@@ -91,5 +93,5 @@ def pool_spans(
         owner[token] * MOST_SPANS + bit, return_inverse=True, return_counts=True
     )
     order = place.argsort(stable=True)
-    vectors = finish(pool(states[token[order]], sizes, "mean"))
+    vectors = finish(pool(states[token[order]], sizes, way))
     return TokenEmbeddings(vectors, torch.bincount(spans // MOST_SPANS, minlength=len(texts)))

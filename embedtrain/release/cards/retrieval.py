@@ -115,7 +115,7 @@ def _form(model: EncoderConfig, contract: AnyContract) -> str:
     assert isinstance(model, DenseConfig)
     gated = model.query_gate is not None and model.query_gate.at_inference
     parts = (model.words, model.layer_pooling, model.attention_pooling, model.interaction)
-    own = gated or contract.spans == "mlp" or any(part is not None for part in parts)
+    own = gated or contract.spans in ("mlp", "values") or any(part is not None for part in parts)
     own = own or (contract.long_inputs is not None and not contract.long_inputs.in_weights)
     return "unified" if own or contract.echo or contract.prepend is not None else "dense"
 

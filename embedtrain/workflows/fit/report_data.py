@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from embedtrain.data.readers.text_lines import read_lines
+from embedtrain.data.words import language_of
 from embedtrain.evaluation.results.page import Cell, Section, paragraph, table
 from embedtrain.evaluation.results.wording import counted
 from embedtrain.files import read_json
-from embedtrain.synthesis.words import language_of
 from embedtrain.workflows.stages import Stage
 
 LOOKED_AT = 2_000

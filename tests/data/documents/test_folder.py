@@ -9,8 +9,8 @@ import pytest
 from document_toys import write_pdf
 
 from embedtrain.data.documents.folder import read_documents
+from embedtrain.data.draw import generator
 from embedtrain.errors import UserError
-from embedtrain.synthesis.draw import generator
 
 TEXT = "Water boils at one hundred degrees where the air presses as it does at the sea."
 

@@ -1,6 +1,6 @@
 import pytest
 
-from embedtrain.synthesis.words import language_of, longest_run, num_words, overlap, words_of
+from embedtrain.data.words import language_of, longest_run, num_words, overlap, words_of
 
 
 @pytest.mark.parametrize(

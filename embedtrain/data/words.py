@@ -6,6 +6,8 @@ from functools import lru_cache
 MARKS = "\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06ed\u0900-\u0963\u0966-\u0dff\u0e30-\u0e4e\u0f71-\u0fbc"
 """Signs that belong to the letter before them: accents, Hebrew points, vowels of the scripts of India, Thailand, Tibet."""
 WORD = re.compile(rf"\w[\w{MARKS}\u200c\u200d]*")
+SENTENCE_END = re.compile(r"[.!?…][)\]\"'»”’]*(?=\s)|[。！？](?=.)|\n(?=\s*\n)", re.DOTALL)  # noqa: RUF001
+"""Where a sentence or a paragraph ends."""
 CJK = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]")
 SCRIPTS = {
     "ja": re.compile(r"[\u3040-\u30ff]"),
@@ -140,3 +142,9 @@ def overlap(query: str, text: str) -> float:
     """Return the share of a query's content words that stand in a text, 0 to 1; 1 if it has none."""
     wanted = content_words(query)
     return len(wanted & set(words_of(text))) / len(wanted) if wanted else 1.0
+
+
+def shared_words(left: str, right: str) -> float:
+    """Return the different words that both texts have, as a share of those that one of them has; 0 to 1."""
+    ours, theirs = set(words_of(left)), set(words_of(right))
+    return len(ours & theirs) / max(len(ours | theirs), 1)

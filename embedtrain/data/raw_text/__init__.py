@@ -1,0 +1,1 @@
+"""Pairs of texts that nobody labelled: documents become rows to train on, by rules."""

@@ -31,6 +31,8 @@ class ProbeWish:
     size: int = 50
     """Queries, documents or texts that a probe makes or draws."""
     seed: int = 0
+    precision: float = 0.9
+    """Of shown results, where a probe looks for the score to cut at."""
 
 
 class Probe(ABC):

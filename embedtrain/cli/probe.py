@@ -28,7 +28,7 @@ def probe(
         typer.Argument(
             metavar="PROBE",
             help="passkey, needle, limit, instructions, perturbations, paraphrases, overlap, space, "
-            "sticky-tokens, words, dapr or thresholds.",
+            "sticky-tokens, words, dapr, thresholds or associations.",
         ),
     ],
     data: Annotated[Path | None, typer.Option(help="Data, where the probe needs some.")] = None,

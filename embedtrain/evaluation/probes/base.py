@@ -44,6 +44,8 @@ class Probe(ABC):
     name: ClassVar[str]
     needs_data: ClassVar[str] = ""
     """What ``--data`` must be; empty where the probe makes its own."""
+    takes_data: ClassVar[str] = ""
+    """What ``--data`` may be, where the probe has some of its own."""
 
     @classmethod
     @abstractmethod

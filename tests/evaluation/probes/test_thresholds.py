@@ -36,7 +36,9 @@ def echoes(tmp_path_factory, sentences):
 def model(bert, tmp_path):
     """A copy of a model, with a card."""
     folder = shutil.copytree(bert, tmp_path / "model")
-    (folder / "README.md").write_text("# A model\n\n## Threshold\n\nof last week\n\n## Use\n\nwell\n")
+    (folder / "README.md").write_text(
+        "# A model\n\n## Threshold\n\nof last week\n\n## Use\n\nwell\n"
+    )
     return folder
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -28,7 +28,8 @@ def probe(
         typer.Argument(
             metavar="PROBE",
             help="passkey, needle, limit, instructions, perturbations, paraphrases, overlap, space, "
-            "sticky-tokens, words, dapr, thresholds or associations.",
+            "sticky-tokens, words, dapr, thresholds, "
+            "associations or query-instructions.",
         ),
     ],
     data: Annotated[Path | None, typer.Option(help="Data, where the probe needs some.")] = None,
@@ -41,6 +42,10 @@ def probe(
     wanted: Annotated[
         float, typer.Option(min=0, max=1, help="With thresholds: precision of what is shown.")
     ] = 0.9,
+    template: Annotated[
+        Literal["instruct", "tart", "plain"],
+        typer.Option(help="With query-instructions: form of an instruction before its query."),
+    ] = "instruct",
     store: Annotated[
         bool,
         typer.Option("--store", help="With thresholds: keep it in the model's folder and card."),
@@ -66,7 +71,7 @@ def probe(
         check_file("--output", output)
     if store and name != "thresholds":
         raise UserError("--store", "is for the probe thresholds", got=name, cure="Leave it out")
-    wish = ProbeWish(data=data, size=size, seed=seed, precision=wanted)
+    wish = ProbeWish(data=data, size=size, seed=seed, precision=wanted, template=template)
     if length:
         wish = replace(wish, lengths=tuple(length))
     encoder = lengthen_encoder(load_encoder(model), parse_long_inputs(long_inputs))

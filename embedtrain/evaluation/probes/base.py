@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from embedtrain.contract.texts import Template
 from embedtrain.data.readers.text_lines import read_objects
 from embedtrain.errors import UserError
 from embedtrain.evaluation.tasks.subject import Subject
@@ -33,6 +34,8 @@ class ProbeWish:
     seed: int = 0
     precision: float = 0.9
     """Of shown results, where a probe looks for the score to cut at."""
+    template: Template = "instruct"
+    """The form of instructions, where queries have their own."""
 
 
 class Probe(ABC):

@@ -59,7 +59,7 @@ def test_every_probe_of_the_folder_is_found():
             "paraphrases",
             "passkey",
         ),
-        *("perturbations", "space", "sticky-tokens", "thresholds", "words"),
+        *("perturbations", "query-instructions", "space", "sticky-tokens", "thresholds", "words"),
     }
 
 

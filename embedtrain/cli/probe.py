@@ -29,7 +29,7 @@ def probe(
             metavar="PROBE",
             help="passkey, needle, limit, instructions, perturbations, paraphrases, overlap, space, "
             "sticky-tokens, words, dapr, thresholds, "
-            "associations or query-instructions.",
+            "associations, query-instructions or rare-labels.",
         ),
     ],
     data: Annotated[Path | None, typer.Option(help="Data, where the probe needs some.")] = None,

@@ -59,7 +59,15 @@ def test_every_probe_of_the_folder_is_found():
             "paraphrases",
             "passkey",
         ),
-        *("perturbations", "query-instructions", "space", "sticky-tokens", "thresholds", "words"),
+        *(
+            "perturbations",
+            "query-instructions",
+            "rare-labels",
+            "space",
+            "sticky-tokens",
+            "thresholds",
+            "words",
+        ),
     }
 
 

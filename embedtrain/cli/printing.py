@@ -44,11 +44,14 @@ def show_command(command: str) -> None:
     sys.stdout.write(f"  {command}\n")
 
 
-def print_hits(hits: Sequence[Hit]) -> None:
-    """Print what a search found."""
+def print_hits(hits: Sequence[Hit], threshold: float | None = None) -> None:
+    """Print what a search found; with a threshold only what scores as much."""
     out = Console(highlight=False)
+    if threshold is not None:
+        hits = [hit for hit in hits if hit.score >= threshold]
     if not hits:
-        Console(stderr=True).print("Nothing found: no document has a score.")
+        reason = "has a score" if threshold is None else f"scores {threshold:g} or more"
+        Console(stderr=True).print(f"Nothing found: no document {reason}.")
     for hit in hits:
         out.print(f"[bold]{hit.rank}. {escape(hit.document_id)}[/bold]  [dim]{hit.score:.3f}[/dim]")
         if hit.places:

@@ -1,11 +1,13 @@
 """The command that probes a model."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from embedtrain.cli.options import LateChunksOption, LongInputsOption, ModelArgument
+from embedtrain.errors import UserError
 from embedtrain.locks import owns
 
 EXAMPLES = (
@@ -14,6 +16,7 @@ EXAMPLES = (
     "embedtrain probe my-model perturbations --data scifact",
     "embedtrain probe my-sparse-model words --data scifact/corpus.jsonl --size 1000",
     "embedtrain probe my-model sticky-tokens --data stsb-en.test.jsonl --size 200",
+    "embedtrain probe my-model thresholds --data scifact --wanted 0.9 --store",
 )
 
 
@@ -25,7 +28,8 @@ def probe(
         typer.Argument(
             metavar="PROBE",
             help="passkey, needle, limit, instructions, perturbations, paraphrases, overlap, space, "
-            "sticky-tokens, words or dapr.",
+            "sticky-tokens, words, dapr, thresholds, "
+            "associations, query-instructions or rare-labels.",
         ),
     ],
     data: Annotated[Path | None, typer.Option(help="Data, where the probe needs some.")] = None,
@@ -35,6 +39,17 @@ def probe(
     size: Annotated[int, typer.Option(min=2, help="Texts that the probe makes or draws.")] = 50,
     seed: Annotated[int, typer.Option(help="Of the texts that are made.")] = 0,
     output: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    wanted: Annotated[
+        float, typer.Option(min=0, max=1, help="With thresholds: precision of what is shown.")
+    ] = 0.9,
+    template: Annotated[
+        Literal["instruct", "tart", "plain"],
+        typer.Option(help="With query-instructions: form of an instruction before its query."),
+    ] = "instruct",
+    store: Annotated[
+        bool,
+        typer.Option("--store", help="With thresholds: keep it in the model's folder and card."),
+    ] = False,
     long_inputs: LongInputsOption = None,
     late_chunks: LateChunksOption = None,
 ) -> None:
@@ -54,12 +69,19 @@ def probe(
 
     if output is not None:
         check_file("--output", output)
-    wish = ProbeWish(data=data, size=size, seed=seed)
+    if store and name != "thresholds":
+        raise UserError("--store", "is for the probe thresholds", got=name, cure="Leave it out")
+    wish = ProbeWish(data=data, size=size, seed=seed, precision=wanted, template=template)
     if length:
-        wish = ProbeWish(data=data, size=size, seed=seed, lengths=tuple(length))
+        wish = replace(wish, lengths=tuple(length))
     encoder = lengthen_encoder(load_encoder(model), parse_long_inputs(long_inputs))
     subject = Subject(chunk_late(encoder, late_chunks), model, default_cache())
-    findings = run_probe(name, subject, wish)
+    if store and data is not None:
+        from embedtrain.workflows.evaluate.threshold import probe_and_store
+
+        findings = probe_and_store(subject, wish)
+    else:
+        findings = run_probe(name, subject, wish)
     table = Table(name, "metric", "value")
     for finding in findings:
         table.add_row(finding.setting, finding.metric, f"{finding.value:.4f}")

@@ -38,6 +38,7 @@ EXAMPLES = (
     'embedtrain search runs/my/model "what I look for" --rerank my-reranker --depth 50',
     'embedtrain search runs/my/model "what I look for" --with bm25 --weights 1,0.5',
     'embedtrain search runs/my/model "what I look for" --index qdrant://localhost:6333/docs',
+    'embedtrain search runs/my/model "what I look for" --threshold 0.42',
 )
 
 
@@ -81,14 +82,23 @@ def search(
     weights: WeightsOption = None,
     feedback: FeedbackOption = None,
     units: UnitsOption = False,
+    threshold: Annotated[
+        str | None,
+        typer.Option(
+            help="Show only results that score as much: a number, or `stored` for what `embedtrain probe MODEL "
+            "thresholds --store` found."
+        ),
+    ] = None,
 ) -> None:
     """Search documents, once or interactively; MODEL may also be `bm25`."""
+    # Longer than others: most of its lines are its options.
     if query is not None and (like or unlike):
         raise UserError("--like", "takes the place of a query", cure="Give one of them")
     if index is not None and (like or unlike):
         raise UserError("--index", "finds results of a query, not those of --like")
     from embedtrain.cli.printing import print_hits
     from embedtrain.contract.long_inputs import parse_long_inputs
+    from embedtrain.workflows.evaluate.threshold import read_cut
     from embedtrain.workflows.search import Searcher
 
     longer = parse_long_inputs(long_inputs)
@@ -109,6 +119,11 @@ def search(
         second = open_pair_scorer(rerank, kind=rerank_as, precision=precision, language=language)
     if fusing is not None and (like or unlike):
         raise UserError("--with, --feedback and --units", "are for a query, not for --like")
+    if threshold and (like or unlike or fusing or second or (index and "://" in index)):
+        flags = "--like, --with, --feedback, --units, --rerank and engines give other ones"
+        raise UserError(
+            "--threshold", "is for the model's own scores", cure=f"Leave one out: {flags}"
+        )
     if index is not None and "://" in index:
         settled = (data, split, longer, late_chunks)
         with _engine(
@@ -122,7 +137,8 @@ def search(
     if like or unlike:
         print_hits(searcher.search_sets(like or [], unlike or [], top))
         return
-    _answer(query, len(searcher.texts), lambda line: print_hits(searcher.search(line, top)))
+    cut = None if threshold is None else read_cut(threshold, model, searcher.first.model)
+    _answer(query, len(searcher.texts), lambda line: print_hits(searcher.search(line, top), cut))
 
 
 def _engine(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from embedtrain.contract.texts import Template
 from embedtrain.data.readers.text_lines import read_objects
 from embedtrain.errors import UserError
 from embedtrain.evaluation.tasks.subject import Subject
@@ -31,6 +32,10 @@ class ProbeWish:
     size: int = 50
     """Queries, documents or texts that a probe makes or draws."""
     seed: int = 0
+    precision: float = 0.9
+    """Of shown results, where a probe looks for the score to cut at."""
+    template: Template = "instruct"
+    """The form of instructions, where queries have their own."""
 
 
 class Probe(ABC):
@@ -42,6 +47,8 @@ class Probe(ABC):
     name: ClassVar[str]
     needs_data: ClassVar[str] = ""
     """What ``--data`` must be; empty where the probe makes its own."""
+    takes_data: ClassVar[str] = ""
+    """What ``--data`` may be, where the probe has some of its own."""
 
     @classmethod
     @abstractmethod

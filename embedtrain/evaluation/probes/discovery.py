@@ -30,7 +30,7 @@ def run_probe(name: str, subject: Subject, wish: ProbeWish) -> list[Finding]:
     probe = probes[name]
     if probe.needs_data and wish.data is None:
         raise UserError("--data", f"is needed: {probe.needs_data}", cure="Name it")
-    if not probe.needs_data and wish.data is not None:
+    if not (probe.needs_data or probe.takes_data) and wish.data is not None:
         raise UserError(
             "--data", f"is not used by {name}, which makes its own texts", got=str(wish.data)
         )

@@ -49,8 +49,25 @@ def test_every_probe_takes_models_of_either_kind(name, kind, request, trained, c
 
 def test_every_probe_of_the_folder_is_found():
     assert set(probe_kinds()) == {
-        *("dapr", "instructions", "limit", "needle", "overlap", "paraphrases", "passkey"),
-        *("perturbations", "space", "sticky-tokens", "words"),
+        *(
+            "associations",
+            "dapr",
+            "instructions",
+            "limit",
+            "needle",
+            "overlap",
+            "paraphrases",
+            "passkey",
+        ),
+        *(
+            "perturbations",
+            "query-instructions",
+            "rare-labels",
+            "space",
+            "sticky-tokens",
+            "thresholds",
+            "words",
+        ),
     }
 
 

@@ -77,7 +77,7 @@ def test_the_loss_and_its_gradients_are_those_of_the_formula(bert):
         loss.backward()
         found.append((loss, {n: p.grad for n, p in model.named_parameters() if p.grad is not None}))
     (loss, gradients), (expected, wanted) = found
-    assert math.isclose(float(loss), float(expected), rel_tol=1e-6)
+    assert math.isclose(loss.item(), expected.item(), rel_tol=1e-6)
     assert gradients.keys() == wanted.keys()
     for name, gradient in gradients.items():
         torch.testing.assert_close(gradient, wanted[name], rtol=1e-5, atol=1e-7)

@@ -24,6 +24,7 @@ class Masking:
         by_position: The decoder's mask is drawn for each position anew, so that none sees the same tokens.
         num_draws: Distinct masks of a text among which its positions choose; None draws one each.
         pairs: Texts come in pairs of spans of one document, and each is decoded from the other's vector.
+        parallel: The pairs are rows of two columns, a text and its translation, not spans.
     """
 
     encoder_ratio: float
@@ -32,6 +33,7 @@ class Masking:
     by_position: bool = False
     num_draws: int | None = None
     pairs: bool = False
+    parallel: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Computation:
         generator: Masked tokens are replaced by samples of a small language model.
         shifted: A token is predicted from the state before it, as a decoder's head has learned to.
         early_layer: The plain decoder gets the token states behind this share of the layers, not embeddings.
+        clean_pass: Vectors are those of the untouched texts, by a pass of their own. The plain decoder gets the last
+            states of the masked ones, and its states meet the output matrix as they are; the encoder predicts nothing.
     """
 
     decoder: Literal["none", "enhanced", "plain"] = "none"
@@ -57,6 +61,7 @@ class Computation:
     generator: bool = False
     shifted: bool = False
     early_layer: float | None = None
+    clean_pass: bool = False
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,12 @@ class PretrainOutputs(Movable):
     encoder: Labelled
     vectors: Float[Tensor, "texts width"]
     decoder: Labelled | None = None
+    translated: Labelled | None = None
+    """The decoder's states of the second texts of parallel pairs; ``decoder`` then holds the first ones alone."""
+    all_vectors: Float[Tensor, "all_texts width"] | None = None
+    """The vectors of all ranks, own first, with gradient, where the objective asked for them."""
+    text_weight: float = 1.0
+    """Of a mean over this rank's texts among the means of all ranks."""
     shuffled: Labelled | None = None
     """What the decoder makes of the vectors of other texts; for the log only."""
     words: WordBag | None = None

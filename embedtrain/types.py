@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
+from embedtrain.bank_types import Bank
 from embedtrain.code_types import SparseCode
 from embedtrain.interaction_types import Interaction
 from embedtrain.packed import HasLengths, Movable, Texts, token_places, upload
@@ -246,6 +247,8 @@ class RetrievalOutputs(Movable):
     """Weights of a classifier of pairs, where the model trains one (``model.pair_classes``)."""
     interaction: Interaction | None = None
     """Set where the model scores pairs by a network (``model.interaction``)."""
+    bank: Bank | None = None
+    """Vectors of earlier steps, where the objective asked for them."""
     exits: tuple[int, ...] = ()
     """Layers whose vectors stand side by side in every embedding, deepest last; empty for one vector."""
     pair_scores: Float[Tensor, " documents"] | None = None

@@ -90,6 +90,11 @@ class Objective(Section, ABC):
         return any(inner.uses_pair_classifier for inner in self.inner_objectives)
 
     @property
+    def wanted_bank(self) -> int | None:
+        """How many vectors of earlier steps it compares with, those of ``model.contrast_head``; None for none."""
+        return None
+
+    @property
     def uses_interaction(self) -> bool:
         """Whether it can score by a network (``model.interaction``) in place of the inner product."""
         inner = self.inner_objectives

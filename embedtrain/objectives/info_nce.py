@@ -46,6 +46,8 @@ class InfoNCE(Objective):
     """Leave out candidates that score above the positive minus this; null keeps them."""
     false_negative_margin_kind: Literal["absolute", "relative"] = "absolute"
     """``relative`` multiplies the margin by the size of the positive's score."""
+    positive_margin: float = 0.0
+    """Taken from each positive's score before the softmax: it must win by so much (LaBSE: 0.3 of a cosine)."""
     hardness: float = 0.0
     """Adds ``hardness * similarity`` (no gradient) to the logits of negatives."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)

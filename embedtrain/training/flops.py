@@ -229,6 +229,8 @@ def pretraining_counter(
     if model.generator is not None or computation.bag_of_words:
         encoder = EncoderWork(None, fills=encoder.fills)
     label, decoder = _label_work(model), _decoder_work(model)
+    if computation.clean_pass:
+        encoder_ratio = 0.0
     shares = [1.0 if computation.all_tokens else encoder_ratio]
     if model.decoder is not None:
         shares.append(1.0 if computation.decode_all_tokens else decoder_ratio)
@@ -237,6 +239,8 @@ def pretraining_counter(
         lengths = batch.texts.sizes
         packed = model.encoder.packs(batch.texts)
         work = encoder.step(lengths, execution, packed=packed)
+        if computation.clean_pass:
+            work += StepWork(operations=work.operations, computed=work.computed)
         ordinary = int((lengths - 2).clamp_min(0).sum())
         labels = label.times(sum(round(share * ordinary) for share in shares)).total
         if decoder is not None:
@@ -250,6 +254,8 @@ def _label_work(model: MaskedAutoencoder) -> Passes:
     """Return what a labelled token takes: the head's layers and its row of logits."""
     language = model.language
     output = language.model.get_output_embeddings()
+    if model.computation.clean_pass:  # goes round the layers before it
+        return count_linear(output)
     inside = {id(part) for part in language.model.base_model.modules()} | {id(output)}
     layers = (one for one in language.model.modules() if isinstance(one, nn.Linear))
     head = sum((count_linear(one) for one in layers if id(one) not in inside), NOTHING)

@@ -18,6 +18,7 @@ from embedtrain.ops.row_blocks import candidate_masks
 from embedtrain.ops.similarity import all_scores, take, widen
 from embedtrain.progress import console
 from embedtrain.training.idle_entries import IdleEntries
+from embedtrain.training.memory_bank import ContextContrast
 from embedtrain.training.pair_figures import LONG, SameScores, pair_figures
 from embedtrain.training.prices import Prices
 from embedtrain.training.ranks.gather import gather_code, gather_outputs
@@ -33,7 +34,7 @@ from embedtrain.types import (
     TokenEmbeddings,
 )
 
-PRICES = "prices"
+PRICES, BANK = "prices", "bank"
 """Where a checkpoint keeps them."""
 Guide = Callable[[RetrievalOutputs], GuideEmbeddings]
 """What another model makes of a batch; :mod:`embedtrain.training.guide`."""
@@ -64,6 +65,8 @@ class RetrievalModule(TrainedModule):
         self.objectives = objectives
         self.prices = Prices(objectives)
         self.idle = IdleEntries(model)
+        banks = [objective.wanted_bank for objective in objectives]
+        self.context = ContextContrast(model, banks, max(1, len(batch_sizes)))
         self.batch_sizes = batch_sizes
         self._same = SameScores()
         self.guide = guide
@@ -83,6 +86,10 @@ class RetrievalModule(TrainedModule):
             outputs = replace(outputs, query_words=words)
         outputs = self.prices.priced(outputs, self._place(batch))
         self.idle.look(outputs)
+        step = self.trainer.global_step
+        outputs = self.context.compared(
+            outputs, source=batch.source, step=step, micro_batch=self._micro_batch
+        )
         if outputs.code is not None and objective.needs_code:
             outputs = replace(outputs, code=gather_code(outputs.code))
         if self.guide is not None:
@@ -116,14 +123,19 @@ class RetrievalModule(TrainedModule):
         if self._micro_batch == self.config.accumulate - 1:
             self.prices.step_done()
             self.idle.step_done()
+            self.context.step_done()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the prices."""
+        """Keep the prices, and the bank."""
         super().on_save_checkpoint(checkpoint)
         checkpoint[PRICES] = self.prices.state()
+        if self.context.head is not None:
+            checkpoint[BANK] = self.context.bank.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Go on from the prices."""
+        """Go on from the prices, and the bank."""
+        if BANK in checkpoint:
+            self.context.bank.load(checkpoint[BANK], self.device)
         if PRICES in checkpoint:  # older ones have none
             self.prices.load(checkpoint[PRICES])
 

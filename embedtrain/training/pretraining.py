@@ -14,7 +14,7 @@ from embedtrain.objectives.pretrain import PretrainObjective
 from embedtrain.objectives.pretrain.base import token_loss
 from embedtrain.pretrain_types import MaskedBatch, PretrainOutputs
 from embedtrain.training.measuring import Measurement
-from embedtrain.training.ranks.gather import gather_numbers, is_distributed
+from embedtrain.training.ranks.gather import gather_numbers, gather_vectors, is_distributed
 from embedtrain.training.settings import TrainerConfig
 from embedtrain.training.trained_module import TrainedModule, read_figures
 from embedtrain.types import ObjectiveOutput
@@ -49,6 +49,8 @@ class PretrainModule(TrainedModule):
             return outputs
 
         outputs = weigh_by_labels(self.within_memory(run))
+        if self.objective.needs_all_vectors:
+            outputs = replace(outputs, all_vectors=gather_vectors(outputs.vectors))
         result = check_output(self.objective, self.objective(outputs))
         if self.logs_now:
             figures = loss_figures(result, outputs) | outputs.figures
@@ -86,6 +88,8 @@ def weigh_by_labels(outputs: PretrainOutputs) -> PretrainOutputs:
     labelled = {"encoder": outputs.encoder}
     if outputs.decoder is not None:
         labelled["decoder"] = outputs.decoder
+    if outputs.translated is not None:
+        labelled["translated"] = outputs.translated
     if outputs.generator is not None:
         labelled["generator"] = outputs.generator.labelled
     counts = [len(outputs.vectors), *(len(part.labels) for part in labelled.values())]
@@ -102,6 +106,8 @@ def weigh_by_labels(outputs: PretrainOutputs) -> PretrainOutputs:
         outputs,
         encoder=parts["encoder"],
         decoder=parts.get("decoder"),
+        translated=parts.get("translated"),
+        text_weight=of_texts,
         shuffled=outputs.shuffled and replace(outputs.shuffled, weight=parts["decoder"].weight),
         words=outputs.words and replace(outputs.words, weight=of_texts),
         generator=outputs.generator and replace(outputs.generator, labelled=parts["generator"]),

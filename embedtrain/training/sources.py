@@ -116,9 +116,16 @@ def check_objectives(
         classes, key = bool(model.classes), "classes"
     if any(objective.uses_pair_classifier for objective in objectives) != classes:
         raise ValueError(f"objective pair_classification and model.{key} need each other")
+    _check_bank(objectives, dense)
     interaction = dense is not None and dense.interaction is not None
     if interaction and not all(objective.uses_interaction for objective in objectives):
         raise ValueError("model.interaction needs an objective that trains it: d2llm")
+
+
+def _check_bank(objectives: Sequence[Objective], dense: DenseConfig | None) -> None:
+    banked = dense is not None and dense.contrast_head is not None
+    if {objective.wanted_bank is not None for objective in objectives} != {banked}:
+        raise ValueError("objective ccp, as it is, and model.contrast_head need each other")
 
 
 def check_words(objectives: Sequence[Objective], model: ModelConfig, accumulate: int) -> None:

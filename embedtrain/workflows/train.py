@@ -98,11 +98,12 @@ def _check_strategy(recipe: AnyRecipe) -> None:
     if isinstance(recipe, PretrainRecipe):
         check_strategy(recipe.trainer, pretrains=True)
         return
+    dense = recipe.model if isinstance(recipe.model, DenseConfig) else None
     check_strategy(
         recipe.trainer,
         pretrains=False,
-        has_interaction=isinstance(recipe.model, DenseConfig)
-        and recipe.model.interaction is not None,
+        has_interaction=dense is not None and dense.interaction is not None,
+        has_contrast_head=dense is not None and dense.contrast_head is not None,
         refreshes=recipe.refresh is not None,
         batch_sizes=recipe.data.batch_sizes(recipe.trainer.batch_size),
     )

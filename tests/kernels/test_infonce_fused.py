@@ -97,6 +97,7 @@ OPTIONS = {
     "joint": InfoNCEOptions(directions=BOTH),
     "others": InfoNCEOptions(negatives="others"),
     "hardness": InfoNCEOptions(hardness=3.0),
+    "positive margin": InfoNCEOptions(directions=BOTH, positive_margin=0.3),
     "smoothing": InfoNCEOptions(label_smoothing=0.2),
     "all directions": InfoNCEOptions(directions=ALL),
     "everything": InfoNCEOptions(

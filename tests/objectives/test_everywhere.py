@@ -13,6 +13,7 @@ from embedtrain.models.chunking import Execution
 from embedtrain.models.dense.pair_head import InteractionConfig, InteractionHead
 from embedtrain.objectives.angle import AnglE
 from embedtrain.objectives.binary_cross_entropy import BinaryCrossEntropy
+from embedtrain.objectives.ccp import CCP
 from embedtrain.objectives.contrastive import Contrastive
 from embedtrain.objectives.cosent import CoSENT
 from embedtrain.objectives.cosine_regression import CosineRegression
@@ -56,6 +57,7 @@ EVERY = [
     ListMLE(temperature=0.2, weights="top"),
     BinaryCrossEntropy(positive_weight=3.0),
     SoftTopK(k=3, temperature=0.3),
+    CCP(temperature=0.3),
     Pair(alpha=0.3, temperature=0.2),
     PointwiseDistillation(),
     GIST(directions=("query_to_document",), temperature=0.2, margin=0.1),

@@ -35,6 +35,16 @@ def test_a_value_worked_by_hand():
     assert float(loss) == pytest.approx(math.log(1 + math.exp(-2)), abs=1e-6)
 
 
+def test_a_positive_margin_is_what_a_positive_must_win_by():
+    query = torch.tensor([[1.0, 0.0]])
+    document = torch.tensor([[0.8, 0.6], [0.6, 0.8]])
+    outputs = outputs_of(query, document)
+    without = InfoNCE(temperature=1.0)(outputs).loss
+    with_margin = InfoNCE(temperature=1.0, positive_margin=0.3)(outputs).loss
+    assert float(without) == pytest.approx(0.598139, abs=1e-6)
+    assert float(with_margin) == pytest.approx(0.744397, abs=1e-6)
+
+
 def test_hard_negatives_of_all_queries_are_candidates_unless_only_the_own_are_wanted():
     query, document = random(5, 8, 0), random(15, 8, 1)
     scores = query @ document.T / 0.1

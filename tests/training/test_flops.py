@@ -134,15 +134,17 @@ def test_a_head_that_is_not_counted_leaves_the_tokens(bert):
     assert found.tokens == sum(QUERIES) + sum(DOCUMENTS)
 
 
-@pytest.mark.parametrize("name", ["mlm", "retromae", "cot_mae", "condenser"])
+@pytest.mark.parametrize("name", ["mlm", "retromae", "cot_mae", "condenser", "mexma"])
 def test_a_step_of_pretraining_is_counted_with_its_head_and_decoder(bert, name):
-    model, objective = autoencoder(bert, name), objective_of(name)
+    no_scores = {"koleo_weight": 0.0} if name == "mexma" else {}
+    model, objective = autoencoder(bert, name), objective_of(name, **no_scores)
     lengths = [12] * 6
     batch = masked_batch(objective.masking, lengths)
     model.encoder.packing = "padded"
     outputs = model(batch, WHOLE)
     ordinary = 6 * 10
-    decoded = 0 if outputs.decoder is None else len(outputs.decoder.labels)
+    parts = [outputs.decoder, outputs.translated]
+    decoded = sum(len(part.labels) for part in parts if part is not None)
     count = pretraining_counter(model, len(outputs.encoder.labels) / ordinary, decoded / ordinary)
     found = count(batch, WHOLE).computed
     assert found == run(model, batch, WHOLE, objective)

@@ -39,12 +39,14 @@ class CorpusConfig(Section):
     """How to read ``path``; found from the path if left out."""
     column: str | None = None
     """Column of the text. Looked for: text (with title before it), content, document, passage, sentence."""
+    translation: str | None = None
+    """Column of the same text in another language, for ``data.spans: parallel``."""
     documents: Literal["line", "paragraph", "file"] = "line"
     """What one document of a plain text file is; paragraphs are separated by blank lines."""
     weight: PositiveFloat | None = None
     """Share of this source in a mixture, relative to the other sources' weights."""
     limit: Count | None = None
-    """Keep the first documents only."""
+    """Keep the first documents, or pairs, only."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,10 @@ class Corpus:
     stream: Callable[[], Iterator[tuple[str, str]]]
 
     def documents(self) -> Iterator[tuple[str, str]]:
-        """Yield (place, text) of each document, in a fixed order."""
-        return islice(self.stream(), self.config.limit)
+        """Yield (place, text) of each document, in a fixed order; a translation follows its text."""
+        per_row = 1 if self.config.translation is None else 2
+        limit = self.config.limit
+        return islice(self.stream(), None if limit is None else per_row * limit)
 
 
 def open_corpus(config: CorpusConfig) -> Corpus:
@@ -81,6 +85,11 @@ def open_corpus(config: CorpusConfig) -> Corpus:
         return Corpus(
             config, path, content, lambda: _read_rows(function_rows(path, config.split), config)
         )
+    if kind == "text" and config.translation is not None:
+        raise UserError(
+            f"{path}: translation", "needs rows with columns", got=config.translation,
+            cure="Give JSON Lines, CSV or Parquet",
+        )  # fmt: skip
     plain = Path(path) / "corpus.jsonl"
     beir = plain if plain.is_file() else plain.with_name("corpus.jsonl.gz")
     paths = [beir] if kind == "beir" else matching_files(path)
@@ -109,7 +118,8 @@ def _detect(path: str) -> CorpusFormat:
 
 
 def _fingerprint(config: CorpusConfig, content: str) -> str:
-    settings = config.model_dump_json(exclude={"path", "weight"})
+    left_out = {"path", "weight", *(() if config.translation else ("translation",))}
+    settings = config.model_dump_json(exclude=left_out)
     return hashlib.sha256(f"{content}\n{settings}".encode()).hexdigest()
 
 
@@ -139,6 +149,8 @@ def _read_text(path: Path, config: CorpusConfig) -> Iterator[tuple[str, str]]:
 def _read_rows(rows: Iterator[tuple[str, Row]], config: CorpusConfig) -> Iterator[tuple[str, str]]:
     for place, row in rows:
         yield place, _text_of(row, config.column, place)
+        if config.translation is not None:
+            yield place, _text_of(row, config.translation, place)
 
 
 def _text_of(row: Row, wanted: str | None, place: str) -> str:

@@ -39,7 +39,8 @@ class PretrainDataConfig(Section):
     length: Count = 128
     """Tokens of a span, special tokens included."""
     spans: SpanMode = "split"
-    """``split`` cuts documents at sentence ends, ``pack`` joins them first, ``truncate`` keeps their begin."""
+    """``split`` cuts documents at sentence ends, ``pack`` joins them first, ``truncate`` keeps their begin, and
+    ``parallel`` that of a text and of its translation (``column`` and ``translation`` of each source)."""
     min_tokens: Count = 8
     """Shorter spans are left out; special tokens not counted."""
     pairs: PairKind = "mixed"
@@ -244,6 +245,8 @@ class MaskedBatchBuilder:
     ) -> list[tuple[Tokens, Starts]]:
         """Return two spans of a document."""
         first, count = source.document(row)
+        if self.masking.parallel:
+            return [source.span(first), source.span(first + 1)]
         kind = self.pairs
         if kind == "mixed":
             kind = ("nearby", "random", "overlap")[int(entropy.integers(3))]

@@ -40,7 +40,7 @@ SPAN_SCHEMA = pa.schema(
 )
 DOCUMENT_SCHEMA = pa.schema([("first", pa.int64()), ("count", pa.int64())])
 
-SpanMode = Literal["split", "pack", "truncate"]
+SpanMode = Literal["split", "pack", "truncate", "parallel"]
 Tokens = NDArray[np.int32]
 Starts = NDArray[np.bool_]
 
@@ -109,7 +109,8 @@ def tokenize_corpus(
         tokenizer: A fast tokenizer.
         size: Tokens of a span at most, special tokens not counted.
         mode: ``split`` cuts each document into spans, ``pack`` lays documents end to end with a separator
-            and cuts that, ``truncate`` keeps the first span of each document.
+            and cuts that, ``truncate`` keeps the first span of each document, ``parallel`` takes documents
+            two by two, a text and its translation, and keeps the first span of both.
         min_tokens: Shorter spans are left out.
         cache: Folder that holds one folder per cache.
         progress: Called with the number of documents each time some were tokenised.
@@ -171,6 +172,10 @@ class _Builder:
         backend.no_truncation()  # left over from another call
         backend.no_padding()
         encodings = backend.encode_batch(texts, add_special_tokens=False)
+        if self.mode == "parallel":
+            for place in range(0, len(texts), 2):
+                self._add_pair(texts[place : place + 2], encodings[place : place + 2])
+            return
         for text, encoding in zip(texts, encodings, strict=True):
             self.counts["documents"] += 1
             if not encoding.ids:
@@ -185,6 +190,24 @@ class _Builder:
             if self.mode == "truncate":
                 spans = spans[:1]
             self._write([(tokens[begin:end], starts[begin:end]) for begin, end in spans])
+
+    def _add_pair(self, texts: list[str], encodings: list[Any]) -> None:
+        """Write a text and its translation as a document of two spans, if both are long enough."""
+        self.counts["documents"] += 1
+        if not all(encoding.ids for encoding in encodings):
+            self.counts["empty"] += 1
+            return
+        spans = []
+        for text, encoding in zip(texts, encodings, strict=True):
+            tokens = np.array(encoding.ids, dtype=np.int32)
+            starts = find_word_starts(encoding, text)
+            sentences = find_sentence_starts(encoding, text)
+            begin, end = cut_spans(len(tokens), self.size, starts, sentences)[0]
+            spans.append((tokens[begin:end], starts[begin:end]))
+        short = sum(len(tokens) < self.min_tokens for tokens, _ in spans)
+        self.counts["short"] += short
+        if not short:
+            self._write(spans)
 
     def _write(self, spans: list[tuple[Tokens, Starts]]) -> None:
         """Write the spans of one document that are long enough."""

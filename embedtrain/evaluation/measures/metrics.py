@@ -105,6 +105,11 @@ def score_run(qrels: Qrels, run: Run, metrics: Sequence[str]) -> PerQuery:
     return score_ranking(rank_run(qrels, run), metrics)
 
 
+def lower_is_better(name: str) -> bool:
+    """Whether a metric counts errors: its name then says so, as that of ``xsim_error`` does."""
+    return "error" in name.split("_")
+
+
 def mean_scores(per_query: PerQuery) -> dict[str, float]:
     """Average each metric over its queries."""
     return {name: fmean(values.values()) for name, values in per_query.items()}

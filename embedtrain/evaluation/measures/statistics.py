@@ -55,7 +55,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """How a system differs from a baseline on the same queries; positive is better."""
+    """How a system differs from a baseline on the same queries; positive is better.
+
+    Of a metric that counts errors the difference is therefore how much less it is.
+    """
 
     difference: float
     low: float

@@ -19,6 +19,7 @@ from embedtrain.evaluation.measures.statistics import (
 from embedtrain.evaluation.results.report import compare
 from embedtrain.evaluation.results.result import EvaluationResult, load_results_in
 from embedtrain.evaluation.results.wording import (
+    describe_errors,
     describe_few,
     file_names,
     metric_title,
@@ -111,6 +112,7 @@ def comparison_table(rows: Sequence[ComparedScore], baseline: str) -> Table:
         f"{about}baseline: {escape(baseline)}; 95 % intervals of the paired difference; p corrected by Holm; "
         "found: the true difference that this much data would find with 80 % probability"
     ) + describe_few(row.num for row in rows)
+    caption += describe_errors(sorted(_metrics(rows)))
     table = Table(
         box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=caption, caption_justify="left"
     )

@@ -1,7 +1,7 @@
 """Quality beside cost: which of several results no other beats on both."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress, pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from embedtrain.errors import UserError
+from embedtrain.evaluation.measures.metrics import lower_is_better
 from embedtrain.evaluation.results.plots import COLORS, MUTED, new_figure, save_figure, svg
 from embedtrain.evaluation.results.result import EvaluationResult, load_result
 from embedtrain.evaluation.results.wording import file_names, metric_title, short_name
@@ -48,6 +49,13 @@ class Point:
     name: str
     quality: float
     costs: dict[Cost, float]
+    counts_errors: bool = False
+    """Less quality is better too."""
+
+    @property
+    def worth(self) -> float:
+        """The quality, or how little it is."""
+        return -self.quality if self.counts_errors else self.quality
 
 
 def load_points(paths: Sequence[Path], metric: str | None = None) -> tuple[str, list[Point]]:
@@ -78,7 +86,7 @@ def as_points(name: str, result: EvaluationResult, metric: str) -> list[Point]:
     for one in stages.depths:
         points.append((f"{name}, top {one.depth}", one.metrics[metric], one.seconds_per_query))
     return [
-        Point(title, quality, {**whole.costs, "latency": seconds})
+        replace(whole, name=title, quality=quality, costs={**whole.costs, "latency": seconds})
         for title, quality, seconds in points
         if seconds is not None
     ]
@@ -93,16 +101,16 @@ def as_point(name: str, result: EvaluationResult, metric: str) -> Point:
         "latency": cost.query_latency.p50_seconds,
         "encoding": 1 / cost.documents_per_second,
     }
-    return Point(name, result.metrics[metric].value, costs)
+    return Point(name, result.metrics[metric].value, costs, lower_is_better(metric))
 
 
 def pareto_front(points: Sequence[Point], cost: Cost) -> list[bool]:
     """Tell of each point whether no other beats it: none is as good on both sides and better on one."""
     return [
         not any(
-            other.quality >= point.quality
+            other.worth >= point.worth
             and other.costs[cost] <= point.costs[cost]
-            and (other.quality > point.quality or other.costs[cost] < point.costs[cost])
+            and (other.worth > point.worth or other.costs[cost] < point.costs[cost])
             for other in points
         )
         for point in points
@@ -118,7 +126,7 @@ def pareto_table(points: Sequence[Point], metric: str) -> Table:
     for label in LABELS.values():
         table.add_column(label, justify="right")
     fronts = {cost: pareto_front(points, cost) for cost in LABELS}
-    for row in sorted(range(len(points)), key=lambda one: -points[one].quality):
+    for row in sorted(range(len(points)), key=lambda one: -points[one].worth):
         point = points[row]
         cells = [
             f"{SHOWN[cost](point.costs[cost])}{' *' if fronts[cost][row] else '  '}"

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.efficiency import Efficiency
-from embedtrain.evaluation.measures.metrics import PerQuery
+from embedtrain.evaluation.measures.metrics import PerQuery, lower_is_better
 from embedtrain.evaluation.measures.set_metrics import as_arrays, set_metric
 from embedtrain.evaluation.measures.set_statistics import NUM_RESAMPLES as NUM_SET_RESAMPLES
 from embedtrain.evaluation.measures.set_statistics import bootstrap_metric, compare_metric
@@ -36,6 +36,7 @@ from embedtrain.evaluation.results.two_stage import depth_table
 from embedtrain.evaluation.results.wording import (
     cost_rows,
     count_queries,
+    describe_errors,
     describe_few,
     describe_overlap,
     describe_place,
@@ -116,9 +117,12 @@ def compare(
     for name in result.metrics:
         if name in result.per_query and name in baseline.per_query:
             values = result.per_query[name]
+            before = [baseline.per_query[name][query] for query in values]
+            pair = list(values.values()), before
+            better, worse = reversed(pair) if lower_is_better(name) else pair
             comparisons[name] = compare_paired(
-                np.array(list(values.values()), dtype=np.float64),
-                np.array([baseline.per_query[name][query] for query in values], dtype=np.float64),
+                np.array(better, dtype=np.float64),
+                np.array(worse, dtype=np.float64),
                 clusters=_labels(result.clusters, values),
                 num_resamples=num_resamples,
             )
@@ -241,14 +245,16 @@ def _quality_table(result: EvaluationResult, style: box.Box) -> Table:
     if result.comparison is not None:
         caption += f"; baseline: {escape(result.comparison.baseline)}"
         headings += ["baseline", "difference", "p"]
+        caption += describe_errors(result.comparison.metrics)
     table = Table("metric", box=style, caption=caption, caption_justify="left")
     for heading in headings:
         table.add_column(heading, justify="right")
     for name, interval in result.metrics.items():
         paired = result.comparison and result.comparison.metrics.get(name)
-        compared = (
-            [f"{interval.value - paired.difference:.3f}", *show_paired(paired)] if paired else []
-        )
+        compared = []
+        if paired:
+            gain = -paired.difference if lower_is_better(name) else paired.difference
+            compared = [f"{interval.value - gain:.3f}", *show_paired(paired)]
         table.add_row(metric_title(name), show_interval(interval), *compared)
     return table
 

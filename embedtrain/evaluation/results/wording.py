@@ -5,6 +5,7 @@ from pathlib import Path
 
 from embedtrain.errors import one_line
 from embedtrain.evaluation.measures.efficiency import Efficiency, Machine
+from embedtrain.evaluation.measures.metrics import lower_is_better
 from embedtrain.evaluation.measures.statistics import FEW, FEWEST, Interval, PairedComparison
 from embedtrain.evaluation.results.result import (
     EvaluatedData,
@@ -28,6 +29,12 @@ def metric_title(name: str) -> str:
     if not cutoff:
         return name.replace("_", " ").capitalize()
     return f"{TITLES.get(kind, kind.capitalize())}@{cutoff}"
+
+
+def describe_errors(metrics: Iterable[str]) -> str:
+    """Say how differences of metrics that count errors are to be read; nothing where there are none."""
+    errors = [metric_title(name) for name in metrics if lower_is_better(name)]
+    return f"; of {', '.join(errors)} less is better: + is how much less" if errors else ""
 
 
 def model_name(place: str) -> str:

@@ -107,6 +107,14 @@ class MaskedLanguageModel(nn.Module):
         transformed: Tensor = _TRANSFORMS[self.model.config.model_type](self.model, states)
         return transformed
 
+    def freeze_transform(self) -> None:
+        """Train none of the weights that only :meth:`transform` uses, for those who do without it."""
+        used = [*self.model.base_model.parameters(), self.weight, self.bias]
+        known = {id(one) for one in used}
+        for parameter in self.model.parameters():
+            if id(parameter) not in known:
+                parameter.requires_grad_(False)
+
     def embed(
         self, ids: Int64[Tensor, " tokens"], places: Int64[Tensor, " tokens"]
     ) -> Float[Tensor, "tokens dim"]:

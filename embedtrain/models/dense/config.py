@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from embedtrain.contract.texts import Instruction, Pooling, TokenPrepending
 from embedtrain.models.dense.attention_pooling import AttentionPoolingConfig
+from embedtrain.models.dense.contrast_head import ContrastHeadConfig
 from embedtrain.models.dense.layer_pooling import LayerPoolingConfig
 from embedtrain.models.dense.pair_head import InteractionConfig
 from embedtrain.models.dense.query_gate import QueryGateConfig
@@ -56,6 +57,8 @@ class DenseConfig(EncoderConfig):
     """Give each exit a projection of its own, of ``projection`` dimensions; else all share the model's."""
     pair_classes: Count | None = Field(default=None, ge=2)
     """Train a classifier of pairs of texts for the objective pair_classification; exports leave it out."""
+    contrast_head: ContrastHeadConfig | None = None
+    """Layers behind the vectors, for the objective ccp; exports leave them out."""
     kept_layers: tuple[Count, ...] = ()
     """Keep these layers of the backbone, counted from 1: a small model that starts from parts of a large one."""
 

@@ -11,6 +11,7 @@ from embedtrain.contract.texts import Contract
 from embedtrain.models.backbone.loading import Backbone, Packing
 from embedtrain.models.chunking import Execution, encode_in_chunks, encode_tokens_in_chunks
 from embedtrain.models.dense.attention_pooling import AttentionPooling
+from embedtrain.models.dense.contrast_head import ContrastHead
 from embedtrain.models.dense.echo import prepending, twice, with_placeholder
 from embedtrain.models.dense.layer_pooling import LayerPooling
 from embedtrain.models.dense.pair_head import InteractionHead
@@ -61,6 +62,8 @@ class DenseEncoder(TextEncoder):
         """What scores pairs of vectors in place of the inner product, or None."""
         self.pair_classifier: nn.Linear | None = None
         """Weights that only training uses; see :meth:`add_pair_classifier`."""
+        self.contrast_head: ContrastHead | None = None
+        """Layers that only training puts behind the vectors."""
         self.truncate_dim: int | None = None
         """Dimensions that were kept of the trained ones, where an export cut some off."""
 

@@ -17,6 +17,7 @@ from embedtrain.models.backbone.language_head import (
 from embedtrain.models.backbone.loading import Backbone
 from embedtrain.models.dense.attention_pooling import AttentionPooling
 from embedtrain.models.dense.config import DenseConfig
+from embedtrain.models.dense.contrast_head import ContrastHead
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.layer_pooling import LayerPooling
 from embedtrain.models.dense.layout import Layout
@@ -133,6 +134,8 @@ def add_parts(
     if config.value_spans is not None:
         values = partial(ValueSpans, value_width(backbone.model), config.value_spans)
         encoder.value_spans = part("value_spans", values)
+    if config.contrast_head is not None:
+        encoder.contrast_head = ContrastHead(encoder.dim, config.contrast_head)
     if config.interaction is not None:
         head = partial(InteractionHead, encoder.dim, config.interaction)
         encoder.interaction = part("interaction", head)

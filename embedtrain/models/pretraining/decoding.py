@@ -40,7 +40,8 @@ def build_decoder(
     """Build the decoder that an objective wants, as wide as the encoder."""
     settings, width = language.model.config, language.backbone.width
     absolute = language.has_positions
-    places_known = absolute or computation.early_layer is not None
+    behind_layers = computation.clean_pass or computation.early_layer is not None
+    places_known = absolute or behind_layers
     inner = getattr(settings, "intermediate_size", None) if absolute else None
     enhanced = computation.decoder == "enhanced"
     decoder = Decoder(
@@ -105,8 +106,8 @@ def decode(
             tokens = _embed(decoder, language, hidden)
         grid = _with_vectors(tokens, vectors, in_row, inside.shape)
         states = decoder.plain(grid, inside[:, None, :])
-    wanted = in_row[decoder_labels(computation, chunk)]
-    return language.transform(states.flatten(0, 1)[wanted])
+    wanted = states.flatten(0, 1)[in_row[decoder_labels(computation, chunk)]]
+    return wanted if computation.clean_pass else language.transform(wanted)
 
 
 def _embed(
@@ -154,7 +155,7 @@ def _with_vectors(
 def decoder_labels(computation: Computation, chunk: MaskedBatch) -> Int64[Tensor, " labelled"]:
     """Return the places of the tokens that the decoder is to rebuild."""
     host = chunk.on_host
-    early = computation.early_layer is not None
+    early = computation.clean_pass or computation.early_layer is not None
     wanted = host.encoder_masked if early else host.decoder_masked
     if computation.decode_all_tokens:
         wanted = ~host.special

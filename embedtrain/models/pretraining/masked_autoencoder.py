@@ -1,7 +1,7 @@
 """Masked autoencoder: an encoder that must squeeze a text into one vector, and a weak decoder that tests it.
 
 What runs is what the objective asks for (:class:`embedtrain.pretrain_types.Computation`): MLM needs the
-encoder alone, RetroMAE an enhanced decoder, CoT-MAE, SimLM and Condenser a plain one. Texts stay packed, the
+encoder alone, RetroMAE an enhanced decoder, CoT-MAE, SimLM, Condenser and MEXMA a plain one. Texts stay packed, the
 decoder pads each chunk; logits are never computed here.
 """
 
@@ -11,7 +11,7 @@ from functools import partial
 from typing import Literal, TypeVar
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from pydantic import model_validator
 from torch import Tensor, nn
 
@@ -94,6 +94,8 @@ class MaskedAutoencoder(nn.Module):
         self.decoder: Decoder | None = None
         if computation.decoder != "none":
             self.decoder = build_decoder(decoder, language, computation, contract.document_length)
+        if computation.clean_pass:
+            language.freeze_transform()
 
     def forward(
         self, batch: MaskedBatch, execution: Execution, *, diagnose: bool = False
@@ -127,9 +129,14 @@ class MaskedAutoencoder(nn.Module):
         ]
         order = upload(torch.cat(rows).argsort(), batch.texts.ids.device)
         vectors = torch.cat([part.vectors for part in encoded])[order]
-        decoder, shuffled = None, None
+        decoder, translated, shuffled = None, None, None
         if self.decoder is not None:
             decoder = self._decode_all(chunks, encoded, vectors, again)
+        if self.decoder is not None and self.computation.clean_pass:
+            second = [
+                self._is_second(chunk, chosen) for chunk, chosen in zip(chunks, rows, strict=True)
+            ]
+            decoder, translated = _divided(decoder, upload(torch.cat(second), vectors.device))
         if self.decoder is not None and diagnose and len(batch) > 2:
             with torch.no_grad(), torch.random.fork_rng():
                 shuffled = self._decode_all(chunks, encoded, vectors.roll(2, 0), 0)
@@ -140,6 +147,7 @@ class MaskedAutoencoder(nn.Module):
             encoder=Labelled(torch.cat([part.hidden for part in encoded]), torch.cat(labels)),
             vectors=vectors,
             decoder=decoder,
+            translated=translated,
             shuffled=shuffled,
             words=self._word_bag(chunks, encoded) if self.computation.bag_of_words else None,
             generator=guesses,
@@ -163,7 +171,11 @@ class MaskedAutoencoder(nn.Module):
         finally:
             if hook is not None:
                 hook.remove()
-        vectors = pool(states, texts.lengths, self.encoder.contract.pooling)
+        pooling = self.encoder.contract.pooling
+        if self.computation.clean_pass:
+            clean = self.encoder.states(chunk.texts, packed=packed)
+            return _Encoded(states[:0], pool(clean, texts.lengths, pooling), None, states)
+        vectors = pool(states, texts.lengths, pooling)
         labelled = self._encoder_labels(chunk)
         if self.computation.shifted:
             labelled = labelled - 1  # the first token of all has no label
@@ -193,11 +205,21 @@ class MaskedAutoencoder(nn.Module):
     def _encoder_labels(self, chunk: MaskedBatch) -> Int64[Tensor, " labelled"]:
         """Return the places of the tokens that the encoder is to predict."""
         host = chunk.on_host
+        if self.computation.clean_pass:
+            return chunk.texts.ids.new_empty(0)
         labels = ~host.special if self.computation.all_tokens else host.encoder_masked
         if self.computation.shifted:
             # The first token has no state before it: the one there belongs to another text.
             labels = labels & (positions(host.texts.lengths) > 0)
         return upload(labels.nonzero()[:, 0], chunk.texts.ids.device)
+
+    def _is_second(
+        self, chunk: MaskedBatch, rows: Int64[Tensor, " chosen"]
+    ) -> Bool[Tensor, " labelled"]:
+        """Tell of each token that the decoder rebuilds whether it is of the second text of a pair."""
+        host = chunk.on_host
+        labelled = decoder_labels(self.computation, host)
+        return (rows % 2 == 1)[text_of_token(host.texts.lengths)][labelled]
 
     def _word_bag(self, chunks: list[MaskedBatch], encoded: list[_Encoded]) -> WordBag:
         """Collect the states of all ordinary tokens and the distinct words of each untouched text."""
@@ -225,6 +247,15 @@ def _run(function: Callable[..., T], chunk: MaskedBatch, recomputed: bool, *inpu
     if not recomputed:
         return function(chunk, *inputs)
     return computed_again(function, chunk, *inputs, on_device=chunk.texts.ids)
+
+
+def _divided(labelled: Labelled, second: Bool[Tensor, " labelled"]) -> tuple[Labelled, Labelled]:
+    """Return the labels of first texts and those of second ones."""
+    first, other = (
+        Labelled(labelled.hidden[chosen], labelled.labels[chosen])
+        for chosen in ((~second).nonzero()[:, 0], second.nonzero()[:, 0])
+    )
+    return first, other
 
 
 def _packed(early: list[Tensor], texts: Texts, packed: bool) -> Tensor | None:

@@ -33,6 +33,16 @@ class PretrainObjective(Section, ABC):
         """Whether the exported model needs the masked-language head."""
         return False
 
+    @property
+    def needs_all_vectors(self) -> bool:
+        """Whether the vectors of all ranks are to be brought together."""
+        return False
+
+    @property
+    def smallest_batch(self) -> int:
+        """The fewest texts of a step that it says anything about."""
+        return 1
+
     @abstractmethod
     def __call__(self, outputs: PretrainOutputs) -> ObjectiveOutput:
         """Return the loss of a batch, averaged over labelled tokens, and figures for the log."""

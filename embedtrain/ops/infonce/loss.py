@@ -62,6 +62,7 @@ def infonce(  # the definition of every option stands here, once: longer than 40
     itself in ``decoupled``. ``per_direction``: the mean of one loss per direction, that of
     ``document_to_query`` with the first positive.
 
+    **Positive margin** $m_+$ puts $s_{ip} - m_+ / \tau$ in the place of every positive's $s_{ip}$ (additive-margin softmax).
     **Hardness** $\alpha$ adds $\alpha\,\mathrm{sg}(\langle q_i, d_j\rangle)$ to the query-to-document logits of negatives.
     **Label smoothing** $\epsilon$ replaces the target logit $t_i$ in $\log Z_i - t_i$ by
     $(1-\epsilon) t_i + \epsilon \cdot \mathrm{mean}$ of all logits in $Z_i$.
@@ -84,7 +85,8 @@ def infonce(  # the definition of every option stands here, once: longer than 40
     (2020), https://arxiv.org/abs/2004.11362, Miech et al. (2020), https://arxiv.org/abs/1912.06430, Gupta et
     al. (2024), https://arxiv.org/abs/2310.10636; joint directions: Li et al. (2023),
     https://arxiv.org/abs/2308.03281; margins: Moreira et al. (2024), https://arxiv.org/abs/2407.15831;
-    hardness: Lan et al. (2025), https://arxiv.org/abs/2503.04812.
+    hardness: Lan et al. (2025), https://arxiv.org/abs/2503.04812; positive margin: Yang et al. (2019),
+    https://arxiv.org/abs/1902.08564.
     """
     problem = make_problem(query, document, positives, temperature, **known)
     if backend == "auto":

@@ -39,6 +39,8 @@ class InfoNCEOptions:
     """A candidate above the best positive's similarity minus this is left out; ``None`` keeps all."""
     false_negative_margin_kind: Literal["absolute", "relative"] = "absolute"
     """``relative`` multiplies the margin by the size of the positive's similarity."""
+    positive_margin: float = 0.0
+    """Taken from the similarity of every positive before the softmax."""
     hardness: float = 0.0
     """Adds ``hardness * similarity`` (no gradient) to the logits of negatives."""
     label_smoothing: float = 0.0

@@ -56,7 +56,8 @@ def row_losses(
 
     ``counts`` is the number of negatives per direction, read only for label smoothing.
     """
-    positives = (sums.positives / sums.temperature[:, None]).masked_fill(~used, -torch.inf)
+    positives = (sums.positives - options.positive_margin) / sums.temperature[:, None]
+    positives = positives.masked_fill(~used, -torch.inf)
     symmetric = "document_to_query" in options.directions
     first, nothing = positives[:, :1], positives[:, :0]
     negatives, logits = sums.negatives, sums.logits

@@ -111,15 +111,17 @@ def gather_code(code: SparseCode) -> SparseCode:
     """
     if not is_distributed():
         return code
-    sides = [
-        _gather_texts(
-            rows, torch.empty(len(rows), 0, dtype=torch.int64, device=rows.device), _sizes(rows, 0)
-        )[0]
-        for rows in (code.query, code.document)
-    ]
-    assert isinstance(sides[0], Tensor)
-    assert isinstance(sides[1], Tensor)
-    return replace(code, query=sides[0], document=sides[1])
+    return replace(code, query=gather_vectors(code.query), document=gather_vectors(code.document))
+
+
+def gather_vectors(vectors: Float[Tensor, "texts dim"]) -> Float[Tensor, "all_texts dim"]:
+    """Bring vectors of all ranks together, own first, with gradient."""
+    if not is_distributed():
+        return vectors
+    nothing = torch.empty(len(vectors), 0, dtype=torch.int64, device=vectors.device)
+    gathered, _ = _gather_texts(vectors, nothing, _sizes(vectors, 0))
+    assert isinstance(gathered, Tensor)
+    return gathered
 
 
 def _sizes(embeddings: Embeddings, further: int) -> Int64[Tensor, "ranks 3"]:

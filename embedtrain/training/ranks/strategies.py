@@ -29,6 +29,7 @@ def check_strategy(
     *,
     pretrains: bool,
     has_interaction: bool = False,
+    has_contrast_head: bool = False,
     refreshes: bool = False,
     batch_sizes: Sequence[int] = (),
 ) -> None:
@@ -49,6 +50,10 @@ def check_strategy(
         if has_interaction:
             what = "model.interaction, whose weights the loss reads outside of the model"
         cure = "Use fsdp, which shards weights as well, or deepspeed_2"
+        raise UserError("trainer.strategy", f"does not fit {what}", got=name, cure=cure)
+    if has_contrast_head and name in ("fsdp", "deepspeed_3"):
+        what = "model.contrast_head, which works outside of the model's forward pass"
+        cure = "Use ddp or deepspeed_2"
         raise UserError("trainer.strategy", f"does not fit {what}", got=name, cure=cure)
     if refreshes and (config.shares_work or config.accumulate > 1):
         raise UserError(

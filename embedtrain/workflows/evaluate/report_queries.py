@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from embedtrain.data.readers.beir import RetrievalTask
+from embedtrain.evaluation.measures.metrics import lower_is_better
 from embedtrain.evaluation.results.report import compare
 from embedtrain.evaluation.results.result import EvaluationResult
 from embedtrain.evaluation.tasks.base import Task
@@ -23,6 +24,12 @@ class Changed:
     """The most relevant one, where the data is known and is one of retrieval."""
     value: float
     baseline: float
+    counts_errors: bool = False
+
+    @property
+    def gain(self) -> float:
+        """How much better the value is than the baseline's."""
+        return self.baseline - self.value if self.counts_errors else self.value - self.baseline
 
 
 @dataclass(frozen=True)
@@ -52,17 +59,18 @@ def find_changes(
         answers = _answers(retrieval)
     elif retrieval is not None:
         texts = retrieval.texts
+    errors = lower_is_better(shared[0])
     changes = [
-        Changed(item, texts.get(item, ""), answers.get(item, ""), ours[item], theirs[item])
+        Changed(item, texts.get(item, ""), answers.get(item, ""), ours[item], theirs[item], errors)
         for item in ours
     ]
-    return sorted(changes, key=lambda one: (one.baseline - one.value, one.item))
+    return sorted(changes, key=lambda one: (-one.gain, one.item))
 
 
 def wins_and_losses(changes: Sequence[Changed]) -> tuple[list[Changed], list[Changed]]:
     """Return the queries that gained and those that lost, each with the largest change first."""
-    wins = [one for one in changes if one.value > one.baseline]
-    return wins, [one for one in reversed(changes) if one.value < one.baseline]
+    wins = [one for one in changes if one.gain > 0]
+    return wins, [one for one in reversed(changes) if one.gain < 0]
 
 
 def _answers(task: RetrievalTask) -> dict[str, str]:

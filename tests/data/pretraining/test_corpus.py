@@ -26,6 +26,18 @@ def test_a_document_of_plain_text_is_a_line_a_paragraph_or_a_file(plain):
     assert texts(plain, documents="file") == ["one\ntwo\n\n \nthree\nfour"]
 
 
+def test_a_translation_follows_its_text(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps({"a": f"a{n}", "b": f"b{n}"}) + "\n" for n in range(3)))
+    assert texts(path, column="a", translation="b", limit=2) == ["a0", "b0", "a1", "b1"]
+    assert texts(path, column="a", limit=2) == ["a0", "a1"]
+
+
+def test_plain_text_has_no_translation(plain):
+    with pytest.raises(UserError, match="translation needs rows with columns"):
+        texts(plain, translation="b")
+
+
 def test_places_name_the_line_where_a_document_begins(plain):
     corpus = open_corpus(CorpusConfig(path=str(plain), documents="paragraph"))
     assert [place for place, _ in corpus.documents()] == [f"{plain}:1", f"{plain}:5"]

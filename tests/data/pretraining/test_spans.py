@@ -48,6 +48,24 @@ def test_truncating_keeps_the_first_span_of_each_document(spans, tokenizer):
     assert len(spans([LONG, "red cat", LONG], mode="truncate")) == 3
 
 
+def test_a_text_and_its_translation_are_the_two_spans_of_a_document(tokenizer, tmp_path):
+    rows = [
+        ("the cat runs. the dog sleeps near the tree", "red cat"),
+        ("cat", "red dog"),
+        ("", "the dog"),
+    ]
+    rows.append(("a bird", "the tree"))
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps({"a": a, "b": b}) + "\n" for a, b in rows))
+    corpus = open_corpus(CorpusConfig(path=str(path), column="a", translation="b"))
+    settings = {"size": 6, "mode": "parallel", "min_tokens": 2, "cache": tmp_path / "cache"}
+    source = tokenize_corpus(corpus, tokenizer, **settings)
+    assert decoded(source, tokenizer) == ["the cat runs [UNK]", "red cat", "a bird", "the tree"]
+    assert [source.document(i) for i in range(2)] == [(0, 2), (2, 2)]
+    report = source.report
+    assert (report.num_documents, report.num_empty, report.num_short) == (4, 1, 1)
+
+
 def test_packing_loses_no_token_and_fills_spans(spans, tokenizer):
     documents = ["red cat", "the dog", "a bird jumps", LONG] * 5
     source = spans(documents, mode="pack", min_tokens=1)

@@ -23,7 +23,7 @@ from embedtrain.evaluation.results.comparison import (
     write_comparison,
 )
 from embedtrain.evaluation.results.plots import plot_comparison
-from embedtrain.evaluation.results.report import summarise
+from embedtrain.evaluation.results.report import compare, render_text, summarise
 from embedtrain.evaluation.results.result import EvaluatedData, Predictions, write_result
 
 
@@ -78,6 +78,21 @@ def test_every_system_and_task_is_a_row_and_holm_corrects_over_all_of_them(syste
     assert (first.difference, first.p_value) == (expected.difference, expected.p_value)
     better = [row for row in singles if row.system == "better" and row.task != "stsb"]
     assert all(row.corrected_p_value < 0.05 for row in better)
+
+
+def test_of_two_systems_the_one_with_fewer_errors_wins():
+    few = make_result([0.0] * 30, metric="xsim_error")
+    many = make_result([0.0, 1.0] * 15, metric="xsim_error")
+    systems = [SystemResults("many", {"x": many}), SystemResults("few", {"x": few})]
+    (row,) = compare_systems(systems)
+    assert (row.value, row.baseline_value, row.difference) == (0.0, 0.5, 0.5)
+    assert row.low > 0
+    assert row.p_value < 0.01
+    table = comparison_table([row], "many")
+    assert "of Xsim error less is better" in table.caption
+    text = render_text(compare(few, many, "many"))
+    assert "0.500" in text.splitlines()[2], "the baseline's own value"
+    assert "less is better" in text
 
 
 def test_the_mean_over_tasks_averages_values_and_is_surer_than_each_task(systems):

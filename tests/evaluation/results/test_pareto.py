@@ -34,6 +34,14 @@ def test_the_front_holds_what_none_beats_on_both():
     assert pareto_front(points, "latency") == [True, True, False, False, False]
 
 
+def test_of_errors_the_front_holds_the_fewest():
+    points = [
+        Point(name, errors, {"bytes": size, "latency": 1.0, "encoding": 1.0}, counts_errors=True)
+        for name, errors, size in (("good", 0.1, 9.0), ("bad", 0.3, 9.0), ("small", 0.4, 1.0))
+    ]
+    assert pareto_front(points, "bytes") == [True, False, True]
+
+
 def write(path, quality, size, *, fingerprint="f", efficiency=True):
     data = EvaluatedData(
         name="x", split="test", fingerprint=fingerprint, num_queries=2, num_documents=9

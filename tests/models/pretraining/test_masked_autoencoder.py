@@ -12,7 +12,7 @@ from embedtrain.models.pretraining.decoding import decode
 from embedtrain.packed import Texts
 
 FAMILIES = ("bert", "roberta", "modernbert")
-NAMES = ("condenser", "cot_mae", "dupmae", "mlm", "retromae", "simlm")
+NAMES = ("condenser", "cot_mae", "dupmae", "mexma", "mlm", "retromae", "simlm")
 WHOLE = Execution(10_000)
 
 
@@ -176,7 +176,7 @@ def test_every_trained_parameter_gets_a_gradient_with_any_backbone(bert, family,
 
 
 def test_padding_and_packing_give_the_same_outputs(bert):
-    for name in ("condenser", "dupmae"):
+    for name in ("condenser", "dupmae", "mexma"):
         batch = masked_batch(objective_of(name).masking, [9, 24, 5, 16])
         with torch.no_grad():
             ours, theirs = (

@@ -48,6 +48,7 @@ some_options = st.fixed_dictionaries(
         "false_negative_margin_kind": st.sampled_from(["absolute", "relative"]),
         "hardness": st.sampled_from([0.0, 0.0, 1.5]),
         "label_smoothing": st.sampled_from([0.0, 0.0, 0.1]),
+        "positive_margin": st.sampled_from([0.0, 0.3]),
     }
 )
 quietly = settings(

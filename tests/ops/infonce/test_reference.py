@@ -20,6 +20,7 @@ OTHERS = {
     "guard": [None, ("absolute", 0.1), ("relative", 0.3)],
     "hardness": [0.0, 2.0],
     "label_smoothing": [0.0, 0.2],
+    "positive_margin": [0.0, 0.3],
 }
 DIRECTIONS = [
     (("query_to_document",), "joint"),
@@ -120,7 +121,8 @@ class ByHand:
         losses = []
         for i, query in enumerate(self.query):
             scores = [
-                self.similarity(query, self.document[p]) / self.temperature
+                (self.similarity(query, self.document[p]) - self.options.positive_margin)
+                / self.temperature
                 for p in self.positives[i]
             ]
             negatives, both = self.logits(i), "document_to_query" in self.options.directions

@@ -12,13 +12,28 @@ from typer.testing import CliRunner
 from embedtrain.cli.main import app
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.efficiency import Price
-from embedtrain.evaluation.results.report import compare
-from embedtrain.evaluation.results.result import Ties, load_result, write_result
+from embedtrain.evaluation.results.report import compare, summarise
+from embedtrain.evaluation.results.result import EvaluatedData, Ties, load_result, write_result
 from embedtrain.evaluation.results.wording import describe_gain, system_name
 from embedtrain.evaluation.tasks.discovery import open_task
 from embedtrain.recipe.retrieval import Recipe, dump_recipe
 from embedtrain.workflows.evaluate.report import write_report
-from embedtrain.workflows.evaluate.report_queries import find_suspects
+from embedtrain.workflows.evaluate.report_queries import (
+    find_changes,
+    find_suspects,
+    wins_and_losses,
+)
+
+
+def test_a_query_without_the_error_of_the_baseline_is_won():
+    data = EvaluatedData(name="x", split="t", fingerprint="f", num_queries=3, num_documents=3)
+    ours, theirs = (
+        summarise({"xsim_error": dict(zip("abc", errors, strict=True))}, data, num_resamples=9)
+        for errors in ([0.0, 1.0, 0.0], [1.0, 0.0, 0.0])
+    )
+    wins, losses = wins_and_losses(find_changes(ours, theirs, None))
+    assert [one.item for one in wins] == ["a"]
+    assert [one.item for one in losses] == ["b"]
 
 
 def test_a_page_shows_scores_pictures_wins_losses_and_suspects(scores, beir, tmp_path):

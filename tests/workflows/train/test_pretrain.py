@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import signal
 from pathlib import Path
 
@@ -60,6 +61,33 @@ def test_every_smoke_recipe_trains_logs_and_leaves_an_encoder(runs, name):
     assert model.contract.pooling == "cls"
     assert encode_texts(model, ["the cat runs"], "query").shape == (1, 64)
     assert "not an embedding model" in (runs[name] / "model" / "README.md").read_text()
+
+
+def test_mexma_trains_on_parallel_rows_and_leaves_an_encoder(smoke, pairs, tmp_path):
+    sources = f"data.sources=[{{path: {pairs}, column: query, translation: positive}}]"
+    run = tmp_path / "run"
+    train(smoke("mexma", sources), run)
+    rows = metrics(run)
+    assert float(rows[3]["train/decoder_loss"]) < float(rows[0]["train/decoder_loss"])
+    for name in ("align_loss", "koleo_loss", "decoder_loss_shuffled"):
+        assert math.isfinite(float(rows[0][f"train/{name}"]))
+    assert float(rows[-1]["val/align_loss"]) > 0
+    assert encode_texts(load_dense(str(run / "model")), ["the cat"], "query").shape == (1, 64)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["data.spans=split"], "data.spans: parallel goes with the objective mexma"),
+        (["data.sources=[{path: x.jsonl}]"], "translation of a source is for data.spans: parallel"),
+        (["trainer.batch_size=2"], "needs trainer.batch_size of 4 at least"),
+        (["trainer.batch_size=5"], "batch_size must be even"),
+    ],
+)
+def test_a_recipe_of_parallel_text_that_cannot_work_is_refused(smoke, overrides, said):
+    parallel = "data.sources=[{path: x.jsonl, column: a, translation: b}]"
+    with pytest.raises(UserError, match=said):
+        smoke("mexma", parallel, *overrides)
 
 
 @pytest.mark.parametrize("name", ["mlm", "dupmae", "retromae"])

@@ -47,11 +47,14 @@ def test_torchruns_ranks_validate_measure_and_export_once(strategy, recipe, beir
         assert (tmp_path / "ranks" / name).is_file()
 
 
-def test_pre_training_on_ranks_exports_the_encoder_of_one_process(smoke, tmp_path):
-
+@pytest.mark.parametrize("name", ["retromae", "mexma"])
+def test_pre_training_on_ranks_exports_the_encoder_of_one_process(smoke, pairs, name, tmp_path):
     short = ["trainer.steps=4", "model.architecture.dropout=0.0", "trainer.chunk_tokens=auto"]
-    train(smoke("retromae", *short), tmp_path / "alone")
-    shared = smoke("retromae", *short, "trainer.devices=2")
+    if name == "mexma":  # nearest vectors over both ranks
+        parallel = f"data.sources=[{{path: {pairs}, column: query, translation: positive}}]"
+        short += [parallel, "objective.koleo_weight=0.5"]
+    train(smoke(name, *short), tmp_path / "alone")
+    shared = smoke(name, *short, "trainer.devices=2")
     on_ranks(2, train, shared, tmp_path / "ranks")
     assert_close(tmp_path / "ranks", tmp_path / "alone")
 

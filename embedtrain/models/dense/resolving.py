@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from embedtrain.contract.texts import Contract, TaskPrompts
 from embedtrain.errors import UserError
+from embedtrain.models.backbone.families import WITH_DECODER
 from embedtrain.models.backbone.loading import Backbone
 from embedtrain.models.backbone.long_positions import lengthen
 from embedtrain.models.dense.config import DenseConfig
@@ -29,6 +30,13 @@ def resolve_contract(config: DenseConfig, layout: Layout, backbone: Backbone) ->
     }
     chosen = {key: value for key, value in recipe.items() if value is not None}
     contract = Contract.model_validate(stated.model_dump() | chosen)
+    if contract.pooling == "cls" and backbone.model.config.model_type in WITH_DECODER:
+        raise UserError(
+            "model.pooling",
+            "cls pools the first token, and this tokenizer puts none there",
+            got=backbone.model.config.model_type,
+            cure="Use mean",
+        )
     contract = lengthen(
         backbone.model,
         contract,

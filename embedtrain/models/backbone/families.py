@@ -103,7 +103,9 @@ def to_encoder(config: Any, attention: str) -> str | dict[str, str]:  # noqa: AN
 def hand_on_positions(old: Any, new: Any) -> None:  # noqa: ANN401 - layers of transformers
     """Give the table of relative positions that T5's first layer has for all to the layer that becomes the first."""
     of_old, of_new = (
-        next((part for part in layer.modules() if hasattr(part, "has_relative_attention_bias")), None)
+        next(
+            (part for part in layer.modules() if hasattr(part, "has_relative_attention_bias")), None
+        )
         for layer in (old, new)
     )
     if of_old is None or of_new is None or of_new.has_relative_attention_bias:

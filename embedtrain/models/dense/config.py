@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from embedtrain.contract.texts import Instruction, Pooling, SpanVectors, TokenPrepending
 from embedtrain.models.dense.attention_pooling import AttentionPoolingConfig
+from embedtrain.models.dense.decoder_pooling import DecoderPoolingConfig
 from embedtrain.models.dense.layer_pooling import LayerPoolingConfig
 from embedtrain.models.dense.pair_head import InteractionConfig
 from embedtrain.models.dense.query_gate import QueryGateConfig
@@ -35,6 +36,8 @@ class DenseConfig(EncoderConfig):
     """Learned attention over the pooled states of all layers; null: as the folder says, else none."""
     attention_pooling: AttentionPoolingConfig | None = None
     """Pool tokens by a learned seed (PMA), whatever ``pooling`` says; null: as the folder says, else not."""
+    decoder_pooling: DecoderPoolingConfig | None = None
+    """Pool by the first output of T5's decoder (Sentence-T5), whatever ``pooling`` says; null: as the folder says."""
     interaction: InteractionConfig | None = None
     """Score pairs by a network of their vectors (D2LLM); null: as the folder says, else inner products."""
     echo: bool | None = None
@@ -79,6 +82,8 @@ class DenseConfig(EncoderConfig):
             raise ValueError("query_gate goes with none of exits, words and layer_pooling")
         if self.attention_pooling and self.layer_pooling:
             raise ValueError("attention_pooling and layer_pooling pool in two ways: drop one")
+        if self.decoder_pooling and (self.attention_pooling or self.layer_pooling or self.exits):
+            raise ValueError("decoder_pooling goes with no other pooling and no exits: drop them")
         if self.interaction and (self.exits or self.query_gate):
             raise ValueError("interaction goes with neither exits nor query_gate")
         return self

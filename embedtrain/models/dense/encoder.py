@@ -11,6 +11,7 @@ from embedtrain.contract.texts import Contract
 from embedtrain.models.backbone.loading import Backbone, Packing
 from embedtrain.models.chunking import Execution, encode_in_chunks, encode_tokens_in_chunks
 from embedtrain.models.dense.attention_pooling import AttentionPooling
+from embedtrain.models.dense.decoder_pooling import DecoderPooling
 from embedtrain.models.dense.echo import prepending, twice, with_placeholder
 from embedtrain.models.dense.layer_pooling import LayerPooling
 from embedtrain.models.dense.pair_head import InteractionHead
@@ -51,6 +52,8 @@ class DenseEncoder(TextEncoder):
         """What multiplies the coordinates of queries, or None."""
         self.attention_pooling: AttentionPooling | None = None
         """What pools token states in place of the contract's pooling, or None."""
+        self.decoder_pooling: DecoderPooling | None = None
+        """The decoder whose first output is the vector, or None."""
         self.span_mlp: SpanMlp | None = None
         """What transforms the mean of a span's states, or None."""
         self.interaction: InteractionHead | None = None
@@ -75,7 +78,7 @@ class DenseEncoder(TextEncoder):
     def is_portable(self) -> bool:
         """Whether sentence-transformers can express it: it computes the same vectors."""
         parts = (self.words, self.layer_pooling, self.attention_pooling, self.interaction)
-        more = (self.own_positions, self.span_mlp)
+        more = (self.own_positions, self.span_mlp, self.decoder_pooling)
         own = self.gates_queries or any(part is not None for part in (*parts, *more))
         return not (own or self.contract.echo or self.contract.prepend is not None)
 
@@ -197,6 +200,8 @@ class DenseEncoder(TextEncoder):
         """Return the vectors of texts, or of parts of them, from the states of their tokens."""
         if self.attention_pooling is not None:
             pooled: Tensor = self.attention_pooling(states, texts.lengths)
+        elif self.decoder_pooling is not None:
+            pooled = self.decoder_pooling(states, texts)
         else:
             pooled = pool(states, texts.lengths, self.contract.pooling)
         own = None if self.exits is None or layer is None else self.exits.head(layer)

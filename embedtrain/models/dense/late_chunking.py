@@ -257,7 +257,10 @@ class LateChunkEncoder(TextEncoder):
 def pools_plain_means(model: DenseEncoder) -> bool:
     """Whether the model's vectors are means of its own token states, projected and normalised at most."""
     contract = model.contract
-    own = (model.words, model.layer_pooling, model.attention_pooling, model.interaction)
+    own = (
+        *(model.words, model.layer_pooling, model.interaction),
+        *(model.attention_pooling, model.decoder_pooling),
+    )
     shown = contract.echo or contract.prepend or contract.document_model or contract.spans
     gated = model.gates_queries or any(part is not None for part in own)
     return contract.pooling == "mean" and not shown and not gated

@@ -17,6 +17,7 @@ from embedtrain.models.backbone.language_head import (
 from embedtrain.models.backbone.loading import Backbone
 from embedtrain.models.dense.attention_pooling import AttentionPooling
 from embedtrain.models.dense.config import DenseConfig
+from embedtrain.models.dense.decoder_pooling import DecoderPooling
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.layer_pooling import LayerPooling
 from embedtrain.models.dense.layout import Layout
@@ -127,6 +128,9 @@ def add_parts(
             raise UserError(place, problem, got=heads, cure="Choose a divisor")
         pooling = partial(AttentionPooling, width, config.attention_pooling)
         encoder.attention_pooling = part("attention_pooling", pooling)
+    if config.decoder_pooling is not None:
+        decoder = partial(DecoderPooling, backbone.model, config.decoder_pooling)
+        encoder.decoder_pooling = part("decoder_pooling", decoder)
     encoder.span_mlp = _build_span_mlp(encoder, backbone, layout)
     if config.interaction is not None:
         head = partial(InteractionHead, encoder.dim, config.interaction)
@@ -160,7 +164,14 @@ def _build_span_mlp(encoder: DenseEncoder, backbone: Backbone, layout: Layout) -
             "model.pooling", "must be mean with model.spans", got=contract.pooling,
             cure="Set pooling: mean",
         )  # fmt: skip
-    for name in ("words", "exits", "layer_pooling", "query_gate", "attention_pooling"):
+    for name in (
+        "words",
+        "exits",
+        "layer_pooling",
+        "query_gate",
+        "attention_pooling",
+        "decoder_pooling",
+    ):
         if getattr(encoder, name) is not None:
             raise UserError("model.spans", f"does not go with {name}", cure="Drop one of them")
     if contract.spans == "mean":

@@ -114,7 +114,10 @@ def _form(model: EncoderConfig, contract: AnyContract) -> str:
         return "sparse" if contract.is_portable else "own_sparse"
     assert isinstance(model, DenseConfig)
     gated = model.query_gate is not None and model.query_gate.at_inference
-    parts = (model.words, model.layer_pooling, model.attention_pooling, model.interaction)
+    parts = (
+        *(model.words, model.layer_pooling, model.interaction),
+        *(model.attention_pooling, model.decoder_pooling),
+    )
     own = gated or contract.spans == "mlp" or any(part is not None for part in parts)
     own = own or (contract.long_inputs is not None and not contract.long_inputs.in_weights)
     return "unified" if own or contract.echo or contract.prepend is not None else "dense"
@@ -131,6 +134,8 @@ def _pooling(model: EncoderConfig, contract: AnyContract) -> str:
     if isinstance(model, DenseConfig):
         words = model.words
         pooling = "attention of a learned seed (PMA)" if model.attention_pooling else model.pooling
+        if model.decoder_pooling is not None:
+            pooling = "the first output of the decoder (Sentence-T5)"
         if words is None:
             return str(pooling)
         size = words.dim or "all vocabulary"

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from backbone_toys import save_family
 from objective_toys import relevance_of
 
 from embedtrain.contract.spans import mark
@@ -20,6 +21,7 @@ SHORT = {"query": {"length": 30}, "document": {"length": 30}}  # echo needs twic
 PARTS: dict[str, tuple[str, dict[str, object], Objective]] = {
     "projection": ("bert", {"projection": 12, "learn_temperature": 0.2}, NCE),
     "attention pooling": ("bert", {"attention_pooling": {"num_heads": 4}}, NCE),
+    "decoder pooling": ("t5", {"decoder_pooling": {"num_layers": 1}, "dropout": 0}, NCE),
     "interaction": ("bert", {"interaction": {"hidden": 8}}, D2LLM(temperature=0.5)),
     "attention pooling and interaction": (
         "llama",
@@ -37,6 +39,11 @@ PARTS: dict[str, tuple[str, dict[str, object], Objective]] = {
     "prepend": ("llama", {"prepend": {"stop": 1}, **SHORT}, NCE),
     "adapters": ("llama", {"lora": {"rank": 4}}, NCE),
 }
+
+
+@pytest.fixture(scope="module")
+def t5(tmp_path_factory):
+    return save_family("t5", tmp_path_factory.mktemp("t5"))
 
 
 @pytest.mark.parametrize("part", PARTS)

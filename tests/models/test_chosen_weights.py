@@ -73,5 +73,7 @@ def test_each_part_says_how_far_it_moved(bert):
     assert (rows["layers.0"].moved, rows["layers.0"].num_trained) == (0, 0)
     projection, temperature = start.projection.weight, start.log_temperature
     whole = torch.cat([projection.flatten(), temperature]).norm()
-    assert rows["pooling"].moved == pytest.approx((0.5 * projection.norm() / whole).item(), rel=1e-5)
+    assert rows["pooling"].moved == pytest.approx(
+        (0.5 * projection.norm() / whole).item(), rel=1e-5
+    )
     assert rows["pooling"].num_trained == rows["pooling"].num_weights == projection.numel() + 1

@@ -4,7 +4,14 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from embedtrain.contract.texts import Instruction, Pooling, SpanVectors, TokenPrepending
+from embedtrain.contract.framing import Contrast, Frame
+from embedtrain.contract.texts import (
+    Instruction,
+    Pooling,
+    SpanVectors,
+    TextSide,
+    TokenPrepending,
+)
 from embedtrain.models.dense.attention_pooling import AttentionPoolingConfig
 from embedtrain.models.dense.decoder_pooling import DecoderPoolingConfig
 from embedtrain.models.dense.layer_pooling import LayerPoolingConfig
@@ -16,10 +23,19 @@ from embedtrain.section import Count
 from embedtrain.types import Similarity
 
 
+class DenseSide(TextSide):
+    """What one side looks like to a backbone that gives one vector per text."""
+
+    suffix: str | None = None
+    """Put behind every text and never cut (PromptEOL); null: as the folder says, else nothing."""
+
+
 class DenseConfig(EncoderConfig):
     """A bi-encoder with one vector per text. Null takes what the backbone's folder says."""
 
     kind: Literal["dense"] = "dense"
+    query: DenseSide = DenseSide()
+    document: DenseSide = DenseSide()
     backbone: str
     """Hub id, local folder (transformers or sentence-transformers), or ``package:NAME/FOLDER``."""
     pooling: Pooling | None = None
@@ -44,6 +60,10 @@ class DenseConfig(EncoderConfig):
     """Show each text twice and pool the second time, for causal backbones; null: as the folder says, else no."""
     prepend: TokenPrepending | None = None
     """Put a summary of the text before its tokens (token prepending), for causal backbones; null: as above."""
+    prompts: tuple[Frame, ...] | None = None
+    """Show each text in each of these frames and average the vectors (MetaEOL); null: as the folder says."""
+    contrast: Contrast | None = None
+    """Take away what a text says under another frame (contrastive prompting); null: as the folder says."""
     spans: SpanVectors | None = None
     """Give vectors to marked spans of texts: the ``mean`` of their tokens, or an ``mlp`` behind it; null: as the
     folder says, else whole texts only."""
@@ -74,6 +94,14 @@ class DenseConfig(EncoderConfig):
             raise ValueError("echo and prepend do the same in two ways: drop one")
         if self.layer_pooling is not None and (self.exits or self.words is not None):
             raise ValueError("layer_pooling takes all layers for one vector: drop exits and words")
+        return self
+
+    @model_validator(mode="after")
+    def _frames_go_together(self) -> "DenseConfig":
+        sides = (self.query, self.document)
+        own = any(side.prompt or side.suffix for side in sides) or self.contrast is not None
+        if self.prompts and own:
+            raise ValueError("prompts takes the place of prompt, suffix and contrast: drop them")
         return self
 
     @model_validator(mode="after")

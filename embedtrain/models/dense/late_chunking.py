@@ -278,6 +278,11 @@ def chunk_late(model: TextEncoder, chunk_length: int | None) -> TextEncoder:
         raise UserError(
             "--late-chunks", "is for models with one vector per text", cure="Leave it out"
         )
+    if model.contract.framing is not None:
+        suffix = model.contract.framing.document_suffix or "several frames"
+        raise UserError(
+            "--late-chunks", "does not go with a suffix", got=suffix, cure="Leave one out"
+        )
     return LateChunkEncoder(model, chunk_length)
 
 

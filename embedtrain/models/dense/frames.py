@@ -22,6 +22,8 @@ def apart(texts: Texts) -> Texts:
     """Return every frame of every text as a text of its own, those of a text one after the other."""
     host = texts.on_host
     starts = (host.ids & FRAME).nonzero()[:, 0]
+    if len(starts) == 0:  # a single frame is not marked
+        return texts
     lengths = torch.diff(starts, append=torch.tensor([len(host.ids)]))
     return Texts(host.ids & ~FRAME, lengths).to(texts.ids.device)
 

@@ -148,7 +148,7 @@ def test_packed_and_padded_agree_wherever_the_placeholder_stands(place, token, l
     [
         ({"query": SIDE, "document": {}}, r"last_token pools a suffix, which some texts have"),
         (
-            sides(suffix=" : a", length=4),
+            sides(suffix=" : a", length=2),
             r"model\.query\.suffix and what .* leave no room for a text",
         ),
         ({"spans": "mean", "pooling": "mean", **sides(**SIDE)}, r"spans does not go with a suffix"),

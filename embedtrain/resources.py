@@ -24,6 +24,12 @@ def suggest_recipe(name: str) -> str:
     return f"Did you mean {close[0]}?" if close else "See `embedtrain recipes`"
 
 
+def is_recipe(name: str) -> bool:
+    """Whether a recipe is named, and no folder: a YAML file, or one that comes with the package."""
+    path = Path(name)
+    return path.suffix in (".yaml", ".yml") or (not path.exists() and name in recipe_names())
+
+
 def find_recipe(recipe: str | Path) -> Path:
     """Return the file that a path, or the name of a recipe that comes with the package, stands for."""
     path = Path(recipe)

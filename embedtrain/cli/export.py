@@ -15,12 +15,18 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "embedtrain export runs/quickstart --output my-model",
     "embedtrain export runs/quickstart --output my-model --push org/my-model",
+    "embedtrain export llm/prompt_eol model.backbone=Qwen/Qwen3-0.6B-Base --output prompted",
 )
 
 
 @owns("output")
 def export(
-    source: Annotated[str, typer.Argument(help="A run folder, a model folder or a Hub id.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A run folder, a model folder, a Hub id, or a recipe: its model, untrained."
+        ),
+    ],
     output: Annotated[Path, typer.Option(help="Folder to write.")],
     overwrite: Annotated[bool, typer.Option(help="Replace the folder if it exists.")] = False,
     layer: Annotated[int | None, typer.Option(help="End the model at this layer, from 1.")] = None,
@@ -35,6 +41,9 @@ def export(
             help="Take a masked-language model as a sparse one: SPLADE saved without modules."
         ),
     ] = False,
+    keys: Annotated[
+        list[str] | None, typer.Argument(help="Keys of a recipe to set: model.backbone=ORG/NAME.")
+    ] = None,
     results: Annotated[
         list[Path] | None,
         typer.Option(help="Result files of this model, or folders of them, for the card."),
@@ -61,7 +70,7 @@ def export(
         raise UserError("--confirm and --public", "are for --push", cure="Add --push org/name")
     written = run_export(
         source, output, overwrite=overwrite, layer=layer, dim=dim, instruction=instruction,
-        long_inputs=parse_long_inputs(long_inputs), sparse=sparse,
+        long_inputs=parse_long_inputs(long_inputs), sparse=sparse, overrides=keys or (),
     )  # fmt: skip
     same = "same scores" if is_cross_encoder(written) else "same vectors"
     typer.echo(f"{written}: reloaded, {same}")

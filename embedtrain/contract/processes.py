@@ -55,7 +55,7 @@ def tokenising_processes(tokenization: Tokenization, place: str) -> Iterator[Tok
         }
 
         def tokenise(texts: Sequence[str], side: Side) -> Callable[[], Tokens]:
-            if any(map(is_marked, texts)):
+            if tokenization.framing is not None or any(map(is_marked, texts)):
                 return partial(tokenization, texts, side)
             prompt = contract.prompt(side)
             question = {"texts": [prompt + text for text in texts], "length": contract.length(side)}

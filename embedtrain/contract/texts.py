@@ -13,8 +13,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, NonNegativeInt, model_validator
+from pydantic import Field, NonNegativeInt
 
+from embedtrain.contract.framing import Framing, tokenise_framed
+from embedtrain.contract.late_contract import LateInteractionContract
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.contract.pair_contract import PairContract, named_instruction
 from embedtrain.contract.pieces import tokenise_heads
@@ -95,6 +97,10 @@ class TokenPrepending(Section):
     """The first layer, counted from 0, before which the placeholder gets the last token's state."""
     stop: Count = 7
     """The layer at which that ends."""
+    place: Literal["after_first", "before_text"] = "after_first"
+    """Where the placeholder stands: behind the first token, or between the prompt and the text, as published."""
+    token: Literal["eos", "random"] = "eos"
+    """What it is until then: the EOS token, or a random row that the model keeps, as published."""
 
 
 class Contract(Section):
@@ -125,6 +131,8 @@ class Contract(Section):
     vector of the last of them."""
     late_chunks: Count | None = Field(default=None, exclude_if=lambda value: value is None)
     """Tokens of a chunk at most, where a document has a vector per chunk (late chunking)."""
+    framing: Framing | None = Field(default=None, exclude_if=lambda value: value is None)
+    """What stands behind texts as well as before them, where something does."""
 
     def under(self, instruction: str | None) -> "Contract":
         """Return the contract with the prompts of an instruction; None changes nothing.
@@ -134,6 +142,8 @@ class Contract(Section):
         """
         if instruction is None:
             return self
+        if self.framing is not None and self.framing.prompts:
+            raise UserError("--instruction", "does not go with a model of several prompts")
         prompts = named_instruction(self.instructions, instruction)
         changed = {"query_prompt": prompts.query, "document_prompt": prompts.document}
         return self.model_copy(update=changed)
@@ -143,83 +153,20 @@ class Contract(Section):
         return self.query_prompt if side == "query" else self.document_prompt
 
     def length(self, side: Side) -> int:
-        """Return the number of tokens kept of a text of ``side``."""
+        """Return the number of tokens kept of a text of ``side``, in each of its frames."""
         return self.query_length if side == "query" else self.document_length
-
-
-class LateInteractionContract(Section):
-    """The resolved contract of a model with several vectors per text."""
-
-    similarity: Similarity
-    """``cosine`` normalises every vector, ``dot`` leaves them; texts are compared by MaxSim."""
-    query_prompt: str
-    """Marker and prompt of a query, such as ``"[Q] "``; a marker is one token."""
-    document_prompt: str
-    query_length: Count
-    """Tokens of a query, special tokens and expansion included."""
-    document_length: Count
-    markers: tuple[str, ...] = ()
-    """Texts at the start of the prompts that the tokenizer must keep as one token."""
-    query_expansion: bool = True
-    """Fill queries up to their length with mask tokens, which the model turns into further terms."""
-    attend_to_expansion: bool = False
-    """Let other tokens look at the expansion."""
-    skiplist: tuple[str, ...] = ()
-    """Words, usually punctuation, whose vectors documents do not keep."""
-    query_tokens: Count | None = None
-    """Keep only so many vectors of a query, from its first token; null keeps all."""
-    document_tokens: Count | None = None
-    """Keep only so many vectors of a document, from its first token (ME-BERT); null keeps all."""
-    dim: Count = 128
-    """Dimension of a vector."""
-    pool_factor: Count = 1
-    """Merge similar document tokens until one in so many is left."""
-    binary: bool = False
-    """Documents keep only the signs of their vectors, scaled to length 1."""
-    words: bool = False
-    """One vector per distinct whole word instead of one per token (ColBERTer)."""
-    gate: bool = False
-    """Documents drop the words that a learned gate closes."""
-    exact_match: bool = False
-    """Only equal words are similar; with ``dim: 1`` a learned lexical index (Uni-ColBERTer)."""
-    word_dim: Count | None = None
-    """Dimension of the vectors that words are averaged and gated in, where ``dim`` is smaller."""
-    cls_dim: Count | None = None
-    """Add the inner product of one vector per text, from the first token, to the score."""
-    long_inputs: LongInputs | None = Field(default=None, exclude_if=lambda value: value is None)
-    """How positions go on behind those that the model was trained on, where they do."""
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> "LateInteractionContract":
-        if len(self.markers) not in (0, 2):
-            raise ValueError("markers are two, of queries and of documents, or none")
-        if self.words and (self.pool_factor > 1 or self.binary):
-            raise ValueError("words are neither pooled nor made binary")
-        return self
 
     @property
-    def is_portable(self) -> bool:
-        """Whether PyLate and sentence-transformers can express it: they compute the same vectors."""
-        own = (self.words, self.gate, self.exact_match, self.binary, self.cls_dim, self.word_dim)
-        first = (self.query_tokens, self.document_tokens)
-        positions = self.long_inputs is not None and not self.long_inputs.in_weights
-        return (
-            not any((*own, *first, positions))
-            and self.pool_factor == 1
-            and self.similarity == "cosine"
-        )
+    def marks_text(self) -> bool:
+        """Whether a placeholder stands before the text itself."""
+        return self.prepend is not None and self.prepend.place == "before_text"
 
-    def prompt(self, side: Side) -> str:
-        """Return the text put before every text of ``side``."""
-        return self.query_prompt if side == "query" else self.document_prompt
 
-    def length(self, side: Side) -> int:
-        """Return the number of tokens kept of a text of ``side``."""
-        return self.query_length if side == "query" else self.document_length
-
-    def first_tokens(self, side: Side) -> int | None:
-        """Return how many tokens of a text keep a vector; None for all."""
-        return self.query_tokens if side == "query" else self.document_tokens
+def framing_of(contract: object) -> Framing | None:
+    """Return what frames the texts of a model; None where a prompt is all that stands around them."""
+    if not isinstance(contract, Contract):
+        return None
+    return contract.framing or (Framing() if contract.marks_text else None)
 
 
 AnyContract = Contract | LateInteractionContract | SparseContract
@@ -234,6 +181,7 @@ class Tokenization:
         self.contract = contract
         # Those of a pair are put around both texts when they are joined.
         self.with_special = not isinstance(contract, PairContract)
+        self.framing = framing_of(contract)
 
     def __call__(self, texts: Sequence[str], side: Side) -> list[NDArray[np.int32]]:
         """Return the token ids of each text, at most ``contract.length(side)`` of them."""
@@ -259,12 +207,21 @@ class Tokenization:
             if not isinstance(self.contract, Contract) or self.contract.spans is None:
                 raise UserError("a text", "has a span", got=marked, cure="Set model.spans")
             return tokenise_marked(tokenise, texts, prompt, length, f"model.{side}.length")
+        if self.framing is not None:
+            frames = self.framing.frames(side, prompt)
+            return tokenise_framed(self.tokenizer, texts, frames, length, place=self.place)
         whole = [prompt + text for text in texts]
         found = tokenise_heads(self.tokenizer, whole, length, special=self.with_special)
         if found is None:
             encoded = tokenise(whole)
             found = [np.asarray(ids, dtype=np.int32) for ids in encoded["input_ids"]]
         return found
+
+    @property
+    def place(self) -> int | None:
+        """The token that stands before each text itself; None for none."""
+        marks = isinstance(self.contract, Contract) and self.contract.marks_text
+        return int(self.tokenizer.eos_token_id) if marks else None
 
     def encode(self, texts: Sequence[str], side: Side) -> Texts:
         """Return the texts laid end to end, ready for a model."""
@@ -281,6 +238,8 @@ class Tokenization:
             self.contract.prompt(side),
             str(self.contract.length(side)),
         ] + ["plain"] * (not self.with_special)
+        if self.framing is not None:
+            parts += [self.framing.model_dump_json(), str(self.place)]
         return hashlib.sha256("\x00".join(parts).encode()).hexdigest()
 
 

@@ -27,6 +27,7 @@ from embedtrain.models.cross_encoder.resolving import is_cross_encoder
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.dense.echo import refuse_no_room
 from embedtrain.models.dense.encoder import DenseEncoder
+from embedtrain.models.dense.frames import ends_in_suffix, refuse_wrong_frames
 from embedtrain.models.dense.layout import (
     PARTS,
     read_layout,
@@ -172,7 +173,8 @@ def build_dense(config: DenseConfig, accelerator: Accelerator = "auto") -> Dense
         drop_layers(config, backbone)
     contract = resolve_contract(config, layout, backbone)
     refuse_no_room(contract, backbone)
-    if contract.pooling == "last_token":
+    refuse_wrong_frames(contract, backbone)
+    if contract.pooling == "last_token" and not ends_in_suffix(contract):
         ensure_end_token(backbone.tokenizer)
     encoder = dense_encoder(config, layout, backbone, contract)
     add_parts(encoder, config, backbone, language, layout)
@@ -219,7 +221,7 @@ def _save_own(model: DenseEncoder, folder: Path) -> None:
         if model.words is None:  # it saves the backbone with its head
             headed = gate is not None and gate.language
             (headed.model if headed else model.backbone).save_pretrained(folder)
-        for part in (*kept.values(), model.span_mlp):
+        for part in (*kept.values(), model.span_mlp, model.placeholder):
             if part is not None:
                 part.save(folder)
     configs = {name: part.config for name, part in kept.items()}

@@ -1,6 +1,6 @@
 """Layers of a backbone whose states are embeddings too: to train them, and to cut a model off there."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from embedtrain.errors import UserError
+from embedtrain.models.backbone.families import configs_of, hand_on_positions, keep_in_config
 from embedtrain.models.backbone.files import read_projection, write_projection
 
 FINAL_NORMS = ("final_norm", "norm", "ln_f", "final_layer_norm")
@@ -58,24 +59,26 @@ def final_norm(backbone: Any) -> nn.Module | None:  # noqa: ANN401 - transformer
 
 def keep_layers(backbone: Any, kept: Sequence[int]) -> None:  # noqa: ANN401 - transformers is untyped
     """Drop all layers of a backbone but those of the places ``kept``, which are counted from 0."""
-    config = backbone.config
     for owner, name in layer_stacks(backbone):
         layers = getattr(owner, name)
+        hand_on_positions(layers[0], layers[kept[0]])
         setattr(owner, name, nn.ModuleList(layers[place] for place in kept))
-    config.num_hidden_layers = len(kept)
-    if getattr(config, "layer_types", None):
-        config.layer_types = [config.layer_types[place] for place in kept]
+    for config in configs_of(backbone.config):
+        keep_in_config(config, kept)
 
 
 def layer_stacks(backbone: Any) -> list[tuple[nn.Module, str]]:  # noqa: ANN401 - transformers is untyped
-    """Return the modules that hold the backbone's layers, and under which names."""
+    """Return the modules that hold the backbone's layers, and under which names; lists within a layer are none."""
     total = backbone.config.num_hidden_layers
-    return [
-        (owner, name)
-        for owner in backbone.modules()
-        for name, child in owner.named_children()
-        if isinstance(child, nn.ModuleList) and len(child) == total
-    ]
+
+    def within(owner: nn.Module) -> Iterator[tuple[nn.Module, str]]:
+        for name, child in owner.named_children():
+            if isinstance(child, nn.ModuleList) and len(child) == total:
+                yield owner, name
+            else:
+                yield from within(child)
+
+    return list(within(backbone))
 
 
 class Exits(nn.Module):

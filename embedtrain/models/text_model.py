@@ -13,6 +13,7 @@ from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.contract.texts import ModelContract, Tokenization
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.attention.layout import lay_out
+from embedtrain.models.backbone.families import to_encoder
 from embedtrain.models.backbone.few_shapes import fill_up
 from embedtrain.models.backbone.loading import Backbone, Packing, position_offset
 from embedtrain.models.backbone.long_positions import (
@@ -217,7 +218,7 @@ class TextModel(nn.Module, ABC):
 
     def _use_attention(self, name: str) -> None:
         if self.backbone.config._attn_implementation != name:  # noqa: SLF001 - no getter
-            self.backbone.set_attn_implementation(name)
+            self.backbone.set_attn_implementation(to_encoder(self.backbone.config, name))
             if self.backbone.config._attn_implementation != name:  # noqa: SLF001
                 family = self.backbone.config.model_type
                 raise ValueError(f"the family {family} takes no attention from outside")

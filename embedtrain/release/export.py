@@ -16,7 +16,7 @@ from embedtrain.errors import UserError
 from embedtrain.files import appearing_folder, write_file
 from embedtrain.locks import owns
 from embedtrain.models.backbone.loading import preferred_device
-from embedtrain.models.build import load_model, save_model
+from embedtrain.models.build import build_model, load_model, save_model
 from embedtrain.models.cross_encoder.encoder import CrossEncoderModel
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.edits.lengthen import lengthen_weights
@@ -26,12 +26,14 @@ from embedtrain.models.pretraining.folder import save_decoder, save_masked_autoe
 from embedtrain.models.sparse.build import load_sparse
 from embedtrain.models.text_model import TextModel
 from embedtrain.recipe.pretraining import PretrainRecipe
+from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.recipe.run_files import read_summary
 from embedtrain.recipe.run_folder import RunFolder, load_pretrained, load_trained, open_run
 from embedtrain.release.cards.changes import change_card, describe_changes
 from embedtrain.release.cards.pretraining import render_pretrain_card
 from embedtrain.release.pair_scores import verify_scores
 from embedtrain.release.reload import probe_vectors
+from embedtrain.resources import find_recipe, is_recipe
 from embedtrain.types import Side
 
 PROBES = (
@@ -57,11 +59,12 @@ def export(
     instruction: str | None = None,
     long_inputs: LongInputs | None = None,
     sparse: bool = False,
+    overrides: Sequence[str] = (),
 ) -> Path:
-    """Export a run's best model, or re-export a model folder.
+    """Export a run's best model, re-export a model folder, or write what a recipe's training would begin with.
 
     Args:
-        source: A run folder, a model folder or a Hub id.
+        source: A run folder, a model folder, a Hub id or a recipe.
         output: The folder to write; it appears whole or not at all.
         overwrite: Replace ``output`` if it exists.
         layer: End the model at this layer, counted from 1.
@@ -69,6 +72,7 @@ def export(
         instruction: Put the prompts of this one of the model's in the place of the usual ones.
         sparse: Take a masked-language model that says nothing of its use as a sparse model (SPLADE); of a run its
             exported model.
+        overrides: Keys of the recipe to set.
         long_inputs: Write positions for longer texts into weights and config, for texts of any length.
 
     Raises:
@@ -86,8 +90,15 @@ def export(
         return export_pretrained(run, recipe, Path(output), overwrite=overwrite)
     if recipe is not None and (sparse or isinstance(recipe, PretrainRecipe)):
         source, recipe = str(run.model), None
-    if sparse:
-        model: TextModel = load_sparse(str(source), preferred_device("auto"))
+    model: TextModel
+    if is_recipe(str(source)):
+        model = _of_recipe(source, overrides)
+    elif overrides:
+        raise UserError(
+            "keys to set", "are for a recipe", got=list(overrides), cure="Leave them out"
+        )
+    elif sparse:
+        model = load_sparse(str(source), preferred_device("auto"))
     else:
         model = load_model(str(source)) if recipe is None else load_trained(run, recipe)
     if changes:
@@ -96,6 +107,15 @@ def export(
             lengthen_weights(model, long_inputs)
         card = card and change_card(card, changes)
     return write_model(model, Path(output), card=card, overwrite=overwrite)
+
+
+def _of_recipe(source: str | Path, overrides: Sequence[str]) -> TextModel:
+    """Return the model that training by a recipe would begin with."""
+    recipe = load_recipe(find_recipe(source), overrides)
+    if isinstance(recipe, PretrainRecipe):
+        problem = "is a recipe of pre-training, whose model has learned nothing yet"
+        raise UserError(source, problem, cure="Run `embedtrain train` first, and export the run")
+    return build_model(recipe.model)
 
 
 def _changed(

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from embedtrain.contract.texts import LateInteractionContract, Pooling
+from embedtrain.contract.late_contract import LateInteractionContract
+from embedtrain.contract.texts import Pooling
 from embedtrain.errors import UserError, missing_extra
 from embedtrain.models.backbone.word_table import WordTable
 from embedtrain.models.cross_encoder.encoder import CrossEncoderModel

@@ -24,6 +24,7 @@ import numpy as np
 from jaxtyping import Float64
 from numpy.typing import NDArray
 
+from embedtrain.contract.texts import framing_of
 from embedtrain.data.readers.text_lines import read_objects
 from embedtrain.errors import UserError
 from embedtrain.evaluation.probes.base import Finding, Probe, ProbeWish
@@ -69,6 +70,10 @@ class StickyTokens(Probe):
         """Screen the vocabulary, score the best, verify the best of these."""
         assert wish.data is not None
         refuse_interaction(subject.model, cls.name)
+        if framing_of(subject.model.contract) is not None:
+            raise UserError(
+                cls.name, "does not go with a model whose texts have a suffix or several frames"
+            )
         rng = np.random.Generator(np.random.PCG64(wish.seed))
         trial = Trial(subject.model, read_sentences(wish.data, subject.model, wish.size), rng)
         tokens = usable_tokens(subject.model)

@@ -243,8 +243,12 @@ def symmetric_view(model: TextEncoder) -> TextEncoder:
     contract = model.contract
     if not isinstance(contract, Contract):
         return model
+    framing = contract.framing
+    if framing is not None:
+        framing = framing.model_copy(update={"document_suffix": framing.query_suffix})
     return _with_contract(
         model,
+        framing=framing,
         document_prompt=contract.query_prompt,
         document_length=max(contract.query_length, contract.document_length),
         document_model="",  # texts are compared with their like, so one model encodes them all
@@ -252,7 +256,14 @@ def symmetric_view(model: TextEncoder) -> TextEncoder:
 
 
 def with_prompts(model: TextEncoder, query: str, document: str) -> TextEncoder:
-    """Return the model, the same weights, with other prompts."""
+    """Return the model, the same weights, with other prompts.
+
+    Raises:
+        UserError: If its texts stand in several frames, which have prompts of their own.
+    """
+    framing = model.contract.framing if isinstance(model.contract, Contract) else None
+    if framing is not None and framing.prompts:
+        raise UserError("--prompts", "does not go with a model of several prompts")
     return _with_contract(model, query_prompt=query, document_prompt=document)
 
 

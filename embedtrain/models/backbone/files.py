@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -11,6 +12,8 @@ from embedtrain.files import write_json
 from embedtrain.models.backbone.fit import WEIGHTS, compare, refuse_not_finite, shapes_of
 from embedtrain.models.backbone.folder_files import DenseFile, read_form
 from embedtrain.outside import reading
+
+SAVE = "Save the projection as safetensors"
 
 
 def read_weights(path: Path, *, whole: Sequence[str] = ()) -> dict[str, Tensor]:
@@ -50,11 +53,35 @@ def read_projection(folder: Path) -> nn.Linear:
         )
     path = folder / WEIGHTS
     if not path.is_file():
-        raise UserError(folder, f"has no {WEIGHTS}", cure="Save the projection as safetensors")
+        pickled = (folder / "pytorch_model.bin").is_file()
+        cure = "Save its pickle anew, as docs/train.md shows" if pickled else SAVE
+        raise UserError(folder, f"has no {WEIGHTS}", cure=cure)
     weights = {key.removeprefix("linear."): value for key, value in read_weights(path).items()}
     wanted = {"weight": (config.out_features, config.in_features), "bias": (config.out_features,)}
     compare(path, wanted if config.bias else {"weight": wanted["weight"]}, shapes_of(weights))
     return linear_layer(weights["weight"].float(), weights["bias"].float() if config.bias else None)
+
+
+def as_one(first: nn.Linear, second: nn.Linear, place: object) -> nn.Linear:
+    """Return the one linear layer that two, one behind the other, amount to: no activation stands between them.
+
+    The product is taken in float64. Vectors are those of both but for rounding; to train the product is another
+    matter than to train both.
+
+    Raises:
+        UserError: If the second does not take what the first gives; ``place`` names both.
+    """
+    if second.in_features != first.out_features:
+        problem = f"names a projection to {first.out_features} numbers before one of others"
+        raise UserError(place, problem, got=second.in_features, cure="Take both from one place")
+    weight = second.weight.double() @ first.weight.double()
+    if first.bias is None and second.bias is None:
+        return linear_layer(weight.float())
+    zero = torch.zeros((), dtype=torch.float64)
+    bias = (zero if second.bias is None else second.bias.double()) + (
+        zero if first.bias is None else second.weight.double() @ first.bias.double()
+    )
+    return linear_layer(weight.float(), bias.float())
 
 
 def linear_layer(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:

@@ -11,6 +11,14 @@ from transformers import AutoModel
 
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.biases import train_biases_only
+from embedtrain.models.backbone.families import (
+    configs_of,
+    encoder_only,
+    keep_in_config,
+    loader_for,
+    look,
+    refuse_images,
+)
 from embedtrain.models.backbone.fetching import fetch
 from embedtrain.models.backbone.lora import LoraConfig, add_lora, loading_options
 from embedtrain.models.backbone.pretrained import (
@@ -34,6 +42,7 @@ DROPOUT_FIELDS = (
     "classifier_dropout",
     "cls_dropout",
     "dropout",
+    "dropout_rate",
     "embd_pdrop",
     "embedding_dropout",
     "hidden_dropout",
@@ -156,7 +165,8 @@ def load_backbone(
     attention, lora = settings.attention, settings.lora
     folder = fetch(path, with_code=trust_remote_code)
     config = read_config(folder, trust_remote_code=trust_remote_code)
-    _shape_config(path, folder, config, settings)
+    loader = loader_for(config, loader)
+    config = _shape_config(path, folder, config, settings)
     if adjust is not None:
         adjust(config)
     tokenizer = read_tokenizer(folder, trust_remote_code=trust_remote_code)
@@ -209,8 +219,10 @@ def ensure_end_token(tokenizer: Any) -> None:  # noqa: ANN401 - transformers is 
     tokenizer.backend_tokenizer.post_processor = Sequence([before, end]) if before else end
 
 
-def _shape_config(path: str, folder: Path, config: Any, settings: BackboneConfig) -> None:  # noqa: ANN401
-    """Put what a recipe asks for into a config."""
+def _shape_config(path: str, folder: Path, config: Any, settings: BackboneConfig) -> Any:  # noqa: ANN401
+    """Return a config with what a recipe asks for."""
+    refuse_images(config)
+    encoder_only(config)
     num_layers = settings.num_layers
     with loading(folder / "config.json"):
         max_length(config)  # a config without what it needs is refused here
@@ -222,16 +234,16 @@ def _shape_config(path: str, folder: Path, config: Any, settings: BackboneConfig
                 cure="Lower it or leave it out",
             )
     if num_layers is not None:
-        config.num_hidden_layers = num_layers
-        if getattr(config, "layer_types", None):
-            config.layer_types = config.layer_types[:num_layers]
+        for one in configs_of(config):
+            keep_in_config(one, range(num_layers))
     if settings.attention is not None:
-        # transformers masks by it, and exports keep it
-        config.is_causal = settings.attention == "causal"
+        config = look(config, causal=settings.attention == "causal")
     if settings.dropout is not None:
-        for name in DROPOUT_FIELDS:
-            if isinstance(getattr(config, name, None), float | int):
-                setattr(config, name, settings.dropout)
+        for one in configs_of(config):
+            for name in DROPOUT_FIELDS:
+                if isinstance(getattr(one, name, None), float | int):
+                    setattr(one, name, settings.dropout)
+    return config
 
 
 @torch.no_grad()

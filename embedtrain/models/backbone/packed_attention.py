@@ -13,6 +13,7 @@ from transformers import AttentionInterface
 from embedtrain.models.backbone.attention.attend import attend
 from embedtrain.models.backbone.attention.layout import Layout
 from embedtrain.models.backbone.attention.rules import layer_window
+from embedtrain.models.backbone.families import INCLUSIVE
 
 NAME = "embedtrain_packed"
 
@@ -43,7 +44,9 @@ def packed_attention(
         raise ValueError("this attention adds a bias of its own to the scores")
     told = is_causal is not None  # a decoder that was told otherwise says so with each call
     causal = bool(is_causal if told else getattr(module, "is_causal", False))
-    mask_window = getattr(getattr(module, "config", None), "sliding_window", None)
+    config = getattr(module, "config", None)
+    mask_window = getattr(config, "sliding_window", None)
+    both_ways = told or getattr(config, "model_type", None) == INCLUSIVE
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     result = attend(
         q,
@@ -51,7 +54,7 @@ def packed_attention(
         v,
         layout.cu_seqlens,
         layout.max_seqlen,
-        layer_window(sliding_window, causal=causal, told=told, mask_window=mask_window),
+        layer_window(sliding_window, causal=causal, told=both_ways, mask_window=mask_window),
         causal,
         scale=scaling,
         dropout=dropout,

@@ -4,9 +4,16 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from embedtrain.contract.texts import Instruction, Pooling, TokenPrepending
+from embedtrain.contract.framing import Contrast, Frame
+from embedtrain.contract.texts import (
+    Instruction,
+    Pooling,
+    TextSide,
+    TokenPrepending,
+)
 from embedtrain.models.dense.attention_pooling import AttentionPoolingConfig
 from embedtrain.models.dense.contrast_head import ContrastHeadConfig
+from embedtrain.models.dense.decoder_pooling import DecoderPoolingConfig
 from embedtrain.models.dense.layer_pooling import LayerPoolingConfig
 from embedtrain.models.dense.pair_head import InteractionConfig
 from embedtrain.models.dense.query_gate import QueryGateConfig
@@ -17,10 +24,19 @@ from embedtrain.section import Count
 from embedtrain.types import Similarity
 
 
+class DenseSide(TextSide):
+    """What one side looks like to a backbone that gives one vector per text."""
+
+    suffix: str | None = None
+    """Put behind every text and never cut (PromptEOL); null: as the folder says, else nothing."""
+
+
 class DenseConfig(EncoderConfig):
     """A bi-encoder with one vector per text. Null takes what the backbone's folder says."""
 
     kind: Literal["dense"] = "dense"
+    query: DenseSide = DenseSide()
+    document: DenseSide = DenseSide()
     backbone: str
     """Hub id, local folder (transformers or sentence-transformers), or ``package:NAME/FOLDER``."""
     pooling: Pooling | None = None
@@ -37,12 +53,18 @@ class DenseConfig(EncoderConfig):
     """Learned attention over the pooled states of all layers; null: as the folder says, else none."""
     attention_pooling: AttentionPoolingConfig | None = None
     """Pool tokens by a learned seed (PMA), whatever ``pooling`` says; null: as the folder says, else not."""
+    decoder_pooling: DecoderPoolingConfig | None = None
+    """Pool by the first output of T5's decoder (Sentence-T5), whatever ``pooling`` says; null: as the folder says."""
     interaction: InteractionConfig | None = None
     """Score pairs by a network of their vectors (D2LLM); null: as the folder says, else inner products."""
     echo: bool | None = None
     """Show each text twice and pool the second time, for causal backbones; null: as the folder says, else no."""
     prepend: TokenPrepending | None = None
     """Put a summary of the text before its tokens (token prepending), for causal backbones; null: as above."""
+    prompts: tuple[Frame, ...] | None = None
+    """Show each text in each of these frames and average the vectors (MetaEOL); null: as the folder says."""
+    contrast: Contrast | None = None
+    """Take away what a text says under another frame (contrastive prompting); null: as the folder says."""
     spans: Literal["mean", "mlp"] | None = None
     """Give vectors to marked spans of texts: the ``mean`` of their tokens, or an ``mlp`` behind it; null: as the
     folder says, else whole texts only."""
@@ -83,11 +105,21 @@ class DenseConfig(EncoderConfig):
         return self
 
     @model_validator(mode="after")
+    def _frames_go_together(self) -> "DenseConfig":
+        sides = (self.query, self.document)
+        own = any(side.prompt or side.suffix for side in sides) or self.contrast is not None
+        if self.prompts and own:
+            raise ValueError("prompts takes the place of prompt, suffix and contrast: drop them")
+        return self
+
+    @model_validator(mode="after")
     def _heads_go_together(self) -> "DenseConfig":
         if self.query_gate and (self.exits or self.words or self.layer_pooling):
             raise ValueError("query_gate goes with none of exits, words and layer_pooling")
         if self.attention_pooling and self.layer_pooling:
             raise ValueError("attention_pooling and layer_pooling pool in two ways: drop one")
+        if self.decoder_pooling and (self.attention_pooling or self.layer_pooling or self.exits):
+            raise ValueError("decoder_pooling goes with no other pooling and no exits: drop them")
         if self.interaction and (self.exits or self.query_gate):
             raise ValueError("interaction goes with neither exits nor query_gate")
         return self

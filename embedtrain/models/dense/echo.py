@@ -3,21 +3,23 @@
 *Echo* shows each text twice and pools the second time, whose tokens have all seen the whole first one. We
 repeat the text's own tokens, prompt and special tokens included, so that the boundary is exact.
 
-*Token prepending* puts a placeholder behind the first token and overwrites its state with that of the last
-token before each of a range of layers, so that in these layers every token sees a summary of the whole text.
+*Token prepending* puts a placeholder into the text and overwrites its state with that of the last token before each
+of a range of layers, so that in these layers every token behind it sees a summary of the whole text. As published it
+stands between a prompt and the text (``place: before_text``, with a suffix behind the text) and begins as a random row
+(``token: random``); by default it is the EOS token behind the first one, which needs no prompt.
 
 Source: Springer et al. (2024), Echo embeddings, https://arxiv.org/abs/2402.15449; Fu et al. (2024), Token
-Prepending, https://arxiv.org/abs/2412.11556, whose placeholder has a random embedding where ours is the EOS
-token's and follows the first token where theirs stands in a prompt.
+Prepending, https://arxiv.org/abs/2412.11556.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Int64
-from torch import Tensor
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
 
 from embedtrain.contract.sparse_contract import SparseContract
 from embedtrain.contract.texts import Contract, TokenPrepending
@@ -25,6 +27,7 @@ from embedtrain.errors import UserError
 from embedtrain.models.backbone.loading import Backbone
 from embedtrain.models.exits import layer_stacks
 from embedtrain.models.pooling import positions
+from embedtrain.models.saved_part import SavedPart
 from embedtrain.packed import Texts, upload
 
 
@@ -54,8 +57,18 @@ def prepending(
     lengths: Int64[Tensor, " texts"],
     *,
     packed: bool,
+    places: Int64[Tensor, " texts"] | None = None,
+    placeholder: "Placeholder | None" = None,
 ) -> Iterator[None]:
     """Overwrite, before the chosen layers, each placeholder's state with that of its text's last token.
+
+    Args:
+        backbone: The transformer.
+        config: Which layers.
+        lengths: Of the texts, placeholders included.
+        packed: Whether they lie end to end.
+        places: Where each placeholder stands in its text; None: behind the first token.
+        placeholder: What its state is before the first layer; None: what its token gives.
 
     Raises:
         UserError: If the backbone has no such layers.
@@ -72,24 +85,53 @@ def prepending(
     first = lengths.cumsum(0) - lengths
     rows = torch.arange(len(lengths), device=lengths.device)
     nothing = torch.zeros_like(rows)
+    text, start = (nothing, first) if packed else (rows, nothing)
+    here = start + (1 if places is None else places)
 
-    def overwrite(_: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:  # noqa: ANN401
-        states = arguments[0] if arguments else keywords["hidden_states"]
-        text, start = (nothing, first) if packed else (rows, nothing)
-        states = states.index_put((text, start + 1), states[text, start + lengths - 1])
-        if arguments:
-            return (states, *arguments[1:]), keywords
-        return arguments, keywords | {"hidden_states": states}
+    def overwrite(states: Tensor) -> Tensor:
+        return states.index_put((text, here), states[text, start + lengths - 1])
 
+    def begin(states: Tensor) -> Tensor:
+        assert placeholder is not None
+        return states.index_put((text, here), placeholder.row.to(states.dtype))
+
+    changes = [(layer, overwrite) for layer in layers[config.start : config.stop]]
+    if placeholder is not None and config.start > 0:
+        changes.append((layers[0], begin))
     hooks = [
-        layer.register_forward_pre_hook(overwrite, with_kwargs=True)
-        for layer in layers[config.start : config.stop]
+        layer.register_forward_pre_hook(partial(_changed, change), with_kwargs=True)
+        for layer, change in changes
     ]
     try:
         yield
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def _changed(
+    change: Callable[[Tensor], Tensor],
+    _: nn.Module,
+    arguments: tuple[Any, ...],
+    keywords: dict[str, Any],
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Change the states that a layer is given."""
+    if arguments:
+        return (change(arguments[0]), *arguments[1:]), keywords
+    return arguments, keywords | {"hidden_states": change(keywords["hidden_states"])}
+
+
+class Placeholder(SavedPart):
+    """What a placeholder is before the first layer: random numbers as large as words' rows, never trained."""
+
+    weights_file = "prepend.safetensors"
+    row: Tensor
+
+    def __init__(self, words: Float[Tensor, "vocab width"]) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        row = torch.randn(words.shape[1], generator=generator, device="cpu")
+        self.register_buffer("row", row.to(words.device) * words.detach().float().std())
 
 
 def refuse_no_room(contract: Contract | SparseContract, backbone: Backbone) -> None:
@@ -102,7 +144,8 @@ def refuse_no_room(contract: Contract | SparseContract, backbone: Backbone) -> N
     if not contract.echo and not prepends:
         return
     longest = max(contract.query_length, contract.document_length)
-    shown = 2 * longest if contract.echo else longest + 1
+    inside = isinstance(contract, Contract) and contract.marks_text  # counted among its tokens
+    shown = 2 * longest if contract.echo else longest + (not inside)
     if shown > backbone.max_length:
         raise UserError(
             "model.echo" if contract.echo else "model.prepend",

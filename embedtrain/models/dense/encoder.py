@@ -1,18 +1,29 @@
 """Dense encoder: one vector per text."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from embedtrain.contract.framing import Contrast
 from embedtrain.contract.texts import Contract
 from embedtrain.models.backbone.loading import Backbone, Packing
 from embedtrain.models.chunking import Execution, encode_in_chunks, encode_tokens_in_chunks
 from embedtrain.models.dense.attention_pooling import AttentionPooling
 from embedtrain.models.dense.contrast_head import ContrastHead
-from embedtrain.models.dense.echo import prepending, twice, with_placeholder
+from embedtrain.models.dense.contrast import (
+    contrasted,
+    last_tokens,
+    reading_heads,
+    replacing_heads,
+)
+from embedtrain.models.dense.decoder_pooling import DecoderPooling
+from embedtrain.models.dense.echo import Placeholder, prepending, twice, with_placeholder
+from embedtrain.models.dense.frames import apart, longest_first, without_place
 from embedtrain.models.dense.layer_pooling import LayerPooling
 from embedtrain.models.dense.pair_head import InteractionHead
 from embedtrain.models.dense.query_gate import QueryGate
@@ -54,10 +65,14 @@ class DenseEncoder(TextEncoder):
         """What multiplies the coordinates of queries, or None."""
         self.attention_pooling: AttentionPooling | None = None
         """What pools token states in place of the contract's pooling, or None."""
+        self.decoder_pooling: DecoderPooling | None = None
+        """The decoder whose first output is the vector, or None."""
         self.span_mlp: SpanMlp | None = None
         """What transforms the mean of a span's states, or None."""
         self.value_spans: ValueSpans | None = None
         """What makes the vector of a span from a value vector, or None."""
+        self.placeholder: Placeholder | None = None
+        """What a prepended token is before the first layer, where it is none of the vocabulary, or None."""
         self.interaction: InteractionHead | None = None
         """What scores pairs of vectors in place of the inner product, or None."""
         self.pair_classifier: nn.Linear | None = None
@@ -84,9 +99,12 @@ class DenseEncoder(TextEncoder):
     def is_portable(self) -> bool:
         """Whether sentence-transformers can express it: it computes the same vectors."""
         parts = (self.words, self.layer_pooling, self.attention_pooling, self.interaction)
-        more = (self.own_positions, self.span_mlp, self.value_spans)
+        spans = (self.span_mlp, self.value_spans)
+        more = (self.own_positions, *spans, self.decoder_pooling)
         own = self.gates_queries or any(part is not None for part in (*parts, *more))
-        return not (own or self.contract.echo or self.contract.prepend is not None)
+        contract = self.contract
+        shown = contract.echo or contract.prepend is not None or contract.framing is not None
+        return not (own or shown)
 
     @property
     def gates_queries(self) -> bool:
@@ -145,8 +163,13 @@ class DenseEncoder(TextEncoder):
             return self._embed_spans(texts, execution, packed=packed)
         every = () if self.layer_pooling is None else tuple(range(1, self.num_layers))
 
+        framing = self.contract.framing
+        several = framing is not None and bool(framing.prompts or framing.contrast)
+
         def encode(chunk: Texts) -> Float[Tensor, "texts dim"]:
-            states = self._own_states(chunk, packed=packed, layers=every or layers)
+            if several:
+                return self._embed_frames(chunk, packed=packed)
+            states, chunk = self._own_states(chunk, packed=packed, layers=every or layers)
             parts = states.chunk(len(every or layers) + 1, dim=1)
             if self.layer_pooling is not None:
                 pooled = [pool(part, chunk.lengths, self.contract.pooling) for part in parts]
@@ -168,7 +191,7 @@ class DenseEncoder(TextEncoder):
         merged, places = merge_spans(texts)
 
         def states(plain: Texts) -> Float[Tensor, "tokens width"]:
-            return self._own_states(plain, packed=packed, layers=())
+            return self._own_states(plain, packed=packed, layers=())[0]
 
         def finish(pooled: Float[Tensor, "spans width"]) -> Float[Tensor, "spans dim"]:
             behind = self.span_mlp or self.value_spans
@@ -188,19 +211,66 @@ class DenseEncoder(TextEncoder):
             super()._run((), **inputs)
         return found[-1]
 
+    def _embed_frames(self, texts: Texts, *, packed: bool) -> Float[Tensor, "texts dim"]:
+        """Return one vector per text of several frames: their mean, or the first against the last."""
+
+        def pooled(some: Texts) -> Float[Tensor, "texts width"]:
+            states, own = self._own_states(some, packed=packed, layers=())
+            return pool(states, own.lengths, self.contract.pooling)
+
+        frames, width = apart(texts), int(self.backbone.config.hidden_size)
+        framing = self.contract.framing
+        assert framing is not None
+        if framing.contrast is None:
+            vectors = longest_first(frames, pooled).view(len(texts), -1, width).mean(1)
+        else:
+            vectors = self._contrasted(frames, framing.contrast, pooled, packed=packed)
+        return self._finish(vectors, self.projection)
+
+    def _contrasted(
+        self,
+        frames: Texts,
+        config: Contrast,
+        pooled: Callable[[Texts], Tensor],
+        *,
+        packed: bool,
+    ) -> Float[Tensor, "texts width"]:
+        """Pool texts with what they say under another frame taken away; usual and other frames come in turn."""
+        rows = torch.arange(len(frames) // 2)
+        usual, other = frames.select(2 * rows), frames.select(2 * rows + 1)
+        places = last_tokens(other, packed=packed)
+        with reading_heads(self.backbone, config.layer, places) as found:
+            self.states(other, packed=packed)
+        heads = int(self.backbone.config.num_attention_heads)
+        change = partial(contrasted, other=found[0], config=config, num_heads=heads)
+        places = last_tokens(usual, packed=packed)
+        with replacing_heads(self.backbone, config.layer, places, change):
+            return pooled(usual)
+
     def _own_states(
         self, texts: Texts, *, packed: bool, layers: tuple[int, ...]
-    ) -> Float[Tensor, "tokens width"]:
-        """Return the states of the texts' tokens, whatever else the backbone is shown beside them."""
+    ) -> tuple[Float[Tensor, "tokens width"], Texts]:
+        """Return the states of the texts' own tokens, whatever else the backbone is shown, and those texts."""
         contract = self.contract
         if contract.prepend is not None:
-            shown, own = with_placeholder(texts, self.tokenizer.eos_token_id)
-            with prepending(self.backbone, contract.prepend, shown.lengths, packed=packed):
-                return self.states(shown, packed=packed, layers=layers)[own]
+            places = None
+            if contract.marks_text:
+                shown, texts, own, places = without_place(texts)
+            else:
+                shown, own = with_placeholder(texts, self.tokenizer.eos_token_id)
+            with prepending(
+                self.backbone,
+                contract.prepend,
+                shown.lengths,
+                packed=packed,
+                places=places,
+                placeholder=self.placeholder,
+            ):
+                return self.states(shown, packed=packed, layers=layers)[own], texts
         if contract.echo:
             shown, own = twice(texts)
-            return self.states(shown, packed=packed, layers=layers)[own]
-        return self.states(texts, packed=packed, layers=layers)
+            return self.states(shown, packed=packed, layers=layers)[own], texts
+        return self.states(texts, packed=packed, layers=layers), texts
 
     def _finish(
         self, pooled: Float[Tensor, "texts width"], projection: nn.Linear | None
@@ -215,6 +285,8 @@ class DenseEncoder(TextEncoder):
         """Return the vectors of texts, or of parts of them, from the states of their tokens."""
         if self.attention_pooling is not None:
             pooled: Tensor = self.attention_pooling(states, texts.lengths)
+        elif self.decoder_pooling is not None:
+            pooled = self.decoder_pooling(states, texts)
         else:
             pooled = pool(states, texts.lengths, self.contract.pooling)
         own = None if self.exits is None or layer is None else self.exits.head(layer)

@@ -257,7 +257,10 @@ class LateChunkEncoder(TextEncoder):
 def pools_plain_means(model: DenseEncoder) -> bool:
     """Whether the model's vectors are means of its own token states, projected and normalised at most."""
     contract = model.contract
-    own = (model.words, model.layer_pooling, model.attention_pooling, model.interaction)
+    own = (
+        *(model.words, model.layer_pooling, model.interaction),
+        *(model.attention_pooling, model.decoder_pooling),
+    )
     shown = contract.echo or contract.prepend or contract.document_model or contract.spans
     gated = model.gates_queries or any(part is not None for part in own)
     return contract.pooling == "mean" and not shown and not gated
@@ -274,6 +277,11 @@ def chunk_late(model: TextEncoder, chunk_length: int | None) -> TextEncoder:
     if not isinstance(model, DenseEncoder):
         raise UserError(
             "--late-chunks", "is for models with one vector per text", cure="Leave it out"
+        )
+    if model.contract.framing is not None:
+        suffix = model.contract.framing.document_suffix or "several frames"
+        raise UserError(
+            "--late-chunks", "does not go with a suffix", got=suffix, cure="Leave one out"
         )
     return LateChunkEncoder(model, chunk_length)
 

@@ -18,7 +18,12 @@ from embedtrain.contract.texts import Contract, ModelContract, Pooling
 from embedtrain.errors import UserError
 from embedtrain.files import write_json
 from embedtrain.models.backbone.fetching import read_modules
-from embedtrain.models.backbone.files import read_projection, write_modules, write_projection
+from embedtrain.models.backbone.files import (
+    as_one,
+    read_projection,
+    write_modules,
+    write_projection,
+)
 from embedtrain.models.backbone.folder_files import (
     LengthFile,
     OwnFile,
@@ -29,6 +34,7 @@ from embedtrain.models.backbone.folder_files import (
 )
 from embedtrain.models.backbone.long_positions import AnyContractT
 from embedtrain.models.dense.attention_pooling import AttentionPoolingConfig
+from embedtrain.models.dense.decoder_pooling import DecoderPoolingConfig
 from embedtrain.models.dense.layer_pooling import LayerPoolingConfig
 from embedtrain.models.dense.pair_head import InteractionConfig
 from embedtrain.models.dense.query_gate import QueryGateConfig
@@ -57,6 +63,7 @@ PARTS: dict[str, type[BaseModel]] = {
     "layer_pooling": LayerPoolingConfig,
     "query_gate": QueryGateConfig,
     "attention_pooling": AttentionPoolingConfig,
+    "decoder_pooling": DecoderPoolingConfig,
     "interaction": InteractionConfig,
     "value_spans": ValueSpansConfig,
 }
@@ -222,9 +229,8 @@ def read_vector_modules(
         if kind == "Pooling":
             pooling = _read_pooling(place / "config.json")
         elif kind == "Dense":
-            if projection is not None:
-                raise UserError(path, "names two projections, which is not offered")
-            projection = read_projection(place)
+            found = read_projection(place)
+            projection = found if projection is None else as_one(projection, found, path)
         elif kind == "Normalize":
             normalized = True
         elif kind not in ("Transformer", "StaticEmbedding", *beside):

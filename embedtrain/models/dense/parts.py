@@ -18,6 +18,8 @@ from embedtrain.models.backbone.loading import Backbone
 from embedtrain.models.dense.attention_pooling import AttentionPooling
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.dense.contrast_head import ContrastHead
+from embedtrain.models.dense.decoder_pooling import DecoderPooling
+from embedtrain.models.dense.echo import Placeholder
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.layer_pooling import LayerPooling
 from embedtrain.models.dense.layout import Layout
@@ -130,6 +132,11 @@ def add_parts(
             raise UserError(place, problem, got=heads, cure="Choose a divisor")
         pooling = partial(AttentionPooling, width, config.attention_pooling)
         encoder.attention_pooling = part("attention_pooling", pooling)
+    if config.decoder_pooling is not None:
+        decoder = partial(DecoderPooling, backbone.model, config.decoder_pooling)
+        encoder.decoder_pooling = part("decoder_pooling", decoder)
+    encoder.placeholder = _build_placeholder(encoder, backbone, layout)
+    _refuse_several_frames(encoder)
     encoder.span_mlp = _build_span_mlp(encoder, backbone, layout)
     if config.value_spans is not None:
         values = partial(ValueSpans, value_width(backbone.model), config.value_spans)
@@ -139,6 +146,31 @@ def add_parts(
     if config.interaction is not None:
         head = partial(InteractionHead, encoder.dim, config.interaction)
         encoder.interaction = part("interaction", head)
+
+
+def _build_placeholder(
+    encoder: DenseEncoder, backbone: Backbone, layout: Layout
+) -> Placeholder | None:
+    """Return the random row that stands for a placeholder, where the contract wants one."""
+    wish = encoder.contract.prepend
+    if wish is None or wish.token != "random":
+        return None
+    known = None if layout.contract is None else layout.contract.prepend
+    stated = known is not None and known.token == "random"
+    words = backbone.model.get_input_embeddings().weight
+    return restored(partial(Placeholder, words), backbone.folder, required=stated)
+
+
+def _refuse_several_frames(encoder: DenseEncoder) -> None:
+    """Refuse what a text of several frames does not go with."""
+    framing = encoder.contract.framing
+    if framing is None or not (framing.prompts or framing.contrast):
+        return
+    what = "prompts" if framing.prompts else "contrast"
+    pooled = ("layer_pooling", "attention_pooling", "decoder_pooling")
+    for name in ("words", "exits", "query_gate", *pooled):
+        if getattr(encoder, name) is not None:
+            raise UserError(f"model.{what}", f"does not go with {name}", cure="Drop one of them")
 
 
 def _build_gate(
@@ -163,12 +195,21 @@ def _build_span_mlp(encoder: DenseEncoder, backbone: Backbone, layout: Layout) -
     contract = encoder.contract
     if contract.spans is None:
         return None
+    if contract.framing is not None or contract.marks_text:
+        raise UserError("model.spans", "does not go with a suffix or prompts", cure="Drop one")
     if contract.pooling != "mean" and contract.spans != "values":
         raise UserError(
             "model.pooling", "must be mean with model.spans", got=contract.pooling,
             cure="Set pooling: mean",
         )  # fmt: skip
-    for name in ("words", "exits", "layer_pooling", "query_gate", "attention_pooling"):
+    for name in (
+        "words",
+        "exits",
+        "layer_pooling",
+        "query_gate",
+        "attention_pooling",
+        "decoder_pooling",
+    ):
         if getattr(encoder, name) is not None:
             raise UserError("model.spans", f"does not go with {name}", cure="Drop one of them")
     if contract.spans != "mlp":

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 
+from embedtrain.contract.framing import Framing
 from embedtrain.contract.texts import Contract, TaskPrompts
 from embedtrain.errors import UserError
+from embedtrain.models.backbone.families import WITH_DECODER
 from embedtrain.models.backbone.loading import Backbone
 from embedtrain.models.backbone.long_positions import lengthen
 from embedtrain.models.dense.config import DenseConfig
@@ -26,9 +28,17 @@ def resolve_contract(config: DenseConfig, layout: Layout, backbone: Backbone) ->
         "echo": config.echo,
         "prepend": config.prepend,
         "spans": config.spans if config.value_spans is None else "values",
+        "framing": _framing(config, stated),
     }
     chosen = {key: value for key, value in recipe.items() if value is not None}
     contract = Contract.model_validate(stated.model_dump() | chosen)
+    if contract.pooling == "cls" and backbone.model.config.model_type in WITH_DECODER:
+        raise UserError(
+            "model.pooling",
+            "cls pools the first token, and this tokenizer puts none there",
+            got=backbone.model.config.model_type,
+            cure="Use mean",
+        )
     contract = lengthen(
         backbone.model,
         contract,
@@ -46,6 +56,22 @@ def resolve_contract(config: DenseConfig, layout: Layout, backbone: Backbone) ->
     }
     _refuse_long_prompts(own, contract, backbone)
     return contract.model_copy(update={"instructions": stated.instructions | own})
+
+
+def _framing(config: DenseConfig, stated: Contract) -> dict[str, object] | None:
+    """Return what stands behind texts, where the recipe says so; None leaves it to the folder."""
+    asked = {
+        "query_suffix": config.query.suffix,
+        "document_suffix": config.document.suffix,
+        "contrast": config.contrast,
+    }
+    told = {name: value for name, value in asked.items() if value is not None}
+    if config.prompts is not None:
+        return Framing(prompts=config.prompts).model_dump()
+    if not told:
+        return None
+    known = (stated.framing or Framing()).model_dump() | {"prompts": ()}
+    return Framing.model_validate(known | told).model_dump()
 
 
 def _contract_of(layout: Layout, backbone: Backbone) -> Contract:

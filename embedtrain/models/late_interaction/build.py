@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from embedtrain.contract.texts import LateInteractionContract
+from embedtrain.contract.late_contract import LateInteractionContract
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.fetching import OWN_FOLDER, transformer_folder
 from embedtrain.models.backbone.fit import compare, shapes_of

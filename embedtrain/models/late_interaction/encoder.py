@@ -9,7 +9,8 @@ from jaxtyping import Float, Int64
 from pydantic import model_validator
 from torch import Tensor
 
-from embedtrain.contract.texts import LateInteractionContract, TextSide
+from embedtrain.contract.late_contract import LateInteractionContract
+from embedtrain.contract.texts import TextSide
 from embedtrain.models.backbone.loading import Backbone, Packing
 from embedtrain.models.chunking import Execution, encode_tokens_in_chunks
 from embedtrain.models.encoder import EncoderConfig, TextEncoder

@@ -14,7 +14,7 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from embedtrain.contract.texts import LateInteractionContract
+from embedtrain.contract.late_contract import LateInteractionContract
 from embedtrain.errors import UserError
 from embedtrain.files import write_json
 from embedtrain.models.backbone.fetching import read_modules

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from embedtrain.contract.texts import LateInteractionContract
+from embedtrain.contract.late_contract import LateInteractionContract
 from embedtrain.models.pooling import positions, widen
 from embedtrain.ops.similarity import text_of_token
 from embedtrain.types import TokenEmbeddings

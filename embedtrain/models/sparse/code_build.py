@@ -90,7 +90,10 @@ def _read_vectors(folder: Path, backbone: Backbone) -> DenseVectors:
 
 
 def _refuse_parts(folder: Path, layout: Layout, contract: Contract) -> None:
-    own = {name: getattr(contract, name) for name in ("echo", "prepend", "spans", "document_model")}
+    own = {
+        name: getattr(contract, name)
+        for name in ("echo", "prepend", "spans", "document_model", "framing")
+    }
     found = [*layout.parts, *(name for name, value in own.items() if value)]
     if found:
         raise UserError(

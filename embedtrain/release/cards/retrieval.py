@@ -7,9 +7,10 @@ from typing import Any
 
 import yaml
 
+from embedtrain.contract.late_contract import LateInteractionContract
 from embedtrain.contract.pair_contract import PairContract
 from embedtrain.contract.sparse_contract import SparseContract
-from embedtrain.contract.texts import AnyContract, LateInteractionContract, ModelContract
+from embedtrain.contract.texts import AnyContract, ModelContract
 from embedtrain.evaluation.results.result import EvaluationResult
 from embedtrain.evaluation.results.wording import (
     HUB_NAMES,
@@ -114,10 +115,14 @@ def _form(model: EncoderConfig, contract: AnyContract) -> str:
         return "sparse" if contract.is_portable else "own_sparse"
     assert isinstance(model, DenseConfig)
     gated = model.query_gate is not None and model.query_gate.at_inference
-    parts = (model.words, model.layer_pooling, model.attention_pooling, model.interaction)
+    parts = (
+        *(model.words, model.layer_pooling, model.interaction),
+        *(model.attention_pooling, model.decoder_pooling),
+    )
     own = gated or contract.spans in ("mlp", "values") or any(part is not None for part in parts)
     own = own or (contract.long_inputs is not None and not contract.long_inputs.in_weights)
-    return "unified" if own or contract.echo or contract.prepend is not None else "dense"
+    own = own or contract.framing is not None or contract.prepend is not None
+    return "unified" if own or contract.echo else "dense"
 
 
 def _pooling(model: EncoderConfig, contract: AnyContract) -> str:
@@ -130,9 +135,13 @@ def _pooling(model: EncoderConfig, contract: AnyContract) -> str:
         return f"the largest {contract.activation} logit of each word (SPLADE){queries}"
     if isinstance(model, DenseConfig):
         words = model.words
-        pooling = "attention of a learned seed (PMA)" if model.attention_pooling else model.pooling
+        pooling = (
+            "attention of a learned seed (PMA)" if model.attention_pooling else str(model.pooling)
+        )
+        if model.decoder_pooling is not None:
+            pooling = "the first output of the decoder (Sentence-T5)"
         if words is None:
-            return str(pooling)
+            return pooling
         size = words.dim or "all vocabulary"
         return f"{pooling}, and {size} coordinates for words (DupMAE)"
     assert isinstance(contract, LateInteractionContract)

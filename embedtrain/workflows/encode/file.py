@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from embedtrain.arrays import new_array, place_array, save_rows
+from embedtrain.contract.late_contract import LateInteractionContract
 from embedtrain.contract.long_inputs import LongInputs
-from embedtrain.contract.texts import LateInteractionContract
 from embedtrain.data.readers.rows import POSITIVE_NAMES, QUERY_NAMES, Row, text_column
 from embedtrain.data.readers.tabular import read_parquet
 from embedtrain.data.readers.text_lines import read_lines, read_objects, refuse_no_file

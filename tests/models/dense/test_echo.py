@@ -70,7 +70,7 @@ def test_with_prepending_the_token_behind_the_placeholder_knows_the_last(llama, 
         encoder = model(llama, packing=packing, **settings)
         texts = encoder.tokenization.encode(TEXTS[:2], "query")
         with torch.no_grad():
-            states = encoder._own_states(texts, packed=packing == "packed", layers=())
+            states, _ = encoder._own_states(texts, packed=packing == "packed", layers=())
         return states[1], states[1 + int(texts.lengths[0])]
 
     for settings, known in (

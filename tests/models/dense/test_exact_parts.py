@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from backbone_toys import save_family
 from objective_toys import relevance_of
 
 from embedtrain.contract.spans import mark
@@ -17,9 +18,12 @@ from embedtrain.types import RetrievalBatch
 NCE = InfoNCE(temperature=0.2)
 QUERIES = 6
 SHORT = {"query": {"length": 30}, "document": {"length": 30}}  # echo needs twice the positions
+FRAMED = {"prompt": "the ", "suffix": " a", "length": 30}
+PUBLISHED = {"start": 0, "stop": 2, "place": "before_text", "token": "random"}
 PARTS: dict[str, tuple[str, dict[str, object], Objective]] = {
     "projection": ("bert", {"projection": 12, "learn_temperature": 0.2}, NCE),
     "attention pooling": ("bert", {"attention_pooling": {"num_heads": 4}}, NCE),
+    "decoder pooling": ("t5", {"decoder_pooling": {"num_layers": 1}, "dropout": 0}, NCE),
     "interaction": ("bert", {"interaction": {"hidden": 8}}, D2LLM(temperature=0.5)),
     "attention pooling and interaction": (
         "llama",
@@ -35,8 +39,30 @@ PARTS: dict[str, tuple[str, dict[str, object], Objective]] = {
     "bidirectional": ("llama", {"attention": "bidirectional", "pooling": "mean"}, NCE),
     "echo": ("llama", {"echo": True, "pooling": "mean", **SHORT}, NCE),
     "prepend": ("llama", {"prepend": {"stop": 1}, **SHORT}, NCE),
+    "suffix": ("llama", {"query": FRAMED, "document": FRAMED}, NCE),
+    "prompts": ("llama", {"prompts": [{"suffix": " a"}, {"prompt": "the ", "suffix": " x"}]}, NCE),
+    "contrast": (
+        "llama",
+        {
+            "query": FRAMED,
+            "document": FRAMED,
+            "pooling": "last_token",
+            "contrast": {"suffix": " x", "layer": 0},
+        },
+        NCE,
+    ),
+    "prepend before the text": (
+        "llama",
+        {"prepend": PUBLISHED, "query": FRAMED, "document": FRAMED},
+        NCE,
+    ),
     "adapters": ("llama", {"lora": {"rank": 4}}, NCE),
 }
+
+
+@pytest.fixture(scope="module")
+def t5(tmp_path_factory):
+    return save_family("t5", tmp_path_factory.mktemp("t5"))
 
 
 @pytest.mark.parametrize("part", PARTS)

@@ -7,7 +7,8 @@ import re
 import pytest
 import yaml
 
-from embedtrain.contract.texts import Contract, LateInteractionContract
+from embedtrain.contract.late_contract import LateInteractionContract
+from embedtrain.contract.texts import Contract
 from embedtrain.evaluation.results.report import compare, summarise
 from embedtrain.evaluation.results.result import EvaluatedData
 from embedtrain.recipe.retrieval import Recipe

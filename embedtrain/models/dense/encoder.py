@@ -14,13 +14,13 @@ from embedtrain.contract.texts import Contract
 from embedtrain.models.backbone.loading import Backbone, Packing
 from embedtrain.models.chunking import Execution, encode_in_chunks, encode_tokens_in_chunks
 from embedtrain.models.dense.attention_pooling import AttentionPooling
-from embedtrain.models.dense.contrast_head import ContrastHead
 from embedtrain.models.dense.contrast import (
     contrasted,
     last_tokens,
     reading_heads,
     replacing_heads,
 )
+from embedtrain.models.dense.contrast_head import ContrastHead
 from embedtrain.models.dense.decoder_pooling import DecoderPooling
 from embedtrain.models.dense.echo import Placeholder, prepending, twice, with_placeholder
 from embedtrain.models.dense.frames import apart, longest_first, without_place

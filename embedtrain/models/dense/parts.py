@@ -126,10 +126,7 @@ def add_parts(
         gate = partial(_build_gate, config.query_gate, encoder, language)
         encoder.query_gate = part("query_gate", gate)
     if config.attention_pooling is not None:
-        if width % config.attention_pooling.num_heads:
-            place, heads = "model.attention_pooling.num_heads", config.attention_pooling.num_heads
-            problem = f"must divide the backbone's width, {width}"
-            raise UserError(place, problem, got=heads, cure="Choose a divisor")
+        _refuse_heads(config.attention_pooling.num_heads, width)
         pooling = partial(AttentionPooling, width, config.attention_pooling)
         encoder.attention_pooling = part("attention_pooling", pooling)
     if config.decoder_pooling is not None:
@@ -146,6 +143,12 @@ def add_parts(
     if config.interaction is not None:
         head = partial(InteractionHead, encoder.dim, config.interaction)
         encoder.interaction = part("interaction", head)
+
+
+def _refuse_heads(heads: int, width: int) -> None:
+    if width % heads:
+        place, problem = "model.attention_pooling.num_heads", f"must divide the width, {width}"
+        raise UserError(place, problem, got=heads, cure="Choose a divisor")
 
 
 def _build_placeholder(

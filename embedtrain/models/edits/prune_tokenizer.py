@@ -89,7 +89,12 @@ def _pruned_model(model: Content, places: Mapping[int, int]) -> Content:
 def _put_around(processor: Content | None) -> set[int]:
     """Return the ids that a post-processor puts around texts."""
     found = set[int]()
-    _renumbered(processor, lambda number: found.add(number) or number)
+
+    def noted(number: int) -> int:
+        found.add(number)
+        return number
+
+    _renumbered(processor, noted)
     return found
 
 

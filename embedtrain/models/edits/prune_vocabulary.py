@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from embedtrain.contract.texts import LateInteractionContract
+from embedtrain.contract.late_contract import LateInteractionContract
 from embedtrain.errors import UserError
 from embedtrain.files import appearing_folder, write_json
 from embedtrain.models.backbone.loading import position_offset

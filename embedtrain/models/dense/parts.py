@@ -147,7 +147,8 @@ def add_parts(
 
 def _refuse_heads(heads: int, width: int) -> None:
     if width % heads:
-        place, problem = "model.attention_pooling.num_heads", f"must divide the width, {width}"
+        problem = f"must divide the backbone's width, {width}"
+        place = "model.attention_pooling.num_heads"
         raise UserError(place, problem, got=heads, cure="Choose a divisor")
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from torch import nn
 
@@ -22,6 +22,7 @@ from embedtrain.data.tokenized import TokenizedSource, tokenize_source
 from embedtrain.errors import UserError
 from embedtrain.evaluation.results.report import refuse_single
 from embedtrain.files import default_cache
+from embedtrain.models.dense.config import DenseSide
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.sparse.resolving import resolved_sparse
 from embedtrain.models.text_model import TextModel
@@ -33,6 +34,7 @@ from embedtrain.recipe.retrieval import Recipe
 from embedtrain.training.precision import choose_precision
 from embedtrain.training.sources import TrainingData
 from embedtrain.training.trainer import check_loggers
+from embedtrain.types import Side
 from embedtrain.workflows.mined_source import mined_source
 
 RecipeT = TypeVar("RecipeT", Recipe, PretrainRecipe)
@@ -129,16 +131,13 @@ def with_contract(recipe: Recipe, model: TextModel) -> Recipe:
         resolved |= {f"{side}_marker": marker for side, marker in markers.items()}
         names = ("dim", "query_expansion", "attend_to_expansion", "skiplist")
         resolved |= {name: getattr(contract, name) for name in names}
-    sides = {
-        "query": TextSide(
-            prompt=contract.query_prompt.removeprefix(markers["query"]),
-            length=contract.query_length,
-        ),
-        "document": TextSide(
-            prompt=contract.document_prompt.removeprefix(markers["document"]),
-            length=contract.document_length,
-        ),
-    }
+    sides: dict[Side, TextSide] = {}
+    for side in get_args(Side):
+        prompt, length = contract.prompt(side).removeprefix(markers[side]), contract.length(side)
+        sides[side] = TextSide(prompt=prompt, length=length)
+        if isinstance(contract, Contract):
+            suffix = contract.framing.suffix(side) if contract.framing else ""
+            sides[side] = DenseSide(prompt=prompt, length=length, suffix=suffix)
     return recipe.model_copy(update={"model": recipe.model.model_copy(update=sides | resolved)})
 
 

@@ -4,11 +4,10 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from embedtrain.contract.texts import TextSide
 from embedtrain.errors import UserError
 from embedtrain.models.build import build_dense, load_dense, save_dense
 from embedtrain.models.chunking import Execution
-from embedtrain.models.dense.config import DenseConfig
+from embedtrain.models.dense.config import DenseConfig, DenseSide
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.word_coordinates import WordPart, WordsConfig
 
@@ -19,8 +18,8 @@ def build(folder: str, *, similarity: str = "dot", **words: object) -> DenseEnco
         similarity=similarity,
         projection=words.pop("projection", None),
         words=WordsConfig.model_validate(words),
-        query=TextSide(length=16),
-        document=TextSide(length=16),
+        query=DenseSide(length=16),
+        document=DenseSide(length=16),
     )
     return build_dense(config).eval()
 

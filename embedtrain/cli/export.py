@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "embedtrain export runs/quickstart --output my-model",
     "embedtrain export runs/quickstart --output my-model --push org/my-model",
+    "embedtrain export runs/quickstart --output my-model --gguf f16 --overwrite",
     "embedtrain export llm/prompt_eol model.backbone=Qwen/Qwen3-0.6B-Base --output prompted",
 )
 
@@ -51,6 +52,10 @@ def export(
     onnx: Annotated[
         bool, typer.Option(help="Add a graph: from token ids to finished vectors, or scores.")
     ] = False,
+    gguf: Annotated[
+        str | None,
+        typer.Option(help="Add a file for llama.cpp, its weights in f32, f16 or q8_0."),
+    ] = None,
     push: Annotated[
         str | None,
         typer.Option(help="org/name on the Hub: says what an upload would do; see --confirm."),
@@ -66,6 +71,8 @@ def export(
     from embedtrain.models.cross_encoder.resolving import is_cross_encoder
     from embedtrain.release.export import export as run_export
 
+    if gguf not in (None, "f32", "f16", "q8_0"):
+        raise UserError("--gguf", "is no type of weights", got=gguf, cure="Use f32, f16 or q8_0")
     if push is None and (confirm or public):
         raise UserError("--confirm and --public", "are for --push", cure="Add --push org/name")
     written = run_export(
@@ -80,6 +87,10 @@ def export(
         from embedtrain.release.onnx import export_onnx
 
         typer.echo(f"{export_onnx(written)}: {same} through onnxruntime")
+    if gguf is not None:
+        from embedtrain.release.llama_cpp.export import export_gguf
+
+        typer.echo(f"{export_gguf(written, gguf)}: reads back the same; for llama.cpp")
     if push is not None:
         _push(written, push, confirm=confirm, public=public)
 

@@ -1,0 +1,136 @@
+"""What becomes of a tokenizer in GGUF: llama.cpp has tokenizers of its own, which must give the same ids.
+
+It lower-cases and strips accents for WordPiece whatever the file says, and cuts texts for byte-level BPE by one of the
+expressions that it knows. Other tokenizers are refused. What still differs are texts that hold special tokens as words,
+words of more than 100 letters, and combining marks of some scripts (Hangul, Devanagari).
+"""
+
+import json
+from typing import Any
+
+from embedtrain.errors import UserError
+from embedtrain.models.edits.prune_tokenizer import Content, entries_of
+
+Writer = Any
+"""A ``gguf.GGUFWriter``, which is untyped."""
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 1, 2, 3, 4, 5
+"""Kinds of tokens, as llama.cpp numbers them."""
+SPACE = "▁"
+"""Stands before the first piece of a word."""
+QWEN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""How Qwen cuts a text before its merges; llama.cpp calls it ``qwen2``."""
+
+
+def write_tokens(writer: Writer, tokenizer: Any, rows: int) -> None:  # noqa: ANN401 - transformers is untyped
+    """Write the entries of a tokenizer and the tokens around texts.
+
+    Args:
+        writer: Of the file.
+        tokenizer: Of the model.
+        rows: Of the table of words; those without an entry are named as unused.
+
+    Raises:
+        UserError: If llama.cpp would give texts other ids.
+    """
+    content: Content = json.loads(tokenizer.backend_tokenizer.to_str())
+    kind = content["model"]["type"]
+    if kind == "WordPiece":
+        _write_wordpiece(writer, tokenizer, content, rows)
+    elif kind == "BPE":
+        _write_bpe(writer, tokenizer, content, rows)
+    else:
+        raise _refused(f"a tokenizer of the kind {kind}")
+
+
+def _write_wordpiece(writer: Writer, tokenizer: Any, content: Content, rows: int) -> None:  # noqa: ANN401
+    normalizer = content["normalizer"] or {}
+    strips = normalizer.get("strip_accents")
+    if normalizer.get("type") != "BertNormalizer" or not normalizer["lowercase"] or strips is False:
+        raise _refused("a tokenizer that keeps capitals or accents")
+    if content["model"]["continuing_subword_prefix"] != "##":
+        raise _refused("marks of inner pieces other than ##")
+    special = _special(content)
+    words = [
+        piece
+        if piece in special
+        else piece.removeprefix("##")
+        if piece.startswith("##")
+        else SPACE + piece
+        for piece in _in_order(content, rows)
+    ]
+    writer.add_tokenizer_model("bert")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(words)
+    writer.add_token_types(_kinds(content, rows))
+    writer.add_token_type_count(2)
+    for name, number in (
+        ("bos", tokenizer.cls_token_id),
+        ("eos", tokenizer.sep_token_id),
+        ("sep", tokenizer.sep_token_id),
+        ("pad", tokenizer.pad_token_id),
+        ("unk", tokenizer.unk_token_id),
+        ("mask", tokenizer.mask_token_id),
+    ):
+        if number is not None:
+            getattr(writer, f"add_{name}_token_id")(number)
+    before, after = _around(tokenizer)
+    if (before, after) != ([tokenizer.cls_token_id], [tokenizer.sep_token_id]):
+        raise _refused("other tokens around texts than [CLS] and [SEP]")
+
+
+def _write_bpe(writer: Writer, tokenizer: Any, content: Content, rows: int) -> None:  # noqa: ANN401
+    parts = (content["pre_tokenizer"] or {}).get("pretokenizers", [])
+    if QWEN not in [part.get("pattern", {}).get("Regex") for part in parts]:
+        raise _refused("a tokenizer that cuts texts otherwise than Qwen's")
+    merges = content["model"]["merges"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("qwen2")
+    writer.add_token_list(_in_order(content, rows))
+    writer.add_token_types(_kinds(content, rows))
+    writer.add_token_merges([one if isinstance(one, str) else " ".join(one) for one in merges])
+    before, after = _around(tokenizer)
+    if before or len(after) > 1:
+        raise _refused("tokens before texts, or several behind them")
+    ends = after or [tokenizer.eos_token_id]
+    writer.add_add_bos_token(False)
+    # Not what a chat ends with: that last token's state is the vector.
+    writer.add_eos_token_id(ends[0])
+    writer.add_add_eos_token(bool(after))
+    if tokenizer.pad_token_id is not None:
+        writer.add_pad_token_id(tokenizer.pad_token_id)
+
+
+def _in_order(content: Content, rows: int) -> list[str]:
+    names = {number: piece for piece, number in entries_of(content).items()}
+    return [names.get(number, f"[PAD{number}]") for number in range(rows)]
+
+
+def _kinds(content: Content, rows: int) -> list[int]:
+    known, special = entries_of(content), _special(content)
+    kinds = [UNUSED] * rows
+    for piece, number in known.items():
+        kinds[number] = CONTROL if piece in special else NORMAL
+    for token in content["added_tokens"]:
+        if not token["special"]:
+            kinds[token["id"]] = USER_DEFINED
+    return kinds
+
+
+def _special(content: Content) -> set[str]:
+    return {token["content"] for token in content["added_tokens"] if token["special"]}
+
+
+def _around(tokenizer: Any) -> tuple[list[int], list[int]]:  # noqa: ANN401 - transformers is untyped
+    """Return the ids that a tokenizer puts before and behind a text."""
+    text = "a"
+    plain = tokenizer(text, add_special_tokens=False)["input_ids"]
+    whole = tokenizer(text)["input_ids"]
+    start = next(place for place in range(len(whole)) if whole[place : place + len(plain)] == plain)
+    return whole[:start], whole[start + len(plain) :]
+
+
+def _refused(what: str) -> UserError:
+    return UserError("--gguf", f"has no place for {what}", cure="Use --onnx instead")

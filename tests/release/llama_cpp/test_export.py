@@ -1,0 +1,154 @@
+"""GGUF files hold the weights, sizes and tokens of their models, and refuse what llama.cpp has no place for."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from backbone_toys import DECODER, ENCODER
+from tokenizer_toys import byte_level, qwen_split
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
+from typer.testing import CliRunner
+
+from embedtrain.cli.main import app
+from embedtrain.errors import UserError
+from embedtrain.models.build import build_dense, load_dense, save_dense
+from embedtrain.models.dense.config import DenseConfig, DenseSide
+from embedtrain.release.llama_cpp.export import export_gguf
+
+gguf = pytest.importorskip("gguf")
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+def wordpiece(sentences, *, lowercase=True):
+    made = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    made.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    made.train_from_iterator(
+        sentences, trainers.WordPieceTrainer(vocab_size=150, special_tokens=SPECIAL)
+    )
+    ends = [(name, made.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
+    made.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=ends
+    )
+    names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+    return PreTrainedTokenizerFast(tokenizer_object=made, **dict(zip(names, SPECIAL, strict=True)))
+
+
+def save(model, tokenizer, folder, **settings):
+    """Write a dense model of a backbone; return its folder."""
+    model.save_pretrained(folder / "backbone")
+    tokenizer.save_pretrained(folder / "backbone")
+    config = DenseConfig.model_validate({"backbone": str(folder / "backbone")} | settings)
+    save_dense(build_dense(config), folder / "model")
+    return folder / "model"
+
+
+@pytest.fixture
+def bert_folder(sentences, tmp_path):
+    torch.manual_seed(0)
+    sides = {"query": DenseSide(prompt="query: ", length=8), "document": DenseSide(length=16)}
+    model = BertModel(BertConfig(**ENCODER))
+    return save(model, wordpiece(sentences), tmp_path, **sides)
+
+
+def field(reader, key):
+    return reader.fields[key].contents()
+
+
+@pytest.mark.parametrize(("kind", "most"), [("f32", 0.0), ("f16", 1e-3), ("q8_0", 1e-2)])
+def test_a_file_holds_the_weights_and_the_window(bert_folder, kind, most):
+    reader = gguf.GGUFReader(export_gguf(bert_folder, kind))
+    tensors = {tensor.name: tensor for tensor in reader.tensors}
+    assert len(tensors) == 5 + 16 * 2
+    weights = load_dense(str(bert_folder)).backbone.state_dict()
+    for name, other in {
+        "blk.1.ffn_down.weight": "encoder.layer.1.output.dense.weight",
+        "blk.0.attn_output_norm.bias": "encoder.layer.0.attention.output.LayerNorm.bias",
+        "token_types.weight": "embeddings.token_type_embeddings.weight",
+    }.items():
+        found = gguf.quants.dequantize(tensors[name].data, tensors[name].tensor_type)
+        np.testing.assert_allclose(found, weights[other].numpy(), atol=most)
+    positions = tensors["position_embd.weight"].data
+    assert positions.shape == (16, 32)  # llama.cpp cuts texts where the table ends
+    assert field(reader, "bert.context_length") == 16
+    assert field(reader, "bert.pooling_type") == gguf.PoolingType.MEAN
+    assert field(reader, "bert.attention.causal") is False
+    assert field(reader, "embedtrain.prompt.query") == "query: "
+
+
+def test_tokens_are_spelled_as_llama_cpp_wants_them(bert_folder):
+    reader = gguf.GGUFReader(export_gguf(bert_folder, "f32"))
+    words = field(reader, "tokenizer.ggml.tokens")
+    entries = load_dense(str(bert_folder)).tokenizer.get_vocab()
+    assert len(words) == ENCODER["vocab_size"]
+    for piece, number in entries.items():
+        if piece in SPECIAL:
+            assert words[number] == piece
+        else:
+            spelled = words[number]
+            assert piece == (spelled[1:] if spelled.startswith("▁") else "##" + spelled)
+    assert field(reader, "tokenizer.ggml.seperator_token_id") == entries["[SEP]"]
+    kinds = field(reader, "tokenizer.ggml.token_type")
+    assert [kinds[entries["[MASK]"]], kinds[entries["the"]], kinds[-1]] == [3, 1, 5]
+
+
+def test_a_decoder_says_which_token_ends_a_text(tmp_path):
+    torch.manual_seed(0)
+    made = byte_level(qwen_split())
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made)
+    tokenizer.add_special_tokens({"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"})
+    rows = len(tokenizer) + 3
+    settings = DECODER | {"vocab_size": rows, "pad_token_id": tokenizer.pad_token_id}
+    model = Qwen3Model(Qwen3Config(**settings))
+    folder = save(model, tokenizer, tmp_path, pooling="last_token")
+    reader = gguf.GGUFReader(export_gguf(folder, "f16"))
+    assert len(reader.tensors) == 2 + 11 * 2
+    assert field(reader, "qwen3.attention.head_count_kv") == 2
+    assert field(reader, "qwen3.pooling_type") == gguf.PoolingType.LAST
+    assert field(reader, "tokenizer.ggml.eos_token_id") == tokenizer.eos_token_id
+    assert field(reader, "tokenizer.ggml.add_eos_token") is True
+    assert field(reader, "tokenizer.ggml.pre") == "qwen2"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"projection": 8}, "has a layer behind the pooling"),
+        ({"pooling": "max"}, "has the pooling max"),
+        ({"layer_pooling": {}}, "has parts that only embedtrain computes"),
+    ],
+)
+def test_models_without_a_place_are_refused(sentences, tmp_path, settings, said):
+    model = BertModel(BertConfig(**ENCODER))
+    folder = save(model, wordpiece(sentences), tmp_path, **settings)
+    with pytest.raises(UserError, match=said):
+        export_gguf(folder, "f16")
+    assert not list(folder.glob("*.gguf"))
+
+
+def test_a_tokenizer_that_keeps_capitals_is_refused(sentences, tmp_path):
+    folder = save(BertModel(BertConfig(**ENCODER)), wordpiece(sentences, lowercase=False), tmp_path)
+    with pytest.raises(UserError, match="keeps capitals or accents"):
+        export_gguf(folder, "f16")
+    assert not list(folder.glob("*.gguf"))
+
+
+@pytest.mark.parametrize("kind", ["late_interaction", "sparse_model", "cross_encoder", "roberta"])
+def test_other_kinds_and_families_are_refused(kind, request):
+    folder = request.getfixturevalue(kind)
+    with pytest.raises(UserError, match=r"no dense model|family roberta|no place"):
+        export_gguf(Path(folder), "f16")
+
+
+def test_the_command_writes_the_file_and_says_so_in_the_card(bert_folder, tmp_path):
+    (bert_folder / "README.md").write_text("# A model\n", encoding="utf-8")
+    words = ["export", str(bert_folder), "--output", str(tmp_path / "out"), "--gguf"]
+    done = CliRunner().invoke(app, [*words, "q8_0"])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "out" / "model-q8_0.gguf").is_file()
+    card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert 'Llama("model-q8_0.gguf"' in card
+    assert "`query: ` before" in card
+    assert CliRunner().invoke(app, [*words, "q4"]).exit_code != 0

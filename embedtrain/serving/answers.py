@@ -71,12 +71,12 @@ def quantized(
     vectors: Float32[np.ndarray, "texts dim"], form: Literal["float", "int8", "binary"]
 ) -> Shaped[np.ndarray, "texts kept"]:
     """Return vectors as numbers, as bytes that stand for c / 127 of a unit vector, or as bits in bytes."""
+    found: Shaped[np.ndarray, "texts kept"] = vectors
     if form == "int8":
-        return np.rint(127 * unit(vectors)).astype(np.int8)
-    if form == "binary":
-        bits: Shaped[np.ndarray, "texts kept"] = np.packbits(vectors >= 0, axis=1)
-        return bits
-    return vectors
+        found = np.rint(127 * unit(vectors)).astype(np.int8)
+    elif form == "binary":
+        found = np.packbits(vectors >= 0, axis=1)
+    return found
 
 
 def written(

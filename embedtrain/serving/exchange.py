@@ -30,15 +30,22 @@ class Exchange:
         receive: The server's; gives pieces of the body.
         send: The server's.
         headers: Added to the answer.
+        is_empty: Whether the request has no body.
     """
 
     def __init__(
-        self, hall: Hall, receive: Receive, send: Send, headers: list[tuple[bytes, bytes]]
+        self,
+        hall: Hall,
+        receive: Receive,
+        send: Send,
+        headers: list[tuple[bytes, bytes]],
+        *,
+        is_empty: bool = False,
     ) -> None:
         self._hall, self._receive, self._send, self._headers = hall, receive, send, headers
         self._held = self._body = 0
         self._deadline = asyncio.get_running_loop().time() + hall.settings.body_seconds
-        self.is_read = False
+        self.is_read = is_empty
         """Whether the whole body has arrived."""
         self.status = 0
         """Of the answer; 0 before it begins."""

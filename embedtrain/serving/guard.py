@@ -98,7 +98,11 @@ class Guard:
             return
         begun, path = monotonic(), str(scope["path"])
         name = (b"x-request-id", token_hex(8).encode())
-        exchange = Exchange(self._hall, receive, send, [*ALWAYS, name])
+        fields = dict(scope["headers"])
+        is_empty = (
+            b"transfer-encoding" not in fields and fields.get(b"content-length", b"0") == b"0"
+        )
+        exchange = Exchange(self._hall, receive, send, [*ALWAYS, name], is_empty=is_empty)
         self._hall.requests += 1
         try:
             await self._answer(scope, exchange, path)

@@ -50,6 +50,9 @@ def serve(
     no_token: Annotated[bool, typer.Option(help="Let other machines ask without a token.")] = False,
     open_metrics: Annotated[bool, typer.Option(help="/metrics asks for no token.")] = False,
     page: Annotated[bool, typer.Option(help="Whether there is a page at /.")] = True,
+    check: Annotated[
+        bool, typer.Option(help="Load all, let each model compute once, and end.")
+    ] = False,
     dimensions: Annotated[
         str | None,
         typer.Option(metavar="N,N,...|any", help="Sizes to which requests may have vectors cut."),
@@ -92,7 +95,7 @@ def serve(
     )  # fmt: skip
     wish = Serving(
         [model, *(with_ or ())], tuple(name or ()), host, port, data, split,
-        token_file=token_file, no_token=no_token, open_metrics=open_metrics, page=page,
+        token_file=token_file, no_token=no_token, open_metrics=open_metrics, page=page, check=check,
         precision=precision, threads=threads, settings=settings,
     )  # fmt: skip
     run_serve(wish, typer.echo)

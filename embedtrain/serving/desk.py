@@ -183,8 +183,9 @@ class Desk:
             raise Refusal("too_large", problem, param="input")
         if self.is_stopping:
             raise Refusal("unhealthy", "the server is stopping")
-        if self.queue.tokens + tokens > settings.queue_tokens:
-            wait = self.queue.tokens / self._rate
+        waiting = self.queue.tokens
+        if waiting and waiting + tokens > settings.queue_tokens:
+            wait = waiting / self._rate
             raise Refusal("overloaded", "too much waits; try again later", retry_seconds=wait)
 
     def _deliver(self, done: Done) -> None:

@@ -15,11 +15,11 @@ class Counter:
         self.name, self.told, self.labels, self.kind = name, told, labels, kind
         self.values: dict[tuple[str, ...], float] = {} if labels else {(): 0.0}
 
-    def add(self, *labels: str, by: float = 1.0) -> None:
+    def add(self, *labels: str, by: int | float = 1) -> None:
         """Count."""
         self.values[labels] = self.values.get(labels, 0.0) + by
 
-    def set(self, value: float, *labels: str) -> None:
+    def set(self, value: int | float, *labels: str) -> None:
         """Say how much there is now, of a gauge."""
         self.values[labels] = value
 
@@ -39,7 +39,7 @@ class Histogram:
         self.bins = [0] * (len(bounds) + 1)
         self.total = 0.0
 
-    def observe(self, value: float) -> None:
+    def observe(self, value: int | float) -> None:
         """Count a value."""
         self.bins[bisect_left(self.bounds, value)] += 1
         self.total += value

@@ -19,7 +19,7 @@ Lane = tuple[int, str]
 """What can be computed together: the number of a model and a side of it."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prepared:
     """The token ids of a text, or of a pair of texts whose second begins at ``second``."""
 

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from embedtrain.contract.texts import Contract, Tokenization, join_texts
 from embedtrain.encoding.cross_encoder import CrossEncoder
+from embedtrain.encoding.pair_scorers import detect_kind
 from embedtrain.encoding.texts import encode_tokens, encoder_of, join_blocks, sparse_block
 from embedtrain.errors import UserError
-from embedtrain.models.build import load_model
+from embedtrain.models.build import load_encoder
 from embedtrain.models.chunking import Execution
+from embedtrain.models.cross_encoder.build import load_cross_encoder
 from embedtrain.models.cross_encoder.encoder import CrossEncoderModel
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
@@ -254,15 +256,13 @@ def open_served(
     Raises:
         UserError: If there is no model, or its results are not finite.
     """
-    model = load_model(path)
     called = name or Path(path).name or path
-    if isinstance(model, CrossEncoderModel):
-        served: ServedEncoder | ServedCrossEncoder = ServedCrossEncoder(
-            called, path, model, precision, batch_tokens
-        )
+    served: ServedEncoder | ServedCrossEncoder
+    if detect_kind(path) == "cross_encoder":
+        read = load_cross_encoder(path)
+        served = ServedCrossEncoder(called, path, read, precision, batch_tokens)
     else:
-        assert isinstance(model, TextEncoder)
-        served = ServedEncoder(called, path, model, precision, batch_tokens)
+        served = ServedEncoder(called, path, load_encoder(path), precision, batch_tokens)
     served.warm_up()
     return served
 

@@ -38,6 +38,7 @@ class Serving:
         no_token: Whether others than this machine may ask without one.
         open_metrics: Whether ``/metrics`` asks for no token.
         page: Whether there is a page at ``/``.
+        check: Whether to end once all has been loaded and has computed.
         precision: What networks compute in.
         threads: Threads that compute; None leaves one core to the event loop.
         settings: Limits.
@@ -53,6 +54,7 @@ class Serving:
     no_token: bool = False
     open_metrics: bool = False
     page: bool = True
+    check: bool = False
     precision: Precision = "auto"
     threads: int | None = None
     settings: ServeSettings = field(default_factory=ServeSettings)
@@ -87,7 +89,11 @@ def serve(wish: Serving, tell: Callable[[str], None]) -> None:
         page = Page(Board(desk, _collection(wish, desk))) if wish.page else None
         paths = open_paths(metrics=wish.open_metrics, page=wish.page)
         app = build_app(desk, Door(token, hosts, paths), page)
-        run(app, desk, taken, lambda: tell(f"{_told(wish, desk)} {address_of(taken)}"))
+        address = address_of(taken)
+        if wish.check:
+            tell(f"{_told(wish, desk)}. It can be served at {address}")
+            return
+        run(app, desk, taken, lambda: tell(f"{_told(wish, desk)}. Listening on {address}"))
 
 
 def read_token(path: Path | None) -> bytes | None:
@@ -163,4 +169,4 @@ def _told(wish: Serving, desk: "Desk") -> str:
     held = show_bytes(settings.max_held_bytes + 8 * settings.queue_tokens)
     names = ", ".join(f"{one.name} ({one.kind})" for one in desk.models)
     ways = "with its page" if wish.page else "without a page"
-    return f"{names}, {ways}; requests take {held} of memory at most. Listening on"
+    return f"{names}, {ways}; requests take {held} of memory at most"

@@ -40,16 +40,19 @@ def test_at_a_signal_all_that_is_under_way_is_answered_and_the_port_is_free(prom
 
 
 def test_a_second_signal_ends_it_at_once(prompted):
-    with running([prompted], grace_seconds=60.0, read_seconds=60.0, body_seconds=60.0) as server:
-        with socket.create_connection(("127.0.0.1", server.port)) as one:
-            # A request that is under way for as long as its client sends nothing.
-            one.sendall(b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
-            time.sleep(0.1)
-            begun = time.monotonic()
-            os.kill(server.process, signal.SIGTERM)
-            time.sleep(0.7)
-            assert server.end() in (0, 143)
-            assert time.monotonic() - begun < 20
+    patient = {"grace_seconds": 60.0, "read_seconds": 60.0, "body_seconds": 60.0}
+    with (
+        running([prompted], **patient) as server,
+        socket.create_connection(("127.0.0.1", server.port)) as one,
+    ):
+        # A request that is under way for as long as its client sends nothing.
+        one.sendall(b"POST /embed HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
+        time.sleep(0.1)
+        begun = time.monotonic()
+        os.kill(server.process, signal.SIGTERM)
+        time.sleep(0.7)
+        assert server.end() in (0, 143)
+        assert time.monotonic() - begun < 20
 
 
 def test_a_port_that_is_taken_is_a_line(prompted):

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -17,6 +18,8 @@ from embedtrain.serving.worker import Done, Worker
 from embedtrain.types import Side
 
 T = TypeVar("T")
+TOKENIZED = 128
+"""Texts tokenised at once."""
 FIRST_RATE = 2_000.0
 """Tokens a second, until a batch has been measured."""
 
@@ -113,9 +116,11 @@ class Desk:
         """
         model = self.models[number]
         assert isinstance(model, ServedEncoder)
-        prepared = await self._prepared(
-            lambda: model.prepare(texts, side, instruction=instruction, truncate=truncate)
-        )
+        prepare = partial(model.prepare, side=side, instruction=instruction, truncate=truncate)
+        prepared: list[Prepared] = []
+        for start in range(0, len(texts), TOKENIZED):  # between them others have their turn
+            part = texts[start : start + TOKENIZED]
+            prepared += await self._prepared(partial(prepare, part))
         return await self._compute(number, side, prepared)
 
     async def score(
@@ -129,7 +134,7 @@ class Desk:
         model = self.models[number]
         assert isinstance(model, ServedCrossEncoder)
         prepared = await self._prepared(
-            lambda: model.prepare_pairs(query, documents, truncate=truncate)
+            partial(model.prepare_pairs, query, documents, truncate=truncate)
         )
         return await self._compute(number, "pair", prepared)
 

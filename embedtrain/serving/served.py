@@ -33,6 +33,8 @@ from embedtrain.types import Side, TokenVectors
 Kind = Literal["dense", "late_interaction", "sparse", "cross_encoder"]
 Vector = NDArray[np.float32] | TokenVectors | SparseVectors
 """What a model of vectors makes of one text: shape [dim]; the vectors of its tokens; or what is not 0."""
+ENTRIES = 512
+"""Of a sparse vector, for a guess of the memory that it takes."""
 WARM_UP = "a text to begin with"
 
 
@@ -89,6 +91,14 @@ class ServedEncoder(Served):
     def sides(self) -> tuple[str, ...]:
         """Queries and documents."""
         return ("query", "document")
+
+    @property
+    def numbers(self) -> int:
+        """Numbers that a text's result holds, of late interaction at most, of a sparse model about."""
+        if self.kind == "sparse":
+            return 2 * ENTRIES
+        tokens = self.model.contract.length("document") if self.kind == "late_interaction" else 1
+        return tokens * self.model.dim
 
     def prepare(
         self,

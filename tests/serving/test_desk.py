@@ -24,7 +24,8 @@ def test_beyond_what_may_wait_requests_are_told_when_to_come_again(served):
     async def run():
         desk = desk_of(served, queue_tokens=40)
         waiting = [
-            asyncio.create_task(desk.encode(0, [f"red {'cat ' * 8}"], "document")) for _ in "ab"
+            asyncio.create_task(desk.encode(0, [f"{one} {'cat ' * 8}"], "document"))
+            for one in ("red", "blue")
         ]
         more = asyncio.create_task(desk.encode(0, ["blue " * 20], "document"))
         with pytest.raises(Refusal) as told:
@@ -39,7 +40,7 @@ def test_beyond_what_may_wait_requests_are_told_when_to_come_again(served):
         await desk.encode(0, ["blue " * 20], "document")
         await desk.finish()
 
-    asyncio.run(run())
+    asyncio.run(asyncio.wait_for(run(), 60))
 
 
 def test_equal_texts_of_several_requests_are_computed_once(served):
@@ -53,7 +54,7 @@ def test_equal_texts_of_several_requests_are_computed_once(served):
         assert desk.metrics.tokens.values[()] == 2 * found[0].tokens
         await desk.finish()
 
-    asyncio.run(run())
+    asyncio.run(asyncio.wait_for(run(), 60))
 
 
 def test_a_text_that_cannot_be_computed_fails_alone(served, monkeypatch):
@@ -82,7 +83,7 @@ def test_a_text_that_cannot_be_computed_fails_alone(served, monkeypatch):
         assert desk.is_well
         await desk.finish()
 
-    asyncio.run(run())
+    asyncio.run(asyncio.wait_for(run(), 60))
 
 
 def test_at_the_end_what_is_left_is_refused(served):
@@ -94,4 +95,4 @@ def test_at_the_end_what_is_left_is_refused(served):
         with pytest.raises(Refusal, match="stopping"):
             await asked
 
-    asyncio.run(run())
+    asyncio.run(asyncio.wait_for(run(), 60))

@@ -32,7 +32,7 @@ class OpenAI:
         side = read_side(form.input_type, "input_type")
         check_dimensions(model, form.dimensions, settings.dimensions)
         texts = read_input(form.input, "input", settings.max_texts)
-        exchange_of(request).hold(len(texts) * model.model.dim * BYTES_OF_A_NUMBER)
+        exchange_of(request).hold(len(texts) * model.numbers * BYTES_OF_A_NUMBER)
         done = await self.desk.encode(
             number, texts, side, instruction=form.instruction, truncate=form.truncate
         )

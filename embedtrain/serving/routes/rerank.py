@@ -12,7 +12,7 @@ from embedtrain.serving.exchange import exchange_of
 from embedtrain.serving.forms import Document, RerankForm, read_form
 from embedtrain.serving.refusals import Refusal
 from embedtrain.serving.scoring import score_all
-from embedtrain.serving.served import ServedCrossEncoder
+from embedtrain.serving.served import ServedCrossEncoder, ServedEncoder
 
 
 class Rerank:
@@ -25,11 +25,11 @@ class Rerank:
         """Return documents, best first; ties stay in the order given."""
         form = read_form(await request.body(), RerankForm)
         texts = self._texts(form)
-        exchange_of(request).hold(sum(map(len, texts)))
+        _, model = self.desk.find(form.model)
+        kept = model.numbers if isinstance(model, ServedEncoder) else 1
+        exchange_of(request).hold(4 * (sum(map(len, texts)) + len(texts) * kept))
         done = await self._scored(form, texts)
         scores = np.asarray(done.results, dtype=np.float64)
-        number, model = self.desk.find(form.model)
-        del number
         if isinstance(model, ServedCrossEncoder) and not form.raw_scores:
             scores = 1 / (1 + np.exp(-scores))
         order = np.argsort(-scores, kind="stable")[: form.top_n].tolist()

@@ -17,9 +17,6 @@ from embedtrain.serving.exchange import exchange_of
 from embedtrain.serving.forms import InputsForm, Words, read_form, read_input, read_side
 from embedtrain.serving.served import ServedEncoder
 
-TOKENS_OF_A_TEXT = 512
-"""Vectors of a text of late interaction, or entries of a sparse one, for a guess of what an answer takes."""
-
 
 class Tei:
     """Answers clients of text-embeddings-inference."""
@@ -32,7 +29,7 @@ class Tei:
         form = read_form(await request.body(), InputsForm)
         number, model = self.desk.encoder(form.model, kind="dense")
         check_dimensions(model, form.dimensions, self.desk.settings.dimensions)
-        done = await self._encode(request, form, number, model, model.model.dim)
+        done = await self._encode(request, form, number, model)
         normalized = form.normalize or is_normalized(model)
         vectors = cut(stacked(done.results), form.dimensions, normalized=normalized)
         if form.normalize and not is_normalized(model):
@@ -43,15 +40,14 @@ class Tei:
         """Return the vectors of each text's tokens, of a model of late interaction."""
         form = read_form(await request.body(), InputsForm)
         number, model = self.desk.encoder(form.model, kind="late_interaction")
-        numbers = TOKENS_OF_A_TEXT * model.model.dim
-        done = await self._encode(request, form, number, model, numbers)
+        done = await self._encode(request, form, number, model)
         return answer([list(one.values) for one in done.results])
 
     async def embed_sparse(self, request: Request) -> Response:
         """Return the entries of each text's vector, of a sparse model."""
         form = read_form(await request.body(), InputsForm)
         number, model = self.desk.encoder(form.model, kind="sparse")
-        done = await self._encode(request, form, number, model, 2 * TOKENS_OF_A_TEXT)
+        done = await self._encode(request, form, number, model)
         return answer(
             [
                 [
@@ -65,13 +61,12 @@ class Tei:
     async def tokenize(self, request: Request) -> Response:
         """Return the token ids that the model reads of each text, prompt and special tokens included."""
         form = read_form(await request.body(), InputsForm)
-        number, model = self.desk.encoder(form.model)
+        _, model = self.desk.encoder(form.model)
         texts = self._texts(form)
         side = read_side(form.prompt_name, "prompt_name")
         found, _ = await self.desk.aside(lambda: model.prepare(texts, side, truncate=form.truncate))
         names = model.model.tokenizer.convert_ids_to_tokens
         special = set(model.model.tokenizer.all_special_ids)
-        del number
         return answer(
             [
                 [
@@ -102,11 +97,9 @@ class Tei:
         return read_input(form.inputs, "inputs", self.desk.settings.max_texts)
 
     async def _encode(
-        self, request: Request, form: InputsForm, number: int, model: ServedEncoder, numbers: int
+        self, request: Request, form: InputsForm, number: int, model: ServedEncoder
     ) -> Computed:
-        """Return the vectors of a request whose answer has so many numbers for each text."""
-        del model
         texts = self._texts(form)
-        exchange_of(request).hold(len(texts) * numbers * BYTES_OF_A_NUMBER)
+        exchange_of(request).hold(len(texts) * model.numbers * BYTES_OF_A_NUMBER)
         side = read_side(form.prompt_name, "prompt_name")
         return await self.desk.encode(number, texts, side, truncate=form.truncate)

@@ -61,6 +61,9 @@ class Desk:
         self.threads = ThreadPoolExecutor(1, thread_name_prefix="embedtrain-tokenizer")
         """One thread: a tokenizer's settings are changed by each call."""
         self.is_stopping = False
+        """Whether the guard is to let no new request in."""
+        self._is_closed = False
+        self._num_aside = 0
         self._asks: set[Ask] = set()
         self._rate = FIRST_RATE
         self._worker: Worker | None = None
@@ -140,20 +143,25 @@ class Desk:
 
     async def aside(self, work: Callable[[], T]) -> T:
         """Do what would hold up the event loop, and needs no model, in the thread of the tokenizer."""
-        return await asyncio.get_running_loop().run_in_executor(self.threads, work)
+        self._num_aside += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.threads, work)
+        finally:
+            self._num_aside -= 1
 
     async def finish(self) -> None:
         """Wait for what is under way, as long as settings say; then refuse what is left, and end the threads."""
         self.is_stopping = True
         deadline = monotonic() + self.settings.grace_seconds
-        while self._asks and monotonic() < deadline:
+        while (self._asks or self._num_aside) and monotonic() < deadline:
             await asyncio.sleep(0.02)
+        self._is_closed = True
         for ask in list(self._asks):
             self.queue.drop(ask)
             if not ask.future.done():
                 ask.future.set_exception(Refusal("unhealthy", "the server is stopping"))
         self.queue.close()
-        self.threads.shutdown(wait=False, cancel_futures=True)
+        self.threads.shutdown(wait=False)
 
     async def _prepared(self, work: Callable[[], tuple[list[Prepared], int]]) -> list[Prepared]:
         begun = monotonic()
@@ -186,7 +194,7 @@ class Desk:
         if tokens > settings.max_request_tokens:
             problem = f"all texts have more than {settings.max_request_tokens} tokens"
             raise Refusal("too_large", problem, param="input")
-        if self.is_stopping:
+        if self._is_closed:
             raise Refusal("unhealthy", "the server is stopping")
         waiting = self.queue.tokens
         if waiting and waiting + tokens > settings.queue_tokens:

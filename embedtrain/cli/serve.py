@@ -31,6 +31,12 @@ def serve(
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="0 takes a free one.")] = 8000,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A name by which a proxy on this machine calls the server; may be repeated."
+        ),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -94,7 +100,7 @@ def serve(
         }
     )  # fmt: skip
     wish = Serving(
-        [model, *(with_ or ())], tuple(name or ()), host, port, data, split,
+        [model, *(with_ or ())], tuple(name or ()), host, port, tuple(allow_host or ()), data, split,
         token_file=token_file, no_token=no_token, open_metrics=open_metrics, page=page, check=check,
         precision=precision, threads=threads, settings=settings,
     )  # fmt: skip

@@ -20,6 +20,13 @@ from embedtrain.types import Side
 T = TypeVar("T")
 TOKENIZED = 128
 """Texts tokenised at once."""
+ROUTES = {
+    "dense": "/v1/embeddings",
+    "late_interaction": "/embed_all",
+    "sparse": "/embed_sparse",
+    "cross_encoder": "/rerank",
+}
+"""Where each kind of model is asked."""
 FIRST_RATE = 2_000.0
 """Tokens a second, until a batch has been measured."""
 
@@ -99,8 +106,10 @@ class Desk:
         """
         number, model = self.find(name)
         if not isinstance(model, ServedEncoder) or (kind is not None and model.kind != kind):
-            problem = f"is for {kind or 'vectors'}, and this model is {model.kind}"
-            raise Refusal("validation", f"this route {problem}", param="model")
+            problem = (
+                f"this route is not for a model of the kind {model.kind}; {ROUTES[model.kind]} is"
+            )
+            raise Refusal("validation", problem, param="model")
         return number, model
 
     async def encode(

@@ -32,6 +32,7 @@ class Serving:
         names: Their names in requests; those of their folders where there are fewer.
         host: Address that is listened on.
         port: 0 takes a free one.
+        allow_hosts: Names by which a proxy on this machine calls the server, beside this machine's own.
         data: What the page searches: a BEIR folder, ``python_docs`` or a file of documents; None lets visitors type.
         split: Split of ``data``, where it has splits.
         token_file: Holds the bearer token; None takes the environment variable's, if there is one.
@@ -48,6 +49,7 @@ class Serving:
     names: Sequence[str] = ()
     host: str = "127.0.0.1"
     port: int = 8000
+    allow_hosts: Sequence[str] = ()
     data: str | None = None
     split: str | None = None
     token_file: Path | None = None
@@ -88,7 +90,9 @@ def serve(wish: Serving, tell: Callable[[str], None]) -> None:
         desk = open_desk(wish)
         page = Page(Board(desk, _collection(wish, desk))) if wish.page else None
         paths = open_paths(metrics=wish.open_metrics, page=wish.page)
-        app = build_app(desk, Door(token, hosts, paths), page)
+        app = build_app(
+            desk, Door(token, hosts and hosts | frozenset(wish.allow_hosts), paths), page
+        )
         address = address_of(taken)
         if wish.check:
             tell(f"{_told(wish, desk)}. It can be served at {address}")

@@ -45,8 +45,7 @@ function showText(place, parts, longest) {
 function item(hit, number, best, others) {
   const found = made("li"), head = made("h3"), text = made("p", "text");
   head.append(made("span", "rank", `${number}.`));
-  const id = made("bdi", "", hit.id);
-  head.append(id, made("span", "score", hit.score.toFixed(4)));
+  head.append(made("bdi", "", `Document ${hit.id}`), made("span", "score", `score ${hit.score.toFixed(4)}`));
   if (others) {
     const place = others.findIndex((other) => other.row === hit.row);
     head.append(made("span", "other", place < 0 ? "not on the other side" : `other side: ${place + 1}.`));

@@ -41,7 +41,7 @@ PATHS = frozenset(
             "source",
             "sources",
         ),
-        *("save_runs", "teacher", "texts", "unlike", "with_"),
+        *("save_runs", "teacher", "texts", "token_file", "unlike", "with_"),
     )
 )
 """Parameters that name a file or folder, or may do so: of a model, a recipe or data."""

@@ -97,15 +97,19 @@ class CrossEncoder:
         probabilities: Float64[np.ndarray, " pairs"] = 1 / (1 + np.exp(-self.logits(pairs)))
         return probabilities
 
-    @torch.no_grad()
     def _score(self, pairs: Sequence[tuple[str, str]]) -> Float64[np.ndarray, " pairs"]:
-        model = self.model
-        before = model.num_cut
-        joined = model.pairs_of(pairs)
-        self.work.cut_documents += model.num_cut - before
-        with computing(self.precision, model.device.type):
-            there = joined.to(model.device)
-            found = model.score(there, self.execution)
+        before = self.model.num_cut
+        joined = self.model.pairs_of(pairs)
+        self.work.cut_documents += self.model.num_cut - before
+        return self.score_tokens(joined)
+
+    @torch.no_grad()
+    def score_tokens(self, pairs: Texts) -> Float64[np.ndarray, " pairs"]:
+        """Score pairs that are token ids already; for whoever keeps the model in evaluation mode."""
+        device = self.model.device
+        with computing(self.precision, device.type):
+            there = pairs.to(device)
+            found = self.model.score(there, self.execution)
             self._count(there)
         scores: Float64[np.ndarray, " pairs"] = found.double().cpu().numpy()
         return scores

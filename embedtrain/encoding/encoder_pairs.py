@@ -13,6 +13,7 @@ from embedtrain.encoding.pair_work import PairWork
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.pair_head import interaction_of
+from embedtrain.models.encoder import TextEncoder
 from embedtrain.ops.interaction import interaction_pairs
 from embedtrain.ops.similarity import pair_scores
 from embedtrain.precision import Chosen, Precision, choose
@@ -48,7 +49,10 @@ class EncoderPairs:
         self.work.pairs += len(pairs)
         blocks = [slice(at, at + PAIRS_AT_ONCE) for at in range(0, len(pairs), PAIRS_AT_ONCE)]
         return np.concatenate(
-            [self._score(queries.vectors(one), documents.vectors(one)) for one in blocks]
+            [
+                score_vectors(self.model, queries.vectors(one), documents.vectors(one))
+                for one in blocks
+            ]
         )
 
     def _encode(self, texts: Sequence[str], side: Side) -> "_Encoded":
@@ -56,18 +60,21 @@ class EncoderPairs:
         distinct = encode_texts(self.model, list(row_of), side, precision=self.precision)
         return _Encoded(distinct, np.array([row_of[text] for text in texts]))
 
-    @torch.no_grad()
-    def _score(self, queries: Embeddings, documents: Embeddings) -> Float64[np.ndarray, " pairs"]:
-        """Score each query with the document that stands where it stands."""
-        own = torch.arange(len(queries))
-        if (interaction := interaction_of(self.model)) is not None:
-            assert isinstance(queries, Tensor)
-            assert isinstance(documents, Tensor)
-            found = interaction_pairs(interaction.to("cpu"), queries, documents, own)
-        else:
-            found = pair_scores(queries, documents, own)
-        scores: Float64[np.ndarray, " pairs"] = found.double().numpy()
-        return scores
+
+@torch.no_grad()
+def score_vectors(
+    model: TextEncoder, queries: Embeddings, documents: Embeddings
+) -> Float64[np.ndarray, " pairs"]:
+    """Score each query with the document that stands where it stands."""
+    own = torch.arange(len(queries))
+    if (interaction := interaction_of(model)) is not None:
+        assert isinstance(queries, Tensor)
+        assert isinstance(documents, Tensor)
+        found = interaction_pairs(interaction.to("cpu"), queries, documents, own)
+    else:
+        found = pair_scores(queries, documents, own)
+    scores: Float64[np.ndarray, " pairs"] = found.double().numpy()
+    return scores
 
 
 @dataclass(frozen=True)

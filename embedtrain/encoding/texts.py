@@ -22,7 +22,7 @@ from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.sparse.encoder import SparseEncoder
 from embedtrain.packed import Texts, upload
-from embedtrain.precision import Precision, choose, computing
+from embedtrain.precision import Chosen, Precision, choose, computing
 from embedtrain.sparse_vectors import SparseVectors
 from embedtrain.types import Embeddings, Side, TokenEmbeddings, TokenVectors
 
@@ -153,28 +153,53 @@ def encode_pieces(
 
     A text's bits may depend on the other texts of its piece, and on nothing else.
     """
-    if side == "document" and isinstance(model, DenseEncoder) and model.contract.document_model:
-        model = _document_model(model.contract.document_model)
+    model = encoder_of(model, side)
     on_gpu = model.device.type == "cuda"
-    execution = execution or Execution(chunk_tokens=65_536 if on_gpu else 16_384)
+    execution = execution or default_execution(model.device)
     chosen = choose(precision, model.device.type)
     blocks = ahead(partial(_tokenize, model, side), _numbered(pieces), threaded=on_gpu)
-
-    def begun() -> Iterator[Arriving]:
-        for tokens in blocks:
-            # Decorators would leave a generator that is paused without these.
-            with torch.no_grad(), computing(chosen, model.device.type):
-                embeddings = model.embed(_moved(tokens, model.device), execution, side)
-            yield Arriving.of(embeddings, side, chosen)
-
+    begun = (_begin(model, tokens, side, execution, chosen) for tokens in blocks)
     training = model.training
     model.eval()
     try:
-        for arriving in one_late(begun(), late=on_gpu):
+        for arriving in one_late(begun, late=on_gpu):
             yield arriving.wait()
             progress(len(arriving))
     finally:
         model.train(training)
+
+
+def encode_tokens(
+    model: TextEncoder, tokens: Texts, side: Side, execution: Execution, precision: Chosen
+) -> Embeddings:
+    """Return the embeddings of texts that are token ids already, in float32 on the CPU.
+
+    For whoever keeps ``encoder_of(model, side)`` in evaluation mode and has made its contract's token ids.
+
+    Raises:
+        UserError: If not finite embeddings come out.
+    """
+    return _begin(model, tokens, side, execution, precision).wait()
+
+
+def encoder_of(model: TextEncoder, side: Side) -> TextEncoder:
+    """Return what encodes a side: another model's documents where only queries were tuned."""
+    if side == "document" and isinstance(model, DenseEncoder) and model.contract.document_model:
+        return _document_model(model.contract.document_model)
+    return model
+
+
+def default_execution(device: torch.device) -> Execution:
+    """Return the size of chunks that suits one CPU or one GPU."""
+    return Execution(chunk_tokens=65_536 if device.type == "cuda" else 16_384)
+
+
+def _begin(
+    model: TextEncoder, tokens: Texts, side: Side, execution: Execution, precision: Chosen
+) -> Arriving:
+    with torch.no_grad(), computing(precision, model.device.type):
+        embeddings = model.embed(_moved(tokens, model.device), execution, side)
+    return Arriving.of(embeddings, side, precision)
 
 
 def _cut(texts: Iterable[str], at_once: int) -> Iterator[list[str]]:

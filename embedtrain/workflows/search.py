@@ -86,14 +86,7 @@ class Searcher:
             raise UserError("--fuse tuned", "has no judged queries to learn from", cure=cure)
         self.second, self.precision, self.fusing = second, precision, fusing
         self.depth = depth or (FUSED if fusing is not None and fusing.others else RERANKED)
-        task = _find_task(model, data, split)
-        if task is None:
-            lines: dict[str, int] = {}  # rows that share a document hold one document
-            for number, text in enumerate(read_texts(Path(str(data)), None, DOCUMENT_COLUMNS), 1):
-                lines.setdefault(text, number)
-            self.texts, self.ids = list(lines), list(map(str, lines.values()))
-        else:
-            self.texts, self.ids = task.documents, task.document_ids
+        self.texts, self.ids = documents_of(model, data, split)
         searched, self._owner = self.texts, None
         if fusing is not None and fusing.units:
             units = read_units(Path(str(data)), self.ids)
@@ -180,6 +173,25 @@ def list_hits(found: SearchResult, ids: Sequence[str], texts: Sequence[str]) -> 
         ]
         for indices, scores in zip(found.indices, found.scores, strict=True)
     ]
+
+
+def documents_of(
+    model: str, data: str | None, split: str | None = None
+) -> tuple[list[str], list[str]]:
+    """Return the texts and ids of what is to be searched; rows of a file that share a text are one document.
+
+    ``data`` is as for :class:`Searcher`.
+
+    Raises:
+        UserError: If it names nothing.
+    """
+    task = _find_task(model, data, split)
+    if task is not None:
+        return task.documents, task.document_ids
+    lines: dict[str, int] = {}
+    for number, text in enumerate(read_texts(Path(str(data)), None, DOCUMENT_COLUMNS), 1):
+        lines.setdefault(text, number)
+    return list(lines), list(map(str, lines.values()))
 
 
 def _find_task(model: str, data: str | None, split: str | None) -> RetrievalTask | None:

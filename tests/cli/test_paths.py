@@ -46,6 +46,7 @@ TEXTS = {
     ),
     *("side", "form", "cost", "verbosity"),
     *("budget", "guard_split"),
+    *("host", "allow_host", "dimensions"),
     "larger",  # a model or an address
     "llm",  # an address, or a model of any kind
     # A template may be a file, and is mostly a name or the text itself.

@@ -275,6 +275,11 @@ COMMANDS = [
         slow=True,
     ),
     Command(
+        "serve",
+        "serve model --with cross --data texts.jsonl --token-file token.txt --port 0 --check",
+        (*MODEL, "cross/*.json", "cross/*.safetensors", "texts.jsonl", "token.txt"),
+    ),
+    Command(
         "export layer",
         "export cross --layer 1 --output out",
         ("cross/*.json", "cross/*.safetensors"),

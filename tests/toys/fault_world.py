@@ -104,6 +104,7 @@ def build_world(folder: Path, models: Mapping[str, str], pairs: Path, beir: Path
     (folder / "beir" / "query_forms.jsonl").write_text(lines)
     texts = [json.loads(line)["positive"] for line in pairs.read_text().splitlines()] * 4
     rows = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+    (folder / "token.txt").write_text("letters-and-digits-1\n")
     (folder / "texts.jsonl").write_text(rows)
     (folder / "texts.txt").write_text("\n".join(texts) + "\n")
     _write_packed(folder, texts, rows)

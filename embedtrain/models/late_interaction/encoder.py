@@ -220,6 +220,10 @@ class LateInteractionEncoder(TextEncoder):
             return documents
         return replace(documents, tokens=straight_through_sign(documents.tokens))
 
+    def kept_places(self, texts: Texts, side: Side) -> Int64[Tensor, " kept"]:
+        """Return which tokens, counted over all texts, have a vector, in its order; on the CPU, as ``texts`` are."""
+        return self._kept(texts, side)[0]
+
     def _kept(self, texts: Texts, side: Side) -> tuple[Int64[Tensor, " kept"], Texts]:
         """Return which tokens have a vector, with the ids of these tokens or of their words.
 

@@ -27,6 +27,7 @@ from embedtrain.errors import UserError
 from embedtrain.locks import owns
 
 if TYPE_CHECKING:
+    from embedtrain.evaluation.tasks.smaller import Pruning, Sample
     from embedtrain.workflows.evaluate.mteb import MtebWish
 
 EXAMPLES = (
@@ -37,6 +38,8 @@ EXAMPLES = (
     "embedtrain evaluate my-model --data scifact --index hnsw:effort=64",
     "embedtrain evaluate bm25 --data scifact --rerank my-reranker",
     "embedtrain evaluate my-model --data scifact --with bm25 --fuse tuned --output hybrid.json",
+    "embedtrain evaluate my-model --data scifact --sample my-model.trec --sample other.trec --output small.json",
+    "embedtrain evaluate my-model --data scifact --keep 0.75 --baseline scifact.json",
     "embedtrain evaluate my-model --mteb SciFact --data SciFact=scifact --output mteb",
 )
 
@@ -138,6 +141,30 @@ def evaluate(
     ] = None,
     feedback: FeedbackOption = None,
     units: UnitsOption = False,
+    sample: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Measure on the judged documents and what this ranking (.trec) found; repeat it for every model that "
+            "is compared."
+        ),
+    ] = None,
+    sample_depth: Annotated[
+        int, typer.Option(min=1, help="With --sample: documents of a query from each ranking.")
+    ] = 250,
+    sample_queries: Annotated[
+        int, typer.Option(min=1, help="With --sample: queries at most.")
+    ] = 1000,
+    keep: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Search this share of the corpus, the rest is left out."),
+    ] = None,
+    quality: Annotated[
+        str | None,
+        typer.Option(
+            help="With --keep: what decides; `learned` from the training split, `random`, `shortest` or `copies` (go "
+            "first), or a .npy file of scores."
+        ),
+    ] = None,
     save_runs: Annotated[
         Path | None, typer.Option(help="With --with: folder for each system's ranking and result.")
     ] = None,
@@ -156,6 +183,9 @@ def evaluate(
     if rerank is None and (asked or top != 100 or blend != 1):
         flags = "--rerank-as, --rerank-template, --rerank-instruction, --top and --blend"
         raise UserError(flags, "say how results are ordered anew", cure="Add --rerank MODEL")
+    several = bool(rerank or with_ or forms or feedback or units)
+    pool = _read_sample(sample, sample_depth, sample_queries, rerank)
+    pruning = _read_pruning(keep, quality, several=several)
     longer = parse_long_inputs(long_inputs)
     fusing = read_fusing(with_, fuse, weights, depth, tune_on, save_runs, forms, feedback, units)
     if mteb:
@@ -171,6 +201,8 @@ def evaluate(
             or rerank
             or fusing
             or index
+            or pool
+            or pruning
         )
         mteb_wish = MtebWish(
             mteb, data or [], split, task, prompts, instruction=instruction, long_inputs=longer,
@@ -190,6 +222,7 @@ def evaluate(
     wish = Wish(
         data or [], split, task, clusters, baseline, efficiency, compression, price, instruction,
         longer, late_chunks, precision, index,
+        pool, pruning,
     )  # fmt: skip
     if rerank is None:
         if fusing is None:
@@ -210,6 +243,29 @@ def evaluate(
             Console().print(table)
 
 
+def _read_sample(
+    runs: list[Path] | None, depth: int, num_queries: int, rerank: str | None
+) -> "Sample | None":
+    from embedtrain.evaluation.tasks.smaller import Sample
+
+    if runs and rerank:
+        cure = "Leave out --rerank"
+        raise UserError("--sample", "is for systems that search a corpus", cure=cure)
+    return Sample(tuple(runs), depth, num_queries) if runs else None
+
+
+def _read_pruning(keep: float | None, quality: str | None, *, several: bool) -> "Pruning | None":
+    """Return how much of a corpus is kept; ``several`` says that more than one model works on it."""
+    from embedtrain.evaluation.tasks.smaller import LEARNED, Pruning
+
+    if keep is None and quality:
+        raise UserError("--quality", "says what is left out", got=quality, cure="Add --keep 0.75")
+    if keep is not None and several:
+        flags = "--rerank, --with, --forms, --feedback or --units"
+        raise UserError("--keep", "is for one model that searches", cure=f"Leave out {flags}")
+    return None if keep is None else Pruning(keep, quality or LEARNED)
+
+
 def _evaluate_mteb(model: str, wish: "MtebWish", output: Path | None, refused: object) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -221,7 +277,7 @@ def _evaluate_mteb(model: str, wish: "MtebWish", output: Path | None, refused: o
         raise UserError(
             "--mteb",
             "does not go with --baseline, --clusters, --dim, --quantize, --price, --late-chunks, --rerank, "
-            "--with, --forms, --feedback, --units and --index",
+            "--with, --forms, --feedback, --units, --sample, --keep and --index",
             cure="Use embedtrain compare on the scores/ folders",
         )
     if output is None or output.suffix == ".json":

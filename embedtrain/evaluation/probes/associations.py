@@ -113,6 +113,6 @@ def _measure(subject: Subject, lists: WordLists, template: str, seed: int) -> tu
     vectors = subject.features(texts, "associations").astype(np.float64)
     ends = np.cumsum([len(words) for words in sets])[:-1]
     one, other, near, far = np.split(vectors, ends)
-    scores = [associations(words, near, far) for words in (one, other)]
+    first, second = associations(one, near, far), associations(other, near, far)
     generator = np.random.Generator(np.random.PCG64(seed))
-    return effect_size(*scores), partition_p_value(*scores, generator)
+    return effect_size(first, second), partition_p_value(first, second, generator)

@@ -55,6 +55,7 @@ class Subject:
         shard: This process among several that encode together; each must ask for the same vectors.
         index: How documents are searched, of :func:`embedtrain.retrieval.indexes.read_index`; None searches
             exactly, as ``compression`` says. Goes into results.
+        pruning: What was left out of the corpus; goes into results.
     """
 
     model: TextEncoder
@@ -65,6 +66,7 @@ class Subject:
     precision: Precision = "auto"
     shard: Shard = field(default_factory=Shard)
     index: Section | None = None
+    pruning: str = ""
     _built: dict[Role, tuple[Sequence[str], Built]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -98,6 +100,8 @@ class Subject:
             settings["precision"] = self.chosen
         if self.index is not None:
             settings["index"] = self.index.model_dump()
+        if self.pruning:
+            settings["keep"] = self.pruning
         return EvaluatedModel(name=self.name, weights=self.key, settings=settings)
 
     def encode(self, texts: Sequence[str], role: Role) -> Vectors:

@@ -18,7 +18,6 @@ from embedtrain.evaluation.results.result import (
     write_result,
 )
 from embedtrain.evaluation.results.wording import model_name
-from embedtrain.evaluation.tasks.discovery import open_task
 from embedtrain.evaluation.tasks.retrieval import METRICS, RESULTS, Retrieval, as_run
 from embedtrain.files import check_folder
 from embedtrain.locks import owns
@@ -32,10 +31,11 @@ from embedtrain.workflows.evaluate.tasks import (
     check_retrieval,
     labels_of,
     load_baseline,
+    open_tasks,
     refuse_price,
     result_places,
-    train_overlap,
 )
+from embedtrain.workflows.evaluate.train_overlap import train_overlap
 
 
 @owns("output")
@@ -97,7 +97,7 @@ def open_retrieval(wish: Wish, flag: str) -> list[Retrieval]:
     """
     if not wish.data:
         raise UserError("--data", "is missing", cure="Name a file or folder")
-    tasks = [open_task(path, wish.split, wish.task) for path in wish.data]
+    tasks = open_tasks(wish)
     check_retrieval(tasks, flag, "is for results of retrieval", "")
     check_index(tasks, wish)
     for task in tasks:

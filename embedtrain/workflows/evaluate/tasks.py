@@ -5,19 +5,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from embedtrain.contract.long_inputs import LongInputs
-from embedtrain.data.readers.beir import beir_files
-from embedtrain.data.readers.beir_index import BeirIndex
 from embedtrain.encoding.shards import current_shard, use_own_device
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.efficiency import Efficiency, describe_machine, price_work
 from embedtrain.evaluation.measures.metrics import Run
-from embedtrain.evaluation.probes.overlap import query_overlap
 from embedtrain.evaluation.results.ranking_file import written_beside
 from embedtrain.evaluation.results.report import compare, refuse_single, summarise
 from embedtrain.evaluation.results.result import EvaluationResult, load_result, write_result
 from embedtrain.evaluation.tasks.base import Task
 from embedtrain.evaluation.tasks.discovery import open_task
 from embedtrain.evaluation.tasks.retrieval import Retrieval
+from embedtrain.evaluation.tasks.smaller import Pruning, Sample, pruned, sampled, tags_of
 from embedtrain.evaluation.tasks.subject import Subject, kind_of
 from embedtrain.files import check_file, check_folder, default_cache
 from embedtrain.locks import owns
@@ -32,6 +30,7 @@ from embedtrain.retrieval.indexes import read_index
 from embedtrain.section import Section
 from embedtrain.workflows.evaluate.cost import measure_cost
 from embedtrain.workflows.evaluate.index_cost import measure_index
+from embedtrain.workflows.evaluate.train_overlap import train_overlap
 
 NO_RUN: Run = {}
 
@@ -65,6 +64,10 @@ class Wish:
     """What the network computes in."""
     index: str | None = None
     """Words of an index, as for :func:`embedtrain.retrieval.indexes.read_index`; None searches exactly."""
+    sample: Sample | None = None
+    """Measure on a smaller corpus, of what rankings found."""
+    pruning: Pruning | None = None
+    """Leave out documents; None keeps all."""
 
 
 @owns("output")
@@ -95,7 +98,7 @@ def evaluate_tasks(
         wish = replace(wish, efficiency=False)
     if not wish.data:
         raise UserError("--data", "is missing", cure="Name a file or folder")
-    tasks = [open_task(path, wish.split, wish.task) for path in wish.data]
+    tasks = open_tasks(wish)
     places = result_places(tasks, output)
     baselines = [load_baseline(task, wish.baseline) for task in tasks]
     if wish.compression.quantize is not None:
@@ -108,8 +111,9 @@ def evaluate_tasks(
     encoder = chunk_late(lengthen_encoder(encoder, wish.long_inputs), wish.late_chunks)
     subject = Subject(
         encoder, model, default_cache(), wish.compression, wish.instruction, wish.precision, shard,
-        index_of(wish, encoder),
+        index_of(wish, encoder), str(wish.pruning or ""),
     )  # fmt: skip
+    tasks = _smaller(tasks, wish, subject)
     results = []
     for task, place, baseline in zip(tasks, places, baselines, strict=True):
         result, run = _resume(subject, task, wish, place), NO_RUN
@@ -122,6 +126,28 @@ def evaluate_tasks(
                 write_result(result, place)
         results.append(result)
     return results
+
+
+def open_tasks(wish: Wish) -> list[Task]:
+    """Open the data, on a smaller corpus where that is wished."""
+    tasks = [open_task(path, wish.split, wish.task) for path in wish.data]
+    if wish.pruning is not None:
+        check_retrieval(tasks, "--keep", "is for corpora of retrieval", "")
+    if wish.sample is None:
+        return tasks
+    check_retrieval(tasks, "--sample", "is for corpora of retrieval", "")
+    return [sampled(task, wish.sample) for task in tasks if isinstance(task, Retrieval)]
+
+
+def _smaller(tasks: list[Task], wish: Wish, subject: Subject) -> list[Task]:
+    """Leave documents out where that is wished, and say of a pool that it is not this model's."""
+    if wish.sample is not None and subject.key[:12] not in tags_of(wish.sample.runs):
+        console.print(
+            f"{subject.name} has no ranking in the pool, so it gains: its favourite wrong documents may be missing"
+        )
+    if wish.pruning is None:
+        return tasks
+    return [pruned(task, wish.pruning, subject) for task in tasks if isinstance(task, Retrieval)]
 
 
 def evaluate_task(subject: Subject, task: Task, wish: Wish) -> tuple[EvaluationResult, Run]:
@@ -143,24 +169,6 @@ def evaluate_task(subject: Subject, task: Task, wish: Wish) -> tuple[EvaluationR
     if subject.index is not None and isinstance(task, Retrieval):
         found["index"] = measure_index(subject, task.task, timed=wish.efficiency)
     return result.model_copy(update=found), outcome.run
-
-
-def train_overlap(task: Task) -> dict[str, float] | None:
-    """Compare the queries of a retrieval task with those of the training split in its folder, if it has one.
-
-    A training split that cannot be read is said, and does not stop the evaluation of another split.
-    """
-    if not isinstance(task, Retrieval) or task.data.split == "train" or not task.files.is_beir:
-        return None
-    if not (task.files.path / "qrels" / "train.tsv").is_file():
-        return None
-    try:
-        with BeirIndex(beir_files(task.files.path, "train")) as index:
-            training = [index.query(judgments.query_id) for judgments in index.judged_queries()]
-    except UserError as error:
-        console.print(f"the overlap with the training split was not measured: {error}")
-        return None
-    return query_overlap(task.task.queries, training)
 
 
 def index_of(wish: Wish, encoder: TextEncoder) -> Section | None:

@@ -14,7 +14,7 @@ from embedtrain.evaluation.results.threshold import Threshold, read_threshold, w
 from embedtrain.evaluation.tasks.subject import Subject
 from embedtrain.files import write_file
 from embedtrain.models.encoder import TextEncoder
-from embedtrain.release.cards.markdown import inline, markdown_table
+from embedtrain.release.cards.markdown import Row, inline, markdown_table
 from embedtrain.release.cards.results import replace_section
 
 HEADING = "## Threshold"
@@ -42,7 +42,7 @@ def probe_and_store(subject: Subject, wish: ProbeWish) -> list[Finding]:
 def card_with_threshold(card: str, found: Threshold) -> str:
     """Return a card that says, at its end, from which score on results are right."""
     headings = ["Similarity", "Threshold", "Precision", "95 % interval", "Recall", "Queries"]
-    row = [
+    row: Row = [
         found.similarity, f"{found.score:.4f}", f"{found.precision:.3f}",
         f"{found.low:.3f} to {found.high:.3f}", f"{found.recall:.3f}", found.num_queries,
     ]  # fmt: skip

@@ -47,8 +47,8 @@ from embedtrain.workflows.evaluate.tasks import (
     labels_of,
     refuse_price,
     result_places,
-    train_overlap,
 )
+from embedtrain.workflows.evaluate.train_overlap import train_overlap
 
 WARM_UP, SAMPLE = 32, 256
 """Pairs scored before the clock starts, and those timed where all scores were known."""

@@ -29,7 +29,7 @@ def probe(
             metavar="PROBE",
             help="passkey, needle, limit, instructions, perturbations, paraphrases, overlap, space, "
             "sticky-tokens, words, dapr, thresholds, "
-            "associations, query-instructions or rare-labels.",
+            "associations, query-instructions, rare-labels or linguistic.",
         ),
     ],
     data: Annotated[Path | None, typer.Option(help="Data, where the probe needs some.")] = None,

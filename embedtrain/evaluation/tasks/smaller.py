@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64, Int64
-from sklearn.linear_model import LogisticRegression
 
 from embedtrain.data.near_duplicates import near_duplicates
 from embedtrain.data.readers.beir import RetrievalTask, beir_files
@@ -22,6 +21,7 @@ from embedtrain.data.readers.beir_index import BeirIndex
 from embedtrain.data.readers.text_lines import hash_files
 from embedtrain.errors import UserError
 from embedtrain.evaluation.results.ranking_file import read_run
+from embedtrain.evaluation.tasks.labelled import scikit_learn
 from embedtrain.evaluation.tasks.retrieval import Retrieval
 from embedtrain.evaluation.tasks.subject import Subject
 from embedtrain.outside import reading
@@ -137,8 +137,9 @@ def quality_of(task: Retrieval, quality: str, subject: Subject) -> Quality:
         words: Quality = np.array([len(text.split()) for text in documents], dtype=np.float64)
         return words
     if quality == COPIES:
-        first = np.array(near_duplicates(documents)) == np.arange(len(documents))
-        return first.astype(np.float64)
+        original = np.array(near_duplicates(documents))
+        first: Quality = (original == np.arange(len(documents))).astype(np.float64)
+        return first
     if quality == LEARNED:
         return _learn(task, subject)
     return _read_scores(Path(quality), len(documents))
@@ -167,7 +168,8 @@ def _learn(task: Retrieval, subject: Subject) -> Quality:
             "--quality learned", "needs one vector per text", got=subject.name, cure=cure
         )
     rows: Int64[np.ndarray, " rows"] = np.concatenate([np.flatnonzero(relevant), drawn])
-    layer = LogisticRegression(max_iter=1000).fit(vectors[rows], relevant[rows])
+    linear = scikit_learn("linear_model", "to learn which documents are relevant")
+    layer = linear.LogisticRegression(max_iter=1000).fit(vectors[rows], relevant[rows])
     scores: Quality = layer.decision_function(vectors).astype(np.float64)
     return scores
 

@@ -54,6 +54,7 @@ def test_every_probe_of_the_folder_is_found():
             "dapr",
             "instructions",
             "limit",
+            "linguistic",
             "needle",
             "overlap",
             "paraphrases",

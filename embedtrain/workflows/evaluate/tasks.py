@@ -143,7 +143,7 @@ def _smaller(tasks: list[Task], wish: Wish, subject: Subject) -> list[Task]:
     """Leave documents out where that is wished, and say of a pool that it is not this model's."""
     if wish.sample is not None and subject.key[:12] not in tags_of(wish.sample.runs):
         console.print(
-            f"{subject.name} has no ranking in the pool, so it gains: its favourite wrong documents may be missing"
+            f"{subject.name} has no ranking in the pool: what is missing there favours it"
         )
     if wish.pruning is None:
         return tasks

@@ -142,9 +142,7 @@ def open_tasks(wish: Wish) -> list[Task]:
 def _smaller(tasks: list[Task], wish: Wish, subject: Subject) -> list[Task]:
     """Leave documents out where that is wished, and say of a pool that it is not this model's."""
     if wish.sample is not None and subject.key[:12] not in tags_of(wish.sample.runs):
-        console.print(
-            f"{subject.name} has no ranking in the pool: what is missing there favours it"
-        )
+        console.print(f"{subject.name} has no ranking in the pool, which favours it")
     if wish.pruning is None:
         return tasks
     return [pruned(task, wish.pruning, subject) for task in tasks if isinstance(task, Retrieval)]

@@ -1,4 +1,4 @@
-"""What a model says of a batch whose vectors are codes of dense ones."""
+"""What a model says of a batch beside its vectors: the dense vectors that codes stand for, words of definitions."""
 
 from dataclasses import dataclass
 
@@ -24,3 +24,15 @@ class SparseCode(Movable):
     """Optimizer steps since each entry was last in any code."""
     kept: int
     """Entries that a text keeps."""
+
+
+@dataclass(frozen=True)
+class WordPrediction(Movable):
+    """What the cross-entropy of words over a vocabulary is made of, for this rank's queries."""
+
+    hidden: Float[Tensor, "queries width"]
+    """What is multiplied by ``weight``."""
+    weight: Float[Tensor, "vocabulary width"]
+    bias: Float[Tensor, " vocabulary"] | None
+    words: Int64[Tensor, " queries"]
+    """The entry of the vocabulary that each query defines; -100 for none."""

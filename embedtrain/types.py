@@ -19,7 +19,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from embedtrain.bank_types import Bank
-from embedtrain.code_types import SparseCode
+from embedtrain.code_types import SparseCode, WordPrediction
 from embedtrain.interaction_types import Interaction
 from embedtrain.packed import HasLengths, Movable, Texts, token_places, upload
 
@@ -245,6 +245,8 @@ class RetrievalOutputs(Movable):
     """Set where the recipe names a guide."""
     pair_classifier: Float[Tensor, "classes features"] | None = None
     """Weights of a classifier of pairs, where the model trains one (``model.pair_classes``)."""
+    word_prediction: WordPrediction | None = None
+    """Set where the model has a masked-language head for words (``model.word_head``)."""
     interaction: Interaction | None = None
     """Set where the model scores pairs by a network (``model.interaction``)."""
     bank: Bank | None = None

@@ -95,6 +95,11 @@ class Objective(Section, ABC):
         return None
 
     @property
+    def uses_word_head(self) -> bool:
+        """Whether it predicts words from vectors (``model.word_head``)."""
+        return any(inner.uses_word_head for inner in self.inner_objectives)
+
+    @property
     def uses_interaction(self) -> bool:
         """Whether it can score by a network (``model.interaction``) in place of the inner product."""
         inner = self.inner_objectives

@@ -111,15 +111,25 @@ def check_objectives(
     exits = has_exits is not None and bool(has_exits.exits)
     if {objective.uses_exits for objective in objectives} != {exits}:
         raise ValueError("objective multi_exit and model.exits, its layers, need each other")
+    _check_heads(objectives, model, dense)
+    interaction = dense is not None and dense.interaction is not None
+    if interaction and not all(objective.uses_interaction for objective in objectives):
+        raise ValueError("model.interaction needs an objective that trains it: d2llm")
+
+
+def _check_heads(
+    objectives: Sequence[Objective], model: ModelConfig, dense: DenseConfig | None
+) -> None:
+    """Refuse heads that only training has without an objective that trains on them, and the other way round."""
     classes, key = dense is not None and dense.pair_classes is not None, "pair_classes"
     if isinstance(model, CrossEncoderConfig):
         classes, key = bool(model.classes), "classes"
     if any(objective.uses_pair_classifier for objective in objectives) != classes:
         raise ValueError(f"objective pair_classification and model.{key} need each other")
     _check_bank(objectives, dense)
-    interaction = dense is not None and dense.interaction is not None
-    if interaction and not all(objective.uses_interaction for objective in objectives):
-        raise ValueError("model.interaction needs an objective that trains it: d2llm")
+    words = dense is not None and dense.word_head
+    if any(objective.uses_word_head for objective in objectives) != words:
+        raise ValueError("objective word_prediction and model.word_head need each other")
 
 
 def _check_bank(objectives: Sequence[Objective], dense: DenseConfig | None) -> None:

@@ -81,6 +81,9 @@ class DenseConfig(EncoderConfig):
     """Train a classifier of pairs of texts for the objective pair_classification; exports leave it out."""
     contrast_head: ContrastHeadConfig | None = None
     """Layers behind the vectors, for the objective ccp; exports leave them out."""
+    word_head: bool = False
+    """Let the backbone's masked-language head name the word that a query defines, for the objective word_prediction;
+    exports leave it out."""
     kept_layers: tuple[Count, ...] = ()
     """Keep these layers of the backbone, counted from 1: a small model that starts from parts of a large one."""
 
@@ -120,6 +123,8 @@ class DenseConfig(EncoderConfig):
             raise ValueError("attention_pooling and layer_pooling pool in two ways: drop one")
         if self.decoder_pooling and (self.attention_pooling or self.layer_pooling or self.exits):
             raise ValueError("decoder_pooling goes with no other pooling and no exits: drop them")
+        if self.word_head and (self.words or self.projection or self.query_gate or self.exits):
+            raise ValueError("word_head goes with none of words, projection, query_gate and exits")
         if self.interaction and (self.exits or self.query_gate):
             raise ValueError("interaction goes with neither exits nor query_gate")
         return self

@@ -30,6 +30,7 @@ from embedtrain.models.dense.query_gate import QueryGate
 from embedtrain.models.dense.span_pooling import SpanMlp, merge_spans, pool_spans
 from embedtrain.models.dense.value_spans import ValueSpans
 from embedtrain.models.dense.word_coordinates import WordPart
+from embedtrain.models.dense.word_head import WordHead
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.exits import Exits
 from embedtrain.models.pooling import pool, widen
@@ -79,6 +80,8 @@ class DenseEncoder(TextEncoder):
         """Weights that only training uses; see :meth:`add_pair_classifier`."""
         self.contrast_head: ContrastHead | None = None
         """Layers that only training puts behind the vectors."""
+        self.word_head: WordHead | None = None
+        """What names the word that a query defines, in training only, or None."""
         self.truncate_dim: int | None = None
         """Dimensions that were kept of the trained ones, where an export cut some off."""
 
@@ -132,6 +135,7 @@ class DenseEncoder(TextEncoder):
             temperature=self.temperature,
             similarity=self.contract.similarity,
             pair_classifier=None if self.pair_classifier is None else self.pair_classifier.weight,
+            word_prediction=None if self.word_head is None else self.word_head(query, batch),
             interaction=None if self.interaction is None else self.interaction.weights,
             exits=(*layers, self.num_layers) if layers else (),
         )
@@ -195,8 +199,7 @@ class DenseEncoder(TextEncoder):
 
         def finish(pooled: Float[Tensor, "spans width"]) -> Float[Tensor, "spans dim"]:
             behind = self.span_mlp or self.value_spans
-            changed = pooled if behind is None else behind(pooled)
-            return self._finish(changed, self.projection)
+            return self._finish(behind(pooled) if behind else pooled, self.projection)
 
         def encode(chunk: Texts) -> TokenEmbeddings:
             return pool_spans(chunk, states, finish, "last_token" if self.value_spans else "mean")

@@ -28,6 +28,7 @@ from embedtrain.models.dense.query_gate import QueryGate, QueryGateConfig
 from embedtrain.models.dense.span_pooling import SpanMlp
 from embedtrain.models.dense.value_spans import ValueSpans
 from embedtrain.models.dense.word_coordinates import WordPart
+from embedtrain.models.dense.word_head import WordHead
 from embedtrain.models.exits import Exits, check_exits, keep_layers, read_exit_heads
 from embedtrain.models.saved_part import SavedPart, restored
 from embedtrain.models.value_vectors import value_width
@@ -49,11 +50,13 @@ def drop_layers(config: DenseConfig, backbone: Backbone) -> None:
 
 
 def build_language(config: DenseConfig) -> MaskedLanguageModel | None:
-    """Load the backbone with its masked-language head, where coordinates for words or a gate need it."""
+    """Load the backbone with its masked-language head, where coordinates for words, a gate or a word head need it."""
     if config.words is not None:
         what = "words"
     elif config.query_gate is not None and config.query_gate.kind == "clr":
         what = "query_gate"
+    elif config.word_head:
+        what = "word_head"
     else:
         return None
     if not has_language_head(fetch(config.backbone)):
@@ -118,6 +121,7 @@ def add_parts(
     if config.words is not None:
         assert language is not None
         encoder.words = part("words", partial(WordPart, language, config.words))
+    encoder.word_head = _build_word_head(config, encoder, language)
     encoder.exits = _build_exits(config, backbone, layers)
     if config.layer_pooling is not None:
         make = partial(LayerPooling, width, layers, config.layer_pooling)
@@ -175,6 +179,18 @@ def _refuse_several_frames(encoder: DenseEncoder) -> None:
     for name in ("words", "exits", "query_gate", *pooled):
         if getattr(encoder, name) is not None:
             raise UserError(f"model.{what}", f"does not go with {name}", cure="Drop one of them")
+
+
+def _build_word_head(
+    config: DenseConfig, encoder: DenseEncoder, language: MaskedLanguageModel | None
+) -> WordHead | None:
+    if not config.word_head:
+        return None
+    assert language is not None
+    if encoder.contract.similarity != "dot":
+        cure = "Set model.similarity: dot"
+        raise UserError("model.word_head", "needs vectors that are not normalised", cure=cure)
+    return WordHead(language)
 
 
 def _build_gate(

@@ -42,7 +42,7 @@ def export(
             help="Take a masked-language model as a sparse one: SPLADE saved without modules."
         ),
     ] = False,
-    keys: Annotated[
+    overrides: Annotated[
         list[str] | None, typer.Argument(help="Keys of a recipe to set: model.backbone=ORG/NAME.")
     ] = None,
     results: Annotated[
@@ -77,7 +77,7 @@ def export(
         raise UserError("--confirm and --public", "are for --push", cure="Add --push org/name")
     written = run_export(
         source, output, overwrite=overwrite, layer=layer, dim=dim, instruction=instruction,
-        long_inputs=parse_long_inputs(long_inputs), sparse=sparse, overrides=keys or (),
+        long_inputs=parse_long_inputs(long_inputs), sparse=sparse, overrides=overrides or (),
     )  # fmt: skip
     same = "same scores" if is_cross_encoder(written) else "same vectors"
     typer.echo(f"{written}: reloaded, {same}")

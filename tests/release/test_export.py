@@ -20,6 +20,8 @@ from embedtrain.release.export import export, verify, write_model
 
 TEXTS = ["red cat", "a large blue dog runs over the tree", "x"]
 
+KEYS = ["model.num_layers=null", "model.lora=null", "model.document.length=64"]
+
 
 def encoder(path: str, **settings):
     torch.manual_seed(1)
@@ -45,6 +47,25 @@ def test_sentence_transformers_gives_the_same_vectors(kind, settings, request, t
     for side in ("query", "document"):
         difference = encode_texts(model, TEXTS, side) - encode_texts(again, TEXTS, side)
         assert np.abs(difference).max() < 1e-6
+
+
+def test_the_model_of_a_recipe_is_written_untrained(llama, bert, tmp_path):
+    folder = export(
+        "llm/prompt_eol", tmp_path / "eol", overrides=[*KEYS, f"model.backbone={llama}"]
+    )
+    contract = load_dense(str(folder)).contract
+    assert contract.framing.query_suffix == '" can be said in one word: "'
+    plain = embed_of(load_dense(llama), contract)
+    assert np.abs(encode_texts(load_dense(str(folder)), TEXTS, "query") - plain).max() < 1e-6
+    with pytest.raises(UserError, match="keys to set are for a recipe"):
+        export(bert, tmp_path / "other", overrides=["model.backbone=x"])
+    with pytest.raises(UserError, match="is a recipe of pre-training"):
+        export("pretrain/mlm", tmp_path / "other", overrides=[f"model.backbone={bert}"])
+
+
+def embed_of(model, contract):
+    model.contract = contract
+    return encode_texts(model, TEXTS, "query")
 
 
 @pytest.mark.usefixtures("fresh_reloads")

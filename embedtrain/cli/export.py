@@ -1,7 +1,7 @@
 """The command that writes a model folder and, where asked for, uploads it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -53,7 +53,7 @@ def export(
         bool, typer.Option(help="Add a graph: from token ids to finished vectors, or scores.")
     ] = False,
     gguf: Annotated[
-        str | None,
+        Literal["f32", "f16", "q8_0"] | None,
         typer.Option(help="Add a file for llama.cpp, its weights in f32, f16 or q8_0."),
     ] = None,
     push: Annotated[
@@ -71,8 +71,6 @@ def export(
     from embedtrain.models.cross_encoder.resolving import is_cross_encoder
     from embedtrain.release.export import export as run_export
 
-    if gguf not in (None, "f32", "f16", "q8_0"):
-        raise UserError("--gguf", "is no type of weights", got=gguf, cure="Use f32, f16 or q8_0")
     if push is None and (confirm or public):
         raise UserError("--confirm and --public", "are for --push", cure="Add --push org/name")
     written = run_export(

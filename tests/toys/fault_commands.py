@@ -178,14 +178,13 @@ COMMANDS = [
     ),
     Command("rotate", "rotate model pairs.jsonl --output out", (*MODEL, "pairs.jsonl"), "out"),
     Command(
-<<<<<<< HEAD
         "prune-vocabulary",
         "prune-vocabulary model texts.txt --output out",
         (*MODEL, "texts.txt"),
         "out",
-=======
+    ),
+    Command(
         "calibrate", "calibrate model pairs.jsonl --output out", (*MODEL, "pairs.jsonl"), "out"
->>>>>>> 9861a29 (Centre and scale the vectors of a language (calibrate); distil over translations; compare languages)
     ),
     Command("probe", "probe model perturbations --data beir --output out.json", BEIR, "out.json"),
     Command(

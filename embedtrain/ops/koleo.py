@@ -26,7 +26,7 @@ def koleo(
     Source: Sablayrolles et al. (2019), https://arxiv.org/abs/1806.03198.
     """
     if len(everyone) < 2:
-        return 0 * vectors.sum()
+        return vectors.sum() * 0
     units, candidates = F.normalize(vectors, dim=1), F.normalize(everyone, dim=1)
     with torch.no_grad():
         nearest = []
@@ -35,4 +35,5 @@ def koleo(
             scores.diagonal(start).fill_(-torch.inf)
             nearest.append(scores.argmax(1))
     distances = (units - candidates[torch.cat(nearest)] + SMALL).norm(dim=1)
-    return -(distances + SMALL).log().mean()
+    spread: Tensor = (distances + SMALL).log().mean()
+    return -spread

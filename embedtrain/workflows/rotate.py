@@ -1,5 +1,6 @@
-"""Workflow: a model's vectors are turned so that their first dimensions say most."""
+"""Workflow: a model's vectors are turned to principal components, or centred and scaled, by what some texts have."""
 
+import copy
 import random
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +17,12 @@ from embedtrain.errors import UserError
 from embedtrain.locks import owns
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.encoder import DenseEncoder
-from embedtrain.models.edits.rotate import check_rotatable, principal_axes, rotate_encoder
+from embedtrain.models.edits.rotate import (
+    check_rotatable,
+    principal_axes,
+    rotate_encoder,
+    standardize_encoder,
+)
 from embedtrain.progress import console, progress_bar
 from embedtrain.release.export import card_of, write_model
 from embedtrain.types import Side
@@ -31,6 +37,50 @@ NOTE = """
 A rotation behind the pooling turns the vectors to the principal components of {number:,} texts. Similarities of whole vectors
 are those of the model it was made of; the first dimensions carry the most, so vectors may be cut (`truncate_dim`).
 """
+CALIBRATED = """
+
+## Centred and scaled
+
+A layer behind the pooling centres and scales each dimension by the mean and spread of {number:,} texts. It is for texts like
+those. Scores above are of the model that it was made of.
+"""
+
+
+@owns("output")
+def calibrate(
+    model: str,
+    data: str,
+    output: Path,
+    *,
+    split: str = "train",
+    texts: bool = False,
+    column: str | None = None,
+    limit: int | None = None,
+) -> int:
+    """Write a model that centres and scales the dimensions of its vectors by what some texts have.
+
+    Vectors of one language often lie together, apart from those of others. One model for each language, calibrated on texts
+    of it, brings them to one place; nothing is trained, and no translation is needed. Arguments as for :func:`rotate`.
+
+    Returns:
+        The number of texts.
+
+    Raises:
+        UserError: If the model has no plain vector, or there are fewer than two texts.
+
+    Source: Wu et al. (2022), https://arxiv.org/abs/2206.03281, the post-processing of CCP.
+    """
+    encoder = _open(model, output, texts=texts, column=column)
+    limit = limit or max(FEWEST, PER_DIMENSION * encoder.dim)
+    view = copy.copy(encoder)  # the same weights; vectors as they are before they are normalised
+    view.contract = encoder.contract.model_copy(update={"similarity": "dot"})
+    console.print("Centring and scaling")
+    vectors = _encode(view, _read(data, split, texts=texts, column=column, limit=limit))
+    if len(vectors) < 2:
+        raise UserError(data, "holds too few texts", got=len(vectors), cure="Give thousands")
+    standardize_encoder(encoder, torch.from_numpy(vectors))
+    _write(model, encoder, output, CALIBRATED.format(number=len(vectors)))
+    return len(vectors)
 
 
 @owns("output")
@@ -64,6 +114,22 @@ def rotate(
     Raises:
         UserError: If the model has no plain vector, or the texts are fewer than its dimensions.
     """
+    encoder = _open(model, output, texts=texts, column=column)
+    limit = limit or max(FEWEST, PER_DIMENSION * encoder.dim)
+    console.print("Turning to principal components")
+    vectors = _encode(encoder, _read(data, split, texts=texts, column=column, limit=limit))
+    if len(vectors) < encoder.dim:
+        problem = f"holds fewer texts than the model has dimensions ({encoder.dim})"
+        raise UserError(data, problem, got=len(vectors), cure="Give thousands")
+    axes, shares = principal_axes(torch.from_numpy(vectors))
+    rotate_encoder(encoder, axes)
+    _write(model, encoder, output, NOTE.format(number=len(vectors)))  # its scores stay true
+    sizes = [encoder.dim // part for part in (2, 4, 8, 16) if encoder.dim >= part]
+    return {size: float(shares[:size].sum()) for size in sizes}
+
+
+def _open(model: str, output: Path, *, texts: bool, column: str | None) -> DenseEncoder:
+    """Check what can be checked before work starts, and load the model."""
     if output.exists():
         raise UserError("--output", "exists", got=str(output), cure="Choose another folder")
     if column is not None and not texts:
@@ -74,18 +140,13 @@ def rotate(
     if not isinstance(encoder, DenseEncoder):
         raise UserError(model, "has several vectors per text", cure="Name a dense model")
     check_rotatable(encoder)
-    limit = limit or max(FEWEST, PER_DIMENSION * encoder.dim)
-    vectors = _encode(encoder, _read(data, split, texts=texts, column=column, limit=limit))
-    if len(vectors) < encoder.dim:
-        problem = f"holds fewer texts than the model has dimensions ({encoder.dim})"
-        raise UserError(data, problem, got=len(vectors), cure="Give thousands")
-    axes, shares = principal_axes(torch.from_numpy(vectors))
-    rotate_encoder(encoder, axes)
-    card = card_of(Path(model))  # its scores stay true
-    changed = card and card.rstrip() + NOTE.format(number=len(vectors))
-    write_model(encoder, output, card=changed)
-    sizes = [encoder.dim // part for part in (2, 4, 8, 16) if encoder.dim >= part]
-    return {size: float(shares[:size].sum()) for size in sizes}
+    return encoder
+
+
+def _write(model: str, encoder: DenseEncoder, output: Path, note: str) -> None:
+    """Write the changed model, a note of the change behind its card."""
+    card = card_of(Path(model))
+    write_model(encoder, output, card=card and card.rstrip() + note)
 
 
 def _read(
@@ -112,7 +173,6 @@ def _draw(items: Iterable[Any], limit: int) -> list[Any]:
 
 def _encode(encoder: DenseEncoder, sides: dict[Side, list[str]]) -> NDArray[np.float32]:
     total = sum(map(len, sides.values()))
-    console.print(f"Turning to the principal components of {total:,} texts")
     with progress_bar("Encoding", total) as advance:
         parts = [encode_texts(encoder, of, side, progress=advance) for side, of in sides.items()]
     return np.concatenate(parts)

@@ -132,6 +132,7 @@ GOOD = {
     "export": {"source": "bert", "output": "new", "results": "result.json"},
     "merge": {"models": "bert", "output": "new", "base": "bert"},
     "rotate": {"model": "bert", "data": "pairs.jsonl", "output": "new"},
+    "calibrate": {"model": "bert", "data": "pairs.jsonl", "output": "new"},
     "probe": {"model": "bert", "name": "perturbations", "data": "beir", "output": "new.json"},
     "check": {"recipe": "quickstart"},
     "doctor": {"recipe": "quickstart"},
@@ -145,7 +146,7 @@ INPUTS = [
     ("evaluate", "data"), ("evaluate", "model"), ("evaluate", "baseline"), ("compare", "results"),
     ("pareto", "results"), ("report", "sources"), ("report", "baseline"), ("report", "data"),
     ("export", "source"), ("merge", "models"), ("merge", "base"), ("rotate", "data"),
-    ("rotate", "model"), ("probe", "data"), ("probe", "model"),
+    ("rotate", "model"), ("calibrate", "data"), ("calibrate", "model"), ("probe", "data"), ("probe", "model"),
 ]  # fmt: skip
 OUTPUTS = [
     (name, key) for name, given in GOOD.items() for key in given if key in ("output", "plot")
@@ -160,6 +161,7 @@ FOLDERS_MADE = {
     "export",
     "merge",
     "rotate",
+    "calibrate",
 }
 
 

@@ -110,6 +110,7 @@ COMMANDS = {
         Command("evaluate", lambda i: [i.bert, "--data", i.beir, "--no-efficiency"], "out.json"),
         Command("merge", lambda i: [i.bert, i.bert]),
         Command("rotate", lambda i: [i.bert, _texts(i), "--texts"]),
+        Command("calibrate", lambda i: [i.bert, _texts(i), "--texts"]),
         Command("probe", lambda i: [i.bert, "passkey", "--size", 20, "--length", 20], "out.json"),
         Command("report", lambda i: [i.folder / "result.json"], "out.html"),
         Command(

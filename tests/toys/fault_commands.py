@@ -183,6 +183,9 @@ COMMANDS = [
         (*MODEL, "texts.txt"),
         "out",
     ),
+    Command(
+        "calibrate", "calibrate model pairs.jsonl --output out", (*MODEL, "pairs.jsonl"), "out"
+    ),
     Command("probe", "probe model perturbations --data beir --output out.json", BEIR, "out.json"),
     Command(
         "adapt",

@@ -11,7 +11,7 @@ from embedtrain.errors import UserError
 from embedtrain.models.build import load_dense, load_encoder
 from embedtrain.resources import resource
 from embedtrain.workflows.pipeline import load_pipeline, run_pipeline
-from embedtrain.workflows.rotate import _draw, rotate
+from embedtrain.workflows.rotate import _draw, calibrate, rotate
 
 
 @pytest.fixture
@@ -118,3 +118,30 @@ def test_the_staged_recipe_trains_matryoshka_from_a_rotated_model(bert, pairs, b
     assert last.contract == first.contract
     assert last.projection is not None
     run_pipeline(load_pipeline(recipe, overrides), output)  # nothing is done again
+
+
+def unnormalised(folder: str, texts: list[str]) -> np.ndarray:
+    model = load_dense(folder)
+    model.contract = model.contract.model_copy(update={"similarity": "dot"})
+    return encode_texts(model, texts, "document").astype(np.float64)
+
+
+def test_calibrated_vectors_have_mean_0_and_spread_1_before_they_are_normalised(
+    bert, corpus, sentences, tmp_path
+):
+    assert calibrate(bert, corpus, tmp_path / "out", texts=True) == len(sentences)
+    before, after = (unnormalised(str(one), sentences) for one in (bert, tmp_path / "out"))
+    expected = (before - before.mean(0)) / before.std(0)
+    np.testing.assert_allclose(after, expected, atol=1e-4)
+    own = encode_texts(load_dense(str(tmp_path / "out")), sentences[:3], "document")
+    norms = np.linalg.norm(expected[:3], axis=1, keepdims=True)
+    np.testing.assert_allclose(own, expected[:3] / norms, atol=1e-5)
+    theirs = SentenceTransformer(str(tmp_path / "out"), device="cpu").encode(sentences[:3])
+    np.testing.assert_allclose(theirs, own, atol=2e-6)
+
+
+def test_one_text_has_no_spread(bert, tmp_path):
+    path = tmp_path / "one.txt"
+    path.write_text("red cat\n")
+    with pytest.raises(UserError, match="holds too few texts; got 1"):
+        calibrate(bert, str(path), tmp_path / "out", texts=True)

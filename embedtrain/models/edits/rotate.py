@@ -1,4 +1,4 @@
-"""Turn a model's vectors to their principal components: the same similarities, and prefixes that keep most of them."""
+"""Turn a model's vectors to their principal components, or centre and scale them: a layer behind the pooling."""
 
 import torch
 from jaxtyping import Float, Float64
@@ -48,7 +48,30 @@ def check_rotatable(model: DenseEncoder) -> None:
 def rotate_encoder(model: DenseEncoder, axes: Float[Tensor, "dim dim"]) -> None:
     """Put a rotation behind a dense encoder, as its projection or multiplied into the one it has."""
     check_rotatable(model)
-    old, turn = model.projection, axes.double().cpu()
+    put_behind(model, axes.double().cpu())
+
+
+def standardize_encoder(model: DenseEncoder, vectors: Float[Tensor, "texts dim"]) -> None:
+    r"""Centre and scale each dimension, before vectors are normalised: $e' = (e - \mu) / \sigma$ of ``vectors``.
+
+    A dimension in which all are equal is centred alone.
+    """
+    check_rotatable(model)
+    double = vectors.double().cpu()
+    mean, spread = double.mean(0), double.std(0, correction=0)
+    scale = 1 / spread.where(spread > 0, torch.ones_like(spread))
+    put_behind(model, scale.diag(), -mean * scale)
+
+
+def put_behind(
+    model: DenseEncoder,
+    turn: Float64[Tensor, "dim dim"],
+    shift: Float64[Tensor, " dim"] | None = None,
+) -> None:
+    """Put an affine map behind a dense encoder, as its projection or multiplied into the one it has."""
+    old = model.projection
     weight = turn if old is None else turn @ old.weight.detach().cpu().double()
     bias = None if old is None or old.bias is None else turn @ old.bias.detach().cpu().double()
+    if shift is not None:
+        bias = shift if bias is None else bias + shift
     model.projection = linear_layer(weight, bias).float().to(model.device)

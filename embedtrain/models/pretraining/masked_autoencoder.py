@@ -132,7 +132,7 @@ class MaskedAutoencoder(nn.Module):
         decoder, translated, shuffled = None, None, None
         if self.decoder is not None:
             decoder = self._decode_all(chunks, encoded, vectors, again)
-        if self.decoder is not None and self.computation.clean_pass:
+        if decoder is not None and self.computation.clean_pass:
             second = [
                 self._is_second(chunk, chosen) for chunk, chosen in zip(chunks, rows, strict=True)
             ]

@@ -7,7 +7,13 @@ from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
 from embedtrain.models.build import build_dense
 from embedtrain.models.dense.config import DenseConfig
-from embedtrain.models.edits.rotate import check_rotatable, principal_axes, rotate_encoder
+from embedtrain.models.edits.rotate import (
+    check_rotatable,
+    principal_axes,
+    put_behind,
+    rotate_encoder,
+    standardize_encoder,
+)
 from embedtrain.models.static.distil import Words, words_encoder
 
 
@@ -69,3 +75,25 @@ def test_what_has_no_single_plain_vector_is_refused(bert):
     cut.truncate_dim = 8
     with pytest.raises(UserError, match="cut already; got 8"):
         check_rotatable(cut)
+
+
+def test_two_languages_that_differ_by_place_and_size_meet(bert, sentences):
+    """The vectors of the second are 3 x + 5 of the first's."""
+    models = [build_dense(DenseConfig(backbone=bert, similarity="dot")) for _ in range(2)]
+    dim = models[0].dim
+    put_behind(models[1], 3 * torch.eye(dim).double(), torch.full((dim,), 5.0).double())
+    texts = list(dict.fromkeys(sentences))
+
+    def found() -> float:
+        one, other = (
+            torch.nn.functional.normalize(
+                torch.from_numpy(encode_texts(model, texts, "document")), dim=1
+            )
+            for model in models
+        )
+        return float(((one @ other.T).argmax(1) == torch.arange(len(texts))).float().mean())
+
+    assert found() < 0.6
+    for model in models:
+        standardize_encoder(model, torch.from_numpy(encode_texts(model, texts, "document")))
+    assert found() == 1.0

@@ -19,6 +19,11 @@ SOURCE: Literal["source"] = "source"
 """Rules that ``guide_text`` may name in place of a column; :mod:`embedtrain.data.guide_texts` follows them."""
 
 
+def text_id(text: str) -> int:
+    """Return the 63-bit id of a text: equal texts have equal ids, on every machine."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
 @dataclass(frozen=True)
 class Example:
     """One query with the documents that answer it and, where known, documents that do not.

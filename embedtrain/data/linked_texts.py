@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from embedtrain.data.examples import Example
-from embedtrain.data.tokenized import text_id
+from embedtrain.data.examples import Example, text_id
 
 MIXER = np.uint64(0x9E3779B97F4A7C15)
 """An odd number: hashes times it are in another order, which the size of a group does not bias."""

@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from embedtrain.data.examples import Example, Source
-from embedtrain.data.tokenized import text_id
+from embedtrain.data.examples import Example, Source, text_id
 from embedtrain.errors import UserError
 from embedtrain.progress import console
 

@@ -22,7 +22,7 @@ from pydantic import Field
 from embedtrain.contract.processes import Tokenise, Tokens, tokenising_processes
 from embedtrain.contract.texts import Tokenization
 from embedtrain.data.arrow_columns import ArrowColumns, ArrowWriter, length_summary
-from embedtrain.data.examples import Example, Source
+from embedtrain.data.examples import Example, Source, text_id
 from embedtrain.data.guide_texts import guide_texts
 from embedtrain.data.seen import Seen
 from embedtrain.errors import UserError
@@ -48,11 +48,6 @@ ROW_SCHEMA = pa.schema(
         ("guides", pa.list_(pa.int64())),
     ]
 )
-
-
-def text_id(text: str) -> int:
-    """Return the 63-bit id of a text: equal texts have equal ids, on every machine."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
 def guide_ids(example: Example, rule: str | None) -> list[int]:

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
-from embedtrain.data.examples import SourceConfig
+from embedtrain.data.examples import SourceConfig, text_id
 from embedtrain.data.readers.beir import RetrievalTask, own_positives
 from embedtrain.data.sources import detect_format, load_task, open_source
-from embedtrain.data.tokenized import text_id
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.folder_files import read_form
 

@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
-from embedtrain.data.examples import SourceConfig
+from embedtrain.data.examples import SourceConfig, text_id
 from embedtrain.data.guide_texts import guide_texts
 from embedtrain.data.sources import open_source
-from embedtrain.data.tokenized import text_id
 from embedtrain.encoding.cache import embed_once, model_key
 from embedtrain.errors import UserError
 from embedtrain.models.build import load_encoder

@@ -1,7 +1,7 @@
 """Query-only tuning: keep the starting model for documents, and encode them once."""
 
+from embedtrain.data.examples import text_id
 from embedtrain.data.sources import open_source
-from embedtrain.data.tokenized import text_id
 from embedtrain.errors import UserError
 from embedtrain.files import build_once
 from embedtrain.mining.task import load_mining_task

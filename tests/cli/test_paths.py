@@ -45,7 +45,7 @@ TEXTS = {
         "quantize",
     ),
     *("side", "form", "cost", "verbosity"),
-    *("budget", "guard_split"),
+    *("budget", "guard_split", "threshold"),
     *("host", "allow_host", "dimensions"),
     "larger",  # a model or an address
     "llm",  # an address, or a model of any kind

@@ -4,10 +4,10 @@ import torch
 
 from embedtrain.contract.texts import Contract, Tokenization
 from embedtrain.data.batches import BatchBuilder
-from embedtrain.data.examples import SourceConfig
+from embedtrain.data.examples import SourceConfig, text_id
 from embedtrain.data.mixture import Draw
 from embedtrain.data.sources import open_source
-from embedtrain.data.tokenized import text_id, tokenize_source
+from embedtrain.data.tokenized import tokenize_source
 from embedtrain.models.backbone.loading import load_backbone
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.types import RetrievalOutputs

@@ -6,11 +6,11 @@ import pytest
 from embedtrain.contract.spans import mark
 from embedtrain.contract.texts import Contract, Tokenization
 from embedtrain.data.batches import BatchBuilder
-from embedtrain.data.examples import Columns, Example, SourceConfig
+from embedtrain.data.examples import Columns, Example, SourceConfig, text_id
 from embedtrain.data.guide_texts import guide_texts
 from embedtrain.data.mixture import Draw
 from embedtrain.data.sources import open_source
-from embedtrain.data.tokenized import text_id, tokenize_source
+from embedtrain.data.tokenized import tokenize_source
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.loading import load_backbone
 

@@ -6,9 +6,9 @@ import pytest
 
 from embedtrain.contract.texts import Contract, Tokenization
 from embedtrain.data import arrow_columns, tokenized
-from embedtrain.data.examples import SourceConfig
+from embedtrain.data.examples import SourceConfig, text_id
 from embedtrain.data.sources import open_source
-from embedtrain.data.tokenized import text_id, tokenize_source
+from embedtrain.data.tokenized import tokenize_source
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.loading import load_backbone
 

@@ -8,10 +8,10 @@ import torch
 
 from embedtrain.contract.texts import Tokenization
 from embedtrain.data.batches import BatchBuilder
-from embedtrain.data.examples import Columns, SourceConfig
+from embedtrain.data.examples import Columns, SourceConfig, text_id
 from embedtrain.data.mixture import Draw
 from embedtrain.data.sources import open_source
-from embedtrain.data.tokenized import text_id, tokenize_source
+from embedtrain.data.tokenized import tokenize_source
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.models.build import load_dense
 from embedtrain.objectives.embedding_distillation import EmbeddingDistillation

@@ -8,7 +8,7 @@ import torch
 from forks import embedtrain, signal_on_call
 from safetensors.torch import load_file
 
-from embedtrain.data.tokenized import text_id
+from embedtrain.data.examples import text_id
 from embedtrain.errors import UserError
 from embedtrain.mining.miner import Miner
 from embedtrain.mining.settings import MiningConfig

@@ -12,14 +12,13 @@ from embedtrain.data.documents.document import Document
 from embedtrain.data.documents.folder import read_documents
 from embedtrain.data.documents.table import is_table, read_rows
 from embedtrain.data.documents.underlined import underlined_headings
-from embedtrain.data.examples import Example, Source, SourceConfig, fingerprint_of
+from embedtrain.data.examples import Example, Source, SourceConfig, fingerprint_of, text_id
 from embedtrain.data.given import name_given
 from embedtrain.data.raw_text.hashtags import hashtag_rows
 from embedtrain.data.raw_text.makers import make_rows
 from embedtrain.data.raw_text.mentions import Ontology
 from embedtrain.data.raw_text.pivot import pivot_rows
 from embedtrain.data.readers.text_lines import GIVEN, hash_files
-from embedtrain.data.tokenized import text_id
 from embedtrain.data.words import shared_words, words_of
 from embedtrain.progress import console
 

@@ -17,7 +17,7 @@ from distributed_cases import on_ranks
 
 from embedtrain.cli.printing import print_report
 from embedtrain.data.batches import BatchBuilder
-from embedtrain.data.tokenized import text_id
+from embedtrain.data.examples import text_id
 from embedtrain.errors import UserError
 from embedtrain.evaluation.results.result import parse_result
 from embedtrain.recipe.retrieval import load_recipe

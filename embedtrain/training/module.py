@@ -15,7 +15,8 @@ from embedtrain.models.text_model import TextModel
 from embedtrain.objectives.base import Objective
 from embedtrain.objectives.own import check_output
 from embedtrain.ops.row_blocks import candidate_masks
-from embedtrain.ops.similarity import all_scores, take, widen
+from embedtrain.ops.scorers import Scorer
+from embedtrain.ops.similarity import take, widen
 from embedtrain.progress import console
 from embedtrain.training.idle_entries import IdleEntries
 from embedtrain.training.memory_bank import ContextContrast
@@ -157,7 +158,8 @@ class RetrievalModule(TrainedModule):
                 self._tell_same_scores(self.logged["train/score_std"])
             return
         outputs = outputs.at_exit(-1).changed(widen, widen)
-        query = outputs.query
+        # Numbers of queries that pairs are scored by may be no vectors.
+        query = outputs.query if outputs.interaction is None else outputs.document
         embeddings = (query if isinstance(query, Tensor) else query.tokens).detach()
         further = {
             "embedding_norm": mean_norm(embeddings),
@@ -189,10 +191,11 @@ def suspected_false_negatives(
     """
     relevance = outputs.relevance
     # Each score of token vectors costs as much as dozens of dense ones.
-    most = 16 if isinstance(outputs.query, TokenEmbeddings) else 256
+    dear = isinstance(outputs.query, TokenEmbeddings) or outputs.interaction is not None
+    most = 16 if dear else 256
     num_queries = min(most, len(outputs.query))
     rows = torch.arange(num_queries, device=relevance.owners.device)
-    scores = all_scores(take(outputs.query, rows), outputs.document)
+    scores = Scorer(outputs.interaction).all(take(outputs.query, rows), outputs.document)
     positive = scores.gather(1, relevance.positives[:num_queries, :1])
     _, negative = candidate_masks(outputs, rows)
     threshold = positive - 0.05 * positive.abs()

@@ -112,9 +112,8 @@ def check_objectives(
     if {objective.uses_exits for objective in objectives} != {exits}:
         raise ValueError("objective multi_exit and model.exits, its layers, need each other")
     _check_heads(objectives, model, dense)
-    interaction = dense is not None and dense.interaction is not None
-    if interaction and not all(objective.uses_interaction for objective in objectives):
-        raise ValueError("model.interaction needs an objective that trains it: d2llm")
+    if dense is not None and dense.ways_to_score:
+        refuse_inner_products(objectives, dense.ways_to_score[0])
 
 
 def _check_heads(
@@ -130,6 +129,19 @@ def _check_heads(
     words = dense is not None and dense.word_head
     if any(objective.uses_word_head for objective in objectives) != words:
         raise ValueError("objective word_prediction and model.word_head need each other")
+
+
+def refuse_inner_products(objectives: Sequence[Objective], key: str) -> None:
+    """Refuse objectives that compare vectors by inner products only, where ``model.key`` scores pairs.
+
+    Raises:
+        ValueError: Saying which do not.
+    """
+    if not all(objective.uses_interaction for objective in objectives):
+        raise ValueError(
+            f"model.{key} needs an objective that trains it: d2llm, info_nce of queries with documents, or one that "
+            "scores a query's own documents, such as margin_mse"
+        )
 
 
 def _check_bank(objectives: Sequence[Objective], dense: DenseConfig | None) -> None:

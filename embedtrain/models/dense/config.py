@@ -17,6 +17,7 @@ from embedtrain.models.dense.decoder_pooling import DecoderPoolingConfig
 from embedtrain.models.dense.layer_pooling import LayerPoolingConfig
 from embedtrain.models.dense.pair_head import InteractionConfig
 from embedtrain.models.dense.query_gate import QueryGateConfig
+from embedtrain.models.dense.query_head import QueryCodesConfig, QueryNetworkConfig
 from embedtrain.models.dense.value_spans import ValueSpansConfig
 from embedtrain.models.dense.word_coordinates import WordsConfig
 from embedtrain.models.encoder import EncoderConfig
@@ -57,6 +58,10 @@ class DenseConfig(EncoderConfig):
     """Pool by the first output of T5's decoder (Sentence-T5), whatever ``pooling`` says; null: as the folder says."""
     interaction: InteractionConfig | None = None
     """Score pairs by a network of their vectors (D2LLM); null: as the folder says, else inner products."""
+    query_network: QueryNetworkConfig | None = None
+    """Make a network of each query, which scores documents (Hypencoder); null: as the folder says, else a vector."""
+    query_codes: QueryCodesConfig | None = None
+    """Make several vectors of each query, to which a document attends (Poly-encoder); null: as above."""
     echo: bool | None = None
     """Show each text twice and pool the second time, for causal backbones; null: as the folder says, else no."""
     prepend: TokenPrepending | None = None
@@ -127,4 +132,19 @@ class DenseConfig(EncoderConfig):
             raise ValueError("word_head goes with none of words, projection, query_gate and exits")
         if self.interaction and (self.exits or self.query_gate):
             raise ValueError("interaction goes with neither exits nor query_gate")
+        if len(self.ways_to_score) > 1:
+            raise ValueError(
+                f"{' and '.join(self.ways_to_score)} score pairs in two ways: keep one"
+            )
+        if self.query_network or self.query_codes:
+            beside = ("exits", "query_gate", "words", "layer_pooling", "spans", "pair_classes")
+            for name in beside:
+                if getattr(self, name):
+                    raise ValueError(f"{self.ways_to_score[0]} does not go with {name}: drop one")
         return self
+
+    @property
+    def ways_to_score(self) -> tuple[str, ...]:
+        """Which sections score pairs by something else than the inner product."""
+        names = ("interaction", "query_network", "query_codes")
+        return tuple(name for name in names if getattr(self, name) is not None)

@@ -25,8 +25,9 @@ from embedtrain.models.dense.decoder_pooling import DecoderPooling
 from embedtrain.models.dense.echo import Placeholder, prepending, twice, with_placeholder
 from embedtrain.models.dense.frames import apart, longest_first, without_place
 from embedtrain.models.dense.layer_pooling import LayerPooling
-from embedtrain.models.dense.pair_head import InteractionHead
+from embedtrain.models.dense.pair_head import InteractionHead, interaction_of
 from embedtrain.models.dense.query_gate import QueryGate
+from embedtrain.models.dense.query_head import QueryHead
 from embedtrain.models.dense.span_pooling import SpanMlp, merge_spans, pool_spans
 from embedtrain.models.dense.value_spans import ValueSpans
 from embedtrain.models.dense.word_coordinates import WordPart
@@ -76,6 +77,10 @@ class DenseEncoder(TextEncoder):
         """What a prepended token is before the first layer, where it is none of the vocabulary, or None."""
         self.interaction: InteractionHead | None = None
         """What scores pairs of vectors in place of the inner product, or None."""
+        self.query_network: QueryHead | None = None
+        """What makes a network of a query, which then scores documents, or None."""
+        self.query_codes: QueryHead | None = None
+        """What makes several vectors of a query, to which documents attend, or None."""
         self.pair_classifier: nn.Linear | None = None
         """Weights that only training uses; see :meth:`add_pair_classifier`."""
         self.contrast_head: ContrastHead | None = None
@@ -99,11 +104,24 @@ class DenseEncoder(TextEncoder):
         return vector if self.words is None else vector + self.words.dim
 
     @property
+    def query_head(self) -> QueryHead | None:
+        """What makes more of a query than a vector, or None."""
+        return self.query_network or self.query_codes
+
+    def dim_of(self, side: Side) -> int:
+        """Return how many numbers :meth:`embed` makes of a text of a side."""
+        return (
+            self.dim
+            if self.query_head is None or side == "document"
+            else self.query_head.num_numbers
+        )
+
+    @property
     def is_portable(self) -> bool:
         """Whether sentence-transformers can express it: it computes the same vectors."""
         parts = (self.words, self.layer_pooling, self.attention_pooling, self.interaction)
         spans = (self.span_mlp, self.value_spans)
-        more = (self.own_positions, *spans, self.decoder_pooling)
+        more = (self.own_positions, *spans, self.decoder_pooling, self.query_head)
         own = self.gates_queries or any(part is not None for part in (*parts, *more))
         contract = self.contract
         shown = contract.echo or contract.prepend is not None or contract.framing is not None
@@ -122,6 +140,8 @@ class DenseEncoder(TextEncoder):
     def forward(self, batch: RetrievalBatch, execution: Execution) -> RetrievalOutputs:
         """Encode each distinct text of the batch once and lay the embeddings out by query and candidate."""
         queries, documents = batch.queries, batch.documents
+        if self.query_head is not None:
+            return self._by_sides(batch, execution)
         together = laid_end_to_end(queries, documents)
         layers = () if self.exits is None else self.exits.layers
         embeddings = as_computed(self.embed_layers(together, execution, layers))
@@ -140,13 +160,31 @@ class DenseEncoder(TextEncoder):
             exits=(*layers, self.num_layers) if layers else (),
         )
 
+    def _by_sides(self, batch: RetrievalBatch, execution: Execution) -> RetrievalOutputs:
+        """Do what :meth:`forward` does where a head makes other numbers of queries than of documents."""
+        query = self.embed(batch.queries, execution, "query")
+        document = as_computed(self.embed(batch.documents, execution))
+        return RetrievalOutputs(
+            query=query[batch.query_rows],
+            document=document[batch.document_rows],
+            relevance=batch.relevance,
+            temperature=self.temperature,
+            similarity=self.contract.similarity,
+            interaction=interaction_of(self),
+        )
+
     def embed(
         self,
         texts: Texts,
         execution: Execution,
         side: Side = "document",
     ) -> Float[Tensor, "texts dim"]:
-        """Return one vector per text, in float32 at least, normalised if the similarity is cosine."""
+        """Return one vector per text, in float32 at least, normalised if the similarity is cosine.
+
+        Of queries that pass a head it returns what the head makes of them.
+        """
+        if self.query_head is not None and side == "query":
+            return self._embed_queries(texts, execution, self.query_head)
         vectors = self.embed_layers(texts, execution)
         if self.query_gate is None:
             return vectors
@@ -185,6 +223,18 @@ class DenseEncoder(TextEncoder):
             if self.query_gate is not None:
                 vectors.append(self.query_gate(vectors[0], states, chunk))
             return torch.cat(vectors, dim=1) if len(vectors) > 1 else vectors[0]
+
+        return encode_in_chunks(encode, texts, execution, padded=not packed)
+
+    def _embed_queries(
+        self, texts: Texts, execution: Execution, head: QueryHead
+    ) -> Float[Tensor, "texts numbers"]:
+        packed = self.packs(texts)
+
+        def encode(chunk: Texts) -> Float[Tensor, "texts numbers"]:
+            states, own = self._own_states(chunk, packed=packed, layers=())
+            made: Tensor = head(states, own.lengths)
+            return made
 
         return encode_in_chunks(encode, texts, execution, padded=not packed)
 

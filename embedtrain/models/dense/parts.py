@@ -25,6 +25,7 @@ from embedtrain.models.dense.layer_pooling import LayerPooling
 from embedtrain.models.dense.layout import Layout
 from embedtrain.models.dense.pair_head import InteractionHead
 from embedtrain.models.dense.query_gate import QueryGate, QueryGateConfig
+from embedtrain.models.dense.query_head import CodesHead, NetworkHead
 from embedtrain.models.dense.span_pooling import SpanMlp
 from embedtrain.models.dense.value_spans import ValueSpans
 from embedtrain.models.dense.word_coordinates import WordPart
@@ -147,6 +148,12 @@ def add_parts(
     if config.interaction is not None:
         head = partial(InteractionHead, encoder.dim, config.interaction)
         encoder.interaction = part("interaction", head)
+    if config.query_network is not None:
+        network = partial(NetworkHead, width, encoder.dim, config.query_network)
+        encoder.query_network = part("query_network", network)
+    if config.query_codes is not None:
+        codes = partial(CodesHead, width, encoder.dim, config.query_codes)
+        encoder.query_codes = part("query_codes", codes)
 
 
 def _refuse_heads(heads: int, width: int) -> None:

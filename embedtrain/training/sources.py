@@ -16,7 +16,7 @@ from embedtrain.objectives import OBJECTIVES, AnyObjective, Objective
 from embedtrain.objectives.own import name_of
 from embedtrain.precision import choose
 from embedtrain.section import Section
-from embedtrain.training.settings import ValidationConfig
+from embedtrain.training.settings import TrainerConfig, ValidationConfig
 
 
 class RetrieverNegatives(Section):
@@ -46,6 +46,8 @@ class TrainingSource(SourceConfig):
     """``consecutive`` makes a batch of rows that follow one another in the source; which ones is drawn."""
     instruction: str | None = None
     """Name in ``model.instructions``; null uses the model's own prompts."""
+    adapter: str | None = None
+    """Name of a task in ``model.lora.adapters``, whose adapters act in its steps."""
     negatives: RetrieverNegatives | None = None
     """Mine negatives, in place of those and of the scores that the rows have; null takes the rows as they are."""
 
@@ -243,3 +245,28 @@ def check_instructions(data: TrainingData, model: ModelConfig) -> None:
                 f"data.sources name the instruction {source.instruction!r}, which is not one of "
                 f"model.instructions ({', '.join(known) or 'none'})"
             )
+
+
+def check_adapters(data: TrainingData, model: ModelConfig, trainer: TrainerConfig) -> None:
+    """Refuse sources without an adapter where the model has several, and what cannot switch between them.
+
+    Raises:
+        ValueError: Saying what to change.
+    """
+    tasks = {} if model.lora is None else model.lora.adapters
+    known = ", ".join(tasks) or "none"
+    for source in data.sources:
+        if (source.adapter in tasks) != bool(tasks) or (source.adapter and not tasks):
+            raise ValueError(
+                f"data.sources name the adapter {source.adapter!r}, and model.lora.adapters are: {known}"
+            )
+    if not tasks:
+        return
+    if model.kind != "dense":
+        raise ValueError("several adapters are for dense models: drop model.lora.adapters")
+    if trainer.strategy not in ("auto", "single", "ddp") or trainer.compile:
+        raise ValueError("several adapters need trainer.strategy single or ddp, without compile")
+    if trainer.gradient_checkpointing and any(x.query != x.document for x in tasks.values()):
+        raise ValueError(
+            "gradient_checkpointing computes layers again under the adapter of the other side: use rematerialize"
+        )

@@ -203,8 +203,8 @@ class Subject:
         asked, answers = self.encode(queries, "query"), self.encode(documents, "document")
         assert isinstance(asked, np.ndarray)
         assert isinstance(answers, np.ndarray)
-        vectors = (torch.from_numpy(one.copy()) for one in (asked, answers))
-        found = interaction_pairs(interaction, *vectors, torch.arange(len(asked)))
+        query, document = torch.from_numpy(asked.copy()), torch.from_numpy(answers.copy())
+        found = interaction_pairs(interaction, query, document, torch.arange(len(asked)))
         values: PerPair = found.double().numpy()
         return values
 
@@ -273,6 +273,7 @@ def symmetric_view(model: TextEncoder) -> TextEncoder:
         framing=framing,
         document_prompt=contract.query_prompt,
         document_length=max(contract.query_length, contract.document_length),
+        adapters=contract.adapters and contract.adapters.alike,
         document_model="",  # texts are compared with their like, so one model encodes them all
     )
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor, nn
 
+from embedtrain.contract.adapters import TaskAdapters, names_of
 from embedtrain.errors import UserError, missing_extra
 from embedtrain.models.backbone.files import read_weights, write_weights
 from embedtrain.models.backbone.fit import compare, refuse_not_finite, shapes_of
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from peft.tuners.lora import LoraLayer
 
 WEIGHTS_FILE = "adapter_model.safetensors"
+DEFAULT = "default"
+"""What peft calls an adapter without a name."""
 PREFIX = "base_model.model."
 """What peft puts before the names of the weights in a file."""
 CURE = "Use the rank, targets and dora that it was trained with"
@@ -46,7 +49,24 @@ class LoraConfig(Section):
     frozen: Literal["float32", "bfloat16", "nf4"] = "float32"
     """How the frozen weights are kept; nf4 takes four bits each and needs bitsandbytes."""
     start: str | None = None
-    """Folder of an adapter to go on with, such as ``runs/x/adapter``; null starts at the backbone."""
+    """Folder of an adapter to go on with, such as ``runs/x/adapter``; null starts at the backbone. Of several adapters it
+    holds a folder for each."""
+    adapters: TaskAdapters = Field(default={})
+    """Several adapters in one backbone: a list of tasks, or a name, or names for ``query`` and ``document``, by task.
+    Sources of data name their task, encoding does so by ``--instruction``; the first is the usual one."""
+
+    @model_validator(mode="after")
+    def _several_can_be_saved(self) -> "LoraConfig":
+        if self.adapters and self.frozen == "nf4":
+            raise ValueError(
+                "several adapters are saved beside plain weights: set frozen: bfloat16"
+            )
+        return self
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all adapters; of a single one peft's."""
+        return names_of(self.adapters) or [DEFAULT]
 
 
 def loading_options(config: LoraConfig | None) -> dict[str, Any]:
@@ -101,13 +121,15 @@ def add_lora(backbone: Any, config: LoraConfig) -> None:  # noqa: ANN401 - trans
                 got=end or config.targets,
                 cure=f"Use some of {', '.join(ends) or 'a backbone that has linear layers'}",
             )
-    peft.inject_adapter_in_model(_as_peft(config, chosen), backbone)
+    for name in config.names:
+        peft.inject_adapter_in_model(_as_peft(config, chosen), backbone, adapter_name=name)
     for name, parameter in backbone.named_parameters():
         parameter.requires_grad_("lora_" in name)
         if parameter.requires_grad:
             parameter.data = parameter.data.float()  # bfloat16 would round small steps away
-    if config.start is not None:
-        _load_adapter(backbone, Path(config.start))
+    for name in config.names if config.start is not None else ():
+        own = Path(config.start or "") / (name if config.adapters else "")
+        _load_adapter(backbone, own, name)
 
 
 def adapted_layers(model: nn.Module) -> Iterator[tuple[str, "LoraLayer"]]:
@@ -119,12 +141,20 @@ def adapted_layers(model: nn.Module) -> Iterator[tuple[str, "LoraLayer"]]:
             yield name, layer
 
 
-def save_adapter(backbone: Any, config: LoraConfig, base: str, folder: Path) -> None:  # noqa: ANN401
-    """Write the adapter alone, in the files that peft and transformers read."""
+def save_adapter(
+    backbone: Any,  # noqa: ANN401
+    config: LoraConfig,
+    base: str,
+    folder: Path,
+    name: str = DEFAULT,
+) -> None:
+    """Write an adapter alone, in the files that peft and transformers read."""
     import peft
 
-    weights = peft.get_peft_model_state_dict(backbone, state_dict=dict(backbone.state_dict()))
-    named = {PREFIX + name: value for name, value in weights.items()}
+    own = dict(backbone.state_dict())
+    weights = peft.get_peft_model_state_dict(backbone, state_dict=own, adapter_name=name)
+    folder.mkdir(parents=True, exist_ok=True)
+    named = {PREFIX + label: value for label, value in weights.items()}
     write_weights(folder / WEIGHTS_FILE, named)
     stored = _as_peft(config, [name for name, _ in adapted_layers(backbone)])
     stored.base_model_name_or_path, stored.inference_mode = base, True
@@ -143,7 +173,7 @@ def _as_peft(config: LoraConfig, layers: list[str]) -> Any:  # noqa: ANN401 - pe
     )
 
 
-def _load_adapter(backbone: Any, folder: Path) -> None:  # noqa: ANN401
+def _load_adapter(backbone: Any, folder: Path, name: str) -> None:  # noqa: ANN401
     import peft
 
     if not (folder / WEIGHTS_FILE).is_file():
@@ -155,13 +185,13 @@ def _load_adapter(backbone: Any, folder: Path) -> None:  # noqa: ANN401
         )
     # What adapter_config.json says of a base is not followed: the recipe names the backbone.
     weights = {
-        name.removeprefix(PREFIX): value
-        for name, value in read_weights(folder / WEIGHTS_FILE).items()
+        label.removeprefix(PREFIX): value
+        for label, value in read_weights(folder / WEIGHTS_FILE).items()
     }
-    wanted = peft.get_peft_model_state_dict(backbone)
+    wanted = peft.get_peft_model_state_dict(backbone, adapter_name=name)
     place = f"model.lora.start: {folder / WEIGHTS_FILE}"
     compare(place, shapes_of(wanted), shapes_of(weights), cure=CURE, exact=True)
-    peft.set_peft_model_state_dict(backbone, weights)
+    peft.set_peft_model_state_dict(backbone, weights, adapter_name=name)
 
 
 def merge_lora(backbone: Any) -> None:  # noqa: ANN401

@@ -32,6 +32,10 @@ class DenseSide(TextSide):
     """Put behind every text and never cut (PromptEOL); null: as the folder says, else nothing."""
 
 
+OF_BOTH_SIDES = ("exits", "query_gate", "pair_classes", "contrast_head", "word_head")
+"""What training makes of all texts of a batch at once, whichever side they are of."""
+
+
 class DenseConfig(EncoderConfig):
     """A bi-encoder with one vector per text. Null takes what the backbone's folder says."""
 
@@ -137,10 +141,14 @@ class DenseConfig(EncoderConfig):
                 f"{' and '.join(self.ways_to_score)} score pairs in two ways: keep one"
             )
         if self.query_network or self.query_codes:
-            beside = ("exits", "query_gate", "words", "layer_pooling", "spans", "pair_classes")
-            for name in beside:
+            for name in (*OF_BOTH_SIDES, "words", "layer_pooling", "spans", "value_spans"):
                 if getattr(self, name):
                     raise ValueError(f"{self.ways_to_score[0]} does not go with {name}: drop one")
+        tasks = {} if self.lora is None else self.lora.adapters
+        if any(sides.query != sides.document for sides in tasks.values()):
+            for name in OF_BOTH_SIDES:
+                if getattr(self, name):
+                    raise ValueError(f"adapters of a side do not go with {name}: drop one")
         return self
 
     @property

@@ -33,6 +33,8 @@ from embedtrain.models.backbone.folder_files import (
     read_form,
 )
 from embedtrain.models.backbone.long_positions import AnyContractT
+from embedtrain.models.backbone.lora import LoraConfig
+from embedtrain.models.backbone.named_adapters import FOLDER as ADAPTERS
 from embedtrain.models.dense.attention_pooling import AttentionPoolingConfig
 from embedtrain.models.dense.decoder_pooling import DecoderPoolingConfig
 from embedtrain.models.dense.layer_pooling import LayerPoolingConfig
@@ -90,6 +92,8 @@ class Layout:
     truncate_dim: int | None = None
     parts: dict[str, Any] = field(default_factory=dict)
     """Of :data:`PARTS`, those that the folder has."""
+    lora: LoraConfig | None = None
+    """Several adapters that the folder has."""
 
 
 def read_layout(folder: Path) -> Layout:
@@ -264,15 +268,22 @@ def write_own_layout(
 def _read_unified(folder: Path, contract: Contract | None) -> Layout:
     path, place = folder / CONTRACT_FILE, folder / "projection"
     content = read_form(path, OwnFile)
+    lora = content.part("lora")
     return Layout(
         contract=contract,
         projection=read_projection(place) if place.is_dir() else None,
+        lora=None if lora is None else _lora_of(folder, checked(f"{path}: lora", LoraConfig, lora)),
         parts={
             name: checked(f"{path}: {name}", form, content.part(name))
             for name, form in PARTS.items()
             if content.part(name) is not None
         },
     )
+
+
+def _lora_of(folder: Path, stated: LoraConfig) -> LoraConfig:
+    """Return how the adapters of a folder are read: they lie there, whatever it says of where they began."""
+    return stated.model_copy(update={"start": str(folder / ADAPTERS), "frozen": "float32"})
 
 
 def _read_pooling(path: Path) -> Pooling:

@@ -21,7 +21,8 @@ from embedtrain.files import (
     write_file,
     write_json,
 )
-from embedtrain.models.backbone.lora import load_trained_weights, merge_lora, save_adapter
+from embedtrain.models.backbone.frozen import load_trained_weights
+from embedtrain.models.backbone.lora import merge_lora, save_adapter
 from embedtrain.models.build import adapted_part, build_model
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.pretraining.folder import build_masked_autoencoder

@@ -9,9 +9,11 @@ https://arxiv.org/abs/2402.09353; Dettmers et al. (2023), QLoRA, https://arxiv.o
 """
 
 import importlib.util
+import re
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from pydantic import Field, PositiveFloat, model_validator
@@ -20,13 +22,14 @@ from torch import Tensor, nn
 from embedtrain.contract.adapters import TaskAdapters, names_of
 from embedtrain.errors import UserError, missing_extra
 from embedtrain.models.backbone.files import read_weights, write_weights
-from embedtrain.models.backbone.fit import compare, refuse_not_finite, shapes_of
+from embedtrain.models.backbone.fit import compare, shapes_of
 from embedtrain.section import Count, Section
 
 if TYPE_CHECKING:
     from peft.tuners.lora import LoraLayer
 
 WEIGHTS_FILE = "adapter_model.safetensors"
+Weight = TypeVar("Weight")
 DEFAULT = "default"
 """What peft calls an adapter without a name."""
 PREFIX = "base_model.model."
@@ -121,8 +124,11 @@ def add_lora(backbone: Any, config: LoraConfig) -> None:  # noqa: ANN401 - trans
                 got=end or config.targets,
                 cure=f"Use some of {', '.join(ends) or 'a backbone that has linear layers'}",
             )
-    for name in config.names:
-        peft.inject_adapter_in_model(_as_peft(config, chosen), backbone, adapter_name=name)
+    with warnings.catch_warnings():
+        # peft 0.21 asks whether several adapters are meant.
+        warnings.filterwarnings("ignore", ".*Already found a `peft_config`.*")
+        for name in config.names:
+            peft.inject_adapter_in_model(_as_peft(config, chosen), backbone, adapter_name=name)
     for name, parameter in backbone.named_parameters():
         parameter.requires_grad_("lora_" in name)
         if parameter.requires_grad:
@@ -149,16 +155,27 @@ def save_adapter(
     name: str = DEFAULT,
 ) -> None:
     """Write an adapter alone, in the files that peft and transformers read."""
-    import peft
-
-    own = dict(backbone.state_dict())
-    weights = peft.get_peft_model_state_dict(backbone, state_dict=own, adapter_name=name)
     folder.mkdir(parents=True, exist_ok=True)
+    weights = adapter_weights(backbone.state_dict(), name)
     named = {PREFIX + label: value for label, value in weights.items()}
     write_weights(folder / WEIGHTS_FILE, named)
     stored = _as_peft(config, [name for name, _ in adapted_layers(backbone)])
     stored.base_model_name_or_path, stored.inference_mode = base, True
     stored.save_pretrained(folder)
+
+
+def adapter_weights(weights: Mapping[str, Weight], name: str) -> dict[str, Weight]:
+    """Return the weights of one adapter, as peft calls them in a file, which leaves the adapter's name out.
+
+    peft 0.21 itself takes a name for part of a layer's or of another adapter's.
+    """
+    own = re.compile(rf"(.+\.lora_\w+)\.{name}(\..+)?")
+    found = ((own.fullmatch(label), value) for label, value in weights.items())
+    return {
+        match[1] + ("" if match[1].endswith("_vector") else match[2] or ""): value
+        for match, value in found
+        if match is not None
+    }
 
 
 def _as_peft(config: LoraConfig, layers: list[str]) -> Any:  # noqa: ANN401 - peft is untyped
@@ -188,7 +205,7 @@ def _load_adapter(backbone: Any, folder: Path, name: str) -> None:  # noqa: ANN4
         label.removeprefix(PREFIX): value
         for label, value in read_weights(folder / WEIGHTS_FILE).items()
     }
-    wanted = peft.get_peft_model_state_dict(backbone, adapter_name=name)
+    wanted = adapter_weights(backbone.state_dict(), name)
     place = f"model.lora.start: {folder / WEIGHTS_FILE}"
     compare(place, shapes_of(wanted), shapes_of(weights), cure=CURE, exact=True)
     peft.set_peft_model_state_dict(backbone, weights, adapter_name=name)
@@ -249,47 +266,3 @@ def _full_weight(base: Any) -> Tensor:  # noqa: ANN401
     offset = 0.0 if base.bias is None else base.bias.float()
     full: Tensor = base(unit).float() - offset
     return full.T.contiguous()
-
-
-def frozen_names(model: nn.Module) -> set[str]:
-    """Return the names of the parameters that are not trained, all of them where one has several."""
-    every = model.named_parameters(remove_duplicate=False)
-    return {name for name, parameter in every if not parameter.requires_grad}
-
-
-def without_frozen(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Leave out what the backbone holds anyway: a checkpoint of adapters is small."""
-    frozen = frozen_names(model)
-    return {
-        name: value
-        for name, value in weights.items()
-        # The scales of four-bit weights are stored under the weight's name.
-        if name not in frozen and not any(name.startswith(f"{other}.") for other in frozen)
-    }
-
-
-def refuse_other_weights(place: object, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Refuse a checkpoint's weights that are not the model's; those of frozen parameters may be missing.
-
-    Raises:
-        UserError: With the name of one that is missing, unknown or of another shape.
-    """
-    own = model.state_dict()
-    trained, found = without_frozen(model, own), shapes_of(weights)
-    # Where DeepSpeed keeps a parameter in shards, what stands for it is empty.
-    wanted = {
-        name: shape if own[name].numel() else found.get(name, shape)
-        for name, shape in shapes_of(own).items()
-    }
-    compare(place, wanted, found, optional=lambda name: name not in trained, exact=True)
-
-
-def load_trained_weights(place: object, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Load the weights of a checkpoint, which leaves frozen ones out.
-
-    Raises:
-        UserError: If they are not the model's, or not finite.
-    """
-    refuse_other_weights(place, model, weights)
-    refuse_not_finite(place, weights.items())
-    model.load_state_dict(dict(weights), strict=False)

@@ -5,7 +5,6 @@ ranks of a run always see the same parameters; those that had no part in a step 
 (:mod:`embedtrain.training.acting_adapters`).
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from embedtrain.models.backbone.lora import LoraConfig, adapted_layers, merge_lora, save_adapter
+from embedtrain.models.backbone.lora import (
+    LoraConfig,
+    adapted_layers,
+    adapter_weights,
+    merge_lora,
+    save_adapter,
+)
 
 FOLDER = "adapters"
 """Where a model folder keeps them, each in a folder of its name and in peft's files."""
@@ -36,8 +41,7 @@ class NamedAdapters:
 
     def parameters_of(self, name: str) -> list[nn.Parameter]:
         """Return the weights of an adapter."""
-        own = re.compile(rf"\.lora_\w+\.{name}(\.|$)")
-        return [one for label, one in self.backbone.named_parameters() if own.search(label)]
+        return list(adapter_weights(dict(self.backbone.named_parameters()), name).values())
 
     def total(self) -> Float[Tensor, ""]:
         """Return the sum of the weights of all adapters."""

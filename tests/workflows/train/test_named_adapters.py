@@ -23,7 +23,7 @@ def asked(pairs, *more):
     sources = ", ".join(f"{{path: {pairs}, adapter: {name}}}" for name in ("go", "python"))
     return [
         f"data.sources=[{sources}]", "model.lora={rank: 2, adapters: [go, python, idle]}", "model.dropout=0.0",
-        "trainer.steps=4", "trainer.checkpoint_every=2", "trainer.weight_decay=0.1", "model.learn_temperature=null", *more,
+        "trainer.steps=8", "trainer.checkpoint_every=4", "trainer.weight_decay=0.1", "model.learn_temperature=null", *more,
     ]  # fmt: skip
 
 
@@ -67,7 +67,7 @@ def test_steps_of_one_source_leave_the_other_adapter_bit_for_bit(
         seen.append((used, state))
 
     monkeypatch.setattr(ActingAdapters, "forget_idle", note)
-    train(load_recipe(recipe, asked(pairs, "trainer.steps=8")), tmp_path / "run")
+    train(load_recipe(recipe, asked(pairs)), tmp_path / "run")
     assert {tuple(used) for used, _ in seen} == {("go",), ("python",)}
     for (used, before), (_, after) in pairwise(seen):  # a state is that before its step
         for name in before:

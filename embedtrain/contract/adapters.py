@@ -25,7 +25,7 @@ class SideAdapters(Section):
 
 def _spelled_out(given: object) -> object:
     """Let a list stand for tasks whose adapters have their names, and one name for both sides."""
-    if isinstance(given, list | tuple):
+    if isinstance(given, list | tuple) and all(isinstance(name, str) for name in given):
         given = {name: name for name in given}
     if not isinstance(given, Mapping):
         return given
@@ -48,7 +48,9 @@ def _refuse_odd_names(tasks: dict[str, SideAdapters]) -> dict[str, SideAdapters]
 
 
 TaskAdapters = Annotated[
-    dict[str, SideAdapters], BeforeValidator(_spelled_out), AfterValidator(_refuse_odd_names)
+    dict[str, SideAdapters],
+    BeforeValidator(_spelled_out, json_schema_input_type=dict[str, SideAdapters | str] | list[str]),
+    AfterValidator(_refuse_odd_names),
 ]
 """Adapters by task; a list, or one name for both sides, will do in a recipe."""
 

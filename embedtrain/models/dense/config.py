@@ -140,15 +140,21 @@ class DenseConfig(EncoderConfig):
             raise ValueError(
                 f"{' and '.join(self.ways_to_score)} score pairs in two ways: keep one"
             )
-        if self.query_network or self.query_codes:
-            for name in (*OF_BOTH_SIDES, "words", "layer_pooling", "spans", "value_spans"):
-                if getattr(self, name):
-                    raise ValueError(f"{self.ways_to_score[0]} does not go with {name}: drop one")
-        tasks = {} if self.lora is None else self.lora.adapters
+        return self
+
+    @model_validator(mode="after")
+    def _sides_may_differ(self) -> "DenseConfig":
+        """Refuse what is made of both sides at once where queries pass other layers than documents."""
+        beside: tuple[str, ...] = ()
+        tasks, what = {} if self.lora is None else self.lora.adapters, "adapters of a side"
         if any(sides.query != sides.document for sides in tasks.values()):
-            for name in OF_BOTH_SIDES:
-                if getattr(self, name):
-                    raise ValueError(f"adapters of a side do not go with {name}: drop one")
+            beside = OF_BOTH_SIDES
+        if self.query_network or self.query_codes:
+            beside = (*OF_BOTH_SIDES, "words", "layer_pooling", "spans", "value_spans")
+            what = self.ways_to_score[0]
+        for name in beside:
+            if getattr(self, name):
+                raise ValueError(f"{what} cannot go with {name}: drop one")
         return self
 
     @property

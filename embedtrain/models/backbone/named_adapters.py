@@ -59,6 +59,11 @@ class NamedAdapters:
         merge_lora(self.backbone)
 
 
+def stored_in(folder: Path, stated: LoraConfig) -> LoraConfig:
+    """Return how the adapters of a model folder are read: they lie there, whatever it says of where they began."""
+    return stated.model_copy(update={"start": str(folder / FOLDER), "frozen": "float32"})
+
+
 def save_plain(backbone: Any, folder: Path) -> None:  # noqa: ANN401 - transformers is untyped
     """Write a backbone without its adapters."""
     weights = {

@@ -34,7 +34,7 @@ from embedtrain.models.backbone.folder_files import (
 )
 from embedtrain.models.backbone.long_positions import AnyContractT
 from embedtrain.models.backbone.lora import LoraConfig
-from embedtrain.models.backbone.named_adapters import FOLDER as ADAPTERS
+from embedtrain.models.backbone.named_adapters import stored_in
 from embedtrain.models.dense.attention_pooling import AttentionPoolingConfig
 from embedtrain.models.dense.decoder_pooling import DecoderPoolingConfig
 from embedtrain.models.dense.layer_pooling import LayerPoolingConfig
@@ -272,18 +272,15 @@ def _read_unified(folder: Path, contract: Contract | None) -> Layout:
     return Layout(
         contract=contract,
         projection=read_projection(place) if place.is_dir() else None,
-        lora=None if lora is None else _lora_of(folder, checked(f"{path}: lora", LoraConfig, lora)),
+        lora=None
+        if lora is None
+        else stored_in(folder, checked(f"{path}: lora", LoraConfig, lora)),
         parts={
             name: checked(f"{path}: {name}", form, content.part(name))
             for name, form in PARTS.items()
             if content.part(name) is not None
         },
     )
-
-
-def _lora_of(folder: Path, stated: LoraConfig) -> LoraConfig:
-    """Return how the adapters of a folder are read: they lie there, whatever it says of where they began."""
-    return stated.model_copy(update={"start": str(folder / ADAPTERS), "frozen": "float32"})
 
 
 def _read_pooling(path: Path) -> Pooling:

@@ -1,5 +1,6 @@
-"""The weights of a network that scores a query and a document together."""
+"""What scores a query's numbers with a document's vector where no inner product does."""
 
+from abc import ABC
 from dataclasses import dataclass, fields
 
 import torch
@@ -10,8 +11,19 @@ from embedtrain.packed import Movable
 
 
 @dataclass(frozen=True)
-class Interaction(Movable):
-    """Weights of a network that scores two vectors together; :mod:`embedtrain.ops.interaction` defines it."""
+class Interaction(Movable, ABC):
+    """A way to score pairs; :mod:`embedtrain.ops.interaction` computes each of them."""
+
+    def total(self) -> Float[Tensor, ""]:
+        """Return the sum of all weights; 0 where what scores is part of each query."""
+        values = [getattr(self, field.name) for field in fields(self)]
+        sums = [value.sum() for value in values if isinstance(value, Tensor)]
+        return torch.stack(sums).sum() if sums else torch.zeros(())
+
+
+@dataclass(frozen=True)
+class JointNetwork(Interaction):
+    """Weights of a network that looks at two vectors together (D2LLM)."""
 
     hidden: Float[Tensor, "hidden both_dims"]
     hidden_bias: Float[Tensor, " hidden"]
@@ -23,7 +35,41 @@ class Interaction(Movable):
     shortlist: int | None = None
     """Documents that inner products propose in a search; None scores all."""
 
-    def total(self) -> Float[Tensor, ""]:
-        """Return the sum of all weights."""
-        values = [getattr(self, field.name) for field in fields(self)]
-        return torch.stack([value.sum() for value in values if isinstance(value, Tensor)]).sum()
+
+@dataclass(frozen=True)
+class GraphSearch:
+    """How the neighbours of good documents are followed instead of scoring all."""
+
+    neighbours: int
+    """Of each document, by the distance of vectors."""
+    entries: int
+    """Documents that a search begins with, the same for all queries."""
+    expanded: int
+    """Documents whose neighbours are scored, at each step."""
+    max_steps: int
+
+
+@dataclass(frozen=True)
+class QueryNetwork(Interaction):
+    """Each query's numbers are the weights of a network of its own, which reads document vectors (Hypencoder).
+
+    Laid end to end they are, for each layer, a matrix of ``dim`` x ``dim``, inputs in rows, and a bias; then the
+    weights of the score.
+    """
+
+    dim: int
+    num_layers: int
+    graph: GraphSearch | None = None
+    """None scores all documents of a search."""
+
+    @property
+    def num_weights(self) -> int:
+        """Numbers of a query."""
+        return self.num_layers * (self.dim + 1) * self.dim + self.dim
+
+
+@dataclass(frozen=True)
+class CodeAttention(Interaction):
+    """Each query's numbers are several vectors laid end to end, to which a document's vector attends (Poly-encoder)."""
+
+    num_codes: int

@@ -221,7 +221,7 @@ class RetrievalOutputs(Movable):
     overrides the objective's own.
     """
 
-    query: Float[Tensor, "queries dim"] | TokenEmbeddings
+    query: Float[Tensor, "queries numbers"] | TokenEmbeddings
     document: Float[Tensor, "documents dim"] | TokenEmbeddings
     relevance: Relevance
     temperature: Float[Tensor, ""] | None = None
@@ -248,7 +248,7 @@ class RetrievalOutputs(Movable):
     word_prediction: WordPrediction | None = None
     """Set where the model has a masked-language head for words (``model.word_head``)."""
     interaction: Interaction | None = None
-    """Set where the model scores pairs by a network (``model.interaction``)."""
+    """Set where no inner product scores pairs; a query's numbers may then be more than a document's."""
     bank: Bank | None = None
     """Vectors of earlier steps, where the objective asked for them."""
     exits: tuple[int, ...] = ()

@@ -1,6 +1,6 @@
 """The contract of a cross-encoder: how a query and a document become one text, and its states a score."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar, Literal, TypeVar
 
 from pydantic import Field
@@ -18,8 +18,10 @@ QUERY_SHARE = 0.75
 """Of the tokens of a pair, for models whose folder says nothing of queries."""
 
 
-def named_instruction(known: Mapping[str, Prompts], name: str) -> Prompts:
-    """Return what an instruction puts before texts.
+def named_instruction(
+    known: Mapping[str, Prompts], name: str, besides: Iterable[str] = ()
+) -> Prompts:
+    """Return what an instruction puts before texts; names ``besides`` would have been something else.
 
     Raises:
         UserError: If the model knows no instruction of that name.
@@ -29,7 +31,7 @@ def named_instruction(known: Mapping[str, Prompts], name: str) -> Prompts:
             "--instruction",
             "is none that the model knows",
             got=name,
-            cure=f"Choose from: {', '.join(known) or 'none'}",
+            cure=f"Choose from: {', '.join(sorted({*known, *besides})) or 'none'}",
         )
     return known[name]
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field, NonNegativeInt
 
+from embedtrain.contract.adapters import ChosenAdapters
 from embedtrain.contract.framing import Framing, tokenise_framed
 from embedtrain.contract.late_contract import LateInteractionContract
 from embedtrain.contract.long_inputs import LongInputs
@@ -133,19 +134,25 @@ class Contract(Section):
     """Tokens of a chunk at most, where a document has a vector per chunk (late chunking)."""
     framing: Framing | None = Field(default=None, exclude_if=lambda value: value is None)
     """What stands behind texts as well as before them, where something does."""
+    adapters: ChosenAdapters | None = Field(default=None, exclude_if=lambda value: value is None)
+    """Which of several adapters acts on each side, by task."""
 
     def under(self, instruction: str | None) -> "Contract":
-        """Return the contract with the prompts of an instruction; None changes nothing.
+        """Return the contract with the prompts and adapters of a task; None changes nothing.
 
         Raises:
-            UserError: If the model knows no instruction of that name.
+            UserError: If the model knows no task of that name.
         """
         if instruction is None:
             return self
         if self.framing is not None and self.framing.prompts:
             raise UserError("--instruction", "does not go with a model of several prompts")
-        prompts = named_instruction(self.instructions, instruction)
-        changed = {"query_prompt": prompts.query, "document_prompt": prompts.document}
+        tasks, changed = self.adapters.tasks if self.adapters else {}, dict[str, object]()
+        if self.adapters is not None and instruction in tasks:
+            changed["adapters"] = self.adapters.under(instruction)
+        if not changed or instruction in self.instructions:
+            prompts = named_instruction(self.instructions, instruction, tasks)
+            changed |= {"query_prompt": prompts.query, "document_prompt": prompts.document}
         return self.model_copy(update=changed)
 
     def prompt(self, side: Side) -> str:

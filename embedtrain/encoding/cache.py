@@ -161,8 +161,9 @@ def embed_once(
     path = folder / VECTORS
     marks = _marks(folder, len(texts))
     own = marks[shard.rank :: shard.ranks]
-    _refuse_damaged(path, own, len(texts), model.dim)
-    _allocate(path, len(texts), model.dim)
+    dim = model.dim_of(side)
+    _refuse_damaged(path, own, len(texts), dim)
+    _allocate(path, len(texts), dim)
     todo = [mark for mark in own if not mark.exists()]
     if todo:
         _encode(model, texts, side, path, todo, chosen)

@@ -99,7 +99,7 @@ def encode_texts(
         kept = map(pageable, blocks)
         return join_blocks([block for block in kept if isinstance(block, TokenEmbeddings)])
     if out is None:
-        out = np.empty((len(texts), model.dim), dtype=np.float32)
+        out = np.empty((len(texts), model.dim_of(side)), dtype=np.float32)
     fill(out, blocks, threaded=model.device.type == "cuda")
     return out
 

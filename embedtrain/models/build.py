@@ -13,6 +13,8 @@ from embedtrain.models.backbone.loading import (
     load_backbone,
     preferred_device,
 )
+from embedtrain.models.backbone.named_adapters import FOLDER as ADAPTERS
+from embedtrain.models.backbone.named_adapters import save_plain
 from embedtrain.models.backbone.pretrained import quiet_transformers
 from embedtrain.models.backbone.word_table import WordTable
 from embedtrain.models.chosen_weights import train_only
@@ -35,7 +37,13 @@ from embedtrain.models.dense.layout import (
     write_own_layout,
     write_pooling,
 )
-from embedtrain.models.dense.parts import add_parts, build_language, dense_encoder, drop_layers
+from embedtrain.models.dense.parts import (
+    add_parts,
+    build_language,
+    dense_encoder,
+    drop_layers,
+    with_adapters,
+)
 from embedtrain.models.dense.resolving import resolve_contract
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.exits import write_exit_heads
@@ -161,7 +169,7 @@ def build_dense(config: DenseConfig, accelerator: Accelerator = "auto") -> Dense
         raise UserError(config.backbone, "is a sparse model", cure="Set model.kind: sparse")
     layout = read_layout(folder)
     stated = {k: v for k, v in layout.parts.items() if getattr(config, k) is None}
-    config = config.model_copy(update=stated)
+    config = with_adapters(config.model_copy(update=stated), layout)
     language = build_language(config)
     if language is not None:
         backbone = language.backbone
@@ -218,11 +226,16 @@ def _save_own(model: DenseEncoder, folder: Path) -> None:
         parts["query_gate"] = None
     kept = {name: part for name, part in parts.items() if part is not None}
     with quiet_transformers():
-        if model.words is None:  # it saves the backbone with its head
+        if model.adapters is not None:
+            save_plain(model.backbone, folder)
+            model.adapters.save(folder / ADAPTERS, "..")
+        elif model.words is None:  # it saves the backbone with its head
             headed = gate is not None and gate.language
             (headed.model if headed else model.backbone).save_pretrained(folder)
         for part in (*kept.values(), model.span_mlp, model.placeholder):
             if part is not None:
                 part.save(folder)
     configs = {name: part.config for name, part in kept.items()}
+    if model.adapters is not None:
+        configs["lora"] = model.adapters.config
     write_own_layout(folder, model.contract, model.projection, configs)

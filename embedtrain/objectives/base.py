@@ -101,9 +101,11 @@ class Objective(Section, ABC):
 
     @property
     def uses_interaction(self) -> bool:
-        """Whether it can score by a network (``model.interaction``) in place of the inner product."""
+        """Whether it can score pairs by what the model has in place of the inner product (``model.interaction``)."""
         inner = self.inner_objectives
-        return bool(inner) and all(one.uses_interaction for one in inner)
+        if inner:
+            return all(one.uses_interaction for one in inner)
+        return self.uses_pairs and not self.uses_pair_classifier
 
     @property
     def uses_pairs(self) -> bool:

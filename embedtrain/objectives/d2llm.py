@@ -1,6 +1,5 @@
 r"""D2LLM's imitation of an LLM that scores pairs: contrast, rank and feature imitation."""
 
-from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
@@ -10,19 +9,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from embedtrain.errors import UserError
-from embedtrain.interaction_types import Interaction
+from embedtrain.interaction_types import JointNetwork
 from embedtrain.objectives.base import Objective
 from embedtrain.ops.backend import Backend
 from embedtrain.ops.contrast import contrast
 from embedtrain.ops.groups import Groups, masked_log_softmax, score_groups, teacher_groups
-from embedtrain.ops.infonce.loss import infonce_of_scores
 from embedtrain.ops.infonce.problem import InfoNCEOptions
-from embedtrain.ops.interaction import (
-    InteractionTask,
-    interaction_features,
-    interaction_pairs,
-    interaction_scores,
-)
+from embedtrain.ops.interaction import InteractionTask, interaction_features
 from embedtrain.ops.row_blocks import (
     SCORES_AT_ONCE,
     RowLosses,
@@ -30,13 +23,8 @@ from embedtrain.ops.row_blocks import (
     candidate_masks,
     mean_over_queries,
 )
-from embedtrain.ops.similarity import all_scores, pair_scores
-from embedtrain.types import (
-    Embeddings,
-    ObjectiveOutput,
-    RetrievalOutputs,
-    TokenEmbeddings,
-)
+from embedtrain.ops.scorers import Scorer
+from embedtrain.types import Embeddings, ObjectiveOutput, RetrievalOutputs, TokenEmbeddings
 
 
 class D2LLM(Objective):
@@ -82,13 +70,15 @@ class D2LLM(Objective):
     """How InfoNCE is computed, never what."""
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
-        scorer = _Scorer(outputs.interaction, self.task)
+        scorer = Scorer(outputs.interaction, self.task)
         temperature = self.temperature if outputs.temperature is None else outputs.temperature
         groups = score_groups(outputs, scorer.pairs)
         logits = groups.scores / temperature
         teacher = torch.sigmoid(teacher_groups(outputs, groups)).masked_fill(~groups.mask, 0.0)
         parts = {
-            "contrast": _contrast(outputs, scorer, temperature, self.backend),
+            "contrast": contrast(
+                outputs, temperature, InfoNCEOptions(), self.backend, self.task
+            ).loss,
             "hard": self.hard_weight * _hard(outputs, groups, logits, teacher),
             "rank": self.rank_weight * _rank(groups, logits, teacher),
         }
@@ -100,55 +90,6 @@ class D2LLM(Objective):
             parts["feature"] = self.feature_weight * _feature(outputs, groups, scorer)
         metrics = {name: value.detach() for name, value in parts.items()}
         return ObjectiveOutput(torch.stack(list(parts.values())).sum(), metrics)
-
-
-@dataclass(frozen=True)
-class _Scorer:
-    """How queries and documents are scored: by the model's head where it has one, else by similarity."""
-
-    head: Interaction | None
-    task: InteractionTask
-
-    def all(self, query: Embeddings, document: Embeddings) -> Tensor:
-        if self.head is None:
-            return all_scores(query, document)
-        return interaction_scores(self.head, _vectors(query), _vectors(document), self.task)
-
-    def pairs(self, query: Embeddings, document: Embeddings, owners: Tensor) -> Tensor:
-        if self.head is None:
-            return pair_scores(query, document, owners)
-        vectors = _vectors(query), _vectors(document)
-        return interaction_pairs(self.head, *vectors, owners, self.task)
-
-    def at_once(self) -> int:
-        """Return how many scores are computed together; the head holds its hidden layer for each."""
-        return SCORES_AT_ONCE if self.head is None else SCORES_AT_ONCE // len(self.head.hidden_bias)
-
-
-def _vectors(embeddings: Embeddings) -> Tensor:
-    assert isinstance(embeddings, Tensor), "model.interaction is part of dense models"
-    return embeddings
-
-
-def _contrast(
-    outputs: RetrievalOutputs, scorer: _Scorer, temperature: float | Tensor, backend: Backend
-) -> Tensor:
-    if scorer.head is None:
-        return contrast(outputs, temperature, InfoNCEOptions(), backend).loss
-    relevance = outputs.relevance
-
-    def loss(query: Embeddings, document: Embeddings, rows: Rows) -> Tensor:
-        found = infonce_of_scores(
-            scorer.all(query, document),
-            relevance.positives[rows],
-            temperature,
-            document_ids=relevance.document_ids,
-            known_positives=relevance.known_positives[rows],
-            reduction="sum",
-        )
-        return found.loss[None]
-
-    return mean_over_queries(outputs, loss, scores_at_once=scorer.at_once())
 
 
 def _hard(outputs: RetrievalOutputs, groups: Groups, logits: Tensor, teacher: Tensor) -> Tensor:
@@ -177,7 +118,7 @@ def _easy(
     groups: Groups,
     logits: Tensor,
     teacher: Tensor,
-    scorer: _Scorer,
+    scorer: Scorer,
     temperature: float | Tensor,
 ) -> Tensor:
     owners, own_rows = outputs.relevance.owners, outputs.relevance.own_rows
@@ -196,7 +137,7 @@ def _easy(
     return mean_over_queries(outputs, loss, scores_at_once=block)
 
 
-def _feature(outputs: RetrievalOutputs, groups: Groups, scorer: _Scorer) -> Tensor:
+def _feature(outputs: RetrievalOutputs, groups: Groups, scorer: Scorer) -> Tensor:
     gram, document = outputs.relevance.teacher_gram, outputs.document
     if isinstance(document, TokenEmbeddings):
         cure = "Set it to 0, or train model.kind=dense"
@@ -212,11 +153,11 @@ def _feature(outputs: RetrievalOutputs, groups: Groups, scorer: _Scorer) -> Tens
     rows = groups.columns.clamp_min(0)
     both = (groups.mask[:, :, None] & groups.mask[:, None]).to(document.dtype)
     features = document[rows]
-    if scorer.head is not None:
+    if isinstance(scorer.interaction, JointNetwork):
         owners = torch.arange(len(rows), device=rows.device).repeat_interleave(rows.shape[1])
-        query = _vectors(outputs.query)
+        assert isinstance(outputs.query, Tensor)
         found = interaction_features(
-            scorer.head, query, features.flatten(0, 1), owners, scorer.task
+            scorer.interaction, outputs.query, features.flatten(0, 1), owners, scorer.task
         )
         features = found.reshape(*rows.shape, -1)
     # Queries that were left out may have had the largest groups.

@@ -61,6 +61,11 @@ class InfoNCE(Objective):
         return self.negatives == "own" and not self.needs_all_queries
 
     @property
+    def uses_interaction(self) -> bool:
+        """What a model scores pairs by has a direction: queries ask, documents answer."""
+        return not self.needs_all_queries
+
+    @property
     def reads_scores(self) -> bool:
         """Only which documents are positives counts."""
         return False

@@ -84,6 +84,11 @@ class Matryoshka(Objective):
             raise ValueError("multi_exit goes around matryoshka, not into it")
         return self
 
+    @property
+    def uses_interaction(self) -> bool:
+        """A vector that is cut is another vector to whatever reads it but the inner product."""
+        return False
+
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         width = _width(outputs.query)
         sizes = self._sizes(outputs, width)

@@ -16,6 +16,8 @@ from embedtrain.ops.infonce.problem import (
     Temperature,
     make_problem,
 )
+from embedtrain.ops.interaction import InteractionTask
+from embedtrain.ops.scorers import Scorer, scores_in_blocks
 from embedtrain.ops.similarity import all_scores, take
 from embedtrain.packed import upload
 from embedtrain.types import RetrievalOutputs
@@ -26,14 +28,19 @@ def contrast(
     temperature: Temperature,
     options: InfoNCEOptions,
     backend: Backend = "auto",
+    task: InteractionTask = "retrieval",
 ) -> InfoNCEOutput:
     """Compute :func:`embedtrain.ops.infonce.loss.infonce`, which defines every option, from outputs.
 
-    Dense scores are never stored; those of late interaction are, and those that the model itself gives pairs.
+    Dense scores are never stored; those of late interaction are, and those that the model itself gives pairs or
+    computes of them by something else than the inner product, for ``task``.
     """
     relevance, everyone = outputs.relevance, outputs.all_queries
     if outputs.pair_scores is not None:
         return contrast_scores(_of_pairs(outputs, options), outputs, temperature, options)
+    if outputs.interaction is not None:
+        scores = scores_in_blocks(outputs, Scorer(outputs.interaction, task))
+        return contrast_scores(scores, outputs, temperature, options)
     shared = _relevance(outputs, options)
     if isinstance(outputs.query, Tensor) and isinstance(outputs.document, Tensor):
         return infonce(

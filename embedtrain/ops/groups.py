@@ -9,7 +9,9 @@ from torch import Tensor
 
 from embedtrain.errors import UserError
 from embedtrain.ops.exponentials import only_where
-from embedtrain.ops.similarity import pair_scores, take
+from embedtrain.ops.grouping import columns_by_owner
+from embedtrain.ops.scorers import Scorer
+from embedtrain.ops.similarity import take
 from embedtrain.packed import upload
 from embedtrain.types import Relevance, RetrievalOutputs
 
@@ -46,24 +48,18 @@ def group_columns(relevance: Relevance) -> Int64[Tensor, "queries group"]:
 
     The width depends on the owners: where they lie on a device, this waits for it.
     """
-    owners, num_queries = relevance.owners, len(relevance.query_ids)
-    own = (owners < num_queries).nonzero()[:, 0]
-    own = own[owners[own].argsort(stable=True)]
-    counts = torch.bincount(owners[own], minlength=num_queries)
-    within = torch.arange(len(own), device=owners.device)
-    within = within - (counts.cumsum(0) - counts).repeat_interleave(counts)
-    columns = owners.new_full((num_queries, int(counts.max())), -1)
-    columns[owners[own], within] = own
-    return columns[relevance.own_rows]
+    brought = columns_by_owner(relevance.owners, len(relevance.query_ids))
+    return brought[relevance.own_rows]
 
 
-def score_groups(outputs: RetrievalOutputs, score: Callable[..., Tensor] = pair_scores) -> Groups:
+def score_groups(outputs: RetrievalOutputs, score: Callable[..., Tensor] | None = None) -> Groups:
     """Score each query with the documents it brought; other ranks' documents play no part.
 
     ``score`` takes queries, documents and each document's query, which lies on the CPU, as
-    :func:`embedtrain.ops.similarity.pair_scores` does. Where the model has scored pairs itself, nothing is left
-    to score.
+    :func:`embedtrain.ops.similarity.pair_scores` does; None takes what the model scores pairs by. Where the model
+    has scored pairs itself, nothing is left to score.
     """
+    score = score or Scorer(outputs.interaction).pairs
     known = outputs.relevance.on_host
     columns = group_columns(known)
     used = columns >= 0

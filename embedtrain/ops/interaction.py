@@ -1,6 +1,7 @@
-r"""Scores of a small network that looks at two vectors together, instead of their inner product.
+r"""Scores of pairs by something else than their inner product, whichever the model has.
 
-With a the vector of a query, b that of a document and one branch for each kind of task,
+Networks that queries bring along are in :mod:`embedtrain.ops.query_network`, vectors that a document attends to in
+:mod:`embedtrain.ops.code_attention`. Here is the network that looks at two vectors together. With a the vector of a query, b that of a document and one branch for each kind of task,
 
 $$h = \mathrm{relu}(W_1 [a; b] + c_1), \quad x_t = \mathrm{relu}(P_t h + c_t), \quad s_t(a, b) = w^\top x_t$$
 
@@ -17,15 +18,27 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from embedtrain.interaction_types import Interaction
+from embedtrain.interaction_types import CodeAttention, Interaction, JointNetwork, QueryNetwork
+from embedtrain.ops.code_attention import code_pairs, code_scores
+from embedtrain.ops.query_network import network_pairs, network_scores
 from embedtrain.packed import upload
 
 InteractionTask = Literal["retrieval", "similarity"]
 """Which branch scores: of a question and its answer, or of two texts that mean the same."""
 
 
+def numbers_per_pair(weights: Interaction) -> int:
+    """Return how many numbers a score holds while it is computed."""
+    if isinstance(weights, QueryNetwork):
+        return weights.dim
+    if isinstance(weights, CodeAttention):
+        return weights.num_codes
+    assert isinstance(weights, JointNetwork)
+    return len(weights.hidden_bias)
+
+
 def interaction_features(
-    weights: Interaction,
+    weights: JointNetwork,
     query: Float[Tensor, "queries dim"],
     document: Float[Tensor, "documents dim"],
     owners: Int64[Tensor, " documents"],
@@ -39,12 +52,18 @@ def interaction_features(
 
 def interaction_pairs(
     weights: Interaction,
-    query: Float[Tensor, "queries dim"],
+    query: Float[Tensor, "queries numbers"],
     document: Float[Tensor, "documents dim"],
     owners: Int64[Tensor, " documents"],
     task: InteractionTask = "retrieval",
 ) -> Float[Tensor, " documents"]:
-    """Score document ``n`` against query ``owners[n]``."""
+    """Score document ``n`` against query ``owners[n]``; only a joint network knows tasks."""
+    if not isinstance(weights, JointNetwork):
+        with torch.autocast(query.device.type, enabled=False):
+            if isinstance(weights, QueryNetwork):
+                return network_pairs(weights, query, document, owners)
+            assert isinstance(weights, CodeAttention)
+            return code_pairs(weights, query, document, owners)
     features = interaction_features(weights, query, document, owners, task)
     with torch.autocast(query.device.type, enabled=False):
         return features @ weights.output.to(features.dtype)
@@ -52,18 +71,23 @@ def interaction_pairs(
 
 def interaction_scores(
     weights: Interaction,
-    query: Float[Tensor, "queries dim"],
+    query: Float[Tensor, "queries numbers"],
     document: Float[Tensor, "documents dim"],
     task: InteractionTask = "retrieval",
 ) -> Float[Tensor, "queries documents"]:
-    """Score every query against every document; memory is that of the hidden layer of every pair."""
+    """Score every query against every document; memory is that of :func:`numbers_per_pair` for each."""
     with torch.autocast(query.device.type, enabled=False):
+        if isinstance(weights, QueryNetwork):
+            return network_scores(weights, query, document)
+        if isinstance(weights, CodeAttention):
+            return code_scores(weights, query, document)
+        assert isinstance(weights, JointNetwork)
         queries, documents = _parts(weights, query, document)
         features = _branch(weights, queries[:, None] + documents, task)
         return features @ weights.output.to(features.dtype)
 
 
-def _parts(weights: Interaction, query: Tensor, document: Tensor) -> tuple[Tensor, Tensor]:
+def _parts(weights: JointNetwork, query: Tensor, document: Tensor) -> tuple[Tensor, Tensor]:
     """Return what the queries and the documents add to the hidden layer."""
     dtype = torch.promote_types(query.dtype, torch.float32)
     first, second = weights.hidden.to(dtype).chunk(2, dim=1)
@@ -72,7 +96,7 @@ def _parts(weights: Interaction, query: Tensor, document: Tensor) -> tuple[Tenso
 
 
 def _branch(
-    weights: Interaction, summed: Float[Tensor, "*pairs hidden"], task: InteractionTask
+    weights: JointNetwork, summed: Float[Tensor, "*pairs hidden"], task: InteractionTask
 ) -> Float[Tensor, "*pairs features"]:
     matrix, bias = (
         (weights.retrieval, weights.retrieval_bias)

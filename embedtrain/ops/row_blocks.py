@@ -24,20 +24,29 @@ RowLoss = Callable[[Embeddings, Embeddings, Rows], RowLosses]
 def mean_over_queries(
     outputs: RetrievalOutputs, loss: RowLoss, *, scores_at_once: int = SCORES_AT_ONCE
 ) -> Float[Tensor, ""]:
-    """Average a loss over queries, holding the scores of one block of queries at a time.
+    """Average a loss over queries, holding the scores of one block of queries at a time."""
+    return torch.cat(in_blocks(outputs, loss, scores_at_once)).sum() / len(outputs.query)
+
+
+def in_blocks(
+    outputs: RetrievalOutputs,
+    work: Callable[[Embeddings, Embeddings, Rows], Tensor],
+    scores_at_once: int = SCORES_AT_ONCE,
+) -> list[Tensor]:
+    """Do some work for one block of queries at a time; return what each gave.
 
     The backward pass computes each block again, so that memory does not grow with the number of queries.
     """
     num_queries = len(outputs.query)
     size = max(1, scores_at_once // max(1, len(outputs.document)))
-    losses = []
+    done = []
     every = torch.arange(num_queries)
     there = upload(every, outputs.relevance.owners.device)
     for start in range(0, num_queries, size):
         block = take(outputs.query, every[start : start + size])
         rows = there[start : start + size]
-        losses.append(checkpoint(loss, block, outputs.document, rows, use_reentrant=False))
-    return torch.cat(losses).sum() / num_queries
+        done.append(checkpoint(work, block, outputs.document, rows, use_reentrant=False))
+    return done
 
 
 def candidate_masks(

@@ -45,6 +45,7 @@ from embedtrain.training.settings import (
 from embedtrain.training.sources import (
     TrainingData,
     TrainingSource,
+    check_adapters,
     check_added_negatives,
     check_guide_text,
     check_instructions,
@@ -110,6 +111,11 @@ class Recipe(Section):
         """What the steps of each source are trained on."""
         return tuple(source.objective or self.objective for source in self.data.sources)
 
+    @property
+    def tasks(self) -> tuple[str | None, ...]:
+        """Whose adapters act in the steps of each source."""
+        return tuple(source.adapter for source in self.data.sources)
+
     @model_validator(mode="after")
     def _scores_are_of_pairs(self) -> "Recipe":
         """Give objectives the defaults that suit a cross-encoder; a frozen section can be completed only here."""
@@ -125,6 +131,7 @@ class Recipe(Section):
         check_objectives(self.objectives, self.model, guide=self.guide is not None)
         check_words(self.objectives, self.model, self.trainer.accumulate)
         check_instructions(self.data, self.model)
+        check_adapters(self.data, self.model, self.trainer)
         check_added_negatives(self.data, self.objectives)
         check_guide_text(self.data, guide=self.guide is not None)
         live = self.frozen_documents is not None and self.frozen_documents.live_negatives

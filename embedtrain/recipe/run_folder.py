@@ -21,8 +21,10 @@ from embedtrain.files import (
     write_file,
     write_json,
 )
-from embedtrain.models.backbone.lora import load_trained_weights, merge_lora, save_adapter
+from embedtrain.models.backbone.frozen import load_trained_weights
+from embedtrain.models.backbone.lora import merge_lora, save_adapter
 from embedtrain.models.build import adapted_part, build_model
+from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.pretraining.folder import build_masked_autoencoder
 from embedtrain.models.pretraining.masked_autoencoder import MaskedAutoencoder
 from embedtrain.models.text_model import TextModel
@@ -182,7 +184,7 @@ def load_checkpoint(run: RunFolder, recipe: Recipe, path: Path | None) -> TextMo
     model = build_model(recipe.model, recipe.trainer.accelerator)
     if path is not None:
         _load(model, _read_best(path), run)
-    if recipe.model.lora is not None:
+    if recipe.model.lora is not None and not recipe.model.lora.adapters:
         merge_lora(adapted_part(model))
     return model.eval()
 
@@ -225,7 +227,12 @@ def _fill(
 ) -> None:
     """Load trained weights; adapters are kept on their own, then folded in."""
     _load(model, state, run)
-    if recipe.model.lora is not None:
+    if (
+        isinstance(model, DenseEncoder) and model.adapters is not None
+    ):  # there is no one sum of several
+        with appearing_folder(run.adapter) as building:
+            model.adapters.save(building, recipe.model.backbone)
+    elif recipe.model.lora is not None:
         with appearing_folder(run.adapter) as building:
             save_adapter(backbone, recipe.model.lora, recipe.model.backbone, building)
         merge_lora(backbone)

@@ -19,6 +19,7 @@ from embedtrain.models.backbone.loading import preferred_device
 from embedtrain.models.build import build_model, load_model, save_model
 from embedtrain.models.cross_encoder.encoder import CrossEncoderModel
 from embedtrain.models.dense.encoder import DenseEncoder
+from embedtrain.models.edits.keep_adapter import keep_adapter
 from embedtrain.models.edits.lengthen import lengthen_weights
 from embedtrain.models.edits.shrink import shrink, shrink_reranker
 from embedtrain.models.encoder import TextEncoder
@@ -135,6 +136,8 @@ def _changed(
         return shrink_reranker(model, layer)
     assert isinstance(model, TextEncoder)
     if layer is not None or dim is not None or instruction is not None:
+        if instruction is not None and isinstance(model, DenseEncoder):
+            keep_adapter(model, instruction)
         model = shrink(model, layer=layer, dim=dim)
         model.contract = model.contract.under(instruction)
     return model

@@ -15,8 +15,10 @@ from embedtrain.models.text_model import TextModel
 from embedtrain.objectives.base import Objective
 from embedtrain.objectives.own import check_output
 from embedtrain.ops.row_blocks import candidate_masks
-from embedtrain.ops.similarity import all_scores, take, widen
+from embedtrain.ops.scorers import Scorer
+from embedtrain.ops.similarity import take, widen
 from embedtrain.progress import console
+from embedtrain.training.acting_adapters import ActingAdapters
 from embedtrain.training.idle_entries import IdleEntries
 from embedtrain.training.memory_bank import ContextContrast
 from embedtrain.training.pair_figures import LONG, SameScores, pair_figures
@@ -46,7 +48,7 @@ class RetrievalModule(TrainedModule):
     """Trains an encoder, or a cross-encoder, on an objective.
 
     There is one objective for each source of batches, or one for all; so with ``batch_sizes``, over all
-    devices.
+    devices. ``tasks`` name the adapters of each source, where the model has several.
     """
 
     cure = "Lower trainer.learning_rate or raise the temperature"
@@ -60,6 +62,7 @@ class RetrievalModule(TrainedModule):
         guide: Guide | None = None,
         frozen: Frozen | None = None,
         batch_sizes: Sequence[int] = (),
+        tasks: Sequence[str | None] = (),
     ) -> None:
         super().__init__(model, config, num_steps)
         self.objectives = objectives
@@ -67,6 +70,7 @@ class RetrievalModule(TrainedModule):
         self.idle = IdleEntries(model)
         banks = [objective.wanted_bank for objective in objectives]
         self.context = ContextContrast(model, banks, max(1, len(batch_sizes)))
+        self.acting = ActingAdapters(model, tasks)
         self.batch_sizes = batch_sizes
         self._same = SameScores()
         self.guide = guide
@@ -106,6 +110,7 @@ class RetrievalModule(TrainedModule):
             loss = loss + 0 * outputs.temperature
         if outputs.interaction is not None:  # nor does a step train both of its branches
             loss = loss + 0 * outputs.interaction.total()
+        loss = self.acting.reach_all(loss)
         if self.logs_now:
             self._log_step(loss, result.metrics, outputs)
         return loss
@@ -116,6 +121,10 @@ class RetrievalModule(TrainedModule):
 
     def _place(self, batch: RetrievalBatch) -> int:
         return batch.source if len(self.objectives) > 1 else 0
+
+    def on_before_optimizer_step(self, *_: object) -> None:
+        """Leave adapters alone that had no part in the step."""
+        self.acting.forget_idle()
 
     def optimizer_step(self, *arguments: Any, **settings: Any) -> None:  # noqa: ANN401 - Lightning's own
         """Count the step where it is done, before anything saves a checkpoint of it."""
@@ -140,7 +149,7 @@ class RetrievalModule(TrainedModule):
             self.prices.load(checkpoint[PRICES])
 
     def _encode(self, batch: RetrievalBatch) -> RetrievalOutputs:
-        with self.computing():
+        with self.computing(), self.acting.of_source(batch.source):
             if self.frozen is not None:
                 assert isinstance(self.model, DenseEncoder)
                 return self.frozen(self.model, batch, self.execution)
@@ -157,7 +166,8 @@ class RetrievalModule(TrainedModule):
                 self._tell_same_scores(self.logged["train/score_std"])
             return
         outputs = outputs.at_exit(-1).changed(widen, widen)
-        query = outputs.query
+        # Numbers of queries that pairs are scored by may be no vectors.
+        query = outputs.query if outputs.interaction is None else outputs.document
         embeddings = (query if isinstance(query, Tensor) else query.tokens).detach()
         further = {
             "embedding_norm": mean_norm(embeddings),
@@ -189,10 +199,11 @@ def suspected_false_negatives(
     """
     relevance = outputs.relevance
     # Each score of token vectors costs as much as dozens of dense ones.
-    most = 16 if isinstance(outputs.query, TokenEmbeddings) else 256
+    dear = isinstance(outputs.query, TokenEmbeddings) or outputs.interaction is not None
+    most = 16 if dear else 256
     num_queries = min(most, len(outputs.query))
     rows = torch.arange(num_queries, device=relevance.owners.device)
-    scores = all_scores(take(outputs.query, rows), outputs.document)
+    scores = Scorer(outputs.interaction).all(take(outputs.query, rows), outputs.document)
     positive = scores.gather(1, relevance.positives[:num_queries, :1])
     _, negative = candidate_masks(outputs, rows)
     threshold = positive - 0.05 * positive.abs()

@@ -16,7 +16,7 @@ from embedtrain.objectives import OBJECTIVES, AnyObjective, Objective
 from embedtrain.objectives.own import name_of
 from embedtrain.precision import choose
 from embedtrain.section import Section
-from embedtrain.training.settings import ValidationConfig
+from embedtrain.training.settings import TrainerConfig, ValidationConfig
 
 
 class RetrieverNegatives(Section):
@@ -46,6 +46,8 @@ class TrainingSource(SourceConfig):
     """``consecutive`` makes a batch of rows that follow one another in the source; which ones is drawn."""
     instruction: str | None = None
     """Name in ``model.instructions``; null uses the model's own prompts."""
+    adapter: str | None = None
+    """Name of a task in ``model.lora.adapters``, whose adapters act in its steps."""
     negatives: RetrieverNegatives | None = None
     """Mine negatives, in place of those and of the scores that the rows have; null takes the rows as they are."""
 
@@ -112,9 +114,8 @@ def check_objectives(
     if {objective.uses_exits for objective in objectives} != {exits}:
         raise ValueError("objective multi_exit and model.exits, its layers, need each other")
     _check_heads(objectives, model, dense)
-    interaction = dense is not None and dense.interaction is not None
-    if interaction and not all(objective.uses_interaction for objective in objectives):
-        raise ValueError("model.interaction needs an objective that trains it: d2llm")
+    if dense is not None and dense.ways_to_score:
+        refuse_inner_products(objectives, dense.ways_to_score[0])
 
 
 def _check_heads(
@@ -130,6 +131,19 @@ def _check_heads(
     words = dense is not None and dense.word_head
     if any(objective.uses_word_head for objective in objectives) != words:
         raise ValueError("objective word_prediction and model.word_head need each other")
+
+
+def refuse_inner_products(objectives: Sequence[Objective], key: str) -> None:
+    """Refuse objectives that compare vectors by inner products only, where ``model.key`` scores pairs.
+
+    Raises:
+        ValueError: Saying which do not.
+    """
+    if not all(objective.uses_interaction for objective in objectives):
+        raise ValueError(
+            f"model.{key} needs an objective that trains it: d2llm, info_nce of queries with documents, or one that "
+            "scores a query's own documents, such as margin_mse"
+        )
 
 
 def _check_bank(objectives: Sequence[Objective], dense: DenseConfig | None) -> None:
@@ -231,3 +245,28 @@ def check_instructions(data: TrainingData, model: ModelConfig) -> None:
                 f"data.sources name the instruction {source.instruction!r}, which is not one of "
                 f"model.instructions ({', '.join(known) or 'none'})"
             )
+
+
+def check_adapters(data: TrainingData, model: ModelConfig, trainer: TrainerConfig) -> None:
+    """Refuse sources without an adapter where the model has several, and what cannot switch between them.
+
+    Raises:
+        ValueError: Saying what to change.
+    """
+    tasks = {} if model.lora is None else model.lora.adapters
+    known = ", ".join(tasks) or "none"
+    for source in data.sources:
+        if (source.adapter in tasks) != bool(tasks) or (source.adapter and not tasks):
+            raise ValueError(
+                f"data.sources name the adapter {source.adapter!r}, and model.lora.adapters are: {known}"
+            )
+    if not tasks:
+        return
+    if model.kind != "dense":
+        raise ValueError("several adapters are for dense models: drop model.lora.adapters")
+    if trainer.strategy not in ("auto", "single", "ddp") or trainer.compile:
+        raise ValueError("several adapters need trainer.strategy single or ddp, without compile")
+    if trainer.gradient_checkpointing and any(x.query != x.document for x in tasks.values()):
+        raise ValueError(
+            "gradient_checkpointing computes layers again under the adapter of the other side: use rematerialize"
+        )

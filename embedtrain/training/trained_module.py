@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from embedtrain.errors import UserError
 from embedtrain.memory import Heap, is_out_of_memory
 from embedtrain.models.backbone.fetching import first_line
-from embedtrain.models.backbone.lora import refuse_other_weights, without_frozen
+from embedtrain.models.backbone.frozen import refuse_other_weights, without_frozen
 from embedtrain.models.chunking import Execution
 from embedtrain.models.compiling import compile_layers
 from embedtrain.models.text_model import TextModel

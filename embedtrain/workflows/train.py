@@ -183,7 +183,6 @@ def _run(
         start_sparse(recipe, model, prepared.sources)
     refresh = recipe.refresh
     mined = None if refresh is None else load_mining_task(refresh.path, refresh.split)
-
     if task is not None and asked is not None and not run.before.is_file():
         assert isinstance(model, TextEncoder)
         on_first_rank(lambda: measure_before(run, model, task, asked, cache_of(recipe.data)))
@@ -237,8 +236,8 @@ def _fit(
         if recipe.frozen_documents is not None:
             frozen = encode_documents(run, recipe, recipe.frozen_documents)
     module = RetrievalModule(
-        model, recipe.objectives, config, num_steps, guide, frozen, mixture.batch_sizes
-    )
+        model, recipe.objectives, config, num_steps, guide, frozen, mixture.batch_sizes, recipe.tasks
+    )  # fmt: skip
     stream = BatchStream(mixture, builder, start.step, num_steps, cut)
     if mined is not None:
         late = _refreshed(run, recipe, mined, model, (mixture, builder), num_steps)

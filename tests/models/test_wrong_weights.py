@@ -191,6 +191,8 @@ PARTS = {
     "interaction": {"hidden": 4},
     "layer_pooling": {},
     "query_gate": {"kind": "slr"},
+    "query_network": {"num_layers": 1},
+    "query_codes": {},
 }
 
 

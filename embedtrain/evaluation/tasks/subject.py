@@ -16,7 +16,7 @@ from embedtrain.encoding.cache import embed_once, model_key
 from embedtrain.encoding.shards import Shard
 from embedtrain.errors import UserError
 from embedtrain.evaluation.results.result import EvaluatedModel
-from embedtrain.interaction_types import Interaction
+from embedtrain.interaction_types import Interaction, JointNetwork
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.pair_head import interaction_of, refuse_interaction
 from embedtrain.models.encoder import TextEncoder
@@ -177,18 +177,36 @@ class Subject:
 
         A dense model uses its own similarity. Late interaction averages both directions of MaxSim, each
         over the vectors of the text that plays the query, so that long texts are not similar to all. A sparse model
-        averages both directions of its inner product.
+        averages both directions of its inner product, and one whose queries are no vectors both directions of its score.
         """
+        interaction = interaction_of(self.model)
+        if interaction is not None and not isinstance(interaction, JointNetwork):
+            there, back = (
+                self._interaction(interaction, *both) for both in ((first, second), (second, first))
+            )
+            halved: PerPair = (there + back) / 2
+            return halved
         if self.is_dense:
             one, other = (self.encode(texts, "symmetric") for texts in (first, second))
             assert isinstance(one, np.ndarray)
             assert isinstance(other, np.ndarray)
-            if (interaction := interaction_of(self.model)) is not None:
+            if interaction is not None:
                 return _interaction_similarities(interaction, one, other)
             products: PerPair = np.vecdot(one.astype(np.float64), other.astype(np.float64))
             return products
         both: PerPair = self._one_way(first, second) + self._one_way(second, first)
         return both / 2
+
+    def _interaction(
+        self, interaction: Interaction, queries: Sequence[str], documents: Sequence[str]
+    ) -> PerPair:
+        asked, answers = self.encode(queries, "query"), self.encode(documents, "document")
+        assert isinstance(asked, np.ndarray)
+        assert isinstance(answers, np.ndarray)
+        query, document = torch.from_numpy(asked.copy()), torch.from_numpy(answers.copy())
+        found = interaction_pairs(interaction, query, document, torch.arange(len(asked)))
+        values: PerPair = found.double().numpy()
+        return values
 
     def _one_way(self, queries: Sequence[str], documents: Sequence[str]) -> PerPair:
         asked, answers = self.encode(queries, "query"), self.encode(documents, "document")
@@ -255,6 +273,7 @@ def symmetric_view(model: TextEncoder) -> TextEncoder:
         framing=framing,
         document_prompt=contract.query_prompt,
         document_length=max(contract.query_length, contract.document_length),
+        adapters=contract.adapters and contract.adapters.alike,
         document_model="",  # texts are compared with their like, so one model encodes them all
     )
 

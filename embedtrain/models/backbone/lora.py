@@ -9,23 +9,29 @@ https://arxiv.org/abs/2402.09353; Dettmers et al. (2023), QLoRA, https://arxiv.o
 """
 
 import importlib.util
+import re
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
-from pydantic import Field, PositiveFloat
+from pydantic import Field, PositiveFloat, model_validator
 from torch import Tensor, nn
 
+from embedtrain.contract.adapters import TaskAdapters, names_of
 from embedtrain.errors import UserError, missing_extra
 from embedtrain.models.backbone.files import read_weights, write_weights
-from embedtrain.models.backbone.fit import compare, refuse_not_finite, shapes_of
+from embedtrain.models.backbone.fit import compare, shapes_of
 from embedtrain.section import Count, Section
 
 if TYPE_CHECKING:
     from peft.tuners.lora import LoraLayer
 
 WEIGHTS_FILE = "adapter_model.safetensors"
+Weight = TypeVar("Weight")
+DEFAULT = "default"
+"""What peft calls an adapter without a name."""
 PREFIX = "base_model.model."
 """What peft puts before the names of the weights in a file."""
 CURE = "Use the rank, targets and dora that it was trained with"
@@ -46,7 +52,24 @@ class LoraConfig(Section):
     frozen: Literal["float32", "bfloat16", "nf4"] = "float32"
     """How the frozen weights are kept; nf4 takes four bits each and needs bitsandbytes."""
     start: str | None = None
-    """Folder of an adapter to go on with, such as ``runs/x/adapter``; null starts at the backbone."""
+    """Folder of an adapter to go on with, such as ``runs/x/adapter``; null starts at the backbone. Of several adapters it
+    holds a folder for each."""
+    adapters: TaskAdapters = Field(default={})
+    """Several adapters in one backbone: a list of tasks, or a name, or names for ``query`` and ``document``, by task.
+    Sources of data name their task, encoding does so by ``--instruction``; the first is the usual one."""
+
+    @model_validator(mode="after")
+    def _several_can_be_saved(self) -> "LoraConfig":
+        if self.adapters and self.frozen == "nf4":
+            raise ValueError(
+                "several adapters are saved beside plain weights: set frozen: bfloat16"
+            )
+        return self
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all adapters; of a single one peft's."""
+        return names_of(self.adapters) or [DEFAULT]
 
 
 def loading_options(config: LoraConfig | None) -> dict[str, Any]:
@@ -101,13 +124,18 @@ def add_lora(backbone: Any, config: LoraConfig) -> None:  # noqa: ANN401 - trans
                 got=end or config.targets,
                 cure=f"Use some of {', '.join(ends) or 'a backbone that has linear layers'}",
             )
-    peft.inject_adapter_in_model(_as_peft(config, chosen), backbone)
+    with warnings.catch_warnings():
+        # peft 0.21 asks whether several adapters are meant.
+        warnings.filterwarnings("ignore", ".*Already found a `peft_config`.*")
+        for name in config.names:
+            peft.inject_adapter_in_model(_as_peft(config, chosen), backbone, adapter_name=name)
     for name, parameter in backbone.named_parameters():
         parameter.requires_grad_("lora_" in name)
         if parameter.requires_grad:
             parameter.data = parameter.data.float()  # bfloat16 would round small steps away
-    if config.start is not None:
-        _load_adapter(backbone, Path(config.start))
+    for name in config.names if config.start is not None else ():
+        own = Path(config.start or "") / (name if config.adapters else "")
+        _load_adapter(backbone, own, name)
 
 
 def adapted_layers(model: nn.Module) -> Iterator[tuple[str, "LoraLayer"]]:
@@ -119,16 +147,35 @@ def adapted_layers(model: nn.Module) -> Iterator[tuple[str, "LoraLayer"]]:
             yield name, layer
 
 
-def save_adapter(backbone: Any, config: LoraConfig, base: str, folder: Path) -> None:  # noqa: ANN401
-    """Write the adapter alone, in the files that peft and transformers read."""
-    import peft
-
-    weights = peft.get_peft_model_state_dict(backbone, state_dict=dict(backbone.state_dict()))
-    named = {PREFIX + name: value for name, value in weights.items()}
+def save_adapter(
+    backbone: Any,  # noqa: ANN401
+    config: LoraConfig,
+    base: str,
+    folder: Path,
+    name: str = DEFAULT,
+) -> None:
+    """Write an adapter alone, in the files that peft and transformers read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = adapter_weights(backbone.state_dict(), name)
+    named = {PREFIX + label: value for label, value in weights.items()}
     write_weights(folder / WEIGHTS_FILE, named)
     stored = _as_peft(config, [name for name, _ in adapted_layers(backbone)])
     stored.base_model_name_or_path, stored.inference_mode = base, True
     stored.save_pretrained(folder)
+
+
+def adapter_weights(weights: Mapping[str, Weight], name: str) -> dict[str, Weight]:
+    """Return the weights of one adapter, as peft calls them in a file, which leaves the adapter's name out.
+
+    peft 0.21 itself takes a name for part of a layer's or of another adapter's.
+    """
+    own = re.compile(rf"(.+\.lora_\w+)\.{name}(\..+)?")
+    found = ((own.fullmatch(label), value) for label, value in weights.items())
+    return {
+        match[1] + ("" if match[1].endswith("_vector") else match[2] or ""): value
+        for match, value in found
+        if match is not None
+    }
 
 
 def _as_peft(config: LoraConfig, layers: list[str]) -> Any:  # noqa: ANN401 - peft is untyped
@@ -143,7 +190,7 @@ def _as_peft(config: LoraConfig, layers: list[str]) -> Any:  # noqa: ANN401 - pe
     )
 
 
-def _load_adapter(backbone: Any, folder: Path) -> None:  # noqa: ANN401
+def _load_adapter(backbone: Any, folder: Path, name: str) -> None:  # noqa: ANN401
     import peft
 
     if not (folder / WEIGHTS_FILE).is_file():
@@ -155,13 +202,13 @@ def _load_adapter(backbone: Any, folder: Path) -> None:  # noqa: ANN401
         )
     # What adapter_config.json says of a base is not followed: the recipe names the backbone.
     weights = {
-        name.removeprefix(PREFIX): value
-        for name, value in read_weights(folder / WEIGHTS_FILE).items()
+        label.removeprefix(PREFIX): value
+        for label, value in read_weights(folder / WEIGHTS_FILE).items()
     }
-    wanted = peft.get_peft_model_state_dict(backbone)
+    wanted = adapter_weights(backbone.state_dict(), name)
     place = f"model.lora.start: {folder / WEIGHTS_FILE}"
     compare(place, shapes_of(wanted), shapes_of(weights), cure=CURE, exact=True)
-    peft.set_peft_model_state_dict(backbone, weights)
+    peft.set_peft_model_state_dict(backbone, weights, adapter_name=name)
 
 
 def merge_lora(backbone: Any) -> None:  # noqa: ANN401
@@ -219,47 +266,3 @@ def _full_weight(base: Any) -> Tensor:  # noqa: ANN401
     offset = 0.0 if base.bias is None else base.bias.float()
     full: Tensor = base(unit).float() - offset
     return full.T.contiguous()
-
-
-def frozen_names(model: nn.Module) -> set[str]:
-    """Return the names of the parameters that are not trained, all of them where one has several."""
-    every = model.named_parameters(remove_duplicate=False)
-    return {name for name, parameter in every if not parameter.requires_grad}
-
-
-def without_frozen(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Leave out what the backbone holds anyway: a checkpoint of adapters is small."""
-    frozen = frozen_names(model)
-    return {
-        name: value
-        for name, value in weights.items()
-        # The scales of four-bit weights are stored under the weight's name.
-        if name not in frozen and not any(name.startswith(f"{other}.") for other in frozen)
-    }
-
-
-def refuse_other_weights(place: object, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Refuse a checkpoint's weights that are not the model's; those of frozen parameters may be missing.
-
-    Raises:
-        UserError: With the name of one that is missing, unknown or of another shape.
-    """
-    own = model.state_dict()
-    trained, found = without_frozen(model, own), shapes_of(weights)
-    # Where DeepSpeed keeps a parameter in shards, what stands for it is empty.
-    wanted = {
-        name: shape if own[name].numel() else found.get(name, shape)
-        for name, shape in shapes_of(own).items()
-    }
-    compare(place, wanted, found, optional=lambda name: name not in trained, exact=True)
-
-
-def load_trained_weights(place: object, model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Load the weights of a checkpoint, which leaves frozen ones out.
-
-    Raises:
-        UserError: If they are not the model's, or not finite.
-    """
-    refuse_other_weights(place, model, weights)
-    refuse_not_finite(place, weights.items())
-    model.load_state_dict(dict(weights), strict=False)

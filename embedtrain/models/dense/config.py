@@ -17,6 +17,7 @@ from embedtrain.models.dense.decoder_pooling import DecoderPoolingConfig
 from embedtrain.models.dense.layer_pooling import LayerPoolingConfig
 from embedtrain.models.dense.pair_head import InteractionConfig
 from embedtrain.models.dense.query_gate import QueryGateConfig
+from embedtrain.models.dense.query_head import QueryCodesConfig, QueryNetworkConfig
 from embedtrain.models.dense.value_spans import ValueSpansConfig
 from embedtrain.models.dense.word_coordinates import WordsConfig
 from embedtrain.models.encoder import EncoderConfig
@@ -29,6 +30,10 @@ class DenseSide(TextSide):
 
     suffix: str | None = None
     """Put behind every text and never cut (PromptEOL); null: as the folder says, else nothing."""
+
+
+OF_BOTH_SIDES = ("exits", "query_gate", "pair_classes", "contrast_head", "word_head")
+"""What training makes of all texts of a batch at once, whichever side they are of."""
 
 
 class DenseConfig(EncoderConfig):
@@ -57,6 +62,10 @@ class DenseConfig(EncoderConfig):
     """Pool by the first output of T5's decoder (Sentence-T5), whatever ``pooling`` says; null: as the folder says."""
     interaction: InteractionConfig | None = None
     """Score pairs by a network of their vectors (D2LLM); null: as the folder says, else inner products."""
+    query_network: QueryNetworkConfig | None = None
+    """Make a network of each query, which scores documents (Hypencoder); null: as the folder says, else a vector."""
+    query_codes: QueryCodesConfig | None = None
+    """Make several vectors of each query, to which a document attends (Poly-encoder); null: as above."""
     echo: bool | None = None
     """Show each text twice and pool the second time, for causal backbones; null: as the folder says, else no."""
     prepend: TokenPrepending | None = None
@@ -127,4 +136,29 @@ class DenseConfig(EncoderConfig):
             raise ValueError("word_head goes with none of words, projection, query_gate and exits")
         if self.interaction and (self.exits or self.query_gate):
             raise ValueError("interaction goes with neither exits nor query_gate")
+        if len(self.ways_to_score) > 1:
+            raise ValueError(
+                f"{' and '.join(self.ways_to_score)} score pairs in two ways: keep one"
+            )
         return self
+
+    @model_validator(mode="after")
+    def _sides_may_differ(self) -> "DenseConfig":
+        """Refuse what is made of both sides at once where queries pass other layers than documents."""
+        beside: tuple[str, ...] = ()
+        tasks, what = {} if self.lora is None else self.lora.adapters, "adapters of a side"
+        if any(sides.query != sides.document for sides in tasks.values()):
+            beside = OF_BOTH_SIDES
+        if self.query_network or self.query_codes:
+            beside = (*OF_BOTH_SIDES, "words", "layer_pooling", "spans", "value_spans")
+            what = self.ways_to_score[0]
+        for name in beside:
+            if getattr(self, name):
+                raise ValueError(f"{what} cannot go with {name}: drop one")
+        return self
+
+    @property
+    def ways_to_score(self) -> tuple[str, ...]:
+        """Which sections score pairs by something else than the inner product."""
+        names = ("interaction", "query_network", "query_codes")
+        return tuple(name for name in names if getattr(self, name) is not None)

@@ -10,29 +10,24 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from embedtrain.contract.framing import Contrast
-from embedtrain.contract.texts import Contract
-from embedtrain.models.backbone.loading import Backbone, Packing
-from embedtrain.models.chunking import Execution, encode_in_chunks, encode_tokens_in_chunks
-from embedtrain.models.dense.attention_pooling import AttentionPooling
+from embedtrain.models.chunking import (
+    Encoded,
+    Execution,
+    encode_in_chunks,
+    encode_tokens_in_chunks,
+)
 from embedtrain.models.dense.contrast import (
     contrasted,
     last_tokens,
     reading_heads,
     replacing_heads,
 )
-from embedtrain.models.dense.contrast_head import ContrastHead
-from embedtrain.models.dense.decoder_pooling import DecoderPooling
-from embedtrain.models.dense.echo import Placeholder, prepending, twice, with_placeholder
+from embedtrain.models.dense.echo import prepending, twice, with_placeholder
 from embedtrain.models.dense.frames import apart, longest_first, without_place
-from embedtrain.models.dense.layer_pooling import LayerPooling
-from embedtrain.models.dense.pair_head import InteractionHead
-from embedtrain.models.dense.query_gate import QueryGate
-from embedtrain.models.dense.span_pooling import SpanMlp, merge_spans, pool_spans
-from embedtrain.models.dense.value_spans import ValueSpans
-from embedtrain.models.dense.word_coordinates import WordPart
-from embedtrain.models.dense.word_head import WordHead
-from embedtrain.models.encoder import TextEncoder
-from embedtrain.models.exits import Exits
+from embedtrain.models.dense.pair_head import interaction_of
+from embedtrain.models.dense.part_slots import DenseParts
+from embedtrain.models.dense.query_head import QueryHead
+from embedtrain.models.dense.span_pooling import merge_spans, pool_spans
 from embedtrain.models.pooling import pool, widen
 from embedtrain.models.value_vectors import recorded_values
 from embedtrain.ops.similarity import as_computed
@@ -40,79 +35,8 @@ from embedtrain.packed import Texts, laid_end_to_end
 from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side, TokenEmbeddings
 
 
-class DenseEncoder(TextEncoder):
+class DenseEncoder(DenseParts):
     """Backbone, pooling, optional projection, normalisation: texts in, one vector each out."""
-
-    contract: Contract
-
-    def __init__(
-        self,
-        backbone: Backbone,
-        contract: Contract,
-        projection: nn.Linear | None = None,
-        *,
-        packing: Packing = "auto",
-        learn_temperature: float | None = None,
-    ) -> None:
-        super().__init__(backbone, contract, packing=packing, learn_temperature=learn_temperature)
-        self.projection = projection
-        self.words: WordPart | None = None
-        """Coordinates for words that follow those of the vector, or None."""
-        self.exits: Exits | None = None
-        """Layers that are trained as embeddings too, or None."""
-        self.layer_pooling: LayerPooling | None = None
-        """Attention over the pooled states of all layers, or None."""
-        self.query_gate: QueryGate | None = None
-        """What multiplies the coordinates of queries, or None."""
-        self.attention_pooling: AttentionPooling | None = None
-        """What pools token states in place of the contract's pooling, or None."""
-        self.decoder_pooling: DecoderPooling | None = None
-        """The decoder whose first output is the vector, or None."""
-        self.span_mlp: SpanMlp | None = None
-        """What transforms the mean of a span's states, or None."""
-        self.value_spans: ValueSpans | None = None
-        """What makes the vector of a span from a value vector, or None."""
-        self.placeholder: Placeholder | None = None
-        """What a prepended token is before the first layer, where it is none of the vocabulary, or None."""
-        self.interaction: InteractionHead | None = None
-        """What scores pairs of vectors in place of the inner product, or None."""
-        self.pair_classifier: nn.Linear | None = None
-        """Weights that only training uses; see :meth:`add_pair_classifier`."""
-        self.contrast_head: ContrastHead | None = None
-        """Layers that only training puts behind the vectors."""
-        self.word_head: WordHead | None = None
-        """What names the word that a query defines, in training only, or None."""
-        self.truncate_dim: int | None = None
-        """Dimensions that were kept of the trained ones, where an export cut some off."""
-
-    def add_pair_classifier(self, num_classes: int) -> None:
-        """Add what the objective pair_classification trains beside the vectors."""
-        self.pair_classifier = nn.Linear(3 * self.dim, num_classes, bias=False)
-
-    @property
-    def dim(self) -> int:
-        """Dimension of the embeddings."""
-        if self.value_spans is not None:
-            return self.value_spans.config.dim
-        width = self.backbone.config.hidden_size
-        vector = int(self.projection.out_features if self.projection else width)
-        return vector if self.words is None else vector + self.words.dim
-
-    @property
-    def is_portable(self) -> bool:
-        """Whether sentence-transformers can express it: it computes the same vectors."""
-        parts = (self.words, self.layer_pooling, self.attention_pooling, self.interaction)
-        spans = (self.span_mlp, self.value_spans)
-        more = (self.own_positions, *spans, self.decoder_pooling)
-        own = self.gates_queries or any(part is not None for part in (*parts, *more))
-        contract = self.contract
-        shown = contract.echo or contract.prepend is not None or contract.framing is not None
-        return not (own or shown)
-
-    @property
-    def gates_queries(self) -> bool:
-        """Whether queries pass a gate that is kept after training."""
-        return self.query_gate is not None and self.query_gate.config.at_inference
 
     @property
     def num_layers(self) -> int:
@@ -122,6 +46,8 @@ class DenseEncoder(TextEncoder):
     def forward(self, batch: RetrievalBatch, execution: Execution) -> RetrievalOutputs:
         """Encode each distinct text of the batch once and lay the embeddings out by query and candidate."""
         queries, documents = batch.queries, batch.documents
+        if self.sides_differ:
+            return self._by_sides(batch, execution)
         together = laid_end_to_end(queries, documents)
         layers = () if self.exits is None else self.exits.layers
         embeddings = as_computed(self.embed_layers(together, execution, layers))
@@ -140,21 +66,43 @@ class DenseEncoder(TextEncoder):
             exits=(*layers, self.num_layers) if layers else (),
         )
 
+    def _by_sides(self, batch: RetrievalBatch, execution: Execution) -> RetrievalOutputs:
+        """Do what :meth:`forward` does where a head makes other numbers of queries than of documents."""
+        query = self.embed(batch.queries, execution, "query")
+        document = as_computed(self.embed(batch.documents, execution))
+        return RetrievalOutputs(
+            query=query[batch.query_rows],
+            document=document[batch.document_rows],
+            relevance=batch.relevance,
+            temperature=self.temperature,
+            similarity=self.contract.similarity,
+            interaction=interaction_of(self),
+        )
+
     def embed(
         self,
         texts: Texts,
         execution: Execution,
         side: Side = "document",
     ) -> Float[Tensor, "texts dim"]:
-        """Return one vector per text, in float32 at least, normalised if the similarity is cosine."""
-        vectors = self.embed_layers(texts, execution)
+        """Return one vector per text, in float32 at least, normalised if the similarity is cosine.
+
+        Of queries that pass a head it returns what the head makes of them.
+        """
+        if self.query_head is not None and side == "query":
+            return self._embed_queries(texts, execution, self.query_head)
+        vectors = self.embed_layers(texts, execution, side=side)
         if self.query_gate is None:
             return vectors
         plain, gated = vectors.chunk(2, dim=1)
         return gated if side == "query" and (self.gates_queries or self.training) else plain
 
     def embed_layers(
-        self, texts: Texts, execution: Execution, layers: tuple[int, ...] = ()
+        self,
+        texts: Texts,
+        execution: Execution,
+        layers: tuple[int, ...] = (),
+        side: Side = "document",
     ) -> Float[Tensor, "texts dim"]:
         """Return one vector per text as :meth:`embed` does, those of ``layers`` side by side before it.
 
@@ -164,7 +112,7 @@ class DenseEncoder(TextEncoder):
         if self.contract.echo:
             execution = replace(execution, chunk_tokens=max(1, execution.chunk_tokens // 2))
         if self.contract.spans is not None:
-            return self._embed_spans(texts, execution, packed=packed)
+            return self._embed_spans(texts, execution, side, packed=packed)
         every = () if self.layer_pooling is None else tuple(range(1, self.num_layers))
 
         framing = self.contract.framing
@@ -186,10 +134,26 @@ class DenseEncoder(TextEncoder):
                 vectors.append(self.query_gate(vectors[0], states, chunk))
             return torch.cat(vectors, dim=1) if len(vectors) > 1 else vectors[0]
 
-        return encode_in_chunks(encode, texts, execution, padded=not packed)
+        return encode_in_chunks(
+            self._under_adapter(encode, side), texts, execution, padded=not packed
+        )
+
+    def _embed_queries(
+        self, texts: Texts, execution: Execution, head: QueryHead
+    ) -> Float[Tensor, "texts numbers"]:
+        packed = self.packs(texts)
+
+        def encode(chunk: Texts) -> Float[Tensor, "texts numbers"]:
+            states, own = self._own_states(chunk, packed=packed, layers=())
+            made: Tensor = head(states, own.lengths)
+            return made
+
+        return encode_in_chunks(
+            self._under_adapter(encode, "query"), texts, execution, padded=not packed
+        )
 
     def _embed_spans(
-        self, texts: Texts, execution: Execution, *, packed: bool
+        self, texts: Texts, execution: Execution, side: Side, *, packed: bool
     ) -> Float[Tensor, "texts dim"]:
         """Return the vector of each text's span; texts that differ in it alone are encoded once."""
         merged, places = merge_spans(texts)
@@ -204,7 +168,8 @@ class DenseEncoder(TextEncoder):
         def encode(chunk: Texts) -> TokenEmbeddings:
             return pool_spans(chunk, states, finish, "last_token" if self.value_spans else "mean")
 
-        return encode_tokens_in_chunks(encode, merged, execution, padded=not packed).tokens[places]
+        act = self._under_adapter(encode, side)
+        return encode_tokens_in_chunks(act, merged, execution, padded=not packed).tokens[places]
 
     def _run(self, layers: tuple[int, ...], **inputs: object) -> Float[Tensor, "texts width dim"]:
         """Return what is pooled: states, or where the contract says so the value vectors of the last layer."""
@@ -274,6 +239,21 @@ class DenseEncoder(TextEncoder):
             shown, own = twice(texts)
             return self.states(shown, packed=packed, layers=layers)[own], texts
         return self.states(texts, packed=packed, layers=layers), texts
+
+    def _under_adapter(
+        self, encode: Callable[[Texts], Encoded], side: Side
+    ) -> Callable[[Texts], Encoded]:
+        """Let the adapter of a side act whenever a chunk is encoded, in the backward pass as well."""
+        adapters, chosen = self.adapters, self.contract.adapters
+        if adapters is None or chosen is None:
+            return encode
+        name = chosen.active.of(side)
+
+        def act(chunk: Texts) -> Encoded:
+            adapters.use(name)
+            return encode(chunk)
+
+        return act
 
     def _finish(
         self, pooled: Float[Tensor, "texts width"], projection: nn.Linear | None

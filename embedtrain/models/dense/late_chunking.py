@@ -259,7 +259,7 @@ def pools_plain_means(model: DenseEncoder) -> bool:
     contract = model.contract
     own = (
         *(model.words, model.layer_pooling, model.interaction),
-        *(model.attention_pooling, model.decoder_pooling),
+        *(model.attention_pooling, model.decoder_pooling, model.query_head, model.adapters),
     )
     shown = contract.echo or contract.prepend or contract.document_model or contract.spans
     gated = model.gates_queries or any(part is not None for part in own)

@@ -33,11 +33,14 @@ from embedtrain.models.backbone.folder_files import (
     read_form,
 )
 from embedtrain.models.backbone.long_positions import AnyContractT
+from embedtrain.models.backbone.lora import LoraConfig
+from embedtrain.models.backbone.named_adapters import stored_in
 from embedtrain.models.dense.attention_pooling import AttentionPoolingConfig
 from embedtrain.models.dense.decoder_pooling import DecoderPoolingConfig
 from embedtrain.models.dense.layer_pooling import LayerPoolingConfig
 from embedtrain.models.dense.pair_head import InteractionConfig
 from embedtrain.models.dense.query_gate import QueryGateConfig
+from embedtrain.models.dense.query_head import QueryCodesConfig, QueryNetworkConfig
 from embedtrain.models.dense.value_spans import ValueSpansConfig
 from embedtrain.models.dense.word_coordinates import WordsConfig
 from embedtrain.outside import reading
@@ -66,6 +69,8 @@ PARTS: dict[str, type[BaseModel]] = {
     "decoder_pooling": DecoderPoolingConfig,
     "interaction": InteractionConfig,
     "value_spans": ValueSpansConfig,
+    "query_network": QueryNetworkConfig,
+    "query_codes": QueryCodesConfig,
 }
 """Sections of a recipe's model that a folder may state as well, beside the contract."""
 DEFAULT_LENGTH = 512
@@ -87,6 +92,8 @@ class Layout:
     truncate_dim: int | None = None
     parts: dict[str, Any] = field(default_factory=dict)
     """Of :data:`PARTS`, those that the folder has."""
+    lora: LoraConfig | None = None
+    """Several adapters that the folder has."""
 
 
 def read_layout(folder: Path) -> Layout:
@@ -261,9 +268,13 @@ def write_own_layout(
 def _read_unified(folder: Path, contract: Contract | None) -> Layout:
     path, place = folder / CONTRACT_FILE, folder / "projection"
     content = read_form(path, OwnFile)
+    lora = content.part("lora")
     return Layout(
         contract=contract,
         projection=read_projection(place) if place.is_dir() else None,
+        lora=None
+        if lora is None
+        else stored_in(folder, checked(f"{path}: lora", LoraConfig, lora)),
         parts={
             name: checked(f"{path}: {name}", form, content.part(name))
             for name, form in PARTS.items()

@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from embedtrain.errors import UserError
-from embedtrain.interaction_types import Interaction
+from embedtrain.interaction_types import Interaction, JointNetwork
+from embedtrain.models.dense.query_head import QueryHead
 from embedtrain.models.saved_part import SavedPart
 from embedtrain.section import Count, Section
 
@@ -19,8 +20,10 @@ class InteractionConfig(Section):
 
 
 def interaction_of(model: nn.Module) -> Interaction | None:
-    """Return the network by which an encoder scores pairs of vectors, if it has one."""
-    head = getattr(model, "interaction", None)
+    """Return what an encoder scores pairs by in place of the inner product, if it has such a thing."""
+    head, query_head = getattr(model, "interaction", None), getattr(model, "query_head", None)
+    if isinstance(query_head, QueryHead):
+        return query_head.scorer
     return head.weights if isinstance(head, InteractionHead) else None
 
 
@@ -33,7 +36,8 @@ def refuse_interaction(model: nn.Module, place: str) -> None:
     if interaction_of(model) is not None:
         raise UserError(
             place,
-            "compares inner products, and this model scores pairs by a network (model.interaction)",
+            "compares inner products, and this model scores pairs in another way (model.interaction, "
+            "query_network or query_codes)",
             cure="Evaluate and search with it, or name another model",
         )
 
@@ -52,9 +56,9 @@ class InteractionHead(SavedPart):
         self.output = nn.Parameter(torch.randn(config.hidden) * config.hidden**-0.5)
 
     @property
-    def weights(self) -> Interaction:
+    def weights(self) -> JointNetwork:
         """Return the parameters as the value that operations take."""
-        return Interaction(
+        return JointNetwork(
             hidden=self.hidden.weight,
             hidden_bias=self.hidden.bias,
             retrieval=self.retrieval.weight,

@@ -15,6 +15,7 @@ from embedtrain.models.backbone.language_head import (
     load_masked_language_model,
 )
 from embedtrain.models.backbone.loading import Backbone
+from embedtrain.models.backbone.named_adapters import NamedAdapters
 from embedtrain.models.dense.attention_pooling import AttentionPooling
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.dense.contrast_head import ContrastHead
@@ -25,6 +26,7 @@ from embedtrain.models.dense.layer_pooling import LayerPooling
 from embedtrain.models.dense.layout import Layout
 from embedtrain.models.dense.pair_head import InteractionHead
 from embedtrain.models.dense.query_gate import QueryGate, QueryGateConfig
+from embedtrain.models.dense.query_head import CodesHead, NetworkHead
 from embedtrain.models.dense.span_pooling import SpanMlp
 from embedtrain.models.dense.value_spans import ValueSpans
 from embedtrain.models.dense.word_coordinates import WordPart
@@ -47,6 +49,24 @@ def drop_layers(config: DenseConfig, backbone: Backbone) -> None:
             cure="Count from 1",
         )
     keep_layers(backbone.model, [layer - 1 for layer in config.kept_layers])
+
+
+def with_adapters(config: DenseConfig, layout: Layout) -> DenseConfig:
+    """Return the config with the adapters that the backbone's folder has, where it has several.
+
+    Raises:
+        UserError: If the recipe asks for other adapters over them.
+    """
+    if layout.lora is None:
+        return config
+    if config.lora is not None:
+        raise UserError(
+            "model.lora",
+            f"would stand on the adapters that {config.backbone} has already",
+            got=", ".join(layout.lora.names),
+            cure="Leave it out, which trains these, or export one of them: `embedtrain export --instruction`",
+        )
+    return config.model_copy(update={"lora": layout.lora})
 
 
 def build_language(config: DenseConfig) -> MaskedLanguageModel | None:
@@ -95,6 +115,8 @@ def dense_encoder(
     )
     if config.projection is None:
         encoder.truncate_dim = layout.truncate_dim
+    if config.lora is not None and config.lora.adapters:
+        encoder.adapters = NamedAdapters(backbone.model, config.lora)
     if config.pair_classes is not None:
         encoder.add_pair_classifier(config.pair_classes)
     return encoder
@@ -137,7 +159,6 @@ def add_parts(
         decoder = partial(DecoderPooling, backbone.model, config.decoder_pooling)
         encoder.decoder_pooling = part("decoder_pooling", decoder)
     encoder.placeholder = _build_placeholder(encoder, backbone, layout)
-    _refuse_several_frames(encoder)
     encoder.span_mlp = _build_span_mlp(encoder, backbone, layout)
     if config.value_spans is not None:
         values = partial(ValueSpans, value_width(backbone.model), config.value_spans)
@@ -147,6 +168,22 @@ def add_parts(
     if config.interaction is not None:
         head = partial(InteractionHead, encoder.dim, config.interaction)
         encoder.interaction = part("interaction", head)
+    _add_query_head(encoder, config, backbone, layout)
+    _refuse_several_frames(encoder)
+
+
+def _add_query_head(
+    encoder: DenseEncoder, config: DenseConfig, backbone: Backbone, layout: Layout
+) -> None:
+    sizes = backbone.width, encoder.dim
+    if config.query_network is not None:
+        network = partial(NetworkHead, *sizes, config.query_network)
+        required = "query_network" in layout.parts
+        encoder.query_network = restored(network, backbone.folder, required=required)
+    if config.query_codes is not None:
+        codes = partial(CodesHead, *sizes, config.query_codes)
+        required = "query_codes" in layout.parts
+        encoder.query_codes = restored(codes, backbone.folder, required=required)
 
 
 def _refuse_heads(heads: int, width: int) -> None:
@@ -176,7 +213,7 @@ def _refuse_several_frames(encoder: DenseEncoder) -> None:
         return
     what = "prompts" if framing.prompts else "contrast"
     pooled = ("layer_pooling", "attention_pooling", "decoder_pooling")
-    for name in ("words", "exits", "query_gate", *pooled):
+    for name in ("words", "exits", "query_gate", "query_network", "query_codes", *pooled):
         if getattr(encoder, name) is not None:
             raise UserError(f"model.{what}", f"does not go with {name}", cure="Drop one of them")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from embedtrain.contract.adapters import ChosenAdapters
 from embedtrain.contract.framing import Framing
 from embedtrain.contract.texts import Contract, TaskPrompts
 from embedtrain.errors import UserError
@@ -55,7 +56,11 @@ def resolve_contract(config: DenseConfig, layout: Layout, backbone: Backbone) ->
         for name, instruction in config.instructions.items()
     }
     _refuse_long_prompts(own, contract, backbone)
-    return contract.model_copy(update={"instructions": stated.instructions | own})
+    adapters, tasks = stated.adapters, {} if config.lora is None else config.lora.adapters
+    if tasks and adapters is None:
+        adapters = ChosenAdapters(tasks=tasks, active=next(iter(tasks.values())))
+    changed = {"instructions": stated.instructions | own, "adapters": adapters}
+    return contract.model_copy(update=changed)
 
 
 def _framing(config: DenseConfig, stated: Contract) -> dict[str, object] | None:

@@ -142,7 +142,7 @@ def write_vectors(
     precision: Precision = "auto",
 ) -> None:
     """Encode so many texts, block by block, into a file that appears whole or not at all."""
-    shape = (total, encoder.dim)
+    shape = (total, encoder.dim_of(side))
     with (
         appearing(output) as partial,
         progress_bar(f"Encoding for {output.name}", total) as advance,

@@ -6,15 +6,9 @@ from peft import PeftModel
 from transformers import AutoModel, AutoTokenizer, LlamaConfig, LlamaModel
 
 from embedtrain.errors import UserError
+from embedtrain.models.backbone.frozen import load_trained_weights, without_frozen
 from embedtrain.models.backbone.loading import BackboneConfig, _check_attention, load_backbone
-from embedtrain.models.backbone.lora import (
-    LoraConfig,
-    adapted_layers,
-    load_trained_weights,
-    merge_lora,
-    save_adapter,
-    without_frozen,
-)
+from embedtrain.models.backbone.lora import LoraConfig, adapted_layers, merge_lora, save_adapter
 from embedtrain.models.build import build_dense, load_dense, save_dense
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense.config import DenseConfig

@@ -12,6 +12,7 @@ from embedtrain.models.dense.config import DenseConfig
 from embedtrain.objectives.base import Objective
 from embedtrain.objectives.d2llm import D2LLM
 from embedtrain.objectives.info_nce import InfoNCE
+from embedtrain.objectives.margin_mse import MarginMSE
 from embedtrain.objectives.multi_exit import MultiExit
 from embedtrain.types import RetrievalBatch
 
@@ -30,6 +31,8 @@ PARTS: dict[str, tuple[str, dict[str, object], Objective]] = {
         {"attention_pooling": {"num_heads": 4}, "interaction": {"hidden": 8}},
         D2LLM(temperature=0.5),
     ),
+    "query network": ("bert", {"query_network": {"num_layers": 1}, "projection": 8}, InfoNCE()),
+    "query codes": ("bert", {"query_codes": {"num_codes": 3}}, MarginMSE()),
     "layer pooling": ("bert", {"layer_pooling": {}}, NCE),
     "query gate": ("bert", {"query_gate": {"kind": "slr"}}, NCE),
     "words": ("with_head", {"words": {"dim": 8, "kept": 16, "learned": True}}, NCE),

@@ -129,6 +129,9 @@ class Contract(Section):
     spans: SpanVectors | None = Field(default=None, exclude_if=lambda value: value is None)
     """A text may have a marked span, whose tokens alone are pooled; ``mlp`` transforms their mean, ``values`` the value
     vector of the last of them."""
+    in_context: bool = Field(default=False, exclude_if=lambda value: not value)
+    """Chunks of a corpus whose rows name their ``document`` are marked within it, and of a text that is too long the
+    tokens around its span are kept."""
     late_chunks: Count | None = Field(default=None, exclude_if=lambda value: value is None)
     """Tokens of a chunk at most, where a document has a vector per chunk (late chunking)."""
     framing: Framing | None = Field(default=None, exclude_if=lambda value: value is None)
@@ -206,7 +209,8 @@ class Tokenization:
         if marked is not None:
             if not isinstance(self.contract, Contract) or self.contract.spans is None:
                 raise UserError("a text", "has a span", got=marked, cure="Set model.spans")
-            return tokenise_marked(tokenise, texts, prompt, length, f"model.{side}.length")
+            place, windowed = f"model.{side}.length", self.contract.in_context
+            return tokenise_marked(tokenise, texts, prompt, length, place, windowed=windowed)
         if self.framing is not None:
             frames = self.framing.frames(side, prompt)
             return tokenise_framed(self.tokenizer, texts, frames, length, place=self.place)
@@ -240,6 +244,8 @@ class Tokenization:
         ] + ["plain"] * (not self.with_special)
         if self.framing is not None:
             parts += [self.framing.model_dump_json(), str(self.place)]
+        if isinstance(self.contract, Contract) and self.contract.in_context:
+            parts.append("windows around spans")
         return hashlib.sha256("\x00".join(parts).encode()).hexdigest()
 
 

@@ -88,15 +88,24 @@ class Searcher:
         self.depth = depth or (FUSED if fusing is not None and fusing.others else RERANKED)
         self.texts, self.ids = documents_of(model, data, split)
         searched, self._owner = self.texts, None
+        contexts = None if task is None else task.contexts
         if fusing is not None and fusing.units:
             units = read_units(Path(str(data)), self.ids)
-            searched, self._owner = units.texts, units.owner
+            searched, self._owner, contexts = units.texts, units.owner, None
         feedback = None if fusing is None else fusing.asking.feedback
         self.first = Finder(
-            model, searched, instruction, long_inputs, late_chunks, precision, index, feedback
+            model,
+            searched,
+            contexts,
+            instruction,
+            long_inputs,
+            late_chunks,
+            precision,
+            index,
+            feedback,
         )
         self.others = [
-            Finder(name, searched, precision=precision)
+            Finder(name, searched, contexts, precision=precision)
             for name in (fusing.others if fusing else ())
         ]
 

@@ -271,6 +271,7 @@ def plan_batches(
         num_steps=num_steps,
         seed=seed,
         consecutive=[one.order == "consecutive" for one in recipe.data.sources[: len(sources)]],
+        keys=[source.shares for source in sources],
     )
     return mixture, BatchBuilder.of(recipe.data, sources, recipe.trainer.seed)
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from embedtrain.contract.framing import Contrast
-from embedtrain.contract.texts import Contract
+from embedtrain.contract.texts import Contract, Tokenization
 from embedtrain.models.backbone.loading import Backbone, Packing
 from embedtrain.models.chunking import Execution, encode_in_chunks, encode_tokens_in_chunks
 from embedtrain.models.dense.attention_pooling import AttentionPooling
@@ -27,6 +27,7 @@ from embedtrain.models.dense.frames import apart, longest_first, without_place
 from embedtrain.models.dense.layer_pooling import LayerPooling
 from embedtrain.models.dense.pair_head import InteractionHead
 from embedtrain.models.dense.query_gate import QueryGate
+from embedtrain.models.dense.situated import Situated, TwofoldTokenization
 from embedtrain.models.dense.span_pooling import SpanMlp, merge_spans, pool_spans
 from embedtrain.models.dense.value_spans import ValueSpans
 from embedtrain.models.dense.word_coordinates import WordPart
@@ -74,6 +75,8 @@ class DenseEncoder(TextEncoder):
         """What makes the vector of a span from a value vector, or None."""
         self.placeholder: Placeholder | None = None
         """What a prepended token is before the first layer, where it is none of the vocabulary, or None."""
+        self.situated: Situated | None = None
+        """A frozen model whose vectors stand beside the own ones, or None."""
         self.interaction: InteractionHead | None = None
         """What scores pairs of vectors in place of the inner product, or None."""
         self.pair_classifier: nn.Linear | None = None
@@ -96,13 +99,21 @@ class DenseEncoder(TextEncoder):
             return self.value_spans.config.dim
         width = self.backbone.config.hidden_size
         vector = int(self.projection.out_features if self.projection else width)
+        if self.situated is not None:
+            vector += self.situated.base.dim
         return vector if self.words is None else vector + self.words.dim
+
+    @property
+    def tokenization(self) -> Tokenization:
+        """Texts to token ids, under this model's contract and that of a frozen one beside it."""
+        own = super().tokenization
+        return own if self.situated is None else TwofoldTokenization(own, self.situated.base)
 
     @property
     def is_portable(self) -> bool:
         """Whether sentence-transformers can express it: it computes the same vectors."""
         parts = (self.words, self.layer_pooling, self.attention_pooling, self.interaction)
-        spans = (self.span_mlp, self.value_spans)
+        spans = (self.span_mlp, self.value_spans, self.situated)
         more = (self.own_positions, *spans, self.decoder_pooling)
         own = self.gates_queries or any(part is not None for part in (*parts, *more))
         contract = self.contract
@@ -160,6 +171,14 @@ class DenseEncoder(TextEncoder):
 
         With a query gate the plain vector comes first, then the gated one.
         """
+        if self.situated is not None:
+            own, read = self.situated.split(texts)
+            return self.situated.beside(self._embed_layers(own, execution, layers), read, execution)
+        return self._embed_layers(texts, execution, layers)
+
+    def _embed_layers(
+        self, texts: Texts, execution: Execution, layers: tuple[int, ...]
+    ) -> Float[Tensor, "texts dim"]:
         packed = self.packs(texts)
         if self.contract.echo:
             execution = replace(execution, chunk_tokens=max(1, execution.chunk_tokens // 2))

@@ -38,6 +38,7 @@ from embedtrain.models.dense.decoder_pooling import DecoderPoolingConfig
 from embedtrain.models.dense.layer_pooling import LayerPoolingConfig
 from embedtrain.models.dense.pair_head import InteractionConfig
 from embedtrain.models.dense.query_gate import QueryGateConfig
+from embedtrain.models.dense.situated import SituatedConfig
 from embedtrain.models.dense.value_spans import ValueSpansConfig
 from embedtrain.models.dense.word_coordinates import WordsConfig
 from embedtrain.outside import reading
@@ -66,6 +67,7 @@ PARTS: dict[str, type[BaseModel]] = {
     "decoder_pooling": DecoderPoolingConfig,
     "interaction": InteractionConfig,
     "value_spans": ValueSpansConfig,
+    "situated": SituatedConfig,
 }
 """Sections of a recipe's model that a folder may state as well, beside the contract."""
 DEFAULT_LENGTH = 512

@@ -14,7 +14,8 @@ from embedtrain.errors import UserError
 from embedtrain.models.build import build_encoder, load_encoder
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense.config import DenseConfig
-from embedtrain.models.dense.late_chunking import LateChunkEncoder, windows
+from embedtrain.models.dense.late_chunking import LateChunkEncoder
+from embedtrain.models.dense.windows import windows
 from embedtrain.packed import Texts
 from embedtrain.types import TokenVectors
 

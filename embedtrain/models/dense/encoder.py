@@ -107,7 +107,7 @@ class DenseEncoder(TextEncoder):
     def tokenization(self) -> Tokenization:
         """Texts to token ids, under this model's contract and that of a frozen one beside it."""
         own = super().tokenization
-        return own if self.situated is None else TwofoldTokenization(own, self.situated.base)
+        return own if self.situated is None else TwofoldTokenization(own, self.situated)
 
     @property
     def is_portable(self) -> bool:

@@ -88,9 +88,9 @@ class Situated(nn.Module):
 class TwofoldTokenization(Tokenization):
     """Gives each text two readings: its own, and that of a base, which sees a marked span alone."""
 
-    def __init__(self, own: Tokenization, base: TextEncoder) -> None:
+    def __init__(self, own: Tokenization, beside: Situated) -> None:
         super().__init__(own.tokenizer, own.contract)
-        self.base = base
+        self.base, self.config = beside.base, beside.config
 
     def __call__(self, texts: Sequence[str], side: Side) -> list[NDArray[np.int32]]:
         """Return the token ids of both readings of each text."""
@@ -102,6 +102,6 @@ class TwofoldTokenization(Tokenization):
         ]
 
     def fingerprint(self, side: Side) -> str:
-        """Return a hash of both ways to read."""
-        base = self.base.contract.model_dump_json()
-        return f"{super().fingerprint(side)} {self.base.tokenization.fingerprint(side)} {base}"
+        """Return what changes with both ways to read, and with how much the base counts."""
+        base = self.base.contract.model_dump_json(), self.base.tokenization.fingerprint(side)
+        return " ".join([super().fingerprint(side), *base, str(self.config.weight)])

@@ -48,12 +48,8 @@ class Situated(nn.Module):
 
     def __init__(self, base: TextEncoder, config: SituatedConfig) -> None:
         super().__init__()
-        self.base = base.requires_grad_(False).eval()
+        self.base = base.requires_grad_(False)
         self.config = config
-
-    def train(self, mode: bool = True) -> "Situated":  # noqa: ARG002 - the base has no dropout
-        """Stay as it is."""
-        return self
 
     def split(self, texts: Texts) -> tuple[Texts, Texts]:
         """Return what the model reads of texts, and what the base does.
@@ -78,7 +74,7 @@ class Situated(nn.Module):
     ) -> Float[Tensor, "texts both_dims"]:
         """Return unit vectors of texts with those of the base beside them, of length 1 together."""
         with torch.no_grad():
-            base = self.base.embed(texts, execution)
+            base = self.base.eval().embed(texts, execution)
         assert isinstance(base, Tensor)
         weight = self.config.weight
         both = torch.cat([vectors, math.sqrt(weight) * base.to(vectors.dtype)], 1)

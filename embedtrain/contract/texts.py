@@ -4,6 +4,7 @@ It is written once, in the recipe, and travels with the weights. Training, minin
 search and export all read it from there, so no two of them can disagree about a prompt or a length.
 """
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -185,6 +186,12 @@ class Tokenization:
         # Those of a pair are put around both texts when they are joined.
         self.with_special = not isinstance(contract, PairContract)
         self.framing = framing_of(contract)
+
+    def under(self, contract: ModelContract) -> "Tokenization":
+        """Return the tokenization under another contract."""
+        view = copy.copy(self)
+        view.contract, view.framing = contract, framing_of(contract)
+        return view
 
     def __call__(self, texts: Sequence[str], side: Side) -> list[NDArray[np.int32]]:
         """Return the token ids of each text, at most ``contract.length(side)`` of them."""

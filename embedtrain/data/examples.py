@@ -145,7 +145,17 @@ def fingerprint_of(config: SourceConfig, content: str) -> str:
     """Hash what the data say (``content``) together with how the configuration reads them."""
     # What a step does with the rows is not what they are: a subclass may say it (embedtrain.training.sources).
     unused: dict[str, Any] = dict.fromkeys(
-        ("path", "weight", "objective", "batch_size", "order", "instruction", "negatives"), True
+        (
+            "path",
+            "weight",
+            "objective",
+            "batch_size",
+            "order",
+            "instruction",
+            "negatives",
+            "document_length",
+        ),
+        True,
     )
     if config.score_range is None:  # sources from before it was known keep their hash
         unused["score_range"] = True

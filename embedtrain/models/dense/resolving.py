@@ -33,9 +33,9 @@ def resolve_contract(config: DenseConfig, layout: Layout, backbone: Backbone) ->
         "framing": _framing(config, stated),
     }
     chosen = {key: value for key, value in recipe.items() if value is not None}
-    if chosen.get("framing") == Framing().model_dump():  # empty suffixes, as a run keeps them
-        chosen["framing"] = None
     contract = Contract.model_validate(stated.model_dump() | chosen)
+    if contract.framing == Framing():  # empty suffixes, as a run keeps them
+        contract = contract.model_copy(update={"framing": None})
     if contract.in_context and contract.spans is None:
         cure = "Set model.spans: mean"
         raise UserError("model.in_context", "marks chunks, which nothing here pools", cure=cure)

@@ -69,6 +69,7 @@ class Head:
 
     model: dict[str, Any]
     objective: dict[str, Any]
+    rows: str = "scored"
 
 
 HEADS = {
@@ -81,6 +82,14 @@ HEADS = {
         },
         # Two documents correlate by +-1; features weigh enough to be seen.
         {"name": "d2llm", "temperature": 1.0, "rank_weight": 0.0, "feature_weight": 1.0},
+    ),
+    "in_context": Head(
+        {"spans": "mean", "in_context": True, "document": {"length": 24}},
+        {
+            "name": "sum",
+            "objectives": [{"name": "info_nce", "negatives": one} for one in ("own", "others")],
+        },
+        "documents",
     ),
     "pair_classes": Head({"pair_classes": 3}, {"name": "pair_classification"}),
 }
@@ -136,7 +145,7 @@ def _pretraining(case: Case, toys: Path) -> dict[str, Any]:
 
 def _retrieval(case: Case, toys: Path) -> dict[str, Any]:
     head = HEADS.get(case.model)
-    sources = [{"path": str(toys / ("pairs.jsonl" if head is None else "scored.jsonl"))}]
+    sources = [{"path": str(toys / ("pairs.jsonl" if head is None else f"{head.rows}.jsonl"))}]
     content: dict[str, Any] = {
         "data": {"sources": sources, "cache": str(toys / "cache")},
         # MaxSim adds up the similarities of a dozen tokens, so its temperature is usually 1.

@@ -65,7 +65,7 @@ def write_backbone(folder: Path) -> None:
 
 
 def write_texts(folder: Path) -> None:
-    """Write pairs, the same pairs with scores, and a corpus."""
+    """Write pairs, the same pairs with scores, a corpus, and documents of chunks with queries."""
     generator = torch.Generator().manual_seed(1)
 
     def sentence(length: int) -> str:
@@ -90,3 +90,8 @@ def write_texts(folder: Path) -> None:
         for _ in range(40):
             text = ". ".join(sentence(4 + place) for place in range(6))
             file.write(json.dumps({"text": text}) + "\n")
+    with (folder / "documents.jsonl").open("w", encoding="utf-8") as file:
+        for _ in range(6):  # few, so that queries of one meet in a batch
+            asked = [{"text": sentence(3), "chunk": chunk} for chunk in range(3)]
+            row = {"chunks": [sentence(9) for _ in range(4)], "queries": asked}
+            file.write(json.dumps(row) + "\n")

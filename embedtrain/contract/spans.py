@@ -59,12 +59,22 @@ def unmark(text: str) -> tuple[str, list[Piece]]:
     return plain, pieces
 
 
+def alone(text: str) -> str:
+    """Return the marked part of a text, its pieces side by side; all of it where nothing is marked."""
+    if not is_marked(text):
+        return text
+    plain, pieces = unmark(text)
+    return " ".join(plain[start:end] for start, end in pieces)
+
+
 def tokenise_marked(
     tokenise: Callable[..., Any],
     texts: Sequence[str],
     prompt: str,
     length: int,
     place: str,
+    *,
+    windowed: bool = False,
 ) -> list[NDArray[np.int32]]:
     """Return the token ids of texts, marked or not, with the bit of :data:`IN_SPAN` on tokens of spans.
 
@@ -76,6 +86,7 @@ def tokenise_marked(
         prompt: Put before every text.
         length: Tokens that are kept, for the error.
         place: The setting that says so, for the error.
+        windowed: Keep so many tokens around the span of a longer text, in place of the first; see :func:`_window`.
 
     Raises:
         UserError: If a span is cut off.
@@ -88,6 +99,8 @@ def tokenise_marked(
     ):
         tokens = np.asarray(ids, dtype=np.int32)
         inside = _inside(pieces, offsets, len(prompt))
+        if windowed and pieces and len(tokens) >= length:
+            tokens, inside = _window(tokenise, prompt, text, pieces, length)
         if pieces and not inside.any():
             shown = " ".join(text[start:end] for start, end in pieces)
             raise UserError(
@@ -98,6 +111,34 @@ def tokenise_marked(
             )
         found.append(np.where(inside, tokens | IN_SPAN, tokens).astype(np.int32))
     return found
+
+
+def _window(
+    tokenise: Callable[..., Any], prompt: str, text: str, pieces: Sequence[Piece], length: int
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Return the tokens around a span, with the prompt and the special tokens, and which are inside of the span.
+
+    Windows begin at multiples of half their size, so that spans side by side have the same one, of whose tokens half
+    are read once more for the next. The span stands as near the middle as that allows.
+    """
+    whole = tokenise([prompt + text], return_offsets_mapping=True, truncation=False)
+    tokens = np.asarray(whole["input_ids"][0], dtype=np.int32)
+    offsets = whole["offset_mapping"][0]
+    inside = _inside(pieces, offsets, len(prompt))
+    body = np.flatnonzero([end > max(start, len(prompt)) for start, end in offsets])
+    if len(tokens) <= length or not inside.any():
+        return tokens, inside
+    before, behind = int(body[0]), len(tokens) - 1 - int(body[-1])
+    room = length - before - behind
+    step, (first, last) = max(1, room // 2), np.flatnonzero(inside)[[0, -1]] - before
+    start = max(0, round((first + last + 1 - room) / 2 / step)) * step
+    if first < start or last >= start + room:  # longer than half a window
+        start = first // step * step
+    start = min(start, -(-(len(body) - room) // step) * step)
+    every = np.arange(len(tokens))
+    kept = (every < before) | (every >= len(tokens) - behind)
+    kept[before + start : before + start + room] = True
+    return tokens[kept], inside[kept]
 
 
 def _inside(pieces: Sequence[Piece], offsets: Sequence[Piece], shift: int) -> NDArray[np.bool_]:

@@ -4,6 +4,7 @@ It is written once, in the recipe, and travels with the weights. Training, minin
 search and export all read it from there, so no two of them can disagree about a prompt or a length.
 """
 
+import copy
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
@@ -130,6 +131,9 @@ class Contract(Section):
     spans: SpanVectors | None = Field(default=None, exclude_if=lambda value: value is None)
     """A text may have a marked span, whose tokens alone are pooled; ``mlp`` transforms their mean, ``values`` the value
     vector of the last of them."""
+    in_context: bool = Field(default=False, exclude_if=lambda value: not value)
+    """Chunks of a corpus whose rows name their ``document`` are marked within it, and of a text that is too long the
+    tokens around its span are kept."""
     late_chunks: Count | None = Field(default=None, exclude_if=lambda value: value is None)
     """Tokens of a chunk at most, where a document has a vector per chunk (late chunking)."""
     framing: Framing | None = Field(default=None, exclude_if=lambda value: value is None)
@@ -190,6 +194,12 @@ class Tokenization:
         self.with_special = not isinstance(contract, PairContract)
         self.framing = framing_of(contract)
 
+    def under(self, contract: ModelContract) -> "Tokenization":
+        """Return the tokenization under another contract."""
+        view = copy.copy(self)
+        view.contract, view.framing = contract, framing_of(contract)
+        return view
+
     def __call__(self, texts: Sequence[str], side: Side) -> list[NDArray[np.int32]]:
         """Return the token ids of each text, at most ``contract.length(side)`` of them."""
         found: list[NDArray[np.int32]] = []
@@ -213,7 +223,8 @@ class Tokenization:
         if marked is not None:
             if not isinstance(self.contract, Contract) or self.contract.spans is None:
                 raise UserError("a text", "has a span", got=marked, cure="Set model.spans")
-            return tokenise_marked(tokenise, texts, prompt, length, f"model.{side}.length")
+            place, windowed = f"model.{side}.length", self.contract.in_context
+            return tokenise_marked(tokenise, texts, prompt, length, place, windowed=windowed)
         if self.framing is not None:
             frames = self.framing.frames(side, prompt)
             return tokenise_framed(self.tokenizer, texts, frames, length, place=self.place)
@@ -247,6 +258,8 @@ class Tokenization:
         ] + ["plain"] * (not self.with_special)
         if self.framing is not None:
             parts += [self.framing.model_dump_json(), str(self.place)]
+        if isinstance(self.contract, Contract) and self.contract.in_context:
+            parts.append("windows around spans")
         return hashlib.sha256("\x00".join(parts).encode()).hexdigest()
 
 

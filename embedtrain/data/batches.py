@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from embedtrain.data.examples import SourceConfig
 from embedtrain.data.gram import square_of
 from embedtrain.data.mixture import Draw
 from embedtrain.data.tokenized import TokenizedSource
+from embedtrain.errors import UserError
 from embedtrain.packed import Texts
 from embedtrain.section import Count, Section
 from embedtrain.types import Relevance, RetrievalBatch, Side
@@ -74,22 +76,31 @@ class BatchBuilder:
     def __call__(self, draw: Draw) -> RetrievalBatch:
         """Return the batch; rows without enough positives or negatives simply bring fewer."""
         source = self.sources[draw.source]
+        if not draw.places:
+            cure = "Raise batch_size, or use fewer devices and micro-batches"
+            raise UserError("data.sources", "give a device no document of its own", cure=cure)
         documents: list[int] = []
         owners: list[int] = []
         columns: list[NDArray[np.int64]] = []
         scores: list[float] = []
         grams: list[Gram | None] = []
         guides: list[Guided] = []
-        rows = draw.rows[draw.places.start : draw.places.stop].tolist()
+        part = draw.rows[draw.places.start : draw.places.stop]
+        rows, shares, sharing = part.tolist(), source.shares(part), _Sharing()
         for owner, (place, row) in enumerate(zip(draw.places, rows, strict=True)):
             entropy = [self.seed, 2, draw.step, place]
             group = self._group(source, row, entropy)
-            columns.append(np.arange(group.num_positives) + len(documents))
-            documents += group.documents
-            owners += [owner] * len(group.documents)
+            found = sharing.place(owner, int(shares[owner]), group, len(documents))
+            columns.append(found.columns[: group.num_positives])
+            documents += [group.documents[new] for new in found.new]
+            owners += [found.owner] * len(found.new)
             scores += group.scores
             grams.append(group.gram)
-            guides.append(group.guides)
+            guides.append(
+                group.guides[[0, *(new + 1 for new in found.new)]]
+                if len(group.guides)
+                else group.guides
+            )
         queries = source.rows.values("query", rows)
         query_texts, query_rows = _distinct(source, "query", queries)
         document_texts, document_rows = _distinct(source, "document", np.array(documents))
@@ -102,6 +113,7 @@ class BatchBuilder:
             known_positives=torch.from_numpy(pad_rows(known)),
             teacher_scores=torch.tensor(scores) if len(scores) == len(documents) else None,
             teacher_gram=_grams(grams, np.bincount(owners, minlength=len(rows))),
+            query_owners=None if (shares < 0).all() else torch.tensor(sharing.owners),
             query_guide_ids=_joined([guide[:1] for guide in guides]),
             document_guide_ids=_joined([guide[1:] for guide in guides]),
         )
@@ -154,6 +166,34 @@ class _Group:
     scores: list[float]
     gram: Gram | None
     guides: Guided
+
+
+class _Placed(NamedTuple):
+    """Where a row's documents stand: who brought them, all columns, and those of the documents that are new."""
+
+    owner: int
+    columns: NDArray[np.int64]
+    new: list[int]
+
+
+class _Sharing:
+    """Gives each row's documents their columns; rows of one key find those that an earlier one brought."""
+
+    def __init__(self) -> None:
+        self.owners: list[int] = []
+        self._known: dict[int, tuple[int, dict[int, int]]] = {}
+
+    def place(self, row: int, key: int, group: "_Group", start: int) -> _Placed:
+        """Place the documents of the next row, of which the new ones begin at ``start``."""
+        every = range(len(group.documents))
+        owner, there = (row, {}) if key < 0 else self._known.setdefault(key, (row, {}))
+        self.owners.append(owner)
+        if key < 0:
+            return _Placed(owner, np.arange(start, start + len(every)), list(every))
+        new = [n for n in every if group.documents[n] not in there]
+        there |= {group.documents[n]: start + place for place, n in enumerate(new)}
+        columns = np.array([there[document] for document in group.documents], dtype=np.int64)
+        return _Placed(owner, columns, new)
 
 
 def _grams(

@@ -33,7 +33,8 @@ class Example:
     the documents as a teacher sees them beside the query, in the order of :mod:`embedtrain.data.gram`.
     ``not_negatives`` are further documents that may answer the query: they are shown to no model, and where another
     row brings one into the same batch it is no negative of this query. ``guide_query`` is what a guide reads in
-    place of the query, empty where it reads the query.
+    place of the query, empty where it reads the query. ``document`` is the document whose chunks the documents are:
+    queries of one share them.
     """
 
     query: str
@@ -45,6 +46,7 @@ class Example:
     teacher_gram: tuple[float, ...] = ()
     not_negatives: tuple[str, ...] = ()
     guide_query: str = ""
+    document: str = ""
 
 
 class Columns(Section):
@@ -152,6 +154,7 @@ def fingerprint_of(config: SourceConfig, content: str) -> str:
             "instruction",
             "adapter",
             "negatives",
+            "document_length",
         ),
         True,
     )

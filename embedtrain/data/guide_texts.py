@@ -4,7 +4,7 @@ A student can so learn the vector that another text has: a translation that of i
 conversation that of the question written out, a chunk within its document that of the chunk alone.
 """
 
-from embedtrain.contract.spans import is_marked, unmark
+from embedtrain.contract.spans import alone
 from embedtrain.data.examples import SOURCE, SPAN, Example
 from embedtrain.errors import UserError
 from embedtrain.types import Side
@@ -18,7 +18,7 @@ def guide_texts(example: Example, rule: str | None) -> tuple[str, list[tuple[Sid
     """
     documents = example.positives + example.negatives
     if rule == SPAN:
-        return _span(example.query), [("document", _span(text)) for text in documents]
+        return alone(example.query), [("document", alone(text)) for text in documents]
     if rule == SOURCE:
         return example.query, [("query", example.query)] * len(documents)
     asked = example.query if rule is None else example.guide_query
@@ -26,11 +26,3 @@ def guide_texts(example: Example, rule: str | None) -> tuple[str, list[tuple[Sid
         cure = "Name one of its columns, span or source"
         raise UserError("columns.guide_text", "is no column of this source", got=rule, cure=cure)
     return asked, [("document", text) for text in documents]
-
-
-def _span(text: str) -> str:
-    """Return the marked part of a text, its pieces side by side; all of it where nothing is marked."""
-    if not is_marked(text):
-        return text
-    plain, pieces = unmark(text)
-    return " ".join(plain[start:end] for start, end in pieces)

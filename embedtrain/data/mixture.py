@@ -4,13 +4,14 @@ No state is kept, so resuming at step 7,000 needs only the number 7,000, every r
 without a message, and no permutation of a billion rows is ever held in memory.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 ROUNDS = 6
+Keys = Callable[[NDArray[np.int64]], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -18,13 +19,15 @@ class Draw:
     """The rows of one step: all from one source.
 
     ``bounds`` are the first and the last row (exclusive) of the part that is to be built; None builds all.
-    What is drawn for a row depends on its place in the step alone, never on how the step is cut.
+    What is drawn for a row depends on its place in the step alone, never on how the step is cut. ``cuts`` are the
+    places where it may be cut, all of them where None.
     """
 
     step: int
     source: int
     rows: NDArray[np.int64]
     bounds: tuple[int, int] | None = None
+    cuts: NDArray[np.int64] | None = None
 
     @property
     def places(self) -> range:
@@ -32,10 +35,26 @@ class Draw:
         return range(*(self.bounds or (0, len(self.rows))))
 
     def part(self, number: int, parts: int) -> "Draw":
-        """Return one of ``parts`` parts that differ by one row at most."""
+        """Return one of ``parts`` parts that differ by one row at most, or by what must stay together."""
         first, rows = self.places.start, len(self.places)
         bounds = (first + rows * number // parts, first + rows * (number + 1) // parts)
+        if self.cuts is not None:
+            start, stop = self.cuts[np.searchsorted(self.cuts, bounds)].tolist()
+            bounds = (start, stop)
         return replace(self, bounds=bounds)
+
+    def side_by_side(self, keys: NDArray[np.int64]) -> "Draw":
+        """Return the step with rows of one key after each other and never cut apart; -1 is no key.
+
+        A step without keys is returned as it is.
+        """
+        if (keys < 0).all():
+            return self
+        _, first, place = np.unique(keys, return_index=True, return_inverse=True)
+        group = np.where(keys < 0, np.arange(len(keys)), first[place])
+        order = np.argsort(group, kind="stable")
+        starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+        return replace(self, rows=self.rows[order], cuts=np.append(starts, len(keys)))
 
 
 @dataclass(frozen=True)
@@ -61,6 +80,7 @@ class Mixture:
         num_steps: Steps that will be asked for.
         seed: Changes both the order of sources and the order of rows.
         consecutive: Of each source, whether a batch holds rows that follow one another in it; none if left out.
+        keys: For each source, what says which of some rows belong together (:meth:`Draw.side_by_side`).
     """
 
     def __init__(
@@ -72,7 +92,9 @@ class Mixture:
         num_steps: int,
         seed: int,
         consecutive: Sequence[bool] | None = None,
+        keys: Sequence[Keys] = (),
     ) -> None:
+        self._keys = keys
         several = [batch_size] * len(sizes) if isinstance(batch_size, int) else batch_size
         self.batch_sizes = list(several)
         in_blocks = consecutive or [False] * len(sizes)
@@ -103,7 +125,8 @@ class Mixture:
         rows = np.concatenate(
             [permutation(within[epochs == epoch], int(epoch)) for epoch in np.unique(epochs)]
         )
-        return Draw(step, source, rows)
+        draw = Draw(step, source, rows)
+        return draw.side_by_side(self._keys[source](rows)) if self._keys else draw
 
 
 def mixture_weights(

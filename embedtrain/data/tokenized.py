@@ -30,7 +30,7 @@ from embedtrain.seals import keep_once
 from embedtrain.section import Section
 from embedtrain.types import Side
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 EXAMPLES_AT_ONCE = 1024
 BLOCKS_ALONE = 16
 """Blocks of examples after which other processes help: starting them takes as long as tokenising so many."""
@@ -46,6 +46,7 @@ ROW_SCHEMA = pa.schema(
         ("scores", pa.list_(pa.float32())),
         ("teacher_gram", pa.list_(pa.float32())),
         ("guides", pa.list_(pa.int64())),
+        ("shares", pa.int64()),
     ]
 )
 
@@ -100,6 +101,10 @@ class TokenizedSource:
     def tokens(self, side: Side, index: int) -> NDArray[np.int32]:
         """Return the token ids of a distinct text."""
         return self.texts[side].row("tokens", index)
+
+    def shares(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return a number for each row that is that of rows which share its candidates; -1 where none may."""
+        return self.rows.values("shares", rows.tolist())
 
     def known_positives(self, query: int) -> NDArray[np.int64]:
         """Return the ids of all documents that any row calls positive, or no negative, for this query text."""
@@ -189,6 +194,7 @@ class _Builder:
                 "scores": [example.scores for example in examples],
                 # Of 32 documents there are 496: as numbers of Python they would take eight times the memory.
                 "teacher_gram": [np.array(one.teacher_gram, np.float32) for one in examples],
+                "shares": [text_id(one.document) if one.document else -1 for one in examples],
                 "guides": [
                     guide_ids(one, self.source.config.columns.guide_text) for one in examples
                 ],

@@ -30,6 +30,7 @@ from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.dense.echo import refuse_no_room
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.frames import ends_in_suffix, refuse_wrong_frames
+from embedtrain.models.dense.late_chunking import LateChunkEncoder, chunk_late
 from embedtrain.models.dense.layout import (
     PARTS,
     read_layout,
@@ -37,6 +38,7 @@ from embedtrain.models.dense.layout import (
     write_own_layout,
     write_pooling,
 )
+from embedtrain.models.dense.pair_head import refuse_interaction
 from embedtrain.models.dense.parts import (
     add_parts,
     build_language,
@@ -45,6 +47,7 @@ from embedtrain.models.dense.parts import (
     with_adapters,
 )
 from embedtrain.models.dense.resolving import resolve_contract
+from embedtrain.models.dense.situated import BASE, Situated, SituatedConfig
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.exits import write_exit_heads
 from embedtrain.models.late_interaction.build import (
@@ -109,7 +112,8 @@ def build_encoder(config: EncoderConfig, accelerator: Accelerator = "auto") -> T
     put on a GPU where there is one, unless ``accelerator`` says otherwise.
     """
     if isinstance(config, DenseConfig):
-        return build_dense(config, accelerator)
+        dense = build_dense(config, accelerator)
+        return chunk_late(dense, dense.contract.late_chunks)
     if isinstance(config, SparseConfig):
         return build_sparse(config, preferred_device(accelerator))
     folder = fetch(config.backbone, with_code=config.trust_remote_code)
@@ -139,7 +143,7 @@ def load_encoder(
         return load_sparse(path, preferred_device("auto"), packing)
     model = load_dense(path, packing=packing)
     model.contract = model.contract.under(instruction)
-    return model
+    return chunk_late(model, model.contract.late_chunks)
 
 
 def save_encoder(model: TextEncoder, folder: Path) -> None:
@@ -148,6 +152,8 @@ def save_encoder(model: TextEncoder, folder: Path) -> None:
         save_late_interaction(model, folder)
     elif isinstance(model, SparseEncoder):
         save_sparse(model, folder)
+    elif isinstance(model, LateChunkEncoder):
+        save_dense(model.whole, folder)
     elif isinstance(model, DenseEncoder):
         save_dense(model, folder)
     else:
@@ -186,7 +192,22 @@ def build_dense(config: DenseConfig, accelerator: Accelerator = "auto") -> Dense
         ensure_end_token(backbone.tokenizer)
     encoder = dense_encoder(config, layout, backbone, contract)
     add_parts(encoder, config, backbone, language, layout)
+    if config.situated is not None:
+        kept = folder / BASE if "situated" in stated else None
+        encoder.situated = _situated(config.situated, encoder, kept)
     return encoder.to(device)
+
+
+def _situated(config: SituatedConfig, encoder: DenseEncoder, kept: Path | None) -> Situated:
+    """Load the base that stands beside an encoder, from the encoder's folder where that has it."""
+    base = load_dense(config.base if kept is None else str(kept))
+    refuse_interaction(base, "model.situated.base")
+    if {base.contract.similarity, encoder.contract.similarity} != {"cosine"}:
+        raise UserError(
+            "model.situated", "adds similarities of vectors that are normalised", got=config.base,
+            cure="Set similarity: cosine, and name such a base",
+        )  # fmt: skip
+    return Situated(base, config)
 
 
 def load_dense(path: str, *, packing: Packing = "auto") -> DenseEncoder:
@@ -220,7 +241,7 @@ def save_dense(model: DenseEncoder, folder: Path) -> None:
 
 def _save_own(model: DenseEncoder, folder: Path) -> None:
     """Write a model that sentence-transformers cannot express, so that it does not misread it."""
-    parts = {name: getattr(model, name) for name in PARTS}
+    parts = {name: getattr(model, name) for name in PARTS if name != "situated"}
     gate = model.query_gate
     if not model.gates_queries:
         parts["query_gate"] = None
@@ -238,4 +259,8 @@ def _save_own(model: DenseEncoder, folder: Path) -> None:
     configs = {name: part.config for name, part in kept.items()}
     if model.adapters is not None:
         configs["lora"] = model.adapters.config
+    if model.situated is not None:
+        assert isinstance(model.situated.base, DenseEncoder)
+        save_dense(model.situated.base, folder / BASE)
+        configs["situated"] = model.situated.config.model_copy(update={"base": BASE})
     write_own_layout(folder, model.contract, model.projection, configs)

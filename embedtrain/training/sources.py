@@ -13,9 +13,10 @@ from embedtrain.models.cross_encoder.config import CrossEncoderConfig
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.sparse.config import SparseConfig
 from embedtrain.objectives import OBJECTIVES, AnyObjective, Objective
+from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.objectives.own import name_of
 from embedtrain.precision import choose
-from embedtrain.section import Section
+from embedtrain.section import Count, Section
 from embedtrain.training.settings import TrainerConfig, ValidationConfig
 
 
@@ -48,6 +49,8 @@ class TrainingSource(SourceConfig):
     """Name in ``model.instructions``; null uses the model's own prompts."""
     adapter: str | None = None
     """Name of a task in ``model.lora.adapters``, whose adapters act in its steps."""
+    document_length: Count | None = None
+    """Tokens kept of its documents, where that is less than ``model.document.length``: short and long texts in turn."""
     negatives: RetrieverNegatives | None = None
     """Mine negatives, in place of those and of the scores that the rows have; null takes the rows as they are."""
 
@@ -204,6 +207,20 @@ def check_guide_text(data: TrainingData, *, guide: bool) -> None:
     if data.random_negatives or data.swapped_negatives:
         raise ValueError(
             "columns.guide_text goes by rows: drop random_negatives and swapped_negatives, which come from others"
+        )
+
+
+def check_alone(data: TrainingData, objectives: Sequence[Objective], micro_batch: int) -> None:
+    """Refuse a softmax over the positive alone, which is 1 whatever the model does.
+
+    Raises:
+        ValueError: Saying what to change.
+    """
+    alone = micro_batch == 1 and data.num_negatives == 0 and not data.random_negatives
+    if alone and any(isinstance(objective, InfoNCE) for objective in objectives):
+        raise ValueError(
+            "objective info_nce has no negatives in micro-batches of one query: lower trainer.accumulate, raise "
+            "data.num_negatives, or use orthogonal_projection"
         )
 
 

@@ -63,6 +63,7 @@ def encode_task_share(
     agree: Callable[[int], int] | None = None,
 ) -> TaskShare:
     """Encode a rank's blocks of a task; see :func:`embedtrain.encoding.blocks.encode_share`."""
+    task = task.read_by(model.contract)
     queries = own_blocks(len(task.queries), shard)
     documents = own_blocks(len(task.documents), shard, _first_of_documents(task))
     return TaskShare(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from embedtrain.contract.context import Context, marked_in, reads_contexts
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.encoding.cache import embed_once, embeddings_folder, model_key
 from embedtrain.encoding.texts import encode_texts
@@ -34,6 +35,7 @@ class Finder:
     Args:
         name: A model folder or Hub id, ``bm25`` or ``bm25:key=value,...``.
         texts: What is searched.
+        contexts: The documents that they are chunks of, for models that read chunks within them.
         instruction: Name of one of the model's, whose prompts take the place of the usual ones.
         long_inputs: How documents may be longer than the model was trained on.
         late_chunks: Tokens of a chunk, where documents are found by their best chunk.
@@ -53,6 +55,7 @@ class Finder:
         self,
         name: str,
         texts: list[str],
+        contexts: list[Context] | None = None,
         instruction: str | None = None,
         long_inputs: LongInputs | None = None,
         late_chunks: int | None = None,
@@ -75,6 +78,8 @@ class Finder:
             return
         encoder = lengthen_encoder(load_encoder(name, instruction=instruction), long_inputs)
         self.model = chunk_late(encoder, late_chunks)
+        if contexts is not None and reads_contexts(self.model.contract):
+            texts = marked_in(contexts, self.model.contract.length("document"))
         settings = None if index is None else read_index(index, kind_of(self.model))
         if settings is not None or feedback is not None:
             refuse_interaction(self.model, "--index and --feedback")

@@ -32,7 +32,7 @@ from embedtrain.progress import progress_bar
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import Recipe
 from embedtrain.training.precision import choose_precision
-from embedtrain.training.sources import TrainingData
+from embedtrain.training.sources import TrainingData, TrainingSource
 from embedtrain.training.trainer import check_loggers
 from embedtrain.types import Side
 from embedtrain.workflows.mined_source import mined_source
@@ -199,17 +199,20 @@ def prepare_sources(
         with progress_bar(
             f"Tokenising {source.place}", source.length or source.num_lines
         ) as advance:
-            under = _under_instruction(tokenization, source_config.instruction)
+            under = _as_source(tokenization, source_config)
             sources.append(tokenize_source(source, under, cache_of(config), advance))
     return sources
 
 
-def _under_instruction(tokenization: Tokenization, name: str | None) -> Tokenization:
-    """Return the tokenization with the prompts that a source's instruction asks for."""
-    contract = tokenization.contract
-    if name is None or not isinstance(contract, Contract | PairContract):
-        return tokenization
-    return Tokenization(tokenization.tokenizer, contract.under(name))
+def _as_source(tokenization: Tokenization, source: TrainingSource) -> Tokenization:
+    """Return the tokenization with the prompts that a source's instruction asks for, and with its length."""
+    contract, name, length = tokenization.contract, source.instruction, source.document_length
+    if name is not None and isinstance(contract, Contract | PairContract):
+        contract = contract.under(name)
+    if length is not None and not isinstance(contract, PairContract):
+        shorter = min(length, contract.document_length)
+        contract = contract.model_copy(update={"document_length": shorter})
+    return tokenization if contract is tokenization.contract else tokenization.under(contract)
 
 
 def load_task(path: str, split: str, cache: Path | None = None) -> RetrievalTask:

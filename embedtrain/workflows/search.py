@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from embedtrain.contract.context import Context
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.data.readers.units import read_units
@@ -86,17 +87,25 @@ class Searcher:
             raise UserError("--fuse tuned", "has no judged queries to learn from", cure=cure)
         self.second, self.precision, self.fusing = second, precision, fusing
         self.depth = depth or (FUSED if fusing is not None and fusing.others else RERANKED)
-        self.texts, self.ids = documents_of(model, data, split)
+        self.texts, self.ids, contexts = documents_of(model, data, split)
         searched, self._owner = self.texts, None
         if fusing is not None and fusing.units:
             units = read_units(Path(str(data)), self.ids)
-            searched, self._owner = units.texts, units.owner
+            searched, self._owner, contexts = units.texts, units.owner, None
         feedback = None if fusing is None else fusing.asking.feedback
         self.first = Finder(
-            model, searched, instruction, long_inputs, late_chunks, precision, index, feedback
+            model,
+            searched,
+            contexts,
+            instruction,
+            long_inputs,
+            late_chunks,
+            precision,
+            index,
+            feedback,
         )
         self.others = [
-            Finder(name, searched, precision=precision)
+            Finder(name, searched, contexts, precision=precision)
             for name in (fusing.others if fusing else ())
         ]
 
@@ -177,8 +186,10 @@ def list_hits(found: SearchResult, ids: Sequence[str], texts: Sequence[str]) -> 
 
 def documents_of(
     model: str, data: str | None, split: str | None = None
-) -> tuple[list[str], list[str]]:
-    """Return the texts and ids of what is to be searched; rows of a file that share a text are one document.
+) -> tuple[list[str], list[str], list[Context] | None]:
+    """Return the texts and ids of what is to be searched, and the documents that the texts are chunks of, if any.
+
+    Rows of a file that share a text are one document.
 
     ``data`` is as for :class:`Searcher`.
 
@@ -187,11 +198,11 @@ def documents_of(
     """
     task = _find_task(model, data, split)
     if task is not None:
-        return task.documents, task.document_ids
+        return task.documents, task.document_ids, task.contexts
     lines: dict[str, int] = {}
     for number, text in enumerate(read_texts(Path(str(data)), None, DOCUMENT_COLUMNS), 1):
         lines.setdefault(text, number)
-    return list(lines), list(map(str, lines.values()))
+    return list(lines), list(map(str, lines.values())), None
 
 
 def _find_task(model: str, data: str | None, split: str | None) -> RetrievalTask | None:

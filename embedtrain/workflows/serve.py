@@ -154,7 +154,7 @@ def _collection(wish: Serving, desk: "Desk") -> "Collection | None":
     from embedtrain.serving.served import ServedEncoder
     from embedtrain.workflows.search import documents_of
 
-    texts, ids = documents_of(wish.models[0], wish.data, wish.split)
+    texts, ids, _ = documents_of(wish.models[0], wish.data, wish.split)
     found = Collection(texts, ids)
     if not wish.page:
         return found

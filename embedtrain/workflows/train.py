@@ -259,17 +259,17 @@ def plan_batches(
     recipe: Recipe, sources: Sequence[TokenizedSource], num_steps: int, seed: int
 ) -> tuple[Mixture, BatchBuilder]:
     """Return which rows train at which step, and what makes a batch of them."""
-    sizes = [len(source) for source in sources]
-    weights = [source.weight for source in recipe.data.sources[: len(sources)]]
+    sizes, configs = [len(source) for source in sources], recipe.data.sources[: len(sources)]
     batch_sizes = recipe.data.batch_sizes(recipe.trainer.batch_size)[: len(sources)]
     full = [size / batch for size, batch in zip(sizes, batch_sizes, strict=True)]
     mixture = Mixture(
         sizes,
-        mixture_weights(full, weights, recipe.data.mixing_exponent),
+        mixture_weights(full, [one.weight for one in configs], recipe.data.mixing_exponent),
         batch_size=batch_sizes,
         num_steps=num_steps,
         seed=seed,
-        consecutive=[one.order == "consecutive" for one in recipe.data.sources[: len(sources)]],
+        consecutive=[one.order == "consecutive" for one in configs],
+        keys=[source.shares for source in sources],
     )
     return mixture, BatchBuilder.of(recipe.data, sources, recipe.trainer.seed)
 

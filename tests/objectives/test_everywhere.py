@@ -27,6 +27,7 @@ from embedtrain.objectives.list_mle import ListMLE
 from embedtrain.objectives.margin_mse import MarginMSE
 from embedtrain.objectives.matryoshka import Matryoshka
 from embedtrain.objectives.multi_similarity import MultiSimilarity
+from embedtrain.objectives.orthogonal_projection import OrthogonalProjection
 from embedtrain.objectives.pair import Pair
 from embedtrain.objectives.pearson import Pearson
 from embedtrain.objectives.pointwise_distillation import PointwiseDistillation
@@ -72,6 +73,7 @@ EVERY = [
     RankKL(temperature=0.2),
     CosineRegression(),
     Contrastive(),
+    OrthogonalProjection(),
     Triplet(distance="similarity"),
     MultiSimilarity(),
     SetContrast(temperature=0.2),

@@ -14,6 +14,7 @@ from embedtrain.objectives.embedding_distillation import EmbeddingDistillation
 from embedtrain.objectives.kl_distillation import KLDistillation
 from embedtrain.objectives.margin_mse import MarginMSE
 from embedtrain.objectives.multi_exit import MultiExit
+from embedtrain.objectives.orthogonal_projection import OrthogonalProjection
 from embedtrain.objectives.pointwise_distillation import PointwiseDistillation
 from embedtrain.objectives.rank_net import RankNet
 from embedtrain.objectives.triplet import Triplet
@@ -85,6 +86,7 @@ OWN = {
     "rank_net": loss_of(RankNet(weights="ndcg")),
     "pointwise": loss_of(PointwiseDistillation()),
     "regression": loss_of(CosineRegression()),
+    "orthogonal": loss_of(OrthogonalProjection()),
     "contrastive": loss_of(Contrastive()),
     "embedding": loss_of(EmbeddingDistillation()),
     "d2llm_hard": part_of("hard"),

@@ -6,12 +6,14 @@ everything is read into a :class:`RetrievalTask`.
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from embedtrain.contract.context import Context, contexts_of, marked_in, reads_contexts
+from embedtrain.contract.texts import ModelContract
 from embedtrain.data.examples import Example, Source, SourceConfig, fingerprint_of
-from embedtrain.data.readers.beir_index import BeirFiles, BeirIndex, Judgments, parse_entry
-from embedtrain.data.readers.text_lines import hash_files, read_lines, read_objects
+from embedtrain.data.readers.beir_index import BeirFiles, BeirIndex, Judgments, read_entry
+from embedtrain.data.readers.text_lines import hash_files, parse_object, read_lines, read_objects
 from embedtrain.errors import UserError
 
 
@@ -26,6 +28,15 @@ class RetrievalTask:
     documents: list[str]
     qrels: dict[str, dict[str, int]]
     fingerprint: str
+    contexts: list[Context] | None = None
+    """The documents that the corpus' texts are chunks of, where its rows name a ``document``."""
+
+    def read_by(self, contract: ModelContract) -> "RetrievalTask":
+        """Return the task as a model reads it: chunks stand within their documents if the contract says so."""
+        if self.contexts is None or not reads_contexts(contract):
+            return self
+        marked = marked_in(self.contexts, contract.length("document"))
+        return replace(self, documents=marked, contexts=None)
 
 
 def bounded(
@@ -55,6 +66,7 @@ def bounded(
         documents=[task.documents[n] for n in kept],
         qrels=qrels,
         fingerprint=hashlib.sha256(key.encode()).hexdigest(),
+        contexts=task.contexts and [task.contexts[n] for n in kept],
     )
 
 
@@ -108,11 +120,10 @@ def load_retrieval_task(path: str | Path, split: str = "test") -> RetrievalTask:
     for query_id, documents in qrels.items():
         if max(documents.values()) < 1:
             raise without_positives(files, query_id)
-    corpus = [
-        parse_entry(str(files.corpus), line)
-        for _, _, line in read_lines(files.corpus)
-        if not line.isspace()
-    ]
+    place = str(files.corpus)
+    lines = (line for _, _, line in read_lines(files.corpus) if not line.isspace())
+    entries = [parse_object(place, line) for line in lines]
+    corpus = [read_entry(place, entry) for entry in entries]
     return RetrievalTask(
         name=folder.resolve().name,
         query_ids=list(qrels),
@@ -121,7 +132,15 @@ def load_retrieval_task(path: str | Path, split: str = "test") -> RetrievalTask:
         documents=[text for _, text in corpus],
         qrels=qrels,
         fingerprint=hash_files(files),
+        contexts=_contexts([text for _, text in corpus], entries),
     )
+
+
+def _contexts(texts: list[str], entries: list[dict[str, object]]) -> list[Context] | None:
+    """Return the documents that texts are chunks of, if any row names one."""
+    named = [entry.get("document") for entry in entries]
+    owners = [None if owner is None else str(owner) for owner in named]
+    return contexts_of(texts, owners) if any(owners) else None
 
 
 def own_positives(folder: Path) -> dict[str, dict[str, str]]:

@@ -156,7 +156,11 @@ class BeirIndex:
 
 def parse_entry(place: str, line: str) -> tuple[str, str]:
     """Read the id and the text, the title first or the span marked, of a line of ``corpus.jsonl`` or ``queries.jsonl``."""
-    entry = parse_object(place, line)
+    return read_entry(place, parse_object(place, line))
+
+
+def read_entry(place: str, entry: dict[str, object]) -> tuple[str, str]:
+    """Read what :func:`parse_entry` does, of a row."""
     for name in ("_id", "text"):
         if name not in entry:
             raise UserError(

@@ -20,11 +20,11 @@ def is_function(path: str) -> bool:
 
 def open_function(config: SourceConfig) -> Source:
     """Open what ``function(split)`` yields: dicts, as the lines of a JSON Lines file, the same at every call."""
-    read = RowReader(config.columns, score_range=config.score_range).read
+    reader = RowReader(config.columns, score_range=config.score_range)
 
     def stream() -> Iterator[Example]:
         for place, row in function_rows(config.path, config.split):
-            yield read(row, place)
+            yield from reader.examples(row, place)
 
     content = hash_rows(config.path, config.split)
     return Source(config, config.path, fingerprint_of(config, content), stream)

@@ -20,7 +20,7 @@ def open_datasets(config: SourceConfig) -> Source:
     def stream() -> Iterator[Example]:
         with reading(place):
             for number, row in enumerate(data, 1):
-                yield reader.read(row, f"{place} row {number}")
+                yield from reader.examples(row, f"{place} row {number}")
 
     length = limited(len(data), config)
     return Source(config, place, fingerprint_of(config, content), stream, length)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from embedtrain.contract.spans import mark
 from embedtrain.data.examples import SOURCE, SPAN, Columns, Example
 from embedtrain.data.gram import num_pairs
+from embedtrain.data.readers.chunk_rows import chunk_examples, is_chunk_row
 from embedtrain.errors import UserError
 
 QUERY_NAMES = ("query", "anchor", "question", "sentence1")
@@ -125,6 +126,13 @@ class RowReader:
         if names not in self._chosen:
             self._chosen[names] = choose_columns(self.columns, names, place)
         return self._chosen[names]
+
+    def examples(self, row: Row, place: str) -> Iterator[Example]:
+        """Check one row and yield what it says: one example, or one for each query of a document of chunks."""
+        if self.columns.query is None and is_chunk_row(row):
+            yield from chunk_examples(row, place)
+        else:
+            yield self.read(row, place)
 
     def read(self, row: Row, place: str) -> Example:
         """Check one row; ``place`` is where it stands, for the error."""

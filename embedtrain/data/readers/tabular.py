@@ -35,7 +35,7 @@ def open_files(config: SourceConfig, paths: list[Path]) -> Source:
 
     def stream() -> Iterator[Example]:
         for place, row in rows():
-            yield reader.read(row, place)
+            yield from reader.examples(row, place)
 
     content = hash_files(paths)
     if kind == "parquet":

@@ -1,5 +1,6 @@
 """Retrieval: find the relevant documents of a corpus."""
 
+import copy
 from typing import ClassVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from embedtrain.evaluation.results.result import EvaluatedData, Ties
 from embedtrain.evaluation.tasks.base import Outcome, Task
 from embedtrain.evaluation.tasks.files import TaskFiles
 from embedtrain.evaluation.tasks.subject import Subject
+from embedtrain.models.encoder import TextEncoder
 from embedtrain.retrieval.dense.exact import SearchResult
 
 METRICS = ("ndcg_at_10", "mrr_at_10", "map_at_100", "recall_at_100", "precision_at_10")
@@ -54,9 +56,15 @@ class Retrieval(Task):
         own = files.is_beir and not (files.path / "top_ranked.jsonl").is_file()
         return own or str(files.path) == "python_docs"
 
+    def read_by(self, model: TextEncoder) -> "Retrieval":
+        """Return the task as a model reads it (:meth:`RetrievalTask.read_by`)."""
+        view = copy.copy(self)
+        view.task = self.task.read_by(model.contract)
+        return view
+
     def run(self, subject: Subject) -> Outcome:
         """Search the whole corpus for every query."""
-        task = self.task
+        task = self.task.read_by(subject.model.contract)
         found = subject.search(task.queries, task.documents, RESULTS, "query")
         ranking = rank_arrays(
             task.qrels, task.query_ids, task.document_ids, found.indices, found.scores

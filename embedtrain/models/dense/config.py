@@ -18,6 +18,7 @@ from embedtrain.models.dense.layer_pooling import LayerPoolingConfig
 from embedtrain.models.dense.pair_head import InteractionConfig
 from embedtrain.models.dense.query_gate import QueryGateConfig
 from embedtrain.models.dense.query_head import QueryCodesConfig, QueryNetworkConfig
+from embedtrain.models.dense.situated import SituatedConfig
 from embedtrain.models.dense.value_spans import ValueSpansConfig
 from embedtrain.models.dense.word_coordinates import WordsConfig
 from embedtrain.models.encoder import EncoderConfig
@@ -80,6 +81,14 @@ class DenseConfig(EncoderConfig):
     value_spans: ValueSpansConfig | None = None
     """Give vectors to marked spans from the value vector of their last token, in the last layer that ``num_layers``
     keeps (NER Retriever); null: as the folder says, else none."""
+    late_chunks: Count | None = None
+    """Give a document a vector for every so many tokens at most, pooled after it was read whole (late chunking); its best
+    chunk answers. Null: as the folder says, else one vector."""
+    in_context: bool | None = None
+    """Read chunks whose rows name their ``document`` within it, and of what is too long the tokens around the span;
+    needs ``spans``. Null: as the folder says, else chunks alone."""
+    situated: SituatedConfig | None = None
+    """Put the vectors of a frozen model beside the trained ones (SitEmb); null: as the folder says, else not."""
     words: WordsConfig | None = None
     """Coordinates for words beside the vector (DupMAE); null: as the folder says, else none."""
     exits: tuple[Count, ...] = ()
@@ -128,6 +137,8 @@ class DenseConfig(EncoderConfig):
     def _heads_go_together(self) -> "DenseConfig":
         if self.query_gate and (self.exits or self.words or self.layer_pooling):
             raise ValueError("query_gate goes with none of exits, words and layer_pooling")
+        if self.situated and (self.exits or self.query_gate or self.words or self.interaction):
+            raise ValueError("situated goes with none of exits, query_gate, words and interaction")
         if self.attention_pooling and self.layer_pooling:
             raise ValueError("attention_pooling and layer_pooling pool in two ways: drop one")
         if self.decoder_pooling and (self.attention_pooling or self.layer_pooling or self.exits):

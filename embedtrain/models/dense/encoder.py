@@ -108,6 +108,16 @@ class DenseEncoder(DenseParts):
 
         With a query gate the plain vector comes first, then the gated one.
         """
+        if self.situated is not None:
+            own, read = self.situated.split(texts)
+            return self.situated.beside(
+                self._embed_layers(own, execution, layers, side), read, execution
+            )
+        return self._embed_layers(texts, execution, layers, side)
+
+    def _embed_layers(
+        self, texts: Texts, execution: Execution, layers: tuple[int, ...], side: Side
+    ) -> Float[Tensor, "texts dim"]:
         packed = self.packs(texts)
         if self.contract.echo:
             execution = replace(execution, chunk_tokens=max(1, execution.chunk_tokens // 2))

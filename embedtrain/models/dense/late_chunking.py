@@ -12,10 +12,11 @@ that of the window in which it stands farther from an edge.
 Source: Günther et al. (2024), https://arxiv.org/abs/2409.04701.
 """
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,12 +24,13 @@ from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from embedtrain.contract.texts import Tokenization, join_texts
+from embedtrain.contract.texts import Contract, Tokenization, join_texts
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.loading import Backbone
 from embedtrain.models.backbone.special_ends import special_ends
 from embedtrain.models.chunking import Execution, encode_tokens_in_chunks
 from embedtrain.models.dense.encoder import DenseEncoder
+from embedtrain.models.dense.windows import windows
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.whole_words import WholeWords
 from embedtrain.ops.similarity import as_computed
@@ -39,29 +41,6 @@ ENDLESS = 10_000_000
 """Tokens of a document, which nothing cuts."""
 OVERLAP_RATIO = 1 / 4
 """Of a window, that the next one reads again."""
-
-
-@dataclass(frozen=True)
-class Window:
-    """Tokens of a document that are read together, and those of them whose states are kept."""
-
-    start: int
-    stop: int
-    first: int
-    """The first token whose state is kept; the last window's keeps all to its stop."""
-    end: int
-
-
-def windows(length: int, room: int, overlap: int) -> list[Window]:
-    """Cover ``length`` tokens by windows of ``room`` that share at least ``overlap``; all kept once."""
-    if length <= room:
-        return [Window(0, length, 0, length)]
-    starts = [*range(0, length - room, room - overlap), length - room]
-    stops = [start + room for start in starts]
-    cuts = [(start + stop) // 2 for start, stop in zip(starts[1:], stops, strict=False)]
-    return [
-        Window(*places) for places in zip(starts, stops, [0, *cuts], [*cuts, length], strict=True)
-    ]
 
 
 class LateChunkEncoder(TextEncoder):
@@ -78,6 +57,8 @@ class LateChunkEncoder(TextEncoder):
         UserError: If the model does not pool plain means of its own documents' states.
     """
 
+    contract: Contract
+
     def __init__(self, model: DenseEncoder, chunk_length: int) -> None:
         contract = model.contract
         if not pools_plain_means(model):
@@ -92,6 +73,7 @@ class LateChunkEncoder(TextEncoder):
         known = contract.model_copy(update={"late_chunks": chunk_length})
         super().__init__(backbone, known, packing=model.packing)
         self.dense = model
+        del self._modules["backbone"]  # a checkpoint would hold each weight twice
         self.chunk_length = chunk_length
         self.words = WholeWords(model.tokenizer)
         self.num_before, self.num_behind = special_ends(model.tokenizer, contract.document_prompt)
@@ -104,9 +86,21 @@ class LateChunkEncoder(TextEncoder):
             )
 
     @property
+    def backbone(self) -> Any:  # noqa: ANN401 - transformers is untyped
+        """That of the dense encoder."""
+        return self.dense.backbone
+
+    @property
     def dim(self) -> int:
         """Dimension of a vector."""
         return self.dense.dim
+
+    @property
+    def whole(self) -> DenseEncoder:
+        """The dense encoder, whose contract says that its documents have chunks."""
+        model = copy.copy(self.dense)
+        model.contract = self.contract
+        return model
 
     @property
     def tokenization(self) -> Tokenization:
@@ -258,7 +252,7 @@ def pools_plain_means(model: DenseEncoder) -> bool:
     """Whether the model's vectors are means of its own token states, projected and normalised at most."""
     contract = model.contract
     own = (
-        *(model.words, model.layer_pooling, model.interaction),
+        *(model.words, model.layer_pooling, model.interaction, model.situated),
         *(model.attention_pooling, model.decoder_pooling, model.query_head, model.adapters),
     )
     shown = contract.echo or contract.prepend or contract.document_model or contract.spans
@@ -274,6 +268,8 @@ def chunk_late(model: TextEncoder, chunk_length: int | None) -> TextEncoder:
     """
     if chunk_length is None:
         return model
+    if isinstance(model, LateChunkEncoder):
+        model = model.dense
     if not isinstance(model, DenseEncoder):
         raise UserError(
             "--late-chunks", "is for models with one vector per text", cure="Leave it out"

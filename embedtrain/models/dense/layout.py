@@ -41,6 +41,7 @@ from embedtrain.models.dense.layer_pooling import LayerPoolingConfig
 from embedtrain.models.dense.pair_head import InteractionConfig
 from embedtrain.models.dense.query_gate import QueryGateConfig
 from embedtrain.models.dense.query_head import QueryCodesConfig, QueryNetworkConfig
+from embedtrain.models.dense.situated import SituatedConfig
 from embedtrain.models.dense.value_spans import ValueSpansConfig
 from embedtrain.models.dense.word_coordinates import WordsConfig
 from embedtrain.outside import reading
@@ -71,6 +72,7 @@ PARTS: dict[str, type[BaseModel]] = {
     "value_spans": ValueSpansConfig,
     "query_network": QueryNetworkConfig,
     "query_codes": QueryCodesConfig,
+    "situated": SituatedConfig,
 }
 """Sections of a recipe's model that a folder may state as well, beside the contract."""
 DEFAULT_LENGTH = 512

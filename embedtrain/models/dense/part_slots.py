@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from embedtrain.contract.texts import Contract
+from embedtrain.contract.texts import Contract, Tokenization
 from embedtrain.models.backbone.loading import Backbone, Packing
 from embedtrain.models.backbone.named_adapters import NamedAdapters
 from embedtrain.models.dense.attention_pooling import AttentionPooling
@@ -13,6 +13,7 @@ from embedtrain.models.dense.layer_pooling import LayerPooling
 from embedtrain.models.dense.pair_head import InteractionHead
 from embedtrain.models.dense.query_gate import QueryGate
 from embedtrain.models.dense.query_head import QueryHead
+from embedtrain.models.dense.situated import Situated, TwofoldTokenization
 from embedtrain.models.dense.span_pooling import SpanMlp
 from embedtrain.models.dense.value_spans import ValueSpans
 from embedtrain.models.dense.word_coordinates import WordPart
@@ -56,6 +57,8 @@ class DenseParts(TextEncoder):
         """What makes the vector of a span from a value vector, or None."""
         self.placeholder: Placeholder | None = None
         """What a prepended token is before the first layer, where it is none of the vocabulary, or None."""
+        self.situated: Situated | None = None
+        """A frozen model whose vectors stand beside the own ones, or None."""
         self.interaction: InteractionHead | None = None
         """What scores pairs of vectors in place of the inner product, or None."""
         self.query_network: QueryHead | None = None
@@ -84,7 +87,15 @@ class DenseParts(TextEncoder):
             return self.value_spans.config.dim
         width = self.backbone.config.hidden_size
         vector = int(self.projection.out_features if self.projection else width)
+        if self.situated is not None:
+            vector += self.situated.base.dim
         return vector if self.words is None else vector + self.words.dim
+
+    @property
+    def tokenization(self) -> Tokenization:
+        """Texts to token ids, under this model's contract and that of a frozen one beside it."""
+        own = super().tokenization
+        return own if self.situated is None else TwofoldTokenization(own, self.situated)
 
     @property
     def query_head(self) -> QueryHead | None:
@@ -107,7 +118,7 @@ class DenseParts(TextEncoder):
     def is_portable(self) -> bool:
         """Whether sentence-transformers can express it: it computes the same vectors."""
         parts = (self.words, self.layer_pooling, self.attention_pooling, self.interaction)
-        spans = (self.span_mlp, self.value_spans)
+        spans = (self.span_mlp, self.value_spans, self.situated)
         more = (self.own_positions, *spans, self.decoder_pooling, self.query_head, self.adapters)
         own = self.gates_queries or any(part is not None for part in (*parts, *more))
         contract = self.contract

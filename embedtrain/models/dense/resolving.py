@@ -29,10 +29,17 @@ def resolve_contract(config: DenseConfig, layout: Layout, backbone: Backbone) ->
         "echo": config.echo,
         "prepend": config.prepend,
         "spans": config.spans if config.value_spans is None else "values",
+        "in_context": config.in_context,
+        "late_chunks": config.late_chunks,
         "framing": _framing(config, stated),
     }
     chosen = {key: value for key, value in recipe.items() if value is not None}
     contract = Contract.model_validate(stated.model_dump() | chosen)
+    if contract.framing == Framing():  # empty suffixes, as a run keeps them
+        contract = contract.model_copy(update={"framing": None})
+    if contract.in_context and contract.spans is None:
+        cure = "Set model.spans: mean"
+        raise UserError("model.in_context", "marks chunks, which nothing here pools", cure=cure)
     if contract.pooling == "cls" and backbone.model.config.model_type in WITH_DECODER:
         raise UserError(
             "model.pooling",

@@ -113,6 +113,8 @@ def find_first(
     system: System, task: Retrieval, wish: Wish, depth: int, asking: Asking = PLAIN
 ) -> FirstStage:
     """Search the whole corpus for every query of a task; only queries asked as they are are timed."""
+    if system.subject is not None:
+        task = task.read_by(system.subject.model)
     if asking and not system.name.startswith(RUN):
         return _find_asked(system, task, depth, asking)
     timed, price, name = wish.efficiency, wish.price_per_hour, system.name

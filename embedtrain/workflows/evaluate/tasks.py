@@ -150,6 +150,8 @@ def _smaller(tasks: list[Task], wish: Wish, subject: Subject) -> list[Task]:
 
 def evaluate_task(subject: Subject, task: Task, wish: Wish) -> tuple[EvaluationResult, Run]:
     """Run one task and add intervals, by cluster where the user names a column; return its ranking too."""
+    if isinstance(task, Retrieval):
+        task = task.read_by(subject.model)
     outcome = task.run(subject)
     cost = None
     if wish.efficiency and isinstance(task, Retrieval):

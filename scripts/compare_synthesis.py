@@ -6,7 +6,8 @@ Every arm writes queries for the corpus of a test and trains for the same steps;
 ``structure`` takes titles where there are any, and first sentences elsewhere. ``mined`` adds hard negatives, ``teacher``
 learns the order in which BM25 and the start together put ten documents, ``biases`` trains no weights but biases,
 ``pretrained`` goes on from RetroMAE on the corpus. ``written`` reads the rows that `embedtrain synth` wrote with a
-language model, from ``--written`` FOLDER/SET/train.jsonl. Blends are weighted means of an arm and the start.
+language model, from ``--written`` FOLDER/SET/train.jsonl, and ``people`` what people asked, from people.jsonl there (see
+held_writer.py). Blends are weighted means of an arm and the start.
 """
 
 import argparse
@@ -65,9 +66,10 @@ ARMS: dict[str, Row] = {
     "crop teacher": {"makers": ("crop",), "teacher": True},
     "structure biases": {"makers": ("title", "first"), "model": {"train": "biases"}, "rate": 1e-3},
     "structure pretrained": {"makers": ("title", "first"), "pretrained": True},
-    "written": {"makers": ()},
+    "written": {"file": "train.jsonl"},
+    "people": {"file": "people.jsonl"},
 }
-OWN = ("makers", "all", "teacher", "pretrained")
+OWN = ("makers", "file", "all", "teacher", "pretrained")
 """Keys of an arm that are no settings of training."""
 
 
@@ -153,8 +155,8 @@ def train_arm(
     settings = {"rate": given.rate, "batch": given.batch, "steps": given.steps}
     settings |= {key: value for key, value in ARMS[arm].items() if key not in OWN}
     number = settings["steps"] * settings["batch"]
-    if arm == "written":
-        rows = [row for _, row in read_objects(given.written / name / "train.jsonl")][:number]
+    if "file" in ARMS[arm]:
+        rows = [row for _, row in read_objects(given.written / name / ARMS[arm]["file"])][:number]
     else:
         rows = rows_of(documents, ARMS[arm], number)
     if ARMS[arm].get("teacher"):
@@ -195,7 +197,9 @@ def main() -> None:
     """Run what is missing, then print."""
     parser = arguments_of(__doc__, "runs/compare_synthesis.jsonl")
     parser.add_argument("--sets", nargs="+", default=list(SETS))
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS)[:-1])
+    parser.add_argument(
+        "--arms", nargs="+", choices=ARMS, default=[arm for arm in ARMS if "file" not in ARMS[arm]]
+    )
     parser.add_argument("--shares", type=int, nargs="*", default=[50], help="percent of blends")
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--batch", type=int, default=32)

@@ -74,6 +74,14 @@ COMMANDS = [
         slow=True,
         ends=(0, REFUSED),  # a toy need not beat its start
     ),
+    Command(
+        "tune",
+        "tune tune.yaml --budget 4s --output out",
+        ("tune.yaml", "pairs.jsonl", *BACKBONE, "beir/qrels/dev.tsv"),
+        "out",
+        keeps=True,
+        slow=True,
+    ),
     Command("check", "check recipe.yaml", ("recipe.yaml", "pairs.jsonl", "bert/config.json")),
     Command("init", "init pairs.jsonl --output out.yaml", ("pairs.jsonl",), "out.yaml"),
     Command(

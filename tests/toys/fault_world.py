@@ -47,7 +47,16 @@ objective:
 data: {sources: [{path: pairs.jsonl}]}
 trainer: {steps: 4, batch_size: 8, learning_rate: 1.0e-3, checkpoint_every: 2, precision: fp32}
 """
-RECIPES = {"recipe": RECIPE, "rerank": RERANK, "pretrain": PRETRAIN, "sparse": SPARSE}
+TUNE = f"""{RECIPE}
+tune: {{space: [{{key: trainer.learning_rate, low: 1.0e-4, high: 1.0e-2, log: true}}]}}
+"""
+RECIPES = {
+    "recipe": RECIPE,
+    "rerank": RERANK,
+    "pretrain": PRETRAIN,
+    "sparse": SPARSE,
+    "tune": TUNE,
+}
 MADE = (
     "train recipe.yaml --output run",
     "evaluate bert --data beir --output base.json",

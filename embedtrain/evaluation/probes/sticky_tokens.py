@@ -45,14 +45,16 @@ PLACES = ("front", "behind", "random")
 SCORE_WEIGHTS = (0.35, 0.35, 0.30)
 SHARE_WEIGHTS = (4 / 11, 4 / 11, 3 / 11)
 REPEATS = tuple(range(1, 9))
-FIRST_PAIRS, KEPT_RATIO = 2, 0.2
-"""Pairs that all tokens are screened on, and the share of tokens that is screened on all pairs."""
+KEPT_RATIO = 0.2
+"""Share of all tokens that is screened on all pairs; the others meet the first and the last."""
 SHORTLIST_RATIO = 0.02
 """Share of all tokens that gets its score."""
 VERIFIED = 10
 """Tokens that are verified and shown."""
 STRONG, WEAK = 1 - 1 / (3 * np.e), 0.816
 """Shares of pairs from which on a token counts as sticky."""
+Screened = Float64[np.ndarray, "pairs places repeats"]
+Changes = Float64[np.ndarray, "tokens pairs places repeats"]
 
 
 class StickyTokens(Probe):
@@ -80,7 +82,11 @@ class StickyTokens(Probe):
         scores = rank_tokens(trial, tokens)
         best = sorted(scores, key=lambda token: -scores[token])[:VERIFIED]
         pairs = trial.random_pairs(wish.size)
-        shares = [verified_share(trial, token, pairs) for token in best]
+        shares = []
+        with progress_bar(f"Verifying tokens on {len(pairs)} pairs", len(best)) as advance:
+            for token in best:
+                shares.append(verified_share(trial, token, pairs))
+                advance(1)
         strong, weak = sum(s > STRONG for s in shares), sum(WEAK < s <= STRONG for s in shares)
         tried = f"{len(tokens)} tokens"
         findings = [
@@ -101,37 +107,49 @@ def verified_share(trial: Trial, token: int, pairs: list[Pair]) -> float:
 
 
 def rank_tokens(trial: Trial, tokens: list[int]) -> dict[int, float]:
-    """Screen all tokens and return the scores of the best of them."""
+    """Screen all tokens and return the scores of the best of them; nothing is encoded twice."""
     pairs = trial.unlike_pairs()
-    spread = pairs[:: (len(pairs) - 1) // (FIRST_PAIRS - 1)]
-    kept = screen(trial, tokens, spread, math.ceil(KEPT_RATIO * len(tokens)))
-    best = screen(trial, kept, pairs, round(SHORTLIST_RATIO * len(tokens)))
+    few, others = pairs[:: len(pairs) - 1], pairs[1:-1]
+    changes = screen(trial, tokens, few)
+    kept = best_of(changes, math.ceil(KEPT_RATIO * len(tokens)))
+    some = [tokens[row] for row in kept]
+    changes = np.concatenate([changes[kept], screen(trial, some, others)], axis=1)
     scores: dict[int, float] = {}
+    best = best_of(changes, round(SHORTLIST_RATIO * len(tokens)))
     with progress_bar("Scoring the shortlist", len(best)) as advance:
-        for token in best:
-            changes = trial.changes([token], pairs, PLACES, REPEATS)
-            scores[token] = float(stickiness(changes, SCORE_WEIGHTS)[0])
+        for row in best:
+            scores[some[row]] = score_token(trial, some[row], [*few, *others], changes[row])
             advance(1)
     return scores
 
 
-def screen(trial: Trial, tokens: list[int], pairs: list[Pair], count: int) -> list[int]:
-    """Return the best tokens by their full number of repeats in front and behind."""
-    screened: list[float] = []
+def score_token(trial: Trial, token: int, pairs: list[Pair], known: Screened) -> float:
+    """Return the score of a token, of which the changes of all repeats in front and behind are known."""
+    ends = trial.changes([token], pairs, PLACES[:2], REPEATS[:-1])
+    random = trial.changes([token], pairs, PLACES[2:], REPEATS)
+    changes = np.concatenate([np.concatenate([ends, known[None]], axis=3), random], axis=2)
+    return float(stickiness(changes, SCORE_WEIGHTS)[0])
+
+
+def screen(trial: Trial, tokens: list[int], pairs: list[Pair]) -> Changes:
+    """Return what each token changes by its full number of repeats in front and behind."""
+    found = []
     block = max(1, TEXTS_AT_ONCE // (2 * len(pairs)))
     with progress_bar(f"Screening tokens on {len(pairs)} pairs", len(tokens)) as advance:
         for start in range(0, len(tokens), block):
             some = tokens[start : start + block]
-            changes = trial.changes(some, pairs, PLACES[:2], REPEATS[-1:])
-            screened += stickiness(changes, (0.5, 0.5)).tolist()
+            found.append(trial.changes(some, pairs, PLACES[:2], REPEATS[-1:]))
             advance(len(some))
-    order = np.argsort(-np.asarray(screened), kind="stable")
-    return [tokens[place] for place in order[: max(VERIFIED, count)]]
+    return np.concatenate(found)
 
 
-def stickiness(
-    changes: Float64[np.ndarray, "tokens pairs places repeats"], weights: Sequence[float]
-) -> Float64[np.ndarray, " tokens"]:
+def best_of(changes: Changes, count: int) -> list[int]:
+    """Return the rows of the best screened tokens, best first."""
+    order = np.argsort(-stickiness(changes, (0.5, 0.5)), kind="stable")
+    return [int(row) for row in order[: max(VERIFIED, count)]]
+
+
+def stickiness(changes: Changes, weights: Sequence[float]) -> Float64[np.ndarray, " tokens"]:
     """Return the score of each token from the changes of distance that it makes."""
 
     def mean(values: NDArray[np.float64]) -> Float64[np.ndarray, " tokens"]:

@@ -14,8 +14,13 @@ from embedtrain.errors import UserError
 from embedtrain.evaluation.probes.base import ProbeWish
 from embedtrain.evaluation.probes.discovery import run_probe
 from embedtrain.evaluation.probes.sticky_tokens import (
+    PLACES,
+    REPEATS,
+    SCORE_WEIGHTS,
     rank_tokens,
     read_sentences,
+    score_token,
+    screen,
     stickiness,
     verified_share,
 )
@@ -86,7 +91,7 @@ def test_late_interaction_is_probed_by_its_own_similarity(late_interaction, text
     assert trial._similarities(trial.vectors, same, same) == pytest.approx([1, 1, 1], abs=1e-6)
 
 
-def test_all_tokens_meet_two_pairs_and_the_best_fifth_meets_all(bert, texts, monkeypatch):
+def test_all_tokens_meet_two_pairs_and_the_best_fifth_the_others(bert, texts, monkeypatch):
     trial = trial_of(load_encoder(bert), texts)
     tokens, tried = usable_tokens(trial.model), {}
     changes = trial.changes
@@ -100,7 +105,17 @@ def test_all_tokens_meet_two_pairs_and_the_best_fifth_meets_all(bert, texts, mon
     monkeypatch.setattr("embedtrain.evaluation.probes.sticky_tokens.VERIFIED", 2)
     rank_tokens(trial, tokens)
     fifth, fiftieth = math.ceil(len(tokens) / 5), max(2, round(len(tokens) / 50))
-    assert tried == {(2, 2, 1): len(tokens), (5, 2, 1): fifth, (5, 3, 8): fiftieth}
+    screened = {(2, 2, 1): len(tokens), (3, 2, 1): fifth}
+    assert tried == {**screened, (5, 2, 7): fiftieth, (5, 1, 8): fiftieth}, "no text comes twice"
+
+
+def test_the_score_of_a_screened_token_is_that_of_all_its_changes(bert, texts):
+    trial, other = (trial_of(load_encoder(bert), texts) for _ in range(2))
+    token, pairs = trial.model.tokenizer.convert_tokens_to_ids("cat"), trial.unlike_pairs()
+    known = screen(trial, [token], pairs)[0]
+    whole = other.changes([token], other.unlike_pairs(), PLACES, REPEATS)
+    expected = stickiness(whole, SCORE_WEIGHTS)[0]
+    assert score_token(trial, token, pairs, known) == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_score_weighs_falls_against_rises():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from embedtrain.errors import UserError
 from embedtrain.files import refuse_existing, write_file
-from embedtrain.locks import owns
+from embedtrain.locks import owned, owns
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.progress import console
 from embedtrain.recipe.retrieval import Recipe, dump_recipe, load_recipe, load_retrieval_recipe
@@ -57,6 +57,7 @@ def tune(
     study = Study(output, resolved.tune.space, resolved.tune.seed)
     with going_on(f"continue with the same command: what is in {output} stays"):
         study.begin(_first(resolved))
+        _drop_failed(study, output)
         _search(study, work)
         work.deadline = began + budget
         return finish(study, work)
@@ -138,6 +139,15 @@ def _search(study: Study, work: Work) -> None:
         console.print(f"Trial {trial.number}: {trial.state}{score} ({shown(trial.settings)})")
         too_long = too_long + 1 if trial.state == "failed" else 0
         _drop_weights(study, work.output)
+
+
+def _drop_failed(study: Study, output: Path) -> None:
+    """Remove what a killed trial left: it is done again under another number."""
+    for trial in study.trials():
+        if trial.state == "failed":
+            folder = output / f"trial-{trial.number:03d}"
+            with owned(folder):  # takes a dead owner's lock away
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _drop_weights(study: Study, output: Path) -> None:

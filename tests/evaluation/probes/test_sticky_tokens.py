@@ -105,14 +105,14 @@ def test_all_tokens_meet_two_pairs_and_the_best_fifth_the_others(bert, texts, mo
     monkeypatch.setattr("embedtrain.evaluation.probes.sticky_tokens.VERIFIED", 2)
     rank_tokens(trial, tokens)
     fifth, fiftieth = math.ceil(len(tokens) / 5), max(2, round(len(tokens) / 50))
-    screened = {(2, 2, 1): len(tokens), (3, 2, 1): fifth}
+    screened = {(2, 1, 1): len(tokens) + fifth, (3, 2, 1): fifth}  # in front, and behind
     assert tried == {**screened, (5, 2, 7): fiftieth, (5, 1, 8): fiftieth}, "no text comes twice"
 
 
 def test_the_score_of_a_screened_token_is_that_of_all_its_changes(bert, texts):
     trial, other = (trial_of(load_encoder(bert), texts) for _ in range(2))
     token, pairs = trial.model.tokenizer.convert_tokens_to_ids("cat"), trial.unlike_pairs()
-    known = screen(trial, [token], pairs)[0]
+    known = screen(trial, [token], pairs, PLACES[:2])[0]
     whole = other.changes([token], other.unlike_pairs(), PLACES, REPEATS)
     expected = stickiness(whole, SCORE_WEIGHTS)[0]
     assert score_token(trial, token, pairs, known) == pytest.approx(expected, rel=1e-4)

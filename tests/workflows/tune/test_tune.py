@@ -7,6 +7,7 @@ import pytest
 
 from embedtrain.encoding.cache import model_key
 from embedtrain.errors import UserError
+from embedtrain.locks import lock_of
 from embedtrain.models.build import load_encoder
 from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.recipe.run_folder import RunFolder
@@ -132,6 +133,8 @@ def test_a_stop_in_the_first_trial_keeps_the_yardstick(sections, tmp_path, scrip
     scripted.score = lambda rate, seed: rate
 
     def stopped(recipe, folder):
+        folder.mkdir()
+        lock_of(folder).touch()  # a killed process's own
         raise KeyboardInterrupt
 
     trains = work.train
@@ -140,6 +143,8 @@ def test_a_stop_in_the_first_trial_keeps_the_yardstick(sections, tmp_path, scrip
         tune(load_recipe(sections), tmp_path / "out", 14.0, clock=scripted)
     monkeypatch.setattr(work, "train", trains)
     tune(load_recipe(sections), tmp_path / "out", 14.0, clock=scripted)
+    assert not (tmp_path / "out/trial-000").exists()
+    assert not list((tmp_path / "out").glob(".trial*")), "what the kill left is gone"
     assert scripted.names[:2] == ["trial-001", "trial-002"]
     assert scripted.rates[0] == 1e-3
     assert "trial-001-seed-1" in scripted.names

@@ -2,7 +2,7 @@ r"""A stand-in for a language model that writes what people wrote: shows what `s
 
     python scripts/held_writer.py --data DATA --sets scifact --output runs/held
     python scripts/compare_synthesis.py --data DATA --sets scifact --arms written people --written runs/held --shares \
-        --steps 29 --seeds 0
+        --steps 25 --seeds 0
 
 A server on this machine is asked by ``embedtrain synth --llm`` for queries of every document with a training judgment, and
 answers with the queries that people asked of it. FOLDER/SET/train.jsonl is what came through, FOLDER/SET/people.jsonl the same

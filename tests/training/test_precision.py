@@ -1,5 +1,7 @@
 """Which precision a run computes in where its recipe leaves it open, and what is said where it is a bad one."""
 
+import time
+
 import pytest
 import torch
 from torch import nn
@@ -37,6 +39,22 @@ def test_a_measurement_compares_both_and_uses_up_no_random_number(bert):
     assert bf16_speed(AutoModel.from_pretrained(bert), torch.device("cpu")) > 0
     assert torch.equal(torch.get_rng_state(), state)
     assert bf16_speed(nn.Linear(2, 2), torch.device("cpu")) == 1
+
+
+def test_a_machine_that_is_busy_with_others_is_not_taken_for_a_slow_product(bert, monkeypatch):
+    """Others get the processor for a second in the middle of each product in bf16."""
+    from transformers import AutoModel
+
+    clock, away = time.perf_counter, [0.0]
+
+    def linear(*given):
+        away[0] += torch.is_autocast_enabled("cpu")
+        return original(*given)
+
+    original = precision.F.linear
+    monkeypatch.setattr(precision.F, "linear", linear)
+    monkeypatch.setattr(precision.time, "perf_counter", lambda: clock() + away[0])
+    assert bf16_speed(AutoModel.from_pretrained(bert), torch.device("cpu")) > 0.01
 
 
 @pytest.mark.parametrize(("asked", "during"), [("bf16", "tf32"), ("fp32", "ieee")])

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from embedtrain.contract.spans import mark
 from embedtrain.contract.texts import ModelContract
+from embedtrain.errors import UserError
 
 BETWEEN = "\n"
 """What stands between the chunks of a document that is put together."""
@@ -39,6 +40,21 @@ def contexts_of(texts: Sequence[str], owners: Sequence[str | None]) -> list[Cont
 def reads_contexts(contract: ModelContract) -> bool:
     """Whether a model reads chunks within their documents."""
     return bool(getattr(contract, "in_context", False))
+
+
+def refuse_alone(contract: ModelContract, place: str) -> None:
+    """Refuse a model that reads chunks within their documents where chunks come without them.
+
+    Raises:
+        UserError: If it is one.
+    """
+    if reads_contexts(contract):
+        raise UserError(
+            place,
+            "gives chunks without the documents that this model reads them in",
+            got="in_context",
+            cure="Use embedtrain evaluate or search, whose rows name their document",
+        )
 
 
 def marked_in(contexts: Sequence[Context], length: int) -> list[str]:

@@ -1,10 +1,21 @@
 """The contract of a model with several vectors per text."""
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeFloat, model_validator
 
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.section import Count, Section
 from embedtrain.types import Side, Similarity
+
+
+class TokenScorerConfig(Section):
+    """Keep the vectors of so many tokens of a document, those that a learned score finds best (Nugget)."""
+
+    keep_ratio: float = Field(default=0.25, gt=0, le=1)
+    """Share of a document's tokens that stay, special tokens but the first left out; rounded up."""
+    layer: Count | None = None
+    """Whose states are scored, counted from 1; null: those of the last."""
+    noise: NonNegativeFloat = 1.0
+    """Scale of the Gumbel noise on the scores while training, by which other tokens are tried; 0 is none."""
 
 
 class LateInteractionContract(Section):
@@ -46,6 +57,10 @@ class LateInteractionContract(Section):
     """Dimension of the vectors that words are averaged and gated in, where ``dim`` is smaller."""
     cls_dim: Count | None = None
     """Add the inner product of one vector per text, from the first token, to the score."""
+    token_scorer: TokenScorerConfig | None = Field(
+        default=None, exclude_if=lambda value: value is None
+    )
+    """A learned score of tokens, by which some of a document keep a vector, or none."""
     long_inputs: LongInputs | None = Field(default=None, exclude_if=lambda value: value is None)
     """How positions go on behind those that the model was trained on, where they do."""
 
@@ -55,6 +70,8 @@ class LateInteractionContract(Section):
             raise ValueError("markers are two, of queries and of documents, or none")
         if self.words and (self.pool_factor > 1 or self.binary):
             raise ValueError("words are neither pooled nor made binary")
+        if self.token_scorer and (self.words or self.binary or self.pool_factor > 1):
+            raise ValueError("token_scorer goes with none of words, binary and pool_factor")
         return self
 
     @property
@@ -64,7 +81,7 @@ class LateInteractionContract(Section):
         first = (self.query_tokens, self.document_tokens)
         positions = self.long_inputs is not None and not self.long_inputs.in_weights
         return (
-            not any((*own, *first, positions))
+            not any((*own, *first, positions, self.token_scorer))
             and self.pool_factor == 1
             and self.similarity == "cosine"
         )

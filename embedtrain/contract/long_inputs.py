@@ -3,7 +3,7 @@
 from math import ceil
 from typing import Literal
 
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from embedtrain.errors import UserError
 from embedtrain.section import Count, Section
@@ -39,6 +39,10 @@ class LongInputs(Section):
     neighbours: Count | None = None
     """For ``self_extend``: tokens around each whose distances stay exact; null: an eighth of the window."""
 
+    tune: bool = Field(default=False, exclude_if=lambda value: not value)
+    """For ``interpolated`` with tables of positions: the rows between the table's own begin as mixtures of these and
+    are trained, while those that short texts read never move."""
+
     @model_validator(mode="after")
     def _possible(self) -> "LongInputs":
         if self.method == "ntk" and self.keep_short:
@@ -51,6 +55,8 @@ class LongInputs(Section):
             raise ValueError("neighbours are for self_extend")
         if self.window is not None and self.length <= self.window:
             raise ValueError(f"length must be more than the window of {self.window} tokens")
+        if self.tune and (self.method != "interpolated" or self.keep_short is False):
+            raise ValueError("tune is for interpolated positions that keep short texts")
         near = self.neighbours
         if self.window is not None and near is not None and near >= self.window:
             raise ValueError(f"neighbours must be fewer than the window of {self.window} tokens")

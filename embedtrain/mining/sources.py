@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from embedtrain.contract.context import refuse_alone
 from embedtrain.encoding.cache import embed_once, model_key
 from embedtrain.encoding.shards import Shard
 from embedtrain.errors import UserError
@@ -28,6 +29,7 @@ def encode_task(
 ) -> EncodedTask:
     """Encode a task under a model of any kind, or map what the cache has of it."""
     refuse_interaction(model, "mining and scoring")
+    refuse_alone(model.contract, "mining and scoring")
     key, chosen = model_key(model), choose(precision, model.device.type)
     embed: Any = partial(embed_once, model, key, cache=cache, shard=shard, precision=chosen)
     documents, queries = embed(task.documents, "document"), embed(task.queries, "query")

@@ -19,6 +19,7 @@ from embedtrain.models.backbone.loading import Backbone, Packing, position_offse
 from embedtrain.models.backbone.long_positions import (
     long_positions,
     refuse_own_positions,
+    refuse_untuned,
     take_fractions,
     token_types,
 )
@@ -95,6 +96,7 @@ class TextModel(nn.Module, ABC):
         else:
             self.use_padded_attention()
             take_fractions(self.backbone)
+            refuse_untuned(self.backbone, wish)
             refuse_own_positions(self.backbone, "model.long_inputs")
 
     @property

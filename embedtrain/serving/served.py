@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from embedtrain.contract.context import reads_contexts
 from embedtrain.contract.texts import Contract, Tokenization, join_texts
 from embedtrain.encoding.cross_encoder import CrossEncoder
 from embedtrain.encoding.pair_scorers import detect_kind
@@ -89,8 +90,8 @@ class ServedEncoder(Served):
 
     @property
     def sides(self) -> tuple[str, ...]:
-        """Queries and documents."""
-        return ("query", "document")
+        """Queries and documents; queries alone where a document is a chunk within another, which no request gives."""
+        return ("query",) if reads_contexts(self.model.contract) else ("query", "document")
 
     @property
     def numbers(self) -> int:
@@ -113,6 +114,9 @@ class ServedEncoder(Served):
         Raises:
             Refusal: If a text cannot be encoded, or is too long and may not be cut.
         """
+        if side not in self.sides:
+            problem = "the model reads chunks within their documents, and answers for queries alone"
+            raise Refusal("validation", problem, param="input")
         if not isinstance(texts[0], str):
             return self._given(cast("Sequence[Sequence[int]]", texts), side, truncate=truncate)
         words = cast("Sequence[str]", texts)

@@ -14,6 +14,7 @@ from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.sparse.config import SparseConfig
 from embedtrain.objectives import OBJECTIVES, AnyObjective, Objective
 from embedtrain.objectives.info_nce import InfoNCE
+from embedtrain.objectives.matryoshka import Matryoshka
 from embedtrain.objectives.own import name_of
 from embedtrain.precision import choose
 from embedtrain.section import Count, Section
@@ -117,8 +118,16 @@ def check_objectives(
     if {objective.uses_exits for objective in objectives} != {exits}:
         raise ValueError("objective multi_exit and model.exits, its layers, need each other")
     _check_heads(objectives, model, dense)
+    if dense is not None and dense.situated and any(map(_cuts_vectors, objectives)):
+        raise ValueError(
+            "model.situated puts a frozen vector behind the trained one, of which no prefix has a part: drop matryoshka"
+        )
     if dense is not None and dense.ways_to_score:
         refuse_inner_products(objectives, dense.ways_to_score[0])
+
+
+def _cuts_vectors(objective: Objective) -> bool:
+    return isinstance(objective, Matryoshka) or any(map(_cuts_vectors, objective.inner_objectives))
 
 
 def _check_heads(

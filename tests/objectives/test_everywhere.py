@@ -83,6 +83,7 @@ EVERY = [
 ]
 KINDS = {  # the others score late interaction as well
     "angle": ("dense",),
+    "ccp": ("dense",),
     "d2llm": ("dense", "late_interaction", "interaction"),
 }
 NAMES = [f"{objective.name} {number}" for number, objective in enumerate(EVERY)]

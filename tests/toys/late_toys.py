@@ -37,6 +37,7 @@ VARIANTS = {
     "heads": {"head_dims": (8, 4)},
     "pooled": {"pool_factor": 2},
     "binary": {"binary": True},
+    "scored": {"token_scorer": {"keep_ratio": 0.5, "layer": 1, "noise": 0.0}},
     "colberter": {
         "words": True,
         "gate": True,

@@ -20,6 +20,7 @@ from embedtrain.models.backbone.families import (
     refuse_images,
 )
 from embedtrain.models.backbone.fetching import fetch
+from embedtrain.models.backbone.fractional_positions import is_between, restore_between
 from embedtrain.models.backbone.lora import LoraConfig, add_lora, loading_options
 from embedtrain.models.backbone.pretrained import (
     HEADS,
@@ -177,9 +178,10 @@ def load_backbone(
     model = read_model(
         *(folder, config, loader),
         optional=optional or (lambda name: name.startswith("pooler.")),
-        expected=lambda name: cut or name.startswith(HEADS),
+        expected=lambda name: cut or name.startswith(HEADS) or is_between(name),
         **options,
     )
+    restore_between(model, folder)
     refuse_other_vocabulary(folder, tokenizer, model)
     if tokenizer.pad_token is None:
         # Decoders often have none. Nothing here depends on which token it is, but readers of exports do.

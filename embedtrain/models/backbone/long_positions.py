@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.contract.texts import ModelContract
 from embedtrain.errors import UserError
+from embedtrain.models.backbone.fractional_positions import FractionalPositions, TunedPositions
 from embedtrain.models.backbone.loading import max_length, position_offset
 from embedtrain.models.pooling import positions
 
@@ -97,26 +98,10 @@ def long_positions(
     return places
 
 
-class FractionalPositions(nn.Embedding):
-    r"""A table of positions that can be asked between its rows: $(1 - f)\,T_k + f\,T_{k+1}$ at $k + f$.
-
-    At whole numbers it gives its rows exactly; beyond the last row it gives the last.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Return a row, or a mixture of two, for each position."""
-        if not input.is_floating_point():
-            return super().forward(input)
-        low = input.floor().long()
-        high = (low + 1).clamp_max(self.num_embeddings - 1)
-        rows, next_rows = super().forward(low), super().forward(high)
-        return torch.lerp(rows, next_rows, (input - low).to(rows.dtype)[..., None])
-
-
 def take_fractions(backbone: Any) -> None:  # noqa: ANN401 - transformers is untyped
     """Let the backbone's table of positions, if it has one, be asked between its rows."""
     found = find_table(backbone)
-    if found is None:
+    if found is None or isinstance(found[1], FractionalPositions):
         return
     owner, table = found
     new = FractionalPositions(
@@ -169,6 +154,22 @@ def token_types(backbone: Any, ids: Tensor) -> dict[str, Tensor]:  # noqa: ANN40
     return {"token_type_ids": torch.zeros_like(ids)} if has_some else {}
 
 
+def refuse_untuned(backbone: Any, wish: LongInputs) -> None:  # noqa: ANN401 - transformers is untyped
+    """Refuse a folder that says its positions were tuned and does not hold them.
+
+    Raises:
+        UserError: If there are none, or those of another length.
+    """
+    found = find_table(backbone)
+    tuned = found is not None and isinstance(found[1], TunedPositions)
+    if wish.tune and not (tuned and found[1].factor == wish.factor):
+        raise UserError(
+            "the model's folder",
+            "lacks the positions that it was tuned with",
+            cure="Copy all of it",
+        )
+
+
 def find_table(backbone: Any) -> tuple[nn.Module, nn.Embedding] | None:  # noqa: ANN401 - transformers is untyped
     """Return the table of learned positions and the module that holds it."""
     for owner in backbone.modules():
@@ -197,11 +198,13 @@ def _lengthen_table(backbone: Any, wish: LongInputs, place: str) -> None:  # noq
             got=wish.method,
             cure="Use grouped, interpolated or recurrent",
         )
-    if not wish.in_weights:
-        return
     found = find_table(backbone)
     assert found is not None
     owner, table = found
+    if wish.tune:
+        setattr(owner, TABLE, TunedPositions.of(table, wish.factor))
+    if not wish.in_weights:
+        return
     first = position_offset(backbone.config)
     window, places = wish.known_window, torch.arange(wish.length, device=table.weight.device)
     rows = {
@@ -224,6 +227,11 @@ def _lengthen_table(backbone: Any, wish: LongInputs, place: str) -> None:  # noq
 
 
 def _lengthen_rotary(backbone: Any, wish: LongInputs, place: str) -> None:  # noqa: ANN401 - transformers is untyped
+    if wish.tune:
+        cure = "Leave tune out, or choose a backbone with such a table"
+        raise UserError(
+            place, "tunes rows of a table, and this backbone's positions are rotary", cure=cure
+        )
     if wish.method == "recurrent" or (wish.method == "grouped" and wish.in_weights):
         raise UserError(
             place,

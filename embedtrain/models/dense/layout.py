@@ -76,7 +76,6 @@ PARTS: dict[str, type[BaseModel]] = {
 }
 """Sections of a recipe's model that a folder may state as well, beside the contract."""
 DEFAULT_LENGTH = 512
-SIMILARITIES = "Use cosine or dot"
 UNIFIED = "embedtrain.UnifiedEmbedding"
 """What ``modules.json`` names where a vector has coordinates for words; no such class can be imported."""
 
@@ -115,7 +114,7 @@ def read_layout(folder: Path) -> Layout:
     named = settings.similarity_fn_name
     if not normalized and named not in (None, "cosine", "dot", "dot_score"):
         raise UserError(
-            path, "names a similarity that is not offered", got=named, cure=SIMILARITIES
+            path, "names a similarity that is not offered", got=named, cure="Use cosine or dot"
         )
     length = read_form(folder / "sentence_bert_config.json", LengthFile, optional=True)
     return Layout(
@@ -270,13 +269,12 @@ def write_own_layout(
 def _read_unified(folder: Path, contract: Contract | None) -> Layout:
     path, place = folder / CONTRACT_FILE, folder / "projection"
     content = read_form(path, OwnFile)
-    lora = content.part("lora")
+    said = content.part("lora")
+    lora = None if said is None else checked(f"{path}: lora", LoraConfig, said)
     return Layout(
         contract=contract,
         projection=read_projection(place) if place.is_dir() else None,
-        lora=None
-        if lora is None
-        else stored_in(folder, checked(f"{path}: lora", LoraConfig, lora)),
+        lora=lora and stored_in(folder, lora),
         parts={
             name: checked(f"{path}: {name}", form, content.part(name))
             for name, form in PARTS.items()

@@ -80,7 +80,7 @@ def _framing(config: DenseConfig, stated: Contract) -> dict[str, object] | None:
     told = {name: value for name, value in asked.items() if value is not None}
     if config.prompts is not None:
         return Framing(prompts=config.prompts).model_dump()
-    if not any(told.values()) and stated.framing is None:
+    if not told or (not any(told.values()) and stated.framing is None):
         return None
     known = (stated.framing or Framing()).model_dump() | {"prompts": ()}
     return Framing.model_validate(known | told).model_dump()

@@ -41,7 +41,7 @@ DEFAULTS: dict[str, Any] = {
 MARKERS = ("[Q] ", "[D] ")
 COMPRESSION = (
     *("query_tokens", "document_tokens", "pool_factor", "binary", "words", "gate", "exact_match"),
-    *("word_dim", "cls_dim"),
+    *("word_dim", "cls_dim", "token_scorer"),
 )
 """Fields of the contract that a recipe states itself, whatever the folder says."""
 

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int64
 from pydantic import model_validator
 from torch import Tensor
 
-from embedtrain.contract.late_contract import LateInteractionContract
+from embedtrain.contract.late_contract import LateInteractionContract, TokenScorerConfig
 from embedtrain.contract.texts import TextSide
 from embedtrain.models.backbone.loading import Backbone, Packing
 from embedtrain.models.chunking import Execution, encode_tokens_in_chunks
@@ -21,6 +21,7 @@ from embedtrain.models.late_interaction.token_heads import (
     straight_through_sign,
 )
 from embedtrain.models.late_interaction.token_pooling import pool_embeddings
+from embedtrain.models.late_interaction.token_scorer import with_scores
 from embedtrain.models.pooling import grid_places, in_grid, positions, widen
 from embedtrain.models.whole_words import WholeWords, average_words
 from embedtrain.ops.similarity import as_computed, text_of_token
@@ -73,6 +74,8 @@ class LateInteractionConfig(EncoderConfig):
     """Only equal words are similar (Uni-ColBERTer, with ``dim: 1`` and ``word_dim``)."""
     word_dim: Count | None = None
     """Dimension in which words are averaged and gated before a layer reduces them to ``dim``."""
+    token_scorer: TokenScorerConfig | None = None
+    """Learn which tokens of a document keep their vectors (Nugget); null: as the folder says, else all do."""
     cls_dim: Count | None = None
     """Add a vector of the whole text, of the first token, with a learned weight (ColBERTer)."""
 
@@ -87,6 +90,12 @@ class LateInteractionConfig(EncoderConfig):
         if self.words and (self.pool_factor > 1 or self.binary):
             raise ValueError(
                 "words are neither pooled nor made binary: leave pool_factor and binary"
+            )
+        if self.token_scorer and (self.head_dims or self.words or self.binary):
+            raise ValueError("token_scorer goes with none of head_dims, words and binary")
+        if self.token_scorer and self.pool_factor > 1:
+            raise ValueError(
+                "token_scorer and pool_factor keep fewer vectors in two ways: drop one"
             )
         if self.head_dims and (self.words or (self.dim and self.dim not in self.head_dims)):
             raise ValueError("dim must be one of head_dims, which words do not offer")
@@ -115,7 +124,10 @@ class LateInteractionEncoder(TextEncoder):
         super().__init__(backbone, contract, packing=packing, learn_temperature=learn_temperature)
         self.heads = heads
         self.whole_words = WholeWords(self.tokenizer) if contract.words else None
-        skipped = torch.tensor(skipped_ids(self.tokenizer, contract.skiplist), dtype=torch.int64)
+        never = skipped_ids(self.tokenizer, contract.skiplist)
+        if contract.token_scorer is not None:
+            never += self.tokenizer.all_special_ids
+        skipped = torch.tensor(never, dtype=torch.int64)
         self.skipped = skipped  # stays on the CPU, where it is decided which vectors there are
 
     @property
@@ -151,11 +163,14 @@ class LateInteractionEncoder(TextEncoder):
         self, texts: Texts, execution: Execution, side: Side, *, every_head: bool
     ) -> TokenEmbeddings:
         packed = self.packs(texts)
+        scorer = self.contract.token_scorer if side == "document" else None
+        layers = () if scorer is None or scorer.layer is None else (scorer.layer,)
 
         def encode(chunk: Texts) -> TokenEmbeddings:
             expanded, attended = self._expand(chunk, side)
-            states = self.states(expanded, attended, packed=packed)
-            return self._head(states, expanded, side, every_head=every_head)
+            states = self.states(expanded, attended, packed=packed, layers=layers)
+            *lower, last = states.chunk(len(layers) + 1, dim=1)
+            return self._head(last, expanded, side, (*lower, last)[0], every_head=every_head)
 
         return encode_tokens_in_chunks(
             encode, texts, execution, padded=not packed, least=self.least_length(side)
@@ -179,12 +194,23 @@ class LateInteractionEncoder(TextEncoder):
         return expanded.to(texts.ids.device), seen
 
     def _head(
-        self, states: Float[Tensor, "tokens width"], texts: Texts, side: Side, *, every_head: bool
+        self,
+        states: Float[Tensor, "tokens width"],
+        texts: Texts,
+        side: Side,
+        scored: Float[Tensor, "tokens width"],
+        *,
+        every_head: bool,
     ) -> TokenEmbeddings:
         contract, heads = self.contract, self.heads
         places, kept = self._kept(texts.on_host, side)
         every = len(places) == len(states)
         own = states if every else states.index_select(0, upload(places, states.device))
+        scores = None
+        if heads.scorer is not None and side == "document":
+            asked = scored.index_select(0, upload(places, states.device))
+            chosen, kept, scores = heads.scorer.choose(asked, kept)
+            own = own.index_select(0, chosen)
         vectors = heads.project(own)
         if not every_head:
             place = heads.head_dims.index(contract.word_dim or contract.dim)
@@ -199,6 +225,8 @@ class LateInteractionEncoder(TextEncoder):
             vectors = heads.reduction(vectors)
         if contract.similarity == "cosine":
             vectors = heads.normalize(vectors) if every_head else F.normalize(vectors, dim=1)
+        if every_head and heads.scorer is not None:
+            vectors = with_scores(vectors, scores)
         cls = None
         if heads.cls is not None:
             cls = widen(heads.cls(states[texts.lengths.cumsum(0) - texts.lengths]))

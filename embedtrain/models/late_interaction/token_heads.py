@@ -6,6 +6,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from embedtrain.contract.late_contract import LateInteractionContract
+from embedtrain.models.late_interaction.token_scorer import TokenScorer
 from embedtrain.models.pooling import positions, widen
 from embedtrain.ops.similarity import text_of_token
 from embedtrain.types import TokenEmbeddings
@@ -38,6 +39,8 @@ class TokenHeads(nn.Module):
         if self.gate is not None:
             nn.init.zeros_(self.gate.weight)
             nn.init.ones_(self.gate.bias)  # open: a gate that starts closed has no gradient
+        scored = contract.token_scorer
+        self.scorer = None if scored is None else TokenScorer(width, scored)
         self.reduction = nn.Linear(inner, contract.dim) if contract.word_dim else None
         self.cls = nn.Linear(width, contract.cls_dim) if contract.cls_dim else None
         # Shape [1], not []: DeepSpeed cannot broadcast 0-dimensional parameters.

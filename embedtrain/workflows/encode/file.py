@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from embedtrain.arrays import new_array, place_array, save_rows
+from embedtrain.contract.context import refuse_alone
 from embedtrain.contract.late_contract import LateInteractionContract
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.data.readers.rows import POSITIVE_NAMES, QUERY_NAMES, Row, text_column
@@ -100,6 +101,8 @@ def encode(
     total = sum(1 for _ in read_texts(texts, column))
     longer = lengthen_encoder(load_encoder(model, instruction=instruction), long_inputs)
     encoder = chunk_late(longer, late_chunks)
+    if side == "document":
+        refuse_alone(encoder.contract, "encode")
     check_ending(encoder, output, as_bytes=as_bytes)
     if isinstance(encoder, SparseEncoder):
         with progress_bar(f"Encoding {texts.name}", total) as advance:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from embedtrain.arrays import save_array
+from embedtrain.contract.context import refuse_alone
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.encoding.cache import model_key
 from embedtrain.encoding.shards import current_shard, use_own_device, wait_for
@@ -108,6 +109,8 @@ def encode_shards(
     use_own_device()
     encoder = lengthen_encoder(load_encoder(model, instruction=instruction), long_inputs)
     refuse_more_than_vectors(encoder)
+    if side == "document":
+        refuse_alone(encoder.contract, "encode")
     check_folder("--output", output)
     shard = current_shard()
     settings: dict[str, object] = {

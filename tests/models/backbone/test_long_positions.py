@@ -12,7 +12,8 @@ from transformers import ModernBertConfig, ModernBertModel, PreTrainedTokenizerF
 from embedtrain.contract.long_inputs import LongInputs, parse_long_inputs
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
-from embedtrain.models.backbone.long_positions import FractionalPositions, long_positions
+from embedtrain.models.backbone.fractional_positions import FractionalPositions
+from embedtrain.models.backbone.long_positions import long_positions
 from embedtrain.models.build import build_encoder, load_encoder, save_encoder
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense.config import DenseConfig

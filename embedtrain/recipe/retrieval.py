@@ -47,6 +47,7 @@ from embedtrain.training.sources import (
     TrainingSource,
     check_adapters,
     check_added_negatives,
+    check_candidates,
     check_guide_text,
     check_instructions,
     check_objectives,
@@ -133,6 +134,9 @@ class Recipe(Section):
         check_instructions(self.data, self.model)
         check_adapters(self.data, self.model, self.trainer)
         check_added_negatives(self.data, self.objectives)
+        check_candidates(
+            self.data, self.objectives, fixed=self.frozen_documents is None and self.refresh is None
+        )
         check_guide_text(self.data, guide=self.guide is not None)
         live = self.frozen_documents is not None and self.frozen_documents.live_negatives
         if self.guide is not None and (self.refresh is not None or live):

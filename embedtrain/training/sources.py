@@ -207,6 +207,33 @@ def check_guide_text(data: TrainingData, *, guide: bool) -> None:
         )
 
 
+def check_candidates(data: TrainingData, objectives: Sequence[Objective], *, fixed: bool) -> None:
+    """Refuse all documents as candidates where something goes by rows, or where they are not ``fixed`` ones in training.
+
+    Raises:
+        ValueError: Saying what to change.
+    """
+    if data.candidates == "batch":
+        return
+    for objective in objectives:
+        if not objective.takes_labels:
+            raise ValueError(
+                f"objective {name_of(objective)}, as it is, goes by the documents of each query: data.candidates all is "
+                "for soft_top_k, and for info_nce of queries with all documents"
+            )
+    if data.num_negatives or data.random_negatives or data.swapped_negatives:
+        raise ValueError(
+            "data.candidates all takes every document for a negative: drop num_negatives, random_negatives and "
+            "swapped_negatives"
+        )
+    if any(source.columns.guide_text for source in data.sources):
+        raise ValueError("columns.guide_text goes by rows: drop it, or data.candidates")
+    if not fixed:
+        raise ValueError(
+            "data.candidates all trains every document: drop frozen_documents, refresh"
+        )
+
+
 def check_added_negatives(data: TrainingData, objectives: Sequence[Objective]) -> None:
     """Refuse documents without scores for objectives that read some.
 

@@ -32,7 +32,7 @@ class Relevance(Movable):
     """What is known about which candidate answers which query; it decides who is a negative of whom.
 
     ``positives`` holds columns of the candidate axis (``-1`` unused; the first is always used).
-    ``owners`` is the row of the query that brought a candidate into the batch. A candidate whose id is in
+    ``owners`` is the row of the query that brought a candidate into the batch, -1 where none did. A candidate whose id is in
     ``known_positives`` of a query is never that query's negative. ``teacher_gram`` holds the cosines that a teacher
     sees between the documents that a query brought, in the order of the batch; other ranks need none of them.
     ``query_owners`` is the row of the query whose candidates are a query's own, where several share them. A guide

@@ -48,6 +48,8 @@ class Case:
     double: bool = False
     clip: float = 0.0
     objective: str = ""
+    data: str = ""
+    """Further settings of the data, as YAML."""
     trainer: str = ""
     """Further settings of the trainer, as YAML."""
 
@@ -147,7 +149,8 @@ def _retrieval(case: Case, toys: Path) -> dict[str, Any]:
     head = HEADS.get(case.model)
     sources = [{"path": str(toys / ("pairs.jsonl" if head is None else f"{head.rows}.jsonl"))}]
     content: dict[str, Any] = {
-        "data": {"sources": sources, "cache": str(toys / "cache")},
+        "data": {"sources": sources, "cache": str(toys / "cache")}
+        | yaml.safe_load(case.data or "{}"),
         # MaxSim adds up the similarities of a dozen tokens, so its temperature is usually 1.
         "model": {
             "kind": "dense" if head else case.model,

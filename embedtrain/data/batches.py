@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -40,6 +40,10 @@ class DataConfig(Section):
     random_negatives: int = Field(default=0, ge=0, le=10**6)
     """Besides those, so many documents per query and step that are drawn from all of the source's: easy ones, which a
     model of hard negatives alone may forget. They have no teacher score."""
+    candidates: Literal["batch", "all"] = "batch"
+    """What a step's queries are compared with. ``batch``: the documents that its rows bring. ``all``: every document
+    of the source, labels that are few (up to about 20,000): each step encodes all of them, each rank its part. A
+    label without a query is one that some row has among its negatives."""
     mixing_exponent: NonNegativeFloat = 1.0
     """Sources without a weight are drawn in proportion to ``batches ** mixing_exponent``."""
     cache: str | None = None
@@ -59,6 +63,8 @@ class BatchBuilder:
     """Of the choice among a row's positives and negatives."""
     random_negatives: int = 0
     """Documents per query that are drawn from all of the source's."""
+    all_documents: bool = False
+    """Whether every document of the source is a candidate, in place of those that rows bring."""
 
     @classmethod
     def of(
@@ -71,11 +77,14 @@ class BatchBuilder:
             num_negatives=config.num_negatives,
             seed=seed,
             random_negatives=config.random_negatives,
+            all_documents=config.candidates == "all",
         )
 
     def __call__(self, draw: Draw) -> RetrievalBatch:
         """Return the batch; rows without enough positives or negatives simply bring fewer."""
         source = self.sources[draw.source]
+        if self.all_documents:
+            return self._with_all(source, draw)
         if not draw.places:
             cure = "Raise batch_size, or use fewer devices and micro-batches"
             raise UserError("data.sources", "give a device no document of its own", cure=cure)
@@ -85,7 +94,7 @@ class BatchBuilder:
         scores: list[float] = []
         grams: list[Gram | None] = []
         guides: list[Guided] = []
-        part = draw.rows[draw.places.start : draw.places.stop]
+        part = draw.own_rows
         rows, shares, sharing = part.tolist(), source.shares(part), _Sharing()
         for owner, (place, row) in enumerate(zip(draw.places, rows, strict=True)):
             entropy = [self.seed, 2, draw.step, place]
@@ -119,6 +128,35 @@ class BatchBuilder:
         )
         return RetrievalBatch(
             query_texts, document_texts, query_rows, document_rows, relevance, draw.source
+        )
+
+    def _with_all(self, source: TokenizedSource, draw: Draw) -> RetrievalBatch:
+        """Return the batch whose candidates are this rank's part of the source's documents.
+
+        No query brought them. Columns are those that they have when all ranks' parts are gathered, own first.
+        """
+        rank, ranks = draw.share
+        ends = np.arange(ranks + 1) * len(source.texts["document"]) // ranks
+        own = np.arange(ends[rank], ends[rank + 1])
+        shift = len(source.texts["document"]) - ends[rank]
+        columns = []
+        for place, row in zip(draw.places, draw.own_rows.tolist(), strict=True):
+            positives = source.rows.row("positives", row)
+            shown = _choose(len(positives), self.num_positives, [self.seed, 2, draw.step, place, 0])
+            columns.append((positives[shown] + shift) % len(source.texts["document"]))
+        queries = source.rows.values("query", draw.own_rows.tolist())
+        query_texts, query_rows = _distinct(source, "query", queries)
+        documents, document_rows = _distinct(source, "document", own)
+        known = [source.known_positives(query) for query in queries.tolist()]
+        relevance = Relevance(
+            query_ids=torch.from_numpy(source.texts["query"].values("id", queries.tolist())),
+            document_ids=torch.from_numpy(source.texts["document"].values("id", own.tolist())),
+            owners=torch.full((len(own),), -1),
+            positives=torch.from_numpy(pad_rows(columns)),
+            known_positives=torch.from_numpy(pad_rows(known)),
+        )
+        return RetrievalBatch(
+            query_texts, documents, query_rows, document_rows, relevance, draw.source
         )
 
     def _group(self, source: TokenizedSource, row: int, entropy: list[int]) -> "_Group":

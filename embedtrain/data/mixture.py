@@ -28,11 +28,18 @@ class Draw:
     rows: NDArray[np.int64]
     bounds: tuple[int, int] | None = None
     cuts: NDArray[np.int64] | None = None
+    share: tuple[int, int] = (0, 1)
+    """Which rank builds it, and how many ranks build a part each."""
 
     @property
     def places(self) -> range:
         """Where the rows to be built stand in the step."""
         return range(*(self.bounds or (0, len(self.rows))))
+
+    @property
+    def own_rows(self) -> NDArray[np.int64]:
+        """The rows to be built."""
+        return self.rows[self.places.start : self.places.stop]
 
     def part(self, number: int, parts: int) -> "Draw":
         """Return one of ``parts`` parts that differ by one row at most, or by what must stay together."""
@@ -67,7 +74,8 @@ class Cut:
 
     def part(self, step: Draw, number: int) -> Draw:
         """Return this rank's part of a micro-batch."""
-        return step.part(number, self.micro_batches).part(self.rank, self.ranks)
+        own = step.part(number, self.micro_batches).part(self.rank, self.ranks)
+        return replace(own, share=(self.rank, self.ranks))
 
 
 class Mixture:

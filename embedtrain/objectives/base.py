@@ -80,6 +80,12 @@ class Objective(Section, ABC):
         return any(inner.needs_code for inner in self.inner_objectives)
 
     @property
+    def takes_labels(self) -> bool:
+        """Whether its candidates may be labels that no query brought (``data.candidates: all``)."""
+        inner = self.inner_objectives
+        return bool(inner) and all(one.takes_labels for one in inner)
+
+    @property
     def uses_exits(self) -> bool:
         """Whether it compares the vectors of several layers (``model.exits``)."""
         return any(inner.uses_exits for inner in self.inner_objectives)

@@ -61,6 +61,11 @@ class InfoNCE(Objective):
         return self.negatives == "own" and not self.needs_all_queries
 
     @property
+    def takes_labels(self) -> bool:
+        """Which query brought a candidate matters to nothing but the other directions and choices of negatives."""
+        return self.negatives == "all" and not self.needs_all_queries
+
+    @property
     def uses_interaction(self) -> bool:
         """What a model scores pairs by has a direction: queries ask, documents answer."""
         return not self.needs_all_queries

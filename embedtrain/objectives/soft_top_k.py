@@ -25,8 +25,8 @@ class SoftTopK(Objective):
     \quad\text{with}\quad \sum_j \sigma(\alpha(s_{ij}/\tau + t_i)) = k$$
 
     The sum runs over all candidates of the batch, over all ranks, without known positives that are not among
-    $P_i$. Positives do not compete with each other as long as they are no more than k. DEXML's loss is taken here
-    over the candidates of the batch; the paper's loss runs over all labels.
+    $P_i$; over all labels, as in DEXML's paper, with ``data.candidates: all``. Positives do not compete with each
+    other as long as they are no more than k.
 
     Source: Gupta et al. (2024), https://arxiv.org/abs/2310.10636.
     """
@@ -38,6 +38,16 @@ class SoftTopK(Objective):
     """How sharply the k-th is told from the next."""
     temperature: PositiveFloat = 0.05
     """Divides the scores. A temperature that the model learns takes its place."""
+
+    @property
+    def takes_labels(self) -> bool:
+        """Every candidate is compared with every query."""
+        return True
+
+    @property
+    def reads_scores(self) -> bool:
+        """Only which documents are positives counts."""
+        return False
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         temperature = self.temperature if outputs.temperature is None else outputs.temperature

@@ -48,6 +48,7 @@ from embedtrain.training.sources import (
     check_adapters,
     check_added_negatives,
     check_alone,
+    check_candidates,
     check_guide_text,
     check_instructions,
     check_objectives,
@@ -135,6 +136,9 @@ class Recipe(Section):
         check_adapters(self.data, self.model, self.trainer)
         check_added_negatives(self.data, self.objectives)
         check_alone(self.data, self.objectives, self.trainer.micro_batch)
+        check_candidates(
+            self.data, self.objectives, fixed=self.frozen_documents is None and self.refresh is None
+        )
         check_guide_text(self.data, guide=self.guide is not None)
         live = self.frozen_documents is not None and self.frozen_documents.live_negatives
         if self.guide is not None and (self.refresh is not None or live):

@@ -226,10 +226,41 @@ def check_alone(data: TrainingData, objectives: Sequence[Objective], micro_batch
         ValueError: Saying what to change.
     """
     alone = micro_batch == 1 and data.num_negatives == 0 and not data.random_negatives
-    if alone and any(isinstance(objective, InfoNCE) for objective in objectives):
+    if (
+        data.candidates == "batch"
+        and alone
+        and any(isinstance(objective, InfoNCE) for objective in objectives)
+    ):
         raise ValueError(
             "objective info_nce has no negatives in micro-batches of one query: lower trainer.accumulate, raise "
             "data.num_negatives, or use orthogonal_projection"
+        )
+
+
+def check_candidates(data: TrainingData, objectives: Sequence[Objective], *, fixed: bool) -> None:
+    """Refuse all documents as candidates where something goes by rows, or where they are not ``fixed`` ones in training.
+
+    Raises:
+        ValueError: Saying what to change.
+    """
+    if data.candidates == "batch":
+        return
+    for objective in objectives:
+        if not objective.takes_labels:
+            raise ValueError(
+                f"objective {name_of(objective)}, as it is, goes by the documents of each query: data.candidates all is "
+                "for soft_top_k, and for info_nce of queries with all documents"
+            )
+    if data.num_negatives or data.random_negatives or data.swapped_negatives:
+        raise ValueError(
+            "data.candidates all takes every document for a negative: drop num_negatives, random_negatives and "
+            "swapped_negatives"
+        )
+    if any(source.columns.guide_text for source in data.sources):
+        raise ValueError("columns.guide_text goes by rows: drop it, or data.candidates")
+    if not fixed:
+        raise ValueError(
+            "data.candidates all trains every document: drop frozen_documents, refresh"
         )
 
 

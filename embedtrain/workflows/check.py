@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from embedtrain.data.batches import BatchBuilder
-from embedtrain.data.mixture import Draw
+from embedtrain.data.mixture import Cut, Draw
 from embedtrain.data.pretraining.spans import SpanReport
 from embedtrain.data.tokenized import SourceReport
 from embedtrain.models.build import build_model
@@ -89,7 +89,7 @@ def check(recipe: AnyRecipe, device: str | None = None) -> CheckReport:
     batch = builder(whole)
     num_rows = sum(len(source) for source in sources)
     trainer = recipe.trainer
-    share = builder(whole.part(0, trainer.accumulate).part(0, trainer.num_ranks))
+    share = builder(Cut(trainer.accumulate, 0, trainer.num_ranks).part(whole, 0))
     plan = plan_retrieval(trainer, model, share)
     prediction = None
     if asked is not None:

@@ -5,7 +5,7 @@ import torch
 from embedtrain.contract.texts import Contract, Tokenization
 from embedtrain.data.batches import BatchBuilder
 from embedtrain.data.examples import SourceConfig, text_id
-from embedtrain.data.mixture import Draw
+from embedtrain.data.mixture import Cut, Draw
 from embedtrain.data.sources import open_source
 from embedtrain.data.tokenized import tokenize_source
 from embedtrain.models.backbone.loading import load_backbone
@@ -51,6 +51,36 @@ def test_each_distinct_text_is_there_once(source):
     assert len(rows) == 2
     assert rows[0] == rows[1]
     assert len(batch.documents) == len(set(batch.relevance.document_ids.tolist()))
+
+
+def test_all_documents_are_candidates_that_no_query_brought(source):
+    batch = BatchBuilder([source], num_positives=2, all_documents=True)(Draw(0, 0, np.arange(3)))
+    texts = ("cat", "a cat", "dog", "tree", "house", "bird")
+    ids = batch.relevance.document_ids.tolist()
+    assert sorted(ids) == sorted(map(text_id, texts))
+    assert batch.relevance.owners.tolist() == [-1] * len(texts)
+    answers = [{ids[c] for c in row if c >= 0} for row in batch.relevance.positives.tolist()]
+    assert answers == [{text_id("cat"), text_id("a cat")}, {text_id("dog")}, {text_id("bird")}]
+    assert BatchBuilder([source], all_documents=True)(
+        Draw(0, 0, np.arange(3))
+    ).relevance.positives.shape == (3, 1)
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_ranks_share_all_documents_and_columns_are_those_of_the_gathered_ones(source, ranks):
+    builder = BatchBuilder([source], num_positives=2, all_documents=True)
+    draw = Draw(0, 0, np.arange(3))
+    whole = builder(draw).relevance
+    parts = [builder(Cut(1, rank, ranks).part(draw, 0)).relevance for rank in range(ranks)]
+    assert torch.cat([part.document_ids for part in parts]).tolist() == whole.document_ids.tolist()
+    found = []
+    for rank, part in enumerate(parts):
+        gathered = torch.cat([one.document_ids for one in parts[rank:] + parts[:rank]])
+        found += [
+            sorted(gathered[row[row >= 0]].tolist()) for row in part.positives if (row >= 0).any()
+        ]
+    expected = [sorted(whole.document_ids[row[row >= 0]].tolist()) for row in whole.positives]
+    assert found == expected
 
 
 def check_loss(source, num_rows, known):

@@ -35,6 +35,24 @@ def test_a_value_worked_by_hand():
     assert float(loss) == pytest.approx(math.log(1 + math.exp(-2)), abs=1e-6)
 
 
+def test_labels_that_no_query_brought_are_compared_as_worked_by_hand():
+    """Scores 2, 1, 0, -1, of which the first two are positives: a plain softmax would cost 0.94019."""
+    document = torch.tensor([[2.0], [1.0], [0.0], [-1.0]])
+    outputs = outputs_of(torch.ones(1, 1), document)
+    relevance = replace(
+        outputs.relevance, owners=torch.full((4,), -1), positives=torch.tensor([[0, 1]])
+    )
+    costs = [
+        float(
+            InfoNCE(temperature=1.0, several_positives=kind)(
+                replace(outputs, relevance=relevance)
+            ).loss
+        )
+        for kind in ("decoupled", "average")
+    ]
+    assert costs == pytest.approx([(0.169846 + 0.407606) / 2, (0.440190 + 1.440190) / 2], abs=1e-6)
+
+
 def test_a_positive_margin_is_what_a_positive_must_win_by():
     query = torch.tensor([[1.0, 0.0]])
     document = torch.tensor([[0.8, 0.6], [0.6, 0.8]])

@@ -193,3 +193,20 @@ def test_an_instruction_that_leaves_no_room_is_refused(bert):
 def test_a_source_smaller_than_its_own_batch_is_refused():
     with pytest.raises(ValidationError):
         TrainingData(sources=[{"path": "a.jsonl", "batch_size": 1}])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["objective={name: margin_mse}"], "goes by the documents of each query"),
+        (["objective.negatives=own"], "goes by the documents of each query"),
+        (["objective.directions=[query_to_document, document_to_query]"], "goes by the documents"),
+        (["data.num_negatives=4"], "drop num_negatives"),
+        (["frozen_documents={live_negatives: 4}"], "drop frozen_documents"),
+    ],
+)
+def test_all_documents_as_candidates_are_refused_beside_what_goes_by_rows(overrides, message):
+    soft = load_recipe("dense/decoupled", ["objective={name: soft_top_k}"])
+    assert soft.data.candidates == "all"
+    with pytest.raises(UserError, match=message):
+        load_recipe("dense/decoupled", overrides)

@@ -63,7 +63,10 @@ def gather_outputs(outputs: RetrievalOutputs, *, with_queries: bool = False) -> 
     document, columns = _gather_texts(outputs.document, torch.stack(numbers, 1), sizes)
     document_ids, owners, *further = columns.unbind(1)
     num_documents, _, num_queries = _own_first(sizes).unbind(1)
-    owners = owners + (num_queries.cumsum(0) - num_queries).repeat_interleave(num_documents)
+    before = (num_queries.cumsum(0) - num_queries).repeat_interleave(num_documents)
+    owners = torch.where(
+        owners < 0, owners, owners + before
+    )  # what no query brought has none here either
     scores = relevance.teacher_scores
     if scores is not None:
         scores = further[-1].contiguous().view(torch.float64).to(device, scores.dtype)

@@ -135,6 +135,9 @@ def check_fields(sizes: list[int]) -> None:
     assert torch.equal(gathered.teacher_scores, everything.teacher_scores.roll(shift))
     assert torch.equal(gathered.owners, (everything.owners.roll(shift) - first) % sum(sizes))
     assert torch.equal(gathered.positives, relevance.positives)
+    unowned = replace(relevance, owners=torch.full_like(relevance.owners, -1))
+    found = gather_outputs(RetrievalOutputs(query, document, unowned)).relevance
+    assert found.owners.eq(-1).all()
 
 
 def test_gathered_documents_stand_own_first_with_their_ids_owners_and_teacher_scores():

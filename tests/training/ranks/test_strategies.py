@@ -18,6 +18,7 @@ needs_deepspeed = pytest.mark.skipif(
 )
 slow_deepspeed = (needs_deepspeed, pytest.mark.prove)
 HARD = {"chunked": True, "accumulate": 2, "uneven": True, "clip": 0.05}
+DECOUPLED = "{name: info_nce, several_positives: decoupled}"
 CASES = [
     Case("dense", "ddp", 4, **HARD, double=True),
     pytest.param(Case("late_interaction", "ddp", 2, **HARD, double=True), marks=pytest.mark.prove),
@@ -26,6 +27,8 @@ CASES = [
     Case("in_context", "ddp", 2, chunked=True, uneven=True, double=True),
     # An objective that does not use the temperature that the model learns.
     Case("dense", "ddp", 2, uneven=True, double=True, objective="{name: triplet}"),
+    # All documents are candidates, and each rank encodes a part of them.
+    Case("dense", "ddp", 3, **HARD, double=True, objective=DECOUPLED, data="{candidates: all}"),
     pytest.param(Case("dense", "fsdp", 2, **HARD, double=True), marks=pytest.mark.prove),
     Case("masked", "fsdp", 2, **HARD, double=True),
     pytest.param(Case("dense", "deepspeed_1", 2, **HARD), marks=slow_deepspeed),

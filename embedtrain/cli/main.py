@@ -19,7 +19,7 @@ COMMANDS = {
     "Data": ("synth", "tokenizer", "mine", "judge", "score"),
     "Search": ("search", "encode", "load"),
     "Evaluate": ("evaluate", "compare", "pareto", "report"),
-    "Ship": ("select", "export", "serve", "merge", "rotate", "prune-vocabulary"),
+    "Ship": ("select", "export", "verify", "serve", "merge", "rotate", "prune-vocabulary"),
     "Inspect": ("recipes", "doctor", "probe"),
 }
 """The commands, each a module of this folder, in the order in which ``--help`` lists them."""

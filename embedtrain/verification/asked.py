@@ -2,7 +2,7 @@
 
 import base64
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -91,7 +91,7 @@ class AskedReader:
         except (TypeError, ValueError) as error:
             raise self._failure("gave no vectors") from error
 
-    def _post(self, route: str, asked: dict[str, object]) -> Any:  # noqa: ANN401 - JSON
+    def _post(self, route: str, asked: Mapping[str, object]) -> Any:  # noqa: ANN401 - JSON
         try:
             answer = self._client.post(f"{self._address}{route}", json=asked)
             if answer.status_code in REFUSALS:

@@ -49,15 +49,11 @@ def _prompts(ours: Ours) -> Iterator[Change]:
         yield Change("prompt of the other side", prompt=lambda mode: swapped[mode])
     for side, prompt in (("query", query), ("document", document)):
         if prompt:
-            yield Change(f"a {side}'s prompt though none was asked for", prompt=_if_plain(ours, prompt))  # fmt: skip
+            yield Change(f"a {side}'s prompt though none was asked for", prompt=partial(_unasked, ours, prompt))  # fmt: skip
 
 
-def _if_plain(ours: Ours, prompt: str) -> partial[str]:
-    return partial(_plain_prompt, ours, prompt)
-
-
-def _plain_prompt(ours: Ours, prompt: str, mode: Mode) -> str:
-    return prompt if mode == "plain" else ours.prompt(mode)
+def _unasked(ours: Ours, prompt: str, mode: Mode) -> str:
+    return ours.prompt(mode) or prompt
 
 
 def _poolings(ours: Ours) -> Iterator[Change]:
@@ -89,7 +85,8 @@ def _cut_at(ours: Ours, window: int, whole: str, mode: Mode) -> list[int]:
 
 
 def _cut_raw(ours: Ours, whole: str, mode: Mode) -> list[int]:
-    return ours.tokenizer(whole, verbose=False)["input_ids"][: ours.length(mode)]
+    ids: list[int] = ours.tokenizer(whole, verbose=False)["input_ids"]
+    return ids[: ours.length(mode)]
 
 
 def _tokens(ours: Ours) -> Iterator[Change]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
 import numpy as np
 
@@ -89,8 +90,8 @@ class Comparison:
         rows = [place for place, one in enumerate(case.reading.alone) if one is not None and place not in named]  # fmt: skip
         errors = errors_of(case, rows)
         row.figures["compared"] = float(len(rows))
-        if len(errors):
-            row.figures |= {"largest": float(errors.max()), "mean": float(errors.mean())}
+        if errors:
+            row.figures |= {"largest": max(errors), "mean": fmean(errors)}
         return row
 
     def _ranking(self, row: Row, reading: Reading, least: float) -> list[Finding]:

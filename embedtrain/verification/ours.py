@@ -108,7 +108,8 @@ class Ours:
         if change.ids is not None:
             return list(change.ids(whole, probe.mode))
         if change is AS_IS and probe.mode != "plain":  # frames and the like
-            return self.model.tokenization([probe.text], side_of(probe.mode))[0].tolist()
+            (found,) = self.model.tokenization([probe.text], side_of(probe.mode))
+            return [int(one) for one in found]
         return self.cut(whole, self.length(probe.mode))
 
     def vector(self, probe: Probe, precision: Chosen = "fp32") -> Vector:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32
@@ -46,6 +46,7 @@ class Bound:
     """Whether a vector is known to depend on the other texts of its batch (dynamic int8)."""
 
 
+@runtime_checkable
 class Reader(Protocol):
     """A program that makes vectors of texts."""
 

@@ -19,7 +19,10 @@ COMMANDS = {
     "Data": ("synth", "tokenizer", "mine", "judge", "score"),
     "Search": ("search", "encode", "load"),
     "Evaluate": ("evaluate", "compare", "pareto", "report"),
-    "Ship": ("select", "export", "serve", "merge", "rotate", "calibrate", "prune-vocabulary"),
+    "Ship": (
+        *("select", "export", "verify", "serve"),
+        *("merge", "rotate", "calibrate", "prune-vocabulary"),
+    ),
     "Inspect": ("recipes", "doctor", "probe"),
 }
 """The commands, each a module of this folder, in the order in which ``--help`` lists them."""

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from embedtrain.cli.export_formats import Formats
 from embedtrain.cli.options import LongInputsOption
 from embedtrain.errors import UserError
 from embedtrain.locks import owns
@@ -16,6 +17,7 @@ EXAMPLES = (
     "embedtrain export runs/quickstart --output my-model",
     "embedtrain export runs/quickstart --output my-model --push org/my-model",
     "embedtrain export runs/quickstart --output my-model --gguf f16 --overwrite",
+    "embedtrain export runs/quickstart --output my-model --openvino --int8 --calibrate texts.jsonl --overwrite",
     "embedtrain export llm/prompt_eol model.backbone=Qwen/Qwen3-0.6B-Base --output prompted",
 )
 
@@ -56,6 +58,29 @@ def export(
         Literal["f32", "f16", "q8_0"] | None,
         typer.Option(help="Add a file for llama.cpp, its weights in f32, f16 or q8_0."),
     ] = None,
+    transformers_js: Annotated[
+        bool,
+        typer.Option(
+            help="Add onnx/model.onnx, as browsers and sentence-transformers' onnx ask for."
+        ),
+    ] = False,
+    openvino: Annotated[bool, typer.Option(help="Add a graph for OpenVINO.")] = False,
+    model2vec: Annotated[bool, typer.Option(help="Add a table of words for model2vec.")] = False,
+    int8: Annotated[
+        bool, typer.Option(help="Of graphs: one in int8 too, with ranges from --calibrate.")
+    ] = False,
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Texts such as you will encode, for the ranges of --int8.")
+    ] = None,
+    dynamic: Annotated[
+        bool,
+        typer.Option(
+            help="With --int8: ranges of each batch. Needs no texts, but a vector depends on its batch."
+        ),
+    ] = False,
+    fp16: Annotated[
+        bool, typer.Option(help="Of --onnx and --transformers-js: one in float16 too, for GPUs.")
+    ] = False,
     push: Annotated[
         str | None,
         typer.Option(help="org/name on the Hub: says what an upload would do; see --confirm."),
@@ -71,6 +96,10 @@ def export(
     from embedtrain.models.cross_encoder.resolving import is_cross_encoder
     from embedtrain.release.export import export as run_export
 
+    formats = Formats(
+        onnx, transformers_js, openvino, model2vec, gguf, int8, dynamic, fp16, calibrate
+    )
+    texts = formats.check()
     if push is None and (confirm or public):
         raise UserError("--confirm and --public", "are for --push", cure="Add --push org/name")
     written = run_export(
@@ -81,14 +110,7 @@ def export(
     typer.echo(f"{written}: reloaded, {same}")
     if results:
         _add_results(written, results)
-    if onnx:
-        from embedtrain.release.onnx import export_onnx
-
-        typer.echo(f"{export_onnx(written)}: {same} through onnxruntime")
-    if gguf is not None:
-        from embedtrain.release.llama_cpp.export import export_gguf
-
-        typer.echo(f"{export_gguf(written, gguf)}: reads back the same; for llama.cpp")
+    formats.add(written, same, texts)
     if push is not None:
         _push(written, push, confirm=confirm, public=public)
 

@@ -2,7 +2,8 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -217,6 +218,15 @@ class TextModel(nn.Module, ABC):
     def use_padded_attention(self) -> None:
         """Put the backbone back on the attention it was loaded with; encoding switches when it needs to."""
         self._use_attention(self._padded_attention)
+
+    @contextmanager
+    def plain_attention(self) -> Iterator[None]:
+        """Compute attention by plain products in this block, its mask added to the scores."""
+        self._use_attention("eager")
+        try:
+            yield
+        finally:
+            self.use_padded_attention()
 
     def _use_attention(self, name: str) -> None:
         if self.backbone.config._attn_implementation != name:  # noqa: SLF001 - no getter

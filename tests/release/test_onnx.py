@@ -25,7 +25,7 @@ from embedtrain.models.pooling import pack_states, pool
 from embedtrain.release import onnx as workflow
 from embedtrain.release import onnx_graph
 from embedtrain.release.onnx import check_onnx, export_onnx
-from embedtrain.release.onnx_graph import pool_padded
+from embedtrain.release.padded_graphs import pool_padded
 
 pytest.importorskip("onnxruntime")
 
@@ -80,8 +80,8 @@ def test_a_graph_with_other_vectors_does_not_stay(bert, tmp_path, monkeypatch):
     save_dense(build_dense(DenseConfig(backbone=bert)), tmp_path)
     real = workflow.save_onnx
 
-    def save_another(model, folder):
-        path = real(model, folder)
+    def save_another(model, folder, *form):
+        path = real(model, folder, *form)
         with torch.no_grad():
             model.backbone.encoder.layer[0].output.dense.bias[3].add_(1)
         return path
@@ -174,8 +174,8 @@ def test_a_graph_with_other_scores_does_not_stay(tmp_path, monkeypatch):
     save_model(load_cross_encoder(str(save_classifier(tmp_path / "first", "bert"))), tmp_path / "m")
     real = workflow.save_onnx
 
-    def save_another(model, folder):
-        path = real(model, folder)
+    def save_another(model, folder, *form):
+        path = real(model, folder, *form)
         with torch.no_grad():
             model.head.last.bias.add_(0.01)
         return path

@@ -1,0 +1,100 @@
+"""What `export` adds to a model folder for other runtimes: which flags go together, and what each wrote."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from embedtrain.errors import UserError
+
+
+@dataclass(frozen=True)
+class Formats:
+    """The flags of `export` that add files."""
+
+    onnx: bool = False
+    transformers_js: bool = False
+    openvino: bool = False
+    model2vec: bool = False
+    gguf: str | None = None
+    int8: bool = False
+    dynamic: bool = False
+    fp16: bool = False
+    calibrate: Path | None = None
+
+    def check(self) -> Sequence[str]:
+        """Check that the flags go together, and return the texts of --calibrate.
+
+        Raises:
+            UserError: If they do not, an extra is missing, or there are too few texts.
+        """
+        if self.gguf not in (None, "f32", "f16", "q8_0"):
+            raise UserError(
+                "--gguf", "is no type of weights", got=self.gguf, cure="Use f32, f16 or q8_0"
+            )
+        graphs = self.onnx or self.transformers_js
+        self._check_numbers(graphs=graphs)
+        if graphs:
+            from embedtrain.release.onnx_graph import check_packages
+
+            check_packages()
+        if self.openvino:
+            from embedtrain.release.openvino_graph import check_openvino
+
+            check_openvino(int8=self.int8)
+        if self.calibrate is None:
+            return ()
+        from embedtrain.release.calibration import choose_texts
+        from embedtrain.workflows.encode.file import read_texts
+
+        texts = list(read_texts(self.calibrate, None))
+        choose_texts(texts)
+        return texts
+
+    def _check_numbers(self, *, graphs: bool) -> None:
+        if self.fp16 and not graphs:
+            raise UserError("--fp16", "is for graphs", cure="Add --onnx or --transformers-js")
+        if self.int8 and not (graphs or self.openvino):
+            raise UserError(
+                "--int8", "is for graphs", cure="Add --onnx, --transformers-js or --openvino"
+            )
+        if self.dynamic and not (self.int8 and graphs and not self.openvino):
+            raise UserError(
+                "--dynamic", "is for the int8 of --onnx and --transformers-js",
+                cure="Add --int8, and leave --openvino out",
+            )  # fmt: skip
+        static = self.int8 and not self.dynamic
+        if static and self.calibrate is None:
+            raise UserError(
+                "--int8", "needs texts that set its ranges",
+                cure="Add --calibrate FILE with several hundred of those that you will encode",
+            )  # fmt: skip
+        if self.calibrate is not None and not static:
+            raise UserError("--calibrate", "is for --int8", cure="Add --int8")
+
+    def add(self, folder: Path, same: str, texts: Sequence[str]) -> None:
+        """Write the files into a model folder and print what became of each; ``same`` is what was compared."""
+        if self.onnx or self.transformers_js:
+            self._add_graphs(folder, same, texts)
+        if self.openvino:
+            from embedtrain.release.openvino_graph import export_openvino
+
+            path = export_openvino(folder, int8=self.int8, texts=texts, say=typer.echo)
+            typer.echo(f"{path}: {same} through OpenVINO")
+        if self.gguf is not None:
+            from embedtrain.release.llama_cpp.export import export_gguf
+
+            typer.echo(f"{export_gguf(folder, self.gguf)}: reads back the same; for llama.cpp")
+        if self.model2vec:
+            from embedtrain.release.model2vec import export_model2vec
+
+            typer.echo(f"{export_model2vec(folder)}: reads back the same; for model2vec")
+
+    def _add_graphs(self, folder: Path, same: str, texts: Sequence[str]) -> None:
+        from embedtrain.release.onnx import Graphs, export_onnx
+
+        forms = ("finished",) * self.onnx + ("states",) * self.transformers_js
+        int8 = ("dynamic" if self.dynamic else "static") if self.int8 else None
+        graphs = Graphs(forms, int8, self.fp16, texts)
+        typer.echo(f"{export_onnx(folder, graphs, typer.echo)}: {same} through onnxruntime")

@@ -129,16 +129,20 @@ class ByteIndex:
 
 @dataclass(frozen=True)
 class SignIndex:
-    """A bit per number; candidates by Hamming distance, scored again by the query's floats."""
+    """A bit per number; candidates by Hamming distance, scored again by the query's floats against signs, or a copy."""
 
     signs: UInt8[np.ndarray, "documents bytes"]
     dim: int
     rescore: int
+    copy: Float32[np.ndarray, "documents dim"] | None = None
+    """Values that a second, larger form of the documents stands for; None scores against the signs."""
+    copy_bytes: int = 0
+    """Bytes that the second form takes."""
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of the bits."""
-        return self.signs.nbytes
+        """Bytes of the bits and of the copy."""
+        return self.signs.nbytes + self.copy_bytes
 
     def search(self, queries: Vectors, num_results: int) -> SearchResult:
         """Return the best of each query's candidates; ties by lower index."""
@@ -158,7 +162,9 @@ class SignIndex:
     def _rescore(
         self, query: np.ndarray, rows: np.ndarray, num_results: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        best = search_exact(query[None], unpack_signs(self.signs[rows], self.dim), num_results)
+        copy = self.copy
+        values = unpack_signs(self.signs[rows], self.dim) if copy is None else copy[rows]
+        best = search_exact(query[None], values, num_results)
         return rows[best.indices[0]].astype(np.int64), best.scores[0]
 
 

@@ -1,13 +1,14 @@
-"""The command that turns a model's vectors to their principal components."""
+"""The command that turns a model's vectors to their principal components, or towards their signs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
 EXAMPLES = (
     "embedtrain rotate runs/quickstart/model python_docs --output rotated",
     "embedtrain rotate org/model corpus.txt --texts --output rotated",
+    "embedtrain rotate org/model corpus.txt --texts --for binary --dim 192 --output bits",
 )
 
 
@@ -24,13 +25,30 @@ def rotate(
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help="Rows to encode, drawn from all; ten per dimension if left out."),
+        typer.Option(
+            min=1,
+            help="Rows to encode, drawn from all; ten per dimension if left out, of bits thirty.",
+        ),
+    ] = None,
+    purpose: Annotated[
+        Literal["cuts", "binary"],
+        typer.Option("--for", help="Vectors that are cut, or stored as one bit per dimension."),
+    ] = "cuts",
+    dim: Annotated[
+        int | None, typer.Option(min=1, help="With --for binary: dimensions to keep.")
     ] = None,
 ) -> None:
-    """Turn vectors so that they may be cut: whole ones compare as before, prefixes keep the most of such texts."""
-    from embedtrain.workflows.rotate import rotate as run_rotate
+    """Turn vectors so that they may be cut, or stored as bits: whole ones compare as before, cuts or bits keep more."""
+    from embedtrain.errors import UserError
+    from embedtrain.workflows import rotate as work
 
-    kept = run_rotate(model, data, output, split=split, texts=texts, column=column, limit=limit)
-    for dim, share in kept.items():
-        typer.echo(f"squared_length_in_first_{dim} {share:.4f}")
+    how: dict[str, Any] = {"split": split, "texts": texts, "column": column, "limit": limit}
+    if purpose == "binary":
+        before, after = work.rotate_for_bits(model, data, output, dim=dim, **how)
+        typer.echo(f"cosine_with_signs {before:.4f} -> {after:.4f}")
+    elif dim is not None:
+        raise UserError("--dim", "goes with --for binary", got=dim, cure="Cut with export --dim")
+    else:
+        for size, share in work.rotate(model, data, output, **how).items():
+            typer.echo(f"squared_length_in_first_{size} {share:.4f}")
     typer.echo(f"{output}: reloaded, same vectors")

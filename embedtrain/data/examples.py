@@ -57,6 +57,9 @@ class Columns(Section):
     positive: tuple[str, ...] | str | None = None
     """A text or a list of texts; several columns are joined. Looked for: positive, positives, pos,
     document, passage, answer, positive_passages, sentence2."""
+    text: str | None = None
+    """The only text of a row, in place of query and positive, for objectives that compare no two texts: its query
+    is its positive too. ``objective.sides`` says as which of them it is encoded."""
     negatives: tuple[str, ...] | str | None = None
     """A text or a list of texts; several columns are joined. Looked for: negatives, negative, neg,
     negative_passages, and negative_1, negative_2, ..."""
@@ -74,6 +77,12 @@ class Columns(Section):
     """What the recipe's ``guide`` reads in place of a row's texts: ``span``, of a marked text its span alone;
     ``source``, the query, as a query, for each document too (a translation then learns the vector of what it
     translates); or a column whose text it reads in place of the query. Null: the texts themselves."""
+
+    @model_validator(mode="after")
+    def _one_text_or_two(self) -> "Columns":
+        if self.text is not None and (self.query or self.positive):
+            raise ValueError("columns.text is query and positive in one: drop query and positive")
+        return self
 
 
 class SourceConfig(PairMaking):
@@ -163,7 +172,9 @@ def fingerprint_of(config: SourceConfig, content: str) -> str:
     if config.pairs is None:
         unused |= dict.fromkeys(PairMaking.model_fields, True)
     unset = {
-        name for name in ("label", "classes", "guide_text") if not getattr(config.columns, name)
+        name
+        for name in ("text", "label", "classes", "guide_text")
+        if not getattr(config.columns, name)
     }
     if unset:
         unused["columns"] = unset

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from embedtrain.ops.infonce.nested import Sizes
 from embedtrain.section import Section
-from embedtrain.types import ObjectiveOutput, RetrievalOutputs
+from embedtrain.types import ObjectiveOutput, RetrievalOutputs, Side
 
 ObjectiveT = TypeVar("ObjectiveT", bound="Objective")
 
@@ -55,6 +55,11 @@ class Objective(Section, ABC):
     def uses_guide(self) -> bool:
         """Whether it needs the embeddings of a guide, a second model that is not trained."""
         return any(inner.uses_guide for inner in self.inner_objectives)
+
+    @property
+    def read_sides(self) -> tuple[Side, ...]:
+        """Whose vectors it reads; texts of a side that is not among them need not be encoded."""
+        return ("query", "document")
 
     @property
     def counts_query_words(self) -> int | None:

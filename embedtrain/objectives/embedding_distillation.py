@@ -12,7 +12,7 @@ from embedtrain.ops.groups import group_columns
 from embedtrain.ops.row_blocks import RowLosses, Rows, mean_over_queries
 from embedtrain.ops.similarity import all_scores, single_vectors
 from embedtrain.packed import upload
-from embedtrain.types import Embeddings, ObjectiveOutput, RetrievalOutputs
+from embedtrain.types import Embeddings, ObjectiveOutput, RetrievalOutputs, Side
 
 
 class EmbeddingDistillation(Objective):
@@ -26,21 +26,30 @@ class EmbeddingDistillation(Objective):
     The vectors of ``mse`` and ``cosine`` must have the guide's dimension; ``model.projection`` adds a layer for
     it, which the exported model keeps. The guide should use the same prompts as the student.
 
-    Source: Kim et al. (2023), EmbedDistill, https://arxiv.org/abs/2301.12005.
+    With ``mse`` on one side of texts alone, no pairs and no negatives, this is LEAF (recipe ``distill/leaf``).
+
+    Source: Kim et al. (2023), EmbedDistill, https://arxiv.org/abs/2301.12005; LEAF: Vujanic and Rueckstiess (2025),
+    https://arxiv.org/abs/2509.12539.
     """
 
     name: Literal["embedding_distillation"] = "embedding_distillation"
     uses_guide: ClassVar[bool] = True
     kind: Literal["mse", "cosine", "similarity"] = "mse"
     """What is matched."""
-    sides: tuple[Literal["query", "document"], ...] = ("query", "document")
-    """Whose vectors; ``[query]`` leaves documents to a guide that keeps encoding them."""
+    sides: tuple[Side, ...] = ("query", "document")
+    """Whose vectors; ``[query]`` leaves documents to a guide that keeps encoding them. Of rows of one text
+    (``columns: {text: ...}``) it says whether they are queries or documents; the other side is not encoded."""
 
     @model_validator(mode="after")
     def _has_a_side(self) -> "EmbeddingDistillation":
         if not self.sides or (self.kind == "similarity" and len(set(self.sides)) < 2):
             raise ValueError("give a side; kind similarity compares both")
         return self
+
+    @property
+    def read_sides(self) -> tuple[Side, ...]:
+        """``sides``; kind similarity compares both."""
+        return self.sides
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         guide = outputs.guide

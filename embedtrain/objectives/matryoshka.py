@@ -5,7 +5,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 from torch import Tensor
@@ -15,7 +14,7 @@ from embedtrain.objectives.base import Objective
 from embedtrain.ops.groups import row_divergences
 from embedtrain.ops.infonce.nested import Sizes
 from embedtrain.ops.row_blocks import RowLosses, Rows, candidate_masks, mean_over_queries
-from embedtrain.ops.similarity import all_scores
+from embedtrain.ops.similarity import all_scores, first_columns
 from embedtrain.section import Count
 from embedtrain.types import Embeddings, ObjectiveOutput, RetrievalOutputs, TokenEmbeddings
 
@@ -177,18 +176,14 @@ class Matryoshka(Objective):
         return outputs.changed(cut, cut)
 
     def _cut(self, embeddings: Embeddings, dim: int, similarity: str) -> Embeddings:
-        normalize = similarity == "cosine" and self.mode == "prefix"
+        if self.mode == "prefix":
+            return first_columns(embeddings, dim, normalize=similarity == "cosine")
         if isinstance(embeddings, TokenEmbeddings):
-            tokens = self._columns(embeddings.tokens, dim, normalize=normalize)
-            return replace(embeddings, tokens=tokens)
-        return self._columns(embeddings, dim, normalize=normalize)
+            return replace(embeddings, tokens=self._head(embeddings.tokens, dim))
+        return self._head(embeddings, dim)
 
-    def _columns(self, vectors: Tensor, dim: int, *, normalize: bool) -> Tensor:
-        if self.mode == "heads":
-            return torch.split(vectors, list(self.dims), dim=1)[self.dims.index(dim)]
-        if dim == vectors.shape[1]:
-            return vectors
-        return F.normalize(vectors[:, :dim], dim=1) if normalize else vectors[:, :dim]
+    def _head(self, vectors: Tensor, dim: int) -> Tensor:
+        return torch.split(vectors, list(self.dims), dim=1)[self.dims.index(dim)]
 
 
 def _width(embeddings: Embeddings) -> int:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
@@ -112,6 +113,16 @@ def take(embeddings: Embeddings, rows: Int64[Tensor, " chosen"]) -> Embeddings:
     if isinstance(embeddings, TokenEmbeddings):
         return embeddings.select(rows)
     return embeddings[upload(rows, embeddings.device)]
+
+
+def first_columns(embeddings: Kind, dim: int, *, normalize: bool) -> Kind:
+    """Return the first ``dim`` dimensions of each vector, of length 1 again if asked; whole ones stay as they are."""
+    values = _values(embeddings)
+    if dim != values.shape[1]:
+        values = F.normalize(values[:, :dim], dim=1) if normalize else values[:, :dim]
+    if isinstance(embeddings, Tensor):
+        return values
+    return replace(embeddings, tokens=values)
 
 
 def widen(embeddings: Embeddings) -> Embeddings:

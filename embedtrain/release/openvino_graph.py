@@ -20,7 +20,6 @@ from embedtrain.models.build import load_model
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.sparse.encoder import SparseEncoder
-from embedtrain.models.text_model import TextModel
 from embedtrain.release.calibration import choose_texts, feeds
 from embedtrain.release.cards.graphs import card_with_openvino
 from embedtrain.release.export import card_of

@@ -1,7 +1,7 @@
 r"""Search over vectors that were cut, or stored as bytes or bits; queries stay floats.
 
 The order is: cut, normalise again where the similarity is cosine, then quantise. A byte stands for
-$\min_i + (c + \frac12)(\max_i - \min_i) / 256$ of its own dimension, so codes are not multiplied with each
+$\min_i + (c + \frac12)(\max_i - \min_i) / 255$ of its own dimension, at most $\max_i$, so codes are not multiplied with each
 other: a float query meets the values that the codes stand for. Bits find candidates by Hamming distance, which
 are scored again by the query's floats against the signs.
 """
@@ -17,7 +17,12 @@ from torch import Tensor
 
 from embedtrain.errors import UserError
 from embedtrain.retrieval.dense.exact import SearchResult, resident, search_exact
-from embedtrain.retrieval.late_interaction.binary_tokens import BinaryIndex, BinarySearch
+from embedtrain.retrieval.late_interaction.binary_tokens import (
+    BinaryIndex,
+    BinarySearch,
+    sign_bits,
+    unpack_signs,
+)
 from embedtrain.retrieval.search import search
 from embedtrain.retrieval.sparse.exact import ByteListSearch, InvertedSearch
 from embedtrain.section import Count, Section
@@ -84,7 +89,7 @@ class Compression(Section):
         if self.quantize == "int8":
             return ByteIndex(*quantize_bytes(documents), device)
         if self.quantize == "binary":
-            return SignIndex(np.packbits(documents > 0, axis=1), documents.shape[1], self.rescore)
+            return SignIndex(sign_bits(documents), documents.shape[1], self.rescore)
         return FloatIndex(resident(documents, device), documents.nbytes, device)
 
 
@@ -124,16 +129,20 @@ class ByteIndex:
 
 @dataclass(frozen=True)
 class SignIndex:
-    """A bit per number; candidates by Hamming distance, scored again by the query's floats."""
+    """A bit per number; candidates by Hamming distance, scored again by the query's floats against signs, or a copy."""
 
     signs: UInt8[np.ndarray, "documents bytes"]
     dim: int
     rescore: int
+    copy: Float32[np.ndarray, "documents dim"] | None = None
+    """Values that a second, larger form of the documents stands for; None scores against the signs."""
+    copy_bytes: int = 0
+    """Bytes that the second form takes."""
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of the bits."""
-        return self.signs.nbytes
+        """Bytes of the bits and of the copy."""
+        return self.signs.nbytes + self.copy_bytes
 
     def search(self, queries: Vectors, num_results: int) -> SearchResult:
         """Return the best of each query's candidates; ties by lower index."""
@@ -141,7 +150,7 @@ class SignIndex:
         index = faiss.IndexBinaryFlat(self.signs.shape[1] * 8)
         index.add(self.signs)
         wanted = min(self.rescore * num_results, len(self.signs))
-        _, candidates = index.search(np.packbits(queries > 0, axis=1), wanted)
+        _, candidates = index.search(sign_bits(queries), wanted)
         found = [
             self._rescore(query, np.sort(rows), num_results)
             for query, rows in zip(queries, candidates, strict=True)
@@ -153,9 +162,9 @@ class SignIndex:
     def _rescore(
         self, query: np.ndarray, rows: np.ndarray, num_results: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        bits = np.unpackbits(self.signs[rows], axis=1, count=self.dim)
-        signs = np.where(bits, np.float32(1), np.float32(-1)) / np.float32(self.dim**0.5)
-        best = search_exact(query[None], signs, num_results)
+        copy = self.copy
+        values = unpack_signs(self.signs[rows], self.dim) if copy is None else copy[rows]
+        best = search_exact(query[None], values, num_results)
         return rows[best.indices[0]].astype(np.int64), best.scores[0]
 
 
@@ -177,8 +186,9 @@ def dequantize_bytes(
     lowest: Float32[np.ndarray, " dim"],
     step: Float32[np.ndarray, " dim"],
 ) -> Float32[np.ndarray, "rows dim"]:
-    """Return the middle of the range that each code stands for."""
-    values: Float32[np.ndarray, "rows dim"] = lowest + (codes + np.float32(0.5)) * step
+    """Return the middle of the range that each code stands for; the last one is the highest value alone."""
+    places = np.minimum(codes + np.float32(0.5), np.float32(STEPS))
+    values: Float32[np.ndarray, "rows dim"] = lowest + places * step
     return values
 
 

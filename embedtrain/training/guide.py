@@ -1,6 +1,6 @@
 """A guide: embeddings of a second model for every text of the training data, looked up by text id."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from embedtrain.models.dense.pair_head import refuse_interaction
 from embedtrain.progress import console
 from embedtrain.section import Count, Section
 from embedtrain.types import GuideEmbeddings, RetrievalOutputs, Side
+
+BOTH: tuple[Side, ...] = ("query", "document")
 
 
 class GuideConfig(Section):
@@ -71,14 +73,24 @@ class Guide:
     components: Float32[Tensor, "components dim"] | None = None
     """Directions that vectors are projected on, then normalised; None shows them whole."""
 
-    def __call__(self, outputs: RetrievalOutputs) -> GuideEmbeddings:
-        """Return the guide's view of a batch, gathered or not."""
+    def __call__(self, outputs: RetrievalOutputs, sides: Sequence[Side] = BOTH) -> GuideEmbeddings:
+        """Return the guide's view of a batch, gathered or not; zeros of a side that is not among ``sides``."""
         relevance, everyone = outputs.relevance, outputs.all_queries
-        query = self._queries(relevance.query_ids, relevance.query_guide_ids)
         ids = relevance.document_guide_ids
+        ids = relevance.document_ids if ids is None else ids
+        found = {}
+        if "query" in sides:
+            found["query"] = self._queries(relevance.query_ids, relevance.query_guide_ids)
+        if "document" in sides:
+            found["document"] = self._show(self._documents(ids))
+        read = next(iter(found.values()))
+        query, document = (
+            found[side] if side in found else read.new_zeros(number, read.shape[1])
+            for side, number in (("query", len(relevance.query_ids)), ("document", len(ids)))
+        )
         return GuideEmbeddings(
             query,
-            self._show(self._documents(relevance.document_ids if ids is None else ids)),
+            document,
             query if everyone is None else self._queries(everyone.ids, everyone.guide_ids),
         )
 
@@ -128,8 +140,15 @@ SAMPLE = 40_000
 """Documents that principal components are found on."""
 
 
-def encode_guide(config: GuideConfig, sources: tuple[SourceConfig, ...], cache: Path) -> Guide:
+def encode_guide(
+    config: GuideConfig,
+    sources: tuple[SourceConfig, ...],
+    cache: Path,
+    sides: Sequence[Sequence[Side]] | None = None,
+) -> Guide:
     """Return the guide's vectors of every distinct text; memory holds the texts while it encodes.
+
+    ``sides`` says of each source which are read; None of all that both are.
 
     Raises:
         UserError: If the guide gives several vectors per text.
@@ -142,14 +161,16 @@ def encode_guide(config: GuideConfig, sources: tuple[SourceConfig, ...], cache: 
         )  # fmt: skip
     refuse_interaction(model, "guide.model")
     texts: dict[Side, dict[int, str]] = {"query": {}, "document": {}}
-    for source in sources:
+    for source, read in zip(sources, sides or [BOTH] * len(sources), strict=True):
         for example in open_source(source, cache).examples():
             asked, answers = guide_texts(example, source.columns.guide_text)
-            for side, text in [("query", asked), *answers]:
+            shown = [("query", asked)] if "query" in read else []
+            for side, text in [*shown, *(answers if "document" in read else [])]:
                 texts[side].setdefault(text_id(text), text)
-    queries = documents = StoredVectors.of(model, texts["query"], "query", cache)
-    if texts["document"]:  # else it reads all of them as queries
-        documents = StoredVectors.of(model, texts["document"], "document", cache)
+    # A side without texts is not read, or is read as the other one.
+    stored = {side: StoredVectors.of(model, of, side, cache) for side, of in texts.items() if of}
+    documents = stored.get("document") or stored["query"]
+    queries = stored.get("query") or documents
     return Guide(queries, documents, _components(config, documents))
 
 

@@ -21,6 +21,7 @@ from embedtrain.progress import console
 from embedtrain.training.acting_adapters import ActingAdapters
 from embedtrain.training.idle_entries import IdleEntries
 from embedtrain.training.memory_bank import ContextContrast
+from embedtrain.training.one_side import without_unread
 from embedtrain.training.pair_figures import LONG, SameScores, pair_figures
 from embedtrain.training.prices import Prices
 from embedtrain.training.ranks.gather import gather_code, gather_outputs
@@ -33,13 +34,14 @@ from embedtrain.types import (
     GuideEmbeddings,
     RetrievalBatch,
     RetrievalOutputs,
+    Side,
     TokenEmbeddings,
 )
 
 PRICES, BANK = "prices", "bank"
 """Where a checkpoint keeps them."""
-Guide = Callable[[RetrievalOutputs], GuideEmbeddings]
-"""What another model makes of a batch; :mod:`embedtrain.training.guide`."""
+Guide = Callable[[RetrievalOutputs, Sequence[Side]], GuideEmbeddings]
+"""What another model makes of the sides of a batch; :mod:`embedtrain.training.guide`."""
 Frozen = Callable[[DenseEncoder, RetrievalBatch, Execution], RetrievalOutputs]
 """Encodes queries alone; :mod:`embedtrain.training.frozen_documents`. A step needs no more of either."""
 
@@ -78,8 +80,9 @@ class RetrievalModule(TrainedModule):
 
     def loss(self, batch: RetrievalBatch) -> Tensor:
         """Return the loss of one batch."""
-        outputs = self.within_memory(lambda: self._encode(batch))
         objective = self.objective_of(batch)
+        read = without_unread(batch, objective.read_sides)
+        outputs = self.within_memory(lambda: self._encode(read))
         outputs = replace(outputs, progress=(self.trainer.global_step + 1) / self.num_steps)
         outputs = gather_outputs(outputs, with_queries=objective.needs_all_queries)
         if not objective.takes_half:
@@ -97,7 +100,7 @@ class RetrievalModule(TrainedModule):
         if outputs.code is not None and objective.needs_code:
             outputs = replace(outputs, code=gather_code(outputs.code))
         if self.guide is not None:
-            outputs = replace(outputs, guide=self.guide(outputs))
+            outputs = replace(outputs, guide=self.guide(outputs, objective.read_sides))
         # Outside of autocast: scores at a low temperature need float32, bf16 logits give gradients far off.
         result = check_output(objective, objective(outputs))
         whole = self.config.micro_batch
@@ -112,7 +115,7 @@ class RetrievalModule(TrainedModule):
             loss = loss + 0 * outputs.interaction.total()
         loss = self.acting.reach_all(loss)
         if self.logs_now:
-            self._log_step(loss, result.metrics, outputs)
+            self._log_step(loss, result.metrics, outputs, objective.read_sides)
         return loss
 
     def objective_of(self, batch: RetrievalBatch) -> Objective:
@@ -157,7 +160,11 @@ class RetrievalModule(TrainedModule):
             return outputs
 
     def _log_step(
-        self, loss: Tensor, metrics: dict[str, Tensor], outputs: RetrievalOutputs
+        self,
+        loss: Tensor,
+        metrics: dict[str, Tensor],
+        outputs: RetrievalOutputs,
+        sides: tuple[Side, ...],
     ) -> None:
         if outputs.reads_pairs:
             figures = {} if outputs.pair_scores is None else pair_figures(outputs)
@@ -167,13 +174,15 @@ class RetrievalModule(TrainedModule):
             return
         outputs = outputs.at_exit(-1).changed(widen, widen)
         # Numbers of queries that pairs are scored by may be no vectors.
-        query = outputs.query if outputs.interaction is None else outputs.document
-        embeddings = (query if isinstance(query, Tensor) else query.tokens).detach()
+        reads_queries = "query" in sides and outputs.interaction is None
+        shown = outputs.query if reads_queries else outputs.document
+        embeddings = (shown if isinstance(shown, Tensor) else shown.tokens).detach()
         further = {
             "embedding_norm": mean_norm(embeddings),
             "effective_rank": effective_rank(embeddings),
-            "suspected_false_negatives": suspected_false_negatives(outputs),
         }
+        if len(set(sides)) > 1:
+            further["suspected_false_negatives"] = suspected_false_negatives(outputs)
         if isinstance(self.model, SparseEncoder):
             further |= sparse_figures(outputs)
         self.log_figures(loss, metrics | further)

@@ -17,7 +17,7 @@ from embedtrain.objectives.base import Objective
 from embedtrain.progress import console
 from embedtrain.recipe.retrieval import Recipe
 from embedtrain.training.activations import keep_one_activation_per_layer
-from embedtrain.training.guide import Guide, encode_guide
+from embedtrain.training.guide import BOTH, Guide, encode_guide
 from embedtrain.types import RetrievalBatch
 from embedtrain.workflows.prepare import cache_of, check_batch_size, prepare_sources, with_machine
 
@@ -116,7 +116,7 @@ def _gradients(
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         outputs = model(batch.to(device), execution)
     if guide is not None:
-        outputs = replace(outputs, guide=guide(outputs))
+        outputs = replace(outputs, guide=guide(outputs, BOTH))
     loss = objective(outputs).loss
     loss.backward()  # type: ignore[no-untyped-call]
     gradients = {

@@ -18,9 +18,11 @@ from embedtrain.locks import owns
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.edits.rotate import (
+    binary_axes,
     check_rotatable,
     principal_axes,
     rotate_encoder,
+    sign_cosine,
     standardize_encoder,
 )
 from embedtrain.progress import console, progress_bar
@@ -37,6 +39,17 @@ NOTE = """
 A rotation behind the pooling turns the vectors to the principal components of {number:,} texts. Similarities of whole vectors
 are those of the model it was made of; the first dimensions carry the most, so vectors may be cut (`truncate_dim`).
 """
+FEWEST_FOR_BITS, PER_BIT = 10_000, 30
+"""The same for a turn towards signs, which fits more; fewer texts can leave bits worse than they were."""
+SIGNS = """
+
+## Turned for bits
+
+A rotation behind the pooling turns the vectors of {number:,} texts towards their signs, so that one bit for each of the
+{dim} dimensions (1 where it is not below 0) keeps more of them. {similar}
+"""
+WHOLE = "Similarities of floats are those of the model it was made of."
+CUT = "The other dimensions were left out: scores above are of the model that it was made of."
 CALIBRATED = """
 
 ## Centred and scaled
@@ -118,14 +131,67 @@ def rotate(
     limit = limit or max(FEWEST, PER_DIMENSION * encoder.dim)
     console.print("Turning to principal components")
     vectors = _encode(encoder, _read(data, split, texts=texts, column=column, limit=limit))
-    if len(vectors) < encoder.dim:
-        problem = f"holds fewer texts than the model has dimensions ({encoder.dim})"
-        raise UserError(data, problem, got=len(vectors), cure="Give thousands")
+    _enough(data, len(vectors), encoder.dim)
     axes, shares = principal_axes(torch.from_numpy(vectors))
     rotate_encoder(encoder, axes)
     _write(model, encoder, output, NOTE.format(number=len(vectors)))  # its scores stay true
     sizes = [encoder.dim // part for part in (2, 4, 8, 16) if encoder.dim >= part]
     return {size: float(shares[:size].sum()) for size in sizes}
+
+
+@owns("output")
+def rotate_for_bits(
+    model: str,
+    data: str,
+    output: Path,
+    *,
+    split: str = "train",
+    texts: bool = False,
+    column: str | None = None,
+    limit: int | None = None,
+    dim: int | None = None,
+) -> tuple[float, float]:
+    """Write a model whose vectors are turned towards their signs, to be stored as one bit per dimension.
+
+    Arguments as for :func:`rotate`; texts like those that will be indexed are best. ``dim`` keeps so many dimensions,
+    of the most important directions; None keeps all, and similarities of floats as they were.
+
+    Returns:
+        The mean cosine of vectors with their signs before, in the first ``dim`` dimensions, and after.
+
+    Raises:
+        UserError: As :func:`rotate`, or if the model has fewer dimensions than ``dim``.
+
+    Source: iterative quantisation; :func:`embedtrain.models.edits.rotate.binary_axes`.
+    """
+    encoder = _open(model, output, texts=texts, column=column)
+    whole = encoder.dim
+    if dim is not None and dim > whole:
+        raise UserError("--dim", f"is more than the model's {whole} dimensions", got=dim)
+    limit = limit or max(FEWEST_FOR_BITS, PER_BIT * whole)
+    console.print("Turning towards signs")
+    vectors = torch.from_numpy(
+        _encode(encoder, _read(data, split, texts=texts, column=column, limit=limit))
+    )
+    _enough(data, len(vectors), whole)
+    if len(vectors) < FEWEST_FOR_BITS:
+        console.print(
+            f"{len(vectors):,} texts are few: measure whether bits are better than before"
+        )
+    axes = binary_axes(vectors, dim)
+    before, after = sign_cosine(vectors[:, :dim]), sign_cosine(vectors.double() @ axes.T)
+    rotate_encoder(encoder, axes)
+    similar = WHOLE if len(axes) == whole else CUT
+    _write(
+        model, encoder, output, SIGNS.format(number=len(vectors), dim=len(axes), similar=similar)
+    )
+    return before, after
+
+
+def _enough(data: str, number: int, dim: int) -> None:
+    if number < dim:
+        problem = f"holds fewer texts than the model has dimensions ({dim})"
+        raise UserError(data, problem, got=number, cure="Give thousands")
 
 
 def _open(model: str, output: Path, *, texts: bool, column: str | None) -> DenseEncoder:

@@ -232,7 +232,10 @@ def _fit(
     guide = frozen = None
     with first_rank_first():
         if recipe.guide is not None:
-            guide = encode_guide(recipe.guide, recipe.data.sources, cache_of(recipe.data))
+            guide = encode_guide(
+                recipe.guide, recipe.data.sources, cache_of(recipe.data),
+                [one.read_sides for one in recipe.objectives],
+            )  # fmt: skip
         if recipe.frozen_documents is not None:
             frozen = encode_documents(run, recipe, recipe.frozen_documents)
     module = RetrievalModule(

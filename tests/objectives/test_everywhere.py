@@ -28,6 +28,7 @@ from embedtrain.objectives.margin_mse import MarginMSE
 from embedtrain.objectives.matryoshka import Matryoshka
 from embedtrain.objectives.multi_similarity import MultiSimilarity
 from embedtrain.objectives.orthogonal_projection import OrthogonalProjection
+from embedtrain.objectives.outputs import Outputs
 from embedtrain.objectives.pair import Pair
 from embedtrain.objectives.pearson import Pearson
 from embedtrain.objectives.pointwise_distillation import PointwiseDistillation
@@ -67,6 +68,8 @@ EVERY = [
     D2LLM(temperature=0.5, feature_weight=1.0),
     Matryoshka(inner=InfoNCE(temperature=0.2), dims=(4, 3, 2), num_sampled=2),
     Matryoshka(inner=InfoNCE(temperature=0.2), dims=(4, 2), alignment=0.5),
+    Outputs(inner=InfoNCE(temperature=0.2), quantize=("binary", "int8"), matryoshka=(4,)),
+    Outputs(inner=MarginMSE(), quantize="ternary", scoring="both", through="identity"),
     CoSENT(scale=5.0),
     Pearson(),
     PRO(temperature=0.2),
@@ -189,7 +192,8 @@ CASES = [
     (objective, kind)
     for objective in EVERY
     for kind in KINDS.get(objective.name, ("dense", "late_interaction"))
-    if kind != "late_interaction" or not getattr(objective, "feature_weight", 0)
+    if kind != "late_interaction"
+    or not (getattr(objective, "feature_weight", 0) or getattr(objective, "scoring", "") == "both")
 ]
 
 

@@ -66,7 +66,7 @@ def test_bits_with_every_candidate_rescored_are_exact_over_the_signs(data):
     queries, documents = data
     index = Compression(quantize="binary", rescore=90).index(documents)
     assert index.num_bytes == documents.size // 8
-    signs = np.where(documents > 0, 1, -1).astype(np.float32) / np.float32(32**0.5)
+    signs = np.where(documents >= 0, 1, -1).astype(np.float32) / np.float32(32**0.5)
     truth = search(queries, signs, 5)
     found = index.search(queries, 5)
     assert (found.indices == truth.indices).all()
@@ -77,8 +77,22 @@ def test_few_candidates_are_the_nearest_by_hamming_distance(data):
     queries, documents = data
     index = Compression(quantize="binary", rescore=1).index(documents)
     for query, found in zip(queries, index.search(queries, 3).indices, strict=True):
-        distances = ((query > 0) != (documents > 0)).sum(axis=1)
+        distances = ((query >= 0) != (documents >= 0)).sum(axis=1)
         assert sorted(distances[found]) == sorted(distances)[:3]
+
+
+def test_zero_has_the_bit_that_training_gave_it():
+    index = Compression(quantize="binary").index(np.array([[0.0, 1, -1, -0.0]], np.float32))
+    assert index.signs.tolist() == [[0b11010000]]
+
+
+def test_no_code_stands_for_more_than_the_highest_value():
+    values = np.array([[-1.0], [1.55], [0.2351]], np.float32)
+    codes, lowest, step = quantize_bytes(values)
+    assert codes[:, 0].tolist() == [0, 255, 123]
+    assert dequantize_bytes(codes, lowest, step)[:, 0] == pytest.approx(
+        [-0.995, 1.55, 0.235], abs=1e-6
+    )
 
 
 @pytest.mark.parametrize(("quantize", "share"), [("int8", 0.3), ("binary", 0.1)])

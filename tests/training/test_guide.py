@@ -14,9 +14,11 @@ from embedtrain.data.sources import open_source
 from embedtrain.data.tokenized import tokenize_source
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.models.build import load_dense
+from embedtrain.models.chunking import Execution
 from embedtrain.objectives.embedding_distillation import EmbeddingDistillation
 from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.training.guide import GuideConfig, encode_guide, principal_components
+from embedtrain.training.one_side import without_unread
 from embedtrain.types import RetrievalOutputs
 from embedtrain.workflows.doctor import diagnose
 from embedtrain.workflows.train import train
@@ -164,3 +166,56 @@ def test_most_of_a_teachers_similarities_live_in_its_first_components():
     assert np.corrcoef(shown, cosines(vectors))[0, 1] > 0.95
     few, _ = principal_components(vectors, 1)
     assert np.corrcoef(cosines(vectors @ few.numpy().T), cosines(vectors))[0, 1] < 0.95
+
+
+@pytest.mark.parametrize("side", ["query", "document"])
+def test_texts_alone_are_encoded_on_one_side_and_their_teacher_sees_no_other(
+    bert, tmp_path, write_jsonl, side
+):
+    texts = ["red cat", "a dog that barks", "blue whale of the sea", "ant"]
+    path = write_jsonl([{"text": text} for text in texts])
+    source = SourceConfig(path=str(path), columns=Columns(text="text"))
+    objective = EmbeddingDistillation(sides=(side,))
+    guide = encode_guide(GuideConfig(model=bert), (source,), tmp_path, [objective.read_sides])
+    model = load_dense(bert)
+    own = Tokenization(model.tokenizer, model.contract)
+    batch = BatchBuilder([tokenize_source(open_source(source), own, tmp_path)])(
+        Draw(0, 0, np.arange(4))
+    )
+    read = without_unread(batch, objective.read_sides)
+    assert (len(read.queries), len(read.documents)) == ((4, 1) if side == "query" else (1, 4))
+    student = load_dense(bert)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in student.parameters():
+            weight.add_(0.05 * torch.randn_like(weight))
+    outputs = student(read, Execution(10_000))
+    outputs = replace(outputs, guide=guide(outputs, objective.read_sides))
+    found = objective(outputs).loss
+    theirs, ours = (
+        torch.from_numpy(encode_texts(one, texts, side)) for one in (model, student.eval())
+    )
+    assert float(found) == pytest.approx(float((theirs - ours).square().sum(1).mean()), rel=1e-4)
+    assert float(found) > 0.01
+
+
+def test_a_column_is_one_text_or_two():
+    with pytest.raises(ValueError, match="in one"):
+        Columns(text="text", query="question")
+
+
+def test_leaf_trains_from_texts_alone(bert, tmp_path, write_jsonl):
+    texts = [f"text number {number} of {word}" for number in range(6) for word in ("cats", "dogs")]
+    path = write_jsonl([{"text": text} for text in texts])
+    overrides = [
+        f"data.sources=[{{path: {path}, columns: {{text: text}}}}]",
+        f"guide.model={bert}",
+        f"model.backbone={bert}",
+        "model.kept_layers=[1]",
+        "trainer.epochs=null",
+        "trainer.steps=3",
+        "trainer.batch_size=4",
+        "trainer.precision=fp32",
+    ]
+    train(load_recipe("distill/leaf", overrides), tmp_path / "run")
+    assert load_dense(str(tmp_path / "run" / "model")).num_layers == 1

@@ -11,7 +11,7 @@ from embedtrain.errors import UserError
 from embedtrain.models.build import load_dense, load_encoder
 from embedtrain.resources import resource
 from embedtrain.workflows.pipeline import load_pipeline, run_pipeline
-from embedtrain.workflows.rotate import _draw, calibrate, rotate
+from embedtrain.workflows.rotate import _draw, calibrate, rotate, rotate_for_bits
 
 
 @pytest.fixture
@@ -68,6 +68,31 @@ def test_the_card_says_what_was_done(bert, corpus, tmp_path):
     assert card.startswith("# A model\n\nIts scores.\n")
     number = len(Path(corpus).read_text(encoding="utf-8").splitlines())
     assert f"principal components of {number:,} texts" in card
+
+
+@pytest.mark.parametrize("dim", [None, 8])
+def test_a_model_for_bits_has_vectors_nearer_to_their_signs(bert, corpus, sentences, tmp_path, dim):
+    shutil.copytree(bert, tmp_path / "model")
+    (tmp_path / "model" / "README.md").write_text("# A model\n", encoding="utf-8")
+    model = str(tmp_path / "model")
+    before, after = rotate_for_bits(model, corpus, tmp_path / "bits", texts=True, dim=dim)
+    assert before < after
+    folder = str(tmp_path / "bits")
+    old, new = (encode_texts(load_dense(p), sentences, "document") for p in (bert, folder))
+    assert np.abs(new).sum(1).mean() / new.shape[1] ** 0.5 == pytest.approx(after, abs=1e-4)
+    card = (tmp_path / "bits" / "README.md").read_text(encoding="utf-8")
+    if dim is None:
+        np.testing.assert_allclose(new @ new.T, old @ old.T, atol=2e-6)
+        assert "Similarities of floats are those" in card
+    else:
+        assert new.shape[1] == 8
+        assert "were left out" in card
+
+
+def test_bits_need_dimensions_that_are_there(bert, corpus, tmp_path):
+    with pytest.raises(UserError, match="more than the model's"):
+        rotate_for_bits(bert, corpus, tmp_path / "out", texts=True, dim=10_000)
+    assert not (tmp_path / "out").exists()
 
 
 def test_mistakes_leave_nothing_behind(bert, corpus, late_interaction, tmp_path):

@@ -70,8 +70,8 @@ def choose_columns(columns: Columns, names: tuple[str, ...], place: str) -> Chos
         (int(match[1]), match[0]) for name in names if (match := NUMBERED_NEGATIVE.fullmatch(name))
     )
     negatives = optional("negatives", columns.negatives, NEGATIVE_NAMES)
-    query = required("query", columns.query, QUERY_NAMES)[0]
-    positive = required("positive", columns.positive, POSITIVE_NAMES)
+    query = required("query", columns.query or columns.text, QUERY_NAMES)[0]
+    positive = required("positive", columns.positive or columns.text, POSITIVE_NAMES)
     known_scores = (*SCORE_NAMES, ("score",)) if positive == ("sentence2",) else SCORE_NAMES
     scores: tuple[str, ...] = next(
         (group for group in known_scores if all(name in names for name in group)), ()

@@ -18,13 +18,13 @@ from embedtrain.models.late_interaction.token_heads import (
     TokenHeads,
     mean_gate,
     open_only,
-    straight_through_sign,
 )
 from embedtrain.models.late_interaction.token_pooling import pool_embeddings
 from embedtrain.models.late_interaction.token_scorer import with_scores
 from embedtrain.models.pooling import grid_places, in_grid, positions, widen
 from embedtrain.models.whole_words import WholeWords, average_words
 from embedtrain.ops.similarity import as_computed, text_of_token
+from embedtrain.ops.straight_through import straight_through_sign
 from embedtrain.packed import Texts, upload
 from embedtrain.section import Count
 from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side, Similarity, TokenEmbeddings

@@ -62,25 +62,6 @@ class TokenHeads(nn.Module):
         return torch.sigmoid(self.fusion)
 
 
-def straight_through_sign(
-    vectors: Float[Tensor, "tokens dim"], slope: float = 3.0
-) -> Float[Tensor, "tokens dim"]:
-    r"""Return $\mathrm{sign}(x) / \sqrt d$ with the gradient of $\tanh(\beta \sqrt d\, x) / \sqrt d$.
-
-    Zero counts as positive, as a bit does. Vectors have length 1 afterwards; :math:`\sqrt d\, x` has
-    coordinates of size 1 where x is normalised, which is what the slope refers to.
-
-    Source: the sign with a straight-through tanh is that of binary token representations (BTR, Cao et
-    al., ICLR 2024); the scaling is ours. The slope is fixed; the reader, calibration and distillation objectives
-    of the paper are not here.
-    """
-    root = vectors.shape[1] ** 0.5
-    hard = torch.where(vectors >= 0, 1.0, -1.0).to(vectors.dtype) / root
-    soft = torch.tanh(slope * root * vectors) / root
-    through: Tensor = soft + (hard - soft).detach()
-    return through
-
-
 def mean_gate(
     documents: TokenEmbeddings, owners: Int64[Tensor, " documents"], num_queries: int
 ) -> Float[Tensor, ""] | None:

@@ -48,7 +48,7 @@ tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="right")
 graph = openvino.compile_model(f"{folder}/FILE", "CPU")
 inputs = tokenizer([PROMPT"your query"], padding=True, truncation=True, max_length=LENGTH, return_tensors="np")
 print(graph({one.any_name: inputs[one.any_name] for one in graph.inputs})["OUTPUT"])"""
-PAIRS_END = "print(graph({one.any_name: inputs[one.any_name] for one in graph.inputs})[\"logits\"])"
+PAIRS_END = 'print(graph({one.any_name: inputs[one.any_name] for one in graph.inputs})["logits"])'
 PRECISION = """OpenVINO computes in bfloat16 where the CPU has it; `{"INFERENCE_PRECISION_HINT": "f32"}` as a third argument of
 `compile_model` makes it exact."""
 
@@ -81,11 +81,17 @@ def card_with_openvino(card: str, model: TextModel, file: str) -> str:
     contract = model.contract
     if isinstance(contract, PairContract):
         head, _, _ = _script(contract, file).partition("names = [")
-        head = head.replace("session = onnxruntime.InferenceSession(", "graph = openvino.compile_model(")
+        head = head.replace(
+            "session = onnxruntime.InferenceSession(", "graph = openvino.compile_model("
+        )
         script = head.replace("import onnxruntime\n", "import openvino\n") + PAIRS_END
     else:
-            output = "sentence_embedding" if isinstance(model, DenseEncoder) else "embeddings"
-        script = OPENVINO.replace("FILE", file).replace("PROMPT", _prompted(contract)).replace("OUTPUT", output)
+        output = "sentence_embedding" if isinstance(model, DenseEncoder) else "embeddings"
+        script = (
+            OPENVINO.replace("FILE", file)
+            .replace("PROMPT", _prompted(contract))
+            .replace("OUTPUT", output)
+        )
         script = script.replace("LENGTH", str(contract.query_length))
     return with_section(card, "## OpenVINO", f"{fenced(script, 'python')}\n\n{PRECISION}")
 
@@ -105,7 +111,9 @@ def with_section(card: str, heading: str, text: str) -> str:
 
 
 def _prompted(contract: Contract) -> str:
-    return f"{json.dumps(contract.query_prompt, ensure_ascii=False)} + " * bool(contract.query_prompt)
+    return f"{json.dumps(contract.query_prompt, ensure_ascii=False)} + " * bool(
+        contract.query_prompt
+    )
 
 
 def _browser(contract: Contract) -> str:

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float, Float32, UInt8
 
 from embedtrain.errors import UserError
 from embedtrain.retrieval.dense.exact import SearchResult
@@ -65,8 +65,13 @@ def pack_signs(vectors: TokenVectors) -> BinaryTokens:
         values = vectors.part(start, stop).values
         if np.isnan(values).any():  # it would become a sign like any other
             raise UserError("documents", "hold NaN", cure="Check the model and its input")
-        blocks.append(np.packbits(values >= 0, axis=1))
+        blocks.append(sign_bits(values))
     return BinaryTokens(replace(vectors, values=np.concatenate(blocks)), vectors.values.shape[1])
+
+
+def sign_bits(values: Float[np.ndarray, "rows dim"]) -> UInt8[np.ndarray, "rows bytes"]:
+    """Return eight signs to a byte, bits behind the last dimension 0; zero counts as positive, as in training."""
+    return np.packbits(values >= 0, axis=1)
 
 
 def unpack_signs(

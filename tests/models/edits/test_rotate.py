@@ -8,10 +8,12 @@ from embedtrain.errors import UserError
 from embedtrain.models.build import build_dense
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.edits.rotate import (
+    binary_axes,
     check_rotatable,
     principal_axes,
     put_behind,
     rotate_encoder,
+    sign_cosine,
     standardize_encoder,
 )
 from embedtrain.models.static.distil import Words, words_encoder
@@ -97,3 +99,25 @@ def test_two_languages_that_differ_by_place_and_size_meet(bert, sentences):
     for model in models:
         standardize_encoder(model, torch.from_numpy(encode_texts(model, texts, "document")))
     assert found() == 1.0
+
+
+def test_corners_of_a_cube_that_was_turned_are_turned_back_onto_their_signs():
+    generator = torch.Generator().manual_seed(0)
+    signs = torch.where(torch.rand(200, 6, generator=generator) < 0.5, -1.0, 1.0).double()
+    turn = torch.linalg.qr(torch.randn(6, 6, generator=generator, dtype=torch.float64))[0]
+    vectors = signs @ turn
+    axes = binary_axes(vectors)
+    torch.testing.assert_close(axes @ axes.T, torch.eye(6, dtype=torch.float64))
+    assert sign_cosine(vectors) < 0.9
+    assert sign_cosine(vectors @ axes.T) > 0.99
+
+
+def test_signs_of_the_main_directions_are_nearer_than_those_of_the_first_dimensions():
+    generator = torch.Generator().manual_seed(1)
+    vectors = torch.randn(300, 8, generator=generator, dtype=torch.float64)
+    vectors = vectors * torch.tensor([0.1, 0.1, 0.1, 0.1, 1, 1, 1, 1], dtype=torch.float64)
+    axes = binary_axes(vectors, 4)
+    assert axes.shape == (4, 8)
+    assert float(axes[:, :4].norm()) < 0.1  # the small dimensions are left out
+    assert sign_cosine(torch.tensor([[1.0, -1.0]])) == pytest.approx(1)
+    assert sign_cosine(torch.tensor([[1.0, 0.0]])) == pytest.approx(0.5**0.5)

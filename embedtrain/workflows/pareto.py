@@ -1,0 +1,116 @@
+"""Workflow: one encoding of a retrieval task, and what every size and form of its vectors keeps and costs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64
+
+from embedtrain.data.readers.beir import RetrievalTask
+from embedtrain.data.sources import load_task
+from embedtrain.encoding.texts import encode_texts
+from embedtrain.errors import UserError
+from embedtrain.evaluation.measures.efficiency import measure_latency, measure_throughput
+from embedtrain.evaluation.measures.metrics import rank_arrays, score_ranking
+from embedtrain.evaluation.measures.statistics import compare_paired
+from embedtrain.evaluation.results.budget import write_points
+from embedtrain.evaluation.results.pareto import Point, plot_pareto
+from embedtrain.files import appearing_folder, refuse_existing
+from embedtrain.models.build import load_encoder
+from embedtrain.models.dense.encoder import DenseEncoder
+from embedtrain.progress import console
+from embedtrain.retrieval.compression import CompressedIndex, Compression
+from embedtrain.retrieval.stored_forms import Vectors, sizes_of, stored_forms
+
+METRIC, RESULTS = "ndcg_at_10", 100
+TIMED = 50
+"""Single queries whose search is timed for each form."""
+PerQuery = Float64[np.ndarray, " queries"]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The vectors of a task, and the seconds that one document took."""
+
+    task: RetrievalTask
+    queries: Vectors
+    documents: Vectors
+    seconds: float
+
+
+def sweep(
+    model: str, data: str, output: Path, *, split: str = "test", dims: Sequence[int] = ()
+) -> list[Point]:
+    """Measure every form of a model's vectors from one encoding, and write a table, its text and a picture.
+
+    Quality is nDCG@10. Bytes are those of vectors, copies and ranges; time is that of one query's search, without
+    its encoding.
+
+    Args:
+        model: A dense model of cosine similarity: a folder or a Hub id.
+        data: A retrieval task, as for ``embedtrain evaluate``.
+        output: Folder for ``pareto.csv``, ``pareto.md`` and ``pareto.svg``; must not exist.
+        split: Of the task.
+        dims: Sizes to cut vectors to, besides the whole one; halves if empty.
+
+    Raises:
+        UserError: If the model has no such vectors, or no such dimensions.
+    """
+    refuse_existing(output)
+    encoder = load_encoder(model)
+    if not isinstance(encoder, DenseEncoder) or encoder.contract.similarity != "cosine":
+        cure = "Name a dense model of cosine similarity"
+        raise UserError(model, "has no vectors of length 1 to cut and quantise", cure=cure)
+    largest = max(dims, default=0)
+    if largest > encoder.dim:
+        raise UserError("--dim", f"is more than the model's {encoder.dim}", got=largest)
+    found = _encode(encoder, load_task(data, split))
+    points, scores = _measure(found, sizes_of(encoder.dim, dims))
+    apart = [compare_paired(one, scores[0]) for one in scores]
+    with appearing_folder(output) as folder:
+        write_points(folder, points, METRIC, apart)
+        plot_pareto(points, METRIC, "bytes", folder / "pareto.svg")
+    return points
+
+
+def _encode(encoder: DenseEncoder, task: RetrievalTask) -> Encoded:
+    console.print(f"Encoding {len(task.documents):,} documents once")
+    queries = encode_texts(encoder, task.queries, "query")
+    documents, rate = measure_throughput(
+        lambda: encode_texts(encoder, task.documents, "document"), len(task.documents)
+    )
+    return Encoded(task, np.asarray(queries), np.asarray(documents), 1 / rate)
+
+
+def _measure(found: Encoded, sizes: Sequence[int]) -> tuple[list[Point], list[PerQuery]]:
+    """Return a point for each size and form, and the scores of each query."""
+    points, scores = [], []
+    for dim in sizes:
+        cut = Compression(dim=dim)
+        queries, documents = (
+            np.asarray(cut.cut(one, normalized=True)) for one in (found.queries, found.documents)
+        )
+        for name, index in stored_forms(documents):
+            per_query = _score(found.task, queries, index)
+            seconds = measure_latency(
+                lambda one, index=index: index.search(one, 10),
+                np.split(queries[:TIMED], min(TIMED, len(queries))),
+                num_warmup=3, num_calls=TIMED,
+            ).p50_seconds  # fmt: skip
+            costs = {
+                "bytes": index.num_bytes / len(documents),
+                "latency": seconds,
+                "encoding": found.seconds,
+            }
+            points.append(Point(f"{dim} {name}", float(per_query.mean()), costs))
+            scores.append(per_query)
+    return points, scores
+
+
+def _score(task: RetrievalTask, queries: Vectors, index: CompressedIndex) -> PerQuery:
+    found = index.search(queries, min(RESULTS, len(task.documents)))
+    ranking = rank_arrays(
+        task.qrels, task.query_ids, task.document_ids, found.indices, found.scores
+    )
+    return np.array(list(score_ranking(ranking, [METRIC])[METRIC].values()))

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 
 import numpy as np
@@ -111,16 +111,17 @@ def test_a_server_of_ours_gives_our_vectors(mean_model, mean_folder):
         @contextmanager
         def start(**more):
             address = f"http://127.0.0.1:{server.port}"
-            yield AskedReader("serve", address + more.pop("prefix"), FLOAT32, **more)
+            with closing(AskedReader("serve", f"{address}/v1", FLOAT32, **more)) as reader:
+                yield reader
 
-        row = mean_model.row(Opening("serve", partial(start, prefix="/v1", input_types=True)))
+        row = mean_model.row(Opening("serve", partial(start, input_types=True)))
         assert row.figures["largest"] < 1e-6
         assert not [one for one in row.findings if not one.excused], row.findings
-        row = mean_model.row(Opening("openai", partial(start, prefix="/v1")))
+        row = mean_model.row(Opening("openai", start))
         # Nothing says that these are queries, so ours cuts them where documents are cut.
         assert {one.cause for one in row.findings} <= {"window: cuts at 24 tokens", "refuses texts"}
         assert row.verdict == "ok except"
-    row = mean_model.row(Opening("serve", partial(start, prefix="/v1")))
+    row = mean_model.row(Opening("serve", start))
     assert "does not answer" in row.failure
 
 

@@ -18,7 +18,7 @@ LISTED = 3
 
 
 def verify(
-    folder: Annotated[str, typer.Argument(help="A model folder, as export writes it.")],
+    model: Annotated[str, typer.Argument(help="A model folder, as export writes it.")],
     with_: Annotated[
         list[str] | None,
         typer.Option(
@@ -42,7 +42,7 @@ def verify(
     from embedtrain.workflows.verify import VerifyWish
     from embedtrain.workflows.verify import verify as run_verify
 
-    wish = VerifyWish(folder, with_ or (), data, split, texts)
+    wish = VerifyWish(model, with_ or (), data, split, texts)
     report = run_verify(wish, lambda name: typer.echo(f"asking {name}", err=True))
     _print(report)
     if report.exit_code:

@@ -293,9 +293,7 @@ def _lengths(case: Case, rows: Sequence[int]) -> list[Finding]:
 
 def _is_excused(case: Case, finding: Finding) -> bool:
     """Whether a finding is about odd texts, and hardly about the user's own."""
-    if not finding.probes:
-        return False
     own = sum(not probe.kind for probe in case.probes)
     concerned = sum(not case.probes[row].kind for row in finding.probes)
     named = finding.cause.startswith(("tokenizer", "window", "refuses", "NaN", "vectors of zeros"))
-    return named and concerned <= EXCUSED_SHARE * own
+    return named and bool(finding.probes) and concerned <= EXCUSED_SHARE * own

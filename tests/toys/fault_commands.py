@@ -292,7 +292,7 @@ COMMANDS = [
     ),
     Command(
         "verify",
-        "verify model --with sentence-transformers --data texts.jsonl --texts 8",
+        "verify model --with sentence-transformers --data texts.jsonl --num-texts 8",
         (*MODEL, "texts.jsonl"),
         slow=True,
     ),

@@ -111,6 +111,7 @@ def export(
     if results:
         _add_results(written, results)
     formats.add(written, same, texts)
+    typer.echo(f"embedtrain verify {written}: compares what other programs make of it")
     if push is not None:
         _push(written, push, confirm=confirm, public=public)
 

@@ -18,7 +18,7 @@ LISTED = 3
 
 
 def verify(
-    folder: Annotated[str, typer.Argument(help="A model folder, as export writes it.")],
+    model: Annotated[str, typer.Argument(help="A model folder, as export writes it.")],
     with_: Annotated[
         list[str] | None,
         typer.Option(
@@ -33,7 +33,7 @@ def verify(
         typer.Option(help="Your texts: a BEIR folder, python_docs, or a file as for search."),
     ] = None,
     split: Annotated[str, typer.Option(help="Split of the data, where there are splits.")] = "test",
-    texts: Annotated[int, typer.Option(min=4, help="Of the data that are compared.")] = 200,
+    num_texts: Annotated[int, typer.Option(min=4, help="Of the data that are compared.")] = 200,
 ) -> None:
     """Start other programs on a model folder, compare their vectors with ours, and say what causes a difference.
 
@@ -42,7 +42,7 @@ def verify(
     from embedtrain.workflows.verify import VerifyWish
     from embedtrain.workflows.verify import verify as run_verify
 
-    wish = VerifyWish(folder, with_ or (), data, split, texts)
+    wish = VerifyWish(model, with_ or (), data, split, num_texts)
     report = run_verify(wish, lambda name: typer.echo(f"asking {name}", err=True))
     _print(report)
     if report.exit_code:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from embedtrain.verification.batches import batch_findings
+from embedtrain.verification.batches import batch_error, batch_findings
 from embedtrain.verification.changes import changes_of
 from embedtrain.verification.ours import Change, Ours, distance
 from embedtrain.verification.texts import ODD, spread
@@ -25,7 +25,7 @@ COARSE = 1e-2
 """Cosine distance up to which all texts may be off where numbers are coarser."""
 EXCUSED_SHARE = 0.05
 """Of the user's own texts that may be read otherwise, if odd ones are."""
-UNKNOWN = "unknown"
+UNKNOWN, PRECISION = "unknown", "precision"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def diagnose(case: Case) -> list[Finding]:
     directions = other or _directions(case, rows)
     found = [*refused, *broken, *directions, *_lengths(case, rows)]
     if not other:
-        found += batch_findings(case.ours, case.probes, case.reading, case.bound)
+        found += _batches(case, directions, rows)
     return [replace(one, excused=_is_excused(case, one)) for one in found]
 
 
@@ -66,6 +66,16 @@ def _error(case: Case, row: int) -> float:
     theirs = case.reading.alone[row]
     assert theirs is not None
     return distance(theirs, case.reference[row])
+
+
+def _batches(case: Case, directions: Sequence[Finding], rows: Sequence[int]) -> list[Finding]:
+    """Say what batches change; coarse numbers round otherwise in other batches, which is said already."""
+    found = batch_findings(case.ours, case.probes, case.reading, case.bound)
+    if not any(one.cause.startswith(PRECISION) for one in directions):
+        return found
+    if batch_error(case.reading) > max(errors_of(case, rows)):
+        return found
+    return [one for one in found if not one.cause.startswith(UNKNOWN)]
 
 
 def _refused(case: Case) -> list[Finding]:
@@ -252,7 +262,7 @@ def _precision(case: Case, rows: Sequence[int], errors: Sequence[float]) -> str:
         distance(case.ours.vector(case.probes[row], "bf16"), case.reference[row]) for row in some
     ]
     usual, theirs = float(np.median(coarse)), float(np.median(errors))
-    said = f"precision: all texts are a little off (median {theirs:.1g})"
+    said = f"{PRECISION}: all texts are a little off (median {theirs:.1g})"
     return (
         f"{said}, as much as in bf16"
         if usual / 4 <= theirs <= 4 * usual
@@ -283,9 +293,7 @@ def _lengths(case: Case, rows: Sequence[int]) -> list[Finding]:
 
 def _is_excused(case: Case, finding: Finding) -> bool:
     """Whether a finding is about odd texts, and hardly about the user's own."""
-    if not finding.probes:
-        return False
     own = sum(not probe.kind for probe in case.probes)
     concerned = sum(not case.probes[row].kind for row in finding.probes)
     named = finding.cause.startswith(("tokenizer", "window", "refuses", "NaN", "vectors of zeros"))
-    return named and concerned <= EXCUSED_SHARE * own
+    return named and bool(finding.probes) and concerned <= EXCUSED_SHARE * own

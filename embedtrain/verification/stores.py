@@ -79,7 +79,7 @@ def _findings(
     for cause, other in tries.items():
         gaps = [abs(other[row, hit.document] - hit.score) for row, hits in enumerate(theirs) for hit in hits]  # fmt: skip
         if gaps and max(gaps) <= LARGEST:
-            return [Finding(cause, (), max(gaps))]
+            return [Finding(cause, (), float(max(gaps)))]
     best = [np.sort(row)[::-1][: len(hits)] for row, hits in zip(scores.matrix, theirs, strict=True)]  # fmt: skip
     if all(np.allclose(one, [hit.score for hit in hits], atol=LARGEST) for one, hits in zip(best, theirs, strict=True)):  # fmt: skip
         return [Finding("ids: the right scores under the ids of other documents")]

@@ -66,6 +66,11 @@ def verify(wish: VerifyWish, tell: Callable[[str], None] = lambda _: None) -> Re
             read. A reader that dies or hangs is a row of the report.
     """
     folder = Path(wish.folder)
+    if not folder.is_dir():
+        cure = "Write one by `embedtrain export`"
+        raise UserError(
+            "verify", "needs a model folder on this machine", got=wish.folder, cure=cure
+        )
     wanted = parse_readers(list(wish.readers)) or usual_readers(folder)
     model = load_model(wish.folder)
     if not isinstance(model, DenseEncoder):

@@ -291,6 +291,12 @@ COMMANDS = [
         (*MODEL, "cross/*.json", "cross/*.safetensors", "texts.jsonl", "token.txt"),
     ),
     Command(
+        "verify",
+        "verify model --with sentence-transformers --data texts.jsonl --num-texts 8",
+        (*MODEL, "texts.jsonl"),
+        slow=True,
+    ),
+    Command(
         "export layer",
         "export cross --layer 1 --output out",
         ("cross/*.json", "cross/*.safetensors"),

@@ -37,6 +37,7 @@ class FakeReader:
     reverse: bool = False
     noise: float = 0.0
     offset: float = 0.0
+    rotated: bool = False
     half: bool = False
     scales: bool = False
     """Whether activations are rounded to a byte by a scale of their batch."""
@@ -104,6 +105,8 @@ class FakeReader:
         if self.projection is not None and self.project:
             pooled = pooled @ self.projection["linear.weight"].T
             pooled = pooled + self.projection.get("linear.bias", 0)
+        if self.rotated:
+            pooled = pooled.roll(1, dims=1)
         pooled = pooled + self.noise * torch.randn(pooled.shape, generator=self.generator)
         pooled = pooled[:, : self.dim] + self.offset
         return (F.normalize(pooled, dim=-1) if self.normalize else pooled).numpy().copy()

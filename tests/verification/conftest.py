@@ -1,7 +1,5 @@
 """Toys that readers read, and our side of the comparison, for all tests of this folder."""
 
-import shutil
-
 import pytest
 
 
@@ -23,25 +21,36 @@ def opened(folder, **data):
 
 
 @pytest.fixture(scope="session")
-def mean_folder(bert, tmp_path_factory):
-    return saved(tmp_path_factory.mktemp("mean") / "toy", backbone=bert, pooling="mean")
+def backbone(bert, tmp_path_factory):
+    """The tiny BERT with larger weights, for layers to matter, and a token that ends texts."""
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("lively") / "bert"
+    model = AutoModel.from_pretrained(bert)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear):
+                module.weight *= 8
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(bert, eos_token="[SEP]").save_pretrained(folder)
+    return str(folder)
 
 
 @pytest.fixture(scope="session")
-def last_folder(bert, tmp_path_factory):
-    from transformers import AutoTokenizer
-
-    backbone = tmp_path_factory.mktemp("with-eos") / "bert"
-    shutil.copytree(bert, backbone)
-    AutoTokenizer.from_pretrained(bert, eos_token="[SEP]").save_pretrained(backbone)
-    folder = tmp_path_factory.mktemp("last") / "toy"
-    return saved(folder, backbone=str(backbone), pooling="last_token")
+def mean_folder(backbone, tmp_path_factory):
+    return saved(tmp_path_factory.mktemp("mean") / "toy", backbone=backbone, pooling="mean")
 
 
 @pytest.fixture(scope="session")
-def projected_folder(bert, tmp_path_factory):
+def last_folder(backbone, tmp_path_factory):
+    return saved(tmp_path_factory.mktemp("last") / "toy", backbone=backbone, pooling="last_token")
+
+
+@pytest.fixture(scope="session")
+def projected_folder(backbone, tmp_path_factory):
     folder = tmp_path_factory.mktemp("projected") / "toy"
-    return saved(folder, backbone=bert, pooling="mean", projection=16)
+    return saved(folder, backbone=backbone, pooling="mean", projection=16)
 
 
 @pytest.fixture(scope="session")

@@ -148,10 +148,11 @@ def measure_ndcg(model: TextEncoder, runtimes: dict[str, Runtime], data: Path) -
 
 
 def read_rows(path: Path) -> dict[str, str]:
-    """Return the text of each id, its title before it."""
+    """Return the text of each id, its title before it; an empty document is none."""
     with path.open(encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
-    return {row["_id"]: f"{row.get('title', '')} {row['text']}".strip() for row in rows}
+    texts = {row["_id"]: f"{row.get('title', '')} {row['text']}".strip() for row in rows}
+    return {name: text for name, text in texts.items() if text}
 
 
 def encode_sorted(graph: GraphEncoder, texts: list[str], side: str) -> np.ndarray:

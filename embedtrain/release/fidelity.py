@@ -40,7 +40,8 @@ class Fidelity:
 def measure(
     model: TextEncoder, run: Callable[[Sequence[str], Side], Vectors], texts: Sequence[str]
 ) -> Fidelity:
-    """Compare a graph with its model on texts in the order given, together and one by one."""
+    """Compare a graph with its model on texts in the order given, together and one by one; empty ones are left out."""
+    texts = [text for text in texts if text.strip()]
     errors, apart, named = [], 0.0, []
     for side in SIDES:
         ours = by_text(encode_texts(model, texts, side, precision="fp32"))

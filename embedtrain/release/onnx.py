@@ -25,6 +25,7 @@ from embedtrain.release.onnx_graph import (
     Form,
     check_packages,
     graph_file,
+    input_names,
     model_graph,
     save_onnx,
     traceable,
@@ -137,7 +138,8 @@ def _write_static(model: TextEncoder, path: Path, form: Form, texts: Sequence[st
     source = path.with_suffix(".smoothed")
     with traceable(model, graph), smoothed(model.backbone, graph, given):
         save_onnx(model, source, form)
-    write_static(source, path, given)
+    names = input_names(model, form)
+    write_static(source, path, [{name: feed[name] for name in names} for feed in given])
     source.unlink()
 
 

@@ -21,6 +21,7 @@ from embedtrain.models.cross_encoder.encoder import CrossEncoderModel
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.late_interaction.encoder import LateInteractionEncoder
 from embedtrain.models.text_model import TextModel
+from embedtrain.release.cards.graphs import STATES_FILE
 from embedtrain.release.padded_graphs import DenseGraph, PairGraph, StatesGraph, TokenGraph
 
 Form = Literal["finished", "states"]
@@ -29,7 +30,6 @@ OPSETS: dict[Form, int] = {"finished": 20, "states": 18}
 """Of ``states`` an older one: readers in browsers lag behind."""
 FILE = "onnx/embedding.onnx"
 """Not ``model.onnx``: readers expect that one to give token states."""
-STATES_FILE = "onnx/model.onnx"
 CLASSIFIER_FILE = "onnx/model.onnx"
 """Where readers of classifiers look for a graph, which they expect to give ``logits``."""
 ANSWER_FILE = "onnx/score.onnx"
@@ -103,9 +103,11 @@ def traceable(model: TextModel, graph: nn.Module) -> Iterator[None]:
     training = model.training
     model.eval()
     graph.eval()
-    with model.plain_attention():
-        yield
-    model.train(training)
+    try:
+        with model.plain_attention():
+            yield
+    finally:
+        model.train(training)
 
 
 def input_names(model: TextModel, form: Form = "finished") -> list[str]:

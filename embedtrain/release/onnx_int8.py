@@ -60,12 +60,15 @@ def write_float16(source: Path, path: Path) -> None:
 
     blocked = [*float16.DEFAULT_OP_BLOCK_LIST, *WHOLE]
     with _quietly():
-        onnx.save(
-            float16.convert_float_to_float16(
-                onnx.load(source), keep_io_types=True, op_block_list=blocked, max_finite_val=LARGEST
-            ),
-            path,
+        halved = float16.convert_float_to_float16(
+            onnx.load(source), keep_io_types=True, op_block_list=blocked, max_finite_val=LARGEST
         )
+    # onnxruntime 1.31 casts a value once for each of its readers, under one name.
+    once = {tuple(node.output): node for node in reversed(halved.graph.node)}
+    nodes = [node for node in halved.graph.node if once[tuple(node.output)] is node]
+    del halved.graph.node[:]
+    halved.graph.node.extend(nodes)
+    onnx.save(halved, path)
 
 
 @contextmanager

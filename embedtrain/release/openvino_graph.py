@@ -24,7 +24,7 @@ from embedtrain.release.calibration import choose_texts, feeds
 from embedtrain.release.cards.graphs import card_with_openvino
 from embedtrain.release.export import card_of
 from embedtrain.release.graph_runs import Feed, Runtime
-from embedtrain.release.onnx import MOST_INT8, check_graph, check_smaller, probes_of
+from embedtrain.release.onnx import MOST_FLOAT16, MOST_INT8, check_graph, check_smaller, probes_of
 from embedtrain.release.onnx_graph import save_onnx
 
 FOLDER = "openvino"
@@ -107,11 +107,14 @@ def export_openvino(
     with appearing_folder(folder / FOLDER) as building:
         source = building / "graph.onnx"
         save_onnx(model, source, "states" if isinstance(model, DenseEncoder) else "finished")
+        check_graph(model, OpenvinoRuntime(source), folder / FOLDER / FILE)
         # Not by its converter, which reports its use to the vendor.
         graph: Any = openvino.Core().read_model(source)
-        source.unlink()
         openvino.save_model(graph, building / FILE, compress_to_fp16=True)
-        check_graph(model, OpenvinoRuntime(building / FILE), folder / FOLDER / FILE)
+        source.unlink()
+        if isinstance(model, TextEncoder):
+            stored = OpenvinoRuntime(building / FILE)
+            check_smaller(model, stored, probes_of(chosen), MOST_FLOAT16, FILE)
         if int8:
             assert isinstance(model, TextEncoder)
             _save_int8(graph, list(feeds(model, chosen)), building / INT8_FILE)

@@ -38,7 +38,8 @@ const model = await AutoModel.from_pretrained("org/name", { dtype: "fp32" });
 const tokenizer = await AutoTokenizer.from_pretrained("org/name");
 const limits = { padding: true, truncation: true, max_length: LENGTH };
 const { sentence_embedding } = await model(await tokenizer([QUERY], limits));"""
-OF_STATES = """`onnx/model.onnx` gives finished vectors as `sentence_embedding`, and the token states as `last_hidden_state` for readers
+STATES_FILE = "onnx/model.onnx"
+OF_STATES = f"""`{STATES_FILE}` gives finished vectors as `sentence_embedding`, and the token states as `last_hidden_state` for readers
 that pool by themselves. In sentence-transformers: `SentenceTransformer(folder, backend="onnx")`."""
 OPENVINO = """import openvino
 from transformers import AutoTokenizer
@@ -65,15 +66,15 @@ def card_with_graph(
         states: Say how readers of token states load theirs.
         smaller: Names of graphs in smaller numbers.
     """
-    text = OF_TEXTS.format(file=file)
     contract = model.contract
     if isinstance(contract, PairContract):
-        text = f"{OF_PAIRS.format(file=file)}\n\n{fenced(_script(contract, file), 'python')}"
-    elif states:
-        text = f"{fenced(_browser(contract), 'js')}\n\n{OF_STATES}"
+        parts = [OF_PAIRS.format(file=file), fenced(_script(contract, file), "python")]
+    else:
+        finished = [] if file == STATES_FILE else [OF_TEXTS.format(file=file)]
+        parts = finished + [OF_STATES, fenced(_browser(contract), "js")] * states
     if smaller:
-        text += f"\n\nIn smaller numbers: {', '.join(f'`{name}`' for name in smaller)}."
-    return with_section(card, HEADING, text)
+        parts.append(f"In smaller numbers: {', '.join(f'`{name}`' for name in smaller)}.")
+    return with_section(card, HEADING, "\n\n".join(parts))
 
 
 def card_with_openvino(card: str, model: TextModel, file: str) -> str:

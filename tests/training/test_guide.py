@@ -195,6 +195,7 @@ def test_texts_alone_are_encoded_on_one_side_and_their_teacher_sees_no_other(
     theirs, ours = (
         torch.from_numpy(encode_texts(one, texts, side)) for one in (model, student.eval())
     )
+    found = found.detach()
     assert float(found) == pytest.approx(float((theirs - ours).square().sum(1).mean()), rel=1e-4)
     assert float(found) > 0.01
 

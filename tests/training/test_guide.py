@@ -213,6 +213,8 @@ def test_leaf_trains_from_texts_alone(bert, tmp_path, write_jsonl):
         f"guide.model={bert}",
         f"model.backbone={bert}",
         "model.kept_layers=[1]",
+        "model.query.length=16",
+        "model.document.length=24",
         "trainer.epochs=null",
         "trainer.steps=3",
         "trainer.batch_size=4",

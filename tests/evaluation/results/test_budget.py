@@ -33,16 +33,16 @@ def test_what_is_beaten_in_all_three_is_not_on_the_front():
 
 
 def test_the_best_within_the_budget_is_named():
-    choice = choose(POINTS, 64, 0.95)
+    choice = choose(POINTS, 64.0, 0.95)
     assert (choice.point.name, choice.fits) == ("B", True)
-    assert "B: 48 bytes per document, 95.0% of the best" in sentence(choice, 64, 0.95)
+    assert "B: 48 bytes per document, 95.0% of the best" in sentence(choice, 64.0, 0.95)
 
 
 def test_where_none_is_good_enough_the_nearest_is_named():
-    choice = choose(POINTS, 64, 0.97)
+    choice = choose(POINTS, 64.0, 0.97)
     assert (choice.point.name, choice.fits) == ("B", False)
-    assert sentence(choice, 64, 0.97).startswith("none keeps 97.0% within 64 bytes; nearest is B")
-    assert choose(POINTS, 8, 0.5).point.name == "C"
+    assert sentence(choice, 64.0, 0.97).startswith("none keeps 97.0% within 64 bytes; nearest is B")
+    assert choose(POINTS, 8.0, 0.5).point.name == "C"
 
 
 def test_amounts():

@@ -135,7 +135,10 @@ def test_texts_with_one_translation_are_paraphrases(rows):
 def test_much_overlap_is_told(rows, capsys):
     rows(["The mill is by the river. The mill is by the river now."], pairs="neighbours")
     assert "learn to compare strings" in capsys.readouterr().err
-    rows(["One is here. Two is here. Three is it. Four is it. Five is it."], pairs="position")
+    places = "The mill is by the river. The road goes to the town. A baker sells bread at dawn. "
+    rows(
+        [places + "Old boats lie in the harbour. Nobody knows where the cat is."], pairs="position"
+    )
     told = capsys.readouterr().err
     assert "5 rows (position)" in told
     assert "their words" not in told  # both texts are one, and the label counts

@@ -118,19 +118,21 @@ class _Summary:
             num_empty += not rows
             for row in islice(rows, self.config.limit and self.config.limit - num_rows):
                 num_rows += 1
-                if len(overlaps) < OVERLAPS:
+                if not row.scores and len(overlaps) < OVERLAPS:  # those with a label go by it
                     overlaps.append(shared_words(row.query, row.positives[0]))
                 yield row
             if num_rows == self.config.limit:
                 break
-        if not self.told and overlaps:
+        if not self.told and num_rows:
             self.told = True
-            self._tell(num_documents, num_empty, num_rows, sum(overlaps) / len(overlaps))
+            self._tell(num_documents, num_empty, num_rows, overlaps)
 
-    def _tell(self, documents: int, empty: int, rows: int, overlap: float) -> None:
+    def _tell(self, documents: int, empty: int, rows: int, overlaps: list[float]) -> None:
+        overlap = sum(overlaps) / len(overlaps) if overlaps else 0.0
+        shared = f"; the two texts of a row share {overlap:.0%} of their words" if overlaps else ""
         console.print(
             f"{self.place}: {rows:,} rows ({self.config.pairs}) of {documents:,} documents, {empty:,} of which give "
-            f"none; the two texts of a row share {overlap:.0%} of their words"
+            f"none{shared}"
         )
         if overlap > MUCH:
             console.print(

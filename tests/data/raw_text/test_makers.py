@@ -135,6 +135,13 @@ def test_texts_with_one_translation_are_paraphrases(rows):
 def test_much_overlap_is_told(rows, capsys):
     rows(["The mill is by the river. The mill is by the river now."], pairs="neighbours")
     assert "learn to compare strings" in capsys.readouterr().err
+    places = "The mill is by the river. The road goes to the town. A baker sells bread at dawn. "
+    rows(
+        [places + "Old boats lie in the harbour. Nobody knows where the cat is."], pairs="position"
+    )
+    told = capsys.readouterr().err
+    assert "5 rows (position)" in told
+    assert "their words" not in told  # both texts are one, and the label counts
     assert shared_words("a b c", "B c d") == 0.5
 
 

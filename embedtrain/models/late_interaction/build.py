@@ -57,6 +57,7 @@ def build_late_interaction(
     place = str(transformer_folder(folder))
     backbone = load_backbone(place, config, trust_remote_code=config.trust_remote_code)
     contract = resolve_late_contract(config, layout, backbone)
+    refuse_no_layer(contract, backbone)
     add_markers(backbone, contract.markers)
     make = partial(TokenHeads, backbone.width, contract, config.head_dims, bias=contract.words)
     heads = restored_heads(make, layout, folder)
@@ -145,6 +146,23 @@ def _expands(config: LateInteractionConfig, folder: dict[str, Any], backbone: Ba
     if config.query_expansion is not None:
         return config.query_expansion
     return has_mask and not config.words and bool(folder.get("query_expansion", True))
+
+
+def refuse_no_layer(contract: LateInteractionContract, backbone: Backbone) -> None:
+    """Refuse to score the states of a layer that is none before the last.
+
+    Raises:
+        UserError: Naming how many there are.
+    """
+    layer = None if contract.token_scorer is None else contract.token_scorer.layer
+    total = int(backbone.model.config.num_hidden_layers)
+    if layer is not None and layer >= total:
+        raise UserError(
+            "model.token_scorer.layer",
+            f"is none before the last, of {total}",
+            got=layer,
+            cure="Lower it, or leave it out",
+        )
 
 
 def add_markers(backbone: Backbone, markers: tuple[str, ...]) -> None:

@@ -95,7 +95,7 @@ def test_a_folder_keeps_trained_rows_and_misses_them(tuned, tmp_path):
     assert again.contract == tuned.contract
     np.testing.assert_array_equal(vectors(again, [LONG]), vectors(tuned, [LONG]))
     said = json.loads((tmp_path / "model" / "embedtrain.json").read_text())
-    said["contract"]["long_inputs"]["length"] = 128
+    said["contract"]["long_inputs"]["length"] = 512
     (tmp_path / "model" / "embedtrain.json").write_text(json.dumps(said))
     with pytest.raises(UserError, match="lacks the positions that it was tuned with"):
         load_encoder(str(tmp_path / "model"))

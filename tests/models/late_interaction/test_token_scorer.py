@@ -6,6 +6,7 @@ from late_toys import TEXTS, WHOLE, embed, encoder, per_text
 from pydantic import ValidationError
 
 from embedtrain.contract.late_contract import TokenScorerConfig
+from embedtrain.errors import UserError
 from embedtrain.models.build import load_encoder, save_encoder
 from embedtrain.models.late_interaction.encoder import LateInteractionConfig
 from embedtrain.models.late_interaction.token_scorer import (
@@ -105,6 +106,11 @@ def test_noise_tries_other_tokens_while_training_alone():
     tried = {tuple(scorer.train().choose(states, texts)[0].tolist()) for _ in range(20)}
     assert len(tried) > 3
     assert len({tuple(scorer.eval().choose(states, texts)[0].tolist()) for _ in range(5)}) == 1
+
+
+def test_a_layer_that_is_not_there_is_refused(bert):
+    with pytest.raises(UserError, match=r"token_scorer\.layer is none before the last, of 2; got 9"):
+        encoder(bert, token_scorer={"layer": 9})
 
 
 def test_a_folder_keeps_the_scorer(bert, tmp_path):

@@ -3,10 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from embedtrain.errors import UserError
+
+if TYPE_CHECKING:
+    from embedtrain.release.llama_cpp.export import GgufType
+    from embedtrain.release.onnx import Int8
+    from embedtrain.release.onnx_graph import Form
 
 
 @dataclass(frozen=True)
@@ -17,7 +23,7 @@ class Formats:
     transformers_js: bool = False
     openvino: bool = False
     model2vec: bool = False
-    gguf: str | None = None
+    gguf: "GgufType | None" = None
     int8: bool = False
     dynamic: bool = False
     fp16: bool = False
@@ -29,10 +35,6 @@ class Formats:
         Raises:
             UserError: If they do not, an extra is missing, or there are too few texts.
         """
-        if self.gguf not in (None, "f32", "f16", "q8_0"):
-            raise UserError(
-                "--gguf", "is no type of weights", got=self.gguf, cure="Use f32, f16 or q8_0"
-            )
         graphs = self.onnx or self.transformers_js
         self._check_numbers(graphs=graphs)
         if graphs:
@@ -94,7 +96,8 @@ class Formats:
     def _add_graphs(self, folder: Path, same: str, texts: Sequence[str]) -> None:
         from embedtrain.release.onnx import Graphs, export_onnx
 
-        forms = ("finished",) * self.onnx + ("states",) * self.transformers_js
-        int8 = ("dynamic" if self.dynamic else "static") if self.int8 else None
+        wanted: dict[Form, bool] = {"finished": self.onnx, "states": self.transformers_js}
+        forms = tuple(form for form, asked in wanted.items() if asked)
+        int8: Int8 | None = ("dynamic" if self.dynamic else "static") if self.int8 else None
         graphs = Graphs(forms, int8, self.fp16, texts)
         typer.echo(f"{export_onnx(folder, graphs, typer.echo)}: {same} through onnxruntime")

@@ -3,7 +3,7 @@
 import json
 
 from embedtrain.contract.pair_contract import PairContract
-from embedtrain.contract.texts import Contract
+from embedtrain.contract.texts import AnyContract, Contract
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.text_model import TextModel
 from embedtrain.release.cards.markdown import fenced
@@ -111,13 +111,13 @@ def with_section(card: str, heading: str, text: str) -> str:
     return f"{replace_section(card, heading, '').rstrip()}\n\n{heading}\n\n{text}\n"
 
 
-def _prompted(contract: Contract) -> str:
+def _prompted(contract: AnyContract) -> str:
     return f"{json.dumps(contract.query_prompt, ensure_ascii=False)} + " * bool(
         contract.query_prompt
     )
 
 
-def _browser(contract: Contract) -> str:
+def _browser(contract: AnyContract) -> str:
     script = BROWSER.replace("QUERY", f'{_prompted(contract)}"your query"')
     return script.replace("LENGTH", str(contract.query_length))
 

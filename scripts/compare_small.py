@@ -137,7 +137,7 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--batch-size", type=int, default=64)
-    parser.add_argument("--length", type=int, default=64)
+    parser.add_argument("--length", type=int, default=256, help="tokens, in training and after it")
     parser.add_argument(
         "--general", type=int, default=10_000, help="rows that the general rotation is fitted on"
     )

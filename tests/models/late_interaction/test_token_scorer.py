@@ -109,7 +109,9 @@ def test_noise_tries_other_tokens_while_training_alone():
 
 
 def test_a_layer_that_is_not_there_is_refused(bert):
-    with pytest.raises(UserError, match=r"token_scorer\.layer is none before the last, of 2; got 9"):
+    with pytest.raises(
+        UserError, match=r"token_scorer\.layer is none before the last, of 2; got 9"
+    ):
         encoder(bert, token_scorer={"layer": 9})
 
 

@@ -57,7 +57,9 @@ class TunedPositions(FractionalPositions):
     @torch.no_grad()
     def of(cls, table: nn.Embedding, factor: int) -> "TunedPositions":
         """Return a table whose rows between its own begin as mixtures; behind the last they are copies of it."""
-        asked = FractionalPositions.from_pretrained(table.weight.detach())
+        asked = FractionalPositions(
+            table.num_embeddings, table.embedding_dim, _weight=table.weight.detach()
+        )
         parts = torch.arange(1, factor, device=table.weight.device) / factor
         rows = torch.arange(table.num_embeddings, device=table.weight.device)
         return cls(table, asked(rows[:, None] + parts))

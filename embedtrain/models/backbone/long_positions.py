@@ -161,8 +161,8 @@ def refuse_untuned(backbone: Any, wish: LongInputs) -> None:  # noqa: ANN401 - t
         UserError: If there are none, or those of another length.
     """
     found = find_table(backbone)
-    tuned = found is not None and isinstance(found[1], TunedPositions)
-    if wish.tune and not (tuned and found[1].factor == wish.factor):
+    table = None if found is None else found[1]
+    if wish.tune and not (isinstance(table, TunedPositions) and table.factor == wish.factor):
         raise UserError(
             "the model's folder",
             "lacks the positions that it was tuned with",

@@ -8,13 +8,20 @@ from embedtrain.contract.spans import mark
 from embedtrain.encoding.cache import model_key
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
+from embedtrain.mining.settings import MiningConfig
 from embedtrain.models.build import build_dense, load_encoder, save_encoder
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.dense.layout import is_own_layout
 from embedtrain.models.dense.situated import SituatedConfig
 from embedtrain.packed import Texts
+from embedtrain.recipe.retrieval import load_recipe
+from embedtrain.serving.refusals import Refusal
+from embedtrain.serving.served import open_served
 from embedtrain.types import Relevance, RetrievalBatch
+from embedtrain.workflows.encode.file import encode
+from embedtrain.workflows.encode.shards import encode_shards
+from embedtrain.workflows.mine import mine
 
 TEXT = "the red cat runs. it sleeps under a tree"
 CHUNK = mark(TEXT, [18, 40])
@@ -100,6 +107,41 @@ def test_a_folder_keeps_both_and_other_readers_stop(settings, tmp_path, bert):
     lighter = settings["situated"] | {"weight": 0.25}
     other = build_dense(DenseConfig(**{**settings, "situated": lighter}))
     assert model_key(other) != model_key(model), "caches would mix them up"
+
+
+def test_prefixes_of_both_vectors_are_refused(settings):
+    inner = {"name": "info_nce"}
+    objective = {
+        "name": "sum",
+        "objectives": [inner, {"name": "matryoshka", "inner": inner, "dims": [8]}],
+        "weights": [1, 1],
+    }
+    recipe = {
+        "data": {"sources": [{"path": "rows.jsonl"}]},
+        "model": settings,
+        "objective": objective,
+    }
+    trainer = {"steps": 1, "batch_size": 2, "learning_rate": 1e-3}
+    with pytest.raises(UserError, match="of which no prefix has a part: drop matryoshka"):
+        load_recipe(recipe | {"trainer": trainer})
+
+
+def test_chunks_that_come_without_their_documents_are_refused(settings, tmp_path, beir):
+    folder, texts = tmp_path / "model", tmp_path / "texts.txt"
+    save_encoder(build_dense(DenseConfig(**settings)), folder)
+    texts.write_text("red cat\n")
+    message = "gives chunks without the documents that this model reads them in"
+    for output in (tmp_path / "v.npy", tmp_path / "shards"):
+        work = encode if output.suffix else encode_shards
+        with pytest.raises(UserError, match=f"encode {message}"):
+            work(str(folder), texts, output)
+    encode(str(folder), texts, tmp_path / "queries.npy", side="query")
+    with pytest.raises(UserError, match=f"mining and scoring {message}"):
+        mine(str(folder), str(beir), tmp_path / "mined", MiningConfig(), split="test")
+    served = open_served(str(folder), None, "auto", 1000)
+    assert len(served.prepare(["red cat"], "query")[0]) == 1
+    with pytest.raises(Refusal, match="answers for queries alone"):
+        served.prepare(["red cat"], "document")
 
 
 def test_similarities_that_cannot_be_added_are_refused(settings):

@@ -65,6 +65,10 @@ class Framing(Section):
     def _fits_together(self) -> "Framing":
         if self.prompts and (self.query_suffix or self.document_suffix or self.contrast):
             raise ValueError("prompts take the place of a suffix, and go with no contrast")
+        if len(self.prompts) > 1 and not all(one.prompt or one.suffix for one in self.prompts):
+            raise ValueError(
+                "of several prompts none may be empty: an empty text would have no token under it"
+            )
         return self
 
     def suffix(self, side: Side) -> str:

@@ -69,7 +69,8 @@ class CCP(Objective):
             document[first],
             (asked, asked_ids),
             rows,
-            relevance.document_ids[first][:, None],
+            # What else is known to stand beside the query stands near its context too.
+            torch.cat([relevance.document_ids[first][:, None], relevance.known_positives], 1),
         )
         metrics = {"accuracy": there.accuracy, "margin": there.margin}
         return ObjectiveOutput(there.loss + back.loss, metrics)

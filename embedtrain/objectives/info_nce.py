@@ -3,7 +3,7 @@ r"""InfoNCE: the contrastive loss that nearly all dense retrievers are trained w
 from typing import Any, ClassVar, Literal
 
 from jaxtyping import Float
-from pydantic import Field, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 from torch import Tensor
 
 from embedtrain.objectives.base import Objective
@@ -46,7 +46,7 @@ class InfoNCE(Objective):
     """Leave out candidates that score above the positive minus this; null keeps them."""
     false_negative_margin_kind: Literal["absolute", "relative"] = "absolute"
     """``relative`` multiplies the margin by the size of the positive's score."""
-    positive_margin: float = 0.0
+    positive_margin: NonNegativeFloat = 0.0
     """Taken from each positive's score before the softmax: it must win by so much (LaBSE: 0.3 of a cosine)."""
     hardness: float = 0.0
     """Adds ``hardness * similarity`` (no gradient) to the logits of negatives."""

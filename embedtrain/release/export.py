@@ -116,7 +116,8 @@ def _of_recipe(source: str | Path, overrides: Sequence[str]) -> TextModel:
     if isinstance(recipe, PretrainRecipe):
         problem = "is a recipe of pre-training, whose model has learned nothing yet"
         raise UserError(source, problem, cure="Run `embedtrain train` first, and export the run")
-    return build_model(recipe.model)
+    # Adapters that have learned nothing change nothing, and a model folder has no place for them.
+    return build_model(recipe.model.model_copy(update={"lora": None}))
 
 
 def _changed(

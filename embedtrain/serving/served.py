@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embedtrain.contract.context import reads_contexts
-from embedtrain.contract.texts import Contract, Tokenization, join_texts
+from embedtrain.contract.texts import Contract, Tokenization, framing_of, join_texts
 from embedtrain.encoding.cross_encoder import CrossEncoder
 from embedtrain.encoding.pair_scorers import detect_kind
 from embedtrain.encoding.texts import encode_tokens, encoder_of, join_blocks, sparse_block
@@ -188,6 +188,10 @@ class ServedEncoder(Served):
     def _given(
         self, texts: Sequence[Sequence[int]], side: Side, *, truncate: bool
     ) -> tuple[list[Prepared], int]:
+        if framing_of(self._of[side].contract) is not None:
+            # Frames are told apart by marks on their tokens, which ids from outside lack.
+            problem = "the model puts a frame around each text: send texts, not token ids"
+            raise Refusal("validation", problem, param="input")
         length, size = self._of[side].contract.length(side), self.vocabulary
         if any(not 0 <= one < size for ids in texts for one in ids):
             problem = f"token ids must lie between 0 and {size - 1}"

@@ -28,13 +28,13 @@ class MemoryBank:
         self.vectors: list[Tensor | None] = [None] * num_sources
         self.ids: list[Tensor | None] = [None] * num_sources
 
-    def view(self, source: int) -> Bank | None:
+    def view(self, source: int, device: torch.device | None = None) -> Bank | None:
         """Return the entries of a source, the oldest first; None while they are fewer than a quarter of its size."""
         vectors, ids, pushed = self.vectors[source], self.ids[source], self.pushed[source]
         if vectors is None or ids is None or pushed * ENOUGH < self.size:
             return None
         order = torch.arange(max(0, pushed - self.size), pushed, device=ids.device) % self.size
-        return Bank(vectors[order], ids[order])
+        return Bank(vectors[order].to(device), ids[order].to(device))
 
     def push(
         self, source: int, vectors: Float[Tensor, "texts dim"], ids: Int64[Tensor, " texts"]
@@ -46,6 +46,8 @@ class MemoryBank:
             kept = vectors.new_zeros(self.size, vectors.shape[1])
             kept_ids = ids.new_full((self.size,), -1)
         first = self.pushed[source]
+        # A checkpoint is read before the model is on its device.
+        kept, kept_ids = kept.to(vectors.device), kept_ids.to(ids.device)
         places = torch.arange(first, first + len(order), device=ids.device) % self.size
         kept[places], kept_ids[places] = vectors[order].detach(), ids[order]
         self.vectors[source], self.ids[source] = kept, kept_ids
@@ -101,7 +103,7 @@ class ContextContrast:
             query=query[: len(outputs.query)],
             document=document,
             all_queries=everyone and replace(everyone, embeddings=query),
-            bank=self.bank.view(source),
+            bank=self.bank.view(source, document.device),
         )
 
     def step_done(self) -> None:

@@ -64,6 +64,17 @@ def test_an_entry_with_a_text_of_the_pair_is_no_negative():
     assert CCP()(outputs).loss.item() == pytest.approx(expected, rel=1e-9)
 
 
+def test_a_known_neighbour_is_a_negative_of_neither_side():
+    bank = Bank(unit(3, 2), torch.tensor([500, 700, 501]))
+    outputs = outputs_of(bank=bank)
+    known = torch.tensor([[700], [-1], [-1], [-1]])
+    outputs = replace(outputs, relevance=replace(outputs.relevance, known_positives=known))
+    entries = bank.vectors.tolist()
+    banks = [[entries[0], entries[2]], entries, entries, entries]
+    expected = by_formula(outputs.query, outputs.document, banks)
+    assert CCP()(outputs).loss.item() == pytest.approx(expected, rel=1e-9)
+
+
 def test_the_batch_stands_in_for_a_bank_that_is_not_filled_and_beside_one_if_wished():
     outputs = outputs_of()
     query, context = outputs.query, outputs.document

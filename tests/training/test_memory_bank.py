@@ -55,6 +55,14 @@ def test_the_order_of_ranks_is_not_the_banks():
     assert torch.equal(one.view(0).vectors, other.view(0).vectors)
 
 
+def test_a_bank_that_a_checkpoint_kept_follows_the_model_to_its_device():
+    bank, meta = MemoryBank(1, 4), torch.device("meta")
+    bank.push(0, vectors(4), torch.arange(4))
+    assert bank.view(0, meta).vectors.device == bank.view(0, meta).ids.device == meta
+    bank.push(0, vectors(2).to(meta), torch.arange(2, device=meta))
+    assert bank.view(0).vectors.device == bank.view(0).ids.device == meta
+
+
 class Toy(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -82,10 +82,12 @@ def mentions(document: Document, config: SourceConfig, ontology: Ontology) -> li
     Source: Zhang et al. (2021), KRISS, https://arxiv.org/abs/2112.07887; the probability is not stated there.
     """
     found = ontology.find(document.text)
-    return [_row(document, place, config.mask_ratio, number) for number, place in enumerate(found)]
+    return [_row(document, place, config, number) for number, place in enumerate(found)]
 
 
-def _row(document: Document, place: tuple[int, int, int], ratio: float, number: int) -> Example:
+def _row(
+    document: Document, place: tuple[int, int, int], config: SourceConfig, number: int
+) -> Example:
     begin, end, entity = place
     before, after = document.text[:begin], document.text[end:]
     before = before[_nth_last_word(before) :].lstrip()
@@ -95,7 +97,8 @@ def _row(document: Document, place: tuple[int, int, int], ratio: float, number: 
     def marked(name: str) -> str:
         return mark(f"{before}{name}{after}", [len(before), len(before) + len(name)])
 
-    hidden = generator(document.id, "mask", number).random() < ratio
+    random = generator(config.draw_seed, document.id, "mask", number)
+    hidden = random.random() < config.mask_ratio
     return Example(marked(HIDDEN if hidden else name), (marked(name),), scores=(float(entity),))
 
 

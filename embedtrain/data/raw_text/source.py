@@ -35,12 +35,16 @@ def open_raw_text(config: SourceConfig, paths: list[Path], rows: Source | None =
 
     Args:
         config: Says which pairs.
-        paths: Files of rows, or one file or folder of documents.
+        paths: Files of rows, or files or a folder of documents.
         rows: The rows of a bitext, for pairs over a pivot.
     """
     place = GIVEN.get(config.path) or name_given(config.path)
     tables = all(map(is_table, paths))
-    kept = [] if tables or rows is not None else read_documents(paths[0])[0]
+    kept = (
+        []
+        if tables or rows is not None
+        else [one for path in paths for one in read_documents(path)[0]]
+    )
 
     def made() -> Iterator[list[Example]]:
         """Yield the rows of each document, or of each pivot."""

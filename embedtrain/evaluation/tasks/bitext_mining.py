@@ -69,7 +69,7 @@ class BitextMining(SentencePairs):
         """Return the kind of each distractor, each text once; one that is a translation is none."""
         kinds: dict[str, str] = {}
         for item, row in zip(self.ids, self.rows, strict=True):
-            for kind, texts in _by_kind(row.get("distractors", []), item).items():
+            for kind, texts in _by_kind(row.get("distractors") or [], item).items():
                 for text in texts:
                     if text not in translations:
                         kinds.setdefault(text, kind)

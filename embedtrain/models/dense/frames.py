@@ -14,6 +14,8 @@ from embedtrain.contract.framing import FRAME, PLACE, Frame, Framing
 from embedtrain.contract.texts import Contract
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.loading import Backbone
+from embedtrain.models.dense.contrast import output_projection
+from embedtrain.models.exits import layer_stacks
 from embedtrain.models.pooling import positions
 from embedtrain.packed import Texts, upload
 
@@ -86,6 +88,8 @@ def refuse_wrong_frames(contract: Contract, backbone: Backbone) -> None:
         _refuse_no_last_token(contract, contract.framing, backbone)
     if contract.framing.contrast is not None:
         _refuse_no_contrast(contract, contract.framing)
+        owner, name = layer_stacks(backbone.model)[0]
+        output_projection(backbone.model, getattr(owner, name), contract.framing.contrast.layer)
 
 
 def ends_in_suffix(contract: Contract) -> bool:

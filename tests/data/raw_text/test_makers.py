@@ -165,3 +165,16 @@ def test_sources_without_pairs_keep_their_fingerprint(tmp_path):
     path.write_text('{"query": "q", "positive": "p"}\n', "utf-8")
     found = open_source(SourceConfig(path=str(path))).fingerprint
     assert found.startswith("139d0c7a097c1b81")  # of the version before sources made pairs
+
+
+def test_every_text_file_of_a_glob_is_read(tmp_path):
+    for name in "ab":
+        text = " ".join(f"{one} Of {name} it is told." for one in SENTENCES[:2])
+        (tmp_path / f"{name}.txt").write_text(text, "utf-8")
+    config = SourceConfig(path=str(tmp_path / "*.txt"), pairs="neighbours")
+    source = open_source(config)
+    queries = " ".join(one.query for one in source.examples())
+    assert "Of a it" in queries
+    assert "Of b it" in queries
+    (tmp_path / "b.txt").write_text(DOCUMENT, "utf-8")
+    assert open_source(config).fingerprint != source.fingerprint

@@ -46,6 +46,7 @@ def test_a_hidden_name_is_in_the_query_no_more(rows, names):
     assert all(spans_of(one.query) == ["[MASK]"] for one in hidden)
     assert all(spans_of(one.positives[0]) == ["aspirin"] for one in found)
     assert 15 < len(hidden) < 45
+    assert rows(texts, pairs="mentions", names=names, mask_ratio=0.5, draw_seed=1) != found
 
 
 def test_a_context_is_cut_on_both_sides(rows, names):

@@ -172,6 +172,17 @@ def test_prompts_that_others_would_put_before_frames_are_refused(llama):
         with_prompts(model_of(llama, prompts=FRAMES), "a", "b")
 
 
+def test_an_empty_frame_among_several_is_refused():
+    with pytest.raises(ValueError, match="of several prompts none may be empty"):
+        Framing(prompts=(Frame(suffix=" a"), Frame()))
+
+
+def test_a_contrast_in_a_layer_that_is_not_there_is_refused(llama):
+    contrast = {"prompt": "a ", "suffix": " x", "layer": 99}
+    with pytest.raises(UserError, match=r"model\.contrast\.layer is not below"):
+        model_of(llama, contrast=contrast, **sides(**SIDE))
+
+
 def test_late_chunks_with_a_suffix_are_refused(llama):
     model = model_of(llama, **sides(**SIDE) | {"pooling": "mean"})
     with pytest.raises(UserError, match=r"--late-chunks does not go with a suffix; got ' : a'"):

@@ -54,7 +54,8 @@ def binary_axes(
         signs = torch.where(short @ turn >= 0, 1.0, -1.0).double()
         left, _, right = torch.linalg.svd(short.T @ signs)
         turn = left @ right
-    return turn.T @ first
+    axes: Tensor = turn.T @ first
+    return axes
 
 
 def sign_cosine(vectors: Float[Tensor, "texts dim"]) -> float:

@@ -115,7 +115,7 @@ def take(embeddings: Embeddings, rows: Int64[Tensor, " chosen"]) -> Embeddings:
     return embeddings[upload(rows, embeddings.device)]
 
 
-def first_columns(embeddings: Kind, dim: int, *, normalize: bool) -> Kind:
+def first_columns(embeddings: Embeddings, dim: int, *, normalize: bool) -> Embeddings:
     """Return the first ``dim`` dimensions of each vector, of length 1 again if asked; whole ones stay as they are."""
     values = _values(embeddings)
     if dim != values.shape[1]:

@@ -12,6 +12,7 @@ Source: straight-through estimators, Bengio et al. (2013), https://arxiv.org/abs
 Max (1960), are those of least squared error for Gaussian coordinates.
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -53,14 +54,17 @@ def straight_through(
 
 
 def _values(vectors: Float[Tensor, "texts dim"], kind: Format) -> Float[Tensor, "texts dim"]:
+    values: Tensor
     if kind == "int8":
-        return (LARGEST_CODE * vectors).round().clamp(-LARGEST_CODE, LARGEST_CODE) / LARGEST_CODE
-    root = vectors.shape[1] ** 0.5
-    signs = torch.where(vectors >= 0, 1.0, -1.0).to(vectors.dtype)
+        codes = (LARGEST_CODE * vectors).round().clamp(-LARGEST_CODE, LARGEST_CODE)
+        values = codes / LARGEST_CODE
+        return values
+    root = math.sqrt(vectors.shape[1])
+    values = torch.where(vectors >= 0, 1.0, -1.0).to(vectors.dtype)
     if kind == "binary":
-        return signs / root
-    signs = signs * (vectors.abs() * root > DEAD_ZONE)
-    return signs / signs.abs().sum(1, keepdim=True).clamp_min(1).sqrt()
+        return values / root
+    values = values * (vectors.abs() * root > DEAD_ZONE)
+    return values / values.abs().sum(1, keepdim=True).clamp_min(1).sqrt()
 
 
 def straight_through_sign(

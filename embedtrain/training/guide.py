@@ -164,7 +164,7 @@ def encode_guide(
     for source, read in zip(sources, sides or [BOTH] * len(sources), strict=True):
         for example in open_source(source, cache).examples():
             asked, answers = guide_texts(example, source.columns.guide_text)
-            shown = [("query", asked)] if "query" in read else []
+            shown: list[tuple[Side, str]] = [("query", asked)] if "query" in read else []
             for side, text in [*shown, *(answers if "document" in read else [])]:
                 texts[side].setdefault(text_id(text), text)
     # A side without texts is not read, or is read as the other one.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from embedtrain.evaluation.measures.efficiency import measure_latency, measure_t
 from embedtrain.evaluation.measures.metrics import rank_arrays, score_ranking
 from embedtrain.evaluation.measures.statistics import compare_paired
 from embedtrain.evaluation.results.budget import write_points
-from embedtrain.evaluation.results.pareto import Point, plot_pareto
+from embedtrain.evaluation.results.pareto import Cost, Point, plot_pareto
 from embedtrain.files import appearing_folder, refuse_existing
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.encoder import DenseEncoder
@@ -94,11 +95,11 @@ def _measure(found: Encoded, sizes: Sequence[int]) -> tuple[list[Point], list[Pe
         for name, index in stored_forms(documents):
             per_query = _score(found.task, queries, index)
             seconds = measure_latency(
-                lambda one, index=index: index.search(one, 10),
+                partial(index.search, num_results=10),
                 np.split(queries[:TIMED], min(TIMED, len(queries))),
                 num_warmup=3, num_calls=TIMED,
             ).p50_seconds  # fmt: skip
-            costs = {
+            costs: dict[Cost, float] = {
                 "bytes": index.num_bytes / len(documents),
                 "latency": seconds,
                 "encoding": found.seconds,

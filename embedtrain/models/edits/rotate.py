@@ -1,5 +1,7 @@
 """Turn a model's vectors to their principal components, or centre and scale them: a layer behind the pooling."""
 
+import math
+
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
@@ -52,13 +54,14 @@ def binary_axes(
         signs = torch.where(short @ turn >= 0, 1.0, -1.0).double()
         left, _, right = torch.linalg.svd(short.T @ signs)
         turn = left @ right
-    return turn.T @ first
+    axes: Tensor = turn.T @ first
+    return axes
 
 
 def sign_cosine(vectors: Float[Tensor, "texts dim"]) -> float:
     """Return the mean cosine of vectors with their signs, 0.80 where coordinates are Gaussian."""
     lengths = vectors.norm(dim=1).clamp_min(torch.finfo(vectors.dtype).tiny)
-    return float((vectors.abs().sum(1) / lengths).mean()) / vectors.shape[1] ** 0.5
+    return float((vectors.abs().sum(1) / lengths).mean()) / math.sqrt(vectors.shape[1])
 
 
 def check_rotatable(model: DenseEncoder) -> None:

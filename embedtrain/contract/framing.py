@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import NonNegativeInt, model_validator
+from pydantic import Field, NonNegativeInt, model_validator
 
 from embedtrain.errors import UserError
 from embedtrain.section import Section
@@ -56,6 +56,10 @@ class Framing(Section):
     prompts: tuple[Frame, ...] = ()
     """Frames of texts of both sides, whose vectors are averaged, in place of prompt and suffix of a side."""
     contrast: Contrast | None = None
+    query_cut: Literal["end", "start"] = Field(
+        default="end", exclude_if=lambda value: value == "end"
+    )
+    """Where queries that are too long lose tokens: a conversation its start, so that its last turn is whole."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Framing":
@@ -83,6 +87,7 @@ def tokenise_framed(
     length: int,
     *,
     place: int | None = None,
+    keep_end: bool = False,
 ) -> list[NDArray[np.int32]]:
     """Return the token ids of each text in all its frames, each frame of at most ``length`` tokens.
 
@@ -92,11 +97,12 @@ def tokenise_framed(
         frames: What stands around them, at least one.
         length: Tokens of a frame, special tokens, prompt and suffix included.
         place: A token put between prompt and text, marked by :data:`PLACE`.
+        keep_end: Whether texts that are too long lose their starts, not their ends.
 
     Raises:
         UserError: If a frame leaves no room for a text.
     """
-    by_frame = [_in_frame(tokenizer, texts, frame, length, place) for frame in frames]
+    by_frame = [_in_frame(tokenizer, texts, frame, length, place, keep_end) for frame in frames]
     if len(frames) == 1:
         return by_frame[0]
     for ids in (one for rows in by_frame for one in rows):
@@ -110,13 +116,14 @@ def _in_frame(
     frame: Frame,
     length: int,
     place: int | None,
+    keep_end: bool,
 ) -> list[NDArray[np.int32]]:
     room = length - (place is not None)
     whole = _tokens(tokenizer, [frame.prompt + text + frame.suffix for text in texts])
     found = []
     for text, (ids, offsets) in zip(texts, whole, strict=True):
         if len(ids) > room:
-            ids, offsets = _cut(tokenizer, text, frame, room)  # noqa: PLW2901 - the text is another
+            ids, offsets = (_cut_start if keep_end else _cut)(tokenizer, text, frame, room)  # noqa: PLW2901 - the text is another
         if place is not None:
             start = len(frame.prompt)
             # Special tokens have no characters; a text may have none either, and then its suffix begins here.
@@ -143,7 +150,30 @@ def _cut(
         [found] = _tokens(tokenizer, [(frame.prompt + text)[:end] + frame.suffix])
         if len(found[0]) <= length:
             return found
-    raise UserError(
+    raise _no_room(frame)
+
+
+def _cut_start(
+    tokenizer: Any,  # noqa: ANN401 - transformers is untyped
+    text: str,
+    frame: Frame,
+    length: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return ids and offsets of the longest end of a text that leaves the frame whole."""
+    [(ids, offsets)] = _tokens(tokenizer, [text + frame.suffix], special=False)
+    around = len(_tokens(tokenizer, [frame.prompt])[0][0])
+    for kept in range(min(length - around, len(ids)), 0, -1):
+        start = int(offsets[-kept][0])
+        if start >= len(text):
+            break
+        [found] = _tokens(tokenizer, [frame.prompt + (text + frame.suffix)[start:]])
+        if len(found[0]) <= length:
+            return found
+    raise _no_room(frame)
+
+
+def _no_room(frame: Frame) -> UserError:
+    return UserError(
         "the frame of a text",
         "leaves no room for the text",
         got=frame.prompt + "..." + frame.suffix,

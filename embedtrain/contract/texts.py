@@ -227,7 +227,10 @@ class Tokenization:
             return tokenise_marked(tokenise, texts, prompt, length, place, windowed=windowed)
         if self.framing is not None:
             frames = self.framing.frames(side, prompt)
-            return tokenise_framed(self.tokenizer, texts, frames, length, place=self.place)
+            keep_end = side == "query" and self.framing.query_cut == "start"
+            return tokenise_framed(
+                self.tokenizer, texts, frames, length, place=self.place, keep_end=keep_end
+            )
         whole = [prompt + text for text in texts]
         found = tokenise_heads(self.tokenizer, whole, length, special=self.with_special)
         if found is None:

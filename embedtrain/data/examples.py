@@ -73,6 +73,9 @@ class Columns(Section):
     """Names that ``label`` may have, in the order of their numbers; empty numbers them as they come."""
     id: str | None = None
     """Id of the query. Looked for: query_id, id, _id."""
+    history: str | None = None
+    """The turns of a conversation before the query, texts or ``{role: ..., text: ...}``, oldest first; they are put
+    before it, a line for each. Null: the query is all that is asked."""
     guide_text: str | None = None
     """What the recipe's ``guide`` reads in place of a row's texts: ``span``, of a marked text its span alone;
     ``source``, the query, as a query, for each document too (a translation then learns the vector of what it
@@ -173,7 +176,7 @@ def fingerprint_of(config: SourceConfig, content: str) -> str:
         unused |= dict.fromkeys(PairMaking.model_fields, True)
     unset = {
         name
-        for name in ("text", "label", "classes", "guide_text")
+        for name in ("text", "label", "classes", "guide_text", "history")
         if not getattr(config.columns, name)
     }
     if unset:

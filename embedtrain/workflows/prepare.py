@@ -22,7 +22,7 @@ from embedtrain.data.tokenized import TokenizedSource, tokenize_source
 from embedtrain.errors import UserError
 from embedtrain.evaluation.results.report import refuse_single
 from embedtrain.files import default_cache
-from embedtrain.models.dense.config import DenseSide
+from embedtrain.models.dense.config import DenseSide, QuerySide
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.sparse.resolving import resolved_sparse
 from embedtrain.models.text_model import TextModel
@@ -138,6 +138,9 @@ def with_contract(recipe: Recipe, model: TextModel) -> Recipe:
         if isinstance(contract, Contract):
             suffix = contract.framing.suffix(side) if contract.framing else ""
             sides[side] = DenseSide(prompt=prompt, length=length, suffix=suffix)
+            if side == "query":
+                cut = contract.framing.query_cut if contract.framing else "end"
+                sides[side] = QuerySide(prompt=prompt, length=length, suffix=suffix, cut=cut)
     return recipe.model_copy(update={"model": recipe.model.model_copy(update=sides | resolved)})
 
 

@@ -36,6 +36,21 @@ def test_a_short_text_has_the_ids_of_the_whole_string(toy):
     ]
 
 
+def test_a_cut_of_the_start_keeps_the_prompt_and_the_last_turn_whole(toy):
+    talk = f"{LONG}. a small house near"
+    [found] = framed(toy, [talk], Frame(prompt="the: "), keep_end=True)
+    ends = [ids_of(toy, f"the: {talk[start:]}") for start in range(len(talk))]
+    assert found == max((ids for ids in ends if len(ids) <= 16), key=len)
+    last = toy(" a small house near", add_special_tokens=False)["input_ids"]
+    assert any(found[place : place + len(last)] == last for place in range(len(found)))
+    contract = Contract(**USUAL, framing=Framing(query_cut="start"))
+    [query], [document] = (
+        Tokenization(toy, contract)([talk], side) for side in ("query", "document")
+    )
+    assert query.tolist() == framed(toy, [talk], Frame(), keep_end=True)[0]
+    assert document.tolist() == framed(toy, [talk], Frame())[0]
+
+
 def test_a_suffix_survives_a_text_that_is_too_long(toy):
     [found] = framed(toy, [LONG])
     suffix = toy(FRAMED.suffix, add_special_tokens=False)["input_ids"]

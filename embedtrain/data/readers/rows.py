@@ -10,6 +10,7 @@ from embedtrain.contract.spans import mark
 from embedtrain.data.examples import SOURCE, SPAN, Columns, Example
 from embedtrain.data.gram import num_pairs
 from embedtrain.data.readers.chunk_rows import chunk_examples, is_chunk_row
+from embedtrain.data.readers.history import with_history
 from embedtrain.errors import UserError
 
 QUERY_NAMES = ("query", "anchor", "question", "sentence1")
@@ -40,6 +41,7 @@ class ChosenColumns:
     id: str | None
     label: str | None = None
     guide: str | None = None
+    history: str | None = None
 
 
 def choose_columns(columns: Columns, names: tuple[str, ...], place: str) -> ChosenColumns:
@@ -86,6 +88,7 @@ def choose_columns(columns: Columns, names: tuple[str, ...], place: str) -> Chos
         scores=() if label else scores,
         label=label,
         id=(optional("id", columns.id, ID_NAMES) or (None,))[0],
+        history=required("history", columns.history, ())[0] if columns.history else None,
         guide=_guide_column(columns.guide_text, query, names, place),
     )
 
@@ -158,7 +161,7 @@ class RowReader:
             )
         query_id = None if chosen.id is None else row[chosen.id]
         return Example(
-            query=_text(row[chosen.query], chosen.query, place),
+            query=self._query(row, chosen, place),
             positives=tuple(positives),
             negatives=tuple(negatives),
             scores=tuple(scores),
@@ -170,6 +173,15 @@ class RowReader:
             guide_query=""
             if chosen.guide is None
             else _text(row[chosen.guide], chosen.guide, place),
+        )
+
+    def _query(self, row: Row, chosen: ChosenColumns, place: str) -> str:
+        """Return the query, the turns before it first where the source has some."""
+        query = _text(row[chosen.query], chosen.query, place)
+        return (
+            query
+            if chosen.history is None
+            else with_history(query, row[chosen.history], f"{place} {chosen.history}")
         )
 
     def _texts(self, row: Row, columns: tuple[str, ...], place: str) -> list[str]:

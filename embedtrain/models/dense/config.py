@@ -33,6 +33,14 @@ class DenseSide(TextSide):
     """Put behind every text and never cut (PromptEOL); null: as the folder says, else nothing."""
 
 
+class QuerySide(DenseSide):
+    """What a query looks like to such a backbone."""
+
+    cut: Literal["end", "start"] | None = None
+    """Where a query that is too long loses tokens: ``start`` keeps the last turn of a conversation, and the prompt; null:
+    as the folder says, else ``end``."""
+
+
 OF_BOTH_SIDES = ("exits", "query_gate", "pair_classes", "contrast_head", "word_head")
 """What training makes of all texts of a batch at once, whichever side they are of."""
 
@@ -41,7 +49,7 @@ class DenseConfig(EncoderConfig):
     """A bi-encoder with one vector per text. Null takes what the backbone's folder says."""
 
     kind: Literal["dense"] = "dense"
-    query: DenseSide = DenseSide()
+    query: QuerySide = QuerySide()
     document: DenseSide = DenseSide()
     backbone: str
     """Hub id, local folder (transformers or sentence-transformers), or ``package:NAME/FOLDER``."""

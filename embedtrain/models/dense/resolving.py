@@ -76,11 +76,13 @@ def _framing(config: DenseConfig, stated: Contract) -> dict[str, object] | None:
         "query_suffix": config.query.suffix,
         "document_suffix": config.document.suffix,
         "contrast": config.contrast,
+        "query_cut": config.query.cut,
     }
     told = {name: value for name, value in asked.items() if value is not None}
     if config.prompts is not None:
         return Framing(prompts=config.prompts).model_dump()
-    if not told or (not any(told.values()) and stated.framing is None):
+    changes = {name: value for name, value in told.items() if value not in ("", "end")}
+    if not told or (not changes and stated.framing is None):
         return None
     known = (stated.framing or Framing()).model_dump() | {"prompts": ()}
     return Framing.model_validate(known | told).model_dump()

@@ -42,9 +42,7 @@ from embedtrain.training.settings import (
     ValidationConfig,
     check_measuring,
 )
-from embedtrain.training.sources import (
-    TrainingData,
-    TrainingSource,
+from embedtrain.training.source_checks import (
     check_adapters,
     check_added_negatives,
     check_alone,
@@ -55,6 +53,7 @@ from embedtrain.training.sources import (
     check_told,
     check_words,
 )
+from embedtrain.training.sources import TrainingData, TrainingSource
 
 
 def _kind(model: object) -> str:

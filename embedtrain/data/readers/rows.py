@@ -1,7 +1,7 @@
 """A row with named columns -> :class:`Example`: finds the columns, checks every value."""
 
-import math
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -178,11 +178,9 @@ class RowReader:
     def _query(self, row: Row, chosen: ChosenColumns, place: str) -> str:
         """Return the query, the turns before it first where the source has some."""
         query = _text(row[chosen.query], chosen.query, place)
-        return (
-            query
-            if chosen.history is None
-            else with_history(query, row[chosen.history], f"{place} {chosen.history}")
-        )
+        if chosen.history is None:
+            return query
+        return with_history(query, row[chosen.history], f"{place} {chosen.history}")
 
     def _texts(self, row: Row, columns: tuple[str, ...], place: str) -> list[str]:
         return [_text(item, column, place) for column, item in self._items(row, columns)]
@@ -214,7 +212,7 @@ class RowReader:
                 value = float(value)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise UserError(f"{place} {column}", "must be a number or a list of numbers", got=value)
-        if not _is_finite(value):
+        if not abs(value) <= sys.float_info.max:  # a NaN neither, nor a whole number beyond floats
             raise UserError(
                 f"{place} {column}",
                 "must be finite",
@@ -251,14 +249,6 @@ class RowReader:
         if isinstance(value, int) and abs(value) < LARGEST_CLASS:
             return float(value)
         raise UserError(place, "must be a text or a whole number", got=value)
-
-
-def _is_finite(value: int | float) -> bool:
-    """Whether a number is finite, and no whole number beyond what a float can be."""
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
 
 
 def _text(value: object, column: str, place: str) -> str:

@@ -1,7 +1,7 @@
 """What trials of defaults share: sets of a size that a CPU can bear, runs that are done once, and what they scored.
 
 Every figure is a line of a JSONL file: a name, settings, seconds, and nDCG@10 of each query of each set. A name that is
-there is not run again, so a script that was killed loses the run it was in.
+there is not run again: a script that was killed loses the run it was in. Longer than 300 lines, as each set has an entry.
 """
 
 import argparse

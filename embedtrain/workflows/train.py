@@ -82,9 +82,8 @@ def train(recipe: AnyRecipe, output: Path) -> RunFolder:
         Interrupted: If a signal stopped it.
     """
     _check_strategy(recipe)
-    work: Any = (_begin, _run)
-    if isinstance(recipe, PretrainRecipe):
-        work = (begin_pretraining, run_pretraining)
+    pretrains = isinstance(recipe, PretrainRecipe)
+    work: Any = (begin_pretraining, run_pretraining) if pretrains else (_begin, _run)
     first, then = work
     if begin(recipe.trainer, lambda: first(recipe, output)):
         return resume(output)
@@ -123,8 +122,7 @@ def _begin(recipe: Recipe, output: Path) -> tuple[RunFolder, Recipe, TextModel, 
     for sentence in prepared.held_out:
         console.print(sentence)
     add_seconds(run, "data", time.perf_counter() - began)
-    filled = filled_keys(asked, recipe)
-    note(run, held_out=prepared.held_out, filled=filled, **_noted(prepared))
+    note(run, held_out=prepared.held_out, filled=filled_keys(asked, recipe), **_noted(prepared))
     return run, recipe, model, prepared
 
 
@@ -132,8 +130,9 @@ def _noted(prepared: Prepared) -> dict[str, Any]:
     """Return what the end of the run says of the data: a query, and how some could be measured on."""
     if prepared.evaluation is not None:
         return {"query": prepared.evaluation.queries[0]}
-    every = chain.from_iterable(source.examples() for source in prepared.texts)
-    rows = list(islice(every, LOOKED_AT + 1))
+    rows = list(
+        islice(chain.from_iterable(one.examples() for one in prepared.texts), LOOKED_AT + 1)
+    )
     fraction = sufficient_fraction(rows, 1, is_whole=len(rows) <= LOOKED_AT)
     return {"query": rows[0].query, "fraction": fraction}
 

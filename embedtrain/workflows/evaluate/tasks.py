@@ -76,16 +76,14 @@ def evaluate_tasks(
 ) -> list[EvaluationResult]:
     """Evaluate a model on each piece of data and return the results in that order.
 
-    Processes that torchrun has started share the encoding: each text is encoded by one of them, they meet in the
-    cache, and the first writes what it would have found alone. Cost is not measured then: a process that others
-    work beside has none of its own.
+    Processes that torchrun has started share the encoding by the cache, and the first writes what it would have found
+    alone. Cost is not measured then: a process that others work beside has none of its own.
 
     Args:
         model: Model folder, run's ``model/`` or Hub id.
         wish: Data, split and statistics.
-        output: A ``.json`` file for one task, or a folder of ``<name>.<split>.json`` for any number; in it
-            tasks that this model has done already are not done again. Rankings go beside a result, in
-            TREC's format.
+        output: A ``.json`` file for one task, or a folder of ``<name>.<split>.json`` for any number; in it tasks that
+            this model has done already are not done again. Rankings go beside a result, in TREC's format.
         encoder: The model, where it is loaded already.
 
     Raises:

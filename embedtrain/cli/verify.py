@@ -43,7 +43,7 @@ def verify(
     from embedtrain.workflows.verify import verify as run_verify
 
     wish = VerifyWish(model, with_ or (), data, split, num_texts)
-    report = run_verify(wish, lambda name: typer.echo(f"asking {name}", err=True))
+    report = run_verify(wish, lambda line: typer.echo(line, err=True))
     _print(report)
     if report.exit_code:
         raise typer.Exit(report.exit_code)

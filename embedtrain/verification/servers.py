@@ -77,7 +77,7 @@ def _wait_for(running: Program, address: str) -> None:
     last = time.monotonic() + START_SECONDS
     while time.monotonic() < last:
         if not running.is_running:
-            running.hear(1)
+            running.hear(1.0)
         with suppress(httpx.HTTPError):
             if httpx.get(address, timeout=5, trust_env=False).is_success:
                 return

@@ -59,7 +59,7 @@ class Report:
 def verify(wish: VerifyWish, tell: Callable[[str], None] = lambda _: None) -> Report:
     """Run readers on texts, one after the other, and compare.
 
-    ``tell`` gets the name of each reader before it is started.
+    ``tell`` gets a line before each reader is started, and one of what it came to.
 
     Raises:
         UserError: If the folder is no dense model, a reader is unknown or not installed, or there is nothing for it to
@@ -86,12 +86,19 @@ def verify(wish: VerifyWish, tell: Callable[[str], None] = lambda _: None) -> Re
     rows = []
     for _, some in openings:
         for opening in some:
-            tell(opening.name)
+            tell(f"asking {opening.name}")
             rows.append(comparison.row(opening))
+            tell(_told(rows[-1]))
     for one in stores if scores is not None else ():
-        tell(one.name)
+        tell(f"asking {one.name}")
         rows.append(_store(one, comparison))
+        tell(_told(rows[-1]))
     return Report(rows, comparison)
+
+
+def _told(row: Row) -> str:
+    figures = (f"{name} {value:.3g}" for name, value in row.figures.items())
+    return ", ".join((f"{row.reader}: {row.verdict}", *figures))
 
 
 def _store(wanted: Wanted, comparison: Comparison) -> Row:

@@ -71,7 +71,7 @@ def test_all_that_a_program_started_ends_with_it():
 
     code = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']).pid, flush=True); input()"
     with program("parent", [sys.executable, "-c", code]) as one:
-        child = int(one.hear(60))
+        child = int(one.hear(60.0))
         assert psutil.pid_exists(child)
     deadline = time.monotonic() + 20
     while psutil.pid_exists(child) and psutil.Process(child).status() != "zombie":

@@ -89,8 +89,7 @@ def train(recipe: AnyRecipe, output: Path) -> RunFolder:
         return resume(output)
     begun = first(recipe, output)
     with going_on(how_to_go_on(output)):
-        run: RunFolder = then(*begun, Start())
-    return run
+        return then(*begun, Start())  # type: ignore[no-any-return]
 
 
 def _check_strategy(recipe: AnyRecipe) -> None:
@@ -130,9 +129,8 @@ def _noted(prepared: Prepared) -> dict[str, Any]:
     """Return what the end of the run says of the data: a query, and how some could be measured on."""
     if prepared.evaluation is not None:
         return {"query": prepared.evaluation.queries[0]}
-    rows = list(
-        islice(chain.from_iterable(one.examples() for one in prepared.texts), LOOKED_AT + 1)
-    )
+    every = chain.from_iterable(source.examples() for source in prepared.texts)
+    rows = list(islice(every, LOOKED_AT + 1))
     fraction = sufficient_fraction(rows, 1, is_whole=len(rows) <= LOOKED_AT)
     return {"query": rows[0].query, "fraction": fraction}
 

@@ -1,9 +1,9 @@
 """Chunks within their documents: a marked text whose span is the chunk, the rest being its context."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from embedtrain.contract.spans import mark
-from embedtrain.contract.texts import ModelContract
 from embedtrain.errors import UserError
 
 BETWEEN = "\n"
@@ -37,12 +37,12 @@ def contexts_of(texts: Sequence[str], owners: Sequence[str | None]) -> list[Cont
     return found
 
 
-def reads_contexts(contract: ModelContract) -> bool:
+def reads_contexts(contract: Any) -> bool:  # noqa: ANN401 - its type would bring torch
     """Whether a model reads chunks within their documents."""
     return bool(getattr(contract, "in_context", False))
 
 
-def refuse_alone(contract: ModelContract, place: str) -> None:
+def refuse_alone(contract: Any, place: str) -> None:  # noqa: ANN401 - its type would bring torch
     """Refuse a model that reads chunks within their documents where chunks come without them.
 
     Raises:

@@ -122,6 +122,15 @@ class SourceConfig(PairMaking):
             raise ValueError("a label takes the place of scores: drop scores and score_range")
         return self
 
+    @model_validator(mode="after")
+    def _reads_what_it_says(self) -> "SourceConfig":
+        if self.pairs in (None, "pivot"):
+            return self
+        for key, default in (("columns", Columns()), ("format", None), ("judged_negatives", False)):
+            if getattr(self, key) != default:
+                raise ValueError(f"{key} means nothing beside pairs: {self.pairs}: drop it")
+        return self
+
 
 @dataclass(frozen=True)
 class Source:

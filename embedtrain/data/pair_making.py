@@ -58,7 +58,7 @@ class PairMaking(Section):
     """``mentions``: a file with a row for each entity, ``{"entity": "Q1", "names": ["aspirin", ...]}``. A name of two
     entities is passed over."""
     mask_ratio: Annotated[float, Field(ge=0, le=1)] = 0.2
-    """``mentions``: share of the queries whose name is hidden, as ``[MASK]``."""
+    """``mentions``: share of the rows whose entity's names are hidden, as ``[MASK]``."""
     draw_seed: NonNegativeInt = 0
     """Changes what is drawn."""
 

@@ -193,11 +193,13 @@ def check_candidates(data: TrainingData, objectives: Sequence[Objective], *, fix
 
 
 def check_added_negatives(data: TrainingData, objectives: Sequence[Objective]) -> None:
-    """Refuse documents without scores for objectives that read some.
+    """Refuse documents without scores for objectives that read some, and any for those that use none.
 
     Raises:
         ValueError: Naming the objective.
     """
+    if data.num_negatives != 0 and any(one.wanted_bank for one in objectives):
+        raise ValueError("objective ccp compares with its bank alone: set data.num_negatives: 0")
     reading = [name_of(one) for one in objectives if one.reads_scores]
     for key in ("random_negatives", "swapped_negatives"):
         if getattr(data, key) and reading:

@@ -76,30 +76,40 @@ def _are_texts(values: list[object]) -> bool:
 def mentions(document: Document, config: SourceConfig, ontology: Ontology) -> list[Example]:
     """Return the mentions of a document: a text with a marked span on both sides, its entity as its score.
 
-    With a probability of ``config.mask_ratio`` the name is hidden in the text of the query. Other texts of the entity
-    are positives where the objective goes by labels.
+    With a probability of ``config.mask_ratio`` all names of the entity are hidden in both texts: the same context with
+    its name would be a positive that is found by its words. Other texts of the entity are positives where the objective
+    goes by labels.
 
     Source: Zhang et al. (2021), KRISS, https://arxiv.org/abs/2112.07887; the probability is not stated there.
     """
-    found = ontology.find(document.text)
-    return [_row(document, place, config, number) for number, place in enumerate(found)]
+    found = list(ontology.find(document.text))
+    return [_row(document, found, config, number) for number in range(len(found))]
 
 
 def _row(
-    document: Document, place: tuple[int, int, int], config: SourceConfig, number: int
+    document: Document, found: list[tuple[int, int, int]], config: SourceConfig, number: int
 ) -> Example:
-    begin, end, entity = place
-    before, after = document.text[:begin], document.text[end:]
-    before = before[_nth_last_word(before) :].lstrip()
-    after = after[: _nth_word_end(after)].rstrip()
-    name = document.text[begin:end]
-
-    def marked(name: str) -> str:
-        return mark(f"{before}{name}{after}", [len(before), len(before) + len(name)])
-
+    begin, end, entity = found[number]
+    start = _nth_last_word(document.text[:begin])
+    stop = end + _nth_word_end(document.text[end:])
     random = generator(config.draw_seed, document.id, "mask", number)
-    hidden = random.random() < config.mask_ratio
-    return Example(marked(HIDDEN if hidden else name), (marked(name),), scores=(float(entity),))
+    hides = random.random() < config.mask_ratio
+    names = [one[:2] for one in found if one[2] == entity] if hides else []
+    before = _hidden(document.text, start, begin, names).lstrip()
+    after = _hidden(document.text, end, stop, names).rstrip()
+    name = HIDDEN if hides else document.text[begin:end]
+    text = mark(f"{before}{name}{after}", [len(before), len(before) + len(name)])
+    return Example(text, (text,), scores=(float(entity),))
+
+
+def _hidden(text: str, start: int, stop: int, names: list[tuple[int, int]]) -> str:
+    """Return a part of a text without the names that begin in it."""
+    parts, place = [], start
+    for begin, end in names:
+        if start <= begin < stop:
+            parts += [text[place:begin], HIDDEN]
+            place = end
+    return "".join([*parts, text[place:stop]])
 
 
 def _nth_last_word(text: str) -> int:

@@ -20,6 +20,7 @@ from embedtrain.data.raw_text.mentions import Ontology
 from embedtrain.data.raw_text.pivot import pivot_rows
 from embedtrain.data.readers.text_lines import GIVEN, hash_files
 from embedtrain.data.words import shared_words, words_of
+from embedtrain.errors import UserError
 from embedtrain.progress import console
 
 NAMES = ("title", "headings")
@@ -40,6 +41,9 @@ def open_raw_text(config: SourceConfig, paths: list[Path], rows: Source | None =
     """
     place = GIVEN.get(config.path) or name_given(config.path)
     tables = all(map(is_table, paths))
+    if config.part_of is not None and not tables:
+        cure = "Drop it, or give files of rows"
+        raise UserError("data.sources.part_of", "is a column, and these are no rows", cure=cure)
     kept = (
         []
         if tables or rows is not None

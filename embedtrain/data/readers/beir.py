@@ -8,9 +8,9 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from embedtrain.contract.context import Context, contexts_of, marked_in, reads_contexts
-from embedtrain.contract.texts import ModelContract
 from embedtrain.data.examples import Example, Source, SourceConfig, fingerprint_of
 from embedtrain.data.readers.beir_index import BeirFiles, BeirIndex, Judgments, read_entry
 from embedtrain.data.readers.text_lines import hash_files, parse_object, read_lines, read_objects
@@ -31,7 +31,7 @@ class RetrievalTask:
     contexts: list[Context] | None = None
     """The documents that the corpus' texts are chunks of, where its rows name a ``document``."""
 
-    def read_by(self, contract: ModelContract) -> "RetrievalTask":
+    def read_by(self, contract: Any) -> "RetrievalTask":  # noqa: ANN401 - its type would bring torch
         """Return the task as a model reads it: chunks stand within their documents if the contract says so."""
         if self.contexts is None or not reads_contexts(contract):
             return self

@@ -29,7 +29,7 @@ from embedtrain.data.sources import load_task
 from embedtrain.models.backbone.fetching import fetch
 from embedtrain.models.build import build_dense
 from embedtrain.models.chunking import Execution
-from embedtrain.models.dense.config import DenseConfig, DenseSide
+from embedtrain.models.dense.config import DenseConfig, QuerySide
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.types import Relevance, RetrievalBatch
@@ -88,7 +88,7 @@ def our_batch(model: DenseEncoder, pairs: list[Pair]) -> RetrievalBatch:
 
 def ours(execution: Execution, *, bf16: bool = False) -> Contestant:
     """Train with embedtrain."""
-    sides = {side: DenseSide(length=length) for side, length in LENGTHS.items()}
+    sides = {side: QuerySide(length=length) for side, length in LENGTHS.items()}
     model = build_dense(DenseConfig(backbone=MODEL, dropout=0.0, **sides)).train()
     objective = InfoNCE(temperature=TEMPERATURE)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
@@ -161,7 +161,7 @@ def padding_waste(pairs: list[Pair], chunk_tokens: int) -> tuple[float, float]:
 
     Ours are counted where ids become vectors; the peer pads each side to its longest text.
     """
-    sides = {side: DenseSide(length=length) for side, length in LENGTHS.items()}
+    sides = {side: QuerySide(length=length) for side, length in LENGTHS.items()}
     model = build_dense(DenseConfig(backbone=MODEL, **sides))
     computed: list[int] = []
     model.backbone.get_input_embeddings().register_forward_hook(

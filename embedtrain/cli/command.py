@@ -16,6 +16,8 @@ PATHS = frozenset(
         *(
             "answers",
             "base",
+            "calibrate",
+            "sample",
             "baseline",
             "corpus",
             "data",

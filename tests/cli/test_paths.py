@@ -46,6 +46,7 @@ TEXTS = {
     ),
     *("side", "form", "cost", "verbosity"),
     *("budget", "guard_split", "threshold"),
+    *("readers", "quality"),  # a rule, or a file of scores
     *("host", "allow_host", "dimensions"),
     "larger",  # a model or an address
     "llm",  # an address, or a model of any kind

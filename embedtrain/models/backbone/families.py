@@ -87,7 +87,7 @@ def look(config: Any, *, causal: bool) -> Any:  # noqa: ANN401 - transformers is
 
     Gemma has a switch of its own, which halves the window for each side, and only where a config is made anew.
     """
-    if hasattr(config, "use_bidirectional_attention"):
+    if config.model_type.startswith("gemma3"):  # those before know the key and do not obey it
         stated = config.to_dict()
         return type(config)(**stated | {"use_bidirectional_attention": not causal})
     config.is_causal = causal

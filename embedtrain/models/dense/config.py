@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from embedtrain.contract.framing import Contrast, Frame
 from embedtrain.contract.texts import (
@@ -49,6 +49,13 @@ class DenseConfig(EncoderConfig):
     """A bi-encoder with one vector per text. Null takes what the backbone's folder says."""
 
     kind: Literal["dense"] = "dense"
+
+    @field_validator("query", "document", mode="before")
+    @classmethod
+    def _takes_any_side(cls, given: object) -> object:
+        """Take a side that says less, as Python users have it, for one that leaves the rest out."""
+        return given.model_dump(exclude_unset=True) if isinstance(given, TextSide) else given
+
     query: QuerySide = QuerySide()
     document: DenseSide = DenseSide()
     backbone: str

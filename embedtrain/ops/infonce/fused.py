@@ -105,6 +105,9 @@ def _loss_and_gradients(
         for k, (direction, some) in enumerate(zip(directions, sums, strict=True)):
             along = _slopes(problem, direction, some, slopes, k)
             _add_gradients(problem, direction, along, tiles[k], found)
+        if found.temperature is not None:  # it divides the margin too, which is in no product
+            shift = options.positive_margin * slopes.positives.sum(1)
+            found.temperature.add_(shift / problem.temperature)
     figures = _figures(problem, sums[0], best)
     return summarise(loss, figures), found
 

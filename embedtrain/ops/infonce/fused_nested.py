@@ -5,6 +5,8 @@ program looks at its tile after each size, and the backward pass leaves the slop
 of all larger ones, so that each coordinate is multiplied once: 4 GEMMs of the longest size altogether.
 """
 
+from dataclasses import replace
+
 import torch
 from embedtrain_kernels.infonce import LOG2_E, Gradients, gradients, negative_sums
 from embedtrain_kernels.infonce_arguments import NegativeSums, Scores, Slopes
@@ -60,11 +62,10 @@ def compute_fused(
         return losses, figures, None
     found = [slopes for _, slopes in each if slopes is not None]
     slopes = _slopes(problem, sums, found, sizes)
-    return (
-        losses,
-        figures,
-        _gradients(inputs, problem, gradients(scores, slopes, candidates, tile, add_product)),
-    )
+    made = _gradients(inputs, problem, gradients(scores, slopes, candidates, tile, add_product))
+    # The temperature divides the margin too, which is in no product; labels are slopes times the temperature.
+    shift = problem.options.positive_margin * slopes.label.sum((0, 2)) / problem.temperature**2
+    return losses, figures, replace(made, temperature=made.temperature + shift)
 
 
 def _positives(

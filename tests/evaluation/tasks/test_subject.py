@@ -4,7 +4,7 @@ import torch
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.evaluation.tasks.subject import Subject, symmetric_view
 from embedtrain.models.build import build_dense, load_encoder
-from embedtrain.models.dense.config import DenseConfig
+from embedtrain.models.dense.config import DenseConfig, QuerySide
 
 LONG = "red cat runs over the small house near a tree"
 
@@ -31,7 +31,7 @@ def test_texts_compared_with_their_like_get_the_query_prompt_and_the_longer_leng
     model = build_dense(config)
     subject = Subject(model, "x", tmp_path)
     symmetric = subject.encode([LONG], "symmetric")
-    whole = build_dense(config.model_copy(update={"query": config.document}))
+    whole = build_dense(config.model_copy(update={"query": QuerySide(length=20)}))
     expected = encode_texts(whole, [f"query: {LONG}"], "query")
     assert np.allclose(symmetric, expected, atol=1e-6)
     assert not np.allclose(symmetric, subject.encode([LONG], "query"))

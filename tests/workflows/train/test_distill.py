@@ -34,6 +34,8 @@ CHANGES = {
         "model.interaction={hidden: 16}",
     ],
     "embedding": ["model.projection=32"],
+    "leaf": ["model.kept_layers=[1, 2]"],
+    "translation": ["model.projection=32"],
     "projective": ["model.kept_layers=[2]", "model.projection=8", "guide.dim=8"],
     "self_distillation": ["model.dim=8", "model.cls_dim=8"],
 }
@@ -163,6 +165,6 @@ def test_commands_that_compare_inner_products_refuse_it(d2llm, beir, tmp_path):
 
 def test_an_objective_that_leaves_the_head_untrained_is_refused(make):
     recipe = make("d2llm_interaction").model_dump()
-    recipe["objective"] = {"name": "info_nce"}
+    recipe["objective"] = {"name": "angle"}
     with pytest.raises(ValueError, match="needs an objective that trains it"):
         type(make("kl")).model_validate(recipe)

@@ -132,6 +132,7 @@ def test_every_recipe_trains_on_a_tiny_model(name, scored, small, bert, tmp_path
     monkeypatch.setattr(export, "verify", lambda *_: None)  # proven elsewhere, and slow
     output = tmp_path / "run"
     sources = [f"data.sources=[{{path: {scored}}}]", f"model.backbone={bert}"]
+    sources += ["model.token_scorer.layer=1"] if name == "nugget" else []
     command("train", f"late_interaction/{name}", *small, *sources, "--output", output)
     assert len((output / "metrics.csv").read_text().splitlines()) == 3
     assert (output / "model" / "embedtrain.json").is_file()

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float32, Float64
 
 from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.data.sources import load_task
@@ -35,8 +35,8 @@ class Encoded:
     """The vectors of a task, and the seconds that one document took."""
 
     task: RetrievalTask
-    queries: Vectors
-    documents: Vectors
+    queries: Float32[np.ndarray, "queries dim"]
+    documents: Float32[np.ndarray, "documents dim"]
     seconds: float
 
 

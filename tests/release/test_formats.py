@@ -36,7 +36,12 @@ def texts():
 def folder(bert, tmp_path):
     torch.manual_seed(0)
     sides = {"query": {"prompt": "query: ", "length": 24}, "document": {"length": 32}}
-    save_dense(build_dense(DenseConfig(backbone=bert, **sides)), tmp_path / "model")
+    model = build_dense(DenseConfig(backbone=bert, **sides))
+    for layer in model.backbone.encoder.modules():
+        if isinstance(layer, torch.nn.Linear):
+            # As they are drawn, layers add next to nothing to a word: what coarse numbers do to them would not show.
+            layer.weight.data *= 10
+    save_dense(model, tmp_path / "model")
     (tmp_path / "model" / "README.md").write_text("# M\n")
     return tmp_path / "model"
 
@@ -97,7 +102,7 @@ def test_ranges_of_each_batch_are_an_explicit_choice(folder, texts):
     export_onnx(folder, Graphs(int8="dynamic"), said.append)
     model = load_dense(str(folder))
     runtime = OnnxRuntime(folder / "onnx" / "embedding_int8.onnx")
-    assert measure(model, GraphEncoder(model, runtime), texts).apart > 1e-6
+    assert measure(model, GraphEncoder(model, runtime), texts).apart > 1e-5
     assert "cosine distance to float32" in said[0]
 
 

@@ -1,8 +1,11 @@
 """One encoding, every form, and what a budget buys, from the command line."""
 
+import pytest
 from typer.testing import CliRunner
 
+from embedtrain.cli.ending import end
 from embedtrain.cli.main import app
+from embedtrain.errors import UserError
 
 
 def test_the_command_measures_every_form_and_names_one(bert, beir, tmp_path):
@@ -25,7 +28,7 @@ def test_the_command_measures_every_form_and_names_one(bert, beir, tmp_path):
     assert len(rows) == 1 + 2 * 13
     assert rows[1].startswith("32 float32,")
     assert (out / "pareto.svg").stat().st_size > 1000
-    assert CliRunner().invoke(app, arguments).exit_code == 2  # it exists
+    assert "exists and is not empty" in refused(*arguments[1:])
 
 
 def test_a_budget_that_buys_too_little_ends_with_1(bert, beir, tmp_path):
@@ -43,6 +46,21 @@ def test_a_budget_that_buys_too_little_ends_with_1(bert, beir, tmp_path):
     assert "none keeps 100.0% within 1 bytes; nearest is" in done.output
 
 
-def test_results_or_a_model_and_what_it_needs(bert, tmp_path):
-    for wrong in ([], ["a.json", "--model", bert], ["--model", bert]):
-        assert CliRunner().invoke(app, ["pareto", *wrong]).exit_code == 2
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "pareto takes result files or --model"),
+        (["a.json", "--model", "m"], "pareto takes result files or --model"),
+        (["--model", "m"], "--model needs --data and --output"),
+        (["--model", "m", "--data", "d", "--output", "o", "--metric", "mrr"], "leave out --metric"),
+    ],
+)
+def test_results_or_a_model_and_what_it_needs(words, said):
+    assert said in refused(*words)
+
+
+def refused(*words):
+    done = CliRunner().invoke(app, ["pareto", *words])
+    assert isinstance(done.exception, UserError), done.output
+    assert end(done.exception) == 2
+    return str(done.exception)

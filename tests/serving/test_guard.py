@@ -21,8 +21,8 @@ KEY = "letters-and-digits-1"
 
 @pytest.fixture(scope="module")
 def strict(prompted):
-    """A server that asks for a token and has no patience."""
-    quick = {"read_seconds": 0.4, "body_seconds": 0.8, "head_seconds": 0.5}
+    """A server that asks for a token and has little patience: as much as clients need on a machine that is busy."""
+    quick = {"read_seconds": 1.2, "body_seconds": 2.4, "head_seconds": 1.5}
     small = {"max_body_bytes": 20_000, "max_held_bytes": 200_000, "max_request_tokens": 2_000}
     with running([prompted], names=("toy",), token=KEY, **quick, **small) as found:
         yield found
@@ -30,6 +30,15 @@ def strict(prompted):
 
 def connected(server):
     return socket.create_connection(("127.0.0.1", server.port), timeout=20)
+
+
+def heard(one):
+    """Return all that a server says until it closes; what it has not read by then makes that a reset."""
+    said = b""
+    with suppress(ConnectionResetError):
+        while piece := one.recv(4096):
+            said += piece
+    return said
 
 
 def test_routes_ask_for_the_token_but_for_health_and_the_empty_page(strict):
@@ -78,10 +87,12 @@ def test_a_body_that_is_too_large_is_not_read_to_its_end(strict):
     with connected(strict) as one:
         head = f"POST /embed HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n"
         one.sendall(head.encode() + b"Transfer-Encoding: chunked\r\n\r\n")
-        for _ in range(6):
-            one.sendall(b"1000\r\n" + b"a" * 4096 + b"\r\n")
-        assert b" 413 " in one.recv(4096).splitlines()[0]
-        assert one.recv(4096) == b"", "and closed"
+        with suppress(ConnectionError):  # closed before the last piece
+            for _ in range(6):
+                one.sendall(b"1000\r\n" + b"a" * 4096 + b"\r\n")
+        answer, _, body = heard(one).partition(b"\r\n\r\n")
+    assert b" 413 " in answer.splitlines()[0]
+    assert json.loads(body)["error_type"] == "too_large", "and closed"
 
 
 def test_what_would_hold_too_much_memory_or_work_is_refused(strict):
@@ -98,10 +109,8 @@ def test_slow_heads_and_bodies_are_ended(strict):
         head.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
         start = f"POST /embed HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n"
         body.sendall(start.encode() + b"Content-Length: 100\r\n\r\n{")
-        assert b" 408 " in body.recv(4096).splitlines()[0]
-        for one in (silent, head):
-            with suppress(ConnectionResetError):
-                assert one.recv(4096) == b""
+        assert b" 408 " in heard(body).splitlines()[0]
+        assert heard(silent) == heard(head) == b""
     assert time.monotonic() - begun < 10
 
 
@@ -121,13 +130,14 @@ def test_a_drip_of_bytes_is_ended_as_well(strict):
 
 def test_a_head_without_end_is_ended(strict):
     with connected(strict) as one:
-        one.sendall(b"GET / HTTP/1.1\r\nX-A: " + b"a" * 80_000)
-        assert b" 400 " in one.recv(4096).splitlines()[0]
+        with suppress(ConnectionError):  # closed before the last byte
+            one.sendall(b"GET / HTTP/1.1\r\nX-A: " + b"a" * 80_000)
+        assert b" 400 " in heard(one).splitlines()[0]
 
 
 def test_each_hostile_request_has_its_status(server):
     for name, sent in bad_requests().items():
-        if name in ("HEAD", "huge", "one word", "unknown fields", "marks"):
+        if name in ("huge", "one word", "unknown fields", "marks"):
             continue
         status, _ = server.once(sent)
         assert 400 <= status < 500, name
@@ -142,19 +152,18 @@ def test_hostile_clients_leave_the_server_as_it_was(number, server):
     assert counts["200"] < counts["400"]
     assert server.ask("/health")[0] == 200
     assert server.ask(V1, {"input": "the red cat"})[0] == 200
+    calm = {"queue_tokens": 0, "held_bytes": 0, "requests_running": 1}
     deadline = time.monotonic() + 20
-    while server.metric("embedtrain_queue_tokens") and time.monotonic() < deadline:
+    while (left := {name: server.metric(f"embedtrain_{name}") for name in calm}) != calm:
+        assert time.monotonic() < deadline, left
         time.sleep(0.05)
-    assert server.metric("embedtrain_queue_tokens") == 0
-    assert server.metric("embedtrain_held_bytes") == 0
-    assert server.metric("embedtrain_requests_running") == 1
 
 
 def test_many_clients_get_each_their_own_vectors(server, encoder, sentences):
     from embedtrain.encoding.texts import encode_texts
 
     requests = [embeddings_request([text], "float") for text in sentences[:64]]
-    load = asyncio.run(run_clients(server.port, requests, 64))
+    load = asyncio.run(asyncio.wait_for(run_clients(server.port, requests, 64), 60))
     assert load.statuses == {200: 64}
 
     async def answers():
@@ -162,6 +171,7 @@ def test_many_clients_get_each_their_own_vectors(server, encoder, sentences):
 
         return await asyncio.gather(*(once(server.port, one) for one in requests))
 
-    found = [json.loads(body)["data"][0]["embedding"] for _, body in asyncio.run(answers())]
+    told = asyncio.run(asyncio.wait_for(answers(), 60))
+    found = [json.loads(body)["data"][0]["embedding"] for _, body in told]
     expected = encode_texts(encoder, sentences[:64], "document")
     assert abs(expected - found).max() < 1e-6

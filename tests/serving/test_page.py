@@ -8,6 +8,7 @@ from serve_toys import running
 
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs /usr/bin/chromium")
 
+CHOICES = "document.getElementById('left')?.options.length > 0"
 FOUND = "document.getElementById('status').textContent.includes('results from')"
 ITEMS = "[...document.querySelectorAll('#left-list li')].length"
 BAD = (
@@ -60,7 +61,7 @@ def page(browser, server):
     browser.said.clear()
     browser.width(1100)
     browser.open(f"http://127.0.0.1:{server.port}/")
-    browser.until("document.getElementById('left').options.length > 0")
+    browser.until(CHOICES)
     return browser
 
 
@@ -156,11 +157,11 @@ def test_a_server_with_a_token_asks_for_it_and_the_address_never_holds_it(browse
     with running([prompted], names=("toy",), token="letters-1") as server:
         browser.requests.clear()
         browser.open(f"http://127.0.0.1:{server.port}/")
-        browser.until("!document.getElementById('door').hidden")
+        browser.until("document.getElementById('door')?.hidden === false")
         browser.js("document.getElementById('token').focus()")
         browser.type("letters-1")
         browser.press("Enter")
-        browser.until("document.getElementById('left').options.length > 0")
+        browser.until(CHOICES)
         browser.until("document.getElementById('door').hidden")
         assert not any("letters" in one for one in browser.requests)
         browser.js("sessionStorage.clear()")

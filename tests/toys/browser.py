@@ -92,7 +92,8 @@ class Browser:
         return found["result"].get("value")
 
     def open(self, url):
-        self.call("Page.navigate", url=url)
+        found = self.call("Page.navigate", url=url)
+        assert "errorText" not in found, found
         self.until("document.readyState === 'complete'")
 
     def until(self, code):

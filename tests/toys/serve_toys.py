@@ -5,9 +5,10 @@ import http.client
 import json
 import logging
 import os
+import select
 import signal
 import sys
-import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,9 @@ from places import SCRIPTS
 
 sys.path.append(str(SCRIPTS))
 from benchmark_serve_clients import once
+
+PATIENCE = 120
+"""Seconds in which a server begins, and in which it ends: one that hangs is killed."""
 
 
 class Running:
@@ -50,7 +54,21 @@ class Running:
         """Send a signal, unless it has ended, and return the exit code."""
         if self.code is None:
             os.kill(self.process, number)
-            self.code = os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
+        return self.ended()
+
+    def ended(self):
+        """Wait for the end and return the exit code.
+
+        It lives as long as its tests need it, however far apart they run: only its end has a limit, and each answer.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while self.code is None:
+            process, status = os.waitpid(self.process, os.WNOHANG)
+            if process:
+                self.code = os.waitstatus_to_exitcode(status)
+            elif time.monotonic() > deadline:
+                os.kill(self.process, signal.SIGKILL)
+            time.sleep(0.01)
         return self.code
 
     def once(self, sent):
@@ -77,16 +95,14 @@ def running(models, **settings) -> Iterator[Running]:
         _serve_and_exit(wish, writing, token)
     os.close(writing)
     with os.fdopen(reading, encoding="utf-8") as said:
-        line = said.readline()
-    assert line, "the server did not begin"
-    server = Running(int(line.rpartition(":")[2]), process, token)
-    guard = threading.Timer(120, os.kill, (process, signal.SIGKILL))
-    guard.start()
+        begun = select.select([said], [], [], PATIENCE)[0]
+        line = said.readline() if begun else ""
+    server = Running(int(line.rpartition(":")[2] or 0), process, token)
     try:
+        assert line, "the server did not begin"
         yield server
     finally:
-        guard.cancel()
-        server.end()
+        server.end(signal.SIGTERM if line else signal.SIGKILL)
 
 
 def _serve_and_exit(wish, writing, token):

@@ -92,6 +92,10 @@ def test_one_pass_equals_one_call_per_size(device, several, normalize):
     assert_equal(example(device), options, normalize=normalize)
 
 
+def test_a_margin_on_positives_is_divided_by_the_temperature_too(device):
+    assert_equal(example(device), InfoNCEOptions(positive_margin=0.3))
+
+
 def test_sizes_may_end_before_the_vectors_do(device):
     assert_equal(example(device), InfoNCEOptions(), Sizes((16, 64), (1.0, 2.0)))
 

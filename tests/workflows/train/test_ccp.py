@@ -21,7 +21,11 @@ from embedtrain.training.settings import TrainerConfig
 from embedtrain.workflows.train import resume, train
 
 pytestmark = pytest.mark.usefixtures("forked")
-CCP = ["objective={name: ccp, bank_size: 24}", "model.contrast_head={dim: 8}"]
+CCP = [
+    "objective={name: ccp, bank_size: 24}",
+    "model.contrast_head={dim: 8}",
+    "data.num_negatives=0",
+]
 
 
 def train_on_rank(recipe, overrides, folder) -> None:
@@ -47,7 +51,7 @@ def test_a_run_goes_on_with_its_bank_and_running_statistics_and_exports_neither(
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
     kept, other = (torch.load(list_checkpoints(one / "checkpoints")[-1]) for one in (again, run))
     assert torch.equal(kept["bank"]["vectors"][0], other["bank"]["vectors"][0])
-    assert kept["bank"]["pushed"] == other["bank"]["pushed"] == [6 * (16 + 8)]
+    assert kept["bank"]["pushed"] == other["bank"]["pushed"] == [6 * (8 + 8)]
     mean = "model.contrast_head.running_mean"
     assert torch.equal(kept["state_dict"][mean], other["state_dict"][mean])
     assert kept["state_dict"][mean].abs().max() > 0

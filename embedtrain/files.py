@@ -71,12 +71,10 @@ def refuse_existing(path: Path) -> None:
     """
     _check_above("--output", path)
     if path.exists() and not (path.is_dir() and is_empty(path)):
-        raise UserError(
-            "--output",
-            "exists and is not empty",
-            got=str(path),
-            cure=f"Choose another folder, remove it, or continue it with --resume {path}",
-        )
+        cure = "Choose another folder, or remove it"
+        if any((path / name).is_file() for name in ("recipe.yaml", "pipeline.yaml")):
+            cure = f"Choose another folder, remove it, or continue it with --resume {path}"
+        raise UserError("--output", "exists and is not empty", got=str(path), cure=cure)
 
 
 def is_run(path: Path) -> bool:

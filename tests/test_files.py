@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 
 from embedtrain.errors import UserError
-from embedtrain.files import build_once, check_file, check_folder, default_cache, write_file
+from embedtrain.files import (
+    build_once,
+    check_file,
+    check_folder,
+    default_cache,
+    refuse_existing,
+    write_file,
+)
 
 
 @pytest.mark.parametrize(("content", "stored"), [("\u00e9\n", b"\xc3\xa9\n"), (b"\x00", b"\x00")])
@@ -103,3 +110,11 @@ def test_what_another_process_finished_first_is_taken(tmp_path):
 
     assert (build_once(tmp_path / "target", build) / "a").read_text("utf-8") == "theirs"
     assert list(tmp_path.iterdir()) == [tmp_path / "target"]
+
+
+@pytest.mark.parametrize("name", ["recipe.yaml", "pipeline.yaml", "result.json"])
+def test_only_what_can_be_continued_is_said_to_be(name, tmp_path):
+    (tmp_path / name).write_text("")
+    with pytest.raises(UserError, match="exists and is not empty") as caught:
+        refuse_existing(tmp_path)
+    assert ("--resume" in str(caught.value)) == (name != "result.json")

@@ -2,31 +2,13 @@
 
 import numpy as np
 import pytest
+from sentence_toys import WORDS
 
 from embedtrain.contract.context import REACH, contexts_of, marked_in, put_together
 from embedtrain.contract.spans import IN_SPAN, mark, unmark
 from embedtrain.errors import UserError
 from embedtrain.models.build import build_dense
 from embedtrain.models.dense.config import DenseConfig
-
-WORDS = [
-    "red",
-    "green",
-    "blue",
-    "cat",
-    "dog",
-    "bird",
-    "runs",
-    "jumps",
-    "sleeps",
-    "over",
-    "under",
-    "near",
-    "small",
-    "large",
-    "house",
-    "tree",
-]
 
 
 def test_each_chunk_stands_where_it_is_in_the_document_of_all():

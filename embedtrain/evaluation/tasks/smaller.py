@@ -142,6 +142,9 @@ def quality_of(task: Retrieval, quality: str, subject: Subject) -> Quality:
         return first
     if quality == LEARNED:
         return _learn(task, subject)
+    if not Path(quality).is_file():
+        cure = f"Choose {LEARNED}, {RANDOM}, {SHORTEST} or {COPIES}, or name a .npy file of scores"
+        raise UserError("--quality", "is no rule and no file", got=quality, cure=cure)
     return _read_scores(Path(quality), len(documents))
 
 

@@ -136,3 +136,10 @@ def test_what_does_not_go_together_is_refused(words, message, bert, beir):
     result = CliRunner().invoke(app, ["evaluate", bert, "--data", str(beir), *words])
     assert isinstance(result.exception, UserError)
     assert message in str(result.exception)
+
+
+def test_a_rule_that_is_none_is_refused(task, subject):
+    with pytest.raises(
+        UserError, match="--quality is no rule and no file; got 'foo'. Choose learn"
+    ):
+        pruned(task, Pruning(0.5, "foo"), subject)

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from embedtrain.errors import UserError
+
 if TYPE_CHECKING:
     from embedtrain.verification.values import Finding, Row
     from embedtrain.workflows.verify import Report
@@ -45,6 +47,10 @@ def verify(
     wish = VerifyWish(model, with_ or (), data, split, num_texts)
     report = run_verify(wish, lambda line: typer.echo(line, err=True))
     _print(report)
+    failed = [row.reader for row in report.rows if row.failure]
+    if report.exit_code == 2:
+        cure = "See its last words above, or name others by --with"
+        raise UserError("verify", "could not run a reader", got=", ".join(failed), cure=cure)
     if report.exit_code:
         raise typer.Exit(report.exit_code)
 

@@ -72,7 +72,8 @@ class Program:
         """Return an error with the program's last words."""
         self._log.seek(0)
         words = self._log.read()[-65_536:].decode("utf-8", "replace").strip().splitlines()
-        last = one_line(" | ".join(words[-LAST_LINES:]))
+        # The very last one first: of a traceback it says what happened, and long words are cut at their end.
+        last = one_line(" | ".join([*words[-1:], *words[-LAST_LINES:-1]]))
         return ReaderFailed(self.name, problem, got=last[-1500:] if last else ...)
 
     def memory(self) -> int:

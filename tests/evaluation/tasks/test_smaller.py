@@ -140,6 +140,6 @@ def test_what_does_not_go_together_is_refused(words, message, bert, beir):
 
 def test_a_rule_that_is_none_is_refused(task, subject):
     with pytest.raises(
-        UserError, match="--quality is no rule and no file; got 'foo'. Choose learn"
+        UserError, match=r"^--quality is no rule and no file; got 'foo'\. Choose learn"
     ):
         pruned(task, Pruning(0.5, "foo"), subject)

@@ -77,6 +77,7 @@ class Head:
     rows: str = "scored"
 
 
+DOT = {"similarity": "dot", "learn_temperature": None}
 HEADS = {
     "lora": Head({"lora": {"rank": 4, "alpha": 8}}, {"name": "info_nce"}),
     "interaction": Head(
@@ -97,6 +98,10 @@ HEADS = {
         "documents",
     ),
     "pair_classes": Head({"pair_classes": 3}, {"name": "pair_classification"}),
+    "query_network": Head(
+        {"query_network": {"num_layers": 1}, "projection": 8, **DOT}, {"name": "info_nce"}
+    ),
+    "query_codes": Head({"query_codes": {"num_codes": 3}, **DOT}, {"name": "info_nce"}),
 }
 """Models with parts whose weights are frozen, or that the loss reads outside of the encoder."""
 

@@ -113,6 +113,8 @@ def test_options_train_under_zero_as_alone(settings, toys):
         pytest.param("interaction", "fsdp", marks=pytest.mark.prove),
         pytest.param("pair_classes", "deepspeed_3", marks=pytest.mark.prove),
         ("pair_classes", "fsdp"),
+        ("query_network", "ddp"),
+        ("query_codes", "ddp"),
     ],
 )
 def test_frozen_backbones_and_heads_outside_the_encoder_train_as_alone(model, strategy, toys):

@@ -54,6 +54,8 @@ class Reader:
     """Reads files into documents, and counts."""
 
     encoding: str = "utf-8"
+    is_chosen: bool = False
+    """Whether who reads lets another encoding be given."""
     files: Counter[str] = field(default_factory=Counter)
     skipped: Counter[str] = field(default_factory=Counter)
     pdf_pages: int = 0
@@ -106,7 +108,8 @@ class Reader:
                 path,
                 f"is not {self.encoding.upper()} at byte {error.start}",
                 got=content[error.start : error.start + 8],
-                cure="Save it as UTF-8, or give encoding=latin-1 or the one it has",
+                cure="Save it as UTF-8"
+                + ", or give encoding=latin-1 or the one it has" * self.is_chosen,
             ) from None
 
     def _read_pdf(self, name: str, path: Path) -> bool:
@@ -124,18 +127,19 @@ class Reader:
         return True
 
 
-def read_documents(path: Path, encoding: str = "utf-8") -> tuple[list[Document], Reading]:
+def read_documents(path: Path, encoding: str | None = None) -> tuple[list[Document], Reading]:
     """Read all documents of a folder, sorted by their paths, or of a single file.
 
     Hidden files and folders are passed over, what ``embedtrain synth`` wrote, and links that lead out of the folder.
     Tables without a column of text are left out of a folder. PDF pages without text are
-    counted, and a damaged PDF file is left out; of any other file that is damaged the reading ends.
+    counted, and a damaged PDF file is left out; of any other file that is damaged the reading ends. ``encoding`` is None
+    where nobody can choose one: files are UTF-8 then.
 
     Raises:
         UserError: If there is nothing to read, a file is not in the encoding, two documents share an id, or one holds
             control characters.
     """
-    reader = Reader(encoding)
+    reader = Reader(encoding or "utf-8", is_chosen=encoding is not None)
     files = list(_files(path))
     with progress_bar("Reading documents", len(files)) as advance:
         for name, file in files:

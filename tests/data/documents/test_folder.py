@@ -66,8 +66,10 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path):
 
 def test_a_wrong_encoding_names_the_byte_and_the_cure(tmp_path):
     (tmp_path / "a.txt").write_bytes("Wasser fließt".encode("latin-1"))
-    with pytest.raises(UserError, match=r"is not UTF-8 at byte 11; .* encoding=latin-1"):
+    with pytest.raises(UserError, match=r"is not UTF-8 at byte 11; .* Save it as UTF-8\.$"):
         read_documents(tmp_path)
+    with pytest.raises(UserError, match=r"is not UTF-8 at byte 11; .* encoding=latin-1"):
+        read_documents(tmp_path, "utf-8")
     assert read_documents(tmp_path, "latin-1")[0][0].text == "Wasser fließt"
 
 

@@ -19,7 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Format = Literal["int8", "binary", "ternary"]
+from embedtrain.types import Format
+
 Through = Literal["clipped", "identity", "tanh"]
 LARGEST_CODE = 127
 """Of ``int8``; -128 is not used, so that a vector and its negative have the same code but for the sign."""

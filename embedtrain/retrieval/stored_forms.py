@@ -4,22 +4,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 from jaxtyping import Float32
 
-from embedtrain.ops.straight_through import Format, straight_through
 from embedtrain.retrieval.compression import (
     CompressedIndex,
     Compression,
     FloatIndex,
     SignIndex,
+    values_of,
 )
 
 Vectors = Float32[np.ndarray, "texts dim"]
 FACTORS = (2, 4, 10)
 """Candidates per result wanted that bits find and a second look scores."""
-BYTES: dict[Format, float] = {"int8": 1.0, "ternary": 0.25, "binary": 0.125}
-"""Bytes of a number: three levels as two planes of bits."""
 
 
 def sizes_of(dim: int, wanted: Sequence[int] = ()) -> list[int]:
@@ -36,7 +33,7 @@ def stored_forms(documents: Vectors) -> Iterator[tuple[str, CompressedIndex]]:
     yield "int8, ranges", Compression(quantize="int8").index(documents)
     fixed = values_of(documents, "int8")
     yield "int8", FloatIndex(fixed, documents.size)
-    yield "ternary", FloatIndex(values_of(documents, "ternary"), _size(documents, "ternary"))
+    yield "ternary", Compression(quantize="ternary").index(documents)
     signs = Compression(quantize="binary", rescore=1).index(documents)
     assert isinstance(signs, SignIndex)
     yield "bits", FloatIndex(values_of(documents, "binary"), signs.num_bytes)
@@ -47,13 +44,3 @@ def stored_forms(documents: Vectors) -> Iterator[tuple[str, CompressedIndex]]:
             f"bits, {factor} times by Hamming, int8 copy",
             replace(signs, rescore=factor, copy=fixed, copy_bytes=documents.size),
         )
-
-
-def values_of(vectors: Vectors, kind: Format) -> Vectors:
-    """Return what the codes of vectors of length 1 stand for, as in training."""
-    values: Vectors = straight_through(torch.from_numpy(np.array(vectors)), kind).numpy()
-    return values
-
-
-def _size(documents: Vectors, kind: Format) -> int:
-    return len(documents) * int(np.ceil(documents.shape[1] * BYTES[kind]))

@@ -194,7 +194,7 @@ def _finish(run: RunFolder, recipe: Recipe, model: TextModel, prepared: Prepared
     """Measure the trained model and export it."""
     task, asked = prepared.evaluation, recipe.evaluation
     trained = load_trained(run, recipe)
-    trained.contract = trained_contract(recipe, model.contract)  # documents may have another model
+    trained.contract = trained_contract(recipe, model)  # documents may have another model
     settle(run, recipe, trained, prepared.validation)
     note_movements(run, recipe, trained)
     if task is not None and asked is not None:

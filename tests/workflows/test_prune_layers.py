@@ -1,5 +1,7 @@
 """Layers go by what vectors lose without them."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -14,16 +16,18 @@ from embedtrain.models.edits.prune_layers import drop_layers
 
 
 @pytest.fixture
-def idle(tmp_path):
+def idle(bert, tmp_path):
     """A model of four layers, the second and third of which hardly change what they get, the third less."""
-    from conftest import save_bert
-
-    model = load_dense(str(save_bert(tmp_path / "four", layers=4)))
+    model = load_dense(bert)
+    first, last = model.backbone.encoder.layer
+    idle = [copy.deepcopy(first) for _ in range(2)]
     with torch.no_grad():
-        for layer, share in ((1, 1e-2), (2, 1e-3)):
-            for name, weight in model.backbone.encoder.layer[layer].named_parameters():
+        for layer, share in zip(idle, (1e-2, 1e-3), strict=True):
+            for name, weight in layer.named_parameters():
                 if name.endswith(("output.dense.weight", "output.dense.bias")):
                     weight *= share
+    model.backbone.encoder.layer = torch.nn.ModuleList([first, *idle, last])
+    model.backbone.config.num_hidden_layers = 4
     save_encoder(model, tmp_path / "idle")
     return str(tmp_path / "idle")
 

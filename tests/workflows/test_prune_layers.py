@@ -20,13 +20,13 @@ def idle(bert, tmp_path):
     """A model of four layers, the second and third of which hardly change what they get, the third less."""
     model = load_dense(bert)
     first, last = model.backbone.encoder.layer
-    idle = [copy.deepcopy(first) for _ in range(2)]
+    between = [copy.deepcopy(first) for _ in range(2)]
     with torch.no_grad():
-        for layer, share in zip(idle, (1e-2, 1e-3), strict=True):
+        for layer, share in zip(between, (1e-2, 1e-3), strict=True):
             for name, weight in layer.named_parameters():
                 if name.endswith(("output.dense.weight", "output.dense.bias")):
                     weight *= share
-    model.backbone.encoder.layer = torch.nn.ModuleList([first, *idle, last])
+    model.backbone.encoder.layer = torch.nn.ModuleList([first, *between, last])
     model.backbone.config.num_hidden_layers = 4
     save_encoder(model, tmp_path / "idle")
     return str(tmp_path / "idle")

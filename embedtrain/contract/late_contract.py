@@ -48,6 +48,8 @@ class LateInteractionContract(Section):
     """Merge similar document tokens until one in so many is left."""
     binary: bool = False
     """Documents keep only the signs of their vectors, scaled to length 1."""
+    bit_scale: bool = Field(default=False, exclude_if=lambda value: not value)
+    """Each dimension of a sign stands for a learned size, by which queries are multiplied."""
     words: bool = False
     """One vector per distinct whole word instead of one per token (ColBERTer)."""
     gate: bool = False

@@ -25,7 +25,7 @@ def idle(bert, tmp_path):
         for layer, share in zip(between, (1e-2, 1e-3), strict=True):
             for name, weight in layer.named_parameters():
                 if name.endswith(("output.dense.weight", "output.dense.bias")):
-                    weight *= share
+                    weight.mul_(share)
     model.backbone.encoder.layer = torch.nn.ModuleList([first, *between, last])
     model.backbone.config.num_hidden_layers = 4
     save_encoder(model, tmp_path / "idle")

@@ -44,7 +44,7 @@ def trained(model, pairs, objective):
 def test_the_contract_says_what_the_objective_trained_for(bert, late_interaction, pairs):
     inner = {"name": "info_nce"}
     bits = {"name": "outputs", "inner": inner, "matryoshka": [8, 16], "scoring": "both"}
-    around = {"name": "weighted_sum", "terms": [{"objective": inner}, {"objective": bits}]}
+    around = {"name": "sum", "objectives": [inner, bits]}
     dim = load_dense(bert).dim
     for objective in (bits, around):
         found = trained(bert, pairs, objective)

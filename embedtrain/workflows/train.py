@@ -173,9 +173,8 @@ def _run(
     run: RunFolder, recipe: Recipe, model: TextModel, prepared: Prepared, start: Start
 ) -> RunFolder:
     task, asked = prepared.evaluation, recipe.evaluation
-    if recipe.frozen_documents is not None:
-        with first_rank_first():
-            keep_document_model(run, model)
+    with first_rank_first():
+        keep_document_model(run, recipe, model)
     if start.checkpoint is None:
         start_sparse(recipe, model, prepared.sources)
     refresh = recipe.refresh

@@ -25,6 +25,8 @@ from embedtrain.packed import HasLengths, Movable, Texts, token_places, upload
 
 Side = Literal["query", "document"]
 Similarity = Literal["cosine", "dot"]
+Format = Literal["int8", "binary", "ternary"]
+"""What is stored of each number of a vector."""
 
 
 @dataclass(frozen=True)

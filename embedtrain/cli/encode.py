@@ -49,8 +49,11 @@ def encode(
     late_chunks: LateChunksOption = None,
     precision: PrecisionOption = "auto",
     quantize: Annotated[
-        Literal["int8"] | None,
-        typer.Option(help="Of a sparse model: a byte per weight, in one file."),
+        Literal["int8", "binary", "ternary", "trained"] | None,
+        typer.Option(
+            help="In one file: a byte (c / 127), a bit or one of three levels per number; trained: as the model was "
+            "trained for. Of a sparse model int8, a byte per weight."
+        ),
     ] = None,
     spans: Annotated[
         bool, typer.Option(help="A vector for each of a row's spans, [[start, end], ...].")
@@ -85,7 +88,7 @@ def encode(
         )
     if output.suffix not in FILES:
         if quantize is not None:
-            raise UserError("--quantize", "is for one file", cure="Name a .npz file as --output")
+            raise UserError("--quantize", "is for one file", cure="Name a file as --output")
         from embedtrain.workflows.encode.shards import encode_shards, report
 
         done = encode_shards(
@@ -108,7 +111,7 @@ def encode(
         raise UserError("--format", "is of shards", got=form, cure="Name a folder as --output")
     rows, dim = run_encode(
         model, texts, output, side=side, column=column, instruction=instruction, long_inputs=longer,
-        late_chunks=late_chunks, precision=precision, as_bytes=quantize is not None,
+        late_chunks=late_chunks, precision=precision, quantize=quantize,
     )  # fmt: skip
     typer.echo(f"{output}: {rows:,} x {dim}")
 

@@ -80,9 +80,10 @@ def evaluate(
         int | None, typer.Option(min=1, help="Keep the first dimensions of vectors.")
     ] = None,
     quantize: Annotated[
-        Literal["int8", "binary"] | None,
+        Literal["int8", "binary", "ternary", "trained"] | None,
         typer.Option(
-            help="Store a byte or a bit per number of a document; binary is scored again."
+            help="Store a byte, a bit or one of three levels per number of a document; binary is scored again. trained: "
+            "as the model was trained or turned for."
         ),
     ] = None,
     rescore: Annotated[

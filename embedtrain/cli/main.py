@@ -21,7 +21,7 @@ COMMANDS = {
     "Evaluate": ("evaluate", "compare", "pareto", "report"),
     "Ship": (
         *("select", "export", "verify", "serve"),
-        *("merge", "rotate", "calibrate", "prune-vocabulary"),
+        *("merge", "rotate", "calibrate", "prune-vocabulary", "prune-layers"),
     ),
     "Inspect": ("recipes", "doctor", "probe"),
 }

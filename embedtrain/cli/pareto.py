@@ -25,7 +25,7 @@ def pareto(
     model: Annotated[
         str | None,
         typer.Option(
-            help="In place of results: a dense model, encoded once, stored in every form."
+            help="In place of results: a dense or late-interaction model, encoded once, stored in every form."
         ),
     ] = None,
     data: Annotated[str | None, typer.Option(help="With --model: a retrieval task.")] = None,
@@ -35,7 +35,9 @@ def pareto(
     ] = None,
     dim: Annotated[
         list[int] | None,
-        typer.Option(min=1, help="With --model: a size to cut to; halves if none."),
+        typer.Option(
+            min=1, help="With --model: a size to cut to; halves if none, late interaction whole."
+        ),
     ] = None,
     budget: Annotated[
         str | None, typer.Option(help="Bytes per document, as 64B: name the best within them.")

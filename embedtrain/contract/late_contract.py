@@ -3,6 +3,7 @@
 from pydantic import Field, NonNegativeFloat, model_validator
 
 from embedtrain.contract.long_inputs import LongInputs
+from embedtrain.contract.stored import StoredOutputs
 from embedtrain.section import Count, Section
 from embedtrain.types import Side, Similarity
 
@@ -47,6 +48,8 @@ class LateInteractionContract(Section):
     """Merge similar document tokens until one in so many is left."""
     binary: bool = False
     """Documents keep only the signs of their vectors, scaled to length 1."""
+    bit_scale: bool = Field(default=False, exclude_if=lambda value: not value)
+    """Each dimension of a sign stands for a learned size, by which queries are multiplied."""
     words: bool = False
     """One vector per distinct whole word instead of one per token (ColBERTer)."""
     gate: bool = False
@@ -63,6 +66,8 @@ class LateInteractionContract(Section):
     """A learned score of tokens, by which some of a document keep a vector, or none."""
     long_inputs: LongInputs | None = Field(default=None, exclude_if=lambda value: value is None)
     """How positions go on behind those that the model was trained on, where they do."""
+    outputs: StoredOutputs | None = Field(default=None, exclude_if=lambda value: value is None)
+    """What its vectors were trained to be stored as, where they were."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> "LateInteractionContract":

@@ -24,6 +24,7 @@ from embedtrain.contract.pair_contract import PairContract, named_instruction
 from embedtrain.contract.pieces import tokenise_heads
 from embedtrain.contract.spans import is_marked, tokenise_marked
 from embedtrain.contract.sparse_contract import SparseContract
+from embedtrain.contract.stored import StoredOutputs
 from embedtrain.errors import UserError
 from embedtrain.packed import Texts
 from embedtrain.section import Count, Section
@@ -140,6 +141,8 @@ class Contract(Section):
     """What stands behind texts as well as before them, where something does."""
     adapters: ChosenAdapters | None = Field(default=None, exclude_if=lambda value: value is None)
     """Which of several adapters acts on each side, by task."""
+    outputs: StoredOutputs | None = Field(default=None, exclude_if=lambda value: value is None)
+    """What its vectors were trained to be stored as, where they were."""
 
     def under(self, instruction: str | None) -> "Contract":
         """Return the contract with the prompts and adapters of a task; None changes nothing.

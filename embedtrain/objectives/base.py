@@ -7,6 +7,7 @@ from jaxtyping import Float
 from pydantic import model_validator
 from torch import Tensor
 
+from embedtrain.contract.stored import StoredOutputs
 from embedtrain.ops.infonce.nested import Sizes
 from embedtrain.section import Section
 from embedtrain.types import ObjectiveOutput, RetrievalOutputs, Side
@@ -45,6 +46,10 @@ class Objective(Section, ABC):
         values = [getattr(self, name) for name in type(self).model_fields]
         several = [value if isinstance(value, tuple) else (value,) for value in values]
         return tuple(one for value in several for one in value if isinstance(one, Objective))
+
+    def stored(self, width: int) -> StoredOutputs | None:
+        """Return what vectors of ``width`` dimensions are trained to be stored as; None where codes are not trained."""
+        return next((one for i in self.inner_objectives if (one := i.stored(width))), None)
 
     @property
     def needs_all_queries(self) -> bool:

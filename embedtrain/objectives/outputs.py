@@ -10,14 +10,22 @@ from jaxtyping import Float
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 from torch import Tensor
 
+from embedtrain.contract.stored import StoredOutputs
 from embedtrain.errors import UserError
 from embedtrain.objectives.base import Objective
 from embedtrain.ops.groups import row_divergences
 from embedtrain.ops.row_blocks import RowLosses, Rows, candidate_masks, mean_over_queries
 from embedtrain.ops.similarity import all_scores, first_columns
-from embedtrain.ops.straight_through import TYPICAL_COSINE, Format, Through, straight_through
+from embedtrain.ops.straight_through import TYPICAL_COSINE, Through, straight_through
 from embedtrain.section import Count
-from embedtrain.types import Change, Embeddings, ObjectiveOutput, RetrievalOutputs, TokenEmbeddings
+from embedtrain.types import (
+    Change,
+    Embeddings,
+    Format,
+    ObjectiveOutput,
+    RetrievalOutputs,
+    TokenEmbeddings,
+)
 
 if TYPE_CHECKING:
     from embedtrain.objectives.base import AnyObjective
@@ -86,6 +94,11 @@ class Outputs(Objective):
     def formats(self) -> tuple[Format, ...]:
         """The formats, as a tuple."""
         return (self.quantize,) if isinstance(self.quantize, str) else self.quantize
+
+    def stored(self, width: int) -> StoredOutputs:
+        """Return what vectors of ``width`` dimensions are trained to be stored as."""
+        smaller = sorted({size for size in self.matryoshka if size < width}, reverse=True)
+        return StoredOutputs(quantize=self.formats, dims=(width, *smaller), scoring=self.scoring)
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         self._check(outputs)

@@ -19,7 +19,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-Format = Literal["int8", "binary", "ternary"]
+from embedtrain.types import Format
+
 Through = Literal["clipped", "identity", "tanh"]
 LARGEST_CODE = 127
 """Of ``int8``; -128 is not used, so that a vector and its negative have the same code but for the sign."""
@@ -76,7 +77,7 @@ def straight_through_sign(
     coordinates of size 1 where x is normalised, which is what the slope refers to.
 
     Source: the sign with a straight-through tanh is that of binary token representations (BTR, Cao et
-    al., ICLR 2024); the scaling is ours. The slope is fixed; the reader, calibration and distillation objectives
+    al., ICLR 2024); the scaling is ours. The slope is fixed; the reader, recovery and distillation objectives
     of the paper are not here.
     """
     root = vectors.shape[1] ** 0.5

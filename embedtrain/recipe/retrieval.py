@@ -48,6 +48,7 @@ from embedtrain.training.source_checks import (
     check_alone,
     check_candidates,
     check_guide_text,
+    check_guided_documents,
     check_instructions,
     check_objectives,
     check_told,
@@ -151,6 +152,9 @@ class Recipe(Section):
                 "guide and frozen_documents know the texts of data.sources only: drop them, or give the rows "
                 "that `embedtrain mine` writes in place of negatives"
             )
+        if self.guide is not None and self.guide.encodes_documents:
+            frozen = self.frozen_documents is not None
+            check_guided_documents(self.objectives, self.model, self.guide, frozen=frozen)
         if self.frozen_documents is not None and self.refresh is not None:
             raise ValueError("frozen documents are mined by live_negatives: drop refresh")
         if self.frozen_documents is not None and any(o.uses_exits for o in self.objectives):

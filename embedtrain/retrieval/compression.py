@@ -12,10 +12,11 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import faiss
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, Float32, Shaped, UInt8
 from torch import Tensor
 
 from embedtrain.errors import UserError
+from embedtrain.ops.straight_through import LARGEST_CODE, straight_through
 from embedtrain.retrieval.dense.exact import SearchResult, resident, search_exact
 from embedtrain.retrieval.late_interaction.binary_tokens import (
     BinaryIndex,
@@ -27,7 +28,7 @@ from embedtrain.retrieval.search import search
 from embedtrain.retrieval.sparse.exact import ByteListSearch, InvertedSearch
 from embedtrain.section import Count, Section
 from embedtrain.sparse_vectors import SparseVectors
-from embedtrain.types import TokenVectors
+from embedtrain.types import Format, TokenVectors
 
 Vectors = Float32[np.ndarray, "_ _"] | TokenVectors | SparseVectors
 STEPS = 255
@@ -52,8 +53,9 @@ class Compression(Section):
 
     dim: Count | None = None
     """Keep the first dimensions only; null keeps all."""
-    quantize: Literal["int8", "binary"] | None = None
-    """Store document vectors as a byte or a bit per number."""
+    quantize: Format | Literal["trained"] | None = None
+    """Store document vectors as a byte, a bit, or one of three levels per number; ``trained`` as the model says, once it
+    is known (:meth:`settled`)."""
     rescore: Count = 4
     """Candidates per result wanted that ``binary`` scores again; late interaction scores all."""
 
@@ -86,6 +88,8 @@ class Compression(Section):
             return _token_index(documents, self.quantize, device)
         if isinstance(documents, SparseVectors):
             return _sparse_index(documents, self.quantize)
+        if self.quantize == "ternary":
+            return FloatIndex(values_of(documents, "ternary"), ternary_bytes(documents), device)
         if self.quantize == "int8":
             return ByteIndex(*quantize_bytes(documents), device)
         if self.quantize == "binary":
@@ -168,6 +172,37 @@ class SignIndex:
         return rows[best.indices[0]].astype(np.int64), best.scores[0]
 
 
+def values_of(
+    vectors: Float32[np.ndarray, "texts dim"], kind: Format
+) -> Float32[np.ndarray, "texts dim"]:
+    """Return what the codes of vectors of length 1 stand for, as in training."""
+    values: Float32[np.ndarray, "texts dim"] = straight_through(
+        torch.from_numpy(np.array(vectors)), kind
+    ).numpy()
+    return values
+
+
+def pack_codes(
+    vectors: Float32[np.ndarray, "texts dim"], kind: Format
+) -> Shaped[np.ndarray, "texts bytes"]:
+    """Return what is stored of vectors of length 1.
+
+    int8: a byte c, which stands for c / 127. binary: a bit per number, 1 where it is not below 0, eight to a byte. ternary:
+    such bits, and behind them bits that are 1 where a number is not near 0.
+    """
+    if kind == "int8":
+        return np.rint(LARGEST_CODE * values_of(vectors, kind)).astype(np.int8)
+    if kind == "binary":
+        return sign_bits(vectors)
+    planes = sign_bits(vectors), np.packbits(values_of(vectors, kind) != 0, axis=1)
+    return np.concatenate(planes, axis=1)
+
+
+def ternary_bytes(vectors: Float32[np.ndarray, "texts dim"]) -> int:
+    """Return the bytes of two planes of bits, whether a number is 0 and its sign."""
+    return 2 * len(vectors) * -(-vectors.shape[1] // 8)
+
+
 def quantize_bytes(
     values: Float[np.ndarray, "rows dim"],
 ) -> tuple[UInt8[np.ndarray, "rows dim"], Float32[np.ndarray, " dim"], Float32[np.ndarray, " dim"]]:
@@ -193,7 +228,7 @@ def dequantize_bytes(
 
 
 def _sparse_index(documents: SparseVectors, quantize: str | None) -> CompressedIndex:
-    if quantize == "binary":
+    if quantize in ("binary", "ternary"):
         cure = "Use int8, or train a model of binary weights"
         raise UserError("--quantize", "would leave no weight of a word", got=quantize, cure=cure)
     return (InvertedSearch() if quantize is None else ByteListSearch()).build(documents)
@@ -206,7 +241,10 @@ def _token_index(
         return BinarySearch().build(documents)
     if quantize is None:
         return FloatIndex(documents, documents.nbytes, device)
+    beside = documents.nbytes - documents.values.nbytes
+    if quantize == "ternary":
+        values = replace(documents, values=values_of(documents.values, "ternary"))
+        return FloatIndex(values, ternary_bytes(documents.values) + beside, device)
     codes, lowest, step = quantize_bytes(documents.values)
     values = replace(documents, values=dequantize_bytes(codes, lowest, step))
-    beside = documents.nbytes - documents.values.nbytes
     return FloatIndex(values, codes.nbytes + lowest.nbytes + step.nbytes + beside, device)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from starlette.responses import Response
 
 from embedtrain.models.dense.encoder import DenseEncoder
+from embedtrain.retrieval.compression import pack_codes
 from embedtrain.serving.refusals import Refusal
 from embedtrain.serving.served import ServedEncoder
 
@@ -71,12 +72,7 @@ def quantized(
     vectors: Float32[np.ndarray, "texts dim"], form: Literal["float", "int8", "binary"]
 ) -> Shaped[np.ndarray, "texts kept"]:
     """Return vectors as numbers, as bytes that stand for c / 127 of a unit vector, or as bits in bytes."""
-    found: Shaped[np.ndarray, "texts kept"] = vectors
-    if form == "int8":
-        found = np.rint(127 * unit(vectors)).astype(np.int8)
-    elif form == "binary":
-        found = np.packbits(vectors >= 0, axis=1)
-    return found
+    return vectors if form == "float" else pack_codes(unit(vectors), form)
 
 
 def written(

@@ -32,6 +32,8 @@ class GuideConfig(Section):
     """Model folder or Hub id, with its own tokenizer, prompts and lengths; one vector per text."""
     dim: Count | None = None
     """Show so many principal components of its vectors instead of the vectors (projective distillation)."""
+    encodes_documents: bool = False
+    """Let the trained model encode queries alone: it names the guide for documents, whose index stays (LEAF's asymmetric use)."""
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,11 @@ from embedtrain.models.cross_encoder.config import CrossEncoderConfig
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.sparse.config import SparseConfig
 from embedtrain.objectives import OBJECTIVES, Objective
+from embedtrain.objectives.embedding_distillation import EmbeddingDistillation
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.objectives.matryoshka import Matryoshka
 from embedtrain.objectives.own import name_of
+from embedtrain.training.guide import GuideConfig
 from embedtrain.training.settings import TrainerConfig, ValidationConfig
 from embedtrain.training.sources import TrainingData
 
@@ -144,6 +146,20 @@ def check_guide_text(data: TrainingData, *, guide: bool) -> None:
     if data.random_negatives or data.swapped_negatives:
         raise ValueError(
             "columns.guide_text goes by rows: drop random_negatives and swapped_negatives, which come from others"
+        )
+
+
+def check_guided_documents(
+    objectives: Sequence[Objective], model: ModelConfig, guide: GuideConfig, *, frozen: bool
+) -> None:
+    """Refuse queries that would meet documents of another space than their own."""
+    copies = all(
+        isinstance(one, EmbeddingDistillation) and one.kind != "similarity" for one in objectives
+    )
+    if frozen or not copies or guide.dim is not None or not isinstance(model, DenseConfig):
+        raise ValueError(
+            "guide.encodes_documents is for a dense model that learns the guide's whole vectors: "
+            "embedding_distillation of kind mse or cosine, without guide.dim and frozen_documents"
         )
 
 

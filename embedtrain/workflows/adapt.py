@@ -193,4 +193,5 @@ def _with_adapter(encoder: DenseEncoder, adapter: VectorAdapter) -> DenseEncoder
     if changed.projection is not None:
         matrix = matrix @ changed.projection.weight.detach().cpu()
     changed.projection = linear_layer(matrix).to(encoder.device)
+    changed.contract = encoder.contract.model_copy(update={"outputs": None})
     return changed

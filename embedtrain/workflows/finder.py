@@ -27,6 +27,7 @@ from embedtrain.workflows.evaluate.first_stage import (
     read_bm25,
     refuse_model_settings,
 )
+from embedtrain.workflows.stored import named_index
 
 
 class Finder:
@@ -80,6 +81,7 @@ class Finder:
         self.model = chunk_late(encoder, late_chunks)
         if contexts is not None and reads_contexts(self.model.contract):
             texts = marked_in(contexts, self.model.contract.length("document"))
+        index = named_index(index, encoder)
         settings = None if index is None else read_index(index, kind_of(self.model))
         if settings is not None or feedback is not None:
             refuse_interaction(self.model, "--index and --feedback")

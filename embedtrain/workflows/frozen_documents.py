@@ -1,5 +1,7 @@
 """Query-only tuning: keep the starting model for documents, and encode them once."""
 
+from pathlib import Path
+
 from embedtrain.data.examples import text_id
 from embedtrain.data.sources import open_source
 from embedtrain.errors import UserError
@@ -15,12 +17,20 @@ from embedtrain.training.guide import StoredVectors
 from embedtrain.workflows.prepare import cache_of
 
 
-def keep_document_model(run: RunFolder, model: TextModel) -> None:
-    """Write the starting model to ``document_model/`` and let ``model`` name it for documents.
+def keep_document_model(run: RunFolder, recipe: Recipe, model: TextModel) -> None:
+    """Let ``model`` name another for documents where only queries are trained: the guide, or its start.
+
+    The start is written to ``document_model/`` of the run.
 
     Raises:
         UserError: If the model gives several vectors per text.
     """
+    if recipe.guide is not None and recipe.guide.encodes_documents:
+        place = Path(recipe.guide.model)
+        named = str(place.resolve()) if place.is_dir() else recipe.guide.model
+        model.contract = model.contract.model_copy(update={"document_model": named})
+    if recipe.frozen_documents is None:
+        return
     if not isinstance(model, DenseEncoder):
         raise UserError(
             "frozen_documents",

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float64
 
 from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.data.sources import load_task
@@ -20,9 +20,12 @@ from embedtrain.evaluation.results.pareto import Cost, Point, plot_pareto
 from embedtrain.files import appearing_folder, refuse_existing
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.encoder import DenseEncoder
+from embedtrain.models.late_interaction.encoder import LateInteractionEncoder
 from embedtrain.progress import console
 from embedtrain.retrieval.compression import CompressedIndex, Compression
 from embedtrain.retrieval.stored_forms import Vectors, sizes_of, stored_forms
+from embedtrain.sparse_vectors import SparseVectors
+from embedtrain.types import TokenVectors
 
 METRIC, RESULTS = "ndcg_at_10", 100
 TIMED = 50
@@ -35,8 +38,8 @@ class Encoded:
     """The vectors of a task, and the seconds that one document took."""
 
     task: RetrievalTask
-    queries: Float32[np.ndarray, "queries dim"]
-    documents: Float32[np.ndarray, "documents dim"]
+    queries: Vectors | TokenVectors
+    documents: Vectors | TokenVectors
     seconds: float
 
 
@@ -49,25 +52,29 @@ def sweep(
     its encoding.
 
     Args:
-        model: A dense model of cosine similarity: a folder or a Hub id.
+        model: A dense or late-interaction model of cosine similarity: a folder or a Hub id.
         data: A retrieval task, as for ``embedtrain evaluate``.
         output: Folder for ``pareto.csv``, ``pareto.md`` and ``pareto.svg``; must not exist.
         split: Of the task.
-        dims: Sizes to cut vectors to, besides the whole one; halves if empty.
+        dims: Sizes to cut vectors to, besides the whole one; halves if empty, none of late interaction.
 
     Raises:
         UserError: If the model has no such vectors, or no such dimensions.
     """
     refuse_existing(output)
     encoder = load_encoder(model)
-    if not isinstance(encoder, DenseEncoder) or encoder.contract.similarity != "cosine":
-        cure = "Name a dense model of cosine similarity"
+    several = isinstance(encoder, LateInteractionEncoder)
+    if not isinstance(encoder, DenseEncoder | LateInteractionEncoder) or (
+        encoder.contract.similarity != "cosine" or (several and encoder.contract.cls_dim)
+    ):
+        cure = "Name a dense or late-interaction model of cosine similarity"
         raise UserError(model, "has no vectors of length 1 to cut and quantise", cure=cure)
     largest = max(dims, default=0)
     if largest > encoder.dim:
         raise UserError("--dim", f"is more than the model's {encoder.dim}", got=largest)
     found = _encode(encoder, load_task(data, split))
-    points, scores = _measure(found, sizes_of(encoder.dim, dims))
+    sizes = [encoder.dim] if several and not dims else sizes_of(encoder.dim, dims)
+    points, scores = _measure(found, sizes)
     apart = [compare_paired(one, scores[0]) for one in scores]
     with appearing_folder(output) as folder:
         write_points(folder, points, METRIC, apart)
@@ -75,13 +82,13 @@ def sweep(
     return points
 
 
-def _encode(encoder: DenseEncoder, task: RetrievalTask) -> Encoded:
+def _encode(encoder: DenseEncoder | LateInteractionEncoder, task: RetrievalTask) -> Encoded:
     console.print(f"Encoding {len(task.documents):,} documents once")
     queries = encode_texts(encoder, task.queries, "query")
     documents, rate = measure_throughput(
         lambda: encode_texts(encoder, task.documents, "document"), len(task.documents)
     )
-    return Encoded(task, np.asarray(queries), np.asarray(documents), 1 / rate)
+    return Encoded(task, queries, documents, 1 / rate)
 
 
 def _measure(found: Encoded, sizes: Sequence[int]) -> tuple[list[Point], list[PerQuery]]:
@@ -89,14 +96,12 @@ def _measure(found: Encoded, sizes: Sequence[int]) -> tuple[list[Point], list[Pe
     points, scores = [], []
     for dim in sizes:
         cut = Compression(dim=dim)
-        queries, documents = (
-            np.asarray(cut.cut(one, normalized=True)) for one in (found.queries, found.documents)
-        )
+        queries, documents = (_cut(cut, one) for one in (found.queries, found.documents))
         for name, index in stored_forms(documents):
             per_query = _score(found.task, queries, index)
             seconds = measure_latency(
                 partial(index.search, num_results=10),
-                np.split(queries[:TIMED], min(TIMED, len(queries))),
+                _alone(queries),
                 num_warmup=3, num_calls=TIMED,
             ).p50_seconds  # fmt: skip
             costs: dict[Cost, float] = {
@@ -109,7 +114,23 @@ def _measure(found: Encoded, sizes: Sequence[int]) -> tuple[list[Point], list[Pe
     return points, scores
 
 
-def _score(task: RetrievalTask, queries: Vectors, index: CompressedIndex) -> PerQuery:
+def _cut(cut: Compression, vectors: Vectors | TokenVectors) -> Vectors | TokenVectors:
+    shorter = cut.cut(vectors, normalized=True)
+    assert not isinstance(shorter, SparseVectors)
+    return shorter
+
+
+def _alone(queries: Vectors | TokenVectors) -> list[Vectors | TokenVectors]:
+    """Return some queries, each by itself."""
+    number = min(TIMED, len(queries))
+    if isinstance(queries, TokenVectors):
+        return [queries.part(row, row + 1) for row in range(number)]
+    return list(np.split(queries[:number], number))
+
+
+def _score(
+    task: RetrievalTask, queries: Vectors | TokenVectors, index: CompressedIndex
+) -> PerQuery:
     found = index.search(queries, min(RESULTS, len(task.documents)))
     ranking = rank_arrays(
         task.qrels, task.query_ids, task.document_ids, found.indices, found.scores

@@ -7,6 +7,7 @@ from typing import TypeVar, get_args
 
 from torch import nn
 
+from embedtrain.contract.late_contract import LateInteractionContract
 from embedtrain.contract.pair_contract import PairContract
 from embedtrain.contract.sparse_contract import SparseContract
 from embedtrain.contract.texts import Contract, ModelContract, TextSide, Tokenization
@@ -24,6 +25,7 @@ from embedtrain.evaluation.results.report import refuse_single
 from embedtrain.files import default_cache
 from embedtrain.models.dense.config import DenseSide, QuerySide
 from embedtrain.models.dense.encoder import DenseEncoder
+from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.sparse.resolving import resolved_sparse
 from embedtrain.models.text_model import TextModel
 from embedtrain.objectives.binary_cross_entropy import BinaryCrossEntropy
@@ -144,8 +146,16 @@ def with_contract(recipe: Recipe, model: TextModel) -> Recipe:
     return recipe.model_copy(update={"model": recipe.model.model_copy(update=sides | resolved)})
 
 
-def trained_contract(recipe: Recipe, contract: ModelContract) -> ModelContract:
-    """Return the contract of the model that a recipe has trained: what its scores mean depends on the objective."""
+def trained_contract(recipe: Recipe, model: TextModel) -> ModelContract:
+    """Return the contract of the model that a recipe has trained.
+
+    What its scores mean, and what its vectors may be stored as, depends on the objective.
+    """
+    contract = model.contract
+    if isinstance(contract, Contract | LateInteractionContract):
+        assert isinstance(model, TextEncoder)
+        found = (one.stored(model.dim) for one in recipe.objectives)
+        return contract.model_copy(update={"outputs": next(filter(None, found), None)})
     if not isinstance(contract, PairContract):
         return contract
     says = all(

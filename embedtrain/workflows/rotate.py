@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from embedtrain.contract.stored import StoredOutputs
 from embedtrain.data.examples import SourceConfig
 from embedtrain.data.sources import open_source
 from embedtrain.encoding.texts import encode_texts
@@ -182,9 +183,8 @@ def rotate_for_bits(
     before, after = sign_cosine(vectors[:, :dim]), sign_cosine(vectors.double() @ axes.T)
     rotate_encoder(encoder, axes)
     similar = WHOLE if len(axes) == whole else CUT
-    _write(
-        model, encoder, output, SIGNS.format(number=len(vectors), dim=len(axes), similar=similar)
-    )
+    note = SIGNS.format(number=len(vectors), dim=len(axes), similar=similar)
+    _write(model, encoder, output, note, StoredOutputs(quantize=("binary",), dims=(len(axes),)))
     return before, after
 
 
@@ -209,8 +209,15 @@ def _open(model: str, output: Path, *, texts: bool, column: str | None) -> Dense
     return encoder
 
 
-def _write(model: str, encoder: DenseEncoder, output: Path, note: str) -> None:
-    """Write the changed model, a note of the change behind its card."""
+def _write(
+    model: str,
+    encoder: DenseEncoder,
+    output: Path,
+    note: str,
+    outputs: StoredOutputs | None = None,
+) -> None:
+    """Write the changed model, a note of the change behind its card; ``outputs`` is what its dimensions are now made for."""
+    encoder.contract = encoder.contract.model_copy(update={"outputs": outputs})
     card = card_of(Path(model))
     write_model(encoder, output, card=card and card.rstrip() + note)
 

@@ -173,9 +173,8 @@ def _run(
     run: RunFolder, recipe: Recipe, model: TextModel, prepared: Prepared, start: Start
 ) -> RunFolder:
     task, asked = prepared.evaluation, recipe.evaluation
-    if recipe.frozen_documents is not None:
-        with first_rank_first():
-            keep_document_model(run, model)
+    with first_rank_first():
+        keep_document_model(run, recipe, model)
     if start.checkpoint is None:
         start_sparse(recipe, model, prepared.sources)
     refresh = recipe.refresh
@@ -194,7 +193,7 @@ def _finish(run: RunFolder, recipe: Recipe, model: TextModel, prepared: Prepared
     """Measure the trained model and export it."""
     task, asked = prepared.evaluation, recipe.evaluation
     trained = load_trained(run, recipe)
-    trained.contract = trained_contract(recipe, model.contract)  # documents may have another model
+    trained.contract = trained_contract(recipe, model)  # documents may have another model
     settle(run, recipe, trained, prepared.validation)
     note_movements(run, recipe, trained)
     if task is not None and asked is not None:

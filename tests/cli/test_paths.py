@@ -134,6 +134,7 @@ GOOD = {
     "merge": {"models": "bert", "output": "new", "base": "bert"},
     "rotate": {"model": "bert", "data": "pairs.jsonl", "output": "new"},
     "calibrate": {"model": "bert", "data": "pairs.jsonl", "output": "new"},
+    "prune-layers": {"model": "bert", "texts": "texts.txt", "output": "new"},
     "probe": {"model": "bert", "name": "perturbations", "data": "beir", "output": "new.json"},
     "check": {"recipe": "quickstart"},
     "doctor": {"recipe": "quickstart"},
@@ -147,7 +148,7 @@ INPUTS = [
     ("evaluate", "data"), ("evaluate", "model"), ("evaluate", "baseline"), ("compare", "results"),
     ("pareto", "results"), ("report", "sources"), ("report", "baseline"), ("report", "data"),
     ("export", "source"), ("merge", "models"), ("merge", "base"), ("rotate", "data"),
-    ("rotate", "model"), ("calibrate", "data"), ("calibrate", "model"), ("probe", "data"), ("probe", "model"),
+    ("rotate", "model"), ("calibrate", "data"), ("calibrate", "model"), ("prune-layers", "texts"), ("probe", "data"), ("probe", "model"),
 ]  # fmt: skip
 OUTPUTS = [
     (name, key) for name, given in GOOD.items() for key in given if key in ("output", "plot")

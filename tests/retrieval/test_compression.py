@@ -5,7 +5,12 @@ import pytest
 from sentence_transformers.util.quantization import quantize_embeddings
 
 from embedtrain.errors import UserError
-from embedtrain.retrieval.compression import Compression, dequantize_bytes, quantize_bytes
+from embedtrain.retrieval.compression import (
+    Compression,
+    dequantize_bytes,
+    pack_codes,
+    quantize_bytes,
+)
 from embedtrain.retrieval.search import search
 from embedtrain.types import TokenVectors
 
@@ -113,3 +118,26 @@ def test_codes_are_those_of_sentence_transformers(data):
     np.testing.assert_array_equal(
         index.signs, quantize_embeddings(data[1], precision="ubinary").view(np.uint8)
     )
+
+
+def test_codes_are_bytes_bits_and_two_planes_of_bits():
+    x = np.array([[0.6, -0.8, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]], dtype=np.float32)
+    assert pack_codes(x, "int8").tolist() == [[76, -102, 0, 0, 0, 0, 0, 0, 0]]
+    assert pack_codes(x, "binary").tolist() == [[0b10111111, 0b10000000]]
+    assert pack_codes(x, "ternary").tolist() == [[0b10111111, 0b10000000, 0b11000000, 0]]
+    assert Compression(quantize="ternary").index(x).num_bytes == 4
+
+
+def test_three_levels_lie_between_bits_and_bytes(data):
+    queries, documents = data
+    truth = search(queries, documents, 9).indices
+    shared = {}
+    for kind in ("binary", "ternary", "int8"):
+        found = Compression(quantize=kind, rescore=90).index(documents).search(queries, 9)
+        shared[kind] = np.mean(
+            [len({*a} & {*b}) for a, b in zip(found.indices, truth, strict=True)]
+        )
+    assert shared["binary"] < shared["ternary"] < shared["int8"]
+    several = tokens(np.random.default_rng(3), 9)
+    coded = Compression(quantize="ternary").index(several)
+    assert coded.num_bytes == 45 * 4 + several.nbytes - several.values.nbytes

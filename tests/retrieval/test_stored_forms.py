@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from embedtrain.retrieval.search import search
 from embedtrain.retrieval.stored_forms import FACTORS, sizes_of, stored_forms
+from embedtrain.types import TokenVectors
 
 RESULTS = 8
 """Ten times as many are all 80 documents."""
@@ -48,6 +51,31 @@ def test_more_bytes_and_more_candidates_keep_more(found):
     assert overlap["bits, 10 times by Hamming, int8 copy"] == overlap["int8"]
     assert overlap["bits, 10 times by Hamming"] == overlap["bits"]
     assert overlap["ternary"] > overlap["bits, by Hamming"]
+
+
+def test_a_graph_costs_its_links_and_clusters_their_places(found):
+    sizes, overlap = found
+    links = 32 * 2 * 4  # the ground floor has twice as many
+    assert sizes["float32 in a graph (HNSW)"] > sizes["float32"] + links
+    assert sizes["int8 in a graph (HNSW)"] == pytest.approx(
+        sizes["float32 in a graph (HNSW)"] - 96, abs=6
+    )
+    assert sizes["float32"] < sizes["float32 in clusters (IVF)"] < 200
+    for name in ("float32 in a graph (HNSW)", "float32 in clusters (IVF)"):
+        assert overlap[name] == RESULTS
+
+
+def test_tokens_are_pooled_and_stored_in_few_bits():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(60, 16)).astype(np.float32)
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    documents = TokenVectors(values, np.full(6, 10))
+    sizes = {name: index.num_bytes for name, index in stored_forms(documents)}
+    assert len(sizes) == 12
+    assert (sizes["float32"], sizes["ternary"], sizes["bits"]) == (60 * 64, 60 * 4, 60 * 2)
+    assert sizes["bits, pooled by 4"] == 6 * 3 * 2  # the first of a text and two of nine
+    alone = replace(documents, ids=np.arange(60), exact_match=True)
+    assert len(dict(stored_forms(alone))) == 4
 
 
 def test_sizes_are_halves_or_those_asked_for():

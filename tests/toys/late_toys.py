@@ -36,7 +36,9 @@ VARIANTS = {
     "plain": {},
     "heads": {"head_dims": (8, 4)},
     "pooled": {"pool_factor": 2},
+    "several pooled": {"pool_factors": (1, 2, 4)},
     "binary": {"binary": True},
+    "scaled bits": {"binary": True, "bit_scale": True},
     "scored": {"token_scorer": {"keep_ratio": 0.5, "layer": 1, "noise": 0.0}},
     "colberter": {
         "words": True,

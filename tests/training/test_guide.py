@@ -13,6 +13,7 @@ from embedtrain.data.mixture import Draw
 from embedtrain.data.sources import open_source
 from embedtrain.data.tokenized import tokenize_source
 from embedtrain.encoding.texts import encode_texts
+from embedtrain.errors import UserError
 from embedtrain.models.build import load_dense
 from embedtrain.models.chunking import Execution
 from embedtrain.objectives.embedding_distillation import EmbeddingDistillation
@@ -222,3 +223,15 @@ def test_leaf_trains_from_texts_alone(bert, tmp_path, write_jsonl):
     ]
     train(load_recipe("distill/leaf", overrides), tmp_path / "run")
     assert load_dense(str(tmp_path / "run" / "model")).num_layers == 1
+    overrides += ["guide.encodes_documents=true", "objective.sides=[query]"]
+    train(load_recipe("distill/leaf", overrides), tmp_path / "queries")
+    student = load_dense(str(tmp_path / "queries" / "model"))
+    assert student.num_layers == 1
+    found, of_guide = (encode_texts(one, texts, "document") for one in (student, load_dense(bert)))
+    assert np.array_equal(found, of_guide)
+    for wrong in (
+        ["guide.dim=4"],
+        ["objective.kind=similarity", "objective.sides=[query,document]"],
+    ):
+        with pytest.raises(UserError, match="encodes_documents"):
+            load_recipe("distill/leaf", overrides + wrong)

@@ -25,10 +25,19 @@ def test_the_command_measures_every_form_and_names_one(bert, beir, tmp_path):
     assert done.exit_code == 0, done.output
     assert "of the best (chosen on test)" in done.output
     rows = (out / "pareto.csv").read_text().splitlines()
-    assert len(rows) == 1 + 2 * 13
+    assert len(rows) == 1 + 2 * 16
     assert rows[1].startswith("32 float32,")
     assert (out / "pareto.svg").stat().st_size > 1000
     assert "exists and is not empty" in refused(*arguments[1:])
+
+
+def test_late_interaction_is_pooled_and_stored_whole(late_interaction, beir, tmp_path):
+    words = ["pareto", "--model", late_interaction, "--data", str(beir)]
+    done = CliRunner().invoke(app, [*words, "--output", str(tmp_path / "forms")])
+    assert done.exit_code == 0, done.output
+    rows = (tmp_path / "forms" / "pareto.csv").read_text().splitlines()
+    assert len(rows) == 1 + 12
+    assert any("bits, pooled by 4" in row for row in rows)
 
 
 def test_a_budget_that_buys_too_little_ends_with_1(bert, beir, tmp_path):

@@ -80,6 +80,9 @@ def test_a_model_for_bits_has_vectors_nearer_to_their_signs(bert, corpus, senten
     folder = str(tmp_path / "bits")
     old, new = (encode_texts(load_dense(p), sentences, "document") for p in (bert, folder))
     assert np.abs(new).sum(1).mean() / new.shape[1] ** 0.5 == pytest.approx(after, abs=1e-4)
+    outputs = load_dense(folder).contract.outputs
+    assert outputs is not None
+    assert (outputs.quantize, outputs.dims) == (("binary",), (new.shape[1],))
     card = (tmp_path / "bits" / "README.md").read_text(encoding="utf-8")
     if dim is None:
         np.testing.assert_allclose(new @ new.T, old @ old.T, atol=2e-6)

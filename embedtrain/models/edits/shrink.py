@@ -38,6 +38,9 @@ def shrink(model: TextEncoder, *, layer: int | None = None, dim: int | None = No
     model.exits = None
     if dim is not None and dim < model.dim:
         model.truncate_dim = dim
+        if (stored := model.contract.outputs) is not None:
+            kept = {"outputs": stored.first_dimensions(dim)}
+            model.contract = model.contract.model_copy(update=kept)
         if isinstance(model.backbone, WordTable) and model.projection is None:
             model.backbone = model.backbone.first_columns(dim)
         else:

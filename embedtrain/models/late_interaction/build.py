@@ -40,7 +40,16 @@ DEFAULTS: dict[str, Any] = {
 """PyLate's, for folders that say nothing."""
 MARKERS = ("[Q] ", "[D] ")
 COMPRESSION = (
-    *("query_tokens", "document_tokens", "pool_factor", "binary", "words", "gate", "exact_match"),
+    *(
+        "query_tokens",
+        "document_tokens",
+        "pool_factor",
+        "binary",
+        "bit_scale",
+        "words",
+        "gate",
+        "exact_match",
+    ),
     *("word_dim", "cls_dim", "token_scorer"),
 )
 """Fields of the contract that a recipe states itself, whatever the folder says."""
@@ -67,6 +76,7 @@ def build_late_interaction(
         heads,
         packing=config.packing,
         learn_temperature=config.learn_temperature,
+        pool_factors=config.pool_factors,
     ).to(device)
 
 

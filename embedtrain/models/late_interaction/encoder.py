@@ -1,5 +1,6 @@
 """Late-interaction encoder: several vectors per text, compared by MaxSim."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from embedtrain.models.late_interaction.token_heads import (
     mean_gate,
     open_only,
 )
-from embedtrain.models.late_interaction.token_pooling import pool_embeddings
+from embedtrain.models.late_interaction.token_pooling import drawn, pool_embeddings
 from embedtrain.models.late_interaction.token_scorer import with_scores
 from embedtrain.models.pooling import grid_places, in_grid, positions, widen
 from embedtrain.models.whole_words import WholeWords, average_words
@@ -64,8 +65,12 @@ class LateInteractionConfig(EncoderConfig):
     """Keep the vectors of the first tokens of a document only."""
     pool_factor: Count = 1
     """Merge similar document tokens until one in so many is left, in training as well."""
+    pool_factors: tuple[Count, ...] = ()
+    """Train for several: each document gets one of these, drawn from its tokens, so that chunks and ranks agree."""
     binary: bool = False
     """Documents keep only the signs of their vectors; trained straight through."""
+    bit_scale: bool = False
+    """With ``binary``: learn the size that a bit of each dimension stands for; queries carry it (BTR)."""
     words: bool = False
     """One vector per distinct whole word (ColBERTer). Needs ``query_expansion: false``."""
     gate: bool = False
@@ -91,6 +96,10 @@ class LateInteractionConfig(EncoderConfig):
             raise ValueError(
                 "words are neither pooled nor made binary: leave pool_factor and binary"
             )
+        if self.bit_scale and (not self.binary or self.head_dims):
+            raise ValueError("bit_scale is of binary: true, without head_dims")
+        if self.pool_factors and (self.words or self.token_scorer or self.pool_factor > 1):
+            raise ValueError("pool_factors goes with none of words, token_scorer and pool_factor")
         if self.token_scorer and (self.head_dims or self.words or self.binary):
             raise ValueError("token_scorer goes with none of head_dims, words and binary")
         if self.token_scorer and self.pool_factor > 1:
@@ -120,9 +129,10 @@ class LateInteractionEncoder(TextEncoder):
         *,
         packing: Packing = "auto",
         learn_temperature: float | None = None,
+        pool_factors: tuple[int, ...] = (),
     ) -> None:
         super().__init__(backbone, contract, packing=packing, learn_temperature=learn_temperature)
-        self.heads = heads
+        self.heads, self.pool_factors = heads, pool_factors
         self.whole_words = WholeWords(self.tokenizer) if contract.words else None
         never = skipped_ids(self.tokenizer, contract.skiplist)
         if contract.token_scorer is not None:
@@ -237,13 +247,17 @@ class LateInteractionEncoder(TextEncoder):
         embeddings = TokenEmbeddings(
             vectors, kept.lengths, kept.ids, cls, contract.exact_match, gates, kept.sizes
         )
-        return self._compress(embeddings) if side == "document" else embeddings
+        return self._compress(embeddings, side, drawn(self.pool_factors, texts, every_head))
 
-    def _compress(self, documents: TokenEmbeddings) -> TokenEmbeddings:
-        contract = self.contract
-        if contract.pool_factor > 1:
-            normalized = contract.similarity == "cosine"
-            documents = pool_embeddings(documents, contract.pool_factor, normalized=normalized)
+    def _compress(
+        self, embeddings: TokenEmbeddings, side: Side, factors: Sequence[int]
+    ) -> TokenEmbeddings:
+        contract, documents = self.contract, embeddings
+        if side == "query":
+            return replace(embeddings, tokens=self.heads.scaled(embeddings.tokens))
+        if factors or contract.pool_factor > 1:
+            normalized, factor = contract.similarity == "cosine", factors or contract.pool_factor
+            documents = pool_embeddings(documents, factor, normalized=normalized)
         if not contract.binary:
             return documents
         return replace(documents, tokens=straight_through_sign(documents.tokens))

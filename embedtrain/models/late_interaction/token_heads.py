@@ -43,6 +43,7 @@ class TokenHeads(nn.Module):
         self.scorer = None if scored is None else TokenScorer(width, scored)
         self.reduction = nn.Linear(inner, contract.dim) if contract.word_dim else None
         self.cls = nn.Linear(width, contract.cls_dim) if contract.cls_dim else None
+        self.bit_scale = nn.Parameter(torch.ones(contract.dim)) if contract.bit_scale else None
         # Shape [1], not []: DeepSpeed cannot broadcast 0-dimensional parameters.
         self.fusion = nn.Parameter(torch.zeros(1)) if contract.cls_dim else None
 
@@ -55,6 +56,21 @@ class TokenHeads(nn.Module):
         heads = torch.split(projected, list(self.head_dims), dim=1)
         normalized: Tensor = torch.cat([F.normalize(head, dim=1) for head in heads], 1)
         return normalized
+
+    def scaled(self, queries: Float[Tensor, "tokens dim"]) -> Float[Tensor, "tokens dim"]:
+        r"""Return queries times the size that a document's bit of each dimension stands for, $\sqrt d\, g / \lVert g \rVert$.
+
+        The inner product with signs of length 1 is then that of the query with $g \cdot \mathrm{sign}$ of length 1, so
+        an index of signs knows nothing of it.
+
+        Source: the calibration of BTR, Cao et al. (2024), https://arxiv.org/abs/2310.01329, which takes bits before a
+        norm's learned weight; on the side of the query it is ours.
+        """
+        if self.bit_scale is None:
+            return queries
+        root = self.bit_scale.shape[0] ** 0.5
+        found: Tensor = queries * (root * F.normalize(self.bit_scale, dim=0))
+        return found
 
     def fusion_weight(self) -> Float[Tensor, "1"]:
         """Return the share of the whole text's vector in the score; one half before training."""

@@ -10,6 +10,7 @@ import yaml
 from embedtrain.contract.late_contract import LateInteractionContract
 from embedtrain.contract.pair_contract import PairContract
 from embedtrain.contract.sparse_contract import SparseContract
+from embedtrain.contract.stored import StoredOutputs
 from embedtrain.contract.texts import AnyContract, ModelContract
 from embedtrain.evaluation.results.result import EvaluationResult
 from embedtrain.evaluation.results.wording import (
@@ -35,6 +36,7 @@ from embedtrain.release.cards.markdown import Row, inline, markdown_table
 from embedtrain.release.cards.results import result_entry
 from embedtrain.release.cards.training_data import making
 from embedtrain.resources import resource
+from embedtrain.types import Format
 
 ONLY_HERE = "Other libraries have no module for what this model does and refuse the folder."
 WITH_EMBEDTRAIN = """import embedtrain
@@ -72,6 +74,12 @@ USE = {
     "late_interaction": {"sentence-transformers": WITH_MULTI_VECTOR, "PyLate": WITH_PYLATE},
 }
 """How other libraries load a model of each form; those of no entry have no module for what it does."""
+CODES: dict[Format, str] = {
+    "int8": "codes = np.rint(127 * documents).astype(np.int8)  # compare queries with codes / 127",
+    "binary": "bits = np.packbits(documents >= 0, axis=1)  # compare float queries with 1 for a bit and -1 for none",
+    "ternary": "levels = np.sign(documents) * (abs(documents) * documents.shape[1] ** 0.5 > 0.612)",
+}
+"""How numpy makes codes of vectors of length 1."""
 Results = tuple[EvaluationResult, EvaluationResult] | None
 SHOWN = 100
 """Characters of a query that a card shows."""
@@ -190,7 +198,18 @@ def _use(form: str, query: str, contract: ModelContract) -> str:
         name: text.replace("$kept", kept).replace("$query", query) for name, text in blocks.items()
     }
     shown = "\n\n".join(f"With {name}:\n\n```python\n{text}\n```" for name, text in filled.items())
+    if not isinstance(contract, SparseContract | PairContract) and contract.outputs is not None:
+        shown += f"\n\n{stored_as(contract.outputs)}"
     return shown if form in USE else f"{shown}\n\n{ONLY_HERE}"
+
+
+def stored_as(outputs: StoredOutputs) -> str:
+    """Say what vectors were made to be stored as, and how whoever has only floats stores them so."""
+    lines = "\n".join(CODES[one] for one in outputs.quantize)
+    return (
+        f"Vectors come as floats and are made to be stored as {outputs.sentence()}: embedtrain does so with `--quantize "
+        f"trained`, and elsewhere, of vectors of length 1 in numpy:\n\n```python\n{lines}\n```"
+    )
 
 
 def _scores(evaluation: Results) -> str:

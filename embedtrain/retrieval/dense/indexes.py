@@ -82,6 +82,18 @@ class ByteSearch(Section):
         return Compression(quantize="int8").index(documents, device)
 
 
+class TernarySearch(Section):
+    """Score every document by one of three levels per number."""
+
+    name: Literal["ternary"] = "ternary"
+
+    def build(
+        self, documents: DocumentVectors, device: torch.device | str = "cpu"
+    ) -> CompressedIndex:
+        """Keep signs, and which numbers are near 0."""
+        return Compression(quantize="ternary").index(documents, device)
+
+
 class SignSearch(Section):
     """Find candidates by a bit per number, and score them again by the query's floats."""
 
@@ -150,7 +162,13 @@ class FaissSearch(Section):
 
 
 DenseSearch = Annotated[
-    FlatSearch | ByteSearch | SignSearch | GraphSearch | ClusterSearch | FaissSearch,
+    FlatSearch
+    | ByteSearch
+    | TernarySearch
+    | SignSearch
+    | GraphSearch
+    | ClusterSearch
+    | FaissSearch,
     Field(discriminator="name"),
 ]
 """How documents of one vector are searched: ``{name: hnsw, effort: 64}``."""

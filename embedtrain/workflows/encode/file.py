@@ -4,10 +4,13 @@ import json
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow.parquet as pq
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from embedtrain.arrays import new_array, place_array, save_rows
 from embedtrain.contract.context import refuse_alone
@@ -31,9 +34,11 @@ from embedtrain.models.sparse.words import column_names
 from embedtrain.outside import reading
 from embedtrain.precision import Precision
 from embedtrain.progress import progress_bar
+from embedtrain.retrieval.compression import pack_codes
 from embedtrain.retrieval.sparse.vector_file import ENDINGS, save_vectors, save_words
 from embedtrain.sparse_vectors import SparseVectors
-from embedtrain.types import Side, TokenEmbeddings
+from embedtrain.types import Embeddings, Format, Side, TokenEmbeddings
+from embedtrain.workflows.stored import TRAINED, trained_format
 
 COLUMNS = (
     "text",
@@ -65,7 +70,7 @@ def encode(
     long_inputs: LongInputs | None = None,
     late_chunks: int | None = None,
     precision: Precision = "auto",
-    as_bytes: bool = False,
+    quantize: Format | Literal["trained"] | None = None,
 ) -> tuple[int, int]:
     """Encode a file of texts into a ``.npy`` file, rows in the order of the input, float32.
 
@@ -86,7 +91,8 @@ def encode(
         late_chunks: Tokens of a chunk, where a document gets a row per chunk; ``.lengths.npy`` says how many,
             ``.chunks.jsonl`` where they stand.
         precision: What the network computes in; the file is float32 all the same.
-        as_bytes: Write a byte for each weight of a sparse model.
+        quantize: Write codes of vectors of length 1 (:func:`embedtrain.retrieval.compression.pack_codes`), ``trained`` those
+            that the model was trained for; of a sparse model, ``int8``, a byte for each weight.
 
     Returns:
         Number of texts and dimension.
@@ -103,37 +109,45 @@ def encode(
     encoder = chunk_late(longer, late_chunks)
     if side == "document":
         refuse_alone(encoder.contract, "encode")
-    check_ending(encoder, output, as_bytes=as_bytes)
+    if quantize == TRAINED:
+        quantize = trained_format("--quantize", encoder)
+    check_ending(encoder, output, quantize)
     if isinstance(encoder, SparseEncoder):
         with progress_bar(f"Encoding {texts.name}", total) as advance:
             source = read_texts(texts, column)
             blocks = encode_blocks(encoder, source, side, precision=precision, progress=advance)
             vectors = SparseVectors.joined([sparse_block(block) for block in blocks])
         tell_of_zeros(vectors, side)
-        save_vectors(output, vectors, as_bytes=as_bytes)
+        save_vectors(output, vectors, as_bytes=quantize is not None)
         save_words(output, column_names(encoder))
         return total, encoder.dim
     if not isinstance(encoder, DenseEncoder):
         _encode_tokens(encoder, texts, output, side, column, total, precision)
         return total, encoder.dim
-    write_vectors(encoder, read_texts(texts, column), total, output, side, precision)
+    write_vectors(encoder, read_texts(texts, column), total, output, side, precision, quantize)
     return total, encoder.dim
 
 
-def check_ending(encoder: TextEncoder, output: Path, *, as_bytes: bool) -> None:
+def check_ending(encoder: TextEncoder, output: Path, quantize: Format | None = None) -> None:
     """Refuse a file that cannot hold the vectors of a model.
 
     Raises:
-        UserError: If its ending is that of another kind of vectors.
+        UserError: If its ending is that of another kind of vectors, or they are not stored so.
     """
     is_sparse = isinstance(encoder, SparseEncoder)
     if is_sparse != (output.suffix in ENDINGS):
         wanted = " or ".join(ENDINGS) if is_sparse else ".npy"
         problem = f"must end in {wanted} for the vectors of this model"
         raise UserError("--output", problem, got=str(output), cure="Rename it")
-    if as_bytes and not is_sparse:
-        cure = "Store them smaller where they are searched: --index int8"
-        raise UserError("--quantize", "is for sparse models", got="int8", cure=cure)
+    if quantize is None:
+        return
+    if is_sparse:
+        if quantize != "int8":
+            raise UserError("--quantize", "of a sparse model is int8", got=quantize)
+    elif not isinstance(encoder, DenseEncoder) or encoder.contract.similarity != "cosine":
+        problem = "is for sparse models, and for one vector of length 1 per text"
+        cure = "Store them smaller where they are searched: --index"
+        raise UserError("--quantize", problem, got=quantize, cure=cure)
 
 
 def write_vectors(
@@ -143,17 +157,28 @@ def write_vectors(
     output: Path,
     side: Side,
     precision: Precision = "auto",
+    quantize: Format | None = None,
 ) -> None:
-    """Encode so many texts, block by block, into a file that appears whole or not at all."""
-    shape = (total, encoder.dim_of(side))
+    """Encode so many texts, block by block, into a file of floats or codes that appears whole or not at all."""
+    shape, kind = (total, encoder.dim_of(side)), np.dtype(np.float32)
+    if quantize is not None:
+        one = pack_codes(np.ones((1, shape[1]), np.float32), quantize)
+        shape, kind = (total, one.shape[1]), one.dtype
     with (
         appearing(output) as partial,
         progress_bar(f"Encoding for {output.name}", total) as advance,
     ):
-        array = new_array(partial, np.float32, shape)
+        array = new_array(partial, kind, shape)
         source = islice(texts, total)
         blocks = encode_blocks(encoder, source, side, precision=precision, progress=advance)
+        if quantize is not None:
+            blocks = (_coded(block, quantize) for block in blocks)
         fill(array, blocks, threaded=encoder.device.type == "cuda")
+
+
+def _coded(block: Embeddings, quantize: Format) -> Tensor:
+    assert isinstance(block, Tensor)
+    return torch.from_numpy(pack_codes(block.numpy(), quantize))
 
 
 def _encode_tokens(

@@ -31,7 +31,8 @@ from embedtrain.recipe.overrides import read_section
 from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.workflows.evaluate.asking import PLAIN, Asking, ask_model, ask_words
 from embedtrain.workflows.evaluate.cost import measure_cost
-from embedtrain.workflows.evaluate.tasks import Wish, index_of
+from embedtrain.workflows.evaluate.stored import index_of, settled
+from embedtrain.workflows.evaluate.tasks import Wish
 
 BM25, RUN = "bm25", "run:"
 """First stages that are no models: the word, and what stands before the path of a TREC run file."""
@@ -96,6 +97,7 @@ def open_system(name: str, wish: Wish) -> System:
             read_bm25(name)
         return System(name)
     encoder = lengthen_encoder(load_encoder(name, instruction=wish.instruction), wish.long_inputs)
+    wish = settled(wish, encoder, searches=True)
     subject = Subject(
         chunk_late(encoder, wish.late_chunks),
         name,

@@ -16,7 +16,7 @@ from embedtrain.evaluation.tasks.base import Task
 from embedtrain.evaluation.tasks.discovery import open_task
 from embedtrain.evaluation.tasks.retrieval import Retrieval
 from embedtrain.evaluation.tasks.smaller import Pruning, Sample, pruned, sampled, tags_of
-from embedtrain.evaluation.tasks.subject import Subject, kind_of
+from embedtrain.evaluation.tasks.subject import Subject
 from embedtrain.files import check_file, check_folder, default_cache
 from embedtrain.locks import owns
 from embedtrain.models.build import load_encoder
@@ -26,10 +26,9 @@ from embedtrain.models.encoder import TextEncoder
 from embedtrain.precision import Precision
 from embedtrain.progress import console
 from embedtrain.retrieval.compression import Compression
-from embedtrain.retrieval.indexes import read_index
-from embedtrain.section import Section
 from embedtrain.workflows.evaluate.cost import measure_cost
 from embedtrain.workflows.evaluate.index_cost import measure_index
+from embedtrain.workflows.evaluate.stored import index_of, settled
 from embedtrain.workflows.evaluate.train_overlap import train_overlap
 
 NO_RUN: Run = {}
@@ -106,6 +105,7 @@ def evaluate_tasks(
         check_retrieval(tasks, "--late-chunks", "is for documents of retrieval", "")
     check_index(tasks, wish)
     encoder = encoder or load_encoder(model, instruction=wish.instruction)
+    wish = settled(wish, encoder, searches=any(isinstance(one, Retrieval) for one in tasks))
     encoder = chunk_late(lengthen_encoder(encoder, wish.long_inputs), wish.late_chunks)
     subject = Subject(
         encoder, model, default_cache(), wish.compression, wish.instruction, wish.precision, shard,
@@ -167,11 +167,6 @@ def evaluate_task(subject: Subject, task: Task, wish: Wish) -> tuple[EvaluationR
     if subject.index is not None and isinstance(task, Retrieval):
         found["index"] = measure_index(subject, task.task, timed=wish.efficiency)
     return result.model_copy(update=found), outcome.run
-
-
-def index_of(wish: Wish, encoder: TextEncoder) -> Section | None:
-    """Read the index that is wished for, which must be of the model's kind."""
-    return None if wish.index is None else read_index(wish.index, kind_of(encoder))
 
 
 def check_index(tasks: Sequence[Task], wish: Wish) -> None:

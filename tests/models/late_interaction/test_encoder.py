@@ -173,3 +173,31 @@ def test_texts_are_the_queries_and_documents_of_the_batch(bert):
     outputs = model(repeated, WHOLE)
     assert outputs.document.lengths.tolist() == made.documents.lengths[[2, 1, 2]].tolist()
     assert isinstance(made.queries, Texts)
+
+
+def test_a_query_carries_what_a_bit_of_each_dimension_stands_for(bert):
+    """Worked by hand: sizes (2, 1), query (0.6, 0.8), bits (+, -): (1.2 - 0.8) / sqrt(5)."""
+    model = encoder(bert, dim=2, binary=True, bit_scale=True)
+    signs = torch.tensor([1.0, -1.0]) / 2**0.5
+    query = torch.tensor([[0.6, 0.8]])
+    assert float((model.heads.scaled(query) @ signs)[0]) == pytest.approx(-0.2 / 2**0.5)
+    with torch.no_grad():
+        model.heads.bit_scale.copy_(torch.tensor([2.0, 1.0]))
+    assert float((model.heads.scaled(query) @ signs)[0]) == pytest.approx(0.4 / 5**0.5)
+    assert embed(model, TEXTS).tokens.abs().sub(0.5**0.5).abs().max() < 1e-6
+
+
+def test_documents_are_pooled_by_several_factors_in_training_alone(bert):
+    model = encoder(bert, pool_factors=(1, 4))
+    texts = model.tokenization.encode(TEXTS, "document")
+    rows = torch.arange(4)
+    relevance = Relevance(
+        query_ids=rows, document_ids=rows, owners=rows, positives=rows[:, None],
+        known_positives=rows[:, None],
+    )  # fmt: skip
+    batch = RetrievalBatch(model.tokenization.encode(TEXTS, "query"), texts, rows, rows, relevance)
+    trained, stored = model(batch, WHOLE).document.lengths, embed(model, TEXTS).lengths
+    sums = [int(ids.sum()) for ids in torch.split(texts.ids, texts.lengths.tolist())]
+    assert {number % 2 for number in sums} == {0, 1}, "the toy needs texts of both"
+    for number, own, whole in zip(sums, trained.tolist(), stored.tolist(), strict=True):
+        assert own == (whole if number % 2 == 0 else 1 + max((whole - 1) // 4, 1))

@@ -39,6 +39,14 @@ def test_texts_are_pooled_by_themselves():
     torch.testing.assert_close(both.tokens[: len(alone.tokens)], alone.tokens)
 
 
+def test_each_text_may_have_its_own_factor():
+    two = documents(7, 9)
+    both = pool_embeddings(two, [4, 2])
+    for row, factor in enumerate((4, 2)):
+        alone = pool_embeddings(two.select(torch.tensor([row])), factor)
+        torch.testing.assert_close(both.select(torch.tensor([row])).tokens, alone.tokens)
+
+
 def test_the_gradient_reaches_every_token():
     whole = documents(9)
     tokens = whole.tokens.clone().requires_grad_()

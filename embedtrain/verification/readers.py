@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 
 from embedtrain.errors import UserError, missing_extra
 from embedtrain.verification.asked import AskedReader
@@ -22,10 +23,12 @@ LIBRARIES = {
     "sentence-transformers": ("sentence_transformers", "evaluation"),
     "onnxruntime": ("onnxruntime", "onnx"),
     "openvino": ("openvino", "openvino"),
-    "llama.cpp": ("llama_cpp", "llama"),
+    "llama.cpp": ("xllamacpp", "llama"),
     "serve": ("fastapi", "serve"),
 }
 """Readers that may be in this Python: the package and the extra that brings it."""
+LLAMA_SERVER = "llama-server"
+"""The program of llama.cpp, taken where it is and no package has llama.cpp."""
 STORES = {"qdrant": "qdrant_client", "lancedb": "lancedb", "pgvector": "psycopg"}
 """Engines that keep vectors, and their clients."""
 ADDRESSED = ("openai", "tei")
@@ -73,7 +76,7 @@ def parse_readers(words: list[str]) -> list[Wanted]:
 def usual_readers(folder: Path) -> list[Wanted]:
     """Return the readers that are installed and find something to read."""
     files = {"onnxruntime": _graphs(folder), "openvino": _openvino(folder), "llama.cpp": _gguf(folder)}  # fmt: skip
-    readers = [Wanted(name) for name, (package, _) in LIBRARIES.items() if find_spec(package)]
+    readers = [Wanted(name) for name in LIBRARIES if _is_here(name)]
     readers = [one for one in readers if files.get(one.name, True)]
     names = ("qdrant", "lancedb")
     return [*readers, *(Wanted(name) for name in names if find_spec(STORES[name]))]
@@ -86,7 +89,7 @@ def openings_of(wanted: Wanted, folder: Path, ours: Ours) -> list[Opening]:
         UserError: If the reader is not installed, or there is nothing for it to read.
     """
     library = LIBRARIES.get(wanted.name)
-    if library and not wanted.where and find_spec(library[0]) is None:
+    if library and not wanted.where and not _is_here(wanted.name):
         raise missing_extra(library[0], library[1], f"for {wanted.name}")
     python = wanted.where or sys.executable
     if wanted.name == "sentence-transformers":
@@ -125,9 +128,20 @@ def _openvino_rows(folder: Path, python: str, ours: Ours) -> list[Opening]:
     return rows
 
 
-def _llama(folder: Path, python: str, ours: Ours) -> list[Opening]:
+def _is_here(name: str) -> bool:
+    if name == "llama.cpp" and (find_spec("llama_cpp") or which(LLAMA_SERVER)):
+        return True
+    return find_spec(LIBRARIES[name][0]) is not None
+
+
+def _llama(folder: Path, where: str, ours: Ours) -> list[Opening]:
+    """Each file by the llama.cpp of a Python, or by the program ``llama-server``."""
+    program = where if Path(where).name.startswith(LLAMA_SERVER) else ""
+    if where == sys.executable and not (find_spec("llama_cpp") or find_spec("xllamacpp")):
+        program = which(LLAMA_SERVER) or ""
+    python = sys.executable if program else where
     window = max(ours.length("query"), ours.length("document"))
-    more = {"window": window, "normalize": ours.contract.similarity == "cosine"}
+    more = {"window": window, "normalize": ours.contract.similarity == "cosine", "program": program}
     return [
         Opening(
             f"llama.cpp {path.name}",

@@ -1,5 +1,6 @@
 """Which readers there are, what each needs, and how it is started for a folder."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from shutil import which
 
 from embedtrain.errors import UserError, missing_extra
+from embedtrain.verification import programs
 from embedtrain.verification.asked import AskedReader
 from embedtrain.verification.ours import Ours
 from embedtrain.verification.process import program
@@ -32,7 +34,17 @@ LLAMA_SERVER = "llama-server"
 STORES = {"qdrant": "qdrant_client", "lancedb": "lancedb", "pgvector": "psycopg"}
 """Engines that keep vectors, and their clients."""
 ADDRESSED = ("openai", "tei")
-NAMES = (*LIBRARIES, "infinity", *ADDRESSED, *STORES)
+PLACES = {
+    "infinity": "URL, or the Python that has it",
+    "fastembed": "the Python that has it",
+    "transformers.js": "the folder whose node_modules have it",
+    "pgvector": "URL",
+    **dict.fromkeys(ADDRESSED, "URL"),
+}
+"""Readers whose place must be said, and what it is."""
+NAMES = (*LIBRARIES, *PLACES, "qdrant", "lancedb")
+DTYPES = {"model.onnx": "fp32", "model_fp16.onnx": "fp16", "model_quantized.onnx": "q8"}
+"""What transformers.js calls the numbers of a graph."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +75,8 @@ def parse_readers(words: list[str]) -> list[Wanted]:
         name, _, where = word.partition("=")
         if name not in NAMES:
             raise UserError("--with", "names no reader", got=name, cure=f"Choose from {', '.join(NAMES)}")  # fmt: skip
-        if not where and name in (*ADDRESSED, "infinity", "pgvector"):
-            what = "URL" if name != "infinity" else "URL, or the Python that has it"
-            raise UserError("--with", f"says not where {name} is", cure=f"Write {name}={what}")
+        if not where and name in PLACES:
+            raise UserError("--with", f"says not where {name} is", cure=f"Write {name}={PLACES[name]}")  # fmt: skip
         if where and name not in ("infinity", "pgvector") and (name in ADDRESSED) != ("://" in where):  # fmt: skip
             what = "an address" if name in ADDRESSED else "the path of a Python"
             raise UserError("--with", f"needs {what} for {name}", got=where)
@@ -101,7 +112,10 @@ def openings_of(wanted: Wanted, folder: Path, ours: Ours) -> list[Opening]:
         return [Opening("infinity", partial(infinity, str(folder), wanted.where, FLOAT32))]
     if wanted.name in ADDRESSED:
         return [Opening(wanted.name, partial(_asked, wanted))]
-    ways = {"onnxruntime": _onnxruntime, "openvino": _openvino_rows, "llama.cpp": _llama}
+    ways = {
+        "onnxruntime": _onnxruntime, "openvino": _openvino_rows, "llama.cpp": _llama, "fastembed": _fastembed,
+        "transformers.js": _transformers_js,
+    }  # fmt: skip
     return ways[wanted.name](folder, python, ours)
 
 
@@ -151,6 +165,31 @@ def _llama(folder: Path, where: str, ours: Ours) -> list[Opening]:
     ]  # fmt: skip
 
 
+def _fastembed(folder: Path, python: str, ours: Ours) -> list[Opening]:
+    return [
+        Opening(
+            f"fastembed {path.name}",
+            partial(
+                _program, f"fastembed {path.name}", python,
+                {"folder": str(folder), "file": f"onnx/{path.name}", "dim": ours.model.dim}, bound_of(path),
+            ),
+        )
+        for path in _needed(folder, _states(folder), "a graph with states", "--transformers-js")
+    ]  # fmt: skip
+
+
+def _transformers_js(folder: Path, modules: str, ours: Ours) -> list[Opening]:
+    windows = {mode: ours.length(mode) for mode in ("query", "document", "plain")}
+    rows = []
+    for path in _needed(folder, _states(folder), "a graph with states", "--transformers-js"):
+        name = f"transformers.js {path.name}"
+        wanted = {"modules": modules, "folder": str(folder), "dtype": DTYPES[path.name], "windows": windows}  # fmt: skip
+        script = str(Path(programs.__path__[0]) / "reader.mjs")
+        command = ["node", script, json.dumps(wanted)]
+        rows.append(Opening(name, partial(_run, name, command, bound_of(path))))
+    return rows
+
+
 def bound_of(path: Path) -> Bound:
     """Return how far vectors of a file may be off, by what its name says of its numbers."""
     name = path.name.lower()
@@ -167,8 +206,16 @@ def bound_of(path: Path) -> Bound:
 def _program(
     name: str, python: str, settings: dict[str, object], bound: Bound, *, adds_prompts: bool = False
 ) -> Iterator[Reader]:
-    reader = next(one for one in LIBRARIES if name.startswith(one))
+    reader = name.partition(" ")[0]
     command = command_of(python, {"reader": reader, **settings})
+    with _run(name, command, bound, adds_prompts=adds_prompts) as running:
+        yield running
+
+
+@contextmanager
+def _run(
+    name: str, command: list[str], bound: Bound, *, adds_prompts: bool = False
+) -> Iterator[Reader]:
     with program(name, command) as running:
         yield ProgrammedReader(name, running, bound, adds_prompts=adds_prompts)
 
@@ -191,6 +238,10 @@ def _graph(folder: Path, path: Path, ours: Ours) -> dict[str, object]:
 
 def _graphs(folder: Path) -> list[Path]:
     return sorted(folder.glob("onnx/embedding*.onnx"))
+
+
+def _states(folder: Path) -> list[Path]:
+    return [path for name in DTYPES if (path := folder / "onnx" / name).is_file()]
 
 
 def _openvino(folder: Path) -> list[Path]:

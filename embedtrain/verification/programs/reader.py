@@ -226,11 +226,38 @@ def llama_cpp(
     return LlamaServer(file, window, normalize, program)
 
 
+class FastEmbed:
+    """Runs a graph with finished vectors through fastembed, which cuts texts where ``tokenizer_config.json`` says."""
+
+    def __init__(self, folder: str, file: str, dim: int) -> None:
+        import fastembed
+        from fastembed.common.model_description import ModelSource, PoolingType
+
+        name = "local/model"
+        fastembed.TextEmbedding.add_custom_model(
+            model=name, pooling=PoolingType.DISABLED, normalization=False, sources=ModelSource(hf=name), dim=dim,
+            model_file=file, output_name="sentence_embedding",
+        )  # fmt: skip
+        self.model: Any = fastembed.TextEmbedding(name, specific_model_path=folder)
+        self.version = fastembed.__version__
+
+    def encode(self, texts: list[str], mode: str) -> np.ndarray:
+        """Return vectors, computed in one batch."""
+        del mode
+        return np.stack(list(self.model.embed(texts, batch_size=len(texts))))
+
+    def ids(self, texts: list[str], mode: str) -> list[list[int]]:
+        """Return token ids."""
+        del mode
+        return [self.model.model.tokenizer.encode(text).ids for text in texts]
+
+
 READERS = {
     "sentence-transformers": SentenceTransformers,
     "onnxruntime": Onnxruntime,
     "openvino": OpenVino,
     "llama.cpp": llama_cpp,
+    "fastembed": FastEmbed,
 }
 
 

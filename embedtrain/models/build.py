@@ -15,7 +15,7 @@ from embedtrain.models.backbone.loading import (
 )
 from embedtrain.models.backbone.named_adapters import FOLDER as ADAPTERS
 from embedtrain.models.backbone.named_adapters import save_plain
-from embedtrain.models.backbone.pretrained import quiet_transformers
+from embedtrain.models.backbone.pretrained import quiet_transformers, save_tokenizer
 from embedtrain.models.backbone.word_table import WordTable
 from embedtrain.models.chosen_weights import train_only
 from embedtrain.models.cross_encoder.build import (
@@ -225,14 +225,14 @@ def save_dense(model: DenseEncoder, folder: Path) -> None:
     backend = model.tokenizer.backend_tokenizer
     backend.no_truncation()  # left over from the last call; readers of the file would obey it
     backend.no_padding()
-    model.tokenizer.save_pretrained(folder)
+    contract, width = model.contract, model.backbone.config.hidden_size
+    length = max(contract.query_length, contract.document_length)  # readers know one length only
+    save_tokenizer(model.tokenizer, folder, length)
     if not model.is_portable:
         _save_own(model, folder)
         return
     with quiet_transformers():
         model.backbone.save_pretrained(folder)
-    contract, width = model.contract, model.backbone.config.hidden_size
-    length = max(contract.query_length, contract.document_length)  # readers know one length only
     first = write_pooling(folder, contract.pooling, width, length)
     write_layout(folder, model.contract, first, model.projection, model.truncate_dim)
     if model.exits is not None:

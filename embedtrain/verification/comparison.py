@@ -9,7 +9,8 @@ import numpy as np
 from embedtrain.errors import UserError
 from embedtrain.verification.asking import read
 from embedtrain.verification.batches import batch_error
-from embedtrain.verification.diagnosis import Case, diagnose, errors_of
+from embedtrain.verification.case import Case, errors_of
+from embedtrain.verification.diagnosis import diagnose
 from embedtrain.verification.ours import Ours
 from embedtrain.verification.process import ReaderFailed
 from embedtrain.verification.ranking import Scores
@@ -54,7 +55,9 @@ class Comparison:
     @property
     def scores(self) -> Scores | None:
         """Our search of the user's documents; None where they are too few."""
-        return self._scores(self.reference)
+        return self._scores(
+            self.reference, range(len(self.data.queries) + len(self.data.documents))
+        )
 
     def row(self, opening: Opening) -> Row:
         """Start a reader, ask it all, and say what is wrong with it."""
@@ -95,29 +98,47 @@ class Comparison:
         return row
 
     def _ranking(self, row: Row, reading: Reading, least: float) -> list[Finding]:
-        """Add what a search finds with the reader's vectors; say so if it is worse and nothing else is wrong."""
-        mine, theirs = self.scores, self._scores(reading.alone)
+        """Add what a search of the texts that it took finds; say so if it is worse and nothing else is wrong."""
+        own = reading.alone[: len(self.data.queries) + len(self.data.documents)]
+        taken = [
+            place for place, one in enumerate(own) if one is not None and np.isfinite(one).all()
+        ]
+        mine, theirs = self._scores(self.reference, taken), self._scores(reading.alone, taken)
         if mine is None or theirs is None:
             return []
         found = []
         row.figures["overlap"] = mine.common(theirs)
         if row.figures["overlap"] < least:
             found.append(f"search: {row.figures['overlap']:.1%} of the ten best in common")
-        if self.data.qrels:
-            row.figures["ndcg"] = theirs.ndcg(self.data.qrels)
-            row.figures["ndcg_lost"] = mine.ndcg(self.data.qrels) - row.figures["ndcg"]
+        if qrels := self._judged(taken):
+            row.figures["ndcg"] = theirs.ndcg(qrels)
+            row.figures["ndcg_lost"] = mine.ndcg(qrels) - row.figures["ndcg"]
             if row.figures["ndcg_lost"] > LOST:
                 found.append(f"search: {row.figures['ndcg_lost']:.4f} of nDCG@10 lost")
         return [Finding(said) for said in found] if row.verdict == "ok" else []
 
-    def _scores(self, vectors: Sequence[Vector | None]) -> Scores | None:
-        count, total = len(self.data.queries), len(self.data.queries) + len(self.data.documents)
-        own = [one for one in vectors[:total] if one is not None and np.isfinite(one).all()]
-        sizes = {len(one) for one in own}
-        if not count or total - count < FEWEST or len(own) < total or len(sizes) != 1:
+    def _scores(self, vectors: Sequence[Vector | None], places: Sequence[int]) -> Scores | None:
+        count = sum(place < len(self.data.queries) for place in places)
+        own = [one for one in (vectors[place] for place in places) if one is not None]
+        if not count or len(places) - count < FEWEST or len({len(one) for one in own}) != 1:
             return None
         whole = np.stack(own)
         return Scores(whole[:count], whole[count:], self.ours.contract.similarity)
+
+    def _judged(self, places: Sequence[int]) -> dict[int, dict[int, int]]:
+        """Return the judgments of texts by their places among so many."""
+        count = len(self.data.queries)
+        queries = [place for place in places if place < count]
+        documents = {place: new for new, place in enumerate(places[len(queries) :])}
+        found = {
+            new: {
+                documents[one + count]: gain
+                for one, gain in self.data.qrels.get(place, {}).items()
+                if one + count in documents
+            }
+            for new, place in enumerate(queries)
+        }
+        return {row: one for row, one in found.items() if any(gain > 0 for gain in one.values())}
 
 
 def needed_scores(comparison: Comparison) -> Scores:

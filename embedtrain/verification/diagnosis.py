@@ -4,15 +4,24 @@ Directions first, text by text; then lengths of vectors, what batches change, an
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from embedtrain.verification.batches import batch_error, batch_findings
+from embedtrain.verification.case import (
+    REFUSES_LONG,
+    Case,
+    broken,
+    errors_of,
+    lengths,
+    refused,
+    theirs_of,
+)
 from embedtrain.verification.changes import changes_of
-from embedtrain.verification.ours import Change, Ours, distance
+from embedtrain.verification.ours import Change, distance
 from embedtrain.verification.texts import ODD, spread
-from embedtrain.verification.values import Bound, Finding, Probe, Reading, Vector
+from embedtrain.verification.values import Finding
 
 SAMPLE = 8
 """Texts on which all changes are tried; the chosen ones are tried on all."""
@@ -28,44 +37,21 @@ EXCUSED_SHARE = 0.05
 UNKNOWN, PRECISION = "unknown", "precision"
 
 
-@dataclass(frozen=True)
-class Case:
-    """What is compared."""
-
-    ours: Ours
-    probes: Sequence[Probe]
-    reference: Sequence[Vector]
-    """Our vectors."""
-    reading: Reading
-    bound: Bound
-
-
 def diagnose(case: Case) -> list[Finding]:
     """Return all that is not as it should be."""
     rows = [row for row, vector in enumerate(case.reading.alone) if vector is not None]
-    refused = _refused(case)
+    unread = refused(case)
     if not rows:
-        return [*refused, Finding("it gives no vector for any text")]
+        return [*unread, Finding("it gives no vector for any text")]
     if (random := _random(case)) is not None:
         return [random]
-    broken, rows = _broken(case, rows)
+    numberless, rows = broken(case, rows)
     other = _other_dimension(case, rows)
     directions = other or _directions(case, rows)
-    found = [*refused, *broken, *directions, *_lengths(case, rows)]
+    found = [*unread, *numberless, *directions, *lengths(case, rows)]
     if not other:
         found += _batches(case, directions, rows)
     return [replace(one, excused=_is_excused(case, one)) for one in found]
-
-
-def errors_of(case: Case, rows: Sequence[int]) -> list[float]:
-    """Return the cosine distance of each text between ours and theirs."""
-    return [_error(case, row) for row in rows]
-
-
-def _error(case: Case, row: int) -> float:
-    theirs = case.reading.alone[row]
-    assert theirs is not None
-    return distance(theirs, case.reference[row])
 
 
 def _batches(case: Case, directions: Sequence[Finding], rows: Sequence[int]) -> list[Finding]:
@@ -78,36 +64,12 @@ def _batches(case: Case, directions: Sequence[Finding], rows: Sequence[int]) -> 
     return [one for one in found if not one.cause.startswith(UNKNOWN)]
 
 
-def _refused(case: Case) -> list[Finding]:
-    known = {probe.mode for probe, one in zip(case.probes, case.reading.alone, strict=True) if one is not None}  # fmt: skip
-    rows = [
-        row
-        for row, (probe, one) in enumerate(zip(case.probes, case.reading.alone, strict=True))
-        if one is None and probe.mode in known
-    ]
-    return [Finding("refuses texts", tuple(rows))] if rows else []
-
-
 def _random(case: Case) -> Finding | None:
     again = case.reading.again
     worst = max((distance(again[0], one) for one in again[1:]), default=0.0)
     if worst <= max(case.bound.largest, 1e-6):
         return None
     return Finding(f"random: one text gives several vectors ({worst:.1g}); dropout may be on")
-
-
-def _broken(case: Case, rows: Sequence[int]) -> tuple[list[Finding], list[int]]:
-    """Return what is said of vectors that are no numbers or nothing, and the other rows."""
-    bad, zero = [], []
-    for row in rows:
-        vector = case.reading.alone[row]
-        if vector is None or not np.isfinite(vector).all():
-            bad.append(row)
-        elif not vector.any() and case.reference[row].any():
-            zero.append(row)
-    found = [Finding("NaN or infinity in vectors", tuple(bad))] if bad else []
-    found += [Finding("vectors of zeros", tuple(zero))] if zero else []
-    return found, [row for row in rows if row not in {*bad, *zero}]
 
 
 def _other_dimension(case: Case, rows: Sequence[int]) -> list[Finding]:
@@ -120,7 +82,7 @@ def _other_dimension(case: Case, rows: Sequence[int]) -> list[Finding]:
     said = f"{size} dimensions in place of {ours.model.dim}"
     some = spread(rows, SAMPLE)
     if size < ours.model.dim:
-        left = max(distance(_theirs(case, row), case.reference[row][:size]) for row in some)
+        left = max(distance(theirs_of(case, row), case.reference[row][:size]) for row in some)
         if left <= case.bound.largest:
             return [Finding(f"dimension: cut to the first {size} of {ours.model.dim}", (), left)]
     if size == ours.model.backbone.config.hidden_size and ours.can_change:
@@ -208,13 +170,7 @@ def _explained(case: Case, rows: Sequence[int], change: Change) -> dict[int, flo
 
 def _residual(case: Case, row: int, change: Change) -> float:
     vector = case.ours.changed(case.probes[row], change)
-    return float("inf") if vector is None else distance(_theirs(case, row), vector)
-
-
-def _theirs(case: Case, row: int) -> Vector:
-    vector = case.reading.alone[row]
-    assert vector is not None
-    return vector
+    return float("inf") if vector is None else distance(theirs_of(case, row), vector)
 
 
 def _unexplained(
@@ -234,7 +190,7 @@ def _unexplained(
     if len(rest) < len(rows):
         yield Finding(UNKNOWN, tuple(rest))
         return
-    vectors = np.stack([_theirs(case, row) for row in spread(rows, 4 * SAMPLE)])
+    vectors = np.stack([theirs_of(case, row) for row in spread(rows, 4 * SAMPLE)])
     mine = np.stack([case.reference[row] for row in spread(rows, 4 * SAMPLE)])
     if _alike(vectors) > ALIKE > _alike(mine):
         yield Finding(f"all vectors are alike (mean cosine {_alike(vectors):.2f}): a broken quantisation")  # fmt: skip
@@ -251,7 +207,7 @@ def _by_their_ids(case: Case, row: int) -> float | None:
     ids = case.reading.ids[row]
     if list(ids) == case.ours.ids(case.probes[row]) or not 0 < len(ids) <= case.ours.most:
         return None
-    left = distance(_theirs(case, row), case.ours.vector_of(ids))
+    left = distance(theirs_of(case, row), case.ours.vector_of(ids))
     return left if left <= case.bound.largest else None
 
 
@@ -276,23 +232,10 @@ def _alike(vectors: np.ndarray) -> float:
     return float((np.square(unit.sum(0)).sum() - count) / max(1, count * (count - 1)))
 
 
-def _lengths(case: Case, rows: Sequence[int]) -> list[Finding]:
-    """Compare the lengths of vectors."""
-    norms = np.array([np.linalg.norm(_theirs(case, row)) for row in rows])
-    if not len(norms):
-        return []
-    if case.ours.contract.similarity == "cosine":
-        off = float(np.abs(norms - 1).max())
-        said = f"not normalised (lengths {norms.min():.3g} to {norms.max():.3g})"
-        return [Finding(said)] if off > 1e-2 else []
-    mine = np.array([np.linalg.norm(case.reference[row]) for row in rows])
-    if np.abs(norms - 1).max() < 1e-3 < np.abs(mine - 1).max():
-        return [Finding("normalised, where the model compares by dot products")]
-    return []
-
-
 def _is_excused(case: Case, finding: Finding) -> bool:
-    """Whether a finding is about odd texts, and hardly about the user's own."""
+    """Whether a finding is about odd texts, and hardly about the user's own, or about texts that are refused as too long."""
+    if finding.cause == REFUSES_LONG:
+        return True
     own = sum(not probe.kind for probe in case.probes)
     concerned = sum(not case.probes[row].kind for row in finding.probes)
     named = finding.cause.startswith(("tokenizer", "window", "refuses", "NaN", "vectors of zeros"))

@@ -136,6 +136,16 @@ def read_model(
     return model
 
 
+def save_tokenizer(tokenizer: Any, folder: Path, length: int) -> None:  # noqa: ANN401 - transformers is untyped
+    """Write a tokenizer that says where texts are cut, for readers that know no other file."""
+    before, older = tokenizer.model_max_length, tokenizer.init_kwargs.pop("max_length", None)
+    tokenizer.model_max_length = length
+    tokenizer.save_pretrained(folder)
+    tokenizer.model_max_length = before
+    if older is not None:
+        tokenizer.init_kwargs["max_length"] = older
+
+
 def refuse_other_vocabulary(folder: Path, tokenizer: Any, model: Any) -> None:  # noqa: ANN401 - untyped
     """Refuse a tokenizer that knows entries for which the model has no row.
 

@@ -21,7 +21,7 @@ from embedtrain.models.backbone.language_head import (
     load_masked_language_model,
 )
 from embedtrain.models.backbone.loading import Backbone, Packing, load_backbone
-from embedtrain.models.backbone.pretrained import quiet_transformers
+from embedtrain.models.backbone.pretrained import quiet_transformers, save_tokenizer
 from embedtrain.models.dense.echo import refuse_no_room
 from embedtrain.models.dense.layout import write_contract
 from embedtrain.models.saved_part import restored
@@ -262,11 +262,8 @@ def _save_transformer(model: SparseEncoder, folder: Path) -> None:
 
 def _save_query_tokenizer(model: SparseEncoder, folder: Path) -> None:
     """Write the tokenizer for readers that add no special tokens and cut at the limit that it states."""
-    tokenizer, before = model.tokenizer, model.tokenizer.model_max_length
-    special = tokenizer.num_special_tokens_to_add()
-    tokenizer.model_max_length = model.contract.query_length - special
-    tokenizer.save_pretrained(folder)
-    tokenizer.model_max_length = before
+    special = model.tokenizer.num_special_tokens_to_add()
+    save_tokenizer(model.tokenizer, folder, model.contract.query_length - special)
 
 
 @contextmanager

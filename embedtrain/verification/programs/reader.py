@@ -7,7 +7,13 @@ with what users of that reader would write.
 import base64
 import json
 import os
+import socket
+import subprocess
 import sys
+import time
+import urllib.request
+from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -115,16 +121,16 @@ class OpenVino(_Graph):
         return found
 
 
-class LlamaCpp:
-    """Runs a GGUF file through llama-cpp-python."""
+class LlamaCppPython:
+    """Runs a GGUF file through llama-cpp-python, which cuts texts at the window and loses their last token."""
 
-    def __init__(self, file: str, window: int, normalize: bool, **_: object) -> None:
+    def __init__(self, file: str, window: int, normalize: bool) -> None:
         import llama_cpp
 
         sizes = {"n_ctx": window, "n_batch": window, "n_ubatch": window}
         self.model: Any = llama_cpp.Llama(file, embedding=True, verbose=False, **sizes)
         self.normalize, self.window = normalize, window
-        self.version = llama_cpp.__version__
+        self.version = f"llama-cpp-python {llama_cpp.__version__}"
 
     def encode(self, texts: list[str], mode: str) -> Any:  # noqa: ANN401 - lists of numbers
         """Return vectors; llama.cpp makes batches itself."""
@@ -137,11 +143,121 @@ class LlamaCpp:
         return [self.model.tokenize(text.encode())[: self.window] for text in texts]
 
 
+class LlamaServer:
+    """Runs a GGUF file through llama.cpp's server, which refuses texts beyond the window.
+
+    The program of that name, or the same inside xllamacpp where there is no program.
+    """
+
+    def __init__(self, file: str, window: int, normalize: bool, program: str) -> None:
+        self.normalize = normalize
+        if program:
+            self.version = Path(program).name
+            self.address = self._started(program, file, window)
+            return
+        import xllamacpp
+
+        settings: Any = xllamacpp.CommonParams()
+        settings.model.path, settings.embedding, settings.port = file, True, 0
+        settings.n_ctx = settings.n_batch = settings.n_ubatch = window
+        settings.n_parallel, settings.warmup, settings.ui = 1, False, False
+        self.server: Any = xllamacpp.Server(settings)
+        self.address, self.version = (
+            self.server.listening_address,
+            f"xllamacpp {xllamacpp.__version__}",
+        )
+
+    def encode(self, texts: list[str], mode: str) -> list[list[float]]:
+        """Return vectors; llama.cpp makes batches itself."""
+        del mode
+        asked = {"input": texts, "embd_normalize": 2 if self.normalize else -1}
+        return [row["embedding"] for row in self._post("/v1/embeddings", asked)["data"]]
+
+    def ids(self, texts: list[str], mode: str) -> list[list[int]]:
+        """Return token ids, none cut off."""
+        del mode
+        asked = ({"content": text, "add_special": True} for text in texts)
+        return [self._post("/tokenize", one)["tokens"] for one in asked]
+
+    def _started(self, program: str, file: str, window: int) -> str:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port: int = free.getsockname()[1]
+        sizes = [
+            word for name in ("ctx", "batch", "ubatch") for word in (f"--{name}-size", str(window))
+        ]
+        command = [
+            program,
+            "--model",
+            file,
+            "--embeddings",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            *sizes,
+        ]
+        self.process = subprocess.Popen([*command, "--parallel", "1"], stdin=subprocess.DEVNULL)
+        address = f"http://127.0.0.1:{port}"
+        while self.process.poll() is None:
+            with suppress(OSError), _open(f"{address}/health"):
+                return address
+            time.sleep(0.1)
+        sys.exit(f"{program} ended with code {self.process.returncode}")
+
+    def _post(self, route: str, asked: dict[str, object]) -> Any:  # noqa: ANN401 - JSON
+        headers = {"Content-Type": "application/json"}
+        body = json.dumps(asked).encode()
+        with _open(urllib.request.Request(self.address + route, body, headers)) as answer:
+            return json.load(answer)
+
+
+def _open(asked: "str | urllib.request.Request") -> Any:  # noqa: ANN401 - a response
+    """Ask a server of this machine, past any proxy that the environment names."""
+    return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked)
+
+
+def llama_cpp(
+    file: str, window: int, normalize: bool, program: str
+) -> LlamaCppPython | LlamaServer:
+    """Return llama.cpp as this Python has it; by the program llama-server if its path is given."""
+    if not program and find_spec("llama_cpp"):
+        return LlamaCppPython(file, window, normalize)
+    return LlamaServer(file, window, normalize, program)
+
+
+class FastEmbed:
+    """Runs a graph with finished vectors through fastembed, which cuts texts where ``tokenizer_config.json`` says."""
+
+    def __init__(self, folder: str, file: str, dim: int) -> None:
+        import fastembed
+        from fastembed.common.model_description import ModelSource, PoolingType
+
+        name = "local/model"
+        fastembed.TextEmbedding.add_custom_model(
+            model=name, pooling=PoolingType.DISABLED, normalization=False, sources=ModelSource(hf=name), dim=dim,
+            model_file=file, output_name="sentence_embedding",
+        )  # fmt: skip
+        self.model: Any = fastembed.TextEmbedding(name, specific_model_path=folder)
+        self.version = fastembed.__version__
+
+    def encode(self, texts: list[str], mode: str) -> np.ndarray:
+        """Return vectors, computed in one batch."""
+        del mode
+        return np.stack(list(self.model.embed(texts, batch_size=len(texts))))
+
+    def ids(self, texts: list[str], mode: str) -> list[list[int]]:
+        """Return token ids."""
+        del mode
+        return [self.model.model.tokenizer.encode(text).ids for text in texts]
+
+
 READERS = {
     "sentence-transformers": SentenceTransformers,
     "onnxruntime": Onnxruntime,
     "openvino": OpenVino,
-    "llama.cpp": LlamaCpp,
+    "llama.cpp": llama_cpp,
+    "fastembed": FastEmbed,
 }
 
 

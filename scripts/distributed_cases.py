@@ -78,6 +78,11 @@ class Head:
 
 
 DOT = {"similarity": "dot", "learn_temperature": None}
+IN_CONTEXT = {"spans": "mean", "in_context": True, "document": {"length": 24}}
+OF_DOCUMENTS = {
+    "name": "sum",
+    "objectives": [{"name": "info_nce", "negatives": one} for one in ("own", "others")],
+}
 HEADS = {
     "lora": Head({"lora": {"rank": 4, "alpha": 8}}, {"name": "info_nce"}),
     "interaction": Head(
@@ -89,13 +94,21 @@ HEADS = {
         # Two documents correlate by +-1; features weigh enough to be seen.
         {"name": "d2llm", "temperature": 1.0, "rank_weight": 0.0, "feature_weight": 1.0},
     ),
-    "in_context": Head(
-        {"spans": "mean", "in_context": True, "document": {"length": 24}},
+    "in_context": Head(IN_CONTEXT, OF_DOCUMENTS, "documents"),
+    "situated": Head(
+        {**IN_CONTEXT, "situated": {"base": "bert", "weight": 0.5}}, OF_DOCUMENTS, "documents"
+    ),
+    "late_chunks": Head(
+        {"late_chunks": 6, "document": {"length": 16}}, {"name": "info_nce"}, "pairs"
+    ),
+    "nugget": Head(
         {
-            "name": "sum",
-            "objectives": [{"name": "info_nce", "negatives": one} for one in ("own", "others")],
+            "kind": "late_interaction",
+            "token_scorer": {"keep_ratio": 0.5, "layer": 1, "noise": 0.0},
+            "learn_temperature": 1.0,
         },
-        "documents",
+        {"name": "info_nce"},
+        "pairs",
     ),
     "pair_classes": Head({"pair_classes": 3}, {"name": "pair_classification"}),
     "query_network": Head(
@@ -168,6 +181,9 @@ def _retrieval(case: Case, toys: Path) -> dict[str, Any]:
     }
     if head is not None:
         content["model"] |= head.model
+        if "situated" in head.model:
+            base = {"base": str(toys / head.model["situated"]["base"])}
+            content["model"]["situated"] = head.model["situated"] | base
         content["objective"] = head.objective
     if case.objective:
         content["objective"] = yaml.safe_load(case.objective)

@@ -53,7 +53,7 @@ def refuse_alone(contract: Any, place: str) -> None:  # noqa: ANN401 - its type 
             place,
             "gives chunks without the documents that this model reads them in",
             got="in_context",
-            cure="Use embedtrain evaluate or search, whose rows name their document",
+            cure='Give rows {"text": ..., "document": ...} to encode, mine, search or evaluate',
         )
 
 

@@ -59,6 +59,14 @@ def unmark(text: str) -> tuple[str, list[Piece]]:
     return plain, pieces
 
 
+def as_fields(text: str) -> str | dict[str, object]:
+    """Return a text as a row of a file has it: itself, or ``{"text", "span"}`` where it is marked."""
+    if not is_marked(text):
+        return text
+    plain, pieces = unmark(text)
+    return {"text": plain, "span": list(pieces[0]) if len(pieces) == 1 else list(map(list, pieces))}
+
+
 def alone(text: str) -> str:
     """Return the marked part of a text, its pieces side by side; all of it where nothing is marked."""
     if not is_marked(text):

@@ -111,7 +111,7 @@ def _open_stemmer(language: str) -> object:
 
 def open_bm25(config: Bm25Search, name: str, task: MiningTask) -> CandidateSource:
     """Index the documents of a task, in memory."""
-    index = Bm25Index(config, task.documents)
+    index = Bm25Index(config, task.chunks)
 
     def search(rows: NDArray[np.int64], depth: int) -> NDArray[np.int64]:
         return index.search([task.queries[row] for row in rows.tolist()], depth).indices

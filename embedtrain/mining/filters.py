@@ -94,7 +94,7 @@ class Filters:
         if self.cross_encoder is None or check is None or not makes_positives(self.config):
             return [[] for _ in own]
         pairs = [
-            (self.task.queries[row], self.task.documents[document])
+            (self.task.queries[row], self.task.chunks[document])
             for row, documents in zip(rows.tolist(), own, strict=True)
             for document in documents
         ]
@@ -130,7 +130,7 @@ class Filters:
         documents = candidates.documents[numbers, columns]
         return cross_encoder(
             [
-                (self.task.queries[row], self.task.documents[document])
+                (self.task.queries[row], self.task.chunks[document])
                 for row, document in zip(rows[numbers].tolist(), documents.tolist(), strict=True)
             ]
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+from embedtrain.contract.spans import as_fields
 from embedtrain.encoding.shards import Shard, wait_for
 from embedtrain.errors import UserError
 from embedtrain.files import appearing, write_file
@@ -183,7 +184,7 @@ def _training_row(query: MinedQuery, task: MiningTask) -> dict[str, object]:
 
     own = task.own_positives.get(query["qid"], {})
 
-    def texts(found: Sequence[Any], own: Mapping[str, str]) -> list[str]:
+    def texts(found: Sequence[Any], own: Mapping[str, str]) -> list[str | dict[str, object]]:
         return [own.get(one["id"]) or _text_of(task, one["id"]) for one in found]
 
     return {
@@ -202,5 +203,5 @@ def _rejected_row(query: MinedQuery, task: MiningTask) -> dict[str, object]:
     return {"query_id": query["qid"], "rejected": found}
 
 
-def _text_of(task: MiningTask, document_id: str) -> str:
-    return task.documents[task.row_of_document[document_id]]
+def _text_of(task: MiningTask, document_id: str) -> str | dict[str, object]:
+    return as_fields(task.documents[task.row_of_document[document_id]])

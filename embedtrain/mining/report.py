@@ -21,7 +21,7 @@ def render_suspects(queries: Sequence[MinedQuery], task: MiningTask) -> str:
     ]
 
     def text(document_id: str) -> str:
-        return _short(task.documents[task.row_of_document[document_id]])
+        return _short(task.chunks[task.row_of_document[document_id]])
 
     for query in sorted(queries, key=_suspicion, reverse=True):
         positive = min(query["pos"], key=lambda document: document["score"])

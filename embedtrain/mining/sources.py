@@ -4,7 +4,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from embedtrain.contract.context import refuse_alone
 from embedtrain.encoding.cache import embed_once, model_key
 from embedtrain.encoding.shards import Shard
 from embedtrain.errors import UserError
@@ -29,10 +28,10 @@ def encode_task(
 ) -> EncodedTask:
     """Encode a task under a model of any kind, or map what the cache has of it."""
     refuse_interaction(model, "mining and scoring")
-    refuse_alone(model.contract, "mining and scoring")
     key, chosen = model_key(model), choose(precision, model.device.type)
     embed: Any = partial(embed_once, model, key, cache=cache, shard=shard, precision=chosen)
-    documents, queries = embed(task.documents, "document"), embed(task.queries, "query")
+    read = task.read_by(model.contract)
+    documents, queries = embed(read, "document"), embed(task.queries, "query")
     kind: type[EncodedPairs | EncodedTokens | EncodedSparse] = EncodedTokens
     if isinstance(model, DenseEncoder):
         kind = EncodedPairs

@@ -5,11 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from embedtrain.contract.context import Context, marked_in, reads_contexts, refuse_alone
+from embedtrain.contract.spans import alone, is_marked
 from embedtrain.data.examples import SourceConfig, text_id
 from embedtrain.data.readers.beir import RetrievalTask, own_positives
 from embedtrain.data.sources import detect_format, load_task, open_source
@@ -33,6 +36,29 @@ class MiningTask:
     own_positives: dict[str, dict[str, str]] = field(default_factory=dict)
     """Texts that a query is trained with, by its id and that of the document that is searched: such as the text
     without the words that became the query."""
+    contexts: list[Context] | None = None
+    """The documents of which the searched ones are chunks, where the corpus says so."""
+
+    def read_by(self, contract: Any) -> list[str]:  # noqa: ANN401 - its type would bring torch
+        """Return the documents as a model reads them: chunks within theirs if its contract says so.
+
+        A model without vectors for spans reads what is marked alone.
+
+        Raises:
+            UserError: If it does, and chunks come alone.
+        """
+        if not reads_contexts(contract):
+            return self.documents if getattr(contract, "spans", None) is not None else self.chunks
+        if self.contexts is not None:
+            return marked_in(self.contexts, contract.length("document"))
+        if not any(map(is_marked, self.documents)):
+            refuse_alone(contract, "mining and scoring")
+        return self.documents
+
+    @cached_property
+    def chunks(self) -> list[str]:
+        """The documents as all else reads them: what is marked in rows stands alone."""
+        return [alone(text) for text in self.documents]
 
     @cached_property
     def row_of_query(self) -> dict[str, int]:
@@ -100,6 +126,7 @@ def from_retrieval_task(task: RetrievalTask) -> MiningTask:
         document_ids=document_ids,
         documents=[task.documents[row] for row in rows],
         positives=positives,
+        contexts=task.contexts and [task.contexts[row] for row in rows],
         fingerprint=_fingerprint(task.fingerprint, document_ids),
     )
 
@@ -108,12 +135,24 @@ def with_corpora(task: MiningTask, others: Sequence[MiningTask]) -> MiningTask:
     """Return the task with the documents of other ones behind its own, which answer none of its queries."""
     if not others:
         return task
-    ids, texts = list(task.document_ids), list(task.documents)
+    ids, texts, contexts = list(task.document_ids), list(task.documents), _contexts(task)
     for number, other in enumerate(others, start=2):
         ids += [f"{name}@{number}" for name in other.document_ids]
         texts += other.documents
+        contexts += _contexts(other)
     content = "\n".join([task.fingerprint, *(other.fingerprint for other in others)])
-    return replace(task, document_ids=ids, documents=texts, fingerprint=_fingerprint(content, ids))
+    return replace(
+        task,
+        document_ids=ids,
+        documents=texts,
+        fingerprint=_fingerprint(content, ids),
+        contexts=contexts if any(one.contexts for one in (task, *others)) else None,
+    )
+
+
+def _contexts(task: MiningTask) -> list[Context]:
+    """Return the documents around all texts; of a corpus without any, the texts themselves."""
+    return list(task.contexts or [(text, (0, len(text))) for text in task.documents])
 
 
 def _from_source(config: SourceConfig, cache: Path | None) -> MiningTask:

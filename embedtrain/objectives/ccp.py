@@ -23,7 +23,8 @@ class CCP(Objective):
 
     $z$ is what ``model.contrast_head`` makes of the vectors of query and positive, $Q_l$ the last ``bank_size`` of them of
     the same source of data: one source for each language. An entry of the bank with the text of the sentence, or of a
-    known positive, is no negative. Until a quarter of the bank is filled the batch's other sentences stand in for it.
+    known positive, is no negative; nor is, the other way, a sentence of the batch that the context is a known positive
+    of. Until a quarter of the bank is filled the batch's other sentences stand in for it.
     Temperature and size are ours, as the paper's code of pre-training is not public.
 
     Also called contrastive context prediction. Source: Wu et al. (2022), https://arxiv.org/abs/2206.03281.
@@ -53,24 +54,33 @@ class CCP(Objective):
         assert isinstance(query, Tensor)
         assert isinstance(document, Tensor)
         everyone = outputs.all_queries
-        asked, asked_ids = query, relevance.query_ids
+        asked, asked_ids, answers = query, relevance.query_ids, relevance.known_positives
         if everyone is not None:
             assert isinstance(everyone.embeddings, Tensor)
             asked, asked_ids = everyone.embeddings, everyone.ids
+            answers = everyone.known_positives
         itself = relevance.query_ids[:, None]
         known = torch.cat([relevance.known_positives, itself], 1)
         there = self._one_way(
             outputs, query, (document, relevance.document_ids), relevance.positives, known
         )
         first = relevance.positives[:, 0]
+        contexts = relevance.document_ids[first]
         rows = torch.arange(len(query), device=first.device)[:, None]
         back = self._one_way(
             outputs,
             document[first],
             (asked, asked_ids),
             rows,
-            # What else is known to stand beside the query stands near its context too.
-            torch.cat([relevance.document_ids[first][:, None], relevance.known_positives], 1),
+            # The context stands beside other sentences too, and near what else stands beside this one.
+            torch.cat(
+                [
+                    contexts[:, None],
+                    relevance.known_positives,
+                    _beside(contexts, asked_ids, answers),
+                ],
+                1,
+            ),
         )
         metrics = {"accuracy": there.accuracy, "margin": there.margin}
         return ObjectiveOutput(there.loss + back.loss, metrics)
@@ -103,3 +113,14 @@ class CCP(Objective):
             own_rows=torch.zeros(len(asked), dtype=torch.int64, device=ids.device),
             options=InfoNCEOptions(negatives="all" if alone else "others"),
         )
+
+
+def _beside(
+    contexts: Int64[Tensor, " rows"],
+    ids: Int64[Tensor, " queries"],
+    answers: Int64[Tensor, "queries known"],
+) -> Int64[Tensor, "rows found"]:
+    """Return the ids of the queries that each context is a known positive of, -1 unused."""
+    found = (answers[None] == contexts[:, None, None]).any(2) & (contexts >= 0)[:, None]
+    places = found.int().topk(int(found.sum(1).max()), dim=1).indices
+    return ids[places].masked_fill(~found.gather(1, places), -1)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from embedtrain.models.build import ModelConfig
 from embedtrain.models.cross_encoder.config import CrossEncoderConfig
 from embedtrain.models.dense.config import DenseConfig
+from embedtrain.models.late_interaction.encoder import LateInteractionConfig
 from embedtrain.models.sparse.config import SparseConfig
 from embedtrain.objectives import OBJECTIVES, Objective
 from embedtrain.objectives.embedding_distillation import EmbeddingDistillation
@@ -48,9 +49,12 @@ def check_objectives(
     if {objective.uses_exits for objective in objectives} != {exits}:
         raise ValueError("objective multi_exit and model.exits, its layers, need each other")
     _check_heads(objectives, model, dense)
-    if dense is not None and dense.situated and any(map(_cuts_vectors, objectives)):
+    behind = dense is not None and dense.situated and "model.situated puts a frozen vector"
+    if isinstance(model, LateInteractionConfig) and model.token_scorer:
+        behind = "model.token_scorer puts its score"
+    if behind and any(map(_cuts_vectors, objectives)):
         raise ValueError(
-            "model.situated puts a frozen vector behind the trained one, of which no prefix has a part: drop matryoshka"
+            f"{behind} behind the trained one, of which no prefix has a part: drop matryoshka"
         )
     if dense is not None and dense.ways_to_score:
         refuse_inner_products(objectives, dense.ways_to_score[0])

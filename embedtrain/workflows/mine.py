@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from embedtrain.contract.spans import is_marked, unmark
 from embedtrain.data.near_duplicates import near_duplicates
 from embedtrain.data.sources import load_task
 from embedtrain.encoding.cross_encoder import CrossEncoder
@@ -94,6 +95,8 @@ def mine_task(
     # What the device decides stands in the manifest, and another device's negatives are not taken for these.
     chosen = choose(config.precision, model.device.type)
     config = config.model_copy(update={"precision": chosen})
+    # Rows to train on have documents as the model read them, and equal chunks of two documents are two.
+    task = replace(task, documents=task.read_by(model.contract))
     encoded = encode_task(model, task, cache, shard, config.precision)
     sources = open_sources(config, encoded, task, cache, shard)
     parts = [settings_of(config), task.fingerprint, encoded.key]
@@ -131,7 +134,7 @@ def _filters(
     clusters = identities
     if config.near_duplicates:
         with progress_bar("Looking for near duplicates", None):
-            clusters = cluster_rows(task.documents, cache)
+            clusters = _near(task, cache)
     guide = cross_encoder = None
     if config.guide is not None:
         guide_model = load_encoder(config.guide.model)
@@ -146,14 +149,21 @@ def _filters(
         task=task,
         identities=identities,
         clusters=clusters,
-        row_of_text={
-            text_digest(task.documents[row]): row for row in np.unique(identities).tolist()
-        },
+        row_of_text={text_digest(task.chunks[row]): row for row in np.unique(identities).tolist()},
         guarded=guarded.identities,
         teacher=encoded.score,
         guide=guide,
         cross_encoder=cross_encoder,
     )
+
+
+def _near(task: MiningTask, cache: Path) -> NDArray[np.int64]:
+    """Return the row that each document nearly repeats; of marked chunks, whose documents are near as well."""
+    alone = cluster_rows(task.chunks, cache)
+    if not any(map(is_marked, task.documents)):
+        return alone
+    around = cluster_rows([unmark(text)[0] for text in task.documents], cache)
+    return first_rows([b"%d %d" % pair for pair in zip(alone, around, strict=True)])
 
 
 def _apply_guard(
@@ -201,9 +211,7 @@ def _answers(
         for rows in guard.positives
         for row in rows.tolist()
     }
-    return [
-        row for row in np.unique(identities).tolist() if text_digest(task.documents[row]) in texts
-    ]
+    return [row for row in np.unique(identities).tolist() if text_digest(task.chunks[row]) in texts]
 
 
 def _finish(

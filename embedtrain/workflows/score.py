@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64
 
+from embedtrain.contract.spans import alone, as_fields
 from embedtrain.data.batches import pad_rows
 from embedtrain.data.examples import Example, Source, SourceConfig
 from embedtrain.data.gram import gram_of
@@ -177,7 +178,9 @@ def open_scorer(scorer: PairScorer, batch_size: int, *, gram: bool = False) -> T
     """Score the pairs of a block of rows in one call; ``gram`` is for a :class:`YesNo`."""
 
     def score_examples(examples: Sequence[Example]) -> list[Judged]:
-        pairs = [(example.query, text) for example in examples for text in _documents(example)]
+        pairs = [
+            (example.query, alone(text)) for example in examples for text in _documents(example)
+        ]
         ends = np.cumsum([len(_documents(example)) for example in examples])[:-1]
         if not gram:
             return [Judged(own) for own in np.split(scorer.logits(pairs), ends)]
@@ -249,12 +252,12 @@ def _lines(examples: Sequence[Example], judged: Sequence[Judged]) -> Iterator[st
         row = {
             "query_id": example.query_id,
             "query": example.query,
-            "positives": example.positives,
-            "negatives": example.negatives,
+            "positives": list(map(as_fields, example.positives)),
+            "negatives": list(map(as_fields, example.negatives)),
             "scores": [round(value, DECIMALS) for value in own.scores.tolist()],
         }
         if example.not_negatives:
-            row[MASKED_NAME] = example.not_negatives
+            row[MASKED_NAME] = list(map(as_fields, example.not_negatives))
         if own.gram is not None:
             row[GRAM_NAME] = [round(value, GRAM_DECIMALS) for value in own.gram.tolist()]
         yield json.dumps(row, ensure_ascii=False) + "\n"

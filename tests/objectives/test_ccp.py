@@ -75,6 +75,17 @@ def test_a_known_neighbour_is_a_negative_of_neither_side():
     assert CCP()(outputs).loss.item() == pytest.approx(expected, rel=1e-9)
 
 
+def test_a_sentence_that_the_context_also_stands_beside_is_no_negative_of_it():
+    outputs = outputs_of()
+    known = torch.tensor([[-1, -1], [103, -1], [700, 100], [-1, -1]])
+    outputs = replace(outputs, relevance=replace(outputs.relevance, known_positives=known))
+    scores = outputs.query @ outputs.document.T / 0.05
+    scores[2, 0] = scores[1, 3] = -torch.inf
+    target = torch.arange(4)
+    both = [torch.nn.functional.cross_entropy(one, target) for one in (scores, scores.T)]
+    assert CCP()(outputs).loss.item() == pytest.approx(sum(both).item(), rel=1e-9)
+
+
 def test_the_batch_stands_in_for_a_bank_that_is_not_filled_and_beside_one_if_wished():
     outputs = outputs_of()
     query, context = outputs.query, outputs.document

@@ -1,6 +1,6 @@
 """Bitext mining: find the translation of each sentence among those of all others."""
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int64
@@ -25,7 +25,8 @@ class BitextMining(SentencePairs):
 
     ``f1`` is MTEB's: the F1 of each sentence as a class of its own, $2 / (1 + n)$ for a translation that
     was found and is named for n sentences, else 0. ``xsim_error`` (lower is better) is the share for which the best
-    by :func:`margin_choices` has another text than the translation.
+    by the ratio of :func:`margin_choices` has another text than the translation; ``xsim_error_distance`` and
+    ``xsim_error_absolute`` are by its other margins.
 
     A row may hold ``distractors``, altered translations as a list or by their kind: ``{number: [..], entity: [..]}``.
     They join the sentences to choose from in ``xsim_plus_error`` (xsim++) alone, whose parts by kind
@@ -48,14 +49,18 @@ class BitextMining(SentencePairs):
     def run(self, subject: Subject) -> Outcome:
         """Search the nearest sentences of the other language, in both directions."""
         first, second = self.sentences
-        chosen, nearest = _choose(subject, first, second)
-        scores = bitext_scores(nearest, self.ids)
+        forward, backward = _both_ways(subject, first, second)
+        scores = bitext_scores(forward.indices[:, 0], self.ids)
         texts = np.array(second, dtype=object)
-        scores["xsim_error"] = self._shares(texts[chosen] != texts)
+        for margin in get_args(Margin):
+            name = "xsim_error" if margin == "ratio" else f"xsim_error_{margin}"
+            chosen = margin_choices(forward, backward.scores, margin)
+            scores[name] = self._shares(texts[chosen] != texts)
         altered = self._distractors(set(second))
         if altered:
             pool = np.array([*second, *altered], dtype=object)
-            chosen, _ = _choose(subject, first, pool.tolist())
+            forward, backward = _both_ways(subject, first, pool.tolist())
+            chosen = margin_choices(forward, backward.scores)
             wrong, kinds = pool[chosen] != texts, [altered.get(text, "") for text in pool[chosen]]
             scores["xsim_plus_error"] = self._shares(wrong)
             for kind in sorted(set(altered.values())):
@@ -114,14 +119,13 @@ def margin_choices(
     return best
 
 
-def _choose(
+def _both_ways(
     subject: Subject, texts: list[str], candidates: list[str]
-) -> tuple[Int64[np.ndarray, " texts"], Int64[np.ndarray, " texts"]]:
-    """Return the best candidate of each text by its margin, and the nearest one."""
+) -> tuple[SearchResult, SearchResult]:
+    """Return the nearest candidates of each text, and the nearest texts of each candidate."""
     number = min(NEIGHBOURS, len(texts))
     forward = subject.search(texts, candidates, number, "symmetric")
-    backward = subject.search(candidates, texts, number, "symmetric")
-    return margin_choices(forward, backward.scores), forward.indices[:, 0]
+    return forward, subject.search(candidates, texts, number, "symmetric")
 
 
 def _by_kind(given: Any, item: str) -> dict[str, list[str]]:  # noqa: ANN401 - a row's own

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
+from embedtrain.contract.spans import as_fields
 from embedtrain.mining.judgement.decisions import Action, Decision
 from embedtrain.mining.judgement.rows import PEOPLE, JudgedQuery
 
@@ -65,8 +66,8 @@ def _changed(query: JudgedQuery, named: Mapping[Action, Mapping[str, float]]) ->
     masked = [texts[name][0] for name in (*named["drop_positive"], *dropped)]
     given = row.positive_sources or [PEOPLE] * len(row.positives)
     changed = query.content() | {
-        "positives": [texts[name][0] for name in positives],
-        "negatives": [texts[name][0] for name in negatives],
+        "positives": [as_fields(texts[name][0]) for name in positives],
+        "negatives": [as_fields(texts[name][0]) for name in negatives],
         "positive_ids": positives,
         "negative_ids": negatives,
         "scores": [texts[name][1] for name in (*positives, *negatives)],
@@ -74,7 +75,8 @@ def _changed(query: JudgedQuery, named: Mapping[Action, Mapping[str, float]]) ->
     if new or row.positive_sources:
         changed["positive_sources"] = [given[n] for n in stay] + [JUDGE] * len(new)
     if masked or row.not_negatives:
-        changed["not_negatives"] = list(dict.fromkeys([*row.not_negatives, *masked]))
+        every = dict.fromkeys([*row.not_negatives, *masked])
+        changed["not_negatives"] = list(map(as_fields, every))
     return changed
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from embedtrain.contract.spans import alone
 from embedtrain.mining.judgement.rows import PEOPLE, JudgedQuery, MinedRow
 from embedtrain.mining.judgement.settings import JudgeConfig
 
@@ -158,8 +159,8 @@ def _pair(
         query_id=row.query_id,
         document_id=name,
         query=row.query,
-        document=text,
-        text=passage(text, config.words),
+        document=alone(text),
+        text=passage(alone(text), config.words),
         doubt=abs(score - row.lowest) / (abs(row.lowest) or 1.0),
         relevant=True if by_people else None,
         by_people=by_people,
@@ -202,7 +203,7 @@ class _RandomPairs:
                 own |= {one.id for one in query.rejected}
                 name, (_, text) = documents[(place + turn) % len(documents)]
                 if name not in own:
-                    short = passage(text, self.config.words)
+                    short = passage(alone(text), self.config.words)
                     ids = query.row.query_id, name
                     found.append(Pair("random", *ids, query.row.query, text, short, relevant=False))
         return found

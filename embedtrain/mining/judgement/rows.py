@@ -4,10 +4,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
 
+from embedtrain.data.readers.rows import with_fields
 from embedtrain.data.readers.text_lines import parse_object, read_lines
 from embedtrain.errors import UserError
 from embedtrain.mining.output import MiningFolder
@@ -17,18 +18,28 @@ PEOPLE = "judged"
 """What ``positive_sources`` calls a positive that people gave."""
 
 
+def _marked(value: object) -> object:
+    """Return a text with its span marked, where it is written with one."""
+    if isinstance(value, dict) and isinstance(value.get("text"), str):
+        return with_fields(value["text"], value, "text")
+    return value
+
+
+Text = Annotated[str, BeforeValidator(_marked)]
+
+
 class MinedRow(BaseModel):
     """One row of ``train.jsonl``; other columns are kept as they are."""
 
     query_id: str
     query: str
-    positives: list[str]
-    negatives: list[str]
+    positives: list[Text]
+    negatives: list[Text]
     positive_ids: list[str]
     negative_ids: list[str]
     scores: list[float]
     positive_sources: list[str] | None = None
-    not_negatives: list[str] = []
+    not_negatives: list[Text] = []
 
     @property
     def lowest(self) -> float:
@@ -40,7 +51,7 @@ class RejectedCandidate(BaseModel):
     """A candidate that mining kept out."""
 
     id: str
-    text: str
+    text: Text
     score: float
     rank: int
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from embedtrain.arrays import new_array, place_array, save_rows
-from embedtrain.contract.context import refuse_alone
 from embedtrain.contract.late_contract import LateInteractionContract
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.data.readers.rows import POSITIVE_NAMES, QUERY_NAMES, Row, text_column
@@ -38,6 +37,8 @@ from embedtrain.retrieval.compression import pack_codes
 from embedtrain.retrieval.sparse.vector_file import ENDINGS, save_vectors, save_words
 from embedtrain.sparse_vectors import SparseVectors
 from embedtrain.types import Embeddings, Format, Side, TokenEmbeddings
+from embedtrain.workflows.encode.chunks import Row as Owned
+from embedtrain.workflows.encode.chunks import open_chunks
 from embedtrain.workflows.stored import TRAINED, trained_format
 
 COLUMNS = (
@@ -82,7 +83,7 @@ def encode(
     Args:
         model: Model folder, run's ``model/`` or Hub id.
         texts: ``.jsonl`` or ``.jsonl.gz``, an object per line, or ``.parquet``; any other file holds a text
-            per line.
+            per line. For a model with ``in_context`` rows also name the ``document`` that they are a chunk of.
         output: The file to write; it appears whole or not at all.
         side: Whose prompt and length to use.
         column: Key of the text; None looks for the usual ones.
@@ -107,10 +108,9 @@ def encode(
     total = sum(1 for _ in read_texts(texts, column))
     longer = lengthen_encoder(load_encoder(model, instruction=instruction), long_inputs)
     encoder = chunk_late(longer, late_chunks)
-    if side == "document":
-        refuse_alone(encoder.contract, "encode")
     if quantize == TRAINED:
         quantize = trained_format("--quantize", encoder)
+    chunks = open_chunks(lambda: read_owned(texts, column), encoder, side)
     check_ending(encoder, output, quantize)
     if isinstance(encoder, SparseEncoder):
         with progress_bar(f"Encoding {texts.name}", total) as advance:
@@ -124,7 +124,8 @@ def encode(
     if not isinstance(encoder, DenseEncoder):
         _encode_tokens(encoder, texts, output, side, column, total, precision)
         return total, encoder.dim
-    write_vectors(encoder, read_texts(texts, column), total, output, side, precision, quantize)
+    source = chunks.texts() if chunks else read_texts(texts, column)
+    write_vectors(encoder, source, total, output, side, precision, quantize)
     return total, encoder.dim
 
 
@@ -227,18 +228,24 @@ def refuse_more_than_vectors(encoder: TextEncoder, place: str = "--output") -> N
 
 def read_texts(path: Path, column: str | None, known: tuple[str, ...] = COLUMNS) -> Iterator[str]:
     """Yield the texts of a file: of its column, or of the first of those ``known`` that it has."""
+    return (text for text, _ in read_owned(path, column, known))
+
+
+def read_owned(path: Path, column: str | None, known: tuple[str, ...] = COLUMNS) -> Iterator[Owned]:
+    """Yield the texts of a file, each with the ``document`` that its row says it is a chunk of."""
     if path.suffix == ".parquet":
         rows = _parquet_rows(path, column, known)
     elif path.name.removesuffix(".gz").endswith((".jsonl", ".ndjson")):
         rows = read_objects(path)
     else:
         for number, _, line in read_lines(path):
-            yield _checked(line.rstrip("\r\n"), f"{path}:{number}")
+            yield _checked(line.rstrip("\r\n"), f"{path}:{number}"), None
         return
     for place, row in rows:
         key = text_column(row, column, known, place, CURE)
         title = row.get("title") if key == "text" else None  # as in a BEIR corpus
-        yield _checked(row[key], place, title)
+        owner = row.get("document") if key != "document" else None
+        yield _checked(row[key], place, title), None if owner is None else str(owner)
 
 
 def _parquet_rows(
@@ -249,7 +256,8 @@ def _parquet_rows(
         refuse_no_file(path)
         names = pq.read_schema(path).names
     key = text_column(dict.fromkeys(names), column, known, str(path), CURE)
-    return read_parquet(path, [key, "title"] if key == "text" and "title" in names else [key])
+    beside = ["title"] * (key == "text") + ["document"] * (key != "document")
+    return read_parquet(path, [key, *(name for name in beside if name in names)])
 
 
 def _checked(text: object, place: str, title: object = None) -> str:

@@ -18,7 +18,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from embedtrain.arrays import save_array
-from embedtrain.contract.context import refuse_alone
 from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.encoding.cache import model_key
 from embedtrain.encoding.shards import current_shard, use_own_device, wait_for
@@ -37,7 +36,8 @@ from embedtrain.retrieval.sparse.vector_file import save_vectors, save_words
 from embedtrain.sparse_vectors import SparseVectors
 from embedtrain.stopping import SAME_COMMAND, going_on
 from embedtrain.types import Side, TokenVectors
-from embedtrain.workflows.encode.file import read_texts, refuse_more_than_vectors
+from embedtrain.workflows.encode.chunks import Chunks, open_chunks
+from embedtrain.workflows.encode.file import read_owned, read_texts, refuse_more_than_vectors
 
 Format = Literal["npy", "parquet"]
 SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".txt", ".parquet")
@@ -109,8 +109,6 @@ def encode_shards(
     use_own_device()
     encoder = lengthen_encoder(load_encoder(model, instruction=instruction), long_inputs)
     refuse_more_than_vectors(encoder)
-    if side == "document":
-        refuse_alone(encoder.contract, "encode")
     check_folder("--output", output)
     shard = current_shard()
     settings: dict[str, object] = {
@@ -124,7 +122,9 @@ def encode_shards(
     parts = _read_plan(output, settings)
     ending = "npz" if form == "npy" and isinstance(encoder, SparseEncoder) else form
     paths = [output / f"part-{part.number:05d}.{ending}" for part in parts]
-    sources, new_rows = _Texts(column), 0
+    files = dict.fromkeys(part.file for part in parts)
+    every = (row for file in files for row in read_owned(Path(file), column))
+    sources, new_rows = _Texts(column, open_chunks(lambda: every, encoder, side)), 0
     for part, path in zip(parts, paths, strict=True):
         if shard.takes(part.number) and not path.is_file():
             vectors = encode_texts(encoder, sources.rows(part), side, precision=precision)
@@ -141,15 +141,17 @@ def encode_shards(
 
 
 class _Texts:
-    """Reads parts one after the other; each file is read from its beginning once."""
+    """Reads parts one after the other; each file is read from its beginning once, ``chunks`` all at first."""
 
-    def __init__(self, column: str | None) -> None:
-        self.column = column
+    def __init__(self, column: str | None, chunks: Chunks | None) -> None:
+        self.column, self.chunks = column, chunks
         self._file = ""
         self._row = 0
         self._reader: Iterator[str] = iter(())
 
     def rows(self, part: Part) -> list[str]:
+        if self.chunks:
+            return list(self.chunks.texts(part.rows_before, part.rows_before + part.num_rows))
         if part.file != self._file or part.first_row < self._row:
             self._file, self._row = part.file, 0
             self._reader = read_texts(Path(part.file), self.column)

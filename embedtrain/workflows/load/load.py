@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
+from embedtrain.contract.context import refuse_alone
 from embedtrain.encoding.cache import embed_once, model_key
 from embedtrain.encoding.shards import current_shard
 from embedtrain.encoding.texts import encode_texts
@@ -247,6 +248,7 @@ def open_sources(models: Sequence[str], store: Store = "float32") -> list[Source
     for name in models:
         encoder = load_encoder(name)
         refuse_interaction(encoder, "load")
+        refuse_alone(encoder.contract, "load")
         refuse_more_than_vectors(encoder, "--into")
         kind, key = kind_of(encoder), model_key(encoder)
         if key in [one.field.model for one in sources]:

@@ -8,11 +8,19 @@ import pytest
 from typer.testing import CliRunner
 
 from embedtrain.cli.main import app
+from embedtrain.data.readers.beir import load_retrieval_task
 from embedtrain.errors import UserError
+from embedtrain.evaluation.measures.metrics import score_run
 from embedtrain.evaluation.measures.statistics import bootstrap_interval
 from embedtrain.evaluation.probes.base import ProbeWish
 from embedtrain.evaluation.probes.discovery import run_probe
-from embedtrain.evaluation.probes.paraphrases import Measured, describe, read_paraphrases
+from embedtrain.evaluation.probes.paraphrases import (
+    Measured,
+    describe,
+    measure_reworded,
+    read_paraphrases,
+)
+from embedtrain.evaluation.tasks.retrieval import as_run
 from embedtrain.evaluation.tasks.subject import Subject
 from embedtrain.models.build import load_encoder
 
@@ -86,6 +94,28 @@ def test_a_variant_that_is_the_query_changes_nothing(kind, request, folder, quer
     assert found["first document changes, mean of variants", SHARE] == pytest.approx(changed / 2)
 
 
+def test_documents_in_other_words_stand_in_the_place_of_their_own(folder, bert, cache):
+    subject = Subject(load_encoder(bert), "x", cache)
+    task = load_retrieval_task(folder)
+    others = {"d4": ["a red cat", task.documents[4]], "d2": ["the dog", "a tree"]}
+    rows = [{"_id": one, "side": "document", "paraphrases": two} for one, two in others.items()]
+    write(folder, *rows)
+    found = measure_reworded(subject, task, others)
+    variants = [[*task.documents] for _ in range(3)]
+    for number in (1, 2):
+        for name, texts in others.items():
+            variants[number][int(name[1:])] = texts[number - 1]
+    for number, documents in enumerate(variants):
+        ranked = subject.search(task.queries, documents, 10, "query")
+        scores = score_run(task.qrels, as_run(task.query_ids, task.document_ids, ranked), [METRIC])
+        np.testing.assert_allclose(found.scores[:, number], list(scores[METRIC].values()))
+        assert found.firsts[:, number].tolist() == ranked.indices[:, 0].tolist()
+    assert (found.scores[:, 0] != found.scores[:, 1]).any()
+    printed = values(run_probe("paraphrases", subject, ProbeWish(folder)))
+    drop = printed["2 documents in other words: drop", METRIC]
+    assert drop == pytest.approx((found.scores[:, :1] - found.scores[:, 1:]).mean())
+
+
 def test_one_variant_has_no_standard_deviation(folder, queries, bert, cache):
     write(folder, *({"_id": one, "paraphrases": [text]} for one, text in queries.items()))
     found = values(
@@ -104,6 +134,7 @@ def test_one_variant_has_no_standard_deviation(folder, queries, bert, cache):
         ({"_id": "q0", "paraphrases": ["a", "b"]}, ":2 names a query a second time; got 'q0'"),
         ({"_id": "q1", "text": "x", "paraphrases": ["a"]}, ":2 text is not that of the query"),
         ({"_id": "q1"}, ":2 paraphrases must be a list of texts"),
+        ({"_id": "q1", "side": "both", "paraphrases": ["a"]}, ":2 side is no side; got 'both'"),
         ({"_id": "q1", "paraphrases": []}, r":2 paraphrases must be a list of texts; got \[\]"),
         ({"_id": "q1", "paraphrases": "ab"}, ":2 paraphrases must be a list of texts; got 'ab'"),
         ({"_id": "q1", "paraphrases": ["a", 3]}, ":2 paraphrases must be texts; got 3"),

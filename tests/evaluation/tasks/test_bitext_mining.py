@@ -64,7 +64,8 @@ def test_xsim_counts_the_texts_that_its_margin_gets_wrong(bert, write_jsonl, mon
     monkeypatch.setattr("embedtrain.evaluation.tasks.bitext_mining.NEIGHBOURS", 2)
     path, vectors = hub(write_jsonl)
     scores = mean_scores(open_task(path).run(written(bert, vectors)).per_query)
-    assert scores["xsim_error"] == 0
+    assert scores["xsim_error"] == scores["xsim_error_distance"] == 0
+    assert scores["xsim_error_absolute"] == pytest.approx(1 / 3)
     assert scores["accuracy"] == 2 / 3, "the nearest alone is the hub"
 
 

@@ -17,6 +17,7 @@ from embedtrain.models.late_interaction.token_scorer import (
 )
 from embedtrain.ops.similarity import all_scores
 from embedtrain.packed import Texts
+from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.types import Relevance, RetrievalBatch
 
 HALF = {"keep_ratio": 0.5, "noise": 0.0}
@@ -106,6 +107,15 @@ def test_noise_tries_other_tokens_while_training_alone():
     tried = {tuple(scorer.train().choose(states, texts)[0].tolist()) for _ in range(20)}
     assert len(tried) > 3
     assert len({tuple(scorer.eval().choose(states, texts)[0].tolist()) for _ in range(5)}) == 1
+
+
+def test_prefixes_without_the_score_are_refused(bert):
+    model = {"kind": "late_interaction", "backbone": bert, "token_scorer": HALF}
+    objective = {"name": "matryoshka", "inner": {"name": "info_nce"}, "dims": [8]}
+    trainer = {"steps": 1, "batch_size": 2, "learning_rate": 1e-3}
+    recipe = {"data": {"sources": [{"path": "rows.jsonl"}]}, "model": model, "trainer": trainer}
+    with pytest.raises(UserError, match=r"model\.token_scorer puts its score behind .* matryoshka"):
+        load_recipe(recipe | {"objective": objective})
 
 
 def test_a_layer_that_is_not_there_is_refused(bert):

@@ -25,6 +25,9 @@ CASES = [
     pytest.param(Case("masked", "ddp", 4, **HARD, double=True), marks=pytest.mark.prove),
     # Queries of one document share its chunks, on one rank.
     Case("in_context", "ddp", 2, chunked=True, uneven=True, double=True),
+    Case("situated", "ddp", 2, chunked=True, uneven=True, double=True),
+    Case("late_chunks", "ddp", 2, chunked=True, uneven=True, double=True),
+    Case("nugget", "ddp", 2, chunked=True, uneven=True, double=True),
     # An objective that does not use the temperature that the model learns.
     Case("dense", "ddp", 2, uneven=True, double=True, objective="{name: triplet}"),
     # All documents are candidates, and each rank encodes a part of them.

@@ -73,7 +73,7 @@ def test_a_file_for_other_vectors_is_refused(sparse_model, bert, texts, tmp_path
     for words, message in (
         ((sparse_model, texts, "--output", tmp_path / "a.npy"), "must end in .npz or .safetensors"),
         ((bert, texts, "--output", tmp_path / "a.npz"), "must end in .npy for the vectors"),
-        ((bert, texts, "--output", tmp_path / "a.npy", "--quantize", "int8"), "for sparse models"),
+        ((sparse_model, texts, "--output", tmp_path / "a.npz", "--quantize", "binary"), "is int8"),
         ((sparse_model, texts, "--output", tmp_path / "a", "--quantize", "int8"), "for one file"),
     ):
         failed = run(*words)

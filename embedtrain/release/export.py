@@ -17,6 +17,7 @@ from embedtrain.files import appearing_folder, write_file
 from embedtrain.locks import owns
 from embedtrain.models.backbone.loading import preferred_device
 from embedtrain.models.build import build_model, load_model, save_model
+from embedtrain.models.cross_encoder.build import load_cross_encoder
 from embedtrain.models.cross_encoder.encoder import CrossEncoderModel
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.edits.keep_adapter import keep_adapter
@@ -103,16 +104,23 @@ def export(
         raise UserError(
             "keys to set", "are for a recipe", got=list(overrides), cure="Leave them out"
         )
-    elif sparse:
-        model = load_sparse(str(source), preferred_device("auto"))
+    elif recipe is None:
+        model = _of_folder(str(source), sparse=sparse, scores=probabilities is not None)
     else:
-        model = load_model(str(source)) if recipe is None else load_trained(run, recipe)
+        model = load_trained(run, recipe)
     if changes:
         model = _changed(model, source, changes, layer, dim, instruction, probabilities)
         if isinstance(model, TextEncoder):
             lengthen_weights(model, long_inputs)
         card = card and change_card(card, changes)
     return write_model(model, Path(output), card=card, overwrite=overwrite)
+
+
+def _of_folder(source: str, *, sparse: bool, scores: bool) -> TextModel:
+    """Return the model of a folder, as what it is to be taken; ``scores`` wants a classifier of pairs."""
+    if scores:
+        return load_cross_encoder(source)
+    return load_sparse(source, preferred_device("auto")) if sparse else load_model(source)
 
 
 def _of_recipe(source: str | Path, overrides: Sequence[str]) -> TextModel:
@@ -134,18 +142,17 @@ def _changed(
     instruction: str | None,
     probabilities: Path | None,
 ) -> TextModel:
-    if probabilities is not None and len(changes) == 1:
-        fold_probabilities(model, probabilities)
-        return model
     if isinstance(model, CrossEncoderModel):
+        if probabilities is not None and len(changes) == 1:
+            fold_probabilities(model, probabilities)
+            return model
         if layer is None or len(changes) > 1:
             raise UserError(
                 source, "is a cross-encoder, which can end at a layer or say probabilities and no more",
                 got=changes[-1], cure="Leave the others of these flags out, or export twice",
             )  # fmt: skip
         return shrink_reranker(model, layer)
-    if probabilities is not None or not isinstance(model, TextEncoder):
-        raise UserError("--probabilities", "is for a cross-encoder", cure="Leave it out")
+    assert isinstance(model, TextEncoder)
     if layer is not None or dim is not None or instruction is not None:
         if instruction is not None and isinstance(model, DenseEncoder):
             keep_adapter(model, instruction)

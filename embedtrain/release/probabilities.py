@@ -7,21 +7,18 @@ from embedtrain.errors import UserError
 from embedtrain.evaluation.results.result import load_result
 from embedtrain.models.cross_encoder.encoder import CrossEncoderModel
 from embedtrain.models.edits.fold_sigmoid import fold_sigmoid
-from embedtrain.models.text_model import TextModel
 from embedtrain.precision import Chosen
 
 CURE = "Write one with embedtrain evaluate RETRIEVER --data D --rerank MODEL --output FILE.json"
 
 
-def fold_probabilities(model: TextModel, path: Path) -> None:
+def fold_probabilities(model: CrossEncoderModel, path: Path) -> None:
     """Fold the best sigmoid of a result of ``evaluate --rerank`` into the head of the reranker, in place.
 
     Raises:
-        UserError: If the model is no reranker with a head, the result has no such sigmoid, or is of another model,
-            or of scores that another model had a share in.
+        UserError: If the reranker has no head, or the result no such sigmoid, or it is of another model, or of scores
+            that another model had a share in.
     """
-    if not isinstance(model, CrossEncoderModel):
-        raise UserError("--probabilities", "is for a cross-encoder", cure="Leave it out")
     result = load_result(path)
     stages = result.two_stage
     if stages is None or stages.calibration is None:

@@ -58,7 +58,7 @@ def test_what_is_not_of_this_reranker_is_refused(measured, tmp_path, bert, beir)
         (other, path, "is of another reranker"),
         (model, tmp_path / "plain.json", "does not say what scores mean"),
         (model, tmp_path / "blended.json", "blended"),
-        (bert, path, "is for a cross-encoder"),
+        (bert, path, "has no head for classes"),
     ):
         with pytest.raises(UserError, match=problem):
             export(source, tmp_path / "new", probabilities=result)

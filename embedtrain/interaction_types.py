@@ -37,6 +37,18 @@ class JointNetwork(Interaction):
 
 
 @dataclass(frozen=True)
+class ComparingNetwork(Interaction):
+    """Weights of a network that looks at two vectors, their products and their differences (DSE)."""
+
+    hidden: Float[Tensor, "hidden four_dims"]
+    hidden_bias: Float[Tensor, " hidden"]
+    output: Float[Tensor, " hidden"]
+    output_bias: Float[Tensor, ""]
+    shortlist: int | None = None
+    """As of :class:`JointNetwork`."""
+
+
+@dataclass(frozen=True)
 class GraphSearch:
     """How the neighbours of good documents are followed instead of scoring all."""
 

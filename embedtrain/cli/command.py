@@ -33,6 +33,7 @@ PATHS = frozenset(
         *(
             "paths",
             "plot",
+            "probabilities",
             "prompts",
             "queries",
             "recipe",

@@ -44,6 +44,12 @@ def export(
             help="Take a masked-language model as a sparse one: SPLADE saved without modules."
         ),
     ] = False,
+    probabilities: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of a reranker: its result of evaluate --rerank. The sigmoid of a score is a probability then."
+        ),
+    ] = None,
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Keys of a recipe to set: model.backbone=ORG/NAME.")
     ] = None,
@@ -104,7 +110,8 @@ def export(
         raise UserError("--confirm and --public", "are for --push", cure="Add --push org/name")
     written = run_export(
         source, output, overwrite=overwrite, layer=layer, dim=dim, instruction=instruction,
-        long_inputs=parse_long_inputs(long_inputs), sparse=sparse, overrides=overrides or (),
+        long_inputs=parse_long_inputs(long_inputs), sparse=sparse, probabilities=probabilities,
+        overrides=overrides or (),
     )  # fmt: skip
     same = "same scores" if is_cross_encoder(written) else "same vectors"
     typer.echo(f"{written}: reloaded, {same}")

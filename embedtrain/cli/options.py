@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from embedtrain.encoding.pair_work import KindOfPairs
+from embedtrain.encoding.pair_work import KindOfStages
 from embedtrain.errors import UserError
 from embedtrain.resources import find_recipe, recipe_names
 
@@ -80,7 +80,7 @@ RerankOption = Annotated[
     ),
 ]
 RerankAsOption = Annotated[
-    KindOfPairs | None,
+    KindOfStages | None,
     typer.Option(help="What that model is; left out: as its config.json says."),
 ]
 RerankInstructionOption = Annotated[

@@ -18,6 +18,8 @@ from embedtrain.precision import Chosen, Precision, choose, computing
 
 PAIRS_AT_ONCE = 16_384
 """Pairs that are sorted by length together."""
+CPU_TOKENS = 2_048
+"""Tokens that a CPU computes at once: its caches hold what a layer makes of them, which spares up to a tenth of the time."""
 
 
 class CrossEncoder:
@@ -25,7 +27,7 @@ class CrossEncoder:
 
     Args:
         path: Folder or Hub id, of whichever library; or the model itself.
-        batch_size: Pairs of full length that are computed at once; of shorter ones as many more.
+        batch_size: Pairs of full length that are computed at once, of shorter ones as many more; on a CPU fewer.
         precision: What the network computes in.
         instruction: Name of one of the model's, put before every query.
 
@@ -55,7 +57,10 @@ class CrossEncoder:
         if instruction is not None:
             self.model.contract = self.model.contract.under(instruction)
         self.precision = choose(precision, self.model.device.type)
-        self.execution = Execution(batch_size * self.model.contract.pair_length)
+        tokens = batch_size * self.model.contract.pair_length
+        if self.model.device.type == "cpu":
+            tokens = min(tokens, CPU_TOKENS)
+        self.execution = Execution(tokens)
         self.work = PairWork()
 
     def key(self) -> str:

@@ -141,6 +141,28 @@ def score_once(
     return ScoredPairs(scores[[row_of[pair] for pair in pairs]], num_scored, seconds)
 
 
+def score_lists(
+    scorer: PairScorer,
+    lists: Sequence[Pairs],
+    place: str,
+    progress: Callable[[int], None] = lambda _: None,
+) -> ScoredPairs:
+    """Score pairs by what reads the documents of a query together; return the scores of all lists end to end.
+
+    Nothing is kept, for a score belongs to its list.
+
+    Raises:
+        UserError: If a score is not finite.
+    """
+    found, begin = [], time.perf_counter()
+    for own in lists:
+        found.append(scorer.logits(own))
+        progress(len(own))
+    scores = np.concatenate(found) if found else np.zeros(0)
+    _refuse_not_finite(scores, place)
+    return ScoredPairs(scores.astype(np.float32), len(scores), time.perf_counter() - begin)
+
+
 def _refuse_not_finite(scores: Float64[np.ndarray, " pairs"], place: str) -> None:
     """Refuse scores that no order can be made of."""
     odd = scores[~(np.abs(scores) <= np.finfo(np.float32).max)]

@@ -10,9 +10,12 @@ language models: one judges (``yes_no``), expects the query behind the document 
 KindOfLists = Literal["listwise", "pairwise", "answer", "attribution"]
 """Language models whose score of a pair depends on more than the pair: one orders a list, compares each two documents of it,
 or writes an answer behind one document (``answer``) or several (``attribution``)."""
+KindOfStages = Literal[KindOfPairs, "listwise", "pairwise"]
+"""What can order a query's results anew: all but those that need an answer."""
 ScorerKind = Literal[KindOfPairs, KindOfLists]
 """What scores a query with a document."""
 OF_LISTS = get_args(KindOfLists)
+OF_STAGES = get_args(KindOfStages)
 UNSEEN = [
     "_name_or_path",
     "architectures",

@@ -16,6 +16,7 @@ from embedtrain.errors import UserError
 from embedtrain.models.backbone.attention.layout import lay_out
 from embedtrain.models.backbone.families import to_encoder
 from embedtrain.models.backbone.few_shapes import fill_up
+from embedtrain.models.backbone.first_tokens import last_layer
 from embedtrain.models.backbone.loading import Backbone, Packing, position_offset
 from embedtrain.models.backbone.long_positions import (
     long_positions,
@@ -80,6 +81,7 @@ class TextModel(nn.Module, ABC):
         self.packing: Packing = packing
         self._packed_is_exact: dict[Running, bool] = {}
         self._extension: Extension | None = None
+        self._first_alone = False
         self.read_long_inputs()
 
     def read_long_inputs(self) -> None:
@@ -159,15 +161,26 @@ class TextModel(nn.Module, ABC):
         run = self._packed_states if packed else self._padded_states
         return run(texts, attended, layers)
 
+    def first_states(self, texts: Texts, *, packed: bool) -> Float[Tensor, "texts width"]:
+        """Return the state of each text's first token, as :meth:`states` gives it.
+
+        On a CPU the last layer computes no others, where it can.
+        """
+        if packed and self._first_alone and texts.ids.device.type == "cpu":
+            return self._packed_states(texts, first_of=last_layer(self.backbone))
+        starts = texts.lengths.cumsum(0) - texts.lengths
+        return self.states(texts, packed=packed)[starts]
+
     def _packed_states(
         self,
         texts: Texts,
         attended: Tensor | None = None,
         layers: tuple[int, ...] = (),
+        first_of: nn.Module | None = None,
         **rehearsed: bool,
-    ) -> Float[Tensor, "tokens width"]:
+    ) -> Float[Tensor, "rows width"]:
         self._use_attention(PACKED if self._extension is None else SELF_EXTEND)
-        tokens = len(texts.ids)
+        rows = len(texts.ids if first_of is None else texts)
         if texts.ids.device.type == "cpu":
             texts, attended = fill_up(texts, attended, self.tokenizer.pad_token_id or 0)
         more: dict[str, Any] = {"position_ids": self._places(texts)[None]}
@@ -179,8 +192,12 @@ class TextModel(nn.Module, ABC):
         elif self.own_positions is not None:
             more |= token_types(self.backbone, texts.ids[None])
         seen = None if attended is None else attended.tolist()
-        more["layout"] = lay_out(texts.sizes.tolist(), texts.ids.device, seen, **rehearsed)
-        return self._run(layers, input_ids=texts.ids[None], **more)[0, :tokens]
+        more["layout"] = lay_out(
+            texts.sizes.tolist(), texts.ids.device, seen, first_of=first_of, **rehearsed
+        )
+        states = self._run(layers, input_ids=texts.ids[None], **more)[0]
+        assert len(states) == len(texts.ids if first_of is None else texts)
+        return states[:rows]
 
     def _run(self, layers: tuple[int, ...], **inputs: object) -> Float[Tensor, "texts width dim"]:
         """Return the states after each of ``layers`` and after the last, side by side."""

@@ -17,8 +17,8 @@ class PointwiseDistillation(Objective):
     \mathrm{BCE}(\sigma(z_{ic}), y_{ic}) + w\,(z_{ic} - t_{ic})^2, \quad z = a s + b$$
 
     $y$ is 1 for positives. The teacher's scores are raw log-odds, not probabilities; w = 1 ignores the labels.
-    This is DSE's form whose head is the inner product with a fixed affine map, which needs no parameters and can be
-    searched; the paper trains a head on [u; v; u*v; |u-v|] over the last layers.
+    Of inner products, a and b make log-odds, which needs no parameters and can be searched. DSE trains a network on
+    [u; v; u*v; |u-v|] over the last layers: ``model.interaction.features: comparisons`` and ``model.layer_pooling.last``, a = 1, b = 0.
 
     Source: Barkan et al. (2020), https://arxiv.org/abs/1908.05161.
     """

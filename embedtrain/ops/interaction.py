@@ -8,7 +8,10 @@ $$h = \mathrm{relu}(W_1 [a; b] + c_1), \quad x_t = \mathrm{relu}(P_t h + c_t), \
 so the order of the two matters. $W_1 [a; b]$ is the sum of a part of a and a part of b, each computed once
 however many pairs there are.
 
-Source: Liao et al. (2024), https://arxiv.org/abs/2406.17262 (interaction emulation).
+The second network compares coordinates as well, $s(a, b) = w^\top \mathrm{relu}(W [a; b; a b; |a - b|] + c) + d$.
+
+Source: Liao et al. (2024), https://arxiv.org/abs/2406.17262 (interaction emulation); Barkan et al. (2020),
+https://arxiv.org/abs/1908.05161 (DSE).
 """
 
 from typing import Literal
@@ -18,7 +21,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from embedtrain.interaction_types import CodeAttention, Interaction, JointNetwork, QueryNetwork
+from embedtrain.interaction_types import (
+    CodeAttention,
+    ComparingNetwork,
+    Interaction,
+    JointNetwork,
+    QueryNetwork,
+)
 from embedtrain.ops.code_attention import code_pairs, code_scores
 from embedtrain.ops.query_network import network_pairs, network_scores
 from embedtrain.packed import upload
@@ -33,6 +42,8 @@ def numbers_per_pair(weights: Interaction) -> int:
         return weights.dim
     if isinstance(weights, CodeAttention):
         return weights.num_codes
+    if isinstance(weights, ComparingNetwork):  # products and differences are of pairs, too
+        return len(weights.hidden_bias) + weights.hidden.shape[1] // 2
     assert isinstance(weights, JointNetwork)
     return len(weights.hidden_bias)
 
@@ -62,6 +73,9 @@ def interaction_pairs(
         with torch.autocast(query.device.type, enabled=False):
             if isinstance(weights, QueryNetwork):
                 return network_pairs(weights, query, document, owners)
+            if isinstance(weights, ComparingNetwork):
+                asked = query[upload(owners, query.device)]
+                return _compared(weights, asked, document)
             assert isinstance(weights, CodeAttention)
             return code_pairs(weights, query, document, owners)
     features = interaction_features(weights, query, document, owners, task)
@@ -81,6 +95,8 @@ def interaction_scores(
             return network_scores(weights, query, document)
         if isinstance(weights, CodeAttention):
             return code_scores(weights, query, document)
+        if isinstance(weights, ComparingNetwork):
+            return _compared(weights, query[:, None], document)
         assert isinstance(weights, JointNetwork)
         queries, documents = _parts(weights, query, document)
         features = _branch(weights, queries[:, None] + documents, task)
@@ -93,6 +109,20 @@ def _parts(weights: JointNetwork, query: Tensor, document: Tensor) -> tuple[Tens
     first, second = weights.hidden.to(dtype).chunk(2, dim=1)
     bias = weights.hidden_bias.to(dtype)
     return query.to(dtype) @ first.T, document.to(dtype) @ second.T + bias
+
+
+def _compared(
+    weights: ComparingNetwork,
+    query: Float[Tensor, "*some dim"],
+    document: Float[Tensor, "documents dim"],
+) -> Float[Tensor, "*pairs"]:
+    """Score vectors that stand beside each other, or may be laid so; what one of both adds is computed once."""
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    query, document = query.to(dtype), document.to(dtype)
+    first, second, product, difference = weights.hidden.to(dtype).chunk(4, dim=1)
+    summed = query @ first.T + document @ second.T + weights.hidden_bias.to(dtype)
+    summed = summed + (query * document) @ product.T + (query - document).abs() @ difference.T
+    return F.relu(summed) @ weights.output.to(dtype) + weights.output_bias.to(dtype)
 
 
 def _branch(

@@ -17,6 +17,7 @@ from embedtrain.files import appearing_folder, write_file
 from embedtrain.locks import owns
 from embedtrain.models.backbone.loading import preferred_device
 from embedtrain.models.build import build_model, load_model, save_model
+from embedtrain.models.cross_encoder.build import load_cross_encoder
 from embedtrain.models.cross_encoder.encoder import CrossEncoderModel
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.edits.keep_adapter import keep_adapter
@@ -33,6 +34,7 @@ from embedtrain.recipe.run_folder import RunFolder, load_pretrained, load_traine
 from embedtrain.release.cards.changes import change_card, describe_changes
 from embedtrain.release.cards.pretraining import render_pretrain_card
 from embedtrain.release.pair_scores import verify_scores
+from embedtrain.release.probabilities import fold_probabilities
 from embedtrain.release.reload import probe_vectors
 from embedtrain.resources import find_recipe, is_recipe
 from embedtrain.types import Side
@@ -60,6 +62,7 @@ def export(
     instruction: str | None = None,
     long_inputs: LongInputs | None = None,
     sparse: bool = False,
+    probabilities: Path | None = None,
     overrides: Sequence[str] = (),
 ) -> Path:
     """Export a run's best model, re-export a model folder, or write what a recipe's training would begin with.
@@ -73,6 +76,8 @@ def export(
         instruction: Put the prompts of this one of the model's in the place of the usual ones.
         sparse: Take a masked-language model that says nothing of its use as a sparse model (SPLADE); of a run its
             exported model.
+        probabilities: The result of ``evaluate --rerank`` with this very reranker, whose sigmoid is folded into its
+            head; of a run its exported model.
         overrides: Keys of the recipe to set.
         long_inputs: Write positions for longer texts into weights and config, for texts of any length.
 
@@ -86,10 +91,11 @@ def export(
     card = card_of(run.model if recipe else run.path)
     if recipe is not None and "blend" in read_summary(run):  # no checkpoint holds what was exported
         source, recipe = str(run.model), None
-    changes = describe_changes(layer, dim, instruction, long_inputs)
+    changes = describe_changes(layer, dim, instruction, long_inputs, probabilities)
     if isinstance(recipe, PretrainRecipe) and not changes and not sparse:
         return export_pretrained(run, recipe, Path(output), overwrite=overwrite)
-    if recipe is not None and (sparse or isinstance(recipe, PretrainRecipe)):
+    measured = sparse or probabilities is not None
+    if recipe is not None and (measured or isinstance(recipe, PretrainRecipe)):
         source, recipe = str(run.model), None
     model: TextModel
     if is_recipe(str(source)):
@@ -98,16 +104,23 @@ def export(
         raise UserError(
             "keys to set", "are for a recipe", got=list(overrides), cure="Leave them out"
         )
-    elif sparse:
-        model = load_sparse(str(source), preferred_device("auto"))
+    elif recipe is None:
+        model = _of_folder(str(source), sparse=sparse, scores=probabilities is not None)
     else:
-        model = load_model(str(source)) if recipe is None else load_trained(run, recipe)
+        model = load_trained(run, recipe)
     if changes:
-        model = _changed(model, source, changes, layer, dim, instruction)
+        model = _changed(model, source, changes, layer, dim, instruction, probabilities)
         if isinstance(model, TextEncoder):
             lengthen_weights(model, long_inputs)
         card = card and change_card(card, changes)
     return write_model(model, Path(output), card=card, overwrite=overwrite)
+
+
+def _of_folder(source: str, *, sparse: bool, scores: bool) -> TextModel:
+    """Return the model of a folder, as what it is to be taken; ``scores`` wants a classifier of pairs."""
+    if scores:
+        return load_cross_encoder(source)
+    return load_sparse(source, preferred_device("auto")) if sparse else load_model(source)
 
 
 def _of_recipe(source: str | Path, overrides: Sequence[str]) -> TextModel:
@@ -127,12 +140,16 @@ def _changed(
     layer: int | None,
     dim: int | None,
     instruction: str | None,
+    probabilities: Path | None,
 ) -> TextModel:
     if isinstance(model, CrossEncoderModel):
+        if probabilities is not None and len(changes) == 1:
+            fold_probabilities(model, probabilities)
+            return model
         if layer is None or len(changes) > 1:
             raise UserError(
-                source, "is a cross-encoder, which can end at a layer and no more", got=changes[-1],
-                cure="Leave --dim, --instruction and --long-inputs out",
+                source, "is a cross-encoder, which can end at a layer or say probabilities and no more",
+                got=changes[-1], cure="Leave the others of these flags out, or export twice",
             )  # fmt: skip
         return shrink_reranker(model, layer)
     assert isinstance(model, TextEncoder)

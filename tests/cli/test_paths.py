@@ -130,7 +130,12 @@ GOOD = {
     "compare": {"results": "result.json", "output": "new.json", "plot": "new.svg"},
     "pareto": {"results": "result.json", "plot": "new.svg"},
     "report": {"sources": "result.json", "output": "new.html", "baseline": "result.json"},
-    "export": {"source": "bert", "output": "new", "results": "result.json"},
+    "export": {
+        "source": "bert",
+        "output": "new",
+        "results": "result.json",
+        "probabilities": "result.json",
+    },
     "merge": {"models": "bert", "output": "new", "base": "bert"},
     "rotate": {"model": "bert", "data": "pairs.jsonl", "output": "new"},
     "calibrate": {"model": "bert", "data": "pairs.jsonl", "output": "new"},

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from embedtrain.models.dense.pair_head import InteractionConfig, InteractionHead
+from embedtrain.models.dense.pair_head import ComparisonHead, InteractionConfig, InteractionHead
 from embedtrain.ops.interaction import interaction_features, interaction_pairs, interaction_scores
 
 
@@ -39,6 +39,21 @@ def test_chosen_pairs_equal_those_of_all(head, vectors):
     torch.testing.assert_close(found, every[owners, torch.arange(5)])
     features = interaction_features(head.weights, query, document, owners)
     torch.testing.assert_close(features @ head.output, found)
+
+
+def test_a_network_that_compares_reads_vectors_products_and_differences(vectors):
+    query, document = vectors
+    head = ComparisonHead(4, InteractionConfig(features="comparisons", hidden=6)).double()
+    torch.nn.init.constant_(head.output_bias, 0.5)
+    owners = torch.tensor([2, 0, 0, 1, 2])
+    found = interaction_scores(head.weights, query, document)
+    for row, a in enumerate(query):
+        for column, b in enumerate(document):
+            read = torch.cat([a, b, a * b, (a - b).abs()])
+            expected = head.hidden(read).relu() @ head.output + 0.5
+            torch.testing.assert_close(found[row, column], expected)
+    chosen = interaction_pairs(head.weights, query, document, owners)
+    torch.testing.assert_close(chosen, found[owners, torch.arange(5)])
 
 
 def test_the_order_of_query_and_document_matters(head, vectors):

@@ -20,7 +20,7 @@ NAME = "embedtrain_packed"
 
 def packed_attention(
     module: nn.Module,
-    query: Float[Tensor, "1 heads tokens head_dim"],
+    query: Float[Tensor, "1 heads queries head_dim"],
     key: Float[Tensor, "1 key_heads tokens head_dim"],
     value: Float[Tensor, "1 key_heads tokens head_dim"],
     _attention_mask: Tensor | None,
@@ -34,7 +34,7 @@ def packed_attention(
     position_bias: Tensor | None = None,
     s_aux: Tensor | None = None,
     **_: Any,  # noqa: ANN401 - transformers passes what other backends need
-) -> tuple[Float[Tensor, "1 tokens heads head_dim"], None]:
+) -> tuple[Float[Tensor, "1 queries heads head_dim"], None]:
     """Attend within each text; the signature is that of transformers' attention functions.
 
     Raises:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from embedtrain.contract.pair_contract import PairContract
 from embedtrain.contract.pairs import PairParts, join_pairs, refuse_no_room
+from embedtrain.models.backbone.first_tokens import let_first_alone
 from embedtrain.models.backbone.loading import Backbone, Packing
 from embedtrain.models.chunking import Execution, encode_in_chunks
 from embedtrain.models.cross_encoder.answers import AnswerHead
@@ -54,6 +55,7 @@ class CrossEncoderModel(TextModel):
     ) -> None:
         super().__init__(backbone, contract, packing=packing)
         self.exits = exits
+        self._first_alone = head.pooling == "cls" and let_first_alone(self.backbone)
         refuse_no_room(parts, length=contract.pair_length, query_length=contract.query_length)
         self.parts = parts
         self.head = head
@@ -99,6 +101,9 @@ class CrossEncoderModel(TextModel):
         packed = self.packs(texts)
 
         def encode(chunk: Texts) -> Float[Tensor, "chosen dim"]:
+            if self.head.pooling == "cls" and not layers:
+                ones = torch.ones_like(chunk.lengths)  # a first token alone is its text's first
+                return self.head(self.first_states(chunk, packed=packed), ones)
             parts = self.states(chunk, packed=packed, layers=layers).chunk(len(layers) + 1, dim=1)
             return torch.cat([self.head(part, chunk.lengths) for part in parts], dim=1)
 

@@ -123,7 +123,7 @@ class DenseEncoder(DenseParts):
             execution = replace(execution, chunk_tokens=max(1, execution.chunk_tokens // 2))
         if self.contract.spans is not None:
             return self._embed_spans(texts, execution, side, packed=packed)
-        every = () if self.layer_pooling is None else tuple(range(1, self.num_layers))
+        every = () if self.layer_pooling is None else self.layer_pooling.layers_before
 
         framing = self.contract.framing
         several = framing is not None and bool(framing.prompts or framing.contrast)

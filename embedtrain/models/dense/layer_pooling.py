@@ -10,35 +10,81 @@ so the latents are the queries and the layers keys and values.
 
 Source: Tang and Yang (2024), https://arxiv.org/abs/2409.02727 (multi-layer trainable pooling). There K is 768
 and attention is 16 times as wide as the backbone, more than many backbones have weights; here both are small
-by default.
+by default. Or the vectors of the last layers stand side by side, with nothing learned: Barkan et al. (2020),
+https://arxiv.org/abs/1908.05161 (DSE).
 """
+
+from abc import ABC, abstractmethod
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from embedtrain.errors import UserError
 from embedtrain.models.pooling import widen
 from embedtrain.models.saved_part import SavedPart
 from embedtrain.section import Count, Section
 
 
 class LayerPoolingConfig(Section):
-    """Pool every layer, and attend over layers."""
+    """Pool every layer, and attend over layers, or put the last ones side by side."""
 
+    last: Count | None = None
+    """Put the vectors of so many last layers side by side, which makes the vector as many times as wide; null: attend."""
     num_latents: Count = 32
     num_heads: Count = 8
     head_dim: Count = 64
 
+    def width_of(self, width: int) -> int:
+        """Return how many numbers it makes of states of so many."""
+        return width * (self.last or 1)
 
-class LayerPooling(SavedPart):
-    """Latents that attend to the layers' vectors."""
+
+class PooledLayers(SavedPart, ABC):
+    """Makes one vector of those of some layers."""
 
     weights_file = "layer_pooling.safetensors"
 
-    def __init__(self, width: int, num_layers: int, config: LayerPoolingConfig) -> None:
+    def __init__(self, num_layers: int, config: LayerPoolingConfig) -> None:
         super().__init__()
         self.config = config
+        first = 1 if config.last is None else num_layers - config.last + 1
+        self.layers_before = tuple(range(first, num_layers))
+        """The layers that are pooled, counted from 1, but for the last."""
+
+    @abstractmethod
+    def forward(self, pooled: Float[Tensor, "texts layers width"]) -> Float[Tensor, "texts dim"]:
+        """Return one vector per text, in float32 at least; it is not normalised."""
+
+
+def build_layer_pooling(width: int, num_layers: int, config: LayerPoolingConfig) -> PooledLayers:
+    """Return what a config asks for, of a backbone of so many layers.
+
+    Raises:
+        UserError: If it asks for more layers than there are.
+    """
+    if config.last is None:
+        return LayerPooling(width, num_layers, config)
+    if config.last > num_layers:
+        problem = f"asks for more layers than the backbone has ({num_layers})"
+        raise UserError("model.layer_pooling.last", problem, got=config.last, cure="Lower it")
+    return LastLayers(num_layers, config)
+
+
+class LastLayers(PooledLayers):
+    """The vectors of the last layers side by side."""
+
+    def forward(self, pooled: Float[Tensor, "texts layers width"]) -> Float[Tensor, "texts dim"]:
+        """Return one vector per text, in float32 at least; it is not normalised."""
+        return widen(pooled.flatten(1))
+
+
+class LayerPooling(PooledLayers):
+    """Latents that attend to the layers' vectors."""
+
+    def __init__(self, width: int, num_layers: int, config: LayerPoolingConfig) -> None:
+        super().__init__(num_layers, config)
         inner = config.num_heads * config.head_dim
         self.latents = nn.Parameter(torch.randn(config.num_latents, width))
         self.layers = nn.Parameter(0.02 * torch.randn(num_layers, width))

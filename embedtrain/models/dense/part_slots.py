@@ -9,8 +9,8 @@ from embedtrain.models.dense.attention_pooling import AttentionPooling
 from embedtrain.models.dense.contrast_head import ContrastHead
 from embedtrain.models.dense.decoder_pooling import DecoderPooling
 from embedtrain.models.dense.echo import Placeholder
-from embedtrain.models.dense.layer_pooling import LayerPooling
-from embedtrain.models.dense.pair_head import InteractionHead
+from embedtrain.models.dense.layer_pooling import PooledLayers
+from embedtrain.models.dense.pair_head import PairHead
 from embedtrain.models.dense.query_gate import QueryGate
 from embedtrain.models.dense.query_head import QueryHead
 from embedtrain.models.dense.situated import Situated, TwofoldTokenization
@@ -43,8 +43,8 @@ class DenseParts(TextEncoder):
         """Coordinates for words that follow those of the vector, or None."""
         self.exits: Exits | None = None
         """Layers that are trained as embeddings too, or None."""
-        self.layer_pooling: LayerPooling | None = None
-        """Attention over the pooled states of all layers, or None."""
+        self.layer_pooling: PooledLayers | None = None
+        """What makes one of the pooled states of several layers, or None."""
         self.query_gate: QueryGate | None = None
         """What multiplies the coordinates of queries, or None."""
         self.attention_pooling: AttentionPooling | None = None
@@ -59,7 +59,7 @@ class DenseParts(TextEncoder):
         """What a prepended token is before the first layer, where it is none of the vocabulary, or None."""
         self.situated: Situated | None = None
         """A frozen model whose vectors stand beside the own ones, or None."""
-        self.interaction: InteractionHead | None = None
+        self.interaction: PairHead | None = None
         """What scores pairs of vectors in place of the inner product, or None."""
         self.query_network: QueryHead | None = None
         """What makes a network of a query, which then scores documents, or None."""
@@ -86,6 +86,8 @@ class DenseParts(TextEncoder):
         if self.value_spans is not None:
             return self.value_spans.config.dim
         width = self.backbone.config.hidden_size
+        if self.layer_pooling is not None:
+            width = self.layer_pooling.config.width_of(width)
         vector = int(self.projection.out_features if self.projection else width)
         if self.situated is not None:
             vector += self.situated.base.dim

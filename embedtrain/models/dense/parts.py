@@ -22,9 +22,9 @@ from embedtrain.models.dense.contrast_head import ContrastHead
 from embedtrain.models.dense.decoder_pooling import DecoderPooling
 from embedtrain.models.dense.echo import Placeholder
 from embedtrain.models.dense.encoder import DenseEncoder
-from embedtrain.models.dense.layer_pooling import LayerPooling
+from embedtrain.models.dense.layer_pooling import build_layer_pooling
 from embedtrain.models.dense.layout import Layout
-from embedtrain.models.dense.pair_head import InteractionHead
+from embedtrain.models.dense.pair_head import build_pair_head
 from embedtrain.models.dense.query_gate import QueryGate, QueryGateConfig
 from embedtrain.models.dense.query_head import CodesHead, NetworkHead
 from embedtrain.models.dense.span_pooling import SpanMlp
@@ -96,16 +96,18 @@ def dense_encoder(
     config: DenseConfig, layout: Layout, backbone: Backbone, contract: Contract
 ) -> DenseEncoder:
     """Put an encoder around a backbone or a table, with the projection of the recipe or of the folder."""
+    pooling, width = config.layer_pooling, backbone.width
+    width = width if pooling is None else pooling.width_of(width)
     projection = layout.projection
-    if projection is not None and projection.in_features != backbone.width:
+    if projection is not None and projection.in_features != width:
         raise UserError(
             backbone.folder,
-            f"has a projection for another width than its backbone's {backbone.width}",
+            f"has a projection for another width than its backbone's {width}",
             got=projection.in_features,
             cure="Take both from one place",
         )
     if config.projection is not None:
-        projection = nn.Linear(backbone.width, config.projection, bias=False)
+        projection = nn.Linear(width, config.projection, bias=False)
     encoder = DenseEncoder(
         backbone,
         contract,
@@ -146,7 +148,7 @@ def add_parts(
     encoder.word_head = _build_word_head(config, encoder, language)
     encoder.exits = _build_exits(config, backbone, layers)
     if config.layer_pooling is not None:
-        make = partial(LayerPooling, width, layers, config.layer_pooling)
+        make = partial(build_layer_pooling, width, layers, config.layer_pooling)
         encoder.layer_pooling = part("layer_pooling", make)
     if config.query_gate is not None:
         gate = partial(_build_gate, config.query_gate, encoder, language)
@@ -166,7 +168,7 @@ def add_parts(
     if config.contrast_head is not None:
         encoder.contrast_head = ContrastHead(encoder.dim, config.contrast_head)
     if config.interaction is not None:
-        head = partial(InteractionHead, encoder.dim, config.interaction)
+        head = partial(build_pair_head, encoder.dim, config.interaction)
         encoder.interaction = part("interaction", head)
     _add_query_head(encoder, config, backbone, layout)
     _refuse_several_frames(encoder)

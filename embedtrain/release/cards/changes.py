@@ -13,13 +13,18 @@ add what is found with `embedtrain export --results`."""
 
 
 def describe_changes(
-    layer: int | None, dim: int | None, instruction: str | None, long_inputs: LongInputs | None
+    layer: int | None,
+    dim: int | None,
+    instruction: str | None,
+    long_inputs: LongInputs | None,
+    probabilities: object = None,
 ) -> list[str]:
     """Return what an export does to its model, in words; empty if nothing."""
     changes = {
         f"ends at layer {layer}": layer,
         f"keeps the first {dim} dimensions": dim,
         f"has the prompts of the instruction {instruction!r} in the place of the usual ones": instruction,
+        "has scores whose sigmoid is a probability, for lists as they were measured": probabilities,
     }
     found = [words for words, wish in changes.items() if wish is not None]
     if long_inputs is not None:

@@ -5,7 +5,13 @@ import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
-from embedtrain.interaction_types import GraphSearch, Interaction, JointNetwork, QueryNetwork
+from embedtrain.interaction_types import (
+    ComparingNetwork,
+    GraphSearch,
+    Interaction,
+    JointNetwork,
+    QueryNetwork,
+)
 from embedtrain.ops.interaction import interaction_pairs, interaction_scores, numbers_per_pair
 from embedtrain.precision import computing
 from embedtrain.retrieval.dense.exact import (
@@ -43,7 +49,8 @@ def search_interaction(
     """
     device = torch.device(device)
     vectors = documents.vectors if isinstance(documents, NeighbourGraph) else documents
-    shortlist = weights.shortlist if isinstance(weights, JointNetwork) else None
+    proposes = isinstance(weights, JointNetwork | ComparingNetwork)
+    shortlist = weights.shortlist if proposes else None
     with computing("fp32", device.type):
         if (settings := graph_of(weights)) is not None:
             graph = neighbours_of(documents, settings, device)

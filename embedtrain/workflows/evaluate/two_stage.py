@@ -2,19 +2,21 @@
 
 import hashlib
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32
 
 from embedtrain.encoding.language.settings import LanguageScorer, LanguageSettings
-from embedtrain.encoding.pair_cache import PairCache, score_once
+from embedtrain.encoding.pair_cache import PairCache, score_lists, score_once
 from embedtrain.encoding.pair_scorers import (
     PairScorer,
     detect_kind,
     open_pair_scorer,
 )
-from embedtrain.encoding.pair_work import OF_LISTS, ScorerKind
+from embedtrain.encoding.pair_work import OF_LISTS, OF_STAGES, ScorerKind
 from embedtrain.encoding.shards import current_shard, use_own_device
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.calibration import calibrate
@@ -124,11 +126,12 @@ def evaluate_two_stages(
     tasks = open_retrieval(wish, "--rerank")
     places = result_places(tasks, output)
     kind = reranking.kind or detect_kind(reranking.model)
-    if kind in OF_LISTS:
-        cure = "Choose cross_encoder, encoder, yes_no, likelihood or graded"
-        raise UserError(
-            "--rerank-as", "needs more than a query and a document", got=kind, cure=cure
-        )
+    if kind not in OF_STAGES:
+        cure = f"Choose {', '.join(OF_STAGES[:-1])} or {OF_STAGES[-1]}"
+        raise UserError("--rerank-as", "needs an answer to each query", got=kind, cure=cure)
+    if kind in OF_LISTS and shard.ranks > 1:
+        problem, cure = "orders whole lists, in one process", "Start it without torchrun"
+        raise UserError("--rerank-as", problem, got=kind, cure=cure)
     scorer = open_pair_scorer(
         reranking.model, kind=kind, precision=wish.precision, batch_size=reranking.batch_size,
         language=reranking.language,
@@ -167,7 +170,8 @@ def _measure(
     """Score, order at each depth, and compare with the first stage; return the results at the last depth too."""
     found, data = stage.found, task.task
     top = min(second.settings.top, found.indices.shape[1])
-    depths, clusters = depths_to(top), labels_of(task, wish)
+    lists = second.kind in OF_LISTS  # a shorter list would get other scores, which are no log-odds
+    depths, clusters = [top] if lists else depths_to(top), labels_of(task, wish)
     scores, timing = _score(second, task, found, top, timed=wish.efficiency)
     raw = scores.astype(np.float64)
     scores = blend(found.scores[:, :top], scores, second.settings.blend)
@@ -189,7 +193,7 @@ def _measure(
         reachable=dict(zip(data.query_ids, answered, strict=True)),
         seconds=cost.seconds,
         cost=cost.pairs,
-        calibration=calibrate(raw, judged > 0),
+        calibration=None if lists else calibrate(raw, judged > 0),
     )
     facts = {
         "model": _both(stage.model, second),
@@ -211,11 +215,16 @@ def _score(
         raise UserError("--rerank", "has nothing to order: the first stage found no document")
     scorer, name = second.scorer, second.settings.model
     if timed:
-        scorer.logits(pairs[:WARM_UP])
+        scorer.logits(pairs[: 2 if second.kind in OF_LISTS else WARM_UP])
     cache = PairCache(default_cache(), second.key)
     before = replace(scorer.work)
     with progress_bar(f"{task.data.name}: scoring pairs", len(pairs)) as advance:
-        scored = score_once(scorer, pairs, name, cache, advance, current_shard())
+        if second.kind in OF_LISTS:
+            own = groupby(zip(rows.tolist(), pairs, strict=True), key=itemgetter(0))
+            lists = [[pair for _, pair in one] for _, one in own]
+            scored = score_lists(scorer, lists, name, advance)
+        else:
+            scored = score_once(scorer, pairs, name, cache, advance, current_shard())
     scores = np.full((len(found.indices), top), -np.inf, dtype=np.float32)
     scores[rows, columns] = scored.scores
     if not timed:

@@ -14,6 +14,7 @@ from embedtrain.objectives.d2llm import D2LLM
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.objectives.margin_mse import MarginMSE
 from embedtrain.objectives.multi_exit import MultiExit
+from embedtrain.objectives.pointwise_distillation import PointwiseDistillation
 from embedtrain.types import RetrievalBatch
 
 NCE = InfoNCE(temperature=0.2)
@@ -26,6 +27,14 @@ PARTS: dict[str, tuple[str, dict[str, object], Objective]] = {
     "attention pooling": ("bert", {"attention_pooling": {"num_heads": 4}}, NCE),
     "decoder pooling": ("t5", {"decoder_pooling": {"num_layers": 1}, "dropout": 0}, NCE),
     "interaction": ("bert", {"interaction": {"hidden": 8}}, D2LLM(temperature=0.5)),
+    "last layers and comparisons": (
+        "bert",
+        {
+            "layer_pooling": {"last": 2},
+            "interaction": {"features": "comparisons", "hidden": 8},
+        },
+        PointwiseDistillation(scale=1, bias=0),
+    ),
     "attention pooling and interaction": (
         "llama",
         {"attention_pooling": {"num_heads": 4}, "interaction": {"hidden": 8}},

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from embedtrain.errors import UserError
 from embedtrain.models.build import build_dense, load_dense, save_dense
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense.config import DenseConfig
@@ -37,6 +38,27 @@ def test_every_layer_gets_a_gradient():
     layers = torch.randn(5, 3, 16, dtype=torch.float64, requires_grad=True)
     pooling()(layers).square().sum().backward()
     assert (layers.grad.abs().amax((0, 2)) > 1e-6).all()
+
+
+def test_the_last_layers_stand_side_by_side(bert, tmp_path):
+    whole = build_dense(DenseConfig(backbone=bert, layer_pooling={"last": 2}), "cpu").eval()
+    alone = build_dense(DenseConfig(backbone=bert), "cpu").eval()
+    before = build_dense(DenseConfig(backbone=bert, num_layers=whole.num_layers - 1), "cpu").eval()
+    texts = whole.tokenization.encode(["red cat", "a small blue bird sleeps"], "query")
+    with torch.no_grad():
+        found = whole.embed(texts, Execution(1000))
+        parts = [model.embed(texts, Execution(1000)) for model in (before, alone)]
+        save_dense(whole, tmp_path / "model")
+        again = load_dense(str(tmp_path / "model")).eval().embed(texts, Execution(1000))
+    torch.testing.assert_close(again, found)
+    assert found.shape[1] == whole.dim == 2 * alone.dim
+    for own, part in zip(found.chunk(2, dim=1), parts, strict=True):
+        torch.testing.assert_close(torch.nn.functional.normalize(own), part, atol=1e-5, rtol=1e-4)
+
+
+def test_more_last_layers_than_there_are_are_refused(bert):
+    with pytest.raises(UserError, match=r"layer_pooling\.last asks for more layers"):
+        build_dense(DenseConfig(backbone=bert, layer_pooling={"last": 99}), "cpu")
 
 
 @pytest.mark.parametrize("backbone", ["llama", "bert"])

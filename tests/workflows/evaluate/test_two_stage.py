@@ -225,9 +225,26 @@ def test_a_model_of_vectors_is_a_second_stage(second, beir, request):
     assert result.two_stage.better == result.two_stage.worse == 0, "it orders as it searches"
 
 
-@pytest.mark.parametrize("kind", ["listwise", "pairwise", "answer", "attribution"])
-def test_what_scores_lists_is_no_second_stage(kind, beir):
-    with pytest.raises(UserError, match=f"needs more than a query and a document; got '{kind}'"):
+def test_what_orders_lists_sees_each_list_whole_and_nothing_else(beir, use):
+    known, lists = relevance(beir), []
+    scorer = use(lambda *pair: known.get(pair, 0))
+    plain = scorer.logits
+    scorer.logits = lambda pairs: lists.append(list(pairs)) or plain(pairs)
+    for _ in range(2):  # nothing is kept
+        lists.clear()
+        result = run("bm25", beir, top=4, kind="pairwise")
+        assert {len(one) for one in lists} == {4}
+        assert all(len({query for query, _ in one}) == 1 for one in lists)
+        assert len(lists) == len(result.per_query["ndcg_at_10"])
+    found = {metric: interval.value for metric, interval in result.metrics.items()}
+    assert found == pytest.approx(result.two_stage.ceiling)
+    assert [one.depth for one in result.two_stage.depths] == [4]
+    assert result.two_stage.calibration is None
+
+
+@pytest.mark.parametrize("kind", ["answer", "attribution"])
+def test_what_needs_an_answer_is_no_second_stage(kind, beir):
+    with pytest.raises(UserError, match=f"needs an answer to each query; got '{kind}'"):
         evaluate_two_stages("bm25", Wish([str(beir)]), Reranking("any", kind))
 
 

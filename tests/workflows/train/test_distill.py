@@ -33,6 +33,7 @@ CHANGES = {
         "model.attention_pooling={num_heads: 4}",
         "model.interaction={hidden: 16}",
     ],
+    "dse": ["model.layer_pooling={last: 2}", "model.interaction.hidden=16"],
     "embedding": ["model.projection=32"],
     "leaf": ["model.kept_layers=[1, 2]"],
     "translation": ["model.projection=32"],

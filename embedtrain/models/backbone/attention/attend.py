@@ -26,7 +26,7 @@ BACKENDS: dict[str, Callable[[Tensor, Tensor, Tensor, Layout, Rules], Tensor]] =
 
 
 def attend(
-    q: Float[Tensor, "tokens heads head_dim"],
+    q: Float[Tensor, "queries heads head_dim"],
     k: Float[Tensor, "tokens key_heads head_dim"],
     v: Float[Tensor, "tokens key_heads head_dim"],
     cu_seqlens: Int32[Tensor, " texts_and_one"],
@@ -39,14 +39,14 @@ def attend(
     softcap: float = 0.0,
     layout: Layout | None = None,
     backend: str | None = None,
-) -> Float[Tensor, "tokens heads head_dim"]:
+) -> Float[Tensor, "queries heads head_dim"]:
     """Attend within each text, without padding.
 
     Where several key heads are fewer than heads, heads share them in order. Places count from a text's first
     token. Under autocast of a GPU, queries, keys and values come together in its type.
 
     Args:
-        q: Queries of all tokens.
+        q: Queries of all tokens; on a CPU also those of each text's first alone.
         k: Keys.
         v: Values.
         cu_seqlens: Where each text begins and the last ends, on the device.
@@ -77,7 +77,7 @@ def attend(
     return BACKENDS[backend](q, k, v, layout, rules)
 
 
-def call_of(q: Float[Tensor, "tokens heads head_dim"], layout: Layout, rules: Rules) -> Call:
+def call_of(q: Float[Tensor, "queries heads head_dim"], layout: Layout, rules: Rules) -> Call:
     """Return what decides who computes a call."""
     device = q.device
     if device.type != "cuda":

@@ -17,13 +17,13 @@ LEAST_BLOCK = 64
 
 
 def grouped_attention(
-    q: Float[Tensor, "tokens heads head_dim"],
+    q: Float[Tensor, "queries heads head_dim"],
     k: Float[Tensor, "tokens key_heads head_dim"],
     v: Float[Tensor, "tokens key_heads head_dim"],
     layout: Layout,
     rules: Rules,
-) -> Float[Tensor, "tokens heads head_dim"]:
-    """Attend within each text, group by group.
+) -> Float[Tensor, "queries heads head_dim"]:
+    """Attend within each text, group by group; queries are those of all tokens or of each text's first.
 
     On CPU the product runs in float32 even under bf16 autocast: there the bf16 backward of flash
     attention is several times slower than the float32 one.
@@ -40,16 +40,17 @@ def grouped_attention(
 
 def split_groups(
     groups: Groups,
-    q: Float[Tensor, "tokens heads head_dim"],
+    q: Float[Tensor, "queries heads head_dim"],
     k: Float[Tensor, "tokens key_heads head_dim"],
     v: Float[Tensor, "tokens key_heads head_dim"],
 ) -> Iterator[tuple[Tensor, Tensor, Tensor, int]]:
     """Yield queries, keys and values of each group, a text per row, and how many tokens are looked at."""
     sizes = [count * length for count, length, _ in groups]
+    asking = sizes if len(q) == len(k) else [count for count, _, _ in groups]
     # One split per tensor: its backward is one concatenation, where slices would each fill a whole zero tensor.
-    parts = zip(*(torch.split(x, sizes) for x in (q, k, v)), strict=True)
-    for (count, length, attended), part in zip(groups, parts, strict=True):
-        q, k, v = (x.reshape(count, length, -1, x.shape[-1]).transpose(1, 2) for x in part)
+    parts = zip(*map(torch.split, (q, k, v), (asking, sizes, sizes)), strict=True)
+    for (count, _, attended), part in zip(groups, parts, strict=True):
+        q, k, v = (x.reshape(count, -1, *x.shape[1:]).transpose(1, 2) for x in part)
         yield q, k, v, attended
 
 
@@ -60,8 +61,8 @@ def join_groups(results: Sequence[Tensor]) -> Float[Tensor, "tokens heads head_d
 
 def attend_alike(
     q: Float[Tensor, "texts heads length head_dim"],
-    k: Float[Tensor, "texts key_heads length head_dim"],
-    v: Float[Tensor, "texts key_heads length head_dim"],
+    k: Float[Tensor, "texts key_heads keys head_dim"],
+    v: Float[Tensor, "texts key_heads keys head_dim"],
     attended: int,
     rules: Rules,
 ) -> Float[Tensor, "texts heads length head_dim"]:

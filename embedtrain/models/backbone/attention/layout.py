@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Int32, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from embedtrain.packed import upload
 
@@ -38,6 +38,7 @@ class Layout:
         in_training: Let the backend be chosen as for a step with gradients and, where ``drops``, with dropout,
             although there is none: so a check without either covers what will train.
         drops: Whether attention weights will be dropped.
+        first_of: A layer which only the first token of each text leaves (on a CPU).
     """
 
     sizes: Sequence[int]
@@ -45,6 +46,7 @@ class Layout:
     keys: Keys | None = None
     in_training: bool = False
     drops: bool = False
+    first_of: nn.Module | None = None
     masks: dict[tuple[int, int], Any] = field(default_factory=dict, repr=False)
     """What a backend has made of the layout, by window; the next layer takes it from here."""
 
@@ -66,6 +68,7 @@ def lay_out(
     *,
     in_training: bool = False,
     drops: bool = False,
+    first_of: nn.Module | None = None,
 ) -> Layout:
     """Return how texts of so many tokens lie end to end; the host does not wait for the device.
 
@@ -75,6 +78,7 @@ def lay_out(
         attended: How many tokens of each text, from its first, others may look at; None for all.
         in_training: See :class:`Layout`.
         drops: See :class:`Layout`.
+        first_of: See :class:`Layout`.
     """
     keys = None
     if attended is not None and list(attended) != list(sizes):
@@ -84,7 +88,7 @@ def lay_out(
         ]
         places = upload(torch.cat(ranges), device)
         keys = Keys(attended, places, borders(attended, device), max(attended))
-    return Layout(sizes, borders(sizes, device), keys, in_training, drops)
+    return Layout(sizes, borders(sizes, device), keys, in_training, drops, first_of)
 
 
 def borders(sizes: Sequence[int], device: torch.device) -> Int32[Tensor, " texts_and_one"]:

@@ -7,6 +7,7 @@ import typer
 
 EXAMPLES = (
     "embedtrain merge runs/a/model runs/b/model --output merged --weight 0.7 --weight 0.3",
+    "embedtrain merge runs/a/model other-model --method concatenate --output both",
     "embedtrain merge runs/a/model runs/b/model --method delta --base org/start --grid 4 --data scifact --data sts/stsb-en --split dev --output merged",
 )
 
@@ -15,7 +16,10 @@ def merge(
     models: Annotated[list[str], typer.Argument(help="Model folders or Hub ids, of one start.")],
     output: Annotated[Path, typer.Option(help="Folder to write; must not exist.")],
     method: Annotated[
-        Literal["linear", "slerp", "task_vectors", "delta"], typer.Option(help="How to mix.")
+        Literal["linear", "slerp", "task_vectors", "delta", "concatenate"],
+        typer.Option(
+            help="How to mix; concatenate puts the vectors of any two models side by side."
+        ),
     ] = "linear",
     weight: Annotated[
         list[float] | None, typer.Option(help="Share of each model, in their order.")
@@ -36,7 +40,7 @@ def merge(
         str | None, typer.Option(help="With --grid: not the split you report.")
     ] = None,
 ) -> None:
-    """Merge models: soup, arc, task vectors or delta-guided fusion; try a grid in one command.
+    """Merge models: soup, arc, task vectors or delta-guided fusion, or two side by side; try a grid in one command.
 
     Delta-guided fusion is CoDiEmb's idea; the paper does not publish its formula; ours weighs by the size of the
     parameter's change.

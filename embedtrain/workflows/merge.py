@@ -13,6 +13,7 @@ from embedtrain.evaluation.tasks.subject import Subject
 from embedtrain.files import default_cache, write_json
 from embedtrain.locks import owns
 from embedtrain.models.build import load_encoder, save_encoder
+from embedtrain.models.edits.concatenate import concatenate
 from embedtrain.models.edits.merge import Granularity, Method, Weights, merge_weights
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.progress import console
@@ -32,7 +33,8 @@ class MergeWish:
 
     Attributes:
         models: Folders or Hub ids.
-        method: See :func:`embedtrain.models.edits.merge.merge_weights`.
+        method: See :func:`embedtrain.models.edits.merge.merge_weights`, and for ``concatenate``
+            :func:`embedtrain.models.edits.concatenate.concatenate`.
         shares: One per model; empty shares alike (for task vectors: 1 each).
         base: What all were trained from.
         granularity: Of ``delta``.
@@ -83,6 +85,8 @@ def merge(wish: MergeWish, output: Path) -> list[Point]:
         raise UserError("--grid and --data", "need each other", cure="Give both or neither")
     if wish.grid and wish.shares:
         raise UserError("--weight", "takes the place of --grid", cure="Give one of them")
+    if wish.method == "concatenate":
+        return [_side_by_side(wish, output)]
     tasks = [open_task(path, wish.split, None) for path in wish.data]
     encoders = [load_encoder(path) for path in wish.models]
     refuse_strangers(wish.models, encoders)
@@ -101,6 +105,22 @@ def merge(wish: MergeWish, output: Path) -> list[Point]:
             console.print(f"{shares} {granularity}: {found}")
     best = max(points, key=lambda point: point.mean)
     _fill(merged, merge_weights(weights, best.shares, wish.method, base, best.granularity))
+    _write(merged, wish, best, points, output)
+    return points
+
+
+def _side_by_side(wish: MergeWish, output: Path) -> Point:
+    """Write two models as one whose vectors are both of theirs."""
+    if wish.grid or wish.base is not None:
+        raise UserError("--method", "concatenate takes neither --grid nor --base", cure="Drop them")
+    point = Point(tuple(wish.shares) or (1.0, 1.0), wish.granularity, {})
+    _write(concatenate(wish.models, point.shares), wish, point, [point], output)
+    return point
+
+
+def _write(
+    model: TextEncoder, wish: MergeWish, best: Point, points: Sequence[Point], output: Path
+) -> None:
     report = {
         "method": wish.method,
         "models": list(wish.models),
@@ -112,11 +132,10 @@ def merge(wish: MergeWish, output: Path) -> list[Point]:
     }
 
     def save(folder: Path) -> None:
-        save_encoder(merged, folder)
+        save_encoder(model, folder)
         write_json(folder / "merge.json", report)
 
-    write_model(merged, output, save=save)
-    return points
+    write_model(model, output, save=save)
 
 
 def main_score(result: EvaluationResult) -> float:

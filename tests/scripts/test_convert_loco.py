@@ -1,4 +1,4 @@
-"""LoCoV1's tables become folders that can be evaluated; a set about context keeps what it promises."""
+"""LoCoV1's tables become folders that can be evaluated; sets about context and of code keep what they promise."""
 
 import gzip
 import json
@@ -11,6 +11,7 @@ from embedtrain.data.sources import load_task
 from embedtrain.errors import UserError
 
 sys.path.insert(0, str(places.SCRIPTS))
+from code_set import Function, divide, functions_of
 from context_set import make_set
 from convert_loco import convert
 
@@ -69,3 +70,30 @@ def test_no_sentence_that_answers_names_its_subject_and_documents_are_apart(tmp_
             assert subject in shown[document][0]
     train = (tmp_path / "set" / "train.jsonl").read_text()
     assert not any(text.split()[0] in train for text in task.queries)
+
+
+def test_a_function_stands_without_its_description_and_packages_are_apart():
+    source = b"""class Box:
+    @cached
+    def open(self, key):
+        '''Open the box with a key of the right size.
+
+        More of it.'''
+        lock = self.lock
+        lock.turn(key)
+        return lock
+
+    def close(self):
+        return 1
+"""
+    (found,) = functions_of(source, "boxes")
+    assert found.query == "Open the box with a key of the right size"
+    assert found.code.splitlines()[0] == "def open(self, key):"
+    assert found.code.splitlines()[-1] == "    return lock"
+    assert "right size" not in found.code
+    assert list(functions_of(b"def (", "boxes")) == []
+    every = [Function(f"p{n % 7}", f"q{n}", f"code {n}") for n in range(70)]
+    train, test = divide(every, 100, 30)
+    assert {one.package for one in train}.isdisjoint(one.package for one in test)
+    assert len(test) == 30
+    assert len(train) == 40

@@ -1,8 +1,10 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 
+from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
 from embedtrain.models.build import build_dense, load_encoder, save_encoder
 from embedtrain.models.dense.config import DenseConfig
@@ -40,6 +42,18 @@ def test_a_grid_measures_every_point_and_writes_the_best(two, bert, beir, tmp_pa
     assert load_encoder(str(tmp_path / "merged")).contract.query_length == 16
 
 
+def test_vectors_side_by_side_have_the_mean_of_both_cosines(two, bert, tmp_path):
+    plain = str(bert)  # of another contract, which merging weights refuses
+    merge(MergeWish([two[0], plain], "concatenate", shares=[3.0, 1.0]), tmp_path / "both")
+    texts = ["the red cat", "a small dog runs", "under the tree"]
+    cosines = []
+    for path in (two[0], plain, str(tmp_path / "both")):
+        vectors = encode_texts(load_encoder(path), texts, "document")
+        cosines.append(vectors @ vectors.T)
+    np.testing.assert_allclose(cosines[2], (3 * cosines[0] + cosines[1]) / 4, atol=1e-6)
+    assert np.abs(cosines[0] - cosines[1]).max() > 1e-3
+
+
 def test_models_with_other_contracts_and_wishes_without_sense_are_refused(
     two, bert, beir, tmp_path
 ):
@@ -52,6 +66,10 @@ def test_models_with_other_contracts_and_wishes_without_sense_are_refused(
         (MergeWish(two[:1]), "two or more"),
         (MergeWish(two, grid=2), "need each other"),
         (MergeWish(two, shares=[1.0, 2.0], grid=2, data=[str(beir)]), "takes the place"),
+        (MergeWish([*two, two[0]], "concatenate"), "concatenate needs two"),
+        (MergeWish(two, "concatenate", shares=[1.0, -1.0]), "must be positive"),
+        (MergeWish([two[0], str(tmp_path / "dot")], "concatenate"), "vectors that are normalised"),
+        (MergeWish(two, "concatenate", base=bert), "neither --grid nor --base"),
         (MergeWish([*two, two[0]], grid=2, data=[str(beir)], split="dev"), "between two models"),
     ]
     for wish, message in cases:

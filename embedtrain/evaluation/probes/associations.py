@@ -4,17 +4,20 @@ The lists that come with it are of flowers and insects, pleasant and unpleasant.
 with their sources. A small effect is no evidence that a model treats groups alike: a dozen words find only large ones.
 
 Source: Caliskan et al. (2017), https://arxiv.org/abs/1608.07187 (words); May et al. (2019),
-https://arxiv.org/abs/1903.10561 (sentences); Tan and Celis (2019), https://arxiv.org/abs/1911.01485, who also take
-the vector of the word within its sentence, which is not done here.
+https://arxiv.org/abs/1903.10561 (sentences); Tan and Celis (2019), https://arxiv.org/abs/1911.01485 (the word within its
+sentence).
 """
 
+import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean, stdev
 from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
+from embedtrain.contract.spans import mark
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.associations import (
     associations,
@@ -24,6 +27,8 @@ from embedtrain.evaluation.measures.associations import (
 from embedtrain.evaluation.probes.base import Finding, Probe, ProbeWish
 from embedtrain.evaluation.tasks.subject import Subject
 from embedtrain.files import read_json
+from embedtrain.models.dense.encoder import DenseEncoder
+from embedtrain.models.dense.late_chunking import pools_plain_means
 from embedtrain.section import Section
 
 Words = Annotated[tuple[str, ...], Field(min_length=2)]
@@ -62,6 +67,9 @@ NEUTRAL = WordLists(
 class WordAssociations(Probe):
     """Give the effect size and p of both sets of words, alone and in sentences that say nothing of them.
 
+    Of a model that averages token states, or has vectors for spans, also of the words within these sentences: of the
+    states of their own tokens.
+
     The deviation of an effect is over sentences: where it is as large as the effect, the effect is one of wording.
     """
 
@@ -77,15 +85,43 @@ class WordAssociations(Probe):
         (first, second), ideas = lists.targets, lists.attributes
         setting = f"{first} to {next(iter(ideas))}, {second} to {list(ideas)[1]}"
         alone = _measure(subject, lists, "{}", wish.seed)
-        framed = [_measure(subject, lists, template, wish.seed) for template in TEMPLATES]
-        effects = [effect for effect, _ in framed]
-        return [
+        findings = [
             Finding(f"{setting}: words", "effect", alone[0]),
             Finding(f"{setting}: words", "p", alone[1]),
-            Finding(f"{setting}: sentences", "effect", fmean(effects)),
-            Finding(f"{setting}: sentences", "deviation of the effect", stdev(effects)),
-            Finding(f"{setting}: sentences", "largest p", max(p_value for _, p_value in framed)),
+            *_framed(subject, lists, wish.seed, f"{setting}: sentences"),
         ]
+        within = of_spans(subject)
+        if within is not None:
+            what = f"{setting}: words in sentences"
+            findings += _framed(within, lists, wish.seed, what, marked=True)
+        return findings
+
+
+def of_spans(subject: Subject) -> Subject | None:
+    """Return a model with vectors of marked words, the means of their tokens' states; None where it has none."""
+    model = subject.model
+    if not isinstance(model, DenseEncoder):
+        return None
+    if model.contract.spans is not None:
+        return subject
+    if not pools_plain_means(model):
+        return None
+    view = copy.copy(model)
+    view.contract = model.contract.model_copy(update={"spans": "mean"})
+    return replace(subject, model=view)
+
+
+def _framed(
+    subject: Subject, lists: WordLists, seed: int, setting: str, *, marked: bool = False
+) -> list[Finding]:
+    """Measure the words in every sentence."""
+    found = [_measure(subject, lists, template, seed, marked=marked) for template in TEMPLATES]
+    effects = [effect for effect, _ in found]
+    return [
+        Finding(setting, "effect", fmean(effects)),
+        Finding(setting, "deviation of the effect", stdev(effects)),
+        Finding(setting, "largest p", max(p_value for _, p_value in found)),
+    ]
 
 
 def read_lists(wish: ProbeWish) -> WordLists:
@@ -106,10 +142,17 @@ def read_lists(wish: ProbeWish) -> WordLists:
         ) from error
 
 
-def _measure(subject: Subject, lists: WordLists, template: str, seed: int) -> tuple[float, float]:
-    """Return the effect and its p with every word in a sentence."""
+def _measure(
+    subject: Subject, lists: WordLists, template: str, seed: int, *, marked: bool = False
+) -> tuple[float, float]:
+    """Return the effect and its p with every word in a sentence, of which it may be the marked span."""
     sets: list[Sequence[str]] = [*lists.targets.values(), *lists.attributes.values()]
     texts = [template.format(word) for words in sets for word in words]
+    if marked:
+        start, words = template.index("{}"), (word for several in sets for word in several)
+        texts = [
+            mark(text, [start, start + len(word)]) for text, word in zip(texts, words, strict=True)
+        ]
     vectors = subject.features(texts, "associations").astype(np.float64)
     ends = np.cumsum([len(words) for words in sets])[:-1]
     one, other, near, far = np.split(vectors, ends)

@@ -1,16 +1,16 @@
 r"""Document-aware retrieval: do passages need their document, and what gives it to them best?
 
-Passages are ranked alone, behind their document's title or opening, with the mean vector of their document's
+Passages are ranked alone, behind their document's title, and summary or opening, with the mean vector of their document's
 passages added to theirs, pooled from the states of the whole document (late chunking), and fused with a BM25
 ranking of documents: by reciprocal ranks, $\frac{1}{60 + r_p} + \frac{1}{60 + r_d}$, and by scores between 0 and 1.
 A document's rank and score count for each of its passages.
 
 Source: Wang et al. (2024), DAPR, https://arxiv.org/abs/2305.13915, which summarises a document by a model where we
-take its opening.
+take its opening, or the summary that the corpus has.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import ClassVar, TypeVar
@@ -52,13 +52,16 @@ class Passages:
     texts: list[str]
     documents: list[str]
     rows: dict[str, list[int]]
+    summaries: dict[str, str] = field(default_factory=dict)
+    """Of those documents that have one."""
 
 
 class Dapr(Probe):
     """Rank passages with and without their documents; nDCG@10 of passages, and of documents by their best.
 
     ``corpus.jsonl`` holds a passage per row with a column ``document``, the id of what it is part of; a
-    document's passages stand in its order. The judgments are of passages.
+    document's passages stand in its order. A ``summary`` in any of its rows takes the place of its opening. The judgments
+    are of passages.
     """
 
     name: ClassVar[str] = "dapr"
@@ -104,7 +107,8 @@ def runs(
     if any(passages.titles):
         pairs = zip(passages.titles, passages.texts, strict=True)
         yield "title + passage", named(search([f"{title} {text}".strip() for title, text in pairs]))
-    yield "opening + passage", named(search(with_openings(passages)))
+    beginning = "summary" if passages.summaries else "opening"
+    yield f"{beginning} + passage", named(search(with_openings(passages)))
     model = subject.model
     if isinstance(model, DenseEncoder) and model.interaction is None:
         vectors = subject.encode(passages.texts, "document")
@@ -119,9 +123,13 @@ def runs(
 
 
 def with_openings(passages: Passages) -> list[str]:
-    """Put the first words of a document before its passages but the first."""
+    """Put a document's summary before its passages, or its first words before all but the first."""
     texts = list(passages.texts)
-    for rows in passages.rows.values():
+    for name, rows in passages.rows.items():
+        if name in passages.summaries:
+            for row in rows:
+                texts[row] = f"{passages.summaries[name]} {texts[row]}"
+            continue
         opening = " ".join(passages.texts[rows[0]].split()[:OPENING_WORDS])
         for row in rows[1:]:
             texts[row] = f"{opening} {texts[row]}"
@@ -213,4 +221,6 @@ def read_passages(path: Path) -> Passages:
         found.titles.append(str(row.get("title") or ""))
         found.texts.append(text)
         found.documents.append(str(document))
+        if isinstance(row.get("summary"), str) and row["summary"].strip():
+            found.summaries.setdefault(str(document), row["summary"].strip())
     return found

@@ -9,7 +9,7 @@ from torch import Tensor
 from embedtrain.errors import UserError
 
 Weights = Mapping[str, Tensor]
-Method = Literal["linear", "slerp", "task_vectors", "delta"]
+Method = Literal["linear", "slerp", "task_vectors", "delta", "concatenate"]
 Granularity = Literal["tensor", "row", "element"]
 
 

@@ -1,6 +1,7 @@
 """Document-aware retrieval: each way of giving a passage its document, by hand-worked values."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -90,6 +91,8 @@ def test_openings_stand_before_all_passages_but_the_first(passages):
     texts = with_openings(passages)
     assert texts[:2] == ["the cat runs", "the cat runs it sleeps under a tree"]
     assert texts[8] == "the bird runs it jumps over the house"
+    told = replace(passages, summaries={"cat": "Of a cat."})
+    assert with_openings(told)[:2] == ["Of a cat. the cat runs", f"Of a cat. {PASSAGES[1]}"]
     many = Passages(["a", "b"], ["", ""], ["w " * 50, "end"], ["d", "d"], {"d": [0, 1]})
     assert with_openings(many)[1] == "w " * 32 + "end"
 

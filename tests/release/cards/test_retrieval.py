@@ -191,7 +191,7 @@ def test_a_card_says_what_vectors_are_made_for_in_lines_that_run(tmp_path):
     values = np.random.default_rng(0).normal(size=(5, 16)).astype(np.float32)
     values /= np.linalg.norm(values, axis=1, keepdims=True)
     found = {"np": np, "documents": values}
-    exec(card.split("in numpy:\n\n```python\n")[1].split("```")[0], found)  # noqa: S102
+    exec(card.split("in numpy:\n\n```python\n")[1].split("```")[0], found)
     assert np.array_equal(found["bits"], pack_codes(values, "binary"))
     assert np.array_equal(found["codes"], pack_codes(values, "int8"))
     levels = values_of(values, "ternary")

@@ -54,8 +54,8 @@ class Compression(Section):
     dim: Count | None = None
     """Keep the first dimensions only; null keeps all."""
     quantize: Format | Literal["trained"] | None = None
-    """Store document vectors as a byte, a bit, or one of three levels per number; ``trained`` as the model says, once it
-    is known (:meth:`settled`)."""
+    """Store document vectors as a byte, a bit, or one of three levels per number; ``trained`` stands for what the
+    model says, and is replaced once it is known."""
     rescore: Count = 4
     """Candidates per result wanted that ``binary`` scores again; late interaction scores all."""
 

@@ -65,8 +65,9 @@ def sweep(
     refuse_existing(output)
     encoder = load_encoder(model)
     several = isinstance(encoder, LateInteractionEncoder)
+    beside = isinstance(encoder, LateInteractionEncoder) and encoder.contract.cls_dim is not None
     if not isinstance(encoder, DenseEncoder | LateInteractionEncoder) or (
-        encoder.contract.similarity != "cosine" or (several and encoder.contract.cls_dim)
+        encoder.contract.similarity != "cosine" or beside
     ):
         cure = "Name a dense or late-interaction model of cosine similarity"
         raise UserError(model, "has no vectors of length 1 to cut and quantise", cure=cure)
@@ -89,6 +90,8 @@ def _encode(encoder: DenseEncoder | LateInteractionEncoder, task: RetrievalTask)
     documents, rate = measure_throughput(
         lambda: encode_texts(encoder, task.documents, "document"), len(task.documents)
     )
+    assert not isinstance(queries, SparseVectors)
+    assert not isinstance(documents, SparseVectors)
     return Encoded(task, queries, documents, 1 / rate)
 
 

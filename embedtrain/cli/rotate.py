@@ -37,6 +37,13 @@ def rotate(
     dim: Annotated[
         int | None, typer.Option(min=1, help="With --for binary: dimensions to keep.")
     ] = None,
+    steps: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="With --for binary: steps of learning after ITQ, where DATA stands for other texts: 400.",
+        ),
+    ] = 0,
 ) -> None:
     """Turn vectors so that they may be cut, or stored as bits: whole ones compare as before, cuts or bits keep more."""
     from embedtrain.errors import UserError
@@ -44,10 +51,11 @@ def rotate(
 
     how: dict[str, Any] = {"split": split, "texts": texts, "column": column, "limit": limit}
     if purpose == "binary":
-        before, after = work.rotate_for_bits(model, data, output, dim=dim, **how)
+        before, after = work.rotate_for_bits(model, data, output, dim=dim, steps=steps, **how)
         typer.echo(f"cosine_with_signs {before:.4f} -> {after:.4f}")
-    elif dim is not None:
-        raise UserError("--dim", "goes with --for binary", got=dim, cure="Cut with export --dim")
+    elif dim is not None or steps:
+        cure = "Cut with export --dim"
+        raise UserError("--dim and --steps", "go with --for binary", got=dim or steps, cure=cure)
     else:
         for size, share in work.rotate(model, data, output, **how).items():
             typer.echo(f"squared_length_in_first_{size} {share:.4f}")

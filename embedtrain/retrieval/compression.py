@@ -54,8 +54,8 @@ class Compression(Section):
     dim: Count | None = None
     """Keep the first dimensions only; null keeps all."""
     quantize: Format | Literal["trained"] | None = None
-    """Store document vectors as a byte, a bit, or one of three levels per number; ``trained`` as the model says, once it
-    is known (:meth:`settled`)."""
+    """Store document vectors as a byte, a bit, or one of three levels per number; ``trained`` stands for what the
+    model says, and is replaced once it is known."""
     rescore: Count = 4
     """Candidates per result wanted that ``binary`` scores again; late interaction scores all."""
 
@@ -190,17 +190,19 @@ def pack_codes(
     int8: a byte c, which stands for c / 127. binary: a bit per number, 1 where it is not below 0, eight to a byte. ternary:
     such bits, and behind them bits that are 1 where a number is not near 0.
     """
+    codes: Shaped[np.ndarray, "texts bytes"] = sign_bits(vectors)
     if kind == "int8":
-        return np.rint(LARGEST_CODE * values_of(vectors, kind)).astype(np.int8)
-    if kind == "binary":
-        return sign_bits(vectors)
-    planes = sign_bits(vectors), np.packbits(values_of(vectors, kind) != 0, axis=1)
-    return np.concatenate(planes, axis=1)
+        codes = np.rint(LARGEST_CODE * values_of(vectors, kind)).astype(np.int8)
+    elif kind == "ternary":
+        planes = codes, np.packbits(values_of(vectors, kind) != 0, axis=1)
+        codes = np.concatenate(planes, axis=1)
+    return codes
 
 
 def ternary_bytes(vectors: Float32[np.ndarray, "texts dim"]) -> int:
     """Return the bytes of two planes of bits, whether a number is 0 and its sign."""
-    return 2 * len(vectors) * -(-vectors.shape[1] // 8)
+    width = int(vectors.shape[1])
+    return 2 * len(vectors) * -(-width // 8)
 
 
 def quantize_bytes(

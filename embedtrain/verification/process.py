@@ -74,7 +74,7 @@ class Program:
         words = self._log.read()[-65_536:].decode("utf-8", "replace").strip().splitlines()
         # The very last one first: of a traceback it says what happened, and long words are cut at their end.
         last = one_line(" | ".join([*words[-1:], *words[-LAST_LINES:-1]]))
-        return ReaderFailed(self.name, problem, got=last[-1500:] if last else ...)
+        return ReaderFailed(self.name, problem, got=last[:1500] if last else ...)
 
     def memory(self) -> int:
         """Return the bytes that it and its children take now."""

@@ -50,7 +50,7 @@ def infinity(folder: str, where: str, bound: Bound) -> Iterator[Reader]:
         return
     port = _free_port()
     command = [
-        where, "-m", "infinity_emb", "v2", "--model-id", folder, "--served-model-name", "model", "--engine", "torch",
+        where, "-m", "infinity_emb.cli", "v2", "--model-id", folder, "--served-model-name", "model", "--engine", "torch",
         "--device", "cpu", "--dtype", "float32", "--host", "127.0.0.1", "--port", str(port), "--url-prefix", "/v1",
         "--no-bettertransformer", "--no-model-warmup", "--no-trust-remote-code",
     ]  # fmt: skip

@@ -56,6 +56,32 @@ def _describe_qwen3(writer: Writer, config: Any) -> None:  # noqa: ANN401 - tran
     writer.add_rope_freq_base(float(rope["rope_theta"]))
 
 
+def _describe_modern_bert(writer: Writer, config: Any) -> None:  # noqa: ANN401 - transformers is untyped
+    for key in ("attention_bias", "mlp_bias", "norm_bias"):
+        if getattr(config, key):
+            raise _other(key, True)
+    if config.hidden_activation != "gelu":
+        raise _other("hidden_activation", config.hidden_activation)
+    kinds = ("full_attention", "sliding_attention")
+    for kind in kinds:
+        rope = config.rope_parameters[kind]
+        if rope.get("rope_type", "default") != "default":
+            raise _other("rope_type", rope["rope_type"])
+    whole = [layer for layer, kind in enumerate(config.layer_types) if kind == kinds[0]]
+    period = whole[1] if len(whole) > 1 else len(config.layer_types)
+    if config.layer_types != [
+        kinds[layer % period != 0] for layer in range(config.num_hidden_layers)
+    ]:
+        raise _other("layer_types", config.layer_types)
+    writer.add_layer_norm_eps(config.norm_eps)
+    writer.add_causal_attention(False)
+    writer.add_sliding_window(config.local_attention)
+    writer.add_sliding_window_pattern(period)
+    writer.add_rope_freq_base(float(config.rope_parameters[kinds[0]]["rope_theta"]))
+    writer.add_rope_freq_base_swa(float(config.rope_parameters[kinds[1]]["rope_theta"]))
+    writer.add_vocab_size(config.vocab_size)
+
+
 def _other(key: str, value: object) -> UserError:
     return UserError(
         "--gguf", f"has no place for this backbone's {key}", got=value, cure="Use --onnx instead"
@@ -82,6 +108,23 @@ FAMILIES = {
         "encoder.layer.",
         re.compile(r"pooler\.|embeddings\.position_ids"),
         _describe_bert,
+    ),
+    "modernbert": Family(
+        "modern-bert",
+        {
+            "embeddings.tok_embeddings": "token_embd",
+            "embeddings.norm": "token_embd_norm",
+            "final_norm": "output_norm",
+            "attn_norm": "attn_norm",
+            "attn.Wqkv": "attn_qkv",
+            "attn.Wo": "attn_output",
+            "mlp_norm": "ffn_norm",
+            "mlp.Wi": "ffn_up",
+            "mlp.Wo": "ffn_down",
+        },
+        "layers.",
+        re.compile(r"rotary_emb\."),
+        _describe_modern_bert,
     ),
     "qwen3": Family(
         "qwen3",

@@ -52,6 +52,8 @@ def _write_wordpiece(writer: Writer, tokenizer: Any, content: Content, rows: int
         raise _refused("a tokenizer that keeps capitals or accents")
     if content["model"]["continuing_subword_prefix"] != "##":
         raise _refused("marks of inner pieces other than ##")
+    if _around(tokenizer) != ([tokenizer.cls_token_id], [tokenizer.sep_token_id]):
+        raise _refused("other tokens around texts than [CLS] and [SEP]")
     special = _special(content)
     words = [
         piece
@@ -66,9 +68,47 @@ def _write_wordpiece(writer: Writer, tokenizer: Any, content: Content, rows: int
     writer.add_token_list(words)
     writer.add_token_types(_kinds(content, rows))
     writer.add_token_type_count(2)
+    writer.add_bos_token_id(tokenizer.cls_token_id)
+    writer.add_eos_token_id(tokenizer.sep_token_id)
+    _write_other_special(writer, tokenizer)
+
+
+def _write_bpe(writer: Writer, tokenizer: Any, content: Content, rows: int) -> None:  # noqa: ANN401
+    if (content["normalizer"] or {"type": "NFC"})["type"] != "NFC":
+        raise _refused("a tokenizer that changes letters before it cuts")
+    merges = content["model"]["merges"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(_cuts(content))
+    writer.add_token_list(_in_order(content, rows))
+    writer.add_token_types(_kinds(content, rows))
+    writer.add_token_merges([one if isinstance(one, str) else " ".join(one) for one in merges])
+    before, after = _around(tokenizer)
+    if len(before) > 1 or len(after) > 1:
+        raise _refused("several tokens before or behind texts")
+    writer.add_add_bos_token(bool(before))
+    if before:
+        writer.add_bos_token_id(before[0])
+    # Not what a chat ends with: of some models that last token's state is the vector.
+    writer.add_eos_token_id((after or [tokenizer.eos_token_id])[0])
+    writer.add_add_eos_token(bool(after))
+    _write_other_special(writer, tokenizer)
+
+
+def _cuts(content: Content) -> str:
+    """Return what llama.cpp calls the way in which a tokenizer cuts texts before its merges."""
+    whole = content["pre_tokenizer"] or {}
+    parts = whole.get("pretokenizers", [whole])
+    if any(part.get("add_prefix_space") for part in parts):
+        raise _refused("a tokenizer that puts a space before texts")
+    if QWEN in [part.get("pattern", {}).get("Regex") for part in parts]:
+        return "qwen2"
+    if [part.get("type") for part in parts] == ["ByteLevel"] and parts[0].get("use_regex", True):
+        return "gpt-2"
+    raise _refused("a tokenizer that cuts texts otherwise than Qwen's and GPT-2's")
+
+
+def _write_other_special(writer: Writer, tokenizer: Any) -> None:  # noqa: ANN401 - transformers is untyped
     for name, number in (
-        ("bos", tokenizer.cls_token_id),
-        ("eos", tokenizer.sep_token_id),
         ("sep", tokenizer.sep_token_id),
         ("pad", tokenizer.pad_token_id),
         ("unk", tokenizer.unk_token_id),
@@ -76,31 +116,6 @@ def _write_wordpiece(writer: Writer, tokenizer: Any, content: Content, rows: int
     ):
         if number is not None:
             getattr(writer, f"add_{name}_token_id")(number)
-    before, after = _around(tokenizer)
-    if (before, after) != ([tokenizer.cls_token_id], [tokenizer.sep_token_id]):
-        raise _refused("other tokens around texts than [CLS] and [SEP]")
-
-
-def _write_bpe(writer: Writer, tokenizer: Any, content: Content, rows: int) -> None:  # noqa: ANN401
-    parts = (content["pre_tokenizer"] or {}).get("pretokenizers", [])
-    if QWEN not in [part.get("pattern", {}).get("Regex") for part in parts]:
-        raise _refused("a tokenizer that cuts texts otherwise than Qwen's")
-    merges = content["model"]["merges"]
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("qwen2")
-    writer.add_token_list(_in_order(content, rows))
-    writer.add_token_types(_kinds(content, rows))
-    writer.add_token_merges([one if isinstance(one, str) else " ".join(one) for one in merges])
-    before, after = _around(tokenizer)
-    if before or len(after) > 1:
-        raise _refused("tokens before texts, or several behind them")
-    ends = after or [tokenizer.eos_token_id]
-    writer.add_add_bos_token(False)
-    # Not what a chat ends with: that last token's state is the vector.
-    writer.add_eos_token_id(ends[0])
-    writer.add_add_eos_token(bool(after))
-    if tokenizer.pad_token_id is not None:
-        writer.add_pad_token_id(tokenizer.pad_token_id)
 
 
 def _in_order(content: Content, rows: int) -> list[str]:

@@ -5,10 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from backbone_toys import DECODER, ENCODER
+from backbone_toys import DECODER, ENCODER, MODERN
 from tokenizer_toys import byte_level, qwen_split
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
+from transformers import (
+    BertConfig,
+    BertModel,
+    ModernBertConfig,
+    ModernBertModel,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3Model,
+)
 from typer.testing import CliRunner
 
 from embedtrain.cli.main import app
@@ -16,6 +24,9 @@ from embedtrain.errors import UserError
 from embedtrain.models.build import build_dense, load_dense, save_dense
 from embedtrain.models.dense.config import DenseConfig, DenseSide
 from embedtrain.release.llama_cpp.export import export_gguf
+from embedtrain.verification.comparison import Comparison, Data
+from embedtrain.verification.ours import Ours
+from embedtrain.verification.readers import Wanted, openings_of
 
 gguf = pytest.importorskip("gguf")
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -94,15 +105,52 @@ def test_tokens_are_spelled_as_llama_cpp_wants_them(bert_folder):
     assert [kinds[entries["[MASK]"]], kinds[entries["the"]], kinds[-1]] == [3, 1, 5]
 
 
-def test_a_decoder_says_which_token_ends_a_text(tmp_path):
+def qwen_folder(folder):
     torch.manual_seed(0)
     made = byte_level(qwen_split())
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=made)
     tokenizer.add_special_tokens({"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>"})
     rows = len(tokenizer) + 3
     settings = DECODER | {"vocab_size": rows, "pad_token_id": tokenizer.pad_token_id}
-    model = Qwen3Model(Qwen3Config(**settings))
-    folder = save(model, tokenizer, tmp_path, pooling="last_token")
+    return save(Qwen3Model(Qwen3Config(**settings)), tokenizer, folder, pooling="last_token")
+
+
+def modern_folder(folder, **settings):
+    torch.manual_seed(0)
+    made = byte_level(pre_tokenizers.ByteLevel(add_prefix_space=False), normalizers.NFC())
+    made.add_special_tokens(SPECIAL)
+    ends = [(name, made.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
+    made.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=ends
+    )
+    names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=made, **dict(zip(names, SPECIAL, strict=True))
+    )
+    shape = ENCODER | MODERN | {"vocab_size": len(tokenizer), "num_hidden_layers": 3} | settings
+    return save(ModernBertModel(ModernBertConfig(**shape)), tokenizer, folder, **LENGTHS)
+
+
+LENGTHS = {side: {"length": 40} for side in ("query", "document")}
+
+
+@pytest.mark.parametrize("make", [None, modern_folder, qwen_folder])
+def test_llama_cpp_gives_our_vectors(make, sentences, bert_folder, tmp_path):
+    """The program itself, on texts that are longer than the local window of ModernBERT, and on odd ones."""
+    pytest.importorskip("xllamacpp")
+    folder = bert_folder if make is None else make(tmp_path)
+    export_gguf(folder, "f32")
+    comparison = Comparison(Ours(load_dense(str(folder))), Data(sentences[:6], sentences[6:30]))
+    (opening,) = openings_of(Wanted("llama.cpp"), folder, comparison.ours)
+    row = comparison.row(opening)
+    assert row.verdict in ("ok", "ok except"), (row.failure, row.findings)
+    assert row.figures["largest"] < 1e-5
+    assert row.figures["compared"] > 40
+
+
+def test_a_decoder_says_which_token_ends_a_text(tmp_path):
+    folder = qwen_folder(tmp_path)
+    tokenizer = load_dense(str(folder)).tokenizer
     reader = gguf.GGUFReader(export_gguf(folder, "f16"))
     assert len(reader.tensors) == 2 + 11 * 2
     assert field(reader, "qwen3.attention.head_count_kv") == 2

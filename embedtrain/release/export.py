@@ -16,28 +16,22 @@ from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.errors import UserError
 from embedtrain.files import appearing_folder, write_file
 from embedtrain.locks import owns
-from embedtrain.models.backbone.loading import preferred_device
-from embedtrain.models.build import build_model, load_model, save_model
-from embedtrain.models.cross_encoder.build import load_cross_encoder
+from embedtrain.models.build import save_model
 from embedtrain.models.cross_encoder.encoder import CrossEncoderModel
 from embedtrain.models.dense.encoder import DenseEncoder
-from embedtrain.models.edits.keep_adapter import keep_adapter
 from embedtrain.models.edits.lengthen import lengthen_weights
-from embedtrain.models.edits.shrink import shrink, shrink_reranker
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.pretraining.folder import save_decoder, save_masked_autoencoder
-from embedtrain.models.sparse.build import load_sparse
 from embedtrain.models.text_model import TextModel
 from embedtrain.recipe.pretraining import PretrainRecipe
-from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.recipe.run_files import read_summary
 from embedtrain.recipe.run_folder import RunFolder, load_pretrained, load_trained, open_run
 from embedtrain.release.cards.changes import change_card, describe_changes
 from embedtrain.release.cards.pretraining import render_pretrain_card
+from embedtrain.release.exported_model import changed_model, model_of_folder, untrained_model
 from embedtrain.release.pair_scores import verify_scores
-from embedtrain.release.probabilities import fold_probabilities
 from embedtrain.release.reload import probe_vectors
-from embedtrain.resources import find_recipe, is_recipe
+from embedtrain.resources import is_recipe
 from embedtrain.types import Side
 
 PROBES = (
@@ -102,66 +96,21 @@ def export(
         source, recipe = str(run.model), None
     model: TextModel
     if is_recipe(str(source)):
-        model = _of_recipe(source, overrides)
+        model = untrained_model(source, overrides)
     elif overrides:
         raise UserError(
             "keys to set", "are for a recipe", got=list(overrides), cure="Leave them out"
         )
     elif recipe is None:
-        model = _of_folder(str(source), sparse=sparse, scores=probabilities is not None)
+        model = model_of_folder(str(source), sparse=sparse, scores=probabilities is not None)
     else:
         model = load_trained(run, recipe)
     if changes:
-        model = _changed(model, source, changes, layer, dim, instruction, probabilities)
+        model = changed_model(model, source, changes, layer, dim, instruction, probabilities)
         if isinstance(model, TextEncoder):
             lengthen_weights(model, long_inputs)
         card = card and change_card(card, changes)
     return write_model(model, Path(output), card=card, overwrite=overwrite, add=add)
-
-
-def _of_folder(source: str, *, sparse: bool, scores: bool) -> TextModel:
-    """Return the model of a folder, as what it is to be taken; ``scores`` wants a classifier of pairs."""
-    if scores:
-        return load_cross_encoder(source)
-    return load_sparse(source, preferred_device("auto")) if sparse else load_model(source)
-
-
-def _of_recipe(source: str | Path, overrides: Sequence[str]) -> TextModel:
-    """Return the model that training by a recipe would begin with."""
-    recipe = load_recipe(find_recipe(source), overrides)
-    if isinstance(recipe, PretrainRecipe):
-        problem = "is a recipe of pre-training, whose model has learned nothing yet"
-        raise UserError(source, problem, cure="Run `embedtrain train` first, and export the run")
-    # Adapters that have learned nothing change nothing, and a model folder has no place for them.
-    return build_model(recipe.model.model_copy(update={"lora": None}))
-
-
-def _changed(
-    model: TextModel,
-    source: object,
-    changes: Sequence[str],
-    layer: int | None,
-    dim: int | None,
-    instruction: str | None,
-    probabilities: Path | None,
-) -> TextModel:
-    if isinstance(model, CrossEncoderModel):
-        if probabilities is not None and len(changes) == 1:
-            fold_probabilities(model, probabilities)
-            return model
-        if layer is None or len(changes) > 1:
-            raise UserError(
-                source, "is a cross-encoder, which can end at a layer or say probabilities and no more",
-                got=changes[-1], cure="Leave the others of these flags out, or export twice",
-            )  # fmt: skip
-        return shrink_reranker(model, layer)
-    assert isinstance(model, TextEncoder)
-    if layer is not None or dim is not None or instruction is not None:
-        if instruction is not None and isinstance(model, DenseEncoder):
-            keep_adapter(model, instruction)
-        model = shrink(model, layer=layer, dim=dim)
-        model.contract = model.contract.under(instruction)
-    return model
 
 
 def card_of(folder: Path) -> str | None:

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from embedtrain.contract.pair_contract import PairContract
 from embedtrain.contract.pairs import PairParts, join_pairs, refuse_no_room
-from embedtrain.models.backbone.first_tokens import let_first_alone
 from embedtrain.models.backbone.loading import Backbone, Packing
 from embedtrain.models.chunking import Execution, encode_in_chunks
 from embedtrain.models.cross_encoder.answers import AnswerHead
 from embedtrain.models.cross_encoder.head import ClassifierHead
+from embedtrain.models.first_tokens import let_first_alone
 from embedtrain.models.text_model import TextModel
 from embedtrain.packed import Texts, upload
 from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side

@@ -63,7 +63,7 @@ def can_lay_out(device: torch.device, tokens: int) -> bool:
     return (
         device.type == "cpu"
         and tokens >= ENOUGH
-        and torch.backends.mkldnn.is_available()
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and torch.backends.cpu.get_cpu_capability().startswith("AVX")
         and not torch.is_autocast_enabled("cpu")
     )

@@ -103,7 +103,8 @@ class CrossEncoderModel(TextModel):
         def encode(chunk: Texts) -> Float[Tensor, "chosen dim"]:
             if self.head.pooling == "cls" and not layers:
                 ones = torch.ones_like(chunk.lengths)  # a first token alone is its text's first
-                return self.head(self.first_states(chunk, packed=packed), ones)
+                scored: Tensor = self.head(self.first_states(chunk, packed=packed), ones)
+                return scored
             parts = self.states(chunk, packed=packed, layers=layers).chunk(len(layers) + 1, dim=1)
             return torch.cat([self.head(part, chunk.lengths) for part in parts], dim=1)
 

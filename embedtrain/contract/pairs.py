@@ -108,6 +108,7 @@ def join_pairs(
     *,
     length: int,
     query_length: int,
+    place: str = "model.length",
 ) -> tuple[Texts, Int64[Tensor, " pairs"], int]:
     """Join queries and documents, which hold no special tokens, to pairs of at most ``length`` tokens.
 
@@ -119,6 +120,7 @@ def join_pairs(
         parts: What stands around them.
         length: Tokens of a pair at most.
         query_length: Tokens of a query at most.
+        place: What sets ``length``.
 
     Returns:
         The pairs, on the CPU; where the second of both texts begins in each of them; how many documents were cut.
@@ -127,7 +129,7 @@ def join_pairs(
         UserError: If no token is left for a document.
     """
     budget = length - parts.size
-    refuse_no_room(parts, length=length, query_length=query_length)
+    refuse_no_room(parts, length=length, query_length=query_length, place=place)
     queries, documents = queries.on_host, documents.on_host
     of_query = queries.lengths[query_rows].clamp_max(min(query_length, budget - 1))
     whole = documents.lengths[document_rows]
@@ -154,11 +156,13 @@ def join_pairs(
     return pairs, sizes[:, :3].sum(1), int((of_document < whole).sum())
 
 
-def refuse_no_room(parts: PairParts, *, length: int, query_length: int) -> None:
+def refuse_no_room(
+    parts: PairParts, *, length: int, query_length: int, place: str = "model.length"
+) -> None:
     """Refuse a length that leaves a document no token beside the template and a query."""
     if length - parts.size <= min(query_length, 1) or query_length < 1:
         raise UserError(
-            "model.length",
+            place,
             f"leaves nothing for a document beside {parts.size} tokens of the template and a query",
             got=length,
             cure="Raise it, or shorten the template",

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from jaxtyping import Float64
 from embedtrain.encoding.cache import hash_state
 from embedtrain.encoding.pair_work import PairWork, computing_config
 from embedtrain.errors import UserError
+from embedtrain.models.backbone.laid_out import LaidOutProducts, can_lay_out
 from embedtrain.models.chunking import Execution, plan_chunks
 from embedtrain.models.cross_encoder.build import load_cross_encoder
 from embedtrain.models.cross_encoder.encoder import CrossEncoderModel
@@ -114,7 +116,10 @@ class CrossEncoder:
         device = self.model.device
         with computing(self.precision, device.type):
             there = pairs.to(device)
-            found = self.model.score(there, self.execution)
+            alone = self.execution.agree is None  # weights may be spread over processes else
+            laid_out = alone and can_lay_out(device, len(pairs.ids))
+            with LaidOutProducts(self.model) if laid_out else nullcontext():
+                found = self.model.score(there, self.execution)
             self._count(there)
         scores: Float64[np.ndarray, " pairs"] = found.double().cpu().numpy()
         return scores

@@ -16,7 +16,6 @@ from embedtrain.errors import UserError
 from embedtrain.models.backbone.attention.layout import lay_out
 from embedtrain.models.backbone.families import to_encoder
 from embedtrain.models.backbone.few_shapes import fill_up
-from embedtrain.models.backbone.first_tokens import last_layer
 from embedtrain.models.backbone.loading import Backbone, Packing, position_offset
 from embedtrain.models.backbone.long_positions import (
     long_positions,
@@ -33,6 +32,7 @@ from embedtrain.models.backbone.self_extend import Extension, extension
 from embedtrain.models.backbone.word_table import WordTable
 from embedtrain.models.chunking import Execution
 from embedtrain.models.exits import exit_states
+from embedtrain.models.first_tokens import last_layer
 from embedtrain.models.pooling import grid_places, in_grid, positions, segment_types
 from embedtrain.packed import Texts, upload
 from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side

@@ -72,7 +72,13 @@ def unusable(place: str, details: Mapping[str, Any], *, with_value: bool) -> Use
         return UserError(place, "must have keys of its own", got=got, cure="Write key: value")
     message = details["msg"].removeprefix("Value error, ")
     problem = f"is not usable ({message[0].lower()}{message[1:]})"
-    return UserError(place, problem, got=got, cure="Correct it")
+    is_word = details["type"] == "string_type" and isinstance(got, bool | int | float)
+    cure = (
+        """Put the word in quotes, which a shell needs twice: '"yes"'"""
+        if is_word
+        else "Correct it"
+    )
+    return UserError(place, problem, got=got, cure=cure)
 
 
 def keys_in_file(details: Mapping[str, Any], content: Any) -> list[str | int]:  # noqa: ANN401

@@ -72,6 +72,10 @@ def test_a_mistake_is_one_line_that_names_place_value_and_cure(tmp_path, change,
 def test_a_mistake_in_an_override_names_the_override(tmp_path):
     with pytest.raises(UserError, match=r"override trainer.sed.* Did you mean seed\?"):
         load(tmp_path, TEXT, "trainer.sed=1")
+    with pytest.raises(
+        UserError, match=r"description is not usable .*; got True\. Put the word in quo"
+    ):
+        load(tmp_path, TEXT, "description=yes")
     with pytest.raises(UserError, match="is not key=value"):
         load(tmp_path, TEXT, "trainer.seed")
 

@@ -112,7 +112,7 @@ class Prompt:
         (queries, query_rows), (documents, document_rows) = sides
         return join_pairs(
             queries, documents, query_rows, document_rows, self.parts,
-            length=self.length, query_length=self.query_length,
+            length=self.length, query_length=self.query_length, place="--length",
         )  # fmt: skip
 
     def answer(self, word: str) -> tuple[int, ...]:

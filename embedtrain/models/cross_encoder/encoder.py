@@ -10,11 +10,11 @@ from torch import Tensor
 
 from embedtrain.contract.pair_contract import PairContract
 from embedtrain.contract.pairs import PairParts, join_pairs, refuse_no_room
-from embedtrain.models.backbone.first_tokens import let_first_alone
 from embedtrain.models.backbone.loading import Backbone, Packing
 from embedtrain.models.chunking import Execution, encode_in_chunks
 from embedtrain.models.cross_encoder.answers import AnswerHead
 from embedtrain.models.cross_encoder.head import ClassifierHead
+from embedtrain.models.first_tokens import let_first_alone
 from embedtrain.models.text_model import TextModel
 from embedtrain.packed import Texts, upload
 from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side
@@ -103,7 +103,8 @@ class CrossEncoderModel(TextModel):
         def encode(chunk: Texts) -> Float[Tensor, "chosen dim"]:
             if self.head.pooling == "cls" and not layers:
                 ones = torch.ones_like(chunk.lengths)  # a first token alone is its text's first
-                return self.head(self.first_states(chunk, packed=packed), ones)
+                scored: Tensor = self.head(self.first_states(chunk, packed=packed), ones)
+                return scored
             parts = self.states(chunk, packed=packed, layers=layers).chunk(len(layers) + 1, dim=1)
             return torch.cat([self.head(part, chunk.lengths) for part in parts], dim=1)
 

@@ -49,8 +49,7 @@ def search_interaction(
     """
     device = torch.device(device)
     vectors = documents.vectors if isinstance(documents, NeighbourGraph) else documents
-    proposes = isinstance(weights, JointNetwork | ComparingNetwork)
-    shortlist = weights.shortlist if proposes else None
+    shortlist = weights.shortlist if isinstance(weights, JointNetwork | ComparingNetwork) else None
     with computing("fp32", device.type):
         if (settings := graph_of(weights)) is not None:
             graph = neighbours_of(documents, settings, device)

@@ -69,7 +69,7 @@ def test_an_instruction_without_a_place_is_refused():
 
 
 def test_a_template_longer_than_a_pair_is_refused():
-    with pytest.raises(UserError, match="leaves nothing for a document beside"):
+    with pytest.raises(UserError, match="--length leaves nothing for a document beside"):
         prompt("plain", length=40)
 
 

@@ -60,7 +60,7 @@ def test_few_queries_of_people_are_measured_besides(bert, tmp_path):
     done = embedtrain([*words, "--budget", "20m", "--output", tmp_path / "out"])
     assert done.returncode in (0, 3), done.stderr
     assert "12 queries of people are measured besides" in " ".join(done.stdout.split())
-    assert "The budget is what is planned for, not a limit" in " ".join(done.stdout.split())
+    assert "Training ends when its part of the budget is over" in " ".join(done.stdout.split())
     assert "out/data/corpus.jsonl" in done.stdout.replace("\n", "")
     text = " ".join(read(tmp_path / "out/report.html").texts)
     assert (

@@ -37,6 +37,7 @@ PATHS = frozenset(
             "queries",
             "recipe",
             "rerank",
+            "reranker",
             "results",
             "resume",
             "runs",

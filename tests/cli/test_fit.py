@@ -33,6 +33,7 @@ def pages(folder, number=30):
         (["docs", "--pairs", "docs/page0.md"], "CORPUS is not used beside --pairs"),
         (["docs", "--queries", "typo.jsonl"], "answered by a document that is not there"),
         (["docs", "--guard", "queries.jsonl"], "--guard is no BEIR folder"),
+        (["docs", "--reranker", "http://127.0.0.1:1/v1"], "--reranker is no cross-encoder"),
         (["docs", "--budget", "1s"], "Give about"),
         (["docs", "--budget", "soon"], "is no length of time"),
     ],

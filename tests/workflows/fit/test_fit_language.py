@@ -33,7 +33,9 @@ def for_toys():
         return stage
 
     compose.PARTS["data"] = data
-    compose.PARTS["enough"] = lambda *_: {"require": {"data": "stage:data", "rows": 60}}
+    compose.PARTS["enough"] = lambda *_: {
+        "require": {"data": "stage:data", "rows": 30, "dev": 4, "test": 4}
+    }
     compose.TRAINER["learning_rate"] = 3e-3
 
 
@@ -76,7 +78,7 @@ def test_a_model_that_refuses_leaves_the_start_and_is_not_asked_again(bert, tmp_
         done, errors = fit(bert, tmp_path, stub)
         assert done.returncode == 3
         assert "gives no query to train on" in errors
-        assert "form took 240" in errors
+        assert "form took 120" in errors
         asked = len(stub.asked)
         assert fit(bert, tmp_path, stub)[0].returncode == 3
         assert len(stub.asked) == asked > 0

@@ -5,10 +5,15 @@
 Theirs is MultipleNegativesRankingLoss with its documented defaults: scale 20, batch 16, one epoch, no duplicates in a
 batch, a tenth of warm-up; ``theirs-1e-4`` and ``theirs-2e-5`` are the same at other learning rates. Ours takes
 ``--epochs`` so that it needs no more seconds. Both see the same pairs, cut at the same lengths. Sets of ``--away`` are not
-trained on: they show what was forgotten. ``ours-N`` is N percent of the way from the start.
+trained on: they show what was forgotten. ``ours-N`` is N percent of the way from the start. The arm ``command`` is
+``embedtrain fit --pairs`` itself with ``--budget``, which keeps a part of the pairs to choose and to decide by; its seconds are
+those of all its stages, and it has no seed (``--seeds 0``).
 """
 
 import argparse
+import resource
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -33,6 +38,7 @@ from trials import (
     mean_of,
     shown,
     train_rows,
+    write_rows,
 )
 
 from embedtrain.evaluation.measures.statistics import compare_paired
@@ -45,6 +51,8 @@ OURS: dict[str, Row] = {
     "ours-5e-5": {"rate": 5e-5},
     "ours-mined": {"negatives": 1},
 }
+REFUSED = 3
+"""Exit code of a fit whose result is its start."""
 THEIRS = {"theirs": 5e-5, "theirs-1e-4": 1e-4, "theirs-2e-5": 2e-5}
 
 
@@ -76,10 +84,27 @@ def train_theirs(rows: list[dict[str, str]], rate: float, seed: int, folder: Pat
     return round(time.process_time() - begin, 1)
 
 
+def run_command(rows: list[dict[str, str]], budget: str, folder: Path) -> Row:
+    """Run ``embedtrain fit`` on pairs, as a user would; return the seconds of one core and how it ended."""
+    pairs = write_rows(rows, folder / "pairs.jsonl")
+    words = ["fit", "--pairs", pairs, "--model", MODEL, "--budget", budget]
+    words += ["--output", folder / "fit"]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-m", "embedtrain", *map(str, words)], check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode not in (0, REFUSED):
+        raise SystemExit(done.returncode)
+    (folder / "fit" / "model").rename(folder / "model")
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"seconds": round(seconds, 1), "ships": done.returncode == 0}
+
+
 def train_arm(
     rows: list[dict[str, str]], arm: str, seed: int, given: argparse.Namespace, folder: Path
 ) -> Row:
     """Train one arm on the pairs of a set."""
+    if arm == "command":
+        return run_command(rows, given.budget, folder)
     if arm in THEIRS:
         return {"seconds_of_steps": train_theirs(rows, THEIRS[arm], seed, folder)}
     settings = {"epochs": given.epochs, "precision": "fp32", **OURS[arm]}
@@ -147,6 +172,7 @@ def main() -> None:
     parser.add_argument("--shares", type=int, nargs="*", default=[75, 50], help="percent")
     parser.add_argument("--pairs", type=int, default=512, help="training pairs of a set")
     parser.add_argument("--epochs", type=float, default=1.5, help="of ours")
+    parser.add_argument("--budget", default="5m", help="of the command")
     given = parser.parse_args()
     torch.set_num_threads(1)
     bench = Bench(Data(given.data), Ledger(given.results), given.models)

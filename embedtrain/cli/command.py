@@ -38,6 +38,7 @@ PATHS = frozenset(
             "queries",
             "recipe",
             "rerank",
+            "reranker",
             "results",
             "resume",
             "runs",

@@ -12,6 +12,7 @@ EXAMPLES = (
     "embedtrain fit docs/ --queries my_queries.jsonl --budget 1h --output runs/mine",
     "embedtrain fit docs/ --llm http://127.0.0.1:8080/v1 --output runs/mine",
     "embedtrain fit --pairs pairs.jsonl --guard scifact --output runs/mine",
+    "embedtrain fit docs/ --reranker cross-encoder/ms-marco-MiniLM-L6-v2 --budget 2h --output runs/mine",
 )
 
 
@@ -40,8 +41,16 @@ def fit(
             "OpenAI-compatible server; left out, rules do. A key comes from the environment."
         ),
     ] = None,
+    reranker: Annotated[
+        str | None,
+        typer.Option(
+            help="A cross-encoder's folder or Hub id, which judges mined rows and teaches: two more trials, where the "
+            "budget allows."
+        ),
+    ] = None,
     budget: Annotated[
-        str, typer.Option(help="Wall time that the plan is fit to: 90s, 30m, 2h.")
+        str,
+        typer.Option(help="Wall time that the plan is fit to, and training held to: 90s, 30m, 2h."),
     ] = "30m",
     model: Annotated[
         str | None, typer.Option(help="What to start from: a folder or Hub id; left out: MiniLM.")
@@ -65,6 +74,7 @@ def fit(
         pairs=pairs,
         queries=queries,
         llm=llm,
+        reranker=reranker,
         model=model or usual_model(),
         guards=tuple(guard or ()),
         seconds=read_duration(budget),

@@ -31,7 +31,14 @@ def print_plan(plan: Plan) -> None:
         table.add_row(name, show_seconds(seconds))
     table.add_row("all", f"{show_seconds(plan.total)} of {show_seconds(plan.budget)}")
     out.print(table)
-    out.print("The budget is what is planned for, not a limit: a busy machine takes longer.")
+    if plan.reranks is False:
+        out.print(
+            "The reranker is left out: its trials would take steps from the others. A longer --budget takes it in.",
+            soft_wrap=True,
+        )
+    out.print(
+        "Training ends when its part of the budget is over; what is around it takes longer on a busy machine."
+    )
 
 
 def _measured_by(plan: Plan) -> str:

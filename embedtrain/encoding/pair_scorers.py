@@ -78,16 +78,24 @@ def detect_kind(path: str) -> ScorerKind:
     """
     if path.endswith(GGUF) or is_endpoint(path):
         raise _unsaid(path, GGUF if path.endswith(GGUF) else "an address")
+    if is_classifier(path):
+        return "cross_encoder"
     folder = fetch(path)
-    if is_cross_encoder(folder):
-        return "cross_encoder"
     names = read_form(folder / "config.json", BackboneFile, optional=True).architectures or []
-    if any(name.endswith("ForSequenceClassification") for name in names):
-        return "cross_encoder"
     pooled = any((folder / name).is_file() for name in SAYS_POOLING)
     if not pooled and (is_language_model(names) or is_encoder_decoder(names)):
         raise _unsaid(path, names[0])
     return "encoder"
+
+
+def is_classifier(path: str) -> bool:
+    """Whether a model folder or Hub id is a classifier that reads two texts together."""
+    if path.endswith(GGUF) or is_endpoint(path):
+        return False
+    folder = fetch(path)
+    names = read_form(folder / "config.json", BackboneFile, optional=True).architectures or []
+    named = any(name.endswith("ForSequenceClassification") for name in names)
+    return named or is_cross_encoder(folder)
 
 
 def _unsaid(path: str, name: str) -> UserError:

@@ -47,6 +47,7 @@ class Summary(TypedDict, total=False):
     exports_start: bool
     blend: float
     movements: list[dict[str, str | int | float]]
+    out_of_time: dict[str, int]
 
 
 @with_config(ConfigDict(extra="allow"))

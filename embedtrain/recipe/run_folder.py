@@ -127,8 +127,10 @@ def found_start(run: RunFolder, patience: int | None = None) -> Start:
         return Start()
     path, state = found
     console.print(f"Resuming {run.path} at step {state['global_step']}")
-    is_over = is_patience_over(state["callbacks"].get("Validation", {}), patience)
-    return Start(state["global_step"], path, is_over)
+    callbacks = state["callbacks"]
+    out_of_time = callbacks.get("WallLimit", {}).get("reached", False)
+    is_over = out_of_time or is_patience_over(callbacks.get("Validation", {}), patience)
+    return Start(state["global_step"], path, is_over, out_of_time)
 
 
 def latest_state(run: RunFolder) -> tuple[Path, dict[str, Any]] | None:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, model_validator
 
+from embedtrain.mining.judgement.settings import Judge
 from embedtrain.precision import Precision
 from embedtrain.section import Count, Section
 from embedtrain.synthesis.language_settings import LanguageConfig
@@ -100,6 +101,8 @@ class SynthesisConfig(Section):
     round_trip: RoundTrip = RoundTrip()
     log_probability: Share = 0.1
     """Share of a language model's queries, of each type, that is dropped for being its least probable."""
+    judge: Judge | None = None
+    """A model that reads a query and its text together, and takes what is less likely answered than not."""
     split: SplitConfig = SplitConfig()
     language: LanguageConfig = LanguageConfig()
     """What a language model is asked, and what it may cost; without one it means nothing."""

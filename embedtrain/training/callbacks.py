@@ -1,6 +1,7 @@
 """What happens around the steps: checkpoints, a clean stop, the CSV log."""
 
 import csv
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +14,11 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from embedtrain.errors import UserError
 from embedtrain.files import appearing, finish
+from embedtrain.progress import console
 from embedtrain.stopping import requested
 from embedtrain.training.ranks.processes import largest
 from embedtrain.training.trained_module import TrainedModule
+from embedtrain.units import show_seconds
 
 KEPT = 2
 """Checkpoints kept: should the newest be damaged, there is one before it."""
@@ -124,6 +127,46 @@ class CleanStop(pl.Callback):
     def agree(self) -> None:
         """Learn of a signal that any rank has heard."""
         self.number = self.number or largest(requested())
+
+
+@dataclass(eq=False)
+class WallLimit(StepCallback):
+    """Makes the step in which the time is over the last one, on all ranks: it is measured and saved as such."""
+
+    seconds: float
+    spent: float = 0.0
+    """Before this process."""
+    reached: bool = False
+    began: float = 0.0
+
+    def on_train_start(self, _: pl.Trainer, __: pl.LightningModule) -> None:
+        """Look at the clock."""
+        self.began = time.monotonic()
+
+    @property
+    def took(self) -> float:
+        """Seconds, over all processes."""
+        return self.spent + time.monotonic() - self.began
+
+    def on_step_end(self, trainer: pl.Trainer, _: object) -> None:
+        """End where any rank's time is over."""
+        steps = trainer.max_steps
+        if largest(int(self.took >= self.seconds)) and trainer.global_step < steps:
+            self.reached = True
+            trainer.fit_loop.epoch_loop.max_steps = trainer.global_step
+            if trainer.is_global_zero:
+                console.print(
+                    f"Ended at step {trainer.global_step:,} of {steps:,}: {show_seconds(self.seconds)} are over "
+                    "(trainer.max_seconds)"
+                )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run must know."""
+        return {"spent": self.took, "reached": self.reached}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on with the time that is left."""
+        self.spent = state_dict["spent"]
 
 
 class CsvLog(Logger):

@@ -16,7 +16,7 @@ from embedtrain.data.mixture import Cut
 from embedtrain.errors import Interrupted
 from embedtrain.stopping import AGAIN, deferring, listening, tell
 from embedtrain.training.ahead import built_ahead, num_workers
-from embedtrain.training.callbacks import Checkpoints, CleanStop, CsvLog
+from embedtrain.training.callbacks import Checkpoints, CleanStop, CsvLog, WallLimit
 from embedtrain.training.datamodule import BatchStream, StreamData
 from embedtrain.training.precision import products_of
 from embedtrain.training.progress import StepProgress
@@ -34,7 +34,9 @@ class Start:
     step: int = 0
     checkpoint: Path | None = None
     is_over: bool = False
-    """Whether patience ended the run there."""
+    """Whether patience or the clock ended the run there."""
+    out_of_time: bool = False
+    """Whether it was the clock."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,8 @@ def fit(
     start: Start,
     places: Places,
     callbacks: Sequence[pl.Callback] = (),
-) -> None:
-    """Run the steps of ``stream`` and save checkpoints.
+) -> Start:
+    """Run the steps of ``stream`` and save checkpoints; return where a run would go on.
 
     ``stream`` goes from ``start`` to the last step; callbacks run before the checkpoint of a step is
     saved.
@@ -71,6 +73,7 @@ def fit(
     # Longer than 40 lines for its arguments' sake; it is one thing from beginning to end.
     num_steps = stream.stop
     stop = CleanStop()
+    limits = [] if config.max_seconds is None else [WallLimit(config.max_seconds)]
     speed, checkpoints = Speed(module), Checkpoints(places.checkpoints, config.checkpoint_every)
     with (
         _quiet_lightning(),
@@ -87,7 +90,7 @@ def fit(
                 CsvLog(places.metrics, start.step),
                 CsvLog(places.speed, start.step, speed=True),
             ],
-            callbacks=[stop, speed, *callbacks, checkpoints, speed.after, StepProgress()],
+            callbacks=[stop, *limits, speed, *callbacks, checkpoints, speed.after, StepProgress()],
         )
         if start.checkpoint is not None:  # before a strategy shards the weights
             state = torch.load(start.checkpoint, map_location="cpu", weights_only=True)
@@ -102,6 +105,7 @@ def fit(
                 stop.number,
                 how_to_go_on(places.run),
             )
+        return Start(trainer.global_step, out_of_time=any(limit.reached for limit in limits))
 
 
 def how_to_go_on(run: Path) -> str:

@@ -25,6 +25,9 @@ class TrainerConfig(Section):
     """Passes over all rows; turned into steps."""
     max_steps: Count | None = None
     """Of ``auto``: at most so many, where the data would take more."""
+    max_seconds: PositiveFloat | None = None
+    """Wall time of training and its validations, that before a stop included: the step in which it is over is the last
+    one, measured and saved as such. The learning rate is then where ``steps`` had it, above 0."""
     batch_size: Count = Field(default=64, ge=2)
     """Queries per optimizer step, over all devices; each is a negative source for the others."""
     chunk_tokens: Count | Literal["auto"] = 16_384

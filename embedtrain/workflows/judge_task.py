@@ -32,6 +32,7 @@ LOG_ODDS = ("cross_encoder", "yes_no")
 
 class _Settings(BaseModel):
     guard: Guard | None = None
+    guards: tuple[Guard, ...] = ()
 
 
 class _Data(BaseModel):
@@ -99,7 +100,9 @@ def prepare(
     selected = select_pairs(seen(), config, labels)
     mining = MiningFolder(mined)
     manifest = read_form(mining.manifest, _Manifest, optional=True)
-    guard, guard_key = _guard(config.guard or manifest.config.guard, cache)
+    own = manifest.config
+    guards = [config.guard] if config.guard else [one for one in (own.guard, *own.guards) if one]
+    guard, guard_key = _guard(guards, cache)
     files = [sha256(path) for path in (mining.training, mining.rejected) if path.is_file()]
     judges = [one for one in (config.judge, config.larger) if one is not None]
     keys = [f"{one.key()} {how.batch_size}" for one, how in zip(scorers, judges, strict=True)]
@@ -107,8 +110,8 @@ def prepare(
     parts = [settings_of(config), files, keys, known, guard_key]
     fingerprint = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     names = map(_name_of, scorers, judges)
-    own = [name for name in names if name == manifest.data.writer]
-    return Task(mined, selected, collected.pairs(config), guard, fingerprint, own)
+    writers = [name for name in names if name == manifest.data.writer]
+    return Task(mined, selected, collected.pairs(config), guard, fingerprint, writers)
 
 
 def _name_of(scorer: PairScorer, judge: Judge) -> str:
@@ -121,13 +124,16 @@ def settings_of(config: JudgeConfig) -> dict[str, Any]:
     return config.model_dump(mode="json", exclude={"judge", "larger"})
 
 
-def _guard(guard: Guard | None, cache: Path | None) -> tuple[Callable[[str], bool], str]:
+def _guard(guards: Sequence[Guard], cache: Path | None) -> tuple[Callable[[str], bool], str]:
     """Return what tells whether a text answers a query that is only for measuring, and a key of that."""
-    if guard is None:
-        return (lambda _: False), ""
-    task = from_retrieval_task(load_task(guard.path, guard.split, cache))
-    texts = {text_digest(task.documents[row]) for rows in task.positives for row in rows.tolist()}
-    return (lambda text: text_digest(text) in texts), task.fingerprint
+    tasks = [from_retrieval_task(load_task(one.path, one.split, cache)) for one in guards]
+    texts = {
+        text_digest(task.documents[row])
+        for task in tasks
+        for rows in task.positives
+        for row in rows.tolist()
+    }
+    return (lambda text: text_digest(text) in texts), " ".join(one.fingerprint for one in tasks)
 
 
 def sha256(path: Path) -> str:

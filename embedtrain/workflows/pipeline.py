@@ -129,7 +129,25 @@ def _noted(output: Path) -> Iterator[None]:
 
 def dump_pipeline(pipeline: Pipeline) -> str:
     """Return the file's content that an output folder keeps."""
-    return yaml.safe_dump(pipeline.model_dump(mode="json", exclude_none=True), sort_keys=False)
+    whole, given = (
+        pipeline.model_dump(mode="json", exclude_unset=unset) for unset in (False, True)
+    )
+    return yaml.safe_dump(_without_nulls(whole, given), sort_keys=False)
+
+
+def _without_nulls(value: Any, given: Any) -> Any:  # noqa: ANN401 - any part of a YAML file
+    """Leave out what is null but where the file says so: there it may stand against a default."""
+    if isinstance(value, Mapping):
+        said = given if isinstance(given, Mapping) else {}
+        return {
+            key: _without_nulls(part, said.get(key))
+            for key, part in value.items()
+            if part is not None or key in said
+        }
+    if isinstance(value, list):
+        said = given if isinstance(given, list) else [None] * len(value)
+        return [_without_nulls(*pair) for pair in zip(value, said, strict=True)]
+    return value
 
 
 def read_seconds(output: Path) -> dict[str, float]:

@@ -211,7 +211,7 @@ def run_pretraining(
     """Train from ``start`` to the last step and export the encoder."""
     recipe = data.recipe
     torch.manual_seed(recipe.trainer.seed)
-    if start.step < data.num_steps:
+    if start.step < data.num_steps and not start.is_over:
         cut = own_cut(recipe.trainer)
         first = cut.part(data.mixture.draw(start.step), 0)
         tokens = int(data.builder(first).texts.lengths.sum())

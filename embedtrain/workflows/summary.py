@@ -1,22 +1,48 @@
 """Facts that the end of a run prints beside its scores: seconds, and what a query found before and after."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain, islice
+from typing import Any
 
+from embedtrain.data.held_out import sufficient_fraction
 from embedtrain.files import write_json
 from embedtrain.models.cross_encoder.encoder import CrossEncoderModel
 from embedtrain.models.text_model import TextModel
 from embedtrain.progress import console
 from embedtrain.recipe.run_files import read_summary
 from embedtrain.recipe.run_folder import RunFolder
+from embedtrain.training.fitting import Start
 from embedtrain.training.ranks.processes import own_shard
+from embedtrain.workflows.first_recipe import LOOKED_AT
+from embedtrain.workflows.prepare import Prepared
 
 
 def note(run: RunFolder, **facts: object) -> None:
     """Keep facts in the run's summary, in the place of those of the same names; the first rank does."""
     if own_shard().is_first:
         write_json(run.summary, {**read_summary(run), **facts})
+
+
+def note_begin(run: RunFolder, prepared: Prepared, filled: Sequence[str]) -> None:
+    """Note what the end of the run says of the data: what is held out, a query, and how some could be measured on."""
+    note(run, held_out=prepared.held_out, filled=filled, **_measured(prepared))
+
+
+def _measured(prepared: Prepared) -> dict[str, Any]:
+    if prepared.evaluation is not None:
+        return {"query": prepared.evaluation.queries[0]}
+    every = chain.from_iterable(source.examples() for source in prepared.texts)
+    rows = list(islice(every, LOOKED_AT + 1))
+    fraction = sufficient_fraction(rows, 1, is_whole=len(rows) <= LOOKED_AT)
+    return {"query": rows[0].query, "fraction": fraction}
+
+
+def note_end(run: RunFolder, end: Start, num_steps: int) -> None:
+    """Note where the clock ended the steps, for reports."""
+    if end.out_of_time:
+        note(run, out_of_time={"step": end.step, "of": num_steps})
 
 
 @contextmanager

@@ -15,6 +15,8 @@ import yaml
 from embedtrain.data.documents.folder import read_documents
 from embedtrain.data.words import overlap
 from embedtrain.encoding.cache import model_key
+from embedtrain.encoding.pair_cache import PairCache, score_once
+from embedtrain.encoding.pair_scorers import PairScorer
 from embedtrain.errors import NothingLeftError, UserError
 from embedtrain.files import default_cache, read_json, write_file, write_json
 from embedtrain.leftovers import is_empty
@@ -35,6 +37,7 @@ from embedtrain.synthesis.row import Row
 from embedtrain.synthesis.settings import SynthesisConfig
 from embedtrain.synthesis.split import Groups, check_leaks, split_documents
 from embedtrain.workflows.first_recipe import usual_model
+from embedtrain.workflows.judge_task import open_judge
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def synthesize(
             write if it and ``writer`` are None.
         like: A file of the user's own queries, which it imitates.
         writer: What writes in the place of a language model.
-        judge: Asked whether a text answers its query.
+        judge: Asked whether a text answers its query, in the place of ``config.judge``.
         cache: Folder of caches; the user's if None.
 
     Raises:
@@ -111,7 +114,8 @@ def synthesize(
     base = open_base(config)
     found = cut_corpus(documents, reading, config, base)
     writer = writer or open_writer(config, output, llm, like)
-    settings = _settings(config, found, base, writer)
+    asked = None if config.judge is None else open_judge(config.judge)
+    settings = _settings(config, found, base, writer, asked)
     fingerprint = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     if _is_done(folder, fingerprint):
         return folder
@@ -120,7 +124,7 @@ def synthesize(
     rows = _write_queries(found, config, writer)
     groups = split_documents(found.chunks, config.split, config.seed, cache)
     vectors = None if base is None else QueryVectors(base, cache, config.precision)
-    helpers = _helpers(writer, found, judge)
+    helpers = _helpers(writer, found, judge or _kept_answers(asked, cache))
     filter_rows(rows, found, groups, config, vectors, helpers, cache)
     writing = Writing(folder, config, groups.splits)
     writing.write(found.chunks, rows)
@@ -167,6 +171,14 @@ def _helpers(writer: Writer | None, corpus: Corpus, judge: Judge | None) -> Help
     return Helpers(judge=judge, titles=writer is not None)
 
 
+def _kept_answers(scorer: PairScorer | None, cache: Path) -> Judge | None:
+    """Return a judge that is asked about no pair twice."""
+    if scorer is None:
+        return None
+    known = PairCache(cache, scorer.key())
+    return lambda pairs: score_once(scorer, pairs, "judge", known).scores.tolist()
+
+
 def _refuse_other(folder: SynthesisFolder) -> None:
     if not folder.settings.is_file() and folder.path.is_dir() and not is_empty(folder.path):
         cure = "Choose another folder or remove it"
@@ -199,12 +211,17 @@ def open_base(config: SynthesisConfig) -> TextEncoder | None:
 
 
 def _settings(
-    config: SynthesisConfig, corpus: Corpus, base: TextEncoder | None, writer: Writer | None
+    config: SynthesisConfig,
+    corpus: Corpus,
+    base: TextEncoder | None,
+    writer: Writer | None,
+    judge: PairScorer | None,
 ) -> dict[str, Any]:
     return {
         "version": version("embedtrain"),
         "corpus": corpus.digest,
         "base": None if base is None else model_key(base),
+        "judge": None if judge is None else judge.key(),
         "writer": "rules" if writer is None else writer.name,
         **(writer.stands_for() if isinstance(writer, LanguageWriter) else {}),
         "config": config.model_dump(mode="json"),
@@ -234,6 +251,9 @@ def _refuse_nothing(
         cure = "Start the same command again once that is mended: it goes on where it was"
         raise NothingLeftError(corpus, f"gives no query to train on yet: {ended}", cure=cure)
     cure = "Look into candidates.jsonl of the output, or give more text"
-    raise NothingLeftError(
-        corpus, f"gives no query to train on; of {len(rows)} written none is left", cure=cure
+    taken = Counter(row.taken_by for row in rows if row.taken_by).most_common(3)
+    by = ", ".join(f"{name} took {number:,}" for name, number in taken)
+    problem = f"gives no query to train on; of {len(rows):,} written none is left to train" + (
+        f" ({by})" if by else ""
     )
+    raise NothingLeftError(corpus, problem, cure=cure)

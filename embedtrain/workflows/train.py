@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import torch
 
 from embedtrain.data.batches import BatchBuilder
 from embedtrain.data.examples import SourceConfig
-from embedtrain.data.held_out import sufficient_fraction
 from embedtrain.data.mixture import Mixture, mixture_weights
 from embedtrain.data.sources import open_source
 from embedtrain.data.tokenized import TokenizedSource, tokenize_source
@@ -48,7 +46,6 @@ from embedtrain.training.ranks.strategies import check_strategy
 from embedtrain.training.refresh import LateStream
 from embedtrain.workflows.automatic import with_automatic
 from embedtrain.workflows.before_after import measure_after, measure_before
-from embedtrain.workflows.first_recipe import LOOKED_AT
 from embedtrain.workflows.frozen_documents import (
     encode_documents,
     keep_document_model,
@@ -69,7 +66,7 @@ from embedtrain.workflows.pretrain import begin_pretraining, resume_pretraining,
 from embedtrain.workflows.refresh import RefreshedBatches
 from embedtrain.workflows.select.blend import settle
 from embedtrain.workflows.sparse_start import start_sparse
-from embedtrain.workflows.summary import add_seconds, note, tell_cut, timed
+from embedtrain.workflows.summary import add_seconds, note_begin, note_end, tell_cut, timed
 from embedtrain.workflows.validation import validating
 
 
@@ -121,18 +118,8 @@ def _begin(recipe: Recipe, output: Path) -> tuple[RunFolder, Recipe, TextModel, 
     for sentence in prepared.held_out:
         console.print(sentence)
     add_seconds(run, "data", time.perf_counter() - began)
-    note(run, held_out=prepared.held_out, filled=filled_keys(asked, recipe), **_noted(prepared))
+    note_begin(run, prepared, filled_keys(asked, recipe))
     return run, recipe, model, prepared
-
-
-def _noted(prepared: Prepared) -> dict[str, Any]:
-    """Return what the end of the run says of the data: a query, and how some could be measured on."""
-    if prepared.evaluation is not None:
-        return {"query": prepared.evaluation.queries[0]}
-    every = chain.from_iterable(source.examples() for source in prepared.texts)
-    rows = list(islice(every, LOOKED_AT + 1))
-    fraction = sufficient_fraction(rows, 1, is_whole=len(rows) <= LOOKED_AT)
-    return {"query": rows[0].query, "fraction": fraction}
 
 
 @owns("path")
@@ -218,6 +205,7 @@ def _fit(
     config, sizes = recipe.trainer, [len(source) for source in sources]
     num_steps = config.num_steps(rows_of_steps(recipe, sizes))
     if start.step >= num_steps or start.is_over:
+        note_end(run, start, num_steps)
         return
     mixture, builder = plan_batches(recipe, sources, num_steps, config.seed)
     cut = own_cut(config)
@@ -243,7 +231,8 @@ def _fit(
         stream = LateStream(mixture, late, start.step, num_steps)
     console.print(f"Training {num_steps - start.step:,} steps of {config.batch_size} queries")
     with within(plan):
-        fit(module, stream, config, start=start, places=run.places, callbacks=callbacks)
+        end = fit(module, stream, config, start=start, places=run.places, callbacks=callbacks)
+    note_end(run, end, num_steps)
     tell_cut(model)
 
 

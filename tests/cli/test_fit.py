@@ -33,6 +33,7 @@ def pages(folder, number=30):
         (["docs", "--pairs", "docs/page0.md"], "CORPUS is not used beside --pairs"),
         (["docs", "--queries", "typo.jsonl"], "answered by a document that is not there"),
         (["docs", "--guard", "queries.jsonl"], "--guard is no BEIR folder"),
+        (["docs", "--reranker", "http://127.0.0.1:1/v1"], "--reranker is no cross-encoder"),
         (["docs", "--budget", "1s"], "Give about"),
         (["docs", "--budget", "soon"], "is no length of time"),
     ],
@@ -60,7 +61,7 @@ def test_few_queries_of_people_are_measured_besides(bert, tmp_path):
     done = embedtrain([*words, "--budget", "20m", "--output", tmp_path / "out"])
     assert done.returncode in (0, 3), done.stderr
     assert "12 queries of people are measured besides" in " ".join(done.stdout.split())
-    assert "The budget is what is planned for, not a limit" in " ".join(done.stdout.split())
+    assert "Training ends when its part of the budget is over" in " ".join(done.stdout.split())
     assert "out/data/corpus.jsonl" in done.stdout.replace("\n", "")
     text = " ".join(read(tmp_path / "out/report.html").texts)
     assert (

@@ -11,7 +11,13 @@ from embedtrain.errors import UserError
 from embedtrain.resources import resource
 from embedtrain.training.module import RetrievalModule
 from embedtrain.workflows import stages as module
-from embedtrain.workflows.pipeline import load_pipeline, resume_pipeline, run_pipeline
+from embedtrain.workflows.pipeline import (
+    Pipeline,
+    dump_pipeline,
+    load_pipeline,
+    resume_pipeline,
+    run_pipeline,
+)
 
 SMOKE = resource("recipes") / "smoke/mine_then_train.yaml"
 
@@ -70,6 +76,17 @@ def test_another_pipeline_is_not_run_into_the_same_folder(finished, overrides):
     other = load_pipeline(SMOKE, [*overrides, "hard.trainer.steps=5"])
     with pytest.raises(UserError, match="holds another pipeline"):
         run_pipeline(other, finished)
+
+
+def test_a_null_that_stands_against_a_default_is_kept(tmp_path):
+    read_by_none = {"corpus": "c", "settings": {"round_trip": {"reader": None}}}
+    stages = [{"name": "made", "synth": read_by_none}]
+    asked = Pipeline.model_validate({"description": "Null.", "stages": stages})
+    text = dump_pipeline(asked)
+    (tmp_path / "pipeline.yaml").write_text(text)
+    again = load_pipeline(tmp_path / "pipeline.yaml")
+    assert again.stages[0].synth.settings.round_trip.reader is None
+    assert dump_pipeline(again) == text
 
 
 def test_a_mistake_in_a_late_stage_shows_before_the_first_one_runs(overrides, tmp_path):

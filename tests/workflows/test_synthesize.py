@@ -4,6 +4,7 @@ from random import Random
 
 import pytest
 from document_toys import paragraph, write_folder
+from judge_toys import StubJudge
 
 from embedtrain.data.examples import SourceConfig
 from embedtrain.data.raw_text.rules import begins_with
@@ -147,6 +148,29 @@ def test_a_writer_s_queries_arrive_unchanged(docs, tmp_path):
         assert row["positive"] == f"{own['title']} {own['text']}"
 
 
+def test_a_judge_of_the_settings_takes_what_it_denies_and_is_asked_once(
+    docs, tmp_path, monkeypatch
+):
+    asked = []
+
+    def open_judge(_):
+        judge = StubJudge(lambda _, text: 1.0 - 2.0 * (sum(map(ord, text)) % 2))
+        asked.append(judge)
+        return judge
+
+    monkeypatch.setattr("embedtrain.workflows.synthesize.open_judge", open_judge)
+    settings = {"round_trip": {"reader": None}, "cosine": 1, "judge": {"model": "stub"}}
+    made = run(docs, tmp_path / "out", writer=Oracle(), **settings)
+    found = [one for one in lines(made / "candidates.jsonl") if one["taken_by"] in ("", "judge")]
+    assert len({one["taken_by"] for one in found}) == 2
+    texts = dict(asked[0].asked)
+    for one in found:
+        assert (one["taken_by"] == "judge") == bool(sum(map(ord, texts[one["query"]])) % 2)
+    (made / "report.json").unlink()
+    run(docs, tmp_path / "out", writer=Oracle(), **settings)
+    assert asked[1].asked == []
+
+
 def test_rules_write_beside_a_writer_where_they_are_named(docs, tmp_path):
     made = run(docs, tmp_path / "out", writer=Oracle(), makers=["heading"])
     assert {row["maker"] for row in lines(made / "train.jsonl")} == {"oracle", "heading"}
@@ -166,7 +190,7 @@ class Babbler(Oracle):
 
 
 def test_a_writer_that_babbles_leaves_nothing_and_all_is_kept_to_be_read(docs, tmp_path):
-    with pytest.raises(UserError, match="gives no query to train on; of 160 written none is left"):
+    with pytest.raises(UserError, match=r"of 160 written none is left to train \(form took 160\)"):
         run(docs, tmp_path / "out", writer=Babbler())
     assert {one["taken_by"] for one in lines(tmp_path / "out" / "candidates.jsonl")} == {"form"}
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from embedtrain.workflows.asked import FEWEST
-from embedtrain.workflows.fit.plan import LLM_SHARE, NEGATIVES, Plan
+from embedtrain.workflows.fit.costs import LLM_SHARE, NEGATIVES
+from embedtrain.workflows.fit.plan import Plan
 from embedtrain.workflows.fit.wish import FitWish
 from embedtrain.workflows.pipeline import Pipeline
 
@@ -14,6 +15,10 @@ Content = dict[str, Any]
 TRAINER: Content = {"auto": True}
 """How both trials train."""
 MAKERS = ["title", "heading", "question", "link", "first"]
+TAUGHT: Content = {"name": "kl_distillation", "candidates": "batch"}
+"""The reranker's word on a query's own documents; those of others are negatives."""
+LOOKED_AT = 10
+"""First ranks of which a reranker judges what mining kept out."""
 SHARES = {"first": 1.0}
 """Rules that wrote what a model learned from (docs/measured.md); crops and key phrases repeat their text's words."""
 
@@ -101,16 +106,31 @@ def _mined(wish: FitWish, plan: Plan) -> Content | None:
     if people_decide(plan):
         made = {"path": "stage:data", "split": "test", "exclude_positives": True}
         settings["guards"] = [made]
+    if "cleaned" in plan.steps:
+        settings["num_rejected"] = LOOKED_AT
     return {"mine": {"model": wish.model, "data": "stage:data", "settings": settings}}
 
 
+def _judged(wish: FitWish, plan: Plan) -> Content | None:
+    if "cleaned" not in plan.steps:
+        return None
+    judge: Content = {"judge": {"model": wish.reranker}, "written": wish.pairs is None}
+    return {"judge": {"mined": "stage:mined", "settings": {**judge, "depth": LOOKED_AT}}}
+
+
+def _scored(wish: FitWish, plan: Plan) -> Content | None:
+    if "taught" not in plan.steps:
+        return None
+    return {"score": {"teacher": wish.reranker, "data": "stage:mined/train.jsonl"}}
+
+
 def _training(
-    name: str, rows: str, negatives: int | None
+    name: str, rows: str, negatives: int | None, objective: Content | None = None
 ) -> Callable[[FitWish, Plan], Content | None]:
     def part(wish: FitWish, plan: Plan) -> Content | None:
         if name not in plan.steps:
             return None
-        most: Content = {"max_steps": plan.steps[name]}
+        most: Content = {"max_steps": plan.steps[name], "max_seconds": plan.limit(name)}
         if wish.pairs is None:
             most["auto"] = "synthetic"
         if plan.halved:
@@ -119,7 +139,7 @@ def _training(
             "train": {
                 "data": {"sources": [{"path": rows}], "num_negatives": negatives},
                 "model": {"backbone": wish.model},
-                "objective": {"name": "info_nce"},
+                "objective": objective or {"name": "info_nce"},
                 "trainer": {**TRAINER, **most},
                 "validation": {
                     **_deciding(plan, "dev"),
@@ -170,8 +190,12 @@ PARTS: dict[str, Callable[[FitWish, Plan], Content | None]] = {
     "human": _human,
     "enough": _enough,
     "mined": _mined,
+    "judged": _judged,
+    "scored": _scored,
     "plain": _training("plain", "stage:data/train.jsonl", None),
     "hard": _training("hard", "stage:mined/train.jsonl", NEGATIVES),
+    "cleaned": _training("cleaned", "stage:judged/train.jsonl", NEGATIVES),
+    "taught": _training("taught", "stage:scored/scored.jsonl", NEGATIVES, TAUGHT),
     "choice": _choice,
     "gate": _gate,
 }

@@ -17,6 +17,8 @@ class Depth:
     """Whether the start reads beside BM25 in the round trip, for which it encodes every chunk."""
     mines: bool = True
     """Whether there is a second trial with mined negatives."""
+    reranks: bool = False
+    """Whether a reranker judges what was mined and teaches, for two more trials."""
     chooses: bool = True
     """Whether mixtures of start and trained model are measured; else a trial's best weights go to the gate."""
 
@@ -33,3 +35,5 @@ DEPTHS = (
     replace(FRUGAL, dev=(50, 100), searched=500, queries=1_500, chooses=False),
 )
 """The first is taken that leaves half of the time to training; a short budget shrinks what is measured on."""
+RERANKING = tuple(replace(depth, reranks=True) for depth in DEPTHS if depth.mines)
+"""Tried before them where there is a reranker: its trials must take no step from the others."""

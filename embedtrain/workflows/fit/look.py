@@ -1,6 +1,7 @@
 """What there is to learn from, and how fast this machine learns: what a plan is made of."""
 
 import tempfile
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,8 +14,10 @@ from embedtrain.data.documents.folder import Reading, read_documents
 from embedtrain.data.examples import Example, SourceConfig
 from embedtrain.data.sources import load_task, open_source
 from embedtrain.data.tokenized import SourceReport
+from embedtrain.encoding.pair_scorers import is_classifier, open_pair_scorer
 from embedtrain.errors import UserError
 from embedtrain.recipe.retrieval import load_retrieval_recipe
+from embedtrain.redaction import redact
 from embedtrain.workflows.asked import FEWEST, is_judged, read_asked
 from embedtrain.workflows.check import Estimate, check
 from embedtrain.workflows.hold_out import write_rows
@@ -172,6 +175,23 @@ def measure_speed(model: str, sample: Sequence[Example]) -> Speed:
     found = report.sources[0][1]
     assert isinstance(found, SourceReport)
     return _speed(report.estimate, found, batch)
+
+
+def measure_reranker(model: str, sample: Sequence[Example]) -> float:
+    """Return the seconds that a reranker takes for a query and a document of the user's own.
+
+    Raises:
+        UserError: If it is no cross-encoder, or cannot be loaded.
+    """
+    if not is_classifier(model):
+        cure = "Give a folder or Hub id, such as cross-encoder/ms-marco-MiniLM-L6-v2"
+        raise UserError("--reranker", "is no cross-encoder", got=redact(model), cure=cure)
+    scorer = open_pair_scorer(model, kind="cross_encoder")
+    pairs = [(one.query, one.positives[0]) for one in sample[: 2 * PROBE_BATCH]]
+    scorer.logits(pairs[:1])  # the first call also prepares
+    began = time.perf_counter()
+    scorer.logits(pairs)
+    return (time.perf_counter() - began) / len(pairs)
 
 
 def _speed(estimate: Estimate, source: SourceReport, batch: int) -> Speed:

@@ -8,47 +8,30 @@ from embedtrain.errors import UserError
 from embedtrain.section import Section
 from embedtrain.training.automatic import Facts, choose_trainer
 from embedtrain.units import show_seconds
-from embedtrain.workflows.fit.depth import DEPTHS, Depth
+from embedtrain.workflows.fit.costs import (
+    EXPORTING,
+    STARTING,
+    Asked,
+    Costs,
+    Queries,
+    costs_of,
+    trials_of,
+)
+from embedtrain.workflows.fit.depth import DEPTHS, RERANKING, Depth
 from embedtrain.workflows.fit.look import Material, Speed
 
 QUERIES_PER_CHUNK = 2
 KEPT = 0.4
 """Share of the queries written that pass the filters, before it is known."""
-MEASUREMENTS = 5
-"""Validations of a trial."""
-CHOICES = 12
-"""Mixtures that the last choice measures."""
 SAFE = 0.8
 """Share of the budget that is planned: what is measured in a second is not exact."""
 LEAST_STEPS = 10
 """A trial of fewer is not worth its while: batches are halved first, down to the smallest."""
 SMALLEST_BATCH = 16
-STARTING = 5.0
-EXPORTING = 10.0
-"""Seconds that a stage takes beside its work: loading a model, and reloading an export in a process of its own."""
-SYNTHESIS = 0.01
-"""Seconds that rules, filters and BM25 take for a chunk."""
 HELD_OUT = 0.1
 ENOUGH = 60
 """Queries that dev and test should have: of few pairs a larger share is held out for it."""
 MOST_HELD_OUT = 0.25
-LLM_SHARE = 0.4
-"""Share of the budget that a language model may write for."""
-NEGATIVES = 4
-"""Mined negatives that a query of the second trial trains with."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What of the wish takes time."""
-
-    budget: float
-    """Seconds."""
-    has_llm: bool = False
-    human: int = 0
-    """People's queries: where they decide, the made ones are measured besides, and where they are few the other way."""
-    guards: tuple[int, ...] = ()
-    """Documents of each guard."""
 
 
 class Plan(Section):
@@ -77,6 +60,8 @@ class Plan(Section):
     """Documents that the gate searches at most, of each piece of data; null is all."""
     reads: bool
     """Whether the start reads beside BM25 in the round trip."""
+    reranks: bool | None = None
+    """Whether a reranker judges and teaches; null where none is given."""
     chooses: bool
     """Whether mixtures of start and trained model are measured."""
     cut: bool
@@ -90,25 +75,10 @@ class Plan(Section):
         """Expected seconds of all stages."""
         return sum(self.seconds.values())
 
-
-@dataclass(frozen=True)
-class Queries:
-    """How many are made, train, and decide."""
-
-    made: int
-    train: int
-    test: int
-
-
-@dataclass(frozen=True)
-class Costs:
-    """Seconds of the stages that do not depend on the number of steps."""
-
-    fixed: Mapping[str, float]
-    trial: float
-    """Of each trial, beside its steps."""
-    writing: float
-    """Of ``fixed`` what a language model takes."""
+    def limit(self, trial: str) -> float:
+        """Return the seconds after which a trial ends: as expected, and its share of what the plan leaves free."""
+        spare = max(0.0, self.budget - self.total) / len(self.steps)
+        return round(self.seconds[trial] - STARTING - EXPORTING + spare, 1)
 
 
 @dataclass(frozen=True)
@@ -127,10 +97,14 @@ class Draft:
     """Steps that the data would take."""
 
     def suffices(self, budget: float) -> bool:
-        """Whether half of the time is left to training, and each trial has steps to show something."""
+        """Whether half of the time is left to training, and each trial has steps to show something.
+
+        With a reranker the time must be there for all steps.
+        """
         around = sum(self.costs.fixed.values()) + len(self.steps) * self.costs.trial
         free = SAFE * budget - self.costs.writing
-        enough = min(self.steps.values()) >= min(self.wanted, LEAST_STEPS)
+        least = self.wanted if self.depth.reranks else LEAST_STEPS
+        enough = min(self.steps.values()) >= min(self.wanted, least)
         return enough and around - self.costs.writing <= free / 2
 
 
@@ -148,7 +122,7 @@ def make_plan(asked: Asked, material: Material, speed: Speed) -> Plan:
     held_out = HELD_OUT
     if material.rows:
         held_out = round(min(MOST_HELD_OUT, max(HELD_OUT, ENOUGH / material.rows)), 3)
-    for depth in DEPTHS:
+    for depth in (() if asked.pair_seconds is None else RERANKING) + DEPTHS:
         draft = _draft(asked, material, speed, depth, held_out)
         if draft.suffices(asked.budget):
             break
@@ -166,6 +140,7 @@ def make_plan(asked: Asked, material: Material, speed: Speed) -> Plan:
         dev=draft.depth.dev,
         searched=draft.depth.searched,
         reads=draft.depth.reads,
+        reranks=None if asked.pair_seconds is None else draft.depth.reranks,
         chooses=draft.depth.chooses,
         batch_size=draft.batch,
         halved=draft.halved,
@@ -179,10 +154,10 @@ def make_plan(asked: Asked, material: Material, speed: Speed) -> Plan:
 def _draft(asked: Asked, material: Material, speed: Speed, depth: Depth, held_out: float) -> Draft:
     """Divide what is left among the trials; where that is too little for large batches, make them smaller."""
     queries = _queries(material, depth, held_out)
-    costs = _costs(asked, material, speed, depth, queries)
+    costs = costs_of(asked, material, speed, depth, queries)
     chosen = choose_trainer(_facts(queries.train, material, speed), {})
     wanted, usual = int(chosen["steps"]), int(chosen["batch_size"])
-    sizes = {"plain": 1.0, "hard": 1 + NEGATIVES / 2} if depth.mines else {"plain": 1.0}
+    sizes = trials_of(depth)
     left = (SAFE * asked.budget - sum(costs.fixed.values())) / len(sizes) - costs.trial
     batch = usual
     while True:
@@ -215,7 +190,9 @@ def _refuse_nothing(draft: Draft, budget: float) -> None:
 
 
 def _in_order(seconds: Mapping[str, float]) -> dict[str, float]:
-    order = ("data", "mined", "plain", "hard", "choice", "gate")
+    order = (
+        "data", "mined", "judged", "scored", "plain", "hard", "cleaned", "taught", "choice", "gate",
+    )  # fmt: skip
     return {name: round(seconds[name], 1) for name in order if name in seconds}
 
 
@@ -232,49 +209,3 @@ def _facts(rows: int, material: Material, speed: Speed) -> Facts:
         texts_measured=min(DEPTHS[0].dev[1], material.documents),
         synthetic=not material.rows,
     )
-
-
-def _costs(
-    asked: Asked,
-    material: Material,
-    speed: Speed,
-    depth: Depth,
-    queries: Queries,
-) -> Costs:
-    """Work out what does not depend on the steps.
-
-    The start encodes the texts of the round trip, which have no titles if rules write; those that are searched, with
-    titles, once for mining and gate, since vectors are cached by the list of texts; and the gate's list of its own
-    where it searches fewer. The trained model encodes the gate's.
-    """
-    corpus = speed.encoding(material.documents)
-    measured = speed.encoding(min(depth.dev[1], material.documents))
-
-    def searched(documents: int) -> int:
-        return (
-            documents
-            if depth.searched is None
-            else min(documents, max(depth.searched, queries.test))
-        )
-
-    data, writing, reads = STARTING, 0.0, depth.reads and not material.rows
-    if not material.rows:
-        writing = LLM_SHARE * asked.budget if asked.has_llm else 0.0
-        data += (
-            SYNTHESIS * material.documents + reads * corpus + speed.asking(queries.made) + writing
-        )
-    shared = reads and asked.has_llm
-    whole = searched(material.documents) == material.documents
-    known = whole and (depth.mines or shared)
-    lists = 1 if whole or not asked.human else 2
-    gated = lists * (1 if known else 2) * speed.encoding(searched(material.documents))
-    guarded = speed.encoding(sum(map(searched, asked.guards)))
-    fixed = {
-        "data": data,
-        "gate": STARTING + EXPORTING + gated + 2 * guarded,
-    }
-    if depth.chooses:
-        fixed["choice"] = STARTING + EXPORTING + CHOICES * (measured + guarded)
-    if depth.mines:
-        fixed["mined"] = STARTING + speed.asking(queries.train) + (0.0 if shared else corpus)
-    return Costs(fixed, STARTING + EXPORTING + MEASUREMENTS * measured, writing)

@@ -144,7 +144,12 @@ def _repetition(output: Path, wish: FitWish, stages: tuple[Stage, ...]) -> Secti
 def command_of(wish: FitWish, output: Path) -> str:
     """Return the words that begin this work, and go on with it."""
     words = ["embedtrain fit", *([wish.corpus] if wish.corpus else [])]
-    flags = {"--pairs": wish.pairs, "--queries": wish.queries, "--llm": wish.llm}
+    flags = {
+        "--pairs": wish.pairs,
+        "--queries": wish.queries,
+        "--llm": wish.llm,
+        "--reranker": wish.reranker,
+    }
     for flag, value in flags.items():
         words += [flag, redact(value)] if value else []
     words += ["--model", wish.model, "--budget", f"{wish.seconds:g}s"]

@@ -29,6 +29,8 @@ def data_sections(output: Path, stages: Sequence[Stage]) -> list[Section]:
         report = read_json(folder / "report.json", optional=True)
         if stage.hold_out is not None and report:
             sections.append(("Data", [paragraph(_divided(report))]))
+        if stage.judge is not None and report:
+            sections.append(("What the reranker said", [paragraph(_judged(report))]))
         if stage.synth is not None and "waterfall" in report:
             sections += _made(report, folder)
         if (stage.hold_out is not None or stage.kind == "synth") and folder.is_dir():
@@ -44,6 +46,16 @@ def _divided(report: Mapping[str, Any]) -> str:
         f"{counted(report['rows'], 'row')} of {counted(asked['train'], 'query', 'queries')} train; {asked['dev']:,} "
         f"queries choose and {asked['test']:,} decide, and none of their answers trains. All search among "
         f"{counted(report['documents'], 'document')}.{left_out}"
+    )
+
+
+def _judged(report: Mapping[str, Any]) -> str:
+    done = report["actions"]
+    listed = ", ".join(f"{count:,} {name}" for name, count in done.items())
+    return (
+        f"It read {sum(report['num_judged'].values()):,} pairs of a query and a text ({listed}); "
+        f"{counted(report['num_dropped_rows'], 'row')} went, {counted(report['num_rows'], 'row')} are left. "
+        f"{report['gate'].rstrip('.')}."
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from embedtrain.evaluation.results.page import Section, figures, heading, paragraph
 from embedtrain.evaluation.results.plots import draw_curve
 from embedtrain.files import read_json
+from embedtrain.recipe.run_files import read_summary
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.workflows.evaluate.report import read_curves
 from embedtrain.workflows.fit.report_scores import can_draw
@@ -14,6 +15,8 @@ from embedtrain.workflows.stages import Stage
 TRIALS = {
     "plain": "plain: the other documents of a batch are the negatives",
     "hard": "hard: with mined negatives",
+    "cleaned": "cleaned: mined negatives and positives that the reranker judged",
+    "taught": "taught: with the reranker's scores of mined negatives",
 }
 
 
@@ -22,19 +25,33 @@ def training_sections(output: Path, stages: tuple[Stage, ...]) -> list[Section]:
     sections: list[Section] = []
     pieces = []
     for stage in stages:
-        if stage.train is None or not can_draw():
+        if stage.train is None:
             continue
-        curves = read_curves(RunFolder(output / stage.name).metrics)
+        run = RunFolder(output / stage.name)
+        ended = _ended(run)
+        curves = read_curves(run.metrics) if can_draw() else {}
         drawings = [
             draw_curve(points, _title(name, _is_synthetic(stages)), "step")
             for name, points in curves.items()
             if len(points) > 1 and name in ("val/ndcg_at_10", "train/loss")
         ]
-        if drawings:
-            pieces += [heading(TRIALS.get(stage.name, stage.name)), figures(drawings)]
+        if drawings or ended:
+            pieces.append(heading(TRIALS.get(stage.name, stage.name)))
+            pieces += [*([figures(drawings)] if drawings else []), *map(paragraph, ended)]
     if pieces:
         sections.append(("Training", pieces))
     return sections + _choice(output, stages)
+
+
+def _ended(run: RunFolder) -> list[str]:
+    """Say where the clock ended a trial."""
+    found = read_summary(run).get("out_of_time")
+    if found is None:
+        return []
+    return [
+        f"Its part of the budget was over at step {found['step']:,} of {found['of']:,}: steps took longer than was "
+        "measured before. The best weights until then are compared; a longer --budget trains on."
+    ]
 
 
 def _is_synthetic(stages: tuple[Stage, ...]) -> bool:

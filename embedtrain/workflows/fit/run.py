@@ -19,14 +19,16 @@ from embedtrain.locks import owns
 from embedtrain.release.export import export
 from embedtrain.stopping import SAME_COMMAND, going_on
 from embedtrain.workflows.fit.compose import compose
+from embedtrain.workflows.fit.costs import Asked
 from embedtrain.workflows.fit.look import (
     count_human,
     look_at_corpus,
     look_at_pairs,
+    measure_reranker,
     measure_speed,
     open_guard,
 )
-from embedtrain.workflows.fit.plan import Asked, Plan, make_plan
+from embedtrain.workflows.fit.plan import Plan, make_plan
 from embedtrain.workflows.fit.report import write_fit_report
 from embedtrain.workflows.fit.wish import WISH, FitWish, known_wish, refuse_other_wish
 from embedtrain.workflows.gate import REFUSED
@@ -94,8 +96,9 @@ def _begin(wish: FitWish, output: Path) -> None:
         material = look_at_corpus(wish.corpus)
     human = 0 if wish.queries is None else count_human(wish.queries, material.names)
     guards = tuple(map(open_guard, wish.guards))
+    pair = None if wish.reranker is None else measure_reranker(wish.reranker, material.sample)
     speed = measure_speed(wish.model, material.sample)
-    asked = Asked(wish.seconds, wish.llm is not None, human, guards)
+    asked = Asked(wish.seconds, wish.llm is not None, human, guards, pair)
     plan = make_plan(asked, material, speed)
     pipeline = compose(wish, plan)
     with appearing_folder(output) as building:

@@ -26,6 +26,7 @@ class FitWish(Section):
     pairs: str | None
     queries: str | None
     llm: str | None
+    reranker: str | None = None
     model: str
     guards: tuple[str, ...]
     seconds: float

@@ -5,8 +5,9 @@ import pytest
 from embedtrain.data.examples import Example
 from embedtrain.errors import UserError
 from embedtrain.workflows.fit.compose import compose
+from embedtrain.workflows.fit.costs import Asked
 from embedtrain.workflows.fit.look import Material, Speed
-from embedtrain.workflows.fit.plan import SAFE, Asked, make_plan
+from embedtrain.workflows.fit.plan import SAFE, make_plan
 from embedtrain.workflows.fit.wish import FitWish, read_duration, refuse_other_wish
 
 SAMPLE = (Example("a", ("b",)),)
@@ -81,10 +82,39 @@ def test_the_stages_are_an_ordinary_pipeline():
     assert list(stages)[:2] == ["data", "mined"]
     assert list(stages)[-1] == "gate"
     assert not stages["gate"].gate.synthetic
-    assert stages["plain"].train["trainer"] == {"auto": True, "max_steps": 75}
+    limit = {"max_seconds": plan().limit("plain")}
+    assert stages["plain"].train["trainer"] == {"auto": True, "max_steps": 75, **limit}
     assert stages["hard"].train["data"]["sources"] == [{"path": "stage:mined/train.jsonl"}]
     cut = compose(wish(pairs="p.jsonl"), plan(50.0)).stages
     assert cut[1].train["trainer"]["max_steps"] == plan(50.0).steps["plain"]
+
+
+def test_the_limits_of_trials_use_up_the_budget_and_no_more():
+    found = plan()
+    around = found.total - sum(found.seconds[name] - 15 for name in found.steps)
+    assert around + sum(map(found.limit, found.steps)) == pytest.approx(found.budget, abs=1)
+    assert all(found.limit(name) > found.seconds[name] - 15 for name in found.steps)
+
+
+def test_a_reranker_has_trials_where_they_take_no_step_from_the_others():
+    asked = wish(pairs="p.jsonl", reranker="judge")
+    found = plan(3600.0, pair_seconds=0.02)
+    assert found.reranks
+    assert list(found.steps) == ["plain", "hard", "cleaned", "taught"]
+    assert set(found.steps.values()) == {75}
+    assert found.seconds["judged"] == pytest.approx(5 + 10 * found.rows * 0.02)
+    stages = stages_of(asked, found)
+    assert list(stages) == list(found.seconds)
+    assert stages["judged"].judge.settings.judge.model == "judge"
+    assert not stages["judged"].judge.settings.written
+    assert stages["cleaned"].train["data"]["sources"] == [{"path": "stage:judged/train.jsonl"}]
+    assert stages["taught"].train["objective"]["name"] == "kl_distillation"
+    assert stages["choice"].select.runs == tuple(f"stage:{name}" for name in found.steps)
+    assert stages["mined"].mine.settings.num_rejected == stages["judged"].judge.settings.depth
+    without = plan(400.0, pair_seconds=0.02)
+    assert (without.reranks, list(without.steps)) == (False, ["plain", "hard"])
+    assert plan(400.0).steps == without.steps
+    assert plan().reranks is None
 
 
 def stages_of(asked, found):

@@ -3,6 +3,7 @@
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from safetensors.torch import load_file
 
 from embedtrain.errors import UserError
 from embedtrain.recipe.retrieval import load_recipe
+from embedtrain.recipe.run_files import read_summary
+from embedtrain.training import callbacks
 from embedtrain.training.callbacks import list_checkpoints
 from embedtrain.training.module import RetrievalModule
 from embedtrain.workflows.train import resume, train
@@ -47,6 +50,29 @@ def assert_same_weights(run: Path, other: Path) -> None:
         assert torch.equal(value, theirs[name]), name
     states = [torch.load(list_checkpoints(p / "checkpoints")[-1]) for p in (run, other)]
     assert torch.equal(*(state["state_dict"]["model.log_temperature"] for state in states))
+
+
+def test_a_limit_of_time_counts_what_came_before_a_stop_and_ends_with_a_whole_step(
+    recipe, tmp_path, monkeypatch
+):
+    steps, step = [], RetrievalModule.training_step
+    monkeypatch.setattr(
+        RetrievalModule, "training_step", lambda *given: [steps.append(1), step(*given)][1]
+    )
+    clock = SimpleNamespace(monotonic=lambda: float(len(steps)))  # a step takes a second
+    monkeypatch.setattr(callbacks, "time", clock)
+    limit = "trainer.max_seconds=7"
+    whole = train(load_recipe(recipe, [limit]), tmp_path / "whole")
+    assert list_checkpoints(whole.checkpoints)[-1].name == "step-00000007.ckpt"
+    assert read_summary(whole)["out_of_time"] == {"step": 7, "of": 12}
+    code = run_and_signal(recipe, tmp_path / "run", 4, signal.SIGTERM, limit)
+    assert code == 128 + signal.SIGTERM
+    assert list_checkpoints(tmp_path / "run/checkpoints")[-1].name == "step-00000005.ckpt"
+    resume(tmp_path / "run")
+    assert_same_weights(tmp_path / "run", whole.path)
+    done = len(steps)
+    resume(tmp_path / "run")
+    assert len(steps) == done
 
 
 def test_training_changes_the_weights_and_logs_every_second_step(unbroken):

@@ -98,8 +98,7 @@ def _our_step(model: nn.Module, objective: InfoNCE | Sparsity, size: int) -> Cal
         batch = our_batch(model, pairs[:number])
 
         def step() -> float:
-            outputs = model(batch, Execution(CHUNK_TOKENS, rematerialize=True))
-            loss = objective(outputs).loss
+            loss = objective(model(batch, Execution(CHUNK_TOKENS, rematerialize=True))).loss
             loss.backward()
             return loss.item()
 

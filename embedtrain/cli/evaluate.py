@@ -36,6 +36,7 @@ EXAMPLES = (
     "torchrun --nproc-per-node 8 -m embedtrain evaluate my-model --data scifact --output scores",
     "embedtrain evaluate my-model --data scifact --rerank my-reranker --top 100 --output two_stages.json",
     "embedtrain evaluate my-model --data scifact --index hnsw:effort=64",
+    "embedtrain evaluate my-model --data scifact --index qdrant://localhost:6333/scifact",
     "embedtrain evaluate bm25 --data scifact --rerank my-reranker",
     "embedtrain evaluate my-model --data scifact --with bm25 --fuse tuned --output hybrid.json",
     "embedtrain evaluate my-model --data scifact --sample my-model.trec --sample other.trec --output small.json",
@@ -185,6 +186,10 @@ def evaluate(
         flags = "--rerank-as, --rerank-template, --rerank-instruction, --top and --blend"
         raise UserError(flags, "say how results are ordered anew", cure="Add --rerank MODEL")
     several = bool(rerank or with_ or forms or feedback or units)
+    if index is not None and "://" in index and several:
+        flags = "--rerank, --with, --forms, --feedback and --units"
+        cure = "Use `embedtrain load`'s model alone, or an index of ours"
+        raise UserError("--index", f"names an engine, which {flags} do not search", cure=cure)
     pool = _read_sample(sample, sample_depth, sample_queries, rerank)
     pruning = _read_pruning(keep, quality, several=several)
     longer = parse_long_inputs(long_inputs)

@@ -68,8 +68,8 @@ IndexOption = Annotated[
         metavar="NAME[:key=value,...]",
         help="How documents are searched; left out: exactly. One vector per text: exact, int8, binary, ternary, hnsw, ivf "
         "or faiss; late interaction: exact, fde, tokens, xtr, binary or fast_plaid; sparse: exact, uint8, two_step or "
-        "seismic. hnsw:effort=64. trained: as the model was trained for. For `search` also the address of a collection "
-        "that `embedtrain load` filled.",
+        "seismic. hnsw:effort=64. trained: as the model was trained for. Or the address of a collection that "
+        "`embedtrain load` filled.",
     ),
 ]
 RerankOption = Annotated[

@@ -54,7 +54,7 @@ class Bulk:
     """Lines for the ``_bulk`` interface that Elasticsearch and OpenSearch share: an action, then its document."""
 
     abilities: Abilities
-    takes_empty = ALL
+    takes_empty: frozenset[Kind] = frozenset({"sparse"})
     suffix = ".ndjson"
 
     def property_of(self, field: VectorField) -> dict[str, Any]:
@@ -116,7 +116,6 @@ class Elasticsearch(Bulk):
     """
 
     abilities = ELASTICSEARCH
-    takes_empty: frozenset[Kind] = frozenset({"sparse"})
 
     def property_of(self, field: VectorField) -> dict[str, Any]:
         """Return the mapping: the largest inner product, which also takes a vector of zeros."""
@@ -132,14 +131,19 @@ class Elasticsearch(Bulk):
 
 
 OPENSEARCH: Abilities = {
-    "dense": {"float32": 16_000, "float16": 16_000}, "sparse": {"float32": ANY},
-}  # fmt: skip
+    "dense": {"float32": 16_000, "float16": 16_000},
+    "late_interaction": {"float32": ANY},
+    "sparse": {"float32": ANY},
+}
 
 
 class OpenSearch(Bulk):
     """OpenSearch 2.11 or later: ``knn_vector``, and ``rank_features`` for ``neural_sparse`` queries.
 
-    Source: https://docs.opensearch.org/latest/field-types/supported-field-types/knn-vector/.
+    Several vectors are kept as they are, for the script ``lateInteractionScore`` of 3.3.
+
+    Source: https://docs.opensearch.org/latest/field-types/supported-field-types/knn-vector/,
+    https://docs.opensearch.org/latest/query-dsl/specialized/script-score/.
     """
 
     abilities = OPENSEARCH
@@ -152,6 +156,8 @@ class OpenSearch(Bulk):
         """Return the mapping; half precision is faiss's own."""
         if field.kind == "sparse":
             return {"type": "rank_features"}
+        if field.kind == "late_interaction":
+            return {"type": "object", "enabled": False}
         method: dict[str, Any] = {"name": "hnsw", "engine": "faiss", "space_type": "innerproduct"}
         if field.store == "float16":
             encoder = {"name": "sq", "parameters": {"type": "fp16"}}

@@ -20,7 +20,8 @@ from torch.utils.checkpoint import checkpoint, noop_context_fn
 from embedtrain.errors import UserError
 from embedtrain.memory import Heap, is_out_of_memory, sweep
 from embedtrain.models.recall import MOST_CHUNKS, recall_contexts
-from embedtrain.packed import Texts, upload
+from embedtrain.ops.chosen_rows import chosen_rows
+from embedtrain.packed import Texts
 from embedtrain.progress import console
 from embedtrain.types import TokenEmbeddings
 
@@ -110,18 +111,28 @@ def encode_in_chunks(
     execution: Execution,
     *,
     padded: bool,
-    rows: Int64[Tensor, " rows"] | None = None,
-) -> Float[Tensor, "rows dim"]:
+) -> Float[Tensor, "texts dim"]:
     """Encode ``texts`` chunk by chunk and return the embeddings in the order of the texts.
 
-    Only where ``encode`` pads (``padded``) does padding count against the budget. ``rows``, on the CPU, asks for the
-    embeddings of these texts in this order, without a copy of all in between: vectors of a vocabulary's length are large.
+    Only where ``encode`` pads (``padded``) does padding count against the budget.
     """
     parts, inverse = _run(encode, texts, execution, padded=padded)
-    embeddings: Tensor = torch.cat(parts)
-    if rows is not None:
-        inverse = inverse[rows]
-    return embeddings.index_select(0, upload(inverse, embeddings.device))
+    return chosen_rows(parts, inverse)[0]
+
+
+def encode_rows_in_chunks(
+    encode: Callable[[Texts], Float[Tensor, "chosen dim"]],
+    texts: Texts,
+    execution: Execution,
+    *rows: Int64[Tensor, " _"],
+    padded: bool,
+) -> tuple[Float[Tensor, "_ dim"], ...]:
+    """Do what :func:`encode_in_chunks` does, and return the embeddings of the texts that each of ``rows``, on the CPU, names.
+
+    There is no copy of all in between: vectors of a vocabulary's length are large.
+    """
+    parts, inverse = _run(encode, texts, execution, padded=padded)
+    return chosen_rows(parts, *(inverse[chosen] for chosen in rows))
 
 
 def encode_tokens_in_chunks(

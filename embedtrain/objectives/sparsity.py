@@ -98,12 +98,13 @@ class Sparsity(Objective):
         return True
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
-        result = self.inner(outputs)
         queries, documents = single_vectors(
             outputs.query, outputs.document, cure="Set model.kind: sparse"
         )
         query = outputs.query_words or word_activity(queries, self.query.more_than)
         document = word_activity(documents, self.document.more_than)
+        # The gradients of means come later, then, and are added to the inner's, in whose memory there is room for them.
+        result = self.inner(outputs)
         factors = outputs.price_factors
         asked, given = (1.0, 1.0) if factors is None else factors.unbind()
         price = (

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from embedtrain.objectives.base import Objective
+from embedtrain.ops.word_activity import num_entries
 from embedtrain.types import RetrievalOutputs
 
 RATE = 0.01
@@ -37,9 +38,9 @@ class Prices:
         assert isinstance(query, Tensor)
         assert isinstance(document, Tensor)
         words = outputs.query_words
-        own = (query.detach() > 0).double().sum(1).mean()
+        own = num_entries(query)[0].double().mean()
         asked = own if words is None else words.share.double().sum()
-        given = (document.detach() > 0).double().sum(1).mean()
+        given = num_entries(document)[0].double().mean()
         self._seen = [(place, torch.stack([asked, given]))]
         self._to(query.device)
         return replace(outputs, price_factors=self.logarithms[place].exp().to(query.dtype))

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from embedtrain.ops.word_activity import num_entries
 from embedtrain.sparse_vectors import UBIQUITOUS
 from embedtrain.types import RetrievalOutputs
 
@@ -18,8 +19,9 @@ def sparse_figures(outputs: RetrievalOutputs) -> dict[str, Tensor]:
     shares: list[Tensor] = []
     for side, rows in (("query", outputs.query), ("document", outputs.document)):
         assert isinstance(rows, Tensor)
-        entries = (rows > 0).sum(1).float()
-        shares.append((rows > 0).float().mean(0))
+        by_text, by_word = num_entries(rows)
+        entries = by_text.float()
+        shares.append(by_word.float() / len(rows))
         figures[f"{side}_nnz"] = entries.mean()
         figures[f"{side}_nnz_p95"] = entries.quantile(0.95)
         figures[f"{side}_zero_share"] = (entries == 0).float().mean()

@@ -30,7 +30,7 @@ CASES = {
     "milvus": Case("milvus://{folder}/store.db/docs", DENSE_SPARSE, "milvus_lite"),
     "jsonl": Case("jsonl://{folder}/docs", toys.KINDS),
     "elasticsearch": Case("elasticsearch://{folder}/docs", toys.KINDS),
-    "opensearch": Case("opensearch://{folder}/docs", DENSE_SPARSE),
+    "opensearch": Case("opensearch://{folder}/docs", toys.KINDS),
     "vespa": Case("vespa://{folder}/docs", toys.KINDS),
 }
 IDS = toys.IDS

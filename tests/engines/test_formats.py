@@ -73,6 +73,9 @@ def test_opensearch_is_told_of_its_fields():
     properties = content["mappings"]["properties"]
     assert properties["dense"] == {"type": "knn_vector", "dimension": 8, "method": method}
     assert properties["sparse"] == {"type": "rank_features"}
+    head = OpenSearch().head(toys.layout("late_interaction"), "docs")["mapping.json"]
+    kept = json.loads(head)["mappings"]["properties"]["late"]
+    assert kept == {"type": "object", "enabled": False}
 
 
 def test_vespa_gets_tensors_and_a_schema():

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from objective_toys import random_outputs
+from live_memory import LiveMemory
+from objective_toys import GROUP, random_outputs, relevance_of
 from pydantic import ValidationError
 
 from embedtrain.errors import UserError
@@ -12,6 +13,7 @@ from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.objectives.matryoshka import Matryoshka
 from embedtrain.objectives.sparsity import Penalty, Sparsity, penalty
 from embedtrain.objectives.weighted_sum import WeightedSum
+from embedtrain.ops.chosen_rows import chosen_rows
 from embedtrain.ops.word_activity import word_activity
 from embedtrain.types import RetrievalOutputs
 
@@ -106,3 +108,22 @@ def test_entries_are_priced_once():
         with pytest.raises(ValidationError, match="priced twice"):
             twice()
     assert WeightedSum(objectives=(INNER, once)).target_entries == (None, 9)
+
+
+def test_a_step_holds_vectors_and_their_gradients_once_and_little_beside_them(monkeypatch):
+    monkeypatch.setattr("embedtrain.ops.infonce.plan.FEWEST_ROWS", 8)
+    monkeypatch.setattr("embedtrain.ops.infonce.plan.TILE_BYTES", 8)
+    monkeypatch.setattr("embedtrain.ops.word_activity.COUNTED", 2**14)
+    objective = Sparsity(inner=INNER, query=Penalty(weight=1.0), document=Penalty(weight=1.0))
+    num, weight = 64, torch.ones(2000, requires_grad=True)
+    every = torch.arange(num * (1 + GROUP)).flip(0)
+
+    def encode() -> RetrievalOutputs:
+        parts = [torch.rand(num, 2000).mul_(weight.detach()) * weight for _ in range(1 + GROUP)]
+        query, document = chosen_rows(parts, every[:num], every[num:])
+        return RetrievalOutputs(query, document, relevance_of(num))
+
+    with LiveMemory() as live:
+        objective(encode()).loss.backward()
+    # What the multiplication keeps beside its result is once more the vectors.
+    assert live.peak < 3.5 * 4 * 2000 * len(every)

@@ -34,7 +34,8 @@ def index_table(figures: IndexFigures, style: box.Box) -> Table:
     for name, recall in figures.recall.items():
         table.add_row(metric_title(name), f"{recall:.3f}")
     table.add_row("per document", show_bytes(figures.bytes_per_document))
-    table.add_row("built in", show_seconds(figures.build_seconds))
+    if figures.build_seconds:
+        table.add_row("built in", show_seconds(figures.build_seconds))
     if figures.postings_per_query is not None:
         table.add_row("postings of a query", f"{figures.postings_per_query:,.0f}")
     if figures.latency is not None:

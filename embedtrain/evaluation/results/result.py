@@ -76,6 +76,7 @@ class IndexFigures(Section):
     """Its name and settings."""
     bytes_per_document: float
     build_seconds: float
+    """0 where it was built before, by an engine."""
     recall: dict[str, float]
     """``recall_at_10`` and so on: the share of the exact best documents that it finds."""
     num_queries: int

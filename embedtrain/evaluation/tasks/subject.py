@@ -172,6 +172,10 @@ class Subject:
             self._built[role] = documents, build(vectors, self.index, self.model.device)
         return self._built[role][1]
 
+    def answer_by(self, documents: Sequence[str], built: Built) -> None:
+        """Let an index that was made elsewhere answer for documents."""
+        self._built["document"] = documents, built
+
     def similarities(self, first: Sequence[str], second: Sequence[str]) -> PerPair:
         """Compare texts with their like, pair by pair.
 

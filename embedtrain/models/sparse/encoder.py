@@ -8,7 +8,7 @@ from torch import Tensor
 
 from embedtrain.contract.sparse_contract import SparseContract
 from embedtrain.models.backbone.loading import Backbone, Packing
-from embedtrain.models.chunking import Execution, encode_in_chunks
+from embedtrain.models.chunking import Execution, encode_rows_in_chunks
 from embedtrain.models.dense.echo import twice
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.sparse.code_head import CodeHead
@@ -72,12 +72,12 @@ class SparseEncoder(TextEncoder):
         """Encode each distinct text of the batch once and lay the weights out by query and candidate."""
         queries, documents, host = batch.queries, batch.documents, batch.on_host
         if self.query_weights is None:
-            rows = torch.cat([host.query_rows, len(queries) + host.document_rows])
-            together = self._encoded(laid_end_to_end(queries, documents), execution, rows)
-            query, document = torch.split(together, [len(host.query_rows), len(host.document_rows)])
+            both = laid_end_to_end(queries, documents)
+            rows = host.query_rows, len(queries) + host.document_rows
+            query, document = self._encoded(both, execution, *rows)
         else:
             query = self.query_weights(queries)[batch.query_rows]
-            document = self._encoded(documents, execution, host.document_rows)
+            document = self._encoded(documents, execution, host.document_rows)[0]
         code = self.head.seen(query, document) if isinstance(self.head, CodeHead) else None
         return RetrievalOutputs(
             query=keep_largest(self._finished(query), self.contract.query_top_k),
@@ -99,7 +99,8 @@ class SparseEncoder(TextEncoder):
         if side == "query" and self.query_weights is not None:
             weights: Tensor = self.query_weights(texts)
         else:
-            weights = self._finished(self._encoded(texts, execution))
+            every = torch.arange(len(texts))
+            weights = self._finished(self._encoded(texts, execution, every)[0])
         return keep_largest(weights, self.contract.top_k(side))
 
     def _finished(self, rows: Float[Tensor, "rows width"]) -> Float[Tensor, "rows dim"]:
@@ -107,8 +108,8 @@ class SparseEncoder(TextEncoder):
         return self.head.code(rows) if isinstance(self.head, CodeHead) else rows
 
     def _encoded(
-        self, texts: Texts, execution: Execution, rows: Int64[Tensor, " rows"] | None = None
-    ) -> Float[Tensor, "rows width"]:
+        self, texts: Texts, execution: Execution, *rows: Int64[Tensor, " _"]
+    ) -> tuple[Float[Tensor, "_ width"], ...]:
         packed = self.packs(texts)
         if self.contract.echo:
             execution = replace(execution, chunk_tokens=max(1, execution.chunk_tokens // 2))
@@ -117,7 +118,7 @@ class SparseEncoder(TextEncoder):
             weights: Tensor = self.head(self._states(chunk, packed=packed), chunk)
             return weights
 
-        return encode_in_chunks(encode, texts, execution, padded=not packed, rows=rows)
+        return encode_rows_in_chunks(encode, texts, execution, *rows, padded=not packed)
 
     def _states(self, texts: Texts, *, packed: bool) -> Float[Tensor, "tokens width"]:
         layers = self.head.layers if isinstance(self.head, WinnerTakeAll) else ()

@@ -21,6 +21,8 @@ class Wanted(NamedTuple):
     temperature: bool
 
 
+EMBEDDINGS = ("query", "document", "all_query")
+
 Compute = Callable[[InfoNCEProblem, Wanted], tuple[InfoNCEOutput, Gradients | None]]
 
 
@@ -72,7 +74,10 @@ class _WithGradients(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         output, ctx.gradients = compute(problem, wanted)
         ctx.save_for_backward(query, document, all_query, temperature)
-        ctx.problem, ctx.wanted, ctx.compute = problem, wanted, compute
+        # Kept in the context, the embeddings would outlive this backward pass.
+        names = {field.name for field in fields(problem)} - set(EMBEDDINGS)
+        ctx.known = {name: getattr(problem, name) for name in names}
+        ctx.wanted, ctx.compute = wanted, compute
         ctx.mark_non_differentiable(*output[1:])
         return tuple(output)
 
@@ -86,7 +91,10 @@ class _WithGradients(torch.autograd.Function):
         inputs = ctx.saved_tensors  # refuses a second backward pass unless the graph was retained
         gradients = ctx.gradients
         if gradients is None:
-            _, gradients = ctx.compute(ctx.problem, ctx.wanted)
+            query, document, all_query, _ = (None if i is None else i.detach() for i in inputs)
+            everyone = query if all_query is None else all_query
+            embeddings = dict(zip(EMBEDDINGS, (query, document, everyone), strict=True))
+            _, gradients = ctx.compute(InfoNCEProblem(**ctx.known, **embeddings), ctx.wanted)
         ctx.gradients = None
         results = [
             getattr(gradients, field.name).mul_(by_loss).to(tensor.dtype) if wanted else None

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from embedtrain.ops.word_activity import counted, word_activity
+from embedtrain.ops.word_activity import counted, num_entries, word_activity
 from embedtrain.training.ranks.gather import is_distributed
 from embedtrain.types import WordActivity
 
@@ -23,7 +23,7 @@ def mean_columns(rows: Float[Tensor, "texts dim"], more_than: int = 0) -> WordAc
     if not is_distributed():
         return word_activity(rows, more_than)
     rows = counted(rows, more_than)
-    sums, active = rows.sum(0), (rows.detach() > 0).to(rows.dtype).sum(0)
+    sums, active = rows.sum(0), num_entries(rows)[1].to(rows.dtype)
     number = rows.new_tensor([len(rows)])
     together: Tensor = _SumOverRanks.apply(torch.cat([sums, active, number]))  # type: ignore[no-untyped-call]
     means = together[:-1] / together[-1].detach()

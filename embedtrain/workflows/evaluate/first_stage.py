@@ -31,7 +31,8 @@ from embedtrain.recipe.overrides import read_section
 from embedtrain.retrieval.dense.exact import SearchResult
 from embedtrain.workflows.evaluate.asking import PLAIN, Asking, ask_model, ask_words
 from embedtrain.workflows.evaluate.cost import measure_cost
-from embedtrain.workflows.evaluate.stored import index_of, settled
+from embedtrain.workflows.evaluate.engine import index_of
+from embedtrain.workflows.evaluate.stored import settled
 from embedtrain.workflows.evaluate.tasks import Wish
 
 BM25, RUN = "bm25", "run:"

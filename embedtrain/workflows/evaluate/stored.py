@@ -3,10 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from embedtrain.evaluation.tasks.subject import kind_of
 from embedtrain.models.encoder import TextEncoder
-from embedtrain.retrieval.indexes import read_index
-from embedtrain.section import Section
 from embedtrain.workflows.stored import TRAINED, tell_of_floats, trained_format
 
 if TYPE_CHECKING:
@@ -29,8 +26,3 @@ def settled(wish: "Wish", encoder: TextEncoder, *, searches: bool) -> "Wish":
     if searches and wish.compression.quantize is None and wish.index is None:
         tell_of_floats(encoder, "--quantize trained")
     return wish
-
-
-def index_of(wish: "Wish", encoder: TextEncoder) -> Section | None:
-    """Read the index that is wished for, which must be of the model's kind."""
-    return None if wish.index is None else read_index(wish.index, kind_of(encoder))

@@ -26,9 +26,10 @@ from embedtrain.models.encoder import TextEncoder
 from embedtrain.precision import Precision
 from embedtrain.progress import console
 from embedtrain.retrieval.compression import Compression
+from embedtrain.workflows.evaluate import engine
 from embedtrain.workflows.evaluate.cost import measure_cost
 from embedtrain.workflows.evaluate.index_cost import measure_index
-from embedtrain.workflows.evaluate.stored import index_of, settled
+from embedtrain.workflows.evaluate.stored import settled
 from embedtrain.workflows.evaluate.train_overlap import train_overlap
 
 NO_RUN: Run = {}
@@ -62,7 +63,8 @@ class Wish:
     precision: Precision = "auto"
     """What the network computes in."""
     index: str | None = None
-    """Words of an index, as for :func:`embedtrain.retrieval.indexes.read_index`; None searches exactly."""
+    """Words of an index, as for :func:`embedtrain.retrieval.indexes.read_index`, or the address of a collection that holds
+    the documents; None searches exactly."""
     sample: Sample | None = None
     """Measure on a smaller corpus, of what rankings found."""
     pruning: Pruning | None = None
@@ -109,7 +111,7 @@ def evaluate_tasks(
     encoder = chunk_late(lengthen_encoder(encoder, wish.long_inputs), wish.late_chunks)
     subject = Subject(
         encoder, model, default_cache(), wish.compression, wish.instruction, wish.precision, shard,
-        index_of(wish, encoder), str(wish.pruning or ""),
+        engine.index_of(wish, encoder), str(wish.pruning or ""),
     )  # fmt: skip
     tasks = _smaller(tasks, wish, subject)
     results = []
@@ -150,10 +152,14 @@ def evaluate_task(subject: Subject, task: Task, wish: Wish) -> tuple[EvaluationR
     """Run one task and add intervals, by cluster where the user names a column; return its ranking too."""
     if isinstance(task, Retrieval):
         task = task.read_by(subject.model)
-    outcome = task.run(subject)
+    found: dict[str, object] = {"train_overlap": train_overlap(task)}
     cost = None
-    if wish.efficiency and isinstance(task, Retrieval):
-        cost = measure_cost(subject, task.task, wish.price_per_hour)
+    with engine.searched_by_engine(subject, task, wish.index):
+        outcome = task.run(subject)
+        if wish.efficiency and isinstance(task, Retrieval):
+            cost = measure_cost(subject, task.task, wish.price_per_hour)
+        if subject.index is not None and isinstance(task, Retrieval):
+            found["index"] = measure_index(subject, task.task, timed=wish.efficiency)
     result = summarise(
         outcome.per_query,
         task.data,
@@ -163,10 +169,7 @@ def evaluate_task(subject: Subject, task: Task, wish: Wish) -> tuple[EvaluationR
         set_metrics=outcome.set_metrics,
         clusters=labels_of(task, wish),
     )
-    found: dict[str, object] = {"train_overlap": train_overlap(task), "ties": outcome.ties}
-    if subject.index is not None and isinstance(task, Retrieval):
-        found["index"] = measure_index(subject, task.task, timed=wish.efficiency)
-    return result.model_copy(update=found), outcome.run
+    return result.model_copy(update=found | {"ties": outcome.ties}), outcome.run
 
 
 def check_index(tasks: Sequence[Task], wish: Wish) -> None:
@@ -183,6 +186,7 @@ def check_index(tasks: Sequence[Task], wish: Wish) -> None:
             "--index", "says how documents are stored, and so does --quantize", cure=cure
         )
     check_retrieval(tasks, "--index", "is for documents of retrieval", "")
+    engine.check_engine(tasks, wish)
 
 
 def check_retrieval(tasks: Sequence[Task], flag: str, purpose: str, advice: str) -> None:
@@ -244,7 +248,12 @@ def _resume(
     subject: Subject, task: Task, wish: Wish, place: Path | None
 ) -> EvaluationResult | None:
     """Return what this very model did on this very data before, if it holds all that is wished."""
-    if place is None or place.suffix != ".json" or not place.is_file():
+    if (
+        place is None
+        or place.suffix != ".json"
+        or not place.is_file()
+        or engine.is_engine(wish.index)
+    ):
         return None
     try:
         found = load_result(place)

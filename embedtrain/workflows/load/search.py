@@ -5,20 +5,17 @@ from types import TracebackType
 
 import numpy as np
 
-from embedtrain.encoding.cache import model_key
 from embedtrain.encoding.pair_cache import score_once
 from embedtrain.encoding.pair_scorers import PairScorer
 from embedtrain.encoding.texts import encode_texts
-from embedtrain.engines.engine import Engine, Found
-from embedtrain.engines.layout import Layout, VectorField
-from embedtrain.engines.open import FILL, open_engine
+from embedtrain.engines.engine import Found
+from embedtrain.engines.open import open_engine
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.second_stage import reorder
-from embedtrain.evaluation.tasks.subject import kind_of
 from embedtrain.models.build import load_encoder
-from embedtrain.models.encoder import TextEncoder
 from embedtrain.precision import Precision
 from embedtrain.retrieval.dense.exact import SearchResult
+from embedtrain.workflows.load.collection import field_of
 from embedtrain.workflows.search import RERANKED, Hit
 
 
@@ -52,7 +49,7 @@ class EngineSearcher(AbstractContextManager["EngineSearcher"]):
         self._opened = open_engine(url)
         self.engine = self._opened.__enter__()
         try:
-            self.field = _field_of(self.engine, self.model, model)
+            self.field = field_of(self.engine, self.model, model)
             self.num_documents = self.engine.count()
             if instruction is not None:
                 self._take_instruction(model, instruction)
@@ -108,25 +105,3 @@ class EngineSearcher(AbstractContextManager["EngineSearcher"]):
     ) -> None:
         """Let go of the engine."""
         self._opened.__exit__(kind, error, trace)
-
-
-def _field_of(engine: Engine, model: TextEncoder, name: str) -> VectorField:
-    field = _finished(engine).field_of(model_key(model), engine.place, name)
-    if (field.kind, field.dim) != (kind_of(model), model.dim):
-        raise UserError(
-            f"{engine.place} {field.name}", "says that it holds other vectors than its model gives",
-            got=f"{field.kind} of {field.dim}", cure="Remove it and load again",
-        )  # fmt: skip
-    return field
-
-
-def _finished(engine: Engine) -> Layout:
-    layout = engine.describe()
-    if layout is None:
-        raise UserError(engine.place, "is no collection", cure=FILL)
-    if not layout.is_finished and layout.fields:
-        raise UserError(
-            engine.place, "is half filled: its loading has not come to an end",
-            got=f"{engine.count():,} documents", cure="Start the same `embedtrain load` again",
-        )  # fmt: skip
-    return layout

@@ -192,6 +192,20 @@ COMMANDS = [
         "out",
     ),
     Command(
+        "prune-layers",
+        "prune-layers model texts.txt --keep 1 --output out",
+        (*MODEL, "texts.txt"),
+        "out",
+        slow=True,
+    ),
+    Command(
+        "encode bits",
+        "encode model texts.txt --output out.npy --quantize binary",
+        (*MODEL, "texts.txt"),
+        "out.npy",
+        slow=True,
+    ),
+    Command(
         "calibrate", "calibrate model pairs.jsonl --output out", (*MODEL, "pairs.jsonl"), "out"
     ),
     Command("probe", "probe model perturbations --data beir --output out.json", BEIR, "out.json"),

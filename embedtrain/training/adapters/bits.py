@@ -11,6 +11,7 @@ Source: ours, from iterative quantisation (:func:`embedtrain.models.edits.rotate
 distillation of the floats' own ranking.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int64
@@ -80,4 +81,5 @@ def _drawn(near: Int64[Tensor, "texts near"], generator: torch.Generator) -> Int
     """Return the rows of a batch, none twice."""
     own = torch.randint(len(near), (BATCH // (DRAWN_NEAR + 1),), generator=generator)
     places = torch.randint(near.shape[1], (len(own), DRAWN_NEAR), generator=generator)
-    return torch.cat([own, near[own].gather(1, places).flatten()]).unique()
+    both = torch.cat([own, near[own].gather(1, places).flatten()])
+    return torch.from_numpy(np.unique(both.numpy()))

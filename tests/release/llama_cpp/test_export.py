@@ -64,6 +64,10 @@ def bert_folder(sentences, tmp_path):
     return save(model, wordpiece(sentences), tmp_path, **sides)
 
 
+def tree(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def field(reader, key):
     return reader.fields[key].contents()
 
@@ -211,6 +215,15 @@ def test_the_command_writes_the_file_and_says_so_in_the_card(bert_folder, tmp_pa
     done = CliRunner().invoke(app, [*words, "q8_0"])
     assert done.exit_code == 0, done.output
     assert (tmp_path / "out" / "model-q8_0.gguf").is_file()
+    assert f"{tmp_path / 'out'}: reloaded, same vectors\n" in done.output
+    edited = bert_folder / "embedtrain.json"
+    edited.write_text(edited.read_text("utf-8").replace('"mean"', '"max"'), "utf-8")
+    before = tree(tmp_path)
+    for more in ([], ["--overwrite"]):
+        words[3] = str(tmp_path / ("out" if more else "other"))
+        done = CliRunner().invoke(app, [*words, "f16", *more])
+        assert f"{words[3]} has the pooling max" in str(done.exception)
+        assert tree(tmp_path) == before  # whole or not at all
     card = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert 'Llama("model-q8_0.gguf"' in card
     assert "`query: ` before" in card

@@ -26,8 +26,9 @@ def verify(
         typer.Option(
             "--with",
             help="Readers, NAME or NAME=WHERE, with commas or repeated: sentence-transformers, onnxruntime, openvino, "
-            "llama.cpp, serve (WHERE: another Python), infinity=PYTHON or URL, openai=URL#MODEL, tei=URL, qdrant, "
-            "lancedb, pgvector=URL. Left out: those installed that find something to read.",
+            "llama.cpp, serve (WHERE: another Python, or llama-server), infinity=PYTHON or URL, fastembed=PYTHON, "
+            "transformers.js=FOLDER, openai=URL#MODEL, tei=URL, qdrant, lancedb, pgvector=URL. Left out: those "
+            "installed that find something to read.",
         ),
     ] = None,
     data: Annotated[

@@ -177,13 +177,13 @@ class ServedEncoder(Served):
     ) -> int:
         """Count the texts that were cut: of those that fill the length, one token more would have been kept."""
         length = tokenization.contract.length(side)
-        full = [text for text, ids in zip(texts, found, strict=True) if len(ids) >= length]
+        full = {row: len(ids) for row, ids in enumerate(found) if len(ids) >= length}
         if not full:
             return 0
         longer = tokenization.contract.model_copy(update={f"{side}_length": length + 1})
-        return sum(
-            len(ids) > length for ids in Tokenization(tokenization.tokenizer, longer)(full, side)
-        )
+        again = Tokenization(tokenization.tokenizer, longer)([texts[row] for row in full], side)
+        # A text in several frames has the tokens of all.
+        return sum(len(ids) > before for ids, before in zip(again, full.values(), strict=True))
 
     def _given(
         self, texts: Sequence[Sequence[int]], side: Side, *, truncate: bool

@@ -24,6 +24,7 @@ POOLINGS: dict[Pooling, str] = {
 ENDS = ("eos_token_id", "sep_token_id", "pad_token_id")
 CHAT_ENDS = ("<|im_end|>", "<|eot_id|>", "<|endoftext|>", "<end_of_turn>")
 """Last tokens of chats, which are not those of embedding models."""
+CUTS = "window: cuts at "
 
 ATTENTIONS = (
     Change("attention: causal, where tokens should see all others", attention="causal"),
@@ -70,7 +71,7 @@ def _windows(ours: Ours) -> Iterator[Change]:
     limits = {*WINDOWS, ours.most, ours.length("query"), ours.length("document")}
     for window in sorted(one for one in limits if one <= ours.most):
         yield Change(
-            f"window: cuts at {window} tokens",
+            f"{CUTS}{window} tokens",
             ids=partial(_cut_at, ours, window),
             is_of_texts=True,
         )

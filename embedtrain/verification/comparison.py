@@ -20,6 +20,8 @@ from embedtrain.verification.values import Finding, Probe, Reading, Row, Vector
 
 FEWEST = 20
 """Documents below which a search of them says nothing."""
+FEWEST_JUDGED = 50
+"""Queries below which two documents that change places may cost more than :data:`LOST`."""
 LOST = 0.005
 """Of nDCG@10 that may be lost."""
 
@@ -113,7 +115,7 @@ class Comparison:
         if qrels := self._judged(taken):
             row.figures["ndcg"] = theirs.ndcg(qrels)
             row.figures["ndcg_lost"] = mine.ndcg(qrels) - row.figures["ndcg"]
-            if row.figures["ndcg_lost"] > LOST:
+            if row.figures["ndcg_lost"] > LOST and len(qrels) >= FEWEST_JUDGED:
                 found.append(f"search: {row.figures['ndcg_lost']:.4f} of nDCG@10 lost")
         return [Finding(said) for said in found] if row.verdict == "ok" else []
 

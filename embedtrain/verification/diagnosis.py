@@ -18,7 +18,7 @@ from embedtrain.verification.case import (
     refused,
     theirs_of,
 )
-from embedtrain.verification.changes import changes_of
+from embedtrain.verification.changes import CUTS, changes_of
 from embedtrain.verification.ours import Change, distance
 from embedtrain.verification.texts import ODD, spread
 from embedtrain.verification.values import Finding
@@ -135,6 +135,10 @@ def _best(case: Case, left: Sequence[int], changes: Sequence[Change]) -> Finding
     if len(full) > 1 and any(set(other) != set(rows) for _, other in full[1:]):
         full = full[:1]  # of different texts: the others come in the next round
     worst = {change.cause: max(found.values()) for change, found in full}
+    if len(worst) > 1 and all(cause.startswith(CUTS) for cause in worst):
+        # Whatever is longer than these texts gives the same vectors.
+        least = min(worst, key=lambda cause: int(cause.split()[-2]))
+        return Finding(f"{least} or later", tuple(rows), max(worst.values()))
     if len(worst) > 1:
         names = " or ".join(worst)
         return Finding(f"{UNKNOWN}: {names}, which give the same vectors here", tuple(rows), max(worst.values()))  # fmt: skip

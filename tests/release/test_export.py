@@ -89,6 +89,7 @@ def test_the_layout_is_the_legacy_one_with_prompts(bert, tmp_path):
         "document": "",
     }
     assert read("sentence_bert_config.json")["max_seq_length"] == 64
+    assert read("tokenizer_config.json")["model_max_length"] == 64  # where fastembed looks
     assert read("tokenizer.json")["truncation"] is None
     assert read("config.json").get("_attn_implementation") is None
 

@@ -11,13 +11,16 @@ from embedtrain.serving.served import ServedEncoder
 @pytest.mark.parametrize(
     "frames",
     [
-        {"prompts": [{"suffix": " a"}, {"prompt": "the ", "suffix": " x"}]},
-        {"query": {"suffix": " a"}, "document": {"suffix": " a"}},
+        {
+            "prompts": [{"suffix": " a"}, {"prompt": "the ", "suffix": " x"}],
+            "document": {"length": 9},
+        },
+        {"query": {"suffix": " a"}, "document": {"suffix": " a", "length": 9}},
     ],
 )
-def test_a_model_of_frames_takes_no_token_ids(frames, llama):
+def test_a_model_of_frames_counts_what_it_cuts_and_takes_no_token_ids(frames, llama):
     config = DenseConfig(backbone=llama, pooling="last_token", **frames)
     served = ServedEncoder("toy", llama, build_dense(config, "cpu"), "fp32", 1000)
-    assert served.prepare(["red cat"], "document")[1] == 0
+    assert served.prepare(["red cat", "red " * 30, "dog"], "document")[1] == 1
     with pytest.raises(Refusal, match="send texts, not token ids"):
         served.prepare([[1, 2, 3]], "document")

@@ -311,6 +311,7 @@ COMMANDS = [
         ends=(0, 1),  # a spoilt folder may give another program other vectors: that is its finding
         slow=True,
     ),
+    Command("export graph", "export model --onnx --output out", MODEL, "out", slow=True),
     Command(
         "export layer",
         "export cross --layer 1 --output out",

@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 
 import numpy as np
@@ -11,11 +11,11 @@ import pytest
 from serve_toys import running
 
 from embedtrain.errors import UserError
-from embedtrain.verification import stores
+from embedtrain.verification import readers, stores
 from embedtrain.verification.asked import AskedReader
 from embedtrain.verification.process import ReaderFailed, program
 from embedtrain.verification.programmed import ProgrammedReader
-from embedtrain.verification.programs.reader import SentenceTransformers
+from embedtrain.verification.programs.reader import SentenceTransformers, llama_cpp
 from embedtrain.verification.ranking import Scores
 from embedtrain.verification.readers import FLOAT32, Opening, Wanted, openings_of, parse_readers
 
@@ -30,6 +30,7 @@ def test_names_and_places_are_read():
     for words, line in (
         ("ollamma", "names no reader"),
         ("tei", "says not where tei is"),
+        ("transformers.js", "says not where transformers.js is.*node_modules"),
         ("openai=python3", "needs an address"),
         ("serve=http://localhost", "needs the path of a Python"),
     ):
@@ -38,8 +39,36 @@ def test_names_and_places_are_read():
 
 
 def test_a_folder_without_the_file_is_a_line(mean_model, mean_folder, tmp_path):
-    with pytest.raises(UserError, match=r"has not a GGUF file.*--gguf f16"):
-        openings_of(Wanted("llama.cpp", sys.executable), tmp_path, mean_model.ours)
+    for name, said in (
+        ("llama.cpp", r"has not a GGUF file.*--gguf f16"),
+        ("fastembed", r"has not a graph with states.*--transformers-js"),
+        ("transformers.js", r"has not a graph with states.*--transformers-js"),
+    ):
+        with pytest.raises(UserError, match=said):
+            openings_of(Wanted(name, sys.executable), tmp_path, mean_model.ours)
+
+
+def test_each_reader_is_started_with_what_it_reads(mean_model, mean_folder, tmp_path, monkeypatch):
+    """By a program of ours in the place of node and of the other Python, which answers with its command."""
+    (tmp_path / "onnx").mkdir()
+    for name in ("model.onnx", "model_quantized.onnx"):
+        (tmp_path / "onnx" / name).touch()
+    (tmp_path / "model-f16.gguf").touch()
+    started = []
+    monkeypatch.setattr(readers, "program", lambda name, command: started.append((name, command)))
+    monkeypatch.setattr(readers, "which", lambda _: "/bin/llama-server")
+    monkeypatch.setattr(readers, "find_spec", lambda _: None)
+    for name, where in (("fastembed", "py"), ("transformers.js", "app"), ("llama.cpp", "")):
+        for opening in openings_of(Wanted(name, where), tmp_path, mean_model.ours):
+            with suppress(AttributeError, TypeError), opening.start():
+                pass
+    told = {name: (command[0], json.loads(command[-1])) for name, command in started}
+    assert told["fastembed model.onnx"][0] == "py"
+    assert told["fastembed model.onnx"][1]["file"] == "onnx/model.onnx"
+    assert told["transformers.js model_quantized.onnx"][0] == "node"
+    assert told["transformers.js model_quantized.onnx"][1]["dtype"] == "q8"
+    assert told["llama.cpp model-f16.gguf"][0] == sys.executable
+    assert told["llama.cpp model-f16.gguf"][1]["program"] == "/bin/llama-server"
 
 
 @pytest.mark.parametrize(
@@ -77,6 +106,45 @@ def test_all_that_a_program_started_ends_with_it():
     while psutil.pid_exists(child) and psutil.Process(child).status() != "zombie":
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+LLAMA_SERVER = """#!{python}
+import json, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.say({})
+    def do_POST(self):
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/tokenize":
+            return self.say({"tokens": [len(asked["content"])]})
+        self.say({"data": [{"embedding": [len(one), asked["embd_normalize"]]} for one in asked["input"]]})
+    def say(self, content):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(content).encode())
+
+assert sys.argv[sys.argv.index("--ctx-size") + 1] == "16"
+HTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).serve_forever()
+"""
+
+
+def test_the_program_of_llama_cpp_is_started_and_asked(tmp_path):
+    script = tmp_path / "llama-server"
+    script.write_text(LLAMA_SERVER.replace("{python}", sys.executable))
+    script.chmod(0o755)
+    reader = llama_cpp("a.gguf", 16, False, str(script))
+    try:
+        assert reader.encode(["four", "at"], "plain") == [[4, -1], [2, -1]]
+        assert reader.ids(["four"], "plain") == [[4]]
+    finally:
+        reader.process.kill()
+        reader.process.wait()
+    with pytest.raises(
+        SystemExit, match="ended with code 1"
+    ):  # another window than it was made for
+        llama_cpp("a.gguf", 17, False, str(script))
 
 
 def test_sentence_transformers_gives_our_vectors(mean_model, mean_folder):

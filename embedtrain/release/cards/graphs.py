@@ -40,7 +40,8 @@ const limits = { padding: true, truncation: true, max_length: LENGTH };
 const { sentence_embedding } = await model(await tokenizer([QUERY], limits));"""
 STATES_FILE = "onnx/model.onnx"
 OF_STATES = f"""`{STATES_FILE}` gives finished vectors as `sentence_embedding`, and the token states as `last_hidden_state` for readers
-that pool by themselves. In sentence-transformers: `SentenceTransformer(folder, backend="onnx")`."""
+that pool by themselves. In sentence-transformers: `SentenceTransformer(folder, backend="onnx")`. transformers.js cuts texts
+that are too long without their last special token, which moves their vectors a little."""
 OPENVINO = """import openvino
 from transformers import AutoTokenizer
 

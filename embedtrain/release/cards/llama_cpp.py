@@ -9,7 +9,8 @@ SCRIPT = """from llama_cpp import Llama
 
 model = Llama("{file}", embedding=True, n_ctx={length}, n_batch={length}, n_ubatch={length})
 vectors = model.embed([QUERY_PROMPT + query for query in ["your query"]], normalize={normalize})"""
-TEXT = """Of {length} tokens; llama.cpp cuts longer texts there. Prompts are yours to put before texts: `{query}` before
+SERVER = "llama-server --model {file} --embeddings --ctx-size {length} --batch-size {length} --ubatch-size {length} --parallel 1"
+TEXT = """Of {length} tokens; the server refuses longer texts, llama-cpp-python cuts them and loses their last token. Prompts are yours to put before texts: `{query}` before
 queries, `{document}` before documents. Ids of tokens, and with them vectors, may differ for texts that hold special
 tokens as words, for words of more than 100 letters, and for some scripts. `embedtrain verify` says for which."""
 
@@ -20,7 +21,8 @@ def card_with_gguf(card: str, contract: Contract, file: str) -> str:
     script = SCRIPT.format(file=file, length=length, normalize=contract.similarity == "cosine")
     script = script.replace("QUERY_PROMPT", repr(contract.query_prompt))
     prompts = {"query": contract.query_prompt, "document": contract.document_prompt}
-    text = f"{fenced(script, 'python')}\n\n{TEXT.format(length=length, **prompts)}"
+    server = SERVER.format(file=file, length=length)
+    text = f"{fenced(script, 'python')}\n\n{fenced(server, 'bash')}\n\n{TEXT.format(length=length, **prompts)}"
     if not any(prompts.values()):
         text = text.replace(
             "Prompts are yours to put before texts: `` before\nqueries, `` before documents. ", ""

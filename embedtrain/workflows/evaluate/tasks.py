@@ -181,10 +181,8 @@ def check_index(tasks: Sequence[Task], wish: Wish) -> None:
     if wish.index is None:
         return
     if wish.compression.quantize is not None:
-        cure = "Use --index int8 or --index binary alone"
-        raise UserError(
-            "--index", "says how documents are stored, and so does --quantize", cure=cure
-        )
+        problem, cure = "says how documents are stored", "Use --index int8 or --index binary alone"
+        raise UserError("--index", f"{problem}, and so does --quantize", cure=cure)
     check_retrieval(tasks, "--index", "is for documents of retrieval", "")
     engine.check_engine(tasks, wish)
 
@@ -296,9 +294,6 @@ def load_baseline(task: Task, baseline: Path | None) -> EvaluationResult | None:
         place = baseline / f"{task.data.name}.{task.data.split}.json"
     result = load_result(place)
     if result.data.fingerprint != task.data.fingerprint:
-        raise UserError(
-            place,
-            "was measured on other data",
-            cure="Evaluate the baseline on the same data and split",
-        )
+        cure = "Evaluate the baseline on the same data and split"
+        raise UserError(place, "was measured on other data", cure=cure)
     return result

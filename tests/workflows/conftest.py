@@ -10,13 +10,14 @@ def quick_exports(forked_reloads: object) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def few_timed_queries() -> Iterator[None]:
-    """Hundreds of timed queries make figures steady; no test is about time."""
-    from embedtrain.workflows.evaluate import cost, model
+def few_timed_searches(few_timed_queries: None) -> Iterator[None]:
+    """An index and each form of ``pareto`` are timed by searches of their own number."""
+    from embedtrain.workflows import pareto
+    from embedtrain.workflows.evaluate import index_cost
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (cost, model):
-            patch.setattr(module, "TIMED_QUERIES", 5)
+        for module in (index_cost, pareto):
+            patch.setattr(module, "TIMED", 5)
         yield
 
 

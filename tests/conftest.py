@@ -10,6 +10,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import json
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +21,7 @@ import forks
 import launch_table
 import pytest
 import torch
+import typer.testing
 from hypothesis import settings
 from jaxtyping import config
 from language_toys import save_language_model
@@ -41,6 +43,8 @@ torch.set_num_threads(1)
 # To seed, PyTorch notes the whole stack once for each kind of device that it may meet later: milliseconds below pytest.
 for device in (torch.cuda, torch.mtia, torch.xpu):
     device.traceback = SimpleNamespace(format_stack=list)
+# Typer makes all commands anew for each that a test gives.
+typer.testing._get_command = lru_cache(typer.testing._get_command)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,5 +1,8 @@
 .PHONY: check docs format imports lint prove quickstart setup test types
 
+# What many processes import is compiled once, also where the shell says not to.
+unexport PYTHONDONTWRITEBYTECODE
+
 VENV ?= .venv
 BIN := $(VENV)/bin/
 

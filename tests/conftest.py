@@ -10,8 +10,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import json
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import checked_calls  # noqa: F401 - before anything of the package is imported
 import fault_table
@@ -19,6 +21,7 @@ import forks
 import launch_table
 import pytest
 import torch
+import typer.testing
 from hypothesis import settings
 from jaxtyping import config
 from language_toys import save_language_model
@@ -37,6 +40,11 @@ if find_spec("triton") is not None and not torch.cuda.is_available():
 settings.register_profile("any_machine", deadline=None)
 settings.load_profile("any_machine")
 torch.set_num_threads(1)
+# To seed, PyTorch notes the whole stack once for each kind of device that it may meet later: milliseconds below pytest.
+for device in (torch.cuda, torch.mtia, torch.xpu):
+    device.traceback = SimpleNamespace(format_stack=list)
+# Typer makes all commands anew for each that a test gives.
+typer.testing._get_command = lru_cache(typer.testing._get_command)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -47,6 +55,24 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # torch.compile's own cache forgets which instructions it was compiled for: held to AVX2 and then not, it crashes.
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(folder / "torchinductor")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_timed_queries() -> Iterator[None]:
+    """Hundreds of timed queries make figures steady; no test is about time."""
+    from embedtrain.evaluation.measures import efficiency
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(efficiency, "TIMED_QUERIES", 5)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_disk() -> Iterator[None]:
+    """No test cuts the power: what a killed process has written is there without waiting for the disk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture

@@ -43,8 +43,7 @@ def test_rows_in_memory_train_what_the_same_rows_in_a_file_train(recipe, rows, p
 
 
 @pytest.mark.usefixtures("trusted_exports")
-def test_a_run_goes_on_without_the_rows_it_was_given(recipe, rows, beir, tmp_path, monkeypatch):
-    monkeypatch.setattr("embedtrain.workflows.evaluate.model.TIMED_QUERIES", 1)
+def test_a_run_goes_on_without_the_rows_it_was_given(recipe, rows, beir, tmp_path):
     corpus = [json.loads(line) for line in (beir / "corpus.jsonl").read_text().splitlines()]
     content = recipe | {
         "data": {"sources": [{"rows": rows, "weight": 1.0}, {"rows": rows[::2], "weight": 2.0}]},

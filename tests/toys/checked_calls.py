@@ -1,7 +1,7 @@
 """Checks of types that cost little: only functions whose annotations name the shape of an array check shapes.
 
 jaxtyping's own check binds each call and checks it twice, which was two fifths of the processor time of all tests. A
-function without such annotations needs no more than beartype.
+function without such annotations needs no more than beartype, and one with them no more than sizes to agree on.
 """
 
 import dataclasses
@@ -13,8 +13,10 @@ from functools import partial, wraps
 from typing import Any
 
 import jaxtyping
+from beartype.roar import BeartypeCallHintViolation
+from jaxtyping._storage import pop_shape_memo, push_shape_memo, shape_str
 
-check_shapes = jaxtyping.jaxtyped
+check_twice = jaxtyping.jaxtyped
 
 
 def names_arrays(annotation: object) -> bool:
@@ -37,18 +39,44 @@ def check_types(subject: Any = None, *, typechecker: Callable[[Any], Any]) -> An
     if subject is None:
         return partial(check_types, typechecker=typechecker)
     if inspect.isfunction(subject):
-        found = [value for value in subject.__annotations__.values() if value is not None]
-        if not any(map(names_arrays, found)):
-            return unless_disabled(subject, typechecker(subject)) if found else subject
-    elif isinstance(subject, classmethod | staticmethod):
+        return check_function(subject, typechecker)
+    if isinstance(subject, classmethod | staticmethod):
         return type(subject)(check_types(subject.__func__, typechecker=typechecker))
-    elif isinstance(subject, property):
+    if isinstance(subject, property):
         parts = (subject.fget, subject.fset, subject.fdel)
         return property(*(part and check_types(part, typechecker=typechecker) for part in parts))
-    elif dataclasses.is_dataclass(subject) and "__init__" in vars(subject):
+    if dataclasses.is_dataclass(subject) and "__init__" in vars(subject):
         subject.__init__ = check_types(subject.__init__, typechecker=typechecker)
         return subject
-    return check_shapes(subject, typechecker=typechecker)
+    return check_twice(subject, typechecker=typechecker)
+
+
+def check_function(subject: Callable[..., Any], typechecker: Callable[[Any], Any]) -> Any:
+    found = [value for value in subject.__annotations__.values() if value is not None]
+    if not found:
+        return subject
+    if not any(map(names_arrays, found)):
+        return unless_disabled(subject, typechecker(subject))
+    if inspect.isgeneratorfunction(subject) or inspect.iscoroutinefunction(subject):
+        return check_twice(subject, typechecker=typechecker)  # its work begins after the call
+    return unless_disabled(subject, with_sizes(typechecker(subject)))
+
+
+def with_sizes(checked: Callable[..., Any]) -> Callable[..., Any]:
+    """Let the axes of one call that bear one name have one size, and say which in what it refuses."""
+
+    def call(*arguments: Any, **named: Any) -> Any:
+        __tracebackhide__ = True
+        sizes = push_shape_memo({})
+        try:
+            return checked(*arguments, **named)
+        except BeartypeCallHintViolation as error:
+            error.add_note(shape_str(sizes))
+            raise
+        finally:
+            pop_shape_memo()
+
+    return call
 
 
 def unless_disabled(plain: Callable[..., Any], checked: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,14 +10,14 @@ def quick_exports(forked_reloads: object) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def few_timed_queries() -> Iterator[None]:
-    """Hundreds of timed queries make figures steady; no test is about time."""
+def few_timed_searches(few_timed_queries: None) -> Iterator[None]:
+    """An index and each form of ``pareto`` are timed by searches of their own number."""
     from embedtrain.workflows import pareto
-    from embedtrain.workflows.evaluate import cost, model
+    from embedtrain.workflows.evaluate import index_cost
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (cost, model, pareto):
-            patch.setattr(module, "TIMED_QUERIES", 5)
+        patch.setattr(index_cost, "TIMED", 5)
+        patch.setattr(pareto, "TIMED_QUERIES", 5)
         yield
 
 

@@ -19,8 +19,8 @@ from embedtrain.workflows.pipeline import load_pipeline, run_pipeline
 from embedtrain.workflows.score import score
 from embedtrain.workflows.train import resume, train
 
-KILLS = {"train": (2, 30), "ranks": (2, 24), "mine": (1, 16), "encode": (1, 12), "score": (1, 10), "pipeline": (1, 12)}  # fmt: skip
-"""Of each kind of work, in every run of the tests and in `make prove`: 8 and 104."""
+KILLS = {"train": (1, 30), "ranks": (1, 24), "mine": (1, 16), "encode": (1, 12), "score": (1, 10), "pipeline": (1, 12)}  # fmt: skip
+"""Of each kind of work, in every run of the tests and in `make prove`: 6 and 104."""
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -77,15 +77,19 @@ def measure_latency(
     call: Callable[[Input], object],
     inputs: Sequence[Input],
     *,
-    num_warmup: int = 20,
-    num_calls: int = 200,
+    num_warmup: int | None = None,
+    num_calls: int | None = None,
 ) -> Latency:
     """Time calls one by one, after a warm-up that is not counted; inputs are used in turn.
+
+    ``num_calls`` is :data:`TIMED_QUERIES` where nothing is said, and ``num_warmup`` a tenth of it.
 
     A call must end with its result on the CPU, or work queued on a GPU is not counted.
     """
     if len(inputs) == 0:
         raise UserError("latency", "needs at least one query", cure="Check the data and its split")
+    num_calls = TIMED_QUERIES if num_calls is None else num_calls
+    num_warmup = num_calls // 10 if num_warmup is None else num_warmup
     supply = cycle(inputs)
     for query in islice(supply, num_warmup):
         call(query)

@@ -3,7 +3,6 @@
 from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.evaluation.measures.efficiency import (
-    TIMED_QUERIES,
     Efficiency,
     cost_of_search,
     measure_latency,
@@ -46,5 +45,5 @@ def measure_cost(
             return search(vectors, documents, 10, interaction, device)
         return index.search(subject.compression.cut(vectors, normalized=normalized), 10)
 
-    latency = measure_latency(search_one, task.queries, num_calls=TIMED_QUERIES)
+    latency = measure_latency(search_one, task.queries)
     return cost_of_search(len(task.documents), per_second, latency, index.num_bytes, price_per_hour)

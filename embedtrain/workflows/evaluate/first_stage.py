@@ -11,7 +11,6 @@ from embedtrain.data.readers.text_lines import hash_files
 from embedtrain.encoding.shards import current_shard
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.efficiency import (
-    TIMED_QUERIES,
     Efficiency,
     cost_of_search,
     measure_latency,
@@ -162,9 +161,7 @@ def search_words(
     )
     cost = None
     if timed:
-        latency = measure_latency(
-            lambda query: index.search([query], depth), task.queries, num_calls=TIMED_QUERIES
-        )
+        latency = measure_latency(lambda query: index.search([query], depth), task.queries)
         cost = cost_of_search(len(task.documents), per_second, latency, index.num_bytes, price)
     found = index.search(task.queries, depth)
     return FirstStage(describe_bm25(index), in_trec_order(found, task.document_ids), cost)

@@ -18,7 +18,6 @@ from embedtrain.encoding.cache import (
 )
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.evaluation.measures.efficiency import (
-    TIMED_QUERIES,
     Efficiency,
     describe_machine,
     measure_latency,
@@ -92,7 +91,7 @@ def search_and_measure(
             machine=describe_machine(),
             num_documents=len(task.documents),
             documents_per_second=per_second,
-            query_latency=measure_latency(search_one, task.queries, num_calls=TIMED_QUERIES),
+            query_latency=measure_latency(search_one, task.queries),
             bytes_per_document=documents.nbytes / len(documents),
         )
     data = EvaluatedData(

@@ -6,7 +6,6 @@ import shutil
 import pytest
 
 from embedtrain.errors import UserError
-from embedtrain.workflows.evaluate import cost
 from embedtrain.workflows.evaluate.fused import evaluate_fused, open_retrieval
 from embedtrain.workflows.evaluate.systems import Fusing, open_systems
 from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks
@@ -94,8 +93,7 @@ def test_search_by_units_finds_what_is_measured(others, bert, data):
         Searcher(bert, str(folder / "corpus.jsonl"), fusing=fusing)
 
 
-def test_index_and_cost_are_those_of_units_told_by_document(bert, data, monkeypatch):
-    monkeypatch.setattr(cost, "TIMED_QUERIES", 2)
+def test_index_and_cost_are_those_of_units_told_by_document(bert, data):
     folder = data(lambda _, text: [{"text": text}] * 3)
     wish = Wish([str(folder)], index="hnsw", price_per_hour=1.0)
     (result,) = evaluate_fused(bert, wish, Fusing(units=True))

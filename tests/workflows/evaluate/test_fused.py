@@ -144,10 +144,7 @@ def test_queries_that_teach_no_weights_are_refused_before_anything_searches(
         run("bm25", folder, "bm25:k1=0.9", rule="tuned", **settings)
 
 
-def test_costs_add_up_and_parts_are_written(bert, beir, tmp_path, monkeypatch):
-    from embedtrain.workflows.evaluate import first_stage
-
-    monkeypatch.setattr(first_stage, "TIMED_QUERIES", 5)
+def test_costs_add_up_and_parts_are_written(bert, beir, tmp_path):
     result = run(bert, beir, "bm25", efficiency=True, save_runs=tmp_path / "parts")
     bytes_of_each = [part.bytes_per_document for part in result.fusion.parts]
     assert result.efficiency.bytes_per_document == pytest.approx(sum(bytes_of_each))

@@ -31,7 +31,7 @@ def run(pair_sections, forked_reloads, tmp_path_factory):
     return train(load_recipe(pair_sections), tmp_path_factory.mktemp("runs") / "run")
 
 
-def test_what_is_exported_scores_alike_everywhere(run, forked_reloads, monkeypatch, tmp_path):
+def test_what_is_exported_scores_alike_everywhere(run, tmp_path):
     from sentence_transformers import CrossEncoder as Theirs
     from transformers import pipeline
 
@@ -43,14 +43,22 @@ def test_what_is_exported_scores_alike_everywhere(run, forked_reloads, monkeypat
     classify = pipeline("text-classification", model=str(run.model), function_to_apply="none")
     inputs = [{"text": query, "text_pair": document} for query, document in PAIRS]
     assert np.allclose([one["score"] for one in classify(inputs)], ours, atol=1e-5)
-    with monkeypatch.context() as patch:  # in a process of its own, as users' exports are
-        patch.setattr("embedtrain.release.export.reload_elsewhere", forked_reloads)
-        again = export(run.path, tmp_path / "again")
+    again = export(run.path, tmp_path / "again")
     assert np.allclose(CrossEncoder(str(again)).logits(PAIRS), ours, atol=1e-6)
     twice = export(again, tmp_path / "twice")
     assert np.allclose(CrossEncoder(str(twice)).logits(PAIRS), ours, atol=1e-6)
     with pytest.raises(UserError, match="can end at a layer and no more"):
         export(again, tmp_path / "less", dim=1)
+
+
+@pytest.mark.prove
+@pytest.mark.usefixtures("fresh_reloads")
+def test_an_export_is_reloaded_in_a_process_of_its_own(run, tmp_path):
+    """Here that process forgets nothing it needs; that each export has one is tested with dense models."""
+    again = export(run.path, tmp_path / "again")
+    assert np.array_equal(
+        CrossEncoder(str(again)).logits(PAIRS), CrossEncoder(str(run.model)).logits(PAIRS)
+    )
 
 
 def test_servers_take_the_folder_for_a_reranker(run):

@@ -101,7 +101,7 @@ def test_processes_that_build_batches_change_no_bit_also_of_a_run_that_goes_on(
     built_ahead = ["trainer.workers=2", "trainer.prefetch=1"]
     code = run_and_signal(recipe, tmp_path / "run", 5, signal.SIGTERM, *built_ahead)
     assert code == 128 + signal.SIGTERM
-    resume(tmp_path / "run", ["trainer.prefetch=3"])
+    resume(tmp_path / "run", ["trainer.prefetch=3", "trainer.workers=1"])
     assert_same_weights(tmp_path / "run", unbroken)
     assert (tmp_path / "run/metrics.csv").read_text() == (unbroken / "metrics.csv").read_text()
 

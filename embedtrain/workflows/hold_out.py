@@ -162,13 +162,17 @@ def write_beir(
     write_rows(folder / "corpus.jsonl", ({"_id": name, "text": text} for name, text in documents))
     write_rows(folder / "queries.jsonl", ({"_id": name, "text": text} for name, text in queries))
     for split, found in judged.items():
-        lines = [
-            f"{query}\t{document}\t{grade}"
-            for query, grades in found.items()
-            for document, grade in grades.items()
-        ]
-        text = "\n".join(["query-id\tcorpus-id\tscore", *lines, ""])
-        write_file(folder / "qrels" / f"{split}.tsv", text)
+        write_qrels(folder / "qrels" / f"{split}.tsv", found)
+
+
+def write_qrels(path: Path, judged: Mapping[str, Mapping[str, int]]) -> None:
+    """Write judgments in BEIR's layout: the grades of documents by query."""
+    lines = [
+        f"{query}\t{document}\t{grade}"
+        for query, grades in judged.items()
+        for document, grade in grades.items()
+    ]
+    write_file(path, "\n".join(["query-id\tcorpus-id\tscore", *lines, ""]))
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:

@@ -15,7 +15,7 @@ from embedtrain.locks import owns
 from embedtrain.mining.judgement.asking import AskedJudge, Budget, Journal, added
 from embedtrain.mining.judgement.cascade import Cascade
 from embedtrain.mining.judgement.decisions import Decision, Gate, decide, gate
-from embedtrain.mining.judgement.output import JudgedFolder, judged_line, rewrite
+from embedtrain.mining.judgement.output import JudgedFolder, grades_of, judged_line, rewrite
 from embedtrain.mining.judgement.pairs import ROLES
 from embedtrain.mining.judgement.rows import read_mined
 from embedtrain.mining.judgement.settings import JudgeConfig
@@ -23,6 +23,7 @@ from embedtrain.mining.output import MiningFolder
 from embedtrain.progress import console, progress_bar
 from embedtrain.redaction import redact
 from embedtrain.stopping import SAME_COMMAND, going_on
+from embedtrain.workflows.hold_out import write_qrels
 from embedtrain.workflows.judge_agreement import measure
 from embedtrain.workflows.judge_task import Task, open_judge, prepare, settings_of, sha256
 
@@ -80,7 +81,7 @@ def judge_mined(
     _tell_plan(judges[0], task)
     budget = Budget(config.tokens, config.money, judges)
     outcome = _outcome(task, Cascade(judges, budget, config.uncertain), config)
-    rows = _write_rows(folder, mined, outcome.decisions)
+    rows = _write_rows(folder, mined, outcome.decisions, graded=config.grades)
     spent = {one.name: one.journal.spent for one in judges}
     report = {
         "fingerprint": task.fingerprint,
@@ -183,7 +184,7 @@ def _outcome(task: Task, cascade: Cascade, config: JudgeConfig) -> Outcome:
 
 
 def _write_rows(
-    folder: JudgedFolder, mined: Path, decisions: Sequence[Decision]
+    folder: JudgedFolder, mined: Path, decisions: Sequence[Decision], *, graded: bool
 ) -> dict[str, object]:
     """Write the rows and the judged pairs; return what was done, by action and by what kept more from being done."""
     of_query: dict[str, list[Decision]] = defaultdict(list)
@@ -191,6 +192,7 @@ def _write_rows(
         of_query[one.verdict.pair.query_id].append(one)
     actions: Counter[str] = Counter()
     withheld: Counter[str] = Counter()
+    grades: dict[str, dict[str, int]] = {}
     num_rows = num_dropped = 0
     with (
         appearing(folder.training) as rows, appearing(folder.judged) as judged,
@@ -198,7 +200,9 @@ def _write_rows(
         judged.open("w", encoding="utf-8", newline="") as pairs,
     ):  # fmt: skip
         for query in read_mined(mined):
-            line, ended = rewrite(query, of_query.pop(query.row.query_id, []))
+            line, ended = rewrite(query, of_query.pop(query.row.query_id, []), graded=graded)
+            if graded:
+                grades[query.row.query_id] = grades_of(query, ended)
             num_dropped += line is None
             num_rows += line is not None
             texts.write(line or "")
@@ -206,6 +210,8 @@ def _write_rows(
                 pairs.write(judged_line(one))
                 actions[f"{one.verdict.pair.role}: {one.action}"] += 1
                 withheld[one.why] += bool(one.why)
+    if graded:
+        write_qrels(folder.grades, grades)
     return {
         "num_rows": num_rows,
         "num_dropped_rows": num_dropped,

@@ -121,7 +121,8 @@ def _name_of(scorer: PairScorer, judge: Judge) -> str:
 
 def settings_of(config: JudgeConfig) -> dict[str, Any]:
     """Return what decides beside the judges themselves."""
-    return config.model_dump(mode="json", exclude={"judge", "larger"})
+    off = set() if config.grades else {"grades"}  # folders of before go on
+    return config.model_dump(mode="json", exclude={"judge", "larger"} | off)
 
 
 def _guard(guards: Sequence[Guard], cache: Path | None) -> tuple[Callable[[str], bool], str]:

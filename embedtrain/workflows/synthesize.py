@@ -221,10 +221,10 @@ def _settings(
         "version": version("embedtrain"),
         "corpus": corpus.digest,
         "base": None if base is None else model_key(base),
-        "judge": None if judge is None else judge.key(),
         "writer": "rules" if writer is None else writer.name,
         **(writer.stands_for() if isinstance(writer, LanguageWriter) else {}),
-        "config": config.model_dump(mode="json"),
+        **({} if judge is None else {"judge": judge.key()}),  # folders of before go on
+        "config": config.model_dump(mode="json", exclude={"judge"} if judge is None else None),
     }
 
 

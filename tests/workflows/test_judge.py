@@ -54,6 +54,24 @@ def test_false_negatives_become_positives_and_hard_ones_come_back(mined, run):
     assert not folder.parts.exists()
 
 
+def test_grades_are_scores_of_rows_and_judgments_to_evaluate_by(run):
+    folder, _ = run(oracle, grades=True)
+    row = rows_of(folder.training)[3]
+    assert row["positive_ids"] == ["positive3", "hidden3"]
+    assert row["negative_ids"] == ["maybe3", "hard3"]
+    assert row["scores"] == [2, 2, 1, 0]
+    assert "not_negatives" not in row
+    (example, *_) = open_source(SourceConfig(path=str(folder.training))).examples()
+    assert example.scores == (2.0, 2.0, 1.0, 0.0)
+    lines = folder.grades.read_text().splitlines()
+    assert lines[0] == "query-id\tcorpus-id\tscore"
+    found = {tuple(line.split("\t")[1:]) for line in lines if line.startswith("q3\t")}
+    own = {"positive": 2, "hidden": 2, "maybe": 1, "hard": 0, "close": 0}
+    assert found == {(f"{kind}3", str(grade)) for kind, grade in own.items()}
+    plain, _ = run(oracle)
+    assert not plain.grades.exists()
+
+
 def test_judges_that_always_say_the_same_are_not_believed(mined, run):
     for verdict, action in ((6.0, "rejected: drop"), (-6.0, "rejected: keep")):
         folder, report = run(lambda *_, verdict=verdict: verdict)

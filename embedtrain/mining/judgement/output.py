@@ -29,14 +29,19 @@ class JudgedFolder:
         """Every judged pair: what the judges said, and what followed."""
         self.report = path / "report.json"
         """What was judged, how well, and at what cost; written last."""
+        self.grades = path / "qrels" / "judged.tsv"
+        """Where grades are asked for, those of each query's documents."""
         self.parts = path / "parts"
         """Answers so far; removed at the end."""
 
 
-def rewrite(query: JudgedQuery, decisions: Sequence[Decision]) -> tuple[str | None, list[Decision]]:
+def rewrite(
+    query: JudgedQuery, decisions: Sequence[Decision], *, graded: bool = False
+) -> tuple[str | None, list[Decision]]:
     """Return a query's line of ``train.jsonl``, None where no positive is left, and its decisions as they ended.
 
-    A row that nothing changes keeps its bytes. Regained negatives come first; the row gets no longer by them.
+    A row that nothing changes keeps its bytes, unless it is ``graded``. Negatives that lie between come first, then regained ones;
+    the row gets no longer by them.
     """
     named = _by_action(decisions)
     if set(query.row.positive_ids) <= named["drop_positive"].keys() and not named["relabel"]:
@@ -45,12 +50,29 @@ def rewrite(query: JudgedQuery, decisions: Sequence[Decision]) -> tuple[str | No
             for one in decisions
         ]
         return None, ended
-    if not any(named[action] for action in CHANGES):
+    if not graded and not any(named[action] for action in CHANGES):
         return query.line, list(decisions)
-    return json.dumps(_changed(query, named), ensure_ascii=False) + "\n", list(decisions)
+    row = _changed(query, named, grades_of(query, decisions) if graded else None)
+    return json.dumps(row, ensure_ascii=False) + "\n", list(decisions)
 
 
-def _changed(query: JudgedQuery, named: Mapping[Action, Mapping[str, float]]) -> dict[str, object]:
+def grades_of(query: JudgedQuery, decisions: Sequence[Decision]) -> dict[str, int]:
+    """Return the grades of a query's documents by their ids: 2 answers it, 1 lies between, 0 does not.
+
+    Positives that nobody was asked about answer it; others of which nobody was have no grade.
+    """
+    named = _by_action(decisions)
+    found = {one.verdict.pair.document_id: 0 for one in decisions}
+    found |= dict.fromkeys(named["drop"], 1)
+    found |= dict.fromkeys([*query.row.positive_ids, *named["relabel"]], 2)
+    return found | dict.fromkeys([*named["drop_positive"], *named["drop_row"]], 0)
+
+
+def _changed(
+    query: JudgedQuery,
+    named: Mapping[Action, Mapping[str, float]],
+    grades: Mapping[str, int] | None,
+) -> dict[str, object]:
     """Return the columns of a row whose documents change their places."""
     row = query.row
     new, dropped, regained = list(named["relabel"]), named["drop"], list(named["regain"])
@@ -62,15 +84,20 @@ def _changed(query: JudgedQuery, named: Mapping[Action, Mapping[str, float]]) ->
     stay = [n for n, name in enumerate(row.positive_ids) if name not in named["drop_positive"]]
     positives = [row.positive_ids[n] for n in stay] + new
     left = [name for name in row.negative_ids if name not in dropped and name not in new]
-    negatives = [*regained, *left][: max(len(row.negative_ids), len(regained))]
-    masked = [texts[name][0] for name in (*named["drop_positive"], *dropped)]
+    between = [] if grades is None else list(dropped)
+    first = [*between, *regained]
+    negatives = [*first, *left][: max(len(row.negative_ids), len(first))]
+    masked = [texts[name][0] for name in (*named["drop_positive"], *dropped) if name not in between]
     given = row.positive_sources or [PEOPLE] * len(row.positives)
     changed = query.content() | {
         "positives": [as_fields(texts[name][0]) for name in positives],
         "negatives": [as_fields(texts[name][0]) for name in negatives],
         "positive_ids": positives,
         "negative_ids": negatives,
-        "scores": [texts[name][1] for name in (*positives, *negatives)],
+        "scores": [
+            texts[name][1] if grades is None else grades.get(name, 0)
+            for name in (*positives, *negatives)
+        ],
     }
     if new or row.positive_sources:
         changed["positive_sources"] = [given[n] for n in stay] + [JUDGE] * len(new)

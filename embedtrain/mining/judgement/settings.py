@@ -63,6 +63,9 @@ class JudgeConfig(Section):
     """Judgments of people, who are never contradicted, and by whom the judge is measured: a BEIR folder, or a .tsv
     file of query id, document id and grade with the ids of the mined rows."""
     labels_split: str = "train"
+    grades: bool = False
+    """Grade: 2 answers the query, 1 lies between, 0 does not. What lies between then stands among the negatives, ``scores``
+    are the grades, for `rank_net` with ``weights: ndcg_loss2pp`` (LambdaLoss), and ``qrels/judged.tsv`` holds them for evaluation."""
     num_labels: Count = 400
     """Pairs that people judged, which the judge is asked about."""
     num_random: NonNegativeInt = 200

@@ -221,6 +221,7 @@ def read_passages(path: Path) -> Passages:
         found.titles.append(str(row.get("title") or ""))
         found.texts.append(text)
         found.documents.append(str(document))
-        if isinstance(row.get("summary"), str) and row["summary"].strip():
-            found.summaries.setdefault(str(document), row["summary"].strip())
+        summary = row.get("summary")
+        if isinstance(summary, str) and summary.strip():
+            found.summaries.setdefault(str(document), summary.strip())
     return found

@@ -35,14 +35,15 @@ def model_key(model: TextEncoder) -> str:
 
     A learnt temperature is left out: it changes no vector, and an exported model has none.
     """
-    key = hashlib.sha256(model.contract.model_dump_json().encode())
+    identity = model.contract.model_dump_json()
     for side in ("query", "document"):
-        key.update(model.tokenization.fingerprint(side).encode())
-    return hash_state(model, key)
+        identity += model.tokenization.fingerprint(side)
+    return hash_state(model, identity)
 
 
-def hash_state(model: nn.Module, key: "hashlib._Hash") -> str:
-    """Add all weights and buffers, by name, to a hash and return its digest."""
+def hash_state(model: nn.Module, identity: str) -> str:
+    """Return a hash of what else says which model it is, and of all weights and buffers by name."""
+    key = hashlib.sha256(identity.encode())
     for name, values in sorted(model.state_dict().items()):
         if name == "log_temperature":
             continue

@@ -1,6 +1,5 @@
 """Cross-encoders as scorers of texts: each text is tokenised once, each distinct pair is read once, without padding."""
 
-import hashlib
 from collections.abc import Sequence
 from contextlib import nullcontext
 
@@ -76,7 +75,7 @@ class CrossEncoder:
             model.tokenization.fingerprint("query"),
             computing_config(model.whole.config),
         ]
-        return hash_state(model, hashlib.sha256("\n".join(identity).encode()))
+        return hash_state(model, "\n".join(identity))
 
     def logits(self, pairs: Sequence[tuple[str, str]]) -> Float64[np.ndarray, " pairs"]:
         """Score pairs: log-odds of being relevant.

@@ -1,6 +1,5 @@
 """What the scorers of language models share: a prompt, a model that reads it, and counts of the work."""
 
-import hashlib
 import json
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -150,7 +149,7 @@ def key_of(model: Weights, *stated: object) -> str:
     config = computing_config(model.model.config)
     identity = [model.tokenizer.backend_tokenizer.to_str(), config, model.precision, *stated]
     text = json.dumps(identity, ensure_ascii=False, default=str)
-    return hash_state(model.model, hashlib.sha256(text.encode()))
+    return hash_state(model.model, text)
 
 
 def judged(

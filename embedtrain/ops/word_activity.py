@@ -17,7 +17,7 @@ def num_entries(
     rows = rows.detach()
     by_word = torch.zeros_like(rows[0], dtype=torch.int64)
     by_text = []
-    for block in rows.split(max(1, COUNTED // rows.shape[1])):
+    for block in torch.split(rows, max(1, COUNTED // rows.shape[1])):
         filled = block > 0
         by_text.append(filled.sum(1))
         by_word += filled.sum(0)

@@ -145,8 +145,8 @@ def _without_nulls(value: Any, given: Any) -> Any:  # noqa: ANN401 - any part of
             if part is not None or key in said
         }
     if isinstance(value, list):
-        said = given if isinstance(given, list) else [None] * len(value)
-        return [_without_nulls(*pair) for pair in zip(value, said, strict=True)]
+        each = given if isinstance(given, list) else [None] * len(value)
+        return [_without_nulls(*pair) for pair in zip(value, each, strict=True)]
     return value
 
 

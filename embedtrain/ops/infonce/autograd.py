@@ -91,10 +91,11 @@ class _WithGradients(torch.autograd.Function):
         inputs = ctx.saved_tensors  # refuses a second backward pass unless the graph was retained
         gradients = ctx.gradients
         if gradients is None:
-            query, document, all_query, _ = (None if i is None else i.detach() for i in inputs)
+            query, document, all_query = inputs[:3]
             everyone = query if all_query is None else all_query
-            embeddings = dict(zip(EMBEDDINGS, (query, document, everyone), strict=True))
-            _, gradients = ctx.compute(InfoNCEProblem(**ctx.known, **embeddings), ctx.wanted)
+            embeddings = zip(EMBEDDINGS, (query, document, everyone), strict=True)
+            known = ctx.known | {name: rows.detach() for name, rows in embeddings}
+            _, gradients = ctx.compute(InfoNCEProblem(**known), ctx.wanted)
         ctx.gradients = None
         results = [
             getattr(gradients, field.name).mul_(by_loss).to(tensor.dtype) if wanted else None

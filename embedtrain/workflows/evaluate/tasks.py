@@ -63,8 +63,7 @@ class Wish:
     precision: Precision = "auto"
     """What the network computes in."""
     index: str | None = None
-    """Words of an index, as for :func:`embedtrain.retrieval.indexes.read_index`, or the address of a collection that holds
-    the documents; None searches exactly."""
+    """Words of an index (:func:`embedtrain.retrieval.indexes.read_index`), or a collection's address; None searches exactly."""
     sample: Sample | None = None
     """Measure on a smaller corpus, of what rankings found."""
     pruning: Pruning | None = None

@@ -91,10 +91,9 @@ class _WithGradients(torch.autograd.Function):
         inputs = ctx.saved_tensors  # refuses a second backward pass unless the graph was retained
         gradients = ctx.gradients
         if gradients is None:
-            query, document, all_query = inputs[:3]
-            everyone = query if all_query is None else all_query
-            embeddings = zip(EMBEDDINGS, (query, document, everyone), strict=True)
-            known = ctx.known | {name: rows.detach() for name, rows in embeddings}
+            query, document = inputs[0].detach(), inputs[1].detach()
+            everyone = query if inputs[2] is None else inputs[2].detach()
+            known = ctx.known | dict(zip(EMBEDDINGS, (query, document, everyone), strict=True))
             _, gradients = ctx.compute(InfoNCEProblem(**known), ctx.wanted)
         ctx.gradients = None
         results = [

@@ -51,13 +51,18 @@ Vectors = NDArray[np.float32]
 Coder = Callable[[Tensor], Tensor]
 
 
+def read_pairs(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """Return queries and the beginnings of their documents."""
+    source = open_source(SourceConfig(path=str(arguments.pairs), limit=arguments.number))
+    rows = [(row.query, row.positives[0][:300]) for row in source.examples()]
+    return [query for query, _ in rows], [document for _, document in rows]
+
+
 def pairs_of(model: TextEncoder, arguments: argparse.Namespace) -> tuple[Tensor, Tensor]:
     """Return the vectors of queries and their documents, kept in a file."""
     path = arguments.output / "pairs.npz"
     if not path.exists():
-        source = open_source(SourceConfig(path=str(arguments.pairs), limit=arguments.number))
-        rows = [(row.query, row.positives[0][:300]) for row in source.examples()]
-        queries, documents = zip(*rows, strict=True)
+        queries, documents = read_pairs(arguments)
         np.savez(
             path,
             queries=encode_texts(model, queries, "query"),
@@ -78,24 +83,28 @@ def batches(number: int, steps: int, size: int) -> Iterator[Tensor]:
         left = left[size:]
 
 
+def in_batch(rows: Tensor) -> Relevance:
+    """Return what is known of pairs whose documents are each other's negatives."""
+    own = torch.arange(len(rows))
+    return Relevance(rows, rows, own, own[:, None], rows[:, None])
+
+
 def trained(
     part: nn.Module,
-    outputs_of: Callable[[Tensor, Tensor, Relevance], RetrievalOutputs],
+    outputs_of: Callable[[Tensor], RetrievalOutputs],
     objective: Objective,
-    pairs: tuple[Tensor, Tensor],
+    number: int,
     arguments: argparse.Namespace,
 ) -> None:
-    """Train what lies over the vectors."""
+    """Train what lies over the vectors of so many pairs, given what it makes of some of them."""
     optimizer = torch.optim.AdamW(part.parameters(), arguments.learning_rate, weight_decay=0.0)
-    for rows in batches(len(pairs[0]), arguments.steps, arguments.batch_size):
-        own = torch.arange(len(rows))
-        relevance = Relevance(rows, rows, own, own[:, None], rows[:, None])
-        outputs = outputs_of(pairs[0][rows], pairs[1][rows], relevance)
+    for rows in batches(number, arguments.steps, arguments.batch_size):
+        outputs = outputs_of(rows)
         optimizer.zero_grad()
         objective(outputs).loss.backward()
         optimizer.step()
         if outputs.code is not None:
-            shown = (outputs.query > 0).any(0) | (outputs.document > 0).any(0)
+            shown = torch.cat([outputs.query, outputs.document]).gt(0).any(0)
             outputs.code.idle_steps.add_(1).masked_fill_(shown, 0)
 
 
@@ -107,29 +116,36 @@ def code_of(
     width, code = pairs[0].shape[1], Code(entries=ENTRIES, kept=kept)
     head = CodeHead(width, code, "mean", None, normalized=True)
 
-    def outputs(query: Tensor, document: Tensor, relevance: Relevance) -> RetrievalOutputs:
+    def outputs(rows: Tensor) -> RetrievalOutputs:
+        query, document = (one[rows] for one in pairs)
         both = head.code(query), head.code(document)
         seen = head.seen(query, document)
-        return RetrievalOutputs(*both, relevance, similarity="dot", code=seen)
+        return RetrievalOutputs(*both, in_batch(rows), similarity="dot", code=seen)
 
-    trained(head, outputs, Reconstruction(inner=INNER), pairs, arguments)
+    trained(head, outputs, Reconstruction(inner=INNER), len(pairs[0]), arguments)
     dead = (head.idle_steps > 30).double().mean().item()
     return lambda vectors: keep_largest(head.code(vectors), kept), dead
+
+
+def square_matrix(dim: int) -> nn.Linear:
+    """Return a matrix that changes nothing yet."""
+    matrix = nn.Linear(dim, dim, bias=False)
+    nn.init.eye_(matrix.weight)
+    return matrix
 
 
 def matryoshka_of(
     pairs: tuple[Tensor, Tensor], arguments: argparse.Namespace
 ) -> Float[Tensor, "dim dim"]:
     """Train a square matrix whose first rows are useful alone."""
-    dim = pairs[0].shape[1]
-    matrix = nn.Linear(dim, dim, bias=False)
-    nn.init.eye_(matrix.weight)
+    matrix = square_matrix(pairs[0].shape[1])
 
-    def outputs(query: Tensor, document: Tensor, relevance: Relevance) -> RetrievalOutputs:
-        return RetrievalOutputs(*(F.normalize(matrix(one)) for one in (query, document)), relevance)
+    def outputs(rows: Tensor) -> RetrievalOutputs:
+        both = (F.normalize(matrix(one[rows])) for one in pairs)
+        return RetrievalOutputs(*both, in_batch(rows))
 
     objective = Matryoshka(inner=INNER, dims=tuple(2 * kept for kept in KEPT))
-    trained(matrix, outputs, objective, pairs, arguments)
+    trained(matrix, outputs, objective, len(pairs[0]), arguments)
     return matrix.weight.detach()
 
 

@@ -59,6 +59,10 @@ def open_engine(url: str, *, writes: bool = False) -> Iterator[Engine]:
     address = parse_address(url, ENGINES)
     with ExitStack() as stack:
         own = own_place(address)
+        if own is not None and not own.name:
+            raise UserError(
+                address.place, "names no folder of its own", cure=f"Write {address.scheme}://./PLACE/COLLECTION"
+            )  # fmt: skip
         if own is not None and writes:
             stack.enter_context(owned(own))
         elif own is not None and not (address.folder / STORES.get(address.scheme, "")).exists():

@@ -28,6 +28,8 @@ from embedtrain.types import TokenEmbeddings
 Encoded = TypeVar("Encoded")
 SWEPT_TOKENS = 1024
 """Of a chunk; smaller ones leave too little behind for it to be given back."""
+SWEPT_BYTES = 2**25
+"""Of what chunks gave, whose room is given back when it has been laid out in order."""
 _heap = Heap(period=3)  # one of the process: a corpus comes in many calls
 
 
@@ -132,7 +134,12 @@ def encode_rows_in_chunks(
     There is no copy of all in between: vectors of a vocabulary's length are large.
     """
     parts, inverse = _run(encode, texts, execution, padded=padded)
-    return chosen_rows(parts, *(inverse[chosen] for chosen in rows))
+    results = chosen_rows(parts, *(inverse[chosen] for chosen in rows))
+    size = sum(part.nbytes for part in parts)
+    parts.clear()
+    if size > SWEPT_BYTES and texts.ids.device.type == "cpu":
+        sweep()
+    return results
 
 
 def encode_tokens_in_chunks(

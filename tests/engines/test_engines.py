@@ -203,3 +203,9 @@ def test_faiss_holds_what_was_loaded_last(tmp_path):
     assert [[one.id for one in row] for row in found] == [
         [IDS[i] for i in row] for row in ours.indices
     ]
+
+
+@pytest.mark.parametrize("url", ["qdrant://./docs", "milvus:///docs"])
+def test_a_store_has_a_folder_of_its_own(url):
+    with pytest.raises(UserError, match="no folder of its own"), open_engine(url, writes=True):
+        pass

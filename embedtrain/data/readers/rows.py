@@ -286,7 +286,7 @@ def text_column(row: Row, wanted: str | None, known: tuple[str, ...], place: str
     """Return the name of the column that holds a row's text: the wanted one, or the first known one."""
     column = wanted or next((name for name in known if name in row), None)
     if column is None or column not in row:
-        problem = f"has no column {wanted or ' or '.join(known)}"
+        problem = f"has no column {wanted or ' or '.join(dict.fromkeys(known))}"
         raise UserError(place, problem, got=sorted(row), cure=cure)
     return column
 

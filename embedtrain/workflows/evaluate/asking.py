@@ -77,8 +77,8 @@ def read_feedback(words: str, kind: Kind) -> Rocchio | Feedback:
     number, _, rest = words.partition(":")
     given = [f"num_documents={number}", *(one for one in rest.split(",") if one)]
     if kind == "late_interaction":
-        return read_section(Feedback, given)
-    return read_section(Rocchio, given)
+        return read_section(Feedback, given, "--feedback")
+    return read_section(Rocchio, given, "--feedback")
 
 
 def ask_model(subject: Subject, task: Retrieval, asking: Asking, depth: int) -> SearchResult:

@@ -61,7 +61,7 @@ def read_bm25(name: str) -> Bm25Search:
         UserError: If there is no such key, or not such a value.
     """
     words = name.removeprefix(BM25).removeprefix(":").split(",")
-    return read_section(Bm25Search, [word for word in words if word])
+    return read_section(Bm25Search, [word for word in words if word], BM25)
 
 
 def refuse_model_settings(first: str, *settings: object) -> None:

@@ -211,7 +211,7 @@ def test_a_search_shows_where_each_system_has_a_document(bert, beir):
         ("evaluate bm25 --data {beir} --with bm25 --fuse tuned --weights 1,1", "tuned learns"),
         ("evaluate bm25 --data {beir} --with bm25 --tune-on dev", "Add --fuse tuned"),
         ("evaluate bm25 --data {beir} --with bm25:k2=1", "k2"),
-        ("evaluate bm25 --data {beir} --with bm25:k1=-1", "k1"),
+        ("evaluate bm25 --data {beir} --with bm25:k1=-1", "bm25: k1 is not usable"),
         ("evaluate bm25 --data {beir} --with run:/nowhere.trec", "/nowhere.trec"),
         ("evaluate bm25 --data {beir} --with bm25 --weights inf,1", "are not numbers; got 'inf,1'"),
         ("evaluate bm25 --data {beir} --with bm25:b=2", "b is not usable"),

@@ -63,7 +63,8 @@ class Wish:
     precision: Precision = "auto"
     """What the network computes in."""
     index: str | None = None
-    """Words of an index (:func:`embedtrain.retrieval.indexes.read_index`), or a collection's address; None searches exactly."""
+    """Words of an index, as for :func:`embedtrain.retrieval.indexes.read_index`, or the address of a collection that holds
+    the documents; None searches exactly."""
     sample: Sample | None = None
     """Measure on a smaller corpus, of what rankings found."""
     pruning: Pruning | None = None
@@ -151,13 +152,14 @@ def evaluate_task(subject: Subject, task: Task, wish: Wish) -> tuple[EvaluationR
     """Run one task and add intervals, by cluster where the user names a column; return its ranking too."""
     if isinstance(task, Retrieval):
         task = task.read_by(subject.model)
-    found, cost = dict[str, object](train_overlap=train_overlap(task)), None
-    with searched_by_engine(subject, task, wish.index):
-        outcome, timed = task.run(subject), wish.efficiency
-        if timed and isinstance(task, Retrieval):
+    found: dict[str, object] = {"train_overlap": train_overlap(task)}
+    cost = None
+    with engine.searched_by_engine(subject, task, wish.index):
+        outcome = task.run(subject)
+        if wish.efficiency and isinstance(task, Retrieval):
             cost = measure_cost(subject, task.task, wish.price_per_hour)
         if subject.index is not None and isinstance(task, Retrieval):
-            found["index"] = measure_index(subject, task.task, timed=timed)
+            found["index"] = measure_index(subject, task.task, timed=wish.efficiency)
     result = summarise(
         outcome.per_query,
         task.data,

@@ -18,7 +18,7 @@ from fault_table import VERDICTS
 from fault_world import build_world, embedtrain
 
 QUICK = [command for command in COMMANDS if not command.slow]
-FEW = 2
+FEW = 3
 """Cases of each command in the fast test."""
 MANY = 90
 """Faults of its files in ``make prove``."""

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 Fault = Callable[[Path], object]
+Keys = tuple[str | int, ...]
 WRONG = {
     "null": None,
     "a list": [],
@@ -107,16 +109,13 @@ def _json_faults(path: Path) -> Iterator[tuple[str, Fault]]:
     for kind, value in WRONG.items():
         yield f"is {kind}", partial(_write_json, content=value)
     for keys in _places(content):
-        yield (
-            f"{'.'.join(map(str, keys))} missing",
-            partial(_write_json, content=_without(content, keys)),
-        )
+        yield f"{'.'.join(map(str, keys))} missing", partial(_change_json, keys=keys, wrong=())
         for kind, value in WRONG.items():
-            changed = _with(content, keys, value)
-            yield f"{'.'.join(map(str, keys))} is {kind}", partial(_write_json, content=changed)
+            change = partial(_change_json, keys=keys, wrong=(value,))
+            yield f"{'.'.join(map(str, keys))} is {kind}", change
 
 
-def _places(content: object, depth: int = 2) -> Iterator[tuple[str | int, ...]]:
+def _places(content: object, depth: int = 2) -> Iterator[Keys]:
     """Yield the way to each value, as far as ``depth``; of lists and long objects the first ones."""
     if isinstance(content, dict):
         pairs: list[tuple[str | int, object]] = list(content.items())[:40]
@@ -130,22 +129,21 @@ def _places(content: object, depth: int = 2) -> Iterator[tuple[str | int, ...]]:
             yield from ((key, *rest) for rest in _places(value, depth - 1))
 
 
-def _with(content: object, keys: tuple[str | int, ...], value: object) -> object:
-    copied = json.loads(json.dumps(content))
-    holder = copied
+def _put(content: Any, keys: Keys, wrong: tuple[object, ...]) -> None:
+    """Put a value in the place of another, or nothing."""
     for key in keys[:-1]:
-        holder = holder[key]
-    holder[keys[-1]] = value
-    return copied
+        content = content[key]
+    if wrong:
+        content[keys[-1]] = wrong[0]
+    else:
+        del content[keys[-1]]
 
 
-def _without(content: object, keys: tuple[str | int, ...]) -> object:
-    copied = json.loads(json.dumps(content))
-    holder = copied
-    for key in keys[:-1]:
-        holder = holder[key]
-    del holder[keys[-1]]
-    return copied
+def _change_json(path: Path, keys: Keys, wrong: tuple[object, ...]) -> None:
+    # Only now: of thousands of faults that a command's files can have, few are tried.
+    content = json.loads(path.read_text(encoding="utf-8"))
+    _put(content, keys, wrong)
+    _write_json(path, content)
 
 
 def _write_json(path: Path, content: object) -> None:
@@ -196,8 +194,16 @@ def _yaml_faults(path: Path) -> Iterator[tuple[str, Fault]]:
     for keys in _places(content):
         for kind, value in WRONG.items():
             if kind != "a text":  # a lone surrogate cannot be written as YAML
-                text = yaml.safe_dump(_with(content, keys, value))
-                yield f"{'.'.join(map(str, keys))} is {kind}", partial(_write_text, text=text)
+                change = partial(_change_yaml, keys=keys, value=value)
+                yield f"{'.'.join(map(str, keys))} is {kind}", change
+
+
+def _change_yaml(path: Path, keys: Keys, value: object) -> None:
+    import yaml
+
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    _put(content, keys, (value,))
+    _write_text(path, yaml.safe_dump(content))
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -1,10 +1,12 @@
 """Workflow: a model folder gets a GGUF file, read back before it stays."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from embedtrain.errors import UserError, missing_extra
 from embedtrain.files import appearing, write_file
@@ -15,7 +17,7 @@ from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.text_model import TextModel
 from embedtrain.release.cards.llama_cpp import card_with_gguf
 from embedtrain.release.export import card_of
-from embedtrain.release.llama_cpp.families import FAMILIES, POSITIONS, named_weights
+from embedtrain.release.llama_cpp.families import FAMILIES, POSITIONS, Family, named_weights
 from embedtrain.release.llama_cpp.tokens import write_tokens
 
 GgufType = Literal["f32", "f16", "q8_0"]
@@ -68,13 +70,33 @@ def check_expressible(model: TextModel, folder: Path) -> DenseEncoder:
         )  # fmt: skip
     if not model.is_portable or model.contract.long_inputs is not None:
         raise _refused(folder, "parts that only embedtrain computes")
-    if model.projection is not None:
+    family = FAMILIES.get(model.backbone.config.model_type)
+    if model.projection is not None and not _has_place(model.projection, family):
         raise _refused(folder, "a layer behind the pooling")
     if model.contract.pooling not in POOLING:
         raise _refused(folder, f"the pooling {model.contract.pooling}")
-    if model.backbone.config.model_type not in FAMILIES:
+    if family is None:
         raise _refused(folder, f"a backbone of the family {model.backbone.config.model_type}")
     return model
+
+
+def _has_place(projection: nn.Linear, family: Family | None) -> bool:
+    """Whether llama.cpp has a layer like this behind the pooling: some have, of as many outputs as inputs."""
+    is_square = projection.in_features == projection.out_features
+    return family is not None and bool(family.projection) and is_square and projection.bias is None
+
+
+def _weights(model: DenseEncoder) -> Iterator[tuple[str, Tensor]]:
+    """Yield what a file holds of a model."""
+    contract = model.contract
+    family = FAMILIES[model.backbone.config.model_type]
+    length = max(contract.query_length, contract.document_length)
+    yield from named_weights(family, model.backbone.state_dict(), length)
+    if model.projection is not None:
+        yield (
+            f"{family.projection}.weight",
+            model.projection.weight.detach().to("cpu", torch.float32),
+        )
 
 
 def _refused(folder: Path, what: str) -> UserError:
@@ -99,7 +121,9 @@ def _write(gguf: Any, model: DenseEncoder, path: Path, kind: GgufType, name: str
     writer.add_string("embedtrain.prompt.document", contract.document_prompt)
     rows = len(model.backbone.get_input_embeddings().weight)
     write_tokens(writer, model.tokenizer, rows)
-    for named, weight in named_weights(family, model.backbone.state_dict(), length):
+    if model.projection is not None:
+        writer.add_dense_features_dims(family.projection, config.hidden_size, config.hidden_size)
+    for named, weight in _weights(model):
         values, stored = _stored(gguf, named, weight, kind)
         writer.add_tensor(named, values, raw_dtype=stored)
     writer.write_header_to_file()
@@ -126,10 +150,7 @@ def _read_back(gguf: Any, model: DenseEncoder, path: Path, kind: GgufType) -> No
         UserError: If a weight is missing or another.
     """
     found = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
-    contract = model.contract
-    length = max(contract.query_length, contract.document_length)
-    family = FAMILIES[model.backbone.config.model_type]
-    for name, weight in named_weights(family, model.backbone.state_dict(), length):
+    for name, weight in _weights(model):
         tensor = found.pop(name)
         values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).reshape(weight.shape)
         largest = float(weight.abs().max())

@@ -28,6 +28,10 @@ class Family:
     """Names of weights that no vector depends on."""
     describe: Callable[[Writer, Any], None]
     """Writes the sizes of a config."""
+    norm_shift: float = 0.0
+    """Added to the weights of norms, which the backbone takes as distances from it."""
+    projection: str = ""
+    """What the layer behind the pooling is called; empty where there is no place for one."""
 
 
 def _describe_bert(writer: Writer, config: Any) -> None:  # noqa: ANN401 - transformers is untyped
@@ -56,6 +60,42 @@ def _describe_qwen3(writer: Writer, config: Any) -> None:  # noqa: ANN401 - tran
     writer.add_rope_freq_base(float(rope["rope_theta"]))
 
 
+def _describe_gemma(writer: Writer, config: Any) -> None:  # noqa: ANN401 - transformers is untyped
+    for key, wanted in (
+        ("use_bidirectional_attention", True),
+        ("attention_bias", False),
+        ("attn_logit_softcapping", None),
+        ("query_pre_attn_scalar", config.head_dim),
+        ("hidden_activation", "gelu_pytorch_tanh"),
+    ):
+        if getattr(config, key) != wanted:
+            raise _other(key, getattr(config, key))
+    kinds = ("full_attention", "sliding_attention")
+    count = config.num_hidden_layers
+    period = next((layer + 1 for layer, kind in enumerate(config.layer_types) if kind == kinds[0]), count + 1)  # fmt: skip
+    if config.layer_types != [kinds[(layer + 1) % period != 0] for layer in range(count)]:
+        raise _other("layer_types", config.layer_types)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_key_length(config.head_dim)
+    writer.add_value_length(config.head_dim)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    # transformers keeps half of it and one more, which it leaves out itself; llama.cpp takes half of the whole.
+    writer.add_sliding_window(2 * (config.sliding_window - 1))
+    writer.add_sliding_window_pattern(period)
+    _describe_ropes(writer, config, kinds)
+
+
+def _describe_ropes(writer: Writer, config: Any, kinds: tuple[str, str]) -> None:  # noqa: ANN401
+    """Write the base of the angles of layers that see all, and of those that see a window."""
+    for kind in kinds:
+        rope = config.rope_parameters[kind]
+        if rope.get("rope_type", "default") != "default":
+            raise _other("rope_type", rope["rope_type"])
+    whole, local = (float(config.rope_parameters[kind]["rope_theta"]) for kind in kinds)
+    writer.add_rope_freq_base(whole)
+    writer.add_rope_freq_base_swa(local)
+
+
 def _describe_modern_bert(writer: Writer, config: Any) -> None:  # noqa: ANN401 - transformers is untyped
     for key in ("attention_bias", "mlp_bias", "norm_bias"):
         if getattr(config, key):
@@ -63,10 +103,6 @@ def _describe_modern_bert(writer: Writer, config: Any) -> None:  # noqa: ANN401 
     if config.hidden_activation != "gelu":
         raise _other("hidden_activation", config.hidden_activation)
     kinds = ("full_attention", "sliding_attention")
-    for kind in kinds:
-        rope = config.rope_parameters[kind]
-        if rope.get("rope_type", "default") != "default":
-            raise _other("rope_type", rope["rope_type"])
     whole = [layer for layer, kind in enumerate(config.layer_types) if kind == kinds[0]]
     period = whole[1] if len(whole) > 1 else len(config.layer_types)
     if config.layer_types != [
@@ -77,8 +113,7 @@ def _describe_modern_bert(writer: Writer, config: Any) -> None:  # noqa: ANN401 
     writer.add_causal_attention(False)
     writer.add_sliding_window(config.local_attention)
     writer.add_sliding_window_pattern(period)
-    writer.add_rope_freq_base(float(config.rope_parameters[kinds[0]]["rope_theta"]))
-    writer.add_rope_freq_base_swa(float(config.rope_parameters[kinds[1]]["rope_theta"]))
+    _describe_ropes(writer, config, kinds)
     writer.add_vocab_size(config.vocab_size)
 
 
@@ -147,6 +182,31 @@ FAMILIES = {
         re.compile(r"rotary_emb\."),
         _describe_qwen3,
     ),
+    "gemma3_text": Family(
+        "gemma-embedding",
+        {
+            "embed_tokens": "token_embd",
+            "norm": "output_norm",
+            "input_layernorm": "attn_norm",
+            "self_attn.q_proj": "attn_q",
+            "self_attn.k_proj": "attn_k",
+            "self_attn.v_proj": "attn_v",
+            "self_attn.q_norm": "attn_q_norm",
+            "self_attn.k_norm": "attn_k_norm",
+            "self_attn.o_proj": "attn_output",
+            "post_attention_layernorm": "post_attention_norm",
+            "pre_feedforward_layernorm": "ffn_norm",
+            "post_feedforward_layernorm": "post_ffw_norm",
+            "mlp.gate_proj": "ffn_gate",
+            "mlp.up_proj": "ffn_up",
+            "mlp.down_proj": "ffn_down",
+        },
+        "layers.",
+        re.compile(r"rotary_emb\."),
+        _describe_gemma,
+        norm_shift=1.0,
+        projection="dense_2",
+    ),
 }
 """By ``model_type``."""
 POSITIONS = "position_embd.weight"
@@ -174,7 +234,9 @@ def named_weights(
                 "--gguf", "has no place for a weight of this backbone", got=name,
                 cure="Use --onnx instead",
             )  # fmt: skip
-        tensor = weight.detach().to("cpu", torch.float32)
+        tensor = weight.detach().to("cpu", torch.float32, copy=True)
+        if named.endswith("norm.weight"):
+            tensor += family.norm_shift
         yield named, tensor[:length] if named == POSITIONS else tensor
 
 

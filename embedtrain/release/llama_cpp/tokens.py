@@ -6,6 +6,7 @@ words of more than 100 letters, and combining marks of some scripts (Hangul, Dev
 """
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from embedtrain.errors import UserError
@@ -13,10 +14,11 @@ from embedtrain.models.edits.prune_tokenizer import Content, entries_of
 
 Writer = Any
 """A ``gguf.GGUFWriter``, which is untyped."""
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 1, 2, 3, 4, 5
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 """Kinds of tokens, as llama.cpp numbers them."""
 SPACE = "▁"
 """Stands before the first piece of a word."""
+BYTES = tuple(f"<0x{number:02X}>" for number in range(256))
 QWEN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -39,6 +41,8 @@ def write_tokens(writer: Writer, tokenizer: Any, rows: int) -> None:  # noqa: AN
     kind = content["model"]["type"]
     if kind == "WordPiece":
         _write_wordpiece(writer, tokenizer, content, rows)
+    elif kind == "BPE" and (content["normalizer"] or {}).get("type") == "Replace":
+        _write_unsplit(writer, tokenizer, content, rows)
     elif kind == "BPE":
         _write_bpe(writer, tokenizer, content, rows)
     else:
@@ -82,6 +86,47 @@ def _write_bpe(writer: Writer, tokenizer: Any, content: Content, rows: int) -> N
     writer.add_token_list(_in_order(content, rows))
     writer.add_token_types(_kinds(content, rows))
     writer.add_token_merges([one if isinstance(one, str) else " ".join(one) for one in merges])
+    _write_around(writer, tokenizer)
+
+
+def _write_unsplit(writer: Writer, tokenizer: Any, content: Content, rows: int) -> None:  # noqa: ANN401
+    """Write a tokenizer that merges over the whole text, as Gemma's; llama.cpp ranks pieces in place of merges."""
+    normalizer, model = content["normalizer"], content["model"]
+    cut = content["pre_tokenizer"] or {"type": "Split", "pattern": {"String": " "}}
+    if (normalizer["pattern"], normalizer["content"]) != ({"String": " "}, SPACE):
+        raise _refused("a tokenizer that changes letters before it cuts")
+    if cut["type"] != "Split" or cut["pattern"] != {"String": " "}:
+        raise _refused("a tokenizer that cuts texts before its merges in this way")
+    names = entries_of(content)
+    if not model["byte_fallback"] or not {*BYTES} <= {*names}:
+        raise _refused("a tokenizer without bytes for unknown letters")
+    merges = [tuple(one.split(" ") if isinstance(one, str) else one) for one in model["merges"]]
+    known = {*merges}
+    ranks: dict[str, int] = {}
+    for rank, pair in enumerate(merges):
+        ranks.setdefault("".join(pair), rank)
+    pairs = (pair for piece in ranks for pair in _halves(piece))
+    if any(pair not in known for pair in pairs if pair[0] in names and pair[1] in names):
+        raise _refused("a tokenizer that does not merge all pairs that make a piece")
+    pieces = _in_order(content, rows)
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(pieces)
+    writer.add_token_scores([-float(ranks.get(piece, len(merges))) for piece in pieces])
+    kinds = _kinds(content, rows)
+    for name in BYTES:
+        kinds[names[name]] = BYTE
+    writer.add_token_types(kinds)
+    writer.add_add_space_prefix(False)
+    _write_around(writer, tokenizer)
+
+
+def _halves(piece: str) -> Iterator[tuple[str, str]]:
+    return ((piece[:place], piece[place:]) for place in range(1, len(piece)))
+
+
+def _write_around(writer: Writer, tokenizer: Any) -> None:  # noqa: ANN401 - transformers is untyped
+    """Write the tokens before and behind texts, and others with a meaning."""
     before, after = _around(tokenizer)
     if len(before) > 1 or len(after) > 1:
         raise _refused("several tokens before or behind texts")

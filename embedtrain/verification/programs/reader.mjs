@@ -7,6 +7,10 @@ import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
 
 console.log = console.info = console.error; // libraries print
+process.on("uncaughtException", (error) => {
+  console.error(`${error}`.split("\n")[0]); // the last words, which the report shows
+  process.exit(1);
+});
 const wanted = JSON.parse(process.argv[2]);
 const from = createRequire(path.join(path.resolve(wanted.modules), "package.json"));
 const library = await import(pathToFileURL(from.resolve("@huggingface/transformers")));

@@ -5,12 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from backbone_toys import DECODER, ENCODER, MODERN
+from backbone_toys import DECODER, ENCODER, LOCAL, MODERN
 from tokenizer_toys import LINES, byte_level, qwen_split
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     BertConfig,
     BertModel,
+    Gemma3TextConfig,
+    Gemma3TextModel,
     ModernBertConfig,
     ModernBertModel,
     PreTrainedTokenizerFast,
@@ -152,7 +154,50 @@ def modern_folder(folder, **settings):
     return save(ModernBertModel(ModernBertConfig(**shape)), tokenizer, folder, **LENGTHS)
 
 
-@pytest.mark.parametrize("make", [wordpiece_folder, modern_folder, qwen_folder])
+def gemma_tokenizer(*, byte_fallback=True, merges=()):
+    """Merges over the whole text, with bytes for letters that it does not know."""
+    merges = [("▁", "t"), ("h", "e"), ("▁t", "he"), ("c", "a"), ("▁", "▁"), *merges]
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", *(f"<0x{number:02X}>" for number in range(256))]
+    letters = sorted({*"".join(LINES), "▁"} - {" "})
+    names = dict.fromkeys([*special, *letters, *("".join(pair) for pair in merges)])
+    vocabulary = {name: place for place, name in enumerate(names)}
+    shape = {"unk_token": "<unk>", "fuse_unk": True, "byte_fallback": byte_fallback}
+    made = Tokenizer(models.BPE(vocabulary, merges, **shape))
+    made.normalizer = normalizers.Replace(" ", "▁")
+    made.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    made.add_special_tokens(special[:4])
+    ends = [(name, vocabulary[name]) for name in ("<bos>", "<eos>")]
+    made.post_processor = processors.TemplateProcessing(
+        single="<bos> $A <eos>", special_tokens=ends
+    )
+    names = {f"{name}_token": f"<{name}>" for name in ("pad", "eos", "bos", "unk")}
+    return PreTrainedTokenizerFast(tokenizer_object=made, **names)
+
+
+def gemma_folder(folder, **tokens):
+    torch.manual_seed(0)
+    tokenizer = gemma_tokenizer(**tokens)
+    shape = DECODER | LOCAL | {"use_bidirectional_attention": True, "query_pre_attn_scalar": 8}
+    model = Gemma3TextModel(Gemma3TextConfig(**shape | {"vocab_size": len(tokenizer)}))
+    for weight in model.parameters():
+        if weight.ndim == 1:  # distances from 1, of which none would show if all were 0
+            weight.data.uniform_(-0.3, 0.3)
+    return save(model, tokenizer, folder, projection=32, **LENGTHS)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "said"),
+    [
+        ({"byte_fallback": False}, "without bytes for unknown letters"),
+        ({"merges": [("▁t", "h")]}, "does not merge all pairs"),
+    ],
+)
+def test_merges_that_llama_cpp_would_not_follow_are_refused(tmp_path, tokens, said):
+    with pytest.raises(UserError, match=said):
+        export_gguf(gemma_folder(tmp_path, **tokens), "f16")
+
+
+@pytest.mark.parametrize("make", [wordpiece_folder, modern_folder, qwen_folder, gemma_folder])
 def test_llama_cpp_gives_our_vectors(make, tmp_path):
     """The program itself, on texts that are longer than the local window of ModernBERT, and on odd ones."""
     pytest.importorskip("xllamacpp")

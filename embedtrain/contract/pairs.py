@@ -108,7 +108,6 @@ def join_pairs(
     *,
     length: int,
     query_length: int,
-    place: str = "model.length",
 ) -> tuple[Texts, Int64[Tensor, " pairs"], int]:
     """Join queries and documents, which hold no special tokens, to pairs of at most ``length`` tokens.
 
@@ -120,7 +119,6 @@ def join_pairs(
         parts: What stands around them.
         length: Tokens of a pair at most.
         query_length: Tokens of a query at most.
-        place: What sets ``length``.
 
     Returns:
         The pairs, on the CPU; where the second of both texts begins in each of them; how many documents were cut.
@@ -129,7 +127,7 @@ def join_pairs(
         UserError: If no token is left for a document.
     """
     budget = length - parts.size
-    refuse_no_room(parts, length=length, query_length=query_length, place=place)
+    refuse_no_room(parts, length=length, query_length=query_length)
     queries, documents = queries.on_host, documents.on_host
     of_query = queries.lengths[query_rows].clamp_max(min(query_length, budget - 1))
     whole = documents.lengths[document_rows]

@@ -112,7 +112,7 @@ class Prompt:
         (queries, query_rows), (documents, document_rows) = sides
         return join_pairs(
             queries, documents, query_rows, document_rows, self.parts,
-            length=self.length, query_length=self.query_length, place="--length",
+            length=self.length, query_length=self.query_length,
         )  # fmt: skip
 
     def answer(self, word: str) -> tuple[int, ...]:
@@ -171,7 +171,7 @@ def open_prompt(
     space = space_before(tokenizer)
     spaces = [space if f" {place}" in text else "" for place in PLACES]
     parts = parts_of_template(tokenizer, without_spaces(text), FLAG, any_order=True)
-    refuse_no_room(parts, length=length, query_length=query_length)
+    refuse_no_room(parts, length=length, query_length=query_length, place="--length")
     return Prompt(text, tokenizer, parts, (spaces[0], spaces[1]), length, query_length)
 
 

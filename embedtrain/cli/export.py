@@ -1,11 +1,11 @@
 """The command that writes a model folder and, where asked for, uploads it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from embedtrain.cli.export_formats import Formats
+from embedtrain.cli.export_formats import Formats, Gguf
 from embedtrain.cli.options import LongInputsOption
 from embedtrain.errors import UserError
 from embedtrain.locks import owns
@@ -61,7 +61,7 @@ def export(
         bool, typer.Option(help="Add a graph: from token ids to finished vectors, or scores.")
     ] = False,
     gguf: Annotated[
-        Literal["f32", "f16", "q8_0"] | None,
+        Gguf | None,
         typer.Option(help="Add a file for llama.cpp, its weights in f32, f16 or q8_0."),
     ] = None,
     transformers_js: Annotated[

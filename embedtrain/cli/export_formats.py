@@ -3,14 +3,15 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from embedtrain.errors import UserError
 
 if TYPE_CHECKING:
-    from embedtrain.release.llama_cpp.export import GgufType
     from embedtrain.release.onnx import Int8
     from embedtrain.release.onnx_graph import Form
+
+Gguf = Literal["f32", "f16", "q8_0"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Formats:
     transformers_js: bool = False
     openvino: bool = False
     model2vec: bool = False
-    gguf: "GgufType | None" = None
+    gguf: Gguf | None = None
     int8: bool = False
     dynamic: bool = False
     fp16: bool = False

@@ -13,9 +13,9 @@ from embedtrain.serving.served import ServedEncoder
     [
         {
             "prompts": [{"suffix": " a"}, {"prompt": "the ", "suffix": " x"}],
-            "document": {"length": 9},
+            "document": {"length": 6},
         },
-        {"query": {"suffix": " a"}, "document": {"suffix": " a", "length": 9}},
+        {"query": {"suffix": " a"}, "document": {"suffix": " a", "length": 6}},
     ],
 )
 def test_a_model_of_frames_counts_what_it_cuts_and_takes_no_token_ids(frames, llama):

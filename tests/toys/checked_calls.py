@@ -34,6 +34,14 @@ def listed(parts: tuple[object, ...]) -> list[object]:
     return [inner for part in parts if isinstance(part, list) for inner in part]
 
 
+def is_quoted(annotation: object) -> bool:
+    """Whether a type stands in quotation marks anywhere in an annotation."""
+    if isinstance(annotation, str | typing.ForwardRef):
+        return True
+    parts = () if typing.get_origin(annotation) is typing.Literal else typing.get_args(annotation)
+    return any(is_quoted(part) for part in (*parts, *listed(parts)))
+
+
 def check_types(subject: Any = None, *, typechecker: Callable[[Any], Any]) -> Any:
     """Do what ``jaxtyping.jaxtyped`` does, which puts this above each function and class that is imported."""
     if subject is None:
@@ -57,6 +65,10 @@ def check_function(subject: Callable[..., Any], typechecker: Callable[[Any], Any
         return subject
     if not any(map(names_arrays, found)):
         return unless_disabled(subject, typechecker(subject))
+    if any(
+        map(is_quoted, found)
+    ):  # of a name that only type checkers import, beartype knows nothing
+        return check_twice(subject, typechecker=typechecker)
     if inspect.isgeneratorfunction(subject) or inspect.iscoroutinefunction(subject):
         return check_twice(subject, typechecker=typechecker)  # its work begins after the call
     return unless_disabled(subject, with_sizes(typechecker(subject)))

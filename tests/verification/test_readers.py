@@ -119,7 +119,7 @@ class Handler(BaseHTTPRequestHandler):
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path == "/tokenize":
             return self.say({"tokens": [len(asked["content"])]})
-        self.say({"data": [{"embedding": [len(one), asked["embd_normalize"]]} for one in asked["input"]]})
+        self.say({"data": [{"embedding": [float(len(one)), float(asked["embd_normalize"])]} for one in asked["input"]]})
     def say(self, content):
         self.send_response(200)
         self.end_headers()

@@ -170,7 +170,8 @@ class LlamaServer:
     def encode(self, texts: list[str], mode: str) -> list[list[float]]:
         """Return vectors; llama.cpp makes batches itself."""
         del mode
-        asked = {"input": texts, "embd_normalize": 2 if self.normalize else -1}
+        length = 2 if self.normalize else -1
+        asked: dict[str, object] = {"input": texts, "embd_normalize": length}
         return [row["embedding"] for row in self._post("/v1/embeddings", asked)["data"]]
 
     def ids(self, texts: list[str], mode: str) -> list[list[int]]:
@@ -252,7 +253,7 @@ class FastEmbed:
         return [self.model.model.tokenizer.encode(text).ids for text in texts]
 
 
-READERS = {
+READERS: dict[str, Any] = {
     "sentence-transformers": SentenceTransformers,
     "onnxruntime": Onnxruntime,
     "openvino": OpenVino,
@@ -266,7 +267,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # libraries print
     wanted = json.loads(sys.argv[1])
-    reader: Any = READERS[wanted.pop("reader")](**wanted)
+    reader = READERS[wanted.pop("reader")](**wanted)
     _say(answers, {"version": reader.version})
     for line in sys.stdin:
         asked = json.loads(line)

@@ -51,6 +51,9 @@ def wordpiece(sentences, *, lowercase=True):
 
 def save(model, tokenizer, folder, **settings):
     """Write a dense model of a backbone; return its folder."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.weight.data *= 8  # as they are drawn, layers add next to nothing to a word
     model.save_pretrained(folder / "backbone")
     tokenizer.save_pretrained(folder / "backbone")
     config = DenseConfig.model_validate({"backbone": str(folder / "backbone")} | settings)
@@ -208,7 +211,7 @@ def test_llama_cpp_gives_our_vectors(make, tmp_path):
     row = comparison.row(opening)
     assert row.verdict == "ok except", (row.failure, row.findings)
     assert {"window: refuses texts beyond it"} <= {one.cause for one in row.findings}
-    assert row.figures["largest"] < 1e-5
+    assert row.figures["largest"] < 1e-4
     assert row.figures["compared"] > 15
 
 

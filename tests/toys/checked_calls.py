@@ -63,6 +63,10 @@ def check_function(subject: Callable[..., Any], typechecker: Callable[[Any], Any
     found = [value for value in subject.__annotations__.values() if value is not None]
     if not found:
         return subject
+    if any(
+        isinstance(value, str) for value in found
+    ):  # such names may stand for a type checker only
+        return check_twice(subject, typechecker=typechecker)
     if not any(map(names_arrays, found)):
         return unless_disabled(subject, typechecker(subject))
     if any(

@@ -20,13 +20,23 @@ check_twice = jaxtyping.jaxtyped
 
 
 def names_arrays(annotation: object) -> bool:
-    """Whether an array's shape, or a text that may be one, stands anywhere in an annotation."""
-    if isinstance(annotation, str):
-        return True
+    """Whether an array's shape stands anywhere in an annotation."""
     if inspect.isclass(annotation) and not isinstance(annotation, types.GenericAlias):
         return issubclass(annotation, jaxtyping.AbstractArray)
     parts = typing.get_args(annotation)
     return any(names_arrays(part) for part in (*parts, *listed(parts)))
+
+
+def is_text(annotation: object) -> bool:
+    """Whether a text that stands for a type is anywhere in an annotation."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return False
+    parts = typing.get_args(annotation)
+    if typing.get_origin(annotation) is typing.Annotated:
+        parts = parts[:1]
+    return isinstance(annotation, str | typing.ForwardRef) or any(
+        is_text(part) for part in (*parts, *listed(parts))
+    )
 
 
 def listed(parts: tuple[object, ...]) -> list[object]:
@@ -63,6 +73,8 @@ def check_function(subject: Callable[..., Any], typechecker: Callable[[Any], Any
     found = [value for value in subject.__annotations__.values() if value is not None]
     if not found:
         return subject
+    if any(map(is_text, found)):
+        return check_twice(subject, typechecker=typechecker)  # which lets what nobody imports be
     if not any(map(names_arrays, found)):
         return unless_disabled(subject, typechecker(subject))
     if any(

@@ -20,26 +20,28 @@ check_twice = jaxtyping.jaxtyped
 
 
 def names_arrays(annotation: object) -> bool:
-    """Whether an array's shape, or a text that may be one, stands anywhere in an annotation."""
-    if isinstance(annotation, str):
-        return True
+    """Whether an array's shape stands anywhere in an annotation."""
     if inspect.isclass(annotation) and not isinstance(annotation, types.GenericAlias):
         return issubclass(annotation, jaxtyping.AbstractArray)
     parts = typing.get_args(annotation)
     return any(names_arrays(part) for part in (*parts, *listed(parts)))
 
 
+def is_text(annotation: object) -> bool:
+    """Whether a text that stands for a type is anywhere in an annotation."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return False
+    parts = typing.get_args(annotation)
+    if typing.get_origin(annotation) is typing.Annotated:
+        parts = parts[:1]
+    return isinstance(annotation, str | typing.ForwardRef) or any(
+        is_text(part) for part in (*parts, *listed(parts))
+    )
+
+
 def listed(parts: tuple[object, ...]) -> list[object]:
     """Return the parameters of a callable, which stand in a list of their own."""
     return [inner for part in parts if isinstance(part, list) for inner in part]
-
-
-def is_quoted(annotation: object) -> bool:
-    """Whether a type stands in quotation marks anywhere in an annotation."""
-    if isinstance(annotation, str | typing.ForwardRef):
-        return True
-    parts = () if typing.get_origin(annotation) is typing.Literal else typing.get_args(annotation)
-    return any(is_quoted(part) for part in (*parts, *listed(parts)))
 
 
 def check_types(subject: Any = None, *, typechecker: Callable[[Any], Any]) -> Any:
@@ -63,16 +65,10 @@ def check_function(subject: Callable[..., Any], typechecker: Callable[[Any], Any
     found = [value for value in subject.__annotations__.values() if value is not None]
     if not found:
         return subject
-    if any(
-        isinstance(value, str) for value in found
-    ):  # such names may stand for a type checker only
-        return check_twice(subject, typechecker=typechecker)
+    if any(map(is_text, found)):
+        return check_twice(subject, typechecker=typechecker)  # which lets what nobody imports be
     if not any(map(names_arrays, found)):
         return unless_disabled(subject, typechecker(subject))
-    if any(
-        map(is_quoted, found)
-    ):  # of a name that only type checkers import, beartype knows nothing
-        return check_twice(subject, typechecker=typechecker)
     if inspect.isgeneratorfunction(subject) or inspect.iscoroutinefunction(subject):
         return check_twice(subject, typechecker=typechecker)  # its work begins after the call
     return unless_disabled(subject, with_sizes(typechecker(subject)))

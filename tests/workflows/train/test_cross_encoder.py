@@ -47,7 +47,7 @@ def test_what_is_exported_scores_alike_everywhere(run, tmp_path):
     assert np.allclose(CrossEncoder(str(again)).logits(PAIRS), ours, atol=1e-6)
     twice = export(again, tmp_path / "twice")
     assert np.allclose(CrossEncoder(str(twice)).logits(PAIRS), ours, atol=1e-6)
-    with pytest.raises(UserError, match="can end at a layer and no more"):
+    with pytest.raises(UserError, match="can end at a layer or say probabilities and no more"):
         export(again, tmp_path / "less", dim=1)
 
 

@@ -1,8 +1,10 @@
 """The run folder: what a training run leaves behind, and how to find one's way in it."""
 
 import logging
+import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -106,6 +108,24 @@ def create_run(path: Path, recipe: AnyRecipe, reports: Sequence[BaseModel]) -> R
         write_file(new.recipe, dump_recipe(recipe, new.given, given))
         write_json(new.data, [report.model_dump() for report in reports])
     return RunFolder(path)
+
+
+@contextmanager
+def withdrawn(run: RunFolder) -> Iterator[None]:
+    """Take a new run's folder away again where a mistake ends it before it holds anything to go on with.
+
+    So the same command runs once the mistake is mended.
+    """
+    try:
+        yield
+    except UserError:
+        kept = (
+            *run.checkpoints.glob("*"),
+            *(one for one in (run.before, run.model) if one.exists()),
+        )
+        if not kept:
+            shutil.rmtree(run.path, ignore_errors=True)
+        raise
 
 
 def open_run(path: Path, overrides: Sequence[str] = ()) -> tuple[RunFolder, AnyRecipe]:

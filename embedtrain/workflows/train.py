@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from embedtrain.recipe.run_folder import (
     found_start,
     load_trained,
     open_run,
+    withdrawn,
 )
 from embedtrain.release.cards.retrieval import render_card
 from embedtrain.release.export import write_model
@@ -41,7 +43,7 @@ from embedtrain.training.fitting import Start, fit, how_to_go_on, own_cut
 from embedtrain.training.guide import encode_guide
 from embedtrain.training.module import RetrievalModule
 from embedtrain.training.planner import announce, plan_retrieval, within
-from embedtrain.training.ranks.processes import first_rank_first, on_first_rank
+from embedtrain.training.ranks.processes import first_rank_first, is_rank, on_first_rank
 from embedtrain.training.ranks.strategies import check_strategy
 from embedtrain.training.refresh import LateStream
 from embedtrain.workflows.automatic import with_automatic
@@ -85,7 +87,7 @@ def train(recipe: AnyRecipe, output: Path) -> RunFolder:
     if begin(recipe.trainer, lambda: first(recipe, output)):
         return resume(output)
     begun = first(recipe, output)
-    with going_on(how_to_go_on(output)):
+    with going_on(how_to_go_on(output)), nullcontext() if is_rank() else withdrawn(begun[0]):
         return then(*begun, Start())  # type: ignore[no-any-return]
 
 

@@ -32,6 +32,15 @@ def run_folder(embedtrain, recipe, beir, tmp_path_factory) -> Path:
     return folder
 
 
+def test_a_run_that_cannot_begin_leaves_the_place_free(embedtrain, recipe, tmp_path):
+    words = ["train", recipe, "objective={name: kl_distillation}", "--output", tmp_path / "run"]
+    for _ in range(2):
+        failed = embedtrain(words)
+        assert failed.returncode == 2
+        assert "learns from a teacher's scores" in failed.stderr, "not that the folder exists"
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_leaves_what_later_work_relies_on(run_folder):
     resolved = yaml.safe_load((run_folder / "recipe.yaml").read_text())
     assert resolved["model"]["pooling"] == "mean", "the contract is resolved"

@@ -41,7 +41,7 @@ def test_words_become_settings():
 @pytest.mark.parametrize(
     ("words", "kind", "message"),
     [
-        ("fde", "dense", "names no index of dense models; got 'fde'. Use one of exact, int8, binary"),
+        ("fde", "dense", "names no index of dense models; got 'fde'. Use one of exact, int8, ternary, binary"),
         ("ivf", "sparse", "names no index of sparse models; got 'ivf'. Use one of exact, uint8"),
         ("", "late_interaction", "names no index of late-interaction models"),
         ("hnsw:efort=3", "dense", r"cannot have this efort \(Extra inputs"),

@@ -31,10 +31,7 @@ class LaidOutProducts(TorchFunctionMode):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self._weights = {
-            id(layer.weight): (
-                torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), ROWS),  # noqa: SLF001 - torch has no other name
-                layer.bias if layer.bias is None else layer.bias.detach(),
-            )
+            id(layer.weight): torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), ROWS)  # noqa: SLF001 - torch has no other name
             for layer in model.modules()
             if type(layer) is nn.Linear and layer.weight.dtype == torch.float32
         }
@@ -48,14 +45,20 @@ class LaidOutProducts(TorchFunctionMode):
     ) -> Any:  # noqa: ANN401 - whatever the function gives
         """Compute a function of torch, a linear layer of the model by its laid out weight."""
         if func is F.linear and not torch.is_grad_enabled():
-            values, weight = args[:2]
-            known = self._weights.get(id(weight))
-            if known is not None and values.dtype == torch.float32:
-                result: Tensor = torch.ops.mkldnn._linear_pointwise(  # noqa: SLF001
-                    values, *known, "none", [], ""
-                )
+            result = self._linear(*args, **(kwargs or {}))
+            if result is not None:
                 return result
         return func(*args, **(kwargs or {}))
+
+    def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor | None:
+        """Return the product with a laid out weight, and with the call's own bias; None where there is no such weight."""
+        known = self._weights.get(id(weight))
+        if known is None or input.dtype != torch.float32:
+            return None
+        result: Tensor = torch.ops.mkldnn._linear_pointwise(  # noqa: SLF001
+            input, known, bias, "none", [], ""
+        )
+        return result
 
 
 def can_lay_out(device: torch.device, tokens: int) -> bool:

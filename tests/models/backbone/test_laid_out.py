@@ -34,6 +34,19 @@ def test_results_are_the_plain_ones_and_come_from_the_laid_out_weights(model):
         torch.testing.assert_close(model(values), expected, atol=1e-6, rtol=1e-5)
 
 
+@torch.no_grad()
+def test_layers_that_share_a_weight_add_their_own_bias_and_names_of_arguments_do_no_harm():
+    first, second, third = nn.Linear(48, 96), nn.Linear(48, 96), nn.Linear(48, 96, bias=False)
+    second.weight = third.weight = first.weight
+    model, values = nn.ModuleList([first, second, third]), torch.randn(700, 48)
+    expected = [layer(values) for layer in model]
+    with LaidOutProducts(model):
+        found = [layer(values) for layer in model]
+        named = nn.functional.linear(input=values, weight=first.weight, bias=first.bias)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(named, expected[0], atol=1e-6, rtol=1e-5)
+
+
 def test_gradients_and_other_numbers_are_left_alone(model):
     values = torch.randn(2, 48, requires_grad=True)
     with LaidOutProducts(model):

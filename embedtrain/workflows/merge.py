@@ -23,8 +23,11 @@ from embedtrain.workflows.evaluate.tasks import Wish, evaluate_task
 MAIN_METRICS = ("ndcg_at_10", "spearman")
 """What a point of the grid is judged by, the first that a task reports; else the task's first metric."""
 
-MAY_DIFFER = {"query_prompt", "document_prompt", "query_length", "document_length", "instructions"}
-"""Parts of a contract that say what a model is told, not what its weights mean: the first model's are kept."""
+MAY_DIFFER = {
+    *("query_prompt", "document_prompt", "query_length", "document_length", "instructions"),
+    "outputs",
+}
+"""Parts of a contract that say what a model is told or stored as, not what its weights mean: the first model's are kept."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,7 @@ def _points(wish: MergeWish) -> list[tuple[tuple[float, ...], Granularity]]:
 
 
 def refuse_strangers(paths: Sequence[str], encoders: Sequence[TextEncoder]) -> None:
-    """Refuse models whose weights mean different things; of other prompts and lengths say that the first's stay.
+    """Refuse models whose weights mean different things; of other prompts, lengths and stored formats say that the first's stay.
 
     Raises:
         UserError: If pooling, similarity, another part of the contract or the vocabulary differs.
@@ -179,7 +182,7 @@ def refuse_strangers(paths: Sequence[str], encoders: Sequence[TextEncoder]) -> N
             raise UserError(path, f"has another vocabulary than {paths[0]}")
         if other.contract != first.contract:
             console.print(
-                f"{path} has other prompts or lengths: the merged model has those of {paths[0]}"
+                f"{path} has other prompts, lengths or formats: the merged model has those of {paths[0]}"
             )
 
 

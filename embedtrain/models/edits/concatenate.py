@@ -30,4 +30,7 @@ def concatenate(models: Sequence[str], shares: Sequence[float]) -> DenseEncoder:
         raise UserError("--weight", "must be positive", got=list(shares))
     first, second = models
     beside = SituatedConfig(base=second, weight=shares[1] / shares[0])
-    return build_dense(DenseConfig(backbone=first, situated=beside)).eval()
+    both = build_dense(DenseConfig(backbone=first, situated=beside)).eval()
+    # What the first one's vectors were trained to be stored as says nothing of these.
+    both.contract = both.contract.model_copy(update={"outputs": None})
+    return both

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from embedtrain.contract.context import Context, marked_in, reads_contexts, refuse_alone
-from embedtrain.contract.spans import alone, is_marked
+from embedtrain.contract.spans import alone, is_marked, unmark
 from embedtrain.data.examples import SourceConfig, text_id
 from embedtrain.data.readers.beir import RetrievalTask, own_positives
 from embedtrain.data.sources import detect_format, load_task, open_source
@@ -151,8 +151,15 @@ def with_corpora(task: MiningTask, others: Sequence[MiningTask]) -> MiningTask:
 
 
 def _contexts(task: MiningTask) -> list[Context]:
-    """Return the documents around all texts; of a corpus without any, the texts themselves."""
-    return list(task.contexts or [(text, (0, len(text))) for text in task.documents])
+    """Return the documents around all texts; of a corpus without any, the texts themselves, in which spans may be marked."""
+    if task.contexts:
+        return list(task.contexts)
+    found = []
+    for text in task.documents:
+        plain, pieces = unmark(text)
+        place = (pieces[0][0], pieces[-1][1]) if pieces else (0, len(plain))
+        found.append((plain, place))
+    return found
 
 
 def _from_source(config: SourceConfig, cache: Path | None) -> MiningTask:

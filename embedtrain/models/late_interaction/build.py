@@ -67,6 +67,10 @@ def build_late_interaction(
     backbone = load_backbone(place, config, trust_remote_code=config.trust_remote_code)
     contract = resolve_late_contract(config, layout, backbone)
     refuse_no_layer(contract, backbone)
+    if config.pool_factors and (contract.words or contract.token_scorer):
+        problem = f"pools tokens, and {folder} keeps whole words, or what a scorer chose"
+        got = list(config.pool_factors)
+        raise UserError("model.pool_factors", problem, got=got, cure="Leave it out")
     add_markers(backbone, contract.markers)
     make = partial(TokenHeads, backbone.width, contract, config.head_dims, bias=contract.words)
     heads = restored_heads(make, layout, folder)

@@ -121,6 +121,15 @@ def test_what_a_folder_cannot_give_is_refused(bert, tmp_path, settings, message)
         encoder(tmp_path / "model", **settings)
 
 
+@pytest.mark.parametrize("variant", ["colberter", "scored"])
+def test_words_and_chosen_tokens_of_a_folder_are_not_pooled_by_several_factors(
+    bert, tmp_path, variant
+):
+    save_encoder(encoder(bert, **VARIANTS[variant]), tmp_path / "model")
+    with pytest.raises(UserError, match=r"model\.pool_factors pools tokens"):
+        encoder(tmp_path / "model", pool_factors=(1, 2))
+
+
 def test_what_sentence_transformers_writes_itself_is_read_with_the_same_vectors(bert, tmp_path):
     multi_vector = pytest.importorskip("sentence_transformers.multi_vector_encoder")
     names = ("plain", "skipping", "attended", "unexpanded", "prompted")

@@ -31,6 +31,8 @@ from embedtrain.sparse_vectors import SparseVectors
 from embedtrain.types import Format, TokenVectors
 
 Vectors = Float32[np.ndarray, "_ _"] | TokenVectors | SparseVectors
+LONGEST = 1.02
+"""A vector of length 1 that was rounded to 16 bits; means of several are shorter."""
 STEPS = 255
 
 
@@ -89,7 +91,7 @@ class Compression(Section):
         if isinstance(documents, SparseVectors):
             return _sparse_index(documents, self.quantize)
         if self.quantize == "ternary":
-            return FloatIndex(values_of(documents, "ternary"), ternary_bytes(documents), device)
+            return FloatIndex(_ternary(documents), ternary_bytes(documents), device)
         if self.quantize == "int8":
             return ByteIndex(*quantize_bytes(documents), device)
         if self.quantize == "binary":
@@ -199,6 +201,17 @@ def pack_codes(
     return codes
 
 
+def _ternary(
+    vectors: Float32[np.ndarray, "texts dim"],
+) -> Float32[np.ndarray, "texts dim"]:
+    """Return what three levels stand for; which numbers are near 0 is known of vectors of length 1 alone."""
+    longest = float(np.linalg.norm(vectors, axis=1).max(initial=0.0))
+    if longest > LONGEST:
+        problem = "is for vectors of length 1, and the model compares by inner products"
+        raise UserError("ternary", problem, got=round(longest, 3), cure="Use int8")
+    return values_of(vectors, "ternary")
+
+
 def ternary_bytes(vectors: Float32[np.ndarray, "texts dim"]) -> int:
     """Return the bytes of two planes of bits, whether a number is 0 and its sign."""
     width = int(vectors.shape[1])
@@ -245,7 +258,7 @@ def _token_index(
         return FloatIndex(documents, documents.nbytes, device)
     beside = documents.nbytes - documents.values.nbytes
     if quantize == "ternary":
-        values = replace(documents, values=values_of(documents.values, "ternary"))
+        values = replace(documents, values=_ternary(documents.values))
         return FloatIndex(values, ternary_bytes(documents.values) + beside, device)
     codes, lowest, step = quantize_bytes(documents.values)
     values = replace(documents, values=dequantize_bytes(codes, lowest, step))

@@ -1,5 +1,7 @@
 """Cut and quantised vectors against loops and against the floats they stand for."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sentence_transformers.util.quantization import quantize_embeddings
@@ -126,6 +128,14 @@ def test_codes_are_bytes_bits_and_two_planes_of_bits():
     assert pack_codes(x, "binary").tolist() == [[0b10111111, 0b10000000]]
     assert pack_codes(x, "ternary").tolist() == [[0b10111111, 0b10000000, 0b11000000, 0]]
     assert Compression(quantize="ternary").index(x).num_bytes == 4
+
+
+def test_three_levels_are_not_made_of_longer_vectors(data):
+    several = tokens(np.random.default_rng(3), 9)
+    longer = replace(several, values=3 * several.values)
+    for documents in (3 * data[1], longer):
+        with pytest.raises(UserError, match="ternary is for vectors of length 1"):
+            Compression(quantize="ternary").index(documents)
 
 
 def test_three_levels_lie_between_bits_and_bytes(data):

@@ -11,6 +11,7 @@ from embedtrain.objectives import OBJECTIVES, Objective
 from embedtrain.objectives.embedding_distillation import EmbeddingDistillation
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.objectives.matryoshka import Matryoshka
+from embedtrain.objectives.outputs import Outputs
 from embedtrain.objectives.own import name_of
 from embedtrain.training.guide import GuideConfig
 from embedtrain.training.settings import TrainerConfig, ValidationConfig
@@ -49,19 +50,35 @@ def check_objectives(
     if {objective.uses_exits for objective in objectives} != {exits}:
         raise ValueError("objective multi_exit and model.exits, its layers, need each other")
     _check_heads(objectives, model, dense)
-    behind = dense is not None and dense.situated and "model.situated puts a frozen vector"
-    if isinstance(model, LateInteractionConfig) and model.token_scorer:
+    _check_behind(objectives, model)
+    if dense is not None and dense.ways_to_score:
+        refuse_inner_products(objectives, dense.ways_to_score[0])
+
+
+def _check_behind(objectives: Sequence[Objective], model: ModelConfig) -> None:
+    """Refuse to cut or to quantise vectors behind which stands what belongs to them whole."""
+    behind, scored = "", isinstance(model, LateInteractionConfig) and model.token_scorer
+    if isinstance(model, DenseConfig) and model.situated:
+        behind = "model.situated puts a frozen vector"
+    elif scored:
         behind = "model.token_scorer puts its score"
     if behind and any(map(_cuts_vectors, objectives)):
         raise ValueError(
             f"{behind} behind the trained one, of which no prefix has a part: drop matryoshka"
         )
-    if dense is not None and dense.ways_to_score:
-        refuse_inner_products(objectives, dense.ways_to_score[0])
+    if scored and any(map(_quantizes, objectives)):
+        raise ValueError(f"{behind} behind the vector, which is no number of a code: drop outputs")
 
 
 def _cuts_vectors(objective: Objective) -> bool:
-    return isinstance(objective, Matryoshka) or any(map(_cuts_vectors, objective.inner_objectives))
+    cuts = isinstance(objective, Matryoshka) or (
+        isinstance(objective, Outputs) and bool(objective.matryoshka)
+    )
+    return cuts or any(map(_cuts_vectors, objective.inner_objectives))
+
+
+def _quantizes(objective: Objective) -> bool:
+    return isinstance(objective, Outputs) or any(map(_quantizes, objective.inner_objectives))
 
 
 def _check_heads(

@@ -109,11 +109,15 @@ def test_a_folder_keeps_both_and_other_readers_stop(settings, tmp_path, bert):
     assert model_key(other) != model_key(model), "caches would mix them up"
 
 
-def test_prefixes_of_both_vectors_are_refused(settings):
+CODES = {"name": "outputs", "matryoshka": [8]}
+
+
+@pytest.mark.parametrize("cuts", [{"name": "matryoshka", "dims": [8]}, CODES])
+def test_prefixes_of_both_vectors_are_refused(settings, cuts):
     inner = {"name": "info_nce"}
     objective = {
         "name": "sum",
-        "objectives": [inner, {"name": "matryoshka", "inner": inner, "dims": [8]}],
+        "objectives": [inner, cuts | {"inner": inner}],
         "weights": [1, 1],
     }
     recipe = {

@@ -109,13 +109,16 @@ def test_noise_tries_other_tokens_while_training_alone():
     assert len({tuple(scorer.eval().choose(states, texts)[0].tolist()) for _ in range(5)}) == 1
 
 
-def test_prefixes_without_the_score_are_refused(bert):
+def test_prefixes_without_the_score_and_codes_of_it_are_refused(bert):
     model = {"kind": "late_interaction", "backbone": bert, "token_scorer": HALF}
     objective = {"name": "matryoshka", "inner": {"name": "info_nce"}, "dims": [8]}
     trainer = {"steps": 1, "batch_size": 2, "learning_rate": 1e-3}
     recipe = {"data": {"sources": [{"path": "rows.jsonl"}]}, "model": model, "trainer": trainer}
     with pytest.raises(UserError, match=r"model\.token_scorer puts its score behind .* matryoshka"):
         load_recipe(recipe | {"objective": objective})
+    codes = {"name": "outputs", "inner": {"name": "info_nce"}, "quantize": "int8"}
+    with pytest.raises(UserError, match=r"model\.token_scorer puts its score behind .* outputs"):
+        load_recipe(recipe | {"objective": codes})
 
 
 def test_a_layer_that_is_not_there_is_refused(bert):

@@ -6,8 +6,8 @@ import pytorch_lightning as pl
 
 from embedtrain import progress
 from embedtrain.data.readers.beir import RetrievalTask
-from embedtrain.training import measuring
-from embedtrain.training.callbacks import CsvLog, list_checkpoints
+from embedtrain.training import callbacks, measuring
+from embedtrain.training.callbacks import CsvLog, WallLimit, list_checkpoints
 from embedtrain.training.measuring import Validation, gains
 from embedtrain.training.progress import StepProgress
 from embedtrain.training.trained_module import TrainedModule
@@ -56,6 +56,23 @@ def test_checkpoints_are_listed_by_step(tmp_path):
     for name in ("step-00000010.ckpt", "step-00000002.ckpt", "best.ckpt", "step-00000011.partial"):
         (tmp_path / name).touch()
     assert [p.name[5:13] for p in list_checkpoints(tmp_path)] == ["00000002", "00000010"]
+
+
+def test_time_that_is_over_for_another_rank_ends_this_one_in_the_same_step(monkeypatch, capfd):
+    limit = WallLimit(seconds=3600.0)
+    trainer = Mock(spec=pl.Trainer, max_steps=9, global_step=4, is_global_zero=True)
+    trainer.fit_loop = Mock()
+    trainer.fit_loop.epoch_loop.max_steps = 9
+    limit.on_train_start(trainer, Mock(spec=pl.LightningModule))
+    limit.on_step_end(trainer, None)
+    assert not limit.reached
+    assert trainer.fit_loop.epoch_loop.max_steps == 9
+    monkeypatch.setattr(callbacks, "largest", lambda own: max(own, 1))  # what another one says
+    limit.on_step_end(trainer, None)
+    assert limit.reached
+    assert trainer.fit_loop.epoch_loop.max_steps == 4
+    assert "Ended at step 4 of 9" in " ".join(capfd.readouterr().err.split())
+    assert limit.state_dict()["reached"]
 
 
 def test_a_log_counts_optimizer_steps_and_shows_the_last_logged_loss(monkeypatch, capfd):

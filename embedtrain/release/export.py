@@ -28,7 +28,12 @@ from embedtrain.recipe.run_files import read_summary
 from embedtrain.recipe.run_folder import RunFolder, load_pretrained, load_trained, open_run
 from embedtrain.release.cards.changes import change_card, describe_changes
 from embedtrain.release.cards.pretraining import render_pretrain_card
-from embedtrain.release.exported_model import changed_model, model_of_folder, untrained_model
+from embedtrain.release.exported_model import (
+    changed_model,
+    model_of_folder,
+    refuse_measured,
+    untrained_model,
+)
 from embedtrain.release.pair_scores import verify_scores
 from embedtrain.release.reload import probe_vectors
 from embedtrain.resources import is_recipe
@@ -96,6 +101,7 @@ def export(
         source, recipe = str(run.model), None
     model: TextModel
     if is_recipe(str(source)):
+        refuse_measured(source, sparse=sparse, scores=probabilities is not None)
         model = untrained_model(source, overrides)
     elif overrides:
         raise UserError(

@@ -21,10 +21,29 @@ from embedtrain.resources import find_recipe
 
 
 def model_of_folder(source: str, *, sparse: bool, scores: bool) -> TextModel:
-    """Return the model of a folder, as what it is to be taken; ``scores`` wants a classifier of pairs."""
+    """Return the model of a folder, as what it is to be taken; ``scores`` wants a classifier of pairs.
+
+    Raises:
+        UserError: If it is to be taken as both.
+    """
+    if scores and sparse:
+        cure = "Leave one of them out"
+        raise UserError("--sparse and --probabilities", "are for models of two kinds", cure=cure)
     if scores:
         return load_cross_encoder(source)
     return load_sparse(source, preferred_device("auto")) if sparse else load_model(source)
+
+
+def refuse_measured(recipe: str | Path, *, sparse: bool, scores: bool) -> None:
+    """Refuse what is only asked of models that are there, where a recipe says what its own is.
+
+    Raises:
+        UserError: If any of it is asked.
+    """
+    for flag, asked in (("--sparse", sparse), ("--probabilities", scores)):
+        if asked:
+            cure = "Name a run or a model folder"
+            raise UserError(flag, "is for trained models", got=str(recipe), cure=cure)
 
 
 def untrained_model(source: str | Path, overrides: Sequence[str]) -> TextModel:

@@ -65,7 +65,7 @@ def _batches(case: Case, directions: Sequence[Finding], rows: Sequence[int]) -> 
 
 
 def _random(case: Case) -> Finding | None:
-    again = case.reading.again
+    again = [one for one in case.reading.again if np.isfinite(one).all()]
     worst = max((distance(again[0], one) for one in again[1:]), default=0.0)
     if worst <= max(case.bound.largest, 1e-6):
         return None
@@ -116,7 +116,7 @@ def _directions(case: Case, rows: Sequence[int]) -> list[Finding]:
 
 def _is_within(case: Case, errors: Sequence[float]) -> bool:
     bound = case.bound
-    mean_is_good = bound.mean is None or float(np.mean(errors)) <= bound.mean
+    mean_is_good = bound.mean is None or not errors or float(np.mean(errors)) <= bound.mean
     return max(errors, default=0.0) <= bound.largest and mean_is_good
 
 

@@ -78,7 +78,7 @@ def parse_readers(words: list[str]) -> list[Wanted]:
         if not where and name in PLACES:
             raise UserError("--with", f"says not where {name} is", cure=f"Write {name}={PLACES[name]}")  # fmt: skip
         if where and name not in ("infinity", "pgvector") and (name in ADDRESSED) != ("://" in where):  # fmt: skip
-            what = "an address" if name in ADDRESSED else "the path of a Python"
+            what = "an address" if name in ADDRESSED else PLACES.get(name, "the path of a Python")
             raise UserError("--with", f"needs {what} for {name}", got=where)
         found.append(Wanted(name, where))
     return found

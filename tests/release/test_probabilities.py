@@ -64,6 +64,10 @@ def test_what_is_not_of_this_reranker_is_refused(measured, tmp_path, bert, beir)
             export(source, tmp_path / "new", probabilities=result)
     with pytest.raises(UserError, match="or say probabilities and no more"):
         export(model, tmp_path / "new", layer=1, probabilities=path)
+    with pytest.raises(UserError, match="are for models of two kinds"):
+        export(model, tmp_path / "new", sparse=True, probabilities=path)
+    with pytest.raises(UserError, match="--probabilities is for trained models"):
+        export("recipe.yaml", tmp_path / "new", probabilities=path)
     assert not (tmp_path / "new").exists()
 
 

@@ -32,6 +32,17 @@ def test_candidates_come_in_the_order_of_chunks_and_slots(tmp_path):
     assert first.positive == chunks(1)[0].text
 
 
+def test_what_a_server_writes_is_counted_as_other_work_is(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("embedtrain.progress.LINE_SECONDS", 0)
+    monkeypatch.setattr("embedtrain.progress.LINE_RATIO", 0)
+    with CompletionsStub(write_text) as stub:
+        for _ in range(2):  # what is there is not asked for again
+            list(opened(stub, tmp_path, per_chunk=1).write(chunks(3)))
+    title, *lines = capsys.readouterr().err.splitlines()
+    assert title == "toy writes (3)"
+    assert ["toy writes: 1 of 3 answers (33%)" in lines[0], len(lines)] == [True, 3]
+
+
 def test_the_prompt_says_what_is_wanted(tmp_path):
     with CompletionsStub(write_text) as stub:
         list(

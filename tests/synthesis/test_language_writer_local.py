@@ -41,6 +41,23 @@ def test_a_model_of_this_process_writes_the_same_after_a_kill(model, tmp_path):
     assert sum(path.read_bytes().count(b"\n") for path in lines) == 10
 
 
+def test_a_log_gets_no_line_for_each_batch_but_one_when_it_is_time(
+    model, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("embedtrain.encoding.language.local_chat.BATCH", 2)
+    keys = {"examples": 0}
+    list(local(model, tmp_path / "a", **keys).write(chunks(5)))
+    (only,) = capsys.readouterr().err.splitlines()
+    assert only.endswith(" writes (10)")
+    monkeypatch.setattr("embedtrain.progress.LINE_SECONDS", 0)
+    monkeypatch.setattr("embedtrain.progress.LINE_RATIO", 0)
+    list(local(model, tmp_path / "b", **keys).write(chunks(5)))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 6
+    assert " writes: 4 of 10 answers (40%)" in lines[2]
+    assert lines[2].endswith(" tokens/s")
+
+
 def test_a_model_without_turns_goes_on_with_a_text(model, tmp_path, monkeypatch):
     monkeypatch.setattr(model.tokenizer, "chat_template", None)
     writer, asked = local(model, tmp_path, per_chunk=1), []

@@ -68,6 +68,20 @@ def test_a_fault_is_named(mean_model, mean_folder, faults, cause):
     assert found[0].startswith(cause)
 
 
+def test_vectors_that_are_all_no_numbers_are_not_taken_for_random_ones(
+    mean_model, mean_folder, monkeypatch
+):
+    encode = FakeReader.encode
+
+    def nothing(self, texts, mode):
+        return [one * float("nan") for one in encode(self, texts, mode)]
+
+    monkeypatch.setattr(FakeReader, "encode", nothing)
+    row = compare(mean_model, mean_folder, bound=Bound(5e-3, 1e-3))
+    assert row.verdict == "wrong"
+    assert causes(row)[0] == "NaN or infinity in vectors"
+
+
 @pytest.mark.parametrize(
     ("faults", "cause"),
     [

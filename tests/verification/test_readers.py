@@ -33,6 +33,7 @@ def test_names_and_places_are_read():
         ("transformers.js", "says not where transformers.js is.*node_modules"),
         ("openai=python3", "needs an address"),
         ("serve=http://localhost", "needs the path of a Python"),
+        ("transformers.js=http://localhost", "needs the folder whose node_modules"),
     ):
         with pytest.raises(UserError, match=line):
             parse_readers([words])

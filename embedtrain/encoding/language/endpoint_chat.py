@@ -18,6 +18,7 @@ from embedtrain.encoding.language.endpoint import ROUTES, Endpoint, Unanswered
 from embedtrain.encoding.language.posting import Answer, Outcome, tells_usage, usage_of
 from embedtrain.encoding.language.request_store import RequestStore
 from embedtrain.encoding.language.settings import EndpointSettings
+from embedtrain.progress import progress_bar
 from embedtrain.redaction import redact
 
 CONTEXT = 4096
@@ -63,6 +64,9 @@ class EndpointChat:
         Raises:
             UserError: If the server refuses several requests, or answers none of many, one after another.
         """
+        missing = self._missing(requests, store)
+        if not missing:
+            return ""
         asked: list[_Asked] = []
         under_way: list[_Asked] = []
         reasons: list[str] = []
@@ -74,7 +78,7 @@ class EndpointChat:
             return not reason
 
         def feed() -> Iterator[_Asked]:
-            for key, request in self._missing(requests, store):
+            for key, request in missing:
                 job = _Asked(key, request, store, self.endpoint.route, may_go_on)
                 reason = "" if reasons else self._wait_for_budget(job, under_way, store)
                 reasons.extend([reason] if reason else [])
@@ -84,12 +88,14 @@ class EndpointChat:
                 asked.append(job)
                 yield job
 
-        for number, found in self.endpoint.stream(feed()):
-            if isinstance(found, Unanswered):
-                asked[number].ended = True
-                if not asked[number].was_stopped:
-                    failure = Failure(found.reason, passing=not found.refused)
-                    self.failures[asked[number].key] = failure
+        with progress_bar(f"{self.name} writes", len(missing), unit="answers") as advance:
+            for number, found in self.endpoint.stream(feed()):
+                advance(1)
+                if isinstance(found, Unanswered):
+                    asked[number].ended = True
+                    if not asked[number].was_stopped:
+                        failure = Failure(found.reason, passing=not found.refused)
+                        self.failures[asked[number].key] = failure
         return reasons[0] if reasons else ""
 
     def _wait_for_budget(

@@ -14,7 +14,7 @@ from embedtrain.encoding.language.reader import key_of
 from embedtrain.encoding.language.request_store import RequestStore
 from embedtrain.models.language.model import LanguageModel, name_of
 from embedtrain.models.language.writing import Draft, begin, write
-from embedtrain.progress import console
+from embedtrain.progress import progress_bar
 
 BATCH = 16
 """Texts written at once."""
@@ -55,18 +55,18 @@ class LocalChat:
         keyed = {request.key(self.identity): request for request in requests}
         if all(key in store for key in keyed):
             return ""
-        began, done = time.monotonic(), 0
-        for batch in self._batches(keyed):
-            missing = [key for key in batch if key not in store]
-            if not missing:
-                continue
-            most = sum(self._size(keyed[key]) for key in missing)
-            if reason := self.budget.reason(store.bill(), most, 0):
-                return reason
-            done += self._write(batch, keyed, store)
-            console.print(
-                f"{self.name}: {len(store):,} answers, {done / (time.monotonic() - began):.0f} tokens/s"
-            )
+        known = sum(key in store for key in keyed)
+        with progress_bar(f"{self.name} writes", len(keyed), unit="answers", done=known) as advance:
+            began, written = time.monotonic(), 0
+            for batch in self._batches(keyed):
+                missing = [key for key in batch if key not in store]
+                if not missing:
+                    continue
+                most = sum(self._size(keyed[key]) for key in missing)
+                if reason := self.budget.reason(store.bill(), most, 0):
+                    return reason
+                written += self._write(batch, keyed, store)
+                advance(len(missing), f"{written / (time.monotonic() - began):,.0f} tokens/s")
         return ""
 
     def _write(self, batch: list[str], keyed: dict[str, Request], store: RequestStore) -> int:

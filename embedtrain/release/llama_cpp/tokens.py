@@ -134,7 +134,9 @@ def _write_around(writer: Writer, tokenizer: Any) -> None:  # noqa: ANN401 - tra
     if before:
         writer.add_bos_token_id(before[0])
     # Not what a chat ends with: of some models that last token's state is the vector.
-    writer.add_eos_token_id((after or [tokenizer.eos_token_id])[0])
+    ends = after or [tokenizer.eos_token_id]
+    if ends[0] is not None:
+        writer.add_eos_token_id(ends[0])
     writer.add_add_eos_token(bool(after))
     _write_other_special(writer, tokenizer)
 

@@ -1,6 +1,6 @@
 """An engine's collection as the index of an evaluation: what it finds, by the rows of the task."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeGuard
@@ -49,24 +49,23 @@ class EngineIndex:
     Attributes:
         engine: The opened collection.
         field: The vectors of the model.
-        ids: Of the task's documents, in their order.
+        rows: Of the task's documents, by their ids.
         num_bytes: Bytes of the vectors as the engine stores numbers; what it keeps beside them is not known.
     """
 
     engine: Engine
     field: VectorField
-    ids: Sequence[str]
+    rows: Mapping[str, int]
     num_bytes: int
 
     def search(self, queries: Vectors, num_results: int) -> SearchResult:
         """Return the rows of what the engine finds, -1 where it finds less."""
-        rows = {name: row for row, name in enumerate(self.ids)}
         shape = len(queries), num_results
         indices, scores = np.full(shape, -1, np.int64), np.full(shape, -np.inf, np.float32)
         found = self.engine.search(self.field, queries, num_results)
         for number, results in enumerate(found):
             best = results[:num_results]
-            indices[number, : len(best)] = [rows[one.id] for one in best]
+            indices[number, : len(best)] = [self.rows[one.id] for one in best]
             scores[number, : len(best)] = [one.score for one in best]
         return SearchResult(indices, scores)
 
@@ -119,16 +118,17 @@ def searched_by_engine(subject: Subject, task: Task, url: str | None) -> Iterato
     refuse_interaction(subject.model, "--index")
     with open_engine(url) as engine:
         field = field_of(engine, subject.model, subject.name)
-        documents, ids = task.task.documents, task.task.document_ids
+        documents = task.task.documents
         vectors = subject.encode(documents, "document")
         _refuse_others(engine, task.task, vectors)
         size = round(vectors.nbytes * SHARES[field.store])
-        subject.answer_by(documents, Built(EngineIndex(engine, field, ids, size), 0.0))
+        rows = {name: row for row, name in enumerate(task.task.document_ids)}
+        subject.answer_by(documents, Built(EngineIndex(engine, field, rows, size), 0.0))
         yield
 
 
 def _refuse_others(engine: Engine, task: RetrievalTask, vectors: Vectors) -> None:
-    there = engine.hashes(task.document_ids)
+    there = set(engine.ids())
     missing = np.array([row for row, one in enumerate(task.document_ids) if one not in there], int)
     lost = [
         task.document_ids[number]
@@ -141,8 +141,8 @@ def _refuse_others(engine: Engine, task: RetrievalTask, vectors: Vectors) -> Non
             engine.place, f"lacks {len(lost):,} documents of {task.name}", got=f"no {named}",
             cure="Load them with `embedtrain load`",
         )  # fmt: skip
-    others = engine.count() - len(there)
-    if others > 0:
+    others = len(there.difference(task.document_ids))
+    if others:
         raise UserError(
             engine.place, f"holds documents that are not of {task.name}, which would be found in their place",
             got=f"{others:,} of them", cure="Load the data into a collection of its own",

@@ -36,4 +36,4 @@ DEPTHS = (
 )
 """The first is taken that leaves half of the time to training; a short budget shrinks what is measured on."""
 RERANKING = tuple(replace(depth, reranks=True) for depth in DEPTHS if depth.mines)
-"""Tried before them where there is a reranker: its trials must take no step from the others."""
+"""Tried where there is a reranker: its trials must take no step from the others."""

@@ -107,6 +107,13 @@ class Draft:
         enough = min(self.steps.values()) >= min(self.wanted, least)
         return enough and around - self.costs.writing <= free / 2
 
+    def takes_nothing_of(self, other: "Draft") -> bool:
+        """Whether each trial of another draft trains on as many queries here."""
+        return all(
+            self.steps[name] * self.batch >= number * other.batch
+            for name, number in other.steps.items()
+        )
+
 
 def make_plan(asked: Asked, material: Material, speed: Speed) -> Plan:
     """Fit the work to the budget.
@@ -122,10 +129,7 @@ def make_plan(asked: Asked, material: Material, speed: Speed) -> Plan:
     held_out = HELD_OUT
     if material.rows:
         held_out = round(min(MOST_HELD_OUT, max(HELD_OUT, ENOUGH / material.rows)), 3)
-    for depth in (() if asked.pair_seconds is None else RERANKING) + DEPTHS:
-        draft = _draft(asked, material, speed, depth, held_out)
-        if draft.suffices(asked.budget):
-            break
+    draft = _choose(asked, material, speed, held_out)
     _refuse_nothing(draft, asked.budget)
     training = {
         name: draft.costs.trial + number * draft.step[name] for name, number in draft.steps.items()
@@ -149,6 +153,19 @@ def make_plan(asked: Asked, material: Material, speed: Speed) -> Plan:
         seconds_per_step=draft.step["plain"],
         seconds=_in_order({**draft.costs.fixed, **training}),
     )
+
+
+def _choose(asked: Asked, material: Material, speed: Speed, held_out: float) -> Draft:
+    """Return the most thorough draft that suffices; with a reranker where that takes no query from other trials."""
+    for depth in DEPTHS:
+        draft = _draft(asked, material, speed, depth, held_out)
+        if draft.suffices(asked.budget):
+            break
+    for depth in () if asked.pair_seconds is None else RERANKING:
+        more = _draft(asked, material, speed, depth, held_out)
+        if more.suffices(asked.budget) and more.takes_nothing_of(draft):
+            return more
+    return draft
 
 
 def _draft(asked: Asked, material: Material, speed: Speed, depth: Depth, held_out: float) -> Draft:

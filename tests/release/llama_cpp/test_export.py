@@ -227,6 +227,17 @@ def test_a_decoder_says_which_token_ends_a_text(tmp_path):
     assert field(reader, "tokenizer.ggml.pre") == "qwen2"
 
 
+def test_a_tokenizer_without_a_token_behind_texts_is_written_without_one(tmp_path):
+    made = byte_level(pre_tokenizers.ByteLevel(add_prefix_space=False))
+    made.add_special_tokens(["[PAD]"])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, pad_token="[PAD]")
+    shape = DECODER | {"vocab_size": len(tokenizer), "pad_token_id": 0}
+    folder = save(Qwen3Model(Qwen3Config(**shape)), tokenizer, tmp_path, **LENGTHS)
+    reader = gguf.GGUFReader(export_gguf(folder, "f16"))
+    assert "tokenizer.ggml.eos_token_id" not in reader.fields
+    assert field(reader, "tokenizer.ggml.add_eos_token") is False
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

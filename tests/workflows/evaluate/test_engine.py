@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from typer.testing import CliRunner
 
 from embedtrain.cli.main import app
@@ -49,6 +50,17 @@ def test_evaluate_measures_what_an_engine_finds(
         assert json.loads(place.read_text())["index"]["recall"]["recall_at_10"] == 0, (
             "it was measured anew, for a collection may have changed"
         )
+
+
+def test_evaluate_searches_an_engine_that_keeps_no_hashes(bert, beir, tmp_path):
+    pytest.importorskip("faiss")
+    url = f"faiss://{tmp_path}/docs?factory=Flat"
+    load([bert], str(beir), url)
+    words = ["evaluate", bert, "--data", beir, "--no-efficiency", "--output"]
+    place = tmp_path / "theirs.json"
+    done = run(*words, place, "--index", url)
+    assert done.exit_code == 0, done.exception
+    assert json.loads(place.read_text())["index"]["recall"]["recall_at_10"] == 1
 
 
 def test_evaluate_refuses_a_collection_of_other_documents(bert, beir, tmp_path, write_jsonl):

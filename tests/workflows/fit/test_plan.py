@@ -117,6 +117,17 @@ def test_a_reranker_has_trials_where_they_take_no_step_from_the_others():
     assert plan().reranks is None
 
 
+def test_a_reranker_is_not_paid_for_with_queries_that_are_never_made():
+    for budget in (1800.0, 3600.0):
+        for documents in (2_000, 10_000, 50_000):
+            for pair in (1e-4, 1e-3, 1e-2):
+                usual = plan(budget, documents, 0)
+                found = plan(budget, documents, 0, pair_seconds=pair)
+                assert found.queries == usual.queries
+                assert all(found.steps[name] >= number for name, number in usual.steps.items())
+    assert plan(3600.0, 10_000, 0, pair_seconds=1e-4).reranks
+
+
 def stages_of(asked, found):
     return {one.name: one for one in compose(asked, found).stages}
 

@@ -123,6 +123,21 @@ def _other(key: str, value: object) -> UserError:
     )
 
 
+DECODER = {
+    "embed_tokens": "token_embd",
+    "norm": "output_norm",
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+"""Weights that decoders name alike."""
 FAMILIES = {
     "bert": Family(
         "bert",
@@ -164,19 +179,8 @@ FAMILIES = {
     "qwen3": Family(
         "qwen3",
         {
-            "embed_tokens": "token_embd",
-            "norm": "output_norm",
-            "input_layernorm": "attn_norm",
-            "self_attn.q_proj": "attn_q",
-            "self_attn.k_proj": "attn_k",
-            "self_attn.v_proj": "attn_v",
-            "self_attn.q_norm": "attn_q_norm",
-            "self_attn.k_norm": "attn_k_norm",
-            "self_attn.o_proj": "attn_output",
+            **DECODER,
             "post_attention_layernorm": "ffn_norm",
-            "mlp.gate_proj": "ffn_gate",
-            "mlp.up_proj": "ffn_up",
-            "mlp.down_proj": "ffn_down",
         },
         "layers.",
         re.compile(r"rotary_emb\."),
@@ -185,21 +189,10 @@ FAMILIES = {
     "gemma3_text": Family(
         "gemma-embedding",
         {
-            "embed_tokens": "token_embd",
-            "norm": "output_norm",
-            "input_layernorm": "attn_norm",
-            "self_attn.q_proj": "attn_q",
-            "self_attn.k_proj": "attn_k",
-            "self_attn.v_proj": "attn_v",
-            "self_attn.q_norm": "attn_q_norm",
-            "self_attn.k_norm": "attn_k_norm",
-            "self_attn.o_proj": "attn_output",
+            **DECODER,
             "post_attention_layernorm": "post_attention_norm",
             "pre_feedforward_layernorm": "ffn_norm",
             "post_feedforward_layernorm": "post_ffw_norm",
-            "mlp.gate_proj": "ffn_gate",
-            "mlp.up_proj": "ffn_up",
-            "mlp.down_proj": "ffn_down",
         },
         "layers.",
         re.compile(r"rotary_emb\."),

@@ -239,6 +239,6 @@ def test_the_command_line_starts_ranks_and_says_how_to_go_on_when_one_is_killed(
     assert started.returncode == 1
     last = errors.strip().splitlines()[-1]
     assert last == (
-        "error: rank 1 was killed by SIGKILL; the other ranks were ended. "
+        "error: rank 1 was killed by SIGKILL after 'Training 5,000 steps of 8 queries'; the other ranks were ended. "
         f"Continue from the last checkpoint with: embedtrain train --resume {folder}"
     )

@@ -155,7 +155,7 @@ def main() -> None:
     arguments.output.mkdir(parents=True, exist_ok=True)
     path, teacher = make_texts(arguments), load_dense(arguments.teacher)
     texts = [str(row["text"]) for _, row in read_objects(path)]
-    layers = choose_layers(teacher, texts[:: len(texts) // 200], arguments.keep)
+    layers = choose_layers(teacher, texts[:: max(1, len(texts) // 200)], arguments.keep)
     student = load_dense(str(train_student(arguments, path, layers)))
     figures: dict[str, dict[str, dict[str, float]]] = {}
     for name in (*arguments.sets, *arguments.asymmetric):

@@ -68,6 +68,8 @@ def test_what_is_not_of_this_reranker_is_refused(measured, tmp_path, bert, beir)
         export(model, tmp_path / "new", sparse=True, probabilities=path)
     with pytest.raises(UserError, match="--probabilities is for trained models"):
         export("recipe.yaml", tmp_path / "new", probabilities=path)
+    with pytest.raises(UserError, match="--sparse is for trained models"):
+        export("recipe.yaml", tmp_path / "new", sparse=True)
     assert not (tmp_path / "new").exists()
 
 

@@ -187,10 +187,11 @@ def test_a_document_that_is_for_measuring_never_becomes_a_positive(mined, beir_o
     assert set(rows[3]["not_negatives"]) == {document("hidden", 3), document("maybe", 3)}
     assert rows[4]["positives"] == [document("positive", 4), document("hidden", 4)]
     assert report["withheld"] == {"guard": 1}
-    # The guard of the mining counts where the judge has none.
-    mined_by = {"config": {"guard": {"path": str(guard), "split": "test"}}}
-    (mined / "manifest.json").write_text(json.dumps(mined_by))
-    assert run(oracle)[1]["withheld"] == {"guard": 1}
+    # Those of the mining count where the judge has none.
+    own = {"path": str(guard), "split": "test"}
+    for mined_by in ({"guard": own}, {"guards": [own]}):
+        (mined / "manifest.json").write_text(json.dumps({"config": mined_by}))
+        assert run(oracle)[1]["withheld"] == {"guard": 1}
 
 
 @pytest.fixture

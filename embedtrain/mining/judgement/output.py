@@ -40,8 +40,9 @@ def rewrite(
 ) -> tuple[str | None, list[Decision]]:
     """Return a query's line of ``train.jsonl``, None where no positive is left, and its decisions as they ended.
 
-    A row that nothing changes keeps its bytes, unless it is ``graded``. Negatives that lie between come first, then regained ones;
-    the row gets no longer by them.
+    A row that nothing changes keeps its bytes, unless it is ``graded``. Negatives that lie between come first, then regained ones, and
+    by them
+    the row gets longer only where they alone are more than it had.
     """
     named = _by_action(decisions)
     if set(query.row.positive_ids) <= named["drop_positive"].keys() and not named["relabel"]:

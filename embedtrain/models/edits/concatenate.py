@@ -24,10 +24,11 @@ def concatenate(models: Sequence[str], shares: Sequence[float]) -> DenseEncoder:
     Raises:
         UserError: If they are not two, or one is of another kind.
     """
-    if len(models) != 2 or len(shares) != 2:
-        raise UserError("MODELS", "concatenate needs two, with a share each", got=list(models))
-    if min(shares) <= 0:
-        raise UserError("--weight", "must be positive", got=list(shares))
+    if len(models) != 2:
+        raise UserError("MODELS", "must be two to stand side by side", got=list(models))
+    if len(shares) != 2 or min(shares) <= 0:
+        problem, cure = "must be positive, one for each of two models", "Say --weight 1 --weight 2"
+        raise UserError("--weight", problem, got=list(shares), cure=cure)
     first, second = models
     beside = SituatedConfig(base=second, weight=shares[1] / shares[0])
     both = build_dense(DenseConfig(backbone=first, situated=beside)).eval()

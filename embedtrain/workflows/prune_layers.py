@@ -81,7 +81,9 @@ def prune_layers(
         number=len(asked),
         distance=found.distance,
     )
-    write_model(without_layers(encoder, found.kept), output, card=card and card.rstrip() + note)
+    smaller = without_layers(encoder, found.kept)
+    smaller.contract = smaller.contract.model_copy(update={"outputs": None})  # of the whole model
+    write_model(smaller, output, card=card and card.rstrip() + note)
     return found
 
 

@@ -67,7 +67,7 @@ class FirstWordHead(nn.Module):
 @torch.no_grad()
 def _scale(whole: Any, start: int) -> float:  # noqa: ANN401 - transformers is untyped
     """Return what the decoder's state is multiplied by: it depends on family, config and version of transformers."""
-    width: int = whole.config.d_model
+    width = int(whole.config.d_model)
     matrix = whole.get_output_embeddings()
     states = torch.ones(1, 1, width, dtype=matrix.weight.dtype, device=matrix.weight.device)
     first = torch.full((1, 1), start, device=states.device)
@@ -80,7 +80,8 @@ def _scale(whole: Any, start: int) -> float:  # noqa: ANN401 - transformers is u
     whole.train(training)
     plain = matrix(state).flatten().double()
     ratio = float(logits.flatten().double() @ plain / (plain @ plain))
-    return min((1.0, width**-0.5), key=lambda one: abs(one - ratio))
+    usual: float = width**-0.5
+    return min((1.0, usual), key=lambda one: abs(one - ratio))
 
 
 def first_entry(tokenizer: Any, word: str, place: str) -> int:  # noqa: ANN401 - transformers is untyped

@@ -1,4 +1,4 @@
-"""Layers go by what vectors lose without them."""
+"""Layers, heads and columns go by what vectors lose without them."""
 
 import copy
 
@@ -66,6 +66,22 @@ def test_each_round_tries_every_layer_that_is_left(bert):
     assert seen == [1, 1]
     assert [one.kept for one in rounds] == [(1,)]
     assert model.num_layers == 2, "the model itself stays whole"
+
+
+def test_layers_heads_and_columns_go_in_one_run(llama, sentences, tmp_path, forked_reloads):
+    texts, output = tmp_path / "texts.txt", tmp_path / "narrow"
+    texts.write_text("\n".join(sentences[:20]) + "\n", encoding="utf-8")
+    words = "--keep 1 --heads 2 --columns 16 --limit 5"
+    done = CliRunner().invoke(
+        app, ["prune-layers", llama, str(texts), "--output", str(output), *words.split()]
+    )
+    assert done.exit_code == 0, done.output
+    assert "heads 2 of 4: distance" in done.output
+    assert "columns 16 of 64: distance" in done.output
+    assert "kept_layers" not in done.output, "no recipe says it"
+    found = encode_texts(load_dense(str(output)), sentences[:20], "document")
+    theirs = SentenceTransformer(str(output), device="cpu").encode(sentences[:20])
+    np.testing.assert_allclose(theirs, found, atol=2e-6)
 
 
 def test_what_has_no_layers_to_lose_is_refused(bert, late_interaction, tmp_path):

@@ -19,7 +19,8 @@ from embedtrain.models.backbone.loading import (
 )
 from embedtrain.models.backbone.long_positions import lengthen
 from embedtrain.models.backbone.pretrained import quiet_transformers
-from embedtrain.models.late_interaction.encoder import LateInteractionConfig, LateInteractionEncoder
+from embedtrain.models.late_interaction.config import LateInteractionConfig
+from embedtrain.models.late_interaction.encoder import LateInteractionEncoder
 from embedtrain.models.late_interaction.layout import (
     PUNCTUATION,
     LateLayout,
@@ -78,6 +79,7 @@ def build_late_interaction(
         packing=config.packing,
         learn_temperature=config.learn_temperature,
         pool_factors=config.pool_factors,
+        recovery=config.recovery,
     ).to(device)
 
 

@@ -105,6 +105,13 @@ def test_a_fork_whose_child_lives_on_is_missed(run):
     assert "holds_the_connection_open ended with 0" in done.stdout
 
 
+def test_imports_that_start_threads_are_refused(run):
+    starts = "from threading import Event, Thread\nThread(name='mine', target=Event().wait, daemon=True).start()"
+    done = run(test_a=GOOD, test_b=starts)
+    assert done.returncode != 0
+    assert "has started threads, which forks lack: mine" in done.stdout + done.stderr
+
+
 def test_what_cannot_be_collected_runs_nothing(run):
     done = run(test_a=GOOD, test_b="import nothing_of_this_name")
     assert done.returncode == 2

@@ -1,4 +1,3 @@
-
 import pytest
 from small_backbones import save_bert
 

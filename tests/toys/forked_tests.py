@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections import deque
@@ -48,6 +49,9 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     count = min(cores or 1, MOST) if forks == "auto" else int(forks)
     if not count or session.config.option.collectonly or session.testsfailed:
         return None
+    if started := [one.name for one in threading.enumerate() if one is not threading.main_thread()]:
+        names = ", ".join(started)
+        raise pytest.UsageError(f"what tests import has started threads, which forks lack: {names}")
     groups = deque(shares(session, session.config.getoption("forks_take")))
     session.config._tmp_path_factory.getbasetemp()  # one for all, not one a fork
     workers: list[Worker] = []

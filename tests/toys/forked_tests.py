@@ -57,7 +57,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     workers: list[Worker] = []
     try:
         for _ in range(min(count, len(groups))):
-            workers.append(start(session, workers))
+            workers.append(start(session))
         listen(session, workers, groups)
     finally:
         end(workers)
@@ -83,15 +83,13 @@ class Worker:
     """Id and place of its test."""
 
 
-def start(session: pytest.Session, others: list[Worker]) -> Worker:
+def start(session: pytest.Session) -> Worker:
     ours, theirs = Pipe()
     sys.stdout.flush()
     sys.stderr.flush()
     process = os.fork()
     if process == 0:
         ours.close()
-        for other in others:
-            other.connection.close()  # or nobody would notice that this process is gone
         _work_and_exit(session, theirs)
     theirs.close()
     return Worker(process, ours)

@@ -23,6 +23,7 @@ from embedtrain.release.onnx import Graphs, export_onnx
 from embedtrain.release.openvino_graph import OpenvinoRuntime, export_openvino
 
 pytest.importorskip("onnxruntime")
+pytestmark = pytest.mark.usefixtures("known_operations")
 
 
 @pytest.fixture(scope="module")

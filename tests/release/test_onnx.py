@@ -28,6 +28,7 @@ from embedtrain.release.onnx import check_onnx, export_onnx
 from embedtrain.release.padded_graphs import pool_padded
 
 pytest.importorskip("onnxruntime")
+pytestmark = pytest.mark.usefixtures("known_operations")
 
 
 @pytest.mark.parametrize("pooling", Pooling.__args__)

@@ -81,6 +81,8 @@ def _end_at(model: DenseEncoder, layer: int) -> None:
                 "--layer", "is not one of the exits", got=layer, cure=f"Choose from {exits.layers}"
             )
         model.projection = head
+    if exits is None or layer not in exits.layers:  # its vectors were never made for fewer bits
+        model.contract = model.contract.model_copy(update={"outputs": None})
     keep_layers(model.backbone, range(layer))
 
 

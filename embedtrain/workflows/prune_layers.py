@@ -91,6 +91,7 @@ def prune_layers(
         smaller, lost = narrow_layers(smaller, kind, number, asked, distance)
         told(lost.line)
         moved = lost.distance
+    smaller.contract = smaller.contract.model_copy(update={"outputs": None})  # of the whole model
     card = card_of(Path(model))
     note = _note(encoder, kept, narrow, moved, len(asked))
     write_model(smaller, output, card=card and card.rstrip() + note)

@@ -9,6 +9,7 @@ from sentence_transformers import SentenceTransformer
 from typer.testing import CliRunner
 
 from embedtrain.cli.main import app
+from embedtrain.contract.stored import StoredOutputs
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
 from embedtrain.models.build import load_dense, save_encoder
@@ -28,6 +29,8 @@ def idle(bert, tmp_path):
                     weight.mul_(share)
     model.backbone.encoder.layer = torch.nn.ModuleList([first, *between, last])
     model.backbone.config.num_hidden_layers = 4
+    stored = StoredOutputs(quantize=("binary",), dims=(model.dim,))
+    model.contract = model.contract.model_copy(update={"outputs": stored})
     save_encoder(model, tmp_path / "idle")
     return str(tmp_path / "idle")
 
@@ -47,6 +50,7 @@ def test_the_layers_that_do_least_go_first(idle, sentences, tmp_path, forked_rel
     )
     told = float(done.output.split("layers 1, 4: distance ")[1].split(";")[0])
     assert np.square(whole - smaller).sum(1).mean() == pytest.approx(told, abs=1e-3)
+    assert load_dense(str(output)).contract.outputs is None, "its bits are of the whole model"
     theirs = SentenceTransformer(str(output), device="cpu").encode(sentences[:20])
     np.testing.assert_allclose(theirs, smaller, atol=2e-6)
 

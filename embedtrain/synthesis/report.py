@@ -20,6 +20,7 @@ FILTERS = (
     "copy",
     "language",
     "secrets",
+    "misleading",
     "duplicate",
     "round_trip",
     "log_probability",

@@ -21,6 +21,8 @@ FILTERS = (
     "language",
     "secrets",
     "misleading",
+    "texts",
+    "answer",
     "duplicate",
     "round_trip",
     "log_probability",

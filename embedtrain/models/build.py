@@ -55,7 +55,8 @@ from embedtrain.models.late_interaction.build import (
     load_late_interaction,
     save_late_interaction,
 )
-from embedtrain.models.late_interaction.encoder import LateInteractionConfig, LateInteractionEncoder
+from embedtrain.models.late_interaction.config import LateInteractionConfig
+from embedtrain.models.late_interaction.encoder import LateInteractionEncoder
 from embedtrain.models.late_interaction.layout import is_late_interaction
 from embedtrain.models.sparse.build import build_sparse, load_sparse, save_sparse
 from embedtrain.models.sparse.config import SparseConfig

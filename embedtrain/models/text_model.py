@@ -14,7 +14,7 @@ from embedtrain.contract.long_inputs import LongInputs
 from embedtrain.contract.texts import ModelContract, Tokenization
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.attention.layout import lay_out
-from embedtrain.models.backbone.families import to_encoder
+from embedtrain.models.backbone.families import encoder_of, to_encoder
 from embedtrain.models.backbone.few_shapes import fill_up
 from embedtrain.models.backbone.loading import Backbone, Packing, position_offset
 from embedtrain.models.backbone.long_positions import (
@@ -202,7 +202,8 @@ class TextModel(nn.Module, ABC):
     def _run(self, layers: tuple[int, ...], **inputs: object) -> Float[Tensor, "texts width dim"]:
         """Return the states after each of ``layers`` and after the last, side by side."""
         hidden = bool(layers)
-        output = self.backbone(**inputs, use_cache=False, output_hidden_states=hidden)
+        reader = encoder_of(self.backbone)
+        output = reader(**inputs, use_cache=False, output_hidden_states=hidden)
         return exit_states(self.backbone, output, layers)
 
     def _places(self, texts: Texts) -> Tensor:

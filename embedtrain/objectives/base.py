@@ -116,6 +116,11 @@ class Objective(Section, ABC):
         return any(inner.uses_word_head for inner in self.inner_objectives)
 
     @property
+    def uses_recovery(self) -> bool:
+        """Whether it prices what bits miss of vectors (``model.recovery``)."""
+        return any(inner.uses_recovery for inner in self.inner_objectives)
+
+    @property
     def uses_interaction(self) -> bool:
         """Whether it can score pairs by what the model has in place of the inner product (``model.interaction``)."""
         inner = self.inner_objectives

@@ -77,8 +77,8 @@ def straight_through_sign(
     coordinates of size 1 where x is normalised, which is what the slope refers to.
 
     Source: the sign with a straight-through tanh is that of binary token representations (BTR, Cao et
-    al., ICLR 2024); the scaling is ours. The slope is fixed; the reader, recovery and distillation objectives
-    of the paper are not here.
+    al., ICLR 2024); the scaling is ours. The slope is fixed; the reader of the paper and the
+    distillation within it are not here.
     """
     root = vectors.shape[1] ** 0.5
     soft = torch.tanh(slope * root * vectors) / root

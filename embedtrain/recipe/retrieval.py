@@ -21,7 +21,7 @@ from embedtrain.data.given import copy_given, copy_sections, keep_given, keep_ro
 from embedtrain.errors import UserError
 from embedtrain.models.cross_encoder.config import CrossEncoderConfig
 from embedtrain.models.dense.config import DenseConfig
-from embedtrain.models.late_interaction.encoder import LateInteractionConfig
+from embedtrain.models.late_interaction.config import LateInteractionConfig
 from embedtrain.models.sparse.config import SparseConfig
 from embedtrain.objectives import AnyObjective, Objective
 from embedtrain.objectives.info_nce import InfoNCE

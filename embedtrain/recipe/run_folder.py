@@ -34,10 +34,11 @@ from embedtrain.progress import console
 from embedtrain.recipe.environment import describe_environment
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import AnyRecipe, Recipe, dump_recipe, load_recipe
-from embedtrain.training.callbacks import list_checkpoints
+from embedtrain.training.callbacks import is_time_over, list_checkpoints
 from embedtrain.training.fitting import Places, Start
 from embedtrain.training.measuring import BEST, is_patience_over
 from embedtrain.training.ranks.processes import first_rank_first
+from embedtrain.training.settings import TrainerConfig
 
 logger = logging.getLogger(__name__)
 
@@ -139,8 +140,11 @@ def open_run(path: Path, overrides: Sequence[str] = ()) -> tuple[RunFolder, AnyR
     return run, load_recipe(run.recipe, overrides)
 
 
-def found_start(run: RunFolder, patience: int | None = None) -> Start:
-    """Return where a run goes on: behind its newest checkpoint, at step 0 if there is none."""
+def found_start(run: RunFolder, config: TrainerConfig) -> Start:
+    """Return where a run goes on: behind its newest checkpoint, at step 0 if there is none.
+
+    One that the clock ended goes on where ``config`` gives more time than it had.
+    """
     with first_rank_first():  # it sets damaged ones aside
         found = latest_state(run)
     if found is None:
@@ -148,8 +152,8 @@ def found_start(run: RunFolder, patience: int | None = None) -> Start:
     path, state = found
     console.print(f"Resuming {run.path} at step {state['global_step']}")
     callbacks = state["callbacks"]
-    out_of_time = callbacks.get("WallLimit", {}).get("reached", False)
-    is_over = out_of_time or is_patience_over(callbacks.get("Validation", {}), patience)
+    out_of_time = is_time_over(callbacks.get("WallLimit", {}), config.max_seconds)
+    is_over = out_of_time or is_patience_over(callbacks.get("Validation", {}), config.patience)
     return Start(state["global_step"], path, is_over, out_of_time)
 
 

@@ -128,6 +128,8 @@ def model_graph(model: TextModel, form: Form = "finished") -> tuple[nn.Module, l
         UserError: If the model does more than that.
     """
     if isinstance(model, CrossEncoderModel):
+        if model.contract.answer_start is not None:
+            raise _inexpressible("an encoder-decoder")
         return PairGraph(model), ["logits"]
     if isinstance(model, DenseEncoder):
         if not model.is_portable or isinstance(model.backbone, WordTable):

@@ -69,7 +69,7 @@ def probe_vectors(
 def _scores(folder: str, pairs: Sequence[Sequence[str]]) -> np.ndarray:
     contract = read_contract(Path(folder), PairContract)
     known = importlib.util.find_spec("sentence_transformers") is not None
-    if known and contract is not None and (contract.template is None or contract.answers):
+    if known and contract is not None and _is_theirs(contract):
         import sentence_transformers
 
         reader = sentence_transformers.CrossEncoder(folder, device="cpu")
@@ -79,6 +79,11 @@ def _scores(folder: str, pairs: Sequence[Sequence[str]]) -> np.ndarray:
     with torch.no_grad():
         joined = model.pairs_of([(query, document) for query, document in pairs]).to(model.device)
         return model.values(joined, Execution()).cpu().double().numpy()
+
+
+def _is_theirs(contract: PairContract) -> bool:
+    """Whether sentence-transformers puts around a pair what the contract does, and has the model."""
+    return contract.answer_start is None and (contract.template is None or bool(contract.answers))
 
 
 def _with_sentence_transformers(folder: str, texts: Sequence[str]) -> list[list[np.ndarray]]:

@@ -17,7 +17,7 @@ from embedtrain.encoding.language.local_chat import LocalChat
 from embedtrain.encoding.language.request_store import RequestStore
 from embedtrain.errors import UserError
 from embedtrain.models.language.model import LanguageModel
-from embedtrain.progress import console
+from embedtrain.synthesis.asking import ask
 from embedtrain.synthesis.candidate import Candidate
 from embedtrain.synthesis.language_settings import SMALL_TYPES, TYPES, LanguageConfig
 from embedtrain.synthesis.like import Example, read_like, usual_words
@@ -29,8 +29,6 @@ from embedtrain.synthesis.tally import Tally
 
 REQUESTS = "requests"
 """Folder of the answers, below the output."""
-ATTEMPTS = 3
-"""How often a request is made whose answer cannot be used."""
 FEW_PARAMETERS = 10**9
 THINKING_FACTOR = 8
 NUM_PERSONAS, NUM_TITLES = 12, 20
@@ -99,26 +97,13 @@ class LanguageWriter:
         """
         with RequestStore(self.folder) as store:
             tasks = self._tasks(chunks, store)
-            attempts = dict.fromkeys(range(len(tasks)), 0)
-            left = list(attempts)
-            while left and not self.tally.ended:
-                requests = [self._request(tasks[row], attempts[row]) for row in left]
-                self.tally.ended = self.chat.answer(requests, store)
-                left = [row for row in left if self._is_useless(tasks[row], attempts[row], store)]
-                for row in left:
-                    attempts[row] += 1
-            self._sum_up(len(tasks))
-            for row, task in enumerate(tasks):
-                yield from self._candidates(task, attempts[row], store)
-
-    def _sum_up(self, requests: int) -> None:
-        """Say what was not asked or not answered: the same command asks again what may go well then."""
-        tally = self.tally
-        tally.requests, tally.failures = requests, list(self.chat.failures.values())
-        if not tally.ended and any(one.passing for one in tally.failures):
-            tally.ended = tally.failed()
-        if tally.ended:
-            console.print(f"{self.name}: {tally.ended}; the same command goes on later")
+            attempts = ask(
+                self.chat, store, self.tally, len(tasks),
+                lambda row, attempt: self._request(tasks[row], attempt),
+                lambda row, attempt: self._problem(tasks[row], attempt, store),
+            )  # fmt: skip
+            for task, attempt in zip(tasks, attempts, strict=True):
+                yield from self._candidates(task, attempt, store)
 
     def forecast(self, chunks: Sequence[Chunk]) -> dict[str, object]:
         """Return what writing would take, with nothing asked: requests, kept answers, tokens about, and their price."""
@@ -222,15 +207,12 @@ class LanguageWriter:
     def _key(self, task: Task, attempt: int) -> str:
         return self._request(task, attempt).key(self.chat.identity)
 
-    def _is_useless(self, task: Task, attempt: int, store: RequestStore) -> bool:
-        """Whether an answer came, cannot be used, and may be asked for again."""
+    def _problem(self, task: Task, attempt: int, store: RequestStore) -> str:
+        """Say why an answer that came cannot be used; empty where it can."""
         reply = self._reply(task, attempt, store)
         if reply is None or self.config.format == "text":
-            return False
-        problem = json_queries(reply, len(task.slots)).problem
-        if problem:
-            self.tally.problems[problem] += 1
-        return bool(problem) and attempt + 1 < ATTEMPTS
+            return ""
+        return json_queries(reply, len(task.slots)).problem
 
     def _candidates(self, task: Task, attempt: int, store: RequestStore) -> Iterator[Candidate]:
         reply = self._reply(task, attempt, store)

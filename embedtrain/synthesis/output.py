@@ -28,14 +28,15 @@ class SynthesisFolder:
         """Rows of query and positive: a source for ``embedtrain train``."""
         self.candidates = path / "candidates.jsonl"
         """Every query that was written, with the first filter that took it."""
+        self.answers = path / "answers.jsonl"
+        """Of tasks about contexts: each query with its answer."""
         self.report = path / "report.json"
         """Written last: it says that all is there."""
 
-    def is_whole(self) -> bool:
-        """Whether nothing of it was removed since."""
-        return all(
-            path.is_file() for path in (self.corpus, self.queries, self.training, self.candidates)
-        )
+    def is_whole(self, *, of_contexts: bool = False) -> bool:
+        """Whether nothing of it was removed since; ``of_contexts``: it holds tasks about contexts."""
+        own = (self.answers,) if of_contexts else (self.corpus, self.queries)
+        return all(path.is_file() for path in (*own, self.training, self.candidates))
 
     def judgments(self, split: Split) -> Path:
         """The file that says which documents answer the queries of a split."""
@@ -54,16 +55,16 @@ class Writing:
         """Write everything but settings and report."""
         kept = [row for row in rows if row.kept]
         held = [row for row in kept if self.splits[row.unit] != "train"]
-        _write_lines(self.folder.corpus, self._corpus(chunks, held))
-        _write_lines(self.folder.queries, map(self._query, kept))
+        _write_rows(self.folder.corpus, self._corpus(chunks, held))
+        _write_rows(self.folder.queries, map(self._query, kept))
         train = (row for row in kept if self.splits[row.unit] == "train")
-        _write_lines(self.folder.training, map(self.training_row, train))
-        _write_lines(self.folder.candidates, map(self._candidate, rows))
+        _write_rows(self.folder.training, map(self.training_row, train))
+        _write_rows(self.folder.candidates, map(self._candidate, rows))
         for split in SPLITS:
             own = [row for row in kept if self.splits[row.unit] == split]
             place = self.folder.judgments(split)
             if own:
-                _write(place, self._judgments(own))
+                write_lines(place, self._judgments(own))
             else:
                 place.unlink(missing_ok=True)
 
@@ -156,10 +157,11 @@ def query_id(row: Row) -> str:
     return "s-" + hashlib.blake2b(content.encode(), digest_size=6).hexdigest()
 
 
-def _write_lines(path: Path, lines: Iterable[Mapping[str, object]]) -> None:
-    _write(path, (json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+def _write_rows(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    write_lines(path, (json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def _write(path: Path, lines: Iterable[str]) -> None:
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write lines, each with its end, to a file that appears whole."""
     with appearing(path) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(lines)

@@ -74,6 +74,39 @@ def json_queries(reply: Reply, wanted: int) -> Queries:
     return Queries(problem="JSON without a query" if read else "no JSON")
 
 
+@dataclass(frozen=True)
+class Answered:
+    """A task about several texts, its answer, and the numbers of the texts that the answer needs, from 1."""
+
+    query: str
+    answer: str
+    texts: tuple[int, ...]
+
+
+def json_tasks(reply: Reply, wanted: int) -> tuple[dict[int, Answered], str]:
+    """Return the tasks of an answer in JSON by the number of their slot, from 1, and what was wrong if there is none.
+
+    Args:
+        reply: The answer.
+        wanted: Number of slots.
+    """
+    found: dict[int, Answered] = {}
+    for entry in _entries(spoken(reply.text)[0]):
+        slot, query = _slot_and_text(entry)
+        if slot is not None and 1 <= slot <= wanted and query:
+            said = entry.get("answer")
+            answer = _joined(str(said)) if isinstance(said, str | int | float) else ""
+            found.setdefault(slot, Answered(query, answer, _numbers(entry.get("texts"))))
+    return found, "" if found else "no task in JSON"
+
+
+def _numbers(said: Any) -> tuple[int, ...]:  # noqa: ANN401 - a model wrote it
+    """Return the whole numbers of a list, or of a number alone."""
+    given = said if isinstance(said, list) else [said]
+    numbers = [int(str(one)) for one in given if str(one).strip().isdecimal()]
+    return tuple(dict.fromkeys(numbers))
+
+
 def _entries(text: str) -> Iterator[Any]:
     """Yield what may be a query, of each array or object in a text; of a cut one, of its whole parts."""
     cleaned = COMMA.sub(lambda match: match[1] or "", text)

@@ -20,6 +20,8 @@ FILTERS = (
     "copy",
     "language",
     "secrets",
+    "texts",
+    "answer",
     "duplicate",
     "round_trip",
     "log_probability",

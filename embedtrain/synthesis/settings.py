@@ -7,6 +7,7 @@ from pydantic import Field, NonNegativeInt, model_validator
 from embedtrain.mining.judgement.settings import Judge
 from embedtrain.precision import Precision
 from embedtrain.section import Count, Section
+from embedtrain.synthesis.contexts import ContextConfig
 from embedtrain.synthesis.language_settings import LanguageConfig
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -103,6 +104,10 @@ class SynthesisConfig(Section):
     """Share of a language model's queries, of each type, that is dropped for being its least probable."""
     judge: Judge | None = None
     """A model that reads a query and its text together, and takes what is less likely answered than not."""
+    contexts: ContextConfig | None = None
+    """Write tasks with answers about sets of texts, in the place of queries of single ones (SCARLet): ``train.jsonl`` and
+    ``answers.jsonl``, for ``embedtrain score --as attribution``. A language model writes them; nothing is held out, and
+    filters that look for a text again are left out."""
     split: SplitConfig = SplitConfig()
     language: LanguageConfig = LanguageConfig()
     """What a language model is asked, and what it may cost; without one it means nothing."""
@@ -111,3 +116,11 @@ class SynthesisConfig(Section):
     """Of text, Markdown and HTML files."""
     precision: Precision = "auto"
     """What texts are encoded in: fp32, bf16 or fp16; auto is bf16 on a GPU that has it, fp32 on a CPU."""
+
+    @model_validator(mode="after")
+    def _contexts_stand_alone(self) -> "SynthesisConfig":
+        if self.contexts is not None and (self.makers is not None or self.judge is not None):
+            raise ValueError(
+                "contexts are written by a language model alone: drop makers and judge"
+            )
+        return self

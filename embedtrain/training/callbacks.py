@@ -1,6 +1,7 @@
 """What happens around the steps: checkpoints, a clean stop, the CSV log."""
 
 import csv
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -162,11 +163,17 @@ class WallLimit(StepCallback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must know."""
-        return {"spent": self.took, "reached": self.reached}
+        return {"spent": self.took, "reached": self.reached, "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on with the time that is left."""
         self.spent = state_dict["spent"]
+
+
+def is_time_over(state: dict[str, Any], seconds: float | None) -> bool:
+    """Whether a :class:`WallLimit` of this state ended its run, and ``seconds`` are no more than it had."""
+    known = state.get("seconds", math.inf)  # of an older run
+    return state.get("reached", False) and seconds is not None and seconds <= known
 
 
 class CsvLog(Logger):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from embedtrain.models.build import ModelConfig
 from embedtrain.models.cross_encoder.config import CrossEncoderConfig
 from embedtrain.models.dense.config import DenseConfig
-from embedtrain.models.late_interaction.encoder import LateInteractionConfig
+from embedtrain.models.late_interaction.config import LateInteractionConfig
 from embedtrain.models.sparse.config import SparseConfig
 from embedtrain.objectives import OBJECTIVES, Objective
 from embedtrain.objectives.embedding_distillation import EmbeddingDistillation
@@ -94,6 +94,9 @@ def _check_heads(
     words = dense is not None and dense.word_head
     if any(objective.uses_word_head for objective in objectives) != words:
         raise ValueError("objective word_prediction and model.word_head need each other")
+    recovers = isinstance(model, LateInteractionConfig) and model.recovery
+    if any(objective.uses_recovery for objective in objectives) != recovers:
+        raise ValueError("objective recovery and model.recovery need each other")
 
 
 def refuse_inner_products(objectives: Sequence[Objective], key: str) -> None:

@@ -19,6 +19,7 @@ EXECUTION = (
     "compile",
     "devices",
     "gradient_checkpointing",
+    "max_seconds",
     "nodes",
     "offload",
     "prefetch",
@@ -26,7 +27,7 @@ EXECUTION = (
     "strategy",
     "workers",
 )
-"""Keys of ``trainer:`` that may change when a run goes on: they do not change what is computed."""
+"""Keys of ``trainer:`` that may change when a run goes on: they do not change what a step computes."""
 
 
 def begin(config: TrainerConfig, work: Callable[[], object]) -> bool:

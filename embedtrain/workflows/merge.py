@@ -1,11 +1,12 @@
 """Workflow: several models become one, at one point or at the best of a grid of them."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+from embedtrain.contract.stored import StoredOutputs
 from embedtrain.errors import UserError
 from embedtrain.evaluation.results.result import EvaluationResult
 from embedtrain.evaluation.tasks.discovery import open_task
@@ -19,6 +20,7 @@ from embedtrain.models.encoder import TextEncoder
 from embedtrain.progress import console
 from embedtrain.release.export import write_model
 from embedtrain.workflows.evaluate.tasks import Wish, evaluate_task
+from embedtrain.workflows.stored import stored_outputs
 
 MAIN_METRICS = ("ndcg_at_10", "spearman")
 """What a point of the grid is judged by, the first that a task reports; else the task's first metric."""
@@ -27,7 +29,8 @@ MAY_DIFFER = {
     *("query_prompt", "document_prompt", "query_length", "document_length", "instructions"),
     "outputs",
 }
-"""Parts of a contract that say what a model is told or stored as, not what its weights mean: the first model's are kept."""
+"""Parts of a contract that say what a model is told or stored as, not what its weights mean: the first model's are kept,
+of the last one only what all say."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +96,12 @@ def merge(wish: MergeWish, output: Path) -> list[Point]:
     tasks = [open_task(path, wish.split, None) for path in wish.data]
     encoders = [load_encoder(path) for path in wish.models]
     refuse_strangers(wish.models, encoders)
-    base = None if wish.base is None else load_encoder(wish.base).state_dict()
+    start = None if wish.base is None else load_encoder(wish.base)
+    base = None if start is None else start.state_dict()
     weights = [encoder.state_dict() for encoder in encoders]
     merged = copy.deepcopy(encoders[0])
+    parts = [*encoders, *([] if start is None else [start])]
+    keep_shared_formats(merged, map(stored_outputs, parts))
     points = []
     for shares, granularity in _points(wish):
         _fill(merged, merge_weights(weights, shares, wish.method, base, granularity))
@@ -167,7 +173,7 @@ def _points(wish: MergeWish) -> list[tuple[tuple[float, ...], Granularity]]:
 
 
 def refuse_strangers(paths: Sequence[str], encoders: Sequence[TextEncoder]) -> None:
-    """Refuse models whose weights mean different things; of other prompts, lengths and stored formats say that the first's stay.
+    """Refuse models whose weights mean different things; of other prompts and lengths say that the first's stay.
 
     Raises:
         UserError: If pooling, similarity, another part of the contract or the vocabulary differs.
@@ -180,15 +186,33 @@ def refuse_strangers(paths: Sequence[str], encoders: Sequence[TextEncoder]) -> N
             )
         if other.tokenizer.get_vocab() != first.tokenizer.get_vocab():
             raise UserError(path, f"has another vocabulary than {paths[0]}")
-        if other.contract != first.contract:
+        if _told(other) != _told(first):
             console.print(
-                f"{path} has other prompts, lengths or formats: the merged model has those of {paths[0]}"
+                f"{path} has other prompts or lengths: the merged model has those of {paths[0]}"
             )
 
 
 def _kept(model: TextEncoder) -> dict[str, object]:
     """Return what all must share of their contracts, beside the class of the model."""
     return {"kind": type(model), **model.contract.model_dump(exclude=MAY_DIFFER)}
+
+
+def _told(model: TextEncoder) -> dict[str, object]:
+    """Return what texts are told of: all but what vectors are stored as."""
+    return model.contract.model_dump(exclude={"outputs"})
+
+
+def keep_shared_formats(merged: TextEncoder, parts: Iterable[StoredOutputs | None]) -> None:
+    """Let a mixture say what its vectors are made to be stored as only where all that is mixed says so.
+
+    Weights that half of them never learned for bits do not make bits worth searching.
+    """
+    known = stored_outputs(merged)
+    if known is not None and any(part != known for part in parts):
+        merged.contract = merged.contract.model_copy(update={"outputs": None})
+        console.print(
+            f"Not all that is mixed was made to be stored as {known.sentence()}: the mixture does not say that it is"
+        )
 
 
 def _fill(model: TextEncoder, weights: Weights) -> None:

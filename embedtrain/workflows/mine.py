@@ -149,7 +149,6 @@ def _filters(
         task=task,
         identities=identities,
         clusters=clusters,
-        row_of_text={text_digest(task.chunks[row]): row for row in np.unique(identities).tolist()},
         guarded=guarded.identities,
         teacher=encoded.score,
         guide=guide,

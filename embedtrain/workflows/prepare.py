@@ -111,10 +111,11 @@ def with_contract(recipe: Recipe, model: TextModel) -> Recipe:
     if isinstance(model.contract, PairContract):
         said: dict[str, object] = model.contract.model_dump(include={"query_length", "template"})
         said |= {"length": model.contract.pair_length, "scorer": model.contract.scoring}
-        if model.contract.scoring == "yes_no" and not (recipe.model.lora or recipe.model.train):
+        fixed = model.contract.scoring == "yes_no" and model.contract.answer_start is None
+        if fixed and not (recipe.model.lora or recipe.model.train):
             raise UserError(
                 "model.lora",
-                "is missing: of a model that answers in words only adapters or biases are trained",
+                "is missing: of a causal model that answers in words only adapters or biases are trained",
                 cure="Add model.lora={rank: 16}, or model.train=biases, or set scorer: classifier",
             )
         return recipe.model_copy(update={"model": recipe.model.model_copy(update=said)})

@@ -143,7 +143,7 @@ def begin_pretraining(
 
 def resume_pretraining(run: RunFolder, recipe: PretrainRecipe) -> RunFolder:
     """Go on from the newest checkpoint."""
-    start = found_start(run)
+    start = found_start(run, recipe.trainer)
     model = build_pretrained(recipe)
     with first_rank_first():
         data = prepare_text(recipe, model)

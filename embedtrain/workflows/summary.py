@@ -18,6 +18,9 @@ from embedtrain.training.ranks.processes import own_shard
 from embedtrain.workflows.first_recipe import LOOKED_AT
 from embedtrain.workflows.prepare import Prepared
 
+OF_THE_END = {"out_of_time", "exports_start", "blend"}
+"""Facts that only hold of where the steps ended."""
+
 
 def note(run: RunFolder, **facts: object) -> None:
     """Keep facts in the run's summary, in the place of those of the same names; the first rank does."""
@@ -43,6 +46,13 @@ def note_end(run: RunFolder, end: Start, num_steps: int) -> None:
     """Note where the clock ended the steps, for reports."""
     if end.out_of_time:
         note(run, out_of_time={"step": end.step, "of": num_steps})
+
+
+def forget_end(run: RunFolder) -> None:
+    """Drop what the summary says of an end that the run goes on behind; the first rank does."""
+    known = read_summary(run)
+    if own_shard().is_first and known.keys() & OF_THE_END:
+        write_json(run.summary, {name: known[name] for name in known if name not in OF_THE_END})
 
 
 @contextmanager

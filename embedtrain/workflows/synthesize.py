@@ -38,6 +38,11 @@ from embedtrain.synthesis.settings import SynthesisConfig
 from embedtrain.synthesis.split import Groups, check_leaks, split_documents
 from embedtrain.workflows.first_recipe import usual_model
 from embedtrain.workflows.judge_task import open_judge
+from embedtrain.workflows.synthesize_contexts import (
+    forecast_contexts,
+    refuse_other_ways,
+    write_contexts,
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,10 @@ def plan(
     documents, reading = read_documents(Path(corpus), config.encoding)
     found = cut_corpus(documents, reading, config, open_base(config))
     writer = open_writer(config, output, llm, like)
+    if config.contexts is not None:
+        refuse_other_ways(writer, like=like is not None)
+        assert isinstance(writer, LanguageWriter)
+        return Plan(found.figures(), {}, forecast_contexts(found, config, writer))
     counts: Counter[str] = Counter()
     if writer is None or config.makers is not None:
         rules = Rules.of(config, found.documents, found.chunks)
@@ -114,13 +123,19 @@ def synthesize(
     base = open_base(config)
     found = cut_corpus(documents, reading, config, base)
     writer = writer or open_writer(config, output, llm, like)
+    if config.contexts is not None:
+        refuse_other_ways(writer, like=like is not None)
     asked = None if config.judge is None else open_judge(config.judge)
     settings = _settings(config, found, base, writer, asked)
     fingerprint = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    if _is_done(folder, fingerprint):
+    if _is_done(folder, fingerprint, config):
         return folder
     folder.report.unlink(missing_ok=True)
     write_file(folder.settings, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
+    if config.contexts is not None:
+        assert isinstance(writer, LanguageWriter)
+        write_contexts(folder, found, config, writer, fingerprint)
+        return folder
     rows = _write_queries(found, config, writer)
     groups = split_documents(found.chunks, config.split, config.seed, cache)
     vectors = None if base is None else QueryVectors(base, cache, config.precision)
@@ -157,11 +172,15 @@ def open_writer(
     return open_language_writer(llm, config.language, output, like, seed=config.seed)
 
 
-def _is_done(folder: SynthesisFolder, fingerprint: str) -> bool:
+def _is_done(folder: SynthesisFolder, fingerprint: str, config: SynthesisConfig) -> bool:
     """Whether all was written, no budget ended the work, and no request is to be asked again."""
     report = read_json(folder.report, optional=True)
     ended = report.get("language_model", {}).get("ended")
-    return report.get("fingerprint") == fingerprint and not ended and folder.is_whole()
+    return (
+        report.get("fingerprint") == fingerprint
+        and not ended
+        and folder.is_whole(of_contexts=config.contexts is not None)
+    )
 
 
 def _helpers(writer: Writer | None, corpus: Corpus, judge: Judge | None) -> Helpers:
@@ -217,6 +236,7 @@ def _settings(
     writer: Writer | None,
     judge: PairScorer | None,
 ) -> dict[str, Any]:
+    unused = {name for name in ("judge", "contexts") if getattr(config, name) is None}
     return {
         "version": version("embedtrain"),
         "corpus": corpus.digest,
@@ -224,7 +244,7 @@ def _settings(
         "writer": "rules" if writer is None else writer.name,
         **(writer.stands_for() if isinstance(writer, LanguageWriter) else {}),
         **({} if judge is None else {"judge": judge.key()}),  # folders of before go on
-        "config": config.model_dump(mode="json", exclude={"judge"} if judge is None else None),
+        "config": config.model_dump(mode="json", exclude=unused),
     }
 
 

@@ -68,7 +68,14 @@ from embedtrain.workflows.pretrain import begin_pretraining, resume_pretraining,
 from embedtrain.workflows.refresh import RefreshedBatches
 from embedtrain.workflows.select.blend import settle
 from embedtrain.workflows.sparse_start import start_sparse
-from embedtrain.workflows.summary import add_seconds, note_begin, note_end, tell_cut, timed
+from embedtrain.workflows.summary import (
+    add_seconds,
+    forget_end,
+    note_begin,
+    note_end,
+    tell_cut,
+    timed,
+)
 from embedtrain.workflows.validation import validating
 
 
@@ -139,7 +146,9 @@ def resume(path: Path, overrides: Sequence[str] = ()) -> RunFolder:
 
 
 def _resume(run: RunFolder, recipe: Recipe) -> RunFolder:
-    start = found_start(run, recipe.trainer.patience)
+    start = found_start(run, recipe.trainer)
+    if not start.is_over:
+        forget_end(run)
     torch.manual_seed(recipe.trainer.seed)
     model = build_model(recipe.model, recipe.trainer.accelerator)
     with first_rank_first():

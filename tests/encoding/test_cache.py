@@ -16,7 +16,7 @@ from embedtrain.encoding.cache import (
 )
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.models.build import build_encoder, load_dense, load_encoder
-from embedtrain.models.late_interaction.encoder import LateInteractionConfig
+from embedtrain.models.late_interaction.config import LateInteractionConfig
 from embedtrain.types import TokenVectors
 
 TEXTS = ["red cat", "blue dog", "a small house", "the tree", "bird", "a large tree near the house"]

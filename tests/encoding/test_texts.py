@@ -11,7 +11,7 @@ from embedtrain.encoding.cache import embed_once, model_key
 from embedtrain.encoding.texts import encode_blocks, encode_texts, join_blocks
 from embedtrain.errors import UserError
 from embedtrain.models.build import build_encoder, load_dense, load_encoder
-from embedtrain.models.late_interaction.encoder import LateInteractionConfig
+from embedtrain.models.late_interaction.config import LateInteractionConfig
 from embedtrain.types import TokenVectors
 
 

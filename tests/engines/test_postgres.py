@@ -1,17 +1,21 @@
 """What is PostgreSQL's alone: how an index is asked and named, and how a server is reached."""
 
+import json
 import re
 from collections.abc import Iterator
 
 import engine_toys as toys
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from embedtrain.cli.main import app
 from embedtrain.engines.engine import Document, Entries, Record
 from embedtrain.engines.layout import Layout
 from embedtrain.engines.open import open_engine
 from embedtrain.engines.postgres import NAME_BYTES, index_name
 from embedtrain.errors import UserError
+from embedtrain.workflows.load.load import load
 
 FINISHED = {"is_finished": True}
 
@@ -74,3 +78,18 @@ def test_a_socket_and_options_with_blanks_reach_the_server(postgres):
     with open_engine(f"postgresql:///postgres?host={host}&{more}") as engine:
         assert engine.place == "postgresql:///postgres"
         assert engine._connection.execute("SHOW statement_timeout").fetchone() == ("12s",)
+
+
+def test_evaluate_measures_what_the_server_finds(postgres, bert, beir, tmp_path):
+    url = f"{postgres}&table=judged&index=hnsw"
+    load([bert], str(beir), url)
+    found = []
+    for more in ((), ("--index", url)):
+        place = tmp_path / f"{len(more)}.json"
+        words = ["evaluate", bert, "--data", beir, "--no-efficiency", "--output", place, *more]
+        done = CliRunner().invoke(app, list(map(str, words)))
+        assert done.exit_code == 0, done.exception
+        found.append(json.loads(place.read_text()))
+    ours, theirs = found
+    assert theirs["per_query"] == ours["per_query"]
+    assert theirs["index"]["recall"]["recall_at_10"] == 1

@@ -38,7 +38,6 @@ def build(tmp_path) -> Callable[..., Miner]:
             task=task,
             identities=identities,
             clusters=identities,
-            row_of_text={text_digest(text): row for row, text in enumerate(task.documents)},
             guarded=guarded,
             teacher=encoded.score,
             guide=guide_scores,

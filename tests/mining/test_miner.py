@@ -7,6 +7,7 @@ import pytest
 from mining_toys import fixed, make_task
 from pydantic import ValidationError
 
+from embedtrain.contract.spans import mark
 from embedtrain.mining.settings import CrossEncoderCheck
 
 ROWS = np.array([0])
@@ -68,6 +69,16 @@ def test_copies_of_a_positive_and_of_the_query_are_kept_out(build):
     mined = build(task, encoded, num_negatives=4).mine(ROWS)[0]
     assert ids(mined) == ["d1", "d4", "d6", "d7"], "of two equal texts the better ranked stays"
     assert mined["dropped"] == {"positive": 1, "duplicate": 1, "equals_query": 1}
+
+
+def test_every_chunk_that_says_the_query_is_kept_out_whatever_document_it_is_of(build):
+    around = "{} tells of screws. Query 0. {} ends."
+    texts = ["the answer", *(mark(around.format(n, n), "Query 0.") for n in "ab"), "x", "y"]
+    task, encoded = make_task([[0.9, 0.8, 0.7, 0.6, 0.5]], [[0]], texts)
+    task = replace(task, queries=["query 0."])
+    mined = build(task, encoded, num_negatives=2).mine(ROWS)[0]
+    assert ids(mined) == ["d3", "d4"]
+    assert mined["dropped"]["equals_query"] == 2
 
 
 def test_guarded_documents_and_first_ranks_can_be_left_out(build):

@@ -20,7 +20,7 @@ from embedtrain.models.build import (
 from embedtrain.models.cross_encoder.build import build_cross_encoder, load_cross_encoder
 from embedtrain.models.cross_encoder.config import CrossEncoderConfig
 from embedtrain.models.dense.config import DenseConfig
-from embedtrain.models.late_interaction.encoder import LateInteractionConfig
+from embedtrain.models.late_interaction.config import LateInteractionConfig
 from embedtrain.models.pooling import pack_states, pool
 from embedtrain.release import onnx as workflow
 from embedtrain.release import onnx_graph

@@ -193,7 +193,7 @@ COMMANDS = [
     ),
     Command(
         "prune-layers",
-        "prune-layers model texts.txt --keep 1 --output out",
+        "prune-layers model texts.txt --keep 1 --columns 16 --output out",
         (*MODEL, "texts.txt"),
         "out",
         slow=True,

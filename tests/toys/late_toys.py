@@ -6,7 +6,8 @@ import torch
 
 from embedtrain.models.build import build_encoder
 from embedtrain.models.chunking import Execution
-from embedtrain.models.late_interaction.encoder import LateInteractionConfig, LateInteractionEncoder
+from embedtrain.models.late_interaction.config import LateInteractionConfig
+from embedtrain.models.late_interaction.encoder import LateInteractionEncoder
 from embedtrain.types import TokenEmbeddings
 
 WHOLE = Execution(100_000)
@@ -39,6 +40,7 @@ VARIANTS = {
     "several pooled": {"pool_factors": (1, 2, 4)},
     "binary": {"binary": True},
     "scaled bits": {"binary": True, "bit_scale": True},
+    "recovered bits": {"binary": True, "recovery": True},
     "scored": {"token_scorer": {"keep_ratio": 0.5, "layer": 1, "noise": 0.0}},
     "colberter": {
         "words": True,

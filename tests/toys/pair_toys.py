@@ -15,6 +15,8 @@ from tokenizers import (
     trainers,
 )
 
+from embedtrain.types import Relevance, RetrievalBatch
+
 SIZES = {
     "vocab_size": 200,
     "hidden_size": 32,
@@ -153,3 +155,34 @@ def marked_rows(count: int, seed: int, negatives: int = 3) -> list[dict[str, obj
         row = {"query": query, "positive": " ".join([*others, query])}
         rows.append(row | {"negatives": wrong[:negatives]})
     return rows
+
+
+def batch_of(model, pairs, repeat=False):
+    """Three queries with three, two and four documents; the third shares documents with the first."""
+    queries = model.tokenization.encode(["red cat", "the small dog", "blue house"], "query")
+    texts = [" ".join(document.split()[:6]) for _, document in pairs]
+    documents = model.tokenization.encode(list(dict.fromkeys(texts)), "document")
+    size = len(documents)
+    owners = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2])
+    rows = torch.tensor([0, 1, 2, 3, 4, 1, 2, 3, 0]) % size
+    query_rows = torch.arange(3)
+    positives = torch.tensor([[0], [3], [5]])
+    if repeat:  # the third query is the first again, with two of its documents
+        query_rows = torch.tensor([0, 1, 0])
+    relevance = Relevance(
+        query_ids=query_rows,
+        document_ids=rows + 100,
+        owners=owners,
+        positives=positives,
+        known_positives=torch.full((3, 1), -1),
+        teacher_scores=torch.linspace(-1, 2, 9).sin(),
+    )
+    return RetrievalBatch(queries, documents, query_rows, rows, relevance)
+
+
+def gradients(model, batch, execution, objective):
+    model.zero_grad()
+    loss = objective(model(batch, execution)).loss
+    loss.backward()
+    found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+    return loss.detach(), found

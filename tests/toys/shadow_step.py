@@ -9,7 +9,7 @@ from shadow_rules import Step
 
 from embedtrain.models.build import build_encoder
 from embedtrain.models.dense.config import DenseConfig
-from embedtrain.models.late_interaction.encoder import LateInteractionConfig
+from embedtrain.models.late_interaction.config import LateInteractionConfig
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.packed import Texts
 from embedtrain.training.module import RetrievalModule

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from embedtrain.models.build import build_encoder
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense.config import DenseConfig
-from embedtrain.models.late_interaction.encoder import LateInteractionConfig
+from embedtrain.models.late_interaction.config import LateInteractionConfig
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.objectives.margin_mse import MarginMSE
 from embedtrain.objectives.matryoshka import Matryoshka

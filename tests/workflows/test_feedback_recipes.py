@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from completions_stub import CompletionsStub, said
+from document_toys import write_folder
 
 from embedtrain.resources import find_recipe
 from embedtrain.workflows.pipeline import load_pipeline, run_pipeline
@@ -58,6 +60,37 @@ def test_utilities_in_a_shared_context_are_learnt(bert, language_model, few, ans
         assert len(row["scores"]) == len(row["positives"]) + len(row["negatives"])
         assert len(set(row["scores"])) > 1
     assert max(len(row["scores"]) for row in rows) == 6
+    assert (folder / "student" / "model" / "config.json").is_file()
+
+
+def test_tasks_on_shared_contexts_are_written_weighed_and_learnt(bert, language_model, tmp_path):
+    docs = write_folder(tmp_path / "docs", 4)
+
+    def write(path, body):
+        texts = body["messages"][-1]["content"].split("\n\n")[:3]
+        words = [text.split() for text in texts]
+        entries = [
+            {"slot": slot, "text": f"where is {words[slot - 1][4]} by {words[slot - 1][9]}",
+             "answer": words[slot - 1][6].strip("."), "texts": [slot]} for slot in (1, 2)
+        ]  # fmt: skip
+        return said(json.dumps({"queries": entries}))
+
+    with CompletionsStub(write) as stub:
+        folder = run(
+            "scarlet_contexts",
+            tmp_path / "run",
+            f"written.corpus={docs}",
+            f"written.llm={stub.url}#toy",
+            f"written.settings.base={bert}",
+            "written.settings.contexts={texts: 3, number: 4, tasks: [question, relation]}",
+            f"scored.teacher={language_model}",
+            f"student.model.backbone={bert}",
+            "student.model.document.length=48",
+            f"student.trainer={QUICK}",
+        )
+    rows = learnt_rows(folder, "scored")
+    assert len(rows) > 4
+    assert all(len(row["scores"]) == 3 and len(set(row["scores"])) > 1 for row in rows)
     assert (folder / "student" / "model" / "config.json").is_file()
 
 

@@ -80,27 +80,36 @@ def test_models_with_other_contracts_and_wishes_without_sense_are_refused(
         assert not out.exists()
 
 
-def test_what_one_was_made_to_be_stored_as_neither_keeps_two_apart_nor_holds_side_by_side(
-    two, tmp_path
+def test_what_one_was_made_to_be_stored_as_neither_keeps_two_apart_nor_holds_of_a_mixture(
+    two, bert, tmp_path, capsys
 ):
     model = load_encoder(two[0])
     stored = StoredOutputs(quantize=("binary",), dims=(model.dim,))
     model.contract = model.contract.model_copy(update={"outputs": stored})
     save_encoder(model, tmp_path / "bits")
-    found = {}
-    for method in ("linear", "concatenate"):
-        merge(MergeWish([str(tmp_path / "bits"), two[1]], method), tmp_path / method)
-        found[method] = load_encoder(str(tmp_path / method)).contract.outputs
-    assert found == {"linear": stored, "concatenate": None}
+    bits, found = str(tmp_path / "bits"), {}
+    for name, wish in {
+        "with floats": MergeWish([bits, two[1]]),
+        "side by side": MergeWish([bits, two[1]], "concatenate"),
+        "from floats": MergeWish([bits, bits], "delta", base=bert),
+        "all alike": MergeWish([bits, bits]),
+    }.items():
+        merge(wish, tmp_path / name)
+        found[name] = load_encoder(str(tmp_path / name)).contract.outputs
+    assert found == {
+        "with floats": None,
+        "side by side": None,
+        "from floats": None,
+        "all alike": stored,
+    }
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("Not all that is mixed was made to be stored as bits") == 2
 
 
 def test_a_model_is_mixed_with_its_own_start_under_its_own_contract(two, bert, tmp_path, capsys):
     merge(MergeWish([two[0], bert], shares=[0.25, 0.75]), tmp_path / "merged")
     said = " ".join(capsys.readouterr().err.split())
-    assert (
-        f"{bert} has other prompts, lengths or formats: the merged model has those of {two[0]}"
-        in said
-    )
+    assert f"{bert} has other prompts or lengths: the merged model has those of {two[0]}" in said
     ours, trained, start = (load_encoder(str(path)) for path in (tmp_path / "merged", two[0], bert))
     assert ours.contract == trained.contract != start.contract
     weights = trained.state_dict(), start.state_dict()

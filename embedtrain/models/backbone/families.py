@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
-from transformers import AutoModel, AutoModelForTextEncoding
+from transformers import AutoModel, AutoModelForSeq2SeqLM, AutoModelForTextEncoding
 
 from embedtrain.errors import UserError
 
 WITH_DECODER = ("t5", "mt5", "umt5", "t5gemma")
 """Encoder-decoders whose encoder transformers has as a class of its own; it is what is loaded of them."""
+ANSWERING = ("t5", "mt5", "umt5")
+"""Encoder-decoders that are loaded whole where their answer is wanted."""
 INCLUSIVE = "t5_gemma_module"
 """Whose window counts the tokens on either side, as that of decoders does that were told to look both ways."""
 OF_ENCODER = (
@@ -20,7 +22,7 @@ OF_ENCODER = (
 
 
 def loader_for(config: Any, loader: Any) -> Any:  # noqa: ANN401 - transformers is untyped
-    """Return which of transformers' Auto classes loads a backbone: of an encoder-decoder, its encoder.
+    """Return which of transformers' Auto classes loads a backbone: of an encoder-decoder, its encoder, unless it answers.
 
     Raises:
         UserError: If the family has no encoder of its own, or its encoder has no such head.
@@ -28,14 +30,16 @@ def loader_for(config: Any, loader: Any) -> Any:  # noqa: ANN401 - transformers 
     family = config.model_type
     if family in WITH_DECODER and loader is AutoModel:
         return AutoModelForTextEncoding
+    if family in ANSWERING and loader is AutoModelForSeq2SeqLM:
+        return loader
     if family in WITH_DECODER:
         raise UserError(
             "model.backbone",
             "is an encoder-decoder, whose encoder has no head of this kind",
             got=family,
-            cure="Use it with model.kind: dense or late_interaction",
+            cure="Use it with model.kind: dense or late_interaction, or T5, mT5 or UMT5 with scorer: yes_no",
         )
-    if getattr(config, "is_encoder_decoder", False):
+    if is_whole(config):
         raise UserError(
             "model.backbone",
             "is an encoder-decoder of a family without an encoder of its own here",
@@ -72,14 +76,39 @@ def keep_in_config(config: Any, kept: Sequence[int]) -> None:  # noqa: ANN401 - 
         config.layer_types = [config.layer_types[place] for place in kept]
 
 
-def encoder_only(config: Any) -> None:  # noqa: ANN401 - transformers is untyped
-    """Let the config of an encoder-decoder describe its encoder alone, in place."""
-    if config.model_type not in WITH_DECODER:
+def encoder_only(config: Any, loader: Any) -> None:  # noqa: ANN401 - transformers is untyped
+    """Let the config of an encoder-decoder describe its encoder alone, in place, unless all of it is loaded."""
+    if config.model_type not in WITH_DECODER or loader is AutoModelForSeq2SeqLM:
         return
     config.is_encoder_decoder = False
     for inner in configs_of(config)[1:]:
         for name in OF_ENCODER:
             setattr(config, name, getattr(inner, name))
+
+
+def encoder_of(backbone: Any) -> Any:  # noqa: ANN401 - transformers is untyped
+    """Return what makes states of texts: a backbone, or the encoder of one with a decoder."""
+    return backbone.get_encoder() if is_whole(backbone.config) else backbone
+
+
+def is_whole(config: Any) -> bool:  # noqa: ANN401 - transformers is untyped
+    """Whether a config is of an encoder-decoder with its decoder."""
+    return bool(getattr(config, "is_encoder_decoder", False))
+
+
+def start_of(config: Any, path: str) -> int:  # noqa: ANN401 - transformers is untyped
+    """Return the entry that an answer starts with.
+
+    Raises:
+        UserError: If the config does not say.
+    """
+    start: int | None = getattr(config, "decoder_start_token_id", None)
+    if start is None:
+        raise UserError(
+            path, "does not say which token an answer starts with",
+            cure="Set decoder_start_token_id in its config.json",
+        )  # fmt: skip
+    return start
 
 
 def look(config: Any, *, causal: bool) -> Any:  # noqa: ANN401 - transformers is untyped

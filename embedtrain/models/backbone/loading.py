@@ -167,6 +167,8 @@ def load_backbone(
     folder = fetch(path, with_code=trust_remote_code)
     config = read_config(folder, trust_remote_code=trust_remote_code)
     loader = loader_for(config, loader)
+    refuse_images(config)
+    encoder_only(config, loader)
     config = _shape_config(path, folder, config, settings)
     if adjust is not None:
         adjust(config)
@@ -223,8 +225,6 @@ def ensure_end_token(tokenizer: Any) -> None:  # noqa: ANN401 - transformers is 
 
 def _shape_config(path: str, folder: Path, config: Any, settings: BackboneConfig) -> Any:  # noqa: ANN401
     """Return a config with what a recipe asks for."""
-    refuse_images(config)
-    encoder_only(config)
     num_layers = settings.num_layers
     with loading(folder / "config.json"):
         max_length(config)  # a config without what it needs is refused here

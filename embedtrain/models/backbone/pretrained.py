@@ -13,6 +13,7 @@ from transformers.utils import logging as transformers_logging
 
 from embedtrain.errors import UserError
 from embedtrain.files import read_json
+from embedtrain.models.backbone.families import encoder_of
 from embedtrain.models.backbone.fit import (
     Stored,
     compare,
@@ -175,7 +176,7 @@ def try_out(folder: Path, tokenizer: Any, model: Any) -> None:  # noqa: ANN401 -
     model.eval()
     with loading(folder):
         ids = torch.tensor([tokenizer(PROBE)["input_ids"] or [0]], device=model.device)
-        states = model.base_model(input_ids=ids, use_cache=False).last_hidden_state
+        states = encoder_of(model.base_model)(input_ids=ids, use_cache=False).last_hidden_state
     model.train(training)
     if states.dim() != 3 or not states.isfinite().all():
         raise UserError(folder, "gives numbers that are not finite for a word", cure=CURE)

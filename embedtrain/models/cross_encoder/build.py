@@ -6,11 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+)
 
 from embedtrain.contract.pair_contract import PairContract
 from embedtrain.contract.pairs import PairParts
 from embedtrain.errors import UserError
+from embedtrain.models.backbone.families import is_whole
 from embedtrain.models.backbone.fetching import fetch
 from embedtrain.models.backbone.loading import (
     Backbone,
@@ -19,7 +24,7 @@ from embedtrain.models.backbone.loading import (
     load_backbone,
     preferred_device,
 )
-from embedtrain.models.backbone.pretrained import loading, quiet_transformers
+from embedtrain.models.backbone.pretrained import loading, quiet_transformers, read_config
 from embedtrain.models.chunking import Execution
 from embedtrain.models.cross_encoder.answers import (
     AnswerHead,
@@ -27,7 +32,8 @@ from embedtrain.models.cross_encoder.answers import (
     write_answers,
 )
 from embedtrain.models.cross_encoder.config import CrossEncoderConfig
-from embedtrain.models.cross_encoder.encoder import CrossEncoderModel
+from embedtrain.models.cross_encoder.encoder import CrossEncoderModel, Head
+from embedtrain.models.cross_encoder.first_word import FirstWordHead
 from embedtrain.models.cross_encoder.head import FIRST, LAST, ClassifierHead, keep_one_class
 from embedtrain.models.cross_encoder.resolving import (
     has_classifier,
@@ -59,7 +65,7 @@ def build_cross_encoder(config: CrossEncoderConfig, device: torch.device) -> Cro
             config.backbone,
             config,
             trust_remote_code=config.trust_remote_code,
-            loader=AutoModelForCausalLM,
+            loader=AutoModelForSeq2SeqLM if is_whole(read_config(folder)) else AutoModelForCausalLM,
             with_head=True,
         )
         return _assembled(config, loaded, is_new=False).to(device)
@@ -109,12 +115,13 @@ def save_cross_encoder(model: CrossEncoderModel, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     model.use_padded_attention()  # the name of the packed attention means nothing to other readers
     whole, contract = model.whole, model.contract
-    if contract.scoring == "yes_no":
+    if contract.scoring == "yes_no" and contract.answer_start is None:
         assert contract.template is not None
         model.tokenizer.chat_template = chat_template(contract.template)
         write_answers(folder, contract)
-    activation = SIGMOID if contract.says_probability else IDENTITY
-    whole.config.sentence_transformers = {"activation_fn": activation, "version": READER}
+    if contract.answer_start is None:  # sentence-transformers scores by no encoder-decoder
+        activation = SIGMOID if contract.says_probability else IDENTITY
+        whole.config.sentence_transformers = {"activation_fn": activation, "version": READER}
     backend = model.tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
@@ -162,21 +169,32 @@ def _assembled(config: CrossEncoderConfig, loaded: Backbone, *, is_new: bool) ->
     parts = parts_of(contract, loaded)
     if reads_last_token(whole):
         _settle_padding(whole, tokenizer, parts)
-    head: ClassifierHead | AnswerHead
     try:
-        answers = contract.answers
-        head = AnswerHead(whole, answers) if answers else ClassifierHead(whole)
+        head = _head(whole, contract)
     except LookupError as error:
         raise _unknown_head(config, error) from error
     backbone = replace(loaded, model=whole.base_model)
     freeze_backbone(backbone.model, config)
     head.float().requires_grad_(True)
     check_exits(config.exits, int(backbone.model.config.num_hidden_layers))
+    if config.exits and contract.answer_start is not None:
+        raise UserError(
+            "model.exits",
+            "are of models without a decoder",
+            got=config.exits,
+            cure="Leave them out",
+        )
     model = CrossEncoderModel(
         backbone, contract, parts, whole, head, packing=config.packing, exits=config.exits
     )
     _refuse_other_scores(model, config)
     return model
+
+
+def _head(whole: Any, contract: PairContract) -> Head:  # noqa: ANN401 - transformers is untyped
+    if contract.answer_start is not None:
+        return FirstWordHead(whole, contract.answers, contract.answer_start)
+    return AnswerHead(whole, contract.answers) if contract.answers else ClassifierHead(whole)
 
 
 def _settle_padding(whole: Any, tokenizer: Any, parts: PairParts) -> None:  # noqa: ANN401
@@ -201,6 +219,8 @@ def _refuse_other_scores(model: CrossEncoderModel, config: CrossEncoderConfig) -
     """Compare the score of a pair with that of the classifier, as transformers computes it."""
     whole, pair = model.whole, model.pairs_of([PROBE])
     inputs: Any = {"input_ids": pair.ids[None]}
+    if model.contract.answer_start is not None:
+        inputs["decoder_input_ids"] = torch.full((1, 1), model.contract.answer_start)
     if pair.second is not None:
         inputs["token_type_ids"] = (torch.arange(len(pair.ids)) >= pair.second).long()[None]
     with loading(config.backbone), model.head.returned(whole):

@@ -18,8 +18,9 @@ class CrossEncoderConfig(BackboneConfig):
     """Hub id, local folder (transformers or sentence-transformers), or ``package:NAME/FOLDER``; a backbone without a
     head for classes gets a new one."""
     scorer: PairScoring | None = None
-    """``classifier``: a head with one output. ``yes_no``: a causal language model's log-odds of two answers, trained by
-    ``lora``. Null: as the folder says, else a classifier."""
+    """``classifier``: a head with one output. ``yes_no``: a language model's log-odds of two answers: a causal one's,
+    trained by ``lora``, or the first word of a T5's, mT5's or UMT5's (monoT5), trained whole or by ``lora``. Null: as the
+    folder says, else a classifier."""
     query_length: Count | None = None
     """Tokens of a query; its end is cut. Null: as the folder says, else 64, and 512 for ``yes_no``."""
     length: Count | None = None
@@ -29,7 +30,7 @@ class CrossEncoderConfig(BackboneConfig):
     """What stands around both texts, such as ``"query: {query} document: {document}</s>"``; null: as the folder says,
     else what the tokenizer puts there."""
     yes_word: str | None = None
-    """The answer behind the template that stands for a relevant document, one token (``yes_no``); null: as the folder
+    """The answer that stands for a relevant document, one token (``yes_no``; monoT5's is "true"); null: as the folder
     says, else "yes"."""
     no_word: str | None = None
     """The other answer; empty for none, which scores by the logit of ``yes_word`` alone. Null: as the folder says, else "no"."""

@@ -13,11 +13,14 @@ from embedtrain.contract.pairs import PairParts, join_pairs, refuse_no_room
 from embedtrain.models.backbone.loading import Backbone, Packing
 from embedtrain.models.chunking import Execution, encode_in_chunks
 from embedtrain.models.cross_encoder.answers import AnswerHead
+from embedtrain.models.cross_encoder.first_word import FirstWordHead
 from embedtrain.models.cross_encoder.head import ClassifierHead
 from embedtrain.models.first_tokens import let_first_alone
 from embedtrain.models.text_model import TextModel
 from embedtrain.packed import Texts, upload
 from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side
+
+Head = ClassifierHead | AnswerHead | FirstWordHead
 
 
 class CrossEncoderModel(TextModel):
@@ -48,7 +51,7 @@ class CrossEncoderModel(TextModel):
         contract: PairContract,
         parts: PairParts,
         whole: Any,  # noqa: ANN401 - transformers is untyped
-        head: ClassifierHead | AnswerHead,
+        head: Head,
         *,
         packing: Packing = "auto",
         exits: tuple[int, ...] = (),
@@ -105,7 +108,10 @@ class CrossEncoderModel(TextModel):
                 ones = torch.ones_like(chunk.lengths)  # a first token alone is its text's first
                 scored: Tensor = self.head(self.first_states(chunk, packed=packed), ones)
                 return scored
-            parts = self.states(chunk, packed=packed, layers=layers).chunk(len(layers) + 1, dim=1)
+            states = self.states(chunk, packed=packed, layers=layers)
+            if isinstance(self.head, FirstWordHead):
+                return self.head(states, chunk)  # type: ignore[no-any-return]
+            parts = states.chunk(len(layers) + 1, dim=1)
             return torch.cat([self.head(part, chunk.lengths) for part in parts], dim=1)
 
         return encode_in_chunks(encode, texts, execution, padded=not packed)

@@ -13,6 +13,7 @@ from embedtrain.contract.pairs import (
     without_spaces,
 )
 from embedtrain.errors import UserError
+from embedtrain.models.backbone.families import is_whole, start_of
 from embedtrain.models.backbone.folder_files import BackboneFile, OwnFile, read_form
 from embedtrain.models.backbone.loading import Backbone
 from embedtrain.models.cross_encoder.answers import (
@@ -22,6 +23,7 @@ from embedtrain.models.cross_encoder.answers import (
     refuse_joined,
 )
 from embedtrain.models.cross_encoder.config import CrossEncoderConfig
+from embedtrain.models.cross_encoder.first_word import first_entry
 from embedtrain.models.dense.layout import CONTRACT_FILE, read_contract
 
 NEW_LENGTHS = {"classifier": (64, 512), "yes_no": (512, 2048)}
@@ -93,6 +95,9 @@ def resolve_pair_contract(
     contract = _with_instructions(contract, config, tokenizer)
     if scoring == "classifier":
         return contract
+    config_of = backbone.model.config
+    start = start_of(config_of, backbone.path) if is_whole(config_of) else None
+    contract = contract.model_copy(update={"answer_start": start})
     return contract.model_copy(update={"answers": _answers(config, tokenizer, contract)})
 
 
@@ -121,14 +126,19 @@ def _answers(config: CrossEncoderConfig, tokenizer: Any, contract: PairContract)
     """Return the entries of the answers: as the recipe names them, then as the folder does, then of yes and no."""
     assert contract.template is not None
     found: tuple[int, ...] = ()
-    for place, default in enumerate(("yes", "no")):
+    for number, default in enumerate(("yes", "no")):
         key = f"{default}_word"
         word = getattr(config, key)
         if word is None and contract.answers:
-            found += contract.answers[place : place + 1]
+            found += contract.answers[number : number + 1]
         elif word != "" or default == "yes":
             word = default if word is None else word
-            found += (answer_entry(tokenizer, contract.template, word, f"model.{key}"),)
+            place = f"model.{key}"
+            found += (
+                first_entry(tokenizer, word, place)
+                if contract.answer_start is not None
+                else answer_entry(tokenizer, contract.template, word, place),
+            )
     if len(set(found)) < len(found):
         raise UserError(
             "model.no_word", "is the same token as yes_word", got=config.no_word or "no"

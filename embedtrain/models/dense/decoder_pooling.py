@@ -34,6 +34,32 @@ class DecoderPoolingConfig(Section):
     """Layers of the decoder, from its first; null keeps all."""
 
 
+def first_output(
+    decoder: Any,  # noqa: ANN401 - transformers is untyped
+    states: Float[Tensor, "tokens width"],
+    texts: Texts,
+    start: int,
+) -> Float[Tensor, "texts width"]:
+    """Return the first state of a decoder that looks at all states of a text, in float32 at least.
+
+    Args:
+        decoder: A stack of transformers.
+        states: The encoder's, of all tokens, text by text.
+        texts: Whose states they are.
+        start: The entry of its table that the decoder is given.
+    """
+    width, device = int(texts.sizes.max()), states.device
+    places = upload(grid_places(texts.sizes, width), device)
+    seen = torch.arange(width, device=device) < texts.lengths[:, None]
+    found: Tensor = decoder(
+        input_ids=torch.full((len(texts), 1), start, dtype=torch.int64, device=device),
+        encoder_hidden_states=in_grid(states, places, seen.shape),
+        encoder_attention_mask=seen.long(),
+        use_cache=False,
+    ).last_hidden_state
+    return widen(found[:, 0])
+
+
 class DecoderPooling(SavedPart):
     """The decoder that belongs to an encoder, with a table of one word: the token that it starts with.
 
@@ -76,17 +102,7 @@ class DecoderPooling(SavedPart):
         self, states: Float[Tensor, "tokens width"], texts: Texts
     ) -> Float[Tensor, "texts width"]:
         """Return one vector per text, in float32 at least; it is not normalised."""
-        width, device = int(texts.sizes.max()), states.device
-        places = upload(grid_places(texts.sizes, width), device)
-        shape = (len(texts), width)
-        seen = torch.arange(width, device=device) < texts.lengths[:, None]
-        found: Tensor = self.decoder(
-            input_ids=torch.zeros(len(texts), 1, dtype=torch.int64, device=device),
-            encoder_hidden_states=in_grid(states, places, shape),
-            encoder_attention_mask=seen.long(),
-            use_cache=False,
-        ).last_hidden_state
-        return widen(found[:, 0])
+        return first_output(self.decoder, states, texts, 0)  # the one row of its table
 
     def load(self, folder: Path) -> "DecoderPooling":
         """Read the part's own weights, or those of the whole model that the backbone was taken from.

@@ -21,9 +21,15 @@ class Round:
     worst: float
     """The same without the layer that is missed the most."""
 
+    @property
+    def line(self) -> str:
+        """What is said of it."""
+        kept = ", ".join(map(str, self.kept))
+        return f"layers {kept}: distance {self.distance:.3f}; the worst choice, {self.worst:.3f}"
 
-def check_layers(model: DenseEncoder, keep: int) -> None:
-    """Refuse a model that has no layers to lose, or not more than ``keep``.
+
+def check_layers(model: DenseEncoder, keep: int | None) -> None:
+    """Refuse a model that has no layers to lose, or not more than ``keep``; None keeps all.
 
     Raises:
         UserError: With what to name instead.
@@ -31,7 +37,7 @@ def check_layers(model: DenseEncoder, keep: int) -> None:
     if not model.is_portable or model.exits is not None or isinstance(model.backbone, WordTable):
         problem = "has no plain stack of layers under one plain vector"
         raise UserError("MODEL", problem, cure="Name a plain dense model")
-    if not 1 <= keep < model.num_layers:
+    if keep is not None and not 1 <= keep < model.num_layers:
         problem = f"is not between 1 and {model.num_layers - 1}"
         raise UserError("--keep", problem, got=keep, cure=f"It has {model.num_layers} layers")
 

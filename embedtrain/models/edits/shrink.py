@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from embedtrain.errors import UserError
+from embedtrain.models.backbone.families import is_whole
 from embedtrain.models.backbone.files import linear_layer
 from embedtrain.models.backbone.word_table import WordTable
 from embedtrain.models.cross_encoder.encoder import CrossEncoderModel
@@ -54,8 +55,10 @@ def shrink_reranker(model: CrossEncoderModel, layer: int) -> CrossEncoderModel:
     Its scores are those that training with ``model.exits`` compared.
 
     Raises:
-        UserError: If the model has no such layer.
+        UserError: If the model has no such layer, or a decoder.
     """
+    if is_whole(model.backbone.config):
+        raise UserError("--layer", "is of models without a decoder", cure="Leave it out")
     _check_layer(layer, int(model.backbone.config.num_hidden_layers))
     keep_layers(model.backbone, range(layer))
     model.exits = ()
@@ -78,6 +81,8 @@ def _end_at(model: DenseEncoder, layer: int) -> None:
                 "--layer", "is not one of the exits", got=layer, cure=f"Choose from {exits.layers}"
             )
         model.projection = head
+    if exits is None or layer not in exits.layers:  # its vectors were never made for fewer bits
+        model.contract = model.contract.model_copy(update={"outputs": None})
     keep_layers(model.backbone, range(layer))
 
 

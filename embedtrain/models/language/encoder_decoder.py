@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from embedtrain.errors import UserError
+from embedtrain.models.backbone.families import start_of
 from embedtrain.models.backbone.fetching import fetch
 from embedtrain.models.backbone.loading import preferred_device
 from embedtrain.models.backbone.pretrained import (
@@ -45,13 +45,7 @@ class EncoderDecoder:
         model = read_model(folder, config, AutoModelForSeq2SeqLM, dtype=TYPES[self.precision])
         refuse_other_vocabulary(folder, self.tokenizer, model)
         self.model: Any = model.requires_grad_(False).to(self.device).eval()
-        start: int | None = config.decoder_start_token_id
-        if start is None:
-            raise UserError(
-                path, "does not say which token an answer starts with",
-                cure="Set decoder_start_token_id in its config.json",
-            )  # fmt: skip
-        self.start = start
+        self.start = start_of(config, path)
 
     @torch.no_grad()
     def first_logits(self, texts: Texts) -> Float[Tensor, "texts vocabulary"]:

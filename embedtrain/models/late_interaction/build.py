@@ -19,7 +19,8 @@ from embedtrain.models.backbone.loading import (
 )
 from embedtrain.models.backbone.long_positions import lengthen
 from embedtrain.models.backbone.pretrained import quiet_transformers
-from embedtrain.models.late_interaction.encoder import LateInteractionConfig, LateInteractionEncoder
+from embedtrain.models.late_interaction.config import LateInteractionConfig
+from embedtrain.models.late_interaction.encoder import LateInteractionEncoder
 from embedtrain.models.late_interaction.layout import (
     PUNCTUATION,
     LateLayout,
@@ -67,10 +68,7 @@ def build_late_interaction(
     backbone = load_backbone(place, config, trust_remote_code=config.trust_remote_code)
     contract = resolve_late_contract(config, layout, backbone)
     refuse_no_layer(contract, backbone)
-    if config.pool_factors and (contract.words or contract.token_scorer):
-        problem = f"pools tokens, and {folder} keeps whole words, or what a scorer chose"
-        got = list(config.pool_factors)
-        raise UserError("model.pool_factors", problem, got=got, cure="Leave it out")
+    _refuse_other_pooling(config, contract, folder)
     add_markers(backbone, contract.markers)
     make = partial(TokenHeads, backbone.width, contract, config.head_dims, bias=contract.words)
     heads = restored_heads(make, layout, folder)
@@ -81,7 +79,25 @@ def build_late_interaction(
         packing=config.packing,
         learn_temperature=config.learn_temperature,
         pool_factors=config.pool_factors,
+        recovery=config.recovery,
     ).to(device)
+
+
+def _refuse_other_pooling(
+    config: LateInteractionConfig, contract: LateInteractionContract, folder: Path
+) -> None:
+    """Refuse factors to train for beside what a folder keeps of a document by itself."""
+    if not config.pool_factors:
+        return
+    kept = None
+    if contract.words or contract.token_scorer:
+        kept = "keeps whole words, or what a scorer chose"
+    elif contract.pool_factor > 1:  # every index would take this one, whatever was trained
+        kept = f"pools by a factor of its own, {contract.pool_factor}"
+    if kept is not None:
+        problem = f"pools tokens, and {folder} {kept}"
+        got = list(config.pool_factors)
+        raise UserError("model.pool_factors", problem, got=got, cure="Leave it out")
 
 
 def load_late_interaction(

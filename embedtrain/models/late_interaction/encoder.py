@@ -2,22 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
-from pydantic import model_validator
 from torch import Tensor
 
-from embedtrain.contract.late_contract import LateInteractionContract, TokenScorerConfig
-from embedtrain.contract.texts import TextSide
+from embedtrain.contract.late_contract import LateInteractionContract
 from embedtrain.models.backbone.loading import Backbone, Packing
 from embedtrain.models.chunking import Execution, encode_tokens_in_chunks
-from embedtrain.models.encoder import EncoderConfig, TextEncoder
+from embedtrain.models.encoder import TextEncoder
+from embedtrain.models.late_interaction.bit_recovery import BitRecovery
 from embedtrain.models.late_interaction.token_heads import (
     TokenHeads,
     mean_gate,
+    mean_of_documents,
     open_only,
 )
 from embedtrain.models.late_interaction.token_pooling import drawn, pool_embeddings
@@ -27,88 +27,7 @@ from embedtrain.models.whole_words import WholeWords, average_words
 from embedtrain.ops.similarity import as_computed, text_of_token
 from embedtrain.ops.straight_through import straight_through_sign
 from embedtrain.packed import Texts, upload
-from embedtrain.section import Count
-from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side, Similarity, TokenEmbeddings
-
-
-class LateInteractionConfig(EncoderConfig):
-    """A bi-encoder with several vectors per text (ColBERT). Null takes what the folder says, then defaults."""
-
-    kind: Literal["late_interaction"]
-    backbone: str
-    """Hub id, local folder (transformers, PyLate, sentence-transformers, Stanford ColBERT), or
-    ``package:NAME/FOLDER``."""
-    dim: Count | None = None
-    """Dimension of a vector; null: as the folder says, else 128. Smaller than the folder's projection keeps
-    its first dimensions, which suits models trained with Matryoshka prefixes."""
-    head_dims: tuple[Count, ...] = ()
-    """Train one projection per size (jina-colbert-v2's Matryoshka); ``dim`` chooses which one is used."""
-    similarity: Similarity | None = None
-    """``cosine`` normalises vectors (default); ``dot`` lets their length carry weight (ColBERTer)."""
-    query: TextSide = TextSide()
-    """Its prompt follows the marker; length 32 unless the folder says otherwise."""
-    document: TextSide = TextSide()
-    """Length 180 unless the folder says otherwise."""
-    query_marker: str | None = None
-    """One token put before queries; null: as the folder says, else ``"[Q] "``. Empty for none."""
-    document_marker: str | None = None
-    """One token put before documents; null: as the folder says, else ``"[D] "``."""
-    query_expansion: bool | None = None
-    """Fill queries up with mask tokens; null: as the folder says, else where there is a mask token."""
-    attend_to_expansion: bool | None = None
-    """Let query tokens look at the mask tokens; null: as the folder says, else no."""
-    skiplist: tuple[str, ...] | None = None
-    """Words whose vectors documents do not keep; null: as the folder says, else punctuation."""
-    query_tokens: Count | None = None
-    """Keep the vectors of the first tokens of a query only; 1 with ``document_tokens: 8`` is ME-BERT."""
-    document_tokens: Count | None = None
-    """Keep the vectors of the first tokens of a document only."""
-    pool_factor: Count = 1
-    """Merge similar document tokens until one in so many is left, in training as well."""
-    pool_factors: tuple[Count, ...] = ()
-    """Train for several: each document gets one of these, drawn from its tokens, so that chunks and ranks agree."""
-    binary: bool = False
-    """Documents keep only the signs of their vectors; trained straight through."""
-    bit_scale: bool = False
-    """With ``binary``: learn the size that a bit of each dimension stands for; queries carry it (BTR)."""
-    words: bool = False
-    """One vector per distinct whole word (ColBERTer). Needs ``query_expansion: false``."""
-    gate: bool = False
-    """Learn which words documents drop; train with the ``colberter`` objective."""
-    exact_match: bool = False
-    """Only equal words are similar (Uni-ColBERTer, with ``dim: 1`` and ``word_dim``)."""
-    word_dim: Count | None = None
-    """Dimension in which words are averaged and gated before a layer reduces them to ``dim``."""
-    token_scorer: TokenScorerConfig | None = None
-    """Learn which tokens of a document keep their vectors (Nugget); null: as the folder says, else all do."""
-    cls_dim: Count | None = None
-    """Add a vector of the whole text, of the first token, with a learned weight (ColBERTer)."""
-
-    @model_validator(mode="after")
-    def _words_fit(self) -> "LateInteractionConfig":
-        if (self.gate or self.exact_match) and not self.words:
-            raise ValueError("gate and exact_match need words: true")
-        if self.words and self.query_expansion:
-            raise ValueError("words need query_expansion: false: mask tokens are no words")
-        if self.words and self.similarity == "cosine":
-            raise ValueError("words need similarity: dot: their length is what the gate learns")
-        if self.words and (self.pool_factor > 1 or self.binary):
-            raise ValueError(
-                "words are neither pooled nor made binary: leave pool_factor and binary"
-            )
-        if self.bit_scale and (not self.binary or self.head_dims):
-            raise ValueError("bit_scale is of binary: true, without head_dims")
-        if self.pool_factors and (self.words or self.token_scorer or self.pool_factor > 1):
-            raise ValueError("pool_factors goes with none of words, token_scorer and pool_factor")
-        if self.token_scorer and (self.head_dims or self.words or self.binary):
-            raise ValueError("token_scorer goes with none of head_dims, words and binary")
-        if self.token_scorer and self.pool_factor > 1:
-            raise ValueError(
-                "token_scorer and pool_factor keep fewer vectors in two ways: drop one"
-            )
-        if self.head_dims and (self.words or (self.dim and self.dim not in self.head_dims)):
-            raise ValueError("dim must be one of head_dims, which words do not offer")
-        return self
+from embedtrain.types import RetrievalBatch, RetrievalOutputs, Side, TokenEmbeddings
 
 
 class LateInteractionEncoder(TextEncoder):
@@ -130,9 +49,11 @@ class LateInteractionEncoder(TextEncoder):
         packing: Packing = "auto",
         learn_temperature: float | None = None,
         pool_factors: tuple[int, ...] = (),
+        recovery: bool = False,
     ) -> None:
         super().__init__(backbone, contract, packing=packing, learn_temperature=learn_temperature)
         self.heads, self.pool_factors = heads, pool_factors
+        self.recovery = BitRecovery(contract.dim) if recovery else None
         self.whole_words = WholeWords(self.tokenizer) if contract.words else None
         never = skipped_ids(self.tokenizer, contract.skiplist)
         if contract.token_scorer is not None:
@@ -152,7 +73,11 @@ class LateInteractionEncoder(TextEncoder):
         """
         query = as_computed(self._embed(batch.queries, execution, "query", every_head=True))
         document = as_computed(self._embed(batch.documents, execution, "document", every_head=True))
-        rows = batch.on_host
+        rows, recovery, owners = batch.on_host, None, batch.relevance.owners
+        if self.recovery is not None:
+            document, missed = self.recovery(document)
+            each = missed[batch.document_rows]
+            recovery = mean_of_documents(each, owners, len(batch.query_rows))
         document = document.select(rows.document_rows)
         return RetrievalOutputs(
             query=query.select(rows.query_rows),
@@ -160,7 +85,8 @@ class LateInteractionEncoder(TextEncoder):
             relevance=batch.relevance,
             temperature=self.temperature,
             similarity=self.contract.similarity,
-            gate=mean_gate(document, batch.relevance.owners, len(batch.query_rows)),
+            gate=mean_gate(document, owners, len(batch.query_rows)),
+            recovery=recovery,
             cls_share=None if self.heads.fusion is None else self.heads.fusion_weight()[0],
         )
 
@@ -247,11 +173,13 @@ class LateInteractionEncoder(TextEncoder):
         embeddings = TokenEmbeddings(
             vectors, kept.lengths, kept.ids, cls, contract.exact_match, gates, kept.sizes
         )
-        return self._compress(embeddings, side, drawn(self.pool_factors, texts, every_head))
+        factors = drawn(self.pool_factors, texts, every_head)
+        return self._compress(embeddings, side, factors, floats=every_head)
 
     def _compress(
-        self, embeddings: TokenEmbeddings, side: Side, factors: Sequence[int]
+        self, embeddings: TokenEmbeddings, side: Side, factors: Sequence[int], *, floats: bool
     ) -> TokenEmbeddings:
+        """Return what is left of the vectors; where floats are to be recovered from bits, with these behind the bits."""
         contract, documents = self.contract, embeddings
         if side == "query":
             return replace(embeddings, tokens=self.heads.scaled(embeddings.tokens))
@@ -260,7 +188,10 @@ class LateInteractionEncoder(TextEncoder):
             documents = pool_embeddings(documents, factor, normalized=normalized)
         if not contract.binary:
             return documents
-        return replace(documents, tokens=straight_through_sign(documents.tokens))
+        bits = straight_through_sign(documents.tokens)
+        if floats and self.recovery is not None:
+            bits = torch.cat([bits, documents.tokens], dim=1)
+        return replace(documents, tokens=bits)
 
     def kept_places(self, texts: Texts, side: Side) -> Int64[Tensor, " kept"]:
         """Return which tokens, counted over all texts, have a vector, in its order; on the CPU, as ``texts`` are."""

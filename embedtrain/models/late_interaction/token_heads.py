@@ -81,17 +81,25 @@ class TokenHeads(nn.Module):
 def mean_gate(
     documents: TokenEmbeddings, owners: Int64[Tensor, " documents"], num_queries: int
 ) -> Float[Tensor, ""] | None:
-    """Return the mean gate of a document's words, averaged over each query's documents, then over queries.
-
-    A mean over all words would not be the mean of the ranks' means; this one is, as the loss is.
-    """
+    """Return the mean gate of a document's words, averaged as :func:`mean_of_documents` does."""
     if documents.gates is None:
         return None
     text = text_of_token(documents.lengths, len(documents.tokens))
     zeros = documents.gates.new_zeros(len(documents))
     per_document = zeros.index_add(0, text, documents.gates) / documents.lengths
-    num_owned = owners.new_zeros(num_queries).index_add(0, owners, torch.ones_like(owners))
-    return (per_document / num_owned[owners]).sum() / num_queries
+    return mean_of_documents(per_document, owners, num_queries)
+
+
+def mean_of_documents(
+    per_document: Float[Tensor, " documents"], owners: Int64[Tensor, " documents"], num_queries: int
+) -> Float[Tensor, ""]:
+    """Return the mean over each query's documents, averaged over queries; documents that no query brought count for nothing.
+
+    A mean over all words would not be the mean of the ranks' means; this one is, as the loss is.
+    """
+    brought, rows = (owners >= 0).to(per_document), owners.clamp_min(0)
+    num_owned = per_document.new_zeros(num_queries).index_add(0, rows, brought).clamp_min(1)
+    return (per_document * brought / num_owned[rows]).sum() / num_queries
 
 
 def open_only(embeddings: TokenEmbeddings) -> TokenEmbeddings:

@@ -15,15 +15,14 @@ ELEMENTS = 2**24
 
 
 class WinnerTakeAll(SavedPart):
-    r"""Entries of a text: the maxima over its tokens of what wins in each, over buckets of layers.
+    r"""Entries of a text: the maxima over its tokens of what wins in each, for one or more layers.
 
-    $$b_v = \max_l \max_t [v \in \mathrm{top}_k(W_l h^l_t)]\; \mathrm{ReLU}((W_l h^l_t)_v)$$
+    $$b^l_v = \max_t [v \in \mathrm{top}_k(W_l h^l_t)]\; \mathrm{ReLU}((W_l h^l_t)_v)$$
 
-    A text has at most k entries for each token and layer. With ``binary`` they are 1 or 0, trained straight through: the
+    The buckets $b^l$ of the layers are merged, $b_v = \max_l b^l_v$, or concatenated. A text has at most k entries for each token and layer. With ``binary`` they are 1 or 0, trained straight through: the
     gradient is that of $\tanh(b_v)$. Only winners get a gradient; what loses is computed in tiles and forgotten.
 
-    Source: Jang et al. (2021), UHD-BERT, https://arxiv.org/abs/2104.07198, whose buckets may be concatenated; here they
-    share their entries.
+    Source: Jang et al. (2021), UHD-BERT, https://arxiv.org/abs/2104.07198.
     """
 
     weights_file = "winner_take_all.safetensors"
@@ -39,7 +38,7 @@ class WinnerTakeAll(SavedPart):
     @property
     def dim(self) -> int:
         """Number of entries."""
-        return self.config.entries
+        return self.config.dim
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -55,10 +54,11 @@ class WinnerTakeAll(SavedPart):
             len(texts) * self.dim, dtype=torch.promote_types(states.dtype, torch.float32)
         )
         parts = states.chunk(len(self.wide), dim=1)
-        for part, layer in zip(parts, self.wide, strict=True):
+        apart = self.config.entries if self.config.buckets == "concatenated" else 0
+        for bucket, (part, layer) in enumerate(zip(parts, self.wide, strict=True)):
             assert isinstance(layer, nn.Linear)
             values, winners = self._winners(part, layer.weight)
-            places = (rows[:, None] * self.dim + winners).flatten()
+            places = (rows[:, None] * self.dim + bucket * apart + winners).flatten()
             found = found.scatter_reduce(0, places, values.flatten(), "amax")
         weights = found.view(len(texts), self.dim)
         return _binary(weights) if self.config.binary else weights

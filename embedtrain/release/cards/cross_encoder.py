@@ -40,6 +40,10 @@ UNMEASURED = "None were measured: count the right classes among pairs that were 
 CHAT_VERSIONS = " 5.4 or later, which puts the template below around both texts by itself"
 OWN_TEMPLATE = "Other readers put nothing around the texts of a pair: give them both texts in the template below."
 
+FIRST_WORD = """An encoder-decoder of transformers, `AutoModelForSeq2SeqLM`. Give it both texts in the template below, and its decoder the
+start token alone: the score is the logit of the first answer less that of the second, which `embedtrain.json`
+names. sentence-transformers would put a new head on it, with random scores."""
+
 
 def render_pair_card(run: RunFolder, recipe: Recipe, contract: PairContract) -> str:
     """Return the README.md of an exported cross-encoder."""
@@ -49,9 +53,7 @@ def render_pair_card(run: RunFolder, recipe: Recipe, contract: PairContract) -> 
     use = _use(contract)
     return Template(template).substitute(
         name=inline(model_name(recipe.model.backbone)),
-        metadata=yaml.safe_dump(
-            _metadata(recipe, backbone, ranks=not classes), sort_keys=False
-        ).strip(),
+        metadata=yaml.safe_dump(_metadata(recipe, backbone, contract), sort_keys=False).strip(),
         use=use if classes else f"{use}\n{WITH_EMBEDTRAIN}",
         role="classifier of pairs" if classes else "reranker",
         what=CLASSIFIES.format(names=classes) if classes else RERANKS,
@@ -78,6 +80,8 @@ def _meaning(contract: PairContract) -> str:
 def _use(contract: PairContract) -> str:
     """Return how other readers score pairs, and for which of them alike."""
     is_chat = contract.scoring == "yes_no"
+    if contract.answer_start is not None:
+        return FIRST_WORD
     if contract.template is not None and not is_chat:
         return OWN_TEMPLATE
     return Template(WITH_SENTENCE_TRANSFORMERS).substitute(
@@ -87,12 +91,14 @@ def _use(contract: PairContract) -> str:
     )
 
 
-def _metadata(recipe: Recipe, backbone: str, *, ranks: bool) -> dict[str, Any]:
+def _metadata(recipe: Recipe, backbone: str, contract: PairContract) -> dict[str, Any]:
+    ranks = not contract.classes
+    library = "sentence-transformers" if contract.answer_start is None else "transformers"
     metadata: dict[str, Any] = {
-        "library_name": "sentence-transformers",
+        "library_name": library,
         "pipeline_tag": "text-ranking" if ranks else "text-classification",
         "tags": [
-            *("sentence-transformers", "cross-encoder", *["reranker"] * ranks, "embedtrain"),
+            *(library, "cross-encoder", *["reranker"] * ranks, "embedtrain"),
             f"loss:{name_of(recipe.objective)}",
         ],
     }

@@ -136,7 +136,9 @@ def _form(model: EncoderConfig, contract: AnyContract) -> str:
 def _pooling(model: EncoderConfig, contract: AnyContract) -> str:
     if isinstance(contract, SparseContract):
         if contract.winners is not None:
-            return f"the {contract.winners.winners} largest of {contract.winners.entries} outputs for each token (UHD)"
+            winners, apart = contract.winners, contract.winners.buckets == "concatenated"
+            of_each = f" of each of {len(winners.layers) + 1} layers" * apart
+            return f"the {winners.winners} largest of {winners.entries} outputs{of_each} for each token (UHD)"
         if contract.code is not None:
             return f"the {contract.code.kept} largest of {contract.code.entries} entries of a dictionary over dense vectors (CSR)"
         queries = ", queries without a model" if contract.static_queries else ""

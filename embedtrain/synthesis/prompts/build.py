@@ -25,23 +25,30 @@ TOKENS_PER_ENTRY = 24
 RETRY_TEMPERATURE = 0.3
 """At least, where an answer could not be used: the likeliest words would be the same again."""
 SENTENCE_END = re.compile(r"(?<=[.!?。！？])\s*|\n+")  # noqa: RUF001
-SCHEMA = json.dumps(
-    {
+
+
+def _schema(**fields: object) -> str:
+    """Return the schema of a list of queries, each with the number of its slot and these fields."""
+    entry = {
         "type": "object",
-        "properties": {
-            "queries": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "properties": {"slot": {"type": "integer"}, "text": {"type": "string"}},
-                    "required": ["slot", "text"],
-                    "additionalProperties": False,
-                },
-            }
-        },
-        "required": ["queries"],
+        "properties": {"slot": {"type": "integer"}, **fields},
+        "required": ["slot", *fields],
         "additionalProperties": False,
     }
+    return json.dumps(
+        {
+            "type": "object",
+            "properties": {"queries": {"type": "array", "items": entry}},
+            "required": ["queries"],
+            "additionalProperties": False,
+        }
+    )
+
+
+TEXT = {"type": "string"}
+SCHEMA = _schema(text=TEXT)
+CONTEXT_SCHEMA = _schema(
+    text=TEXT, answer=TEXT, texts={"type": "array", "items": {"type": "integer"}}
 )
 
 
@@ -138,7 +145,7 @@ class Prompter:
         if whole <= left:
             return shown, chunk.text
         left -= self.size(_passage(chunk, ""))
-        text = _first_sentences(chunk.text, lambda part: self.size(part) <= left)
+        text = first_sentences(chunk.text, lambda part: self.size(part) <= left)
         if not text:
             raise UserError(
                 "the prompt", "leaves no room for a text in what the model reads",
@@ -185,7 +192,7 @@ def _sentence_ends(text: str) -> tuple[int, ...]:
     return tuple(found.start() for found in SENTENCE_END.finditer(text) if found.start())
 
 
-def _first_sentences(text: str, fits: Callable[[str], bool]) -> str:
+def first_sentences(text: str, fits: Callable[[str], bool]) -> str:
     """Return as many whole sentences as fit; of a first one that does not, as many words."""
     blanks = [found.start() for found in re.finditer(r"\s+", text) if found.start()]
     for ends in (_sentence_ends(text), blanks, range(1, len(text))):

@@ -88,3 +88,21 @@ EXAMPLES: tuple[tuple[str, dict[str, str]], ...] = (
     ),
 )
 """Invented passages and a query of each kind."""
+CONTEXT_ROLE = "You write tasks with short answers about several texts of a collection, all tasks about the same texts."
+CONTEXT_RULES = (
+    "A task must be understood by somebody who has not seen the texts: never say this text, the passage, the document, the "
+    "study or the author, and give no numbers of texts in it. Name who or what it is about. Use other words than the texts: "
+    "never copy more than four words in a row. The answer is as short as can be: a name, a number, a few words."
+)
+CONTEXT_TASKS = {
+    "question": "Write one question that one of the texts answers and that general knowledge alone does not.",
+    "several": "Write one question whose answer needs what two or more of the texts say, together.",
+    "claim": "Write one claim that the texts support or refute; the answer is true or false.",
+    "relation": "Name one thing and what is wanted of it, as in: River Elbe, length. The answer is what a text says of it.",
+}
+"""What is wanted of a context, by the name of the task."""
+CONTEXT_TEXT = "Text {number}:"
+CONTEXT_ONLY = (
+    'Answer with JSON and nothing else: {"queries": [{"slot": 1, "text": "...", "answer": "...", "texts": [1, 2]}]}, with one '
+    'entry for each slot; "texts" are the numbers of those that the answer needs.'
+)

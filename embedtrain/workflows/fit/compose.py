@@ -17,6 +17,8 @@ TRAINER: Content = {"auto": True}
 MAKERS = ["title", "heading", "question", "link", "first"]
 TAUGHT: Content = {"name": "kl_distillation", "candidates": "batch"}
 """The reranker's word on a query's own documents; those of others are negatives."""
+GUIDED: Content = {"name": "gist"}
+"""What the start finds better than the positive may answer as well, and is no negative."""
 LOOKED_AT = 10
 """First ranks of which a reranker judges what mining kept out."""
 SHARES = {"first": 1.0}
@@ -140,6 +142,7 @@ def _training(
                 "data": {"sources": [{"path": rows}], "num_negatives": negatives},
                 "model": {"backbone": wish.model},
                 "objective": objective or {"name": "info_nce"},
+                **({"guide": {"model": wish.model}} if objective is GUIDED else {}),
                 "trainer": {**TRAINER, **most},
                 "validation": {
                     **_deciding(plan, "dev"),
@@ -193,6 +196,7 @@ PARTS: dict[str, Callable[[FitWish, Plan], Content | None]] = {
     "judged": _judged,
     "scored": _scored,
     "plain": _training("plain", "stage:data/train.jsonl", None),
+    "guided": _training("guided", "stage:data/train.jsonl", None, GUIDED),
     "hard": _training("hard", "stage:mined/train.jsonl", NEGATIVES),
     "cleaned": _training("cleaned", "stage:judged/train.jsonl", NEGATIVES),
     "taught": _training("taught", "stage:scored/scored.jsonl", NEGATIVES, TAUGHT),

@@ -56,6 +56,13 @@ class Costs:
     """Of each trial, beside its steps."""
     writing: float
     """Of ``fixed`` what a language model takes."""
+    guiding: float = 0.0
+    """Of the guided trial, beside what each takes: the start encodes what trains."""
+
+    @property
+    def around(self) -> float:
+        """All but what each trial takes."""
+        return sum(self.fixed.values()) + self.guiding
 
 
 def trials_of(depth: Depth) -> dict[str, float]:
@@ -63,6 +70,7 @@ def trials_of(depth: Depth) -> dict[str, float]:
     mined = 1 + NEGATIVES / 2
     return {
         "plain": 1.0,
+        **({"guided": 1.0} if depth.guides else {}),
         **({"hard": mined} if depth.mines else {}),
         **({"cleaned": mined, "taught": mined} if depth.reranks else {}),
     }
@@ -113,4 +121,10 @@ def costs_of(
         assert asked.pair_seconds is not None
         for stage, pairs in (("judged", JUDGED), ("scored", 1 + NEGATIVES)):
             fixed[stage] = STARTING + pairs * queries.train * asked.pair_seconds
-    return Costs(fixed, STARTING + EXPORTING + MEASUREMENTS * measured, writing)
+    guiding = speed.encoding(queries.train) + speed.asking(queries.train)
+    return Costs(
+        fixed,
+        STARTING + EXPORTING + MEASUREMENTS * measured,
+        writing,
+        guiding if depth.guides else 0.0,
+    )

@@ -19,6 +19,8 @@ class Depth:
     """Whether there is a second trial with mined negatives."""
     reranks: bool = False
     """Whether a reranker judges what was mined and teaches, for two more trials."""
+    guides: bool = False
+    """Whether there is a trial more in which the start leaves out what it finds better than the positive."""
     chooses: bool = True
     """Whether mixtures of start and trained model are measured; else a trial's best weights go to the gate."""
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from embedtrain.errors import UserError
 from embedtrain.section import Section
@@ -66,6 +66,8 @@ class Plan(Section):
     """Whether mixtures of start and trained model are measured."""
     cut: bool
     """Whether the budget allows fewer steps than the data would."""
+    guiding: float = 0.0
+    """Seconds that the guided trial takes before its steps, for the start's vectors."""
     seconds_per_step: float
     seconds: dict[str, float]
     """Expected of each stage."""
@@ -78,7 +80,8 @@ class Plan(Section):
     def limit(self, trial: str) -> float:
         """Return the seconds after which a trial ends: as expected, and its share of what the plan leaves free."""
         spare = max(0.0, self.budget - self.total) / len(self.steps)
-        return round(self.seconds[trial] - STARTING - EXPORTING + spare, 1)
+        before = STARTING + EXPORTING + (self.guiding if trial == "guided" else 0.0)
+        return round(self.seconds[trial] - before + spare, 1)
 
 
 @dataclass(frozen=True)
@@ -99,11 +102,11 @@ class Draft:
     def suffices(self, budget: float) -> bool:
         """Whether half of the time is left to training, and each trial has steps to show something.
 
-        With a reranker the time must be there for all steps.
+        With a reranker or a guide the time must be there for all steps.
         """
-        around = sum(self.costs.fixed.values()) + len(self.steps) * self.costs.trial
+        around = self.costs.around + len(self.steps) * self.costs.trial
         free = SAFE * budget - self.costs.writing
-        least = self.wanted if self.depth.reranks else LEAST_STEPS
+        least = self.wanted if self.depth.reranks or self.depth.guides else LEAST_STEPS
         enough = min(self.steps.values()) >= min(self.wanted, least)
         return enough and around - self.costs.writing <= free / 2
 
@@ -134,6 +137,8 @@ def make_plan(asked: Asked, material: Material, speed: Speed) -> Plan:
     training = {
         name: draft.costs.trial + number * draft.step[name] for name, number in draft.steps.items()
     }
+    if "guided" in training:
+        training["guided"] += draft.costs.guiding
     return Plan(
         budget=asked.budget,
         documents=material.documents,
@@ -150,13 +155,14 @@ def make_plan(asked: Asked, material: Material, speed: Speed) -> Plan:
         halved=draft.halved,
         steps=draft.steps,
         cut=min(draft.steps.values()) < draft.wanted,
+        guiding=round(draft.costs.guiding, 1),
         seconds_per_step=draft.step["plain"],
         seconds=_in_order({**draft.costs.fixed, **training}),
     )
 
 
 def _choose(asked: Asked, material: Material, speed: Speed, held_out: float) -> Draft:
-    """Return the most thorough draft that suffices; with a reranker where that takes no query from other trials."""
+    """Return the most thorough draft that suffices; with a reranker and a guide where that takes no query from other trials."""
     for depth in DEPTHS:
         draft = _draft(asked, material, speed, depth, held_out)
         if draft.suffices(asked.budget):
@@ -164,8 +170,11 @@ def _choose(asked: Asked, material: Material, speed: Speed, held_out: float) -> 
     for depth in () if asked.pair_seconds is None else RERANKING:
         more = _draft(asked, material, speed, depth, held_out)
         if more.suffices(asked.budget) and more.takes_nothing_of(draft):
-            return more
-    return draft
+            draft = more
+            break
+    more = _draft(asked, material, speed, replace(draft.depth, guides=True), held_out)
+    enough = draft.depth.mines and more.suffices(asked.budget) and more.takes_nothing_of(draft)
+    return more if enough else draft
 
 
 def _draft(asked: Asked, material: Material, speed: Speed, depth: Depth, held_out: float) -> Draft:
@@ -175,7 +184,7 @@ def _draft(asked: Asked, material: Material, speed: Speed, depth: Depth, held_ou
     chosen = choose_trainer(_facts(queries.train, material, speed), {})
     wanted, usual = int(chosen["steps"]), int(chosen["batch_size"])
     sizes = trials_of(depth)
-    left = (SAFE * asked.budget - sum(costs.fixed.values())) / len(sizes) - costs.trial
+    left = (SAFE * asked.budget - costs.around) / len(sizes) - costs.trial
     batch = usual
     while True:
         step = {name: size * speed.step(batch) for name, size in sizes.items()}
@@ -197,7 +206,7 @@ def _queries(material: Material, depth: Depth, held_out: float) -> Queries:
 def _refuse_nothing(draft: Draft, budget: float) -> None:
     if draft.steps["plain"] >= 1:
         return
-    around = sum(draft.costs.fixed.values()) - draft.costs.writing + draft.costs.trial
+    around = draft.costs.around - draft.costs.writing + draft.costs.trial
     share = SAFE - draft.costs.writing / budget
     least = (around + draft.step["plain"]) / share
     raise UserError(
@@ -208,7 +217,7 @@ def _refuse_nothing(draft: Draft, budget: float) -> None:
 
 def _in_order(seconds: Mapping[str, float]) -> dict[str, float]:
     order = (
-        "data", "mined", "judged", "scored", "plain", "hard", "cleaned", "taught", "choice", "gate",
+        "data", "mined", "judged", "scored", "plain", "guided", "hard", "cleaned", "taught", "choice", "gate",
     )  # fmt: skip
     return {name: round(seconds[name], 1) for name in order if name in seconds}
 

@@ -14,6 +14,7 @@ from embedtrain.workflows.stages import Stage
 
 TRIALS = {
     "plain": "plain: the other documents of a batch are the negatives",
+    "guided": "guided: the same without those that the start finds better than the positive",
     "hard": "hard: with mined negatives",
     "cleaned": "cleaned: mined negatives and positives that the reranker judged",
     "taught": "taught: with the reranker's scores of mined negatives",

@@ -26,10 +26,11 @@ from embedtrain.release.export import card_of, write_model
 from embedtrain.training.callbacks import list_checkpoints
 from embedtrain.training.measuring import BEST, list_weights
 from embedtrain.training.validation import METRIC
-from embedtrain.workflows.merge import refuse_strangers
+from embedtrain.workflows.merge import keep_shared_formats, refuse_strangers
 from embedtrain.workflows.prepare import load_task, open_data
 from embedtrain.workflows.select.line import Point, best_of, fill, mixed, nearest_good, walk
 from embedtrain.workflows.select.measured import Judge
+from embedtrain.workflows.stored import stored_outputs
 
 BASE = "base, as it comes"
 
@@ -96,7 +97,10 @@ def select(wish: SelectWish, output: Path) -> Selected:
     def measure(name: str, weights: Weights, alpha: float | None = None) -> Point:
         return _measured(judge, fill(model, weights), Point(name, (), alpha), compared)
 
-    trained = dict(_candidates(opened, model))
+    encoders = [model, *(load_encoder(str(run.model)) for run, _ in opened[1:])]
+    formats = [stored_outputs(one) for one in encoders]
+    trained = dict(_candidates(opened, encoders))
+    del encoders
     ends = [measure(name, weights) for name, weights in trained.items()]
     end = best_of(ends)
     line = walk(
@@ -107,9 +111,12 @@ def select(wish: SelectWish, output: Path) -> Selected:
     chosen = nearest_good(line, wish.errors)
     if before.mean > chosen.mean or not chosen.is_safe:
         chosen = before
-    shipped = (
-        base if chosen is before else fill(model, mixed(origin, trained[end.name], _at(chosen)))
-    )
+    shipped = base
+    if chosen is not before:
+        shipped = fill(model, mixed(origin, trained[end.name], _at(chosen)))
+        keep_shared_formats(
+            shipped, formats if _at(chosen) == 1 else [*formats, stored_outputs(base)]
+        )
     found = Selected([before, *ends, *line], chosen)
     _write(shipped, found, wish, base_path, output, card_of(first.model))
     return found
@@ -145,10 +152,9 @@ def _judge(wish: SelectWish, recipe: Recipe) -> Judge:
 
 
 def _candidates(
-    opened: Sequence[tuple[RunFolder, Recipe]], model: TextEncoder
+    opened: Sequence[tuple[RunFolder, Recipe]], encoders: Sequence[TextEncoder]
 ) -> Iterator[tuple[str, Weights]]:
     """Yield each run's best and last weights, the mean of those it kept, and the mean of the runs."""
-    encoders = [model, *(load_encoder(str(run.model)) for run, _ in opened[1:])]
     refuse_strangers([str(run.model) for run, _ in opened], encoders)
     best = [{k: v.clone() for k, v in one.state_dict().items()} for one in encoders]
     for (run, recipe), weights in zip(opened, best, strict=True):

@@ -18,7 +18,7 @@ from embedtrain.models.build import build_encoder, load_encoder, save_encoder
 from embedtrain.models.chunking import Execution
 from embedtrain.models.dense.config import DenseConfig
 from embedtrain.models.edits.lengthen import lengthen_encoder
-from embedtrain.models.late_interaction.encoder import LateInteractionConfig
+from embedtrain.models.late_interaction.config import LateInteractionConfig
 from embedtrain.types import TokenVectors
 
 WORDS = [

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from objective_toys import number
-from pair_toys import FAMILIES, pairs_of_lengths, save_classifier
+from pair_toys import FAMILIES, batch_of, gradients, pairs_of_lengths, save_classifier
 
 from embedtrain.errors import UserError
 from embedtrain.models.chunking import Execution
@@ -15,7 +15,6 @@ from embedtrain.models.edits.shrink import shrink_reranker
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.objectives.multi_exit import MultiExit
 from embedtrain.objectives.rank_net import RankNet
-from embedtrain.types import Relevance, RetrievalBatch
 
 PAIRS = pairs_of_lengths((1, 1), (5, 3), (2, 30), (12, 12), (3, 20), (12, 1))
 WHOLE = Execution(100_000)
@@ -71,42 +70,11 @@ def test_scores_are_the_classifiers_own(family, packing, folder_of):
     assert model.parts.has_types == (family in ("bert", "electra"))
 
 
-def batch_of(model, repeat=False):
-    """Three queries with three, two and four documents; the third shares documents with the first."""
-    queries = model.tokenization.encode(["red cat", "the small dog", "blue house"], "query")
-    texts = [" ".join(document.split()[:6]) for _, document in PAIRS]
-    documents = model.tokenization.encode(list(dict.fromkeys(texts)), "document")
-    size = len(documents)
-    owners = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2])
-    rows = torch.tensor([0, 1, 2, 3, 4, 1, 2, 3, 0]) % size
-    query_rows = torch.arange(3)
-    positives = torch.tensor([[0], [3], [5]])
-    if repeat:  # the third query is the first again, with two of its documents
-        query_rows = torch.tensor([0, 1, 0])
-    relevance = Relevance(
-        query_ids=query_rows,
-        document_ids=rows + 100,
-        owners=owners,
-        positives=positives,
-        known_positives=torch.full((3, 1), -1),
-        teacher_scores=torch.linspace(-1, 2, 9).sin(),
-    )
-    return RetrievalBatch(queries, documents, query_rows, rows, relevance)
-
-
-def gradients(model, batch, execution, objective):
-    model.zero_grad()
-    loss = objective(model(batch, execution)).loss
-    loss.backward()
-    found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
-    return loss.detach(), found
-
-
 @pytest.mark.parametrize("family", ["bert", "modernbert_mean", "llama", "deberta"])
 @pytest.mark.parametrize("objective", [InfoNCE().for_pairs(), RankNet().for_pairs()])
 def test_chunks_that_are_read_again_give_the_plain_gradients(family, objective, folder_of):
     model = load_cross_encoder(folder_of(family)).double().eval()
-    batch = batch_of(model)
+    batch = batch_of(model, PAIRS)
     whole = gradients(model, batch, WHOLE, objective)
     parts = gradients(model, batch, Execution(25, rematerialize=True), objective)
     torch.testing.assert_close(parts[0], whole[0], rtol=1e-12, atol=1e-12)
@@ -118,7 +86,7 @@ def test_chunks_that_are_read_again_give_the_plain_gradients(family, objective, 
 
 def test_a_pair_that_occurs_twice_is_read_once_and_counts_twice(folder_of, monkeypatch):
     model = load_cross_encoder(folder_of("bert")).double().eval()
-    batch = batch_of(model, repeat=True)
+    batch = batch_of(model, PAIRS, repeat=True)
     assert len(model.texts_of(batch)) < len(batch.document_rows)
     outputs = model(batch, WHOLE)
     same = [(0, 8), (1, 5), (2, 6)]
@@ -133,7 +101,7 @@ def test_a_pair_that_occurs_twice_is_read_once_and_counts_twice(folder_of, monke
 
 def test_scores_stand_beside_the_candidates_they_are_of(folder_of):
     model = load_cross_encoder(folder_of("roberta")).eval()
-    batch = batch_of(model)
+    batch = batch_of(model, PAIRS)
     outputs = model(batch, WHOLE)
     order = torch.randperm(9, generator=torch.Generator().manual_seed(0))
     turned = replace(
@@ -154,7 +122,7 @@ def with_exit(folder):
 def test_an_exit_scores_as_the_model_that_ends_there(family, packing, folder_of):
     model = with_exit(folder_of(family))
     model.packing = packing
-    batch = batch_of(model)
+    batch = batch_of(model, PAIRS)
     both = model(batch, WHOLE)
     assert both.exits == (1, 2)
     torch.testing.assert_close(both.exit_scores[:, 1], both.pair_scores)
@@ -167,7 +135,7 @@ def test_an_exit_scores_as_the_model_that_ends_there(family, packing, folder_of)
 
 def test_exits_in_chunks_give_the_plain_gradients(folder_of):
     model = with_exit(folder_of("bert"))
-    batch, objective = batch_of(model), MultiExit(inner=InfoNCE()).for_pairs()
+    batch, objective = batch_of(model, PAIRS), MultiExit(inner=InfoNCE()).for_pairs()
     whole = gradients(model, batch, WHOLE, objective)
     parts = gradients(model, batch, Execution(25, rematerialize=True), objective)
     torch.testing.assert_close(parts[0], whole[0], rtol=1e-12, atol=1e-12)
@@ -187,7 +155,7 @@ def test_dropout_is_drawn_again_where_a_chunk_is_read_again(folder_of):
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.2
     model.train()
-    batch, found = batch_of(model), []
+    batch, found = batch_of(model, PAIRS), []
     for again in (False, True):
         torch.manual_seed(7)
         found.append(gradients(model, batch, Execution(25, again), RankNet().for_pairs()))

@@ -5,6 +5,7 @@ import pytest
 import torch
 from sentence_transformers import SentenceTransformer
 
+from embedtrain.contract.stored import StoredOutputs
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
 from embedtrain.models.build import build_dense, load_dense, load_encoder, save_encoder
@@ -68,3 +69,11 @@ def test_layers_and_dimensions_that_do_not_exist_are_refused(bert, wish, place):
 def test_several_vectors_per_text_are_refused(late_interaction):
     with pytest.raises(UserError, match="one plain vector"):
         shrink(load_encoder(late_interaction), dim=2)
+
+
+@pytest.mark.parametrize(("exits", "kept"), [((), False), ((1,), True)])
+def test_a_cut_says_what_it_is_stored_as_only_where_it_was_trained_there(bert, exits, kept):
+    model = build_dense(DenseConfig(backbone=bert, exits=exits))
+    stored = StoredOutputs(quantize=("binary",), dims=(model.dim,))
+    model.contract = model.contract.model_copy(update={"outputs": stored})
+    assert shrink(model, layer=1).contract.outputs == (stored if kept else None)

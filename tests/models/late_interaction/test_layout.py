@@ -121,10 +121,8 @@ def test_what_a_folder_cannot_give_is_refused(bert, tmp_path, settings, message)
         encoder(tmp_path / "model", **settings)
 
 
-@pytest.mark.parametrize("variant", ["colberter", "scored"])
-def test_words_and_chosen_tokens_of_a_folder_are_not_pooled_by_several_factors(
-    bert, tmp_path, variant
-):
+@pytest.mark.parametrize("variant", ["colberter", "scored", "pooled"])
+def test_what_a_folder_keeps_by_itself_is_not_pooled_by_several_factors(bert, tmp_path, variant):
     save_encoder(encoder(bert, **VARIANTS[variant]), tmp_path / "model")
     with pytest.raises(UserError, match=r"model\.pool_factors pools tokens"):
         encoder(tmp_path / "model", pool_factors=(1, 2))

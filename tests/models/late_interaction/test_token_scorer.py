@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from embedtrain.contract.late_contract import TokenScorerConfig
 from embedtrain.errors import UserError
 from embedtrain.models.build import load_encoder, save_encoder
-from embedtrain.models.late_interaction.encoder import LateInteractionConfig
+from embedtrain.models.late_interaction.config import LateInteractionConfig
 from embedtrain.models.late_interaction.token_scorer import (
     TokenScorer,
     best_of_each,

@@ -11,7 +11,8 @@ from embedtrain.encoding.texts import encode_texts
 from embedtrain.evaluation.measures.metrics import rank_arrays, score_ranking
 from embedtrain.models.build import build_encoder, load_dense
 from embedtrain.models.encoder import TextEncoder
-from embedtrain.models.late_interaction.encoder import LateInteractionConfig, LateInteractionEncoder
+from embedtrain.models.late_interaction.config import LateInteractionConfig
+from embedtrain.models.late_interaction.encoder import LateInteractionEncoder
 from embedtrain.retrieval.search import search
 
 LIMIT = SHARED / "retrieval/limit-small"

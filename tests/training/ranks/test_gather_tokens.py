@@ -11,6 +11,7 @@ from rank_toys import Encoder, average_over_ranks, batch, loss_share, on_ranks, 
 from embedtrain.objectives.colberter import ColBERTer
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.objectives.matryoshka import Matryoshka
+from embedtrain.objectives.recovery import Recovery
 from embedtrain.objectives.xtr import XTR
 from embedtrain.training.ranks import gather as distributed
 from embedtrain.training.ranks.gather import gather_outputs
@@ -115,6 +116,7 @@ LATE = {
     "matryoshka": (Matryoshka(dims=(8, 4), inner=InfoNCE(temperature=1.0)), "plain"),
     "heads": (Matryoshka(dims=(8, 4), inner=InfoNCE(temperature=1.0)), "heads"),
     "colberter": (COLBERTER, "colberter"),
+    "bits": (Recovery(inner=InfoNCE(temperature=1.0), weight=3.0), "recovered bits"),
 }
 
 

@@ -60,7 +60,7 @@ def test_what_a_model_wrote_is_filtered_judged_trained_on_and_decided_about(
     assert verdict["ships"] == (done.returncode == 0)
     points = json.loads((out / "choice/select.json").read_text())["points"]
     trials = {name.partition(":")[0] for name in (point["name"] for point in points)}
-    assert trials >= {"plain", "hard", "cleaned", "taught"}
+    assert trials >= {"plain", "guided", "hard", "cleaned", "taught"}
     text = " ".join(read(out / "report.html").texts)
     for heading in (
         "What the reranker said",

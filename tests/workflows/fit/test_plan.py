@@ -33,7 +33,7 @@ def test_what_is_planned_fits_into_the_budget(rows, minutes):
 
 
 def test_a_small_budget_gives_up_the_second_trial_and_then_steps():
-    assert set(plan().steps) == {"plain", "hard"}
+    assert set(plan().steps) == {"plain", "guided", "hard"}
     small = plan(50.0)
     assert set(small.steps) == {"plain"}
     assert small.cut
@@ -92,15 +92,17 @@ def test_the_stages_are_an_ordinary_pipeline():
 def test_the_limits_of_trials_use_up_the_budget_and_no_more():
     found = plan()
     around = found.total - sum(found.seconds[name] - 15 for name in found.steps)
-    assert around + sum(map(found.limit, found.steps)) == pytest.approx(found.budget, abs=1)
-    assert all(found.limit(name) > found.seconds[name] - 15 for name in found.steps)
+    limits = found.guiding + sum(map(found.limit, found.steps))
+    assert around + limits == pytest.approx(found.budget, abs=1)
+    before = {name: 15 + found.guiding * (name == "guided") for name in found.steps}
+    assert all(found.limit(name) > found.seconds[name] - before[name] for name in found.steps)
 
 
 def test_a_reranker_has_trials_where_they_take_no_step_from_the_others():
     asked = wish(pairs="p.jsonl", reranker="judge")
     found = plan(3600.0, pair_seconds=0.02)
     assert found.reranks
-    assert list(found.steps) == ["plain", "hard", "cleaned", "taught"]
+    assert list(found.steps) == ["plain", "guided", "hard", "cleaned", "taught"]
     assert set(found.steps.values()) == {75}
     assert found.seconds["judged"] == pytest.approx(5 + 10 * found.rows * 0.02)
     stages = stages_of(asked, found)
@@ -112,9 +114,29 @@ def test_a_reranker_has_trials_where_they_take_no_step_from_the_others():
     assert stages["choice"].select.runs == tuple(f"stage:{name}" for name in found.steps)
     assert stages["mined"].mine.settings.num_rejected == stages["judged"].judge.settings.depth
     without = plan(400.0, pair_seconds=0.02)
-    assert (without.reranks, list(without.steps)) == (False, ["plain", "hard"])
+    assert (without.reranks, list(without.steps)) == (False, ["plain", "guided", "hard"])
     assert plan(400.0).steps == without.steps
     assert plan().reranks is None
+
+
+def test_a_guided_trial_takes_no_step_from_the_others_and_its_guide_is_the_start():
+    for budget in range(400, 2000, 40):
+        for documents in (500, 4_000, 20_000):
+            found = plan(float(budget), documents, 0)
+            if "guided" not in found.steps:
+                continue
+            assert found.steps["guided"] == found.steps["plain"] == found.steps["hard"]
+            assert not found.cut
+            assert found.total <= SAFE * budget + 1
+    assert "guided" not in plan(400.0, 20_000, 0).steps
+    found = plan()
+    train = stages_of(wish(pairs="p.jsonl"), found)["guided"].train
+    assert (train["objective"], train["guide"]) == ({"name": "gist"}, {"model": "base"})
+    assert train["data"]["sources"] == [{"path": "stage:data/train.jsonl"}]
+    encoded = found.rows * (SPEED.document_tokens + SPEED.query_tokens) * SPEED.seconds_per_token
+    assert found.guiding == pytest.approx(encoded / 3, abs=0.1)
+    longer = found.seconds["guided"] - found.seconds["plain"]
+    assert longer == pytest.approx(found.guiding, abs=0.2)
 
 
 def test_a_reranker_is_not_paid_for_with_queries_that_are_never_made():

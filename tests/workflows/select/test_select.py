@@ -9,6 +9,7 @@ import yaml
 from typer.testing import CliRunner
 
 from embedtrain.cli.main import app
+from embedtrain.contract.stored import StoredOutputs
 from embedtrain.encoding.texts import encode_texts
 from embedtrain.errors import UserError
 from embedtrain.models.build import load_encoder
@@ -94,6 +95,15 @@ def test_the_chosen_point_of_the_line_is_what_is_written(run, tmp_path, monkeypa
     asked = scripted(
         start, trained, lambda alpha, n: {0.5: 0.9, 1.0: 0.8}.get(alpha, 0.2) - n / 100
     )
+
+    def made_for_bits(path):
+        model = load_encoder(path)
+        if path == str(run.model):
+            stored = StoredOutputs(quantize=("binary",), dims=(model.dim,))
+            model.contract = model.contract.model_copy(update={"outputs": stored})
+        return model
+
+    monkeypatch.setattr("embedtrain.workflows.select.select.load_encoder", made_for_bits)
     wish = SelectWish([run.path], errors=0.0)
     found = select(wish, tmp_path / "out")
     assert found.chosen.alpha == 0.5
@@ -101,6 +111,7 @@ def test_the_chosen_point_of_the_line_is_what_is_written(run, tmp_path, monkeypa
     assert asked[0][1] == 64, "the base is measured under its own contract too"
     written = load_encoder(str(tmp_path / "out"))
     assert written.contract.query_length == 8
+    assert written.contract.outputs is None, "the start was not made for bits"
     for name, weight in mixed(start, trained, 0.5).items():
         assert torch.allclose(weight, written.state_dict()[name]), name
 

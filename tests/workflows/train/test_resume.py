@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from embedtrain.errors import UserError
 from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.recipe.run_files import read_summary
+from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.training import callbacks
 from embedtrain.training.callbacks import list_checkpoints
 from embedtrain.training.module import RetrievalModule
@@ -52,8 +53,8 @@ def assert_same_weights(run: Path, other: Path) -> None:
     assert torch.equal(*(state["state_dict"]["model.log_temperature"] for state in states))
 
 
-def test_a_limit_of_time_counts_what_came_before_a_stop_and_ends_with_a_whole_step(
-    recipe, tmp_path, monkeypatch
+def test_a_limit_of_time_counts_what_came_before_a_stop_and_ends_with_a_whole_step_until_there_is_more(
+    recipe, unbroken, tmp_path, monkeypatch
 ):
     steps, step = [], RetrievalModule.training_step
     monkeypatch.setattr(
@@ -71,8 +72,14 @@ def test_a_limit_of_time_counts_what_came_before_a_stop_and_ends_with_a_whole_st
     resume(tmp_path / "run")
     assert_same_weights(tmp_path / "run", whole.path)
     done = len(steps)
-    resume(tmp_path / "run")
+    for same in ([], [limit], ["trainer.max_seconds=6"]):
+        resume(tmp_path / "run", same)
     assert len(steps) == done
+    resume(tmp_path / "run", ["trainer.max_seconds=9"])
+    assert read_summary(RunFolder(tmp_path / "run"))["out_of_time"] == {"step": 9, "of": 12}
+    resume(tmp_path / "run", ["trainer.max_seconds=null"])
+    assert "out_of_time" not in read_summary(RunFolder(tmp_path / "run"))
+    assert_same_weights(tmp_path / "run", unbroken)
 
 
 def test_training_changes_the_weights_and_logs_every_second_step(unbroken):

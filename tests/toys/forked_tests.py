@@ -177,7 +177,7 @@ def _work_and_exit(session: pytest.Session, connection: Connection) -> NoReturn:
         finally:
             session._setupstate.teardown_exact(None)
         code = 0
-    except (ConnectionError, EOFError):
+    except (ConnectionError, EOFError, KeyboardInterrupt):
         pass  # nobody listens any more
     except BaseException:
         with suppress(BaseException):

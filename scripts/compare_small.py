@@ -86,9 +86,9 @@ def turned(vectors: Vectors, axes: torch.Tensor | None, dim: int) -> Vectors:
 
 
 def measure(
-    task: RetrievalTask, queries: Vectors, documents: Vectors, general: Rotations
+    task: RetrievalTask, queries: Vectors, documents: Vectors, general: Rotations, *, own: bool
 ) -> dict[str, Scores]:
-    """Return nDCG@10 of every form of the documents, query by query."""
+    """Return nDCG@10 of every form of the documents, query by query; ``own``: of rotations fitted on them too."""
     found = {"float32": per_query(task, queries @ documents.T)}
     in_bytes = queries @ values_of(documents, "int8").T
     found |= {
@@ -98,7 +98,7 @@ def measure(
     for dim in (documents.shape[1], documents.shape[1] // 2):
         fitted: dict[str, torch.Tensor | None] = {"plain": None}
         fitted |= {f"{name}, other texts": axes for name, axes in general.get(dim, {}).items()}
-        if len(documents) >= dim:
+        if own and len(documents) >= dim:
             fitted["ITQ, own corpus"] = binary_axes(torch.from_numpy(documents), dim)
         for name, axes in fitted.items():
             query, document = (turned(one, axes, dim) for one in (queries, documents))
@@ -169,6 +169,9 @@ def options() -> argparse.Namespace:
         "--general", type=int, default=12_000, help="texts that the general rotations are fitted on"
     )
     parser.add_argument("--letters", type=int, default=150, help="of these, from their beginning")
+    parser.add_argument(
+        "--without-own", action="store_true", help="fit no rotation on the corpus itself"
+    )
     parser.add_argument("--learning", type=int, default=400, help="steps of the learned rotation")
     return parser.parse_args()
 
@@ -191,7 +194,10 @@ def main() -> None:
             rotations = general
         scores[name] = {
             task.name: measure(
-                task, *encoded(arguments, model, name.replace(" ", "-"), task), rotations
+                task,
+                *encoded(arguments, model, name.replace(" ", "-"), task),
+                rotations,
+                own=not arguments.without_own,
             )
             for task in tasks
         }

@@ -8,6 +8,7 @@ os.environ.setdefault("WANDB_MODE", "offline")
 # Workers share the cores, and a forked child must not wait for threads.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+import gc
 import json
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -39,6 +40,10 @@ if find_spec("triton") is not None and not torch.cuda.is_available():
         import embedtrain_kernels.catalogue  # noqa: F401
         import guard_kernels  # noqa: F401
 
+# Imports and thousands of tests make a million objects that all stay: to look for garbage among them again and again
+# was a quarter of the time of collecting, and in a fork it copies every page that it looks at.
+gc.disable()
+
 # A busy machine takes longer now and then: no test is about time.
 settings.register_profile("any_machine", deadline=None)
 settings.load_profile("any_machine")
@@ -48,6 +53,12 @@ for device in (torch.cuda, torch.mtia, torch.xpu):
     device.traceback = SimpleNamespace(format_stack=list)
 # Typer makes all commands anew for each that a test gives.
 typer.testing._get_command = lru_cache(typer.testing._get_command)
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage from now on, among what tests make."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -23,7 +23,6 @@ import launch_table
 import pytest
 import torch
 import typer.testing
-from alive import pytest_collection  # noqa: F401 - a hook
 from forked_tests import pytest_addoption, pytest_runtestloop  # noqa: F401 - hooks
 from hypothesis import settings
 from jaxtyping import config

@@ -35,13 +35,14 @@ imports:
 docs:  ## the documentation, into site/; needs no network
 	NO_MKDOCS_2_WARNING=1 $(BIN)mkdocs build --strict
 
-# One thread a fork and a file to a fork, whose fixtures are then built once (tests/toys/forked_tests.py).
-PYTEST := $(BIN)pytest -q --forks auto --durations 10
+# One thread a worker and a file to a worker, whose fixtures are then built once. A worker that dies ends the run:
+# pytest-xdist 3.8 with --dist loadfile may wait for ever after it has started another.
+PYTEST := $(BIN)pytest -q -n auto --maxprocesses 4 --dist loadfile --max-worker-restart 0 --durations 10
 test:
 	$(PYTEST)
 
 prove:  ## the slow proofs that `test` leaves out
-	$(PYTEST) -m prove --forks-take test
+	$(PYTEST) -m prove --dist load
 
 format:  ## the only target that edits files
 	$(BIN)ruff format .

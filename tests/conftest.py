@@ -8,7 +8,6 @@ os.environ.setdefault("WANDB_MODE", "offline")
 # Workers share the cores, and a forked child must not wait for threads.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-import gc
 import json
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -23,7 +22,7 @@ import launch_table
 import pytest
 import torch
 import typer.testing
-from forked_tests import pytest_addoption, pytest_runtestloop  # noqa: F401 - hooks
+from alive import pytest_collection  # noqa: F401 - a hook
 from hypothesis import settings
 from jaxtyping import config
 from language_toys import save_language_model
@@ -39,10 +38,6 @@ if find_spec("triton") is not None and not torch.cuda.is_available():
         import embedtrain_kernels.catalogue  # noqa: F401
         import guard_kernels  # noqa: F401
 
-# Imports and thousands of tests make a million objects that all stay: to look for garbage among them again and again
-# was a quarter of the time of collecting, and in a fork it copies every page that it looks at.
-gc.disable()
-
 # A busy machine takes longer now and then: no test is about time.
 settings.register_profile("any_machine", deadline=None)
 settings.load_profile("any_machine")
@@ -52,12 +47,6 @@ for device in (torch.cuda, torch.mtia, torch.xpu):
     device.traceback = SimpleNamespace(format_stack=list)
 # Typer makes all commands anew for each that a test gives.
 typer.testing._get_command = lru_cache(typer.testing._get_command)
-
-
-def pytest_collection_finish() -> None:
-    """Look for garbage from now on, among what tests make."""
-    gc.freeze()
-    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,6 +1,5 @@
 """Work in a forked process: as separate as a started one, without the seconds that importing torch takes."""
 
-import gc
 import os
 import signal
 import sys
@@ -37,7 +36,6 @@ def fork(
         sys.stderr.flush()
         child = os.fork()
         if child == 0:
-            gc.freeze()  # to look for garbage among what it was born with would copy all of it
             for number, file in enumerate((source, out, errors)):
                 os.dup2(file.fileno(), number)
             _work_and_exit(work, cwd, environment or {})

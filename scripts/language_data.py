@@ -62,7 +62,7 @@ def make_student(arguments: argparse.Namespace) -> Path:
     teacher, pieces = AutoModel.from_pretrained(place), AutoTokenizer.from_pretrained(place)
     settings = teacher.config.to_dict() | {"vocab_size": len(tokenizer)}
     model = BertModel(BertConfig.from_dict(settings), add_pooling_layer=False)
-    known = teacher.get_input_embeddings().weight
+    known, places = teacher.get_input_embeddings().weight, pieces.get_vocab()
     kept = {
         n: w for n, w in teacher.state_dict().items() if "word_emb" not in n and "pooler" not in n
     }
@@ -70,7 +70,7 @@ def make_student(arguments: argparse.Namespace) -> Path:
     with torch.no_grad():
         table = model.get_input_embeddings().weight
         for token, row in tokenizer.get_vocab().items():
-            found = pieces.vocab.get(token)
+            found = places.get(token)
             ids = pieces(token.removeprefix("##"), add_special_tokens=False)["input_ids"]
             table[row] = known[found] if found is not None else known[ids].mean(0)
     model.save_pretrained(folder)

@@ -22,6 +22,7 @@ import launch_table
 import pytest
 import torch
 import typer.testing
+from alive import pytest_collection  # noqa: F401 - a hook
 from hypothesis import settings
 from jaxtyping import config
 from language_toys import save_language_model

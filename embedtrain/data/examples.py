@@ -76,6 +76,8 @@ class Columns(Section):
     history: str | None = None
     """The turns of a conversation before the query, texts or ``{role: ..., text: ...}``, oldest first; they are put
     before it, a line for each. Null: the query is all that is asked."""
+    marks_query: bool = False
+    """Make the query the span of its conversation, whose tokens alone a model with ``spans`` pools."""
     guide_text: str | None = None
     """What the recipe's ``guide`` reads in place of a row's texts: ``span``, of a marked text its span alone;
     ``source``, the query, as a query, for each document too (a translation then learns the vector of what it
@@ -85,6 +87,8 @@ class Columns(Section):
     def _one_text_or_two(self) -> "Columns":
         if self.text is not None and (self.query or self.positive):
             raise ValueError("columns.text is query and positive in one: drop query and positive")
+        if self.marks_query and self.history is None:
+            raise ValueError("columns.marks_query is of a conversation: name its history")
         return self
 
 
@@ -185,7 +189,7 @@ def fingerprint_of(config: SourceConfig, content: str) -> str:
         unused |= dict.fromkeys(PairMaking.model_fields, True)
     unset = {
         name
-        for name in ("text", "label", "classes", "guide_text", "history")
+        for name in ("text", "label", "classes", "guide_text", "history", "marks_query")
         if not getattr(config.columns, name)
     }
     if unset:

@@ -7,16 +7,20 @@ from pydantic import Field, NonNegativeInt, model_validator
 from embedtrain.section import Count, Section
 
 Pairs = Literal[
-    "neighbours", "crops", "title", "headings", "position", "pivot", "mentions", "hashtags"
+    "neighbours", "crops", "title", "headings", "position", "depth", "pivot", "mentions", "hashtags"
 ]
 Unit = Literal["sentence", "paragraph", "line"]
 KEYS: dict[str, frozenset[str]] = {
     "window": frozenset({"neighbours"}),
-    "unit": frozenset({"neighbours", "position"}),
+    "unit": frozenset({"neighbours", "position", "depth"}),
     "same_document": frozenset({"neighbours", "crops"}),
-    "min_words": frozenset({"neighbours", "position", "crops"}),
-    "draws": frozenset({"neighbours", "position", "crops", "headings", "pivot", "mentions"}),
-    "part_of": frozenset({"neighbours", "position", "crops", "title", "headings", "mentions"}),
+    "min_words": frozenset({"neighbours", "position", "depth", "crops"}),
+    "draws": frozenset(
+        {"neighbours", "position", "depth", "crops", "headings", "pivot", "mentions"}
+    ),
+    "part_of": frozenset(
+        {"neighbours", "position", "depth", "crops", "title", "headings", "mentions"}
+    ),
     "names": frozenset({"mentions"}),
     "mask_ratio": frozenset({"mentions"}),
 }
@@ -33,17 +37,18 @@ class PairMaking(Section):
     pairs: Pairs | None = None
     """Make rows of unlabelled documents. ``neighbours``: a sentence, and those around it. ``crops``: two spans of a
     document. ``title``: a title, and the text without it. ``headings``: the headings over a section, and its text.
-    ``position``: a unit and its place in its document, first to last, as a class of five. ``pivot``: of rows of two
-    languages, two texts with one translation, which paraphrase each other. ``mentions``: a known name in its context,
+    ``position``: a unit and its place in its document, first to last, as a class of five. ``depth``: a unit and
+    the number of headings that it stands under, at most four, as its class. ``pivot``: of rows of two languages, two texts
+    with one translation, which paraphrase each other. ``mentions``: a known name in its context,
     its span marked, and its entity as its class. ``hashtags``: short texts that share a tag, without it."""
     window: Count = 1
     """``neighbours``: positives lie so many units away at most, on either side; each step shows
     ``data.num_positives`` of them."""
     unit: Unit = "sentence"
-    """``neighbours``, ``position``: of what. Sentences end by a rule (a full stop and a space, or a blank line); give ``line``
+    """``neighbours``, ``position``, ``depth``: of what. Sentences end by a rule (a full stop and a space, or a blank line); give ``line``
     where each line is one."""
     min_words: Count | None = None
-    """``neighbours``, ``position``: a shorter unit is joined with its next one; null is 5, and 1 for lines. ``crops``: a shorter
+    """``neighbours``, ``position``, ``depth``: a shorter unit is joined with its next one; null is 5, and 1 for lines. ``crops``: a shorter
     document gives none; null is 24."""
     draws: Count | None = None
     """Rows of a document at most (of a pivot, pairs): the others are left out by chance. Null is all, of crops 1, of a

@@ -23,19 +23,21 @@ if TYPE_CHECKING:
 class MultiExit(Objective):
     r"""Train the vectors, or the scores of pairs, of several layers (``model.exits``), so that the model may be cut off at each.
 
-    $$\mathcal{L} = \mathcal{L}_\mathrm{inner}(N) + \frac{\lambda}{|S|} \sum_{n \in S} w_n\,
+    $$\mathcal{L} = \mathcal{L}_\mathrm{last}(N) + \frac{\lambda}{|S|} \sum_{n \in S} w_n\,
     \mathcal{L}_\mathrm{inner}(n) + \frac{\gamma\, t}{|S|} \sum_{n \in S}
     \mathrm{KL}\left(\mathrm{sg}\,\mathrm{softmax}(x_N / t) \,\middle\|\, \mathrm{softmax}(x_n / t)\right)$$
 
     N is the last layer and S the exits of this step. The divergence compares the coordinates of one vector, not
     the texts of a batch; it is averaged over queries and over the documents that each query brought, and no
-    gradient flows to the last layer. Of a cross-encoder it compares the scores of the documents that a query brought. Two
-    known methods:
+    gradient flows to the last layer. Of a cross-encoder it compares the scores of the documents that a query brought.
+    Known methods:
 
     - 2D Matryoshka: ``inner: {name: matryoshka, ...}``. With ``num_sampled: 1`` here and there a step trains
       last and one earlier layer, each at the full and at one shorter size.
     - ModularStarEncoder's self-distillation: ``layer_weights: depth``, ``average: false``, ``alignment: 0``
       and ``model.exit_heads``, $w_n = n / N$; it has no divergence: the exits teach the layers they share.
+    - CoDiEmb's contrast of a middle layer: ``last`` is its sum of similarity losses, ``inner`` InfoNCE on the pairs whose
+      score is 1 (``labelled_positives``), ``alignment: 0``. All documents of the batch are candidates here.
 
     Source: Li et al. (2024), https://arxiv.org/abs/2402.14776 (2DMSE), in the form of sentence-transformers'
     Matryoshka2dLoss; Gurioli et al. (2025), https://arxiv.org/abs/2503.03008 (ModularStarEncoder).
@@ -46,6 +48,8 @@ class MultiExit(Objective):
     pair_defaults: ClassVar[dict[str, Any]] = {"alignment_temperature": 1.0}
     inner: "AnyObjective"
     """What every exit is trained on."""
+    last: "AnyObjective | None" = None
+    """What the last layer is trained on; null: ``inner`` as well."""
     exit_weight: PositiveFloat = 1.0
     """Lambda: the exits together, beside the last layer."""
     layer_weights: Literal["uniform", "depth", "inverse_log", "inverse"] = "uniform"
@@ -62,8 +66,8 @@ class MultiExit(Objective):
 
     @property
     def uses_pairs(self) -> bool:
-        """Where the inner objective does."""
-        return self.inner.uses_pairs
+        """Where both objectives do."""
+        return self.inner.uses_pairs and (self.last is None or self.last.uses_pairs)
 
     def __call__(self, outputs: RetrievalOutputs) -> ObjectiveOutput:  # noqa: D102
         if not outputs.exits:
@@ -73,7 +77,7 @@ class MultiExit(Objective):
                 cure="Name layers in model.exits",
             )
         last = outputs.at_exit(-1)
-        result = self.inner(last)
+        result = (self.last or self.inner)(last)
         metrics = dict(result.metrics) | {"loss_last": result.loss.detach()}
         places = self._sampled(outputs)
         share = self.exit_weight / (len(places) if self.average else 1)

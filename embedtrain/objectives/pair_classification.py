@@ -5,11 +5,13 @@ from typing import ClassVar, Literal
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
+from pydantic import NonNegativeInt
 from torch import Tensor
 
 from embedtrain.errors import UserError
 from embedtrain.objectives.base import Objective
 from embedtrain.ops.scored_pairs import labels_of
+from embedtrain.section import Count
 from embedtrain.types import ObjectiveOutput, RetrievalOutputs
 
 
@@ -22,6 +24,8 @@ class PairClassification(Objective):
     (``model.pair_classes``) and is not exported. The source uses vectors that are not normalised:
     ``model.similarity: dot`` trains on those.
 
+    With several sources whose classes mean different things, each has its own part of the classifier.
+
     A cross-encoder's own logits (``model.classes``) take the place of $W\,[\dots]$; its head is exported.
 
     Source: Reimers and Gurevych (2019), https://arxiv.org/abs/1908.10084 (Sentence-BERT).
@@ -29,6 +33,11 @@ class PairClassification(Objective):
 
     name: Literal["pair_classification"] = "pair_classification"
     uses_pair_classifier: ClassVar[bool] = True
+    first: NonNegativeInt = 0
+    """The first class of the classifier that is asked for, whose number in the rows is 0; those before belong to other
+    sources."""
+    count: Count | None = None
+    """How many classes these rows have; null: all that follow."""
 
     @property
     def uses_pairs(self) -> bool:
@@ -41,6 +50,7 @@ class PairClassification(Objective):
             logits, key = outputs.pair_logits[columns], "model.classes"
         else:
             logits, key = _logits_of_vectors(outputs, columns), "model.pair_classes"
+        logits = logits[:, self.first :][:, : self.count]
         classes = labels_of(outputs)[columns].long()
         if bool(((classes < 0) | (classes >= logits.shape[1])).any()):
             raise UserError(

@@ -21,8 +21,8 @@ class Candidate:
     maker: str
     """Who wrote it: ``title``, ``heading``, ``crop``, ... or the language model's name."""
     type: str
-    """What kind of query it is meant to be: ``question``, ``keywords``, ``statement``, ``long``, ``user``; rules
-    have their maker's name."""
+    """What kind of query it is meant to be: ``question``, ``keywords``, ``statement``, ``long``, ``abstract``,
+    ``misleading``, ``user``; rules have their maker's name."""
     slot: int = 0
     """Which of the chunk's queries."""
     finish: str = "stop"

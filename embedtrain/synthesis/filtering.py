@@ -9,7 +9,7 @@ from embedtrain.progress import progress_bar
 from embedtrain.synthesis.caps import Judge, ask_judge, cap, drop_improbable
 from embedtrain.synthesis.corpus import Corpus
 from embedtrain.synthesis.duplicates import drop_duplicates, join_same
-from embedtrain.synthesis.filters import apply, text_language, text_tests
+from embedtrain.synthesis.filters import apply, set_aside, text_language, text_tests
 from embedtrain.synthesis.reader import QueryVectors, open_reader
 from embedtrain.synthesis.round_trip import ask_reader
 from embedtrain.synthesis.row import Row
@@ -57,6 +57,7 @@ def filter_rows(
         cache: Folder of caches.
     """
     apply(rows, text_tests(config, helpers.examples, helpers.wanted))
+    set_aside(rows)
     drop_duplicates(rows, config.cosine, None if vectors is None else vectors.embed)
     texts = [
         join_title(chunk.title, chunk.text)

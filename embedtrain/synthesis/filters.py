@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from embedtrain.data.words import content_words, language_of, longest_run, num_words, words_of
+from embedtrain.synthesis.language_settings import MISLEADING
 from embedtrain.synthesis.row import Row
 from embedtrain.synthesis.settings import NearCopy, SynthesisConfig
 
@@ -128,6 +129,13 @@ def language(row: Row, wanted: Callable[[Row], str | None]) -> bool:
 def secrets(row: Row) -> bool:
     """Take a query with an e-mail address, telephone number, IBAN, long run of digits, or key."""
     return bool(SECRETS.search(row.candidate.query))
+
+
+def set_aside(rows: Sequence[Row]) -> None:
+    """Take descriptions that only almost fit: they are believed as negatives, not as queries."""
+    for row in rows:
+        if row.kept and row.candidate.type == MISLEADING:
+            row.taken_by = MISLEADING
 
 
 def text_language(row: Row) -> str | None:

@@ -8,7 +8,10 @@ from embedtrain.encoding.language.settings import EndpointSettings
 from embedtrain.precision import Precision
 from embedtrain.section import Count, Section
 
-Type = Literal["question", "keywords", "statement", "long"]
+Type = Literal["question", "keywords", "statement", "long", "abstract", "misleading"]
+ABSTRACT: Type = "abstract"
+MISLEADING: Type = "misleading"
+"""Descriptions of what is told in a text, and such that almost fit: never queries, but negatives of their text."""
 TYPES: dict[Type, float] = {"question": 0.5, "keywords": 0.25, "statement": 0.15, "long": 0.1}
 SMALL_TYPES: dict[Type, float] = {"question": 1.0}
 """Of a model of less than a billion parameters: in a first look at one of 135 million, its questions were some, while
@@ -29,9 +32,17 @@ class LanguageConfig(Section):
     types: dict[Type, NonNegativeFloat] | None = Field(default=None, min_length=1)
     """Shares of the kinds of query. Null is question 0.5, keywords 0.25, statement 0.15 and long 0.1; questions alone
     of a model known to have less than a billion parameters, whose others are of no use. Your own queries (``--like``)
-    take the place of all."""
+    take the place of all. ``abstract`` describes what a text tells, ``misleading`` does so almost: of both are the rows
+    of ``descriptions.jsonl``."""
     words: dict[Type, Words] = Field(
-        default={"question": (5, 12), "keywords": (3, 6), "statement": (8, 20), "long": (15, 30)}
+        default={
+            "question": (5, 12),
+            "keywords": (3, 6),
+            "statement": (8, 20),
+            "long": (15, 30),
+            "abstract": (6, 20),
+            "misleading": (6, 20),
+        }
     )
     """Fewest and most words of each kind."""
     difficulty: dict[Difficulty, NonNegativeFloat] = Field(

@@ -10,6 +10,7 @@ from embedtrain.data.documents.document import Chunk
 from embedtrain.data.raw_text.rules import holds, key_of, without
 from embedtrain.data.readers.rows import join_title
 from embedtrain.files import appearing
+from embedtrain.synthesis.language_settings import ABSTRACT, MISLEADING
 from embedtrain.synthesis.row import Row
 from embedtrain.synthesis.settings import SynthesisConfig
 from embedtrain.synthesis.split import SPLITS, Split
@@ -26,6 +27,8 @@ class SynthesisFolder:
         self.queries = path / "queries.jsonl"
         self.training = path / "train.jsonl"
         """Rows of query and positive: a source for ``embedtrain train``."""
+        self.descriptions = path / "descriptions.jsonl"
+        """Rows of a text, descriptions that fit it and such that almost do; only where a language model wrote both."""
         self.candidates = path / "candidates.jsonl"
         """Every query that was written, with the first filter that took it."""
         self.answers = path / "answers.jsonl"
@@ -60,6 +63,11 @@ class Writing:
         train = (row for row in kept if self.splits[row.unit] == "train")
         _write_rows(self.folder.training, map(self.training_row, train))
         _write_rows(self.folder.candidates, map(self._candidate, rows))
+        described = list(self._described(rows))
+        if described:
+            _write_rows(self.folder.descriptions, described)
+        else:
+            self.folder.descriptions.unlink(missing_ok=True)
         for split in SPLITS:
             own = [row for row in kept if self.splits[row.unit] == split]
             place = self.folder.judgments(split)
@@ -82,6 +90,27 @@ class Writing:
             "document": row.candidate.document,
             "maker": row.candidate.maker,
         }
+
+    def _described(self, rows: Sequence[Row]) -> Iterable[dict[str, object]]:
+        """Yield texts of training as queries, for which descriptions that almost fit are negatives.
+
+        Source: Ravfogel et al. (2023), https://arxiv.org/abs/2305.12517.
+        """
+        fit: dict[str, list[Row]] = {}
+        almost: dict[str, list[str]] = {}
+        for row in rows:
+            if self.splits[row.unit] != "train":
+                continue
+            if row.taken_by == MISLEADING:
+                almost.setdefault(row.chunk.id, []).append(row.candidate.query)
+            elif row.kept and row.candidate.type == ABSTRACT:
+                fit.setdefault(row.chunk.id, []).append(row)
+        for chunk, own in fit.items():
+            right = list(dict.fromkeys(row.candidate.query for row in own))
+            wrong = [one for one in dict.fromkeys(almost.get(chunk, ())) if one not in right]
+            if wrong:
+                text = self._searched(own[0].chunk.title, own[0].chunk.text, ())
+                yield {"query": text, "positive": right, "negatives": wrong}
 
     def _searched(self, title: str, text: str, queries: Iterable[Row]) -> str:
         is_asked = any(

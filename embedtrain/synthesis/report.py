@@ -20,6 +20,7 @@ FILTERS = (
     "copy",
     "language",
     "secrets",
+    "misleading",
     "texts",
     "answer",
     "duplicate",

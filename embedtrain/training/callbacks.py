@@ -132,9 +132,13 @@ class CleanStop(pl.Callback):
 
 @dataclass(eq=False)
 class WallLimit(StepCallback):
-    """Makes the step in which the time is over the last one, on all ranks: it is measured and saved as such."""
+    """Makes the step in which the time is over the last one, on all ranks: it is measured and saved as such.
+
+    Without a limit it does nothing: it is there for checkpoints of a time when there was one.
+    """
 
     seconds: float
+    """Infinite for no limit."""
     spent: float = 0.0
     """Before this process."""
     reached: bool = False
@@ -151,6 +155,8 @@ class WallLimit(StepCallback):
 
     def on_step_end(self, trainer: pl.Trainer, _: object) -> None:
         """End where any rank's time is over."""
+        if self.seconds == math.inf:
+            return
         steps = trainer.max_steps
         if largest(int(self.took >= self.seconds)) and trainer.global_step < steps:
             self.reached = True
@@ -163,6 +169,8 @@ class WallLimit(StepCallback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run must know."""
+        if self.seconds == math.inf:
+            return {}
         return {"spent": self.took, "reached": self.reached, "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -173,7 +181,7 @@ class WallLimit(StepCallback):
 def is_time_over(state: dict[str, Any], seconds: float | None) -> bool:
     """Whether a :class:`WallLimit` of this state ended its run, and ``seconds`` are no more than it had."""
     known = state.get("seconds", math.inf)  # of an older run
-    return state.get("reached", False) and seconds is not None and seconds <= known
+    return bool(state.get("reached")) and seconds is not None and seconds <= known
 
 
 class CsvLog(Logger):

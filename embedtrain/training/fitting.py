@@ -1,6 +1,7 @@
 """Run the steps of a training run: the one place that starts Lightning's loop."""
 
 import logging
+import math
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -73,7 +74,7 @@ def fit(
     # Longer than 40 lines for its arguments' sake; it is one thing from beginning to end.
     num_steps = stream.stop
     stop = CleanStop()
-    limits = [] if config.max_seconds is None else [WallLimit(config.max_seconds)]
+    limit = WallLimit(math.inf if config.max_seconds is None else config.max_seconds)
     speed, checkpoints = Speed(module), Checkpoints(places.checkpoints, config.checkpoint_every)
     with (
         _quiet_lightning(),
@@ -90,7 +91,7 @@ def fit(
                 CsvLog(places.metrics, start.step),
                 CsvLog(places.speed, start.step, speed=True),
             ],
-            callbacks=[stop, *limits, speed, *callbacks, checkpoints, speed.after, StepProgress()],
+            callbacks=[stop, limit, speed, *callbacks, checkpoints, speed.after, StepProgress()],
         )
         if start.checkpoint is not None:  # before a strategy shards the weights
             state = torch.load(start.checkpoint, map_location="cpu", weights_only=True)
@@ -105,7 +106,7 @@ def fit(
                 stop.number,
                 how_to_go_on(places.run),
             )
-        return Start(trainer.global_step, out_of_time=any(limit.reached for limit in limits))
+        return Start(trainer.global_step, out_of_time=limit.reached)
 
 
 def how_to_go_on(run: Path) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float32, Int64
+from pydantic import model_validator
 from torch import Tensor
 
 from embedtrain.data.examples import SourceConfig, text_id
@@ -32,8 +33,16 @@ class GuideConfig(Section):
     """Model folder or Hub id, with its own tokenizer, prompts and lengths; one vector per text."""
     dim: Count | None = None
     """Show so many principal components of its vectors instead of the vectors (projective distillation)."""
+    normalize: bool = True
+    """Normalise these components, as students of cosines are; false shows them as they are."""
     encodes_documents: bool = False
     """Let the trained model encode queries alone: it names the guide for documents, whose index stays (LEAF's asymmetric use)."""
+
+    @model_validator(mode="after")
+    def _has_components(self) -> "GuideConfig":
+        if not self.normalize and self.dim is None:
+            raise ValueError("normalize: false is of components: set dim, or drop it")
+        return self
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,9 @@ class Guide:
     queries: StoredVectors
     documents: StoredVectors
     components: Float32[Tensor, "components dim"] | None = None
-    """Directions that vectors are projected on, then normalised; None shows them whole."""
+    """Directions that vectors are projected on; None shows them whole."""
+    normalize: bool = True
+    """Normalise what lies along them."""
 
     def __call__(self, outputs: RetrievalOutputs, sides: Sequence[Side] = BOTH) -> GuideEmbeddings:
         """Return the guide's view of a batch, gathered or not; zeros of a side that is not among ``sides``."""
@@ -112,13 +123,11 @@ class Guide:
         return found
 
     def _show(self, vectors: Float[Tensor, "texts dim"]) -> Float[Tensor, "texts shown"]:
-        """Return the vectors, or their principal components, normalised as the student's vectors are.
-
-        The method's own student ends in a tanh and imitates components as they are; here cosines are compared.
-        """
+        """Return the vectors, or their principal components."""
         if self.components is None:
             return vectors
-        return F.normalize(vectors @ self.components.T.to(vectors.device), dim=1)
+        shown = vectors @ self.components.T.to(vectors.device)
+        return F.normalize(shown, dim=1) if self.normalize else shown
 
 
 def principal_components(
@@ -173,7 +182,7 @@ def encode_guide(
     stored = {side: StoredVectors.of(model, of, side, cache) for side, of in texts.items() if of}
     documents = stored.get("document") or stored["query"]
     queries = stored.get("query") or documents
-    return Guide(queries, documents, _components(config, documents))
+    return Guide(queries, documents, _components(config, documents), config.normalize)
 
 
 def _components(config: GuideConfig, documents: StoredVectors) -> Float32[Tensor, "_ _"] | None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from embedtrain.errors import UserError
 from embedtrain.files import appearing_folder
 from embedtrain.locks import owns
-from embedtrain.models.backbone.files import linear_layer, write_projection
+from embedtrain.models.backbone.files import linear_layer, refuse_tanh, write_projection
 from embedtrain.models.build import load_encoder
 from embedtrain.models.dense.encoder import DenseEncoder
 from embedtrain.models.dense.pair_head import refuse_interaction
@@ -156,6 +156,7 @@ def _encoder(model: str, config: AdaptConfig, dim: int) -> DenseEncoder:
             got=f"{config.kind}, {config.activation}",
             cure="Use kind=linear, or activation=identity, or leave --model out",
         )
+    refuse_tanh(encoder.projection, "--model")
     if encoder.projection is not None and encoder.projection.bias is not None:
         raise UserError("--model", "has a projection with a bias, which an adapter cannot follow")
     return encoder

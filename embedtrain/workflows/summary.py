@@ -50,7 +50,7 @@ def note_end(run: RunFolder, end: Start, num_steps: int) -> None:
 
 def forget_end(run: RunFolder) -> None:
     """Drop what the summary says of an end that the run goes on behind; the first rank does."""
-    known = read_summary(run)
+    known: dict[str, Any] = {**read_summary(run)}
     if own_shard().is_first and known.keys() & OF_THE_END:
         write_json(run.summary, {name: known[name] for name in known if name not in OF_THE_END})
 

@@ -1,5 +1,6 @@
 """The command line as a stranger meets it: headings, examples, the version, completion, and no waiting."""
 
+import json
 import os
 import subprocess
 import sys
@@ -70,6 +71,46 @@ def test_a_shell_completes_commands_and_the_names_of_recipes(words, offered):
     assert done.stdout.split() == offered
 
 
+LIGHT = """
+import json, os, sys, tempfile
+from embedtrain.cli.main import main
+for line in sys.stdin:
+    arguments, folder = json.loads(line)
+    with tempfile.TemporaryFile("w+") as said:
+        child = os.fork()
+        if child == 0:
+            for number in (1, 2):
+                os.dup2(said.fileno(), number)
+            os.chdir(folder)
+            sys.argv, code = ["embedtrain", *arguments], 0
+            try:
+                main()
+            except SystemExit as end:
+                code = end.code
+            print(sorted(HEAVY & set(sys.modules)), code, flush=True)
+            os._exit(0)
+        os.waitpid(child, 0)
+        said.seek(0)
+        print(json.dumps(said.read()), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def light():
+    """Run the command line in a fork of a process that has imported it and nothing of the tests."""
+    environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
+    command = [sys.executable, "-c", f"HEAVY = {HEAVY}\n{LIGHT}"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=environment, **pipes) as process:
+
+        def run(arguments, folder):
+            process.stdin.write(json.dumps([arguments, str(folder)]) + "\n")
+            process.stdin.flush()
+            return json.loads(process.stdout.readline())
+
+        yield run
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -104,21 +145,8 @@ def test_a_shell_completes_commands_and_the_names_of_recipes(words, offered):
         ),
     ],
 )
-def test_what_needs_no_model_imports_nothing_heavy(tmp_path, arguments, code, said):
+def test_what_needs_no_model_imports_nothing_heavy(light, tmp_path, arguments, code, said):
     (tmp_path / "typo.yaml").write_text(TYPO)
-    lines = [
-        "import sys",
-        "from embedtrain.cli.main import main",
-        "try: main()",
-        "except SystemExit as end: code = end.code",
-        f"print(sorted({HEAVY} & set(sys.modules)), code)",
-    ]
-    done = subprocess.run(  # noqa: PLW1510 - its code is looked at
-        [sys.executable, "-c", "\n".join(lines), *arguments],
-        cwd=tmp_path,
-        env={key: value for key, value in os.environ.items() if key != "COLUMNS"},
-        capture_output=True,
-        text=True,
-    )
-    assert said in done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1] == f"[] {code}"
+    told = light(arguments, tmp_path)
+    assert said in told
+    assert told.splitlines()[-1] == f"[] {code}"

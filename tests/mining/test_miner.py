@@ -72,8 +72,8 @@ def test_copies_of_a_positive_and_of_the_query_are_kept_out(build):
 
 
 def test_every_chunk_that_says_the_query_is_kept_out_whatever_document_it_is_of(build):
-    around = "{} tells of screws. Query 0. {} ends."
-    texts = ["the answer", *(mark(around.format(n, n), "Query 0.") for n in "ab"), "x", "y"]
+    chunks = [mark(f"Query 0. {name} tells of screws.", [0, 8]) for name in ("One", "Two")]
+    texts = ["the answer", *chunks, "x", "y"]
     task, encoded = make_task([[0.9, 0.8, 0.7, 0.6, 0.5]], [[0]], texts)
     task = replace(task, queries=["query 0."])
     mined = build(task, encoded, num_negatives=2).mine(ROWS)[0]

@@ -8,7 +8,9 @@ from objective_toys import GROUP, embed, number, outputs_of_pairs, random_output
 from pydantic import ValidationError
 
 from embedtrain.errors import UserError
+from embedtrain.objectives.cosent import CoSENT
 from embedtrain.objectives.info_nce import InfoNCE
+from embedtrain.objectives.labelled_positives import LabelledPositives
 from embedtrain.objectives.matryoshka import Matryoshka
 from embedtrain.objectives.multi_exit import MultiExit
 from embedtrain.types import RetrievalOutputs
@@ -34,6 +36,29 @@ def test_without_alignment_the_loss_is_the_weighted_sum_over_layers() -> None:
     losses = [number(InfoNCE()(part).loss) for part in parts]
     found = MultiExit(inner=InfoNCE(), alignment=0.0)(together)
     assert number(found.loss) == pytest.approx(losses[2] + (losses[0] + losses[1]) / 2)
+
+
+def test_the_last_layer_may_have_an_objective_of_its_own() -> None:
+    together, parts = three_exits()
+    relevance = replace(
+        together.relevance, teacher_scores=torch.tensor([1.0, 0.0, 0.3, 0.5]).repeat(5)
+    )
+    relevance.teacher_scores[GROUP] = 0.5  # the second query's pair is no positive one
+    together = replace(together, relevance=relevance)
+    positive = LabelledPositives(inner=InfoNCE())
+    found = MultiExit(inner=positive, last=CoSENT(), alignment=0.0, exit_weight=0.5)(together)
+    last = CoSENT()(replace(parts[2], relevance=relevance)).loss
+    middle = 0.0
+    for part in parts[:2]:
+        columns, ids = relevance.positives[:, 0], relevance.document_ids
+        answers = torch.cat([ids[columns][:, None], relevance.known_positives], 1)
+        answered = (ids[None, :, None] == answers[:, None]).any(2)
+        answered[torch.arange(5), columns] = False
+        scores = (part.query @ part.document.T / 0.05).masked_fill(answered, -torch.inf)
+        kept = [row for row in range(5) if row != 1]
+        each = scores.logsumexp(1) - scores[torch.arange(5), columns]
+        middle += 0.5 * number(each[kept].sum() / 5) / 2
+    assert number(found.loss) == pytest.approx(number(last) + middle, rel=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,18 @@ def test_only_the_distance_block_does_not_care_which_text_comes_first() -> None:
     torch.testing.assert_close(one, other)
 
 
+def test_sources_have_parts_of_one_classifier_for_themselves() -> None:
+    found = outputs([0.0, 1.0, 1.0, 0.0], classes=5)
+    own = replace(found, pair_classifier=found.pair_classifier[2:4])
+    part = PairClassification(first=2, count=2)
+    torch.testing.assert_close(part(found).loss, PairClassification()(own).loss)
+    gradient = torch.autograd.grad(part(found).loss, found.pair_classifier)[0]
+    assert gradient[2:4].abs().min() > 0
+    assert not gradient[[0, 1, 4]].any()
+    with pytest.raises(UserError, match=r"number of classes in the rows; got 2"):
+        part(outputs([2.0, 1.0, 1.0, 0.0], classes=5))
+
+
 def test_classes_the_classifier_lacks_and_models_without_one_are_refused() -> None:
     with pytest.raises(UserError, match="number of classes"):
         PairClassification()(outputs([0.0, 3.0, 1.0, 2.0]))

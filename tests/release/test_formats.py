@@ -23,6 +23,7 @@ from embedtrain.release.onnx import Graphs, export_onnx
 from embedtrain.release.openvino_graph import OpenvinoRuntime, export_openvino
 
 pytest.importorskip("onnxruntime")
+pytestmark = pytest.mark.usefixtures("known_operations")
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +34,10 @@ def texts():
 
 
 @pytest.fixture
-def folder(bert, tmp_path):
+def folder(shallow_bert, tmp_path):
     torch.manual_seed(0)
     sides = {"query": {"prompt": "query: ", "length": 24}, "document": {"length": 32}}
-    model = build_dense(DenseConfig(backbone=bert, **sides))
+    model = build_dense(DenseConfig(backbone=shallow_bert, **sides))
     for layer in model.backbone.encoder.modules():
         if isinstance(layer, torch.nn.Linear):
             # As they are drawn, layers add next to nothing to a word: what coarse numbers do to them would not show.

@@ -28,6 +28,7 @@ from embedtrain.release.onnx import check_onnx, export_onnx
 from embedtrain.release.padded_graphs import pool_padded
 
 pytest.importorskip("onnxruntime")
+pytestmark = pytest.mark.usefixtures("known_operations")
 
 
 @pytest.mark.parametrize("pooling", Pooling.__args__)
@@ -43,7 +44,7 @@ def test_pooling_of_padded_states_is_that_of_packed_ones(pooling):
 @pytest.mark.parametrize(
     ("backbone", "settings"),
     [
-        ("bert", {"projection": 8, "query": {"prompt": "query: "}}),
+        ("shallow_bert", {"projection": 8, "query": {"prompt": "query: "}}),
         pytest.param("roberta", {"pooling": "max", "similarity": "dot"}, marks=pytest.mark.prove),
         pytest.param("llama", {"pooling": "last_token"}, marks=pytest.mark.prove),
     ],
@@ -76,8 +77,8 @@ def test_models_that_a_graph_cannot_express_are_refused(bert, tmp_path, monkeypa
         export_onnx(tmp_path)
 
 
-def test_a_graph_with_other_vectors_does_not_stay(bert, tmp_path, monkeypatch):
-    save_dense(build_dense(DenseConfig(backbone=bert)), tmp_path)
+def test_a_graph_with_other_vectors_does_not_stay(shallow_bert, tmp_path, monkeypatch):
+    save_dense(build_dense(DenseConfig(backbone=shallow_bert)), tmp_path)
     real = workflow.save_onnx
 
     def save_another(model, folder, *form):
@@ -92,8 +93,10 @@ def test_a_graph_with_other_vectors_does_not_stay(bert, tmp_path, monkeypatch):
     assert not (tmp_path / "onnx").exists()
 
 
-def test_the_command_line_adds_the_graph(bert, tmp_path):
-    done = CliRunner().invoke(app, ["export", bert, "--output", str(tmp_path / "m"), "--onnx"])
+def test_the_command_line_adds_the_graph(shallow_bert, tmp_path):
+    done = CliRunner().invoke(
+        app, ["export", shallow_bert, "--output", str(tmp_path / "m"), "--onnx"]
+    )
     assert done.exit_code == 0, done.output
     assert "same vectors through onnxruntime" in done.output
     from embedtrain.models.build import load_encoder

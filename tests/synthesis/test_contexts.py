@@ -15,6 +15,7 @@ from embedtrain.errors import NothingLeftError, UserError
 from embedtrain.synthesis.context_rows import judged
 from embedtrain.synthesis.context_writer import Written
 from embedtrain.synthesis.contexts import Context, ContextConfig, draw_contexts
+from embedtrain.synthesis.output import SynthesisFolder
 from embedtrain.synthesis.replies import Answered, json_tasks
 from embedtrain.synthesis.settings import SynthesisConfig
 from embedtrain.workflows.synthesize import plan, synthesize
@@ -72,7 +73,13 @@ def test_rows_hold_the_whole_context_and_answers_stand_beside_them(corpus, tmp_p
     output = tmp_path / "out"
     with CompletionsStub(write) as stub:
         found = plan(str(corpus), output, config(), llm=stub.url).forecast
-        folder = synthesize(str(corpus), output, config(), llm=stub.url)
+        keys = ["round_trip.reader=null", f"contexts={json.dumps(CONTEXTS)}"]
+        keys.append("language.endpoint={served_name: toy, concurrency: 4}")
+        words = ["synth", str(corpus), "--output", str(output), "--llm", stub.url, *keys]
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, done.exception
+        assert "nothing is held out" in done.output
+        folder = SynthesisFolder(output)
         asked = len(stub.asked)
         synthesize(str(corpus), output, config(), llm=stub.url)
         folder.report.unlink()

@@ -68,10 +68,10 @@ def check_function(subject: Callable[..., Any], typechecker: Callable[[Any], Any
     if any(map(is_text, found)):
         return check_twice(subject, typechecker=typechecker)  # which lets what nobody imports be
     if not any(map(names_arrays, found)):
-        return unless_disabled(subject, typechecker(subject))
+        return from_first_call(subject, typechecker)
     if inspect.isgeneratorfunction(subject) or inspect.iscoroutinefunction(subject):
         return check_twice(subject, typechecker=typechecker)  # its work begins after the call
-    return unless_disabled(subject, with_sizes(typechecker(subject)))
+    return from_first_call(subject, lambda plain: with_sizes(typechecker(plain)))
 
 
 def with_sizes(checked: Callable[..., Any]) -> Callable[..., Any]:
@@ -91,13 +91,21 @@ def with_sizes(checked: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def unless_disabled(plain: Callable[..., Any], checked: Callable[..., Any]) -> Callable[..., Any]:
-    """Call what checks, but where jaxtyping is told to check nothing."""
+def from_first_call(
+    plain: Callable[..., Any], make: Callable[[Callable[..., Any]], Callable[..., Any]]
+) -> Callable[..., Any]:
+    """Call what checks, made when first it is needed; but the plain function where jaxtyping is told to check nothing."""
+    checked: Callable[..., Any] | None = None
 
     @wraps(plain)
     def call(*arguments: Any, **named: Any) -> Any:
         __tracebackhide__ = True
-        return (plain if jaxtyping.config.jaxtyping_disable else checked)(*arguments, **named)
+        nonlocal checked
+        if jaxtyping.config.jaxtyping_disable:
+            return plain(*arguments, **named)
+        if checked is None:
+            checked = make(plain)
+        return checked(*arguments, **named)
 
     return call
 

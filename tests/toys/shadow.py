@@ -31,15 +31,13 @@ from shadow_rules import (
     WIDE_PRODUCTS,
     Step,
     in_float32,
-    is_written,
     let_cuda_resolve,
     on_cpu,
     stand_ins,
     wait_of,
-    written_by,
 )
+from shadow_schema import change_tensors, schema_of
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter, tree_map
 
 # The first backward pass of a process starts autograd's threads for the devices that it finds. Let it find none: a process
 # with such threads has no forks that train.
@@ -254,8 +252,9 @@ class ShadowCuda(TorchDispatchMode):
 
 def _run(func, args, kwargs):
     """Run one operation on the CPU, count it, and say that its results are on the device."""
-    shadow, name = _active, func._schema.name.partition("::")[2]
-    tensors = [x for x in tree_iter((args, kwargs)) if isinstance(x, torch.Tensor)]
+    shadow, schema = _active, schema_of(func)
+    name, tensors = schema.name, []
+    change_tensors(tensors.append, (*args, *kwargs.values()))
     given = [x for x in tensors if isinstance(x, ShadowTensor)]
     mixed = given and any(x.ndim and not isinstance(x, ShadowTensor) for x in tensors)
     if mixed and torch._C._current_autograd_node() is None and name not in COPIES | INDEXING:
@@ -264,14 +263,15 @@ def _run(func, args, kwargs):
         shadow.wait(*wait)
     wished = "cuda" in str(kwargs.get("device"))
     on_device = isinstance(args[0], ShadowTensor) if name == "copy_" else bool(given) or wished
-    result = func(*tree_map(_inner, args), **tree_map(_inner, on_cpu(kwargs)))
-    returns, written = func._schema.returns, written_by(func, args, kwargs)
-    view = not written and any(one.alias_info is not None for one in returns)
+    inner = {key: change_tensors(_inner, value) for key, value in on_cpu(kwargs).items()}
+    result = func(*change_tensors(_inner, args), **inner)
+    written = schema.written_by(args, kwargs)
+    view = not written and schema.returns_view
     if shadow is not None and on_device and not view and name not in NO_KERNEL:
         shadow.now.launches[name] += 1
-    if returns and len(returns) == len(written) and all(map(is_written, returns)):
+    if schema.returns_written and schema.num_returns == len(written):
         return written[0] if len(written) == 1 else tuple(written)
-    return tree_map(_shown, result) if on_device else result
+    return change_tensors(ShadowTensor, result) if on_device else result
 
 
 def _moved(tensor: torch.Tensor) -> torch.Tensor:
@@ -282,7 +282,3 @@ def _moved(tensor: torch.Tensor) -> torch.Tensor:
 
 def _inner(value: Any) -> Any:
     return value._inner if isinstance(value, ShadowTensor) else value
-
-
-def _shown(value: Any) -> Any:
-    return ShadowTensor(value) if isinstance(value, torch.Tensor) else value

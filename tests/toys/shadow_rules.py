@@ -255,17 +255,3 @@ def on_cpu(kwargs: dict[str, Any]) -> dict[str, Any]:
     """Return the settings of an operation for the CPU that computes it."""
     kept = {name: value for name, value in kwargs.items() if name != "pin_memory"}
     return kept | ({"device": torch.device("cpu")} if kept.get("device") is not None else {})
-
-
-def is_written(declared: Any) -> bool:
-    """Tell whether an operation writes to an argument or result, by its schema."""
-    return declared.alias_info is not None and declared.alias_info.is_write
-
-
-def written_by(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
-    """Return the arguments that an operation writes to."""
-    return [
-        kwargs.get(one.name, args[k] if k < len(args) and not one.kwarg_only else None)
-        for k, one in enumerate(func._schema.arguments)
-        if is_written(one)
-    ]

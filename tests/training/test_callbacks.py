@@ -77,6 +77,7 @@ def test_time_that_is_over_for_another_rank_ends_this_one_in_the_same_step(monke
 
 def test_a_log_counts_optimizer_steps_and_shows_the_last_logged_loss(monkeypatch, capfd):
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "LINE_RATIO", 0.0)
     trainer = Mock(pl.Trainer, is_global_zero=True, max_steps=4, accumulate_grad_batches=2)
     trainer.global_step = 1  # a resumed run
     module = Mock(TrainedModule, logged={})

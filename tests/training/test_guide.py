@@ -130,6 +130,11 @@ def test_a_guide_shows_the_components_that_vary_most(bert, pairs, tmp_path):
     shown = guide(replace(outputs, relevance=relevance)).document
     expected = whole.documents.look_up(ids.repeat(2)[:8]) @ guide.components.T
     torch.testing.assert_close(shown, torch.nn.functional.normalize(expected, dim=1))
+    as_they_are = GuideConfig(model=bert, dim=5, normalize=False)
+    raw = encode_guide(as_they_are, (source,), tmp_path)(replace(outputs, relevance=relevance))
+    torch.testing.assert_close(raw.document, expected)
+    with pytest.raises(ValueError, match="of components"):
+        GuideConfig(model=bert, normalize=False)
 
 
 def test_components_hold_the_share_of_variance_they_say_and_all_are_an_isometry():

@@ -78,7 +78,7 @@ def test_padded_texts_make_nobody_wait_whatever_their_lengths(family, alike, req
 def test_counting_operations_decides_nothing_about_packing_again(bert):
     """It is asked outside of the step, where autocast is off and another answer would be another check."""
     module = module_of(bert, "dense", precision="bf16")
-    with ShadowCuda() as shadow:
+    with ShadowCuda(knows_lines=False) as shadow:
         run_steps(shadow, module)
         decided = dict(module.model._packed_is_exact)
         assert step_counter(module)(random_batch().to("cuda")).tokens > 0
@@ -148,7 +148,7 @@ def test_dropout_of_a_chunk_that_is_encoded_again_is_that_of_its_first_time(bert
     module = module_of(
         bert_with_dropout, "dense", precision="fp32", chunk_tokens=60, rematerialize=True
     )
-    with ShadowCuda() as shadow:
+    with ShadowCuda(knows_lines=False) as shadow:
         run_steps(shadow, module, count=1)
     assert shadow.saved_states > 0
     assert shadow.replayed_states >= shadow.saved_states, "each state kept is set again"
@@ -156,6 +156,6 @@ def test_dropout_of_a_chunk_that_is_encoded_again_is_that_of_its_first_time(bert
 
 def test_a_step_that_logs_asks_once_beside_the_singular_values(bert):
     module = module_of(bert, "dense", precision="fp32", log_every=1)
-    with ShadowCuda() as shadow:
+    with ShadowCuda(knows_lines=False) as shadow:
         *_, step = run_steps(shadow, module)
     assert sorted(what for what, _ in step.waits.elements()) == ["_linalg_svd", "copy to the host"]

@@ -76,3 +76,33 @@ def test_a_budget_that_ends_before_the_first_query_is_named(docs, tmp_path):
     config, told = opened(budget_tokens=100), "query to train on yet: the budget of 100 tokens"
     with CompletionsStub(speak) as stub, pytest.raises(NothingLeftError, match=told):
         synthesize(str(docs), tmp_path / "out", config, llm=stub.url)
+
+
+def test_descriptions_that_almost_fit_are_negatives_of_their_text_and_no_queries(docs, tmp_path):
+    def describe(path, body):
+        told = body["messages"][-1]["content"]
+        words = told.partition("Passage: ")[2].split()
+        kind = "almost" if "almost like this one" in told else "rightly"
+        return said(f"{kind} speaks of {words[2]} and of {words[5]} near {words[9]}")
+
+    config = opened(per_chunk=2, types={"abstract": 1, "misleading": 1}, examples=0)
+    with CompletionsStub(describe) as stub:
+        folder = synthesize(str(docs), tmp_path / "out", config, llm=stub.url)
+    report = json.loads(folder.report.read_text())["waterfall"]["all"]
+    assert report["misleading"] > 50
+    written = [json.loads(line) for line in folder.candidates.read_text().splitlines()]
+    assert {row["type"] for row in written} == {"abstract", "misleading"}
+    rows = [json.loads(line) for line in folder.descriptions.read_text().splitlines()]
+    splits = {row["positive"]: row["split"] for row in written}
+    for row in rows:
+        assert {split for text, split in splits.items() if row["query"].endswith(text)} == {"train"}
+        (right,), (wrong,) = row["positive"], row["negatives"]
+        assert right.startswith("rightly")
+        assert wrong == right.replace("rightly", "almost")
+    chunks = [row for row in written if row["split"] == "train" and not row["taken_by"]]
+    both = {row["chunk"] for row in written if row["type"] == "misleading"}
+    assert len(rows) == len({row["chunk"] for row in chunks} & both) > 10
+    assert "almost" not in folder.training.read_text() + folder.queries.read_text()
+    with CompletionsStub(speak) as stub:
+        synthesize(str(docs), tmp_path / "out", opened(), llm=stub.url)
+    assert not folder.descriptions.exists()

@@ -1,4 +1,4 @@
-"""Rows of one document: neighbours, positions, crops, its title, its headings, mentions."""
+"""Rows of one document: neighbours, positions, depths, crops, its title, its headings, mentions."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from embedtrain.data.documents.document import Document
+from embedtrain.data.documents.document import Chunk, Document
 from embedtrain.data.documents.splitter import split
 from embedtrain.data.documents.underlined import underlined_headings
 from embedtrain.data.draw import generator
@@ -26,7 +26,7 @@ from embedtrain.data.words import WORD, num_words
 NEAREST = 64
 """Units on either side that are no negatives of a unit: those of a whole book would take their square in memory."""
 PLACES = 5
-"""Parts of a document whose units have one class; a shorter document has none."""
+"""Parts of a document whose units have one class, and depths that are told apart; a shorter document has no parts."""
 CROP_WORDS = 24
 CROP_RATIOS = (0.05, 0.5)
 """Shortest and longest crop, as a share of the document's words."""
@@ -45,7 +45,7 @@ def make_rows(
     ``ontology`` holds the names of ``mentions``.
 
     Source: of neighbours Logeswaran and Lee (2018), https://arxiv.org/abs/1803.02893; of crops Izacard et al. (2021),
-    https://arxiv.org/abs/2112.09118; of positions Chen et al. (2019), https://arxiv.org/abs/1909.00142.
+    https://arxiv.org/abs/2112.09118; of positions and depths Chen et al. (2019), https://arxiv.org/abs/1909.00142.
     """
     makers: dict[str, Callable[[Document, SourceConfig], list[Example]]] = {
         "neighbours": _neighbours,
@@ -53,6 +53,7 @@ def make_rows(
         "title": _title,
         "headings": _headings,
         "position": _positions,
+        "depth": _depths,
     }
     if ontology is not None:
         makers["mentions"] = partial(mentions, ontology=ontology)
@@ -100,6 +101,28 @@ def _positions(document: Document, config: SourceConfig) -> list[Example]:
     ]
 
 
+def _depths(document: Document, config: SourceConfig) -> list[Example]:
+    """Each unit of a document with headings, with the number of those above it as its score."""
+    chunks = _under_headings(document)
+    if not any(chunk.heading for chunk in chunks):
+        return []
+    return [
+        Example(unit, (unit,), scores=(float(min(_num_headings(chunk), PLACES - 1)),))
+        for chunk in chunks
+        for unit in units_of(chunk.text, config.unit, config.min_words)
+    ]
+
+
+def _num_headings(chunk: Chunk) -> int:
+    return len(chunk.heading.split(" > ")) if chunk.heading else 0
+
+
+def _under_headings(document: Document) -> list[Chunk]:
+    """Return the text of each section, with the headings above it."""
+    headings = document.headings or underlined_headings(document.text)
+    return split(replace(document, headings=headings), SECTION_WORDS, num_words, join=False)
+
+
 def _crops(document: Document, config: SourceConfig) -> list[Example]:
     """Pairs of spans, drawn each for itself: they may overlap, and the query lacks some of its words."""
     spans = word_spans(document.text)
@@ -140,10 +163,7 @@ def _behind(text: str, title: str) -> str:
 
 def _headings(document: Document, config: SourceConfig) -> list[Example]:  # noqa: ARG001 - as all makers
     """The headings over each section, for its text."""
-    headings = document.headings or underlined_headings(document.text)
-    whole = replace(document, headings=headings)
-    chunks = split(whole, SECTION_WORDS, num_words, join=False)
-    pairs = [pair for chunk in chunks if (pair := heading_pair(chunk))]
+    pairs = [pair for chunk in _under_headings(document) if (pair := heading_pair(chunk))]
     return [
         Example(query, (text,))
         for query, text in pairs

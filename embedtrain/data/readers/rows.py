@@ -180,7 +180,8 @@ class RowReader:
         query = _text(row[chosen.query], chosen.query, place)
         if chosen.history is None:
             return query
-        return with_history(query, row[chosen.history], f"{place} {chosen.history}")
+        where, marks = f"{place} {chosen.history}", self.columns.marks_query
+        return with_history(query, row[chosen.history], where, marks=marks)
 
     def _texts(self, row: Row, columns: tuple[str, ...], place: str) -> list[str]:
         return [_text(item, column, place) for column, item in self._items(row, columns)]

@@ -14,6 +14,8 @@ from embedtrain.models.backbone.folder_files import DenseFile, read_form
 from embedtrain.outside import reading
 
 SAVE = "Save the projection as safetensors"
+IDENTITY, TANH = "torch.nn.modules.linear.Identity", "torch.nn.modules.activation.Tanh"
+"""What stands behind a projection, as sentence-transformers names it."""
 
 
 def read_weights(path: Path, *, whole: Sequence[str] = ()) -> dict[str, Tensor]:
@@ -39,18 +41,29 @@ def write_weights(path: Path, weights: Mapping[str, Tensor]) -> None:
     save_file(whole, path, metadata={"format": "pt"})
 
 
+class TanhLinear(nn.Linear):
+    r"""A linear layer with a tanh behind it: $\tanh(W x + b)$."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return what the layer makes of vectors, each number between -1 and 1."""
+        return super().forward(input).tanh()
+
+
+ACTIVATIONS: dict[str, type[nn.Linear]] = {"Identity": nn.Linear, "Tanh": TanhLinear}
+"""What may stand behind a projection, by the names of its classes."""
+
+
 def read_projection(folder: Path) -> nn.Linear:
     """Read a linear layer in the layout of sentence-transformers' ``Dense``.
 
     Raises:
-        UserError: If it has an activation, or its files are missing, broken or do not fit together.
+        UserError: If it has another activation than a tanh, or its files are missing, broken or do not fit together.
     """
     config = read_form(folder / "config.json", DenseFile)
     activation = config.activation_function.rsplit(".", 1)[-1]
-    if activation != "Identity":
-        raise UserError(
-            folder, "has an activation after the projection, which is not offered", got=activation
-        )
+    if activation not in ACTIVATIONS:
+        problem = "has an activation after the projection that is not offered"
+        raise UserError(folder, problem, got=activation, cure=f"Use one of {list(ACTIVATIONS)}")
     path = folder / WEIGHTS
     if not path.is_file():
         pickled = (folder / "pytorch_model.bin").is_file()
@@ -59,7 +72,8 @@ def read_projection(folder: Path) -> nn.Linear:
     weights = {key.removeprefix("linear."): value for key, value in read_weights(path).items()}
     wanted = {"weight": (config.out_features, config.in_features), "bias": (config.out_features,)}
     compare(path, wanted if config.bias else {"weight": wanted["weight"]}, shapes_of(weights))
-    return linear_layer(weights["weight"].float(), weights["bias"].float() if config.bias else None)
+    bias = weights["bias"].float() if config.bias else None
+    return linear_layer(weights["weight"].float(), bias, ACTIVATIONS[activation])
 
 
 def as_one(first: nn.Linear, second: nn.Linear, place: object) -> nn.Linear:
@@ -69,8 +83,10 @@ def as_one(first: nn.Linear, second: nn.Linear, place: object) -> nn.Linear:
     matter than to train both.
 
     Raises:
-        UserError: If the second does not take what the first gives; ``place`` names both.
+        UserError: If the second does not take what the first gives, or a tanh stands behind either; ``place`` names both.
     """
+    for one in (first, second):
+        refuse_tanh(one, place)
     if second.in_features != first.out_features:
         problem = f"names a projection to {first.out_features} numbers before one of others"
         raise UserError(place, problem, got=second.in_features, cure="Take both from one place")
@@ -84,9 +100,22 @@ def as_one(first: nn.Linear, second: nn.Linear, place: object) -> nn.Linear:
     return linear_layer(weight.float(), bias.float())
 
 
-def linear_layer(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
+def refuse_tanh(projection: nn.Linear | None, place: object) -> None:
+    """Refuse a tanh behind a projection, where both should become one matrix with another.
+
+    Raises:
+        UserError: That names ``place``.
+    """
+    if isinstance(projection, TanhLinear):
+        problem = "has a tanh behind its projection, which is no part of a matrix"
+        raise UserError(place, problem, cure="Use a model without")
+
+
+def linear_layer(
+    weight: Tensor, bias: Tensor | None = None, kind: type[nn.Linear] = nn.Linear
+) -> nn.Linear:
     """Return a linear layer with copies of these weights, in their type."""
-    layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    layer = kind(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
     layer.weight = nn.Parameter(weight.detach().clone())
     if bias is not None:
         layer.bias = nn.Parameter(bias.detach().clone())
@@ -101,7 +130,7 @@ def write_projection(folder: Path, projection: nn.Linear, **settings: object) ->
             "in_features": projection.in_features,
             "out_features": projection.out_features,
             "bias": projection.bias is not None,
-            "activation_function": "torch.nn.modules.linear.Identity",
+            "activation_function": TANH if isinstance(projection, TanhLinear) else IDENTITY,
             **settings,
         },
     )

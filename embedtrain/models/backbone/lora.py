@@ -23,6 +23,7 @@ from embedtrain.contract.adapters import TaskAdapters, names_of
 from embedtrain.errors import UserError, missing_extra
 from embedtrain.models.backbone.files import read_weights, write_weights
 from embedtrain.models.backbone.fit import compare, shapes_of
+from embedtrain.models.backbone.whole_copies import begin_as_copies, full_ranks
 from embedtrain.section import Count, Section
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ class LoraConfig(Section):
     """Of the adapters' input."""
     targets: tuple[str, ...] = ()
     """Ends of the names of the linear layers to adapt, such as ``q_proj``; empty adapts all."""
+    whole: bool = False
+    """Whole copies of the layers' weights in place of ``rank``: one factor of each is the unit matrix and stays it, so the
+    other is what the copy has moved by. Biases stay those of the backbone. With ``adapters`` these are SciMult's experts."""
     dora: bool = False
     """Learn the length of each row beside its direction (DoRA)."""
     frozen: Literal["float32", "bfloat16", "nf4"] = "float32"
@@ -64,6 +68,15 @@ class LoraConfig(Section):
             raise ValueError(
                 "several adapters are saved beside plain weights: set frozen: bfloat16"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _copies_have_no_rank(self) -> "LoraConfig":
+        fields = type(self).model_fields
+        names = ("rank", "alpha", "dropout", "dora")
+        lost = [name for name in names if getattr(self, name) != fields[name].default]
+        if self.whole and lost:
+            raise ValueError(f"whole copies have no {', '.join(lost)}: drop it")
         return self
 
     @property
@@ -127,12 +140,17 @@ def add_lora(backbone: Any, config: LoraConfig) -> None:  # noqa: ANN401 - trans
     with warnings.catch_warnings():
         # peft 0.21 asks whether several adapters are meant.
         warnings.filterwarnings("ignore", ".*Already found a `peft_config`.*")
+        ranks = full_ranks(backbone, chosen) if config.whole else {}
         for name in config.names:
-            peft.inject_adapter_in_model(_as_peft(config, chosen), backbone, adapter_name=name)
+            peft.inject_adapter_in_model(
+                _as_peft(config, chosen, ranks), backbone, adapter_name=name
+            )
     for name, parameter in backbone.named_parameters():
         parameter.requires_grad_("lora_" in name)
         if parameter.requires_grad:
             parameter.data = parameter.data.float()  # bfloat16 would round small steps away
+    if config.whole:
+        begin_as_copies(layer for _, layer in adapted_layers(backbone))
     for name in config.names if config.start is not None else ():
         own = Path(config.start or "") / (name if config.adapters else "")
         _load_adapter(backbone, own, name)
@@ -159,7 +177,8 @@ def save_adapter(
     weights = adapter_weights(backbone.state_dict(), name)
     named = {PREFIX + label: value for label, value in weights.items()}
     write_weights(folder / WEIGHTS_FILE, named)
-    stored = _as_peft(config, [name for name, _ in adapted_layers(backbone)])
+    adapted = {layer: one.r[name] for layer, one in adapted_layers(backbone)}
+    stored = _as_peft(config, list(adapted), adapted if config.whole else {})
     stored.base_model_name_or_path, stored.inference_mode = base, True
     stored.save_pretrained(folder)
 
@@ -178,10 +197,13 @@ def adapter_weights(weights: Mapping[str, Weight], name: str) -> dict[str, Weigh
     }
 
 
-def _as_peft(config: LoraConfig, layers: list[str]) -> Any:  # noqa: ANN401 - peft is untyped
+def _as_peft(config: LoraConfig, layers: list[str], ranks: Mapping[str, int]) -> Any:  # noqa: ANN401 - peft is untyped
+    """Return an adapter's settings; ``ranks`` are those of layers with one of their own, whose sum is not scaled."""
     import peft
 
     return peft.LoraConfig(
+        rank_pattern=dict(ranks),
+        alpha_pattern=dict(ranks),
         r=config.rank,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,

@@ -68,6 +68,8 @@ class DenseConfig(EncoderConfig):
     """Tasks by name, for ``data.sources`` and for ``--instruction``; those of the folder are kept."""
     projection: Count | None = None
     """Dimension of a linear layer after pooling; null: as the folder says, else none."""
+    projection_activation: Literal["tanh"] | None = None
+    """What stands behind the numbers of a new ``projection``; null: nothing."""
     query_gate: QueryGateConfig | None = None
     """Let the words of a query choose among its coordinates (LexSemBridge); null: as the folder says."""
     layer_pooling: LayerPoolingConfig | None = None
@@ -130,6 +132,8 @@ class DenseConfig(EncoderConfig):
             raise ValueError("kept_layers must ascend")
         if self.exits and self.words is not None:
             raise ValueError("exits have no coordinates for words: drop exits or words")
+        if self.projection_activation and (self.projection is None or self.exit_heads):
+            raise ValueError("projection_activation needs projection, and goes without exit_heads")
         if self.exit_heads and not (self.exits and self.projection):
             raise ValueError("exit_heads needs exits and projection, the dimension of each head")
         if self.echo and self.prepend is not None:

@@ -9,6 +9,7 @@ from torch import nn
 from embedtrain.contract.texts import Contract
 from embedtrain.errors import UserError
 from embedtrain.models.backbone.fetching import fetch
+from embedtrain.models.backbone.files import TanhLinear
 from embedtrain.models.backbone.language_head import (
     MaskedLanguageModel,
     has_language_head,
@@ -107,7 +108,8 @@ def dense_encoder(
             cure="Take both from one place",
         )
     if config.projection is not None:
-        projection = nn.Linear(width, config.projection, bias=False)
+        kind = nn.Linear if config.projection_activation is None else TanhLinear
+        projection = kind(width, config.projection, bias=False)
     encoder = DenseEncoder(
         backbone,
         contract,

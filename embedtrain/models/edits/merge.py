@@ -31,7 +31,6 @@ def merge_weights(
     - ``delta``: $\theta = \theta_0 + \sum_k a_k (\theta_k - \theta_0)$, $a_k = w_k d_k / \sum_j w_j d_j$, $d_k$ the mean
       of $|\theta_k - \theta_0|$ over the tensor, the row or the element: who moved further decides more. Of
       CoDiEmb's delta-guided fusion the paper does not publish its formula; ours weighs by the size of the parameter's change.
-      The middle-layer InfoNCE for pairs of score 1 is not here.
 
     Numbers are mixed in float64 and returned in the first model's type; whole numbers are taken from the first.
 

@@ -7,7 +7,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from embedtrain.errors import UserError
-from embedtrain.models.backbone.files import linear_layer
+from embedtrain.models.backbone.files import linear_layer, refuse_tanh
 from embedtrain.models.backbone.word_table import WordTable
 from embedtrain.models.dense.encoder import DenseEncoder
 
@@ -76,6 +76,7 @@ def check_rotatable(model: DenseEncoder) -> None:
             "has no single plain vector to turn: exits, words, gates and tables of words have none",
             cure="Name a plain dense model",
         )
+    refuse_tanh(model.projection, "MODEL")
     if model.truncate_dim is not None:
         raise UserError(
             "MODEL", "was cut already", got=model.truncate_dim, cure="Name the whole model"

@@ -91,4 +91,4 @@ def _first_rows(model: DenseEncoder, dim: int) -> nn.Linear:
     old, width = model.projection, int(model.backbone.config.hidden_size)
     weight = torch.eye(dim, width, device=model.device) if old is None else old.weight[:dim]
     bias = None if old is None or old.bias is None else old.bias[:dim]
-    return linear_layer(weight, bias)
+    return linear_layer(weight, bias, nn.Linear if old is None else type(old))

@@ -22,6 +22,7 @@ from embedtrain.models.backbone.files import (
     linear_layer,
     read_projection,
     read_weights,
+    refuse_tanh,
     write_modules,
     write_projection,
     write_weights,
@@ -110,6 +111,7 @@ def _read_modules(folder: Path) -> tuple[Settings, dict[str, Tensor]]:
             if heads or read_form(config, DenseFile).use_residual:
                 raise UserError(path, "is a second or residual projection, which is not offered")
             projection = read_projection(path)
+            refuse_tanh(projection, path)
             if projection.bias is not None:
                 raise UserError(path, "is a projection with a bias, which is not offered")
             heads["projection.weight"] = projection.weight.detach()

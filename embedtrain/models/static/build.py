@@ -18,7 +18,7 @@ UNLIMITED = 1_000_000
 OFFERED = frozenset(
     (
         *("kind", "backbone", "pooling", "similarity", "query", "document", "instructions"),
-        *("projection", "learn_temperature", "pair_classes", "packing"),
+        *("projection", "projection_activation", "learn_temperature", "pair_classes", "packing"),
     )
 )
 """Fields of a recipe's model that a table has a use for; a table packs nothing, so packing is as it is."""

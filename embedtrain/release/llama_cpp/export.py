@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from embedtrain.errors import UserError, missing_extra
 from embedtrain.files import appearing, write_file
 from embedtrain.locks import owns
+from embedtrain.models.backbone.files import TanhLinear
 from embedtrain.models.backbone.word_table import WordTable
 from embedtrain.models.build import load_model
 from embedtrain.models.dense.encoder import DenseEncoder
@@ -83,7 +84,8 @@ def check_expressible(model: TextModel, folder: Path) -> DenseEncoder:
 def _has_place(projection: nn.Linear, family: Family | None) -> bool:
     """Whether llama.cpp has a layer like this behind the pooling: some have, of as many outputs as inputs."""
     is_square = projection.in_features == projection.out_features
-    return family is not None and bool(family.projection) and is_square and projection.bias is None
+    plain = projection.bias is None and not isinstance(projection, TanhLinear)
+    return family is not None and bool(family.projection) and is_square and plain
 
 
 def _weights(model: DenseEncoder) -> Iterator[tuple[str, Tensor]]:

@@ -7,6 +7,10 @@ TYPES = {
     "statement": "Write one claim that the passage supports or refutes.",
     "long": "Write one or two sentences in which a person describes their situation and says what they want to know; "
     "the passage has to help them.",
+    "abstract": "Write one description of what the passage tells, in general terms, so that it fits every passage of "
+    "the same kind. Here name nobody, no place, no date and no number, whatever was said above.",
+    "misleading": "Write one description, in general terms, of a passage that is almost like this one: it must sound as "
+    "if it fitted, and be wrong in one thing that matters. Here name nobody, no place, no date and no number.",
     "user": "Write one query of the kind that this collection's users write; the passage has to answer it.",
 }
 WORDS = "Use {fewest} to {most} words."
@@ -51,6 +55,8 @@ EXAMPLES: tuple[tuple[str, dict[str, str]], ...] = (
             "statement": "Ice damage that cost too much to mend ended the Lake Constance ferry in 1962.",
             "long": "My grandfather worked on the boat from Lindau across the lake until the early sixties. I would "
             "like to know what brought that line to its end.",
+            "abstract": "A means of transport that was given up after damage by weather cost too much to mend.",
+            "misleading": "A means of transport that was given up because too few people used it.",
         },
     ),
     (
@@ -62,6 +68,8 @@ EXAMPLES: tuple[tuple[str, dict[str, str]], ...] = (
             "statement": "Moving air helps young pepper plants to grow sturdier stems.",
             "long": "My chilli plants on the window sill have become tall and thin and lean over. What can I change so "
             "that they grow strong?",
+            "abstract": "Advice on how to arrange equipment so that young plants grow sturdy.",
+            "misleading": "Advice on how often to water young plants so that they grow sturdy.",
         },
     ),
     (
@@ -73,6 +81,8 @@ EXAMPLES: tuple[tuple[str, dict[str, str]], ...] = (
             "statement": "By default a login does not survive the end of the client process.",
             "long": "Each time I close our client and open it again it wants my password. Is there a setting that lets "
             "it remember the login?",
+            "abstract": "How a program forgets a login when it ends, and the setting that changes this.",
+            "misleading": "How a program keeps a login for ever, and the setting that ends it.",
         },
     ),
     (
@@ -84,6 +94,8 @@ EXAMPLES: tuple[tuple[str, dict[str, str]], ...] = (
             "statement": "Caffeine during a night shift has no influence on how long nurses sleep the next day.",
             "long": "I plan duty rosters in a hospital and wonder whether we should offer coffee at night. Has anybody "
             "measured if it prevents mistakes, and what it does to sleep afterwards?",
+            "abstract": "An experiment on how a stimulant changes the errors and the sleep of people who work at night.",
+            "misleading": "An experiment on how a stimulant changes the errors of people who drive at night.",
         },
     ),
 )

@@ -112,6 +112,14 @@ def test_a_position_is_one_of_five_parts(rows):
     assert [one.scores for one in found] == [(part,) for part in (0, 0, 1, 2, 2, 3, 4)]
 
 
+def test_a_depth_is_the_number_of_headings_above(rows):
+    one, two, three = (f"Sentence number {number} says a little." for number in range(3))
+    markdown = f"{one}\n\nFirst\n=====\n\n{two}\n\nWithin\n------\n\n{three}\n"
+    found = rows([markdown, DOCUMENT], pairs="depth")
+    assert [one.query for one in found] == [one, two, three] == [o.positives[0] for o in found]
+    assert [one.scores for one in found] == [(0,), (1,), (2,)]
+
+
 def test_draws_limit_the_rows_of_a_document(rows):
     long = " ".join(f"Sentence number {number} says a little." for number in range(50))
     assert len(rows([long, DOCUMENT], pairs="neighbours", draws=3)) == 6

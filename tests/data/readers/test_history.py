@@ -2,6 +2,7 @@
 
 import pytest
 
+from embedtrain.contract.spans import alone, unmark
 from embedtrain.data.examples import Columns
 from embedtrain.data.guide_texts import guide_texts
 from embedtrain.data.readers.history import with_history
@@ -28,6 +29,16 @@ def test_the_question_stands_last_and_a_guide_reads_it_written_out():
 def test_a_first_question_has_no_history_and_turns_may_be_texts():
     assert with_history("a", None, "x") == with_history("a", [], "x") == "user: a"
     assert with_history("a", ["b "], "x") == "user: b\nuser: a"
+
+
+def test_the_question_may_be_the_span_of_its_conversation():
+    reader = RowReader(Columns(history="history", marks_query=True))
+    row = {"history": TURNS, "query": "who made it?", "positive": "Daniel"}
+    query = reader.read(row, "line 1").query
+    assert alone(query) == "who made it?"
+    assert unmark(query)[0] == "user: what is curl?\nassistant: a tool\nuser: who made it?"
+    with pytest.raises(ValueError, match="name its history"):
+        Columns(marks_query=True)
 
 
 @pytest.mark.parametrize("wrong", ["text", [1], [{"role": "user"}], [" "]])

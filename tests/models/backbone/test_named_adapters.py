@@ -105,3 +105,35 @@ def test_odd_names_and_four_bits_are_refused(bert):
     ):
         with pytest.raises(ValueError, match=said):
             DenseConfig.model_validate({"backbone": bert, "lora": lora})
+
+
+def test_whole_copies_are_layers_of_their_own_and_move_as_these_would(bert, tmp_path):
+    targets = ["layer.1.intermediate.dense", "layer.1.output.dense"]  # wider and narrower
+    lora = {"whole": True, "targets": targets, "adapters": ["search", "same"]}
+    config = DenseConfig.model_validate({"backbone": bert, "lora": lora})
+    model, plain = build_dense(config, "cpu"), load_dense(bert)
+    start = vectors(plain.eval(), None)
+    torch.testing.assert_close(vectors(model.eval(), "search"), start, rtol=0, atol=1e-6)
+    layer = plain.backbone.encoder.layer[1]
+    copied = [layer.intermediate.dense.weight, layer.output.dense.weight]
+    trained = [one for one in model.backbone.parameters() if one.requires_grad]
+    assert sorted(map(torch.numel, trained)) == sorted(2 * [one.numel() for one in copied])
+    for one, weights in ((plain, copied), (model, trained)):
+        texts = one.tokenization.encode(TEXTS, "query")
+        found = one.embed(texts, Execution(1000), "query")
+        gradients = torch.autograd.grad(found[:, 0].sum(), weights, allow_unused=True)
+        with torch.no_grad():
+            for weight, gradient in zip(weights, gradients, strict=True):
+                if gradient is not None:  # the other task's copies
+                    weight.sub_(0.5 * gradient)
+    expected = vectors(plain, None)
+    assert (expected - start).abs().max() > 0.01
+    torch.testing.assert_close(vectors(model, "search"), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(vectors(model, "same"), start, rtol=0, atol=1e-6)
+    save_dense(model, tmp_path / "all")
+    again = load_dense(str(tmp_path / "all")).eval()
+    torch.testing.assert_close(vectors(again, "search"), expected, rtol=0, atol=1e-5)
+    keep_adapter(again, "search")
+    torch.testing.assert_close(vectors(again, None), expected, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="whole copies have no rank: drop it"):
+        DenseConfig.model_validate({"backbone": bert, "lora": {"whole": True, "rank": 4}})

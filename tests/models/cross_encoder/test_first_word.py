@@ -25,8 +25,10 @@ from embedtrain.errors import UserError
 from embedtrain.models.chunking import Execution
 from embedtrain.models.cross_encoder.build import build_cross_encoder
 from embedtrain.models.cross_encoder.config import CrossEncoderConfig
+from embedtrain.models.edits.shrink import shrink_reranker
 from embedtrain.objectives.info_nce import InfoNCE
 from embedtrain.recipe.retrieval import load_recipe
+from embedtrain.release.onnx_graph import model_graph
 from embedtrain.workflows.train import train
 
 pytestmark = pytest.mark.usefixtures("forked_reloads")
@@ -177,3 +179,11 @@ def test_an_encoder_alone_has_no_words_to_answer(folders, tmp_path):
     tokenizer("t5").save_pretrained(tmp_path)
     with pytest.raises(UserError, match="decoder"):
         opened(tmp_path)
+
+
+def test_what_a_decoder_does_not_allow_is_one_line(folders):
+    model = opened(folders / "t5")
+    with pytest.raises(UserError, match="no graph for an encoder-decoder"):
+        model_graph(model)
+    with pytest.raises(UserError, match="--layer is of models without a decoder"):
+        shrink_reranker(model, 1)

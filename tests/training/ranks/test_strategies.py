@@ -1,6 +1,7 @@
 """Every strategy trains as one process does; `scripts/check_distributed.py` runs the whole table."""
 
 import importlib.util
+import warnings
 from contextlib import suppress
 
 import pytest
@@ -51,7 +52,7 @@ CASES = [
 @pytest.fixture(scope="module", autouse=True)
 def imported_once():
     """What DDP and DeepSpeed import when they begin: half of a rank's time, where each does it anew."""
-    for name in (
+    names = (
         "pandas",
         "torch._inductor.compile_fx",
         "torch.distributed.algorithms.ddp_comm_hooks",
@@ -59,9 +60,12 @@ def imported_once():
         "deepspeed.module_inject.auto_ep_layer",
         "deepspeed.ops.op_builder.all_ops",
         "deepspeed.runtime.zero.muon.muon_optimizer",
-    ):
-        with suppress(ImportError):  # an extra, or a part that another release lacks
-            importlib.import_module(name)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as in the ranks, which warn nobody
+        for name in names:
+            with suppress(ImportError):  # an extra, or a part that another release lacks
+                importlib.import_module(name)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.model}-{case.strategy}")

@@ -29,6 +29,7 @@ CHANGES = {
     "dense/matryoshka": ["objective.dims=[16, 8]"],
     "dense/matryoshka_2d": ["model.exits=[1]", "objective.inner.dims=[16, 8]"],
     "dense/multi_exit": ["model.exits=[1]", "model.projection=12"],
+    "sts/codiemb_middle": ["model.exits=[1]"],
     "dense/query_gate": [],
     "mixtures/instructions": [],
     "mixtures/retrieval_and_similarity": [

@@ -7,11 +7,14 @@ import typer
 
 from embedtrain.cli.options import PrecisionOption
 from embedtrain.encoding.pair_work import ScorerKind
+from embedtrain.errors import UserError
 
 EXAMPLES = (
     "embedtrain score cross-encoder/ms-marco-MiniLM-L6-v2 --data mined/train.jsonl "
     "--output scored.jsonl",
     "embedtrain score Qwen/Qwen3-Reranker-0.6B --as yes_no --template qwen3 --data mined/train.jsonl "
+    "--output scored.jsonl",
+    "embedtrain score runs/reranker/model --first runs/retriever/model --blend 0.5 --data mined/train.jsonl "
     "--output scored.jsonl",
     "embedtrain score http://localhost:8000/v1 --as yes_no --data mined/train.jsonl --output scored.jsonl",
 )
@@ -101,6 +104,18 @@ def score(
     price: Annotated[
         float | None, typer.Option(min=0, help="Of an address: of a million tokens, for the bill.")
     ] = None,
+    first: Annotated[
+        str | None,
+        typer.Option(
+            help="An encoder whose scores are mixed in, such as the retriever that is to learn."
+        ),
+    ] = None,
+    blend: Annotated[
+        float | None,
+        typer.Option(
+            help="With --first: share of the teacher's scores, as in evaluate --blend; 0.5."
+        ),
+    ] = None,
 ) -> None:
     """Let a teacher score each query's documents, for distillation; a killed run goes on."""
     # Longer than others: most of its lines are its options.
@@ -108,6 +123,8 @@ def score(
     from embedtrain.encoding.language.settings import EndpointSettings, LanguageSettings
     from embedtrain.workflows.score import score as run_score
 
+    if blend is not None and first is None:
+        raise UserError("--blend", "needs --first", got=blend, cure="Name the encoder to mix in")
     config = SourceConfig(path=data, split=split)
     endpoint = EndpointSettings(
         served_name=served_name, concurrency=concurrency,
@@ -120,7 +137,7 @@ def score(
     )  # fmt: skip
     rows = run_score(
         teacher, config, output,
-        kind=kind, batch_size=batch_size, precision=precision, language=language,
+        kind=kind, batch_size=batch_size, precision=precision, language=language, first=first, share=0.5 if blend is None else blend,
     )  # fmt: skip
     typer.echo(f"{output}: {rows:,} rows with scores. Distil from them:")
     typer.echo(f'  embedtrain train distill/kl "data.sources=[{{path: {output}}}]"')

@@ -24,7 +24,7 @@ from embedtrain.models.encoder import TextEncoder
 from embedtrain.models.pretraining.folder import save_decoder, save_masked_autoencoder
 from embedtrain.models.text_model import TextModel
 from embedtrain.recipe.pretraining import PretrainRecipe
-from embedtrain.recipe.run_files import read_summary
+from embedtrain.recipe.retrieval import Recipe
 from embedtrain.recipe.run_folder import RunFolder, load_pretrained, load_trained, open_run
 from embedtrain.release.cards.changes import change_card, describe_changes
 from embedtrain.release.cards.pretraining import render_pretrain_card
@@ -91,7 +91,9 @@ def export(
     if run.is_run:
         run, recipe = open_run(run.path)
     card = card_of(run.model if recipe else run.path)
-    if recipe is not None and "blend" in read_summary(run):  # no checkpoint holds what was exported
+    if (
+        isinstance(recipe, Recipe) and run.model.is_dir()
+    ):  # it knows what vectors and scores are made for, a checkpoint does not
         source, recipe = str(run.model), None
     changes = describe_changes(layer, dim, instruction, long_inputs, probabilities)
     if isinstance(recipe, PretrainRecipe) and not changes and not sparse:

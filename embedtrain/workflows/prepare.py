@@ -33,6 +33,7 @@ from embedtrain.precision import choose
 from embedtrain.progress import progress_bar
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import Recipe
+from embedtrain.recipe.run_files import Summary
 from embedtrain.training.precision import choose_precision
 from embedtrain.training.sources import TrainingData, TrainingSource
 from embedtrain.training.trainer import check_loggers
@@ -147,16 +148,25 @@ def with_contract(recipe: Recipe, model: TextModel) -> Recipe:
     return recipe.model_copy(update={"model": recipe.model.model_copy(update=sides | resolved)})
 
 
-def trained_contract(recipe: Recipe, model: TextModel) -> ModelContract:
-    """Return the contract of the model that a recipe has trained.
+def trained_contract(recipe: Recipe, model: TextModel, end: Summary) -> ModelContract:
+    """Return the contract of what a run exports.
 
-    What its scores mean, and what its vectors may be stored as, depends on the objective.
+    What its scores mean, and what its vectors may be stored as, depends on the objective; a start that is exported keeps
+    what it said, and a point between both says only what both do.
+
+    Args:
+        recipe: What trained.
+        model: With the contract of the start.
+        end: How the run ended.
     """
     contract = model.contract
+    if end.get("exports_start"):
+        return contract
     if isinstance(contract, Contract | LateInteractionContract):
         assert isinstance(model, TextEncoder)
-        found = (one.stored(model.dim) for one in recipe.objectives)
-        return contract.model_copy(update={"outputs": next(filter(None, found), None)})
+        outputs = next(filter(None, (one.stored(model.dim) for one in recipe.objectives)), None)
+        is_learned = end.get("blend", 1.0) == 1 or outputs == contract.outputs
+        return contract.model_copy(update={"outputs": outputs if is_learned else None})
     if not isinstance(contract, PairContract):
         return contract
     says = all(

@@ -2,13 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float64
 
 from embedtrain.contract.spans import alone, as_fields
 from embedtrain.data.batches import pad_rows
@@ -40,6 +38,7 @@ from embedtrain.progress import console, progress_bar
 from embedtrain.redaction import redact
 from embedtrain.stopping import SAME_COMMAND, going_on
 from embedtrain.workflows.scored_so_far import Tally, added, begin, mark_done
+from embedtrain.workflows.teacher import Judged, Teacher, mixed
 
 EXAMPLES_PER_BLOCK = 256
 EXAMPLES_PER_LANGUAGE_BLOCK = 16
@@ -48,31 +47,6 @@ DECIMALS = 6
 GRAM_DECIMALS = 4
 ORIGIN = ".teacher.json"
 CURE = "Make room and start the same command again: it goes on where it was"
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What a teacher says of a row: scores of its positives, then of its negatives; cosines between their features."""
-
-    scores: Float64[np.ndarray, " documents"]
-    gram: Float64[np.ndarray, " pairs"] | None = None
-
-
-ScoreExamples = Callable[[Sequence[Example]], list[Judged]]
-
-
-@dataclass(frozen=True)
-class Teacher:
-    """What scores, and a key that changes with its weights."""
-
-    score: ScoreExamples
-    key: str
-    block: int
-    """Rows that are scored and written at once."""
-    describe: Callable[[], Mapping[str, object]] | None = None
-    """Tells, at the end, what a reader of the scores should know of a language model."""
-    tally: Callable[[], Tally] = dict
-    """Counts what this process has done; a file that several processes wrote tells their sum."""
 
 
 @going_on(SAME_COMMAND)
@@ -86,6 +60,8 @@ def score(
     batch_size: int = 32,
     precision: Precision = "auto",
     language: LanguageSettings | None = None,
+    first: str | None = None,
+    share: float = 0.5,
     cache: Path | None = None,
 ) -> int:
     """Write the rows of ``data`` again, with the teacher's ``scores`` beside their documents.
@@ -103,6 +79,9 @@ def score(
         batch_size: Pairs that a cross-encoder scores at once.
         precision: What the teacher computes in.
         language: How a language model is asked.
+        first: An encoder whose scores are mixed in, such as the retriever that is to learn: what it knows and the
+            teacher does not is kept. Scores are then z-scores of each row's documents.
+        share: Of the teacher's scores in the mixture, between 0 and 1, both excluded.
         cache: Folder of caches; the user's if None.
 
     Returns:
@@ -110,6 +89,8 @@ def score(
     """
     if output.suffix != ".jsonl":
         raise UserError("--output", "must end in .jsonl", got=str(output), cure="Rename it")
+    if first is not None:
+        _check_between(share)
     source = open_source(data, cache)
     found = kind or detect_kind(teacher)
     gram = _wants_gram(teacher, found, language)
@@ -121,6 +102,9 @@ def score(
             teacher, kind=found, precision=precision, batch_size=batch_size, language=language
         )
         opened = open_scorer(scorer, batch_size, gram=gram)
+    if first is not None:
+        encoder = open_encoder(first, source, cache or default_cache(), precision)
+        opened = mixed(opened, encoder, share)
     fingerprint = hashlib.sha256(f"{source.fingerprint}\n{opened.key}".encode()).hexdigest()
     rows, tally = _write(opened, source, output, fingerprint, teacher)
     if tally.get("cut_documents"):
@@ -129,6 +113,14 @@ def score(
             f"for {tally['pairs']:,} pairs"
         )
     return rows
+
+
+def _check_between(share: float) -> None:
+    if not 0 < share < 1:
+        raise UserError(
+            "--blend", "must lie between 0 and 1", got=share,
+            cure="Leave --first out for the teacher alone; score with the other model for that alone",
+        )  # fmt: skip
 
 
 def _wants_gram(teacher: str, kind: ScorerKind, language: LanguageSettings | None) -> bool:

@@ -78,6 +78,10 @@ class ScoreStage(Section):
     """What the teacher computes in: fp32, bf16 or fp16; auto is bf16 on a GPU that has it, fp32 on a CPU."""
     language: LanguageSettings = LanguageSettings()
     """How a language model is asked."""
+    first: str | None = None
+    """An encoder whose scores are mixed in, such as the retriever that is to learn: ``stage:NAME/model``."""
+    blend: float = Field(default=0.5, gt=0, lt=1)
+    """With ``first``: share of the teacher's scores in the mixture."""
 
 
 class JudgeStage(Section):
@@ -161,8 +165,8 @@ def _run_judge(work: JudgeStage, folder: Path, _: Path) -> None:
 
 
 def _run_score(work: ScoreStage, folder: Path, _: Path) -> None:
-    how = work.model_dump(include={"kind", "batch_size", "precision"})
-    how["language"] = work.language
+    how = work.model_dump(include={"kind", "batch_size", "precision", "first"})
+    how |= {"language": work.language, "share": work.blend}
     score(work.teacher, SourceConfig(path=work.data), folder / "scored.jsonl", **how)
 
 

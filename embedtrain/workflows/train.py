@@ -26,7 +26,7 @@ from embedtrain.progress import console
 from embedtrain.recipe.changed_settings import filled_keys
 from embedtrain.recipe.pretraining import PretrainRecipe
 from embedtrain.recipe.retrieval import AnyRecipe, Recipe
-from embedtrain.recipe.run_files import refuse_other_data
+from embedtrain.recipe.run_files import read_summary, refuse_other_data
 from embedtrain.recipe.run_folder import (
     RunFolder,
     create_run,
@@ -191,8 +191,9 @@ def _finish(run: RunFolder, recipe: Recipe, model: TextModel, prepared: Prepared
     """Measure the trained model and export it."""
     task, asked = prepared.evaluation, recipe.evaluation
     trained = load_trained(run, recipe)
-    trained.contract = trained_contract(recipe, model)  # documents may have another model
+    trained.contract = model.contract  # documents may have another model
     settle(run, recipe, trained, prepared.validation)
+    trained.contract = trained_contract(recipe, model, read_summary(run))
     note_movements(run, recipe, trained)
     if task is not None and asked is not None:
         assert isinstance(trained, TextEncoder)

@@ -61,6 +61,33 @@ def test_cross_encoder_scores_do_not_depend_on_their_batch(cross_encoder, pairs,
     )
 
 
+def test_a_first_stage_is_mixed_in_as_z_scores_of_each_row(cross_encoder, bert, pairs, tmp_path):
+    data = SourceConfig(path=str(pairs))
+    score(cross_encoder, data, tmp_path / "teacher.jsonl")
+    score(bert, data, tmp_path / "first.jsonl")
+    score(cross_encoder, data, tmp_path / "mixed.jsonl", first=bert, share=0.75)
+    parts = (examples_of(tmp_path / f"{name}.jsonl") for name in ("teacher", "first", "mixed"))
+    for teacher, first, mixed in zip(*parts, strict=True):
+        one, other = (
+            (np.array(row.scores) - np.mean(row.scores)) / np.std(row.scores)
+            for row in (teacher, first)
+        )
+        assert mixed.scores == pytest.approx((0.75 * one + 0.25 * other).tolist(), abs=1e-3)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0, -0.5, float("nan")])
+def test_a_share_that_is_no_mixture_is_refused(cross_encoder, bert, pairs, tmp_path, share):
+    with pytest.raises(UserError, match="--blend must lie between 0 and 1"):
+        score(
+            cross_encoder,
+            SourceConfig(path=str(pairs)),
+            tmp_path / "scored.jsonl",
+            first=bert,
+            share=share,
+        )
+    assert not list(tmp_path.glob("scored*"))
+
+
 def test_a_killed_scoring_goes_on_and_ends_with_the_same_bytes(
     cross_encoder, pairs, tmp_path, monkeypatch
 ):

@@ -12,11 +12,13 @@ from embedtrain.errors import UserError
 from embedtrain.models.build import load_dense, load_encoder, save_encoder
 from embedtrain.models.edits.shrink import shrink
 from embedtrain.recipe.retrieval import load_recipe
+from embedtrain.release.export import export
 from embedtrain.retrieval.compression import Compression, pack_codes
 from embedtrain.workflows.encode.file import encode
 from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks
 from embedtrain.workflows.prepare import trained_contract
 from embedtrain.workflows.search import Searcher
+from embedtrain.workflows.train import train
 
 STORED = StoredOutputs(quantize=("binary", "int8"), dims=(32, 16, 8), scoring="both")
 
@@ -31,14 +33,14 @@ def made_for_bits(bert, tmp_path):
     return str(tmp_path / "bits")
 
 
-def trained(model, pairs, objective):
+def trained(model, pairs, objective, **end):
     content = {
         "data": {"sources": [{"path": str(pairs)}]},
         "model": {"backbone": model},
         "objective": objective,
         "trainer": {"steps": 1},
     }
-    return trained_contract(load_recipe(content), load_encoder(model)).outputs
+    return trained_contract(load_recipe(content), load_encoder(model), end).outputs
 
 
 def test_the_contract_says_what_the_objective_trained_for(bert, late_interaction, pairs):
@@ -56,6 +58,36 @@ def test_the_contract_says_what_the_objective_trained_for(bert, late_interaction
 
 def test_training_without_codes_forgets_them(made_for_bits, pairs):
     assert trained(made_for_bits, pairs, {"name": "info_nce"}) is None
+
+
+def test_what_is_not_wholly_trained_says_what_its_start_says_too(bert, made_for_bits, pairs):
+    plain = {"name": "info_nce"}
+    bits = {
+        "name": "outputs",
+        "inner": plain,
+        "quantize": ["binary", "int8"],
+        "matryoshka": [16, 8],
+    }
+    bits["scoring"] = "both"
+    known = load_encoder(made_for_bits).contract.outputs
+    assert trained(made_for_bits, pairs, plain, exports_start=True) == known
+    assert trained(bert, pairs, bits, exports_start=True) is None
+    assert trained(bert, pairs, bits, blend=0.5) is None
+    assert trained(bert, pairs, bits, blend=1.0) == known
+    assert trained(made_for_bits, pairs, bits, blend=0.5) == known
+
+
+def test_an_export_of_a_run_says_what_its_model_says(bert, pairs, tmp_path):
+    content = {
+        "data": {"sources": [{"path": str(pairs)}]},
+        "model": {"backbone": bert},
+        "objective": {"name": "outputs", "inner": {"name": "info_nce"}},
+        "trainer": {"steps": 1, "batch_size": 4, "accelerator": "cpu"},
+    }
+    run = train(load_recipe(content), tmp_path / "run")
+    known = load_encoder(str(run.model)).contract
+    assert known.outputs is not None
+    assert load_encoder(str(export(run.path, tmp_path / "out"))).contract == known
 
 
 def test_a_cut_model_keeps_the_sizes_that_are_left(made_for_bits):

@@ -122,6 +122,8 @@ def draw_curve(points: Sequence[tuple[float | int, float]], title: str, across: 
         axes.plot(
             *zip(*points, strict=True), marker="o" if len(points) < 20 else None, markersize=4
         )
+        if all(isinstance(place, int) for place, _ in points):  # there is no half of a step
+            axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_title(short_name(title), loc="left", fontsize=11)
         axes.set_xlabel(across)
         return svg(figure, f"{title} over {across}")

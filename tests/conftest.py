@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
-import checked_calls  # noqa: F401 - before anything of the package is imported
+import checked_calls  # before anything of the package is imported
 import fault_table
 import forks
 import launch_table
@@ -37,6 +37,8 @@ if find_spec("triton") is not None and not torch.cuda.is_available():
         patch.setenv("TRITON_INTERPRET", "1")
         import embedtrain_kernels.catalogue  # noqa: F401
         import guard_kernels  # noqa: F401
+
+pytest_runtest_setup = checked_calls.pytest_runtest_setup
 
 # A busy machine takes longer now and then: no test is about time.
 settings.register_profile("any_machine", deadline=None)

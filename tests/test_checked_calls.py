@@ -1,5 +1,6 @@
 """The tests check the types and shapes of what the package's functions are given."""
 
+import checked_calls
 import pytest
 import torch
 from beartype import beartype
@@ -42,3 +43,11 @@ def test_axes_of_one_name_have_one_size_also_in_what_is_returned():
 def test_what_a_dataclass_holds_is_checked():
     with pytest.raises(BeartypeCallHintParamViolation, match="relevance"):
         RetrievalOutputs(query=torch.zeros(2, 3), document=torch.zeros(2, 3), relevance=1.0)
+
+
+@pytest.mark.parametrize("turn", [0, 1])
+def test_each_test_checks_the_first_calls_anew(turn):
+    for _ in range(checked_calls.CALLS):
+        assert show_bytes(turn) == f"{turn} bytes"
+    with pytest.raises(TypeError, match="bad operand"):
+        show_bytes("3")  # not checked any more

@@ -55,6 +55,7 @@ def test_what_cannot_work_is_one_line_and_leaves_nothing(bert, tmp_path, monkeyp
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("forked_reloads")
 def test_few_queries_of_people_are_measured_besides(bert, tmp_path):
     corpus = pages(tmp_path, 300)
     words = ["fit", corpus, "--queries", queries(tmp_path, 12, "page7.md"), "--model", bert]

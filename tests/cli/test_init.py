@@ -46,6 +46,7 @@ def refused(*arguments):
     return str(done.exception)
 
 
+@pytest.mark.usefixtures("forked_reloads")
 def test_a_recipe_written_for_a_file_trains_as_it_is(here, faq, bert, cache, monkeypatch):
     monkeypatch.setenv("EMBEDTRAIN_CACHE", str(cache))
     columns = ["--query", "title", "--positive", "body", "--negatives", "wrong"]

@@ -1,7 +1,8 @@
 """Checks of types that cost little: only functions whose annotations name the shape of an array check shapes.
 
 jaxtyping's own check binds each call and checks it twice, which was two fifths of the processor time of all tests. A
-function without such annotations needs no more than beartype, and one with them no more than sizes to agree on.
+function without such annotations needs no more than beartype, and one with them no more than sizes to agree on. A test
+checks the first calls of each function: behind them layer after layer and chunk after chunk is called alike.
 """
 
 import dataclasses
@@ -13,10 +14,22 @@ from functools import partial, wraps
 from typing import Any
 
 import jaxtyping
+import pytest
 from beartype.roar import BeartypeCallHintViolation
 from jaxtyping._storage import pop_shape_memo, push_shape_memo, shape_str
 
+CALLS = 64
+"""Calls of a function that each test checks."""
+number = 0
+"""Of the tests that have begun, the one that runs."""
 check_twice = jaxtyping.jaxtyped
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Check the first calls of each function anew."""
+    global number  # noqa: PLW0603 - one for all functions
+    number += 1
 
 
 def names_arrays(annotation: object) -> bool:
@@ -94,15 +107,21 @@ def with_sizes(checked: Callable[..., Any]) -> Callable[..., Any]:
 def from_first_call(
     plain: Callable[..., Any], make: Callable[[Callable[..., Any]], Callable[..., Any]]
 ) -> Callable[..., Any]:
-    """Call what checks, made when first it is needed; but the plain function where jaxtyping is told to check nothing."""
+    """Call what checks, made when first it is needed; the plain function behind the first calls of a test, and where
+    jaxtyping is told to check nothing.
+    """
     checked: Callable[..., Any] | None = None
+    test, left = -1, 0
 
     @wraps(plain)
     def call(*arguments: Any, **named: Any) -> Any:
         __tracebackhide__ = True
-        nonlocal checked
-        if jaxtyping.config.jaxtyping_disable:
+        nonlocal checked, test, left
+        if test != number:
+            test, left = number, CALLS
+        if left <= 0 or jaxtyping.config.jaxtyping_disable:
             return plain(*arguments, **named)
+        left -= 1
         if checked is None:
             checked = make(plain)
         return checked(*arguments, **named)

@@ -99,9 +99,9 @@ def test_numbers_that_are_not_finite_are_refused_with_what_helps():
 def test_on_a_gpu_blocks_come_in_order_and_as_on_a_cpu(kind, sentences, request):
     shadow = pytest.importorskip("shadow")
     model = load_encoder(request.getfixturevalue(kind))
-    expected = encode_texts(model, sentences[:50], "document", at_once=20, precision="bf16")
+    expected = encode_texts(model, sentences[:10], "document", at_once=4, precision="bf16")
     with shadow.ShadowCuda() as device, mock.patch("torch.cuda.Event", create=True) as event:
-        found = encode_texts(device.move(model), sentences[:50], "document", at_once=20)
+        found = encode_texts(device.move(model), sentences[:10], "document", at_once=4)
     assert event.call_count == event.return_value.synchronize.call_count == 3  # one a block
     both = [one.values if isinstance(one, TokenVectors) else one for one in (found, expected)]
     np.testing.assert_allclose(*both, atol=0.02)
@@ -121,7 +121,7 @@ def test_token_vectors_from_a_gpu_do_not_keep_the_pinned_memory_they_came_in(
     model = load_encoder(late_interaction)
     with shadow.ShadowCuda() as device:
         model = device.move(model)
-        encode_texts(model, sentences[:50], "document", at_once=20)
+        encode_texts(model, sentences[:10], "document", at_once=4)
     pinned = {host.data_ptr() for host in arrived if getattr(host, "_pinned", False)}
     assert len(joined) == 3
     for block in joined:

@@ -176,7 +176,7 @@ def _run_evaluate(work: EvaluateStage, folder: Path, _: Path) -> None:
     place = folder / "scores.json"
     fusing = work.fusing()
     if work.rerank is not None:
-        second = Reranking(work.rerank, top=work.top)
+        second = Reranking(work.rerank, top=work.top, blend=work.blend)
         evaluate_two_stages(work.model, wish, second, place, fusing)
     elif work.fused_with:
         evaluate_fused(work.model, wish, fusing, place)

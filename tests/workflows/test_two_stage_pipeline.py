@@ -26,6 +26,10 @@ def test_four_systems_are_trained_and_compared(bert, pairs, beir, tmp_path):
     run = run_pipeline(load_pipeline(RECIPE, overrides), tmp_path / "run")
     results = {name: json.loads((run / name / "scores.json").read_text()) for name in MEASURED}
     assert results["reranked"]["two_stage"]["second"]["settings"]["kind"] == "cross_encoder"
+    assert results["reranked"]["model"]["settings"]["blend"] == 0.5
+    scored = (run / "scored" / "scored.jsonl").read_text().splitlines()
+    for scores in (json.loads(line)["scores"] for line in scored):
+        assert abs(sum(scores)) < 1e-3  # of both models' z-scores
     first = results["reranked"]["two_stage"]["baseline"]["ndcg_at_10"]
     assert first == results["scores"]["ndcg_at_10"]
     assert results["distilled"]["comparison"]["baseline"].endswith("scores/scores.json")

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from embedtrain.precision import Precision
 from embedtrain.retrieval.fusion import Rule, Weight
@@ -23,6 +23,8 @@ class EvaluateStage(Section):
     then."""
     top: Count = 100
     """With ``rerank``: results of a query that it orders."""
+    blend: float = Field(default=1.0, ge=0, le=1)
+    """With ``rerank``: share of its scores; the rest is the first stage's, both as z-scores of the query."""
     fused_with: tuple[str, ...] = ()
     """Other systems whose results become one list with the model's: models, ``bm25``, ``run:FILE``."""
     fuse: Rule | Literal["tuned"] = "sum"
@@ -41,6 +43,8 @@ class EvaluateStage(Section):
         told = self.fuse != "sum" or self.weights is not None or self.tune_on is not None
         if told and not self.fused_with:
             raise ValueError("fuse, weights and tune_on need systems in fused_with")
+        if self.blend != 1 and self.rerank is None:
+            raise ValueError("blend needs rerank, with whose scores the first stage's are mixed")
         self.fusing()
         return self
 

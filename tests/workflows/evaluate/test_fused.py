@@ -273,6 +273,7 @@ def test_a_stage_of_a_pipeline_fuses(bert, beir, tmp_path):
         ({"fuse": "rrf"}, "need systems in fused_with"),
         ({"weights": [1, 2]}, "need systems in fused_with"),
         ({"tune_on": "dev"}, "need systems in fused_with"),
+        ({"blend": 0.5}, "blend needs rerank"),
         ({"fused_with": ["bm25"], "weights": [1]}, "not as many as the 2 systems"),
         ({"fused_with": ["bm25"], "fuse": "tuned", "weights": [1, 1]}, "tuned learns"),
         ({"fused_with": ["bm25"], "weights": [1, float("inf")]}, "finite"),

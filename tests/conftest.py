@@ -20,6 +20,7 @@ import fault_table
 import forks
 import launch_table
 import pytest
+import root_logs  # noqa: F401 - as pytest catches logs
 import torch
 import typer.testing
 from alive import pytest_collection  # noqa: F401 - a hook

@@ -35,9 +35,9 @@ class HoldOutStage(Section):
     """Training rows, as ``data.sources`` reads them."""
     split: str = "train"
     """Of a BEIR folder or a Hub data set."""
-    dev: float = Field(default=0.1, gt=0, lt=0.5)
-    """Share of the queries that choose the model."""
-    test: float = Field(default=0.1, gt=0, lt=0.5)
+    dev: float = Field(default=0.1, ge=0, lt=0.5)
+    """Share of the queries that choose the model; 0 makes no such split."""
+    test: float = Field(default=0.1, gt=0, le=0.5)
     """Share of the queries that decide about it."""
     apart: str | None = None
     """People's queries that choose and decide, as ``divide`` reads them: rows that ask one of them, and rows that are
@@ -61,7 +61,8 @@ def hold_out_rows(work: HoldOutStage, output: Path) -> Path:
     dropped: dict[str, int] = {}
     if work.apart is not None:
         source, dropped = _apart(source, work.apart)
-    parts = [Part("dev", work.dev, 1), Part("test", work.test, 1)]
+    parts = [Part("dev", work.dev, 1)] if work.dev else []
+    parts.append(Part("test", work.test, 1))
     held = hold_out([source], parts, default_cache())
     documents, queries = _Texts(), _Texts()
     judged = {name: _judgments(task, documents, queries) for name, task in held.tasks.items()}

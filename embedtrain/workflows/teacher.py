@@ -52,5 +52,6 @@ def mixed(teacher: Teacher, first: Teacher, share: float) -> Teacher:
 
 
 def _mix(first: Judged, second: Judged, share: float) -> Float64[np.ndarray, " documents"]:
-    rows = (one.scores[None].astype(np.float32) for one in (first, second))
-    return blend(*rows, share)[0].astype(np.float64)
+    one, other = (judged.scores[None].astype(np.float32) for judged in (first, second))
+    mixture: Float64[np.ndarray, " documents"] = blend(one, other, share)[0].astype(np.float64)
+    return mixture

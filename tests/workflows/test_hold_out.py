@@ -41,6 +41,13 @@ def test_what_trains_is_what_was_not_held_out(folder):
     assert set(task.documents) >= {f"text {n}" for n in range(60)}
 
 
+def test_without_queries_that_choose_there_is_no_such_split(folder, tmp_path):
+    rows = folder / "train.jsonl"
+    found = hold_out_rows(HoldOutStage(path=str(rows), dev=0, test=0.2), tmp_path / "data")
+    assert {path.stem for path in (found / "qrels").iterdir()} == {"train", "test"}
+    assert "dev" not in json.loads((found / "report.json").read_text())["queries"]
+
+
 def test_too_much_held_out_is_refused():
     with pytest.raises(ValidationError, match="leave too little"):
         HoldOutStage(path="x", dev=0.45, test=0.45)

@@ -45,8 +45,8 @@ def _data(wish: FitWish, plan: Plan) -> Content:
         return {
             "hold_out": {
                 "path": wish.pairs,
-                "dev": share,
-                "test": share,
+                "dev": share if plan.validates else 0.0,
+                "test": share if plan.validates else 2 * share,
                 "apart": wish.queries,
             }
         }
@@ -68,7 +68,13 @@ def _human(wish: FitWish, plan: Plan) -> Content | None:
     if wish.queries is None:
         return None
     corpus = "stage:data/corpus.jsonl"
-    return {"divide": {"path": wish.queries, "corpus": corpus, "chooses": people_decide(plan)}}
+    return {
+        "divide": {
+            "path": wish.queries,
+            "corpus": corpus,
+            "chooses": people_decide(plan) and plan.validates,
+        }
+    }
 
 
 def guard_stages(wish: FitWish, plan: Plan) -> dict[str, Content]:
@@ -144,15 +150,16 @@ def _training(
                 "objective": objective or {"name": "info_nce"},
                 **({"guide": {"model": wish.model}} if objective is GUIDED else {}),
                 "trainer": {**TRAINER, **most},
-                "validation": {
-                    **_deciding(plan, "dev"),
-                    "num_queries": plan.dev[0],
-                    "num_documents": plan.dev[1],
-                },
+                **({"validation": _validation(plan)} if plan.validates else {}),
             }
         }
 
     return part
+
+
+def _validation(plan: Plan) -> Content:
+    queries, documents = plan.dev
+    return {**_deciding(plan, "dev"), "num_queries": queries, "num_documents": documents}
 
 
 def _choice(wish: FitWish, plan: Plan) -> Content | None:

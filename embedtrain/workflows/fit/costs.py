@@ -90,7 +90,7 @@ def costs_of(
     where it searches fewer. The trained model encodes the gate's.
     """
     corpus = speed.encoding(material.documents)
-    measured = speed.encoding(min(depth.dev[1], material.documents))
+    measured = depth.validates * speed.encoding(min(depth.dev[1], material.documents))
 
     def searched(documents: int) -> int:
         return (

@@ -64,6 +64,8 @@ class Plan(Section):
     """Whether a reranker judges and teaches; null where none is given."""
     chooses: bool
     """Whether mixtures of start and trained model are measured."""
+    validates: bool = True
+    """Whether some queries choose; else all that are held out decide."""
     cut: bool
     """Whether the budget allows fewer steps than the data would."""
     guiding: float = 0.0
@@ -151,6 +153,7 @@ def make_plan(asked: Asked, material: Material, speed: Speed) -> Plan:
         reads=draft.depth.reads,
         reranks=None if asked.pair_seconds is None else draft.depth.reranks,
         chooses=draft.depth.chooses,
+        validates=draft.depth.validates,
         batch_size=draft.batch,
         halved=draft.halved,
         steps=draft.steps,
@@ -167,6 +170,10 @@ def _choose(asked: Asked, material: Material, speed: Speed, held_out: float) -> 
         draft = _draft(asked, material, speed, depth, held_out)
         if draft.suffices(asked.budget):
             break
+    if (
+        material.rows and not draft.depth.chooses
+    ):  # few queries among few documents choose nothing: let them decide
+        draft = _draft(asked, material, speed, replace(draft.depth, validates=False), held_out)
     for depth in () if asked.pair_seconds is None else RERANKING:
         more = _draft(asked, material, speed, depth, held_out)
         if more.suffices(asked.budget) and more.takes_nothing_of(draft):
@@ -197,7 +204,7 @@ def _draft(asked: Asked, material: Material, speed: Speed, depth: Depth, held_ou
 def _queries(material: Material, depth: Depth, held_out: float) -> Queries:
     if material.rows:
         held = round(held_out * material.rows)
-        return Queries(0, round((1 - 2 * held_out) * material.rows), held)
+        return Queries(0, round((1 - 2 * held_out) * material.rows), (2 - depth.validates) * held)
     made = min(depth.queries, QUERIES_PER_CHUNK * material.documents)
     kept = KEPT * made
     return Queries(made, max(1, round((1 - 2 * HELD_OUT) * kept)), round(HELD_OUT * kept))

@@ -42,9 +42,10 @@ def _divided(report: Mapping[str, Any]) -> str:
     asked = report["queries"]
     apart = report.get("rows_apart", {})
     left_out = f" Rows left out for people's queries: {sum(apart.values()):,}." if apart else ""
+    choose = f"{asked['dev']:,} queries choose and " if asked.get("dev") else ""
     return (
-        f"{counted(report['rows'], 'row')} of {counted(asked['train'], 'query', 'queries')} train; {asked['dev']:,} "
-        f"queries choose and {asked['test']:,} decide, and none of their answers trains. All search among "
+        f"{counted(report['rows'], 'row')} of {counted(asked['train'], 'query', 'queries')} train; {choose}"
+        f"{counted(asked['test'], 'query decides', 'queries decide')}, and none of their answers trains. All search among "
         f"{counted(report['documents'], 'document')}.{left_out}"
     )
 

@@ -52,6 +52,22 @@ def test_a_short_budget_shrinks_what_is_measured_on_rather_than_refuse():
     assert plan(documents=4_000, rows=0).searched is None
 
 
+def test_a_budget_too_short_to_choose_lets_all_that_is_held_out_decide():
+    slow = Speed(1e-3, 240.0, 22.0, 22_000_000)
+    found, longer = (plan(budget, 400, 512, slow) for budget in (300.0, 3_000.0))
+    assert (found.validates, longer.validates) == (False, True)
+    short, long = (
+        {one.name: one for one in compose(wish(pairs="p"), each).stages} for each in (found, longer)
+    )
+    shares = short["data"].hold_out, long["data"].hold_out
+    assert (shares[0].dev, shares[0].test) == (0, pytest.approx(2 * shares[1].test))
+    assert "validation" not in short["plain"].train
+    assert "validation" in long["plain"].train
+    assert short["gate"].gate.model == "stage:plain/model"
+    people = compose(wish(pairs="p", queries="q"), found.model_copy(update={"human": 200})).stages
+    assert not next(one for one in people if one.divide is not None).divide.chooses
+
+
 def test_too_slow_a_machine_gets_smaller_batches():
     found = plan(900.0, documents=4_000, rows=0, speed=Speed(4e-3, 240.0, 22.0, 22_000_000))
     assert found.halved

@@ -22,6 +22,7 @@ PATHS = frozenset(
             "corpus",
             "data",
             "documents",
+            "first",
             "guard",
             "like",
             "mined",

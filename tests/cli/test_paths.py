@@ -148,7 +148,7 @@ INPUTS = [
     ("init", "data"), ("train", "recipe"), ("train", "resume"), ("check", "recipe"),
     ("doctor", "recipe"), ("adapt", "documents"), ("adapt", "queries"), ("adapt", "pairs"),
     ("static", "texts"), ("static", "model"), ("tokenizer", "paths"), ("synth", "corpus"), ("mine", "data"),
-    ("mine", "model"), ("score", "data"), ("score", "teacher"), ("search", "data"),
+    ("mine", "model"), ("score", "data"), ("score", "teacher"), ("score", "first"), ("search", "data"),
     ("search", "model"), ("search", "like"), ("encode", "texts"), ("encode", "model"),
     ("evaluate", "data"), ("evaluate", "model"), ("evaluate", "baseline"), ("compare", "results"),
     ("pareto", "results"), ("report", "sources"), ("report", "baseline"), ("report", "data"),

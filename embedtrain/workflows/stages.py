@@ -83,6 +83,12 @@ class ScoreStage(Section):
     blend: float = Field(default=0.5, gt=0, lt=1)
     """With ``first``: share of the teacher's scores in the mixture."""
 
+    @model_validator(mode="after")
+    def _mixes_with_something(self) -> "ScoreStage":
+        if self.first is None and "blend" in self.model_fields_set:
+            raise ValueError("blend needs first, whose scores are mixed in")
+        return self
+
 
 class JudgeStage(Section):
     """As ``embedtrain judge``; leaves ``train.jsonl`` behind."""

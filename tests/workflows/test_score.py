@@ -4,6 +4,7 @@ import signal
 import numpy as np
 import pytest
 from forks import fork, signal_on_call
+from pydantic import ValidationError
 
 from embedtrain.data.examples import SourceConfig
 from embedtrain.data.sources import open_source
@@ -15,6 +16,7 @@ from embedtrain.models.build import load_dense, load_encoder
 from embedtrain.ops.similarity import all_scores
 from embedtrain.workflows import score as workflow
 from embedtrain.workflows.score import score
+from embedtrain.workflows.stages import ScoreStage
 
 
 def examples_of(path):
@@ -86,6 +88,12 @@ def test_a_share_that_is_no_mixture_is_refused(cross_encoder, bert, pairs, tmp_p
             share=share,
         )
     assert not list(tmp_path.glob("scored*"))
+
+
+def test_a_stage_that_mixes_says_with_what():
+    with pytest.raises(ValidationError, match="blend needs first"):
+        ScoreStage(teacher="a", data="b", blend=0.25)
+    assert ScoreStage(teacher="a", data="b", first="c").blend == 0.5
 
 
 def test_a_killed_scoring_goes_on_and_ends_with_the_same_bytes(

@@ -121,6 +121,7 @@ def score(
     # Longer than others: most of its lines are its options.
     from embedtrain.data.examples import SourceConfig
     from embedtrain.encoding.language.settings import EndpointSettings, LanguageSettings
+    from embedtrain.workflows.score import SHARE
     from embedtrain.workflows.score import score as run_score
 
     if blend is not None and first is None:
@@ -137,7 +138,7 @@ def score(
     )  # fmt: skip
     rows = run_score(
         teacher, config, output,
-        kind=kind, batch_size=batch_size, precision=precision, language=language, first=first, share=0.5 if blend is None else blend,
+        kind=kind, batch_size=batch_size, precision=precision, language=language, first=first, share=SHARE if blend is None else blend,
     )  # fmt: skip
     typer.echo(f"{output}: {rows:,} rows with scores. Distil from them:")
     typer.echo(f'  embedtrain train distill/kl "data.sources=[{{path: {output}}}]"')

@@ -43,6 +43,8 @@ from embedtrain.workflows.teacher import Judged, Teacher, mixed
 EXAMPLES_PER_BLOCK = 256
 EXAMPLES_PER_LANGUAGE_BLOCK = 16
 """A language model may take an hour for more, which a kill must not cost."""
+SHARE = 0.5
+"""Of a teacher's scores, where a first stage's are mixed in and nothing else is said."""
 DECIMALS = 6
 GRAM_DECIMALS = 4
 ORIGIN = ".teacher.json"
@@ -61,7 +63,7 @@ def score(
     precision: Precision = "auto",
     language: LanguageSettings | None = None,
     first: str | None = None,
-    share: float = 0.5,
+    share: float = SHARE,
     cache: Path | None = None,
 ) -> int:
     """Write the rows of ``data`` again, with the teacher's ``scores`` beside their documents.

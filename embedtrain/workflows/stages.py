@@ -30,7 +30,7 @@ from embedtrain.workflows.judge import judge
 from embedtrain.workflows.mine import mine
 from embedtrain.workflows.require import FOUND, RequireStage, require
 from embedtrain.workflows.rotate import rotate
-from embedtrain.workflows.score import score
+from embedtrain.workflows.score import SHARE, score
 from embedtrain.workflows.select.select import SelectWish, select
 from embedtrain.workflows.synthesize import synthesize
 from embedtrain.workflows.tokenizer import TokenizerKind, train_tokenizer
@@ -80,12 +80,12 @@ class ScoreStage(Section):
     """How a language model is asked."""
     first: str | None = None
     """An encoder whose scores are mixed in, such as the retriever that is to learn: ``stage:NAME/model``."""
-    blend: float = Field(default=0.5, gt=0, lt=1)
-    """With ``first``: share of the teacher's scores in the mixture."""
+    blend: float | None = Field(default=None, gt=0, lt=1)
+    """With ``first``: share of the teacher's scores in the mixture; null is 0.5."""
 
     @model_validator(mode="after")
     def _mixes_with_something(self) -> "ScoreStage":
-        if self.first is None and "blend" in self.model_fields_set:
+        if self.first is None and self.blend is not None:
             raise ValueError("blend needs first, whose scores are mixed in")
         return self
 
@@ -172,7 +172,7 @@ def _run_judge(work: JudgeStage, folder: Path, _: Path) -> None:
 
 def _run_score(work: ScoreStage, folder: Path, _: Path) -> None:
     how = work.model_dump(include={"kind", "batch_size", "precision", "first"})
-    how |= {"language": work.language, "share": work.blend}
+    how |= {"language": work.language, "share": work.blend or SHARE}
     score(work.teacher, SourceConfig(path=work.data), folder / "scored.jsonl", **how)
 
 

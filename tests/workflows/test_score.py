@@ -93,7 +93,8 @@ def test_a_share_that_is_no_mixture_is_refused(cross_encoder, bert, pairs, tmp_p
 def test_a_stage_that_mixes_says_with_what():
     with pytest.raises(ValidationError, match="blend needs first"):
         ScoreStage(teacher="a", data="b", blend=0.25)
-    assert ScoreStage(teacher="a", data="b", first="c").blend == 0.5
+    stored = ScoreStage(teacher="a", data="b").model_dump()
+    assert ScoreStage.model_validate(stored).blend is None  # as a pipeline that goes on reads it
 
 
 def test_a_killed_scoring_goes_on_and_ends_with_the_same_bytes(

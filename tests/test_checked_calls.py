@@ -49,5 +49,8 @@ def test_what_a_dataclass_holds_is_checked():
 def test_each_test_checks_the_first_calls_anew(turn):
     for _ in range(checked_calls.CALLS):
         assert show_bytes(turn) == f"{turn} bytes"
-    with pytest.raises(TypeError, match="bad operand"):
-        show_bytes("3")  # not checked any more
+    for _ in range(checked_calls.EVERY - 1):
+        with pytest.raises(TypeError, match="bad operand"):
+            show_bytes("3")  # not checked
+    with pytest.raises(BeartypeCallHintParamViolation):
+        show_bytes("3")

@@ -7,7 +7,6 @@ import typer
 
 from embedtrain.cli.options import PrecisionOption
 from embedtrain.encoding.pair_work import ScorerKind
-from embedtrain.errors import UserError
 
 EXAMPLES = (
     "embedtrain score cross-encoder/ms-marco-MiniLM-L6-v2 --data mined/train.jsonl "
@@ -121,11 +120,8 @@ def score(
     # Longer than others: most of its lines are its options.
     from embedtrain.data.examples import SourceConfig
     from embedtrain.encoding.language.settings import EndpointSettings, LanguageSettings
-    from embedtrain.workflows.score import SHARE
     from embedtrain.workflows.score import score as run_score
 
-    if blend is not None and first is None:
-        raise UserError("--blend", "needs --first", got=blend, cure="Name the encoder to mix in")
     config = SourceConfig(path=data, split=split)
     endpoint = EndpointSettings(
         served_name=served_name, concurrency=concurrency,
@@ -138,7 +134,7 @@ def score(
     )  # fmt: skip
     rows = run_score(
         teacher, config, output,
-        kind=kind, batch_size=batch_size, precision=precision, language=language, first=first, share=SHARE if blend is None else blend,
+        kind=kind, batch_size=batch_size, precision=precision, language=language, first=first, share=blend,
     )  # fmt: skip
     typer.echo(f"{output}: {rows:,} rows with scores. Distil from them:")
     typer.echo(f'  embedtrain train distill/kl "data.sources=[{{path: {output}}}]"')

@@ -91,9 +91,8 @@ def export(
     if run.is_run:
         run, recipe = open_run(run.path)
     card = card_of(run.model if recipe else run.path)
-    if (
-        isinstance(recipe, Recipe) and run.model.is_dir()
-    ):  # it knows what vectors and scores are made for, a checkpoint does not
+    # A checkpoint does not know what vectors and scores were made for, or that the start was exported.
+    if isinstance(recipe, Recipe) and run.model.is_dir():
         source, recipe = str(run.model), None
     changes = describe_changes(layer, dim, instruction, long_inputs, probabilities)
     if isinstance(recipe, PretrainRecipe) and not changes and not sparse:

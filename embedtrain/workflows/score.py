@@ -63,7 +63,7 @@ def score(
     precision: Precision = "auto",
     language: LanguageSettings | None = None,
     first: str | None = None,
-    share: float = SHARE,
+    share: float | None = None,
     cache: Path | None = None,
 ) -> int:
     """Write the rows of ``data`` again, with the teacher's ``scores`` beside their documents.
@@ -83,16 +83,18 @@ def score(
         language: How a language model is asked.
         first: An encoder whose scores are mixed in, such as the retriever that is to learn: what it knows and the
             teacher does not is kept. Scores are then z-scores of each row's documents.
-        share: Of the teacher's scores in the mixture, between 0 and 1, both excluded.
+        share: Of the teacher's scores in the mixture, between 0 and 1, both excluded; a half if None.
         cache: Folder of caches; the user's if None.
 
     Returns:
         Number of rows.
+
+    Raises:
+        UserError: If the teacher, the first stage or the rows cannot be used, or the share is none of a mixture.
     """
     if output.suffix != ".jsonl":
         raise UserError("--output", "must end in .jsonl", got=str(output), cure="Rename it")
-    if first is not None:
-        _check_between(share)
+    _check_share(first, share)
     source = open_source(data, cache)
     found = kind or detect_kind(teacher)
     gram = _wants_gram(teacher, found, language)
@@ -106,7 +108,7 @@ def score(
         opened = open_scorer(scorer, batch_size, gram=gram)
     if first is not None:
         encoder = open_encoder(first, source, cache or default_cache(), precision)
-        opened = mixed(opened, encoder, share)
+        opened = mixed(opened, encoder, SHARE if share is None else share)
     fingerprint = hashlib.sha256(f"{source.fingerprint}\n{opened.key}".encode()).hexdigest()
     rows, tally = _write(opened, source, output, fingerprint, teacher)
     if tally.get("cut_documents"):
@@ -117,8 +119,10 @@ def score(
     return rows
 
 
-def _check_between(share: float) -> None:
-    if not 0 < share < 1:
+def _check_share(first: str | None, share: float | None) -> None:
+    if share is not None and first is None:
+        raise UserError("--blend", "needs --first", got=share, cure="Name the encoder to mix in")
+    if share is not None and not 0 < share < 1:
         raise UserError(
             "--blend", "must lie between 0 and 1", got=share,
             cure="Leave --first out for the teacher alone; score with the other model for that alone",

@@ -30,7 +30,7 @@ from embedtrain.workflows.judge import judge
 from embedtrain.workflows.mine import mine
 from embedtrain.workflows.require import FOUND, RequireStage, require
 from embedtrain.workflows.rotate import rotate
-from embedtrain.workflows.score import SHARE, score
+from embedtrain.workflows.score import score
 from embedtrain.workflows.select.select import SelectWish, select
 from embedtrain.workflows.synthesize import synthesize
 from embedtrain.workflows.tokenizer import TokenizerKind, train_tokenizer
@@ -172,7 +172,7 @@ def _run_judge(work: JudgeStage, folder: Path, _: Path) -> None:
 
 def _run_score(work: ScoreStage, folder: Path, _: Path) -> None:
     how = work.model_dump(include={"kind", "batch_size", "precision", "first"})
-    how |= {"language": work.language, "share": work.blend or SHARE}
+    how |= {"language": work.language, "share": work.blend}
     score(work.teacher, SourceConfig(path=work.data), folder / "scored.jsonl", **how)
 
 

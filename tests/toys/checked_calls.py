@@ -2,7 +2,7 @@
 
 jaxtyping's own check binds each call and checks it twice, which was two fifths of the processor time of all tests. A
 function without such annotations needs no more than beartype, and one with them no more than sizes to agree on. A test
-checks the first calls of each function: behind them layer after layer and chunk after chunk is called alike.
+checks the first calls of each function, and some of all behind them: layer after layer and chunk after chunk is called alike.
 """
 
 import dataclasses
@@ -18,8 +18,8 @@ import pytest
 from beartype.roar import BeartypeCallHintViolation
 from jaxtyping._storage import pop_shape_memo, push_shape_memo, shape_str
 
-CALLS = 64
-"""Calls of a function that each test checks."""
+CALLS, EVERY = 64, 8
+"""Calls of a function that each test checks, and of those behind them one of so many."""
 number = 0
 """Of the tests that have begun, the one that runs."""
 check_twice = jaxtyping.jaxtyped
@@ -107,21 +107,21 @@ def with_sizes(checked: Callable[..., Any]) -> Callable[..., Any]:
 def from_first_call(
     plain: Callable[..., Any], make: Callable[[Callable[..., Any]], Callable[..., Any]]
 ) -> Callable[..., Any]:
-    """Call what checks, made when first it is needed; the plain function behind the first calls of a test, and where
-    jaxtyping is told to check nothing.
+    """Call what checks, made when first it is needed; the plain function for most calls behind the first of a test, and
+    where jaxtyping is told to check nothing.
     """
     checked: Callable[..., Any] | None = None
-    test, left = -1, 0
+    test, calls = -1, 0
 
     @wraps(plain)
     def call(*arguments: Any, **named: Any) -> Any:
         __tracebackhide__ = True
-        nonlocal checked, test, left
+        nonlocal checked, test, calls
         if test != number:
-            test, left = number, CALLS
-        if left <= 0 or jaxtyping.config.jaxtyping_disable:
+            test, calls = number, 0
+        calls += 1
+        if (calls > CALLS and calls % EVERY) or jaxtyping.config.jaxtyping_disable:
             return plain(*arguments, **named)
-        left -= 1
         if checked is None:
             checked = make(plain)
         return checked(*arguments, **named)

@@ -77,6 +77,11 @@ def test_a_first_stage_is_mixed_in_as_z_scores_of_each_row(cross_encoder, bert, 
         assert mixed.scores == pytest.approx((0.75 * one + 0.25 * other).tolist(), abs=1e-3)
 
 
+def test_a_share_of_nothing_is_refused(cross_encoder, pairs, tmp_path):
+    with pytest.raises(UserError, match="--blend needs --first"):
+        score(cross_encoder, SourceConfig(path=str(pairs)), tmp_path / "scored.jsonl", share=0.5)
+
+
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.5, float("nan")])
 def test_a_share_that_is_no_mixture_is_refused(cross_encoder, bert, pairs, tmp_path, share):
     with pytest.raises(UserError, match="--blend must lie between 0 and 1"):

@@ -170,9 +170,8 @@ def _choose(asked: Asked, material: Material, speed: Speed, held_out: float) -> 
         draft = _draft(asked, material, speed, depth, held_out)
         if draft.suffices(asked.budget):
             break
-    if (
-        material.rows and not draft.depth.chooses
-    ):  # few queries among few documents choose nothing: let them decide
+    # Few queries among few documents choose nothing: let them decide.
+    if material.rows and not draft.depth.chooses:
         draft = _draft(asked, material, speed, replace(draft.depth, validates=False), held_out)
     for depth in () if asked.pair_seconds is None else RERANKING:
         more = _draft(asked, material, speed, depth, held_out)

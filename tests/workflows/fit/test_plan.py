@@ -2,12 +2,14 @@
 
 import pytest
 
+from embedtrain.cli.printing_fit import print_plan
 from embedtrain.data.examples import Example
 from embedtrain.errors import UserError
 from embedtrain.workflows.fit.compose import compose
 from embedtrain.workflows.fit.costs import Asked
 from embedtrain.workflows.fit.look import Material, Speed
 from embedtrain.workflows.fit.plan import SAFE, make_plan
+from embedtrain.workflows.fit.report_data import _divided
 from embedtrain.workflows.fit.wish import FitWish, read_duration, refuse_other_wish
 
 SAMPLE = (Example("a", ("b",)),)
@@ -52,7 +54,7 @@ def test_a_short_budget_shrinks_what_is_measured_on_rather_than_refuse():
     assert plan(documents=4_000, rows=0).searched is None
 
 
-def test_a_budget_too_short_to_choose_lets_all_that_is_held_out_decide():
+def test_a_budget_too_short_to_choose_lets_all_that_is_held_out_decide(capsys):
     slow = Speed(1e-3, 240.0, 22.0, 22_000_000)
     found, longer = (plan(budget, 400, 512, slow) for budget in (300.0, 3_000.0))
     assert (found.validates, longer.validates) == (False, True)
@@ -66,6 +68,11 @@ def test_a_budget_too_short_to_choose_lets_all_that_is_held_out_decide():
     assert short["gate"].gate.model == "stage:plain/model"
     people = compose(wish(pairs="p", queries="q"), found.model_copy(update={"human": 200})).stages
     assert not next(one for one in people if one.divide is not None).divide.chooses
+    print_plan(found)
+    assert "23% of the pairs decide about the model" in " ".join(capsys.readouterr().out.split())
+    queries = {"train": 392, "test": 120}
+    said = _divided({"rows": 392, "queries": queries, "documents": 400})
+    assert "train; 120 queries decide" in said
 
 
 def test_too_slow_a_machine_gets_smaller_batches():

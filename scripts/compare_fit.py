@@ -7,7 +7,7 @@ batch, a tenth of warm-up; ``theirs-1e-4`` and ``theirs-2e-5`` are the same at o
 ``--epochs`` so that it needs no more seconds. Both see the same pairs, cut at the same lengths. Sets of ``--away`` are not
 trained on: they show what was forgotten. ``ours-N`` is N percent of the way from the start. The arm ``command`` is
 ``embedtrain fit --pairs`` itself with ``--budget``, which keeps a part of the pairs to choose and to decide by; its seconds are
-those of all its stages, and it has no seed (``--seeds 0``).
+those of all its stages, and it has no seed (``--seeds 0``). ``command-corpus`` also gives it the documents that are searched.
 """
 
 import argparse
@@ -51,6 +51,7 @@ OURS: dict[str, Row] = {
     "ours-5e-5": {"rate": 5e-5},
     "ours-mined": {"negatives": 1},
 }
+COMMANDS = ("command", "command-corpus")
 REFUSED = 3
 """Exit code of a fit whose result is its start."""
 THEIRS = {"theirs": 5e-5, "theirs-1e-4": 1e-4, "theirs-2e-5": 2e-5}
@@ -84,10 +85,19 @@ def train_theirs(rows: list[dict[str, str]], rate: float, seed: int, folder: Pat
     return round(time.process_time() - begin, 1)
 
 
-def run_command(rows: list[dict[str, str]], budget: str, folder: Path) -> Row:
+def run_command(rows: list[dict[str, str]], budget: str, corpus: Path | None, folder: Path) -> Row:
     """Run ``embedtrain fit`` on pairs, as a user would; return the seconds of one core and how it ended."""
     pairs = write_rows(rows, folder / "pairs.jsonl")
-    words = ["fit", "--pairs", pairs, "--model", MODEL, "--budget", budget]
+    words = [
+        "fit",
+        *([corpus] if corpus else []),
+        "--pairs",
+        pairs,
+        "--model",
+        MODEL,
+        "--budget",
+        budget,
+    ]
     words += ["--output", folder / "fit"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, "-m", "embedtrain", *map(str, words)], check=False)
@@ -100,11 +110,17 @@ def run_command(rows: list[dict[str, str]], budget: str, folder: Path) -> Row:
 
 
 def train_arm(
-    rows: list[dict[str, str]], arm: str, seed: int, given: argparse.Namespace, folder: Path
+    rows: list[dict[str, str]],
+    name: str,
+    arm: str,
+    seed: int,
+    given: argparse.Namespace,
+    folder: Path,
 ) -> Row:
     """Train one arm on the pairs of a set."""
-    if arm == "command":
-        return run_command(rows, given.budget, folder)
+    if arm in COMMANDS:
+        corpus = given.data / "retrieval" / name if arm == "command-corpus" else None
+        return run_command(rows, given.budget, corpus, folder)
     if arm in THEIRS:
         return {"seconds_of_steps": train_theirs(rows, THEIRS[arm], seed, folder)}
     settings = {"epochs": given.epochs, "precision": "fp32", **OURS[arm]}
@@ -184,7 +200,7 @@ def main() -> None:
             for arm in given.arms:
                 rows = bench.data.pairs(name, given.pairs)
                 run = f"{name} {arm} {seed}"
-                work = partial(train_arm, rows, arm, seed, given)
+                work = partial(train_arm, rows, name, arm, seed, given)
                 bench.train(run, work, [name, *given.away], given.shares)
     report(bench, arms, given)
 

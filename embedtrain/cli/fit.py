@@ -11,7 +11,7 @@ EXAMPLES = (
     "embedtrain fit docs/ --output runs/mine",
     "embedtrain fit docs/ --queries my_queries.jsonl --budget 1h --output runs/mine",
     "embedtrain fit docs/ --llm http://127.0.0.1:8080/v1 --output runs/mine",
-    "embedtrain fit --pairs pairs.jsonl --guard scifact --output runs/mine",
+    "embedtrain fit docs/ --pairs pairs.jsonl --guard scifact --output runs/mine",
     "embedtrain fit docs/ --reranker cross-encoder/ms-marco-MiniLM-L6-v2 --budget 2h --output runs/mine",
 )
 
@@ -25,7 +25,11 @@ def fit(
         typer.Argument(help="Documents to learn from and to search: a folder, or a file of them."),
     ] = None,
     pairs: Annotated[
-        str | None, typer.Option(help="Training rows of your own: no queries are made then.")
+        str | None,
+        typer.Option(
+            help="Training rows of your own: no queries are made then. CORPUS is what they are searched among; left out, "
+            "their own documents are."
+        ),
     ] = None,
     queries: Annotated[
         str | None,

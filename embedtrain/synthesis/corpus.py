@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from embedtrain.errors import UserError
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.progress import progress_bar
 from embedtrain.synthesis.choice import Choice, choose, in_parts
-from embedtrain.synthesis.settings import SynthesisConfig
+from embedtrain.synthesis.settings import ChunkConfig, SynthesisConfig
 
 SPECIAL_TOKENS = 2
 """Tokens that a model puts around a text."""
@@ -51,18 +52,29 @@ def cut_corpus(
     Raises:
         UserError: If two chunks get one id.
     """
-    count, chunks = _counter(base), []
-    with progress_bar("Cutting documents", len(documents)) as advance:
-        for document in documents:
-            chunks += split(document, _length(document, config, count), count)
-            advance(1)
-    _refuse_twice(chunks)
-    chunks, num_parts = in_parts(chunks, len(documents))
+    chunks, num_parts = in_parts(cut(documents, config.chunks, base), len(documents))
     digest = hashlib.sha256()
     for document in documents:
         digest.update(json.dumps([document.id, document.title, document.text]).encode())
     choice = choose(chunks, config)
     return Corpus(documents, chunks, choice, reading, num_parts, digest.hexdigest())
+
+
+def cut(
+    documents: Sequence[Document], config: ChunkConfig, base: TextEncoder | None
+) -> list[Chunk]:
+    """Cut documents; ``base`` counts tokens, words without it.
+
+    Raises:
+        UserError: If two chunks get one id.
+    """
+    count, chunks = _counter(base), list[Chunk]()
+    with progress_bar("Cutting documents", len(documents)) as advance:
+        for document in documents:
+            chunks += split(document, _length(document, config, count), count)
+            advance(1)
+    _refuse_twice(chunks)
+    return chunks
 
 
 def _refuse_twice(chunks: list[Chunk]) -> None:
@@ -74,12 +86,12 @@ def _refuse_twice(chunks: list[Chunk]) -> None:
         raise UserError("the corpus", "gives two chunks one id", got=name, cure=cure)
 
 
-def _length(document: Document, config: SynthesisConfig, count: CountTokens) -> int | None:
+def _length(document: Document, config: ChunkConfig, count: CountTokens) -> int | None:
     """Return the room for a text beside its title, at least half of the length."""
-    length = config.chunks.length
+    length = config.length
     if length is None:
         return None
-    title = count(document.title) if config.chunks.title and document.title else 0
+    title = count(document.title) if config.title and document.title else 0
     return max(length - title - SPECIAL_TOKENS, length // 2, 1)
 
 

@@ -152,6 +152,9 @@ class TrainerConfig(Section):
         return max(1, round(self.epochs * num_rows / self.batch_size))
 
 
+Others = Literal["random", "bm25"]
+
+
 class TaskConfig(Section):
     """Queries, documents and judgments to measure on. Give ``path`` or ``fraction``."""
 
@@ -168,6 +171,9 @@ class TaskConfig(Section):
     num_documents: Count | None = None
     """Search among the documents of these queries and others up to this number; null takes all of ``path``,
     and 2,000 of ``data.sources``."""
+    others: Others = "random"
+    """Which other documents of ``path`` these are: any, or with ``bm25`` those that BM25 finds for the queries, among
+    which scores are lower and differences nearer to those on all."""
     precision: Precision = "auto"
     """What texts are encoded in: fp32, bf16 or fp16; auto is bf16 on a GPU that has it, fp32 on a CPU."""
 

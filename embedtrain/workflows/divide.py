@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from embedtrain.data.linked_texts import node_of
-from embedtrain.data.readers.beir import RetrievalTask, bounded
+from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.data.readers.rows import join_title
 from embedtrain.data.readers.text_lines import read_lines
 from embedtrain.errors import UserError
 from embedtrain.files import appearing_folder
 from embedtrain.locks import owns
 from embedtrain.section import Count, Section
+from embedtrain.training.settings import Others
 from embedtrain.workflows.asked import FEWEST, in_order, is_judged, load_judged, read_rows
 from embedtrain.workflows.hold_out import write_beir
+from embedtrain.workflows.rivals import with_fewer
 
 WORDS = 4
 """So many words are looked for inside documents; fewer stand in many."""
@@ -37,6 +39,8 @@ class DivideStage(Section):
     """Whether half of the queries choose; else all of them are in ``test``, be they few."""
     num_documents: Count | None = None
     """So many documents at most, what answers a query always among them; null keeps all."""
+    others: Others = "random"
+    """Which others: any, or with ``bm25`` those that BM25 finds for the queries."""
 
 
 @owns("output")
@@ -52,7 +56,7 @@ def divide(work: DivideStage, output: Path) -> Path:
         raise UserError(
             work.path, f"has fewer than {FEWEST} queries", got=len(task.queries), cure=cure
         )
-    task = bounded(task, None, work.num_documents)
+    task = with_fewer(task, None, work.num_documents, work.others)
     splits = given if work.chooses and given else _halves(task, chooses=work.chooses)
     with appearing_folder(output) as building:
         documents = zip(task.document_ids, task.documents, strict=True)
@@ -120,7 +124,9 @@ class _Corpus:
         for row in _rows(path):
             text = join_title(row.get("title"), row["text"])
             self._add(
-                str(row["_id"]), text, (row["_id"], row.get("document"), node_of(row["text"]))
+                str(row["_id"]),
+                text,
+                (row["_id"], row.get("document"), *row.get("copies", ()), node_of(row["text"])),
             )
 
     def _add(self, name: str, text: str, keys: tuple[str | int | None, ...]) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 from pydantic import Field
 
 from embedtrain.data.examples import SourceConfig
-from embedtrain.data.readers.beir import bounded
 from embedtrain.data.sources import load_task, open_source
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.gain import Ship, Verdict, decide, show_gain
@@ -24,8 +23,10 @@ from embedtrain.progress import console
 from embedtrain.release.export import export
 from embedtrain.section import Count, Section
 from embedtrain.stopping import SAME_COMMAND, going_on
+from embedtrain.training.settings import Others
 from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks
 from embedtrain.workflows.hold_out import write_beir
+from embedtrain.workflows.rivals import with_fewer
 
 VERDICT = "gate.json"
 PART = "part.json"
@@ -65,6 +66,8 @@ class GateStage(Judged):
     """Rows that trained: how many of the queries that decide stand among theirs is in ``gate.json``."""
     num_documents: Count | None = None
     """Of each piece of data so many are searched at most, what answers a query always among them; null searches all."""
+    others: Others = "random"
+    """Which others: any, or with ``bm25`` those that BM25 finds for the queries."""
     precision: Precision = "auto"
     """What texts are encoded in: fp32, bf16 or fp16; auto is bf16 on a GPU that has it, fp32 on a CPU."""
 
@@ -134,7 +137,7 @@ def _measure(
     work: GateStage, judged: Judged, folder: Path
 ) -> tuple[EvaluationResult, EvaluationResult]:
     """Evaluate the start, then the model against it."""
-    path = _searched(judged, work.num_documents, folder)
+    path = _searched(work, judged, folder)
     wish = Wish([path], judged.split, "retrieval", efficiency=False, precision=work.precision)
     before = evaluate_tasks(work.base, wish, folder / "before.json")[0]
     against = Wish(
@@ -144,14 +147,14 @@ def _measure(
     return before, evaluate_tasks(work.model, against, folder / "after.json")[0]
 
 
-def _searched(judged: Judged, num_documents: int | None, folder: Path) -> str:
+def _searched(work: GateStage, judged: Judged, folder: Path) -> str:
     """Return where the queries and what is searched lie: where they are too many documents, a part of them is written."""
-    if num_documents is None:
+    if work.num_documents is None:
         return judged.path
     small = small_folder(judged, folder)
     if not small.is_dir():
         task = load_task(judged.path, judged.split)
-        fewer = bounded(task, None, num_documents)
+        fewer = with_fewer(task, None, work.num_documents, work.others)
         if fewer is task:
             return judged.path
         with appearing_folder(small) as building:

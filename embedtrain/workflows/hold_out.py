@@ -3,12 +3,15 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from pydantic import Field, model_validator
 
+from embedtrain.data.copies import Copies
+from embedtrain.data.documents.document import Document
+from embedtrain.data.documents.folder import read_documents
 from embedtrain.data.examples import Example, Source, SourceConfig
 from embedtrain.data.held_out import Part, hold_out
 from embedtrain.data.linked_texts import node_of
@@ -18,11 +21,10 @@ from embedtrain.files import appearing_folder, default_cache, write_file, write_
 from embedtrain.locks import owns
 from embedtrain.section import Section
 from embedtrain.workflows.asked import deciding, read_asked
+from embedtrain.workflows.beside import Entry, Texts, add_beside, text_of
 
 ROWS = "train.jsonl"
 REPORT = "report.json"
-Entry = tuple[str, str]
-"""An id and a text."""
 
 
 class HoldOutStage(Section):
@@ -42,6 +44,11 @@ class HoldOutStage(Section):
     apart: str | None = None
     """People's queries that choose and decide, as ``divide`` reads them: rows that ask one of them, and rows that are
     answered by what answers one that decides, are left out."""
+    corpus: str | None = None
+    """Documents that are searched beside those of the rows: a folder or a file, as ``synth`` reads and cuts it. A chunk that
+    repeats a text of the rows, or a part of it, is left out: it would count as a wrong answer."""
+    base: str | None = None
+    """Whose tokens chunks are counted in; null counts words."""
 
     @model_validator(mode="after")
     def _something_trains(self) -> "HoldOutStage":
@@ -58,13 +65,14 @@ def hold_out_rows(work: HoldOutStage, output: Path) -> Path:
         UserError: If the rows cannot be used, or a split would have fewer than ten queries.
     """
     source = open_source(SourceConfig(path=work.path, split=work.split))
+    corpus = [] if work.corpus is None else read_documents(Path(work.corpus))[0]
     dropped: dict[str, int] = {}
     if work.apart is not None:
-        source, dropped = _apart(source, work.apart)
+        source, dropped = _apart(source, work.apart, corpus)
     parts = [Part("dev", work.dev, 1)] if work.dev else []
     parts.append(Part("test", work.test, 1))
     held = hold_out([source], parts, default_cache())
-    documents, queries = _Texts(), _Texts()
+    documents, queries = Texts(), Texts()
     judged = {name: _judgments(task, documents, queries) for name, task in held.tasks.items()}
     training: dict[str, dict[str, int]] = {}
     rows = []
@@ -75,73 +83,53 @@ def hold_out_rows(work: HoldOutStage, output: Path) -> Path:
         query = queries.add(example.query, example.query_id)
         training.setdefault(query, {}).update(dict.fromkeys(names[: len(example.positives)], 1))
         rows.append(_row(example))
+    beside = add_beside(documents, corpus, work.base) if corpus else 0
     splits = {"train": training, **judged}
     queries_of = {name: len(found) for name, found in splits.items()}
     with appearing_folder(output) as building:
         write_rows(building / ROWS, rows)
-        write_beir(building, documents.entries(), queries.entries(), splits)
+        write_beir(building, documents.entries(), queries.entries(), splits, documents.copies)
         write_json(
             building / REPORT,
             {
                 "rows": len(rows),
                 "queries": queries_of,
                 "documents": len(documents),
+                **({"documents_beside": beside} if work.corpus is not None else {}),
                 **({"rows_apart": dropped} if work.apart is not None else {}),
             },
         )
     return output
 
 
-def _apart(source: Source, path: str) -> tuple[Source, dict[str, int]]:
+def _apart(source: Source, path: str, corpus: Sequence[Document]) -> tuple[Source, dict[str, int]]:
     """Return the source without the rows that people's queries would meet again, and how many were left out."""
     asked = {node_of(one.query) for one in read_asked(path).values()}
     answers = {text for one in deciding(path) for text in one.answers}
-    nodes = {node_of(text) for text in answers}
+    named = [text_of(one) for one in corpus if one.id in answers]
+    nodes, copies = {node_of(text) for text in answers}, Copies(named)
 
     def reason(example: Example) -> str | None:
         if node_of(example.query) in asked:
             return "same_query"
         ids = example.document_ids[: len(example.positives)]
         same = not nodes.isdisjoint(map(node_of, example.positives)) or not answers.isdisjoint(ids)
+        same = same or any(copies.find(text) is not None for text in example.positives)
         return "same_answer" if same else None
 
     def stream() -> Iterator[Example]:
         return (example for example in source.examples() if reason(example) is None)
 
     counts = Counter(map(reason, source.examples()))
-    key = "\n".join([source.fingerprint, *map(str, sorted(asked | nodes)), *sorted(answers)])
+    key = "\n".join(
+        [source.fingerprint, *map(str, sorted(asked | nodes)), *sorted(answers), *named]
+    )
     fingerprint = hashlib.sha256(key.encode()).hexdigest()
     left = replace(source, stream=stream, fingerprint=fingerprint, length=counts[None])
     return left, {name: counts[name] for name in ("same_query", "same_answer")}
 
 
-class _Texts:
-    """Texts by id; those that differ in case and spaces only are one."""
-
-    def __init__(self) -> None:
-        self._known: dict[int, Entry] = {}
-        self._used: set[str] = set()
-
-    def add(self, text: str, name: str) -> str:
-        """Return the id of a text: its own, or its hash where it has none, another text has it, or no line could hold it."""
-        node = node_of(text)
-        if node not in self._known:
-            name = name if name.isprintable() else ""  # a tab or a line's end would part a judgment
-            own = name if name and name not in self._used else f"{name}#{node:016x}".lstrip("#")
-            self._used.add(own)
-            self._known[node] = (own, text)
-        return self._known[node][0]
-
-    def __len__(self) -> int:
-        return len(self._known)
-
-    def entries(self) -> Iterator[Entry]:
-        return iter(self._known.values())
-
-
-def _judgments(
-    task: RetrievalTask, documents: _Texts, queries: _Texts
-) -> dict[str, dict[str, int]]:
+def _judgments(task: RetrievalTask, documents: Texts, queries: Texts) -> dict[str, dict[str, int]]:
     """Add a held-out task's texts; return its judgments by the ids that they have here."""
     texts = dict(zip(task.document_ids, task.documents, strict=True))
     asked = dict(zip(task.query_ids, task.queries, strict=True))
@@ -158,9 +146,23 @@ def write_beir(
     documents: Iterable[Entry],
     queries: Iterable[Entry],
     judged: Mapping[str, Mapping[str, Mapping[str, int]]],
+    copies: Mapping[str, Sequence[str]] | None = None,
 ) -> None:
-    """Write a BEIR folder; ``judged`` holds for each split the grades of documents by query."""
-    write_rows(folder / "corpus.jsonl", ({"_id": name, "text": text} for name, text in documents))
+    """Write a BEIR folder.
+
+    Args:
+        folder: To write.
+        documents: Ids and texts.
+        queries: Ids and texts.
+        judged: The grades of documents by query, for each split.
+        copies: Other ids by which people may name a document.
+    """
+    known = copies or {}
+    lines = (
+        {"_id": name, "text": text, **({"copies": [*known[name]]} if name in known else {})}
+        for name, text in documents
+    )
+    write_rows(folder / "corpus.jsonl", lines)
     write_rows(folder / "queries.jsonl", ({"_id": name, "text": text} for name, text in queries))
     for split, found in judged.items():
         write_qrels(folder / "qrels" / f"{split}.tsv", found)

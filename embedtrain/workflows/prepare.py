@@ -15,7 +15,7 @@ from embedtrain.data.batches import DataConfig
 from embedtrain.data.examples import Source
 from embedtrain.data.given import name_given
 from embedtrain.data.held_out import CORPUS, Part, hold_out
-from embedtrain.data.readers.beir import RetrievalTask, bounded
+from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.data.sources import load_task as read_task
 from embedtrain.data.sources import open_source
 from embedtrain.data.swapped import with_swapped_negatives
@@ -39,6 +39,7 @@ from embedtrain.training.sources import TrainingData, TrainingSource
 from embedtrain.training.trainer import check_loggers
 from embedtrain.types import Side
 from embedtrain.workflows.mined_source import mined_source
+from embedtrain.workflows.rivals import with_fewer
 
 RecipeT = TypeVar("RecipeT", Recipe, PretrainRecipe)
 
@@ -101,7 +102,9 @@ def open_data(recipe: Recipe) -> Opened:
         sources, summary = held.sources, held.summary
         tasks |= held.tasks
     for name, config in configs.items():
-        tasks[name] = bounded(tasks[name], config.num_queries, config.num_documents)
+        tasks[name] = with_fewer(
+            tasks[name], config.num_queries, config.num_documents, config.others
+        )
     if "evaluation" in tasks:  # it is compared with the scores before training
         refuse_single(len(tasks["evaluation"].queries), "evaluation")
     return Opened(sources, tasks.get("validation"), tasks.get("evaluation"), summary)

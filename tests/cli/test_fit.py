@@ -30,7 +30,7 @@ def pages(folder, number=30):
         (["scans"], "scans"),
         (["docs", "--llm", "http://127.0.0.1:1/v1?key=hidden1"], "EMBEDTRAIN_API_KEY"),
         (["docs", "--llm", "http://me:hidden1@127.0.0.1:1/v1"], "EMBEDTRAIN_API_KEY"),
-        (["docs", "--pairs", "docs/page0.md"], "CORPUS is not used beside --pairs"),
+        (["docs", "--pairs", "docs/page0.md"], "has an unknown ending"),
         (["docs", "--queries", "typo.jsonl"], "answered by a document that is not there"),
         (["docs", "--guard", "queries.jsonl"], "--guard is no BEIR folder"),
         (["docs", "--reranker", "http://127.0.0.1:1/v1"], "--reranker is no cross-encoder"),

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from embedtrain.data.readers.beir import load_retrieval_task
+from embedtrain.workflows.divide import DivideStage, divide
 from embedtrain.workflows.hold_out import HoldOutStage, hold_out_rows
 
 
@@ -51,3 +52,56 @@ def test_without_queries_that_choose_there_is_no_such_split(folder, tmp_path):
 def test_too_much_held_out_is_refused():
     with pytest.raises(ValidationError, match="leave too little"):
         HoldOutStage(path="x", dev=0.45, test=0.45)
+
+
+ANSWER = "Valve {0} opens when its pressure rises above {0} bar, so turn screw {0} to the left until it is shut."
+REST = "Chapter {0} of the manual says how pump {0} is taken apart, cleaned with soap and put together again."
+
+
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory):
+    """Rows whose answers are the ends of pages, and pages that answer nothing."""
+    place = tmp_path_factory.mktemp("beside")
+    rows = [{"query": f"how to shut valve {n}", "positive": ANSWER.format(n)} for n in range(120)]
+    (place / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (place / "docs").mkdir()
+    for n in range(120):
+        (place / f"docs/valve{n}.md").write_text(f"# Valves\n\n{ANSWER.format(n)}")
+    for n in range(30):
+        (place / f"docs/pump{n}.md").write_text(f"# Pumps\n\n{REST.format(n)}")
+    return place
+
+
+def test_a_corpus_is_searched_without_what_repeats_an_answer(beside, tmp_path):
+    stage = HoldOutStage(path=str(beside / "rows.jsonl"), corpus=str(beside / "docs"))
+    found = hold_out_rows(stage, tmp_path / "data")
+    task = load_retrieval_task(found, "test")
+    pumps = [text for text in task.documents if text.startswith("Pumps")]
+    assert len(pumps) == 30
+    assert len(task.documents) == 150
+    assert json.loads((found / "report.json").read_text())["documents_beside"] == 30
+    lines = [json.loads(line) for line in (found / "corpus.jsonl").read_text().splitlines()]
+    copies = {line["text"]: line["copies"] for line in lines if "copies" in line}
+    assert copies == {ANSWER.format(n): [f"valve{n}.md"] for n in range(120)}
+
+
+def test_people_may_name_a_page_that_repeats_an_answer(beside, tmp_path):
+    """Their queries are answered by it, and the row of its text does not train."""
+    asked = [{"query": f"valve {n} leaks", "positive": f"valve{n}.md"} for n in range(40)]
+    queries = tmp_path / "asked.jsonl"
+    queries.write_text("".join(json.dumps(row) + "\n" for row in asked))
+    rows, docs = str(beside / "rows.jsonl"), str(beside / "docs")
+    found = hold_out_rows(
+        HoldOutStage(path=rows, corpus=docs, apart=str(queries)), tmp_path / "data"
+    )
+    report = json.loads((found / "report.json").read_text())
+    assert report["rows_apart"] == {"same_query": 0, "same_answer": 20}  # of those that decide
+    trained = (found / "train.jsonl").read_text()
+    divided = divide(
+        DivideStage(path=str(queries), corpus=str(found / "corpus.jsonl")), tmp_path / "human"
+    )
+    deciding = load_retrieval_task(divided, "test")
+    texts = dict(zip(deciding.document_ids, deciding.documents, strict=True))
+    answers = [texts[name] for grades in deciding.qrels.values() for name in grades]
+    assert len(answers) == 20
+    assert all(text.startswith("Valve") and text not in trained for text in answers)

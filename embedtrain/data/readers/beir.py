@@ -5,7 +5,7 @@ everything is read into a :class:`RetrievalTask`.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,24 +40,32 @@ class RetrievalTask:
 
 
 def bounded(
-    task: RetrievalTask, num_queries: int | None, num_documents: int | None
+    task: RetrievalTask,
+    num_queries: int | None,
+    num_documents: int | None,
+    first: Sequence[str] = (),
 ) -> RetrievalTask:
     """Return a smaller task: some queries, what is relevant to them, and other documents.
 
-    Those with the smallest hashes of their ids are taken, in the order of the task. Documents that are
-    relevant to a query are all kept, be they more than ``num_documents``.
+    Those with the smallest hashes of their ids are taken, in the order of the task; of the other documents those of
+    ``first`` before all. Documents that are relevant to a query are all kept, be they more than ``num_documents``.
     """
     queries = _fewest(task.query_ids, num_queries)
     qrels = {query: task.qrels[query] for query in queries}
     judged = {document for documents in qrels.values() for document in documents}
     others = [document for document in task.document_ids if document not in judged]
     room = None if num_documents is None else max(0, num_documents - len(judged))
-    documents = {*_fewest(others, room), *judged}
+    preferred = [name for name in dict.fromkeys(first) if name not in judged][:room]
+    documents = {*preferred, *judged}
+    if room is None or len(preferred) < room:
+        known = {*preferred}
+        rest = [name for name in others if name not in known]
+        documents.update(_fewest(rest, None if room is None else room - len(preferred)))
     if len(queries) == len(task.queries) and len(documents) >= len(task.documents):
         return task
     texts = dict(zip(task.query_ids, task.queries, strict=True))
     kept = [n for n, document in enumerate(task.document_ids) if document in documents]
-    key = f"{task.fingerprint}\n{num_queries}\n{num_documents}"
+    key = "\n".join([task.fingerprint, str(num_queries), str(num_documents), *preferred])
     return RetrievalTask(
         name=task.name,
         query_ids=queries,

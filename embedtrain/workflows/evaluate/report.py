@@ -10,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from embedtrain.data.readers.beir import bounded
 from embedtrain.errors import UserError
 from embedtrain.evaluation.results.page import (
     Section,
@@ -67,6 +66,7 @@ from embedtrain.workflows.evaluate.report_sections import (
 )
 from embedtrain.workflows.evaluate.report_speed import read_speed, speed_section
 from embedtrain.workflows.prepare import cache_of, load_task, open_data
+from embedtrain.workflows.rivals import with_fewer
 
 LISTED = 15
 """Wins, losses and suspected errors in the JSON."""
@@ -253,7 +253,7 @@ def _open_data(
             known = open_data(recipe).evaluation
         else:  # the training data may be gone
             whole = load_task(config.path, config.split, cache_of(recipe.data))
-            known = bounded(whole, config.num_queries, config.num_documents)
+            known = with_fewer(whole, config.num_queries, config.num_documents, config.others)
     except UserError:
         return None
     return known if known is not None and known.fingerprint == result.data.fingerprint else None

@@ -19,6 +19,8 @@ TAUGHT: Content = {"name": "kl_distillation", "candidates": "batch"}
 """The reranker's word on a query's own documents; those of others are negatives."""
 GUIDED: Content = {"name": "gist"}
 """What the start finds better than the positive may answer as well, and is no negative."""
+RIVALS = "bm25"
+"""Which documents are searched beside the answers where there is no time for all: those that are hard to tell from them."""
 LOOKED_AT = 10
 """First ranks of which a reranker judges what mining kept out."""
 SHARES = {"first": 1.0}
@@ -48,6 +50,7 @@ def _data(wish: FitWish, plan: Plan) -> Content:
                 "dev": share if plan.validates else 0.0,
                 "test": share if plan.validates else 2 * share,
                 "apart": wish.queries,
+                **({"corpus": wish.corpus, "base": wish.model} if wish.corpus else {}),
             }
         }
     settings: Content = {"base": wish.model, "limit": plan.queries}
@@ -81,7 +84,7 @@ def guard_stages(wish: FitWish, plan: Plan) -> dict[str, Content]:
     """Divide what must not be forgotten: the queries by which the model is chosen do not say what it lost."""
     return {
         guard_name(number, path): {
-            "divide": {"path": path, "num_documents": plan.searched},
+            "divide": {"path": path, "num_documents": plan.searched, "others": RIVALS},
         }
         for number, path in enumerate(wish.guards, 1)
     }
@@ -159,7 +162,12 @@ def _training(
 
 def _validation(plan: Plan) -> Content:
     queries, documents = plan.dev
-    return {**_deciding(plan, "dev"), "num_queries": queries, "num_documents": documents}
+    return {
+        **_deciding(plan, "dev"),
+        "num_queries": queries,
+        "num_documents": documents,
+        "others": RIVALS,
+    }
 
 
 def _choice(wish: FitWish, plan: Plan) -> Content | None:
@@ -186,7 +194,7 @@ def _gate(wish: FitWish, plan: Plan) -> Content:
     elif wish.queries is not None:
         decides = {**made, "also": [{"path": "stage:human", "split": "test"}]}
     guards = [{"path": f"stage:{name}"} for name in guard_stages(wish, plan)]
-    how = {"guards": guards, "num_documents": plan.searched}
+    how = {"guards": guards, "num_documents": plan.searched, "others": RIVALS}
     return {"gate": {"model": trained, "base": wish.model, **decides, **how}}
 
 

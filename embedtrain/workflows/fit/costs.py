@@ -15,6 +15,8 @@ EXPORTING = 10.0
 """Seconds that a stage takes beside its work: loading a model, and reloading an export in a process of its own."""
 SYNTHESIS = 0.01
 """Seconds that rules, filters and BM25 take for a chunk."""
+CUTTING = 0.003
+"""Seconds that it takes to cut a chunk from its document and to compare it with the texts of the pairs."""
 LLM_SHARE = 0.4
 """Share of the budget that a language model may write for."""
 NEGATIVES = 4
@@ -105,6 +107,8 @@ def costs_of(
         data += (
             SYNTHESIS * material.documents + reads * corpus + speed.asking(queries.made) + writing
         )
+    elif material.reading is not None:
+        data += CUTTING * material.documents
     shared = reads and asked.has_llm
     whole = searched(material.documents) == material.documents
     known = whole and (depth.mines or shared)

@@ -39,6 +39,6 @@ DEPTHS = (
     replace(FRUGAL, dev=(50, 100), searched=500),
     replace(FRUGAL, dev=(50, 100), searched=500, queries=1_500, chooses=False),
 )
-"""The first is taken that leaves half of the time to training; a short budget shrinks what is measured on."""
+"""The first is taken that leaves training the time that it needs, or half of all; a short budget shrinks what is measured on."""
 RERANKING = tuple(replace(depth, reranks=True) for depth in DEPTHS if depth.mines)
 """Tried where there is a reranker: its trials must take no step from the others."""

@@ -10,8 +10,10 @@ from typing import Any
 
 import yaml
 
+from embedtrain.data.documents.document import Document
 from embedtrain.data.documents.folder import Reading, read_documents
 from embedtrain.data.examples import Example, SourceConfig
+from embedtrain.data.linked_texts import node_of
 from embedtrain.data.sources import load_task, open_source
 from embedtrain.data.tokenized import SourceReport
 from embedtrain.encoding.pair_scorers import is_classifier, open_pair_scorer
@@ -19,6 +21,7 @@ from embedtrain.errors import UserError
 from embedtrain.recipe.retrieval import load_retrieval_recipe
 from embedtrain.redaction import redact
 from embedtrain.workflows.asked import FEWEST, is_judged, read_asked
+from embedtrain.workflows.beside import text_of
 from embedtrain.workflows.check import Estimate, check
 from embedtrain.workflows.hold_out import write_rows
 
@@ -70,8 +73,8 @@ class Speed:
         return batch * (self.document_tokens + self.query_tokens) * self.seconds_per_token
 
 
-def look_at_pairs(path: str) -> Material:
-    """Read pairs once, to count them.
+def look_at_pairs(path: str, corpus: str | None = None) -> Material:
+    """Read pairs once, to count them, and the documents that are searched beside theirs.
 
     Raises:
         UserError: If they cannot be read, or are too few.
@@ -80,13 +83,19 @@ def look_at_pairs(path: str) -> Material:
     rows, documents = 0, set[int]()
     for example in open_source(SourceConfig(path=path)).examples():
         rows += 1
-        documents.update(map(hash, example.positives + example.negatives))
+        documents.update(map(node_of, example.positives + example.negatives))
         if len(sample) < SAMPLE:
             sample.append(example)
     if rows < FEWEST_PAIRS:
         cure = "Give more; of the documents alone queries can be made: embedtrain fit CORPUS"
         raise UserError("--pairs", f"has fewer than {FEWEST_PAIRS} rows", got=rows, cure=cure)
-    return Material(len(documents), rows, tuple(sample))
+    if corpus is None:
+        return Material(len(documents), rows, tuple(sample))
+    found, reading = read_documents(Path(corpus))
+    beside = (one for one in found if node_of(text_of(one)) not in documents)
+    chunks = sum(map(_chunks, beside))
+    names = frozenset(document.id for document in found)
+    return Material(len(documents) + chunks, rows, tuple(sample), reading, names)
 
 
 def look_at_corpus(path: str) -> Material:
@@ -97,7 +106,7 @@ def look_at_corpus(path: str) -> Material:
     """
     documents, reading = read_documents(Path(path))
     texts = [document.text for document in documents if document.text.strip()]
-    chunks = sum(max(1, round(len(text) / CHUNK_CHARACTERS)) for text in texts)
+    chunks = sum(map(_chunks, documents))
     step = max(1, len(texts) // SAMPLE)
     sample = tuple(
         Example(" ".join(text.split()[:WORDS_OF_A_QUERY]), (text[:CHUNK_CHARACTERS],))
@@ -105,6 +114,11 @@ def look_at_corpus(path: str) -> Material:
     )
     names = frozenset(document.id for document in documents)
     return Material(chunks, 0, sample[:SAMPLE], reading, names)
+
+
+def _chunks(document: Document) -> int:
+    """Estimate in how many chunks a document is cut."""
+    return max(1, round(len(document.text) / CHUNK_CHARACTERS)) if document.text.strip() else 0
 
 
 def count_human(path: str, names: Collection[str]) -> int:

@@ -102,10 +102,12 @@ class Draft:
     """Steps that the data would take."""
 
     def suffices(self, budget: float) -> bool:
-        """Whether half of the time is left to training, and each trial has steps to show something.
+        """Whether each trial has all steps that its data takes, or half of the time and steps to show something.
 
         With a reranker or a guide the time must be there for all steps.
         """
+        if min(self.steps.values()) >= self.wanted and not self.halved:
+            return True
         around = self.costs.around + len(self.steps) * self.costs.trial
         free = SAFE * budget - self.costs.writing
         least = self.wanted if self.depth.reranks or self.depth.guides else LEAST_STEPS

@@ -43,10 +43,12 @@ def _divided(report: Mapping[str, Any]) -> str:
     apart = report.get("rows_apart", {})
     left_out = f" Rows left out for people's queries: {sum(apart.values()):,}." if apart else ""
     choose = f"{asked['dev']:,} queries choose and " if asked.get("dev") else ""
+    beside = report.get("documents_beside")
+    also = "" if beside is None else f", {beside:,} of them from the corpus alone"
     return (
         f"{counted(report['rows'], 'row')} of {counted(asked['train'], 'query', 'queries')} train; {choose}"
         f"{counted(asked['test'], 'query decides', 'queries decide')}, and none of their answers trains. All search among "
-        f"{counted(report['documents'], 'document')}.{left_out}"
+        f"{counted(report['documents'], 'document')}{also}.{left_out}"
     )
 
 

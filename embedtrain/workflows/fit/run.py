@@ -90,7 +90,7 @@ def fit(wish: FitWish, output: Path, tell: Callable[[Plan], None] = lambda _: No
 def _begin(wish: FitWish, output: Path) -> None:
     """Plan, and make the folder with all that the same command needs to go on."""
     if wish.pairs is not None:
-        material = look_at_pairs(wish.pairs)
+        material = look_at_pairs(wish.pairs, wish.corpus)
     else:
         assert wish.corpus is not None
         material = look_at_corpus(wish.corpus)

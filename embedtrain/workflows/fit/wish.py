@@ -41,9 +41,6 @@ class FitWish(Section):
         if self.corpus is None and self.pairs is None:
             cure = "Name a folder of documents, or --pairs FILE"
             raise UserError("CORPUS", "is missing", cure=cure)
-        if self.corpus is not None and self.pairs is not None:
-            cure = "Leave it out: what the pairs name is searched"
-            raise UserError("CORPUS", "is not used beside --pairs", got=self.corpus, cure=cure)
         for flag, path in (("CORPUS", self.corpus), ("--queries", self.queries)):
             if path is not None and not Path(path).expanduser().exists():
                 raise UserError(flag, "does not exist", got=path, cure="Check the path")
@@ -54,6 +51,9 @@ class FitWish(Section):
                 raise UserError(
                     "--llm", "writes queries for documents, and there are none", cure=cure
                 )
+            if self.pairs is not None:
+                cure = "Leave one of them out"
+                raise UserError("--llm", "writes no queries where --pairs gives them", cure=cure)
 
 
 def _check_address(llm: str) -> None:

@@ -129,3 +129,21 @@ def test_what_learned_nonsense_is_refused_and_the_start_is_the_result(bert, tmp_
     for place in (bert, tmp_path / "run/model"):
         assert all(value.equal(before[name]) for name, value in weights(place).items())
     assert "The start is the result" in " ".join(read(tmp_path / "run/report.html").texts)
+
+
+def test_with_a_corpus_the_pairs_are_searched_among_its_documents(bert, pairs, tmp_path):
+    generator = torch.Generator().manual_seed(2)
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    for number in range(100):
+        (docs / f"{number}.txt").write_text(sentence(generator, 8))
+    answers = [json.loads(line)["positive"] for line in pairs.read_text().splitlines()]
+    (docs / "answers.jsonl").write_text(
+        "".join(json.dumps({"id": f"a{n}", "text": text}) + "\n" for n, text in enumerate(answers))
+    )
+    done = fit(wish(bert, pairs, corpus=str(docs)), tmp_path / "run")
+    assert done.refusal is None
+    assert len(done.corpus.read_text().splitlines()) == 340
+    page = " ".join(read(done.report).texts)
+    assert "340 documents, 100 of them from the corpus alone" in page
+    assert f"embedtrain fit {docs} --pairs {pairs}" in page

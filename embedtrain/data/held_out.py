@@ -14,7 +14,7 @@ from typing import Any
 
 from embedtrain.data.examples import Example, Source
 from embedtrain.data.gram import part_of
-from embedtrain.data.linked_texts import LinkedTexts, is_judged_pair, node_of
+from embedtrain.data.linked_texts import By, LinkedTexts, is_judged_pair, node_of
 from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.errors import UserError
 from embedtrain.seals import keep_once
@@ -56,17 +56,20 @@ def hold_out(
     parts: Sequence[Part],
     cache: Path,
     progress: Callable[[int], None] = lambda _: None,
+    by: By = "answer",
 ) -> HeldOut:
     """Split sources by groups of linked texts; the split is kept in the cache.
+
+    ``by`` query, what answers a held-out query may answer other queries in training.
 
     Needs about 100 bytes of memory a row while it is made. All rows are read twice.
 
     Raises:
         UserError: If a part would have too few queries to measure on.
     """
-    asked = json.dumps([VERSION, [asdict(part) for part in parts]])
+    asked = json.dumps([VERSION, [asdict(part) for part in parts], *([by] * (by == "query"))])
     key = hashlib.sha256("\n".join([asked, *(s.fingerprint for s in sources)]).encode()).hexdigest()
-    build = partial(_build, sources, parts, key, progress)
+    build = partial(_build, sources, parts, key, progress, by)
     folder = keep_once(cache / "held_out" / key[:32], build)
     stored = json.loads((folder / "split.json").read_text("utf-8"))
     texts = {name: frozenset(ids) for name, ids in stored["texts"].items()}
@@ -82,7 +85,7 @@ def hold_out(
         )
         for source, rows in zip(sources, stored["rows"], strict=True)
     ]
-    return HeldOut(left, tasks, [_describe(part, tasks[part.name], stored) for part in parts])
+    return HeldOut(left, tasks, [_describe(part, tasks[part.name], stored, by) for part in parts])
 
 
 def sufficient_fraction(
@@ -111,12 +114,13 @@ def sufficient_fraction(
     return None
 
 
-def _describe(part: Part, task: RetrievalTask, stored: Mapping[str, Any]) -> str:
+def _describe(part: Part, task: RetrievalTask, stored: Mapping[str, Any], by: By) -> str:
     rows = sum(counts[part.name] for counts in stored["rows"])
     return (
         f"{part.name}.fraction {part.fraction:g} keeps {len(task.queries):,} of "
-        f"{stored['num_queries']:,} queries ({rows:,} rows) out of training, with every document that "
-        f"answers one of them; they are searched for among {len(task.documents):,} documents"
+        f"{stored['num_queries']:,} queries ({rows:,} rows) out of training"
+        + ", with every document that answers one of them" * (by == "answer")
+        + f"; they are searched for among {len(task.documents):,} documents"
     )
 
 
@@ -222,10 +226,11 @@ def _build(
     parts: Sequence[Part],
     key: str,
     progress: Callable[[int], None],
+    by: By,
     folder: Path,
 ) -> None:
     largest = max(part.num_documents for part in parts)
-    links = LinkedTexts(CANDIDATES * largest)
+    links = LinkedTexts(CANDIDATES * largest, by)
     for source in sources:
         for example in source.examples():
             links.add(example)

@@ -1,12 +1,14 @@
 """Which texts of training data belong together: groups that are held out whole or not at all.
 
-Texts that stand in a row as query and positive are linked, and so are those linked to the same text. Texts
-that differ in case and spaces only are one text. Groups are taken in the order of a hash of their texts:
+Texts that stand in a row as query and positive are linked, and so are those linked to the same text; or, ``by`` query,
+only queries of the same words are. Texts that differ in case and spaces only are one text. Groups are taken in the order of a hash of their texts:
 neither a seed nor the order of the rows changes anything, and a few more rows change little.
 """
 
+import re
 from array import array
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,8 @@ from scipy.sparse.csgraph import connected_components
 
 from embedtrain.data.examples import Example, text_id
 
+By = Literal["answer", "query"]
+WORD = re.compile(r"\w+")
 MIXER = np.uint64(0x9E3779B97F4A7C15)
 """An odd number: hashes times it are in another order, which the size of a group does not bias."""
 
@@ -22,6 +26,11 @@ MIXER = np.uint64(0x9E3779B97F4A7C15)
 def node_of(text: str) -> int:
     """Return the id that a text shares with those that differ in case and spaces only."""
     return text_id(" ".join(text.casefold().split()))
+
+
+def same_words(query: str) -> int:
+    """Return the id that a query shares with those that differ in case, spaces and punctuation only."""
+    return text_id("query\n" + " ".join(WORD.findall(query.casefold())))
 
 
 def is_judged_pair(example: Example) -> bool:
@@ -34,9 +43,11 @@ class LinkedTexts:
 
     Args:
         num_candidates: Documents to keep in mind for :meth:`candidates`.
+        by: What holds a group together: ``answer``, or ``query``.
     """
 
-    def __init__(self, num_candidates: int) -> None:
+    def __init__(self, num_candidates: int, by: By = "answer") -> None:
+        self._by = by
         self._edges = array("q")
         self._queries = array("q")
         self._num_candidates = num_candidates
@@ -48,8 +59,9 @@ class LinkedTexts:
         """Add a row."""
         query = node_of(example.query)
         positives = [node_of(text) for text in example.positives]
-        for positive in positives:
-            self._edges.extend((query, positive))
+        linked = positives if self._by == "answer" else [same_words(example.query)]
+        for node in linked:
+            self._edges.extend((query, node))
         if not is_judged_pair(example):
             self._queries.append(query)
         self._documents.extend(positives)

@@ -7,12 +7,10 @@ from typing import Any
 
 from pydantic import Field
 
-from embedtrain.data.examples import SourceConfig
-from embedtrain.data.sources import load_task, open_source
+from embedtrain.data.sources import load_task
 from embedtrain.errors import UserError
 from embedtrain.evaluation.measures.gain import Ship, Verdict, decide, show_gain
 from embedtrain.evaluation.measures.statistics import PairedComparison
-from embedtrain.evaluation.probes.overlap import query_overlap
 from embedtrain.evaluation.results.result import EvaluationResult
 from embedtrain.evaluation.results.wording import metric_title
 from embedtrain.evaluation.tasks.retrieval import METRICS
@@ -25,6 +23,7 @@ from embedtrain.section import Count, Section
 from embedtrain.stopping import SAME_COMMAND, going_on
 from embedtrain.training.settings import Others
 from embedtrain.workflows.evaluate.tasks import Wish, evaluate_tasks
+from embedtrain.workflows.gate_parts import by_what_trained
 from embedtrain.workflows.hold_out import write_beir
 from embedtrain.workflows.rivals import with_fewer
 
@@ -63,7 +62,8 @@ class GateStage(Judged):
     ship: Ship = "evidence"
     """``evidence``: the interval of the gain must lie above zero; ``point``: the mean must."""
     train: str | None = None
-    """Rows that trained: how many of the queries that decide stand among theirs is in ``gate.json``."""
+    """Rows that trained: how many of the queries that decide stand among theirs, and the gain on those whose answers
+    trained and on the others, are in ``gate.json``."""
     num_documents: Count | None = None
     """Of each piece of data so many are searched at most, what answers a query always among them; null searches all."""
     others: Others = "random"
@@ -104,7 +104,7 @@ def gate(work: GateStage, output: Path) -> Path:
         export(chosen, output / "model")
     facts = _facts(work, verdict, start, after.metrics[main].value, guards)
     if work.train is not None:
-        facts["train_overlap"] = _overlap(work, work.train)
+        facts |= by_what_trained(load_task(work.path, work.split), work.train, before, after)
     if searched := parts_searched(work, output):
         facts["searched"] = searched
     if not verdict.ships:
@@ -173,11 +173,6 @@ def _searched(work: GateStage, judged: Judged, folder: Path) -> str:
 def small_folder(judged: Judged, folder: Path) -> Path:
     """Return where a part of the documents would lie; it has the name of the whole, which reports show."""
     return folder / "searched" / Path(judged.path.removeprefix("stage:")).name
-
-
-def _overlap(work: GateStage, rows: str) -> dict[str, float]:
-    training = (example.query for example in open_source(SourceConfig(path=rows)).examples())
-    return query_overlap(load_task(work.path, work.split).queries, training)
 
 
 def parts_searched(work: GateStage, output: Path) -> dict[str, dict[str, int]]:

@@ -1,4 +1,4 @@
-"""Workflow: rows of queries and answers become one BEIR folder, whose splits share neither query nor answer."""
+"""Workflow: rows of queries and answers become one BEIR folder, whose splits share no query, and no answer if asked."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from embedtrain.data.documents.document import Document
 from embedtrain.data.documents.folder import read_documents
 from embedtrain.data.examples import Example, Source, SourceConfig
 from embedtrain.data.held_out import Part, hold_out
-from embedtrain.data.linked_texts import node_of
+from embedtrain.data.linked_texts import By, node_of, same_words
 from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.data.sources import open_source
 from embedtrain.files import appearing_folder, default_cache, write_file, write_json
@@ -30,20 +30,24 @@ REPORT = "report.json"
 class HoldOutStage(Section):
     """Makes a BEIR folder of rows, with splits ``train``, ``dev`` and ``test``, and ``train.jsonl``.
 
-    Queries that share an answer stay in one split, and the rest of the rows train.
+    The rest of the rows trains.
     """
 
     path: str
     """Training rows, as ``data.sources`` reads them."""
     split: str = "train"
     """Of a BEIR folder or a Hub data set."""
+    by: By = "answer"
+    """What no two splits share. ``answer``: queries that share one stay together, and the scores are those on documents that
+    are new. ``query``: queries of the same words stay together; the documents that answer a held-out one may answer
+    others in training, as they will in use where people ask about the same documents again."""
     dev: float = Field(default=0.1, ge=0, lt=0.5)
     """Share of the queries that choose the model; 0 makes no such split."""
     test: float = Field(default=0.1, gt=0, le=0.5)
     """Share of the queries that decide about it."""
     apart: str | None = None
-    """People's queries that choose and decide, as ``divide`` reads them: rows that ask one of them, and rows that are
-    answered by what answers one that decides, are left out."""
+    """People's queries that choose and decide, as ``divide`` reads them: rows that ask one of them are left out, and
+    ``by`` answer rows that are answered by what answers one that decides."""
     corpus: str | None = None
     """Documents that are searched beside those of the rows: a folder or a file, as ``synth`` reads and cuts it. A chunk that
     repeats a text of the rows, or a part of it, is left out: it would count as a wrong answer."""
@@ -68,10 +72,10 @@ def hold_out_rows(work: HoldOutStage, output: Path) -> Path:
     corpus = [] if work.corpus is None else read_documents(Path(work.corpus))[0]
     dropped: dict[str, int] = {}
     if work.apart is not None:
-        source, dropped = _apart(source, work.apart, corpus)
+        source, dropped = _apart(source, work, corpus)
     parts = [Part("dev", work.dev, 1)] if work.dev else []
     parts.append(Part("test", work.test, 1))
-    held = hold_out([source], parts, default_cache())
+    held = hold_out([source], parts, default_cache(), by=work.by)
     documents, queries = Texts(), Texts()
     judged = {name: _judgments(task, documents, queries) for name, task in held.tasks.items()}
     training: dict[str, dict[str, int]] = {}
@@ -92,6 +96,7 @@ def hold_out_rows(work: HoldOutStage, output: Path) -> Path:
         write_json(
             building / REPORT,
             {
+                "by": work.by,
                 "rows": len(rows),
                 "queries": queries_of,
                 "documents": len(documents),
@@ -102,15 +107,19 @@ def hold_out_rows(work: HoldOutStage, output: Path) -> Path:
     return output
 
 
-def _apart(source: Source, path: str, corpus: Sequence[Document]) -> tuple[Source, dict[str, int]]:
+def _apart(
+    source: Source, work: HoldOutStage, corpus: Sequence[Document]
+) -> tuple[Source, dict[str, int]]:
     """Return the source without the rows that people's queries would meet again, and how many were left out."""
-    asked = {node_of(one.query) for one in read_asked(path).values()}
-    answers = {text for one in deciding(path) for text in one.answers}
+    assert work.apart is not None
+    asked = {same_words(one.query) for one in read_asked(work.apart).values()}
+    decides = deciding(work.apart) if work.by == "answer" else []
+    answers = {text for one in decides for text in one.answers}
     named = [text_of(one) for one in corpus if one.id in answers]
     nodes, copies = {node_of(text) for text in answers}, Copies(named)
 
     def reason(example: Example) -> str | None:
-        if node_of(example.query) in asked:
+        if same_words(example.query) in asked:
             return "same_query"
         ids = example.document_ids[: len(example.positives)]
         same = not nodes.isdisjoint(map(node_of, example.positives)) or not answers.isdisjoint(ids)

@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from embedtrain.data.readers.beir import load_retrieval_task
+from embedtrain.errors import UserError
 from embedtrain.workflows.divide import DivideStage, divide
 from embedtrain.workflows.hold_out import HoldOutStage, hold_out_rows
 
@@ -105,3 +106,41 @@ def test_people_may_name_a_page_that_repeats_an_answer(beside, tmp_path):
     answers = [texts[name] for grades in deciding.qrels.values() for name in grades]
     assert len(answers) == 20
     assert all(text.startswith("Valve") and text not in trained for text in answers)
+
+
+def test_by_query_documents_may_answer_on_both_sides_and_queries_of_the_same_words_may_not(
+    tmp_path,
+):
+    rows = [
+        {"query": query, "positive": f"text {n % 5}"}
+        for n in range(120)
+        for query in (f"how to mend {n}?", f"How to mend {n}")
+    ]
+    place = tmp_path / "rows.jsonl"
+    place.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match="queries"):  # five groups of one answer each, all too large
+        hold_out_rows(HoldOutStage(path=str(place)), tmp_path / "whole")
+    found = hold_out_rows(HoldOutStage(path=str(place), by="query"), tmp_path / "data")
+    tasks = {split: load_retrieval_task(found, split) for split in ("train", "dev", "test")}
+    words = {
+        split: {query.casefold().strip("?") for query in task.queries}
+        for split, task in tasks.items()
+    }
+    assert [len(found) for found in words.values()] == [96, 12, 12]
+    assert len(set().union(*words.values())) == 120
+    answers = {
+        split: {d for found in task.qrels.values() for d in found} for split, task in tasks.items()
+    }
+    assert answers["test"] <= answers["train"]
+
+
+def test_by_query_only_what_people_ask_is_left_out(beside, tmp_path):
+    asked = [
+        {"query": f"How to shut valve {n}?", "positive": ANSWER.format(n)} for n in range(20)
+    ] + [{"query": f"valve {n} leaks", "positive": ANSWER.format(n)} for n in range(20, 40)]
+    queries = tmp_path / "asked.jsonl"
+    queries.write_text("".join(json.dumps(row) + "\n" for row in asked))
+    stage = HoldOutStage(path=str(beside / "rows.jsonl"), apart=str(queries), by="query")
+    found = hold_out_rows(stage, tmp_path / "data")
+    apart = json.loads((found / "report.json").read_text())["rows_apart"]
+    assert apart == {"same_query": 20, "same_answer": 0}

@@ -43,12 +43,13 @@ def compose(wish: FitWish, plan: Plan) -> Pipeline:
 
 def _data(wish: FitWish, plan: Plan) -> Content:
     if wish.pairs is not None:
-        share = plan.held_out
         return {
             "hold_out": {
                 "path": wish.pairs,
-                "dev": share if plan.validates else 0.0,
-                "test": share if plan.validates else 2 * share,
+                # People ask about the same documents again: what answers a held-out query may answer others in training.
+                "by": "query",
+                "dev": plan.held_out if plan.validates else 0.0,
+                "test": plan.decides,
                 "apart": wish.queries,
                 **({"corpus": wish.corpus, "base": wish.model} if wish.corpus else {}),
             }
@@ -112,10 +113,11 @@ def _mined(wish: FitWish, plan: Plan) -> Content | None:
         "sources": [{"kind": "dense", "quota": NEGATIVES // 2}, {"kind": "bm25"}],
         "num_negatives": NEGATIVES,
         "shortfall": "random_fill",
-        "guard": {**_deciding(plan, "test"), "exclude_positives": True},
+        # Where splits share documents, to spare those that answer the test would be to learn from it.
+        "guard": {**_deciding(plan, "test"), "exclude_positives": wish.pairs is None},
     }
     if people_decide(plan):
-        made = {"path": "stage:data", "split": "test", "exclude_positives": True}
+        made = {"path": "stage:data", "split": "test", "exclude_positives": wish.pairs is None}
         settings["guards"] = [made]
     if "cleaned" in plan.steps:
         settings["num_rejected"] = LOOKED_AT
@@ -188,11 +190,11 @@ def _gate(wish: FitWish, plan: Plan) -> Content:
     trained = "stage:choice" if plan.chooses else f"stage:{list(plan.steps)[-1]}/model"
     synthetic = wish.pairs is None
     made: Content = {"path": "stage:data", "split": "test", "synthetic": synthetic}
-    decides: Content = made
+    decides: Content = made if synthetic else {**made, "train": "stage:data/train.jsonl"}
     if people_decide(plan):
         decides = {**_deciding(plan, "test"), "also": [made], "train": "stage:data/train.jsonl"}
     elif wish.queries is not None:
-        decides = {**made, "also": [{"path": "stage:human", "split": "test"}]}
+        decides = {**decides, "also": [{"path": "stage:human", "split": "test"}]}
     guards = [{"path": f"stage:{name}"} for name in guard_stages(wish, plan)]
     how = {"guards": guards, "num_documents": plan.searched, "others": RIVALS}
     return {"gate": {"model": trained, "base": wish.model, **decides, **how}}

@@ -21,7 +21,7 @@ from embedtrain.redaction import redact
 from embedtrain.units import show_seconds
 from embedtrain.workflows.fit.plan import Plan
 from embedtrain.workflows.fit.report_data import data_sections
-from embedtrain.workflows.fit.report_scores import change_parts, score_parts
+from embedtrain.workflows.fit.report_scores import by_answers, change_parts, score_parts
 from embedtrain.workflows.fit.report_training import training_sections
 from embedtrain.workflows.fit.wish import FitWish, known_wish
 from embedtrain.workflows.gate import REFUSED, read_verdict
@@ -89,7 +89,7 @@ def _lead(wish: FitWish, verdict: dict[str, Any]) -> list[str]:
             f"neither trained nor chose the model. {METRIC}"
         )
     )
-    return pieces
+    return pieces + [paragraph(said) for said in by_answers(verdict)]
 
 
 def _costs(output: Path, plan: Plan) -> Section:

@@ -43,11 +43,16 @@ def _divided(report: Mapping[str, Any]) -> str:
     apart = report.get("rows_apart", {})
     left_out = f" Rows left out for people's queries: {sum(apart.values()):,}." if apart else ""
     choose = f"{asked['dev']:,} queries choose and " if asked.get("dev") else ""
+    known = (
+        "Documents that answer them may have trained with other queries."
+        if report.get("by") == "query"
+        else "None of their answers trains."
+    )
     beside = report.get("documents_beside")
     also = "" if beside is None else f", {beside:,} of them from the corpus alone"
     return (
         f"{counted(report['rows'], 'row')} of {counted(asked['train'], 'query', 'queries')} train; {choose}"
-        f"{counted(asked['test'], 'query decides', 'queries decide')}, and none of their answers trains. All search among "
+        f"{counted(asked['test'], 'query decides', 'queries decide')}. {known} All search among "
         f"{counted(report['documents'], 'document')}{also}.{left_out}"
     )
 

@@ -1,8 +1,9 @@
 """The parts of a fit's page about scores: before and after, and the queries that changed most."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.data.sources import load_task
@@ -22,6 +23,7 @@ from embedtrain.evaluation.results.wording import (
 from embedtrain.workflows.evaluate.report_queries import find_changes
 from embedtrain.workflows.evaluate.report_sections import change_sections
 from embedtrain.workflows.gate import GateStage, Judged, measured_by, parts_searched, small_folder
+from embedtrain.workflows.gate_parts import NEW, SEEN
 from embedtrain.workflows.stages import Stage
 
 START, TRAINED = "start", "trained"
@@ -111,6 +113,26 @@ def _notes(result: EvaluationResult, judged: Judged) -> list[str]:
     if judged.synthetic:
         said.append(SYNTHETIC_NOTE)
     return [paragraph(one) for one in said]
+
+
+def by_answers(verdict: Mapping[str, Any]) -> list[str]:
+    """Say how both kinds of queries fare, where documents that answer some of them trained and others did not."""
+    found = verdict.get("by_answers", {})
+    if len(found) < 2:
+        return []
+    words = {
+        SEEN: "answered by a document that also answered a training query",
+        NEW: "answered by documents that answered none",
+    }
+    said = [
+        f"{gain['difference']:+.3f}{_bounds(gain)} on {counted(gain['num'], 'query', 'queries')} {words[name]}"
+        for name, gain in found.items()
+    ]
+    return [f"The change: {'; '.join(said)}. Where documents are new, expect the second."]
+
+
+def _bounds(gain: Mapping[str, Any]) -> str:
+    return f" [{gain['low']:+.3f}, {gain['high']:+.3f}]" if "low" in gain else ""
 
 
 def change_parts(output: Path, gates: Sequence[Stage]) -> list[Section]:

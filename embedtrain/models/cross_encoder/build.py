@@ -61,6 +61,7 @@ def build_cross_encoder(config: CrossEncoderConfig, device: torch.device) -> Cro
     """
     folder = fetch(config.backbone, with_code=config.trust_remote_code)
     if scoring_of(config, folder) == "yes_no":
+        _refuse_encoder(read_config(folder))
         loaded = load_backbone(
             config.backbone,
             config,
@@ -87,6 +88,18 @@ def build_cross_encoder(config: CrossEncoderConfig, device: torch.device) -> Cro
     if loaded.model.config.num_labels > 1 and not config.classes:
         keep_one_class(loaded.model)
     return _assembled(config, loaded, is_new=is_new).to(device)
+
+
+def _refuse_encoder(config: Any) -> None:  # noqa: ANN401 - transformers is untyped
+    """Refuse an encoder that was saved without the decoder that would answer."""
+    names = [name for name in config.architectures or () if name.endswith("EncoderModel")]
+    if names:
+        raise UserError(
+            "model.backbone",
+            "is an encoder without a decoder, which answers nothing",
+            got=names[0],
+            cure="Name the whole model, such as T5ForConditionalGeneration, or leave scorer out",
+        )
 
 
 def load_cross_encoder(path: str, *, packing: Packing = "auto") -> CrossEncoderModel:

@@ -177,7 +177,7 @@ def test_what_does_not_fit_is_one_line(settings, words, folders):
 def test_an_encoder_alone_has_no_words_to_answer(folders, tmp_path):
     T5EncoderModel.from_pretrained(folders / "t5").save_pretrained(tmp_path)
     tokenizer("t5").save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="decoder"):
+    with pytest.raises(UserError, match="is an encoder without a decoder"):
         opened(tmp_path)
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from backbone_toys import tokenizer
 from sentence_toys import SPECIAL, WORDS, build_tokenizer, sentence
 from tokenizers import (
     AddedToken,
@@ -186,3 +187,15 @@ def gradients(model, batch, execution, objective):
     loss.backward()
     found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
     return loss.detach(), found
+
+
+def save_answering(folder, model):
+    """Save an encoder-decoder with weights drawn so that scores differ; return its folder."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight.normal_(0, 0.3, generator=generator)
+    model.save_pretrained(folder)
+    tokenizer("t5").save_pretrained(folder)
+    return folder

@@ -56,7 +56,9 @@ def test_gains_stand_apart_for_answers_that_trained(task, tmp_path):
     assert seen["low"] < seen["difference"] < seen["high"]
     (said,) = by_answers(found)
     assert "+0.255 [" in said
-    assert "on 12 queries answered by a document that also answered a training query; -0.100" in said
+    assert (
+        "on 12 queries answered by a document that also answered a training query; -0.100" in said
+    )
 
 
 def test_a_kind_of_few_queries_has_no_interval_and_one_that_is_alone_says_nothing(task, tmp_path):

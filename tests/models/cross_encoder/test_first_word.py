@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from backbone_toys import T5, tokenizer
-from pair_toys import batch_of, gradients, marked_rows, pairs_of_lengths
+from pair_toys import batch_of, gradients, marked_rows, pairs_of_lengths, save_answering
 from transformers import (
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
@@ -50,14 +50,7 @@ FAMILIES = {
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("first_word")
     for name, (family, config) in FAMILIES.items():
-        torch.manual_seed(0)
-        model = family(config)
-        with torch.no_grad():
-            for weight in model.parameters():
-                if weight.ndim > 1:
-                    weight.normal_(0, 0.3)  # so that scores differ
-        model.save_pretrained(root / name)
-        tokenizer("t5").save_pretrained(root / name)
+        save_answering(root / name, family(config))
     return root
 
 

@@ -7,9 +7,12 @@ import sys
 
 import numpy as np
 import pytest
-from pair_toys import NO_DROPOUT, marked_rows, save_classifier
+import torch
+from backbone_toys import T5
+from pair_toys import NO_DROPOUT, marked_rows, save_answering, save_classifier
 from places import SCRIPTS
 from rank_toys import exported_weights
+from transformers import T5Config, T5ForConditionalGeneration
 
 sys.path.insert(0, str(SCRIPTS))
 from distributed_cases import on_ranks
@@ -35,6 +38,10 @@ FORMS = {
         f"data.sources=[{{path: BEIR, split: test, negatives: {MINED}}}]", "trainer.batch_size=4",
         "data.random_negatives=1",
     ],
+    "first word": [  # monoT5
+        "model.backbone=T5", "model.scorer=yes_no", "model.yes_word=red", "model.no_word=cat", "model.query_length=null",
+        "model.template='query: {query} passage: {document} near:</s>'", "trainer.chunk_tokens=150",
+    ],
 }  # fmt: skip
 
 
@@ -46,6 +53,13 @@ def rows(tmp_path_factory):
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in found))
     return path
+
+
+@pytest.fixture(scope="module")
+def t5(tmp_path_factory):
+    torch.manual_seed(0)
+    model = T5ForConditionalGeneration(T5Config(**T5))
+    return save_answering(tmp_path_factory.mktemp("t5"), model)
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +84,8 @@ def train_on_rank(sections, overrides, folder):
 
 @pytest.mark.usefixtures("forked")
 @pytest.mark.parametrize("form", FORMS)
-def test_two_ranks_train_what_one_trains(form, sections, rows, beir, bert, tmp_path):
-    known = {"ROWS": rows, "BEIR": beir, "BERT": bert}
+def test_two_ranks_train_what_one_trains(form, sections, rows, beir, bert, t5, tmp_path):
+    known = {"ROWS": rows, "BEIR": beir, "BERT": bert, "T5": t5}
     asked = FORMS[form]
     for name, value in known.items():
         asked = [one.replace(name, str(value)) for one in asked]

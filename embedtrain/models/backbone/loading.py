@@ -21,7 +21,12 @@ from embedtrain.models.backbone.families import (
 )
 from embedtrain.models.backbone.fetching import fetch
 from embedtrain.models.backbone.fractional_positions import is_between, restore_between
-from embedtrain.models.backbone.lora import LoraConfig, add_lora, loading_options
+from embedtrain.models.backbone.lora import (
+    LoraConfig,
+    add_lora,
+    keep_differentiable,
+    loading_options,
+)
 from embedtrain.models.backbone.pretrained import (
     HEADS,
     loading,
@@ -190,8 +195,8 @@ def load_backbone(
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if getattr(model, "pooler", None) is not None and not with_head:
         model.pooler = None  # never used here, and an unused parameter stops DDP
-    if lora is None or lora.frozen != "nf4":  # four bits are packed anew at the first call
-        try_out(folder, tokenizer, model)
+    keep_differentiable(model)
+    try_out(folder, tokenizer, model)
     if attention is not None:
         _check_attention(model, attention)
     if not with_head:

@@ -109,6 +109,17 @@ def loading_options(config: LoraConfig | None) -> dict[str, Any]:
     return {"dtype": torch.float32, "quantization_config": quantized}
 
 
+def keep_differentiable(backbone: nn.Module) -> None:
+    """Keep bitsandbytes from packing four bits anew for inference, in place.
+
+    On processors with bfloat16 it does so at the first call that trains nothing, a validation. Its product of packed
+    weights has no gradient, and training would go on without what passes through them.
+    """
+    for layer in backbone.modules():
+        if hasattr(layer, "support_avx512bf16_for_cpu"):
+            layer.support_avx512bf16_for_cpu = False
+
+
 def add_lora(backbone: Any, config: LoraConfig) -> None:  # noqa: ANN401 - transformers is untyped
     """Put adapters into a backbone, in place, and freeze everything else of it.
 

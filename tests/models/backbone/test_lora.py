@@ -65,9 +65,11 @@ def test_merged_layers_are_plain_and_compute_the_same(backbone, dora, request):
     assert {type(m) for m in model.modules() if isinstance(m, torch.nn.Linear)} == {torch.nn.Linear}
 
 
-def test_merging_weights_in_four_bits_keeps_what_they_computed(llama, tmp_path):
+@pytest.fixture
+def wide(llama, tmp_path):
+    """A model whose layers four bits fit, which come in blocks of 64."""
     pytest.importorskip("bitsandbytes")
-    wide = LlamaConfig(  # four bits come in blocks of 64
+    config = LlamaConfig(
         vocab_size=200,
         hidden_size=64,
         num_hidden_layers=2,
@@ -75,9 +77,37 @@ def test_merging_weights_in_four_bits_keeps_what_they_computed(llama, tmp_path):
         num_key_value_heads=2,
         intermediate_size=128,
     )
-    LlamaModel(wide).save_pretrained(tmp_path)
+    LlamaModel(config).save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(llama).save_pretrained(tmp_path)
-    model = adapted(str(tmp_path), frozen="nf4")
+    return str(tmp_path)
+
+
+def test_after_a_validation_weights_in_four_bits_still_pass_gradients_on(wide):
+    """bitsandbytes packs them anew for inference on processors with bfloat16, and its product then has no gradient."""
+    from bitsandbytes.functional import dequantize_4bit
+
+    model, plain = adapted(wide, frozen="nf4"), adapted(wide)
+    kept = dict(plain.named_modules())
+    with torch.no_grad():
+        for name, layer in model.named_modules():
+            state = getattr(getattr(layer, "weight", None), "quant_state", None)
+            if state is not None:
+                kept[name].weight.copy_(dequantize_4bit(layer.weight.data, state))
+        states(model)  # as a validation does: nothing is trained
+    ours, theirs = gradients_of(model), gradients_of(plain)
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, rtol=1e-4, atol=1e-6)
+
+
+def gradients_of(model):
+    model.train()
+    model(input_ids=IDS).last_hidden_state.square().sum().backward()
+    return {name: one.grad for name, one in model.named_parameters() if "lora_" in name}
+
+
+def test_merging_weights_in_four_bits_keeps_what_they_computed(wide):
+    model = adapted(wide, frozen="nf4")
     before = states(model)
     merge_lora(model)
     torch.testing.assert_close(

@@ -118,6 +118,31 @@ def test_chunks_that_are_read_again_give_the_plain_gradients(lora, folders):
         torch.testing.assert_close(parts[1][name], value, rtol=1e-9, atol=1e-11)
 
 
+def test_adapters_over_four_bits_get_the_gradients_of_what_those_say(tmp_path):
+    functional = pytest.importorskip("bitsandbytes.functional")
+    sizes = {**T5, "d_model": 64, "d_kv": 16, "d_ff": 128}  # four bits come in blocks of 64
+    folder = save_answering(tmp_path / "wide", T5ForConditionalGeneration(T5Config(**sizes)))
+    four, plain = (
+        opened(folder, lora={"rank": 4, "frozen": frozen}) for frozen in ("nf4", "float32")
+    )
+    kept = dict(plain.named_modules())
+    learned = dict(plain.named_parameters())
+    with torch.no_grad():
+        for name, layer in four.named_modules():
+            state = getattr(getattr(layer, "weight", None), "quant_state", None)
+            if state is not None:
+                kept[name].weight.copy_(functional.dequantize_4bit(layer.weight.data, state))
+        for name, one in four.named_parameters():
+            if one.requires_grad:
+                learned[name].copy_(one.normal_(0, 0.1))
+    batch, objective = batch_of(four, PAIRS), InfoNCE().for_pairs()
+    ours, theirs = (gradients(one, batch, WHOLE, objective) for one in (four, plain))
+    torch.testing.assert_close(ours[0], theirs[0])
+    assert ours[1].keys() == theirs[1].keys()
+    for name, value in theirs[1].items():
+        torch.testing.assert_close(ours[1][name], value, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("lora", [None, {"rank": 4}])
 def test_it_is_trained_and_the_export_scores_alike_in_transformers(lora, folders, tmp_path):
     path = tmp_path / "rows.jsonl"

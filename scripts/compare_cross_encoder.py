@@ -49,22 +49,41 @@ GROUP = 8
 Pairs = list[tuple[str, str]]
 
 
-def recipe_of(given: argparse.Namespace, rows: Path, seed: int, **objective: object) -> Recipe:
-    """Return a reranker trained in float32 on a CPU."""
+def recipe_of(given: argparse.Namespace, rows: Path, seed: int, name: str) -> Recipe:
+    """Return a reranker trained in float32 on a CPU, on as many pairs a step with every objective."""
+    data: dict[str, object] = {"sources": [{"path": str(rows)}], "num_negatives": GROUP - 1}
+    batch = given.batch
+    if name in SINGLE:
+        columns = {"query": "sentence1", "positive": "sentence2", "scores": "score"}
+        data = {"sources": [{"path": str(single_pairs(rows)), "columns": columns}]}
+        batch *= GROUP
     return Recipe.model_validate(
         {
             "description": "Comparison of rerankers.",
-            "data": {"sources": [{"path": str(rows)}], "num_negatives": GROUP - 1},
+            "data": data,
             "model": {
                 "kind": "cross_encoder", "backbone": BACKBONE, "length": given.length, "dropout": 0.0,
             },
-            "objective": objective,
+            "objective": OBJECTIVES[name],
             "trainer": {
-                "steps": given.steps, "batch_size": given.batch, "precision": "fp32", "accelerator": "cpu",
+                "steps": given.steps, "batch_size": batch, "precision": "fp32", "accelerator": "cpu",
                 "seed": seed, "learning_rate": given.rate, "log_every": 10,
             },
         }
     )  # fmt: skip
+
+
+def single_pairs(rows: Path) -> Path:
+    """Write each document of each row as a pair with a label of its own; return the file."""
+    path = rows.with_name("pairs.jsonl")
+    if not path.is_file():
+        lines = [
+            {"sentence1": one.query, "sentence2": document, "score": float(place == 0)}
+            for one in open_source(SourceConfig(path=str(rows))).examples()
+            for place, document in enumerate([*one.positives[:1], *one.negatives[: GROUP - 1]])
+        ]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
 
 
 def sentence_transformer(path: str, length: int) -> Any:  # noqa: ANN401 - imported late
@@ -147,7 +166,7 @@ def measure_speed(given: argparse.Namespace) -> dict[str, float]:
             if given.steps == 0:
                 continue
             rows, trained = folder / "rows.jsonl", given.steps * given.batch * GROUP
-            recipe = recipe_of(given, rows, turn, **OBJECTIVES["bce"])
+            recipe = recipe_of(given, rows, turn, "bce")
             run = train(recipe, folder / f"run-{turn}")
             seconds = read_summary(run)["seconds"]["training"]
             add(figures, "train_ours", trained / max(seconds, 0.1))
@@ -183,7 +202,7 @@ def measure_quality(given: argparse.Namespace) -> dict[str, float]:
     found: dict[str, float] = {}
     for seed in range(given.seeds):
         for name in given.objectives:
-            recipe = recipe_of(given, rows, seed, **OBJECTIVES[name])
+            recipe = recipe_of(given, rows, seed, name)
             model = train_once(recipe, output / f"{name}-{seed}")
             found |= figures_of(f"{name} {seed}", rerank(given, task, model))
             show(found)
@@ -230,8 +249,13 @@ def evenly(items: list[Any], count: int) -> list[Any]:
 
 OBJECTIVES: dict[str, dict[str, object]] = {
     "bce": {"name": "binary_cross_entropy", "positive_weight": GROUP - 1},
+    "bce_pairs": {
+        "name": "binary_cross_entropy", "positive_weight": GROUP - 1, "labels": "scores",
+    },
     "listwise": {"name": "info_nce"},
-}
+}  # fmt: skip
+SINGLE = ("bce_pairs",)
+"""Drawn pair by pair, as theirs are: the documents of a query need not be in one step."""
 
 
 def rerank(given: argparse.Namespace, data: Path, model: Path) -> EvaluationResult:

@@ -74,4 +74,4 @@ def _unpacked(answer: bytes, num_texts: int) -> Tokens:
     numbers = np.frombuffer(answer, dtype=ID)
     lengths, ids = numbers[:num_texts], numbers[num_texts:]
     ends = np.cumsum(lengths).tolist()
-    return [ids[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    return [ids[start:end] for start, end in zip([0, *ends][:-1], ends, strict=True)]

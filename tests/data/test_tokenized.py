@@ -139,7 +139,7 @@ def test_several_processes_write_the_bytes_that_one_writes(
         {"query": f"{one} 😀 {n}", "positive": [f"{one} {n % 7}", "cat"], "scores": [n, 0.5]}
         for n, one in enumerate(sentences)
     ]  # fmt: skip
-    path = write_jsonl(rows)
+    path = write_jsonl([*rows, *rows[:90]])  # whole blocks whose texts are all known
     monkeypatch.setattr(tokenized, "EXAMPLES_AT_ONCE", 40)
     build(path, tokenizer, tmp_path / "one")
     monkeypatch.setattr(tokenized, "BLOCKS_ALONE", 1)

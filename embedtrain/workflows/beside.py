@@ -1,9 +1,12 @@
 """What is searched beside the documents of rows: the rest of a corpus, without what repeats them."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from embedtrain.data.copies import Copies
 from embedtrain.data.documents.document import Document
+from embedtrain.data.examples import Example, Source
 from embedtrain.data.linked_texts import node_of
 from embedtrain.data.readers.rows import join_title
 from embedtrain.models.build import load_encoder
@@ -68,6 +71,36 @@ def add_beside(documents: Texts, corpus: Sequence[Document], base: str | None) -
     return len(documents) - len(known)
 
 
+def with_texts(source: Source, corpus: Sequence[Document]) -> Source:
+    """Return a source with the texts of a corpus where its rows name a document by its id."""
+    texts = {one.id: text_of(one) for one in corpus}
+    used = sorted({one for row in source.examples() for one in _named(row) if one in texts})
+    if not used:
+        return source
+    key = hashlib.sha256(source.fingerprint.encode())
+    for name in used:
+        key.update(f"\n{name}\n{texts[name]}".encode())
+
+    def stream() -> Iterator[Example]:
+        return (
+            replace(
+                row,
+                positives=tuple(texts.get(one, one) for one in row.positives),
+                negatives=tuple(texts.get(one, one) for one in row.negatives),
+                document_ids=row.document_ids
+                or tuple(one if one in texts else "" for one in _named(row)),
+            )
+            for row in source.examples()
+        )
+
+    return replace(source, stream=stream, fingerprint=key.hexdigest())
+
+
+def _named(row: Example) -> tuple[str, ...]:
+    return (*row.positives, *row.negatives)
+
+
 def text_of(document: Document) -> str:
-    """Return a document as one text, its title before it."""
-    return join_title(document.title, document.text)
+    """Return a document as one text, its title before it, unless it begins with that."""
+    begins = document.text.startswith(document.title)
+    return document.text.strip() if begins else join_title(document.title, document.text)

@@ -21,7 +21,7 @@ from embedtrain.files import appearing_folder, default_cache, write_file, write_
 from embedtrain.locks import owns
 from embedtrain.section import Section
 from embedtrain.workflows.asked import deciding, read_asked
-from embedtrain.workflows.beside import Entry, Texts, add_beside, text_of
+from embedtrain.workflows.beside import Entry, Texts, add_beside, text_of, with_texts
 
 ROWS = "train.jsonl"
 REPORT = "report.json"
@@ -49,7 +49,8 @@ class HoldOutStage(Section):
     """People's queries that choose and decide, as ``divide`` reads them: rows that ask one of them are left out, and
     ``by`` answer rows that are answered by what answers one that decides."""
     corpus: str | None = None
-    """Documents that are searched beside those of the rows: a folder or a file, as ``synth`` reads and cuts it. A chunk that
+    """Documents that are searched beside those of the rows, which may name one by its id: a folder or a file, as ``synth``
+    reads and cuts it. A chunk that
     repeats a text of the rows, or a part of it, is left out: it would count as a wrong answer."""
     base: str | None = None
     """Whose tokens chunks are counted in; null counts words."""
@@ -70,6 +71,7 @@ def hold_out_rows(work: HoldOutStage, output: Path) -> Path:
     """
     source = open_source(SourceConfig(path=work.path, split=work.split))
     corpus = [] if work.corpus is None else read_documents(Path(work.corpus))[0]
+    source = with_texts(source, corpus)
     dropped: dict[str, int] = {}
     if work.apart is not None:
         source, dropped = _apart(source, work, corpus)

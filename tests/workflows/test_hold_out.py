@@ -144,3 +144,27 @@ def test_by_query_only_what_people_ask_is_left_out(beside, tmp_path):
     found = hold_out_rows(stage, tmp_path / "data")
     apart = json.loads((found / "report.json").read_text())["rows_apart"]
     assert apart == {"same_query": 20, "same_answer": 0}
+
+
+def test_rows_may_name_a_document_by_its_id(beside, tmp_path):
+    rows = [
+        {"query": f"how to shut valve {n}", "positive": f"valve{n}.md", "negatives": ["a pump"]}
+        for n in range(120)
+    ]
+    place = tmp_path / "rows.jsonl"
+    place.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    stage = HoldOutStage(path=str(place), corpus=str(beside / "docs"), by="query")
+    found = hold_out_rows(stage, tmp_path / "data")
+    task = load_retrieval_task(found, "test")
+    assert all(set(grades) == {f"valve{query.split()[-1]}.md"} for query, grades in named(task))
+    trained = [json.loads(line) for line in (found / "train.jsonl").read_text().splitlines()]
+    texts = {row["query"]: row["positive"] for row in trained}
+    assert texts
+    for query, (text,) in texts.items():
+        assert text.split() == f"Valves {ANSWER.format(query.split()[-1])}".split()
+    assert len(task.documents) == 151  # each valve once, thirty pumps, and the negative
+
+
+def named(task):
+    texts = dict(zip(task.query_ids, task.queries, strict=True))
+    return [(texts[query], grades) for query, grades in task.qrels.items()]

@@ -21,7 +21,7 @@ from embedtrain.errors import UserError
 from embedtrain.recipe.retrieval import load_retrieval_recipe
 from embedtrain.redaction import redact
 from embedtrain.workflows.asked import FEWEST, is_judged, read_asked
-from embedtrain.workflows.beside import text_of
+from embedtrain.workflows.beside import text_of, with_texts
 from embedtrain.workflows.check import Estimate, check
 from embedtrain.workflows.hold_out import write_rows
 
@@ -79,9 +79,10 @@ def look_at_pairs(path: str, corpus: str | None = None) -> Material:
     Raises:
         UserError: If they cannot be read, or are too few.
     """
+    found, reading = ([], None) if corpus is None else read_documents(Path(corpus))
     sample: list[Example] = []
     rows, documents = 0, set[int]()
-    for example in open_source(SourceConfig(path=path)).examples():
+    for example in with_texts(open_source(SourceConfig(path=path)), found).examples():
         rows += 1
         documents.update(map(node_of, example.positives + example.negatives))
         if len(sample) < SAMPLE:
@@ -89,9 +90,6 @@ def look_at_pairs(path: str, corpus: str | None = None) -> Material:
     if rows < FEWEST_PAIRS:
         cure = "Give more; of the documents alone queries can be made: embedtrain fit CORPUS"
         raise UserError("--pairs", f"has fewer than {FEWEST_PAIRS} rows", got=rows, cure=cure)
-    if corpus is None:
-        return Material(len(documents), rows, tuple(sample))
-    found, reading = read_documents(Path(corpus))
     beside = (one for one in found if node_of(text_of(one)) not in documents)
     chunks = sum(map(_chunks, beside))
     names = frozenset(document.id for document in found)

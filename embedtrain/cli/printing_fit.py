@@ -44,9 +44,10 @@ def print_plan(plan: Plan) -> None:
 def _measured_by(plan: Plan) -> str:
     """Say which queries choose and decide, and among what they search."""
     kind = "the pairs" if plan.queries == 0 else "the queries that are made"
-    said = f"{plan.held_out:.0%} of {kind} choose the model and {plan.decides:.0%} decide about it"
+    decides = plan.held_out if plan.decides is None else plan.decides
+    said = f"{plan.held_out:.0%} of {kind} choose the model and {decides:.0%} decide about it"
     if not plan.validates:
-        said = f"{plan.decides:.0%} of {kind} decide about the model; for others to choose among its steps there is no time"
+        said = f"{decides:.0%} of {kind} decide about the model; for others to choose among its steps there is no time"
     if people_decide(plan):
         said = f"{plan.human:,} queries of people {'choose the model and ' * plan.validates}decide about it"
     elif plan.human:

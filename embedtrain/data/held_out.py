@@ -1,7 +1,7 @@
 """Validation and test from the training data itself: what is measured on leaves training whole.
 
 No held-out query, none of its positives and no other query of such a positive is left in training, not even
-as a negative; see :mod:`embedtrain.data.linked_texts`.
+as a negative; ``by`` query only the query itself is not. See :mod:`embedtrain.data.linked_texts`.
 """
 
 import hashlib
@@ -132,8 +132,11 @@ def _training_rows(source: Source, held: Mapping[str, frozenset[int]]) -> Iterat
 
 
 def _left_of(example: Example, held: Mapping[str, frozenset[int]]) -> Example | None:
-    """Return a row without its held-out negatives; None if it is held out or had no other negative."""
-    if _part_of(node_of(example.query), held) is not None:
+    """Return a row without its held-out negatives; None if it is held out or had no other negative.
+
+    Out is as well what a held-out query answers, as in rows of two texts that mean the same.
+    """
+    if any(_part_of(node_of(text), held) for text in (example.query, *example.positives)):
         return None
     kept = [_part_of(node_of(text), held) is None for text in example.negatives]
     if all(kept):

@@ -5,7 +5,6 @@ only queries of the same words are. Texts that differ in case and spaces only ar
 neither a seed nor the order of the rows changes anything, and a few more rows change little.
 """
 
-import re
 from array import array
 from collections.abc import Sequence
 from typing import Literal
@@ -18,7 +17,8 @@ from scipy.sparse.csgraph import connected_components
 from embedtrain.data.examples import Example, text_id
 
 By = Literal["answer", "query"]
-WORD = re.compile(r"\w+")
+PUNCTUATION = ".,;:!?…\"'()[]{}«»„“”‘’。！？、，；：「」"  # noqa: RUF001
+"""Around words it says nothing else; ``C++`` and ``C#`` stay two."""
 MIXER = np.uint64(0x9E3779B97F4A7C15)
 """An odd number: hashes times it are in another order, which the size of a group does not bias."""
 
@@ -30,7 +30,8 @@ def node_of(text: str) -> int:
 
 def same_words(query: str) -> int:
     """Return the id that a query shares with those that differ in case, spaces and punctuation only."""
-    return text_id("query\n" + " ".join(WORD.findall(query.casefold())))
+    words = (word.strip(PUNCTUATION) for word in query.casefold().split())
+    return text_id("query\n" + " ".join(filter(None, words)))
 
 
 def is_judged_pair(example: Example) -> bool:

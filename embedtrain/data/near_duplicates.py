@@ -12,7 +12,9 @@ NUM_BANDS, HASHES_PER_BAND = 12, 5
 SHINGLE_WORDS = 3
 TEXTS_PER_BLOCK = 4096
 
-WORD = re.compile(r"\w+")
+SINGLE = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
+"""Scripts that put no spaces between words: each of their characters counts as one."""
+WORD = re.compile(rf"[{SINGLE}]|[^\W{SINGLE}]+")
 
 
 def near_duplicates(texts: Sequence[str], num_kept: int = 0) -> list[int]:

@@ -9,6 +9,7 @@ from embedtrain.data.documents.document import Document
 from embedtrain.data.examples import Example, Source
 from embedtrain.data.linked_texts import node_of
 from embedtrain.data.readers.rows import join_title
+from embedtrain.errors import UserError
 from embedtrain.models.build import load_encoder
 from embedtrain.synthesis.corpus import cut
 from embedtrain.synthesis.settings import ChunkConfig
@@ -23,7 +24,7 @@ class Texts:
     def __init__(self) -> None:
         self._known: dict[int, Entry] = {}
         self._used: set[str] = set()
-        self.copies: dict[str, list[str]] = {}
+        self.copies: dict[str, dict[str, None]] = {}
         """Ids of documents of a corpus that repeat a text, by the id that it has here."""
 
     def add(self, text: str, name: str) -> str:
@@ -36,11 +37,15 @@ class Texts:
             self._known[node] = (own, text)
         return self._known[node][0]
 
+    def find(self, *texts: str) -> str | None:
+        """Return the id of the first of these texts that is known; None where none is."""
+        found = (self._known.get(node_of(text)) for text in texts)
+        return next((entry[0] for entry in found if entry is not None), None)
+
     def note_copy(self, name: str, document: str) -> None:
         """Note that a document repeats the text that is called ``name`` here."""
-        others = self.copies.setdefault(name, [])
-        if document not in (name, *others):
-            others.append(document)
+        if document != name:
+            self.copies.setdefault(name, {})[document] = None
 
     def __len__(self) -> int:
         return len(self._known)
@@ -61,43 +66,54 @@ def add_beside(documents: Texts, corpus: Sequence[Document], base: str | None) -
         base: The model whose tokens a chunk is counted in; None counts words.
     """
     known = list(documents.entries())
+    names = {name for name, _ in known}
     copies = Copies(text for _, text in known)
     for chunk in cut(corpus, ChunkConfig(), None if base is None else load_encoder(base)):
         text = join_title(chunk.title, chunk.text)
-        found = copies.find(text)
-        name = documents.add(text, chunk.id) if found is None else known[found][0]
-        if name != chunk.document:
+        same = documents.find(text, chunk.text)
+        found = [same] if same else [known[place][0] for place in copies.find(text)]
+        if not found and chunk.document not in names:  # those are there as a whole
+            found = [documents.add(text, chunk.id)]
+        for name in found:
             documents.note_copy(name, chunk.document)
     return len(documents) - len(known)
 
 
 def with_texts(source: Source, corpus: Sequence[Document]) -> Source:
-    """Return a source with the texts of a corpus where its rows name a document by its id."""
-    texts = {one.id: text_of(one) for one in corpus}
-    used = sorted({one for row in source.examples() for one in _named(row) if one in texts})
-    if not used:
-        return source
-    key = hashlib.sha256(source.fingerprint.encode())
-    for name in used:
-        key.update(f"\n{name}\n{texts[name]}".encode())
+    """Return a source with the texts of a corpus where its rows name their answers by ids.
 
-    def stream() -> Iterator[Example]:
-        return (
-            replace(
-                row,
-                positives=tuple(texts.get(one, one) for one in row.positives),
-                negatives=tuple(texts.get(one, one) for one in row.negatives),
-                document_ids=row.document_ids
-                or tuple(one if one in texts else "" for one in _named(row)),
-            )
-            for row in source.examples()
+    They do if every answer is a single word and one of them is an id; negatives may be either.
+
+    Raises:
+        UserError: If an answer is no id where others are.
+    """
+    texts = {one.id: text_of(one) for one in corpus}
+    answers = dict.fromkeys(one for row in source.examples() for one in row.positives)
+    are_words = all(one.split() == [one] for one in answers)
+    if texts.keys().isdisjoint(answers) or not are_words:
+        return source
+    if strangers := [one for one in answers if one not in texts]:
+        cure = "Write the id of a document, which is its file's path in CORPUS, or its text in every row"
+        raise UserError(
+            source.place, "is answered by a document that is not there", got=strangers[0], cure=cure
         )
 
-    return replace(source, stream=stream, fingerprint=key.hexdigest())
+    def read(row: Example) -> Example:
+        named = (*row.positives, *row.negatives)
+        shown = [texts.get(one, one) for one in named]
+        middle = len(row.positives)
+        ids = tuple(one if one in texts else "" for one in named)
+        return replace(
+            row,
+            positives=tuple(shown[:middle]),
+            negatives=tuple(shown[middle:]),
+            document_ids=row.document_ids or ids,
+        )
 
-
-def _named(row: Example) -> tuple[str, ...]:
-    return (*row.positives, *row.negatives)
+    key = hashlib.sha256(source.fingerprint.encode())
+    for one in corpus:
+        key.update(f"\n{one.id}\n{texts[one.id]}".encode(errors="surrogatepass"))
+    return replace(source, stream=lambda: map(read, source.examples()), fingerprint=key.hexdigest())
 
 
 def text_of(document: Document) -> str:

@@ -23,11 +23,15 @@ def by_what_trained(
 ) -> dict[str, Any]:
     """Return the overlap of a test with the rows that trained, and gains on both kinds of its queries, as ``gate.json`` has it.
 
-    A kind of too few queries for an interval has a mean only.
+    A kind of too few queries for an interval has a mean only. The kinds cannot be told apart where something trained that is
+    no document as it is searched, such as what rules leave of one.
     """
     examples = list(open_source(SourceConfig(path=rows)).examples())
     trained = {node_of(text) for one in examples for text in one.positives}
+    overlap = query_overlap(task.queries, (one.query for one in examples))
     texts = dict(zip(task.document_ids, task.documents, strict=True))
+    if not trained <= {node_of(text) for text in task.documents}:
+        return {"train_overlap": overlap}
     seen = {
         query: any(node_of(texts[name]) in trained for name, grade in found.items() if grade >= 1)
         for query, found in task.qrels.items()
@@ -37,7 +41,7 @@ def by_what_trained(
         for name, known in ((SEEN, True), (NEW, False))
     }
     return {
-        "train_overlap": query_overlap(task.queries, (one.query for one in examples)),
+        "train_overlap": overlap,
         "by_answers": {name: gain for name, gain in gains.items() if gain is not None},
     }
 

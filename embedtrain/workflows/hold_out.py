@@ -80,17 +80,10 @@ def hold_out_rows(work: HoldOutStage, output: Path) -> Path:
     held = hold_out([source], parts, default_cache(), by=work.by)
     documents, queries = Texts(), Texts()
     judged = {name: _judgments(task, documents, queries) for name, task in held.tasks.items()}
-    training: dict[str, dict[str, int]] = {}
-    rows = []
-    for example in held.sources[0].examples():
-        ids = example.document_ids or ("",) * len(example.positives + example.negatives)
-        found = zip(example.positives + example.negatives, ids, strict=True)
-        names = [documents.add(text, name) for text, name in found]
-        query = queries.add(example.query, example.query_id)
-        training.setdefault(query, {}).update(dict.fromkeys(names[: len(example.positives)], 1))
-        rows.append(_row(example))
+    trains = list(held.sources[0].examples())
+    rows = [_row(example) for example in trains]
+    splits = {"train": _trained(trains, documents, queries), **judged}
     beside = add_beside(documents, corpus, work.base) if corpus else 0
-    splits = {"train": training, **judged}
     queries_of = {name: len(found) for name, found in splits.items()}
     with appearing_folder(output) as building:
         write_rows(building / ROWS, rows)
@@ -109,6 +102,20 @@ def hold_out_rows(work: HoldOutStage, output: Path) -> Path:
     return output
 
 
+def _trained(
+    examples: Iterable[Example], documents: Texts, queries: Texts
+) -> dict[str, dict[str, int]]:
+    """Add the texts of what trains; return its judgments by the ids that they have here."""
+    judged: dict[str, dict[str, int]] = {}
+    for example in examples:
+        ids = example.document_ids or ("",) * len(example.positives + example.negatives)
+        found = zip(example.positives + example.negatives, ids, strict=True)
+        names = [documents.add(text, name) for text, name in found]
+        query = queries.add(example.query, example.query_id)
+        judged.setdefault(query, {}).update(dict.fromkeys(names[: len(example.positives)], 1))
+    return judged
+
+
 def _apart(
     source: Source, work: HoldOutStage, corpus: Sequence[Document]
 ) -> tuple[Source, dict[str, int]]:
@@ -125,7 +132,7 @@ def _apart(
             return "same_query"
         ids = example.document_ids[: len(example.positives)]
         same = not nodes.isdisjoint(map(node_of, example.positives)) or not answers.isdisjoint(ids)
-        same = same or any(copies.find(text) is not None for text in example.positives)
+        same = same or any(copies.find(text).size for text in example.positives)
         return "same_answer" if same else None
 
     def stream() -> Iterator[Example]:
@@ -157,7 +164,7 @@ def write_beir(
     documents: Iterable[Entry],
     queries: Iterable[Entry],
     judged: Mapping[str, Mapping[str, Mapping[str, int]]],
-    copies: Mapping[str, Sequence[str]] | None = None,
+    copies: Mapping[str, Iterable[str]] | None = None,
 ) -> None:
     """Write a BEIR folder.
 

@@ -91,7 +91,7 @@ def run_pipeline(pipeline: Pipeline, output: Path) -> Path:
         )
     text = dump_pipeline(pipeline)
     mark = output / RECIPE
-    if mark.is_file() and mark.read_text(encoding="utf-8") != text:
+    if mark.is_file() and dump_pipeline(load_pipeline(mark)) != text:  # with today's defaults
         raise UserError(
             output, "holds another pipeline", cure="Choose another --output or remove the folder"
         )

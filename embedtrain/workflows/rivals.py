@@ -6,6 +6,8 @@ from embedtrain.data.readers.beir import RetrievalTask, bounded
 from embedtrain.mining.bm25 import Bm25Index, Bm25Search
 from embedtrain.training.settings import Others
 
+AMONG = 50_000
+"""Of more documents so many are looked through: BM25 keeps all their words in memory."""
 SPARE = 4
 """Times as many documents of each query are looked at as would fill the room if queries shared none."""
 
@@ -22,9 +24,10 @@ def with_fewer(
     asked = bounded(task, num_queries, None)
     if others == "random" or num_documents is None or num_documents >= len(task.documents):
         return bounded(task, num_queries, num_documents)
+    asked = bounded(asked, None, AMONG)
     depth = SPARE * ceil(num_documents / len(asked.queries))
     index = Bm25Index(Bm25Search(), asked.documents)
     ranks = index.search(asked.queries, depth).indices.T.ravel().tolist()
     return bounded(
-        task, num_queries, num_documents, [task.document_ids[row] for row in ranks if row >= 0]
+        task, num_queries, num_documents, [asked.document_ids[row] for row in ranks if row >= 0]
     )

@@ -36,10 +36,9 @@ def result(values):
 
 
 def rows(path, number):
-    """Write rows that the first texts answer, in other capitals, and one that none does."""
+    """Write rows that the first texts answer, in other capitals."""
     lines = [
-        json.dumps({"query": f"another {n}", "positive": f"TEXT {n}"}) + "\n"
-        for n in (*range(number), NUM)
+        json.dumps({"query": f"another {n}", "positive": f"TEXT {n}"}) + "\n" for n in range(number)
     ]
     path.write_text("".join(lines))
     return str(path)
@@ -65,6 +64,13 @@ def test_a_kind_of_few_queries_has_no_interval_and_one_that_is_alone_says_nothin
     before, after = result([0.5] * NUM), result([0.6] * NUM)
     few = by_what_trained(task, rows(tmp_path / "few.jsonl", 3), before, after)
     assert few["by_answers"]["answers_trained"] == {"num": 3, "difference": pytest.approx(0.1)}
-    none = by_what_trained(task, rows(tmp_path / "none.jsonl", 0), before, after)
-    assert set(none["by_answers"]) == {"answers_new"}
-    assert by_answers(none) == []
+    every = by_what_trained(task, rows(tmp_path / "every.jsonl", NUM), before, after)
+    assert set(every["by_answers"]) == {"answers_trained"}
+    assert by_answers(every) == []
+
+
+def test_where_something_else_trained_than_documents_nothing_is_told_apart(task, tmp_path):
+    before, after = result([0.5] * NUM), result([0.6] * NUM)
+    found = by_what_trained(task, rows(tmp_path / "rest.jsonl", NUM + 1), before, after)
+    assert set(found) == {"train_overlap"}
+    assert by_answers(found) == []

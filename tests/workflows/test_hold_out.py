@@ -5,6 +5,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
+from embedtrain.data.linked_texts import same_words
 from embedtrain.data.readers.beir import load_retrieval_task
 from embedtrain.errors import UserError
 from embedtrain.workflows.divide import DivideStage, divide
@@ -156,6 +157,7 @@ def test_rows_may_name_a_document_by_its_id(beside, tmp_path):
     stage = HoldOutStage(path=str(place), corpus=str(beside / "docs"), by="query")
     found = hold_out_rows(stage, tmp_path / "data")
     task = load_retrieval_task(found, "test")
+    assert task.qrels
     assert all(set(grades) == {f"valve{query.split()[-1]}.md"} for query, grades in named(task))
     trained = [json.loads(line) for line in (found / "train.jsonl").read_text().splitlines()]
     texts = {row["query"]: row["positive"] for row in trained}
@@ -168,3 +170,75 @@ def test_rows_may_name_a_document_by_its_id(beside, tmp_path):
 def named(task):
     texts = dict(zip(task.query_ids, task.queries, strict=True))
     return [(texts[query], grades) for query, grades in task.qrels.items()]
+
+
+def test_a_mistyped_id_is_refused_and_a_text_that_is_an_id_stays_a_text(beside, tmp_path):
+    place, docs = tmp_path / "rows.jsonl", str(beside / "docs")
+    names = [f"valve{n}.md" for n in range(119)] + ["docs/valve119.md"]
+    lines = [json.dumps({"query": f"shut {one}", "positive": one}) + "\n" for one in names]
+    place.write_text("".join(lines))
+    with pytest.raises(UserError, match=r"is not there; got 'docs/valve119.md'"):
+        hold_out_rows(HoldOutStage(path=str(place), corpus=docs), tmp_path / "data")
+    texts = ["valve1.md", *(ANSWER.format(n) for n in range(2, 121))]
+    lines = [json.dumps({"query": f"shut {one}", "positive": one}) + "\n" for one in texts]
+    place.write_text("".join(lines))
+    found = hold_out_rows(HoldOutStage(path=str(place), corpus=docs), tmp_path / "texts")
+    lines = [json.loads(line) for line in (found / "corpus.jsonl").read_text().splitlines()]
+    assert "valve1.md" in {line["text"] for line in lines}
+
+
+@pytest.mark.parametrize("names", [True, False])
+def test_short_documents_are_not_there_twice(names, tmp_path):
+    """A title before them makes them longer than what stands for them among the rows."""
+    docs = [
+        {"id": f"d{n}", "title": f"Chair {n}", "text": f"Chair {n} is made of red oak"}
+        for n in range(60)
+    ]
+    rows = [
+        {"query": f"what is {n} made of", "positive": doc["id"] if names else doc["text"]}
+        for n, doc in enumerate(docs)
+    ]
+    for name, lines in (("docs", docs), ("rows", rows)):
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (tmp_path / f"{name}.jsonl").write_text(text)
+    work = HoldOutStage(
+        path=str(tmp_path / "rows.jsonl"), corpus=str(tmp_path / "docs.jsonl"), dev=0.2, test=0.2
+    )
+    found = hold_out_rows(work, tmp_path / "data")
+    assert json.loads((found / "report.json").read_text())["documents_beside"] == 0
+
+
+def test_a_page_of_several_answers_stands_for_each(tmp_path):
+    answers = [ANSWER.format(n) for n in range(60)]
+    rows = [{"query": f"valve {n}", "positive": text} for n, text in enumerate(answers)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/faq.txt").write_text("\n\n".join(answers[:3]))
+    work = HoldOutStage(
+        path=str(tmp_path / "rows.jsonl"), corpus=str(tmp_path / "docs"), dev=0.2, test=0.2
+    )
+    found = hold_out_rows(work, tmp_path / "data")
+    lines = [json.loads(line) for line in (found / "corpus.jsonl").read_text().splitlines()]
+    assert {line["text"] for line in lines if line.get("copies") == ["faq.txt"]} == {*answers[:3]}
+
+
+def test_by_query_the_reverse_of_a_held_out_row_does_not_train(tmp_path):
+    pairs = [(f"how to mend {n}", f"what mends number {n}") for n in range(100)]
+    rows = [
+        {"query": one, "positive": two}
+        for left, right in pairs
+        for one, two in ((left, right), (right, left))
+    ]
+    place = tmp_path / "rows.jsonl"
+    place.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = hold_out_rows(HoldOutStage(path=str(place), by="query"), tmp_path / "data")
+    trained = [json.loads(line) for line in (found / "train.jsonl").read_text().splitlines()]
+    for split in ("dev", "test"):
+        held = set(load_retrieval_task(found, split).queries)
+        assert held.isdisjoint(text for row in trained for text in (row["query"], *row["positive"]))
+
+
+def test_queries_that_differ_in_signs_that_mean_something_are_two():
+    assert same_words("How to learn C++?") == same_words("how to learn  c++")
+    assert same_words("How to learn C++?") != same_words("How to learn C#?")
+    assert same_words("कि") != same_words("की")

@@ -12,6 +12,7 @@ from embedtrain.resources import resource
 from embedtrain.training.module import RetrievalModule
 from embedtrain.workflows import stages as module
 from embedtrain.workflows.pipeline import (
+    RECIPE,
     Pipeline,
     dump_pipeline,
     load_pipeline,
@@ -76,6 +77,22 @@ def test_another_pipeline_is_not_run_into_the_same_folder(finished, overrides):
     other = load_pipeline(SMOKE, [*overrides, "hard.trainer.steps=5"])
     with pytest.raises(UserError, match="holds another pipeline"):
         run_pipeline(other, finished)
+
+
+def test_a_folder_from_before_a_setting_was_there_goes_on(tmp_path):
+    rows = [json.dumps({"query": f"query {n}", "positive": f"text {n}"}) for n in range(120)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    (tmp_path / "p.yaml").write_text(
+        f"{{description: x, stages: [{{name: data, hold_out: {{path: {tmp_path}/rows.jsonl}}}}]}}"
+    )
+    done = run_pipeline(load_pipeline(tmp_path / "p.yaml"), tmp_path / "run")
+    mark = done / RECIPE
+    text = mark.read_text()
+    assert "by: answer" in text
+    older = "".join(line for line in text.splitlines(keepends=True) if "by: answer" not in line)
+    mark.write_text(older)
+    assert run_pipeline(load_pipeline(tmp_path / "p.yaml"), done) == done
+    assert mark.read_text() == older
 
 
 def test_a_null_that_stands_against_a_default_is_kept(tmp_path):

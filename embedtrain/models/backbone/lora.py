@@ -287,11 +287,7 @@ def _plain(layer: Any, *, adapted: bool) -> nn.Linear:  # noqa: ANN401 - of peft
 
 
 def _full_weight(base: Any) -> Tensor:  # noqa: ANN401
-    """Return the weight in float32; one in four bits as the layer itself multiplies by it.
-
-    bitsandbytes packs weights in several ways and again at the first call; what it makes of the unit matrix
-    does not depend on that.
-    """
+    """Return the weight in float32; one in four bits as what the layer makes of the unit matrix, however it is packed."""
     if not _in_four_bits(base):
         plain: Tensor = base.weight.float()
         return plain

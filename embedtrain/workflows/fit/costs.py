@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from embedtrain.workflows.fit.depth import Depth
 from embedtrain.workflows.fit.look import Material, Speed
+from embedtrain.workflows.rivals import AMONG
 
 MEASUREMENTS = 5
 """Validations of a trial."""
@@ -17,6 +18,8 @@ SYNTHESIS = 0.01
 """Seconds that rules, filters and BM25 take for a chunk."""
 CUTTING = 0.003
 """Seconds that it takes to cut a chunk from its document and to compare it with the texts of the pairs."""
+INDEXING = 2e-4
+"""Seconds that BM25 takes for a document, where a part of all is searched: in each trial, the choice, and the gate."""
 LLM_SHARE = 0.4
 """Share of the budget that a language model may write for."""
 NEGATIVES = 4
@@ -115,10 +118,12 @@ def costs_of(
     lists = 1 if whole or not asked.human else 2
     gated = lists * (1 if known else 2) * speed.encoding(searched(material.documents))
     guarded = speed.encoding(sum(map(searched, asked.guards)))
+    indexed = INDEXING * min(AMONG, material.documents)
     fixed = {"data": data, "gate": STARTING + EXPORTING + gated + 2 * guarded}
+    fixed["gate"] += 0.0 if whole else indexed
     if depth.chooses:
         choices = CHOICES + 2 * len(trials_of(depth))
-        fixed["choice"] = STARTING + EXPORTING + choices * (measured + guarded)
+        fixed["choice"] = STARTING + EXPORTING + indexed + choices * (measured + guarded)
     if depth.mines:
         fixed["mined"] = STARTING + speed.asking(queries.train) + (0.0 if shared else corpus)
     if depth.reranks:
@@ -128,7 +133,7 @@ def costs_of(
     guiding = speed.encoding(queries.train) + speed.asking(queries.train)
     return Costs(
         fixed,
-        STARTING + EXPORTING + MEASUREMENTS * measured,
+        STARTING + EXPORTING + depth.validates * indexed + MEASUREMENTS * measured,
         writing,
         guiding if depth.guides else 0.0,
     )

@@ -24,8 +24,8 @@ class Depth:
     chooses: bool = True
     """Whether mixtures of start and trained model are measured; else a trial's best weights go to the gate."""
     validates: bool = True
-    """Whether the start and steps are measured while training; else the last weights go to the gate, which compares them
-    with the start on twice as many queries."""
+    """Whether the start and steps are measured while training; else the last weights go to the gate, and what would have
+    chosen trains."""
 
 
 FRUGAL = Depth((100, 250), 1_000, 2_500, reads=False, mines=False)

@@ -16,6 +16,7 @@ from embedtrain.data.examples import Example, SourceConfig
 from embedtrain.data.linked_texts import node_of
 from embedtrain.data.sources import load_task, open_source
 from embedtrain.data.tokenized import SourceReport
+from embedtrain.data.words import CJK
 from embedtrain.encoding.pair_scorers import is_classifier, open_pair_scorer
 from embedtrain.errors import UserError
 from embedtrain.recipe.retrieval import load_retrieval_recipe
@@ -135,6 +136,7 @@ def count_human(path: str, names: Collection[str]) -> int:
             for answer in one.answers:
                 if (
                     answer.split() == [answer]
+                    and not CJK.search(answer)  # a text of several words without a space
                     and answer not in names
                     and answer.partition("#")[0] not in names
                 ):

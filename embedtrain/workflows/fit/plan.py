@@ -33,6 +33,8 @@ ENOUGH = {"chooses": 60, "decides": 120}
 """Queries that dev and test should have: of few pairs a larger share is held out for it. Twice as many tell a gain of four
 points of nDCG@10 from chance where single queries differ by twenty."""
 MOST_HELD_OUT = {"chooses": 0.125, "decides": 0.25}
+FEWEST_HELD_OUT = 11
+"""Fewer than ten of a split are refused; rounding takes one."""
 
 
 class Plan(Section):
@@ -55,8 +57,8 @@ class Plan(Section):
     """At most, of each trial, by its name."""
     held_out: float
     """Share of the pairs, or of the queries that are made, that chooses."""
-    decides: float = HELD_OUT
-    """Share that decides."""
+    decides: float | None = None
+    """Share that decides; null, of an older plan, is as large a one."""
     dev: tuple[int, int]
     """Queries and documents that validation measures on at most."""
     searched: int | None
@@ -217,7 +219,9 @@ def _shares(rows: int) -> Shares:
     found = {name: max(HELD_OUT, number / max(1, rows)) for name, number in ENOUGH.items()}
     if not rows:
         return Shares(HELD_OUT, HELD_OUT)
-    return Shares(**{name: round(min(MOST_HELD_OUT[name], one), 3) for name, one in found.items()})
+    least = FEWEST_HELD_OUT / rows
+    bounded = {name: max(least, min(MOST_HELD_OUT[name], one)) for name, one in found.items()}
+    return Shares(**{name: round(share, 3) for name, share in bounded.items()})
 
 
 def _queries(material: Material, depth: Depth, shares: Shares) -> Queries:

@@ -1,5 +1,7 @@
 """The plan fits into the budget, and what cannot work is refused before anything runs."""
 
+import json
+
 import pytest
 
 from embedtrain.cli.printing_fit import print_plan
@@ -11,6 +13,7 @@ from embedtrain.workflows.fit.look import Material, Speed
 from embedtrain.workflows.fit.plan import SAFE, make_plan
 from embedtrain.workflows.fit.report_data import _divided
 from embedtrain.workflows.fit.wish import FitWish, read_duration, refuse_other_wish
+from embedtrain.workflows.hold_out import hold_out_rows
 
 SAMPLE = (Example("a", ("b",)),)
 SPEED = Speed(1e-5, 200.0, 20.0, 22_000_000)
@@ -286,3 +289,16 @@ def test_a_corpus_beside_pairs_is_read_and_searched():
     assert stages["data"].hold_out.corpus == "docs"
     assert stages["data"].hold_out.base == "base"
     assert stages["gate"].gate.others == stages["plain"].train["validation"]["others"] == "bm25"
+
+
+@pytest.mark.parametrize("rows", [50, 60, 76, 100, 500, 5_000])
+def test_of_few_pairs_enough_are_held_out(rows, tmp_path):
+    found = plan(rows=rows)
+    stage = {one.name: one for one in compose(wish(pairs="p"), found).stages}["data"].hold_out
+    lines = [json.dumps({"query": f"query {n}", "positive": f"text {n}"}) for n in range(rows)]
+    (tmp_path / "p.jsonl").write_text("\n".join(lines))
+    work = stage.model_copy(update={"path": str(tmp_path / "p.jsonl")})
+    data = hold_out_rows(work, tmp_path / "data")
+    asked = json.loads((data / "report.json").read_text())["queries"]
+    assert min(asked.values()) >= 10
+    assert asked["train"] >= rows / 2

@@ -8,6 +8,7 @@ batch, a tenth of warm-up; ``theirs-1e-4`` and ``theirs-2e-5`` are the same at o
 trained on: they show what was forgotten. ``ours-N`` is N percent of the way from the start. The arm ``command`` is
 ``embedtrain fit --pairs`` itself with ``--budget``, which keeps a part of the pairs to choose and to decide by; its seconds are
 those of all its stages, and it has no seed (``--seeds 0``). ``command-corpus`` also gives it the documents that are searched.
+The command reads 256 tokens of a document: compare it with ``--length 256``, in results of their own.
 """
 
 import argparse
@@ -188,9 +189,11 @@ def main() -> None:
     parser.add_argument("--shares", type=int, nargs="*", default=[75, 50], help="percent")
     parser.add_argument("--pairs", type=int, default=512, help="training pairs of a set")
     parser.add_argument("--epochs", type=float, default=1.5, help="of ours")
+    parser.add_argument("--length", type=int, default=96, help="tokens of a document; fit's is 256")
     parser.add_argument("--budget", default="5m", help="of the command")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    LENGTHS["document"]["length"] = given.length
     bench = Bench(Data(given.data), Ledger(given.results), given.models)
     arms = [(arm, share) for arm in given.arms for share in (100, *given.shares)]
     for target in (*given.sets, *given.away):

@@ -242,3 +242,18 @@ def test_queries_that_differ_in_signs_that_mean_something_are_two():
     assert same_words("How to learn C++?") == same_words("how to learn  c++")
     assert same_words("How to learn C++?") != same_words("How to learn C#?")
     assert same_words("कि") != same_words("की")
+
+
+def test_a_document_that_is_there_as_a_whole_is_not_there_in_parts_as_well(tmp_path):
+    (tmp_path / "docs").mkdir()
+    for n in range(
+        60
+    ):  # chunks leave the headings out, and are too short to be found by their words
+        (tmp_path / f"docs/{n}.md").write_text(f"# Chair\n\n## Wood\n\nRed oak {n}")
+    rows = [{"query": f"wood of chair {n}", "positive": f"{n}.md"} for n in range(60)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    work = HoldOutStage(
+        path=str(tmp_path / "rows.jsonl"), corpus=str(tmp_path / "docs"), dev=0.2, test=0.2
+    )
+    found = hold_out_rows(work, tmp_path / "data")
+    assert json.loads((found / "report.json").read_text())["documents_beside"] == 0

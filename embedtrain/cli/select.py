@@ -1,7 +1,7 @@
 """The command that chooses which weights of a run to ship."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -29,8 +29,12 @@ def select(
     guard_split: Annotated[str | None, typer.Option(help="Of the guarded tasks.")] = None,
     errors: Annotated[
         float,
-        typer.Option(help="Standard errors that weights nearer to the base may lack; 0: the best."),
+        typer.Option(help="Standard errors that weights nearer to an end may lack; 0: the best."),
     ] = 1.0,
+    toward: Annotated[
+        Literal["start", "end"],
+        typer.Option(help="Which end: start, where less is forgotten, or end of training."),
+    ] = "start",
 ) -> None:
     """Choose between a run's start, its best and last weights, means, and points on the way back to the start."""
     from rich.console import Console
@@ -40,7 +44,7 @@ def select(
     from embedtrain.workflows.select.select import SelectWish
     from embedtrain.workflows.select.select import select as run_select
 
-    wish = SelectWish(runs, base, data, split, guard or (), guard_split, errors)
+    wish = SelectWish(runs, base, data, split, guard or (), guard_split, errors, toward)
     found = run_select(wish, output)
     guards = list(found.points[-1].guards)
     table = Table("Weights", "nDCG@10", *map(escape, guards))

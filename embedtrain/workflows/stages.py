@@ -31,7 +31,7 @@ from embedtrain.workflows.mine import mine
 from embedtrain.workflows.require import FOUND, RequireStage, require
 from embedtrain.workflows.rotate import rotate
 from embedtrain.workflows.score import score
-from embedtrain.workflows.select.select import SelectWish, select
+from embedtrain.workflows.select.select import SelectWish, Toward, select
 from embedtrain.workflows.synthesize import synthesize
 from embedtrain.workflows.tokenizer import TokenizerKind, train_tokenizer
 from embedtrain.workflows.train import resume, train
@@ -124,7 +124,9 @@ class SelectStage(Section):
     """Tasks that must not lose more than a point."""
     guard_split: str | None = None
     errors: NonNegativeFloat = 1.0
-    """Standard errors that weights nearer to the base may lack; 0 takes the best."""
+    """Standard errors that weights nearer to an end may lack; 0 takes the best."""
+    toward: Toward = "start"
+    """Which end: the start, where less is forgotten, or the end of training, where few queries choose."""
 
 
 class TokenizerStage(Section):

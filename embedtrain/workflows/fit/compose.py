@@ -180,8 +180,9 @@ def _choice(wish: FitWish, plan: Plan) -> Content | None:
             "runs": [f"stage:{name}" for name in plan.steps],
             "guard": [f"stage:{name}" for name in guard_stages(wish, plan)],
             "guard_split": "dev",
-            # Nearer to the start is safer only where something is guarded: of few queries a standard error is much.
-            "errors": 1.0 if wish.guards else 0.0,
+            # Nearer to the start is safer where something is guarded. Elsewhere few queries must not end training early:
+            # of MedQuAD's pairs they took step 8 of 32, which cost 1.7 points of nDCG@10 on its test.
+            "toward": "start" if wish.guards else "end",
         }
     }
 

@@ -79,11 +79,11 @@ def best_of(points: Sequence[Point]) -> Point:
     return max(safe, key=lambda point: point.mean)
 
 
-def nearest_good(points: Sequence[Point], errors: float) -> Point:
-    """Return the safe point nearest to the start that is within so many standard errors of the best safe one.
+def first_good(points: Sequence[Point], errors: float) -> Point:
+    """Return the first safe point that is within so many standard errors of the best safe one.
 
-    The error is that of the mean difference per query. Nearer to the start is less forgotten, at a cost that the data
-    cannot tell from none.
+    The error is that of the mean difference per query. What comes first is what is believed without data, at a cost that
+    the data cannot tell from none: nearer to the start less is forgotten, and further from it more is learned.
     """
     best = best_of(points)
     for point in points:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -28,11 +29,14 @@ from embedtrain.training.measuring import BEST, list_weights
 from embedtrain.training.validation import METRIC
 from embedtrain.workflows.merge import keep_shared_formats, refuse_strangers
 from embedtrain.workflows.prepare import load_task, open_data
-from embedtrain.workflows.select.line import Point, best_of, fill, mixed, nearest_good, walk
+from embedtrain.workflows.select.line import Point, best_of, fill, first_good, mixed, walk
 from embedtrain.workflows.select.measured import Judge
 from embedtrain.workflows.stored import stored_outputs
 
 BASE = "base, as it comes"
+LAST = "last"
+"""Ends the name of weights of a run's last step."""
+Toward = Literal["start", "end"]
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ class SelectWish:
         split: Of the data.
         guard: Tasks of any kind that must not lose more than a point against the base.
         guard_split: Of these.
-        errors: Standard errors below the best within which weights nearer to the base are taken; 0 takes the best.
+        errors: Standard errors below the best within which weights nearer to one end are taken; 0 takes the best.
+        toward: Which end: the start, where less is forgotten, or the end of training, where few queries choose.
         precision: What texts are encoded in; None takes the first run's.
     """
 
@@ -57,6 +62,7 @@ class SelectWish:
     guard: Sequence[str] = ()
     guard_split: str | None = None
     errors: float = 1.0
+    toward: Toward = "start"
     precision: Precision | None = None
 
 
@@ -102,14 +108,15 @@ def select(wish: SelectWish, output: Path) -> Selected:
     trained = dict(_candidates(opened, encoders))
     del encoders
     ends = [measure(name, weights) for name, weights in trained.items()]
-    end = best_of(ends)
+    is_early = wish.toward == "start"
+    end = best_of(ends) if is_early else first_good(_later_first(ends), wish.errors)
     line = walk(
         lambda alpha: measure(
             f"{alpha:g} of {end.name}", mixed(origin, trained[end.name], alpha), alpha
         )
     )
-    chosen = nearest_good(line, wish.errors)
-    if before.mean > chosen.mean or not chosen.is_safe:
+    chosen = first_good(line if is_early else line[::-1], wish.errors)
+    if before.mean > (chosen if is_early else best_of(line)).mean or not chosen.is_safe:
         chosen = before
     shipped = base
     if chosen is not before:
@@ -161,12 +168,17 @@ def _candidates(
         name = f"{run.path.name}: " if len(opened) > 1 else ""
         yield f"{name}best", weights
         if (run.checkpoints / BEST).is_file() and (saved := list_checkpoints(run.checkpoints)):
-            yield f"{name}last", _weights(run, recipe, saved[-1], weights)
+            yield f"{name}{LAST}", _weights(run, recipe, saved[-1], weights)
         if len(kept := list_weights(run.checkpoints)) > 1:
             parts = [_weights(run, recipe, path, weights) for path in kept]
             yield f"{name}mean of {len(kept)} kept", _mean(parts)
     if len(best) > 1:
         yield f"mean of {len(best)} runs", _mean(best)
+
+
+def _later_first(ends: Sequence[Point]) -> list[Point]:
+    """Return the ends of all runs before weights of earlier steps, of each the best first."""
+    return sorted(ends, key=lambda point: (not point.name.endswith(LAST), -point.mean))
 
 
 def _weights(run: RunFolder, recipe: Recipe, path: Path, best: Weights) -> Weights:
@@ -232,6 +244,7 @@ def describe(found: Selected, wish: SelectWish, base: str) -> dict[str, object]:
         "split": None if wish.data is None else wish.split,
         "metric": METRIC,
         "errors": wish.errors,
+        "toward": wish.toward,
         "chosen": {"name": chosen.name, "alpha": chosen.alpha, "gain": interval},
         "sentence": sentence,
         "points": [

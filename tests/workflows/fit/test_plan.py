@@ -288,6 +288,7 @@ def test_a_corpus_beside_pairs_is_read_and_searched():
     stages = stages_of(asked, plan(rows=5_000))
     assert stages["data"].hold_out.corpus == "docs"
     assert stages["data"].hold_out.base == "base"
+    assert stages["data"].hold_out.by == "query"
     assert stages["gate"].gate.others == stages["plain"].train["validation"]["others"] == "bm25"
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from embedtrain.workflows.select.line import Point, best_of, mixed, nearest_good, walk
+from embedtrain.workflows.select.line import Point, best_of, first_good, mixed, walk
 
 START = {"backbone.weight": torch.tensor([0.1, 0.3, -7.0]), "ids": torch.tensor([1, 2])}
 TRAINED = {"backbone.weight": torch.tensor([0.7, -0.3, 1e-9]), "ids": torch.tensor([1, 2])}
@@ -46,10 +46,20 @@ def test_nearer_to_the_start_is_taken_where_the_data_cannot_tell():
         point(0.5, 0.5, 0.9, 0.6, 0.5),
         point(1.0, 0.6, 0.6, 0.7, 0.7),
     ]
-    assert nearest_good(points, 1.0).alpha == 0.5, "0.025 less, with an error of 0.11"
-    assert nearest_good(points, 0.0).alpha == 1.0
-    assert nearest_good(points, 10.0).alpha == 0.5, "the start is worse on every query"
-    assert nearest_good([*points[:2], point(1.0, 0.6, 1.0, 0.7, 0.6)], 1.0).alpha == 1.0
+    assert first_good(points, 1.0).alpha == 0.5, "0.025 less, with an error of 0.11"
+    assert first_good(points, 0.0).alpha == 1.0
+    assert first_good(points, 10.0).alpha == 0.5, "the start is worse on every query"
+    assert first_good([*points[:2], point(1.0, 0.6, 1.0, 0.7, 0.6)], 1.0).alpha == 1.0
+
+
+def test_from_the_other_end_the_furthest_point_is_taken_that_lacks_no_more():
+    points = [
+        point(0.0, 0.1, 0.2, 0.1, 0.2),
+        point(0.5, 0.6, 0.9, 0.6, 0.6),
+        point(1.0, 0.7, 0.6, 0.7, 0.6),
+    ]
+    assert first_good(points[::-1], 1.0).alpha == 1.0, "0.025 less, with an error of 0.09"
+    assert first_good(points[::-1], 0.0).alpha == 0.5
 
 
 def test_a_guarded_loss_of_a_point_is_no_choice():
@@ -58,4 +68,4 @@ def test_a_guarded_loss_of_a_point_is_no_choice():
         point(0.5, 0.4, 0.4, law=-0.01),
         point(1.0, 0.9, 0.9, law=-0.02),
     ]
-    assert best_of(points).alpha == nearest_good(points, 0.0).alpha == 0.5
+    assert best_of(points).alpha == first_good(points, 0.0).alpha == 0.5

@@ -19,8 +19,8 @@ from embedtrain.release.export import export
 from embedtrain.training.measuring import list_weights
 from embedtrain.workflows.pipeline import load_pipeline, run_pipeline
 from embedtrain.workflows.select import measured
-from embedtrain.workflows.select.line import mixed
-from embedtrain.workflows.select.select import SelectWish, select
+from embedtrain.workflows.select.line import Point, mixed
+from embedtrain.workflows.select.select import SelectWish, _later_first, select
 from embedtrain.workflows.train import train
 
 
@@ -114,6 +114,29 @@ def test_the_chosen_point_of_the_line_is_what_is_written(run, tmp_path, monkeypa
     assert written.contract.outputs is None, "the start was not made for bits"
     for name, weight in mixed(start, trained, 0.5).items():
         assert torch.allclose(weight, written.state_dict()[name]), name
+
+
+def test_towards_the_end_what_trained_longer_is_taken_where_few_queries_cannot_tell(
+    run, tmp_path, monkeypatch, scripted
+):
+    monkeypatch.setenv("EMBEDTRAIN_CACHE", str(tmp_path / "cache"))
+    start, trained = weights_of(run)
+    middle = [0.9, 0.5, 0.7, 0.6]
+    end = [0.6, 0.7, 0.6, 0.7]  # 0.025 less, with an error of 0.11
+    found = {1.0: end, 0.5: middle}
+    scripted(start, trained, lambda alpha, n: found.get(alpha, [0.1] * 4)[n])
+    early = select(SelectWish([run.path]), tmp_path / "early")
+    late = select(SelectWish([run.path], toward="end"), tmp_path / "late")
+    assert (early.chosen.alpha, late.chosen.alpha) == (0.5, 1.0)
+    assert json.loads((tmp_path / "late/select.json").read_text())["toward"] == "end"
+
+
+def test_the_last_step_comes_before_the_best_one():
+    ends = [
+        Point("a: best", [0.9]), Point("a: last", [0.7]), Point("b: last", [0.8]), Point("mean of 2 runs", [0.6]),
+    ]  # fmt: skip
+    order = ["b: last", "a: last", "a: best", "mean of 2 runs"]
+    assert [one.name for one in _later_first(ends)] == order
 
 
 def test_nothing_that_is_worse_than_the_base_is_written(run, bert, tmp_path, monkeypatch, scripted):

@@ -49,4 +49,7 @@ class Copies:
         sizes = self._sizes[owners]
         shorter, longer = np.minimum(sizes, own.size), np.maximum(sizes, own.size)
         compared = (shorter >= FEWEST_SHINGLES) | (longer < FEWEST_SHINGLES)
-        return owners[compared & (shared >= CONTAINED * shorter)].astype(np.int64)
+        same: NDArray[np.int64] = owners[compared & (shared >= CONTAINED * shorter)].astype(
+            np.int64
+        )
+        return same

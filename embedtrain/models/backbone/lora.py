@@ -115,9 +115,9 @@ def keep_differentiable(backbone: nn.Module) -> None:
     On processors with bfloat16 it does so at the first call that trains nothing, a validation. Its product of packed
     weights has no gradient, and training would go on without what passes through them.
     """
-    for layer in backbone.modules():
-        if hasattr(layer, "support_avx512bf16_for_cpu"):
-            layer.support_avx512bf16_for_cpu = False
+    packing: Any = [one for one in backbone.modules() if hasattr(one, "support_avx512bf16_for_cpu")]
+    for layer in packing:
+        layer.support_avx512bf16_for_cpu = False
 
 
 def add_lora(backbone: Any, config: LoraConfig) -> None:  # noqa: ANN401 - transformers is untyped

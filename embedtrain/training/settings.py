@@ -181,6 +181,10 @@ class TaskConfig(Section):
     def _one_origin(self) -> "TaskConfig":
         if (self.path is None) == (self.fraction is None):
             raise ValueError("give either path or fraction")
+        if self.others != "random" and self.path is None:
+            raise ValueError(
+                "others: bm25 chooses among the documents of path: a fraction has none"
+            )
         return self
 
     @property

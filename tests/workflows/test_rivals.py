@@ -1,8 +1,10 @@
 """Which documents are searched where there are too many."""
 
 import pytest
+from pydantic import ValidationError
 
 from embedtrain.data.readers.beir import RetrievalTask, bounded
+from embedtrain.training.settings import TaskConfig
 from embedtrain.workflows.rivals import with_fewer
 
 
@@ -57,3 +59,9 @@ def test_random_ones_are_those_of_before_and_all_is_all(task):
     assert with_fewer(task, None, 1_000, "bm25") is task
     assert with_fewer(task, None, None, "bm25") is task
     assert len(with_fewer(task, None, 3, "bm25").documents) == 10  # the answers
+
+
+def test_a_fraction_has_no_documents_to_choose_rivals_from():
+    assert TaskConfig(path="x", others="bm25").others == "bm25"
+    with pytest.raises(ValidationError, match="a fraction has none"):
+        TaskConfig(fraction=0.1, others="bm25")

@@ -1,7 +1,5 @@
 """The plan fits into the budget, and what cannot work is refused before anything runs."""
 
-import json
-
 import pytest
 
 from embedtrain.cli.printing_fit import print_plan
@@ -13,7 +11,6 @@ from embedtrain.workflows.fit.look import Material, Speed
 from embedtrain.workflows.fit.plan import SAFE, make_plan
 from embedtrain.workflows.fit.report_data import _divided
 from embedtrain.workflows.fit.wish import FitWish, read_duration, refuse_other_wish
-from embedtrain.workflows.hold_out import hold_out_rows
 
 SAMPLE = (Example("a", ("b",)),)
 SPEED = Speed(1e-5, 200.0, 20.0, 22_000_000)
@@ -269,37 +266,3 @@ def test_other_words_do_not_go_on_with_a_folder(tmp_path):
 
 def test_a_model_named_behind_an_address_is_allowed():
     wish(corpus=".", llm="https://host/v1#toy").check()
-
-
-def test_measuring_is_as_thorough_as_what_training_leaves():
-    """Where all steps that the data takes are paid for, the rest of the time is for measuring on more."""
-    slow = Speed(2.5e-4, 240.0, 22.0, 22_000_000)  # fifty documents a second
-    found = [plan(budget, 10_000, 700, slow) for budget in (200.0, 300.0, 600.0)]
-    assert not any(one.cut for one in found)
-    assert all(one.total <= SAFE * one.budget for one in found)
-    assert [one.searched for one in found] == [500, 1_000, 2_000]
-    # More than half of the time is around training, which could not take any more of it.
-    around = sum(found[1].seconds.values()) - found[1].steps["plain"] * found[1].seconds_per_step
-    assert around > SAFE * 300 / 2
-
-
-def test_a_corpus_beside_pairs_is_read_and_searched():
-    asked = wish(corpus="docs", pairs="p.jsonl", model="base")
-    stages = stages_of(asked, plan(rows=5_000))
-    assert stages["data"].hold_out.corpus == "docs"
-    assert stages["data"].hold_out.base == "base"
-    assert stages["data"].hold_out.by == "query"
-    assert stages["gate"].gate.others == stages["plain"].train["validation"]["others"] == "bm25"
-
-
-@pytest.mark.parametrize("rows", [50, 60, 76, 100, 500, 5_000])
-def test_of_few_pairs_enough_are_held_out(rows, tmp_path):
-    found = plan(rows=rows)
-    stage = {one.name: one for one in compose(wish(pairs="p"), found).stages}["data"].hold_out
-    lines = [json.dumps({"query": f"query {n}", "positive": f"text {n}"}) for n in range(rows)]
-    (tmp_path / "p.jsonl").write_text("\n".join(lines))
-    work = stage.model_copy(update={"path": str(tmp_path / "p.jsonl")})
-    data = hold_out_rows(work, tmp_path / "data")
-    asked = json.loads((data / "report.json").read_text())["queries"]
-    assert min(asked.values()) >= 10
-    assert asked["train"] >= rows / 2

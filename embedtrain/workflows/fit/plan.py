@@ -184,7 +184,7 @@ def _choose(asked: Asked, material: Material, speed: Speed, shares: Shares) -> D
         draft = _draft(asked, material, speed, depth, shares)
         if draft.suffices(asked.budget):
             break
-    # Few queries among few documents choose nothing: let them decide.
+    # Few queries among few documents choose nothing: let them train.
     if material.rows and not draft.depth.chooses:
         draft = _draft(asked, material, speed, replace(draft.depth, validates=False), shares)
     for depth in () if asked.pair_seconds is None else RERANKING:

@@ -32,8 +32,8 @@ SYNTHETIC_NOTE = (
     "say how people's queries fare."
 )
 SEARCHED = (
-    "Searched were {documents:,} of {of:,} documents, all that answer a query among them{others}: the budget allows no "
-    "more. Among fewer documents scores are higher; the difference compares both models on the same."
+    "Searched were {documents:,} of {of:,} documents, all that answer a query among them: the budget allows no "
+    "more.{others} Among fewer documents scores are higher; the difference compares both models on the same."
 )
 ROLES = {"test": "What decided", "also": "Measured besides", "guard": "What must not be forgotten"}
 
@@ -58,7 +58,7 @@ def score_parts(output: Path, gates: Sequence[Stage]) -> list[Section]:
             pieces.append(figures([draw_scores(systems, f"{START}{mark}")]))
         pieces += [_table(before, after, mark), *_notes(after, judged)]
         if searched := parts_searched(_gate(stage), output / stage.name).get(part):
-            rivals = " and what BM25 finds for it" * (_gate(stage).others == "bm25")
+            rivals = " The others are what BM25 finds for the queries." * (_gate(stage).others == "bm25")
             pieces.append(paragraph(SEARCHED.format(**searched, others=rivals)))
     return [("Before and after", pieces)] if pieces else []
 

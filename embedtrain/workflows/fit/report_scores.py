@@ -58,7 +58,9 @@ def score_parts(output: Path, gates: Sequence[Stage]) -> list[Section]:
             pieces.append(figures([draw_scores(systems, f"{START}{mark}")]))
         pieces += [_table(before, after, mark), *_notes(after, judged)]
         if searched := parts_searched(_gate(stage), output / stage.name).get(part):
-            rivals = " The others are what BM25 finds for the queries." * (_gate(stage).others == "bm25")
+            rivals = " The others are what BM25 finds for the queries." * (
+                _gate(stage).others == "bm25"
+            )
             pieces.append(paragraph(SEARCHED.format(**searched, others=rivals)))
     return [("Before and after", pieces)] if pieces else []
 

@@ -47,7 +47,7 @@ def _measured_by(plan: Plan) -> str:
     decides = plan.held_out if plan.decides is None else plan.decides
     said = f"{plan.held_out:.0%} of {kind} choose the model and {decides:.0%} decide about it"
     if not plan.validates:
-        said = f"{decides:.0%} of {kind} decide about the model; for others to choose among its steps there is no time"
+        said = f"{decides:.0%} of {kind} decide about the model; too few are left, or too little time, for others to choose"
     if people_decide(plan):
         said = f"{plan.human:,} queries of people {'choose the model and ' * plan.validates}decide about it"
     elif plan.human:

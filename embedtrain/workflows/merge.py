@@ -18,7 +18,8 @@ from embedtrain.models.edits.concatenate import concatenate
 from embedtrain.models.edits.merge import Granularity, Method, Weights, merge_weights
 from embedtrain.models.encoder import TextEncoder
 from embedtrain.progress import console
-from embedtrain.release.export import write_model
+from embedtrain.release.cards.changes import change_card
+from embedtrain.release.export import card_of, write_model
 from embedtrain.workflows.evaluate.tasks import Wish, evaluate_task
 from embedtrain.workflows.stored import stored_outputs
 
@@ -144,7 +145,9 @@ def _write(
         save_encoder(model, folder)
         write_json(folder / "merge.json", report)
 
-    write_model(model, output, save=save)
+    card = card_of(Path(wish.models[0]))
+    changes = [f"is {len(wish.models)} models merged by `embedtrain merge --method {wish.method}`"]
+    write_model(model, output, save=save, card=card and change_card(card, changes))
 
 
 def main_score(result: EvaluationResult) -> float:

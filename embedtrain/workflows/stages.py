@@ -15,6 +15,7 @@ from embedtrain.encoding.language.settings import LanguageSettings
 from embedtrain.encoding.pair_work import ScorerKind
 from embedtrain.mining.judgement.settings import JudgeConfig
 from embedtrain.mining.settings import MiningConfig
+from embedtrain.models.edits.merge import Method
 from embedtrain.precision import Precision
 from embedtrain.recipe.retrieval import load_recipe
 from embedtrain.section import Count, Section
@@ -27,6 +28,7 @@ from embedtrain.workflows.evaluate.two_stage import Reranking, evaluate_two_stag
 from embedtrain.workflows.gate import VERDICT, GateStage, gate
 from embedtrain.workflows.hold_out import HoldOutStage, hold_out_rows
 from embedtrain.workflows.judge import judge
+from embedtrain.workflows.merge import MergeWish, merge
 from embedtrain.workflows.mine import mine
 from embedtrain.workflows.require import FOUND, RequireStage, require
 from embedtrain.workflows.rotate import rotate
@@ -129,6 +131,18 @@ class SelectStage(Section):
     """Which end: the start, where less is forgotten, or the end of training, where few queries choose."""
 
 
+class MergeStage(Section):
+    """As ``embedtrain merge`` without a grid; its folder is the model: ``stage:NAME``."""
+
+    models: tuple[str, ...] = Field(min_length=1)
+    """``stage:NAME/model``, folders or Hub ids."""
+    method: Method = "linear"
+    weights: tuple[float, ...] = ()
+    """One per model; empty weighs them alike (for task vectors: 1 each)."""
+    base: str | None = None
+    """What all were trained from, for methods that need it."""
+
+
 class TokenizerStage(Section):
     """As ``embedtrain tokenizer``; its folder is the tokenizer: ``stage:NAME``."""
 
@@ -162,6 +176,10 @@ def _run_synth(work: SynthStage, folder: Path, _: Path) -> None:
 def _run_select(work: SelectStage, folder: Path, _: Path) -> None:
     runs = [Path(run) for run in work.runs]
     select(SelectWish(**{**work.model_dump(), "runs": runs}), folder)
+
+
+def _run_merge(work: MergeStage, folder: Path, _: Path) -> None:
+    merge(MergeWish(work.models, work.method, work.weights, work.base), folder)
 
 
 def _run_mine(work: MineStage, folder: Path, _: Path) -> None:
@@ -224,6 +242,7 @@ KINDS = {
     "tokenizer": Kind(_run_tokenizer, "."),
     "train": Kind(_run_train, "model"),
     "select": Kind(_run_select, "."),
+    "merge": Kind(_run_merge, "."),
     "rotate": Kind(_run_rotate, "."),
     "synth": Kind(_run_synth, "report.json"),
     "mine": Kind(_run_mine, None),
@@ -246,6 +265,7 @@ class Stage(Section):
     train: dict[str, Any] | None = None
     """A whole recipe without its description; one of pre-training as well."""
     select: SelectStage | None = None
+    merge: MergeStage | None = None
     rotate: RotateStage | None = None
     synth: SynthStage | None = None
     mine: MineStage | None = None

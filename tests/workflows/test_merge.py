@@ -43,6 +43,15 @@ def test_a_grid_measures_every_point_and_writes_the_best(two, bert, beir, tmp_pa
     assert load_encoder(str(tmp_path / "merged")).contract.query_length == 16
 
 
+def test_a_card_says_what_a_merged_model_is(two, tmp_path):
+    card = "---\ntags:\n- a\n---\n# Mine\n\nTrained here.\n"
+    (tmp_path / "model0/README.md").write_text(card)
+    merge(MergeWish(two), tmp_path / "merged")
+    written = (tmp_path / "merged/README.md").read_text()
+    assert "This export is 2 models merged by `embedtrain merge --method linear`." in written
+    assert "Trained here." in written
+
+
 def test_vectors_side_by_side_have_the_mean_of_both_cosines(two, bert, tmp_path):
     plain = str(bert)  # of another contract, which merging weights refuses
     merge(MergeWish([two[0], plain], "concatenate", shares=[3.0, 1.0]), tmp_path / "both")

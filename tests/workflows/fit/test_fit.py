@@ -13,6 +13,7 @@ from sentence_toys import sentence
 from embedtrain.errors import UserError
 from embedtrain.models.build import load_encoder
 from embedtrain.training.module import RetrievalModule
+from embedtrain.workflows.fit.depth import PLAIN
 from embedtrain.workflows.fit.run import fit
 from embedtrain.workflows.fit.wish import FitWish
 
@@ -51,9 +52,12 @@ def pairs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(bert, pairs, tmp_path_factory):
+    """A fit in which some of the pairs choose, as they do where there are more."""
     plans = []
     output = tmp_path_factory.mktemp("fitted") / "run"
-    done = fit(wish(bert, pairs), output, plans.append)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("embedtrain.workflows.fit.plan.TELLING", 0)
+        done = fit(wish(bert, pairs), output, plans.append)
     assert len(plans) == 1
     assert plans[0].total < 600
     return done, output
@@ -100,7 +104,8 @@ def test_the_same_words_again_do_nothing_again(finished, bert, pairs, monkeypatc
         fit(wish(bert, pairs, seconds=700.0), output)
 
 
-def test_a_killed_fit_goes_on_and_ends_the_same(finished, bert, pairs, tmp_path):
+def test_a_killed_fit_goes_on_and_ends_the_same(finished, bert, pairs, tmp_path, monkeypatch):
+    monkeypatch.setattr("embedtrain.workflows.fit.plan.TELLING", 0)
     done, output = finished
     words = ["fit", "--pairs", pairs, "--model", bert, "--budget", "10m", "--output"]
     killed = embedtrain(
@@ -143,6 +148,11 @@ def test_with_a_corpus_the_pairs_are_searched_among_its_documents(bert, pairs, t
     )
     done = fit(wish(bert, pairs, corpus=str(docs)), tmp_path / "run")
     assert len(done.corpus.read_text().splitlines()) == 340
+    runs = [weights(tmp_path / "run" / name / "model") for name in PLAIN]
+    for name, value in weights(tmp_path / "run/mean").items():
+        torch.testing.assert_close(value, sum(run[name] for run in runs) / len(runs))
+    assert not all(value.equal(runs[1][name]) for name, value in runs[0].items())
     page = " ".join(read(done.report).texts)
+    assert "The mean of the weights of these 4 runs" in page
     assert "340 documents, 100 of them from the corpus alone" in page
     assert f"embedtrain fit {docs} --pairs {pairs}" in page

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from embedtrain.data.examples import Example
-from embedtrain.workflows.fit.compose import compose
+from embedtrain.workflows.fit.compose import LEFT, compose
 from embedtrain.workflows.fit.costs import Asked
+from embedtrain.workflows.fit.depth import PLAIN
 from embedtrain.workflows.fit.look import Material, Speed
 from embedtrain.workflows.fit.plan import SAFE, make_plan
 from embedtrain.workflows.fit.wish import FitWish
@@ -32,13 +33,13 @@ def stages_of(asked, found):
 def test_measuring_is_as_thorough_as_what_training_leaves():
     """Where all steps that the data takes are paid for, the rest of the time is for measuring on more."""
     slow = Speed(2.5e-4, 240.0, 22.0, 22_000_000)  # fifty documents a second
-    found = [plan(budget, 10_000, 700, slow) for budget in (200.0, 300.0, 600.0)]
+    found = [plan(budget, 10_000, 700, slow) for budget in (180.0, 200.0, 250.0)]
     assert not any(one.cut for one in found)
     assert all(one.total <= SAFE * one.budget for one in found)
     assert [one.searched for one in found] == [500, 1_000, 2_000]
     # More than half of the time is around training, which could not take any more of it.
-    around = sum(found[1].seconds.values()) - found[1].steps["plain"] * found[1].seconds_per_step
-    assert around > SAFE * 300 / 2
+    around = sum(found[2].seconds.values()) - found[2].steps["plain"] * found[2].seconds_per_step
+    assert around > SAFE * 250 / 2
 
 
 def test_a_corpus_beside_pairs_is_read_and_searched():
@@ -48,6 +49,35 @@ def test_a_corpus_beside_pairs_is_read_and_searched():
     assert stages["data"].hold_out.base == "base"
     assert stages["data"].hold_out.by == "query"
     assert stages["gate"].gate.others == stages["plain"].train["validation"]["others"] == "bm25"
+
+
+def test_few_pairs_choose_nothing_and_time_trains_them_in_other_orders():
+    """Of 900 pairs sixty would choose, by chance; of 3,000 three hundred can."""
+    slow = Speed(2.5e-4, 240.0, 22.0, 22_000_000)
+    short, long, many = (
+        plan(400.0, rows=900, speed=slow),
+        plan(rows=900, speed=slow),
+        plan(rows=3_000),
+    )
+    assert list(short.steps) == ["plain"]
+    assert list(long.steps) == list(PLAIN)
+    assert set(short.steps.values()) == set(long.steps.values())
+    assert not (short.validates or long.validates or short.chooses or long.chooses)
+    assert many.validates
+    assert many.chooses
+    assert plan(rows=900, human=40).chooses
+    assert plan(rows=900, guards=(500,)).chooses
+    one, mean = stages_of(wish(pairs="p"), short), stages_of(wish(pairs="p"), long)
+    assert one["plain"].train["trainer"]["blend"] == LEFT
+    assert one["gate"].gate.model == "stage:plain/model"
+    assert mean["gate"].gate.model == "stage:mean"
+    assert mean["mean"].merge.models == tuple(f"stage:{name}/model" for name in PLAIN)
+    seeds = [mean[name].train["trainer"].get("seed", 0) for name in PLAIN]
+    assert seeds == [0, 1, 2, 3]
+    assert not any("blend" in mean[name].train["trainer"] for name in PLAIN)
+    cut = plan(300.0, rows=900, speed=Speed(1e-3, 240.0, 22.0, 22_000_000))
+    assert cut.cut
+    assert "blend" not in stages_of(wish(pairs="p"), cut)["plain"].train["trainer"]
 
 
 @pytest.mark.parametrize("rows", [50, 60, 76, 100, 500, 5_000])

@@ -221,8 +221,7 @@ def _depths(asked: Asked, material: Material, shares: Shares) -> Sequence[Depth]
         return DEPTHS
     few = shares.chooses * material.rows < TELLING
     if few and not asked.human and not asked.guards and asked.pair_seconds is None:
-        unchosen = {"mines": False, "validates": False, "chooses": False}
-        return [replace(depth, **unchosen) for depth in DEPTHS]
+        return [replace(depth, mines=False, validates=False, chooses=False) for depth in DEPTHS]
     return [depth if depth.chooses else replace(depth, validates=False) for depth in DEPTHS]
 
 

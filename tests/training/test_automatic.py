@@ -20,10 +20,10 @@ def facts(rows, **others):
 
 def test_the_measured_cases_come_out_as_they_were_measured():
     scifact = choose_trainer(facts(919), {})
-    assert (scifact["learning_rate"], scifact["batch_size"], scifact["steps"]) == (1e-4, 64, 43)
+    assert (scifact["learning_rate"], scifact["batch_size"], scifact["steps"]) == (5e-5, 16, 115)
     assert choose_trainer(facts(4_000), {})["learning_rate"] == 1e-4
     some = choose_trainer(facts(512), {})
-    assert (some["learning_rate"], some["batch_size"], some["steps"]) == (1e-4, 32, 32)
+    assert (some["learning_rate"], some["batch_size"], some["steps"]) == (5e-5, 16, 64)
     few = choose_trainer(facts(512, queries=78), {})
     assert (few["learning_rate"], few["batch_size"], few["steps"]) == (2e-5, 32, 24)
     written = choose_trainer(facts(768, synthetic=True), {})
@@ -57,15 +57,15 @@ def test_larger_models_and_other_kinds_learn_more_slowly():
 
 def test_what_is_given_stands_and_the_rest_is_made_for_it():
     chosen = choose_trainer(facts(1_000), {"batch_size": 10, "learning_rate": 3e-6})
-    assert (chosen["batch_size"], chosen["learning_rate"], chosen["steps"]) == (10, 3e-6, 300)
+    assert (chosen["batch_size"], chosen["learning_rate"], chosen["steps"]) == (10, 3e-6, 200)
     assert "steps" not in choose_trainer(facts(1_000), {"epochs": 1.0})
     assert choose_trainer(facts(1_000), {"steps": 7})["steps"] == 7
     assert choose_trainer(facts(10**5, texts_measured=10), {"patience": 3})["patience"] == 3
 
 
 def test_a_batch_can_be_shared_by_devices_and_fits_the_smallest_source():
-    assert choose_trainer(facts(1_000), {}, unit=24)["batch_size"] == 48
-    assert choose_trainer(facts(1_000, smallest=20), {})["batch_size"] == 16
+    assert choose_trainer(facts(4_000), {}, unit=24)["batch_size"] == 48
+    assert choose_trainer(facts(4_000, smallest=20), {})["batch_size"] == 16
 
 
 def test_few_rows_are_refused():

@@ -20,9 +20,6 @@ TAUGHT: Content = {"name": "kl_distillation", "candidates": "batch"}
 """The reranker's word on a query's own documents; those of others are negatives."""
 GUIDED: Content = {"name": "gist"}
 """What the start finds better than the positive may answer as well, and is no negative."""
-LEFT = 0.75
-"""How far from the start a single run is left that nothing chose: on four sets of 512 to 919 pairs it was .4 points of nDCG@10
-better than the whole way, on average (docs/measured.md)."""
 RIVALS = "bm25"
 """Which documents are searched beside the answers where there is no time for all: those that are hard to tell from them."""
 LOOKED_AT = 10
@@ -152,8 +149,6 @@ def _training(
             most["auto"] = "synthetic"
         if seed:
             most["seed"] = seed
-        if not (plan.validates or plan.cut or "mean" in plan.seconds):
-            most["blend"] = LEFT
         if plan.halved:
             most["batch_size"] = plan.batch_size
         return {

@@ -35,7 +35,7 @@ def training_sections(output: Path, stages: tuple[Stage, ...]) -> list[Section]:
         if stage.train is None:
             continue
         run = RunFolder(output / stage.name)
-        ended = [*_ended(run), *_unchosen(run)]
+        ended = _ended(run)
         curves = read_curves(run.metrics) if can_draw() else {}
         drawings = [
             draw_curve(points, _title(name, _is_synthetic(stages)), "step")
@@ -61,17 +61,6 @@ def _ended(run: RunFolder) -> list[str]:
     return [
         f"Its part of the budget was over at step {found['step']:,} of {found['of']:,}: steps took longer than was "
         "measured before. The best weights until then are compared; a longer --budget trains on."
-    ]
-
-
-def _unchosen(run: RunFolder) -> list[str]:
-    """Say how far from the start a run is left that no query chose."""
-    share = read_summary(run).get("blend")
-    if share is None:
-        return []
-    return [
-        f"{share:.0%} of the way from the start to its last weights goes to the gate: so few queries are held out that "
-        "they are all needed to decide."
     ]
 
 

@@ -93,7 +93,7 @@ def test_each_trial_has_its_own_most_steps():
         found = plan(float(budget))
         trained = [one.train for one in compose(wish(pairs="p"), found).stages if one.train]
         assert [one["trainer"]["max_steps"] for one in trained] == list(found.steps.values())
-        assert found.cut == (min(found.steps.values()) < 75 or found.halved)
+        assert found.cut == (min(found.steps.values()) < 200 or found.halved)
 
 
 def test_a_budget_without_a_step_is_refused_with_what_would_do():
@@ -112,7 +112,7 @@ def test_the_stages_are_an_ordinary_pipeline():
     assert list(stages)[-1] == "gate"
     assert not stages["gate"].gate.synthetic
     limit = {"max_seconds": plan().limit("plain")}
-    assert stages["plain"].train["trainer"] == {"auto": True, "max_steps": 75, **limit}
+    assert stages["plain"].train["trainer"] == {"auto": True, "max_steps": 200, **limit}
     assert stages["hard"].train["data"]["sources"] == [{"path": "stage:mined/train.jsonl"}]
     cut = compose(wish(pairs="p.jsonl"), plan(50.0)).stages
     assert cut[1].train["trainer"]["max_steps"] == plan(50.0).steps["plain"]
@@ -132,7 +132,7 @@ def test_a_reranker_has_trials_where_they_take_no_step_from_the_others():
     found = plan(3600.0, pair_seconds=0.02)
     assert found.reranks
     assert list(found.steps) == ["plain", "guided", "hard", "cleaned", "taught"]
-    assert set(found.steps.values()) == {75}
+    assert set(found.steps.values()) == {200}
     assert found.seconds["judged"] == pytest.approx(5 + 10 * found.rows * 0.02)
     stages = stages_of(asked, found)
     assert list(stages) == list(found.seconds)

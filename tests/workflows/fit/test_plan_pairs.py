@@ -5,7 +5,7 @@ import json
 import pytest
 
 from embedtrain.data.examples import Example
-from embedtrain.workflows.fit.compose import LEFT, compose
+from embedtrain.workflows.fit.compose import compose
 from embedtrain.workflows.fit.costs import Asked
 from embedtrain.workflows.fit.depth import PLAIN
 from embedtrain.workflows.fit.look import Material, Speed
@@ -67,16 +67,11 @@ def test_few_pairs_choose_nothing_and_time_trains_them_in_other_orders():
     assert plan(rows=900, human=40).chooses
     assert plan(rows=900, guards=(500,)).chooses
     one, mean = stages_of(wish(pairs="p"), short), stages_of(wish(pairs="p"), long)
-    assert one["plain"].train["trainer"]["blend"] == LEFT
     assert one["gate"].gate.model == "stage:plain/model"
     assert mean["gate"].gate.model == "stage:mean"
     assert mean["mean"].merge.models == tuple(f"stage:{name}/model" for name in PLAIN)
     seeds = [mean[name].train["trainer"].get("seed", 0) for name in PLAIN]
     assert seeds == [0, 1, 2, 3]
-    assert not any("blend" in mean[name].train["trainer"] for name in PLAIN)
-    cut = plan(300.0, rows=900, speed=Speed(1e-3, 240.0, 22.0, 22_000_000))
-    assert cut.cut
-    assert "blend" not in stages_of(wish(pairs="p"), cut)["plain"].train["trainer"]
 
 
 @pytest.mark.parametrize("rows", [50, 60, 76, 100, 500, 5_000])

@@ -3,9 +3,10 @@
     python scripts/compare_fit.py --data DATA --results runs/compare_fit.jsonl
 
 Theirs is MultipleNegativesRankingLoss with its documented defaults: scale 20, batch 16, one epoch, no duplicates in a
-batch, a tenth of warm-up; ``theirs-1e-4`` and ``theirs-2e-5`` are the same at other learning rates. Ours takes
-``--epochs`` so that it needs no more seconds. Both see the same pairs, cut at the same lengths. Sets of ``--away`` are not
-trained on: they show what was forgotten. ``ours-N`` is N percent of the way from the start. The arm ``command`` is
+batch, a tenth of warm-up; ``theirs-1e-4`` and ``theirs-2e-5`` are the same at other learning rates, ``theirs-twice`` in two
+epochs. Ours takes ``--epochs`` so that it needs no more seconds; ``ours-small`` is what ``trainer: auto`` takes for few pairs,
+two epochs. Both see the same pairs, cut at the same lengths. Sets of ``--away`` are not trained on: they show what was
+forgotten. The arm ``command`` is
 ``embedtrain fit --pairs`` itself with ``--budget``, which keeps a part of the pairs to choose and to decide by; its seconds are
 those of all its stages, and it has no seed (``--seeds 0``). ``command-corpus`` also gives it the documents that are searched.
 The command reads 256 tokens of a document: compare it with ``--length 256``, in results of their own.
@@ -50,15 +51,23 @@ AWAY = ("cranfield", "nq-mini", "se-coffee")
 OURS: dict[str, Row] = {
     "ours": {},
     "ours-5e-5": {"rate": 5e-5},
+    "ours-small": {"rate": 5e-5, "batch": 16, "epochs": 2.0},
     "ours-mined": {"negatives": 1},
 }
 COMMANDS = ("command", "command-corpus")
 REFUSED = 3
 """Exit code of a fit whose result is its start."""
-THEIRS = {"theirs": 5e-5, "theirs-1e-4": 1e-4, "theirs-2e-5": 2e-5}
+THEIRS: dict[str, Row] = {
+    "theirs": {"rate": 5e-5},
+    "theirs-1e-4": {"rate": 1e-4},
+    "theirs-2e-5": {"rate": 2e-5},
+    "theirs-twice": {"rate": 5e-5, "epochs": 2},
+}
 
 
-def train_theirs(rows: list[dict[str, str]], rate: float, seed: int, folder: Path) -> float:
+def train_theirs(
+    rows: list[dict[str, str]], seed: int, folder: Path, rate: float, epochs: int = 1
+) -> float:
     """Train sentence-transformers on pairs; return the seconds of one core."""
     from datasets import Dataset
     from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer
@@ -70,7 +79,7 @@ def train_theirs(rows: list[dict[str, str]], rate: float, seed: int, folder: Pat
     model: Any = SentenceTransformer(str(fetch(MODEL)), device="cpu")
     model.max_seq_length = LENGTHS["document"]["length"]
     asked = Asked(
-        output_dir=str(folder), num_train_epochs=1, per_device_train_batch_size=16,
+        output_dir=str(folder), num_train_epochs=epochs, per_device_train_batch_size=16,
         learning_rate=rate, warmup_ratio=0.1, seed=seed, batch_sampler="no_duplicates",
         use_cpu=True, save_strategy="no", report_to="none", disable_tqdm=True,
     )  # fmt: skip
@@ -123,7 +132,7 @@ def train_arm(
         corpus = given.data / "retrieval" / name if arm == "command-corpus" else None
         return run_command(rows, given.budget, corpus, folder)
     if arm in THEIRS:
-        return {"seconds_of_steps": train_theirs(rows, THEIRS[arm], seed, folder)}
+        return {"seconds_of_steps": train_theirs(rows, seed, folder, **THEIRS[arm])}
     settings = {"epochs": given.epochs, "precision": "fp32", **OURS[arm]}
     return train_rows(rows, seed, settings, folder)
 

@@ -15,6 +15,7 @@ from exit_codes import run_main
 from rich.console import Console
 from rich.table import Table
 from trials import (
+    LENGTHS,
     Bench,
     Data,
     Ledger,
@@ -46,6 +47,17 @@ SETTINGS: dict[str, Row] = {
     "negatives 2": {"negatives": 2},
     "margin 0.05": {"margin": 0.05},
     "dropout": {"model": {"dropout": 0.1}},
+    "small batches": {"rate": 5e-5, "batch": 16, "epochs": 2.0},
+    "small batches, one pass": {"rate": 5e-5, "batch": 16, "epochs": 1.0},
+    "small batches, one pass, 1e-4": {"batch": 16, "epochs": 1.0},
+    "small batches, one pass, one direction": {
+        "rate": 5e-5,
+        "batch": 16,
+        "epochs": 1.0,
+        "both": False,
+    },
+    "small batches, mined": {"rate": 5e-5, "epochs": 1.0, "negatives": 1},
+    "two passes": {"epochs": 2.0},
     "biases": {"model": {"train": "biases"}, "rate": 1e-3},
 }
 
@@ -76,7 +88,9 @@ def main() -> None:
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     parser.add_argument("--shares", type=int, nargs="*", default=[], help="percent of blends")
     parser.add_argument("--pairs", type=int, default=512, help="training pairs of a set")
+    parser.add_argument("--length", type=int, default=96, help="tokens of a document")
     given = parser.parse_args()
+    LENGTHS["document"]["length"] = given.length
     torch.set_num_threads(1)
     bench = Bench(Data(given.data), Ledger(given.results), given.models)
     for target in given.sets:

@@ -5,9 +5,11 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 from forks import embedtrain, signal_on_call
 
 from embedtrain.errors import UserError
+from embedtrain.models.build import load_encoder
 from embedtrain.resources import resource
 from embedtrain.training.module import RetrievalModule
 from embedtrain.workflows import stages as module
@@ -77,6 +79,16 @@ def test_another_pipeline_is_not_run_into_the_same_folder(finished, overrides):
     other = load_pipeline(SMOKE, [*overrides, "hard.trainer.steps=5"])
     with pytest.raises(UserError, match="holds another pipeline"):
         run_pipeline(other, finished)
+
+
+def test_a_stage_merges_models_by_their_weights(finished, tmp_path):
+    models = [str(finished / "hard/model"), str(finished / "warm-up/model")]
+    work = {"models": models, "weights": [3.0, 1.0]}
+    pipeline = {"description": "x", "stages": [{"name": "both", "merge": work}]}
+    done = run_pipeline(Pipeline.model_validate(pipeline), tmp_path / "run")
+    merged, *parts = (load_encoder(str(path)).state_dict() for path in (done / "both", *models))
+    for name, value in merged.items():
+        torch.testing.assert_close(value, 0.75 * parts[0][name] + 0.25 * parts[1][name])
 
 
 def test_a_folder_from_before_a_setting_was_there_goes_on(tmp_path):

@@ -7,7 +7,6 @@ from typing import Any
 
 from embedtrain.workflows.asked import FEWEST
 from embedtrain.workflows.fit.costs import LLM_SHARE, NEGATIVES
-from embedtrain.workflows.fit.depth import PLAIN
 from embedtrain.workflows.fit.plan import Plan
 from embedtrain.workflows.fit.wish import FitWish
 from embedtrain.workflows.pipeline import Pipeline
@@ -139,7 +138,7 @@ def _scored(wish: FitWish, plan: Plan) -> Content | None:
 
 
 def _training(
-    name: str, rows: str, negatives: int | None, objective: Content | None = None, seed: int = 0
+    name: str, rows: str, negatives: int | None, objective: Content | None = None
 ) -> Callable[[FitWish, Plan], Content | None]:
     def part(wish: FitWish, plan: Plan) -> Content | None:
         if name not in plan.steps:
@@ -147,8 +146,6 @@ def _training(
         most: Content = {"max_steps": plan.steps[name], "max_seconds": plan.limit(name)}
         if wish.pairs is None:
             most["auto"] = "synthetic"
-        if seed:
-            most["seed"] = seed
         if plan.halved:
             most["batch_size"] = plan.batch_size
         return {
@@ -175,12 +172,6 @@ def _validation(plan: Plan) -> Content:
     }
 
 
-def _mean(_: FitWish, plan: Plan) -> Content | None:
-    if "mean" not in plan.seconds:
-        return None
-    return {"merge": {"models": [f"stage:{name}/model" for name in plan.steps]}}
-
-
 def _choice(wish: FitWish, plan: Plan) -> Content | None:
     if not plan.chooses:
         return None
@@ -198,8 +189,6 @@ def _choice(wish: FitWish, plan: Plan) -> Content | None:
 
 def _gate(wish: FitWish, plan: Plan) -> Content:
     trained = "stage:choice" if plan.chooses else f"stage:{list(plan.steps)[-1]}/model"
-    if "mean" in plan.seconds:
-        trained = "stage:mean"
     synthetic = wish.pairs is None
     made: Content = {"path": "stage:data", "split": "test", "synthetic": synthetic}
     decides: Content = made if synthetic else {**made, "train": "stage:data/train.jsonl"}
@@ -224,15 +213,11 @@ PARTS: dict[str, Callable[[FitWish, Plan], Content | None]] = {
     "mined": _mined,
     "judged": _judged,
     "scored": _scored,
-    **{
-        name: _training(name, "stage:data/train.jsonl", None, seed=seed)
-        for seed, name in enumerate(PLAIN)
-    },
+    "plain": _training("plain", "stage:data/train.jsonl", None),
     "guided": _training("guided", "stage:data/train.jsonl", None, GUIDED),
     "hard": _training("hard", "stage:mined/train.jsonl", NEGATIVES),
     "cleaned": _training("cleaned", "stage:judged/train.jsonl", NEGATIVES),
     "taught": _training("taught", "stage:scored/scored.jsonl", NEGATIVES, TAUGHT),
-    "mean": _mean,
     "choice": _choice,
     "gate": _gate,
 }

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from embedtrain.workflows.fit.depth import PLAIN, Depth
+from embedtrain.workflows.fit.depth import Depth
 from embedtrain.workflows.fit.look import Material, Speed
 from embedtrain.workflows.rivals import AMONG
 
@@ -74,7 +74,7 @@ def trials_of(depth: Depth) -> dict[str, float]:
     """Return the trials, and how many times the plain one's a step of each takes."""
     mined = 1 + NEGATIVES / 2
     return {
-        **dict.fromkeys(PLAIN[: depth.runs], 1.0),
+        "plain": 1.0,
         **({"guided": 1.0} if depth.guides else {}),
         **({"hard": mined} if depth.mines else {}),
         **({"cleaned": mined, "taught": mined} if depth.reranks else {}),
@@ -124,8 +124,6 @@ def costs_of(
     if depth.chooses:
         choices = CHOICES + 2 * len(trials_of(depth))
         fixed["choice"] = STARTING + EXPORTING + indexed + choices * (measured + guarded)
-    if depth.runs > 1:
-        fixed["mean"] = STARTING + EXPORTING
     if depth.mines:
         fixed["mined"] = STARTING + speed.asking(queries.train) + (0.0 if shared else corpus)
     if depth.reranks:

@@ -2,9 +2,6 @@
 
 from dataclasses import dataclass, replace
 
-PLAIN = ("plain", "plain-2", "plain-3", "plain-4")
-"""Stages of the plain trial: the same in so many orders at most, where nothing chooses and there is time."""
-
 
 @dataclass(frozen=True)
 class Depth:
@@ -26,8 +23,6 @@ class Depth:
     """Whether there is a trial more in which the start leaves out what it finds better than the positive."""
     chooses: bool = True
     """Whether mixtures of start and trained model are measured; else a trial's best weights go to the gate."""
-    runs: int = 1
-    """Of the plain trial: where nothing chooses, their mean goes to the gate, which depends less on the order of the rows."""
     validates: bool = True
     """Whether the start and steps are measured while training; else the last weights go to the gate, and what would have
     chosen trains."""

@@ -17,7 +17,7 @@ from embedtrain.workflows.fit.costs import (
     costs_of,
     trials_of,
 )
-from embedtrain.workflows.fit.depth import DEPTHS, PLAIN, RERANKING, Depth
+from embedtrain.workflows.fit.depth import DEPTHS, RERANKING, Depth
 from embedtrain.workflows.fit.look import Material, Speed
 
 QUERIES_PER_CHUNK = 2
@@ -117,17 +117,12 @@ class Draft:
     wanted: int
     """Steps that the data would take."""
 
-    @property
-    def is_whole(self) -> bool:
-        """Whether each trial has all steps that its data takes, of the batches that it would have."""
-        return min(self.steps.values()) >= self.wanted and not self.halved
-
     def suffices(self, budget: float) -> bool:
         """Whether each trial has all steps that its data takes, or half of the time and steps to show something.
 
         With a reranker or a guide the time must be there for all steps.
         """
-        if self.is_whole:
+        if min(self.steps.values()) >= self.wanted and not self.halved:
             return True
         around = self.costs.around + len(self.steps) * self.costs.trial
         free = SAFE * budget - self.costs.writing
@@ -192,8 +187,6 @@ def _choose(asked: Asked, material: Material, speed: Speed, shares: Shares) -> D
         draft = _draft(asked, material, speed, depth, shares)
         if draft.suffices(asked.budget):
             break
-    if not draft.depth.validates:
-        return _repeated(asked, material, speed, draft, shares)
     for depth in () if asked.pair_seconds is None else RERANKING:
         more = _draft(asked, material, speed, depth, shares)
         if more.suffices(asked.budget) and more.takes_nothing_of(draft):
@@ -202,17 +195,6 @@ def _choose(asked: Asked, material: Material, speed: Speed, shares: Shares) -> D
     more = _draft(asked, material, speed, replace(draft.depth, guides=True), shares)
     enough = draft.depth.mines and more.suffices(asked.budget) and more.takes_nothing_of(draft)
     return more if enough else draft
-
-
-def _repeated(
-    asked: Asked, material: Material, speed: Speed, draft: Draft, shares: Shares
-) -> Draft:
-    """Return the draft with as many runs as all get every step that the data takes."""
-    for runs in range(len(PLAIN), 1, -1):
-        more = _draft(asked, material, speed, replace(draft.depth, runs=runs), shares)
-        if more.is_whole:
-            return more
-    return draft
 
 
 def _depths(asked: Asked, material: Material, shares: Shares) -> Sequence[Depth]:
@@ -276,7 +258,7 @@ def _refuse_nothing(draft: Draft, budget: float) -> None:
 
 def _in_order(seconds: Mapping[str, float]) -> dict[str, float]:
     order = (
-        "data", "mined", "judged", "scored", *PLAIN, "guided", "hard", "cleaned", "taught", "mean", "choice", "gate",
+        "data", "mined", "judged", "scored", "plain", "guided", "hard", "cleaned", "taught", "choice", "gate",
     )  # fmt: skip
     return {name: round(seconds[name], 1) for name in order if name in seconds}
 

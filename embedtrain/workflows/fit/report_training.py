@@ -9,21 +9,19 @@ from embedtrain.files import read_json
 from embedtrain.recipe.run_files import read_summary
 from embedtrain.recipe.run_folder import RunFolder
 from embedtrain.workflows.evaluate.report import read_curves
-from embedtrain.workflows.fit.depth import PLAIN
 from embedtrain.workflows.fit.report_scores import can_draw
 from embedtrain.workflows.stages import Stage
 
 TRIALS = {
     "plain": "plain: the other documents of a batch are the negatives",
-    **{name: f"{name}: the same in another order" for name in PLAIN[1:]},
     "guided": "guided: the same without those that the start finds better than the positive",
     "hard": "hard: with mined negatives",
     "cleaned": "cleaned: mined negatives and positives that the reranker judged",
     "taught": "taught: with the reranker's scores of mined negatives",
 }
-MEAN = (
-    "The mean of the weights of these {number} runs goes to the gate: it depends less on the order of the rows than one run "
-    "does. So few queries are held out that they are all needed to decide, and none chooses among runs and steps."
+UNCHOSEN = (
+    "No query chose among its steps, the last is taken: so few are held out that all are needed to decide, or there was no "
+    "time for it."
 )
 
 
@@ -35,7 +33,7 @@ def training_sections(output: Path, stages: tuple[Stage, ...]) -> list[Section]:
         if stage.train is None:
             continue
         run = RunFolder(output / stage.name)
-        ended = _ended(run)
+        ended = _ended(run, validated="validation" in stage.train)
         curves = read_curves(run.metrics) if can_draw() else {}
         drawings = [
             draw_curve(points, _title(name, _is_synthetic(stages)), "step")
@@ -45,22 +43,24 @@ def training_sections(output: Path, stages: tuple[Stage, ...]) -> list[Section]:
         if drawings or ended:
             pieces.append(heading(TRIALS.get(stage.name, stage.name)))
             pieces += [*([figures(drawings)] if drawings else []), *map(paragraph, ended)]
-    for stage in stages:
-        if stage.merge is not None:
-            pieces.append(paragraph(MEAN.format(number=len(stage.merge.models))))
     if pieces:
         sections.append(("Training", pieces))
     return sections + _choice(output, stages)
 
 
-def _ended(run: RunFolder) -> list[str]:
-    """Say where the clock ended a trial."""
+def _ended(run: RunFolder, *, validated: bool) -> list[str]:
+    """Say where the clock ended a trial, and where nothing chose among its steps."""
+    said = [] if validated else [UNCHOSEN]
     found = read_summary(run).get("out_of_time")
     if found is None:
-        return []
+        return said
+    weights = (
+        "best weights until then are compared" if validated else "weights of that step are measured"
+    )
     return [
         f"Its part of the budget was over at step {found['step']:,} of {found['of']:,}: steps took longer than was "
-        "measured before. The best weights until then are compared; a longer --budget trains on."
+        f"measured before. The {weights}; a longer --budget trains on.",
+        *said,
     ]
 
 

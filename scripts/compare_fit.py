@@ -5,7 +5,7 @@
 Theirs is MultipleNegativesRankingLoss with its documented defaults: scale 20, batch 16, one epoch, no duplicates in a
 batch, a tenth of warm-up; ``theirs-1e-4`` and ``theirs-2e-5`` are the same at other learning rates, ``theirs-twice`` in two
 epochs. Ours takes ``--epochs`` so that it needs no more seconds; ``ours-small`` is what ``trainer: auto`` takes for few pairs,
-two epochs. Both see the same pairs, cut at the same lengths. Sets of ``--away`` are not trained on: they show what was
+two epochs, and ``ours-twice`` two of the usual batches at the usual rate, both in bf16. Both see the same pairs, cut at the same lengths. Sets of ``--away`` are not trained on: they show what was
 forgotten. The arm ``command`` is
 ``embedtrain fit --pairs`` itself with ``--budget``, which keeps a part of the pairs to choose and to decide by; its seconds are
 those of all its stages, and it has no seed (``--seeds 0``). ``command-corpus`` also gives it the documents that are searched.
@@ -51,7 +51,8 @@ AWAY = ("cranfield", "nq-mini", "se-coffee")
 OURS: dict[str, Row] = {
     "ours": {},
     "ours-5e-5": {"rate": 5e-5},
-    "ours-small": {"rate": 5e-5, "batch": 16, "epochs": 2.0},
+    "ours-small": {"rate": 5e-5, "batch": 16, "epochs": 2.0, "precision": "bf16"},
+    "ours-twice": {"epochs": 2.0, "precision": "bf16"},
     "ours-mined": {"negatives": 1},
 }
 COMMANDS = ("command", "command-corpus")

@@ -56,7 +56,7 @@ SETTINGS: dict[str, Row] = {
         "epochs": 1.0,
         "both": False,
     },
-    "small batches, mined": {"rate": 5e-5, "epochs": 1.0, "negatives": 1},
+    "one pass, 5e-5, mined": {"rate": 5e-5, "epochs": 1.0, "negatives": 1},
     "two passes": {"epochs": 2.0},
     "biases": {"model": {"train": "biases"}, "rate": 1e-3},
 }

@@ -74,7 +74,7 @@ SYNTHETIC_RULES = (
     Rule(below=100_000, epochs=1, batch_size=128, learning_rate=5e-5),
     Rule(below=math.inf, epochs=1, batch_size=256, learning_rate=5e-5),
 )
-"""The same for queries that a program wrote."""
+"""What suits queries that a program wrote."""
 ADAPTERS = 4.0
 """And for adapters: they start at zero, beside frozen weights."""
 

@@ -142,6 +142,19 @@ class MergeStage(Section):
     base: str | None = None
     """What all were trained from, for methods that need it."""
 
+    @model_validator(mode="after")
+    def _goes_together(self) -> "MergeStage":
+        """Refuse here what the merge would refuse when the stages before it have trained."""
+        count, method = len(self.models), self.method
+        if method in ("task_vectors", "delta"):
+            if self.base is None:
+                raise ValueError(f"base is missing, which {method} measures changes from")
+        elif count < 2 or (method in ("slerp", "concatenate") and count > 2):
+            raise ValueError(f"{method} goes between two models{' or more' * (method == 'linear')}")
+        if self.weights and len(self.weights) != count:
+            raise ValueError(f"weights must be one for each of the {count} models")
+        return self
+
 
 class TokenizerStage(Section):
     """As ``embedtrain tokenizer``; its folder is the tokenizer: ``stage:NAME``."""

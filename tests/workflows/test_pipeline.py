@@ -91,6 +91,23 @@ def test_a_stage_merges_models_by_their_weights(finished, tmp_path):
         torch.testing.assert_close(value, 0.75 * parts[0][name] + 0.25 * parts[1][name])
 
 
+@pytest.mark.parametrize(
+    ("work", "message"),
+    [
+        ({"models": ["a"]}, "linear goes between two models or more"),
+        ({"models": ["a", "b", "c"], "method": "slerp"}, "slerp goes between two models"),
+        ({"models": ["a", "b"], "method": "delta"}, "base is missing, which delta measures"),
+        ({"models": ["a", "b"], "weights": [1.0]}, "weights must be one for each of the 2 models"),
+        ({"models": ["a", "b"], "wieghts": [1.0]}, "wieghts"),
+    ],
+)
+def test_a_merge_that_cannot_be_is_refused_before_any_stage_runs(work, message, tmp_path):
+    pipeline = {"description": "x", "stages": [{"name": "both", "merge": work}]}
+    (tmp_path / "p.yaml").write_text(json.dumps(pipeline))
+    with pytest.raises(UserError, match=message):
+        load_pipeline(tmp_path / "p.yaml")
+
+
 def test_a_folder_from_before_a_setting_was_there_goes_on(tmp_path):
     rows = [json.dumps({"query": f"query {n}", "positive": f"text {n}"}) for n in range(120)]
     (tmp_path / "rows.jsonl").write_text("\n".join(rows))

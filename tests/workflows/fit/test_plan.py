@@ -1,29 +1,15 @@
 """The plan fits into the budget, and what cannot work is refused before anything runs."""
 
 import pytest
+from fit_plans import SPEED, plan, stages_of, wish
 
 from embedtrain.cli.printing_fit import print_plan
-from embedtrain.data.examples import Example
 from embedtrain.errors import UserError
 from embedtrain.workflows.fit.compose import compose
-from embedtrain.workflows.fit.costs import Asked
-from embedtrain.workflows.fit.look import Material, Speed
-from embedtrain.workflows.fit.plan import SAFE, make_plan
+from embedtrain.workflows.fit.look import Speed
+from embedtrain.workflows.fit.plan import SAFE
 from embedtrain.workflows.fit.report_data import _divided
-from embedtrain.workflows.fit.wish import FitWish, read_duration, refuse_other_wish
-
-SAMPLE = (Example("a", ("b",)),)
-SPEED = Speed(1e-5, 200.0, 20.0, 22_000_000)
-"""A small model on two cores: 1 ms for a text."""
-
-
-def wish(**given):
-    words = {"corpus": None, "pairs": None, "queries": None, "llm": None, "model": "base"}
-    return FitWish.model_validate({**words, "guards": (), "seconds": 1800.0, **given})
-
-
-def plan(budget=1800.0, documents=2_000, rows=2_000, speed=SPEED, **given):
-    return make_plan(Asked(budget, **given), Material(documents, rows, SAMPLE), speed)
+from embedtrain.workflows.fit.wish import read_duration, refuse_other_wish
 
 
 @pytest.mark.parametrize("rows", [0, 200, 5_000, 100_000])
@@ -179,10 +165,6 @@ def test_a_reranker_is_not_paid_for_with_queries_that_are_never_made():
                 own = {name: steps for name, steps in usual.steps.items() if name != "guided"}
                 assert all(found.steps[name] >= number for name, number in own.items())
     assert plan(3600.0, 10_000, 0, pair_seconds=1e-4).reranks
-
-
-def stages_of(asked, found):
-    return {one.name: one for one in compose(asked, found).stages}
 
 
 def test_human_queries_choose_and_decide_and_synthetic_ones_stand_beside():

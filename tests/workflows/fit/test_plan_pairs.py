@@ -3,30 +3,12 @@
 import json
 
 import pytest
+from fit_plans import plan, stages_of, wish
 
-from embedtrain.data.examples import Example
 from embedtrain.workflows.fit.compose import compose
-from embedtrain.workflows.fit.costs import Asked
-from embedtrain.workflows.fit.look import Material, Speed
-from embedtrain.workflows.fit.plan import SAFE, make_plan
-from embedtrain.workflows.fit.wish import FitWish
+from embedtrain.workflows.fit.look import Speed
+from embedtrain.workflows.fit.plan import SAFE
 from embedtrain.workflows.hold_out import hold_out_rows
-
-SAMPLE = (Example("a", ("b",)),)
-SPEED = Speed(1e-5, 200.0, 20.0, 22_000_000)
-
-
-def wish(**given):
-    words = {"corpus": None, "pairs": None, "queries": None, "llm": None, "model": "base"}
-    return FitWish.model_validate({**words, "guards": (), "seconds": 1800.0, **given})
-
-
-def plan(budget=1800.0, documents=2_000, rows=2_000, speed=SPEED, **given):
-    return make_plan(Asked(budget, **given), Material(documents, rows, SAMPLE), speed)
-
-
-def stages_of(asked, found):
-    return {one.name: one for one in compose(asked, found).stages}
 
 
 def test_measuring_is_as_thorough_as_what_training_leaves():
